@@ -1,0 +1,3 @@
+//! A replicated key-value store over TCP.
+
+fn main() {}

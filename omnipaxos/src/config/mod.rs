@@ -1,0 +1,313 @@
+//! How a cluster and a server are set up.
+
+#[cfg(feature = "toml_config")]
+mod from_toml;
+
+use crate::{
+    ids::{ConfigurationId, NodeId},
+    omni_paxos::OmniPaxos,
+    quorum::FlexibleQuorum,
+    storage::{Entry, Storage},
+};
+use std::collections::BTreeSet;
+use thiserror::Error;
+
+/// What is wrong with a configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[cfg(feature = "toml_config")]
+    #[error("could not read the configuration file: {0}")]
+    ReadFile(#[from] std::io::Error),
+    /// The file is not the TOML of a configuration.
+    #[cfg(feature = "toml_config")]
+    #[error("could not parse the configuration file: {0}")]
+    Parse(#[from] toml::de::Error),
+    /// A field has a value that it must not have, or the storage does not fit.
+    #[error("invalid configuration: {0}")]
+    InvalidConfig(String),
+}
+
+/// Refuses a configuration.
+fn invalid<T>(what: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::InvalidConfig(what.into()))
+}
+
+/// All that a server needs to know to take part.
+///
+/// ```
+/// use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
+///
+/// let config = OmniPaxosConfig {
+///     cluster_config: ClusterConfig {
+///         configuration_id: 1,
+///         nodes: vec![1, 2, 3],
+///         ..Default::default()
+///     },
+///     server_config: ServerConfig { pid: 2, ..Default::default() },
+/// };
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
+pub struct OmniPaxosConfig {
+    /// What is the same on all servers.
+    pub cluster_config: ClusterConfig,
+    /// What concerns this server.
+    pub server_config: ServerConfig,
+}
+
+impl OmniPaxosConfig {
+    /// Checks all fields, also against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidConfig`] names the first field that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.cluster_config.validate()?;
+        self.server_config.validate()?;
+        let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
+        if !nodes.contains(&pid) {
+            return invalid(format!("pid {pid} must be one of the nodes {nodes:?}"));
+        }
+        Ok(())
+    }
+
+    /// Builds the replica, from what `storage` holds.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidConfig`] if a field is wrong, or if the storage cannot be read or
+    /// belongs to a later configuration.
+    pub fn build<T, B>(self, storage: B) -> Result<OmniPaxos<T, B>, ConfigError>
+    where
+        T: Entry,
+        B: Storage<T>,
+    {
+        self.validate()?;
+        OmniPaxos::build(self, storage)
+    }
+}
+
+/// What is the same on all servers of a configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct ClusterConfig {
+    /// Names the configuration; not 0, and higher in each that follows.
+    pub configuration_id: ConfigurationId,
+    /// The servers, in any order.
+    pub nodes: Vec<NodeId>,
+    /// Quorum sizes, where they are not majorities.
+    #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
+    pub flexible_quorum: Option<FlexibleQuorum>,
+}
+
+impl ClusterConfig {
+    /// Checks all fields.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidConfig`] names the first field that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.configuration_id == 0 {
+            return invalid("configuration_id must not be 0");
+        }
+        if self.nodes.is_empty() {
+            return invalid("nodes must name at least one server");
+        }
+        if self.nodes.contains(&0) {
+            return invalid(format!("nodes must not contain 0, but are {:?}", self.nodes));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.nodes.iter().find(|pid| !seen.insert(**pid)) {
+            return invalid(format!("nodes must be distinct, but {twice} is there twice"));
+        }
+        match self.flexible_quorum {
+            Some(quorum) => self.validate_quorum(quorum),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_quorum(&self, quorum: FlexibleQuorum) -> Result<(), ConfigError> {
+        let FlexibleQuorum { read_quorum_size: read, write_quorum_size: write } = quorum;
+        let n = self.nodes.len();
+        if read == 0 || write == 0 {
+            return invalid("read_quorum_size and write_quorum_size must not be 0");
+        }
+        if read > n || write > n {
+            return invalid(format!(
+                "quorum sizes must not exceed the number of nodes, {n}: \
+                 read_quorum_size is {read} and write_quorum_size {write}"
+            ));
+        }
+        if read + write <= n {
+            return invalid(format!(
+                "read_quorum_size {read} + write_quorum_size {write} must exceed the number of \
+                 nodes, {n}, so that any two quorums meet"
+            ));
+        }
+        if read < write {
+            return invalid(format!(
+                "read_quorum_size {read} must not be less than write_quorum_size {write}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Builds the replica of one server of this configuration, from what `storage` holds.
+    ///
+    /// # Errors
+    /// As [`OmniPaxosConfig::build`].
+    pub fn build_for_server<T, B>(
+        self,
+        server_config: ServerConfig,
+        storage: B,
+    ) -> Result<OmniPaxos<T, B>, ConfigError>
+    where
+        T: Entry,
+        B: Storage<T>,
+    {
+        OmniPaxosConfig { cluster_config: self, server_config }.build(storage)
+    }
+}
+
+/// What concerns one server.
+///
+/// Times are in ticks: calls of [`OmniPaxos::tick`], which the user makes as often as suits.
+#[derive(Clone, Debug)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
+pub struct ServerConfig {
+    /// The server; one of the nodes.
+    pub pid: NodeId,
+    /// Length of a heartbeat round, in ticks. A crashed leader is replaced within two and a half
+    /// rounds; a round must be longer than a message takes to come back. Default 10.
+    pub election_tick_timeout: u64,
+    /// Ticks after which what was not acknowledged is sent again at the latest; the heartbeats of
+    /// the peers mostly bring it about sooner. Default 100.
+    pub resend_message_tick_timeout: u64,
+    /// Number of messages for which a buffer was reserved in 0.2.2. Accepted and checked, but
+    /// nothing is sized by it any more. Default 100,000.
+    pub buffer_size: usize,
+    /// Number of entries that the leader waits for before it replicates them together.
+    /// Default 1: it does not wait.
+    pub batch_size: usize,
+    /// Ticks after which a batch is replicated though it is not full. Default 200.
+    pub flush_batch_tick_timeout: u64,
+    /// Decides between servers that take over at the same time; the highest wins. Default 0.
+    pub leader_priority: u32,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            pid: 0,
+            election_tick_timeout: 10,
+            resend_message_tick_timeout: 100,
+            buffer_size: 100_000,
+            batch_size: 1,
+            flush_batch_tick_timeout: 200,
+            leader_priority: 0,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Checks all fields.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidConfig`] names the first field that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let not_zero = [
+            ("pid", self.pid == 0),
+            ("election_tick_timeout", self.election_tick_timeout == 0),
+            ("resend_message_tick_timeout", self.resend_message_tick_timeout == 0),
+            ("buffer_size", self.buffer_size == 0),
+            ("batch_size", self.batch_size == 0),
+            ("flush_batch_tick_timeout", self.flush_batch_tick_timeout == 0),
+        ];
+        match not_zero.iter().find(|(_, is_zero)| *is_zero) {
+            Some((field, _)) => invalid(format!("{field} must not be 0")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig};
+    use crate::quorum::FlexibleQuorum;
+
+    fn config(nodes: &[u64], quorum: Option<(usize, usize)>) -> OmniPaxosConfig {
+        let flexible_quorum = quorum.map(|(read_quorum_size, write_quorum_size)| FlexibleQuorum {
+            read_quorum_size,
+            write_quorum_size,
+        });
+        let nodes = nodes.to_vec();
+        let pid = nodes.first().copied().unwrap_or(1);
+        OmniPaxosConfig {
+            cluster_config: ClusterConfig { configuration_id: 1, nodes, flexible_quorum },
+            server_config: ServerConfig { pid, ..Default::default() },
+        }
+    }
+
+    fn error(config: &OmniPaxosConfig) -> String {
+        match config.validate() {
+            Err(ConfigError::InvalidConfig(what)) => what,
+            other => panic!("expected an invalid configuration, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn legal() {
+        let table: [(&[u64], Option<(usize, usize)>); 7] = [
+            (&[1], None),
+            (&[1, 2, 3], None),
+            (&[1, 5, 9_000_000_000], None),
+            (&[1, 2, 3, 4], Some((3, 2))),
+            (&[1, 2, 3], Some((3, 1))),
+            (&[1, 2, 3, 4, 5], Some((5, 1))),
+            (&[u64::MAX, 1], None),
+        ];
+        for (nodes, quorum) in table {
+            assert!(config(nodes, quorum).validate().is_ok(), "{nodes:?} {quorum:?}");
+        }
+    }
+
+    #[test]
+    fn illegal_clusters() {
+        let table: [(&[u64], Option<(usize, usize)>, &str); 8] = [
+            (&[], None, "at least one"),
+            (&[1, 0], None, "not contain 0"),
+            (&[1, 2, 1], None, "1 is there twice"),
+            (&[1, 2, 3], Some((2, 1)), "must exceed the number of nodes"),
+            (&[1, 2, 3], Some((4, 1)), "not exceed"),
+            (&[1, 2, 3], Some((3, 0)), "not be 0"),
+            (&[1, 2, 3], Some((1, 3)), "not be less"),
+            (&[1, 2, 3], Some((usize::MAX, usize::MAX)), "not exceed"),
+        ];
+        for (nodes, quorum, says) in table {
+            let what = error(&config(nodes, quorum));
+            assert!(what.contains(says), "{nodes:?} {quorum:?}: {what}");
+        }
+    }
+
+    #[test]
+    fn illegal_servers() {
+        let table: [(fn(&mut ServerConfig), &str); 7] = [
+            (|c| c.pid = 0, "pid must not be 0"),
+            (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
+            (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
+            (|c| c.resend_message_tick_timeout = 0, "resend_message_tick_timeout must not be 0"),
+            (|c| c.flush_batch_tick_timeout = 0, "flush_batch_tick_timeout must not be 0"),
+            (|c| c.batch_size = 0, "batch_size must not be 0"),
+            (|c| c.buffer_size = 0, "buffer_size must not be 0"),
+        ];
+        for (spoil, says) in table {
+            let mut config = config(&[1, 2, 3], None);
+            spoil(&mut config.server_config);
+            assert_eq!(error(&config), says);
+        }
+        let mut config = config(&[1, 2, 3], None);
+        config.cluster_config.configuration_id = 0;
+        assert_eq!(error(&config), "configuration_id must not be 0");
+    }
+}

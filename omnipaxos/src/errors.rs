@@ -1,0 +1,88 @@
+//! What can go wrong, and what it means.
+
+use crate::{config::ClusterConfig, ids::NodeId, storage::Entry};
+use thiserror::Error;
+
+pub use crate::config::ConfigError;
+
+/// Why a proposal was not taken. Gives the proposal back.
+#[derive(Debug, Error)]
+pub enum ProposeErr<T: Entry> {
+    /// The configuration has ended or is about to: a stop sign is in the log. Propose the entry
+    /// in the next configuration.
+    #[error("a reconfiguration is pending: propose this entry in the next configuration")]
+    PendingReconfigEntry(T),
+    /// A stop sign is in the log already.
+    #[error("a reconfiguration is pending: only one can follow a configuration")]
+    PendingReconfigConfig(ClusterConfig, Option<Vec<u8>>),
+    /// The proposed configuration cannot follow this one.
+    #[error("the proposed configuration is not legal: {0}")]
+    ConfigError(#[source] ConfigError, ClusterConfig, Option<Vec<u8>>),
+}
+
+/// Why the log was not compacted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompactionErr {
+    /// The index is beyond what is decided here; holds the decided index.
+    #[error("cannot compact beyond the decided index {0}")]
+    UndecidedIndex(u64),
+    /// The log is compacted beyond the index already, or was trimmed without a snapshot so that
+    /// none can be made any more; holds the compacted index.
+    #[error("the log is compacted up to index {0} already")]
+    TrimmedIndex(u64),
+    /// Some server has not accepted so much yet; holds the index that all have accepted.
+    #[error("cannot trim beyond index {0}, the largest that every server has accepted")]
+    NotAllDecided(u64),
+    /// Only the leader can trim; holds the leader known here, 0 if none is.
+    #[error("only the leader can trim, and the leader known here is server {0} (0: none)")]
+    NotCurrentLeader(NodeId),
+}
+
+/// A storage call failed, and the replica has stopped for good.
+///
+/// It sends nothing more, so that it cannot claim what its disk does not hold. Open the storage
+/// anew and build a replica from it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the replica has halted: the storage failed to {operation}: {cause}")]
+pub struct Halted {
+    operation: String,
+    cause: String,
+}
+
+impl Halted {
+    pub(crate) fn new(operation: impl Into<String>, cause: impl ToString) -> Self {
+        Self { operation: operation.into(), cause: cause.to_string() }
+    }
+
+    /// What the storage was asked to do.
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// What the storage said.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+}
+
+/// Why a `try_*` method that proposes did not.
+#[derive(Debug, Error)]
+pub enum TryProposeErr<T: Entry> {
+    /// As the method without `try_` says.
+    #[error(transparent)]
+    Refused(ProposeErr<T>),
+    /// The replica has halted.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+/// Why a `try_*` method that compacts did not.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TryCompactionErr {
+    /// As the method without `try_` says.
+    #[error(transparent)]
+    Refused(#[from] CompactionErr),
+    /// The replica has halted.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}

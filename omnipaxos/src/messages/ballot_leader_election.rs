@@ -1,0 +1,52 @@
+//! The heartbeats of Ballot Leader Election (paper §5.2).
+
+use crate::{
+    ballot::Ballot,
+    ids::{ConfigurationId, NodeId},
+};
+
+/// A heartbeat and its envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BLEMessage {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The heartbeat.
+    pub msg: HeartbeatMsg,
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum HeartbeatMsg {
+    /// Asks whether the receiver is there.
+    Request(HeartbeatRequest),
+    /// Answers a request.
+    Reply(HeartbeatReply),
+}
+
+/// Asks whether the receiver is there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct HeartbeatRequest {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// The heartbeat round of the sender; the reply bears it too.
+    pub round: u32,
+}
+
+/// Answers a heartbeat request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct HeartbeatReply {
+    /// The round of the request.
+    pub round: u32,
+    /// The ballot of the replying server.
+    pub ballot: Ballot,
+    /// The ballot of the leader that the replying server follows; number 0 if none.
+    pub leader: Ballot,
+    /// Whether the replying server is content with that leader.
+    pub happy: bool,
+}

@@ -1,0 +1,269 @@
+//! The messages of Sequence Paxos (paper §4).
+
+use crate::{
+    ballot::Ballot,
+    ids::{ConfigurationId, NodeId},
+    shared_entries::SharedEntries,
+    storage::{Entry, SnapshotType, StopSign},
+};
+
+/// A message of Sequence Paxos and its envelope.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>"
+    ))
+)]
+pub struct PaxosMessage<T: Entry> {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// What is said.
+    pub msg: PaxosMsg<T>,
+}
+
+/// What servers say to each other about the log.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>"
+    ))
+)]
+pub enum PaxosMsg<T: Entry> {
+    /// A recovering server asks for the leader.
+    PrepareReq(PrepareReq),
+    /// A new leader asks to be followed.
+    Prepare(Prepare),
+    /// Follows a new leader and tells it what it lacks.
+    Promise(Promise<T>),
+    /// Brings a follower in step.
+    AcceptSync(AcceptSync<T>),
+    /// New entries, and how many are decided.
+    AcceptDecide(AcceptDecide<T>),
+    /// The stop sign, which is the last entry.
+    AcceptStopSign(AcceptStopSign),
+    /// Acknowledges what is accepted.
+    Accepted(Accepted),
+    /// Refuses a ballot because a higher one was promised.
+    NotAccepted(NotAccepted),
+    /// Tells how many entries are decided.
+    Decide(Decide),
+    /// Proposals of a server that does not lead.
+    ProposalForward(Vec<T>),
+    /// Proposals that look like others which the sender has forwarded to the same server.
+    RepeatedForward(RepeatedForward<T>),
+    /// The proposal of a reconfiguration by a server that does not lead.
+    ForwardStopSign(StopSign),
+    /// Compaction of the log.
+    Compaction(Compaction),
+}
+
+/// Asks the leader to go on, or to prepare the sender anew.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PrepareReq {
+    /// The configuration of the sender, which may have promised nobody yet.
+    pub config_id: ConfigurationId,
+    /// The highest ballot that the sender has promised.
+    pub n: Ballot,
+    /// The ballot in which the sender accepted its log.
+    pub n_accepted: Ballot,
+    /// Length of the sender's log.
+    pub accepted_idx: u64,
+    /// Number of entries decided at the sender.
+    pub decided_idx: u64,
+}
+
+/// First message of a new leader.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Prepare {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// The ballot in which the leader accepted its log.
+    pub n_accepted: Ballot,
+    /// Length of the leader's log.
+    pub accepted_idx: u64,
+    /// Number of entries decided at the leader: what it lacks is told from here.
+    pub decided_idx: u64,
+    /// Whether the leader can merge a delta snapshot at its decided index.
+    pub takes_delta: bool,
+}
+
+/// Answer to a [`Prepare`].
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>"
+    ))
+)]
+pub struct Promise<T: Entry> {
+    /// The ballot promised.
+    pub n: Ballot,
+    /// The ballot in which the follower accepted its log.
+    pub n_accepted: Ballot,
+    /// Length of the follower's log.
+    pub accepted_idx: u64,
+    /// Number of entries decided at the follower.
+    pub decided_idx: u64,
+    /// Whether the follower can merge a delta snapshot at its decided index.
+    pub takes_delta: bool,
+    /// What the leader's log lacks, if the follower's is more recent.
+    pub sync: Option<LogSync<T>>,
+}
+
+/// What one log lacks of another: the receiver's log from `base` on is replaced.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>"
+    ))
+)]
+pub struct LogSync<T: Entry> {
+    /// Where it begins: 0 for a complete snapshot, the receiver's decided index for a delta.
+    pub base: u64,
+    /// Sums up the entries from `base` to `suffix_idx`, which are decided.
+    pub snapshot: Option<SnapshotType<T>>,
+    /// Index of the first entry of `suffix`; `base` where there is no snapshot.
+    pub suffix_idx: u64,
+    /// The entries up to the end of the log.
+    pub suffix: SharedEntries<T>,
+    /// The stop sign, where the log ends with one.
+    pub stopsign: Option<StopSign>,
+}
+
+/// Brings a follower in step with the leader.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>"
+    ))
+)]
+pub struct AcceptSync<T: Entry> {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// Number of entries decided at the leader.
+    pub decided_idx: u64,
+    /// What the follower lacks.
+    pub sync: LogSync<T>,
+}
+
+/// Entries to accept, and how many are decided.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "T: serde::Serialize",
+        deserialize = "T: serde::Deserialize<'de>"
+    ))
+)]
+pub struct AcceptDecide<T: Entry> {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// Index of the first of `entries`.
+    pub from_idx: u64,
+    /// The entries.
+    pub entries: SharedEntries<T>,
+    /// Number of entries decided at the leader.
+    pub decided_idx: u64,
+}
+
+/// The stop sign to accept.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct AcceptStopSign {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// Index of the stop sign: the number of entries before it.
+    pub idx: u64,
+    /// The stop sign.
+    pub stopsign: StopSign,
+    /// Number of entries decided at the leader.
+    pub decided_idx: u64,
+}
+
+/// Acknowledges all entries before `accepted_idx`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Accepted {
+    /// The ballot in which they were accepted.
+    pub n: Ballot,
+    /// Length of the follower's log, as far as it is stored.
+    pub accepted_idx: u64,
+    /// Number of entries decided at the follower.
+    pub decided_idx: u64,
+    /// Whether the follower was sent entries that begin beyond its log.
+    pub gap: bool,
+}
+
+/// Refuses the ballot of the receiver.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NotAccepted {
+    /// The higher ballot that the sender has promised.
+    pub n: Ballot,
+}
+
+/// Tells how many entries are decided.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Decide {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// Number of entries decided at the leader.
+    pub decided_idx: u64,
+    /// Whether it is told again, so that the follower should acknowledge it.
+    pub resent: bool,
+}
+
+/// Proposals of which the text was forwarded before.
+///
+/// A [`PaxosMsg::ProposalForward`] with the text of an earlier one of the same sender is taken for
+/// a copy that the network made. Where the sender means it, it says so with a number.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RepeatedForward<T> {
+    /// Differs among forwards of one sender that have the same text.
+    pub number: u64,
+    /// The proposals.
+    pub entries: Vec<T>,
+}
+
+/// Compaction of the log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Compaction {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// What is asked or answered.
+    pub action: CompactionAction,
+}
+
+/// What a [`Compaction`] message asks or answers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum CompactionAction {
+    /// Asks to trim the entries before an index, which every server has.
+    Trim(u64),
+    /// Asks to replace the entries before an index by a snapshot.
+    Snapshot(u64),
+    /// Answers: the entries before this index are compacted at the sender.
+    Compacted(u64),
+}

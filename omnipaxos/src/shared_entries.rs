@@ -1,0 +1,113 @@
+//! Entries that several hold at once.
+
+use std::{fmt::Debug, ops::Deref, ops::Range, sync::Arc};
+
+/// A run of entries, shared and immutable: one allocation for the leader's storage and for the
+/// messages to all followers.
+///
+/// Behaves as a slice. Equality and serialisation are those of the entries, in order.
+#[derive(Clone)]
+pub struct SharedEntries<T> {
+    all: Arc<Vec<T>>,
+    range: Range<usize>,
+}
+
+impl<T> SharedEntries<T> {
+    /// The entries `range` of these, sharing the same memory; `None` if they are not all there.
+    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.range.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        let end = self.range.start + range.end;
+        Some(Self { all: Arc::clone(&self.all), range: start..end })
+    }
+}
+
+impl<T: Clone> SharedEntries<T> {
+    /// The entries as a vector: moved if nobody else holds them, else cloned.
+    pub fn into_vec(self) -> Vec<T> {
+        let range = self.range;
+        match Arc::try_unwrap(self.all) {
+            Ok(mut all) => {
+                all.truncate(range.end);
+                if range.start > 0 {
+                    all.drain(..range.start);
+                }
+                all
+            }
+            Err(shared) => shared.get(range).map(<[T]>::to_vec).unwrap_or_default(),
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for SharedEntries<T> {
+    fn from(entries: Vec<T>) -> Self {
+        let range = 0..entries.len();
+        Self { all: Arc::new(entries), range }
+    }
+}
+
+impl<T> Default for SharedEntries<T> {
+    fn default() -> Self {
+        Self::from(Vec::new())
+    }
+}
+
+impl<T> Deref for SharedEntries<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.all.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl<T: Debug> Debug for SharedEntries<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: PartialEq> PartialEq for SharedEntries<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.deref() == other.deref()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<T: serde::Serialize> serde::Serialize for SharedEntries<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for SharedEntries<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SharedEntries;
+
+    #[test]
+    fn slices_are_ranges_of_ranges() {
+        let all = SharedEntries::from(vec![0, 1, 2, 3, 4]);
+        let tail = all.slice(1..5).unwrap();
+        assert_eq!(&*tail, [1, 2, 3, 4]);
+        assert_eq!(&*tail.slice(1..3).unwrap(), [2, 3]);
+        assert_eq!(tail.slice(2..5), None);
+        assert_eq!(tail.slice(1..1).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn into_vec_moves_what_nobody_else_holds() {
+        let all = SharedEntries::from(vec![0, 1, 2, 3]);
+        let part = all.slice(1..3).unwrap();
+        assert_eq!(part.clone().into_vec(), [1, 2]);
+        drop(all);
+        assert_eq!(part.into_vec(), [1, 2]);
+    }
+}

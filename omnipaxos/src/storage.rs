@@ -1,0 +1,286 @@
+//! What the library asks of an entry, of a snapshot and of a disk.
+
+use crate::{ballot::Ballot, bounds::Wire, config::ClusterConfig};
+use std::{error::Error, fmt::Debug};
+
+pub use crate::shared_entries::SharedEntries;
+
+/// What a storage call gives: any error of the storage's own.
+pub type StorageResult<T> = Result<T, Box<dyn Error>>;
+
+/// What the replicated log holds.
+///
+/// Derive it, or implement it to name a [`Snapshot`]. `Debug` must tell apart entries that differ:
+/// a proposal that a follower forwards is known again, when the network delivers it twice, by its
+/// `Debug` text.
+///
+/// ```
+/// use omnipaxos::macros::Entry;
+///
+/// #[derive(Clone, Debug, Entry)]
+/// struct KeyValue {
+///     key: String,
+///     value: u64,
+/// }
+/// ```
+pub trait Entry: Clone + Debug {
+    /// The type that sums up many entries; [`NoSnapshot`] where there is none. With the feature
+    /// `serde` it must be serialisable.
+    type Snapshot: Snapshot<Self> + Wire;
+}
+
+/// The sum of many entries, which may stand in for them.
+///
+/// ```
+/// use omnipaxos::storage::{Entry, Snapshot};
+/// use std::collections::BTreeMap;
+///
+/// #[derive(Clone, Debug)]
+/// struct KeyValue {
+///     key: String,
+///     value: u64,
+/// }
+///
+/// impl Entry for KeyValue {
+///     type Snapshot = State;
+/// }
+///
+/// #[derive(Clone, Debug)]
+/// # #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+/// struct State(BTreeMap<String, u64>);
+///
+/// impl Snapshot<KeyValue> for State {
+///     fn create(entries: &[KeyValue]) -> Self {
+///         State(entries.iter().map(|e| (e.key.clone(), e.value)).collect())
+///     }
+///
+///     fn merge(&mut self, delta: Self) {
+///         self.0.extend(delta.0);
+///     }
+///
+///     fn use_snapshots() -> bool {
+///         true
+///     }
+/// }
+/// ```
+pub trait Snapshot<T: Entry>: Clone + Debug {
+    /// Sums up `entries`, in log order.
+    fn create(entries: &[T]) -> Self;
+
+    /// Adds `delta`, the sum of the entries that follow directly on those of `self`.
+    fn merge(&mut self, delta: Self);
+
+    /// Whether snapshots may replace entries. If not, a log is only ever trimmed.
+    fn use_snapshots() -> bool;
+}
+
+/// The snapshot type of entries that have none.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NoSnapshot;
+
+impl<T: Entry> Snapshot<T> for NoSnapshot {
+    fn create(_entries: &[T]) -> Self {
+        NoSnapshot
+    }
+
+    fn merge(&mut self, _delta: Self) {}
+
+    fn use_snapshots() -> bool {
+        false
+    }
+}
+
+/// A snapshot as it travels between servers.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(bound(serialize = "", deserialize = "")))]
+pub enum SnapshotType<T: Entry> {
+    /// Sums up the log from its beginning.
+    Complete(T::Snapshot),
+    /// Sums up the log from an index that travels with it.
+    Delta(T::Snapshot),
+}
+
+/// The last entry of a configuration (paper §6): names the configuration that follows.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct StopSign {
+    /// The configuration that takes over.
+    pub next_config: ClusterConfig,
+    /// Whatever the servers of the next configuration should be told.
+    pub metadata: Option<Vec<u8>>,
+}
+
+impl StopSign {
+    /// A stop sign for the given configuration.
+    pub fn with(next_config: ClusterConfig, metadata: Option<Vec<u8>>) -> Self {
+        Self { next_config, metadata }
+    }
+}
+
+/// One change to a [`Storage`]; several of them make one [`Storage::write_atomically`].
+///
+/// Indices are positions in what the storage holds, as everywhere in [`Storage`].
+#[derive(Clone, Debug)]
+pub enum StorageOp<T: Entry> {
+    /// [`Storage::append_entry`].
+    AppendEntry(T),
+    /// [`Storage::append_entries`].
+    AppendEntries(Vec<T>),
+    /// [`Storage::append_on_prefix`].
+    AppendOnPrefix(u64, Vec<T>),
+    /// [`Storage::append_shared`].
+    AppendShared(SharedEntries<T>),
+    /// [`Storage::append_shared_on_prefix`].
+    AppendSharedOnPrefix(u64, SharedEntries<T>),
+    /// [`Storage::set_promise`].
+    SetPromise(Ballot),
+    /// [`Storage::set_decided_idx`].
+    SetDecidedIndex(u64),
+    /// [`Storage::set_accepted_round`].
+    SetAcceptedRound(Ballot),
+    /// [`Storage::set_compacted_idx`].
+    SetCompactedIdx(u64),
+    /// [`Storage::trim`].
+    Trim(u64),
+    /// [`Storage::set_stopsign`].
+    SetStopsign(Option<StopSign>),
+    /// [`Storage::set_snapshot`].
+    SetSnapshot(Option<T::Snapshot>),
+}
+
+/// Where a server keeps its log and its promises.
+///
+/// The library calls it from one place, once per drain of outgoing messages, before any message
+/// leaves. What [`write_atomically`](Storage::write_atomically) has returned `Ok` for must survive
+/// whatever faults the storage claims to survive.
+///
+/// # Indices
+/// The indices of `append_on_prefix`, `get_entries`, `get_suffix`, `get_log_len` and `trim` count
+/// the entries that the storage *holds*: after `trim(k)`, what was entry `k` is entry 0. The
+/// library subtracts the compacted index. `decided_idx` and `compacted_idx` are plain numbers to
+/// the storage and count from the beginning of the log.
+///
+/// # Atomicity
+/// Each method must be atomic by itself: done or not done after a crash. `write_atomically` should
+/// make the whole list atomic. With the provided body, which applies one operation after another,
+/// the library is safe under a crash between any two operations, but only as long as the log is
+/// never compacted and no snapshot is installed: indices are relative, and a crash between
+/// `trim` and `set_compacted_idx` leaves them meaning something else.
+pub trait Storage<T: Entry> {
+    /// Appends an entry and returns the new length of the log.
+    ///
+    /// # Errors
+    /// Whatever the storage cannot do. This holds for every method; after an error of a write the
+    /// replica halts.
+    fn append_entry(&mut self, entry: T) -> StorageResult<u64>;
+
+    /// Appends entries and returns the new length of the log.
+    fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64>;
+
+    /// Cuts the log to its first `from_idx` entries, appends, and returns the new length.
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64>;
+
+    /// Sets the highest ballot promised.
+    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()>;
+
+    /// Sets the number of entries decided, counted from the beginning of the log.
+    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()>;
+
+    /// The number last set with [`set_decided_idx`](Storage::set_decided_idx), or 0.
+    fn get_decided_idx(&self) -> StorageResult<u64>;
+
+    /// Sets the ballot in which the log was last accepted.
+    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()>;
+
+    /// The ballot last set with [`set_accepted_round`](Storage::set_accepted_round).
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>>;
+
+    /// The entries from `from` up to, not including, `to`. Empty if the storage does not hold all.
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>>;
+
+    /// The number of entries held.
+    fn get_log_len(&self) -> StorageResult<u64>;
+
+    /// The entries from `from` to the end; empty if `from` is beyond it.
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>>;
+
+    /// The ballot last set with [`set_promise`](Storage::set_promise).
+    fn get_promise(&self) -> StorageResult<Option<Ballot>>;
+
+    /// Sets or clears the stop sign.
+    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()>;
+
+    /// The stop sign last set.
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>>;
+
+    /// Removes the first `idx` of the entries held.
+    fn trim(&mut self, idx: u64) -> StorageResult<()>;
+
+    /// Sets the number of entries compacted, counted from the beginning of the log.
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()>;
+
+    /// The number last set with [`set_compacted_idx`](Storage::set_compacted_idx), or 0.
+    fn get_compacted_idx(&self) -> StorageResult<u64>;
+
+    /// Sets or clears the snapshot, which sums up the entries compacted.
+    fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()>;
+
+    /// The snapshot last set.
+    fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>>;
+
+    /// Appends entries that others read too. A storage that can keep them shared need not clone.
+    fn append_shared(&mut self, entries: SharedEntries<T>) -> StorageResult<u64> {
+        self.append_entries(entries.into_vec())
+    }
+
+    /// As [`append_on_prefix`](Storage::append_on_prefix), with entries that others read too.
+    fn append_shared_on_prefix(
+        &mut self,
+        from_idx: u64,
+        entries: SharedEntries<T>,
+    ) -> StorageResult<u64> {
+        self.append_on_prefix(from_idx, entries.into_vec())
+    }
+
+    /// The entries from `from` up to `to`, as [`get_entries`](Storage::get_entries), possibly
+    /// shared with the storage.
+    fn get_shared(&self, from: u64, to: u64) -> StorageResult<SharedEntries<T>> {
+        self.get_entries(from, to).map(SharedEntries::from)
+    }
+
+    /// Applies all operations, in order, and empties the list. See "Atomicity" above.
+    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        for op in ops.drain(..) {
+            apply(self, op)?;
+        }
+        Ok(())
+    }
+}
+
+/// Applies one operation by the method of its name.
+///
+/// # Errors
+/// That of the method.
+pub fn apply<T: Entry, S: Storage<T> + ?Sized>(
+    storage: &mut S,
+    op: StorageOp<T>,
+) -> StorageResult<()> {
+    match op {
+        StorageOp::AppendEntry(entry) => storage.append_entry(entry).map(drop),
+        StorageOp::AppendEntries(entries) => storage.append_entries(entries).map(drop),
+        StorageOp::AppendOnPrefix(idx, entries) => storage.append_on_prefix(idx, entries).map(drop),
+        StorageOp::AppendShared(entries) => storage.append_shared(entries).map(drop),
+        StorageOp::AppendSharedOnPrefix(idx, entries) => {
+            storage.append_shared_on_prefix(idx, entries).map(drop)
+        }
+        StorageOp::SetPromise(ballot) => storage.set_promise(ballot),
+        StorageOp::SetDecidedIndex(idx) => storage.set_decided_idx(idx),
+        StorageOp::SetAcceptedRound(ballot) => storage.set_accepted_round(ballot),
+        StorageOp::SetCompactedIdx(idx) => storage.set_compacted_idx(idx),
+        StorageOp::Trim(idx) => storage.trim(idx),
+        StorageOp::SetStopsign(stopsign) => storage.set_stopsign(stopsign),
+        StorageOp::SetSnapshot(snapshot) => storage.set_snapshot(snapshot),
+    }
+}

@@ -1,0 +1,7 @@
+//! Plain types that appear in the interface.
+
+pub use crate::{
+    ids::{ConfigurationId, NodeId, SequenceNumber, TrimmedIndex},
+    log_entry::{LogEntry, SnapshottedEntry},
+    quorum::FlexibleQuorum,
+};

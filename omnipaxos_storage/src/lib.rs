@@ -1,0 +1,4 @@
+//! Storage implementations for `omnipaxos`.
+#![forbid(unsafe_code)]
+
+pub mod memory_storage;

@@ -1,0 +1,169 @@
+//! A storage in memory, for tests and for servers that never come back under their old id.
+
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    storage::{Entry, StopSign, Storage, StorageResult},
+};
+use std::collections::VecDeque;
+
+/// Keeps the log in memory. Nothing survives the process.
+///
+/// Trimming costs only the entries that are dropped; what stays is not moved.
+#[derive(Clone, Debug)]
+pub struct MemoryStorage<T: Entry> {
+    log: VecDeque<T>,
+    promise: Option<Ballot>,
+    accepted_round: Option<Ballot>,
+    decided_idx: u64,
+    compacted_idx: u64,
+    stopsign: Option<StopSign>,
+    snapshot: Option<T::Snapshot>,
+}
+
+impl<T: Entry> Default for MemoryStorage<T> {
+    fn default() -> Self {
+        Self {
+            log: VecDeque::new(),
+            promise: None,
+            accepted_round: None,
+            decided_idx: 0,
+            compacted_idx: 0,
+            stopsign: None,
+            snapshot: None,
+        }
+    }
+}
+
+/// A position in memory; what no memory can hold is beyond its end.
+fn position(idx: u64) -> usize {
+    usize::try_from(idx).unwrap_or(usize::MAX)
+}
+
+impl<T: Entry> Storage<T> for MemoryStorage<T> {
+    fn append_entry(&mut self, entry: T) -> StorageResult<u64> {
+        self.log.push_back(entry);
+        self.get_log_len()
+    }
+
+    fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64> {
+        self.log.extend(entries);
+        self.get_log_len()
+    }
+
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
+        self.log.truncate(position(from_idx));
+        self.append_entries(entries)
+    }
+
+    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
+        self.promise = Some(n_prom);
+        Ok(())
+    }
+
+    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
+        self.decided_idx = ld;
+        Ok(())
+    }
+
+    fn get_decided_idx(&self) -> StorageResult<u64> {
+        Ok(self.decided_idx)
+    }
+
+    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
+        self.accepted_round = Some(na);
+        Ok(())
+    }
+
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
+        Ok(self.accepted_round)
+    }
+
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
+        let (from, to) = (position(from), position(to));
+        if from >= to || to > self.log.len() {
+            return Ok(Vec::new());
+        }
+        Ok(self.log.range(from..to).cloned().collect())
+    }
+
+    fn get_log_len(&self) -> StorageResult<u64> {
+        Ok(self.log.len() as u64)
+    }
+
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>> {
+        self.get_entries(from, self.log.len() as u64)
+    }
+
+    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
+        Ok(self.promise)
+    }
+
+    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
+        self.stopsign = s;
+        Ok(())
+    }
+
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
+        Ok(self.stopsign.clone())
+    }
+
+    fn trim(&mut self, idx: u64) -> StorageResult<()> {
+        self.log.drain(..position(idx).min(self.log.len()));
+        Ok(())
+    }
+
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
+        self.compacted_idx = idx;
+        Ok(())
+    }
+
+    fn get_compacted_idx(&self) -> StorageResult<u64> {
+        Ok(self.compacted_idx)
+    }
+
+    fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()> {
+        self.snapshot = snapshot;
+        Ok(())
+    }
+
+    fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
+        Ok(self.snapshot.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStorage;
+    use omnipaxos::{macros::Entry, storage::Storage};
+
+    #[derive(Clone, Debug, PartialEq, Entry)]
+    struct Number(u64);
+
+    fn numbers(range: std::ops::Range<u64>) -> Vec<Number> {
+        range.map(Number).collect()
+    }
+
+    #[test]
+    fn appends_cut_and_trim() {
+        let mut storage = MemoryStorage::default();
+        assert_eq!(storage.append_entry(Number(0)).unwrap(), 1);
+        assert_eq!(storage.append_entries(numbers(1..6)).unwrap(), 6);
+        assert_eq!(storage.append_on_prefix(4, numbers(10..12)).unwrap(), 6);
+        storage.trim(3).unwrap();
+        assert_eq!(storage.get_log_len().unwrap(), 3);
+        assert_eq!(storage.get_suffix(0).unwrap(), [Number(3), Number(10), Number(11)]);
+        assert_eq!(storage.append_on_prefix(0, numbers(7..8)).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_range_that_is_not_all_there_is_empty() {
+        let mut storage = MemoryStorage::default();
+        storage.append_entries(numbers(0..3)).unwrap();
+        assert_eq!(storage.get_entries(1, 3).unwrap(), numbers(1..3));
+        for (from, to) in [(0, 4), (2, 1), (3, 3), (5, 9), (0, u64::MAX), (u64::MAX, u64::MAX)] {
+            assert!(storage.get_entries(from, to).unwrap().is_empty(), "{from}..{to}");
+        }
+        assert!(storage.get_suffix(3).unwrap().is_empty());
+        assert!(storage.get_suffix(u64::MAX).unwrap().is_empty());
+    }
+}
