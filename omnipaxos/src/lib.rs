@@ -1,16 +1,35 @@
 //! A replicated log that is as simple to use as a local one.
+//!
+//! A server holds an [`OmniPaxos`], [appends](OmniPaxos::append) entries at any node of a cluster,
+//! calls [`tick`](OmniPaxos::tick) now and then, passes messages between the servers with whatever
+//! network it has, and reads what was decided. The log is the same on all servers, under any mix of
+//! lost, doubled and reordered messages, cut links, crashes and restarts.
+//!
+//! The protocol is that of the paper "Omni-Paxos: Breaking the Barriers of Partial Connectivity"
+//! (EuroSys 2023). Start with the example at [`OmniPaxos`].
+//!
+//! # Features
+//! - `macros` (default): `derive(Entry)`.
+//! - `batch_accept` (default): accepted for compatibility; accepts are always batched.
+//! - `serde`: messages can be serialised. Snapshots must be, too.
+//! - `toml_config`: `OmniPaxosConfig::with_toml`.
 #![forbid(unsafe_code)]
 
 mod ballot;
+pub mod ballot_leader_election;
 mod bounds;
 mod clock;
 mod config;
+mod door;
 pub mod errors;
 mod ids;
 mod log_entry;
 pub mod messages;
 mod omni_paxos;
+mod outbox;
 mod quorum;
+mod replica_log;
+mod sequence_paxos;
 mod shared_entries;
 pub mod storage;
 mod ui;
@@ -23,9 +42,9 @@ pub mod macros {
     pub use omnipaxos_macros::*;
 }
 
-/// Ballots, and the election of a leader.
-pub mod ballot_leader_election {
-    pub use crate::ballot::Ballot;
+/// What a replica counts.
+pub mod counters {
+    pub use crate::door::Dropped;
 }
 
 pub use config::{ClusterConfig, OmniPaxosConfig, ServerConfig};

@@ -1,62 +1,610 @@
-//! The replica.
+//! The replica: wires the parts and carries word between them.
 
 use crate::{
     ballot::Ballot,
+    ballot_leader_election::{BallotLeaderElection, Peer, Round},
     config::{ClusterConfig, ConfigError, OmniPaxosConfig},
+    door::{Door, Dropped, Entrance},
     errors::{CompactionErr, Halted, ProposeErr, TryCompactionErr, TryProposeErr},
     ids::NodeId,
     log_entry::LogEntry,
-    messages::Message,
-    storage::{Entry, StopSign, Storage},
-    ui::OmniPaxosStates,
+    messages::{sequence_paxos::PaxosMessage, Message},
+    replica_log::ReplicaLog,
+    sequence_paxos::{Needs, SequencePaxos},
+    storage::{Entry, Snapshot, StopSign, Storage},
+    ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
 };
-use std::{marker::PhantomData, ops::RangeBounds};
+use std::ops::{Bound, RangeBounds};
 
-/// A replica (skeleton: signatures only).
+/// One server of a replicated log.
+///
+/// A machine without hands: it owns no socket, file, thread or clock. It takes inputs, gives
+/// outputs when asked, and answers questions. The same inputs give the same outputs.
+///
+/// - **Inputs** change the state in memory: [`append`](Self::append),
+///   [`reconfigure`](Self::reconfigure), [`handle_incoming`](Self::handle_incoming),
+///   [`tick`](Self::tick), [`trim`](Self::trim), [`snapshot`](Self::snapshot),
+///   [`reconnected`](Self::reconnected), [`set_priority`](Self::set_priority),
+///   [`try_become_leader`](Self::try_become_leader). They may come in any order, from one thread.
+/// - **Outputs**: [`take_outgoing_messages`](Self::take_outgoing_messages) writes to the storage
+///   what changed, all at once, and then gives the messages. Call it after inputs, also in a
+///   cluster of one server, where it gives none: only what was drained survives a restart. The more
+///   inputs between two drains, the fewer and larger the writes and messages. Messages may be
+///   lost, doubled, delayed and reordered on their way.
+/// - **Questions** are all that takes `&self`. What they tell may be ahead of the storage.
+///
+/// # Storage failures
+/// When the storage fails, the replica halts: it says nothing more, so that it never claims what
+/// its disk does not hold. The methods that have a twin `try_*` panic then, now and at every later
+/// call; the twin returns [`Halted`] instead. [`halted`](Self::halted) tells the reason. Reads still
+/// serve what was decided and stored before. Open the storage anew to go on.
+///
+/// # Example
+/// Three servers in one process; a real one sends the messages over its network.
+///
+/// ```
+/// use omnipaxos::{macros::Entry, messages::Message, util::LogEntry};
+/// use omnipaxos::{ClusterConfig, OmniPaxos, ServerConfig};
+/// use omnipaxos_storage::memory_storage::MemoryStorage;
+///
+/// #[derive(Clone, Debug, PartialEq, Entry)]
+/// struct KeyValue {
+///     key: String,
+///     value: u64,
+/// }
+///
+/// let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+/// let mut servers: Vec<OmniPaxos<KeyValue, MemoryStorage<KeyValue>>> = (1..=3)
+///     .map(|pid| {
+///         let server = ServerConfig { pid, ..Default::default() };
+///         cluster.clone().build_for_server(server, MemoryStorage::default())
+///     })
+///     .collect::<Result<_, _>>()?;
+///
+/// let mut run = |servers: &mut Vec<OmniPaxos<KeyValue, _>>| {
+///     for _tick in 0..30 {
+///         servers.iter_mut().for_each(OmniPaxos::tick);
+///         loop {
+///             let mut messages = Vec::new();
+///             for server in servers.iter_mut() {
+///                 server.take_outgoing_messages(&mut messages);
+///             }
+///             if messages.is_empty() {
+///                 break;
+///             }
+///             for message in messages {
+///                 servers[message.get_receiver() as usize - 1].handle_incoming(message);
+///             }
+///         }
+///     }
+/// };
+/// run(&mut servers);
+///
+/// let entry = KeyValue { key: "a".into(), value: 1 };
+/// servers[1].append(entry.clone()).expect("no reconfiguration is pending");
+/// run(&mut servers);
+/// for server in &servers {
+///     assert_eq!(server.read_decided_suffix(0), Some(vec![LogEntry::Decided(entry.clone())]));
+/// }
+/// # Ok::<(), omnipaxos::errors::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
-#[allow(missing_docs, unused, clippy::todo)]
 pub struct OmniPaxos<T: Entry, B: Storage<T>> {
-    storage: B,
-    _t: PhantomData<T>,
+    pid: NodeId,
+    members: Vec<NodeId>,
+    door: Door,
+    ble: BallotLeaderElection,
+    paxos: SequencePaxos<T, B>,
+    halted: Option<Halted>,
 }
 
-#[allow(missing_docs, unused, clippy::todo)]
-impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    pub(crate) fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, ConfigError> {
-        Ok(Self { storage, _t: PhantomData })
+/// The one place that panics when the storage has failed.
+fn expect_storage<R>(result: Result<R, Halted>) -> R {
+    match result {
+        Ok(value) => value,
+        Err(halted) => panic!("{halted}"),
     }
-    pub fn append(&mut self, entry: T) -> Result<(), ProposeErr<T>> { todo!() }
-    pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> { todo!() }
-    pub fn reconfigure(&mut self, c: ClusterConfig, metadata: Option<Vec<u8>>) -> Result<(), ProposeErr<T>> { todo!() }
-    pub fn try_reconfigure(&mut self, c: ClusterConfig, metadata: Option<Vec<u8>>) -> Result<(), TryProposeErr<T>> { todo!() }
-    pub fn handle_incoming(&mut self, message: Message<T>) { todo!() }
-    pub fn try_handle_incoming(&mut self, message: Message<T>) -> Result<(), Halted> { todo!() }
-    pub fn tick(&mut self) { todo!() }
-    pub fn try_tick(&mut self) -> Result<(), Halted> { todo!() }
-    pub fn reconnected(&mut self, pid: NodeId) { todo!() }
-    pub fn outgoing_messages(&mut self) -> Vec<Message<T>> { todo!() }
-    pub fn take_outgoing_messages(&mut self, buffer: &mut Vec<Message<T>>) { todo!() }
-    pub fn try_take_outgoing_messages(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> { todo!() }
-    pub fn flush(&mut self) -> Result<(), Halted> { todo!() }
-    pub fn halted(&self) -> Option<&Halted> { todo!() }
-    pub fn read(&self, idx: u64) -> Option<LogEntry<T>> { todo!() }
-    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, Halted> { todo!() }
-    pub fn read_entries(&self, range: impl RangeBounds<u64>) -> Option<Vec<LogEntry<T>>> { todo!() }
-    pub fn try_read_entries(&self, range: impl RangeBounds<u64>) -> Result<Option<Vec<LogEntry<T>>>, Halted> { todo!() }
-    pub fn read_decided_suffix(&self, from: u64) -> Option<Vec<LogEntry<T>>> { todo!() }
-    pub fn try_read_decided_suffix(&self, from: u64) -> Result<Option<Vec<LogEntry<T>>>, Halted> { todo!() }
-    pub fn trim(&mut self, idx: Option<u64>) -> Result<(), CompactionErr> { todo!() }
-    pub fn try_trim(&mut self, idx: Option<u64>) -> Result<(), TryCompactionErr> { todo!() }
-    pub fn snapshot(&mut self, idx: Option<u64>, local_only: bool) -> Result<(), CompactionErr> { todo!() }
-    pub fn try_snapshot(&mut self, idx: Option<u64>, local_only: bool) -> Result<(), TryCompactionErr> { todo!() }
-    pub fn get_decided_idx(&self) -> u64 { todo!() }
-    pub fn get_compacted_idx(&self) -> u64 { todo!() }
-    pub fn get_accepted_idx(&self) -> u64 { todo!() }
-    pub fn get_pid(&self) -> NodeId { todo!() }
-    pub fn get_current_leader(&self) -> Option<NodeId> { todo!() }
-    pub fn get_promise(&self) -> Ballot { todo!() }
-    pub fn is_reconfigured(&self) -> Option<StopSign> { todo!() }
-    pub fn set_priority(&mut self, priority: u32) { todo!() }
-    pub fn try_become_leader(&mut self) { todo!() }
-    pub fn get_ui_states(&self) -> OmniPaxosStates { todo!() }
+}
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Builds a server from a valid configuration and what its storage holds.
+    pub(crate) fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, ConfigError> {
+        let log = ReplicaLog::load(storage).map_err(|failed| {
+            ConfigError::InvalidConfig(format!(
+                "the storage failed to {}: {}",
+                failed.operation(),
+                failed.cause()
+            ))
+        })?;
+        let (promise, config_id) = (log.promise(), config.cluster_config.configuration_id);
+        if promise != Ballot::default() && promise.config_id != config_id {
+            return Err(ConfigError::InvalidConfig(format!(
+                "the storage belongs to configuration {}, not to {config_id}: a new configuration \
+                 starts with an empty storage",
+                promise.config_id
+            )));
+        }
+        Ok(Self {
+            pid: config.server_config.pid,
+            members: config.cluster_config.nodes.clone(),
+            door: Door::new(&config),
+            ble: BallotLeaderElection::new(&config, promise),
+            paxos: SequencePaxos::new(&config, log),
+            halted: None,
+        })
+    }
+
+    /// Proposes an entry, at any server of the cluster.
+    ///
+    /// `Ok` means that it was taken, not that it is decided: watch
+    /// [`get_decided_idx`](Self::get_decided_idx). A server that does not lead forwards it once,
+    /// with the next drain that knows a leader; it is lost if that message is, or if the leader
+    /// crashes first.
+    ///
+    /// # Errors
+    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_append`](Self::try_append).
+    pub fn append(&mut self, entry: T) -> Result<(), ProposeErr<T>> {
+        match self.try_append(entry) {
+            Ok(()) => Ok(()),
+            Err(TryProposeErr::Refused(refused)) => Err(refused),
+            Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
+        }
+    }
+
+    /// As [`append`](Self::append), without a panic.
+    ///
+    /// # Errors
+    /// [`TryProposeErr::Halted`] if the storage has failed, else as `append`.
+    pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
+        self.check_halted()?;
+        let proposed = self.paxos.append(entry).map_err(TryProposeErr::Refused);
+        self.paxos.check_invariants();
+        proposed
+    }
+
+    /// Proposes to end this configuration with a stop sign (paper §6), at any server.
+    ///
+    /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
+    /// decided here any more: start the servers of `next_config`, each with an empty storage, and
+    /// hand them whatever they need of this log. `metadata` travels with the stop sign.
+    ///
+    /// # Errors
+    /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
+    /// [`ProposeErr::PendingReconfigConfig`] once a reconfiguration is on its way.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_reconfigure`](Self::try_reconfigure).
+    pub fn reconfigure(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<(), ProposeErr<T>> {
+        match self.try_reconfigure(next_config, metadata) {
+            Ok(()) => Ok(()),
+            Err(TryProposeErr::Refused(refused)) => Err(refused),
+            Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
+        }
+    }
+
+    /// As [`reconfigure`](Self::reconfigure), without a panic.
+    ///
+    /// # Errors
+    /// [`TryProposeErr::Halted`] if the storage has failed, else as `reconfigure`.
+    pub fn try_reconfigure(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<(), TryProposeErr<T>> {
+        self.check_halted()?;
+        let proposed = self
+            .paxos
+            .reconfigure(next_config, metadata)
+            .map_err(TryProposeErr::Refused);
+        self.paxos.check_invariants();
+        proposed
+    }
+
+    /// Handles a message from another server. What does not belong here is dropped and counted:
+    /// see [`dropped`](Self::dropped).
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_handle_incoming`](Self::try_handle_incoming). No
+    /// message makes it panic.
+    pub fn handle_incoming(&mut self, message: Message<T>) {
+        expect_storage(self.try_handle_incoming(message));
+    }
+
+    /// As [`handle_incoming`](Self::handle_incoming), without a panic.
+    ///
+    /// # Errors
+    /// The storage has failed.
+    pub fn try_handle_incoming(&mut self, message: Message<T>) -> Result<(), Halted> {
+        self.check_halted()?;
+        if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
+            return Ok(());
+        }
+        let handled = match message {
+            Message::SequencePaxos(message) => self.handle_paxos(message),
+            Message::BLE(message) => {
+                if self.ble.handle(message.from, message.msg) == Peer::Back {
+                    self.paxos.reconnected(message.from);
+                }
+                self.carry_word()
+            }
+        };
+        self.halt_on_error(handled)
+    }
+
+    fn handle_paxos(&mut self, message: PaxosMessage<T>) -> Result<(), Halted> {
+        self.paxos.handle(message)?;
+        self.carry_word()
+    }
+
+    /// Lets one tick of time pass. The timeouts of [`ServerConfig`](crate::ServerConfig) count
+    /// these calls; 10 ms between two suit a LAN.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_tick`](Self::try_tick).
+    pub fn tick(&mut self) {
+        expect_storage(self.try_tick());
+    }
+
+    /// As [`tick`](Self::tick), without a panic.
+    ///
+    /// # Errors
+    /// The storage has failed.
+    pub fn try_tick(&mut self) -> Result<(), Halted> {
+        self.check_halted()?;
+        self.paxos.tick();
+        let needs = self.paxos.needs();
+        let round = self.ble.tick(|quorum, servers| match needs {
+            Needs::ToPrepare => quorum.can_prepare(servers),
+            Needs::ToAccept => quorum.can_accept(servers),
+        });
+        if round == Round::Ended {
+            self.paxos.end_round();
+        }
+        let carried = self.carry_word();
+        self.halt_on_error(carried)
+    }
+
+    /// Tells that the connection to server `pid` was lost and is back. The replica finds out by
+    /// itself, with the heartbeats; this makes it sooner.
+    pub fn reconnected(&mut self, pid: NodeId) {
+        if self.halted.is_none() {
+            self.paxos.reconnected(pid);
+        }
+    }
+
+    /// Takes the messages to send to the other servers.
+    ///
+    /// # Panics
+    /// If the storage fails; see
+    /// [`try_take_outgoing_messages`](Self::try_take_outgoing_messages).
+    pub fn outgoing_messages(&mut self) -> Vec<Message<T>> {
+        let mut messages = Vec::new();
+        self.take_outgoing_messages(&mut messages);
+        messages
+    }
+
+    /// Appends the messages to send to the other servers to `buffer`, which can be reused.
+    ///
+    /// # Panics
+    /// If the storage fails; see
+    /// [`try_take_outgoing_messages`](Self::try_take_outgoing_messages).
+    pub fn take_outgoing_messages(&mut self, buffer: &mut Vec<Message<T>>) {
+        expect_storage(self.try_take_outgoing_messages(buffer));
+    }
+
+    /// As [`take_outgoing_messages`](Self::take_outgoing_messages), without a panic.
+    ///
+    /// # Errors
+    /// The storage has failed. Messages that were appended to `buffer` before are true.
+    pub fn try_take_outgoing_messages(
+        &mut self,
+        buffer: &mut Vec<Message<T>>,
+    ) -> Result<(), Halted> {
+        self.check_halted()?;
+        let drained = self.paxos.drain(buffer);
+        self.halt_on_error(drained)?;
+        self.ble.draw(|message| buffer.push(Message::BLE(message)));
+        Ok(())
+    }
+
+    /// Writes to the storage what changed, without taking messages.
+    ///
+    /// # Errors
+    /// The storage has failed.
+    pub fn flush(&mut self) -> Result<(), Halted> {
+        self.check_halted()?;
+        let flushed = self.paxos.flush();
+        self.halt_on_error(flushed)
+    }
+
+    /// Trims the log: gives up the entries before `trim_idx` at all servers; `None`: all that
+    /// every server has accepted. Only the leader can. The others follow sooner or later.
+    ///
+    /// Where the log was compacted by a snapshot before, a trim takes the entries into it.
+    ///
+    /// # Errors
+    /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_trim`](Self::try_trim).
+    pub fn trim(&mut self, trim_idx: Option<u64>) -> Result<(), CompactionErr> {
+        compacted(self.try_trim(trim_idx))
+    }
+
+    /// As [`trim`](Self::trim), without a panic.
+    ///
+    /// # Errors
+    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
+    pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
+        self.check_halted()?;
+        let trimmed = self.paxos.trim(trim_idx);
+        self.finish_compaction(trimmed)
+    }
+
+    /// Replaces the entries before `compact_idx` by a snapshot; `None`: all that are decided. The
+    /// other servers do so too, sooner or later, unless `local_only`.
+    ///
+    /// # Errors
+    /// [`CompactionErr`] tells what is in the way, and the index that matters. After a trim there
+    /// can be no snapshot any more: [`CompactionErr::TrimmedIndex`].
+    ///
+    /// # Panics
+    /// If the entry type has no snapshots ([`Snapshot::use_snapshots`] is false), and if the
+    /// storage has failed; see [`try_snapshot`](Self::try_snapshot).
+    pub fn snapshot(
+        &mut self,
+        compact_idx: Option<u64>,
+        local_only: bool,
+    ) -> Result<(), CompactionErr> {
+        compacted(self.try_snapshot(compact_idx, local_only))
+    }
+
+    /// As [`snapshot`](Self::snapshot), without a panic when the storage has failed.
+    ///
+    /// # Errors
+    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `snapshot`.
+    ///
+    /// # Panics
+    /// If the entry type has no snapshots.
+    pub fn try_snapshot(
+        &mut self,
+        compact_idx: Option<u64>,
+        local_only: bool,
+    ) -> Result<(), TryCompactionErr> {
+        assert!(
+            T::Snapshot::use_snapshots(),
+            "snapshot() needs an entry type with snapshots: name one with #[snapshot(..)]"
+        );
+        self.check_halted()?;
+        let taken = self.paxos.snapshot(compact_idx, local_only);
+        self.finish_compaction(taken)
+    }
+
+    /// Sets the priority that this server has in its next takeover: the highest wins among servers
+    /// that take over at the same time.
+    pub fn set_priority(&mut self, priority: u32) {
+        self.ble.set_priority(priority);
+    }
+
+    /// Takes over from the present leader, if any. It needs a quorum to get anywhere.
+    ///
+    /// # Panics
+    /// If the storage has failed.
+    pub fn try_become_leader(&mut self) {
+        expect_storage(self.check_halted());
+        self.ble.take_over();
+        let carried = self.carry_word();
+        expect_storage(self.halt_on_error(carried));
+    }
+
+    /// Why the replica has halted, if it has.
+    pub fn halted(&self) -> Option<&Halted> {
+        self.halted.as_ref()
+    }
+
+    /// How many messages were dropped at the door, by reason.
+    pub fn dropped(&self) -> Dropped {
+        self.door.dropped()
+    }
+
+    /// Reads the entry at index `idx`: the one with `idx` entries before it. `None` beyond the end
+    /// of the log. In the compacted part, what stands for it.
+    ///
+    /// # Panics
+    /// If the storage fails; see [`try_read`](Self::try_read).
+    pub fn read(&self, idx: u64) -> Option<LogEntry<T>> {
+        expect_storage(self.try_read(idx))
+    }
+
+    /// As [`read`](Self::read), without a panic.
+    ///
+    /// # Errors
+    /// The storage failed to read.
+    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, Halted> {
+        let read = self.read_range(idx, idx.checked_add(1))?;
+        Ok(read.and_then(|mut entries| entries.pop()))
+    }
+
+    /// Reads a range of the log. `None` if it is empty, reversed, or reaches beyond the end. If it
+    /// starts in the compacted part, the first item stands for that.
+    ///
+    /// # Panics
+    /// If the storage fails; see [`try_read_entries`](Self::try_read_entries).
+    pub fn read_entries(&self, range: impl RangeBounds<u64>) -> Option<Vec<LogEntry<T>>> {
+        expect_storage(self.try_read_entries(range))
+    }
+
+    /// As [`read_entries`](Self::read_entries), without a panic.
+    ///
+    /// # Errors
+    /// The storage failed to read.
+    pub fn try_read_entries(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
+        let from = match range.start_bound() {
+            Bound::Included(from) => Some(*from),
+            Bound::Excluded(before) => before.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.checked_add(1),
+            Bound::Excluded(to) => Some(*to),
+            Bound::Unbounded => Some(self.get_accepted_idx()),
+        };
+        match from {
+            Some(from) => self.read_range(from, to),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads what is decided from index `from_idx` on. `None` if nothing is.
+    ///
+    /// # Panics
+    /// If the storage fails; see [`try_read_decided_suffix`](Self::try_read_decided_suffix).
+    pub fn read_decided_suffix(&self, from_idx: u64) -> Option<Vec<LogEntry<T>>> {
+        expect_storage(self.try_read_decided_suffix(from_idx))
+    }
+
+    /// As [`read_decided_suffix`](Self::read_decided_suffix), without a panic.
+    ///
+    /// # Errors
+    /// The storage failed to read.
+    pub fn try_read_decided_suffix(
+        &self,
+        from_idx: u64,
+    ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
+        self.read_range(from_idx, Some(self.get_decided_idx()))
+    }
+
+    fn read_range(&self, from: u64, to: Option<u64>) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
+        let Some(to) = to else {
+            return Ok(None);
+        };
+        match self.halted {
+            None => self.paxos.log().read(from, to),
+            Some(_) => self.paxos.log().read_halted(from, to),
+        }
+    }
+
+    /// Number of entries decided here: all before this index are final.
+    pub fn get_decided_idx(&self) -> u64 {
+        self.paxos.log().decided_idx()
+    }
+
+    /// Number of entries trimmed or replaced by a snapshot here.
+    pub fn get_compacted_idx(&self) -> u64 {
+        self.paxos.log().compacted_idx()
+    }
+
+    /// Length of the log here, decided or not.
+    pub fn get_accepted_idx(&self) -> u64 {
+        self.paxos.log().len()
+    }
+
+    /// The id of this server.
+    pub fn get_pid(&self) -> NodeId {
+        self.pid
+    }
+
+    /// The leader as known here, which may be out of date. `None` if none is known.
+    pub fn get_current_leader(&self) -> Option<NodeId> {
+        self.paxos.leader()
+    }
+
+    /// The highest ballot that this server has promised.
+    pub fn get_promise(&self) -> Ballot {
+        self.paxos.log().promise()
+    }
+
+    /// The decided stop sign, if this configuration has ended.
+    pub fn is_reconfigured(&self) -> Option<StopSign> {
+        self.paxos.log().decided_stopsign().cloned()
+    }
+
+    /// A plain view for a dashboard.
+    pub fn get_ui_states(&self) -> OmniPaxosStates {
+        let heartbeats = self.ble.last_replies();
+        OmniPaxosStates {
+            current_ballot: self.ble.ballot(),
+            current_leader: self.get_current_leader(),
+            decided_idx: self.get_decided_idx(),
+            heartbeats: heartbeats.clone(),
+            cluster_state: ClusterState {
+                accepted_indexes: self.accepted_indexes(),
+                heartbeats,
+            },
+        }
+    }
+
+    fn accepted_indexes(&self) -> Vec<u64> {
+        let shown = self.members.iter().filter(|pid| **pid <= LARGEST_PID_SHOWN);
+        let mut indexes: Vec<u64> = (0..=shown.max().copied().unwrap_or(0)).map(|_| 0).collect();
+        for (pid, accepted_idx) in self.paxos.accepted_by_node() {
+            if let Some(shown) = usize::try_from(pid)
+                .ok()
+                .and_then(|pid| indexes.get_mut(pid))
+            {
+                *shown = accepted_idx;
+            }
+        }
+        indexes
+    }
+
+    /// Carries word between the election and Sequence Paxos, which do not know each other.
+    fn carry_word(&mut self) -> Result<(), Halted> {
+        self.ble.see(self.paxos.log().promise().n);
+        if let Some(ballot) = self.paxos.followed_ballot() {
+            self.ble.follow(ballot);
+        }
+        if let Some(ballot) = self.paxos.take_outbid() {
+            self.ble.be_outbid(ballot);
+        }
+        self.paxos.handle_elected(self.ble.leader())
+    }
+
+    fn check_halted(&self) -> Result<(), Halted> {
+        match &self.halted {
+            None => Ok(()),
+            Some(halted) => Err(halted.clone()),
+        }
+    }
+
+    /// Ends an input: halts if the storage failed.
+    fn halt_on_error(&mut self, result: Result<(), Halted>) -> Result<(), Halted> {
+        match &result {
+            Ok(()) => self.paxos.check_invariants(),
+            Err(halted) => self.halted = Some(halted.clone()),
+        }
+        result
+    }
+
+    fn finish_compaction(
+        &mut self,
+        result: Result<(), TryCompactionErr>,
+    ) -> Result<(), TryCompactionErr> {
+        match result {
+            Err(TryCompactionErr::Halted(halted)) => Ok(self.halt_on_error(Err(halted))?),
+            done @ (Ok(()) | Err(TryCompactionErr::Refused(_))) => {
+                self.paxos.check_invariants();
+                done
+            }
+        }
+    }
+}
+
+/// What the methods of 0.2.2 that compact return.
+fn compacted(result: Result<(), TryCompactionErr>) -> Result<(), CompactionErr> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(TryCompactionErr::Refused(refused)) => Err(refused),
+        Err(TryCompactionErr::Halted(halted)) => expect_storage(Err(halted)),
+    }
 }

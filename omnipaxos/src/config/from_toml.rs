@@ -5,7 +5,10 @@ use serde::Deserialize;
 
 /// Our tables and the keys that they may have, those of features that are off included.
 const TABLES: [(&str, &[&str]); 2] = [
-    ("cluster_config", &["configuration_id", "nodes", "flexible_quorum"]),
+    (
+        "cluster_config",
+        &["configuration_id", "nodes", "flexible_quorum"],
+    ),
     (
         "server_config",
         &[
@@ -43,9 +46,8 @@ impl OmniPaxosConfig {
     /// TOML or a field has the wrong type, [`ConfigError::InvalidConfig`] if a value is not legal
     /// or a key of our tables is misspelt.
     pub fn with_toml(file_path: &str) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file_path).map_err(|cause| {
-            std::io::Error::new(cause.kind(), format!("{file_path}: {cause}"))
-        })?;
+        let text = std::fs::read_to_string(file_path)
+            .map_err(|cause| std::io::Error::new(cause.kind(), format!("{file_path}: {cause}")))?;
         Self::parse(&text)
     }
 
@@ -72,9 +74,9 @@ fn check_keys(name: &str, table: &toml::Table, known: &[&str]) -> Result<(), Con
     };
     let likely = known.iter().min_by_key(|key| distance(key, unknown));
     match likely.filter(|key| distance(key, unknown) <= key.len() / 2) {
-        Some(likely) => {
-            invalid(format!("unknown key `{unknown}` in [{name}]; did you mean `{likely}`?"))
-        }
+        Some(likely) => invalid(format!(
+            "unknown key `{unknown}` in [{name}]; did you mean `{likely}`?"
+        )),
         None => invalid(format!(
             "unknown key `{unknown}` in [{name}]; the keys are {}",
             known.join(", ")
@@ -139,7 +141,10 @@ mod tests {
         .unwrap();
         assert_eq!(
             config.cluster_config.flexible_quorum,
-            Some(FlexibleQuorum { read_quorum_size: 3, write_quorum_size: 2 })
+            Some(FlexibleQuorum {
+                read_quorum_size: 3,
+                write_quorum_size: 2
+            })
         );
         assert_eq!(config.server_config.batch_size, 4);
         assert_eq!(config.server_config.leader_priority, 7);
@@ -171,8 +176,16 @@ mod tests {
             }
             other => panic!("expected an unreadable file, got {other:?}"),
         }
-        for text in ["[cluster_config", "[cluster_config]\nnodes = 3\n", "", "[server_config]\n"] {
-            assert!(matches!(OmniPaxosConfig::parse(text), Err(ConfigError::Parse(_))), "{text}");
+        for text in [
+            "[cluster_config",
+            "[cluster_config]\nnodes = 3\n",
+            "",
+            "[server_config]\n",
+        ] {
+            assert!(
+                matches!(OmniPaxosConfig::parse(text), Err(ConfigError::Parse(_))),
+                "{text}"
+            );
         }
         assert_eq!(
             invalid(&LEAST.replace("pid = 2", "pid = 9")),
@@ -182,7 +195,12 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, d) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("pid", "pdi", 2)] {
+        for (a, b, d) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("kitten", "sitting", 3),
+            ("pid", "pdi", 2),
+        ] {
             assert_eq!(distance(a, b), d, "{a} {b}");
         }
     }

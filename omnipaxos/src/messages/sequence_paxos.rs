@@ -164,7 +164,7 @@ pub struct AcceptSync<T: Entry> {
     pub sync: LogSync<T>,
 }
 
-/// Entries to accept, and how many are decided.
+/// Entries to accept, and how many are decided. Without entries, asks for an acknowledgement.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -221,7 +221,7 @@ pub struct NotAccepted {
     pub n: Ballot,
 }
 
-/// Tells how many entries are decided.
+/// Tells how many entries are decided. Not acknowledged.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Decide {
@@ -229,8 +229,6 @@ pub struct Decide {
     pub n: Ballot,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
-    /// Whether it is told again, so that the follower should acknowledge it.
-    pub resent: bool,
 }
 
 /// Proposals of which the text was forwarded before.

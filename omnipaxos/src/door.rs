@@ -1,0 +1,232 @@
+//! The one door in: what does not belong here is dropped before anyone looks at it.
+
+use crate::{
+    ballot::Ballot,
+    config::OmniPaxosConfig,
+    ids::{ConfigurationId, NodeId},
+    messages::{
+        ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
+        sequence_paxos::{LogSync, PaxosMsg},
+        Message,
+    },
+    storage::{Entry, SnapshotType, StopSign},
+};
+use std::collections::BTreeSet;
+
+/// By so much may a ballot number exceed all that were seen. Each takeover raises it by one, so
+/// more is no cluster's doing, and a forged maximum must not use up the numbers.
+const LARGEST_JUMP: u32 = 1 << 24;
+
+/// How many messages were dropped, by reason. Each counter stops at its maximum.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Addressed to another server.
+    pub misdelivered: u64,
+    /// From a server that is not another member of the configuration.
+    pub from_strangers: u64,
+    /// Of another configuration.
+    pub of_other_configurations: u64,
+    /// Saying what cannot be: a ballot that is not the sender's to use, an implausible ballot
+    /// number, indices that contradict each other.
+    pub malformed: u64,
+}
+
+/// Why a message is dropped.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    Misdelivered,
+    Stranger,
+    OtherConfiguration,
+    Malformed,
+}
+
+/// Knows who and what may come in.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pid: NodeId,
+    config_id: ConfigurationId,
+    members: BTreeSet<NodeId>,
+    dropped: Dropped,
+}
+
+/// Whether a message may come in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    Open,
+    Closed,
+}
+
+impl Door {
+    pub(crate) fn new(config: &OmniPaxosConfig) -> Self {
+        Self {
+            pid: config.server_config.pid,
+            config_id: config.cluster_config.configuration_id,
+            members: config.cluster_config.nodes.iter().copied().collect(),
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// Checks a message, and counts it if it is dropped. `highest_n` is the highest ballot number
+    /// seen so far.
+    pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Entrance {
+        let Err(reason) = self.examine(message, highest_n) else {
+            return Entrance::Open;
+        };
+        let counter = match reason {
+            Reason::Misdelivered => &mut self.dropped.misdelivered,
+            Reason::Stranger => &mut self.dropped.from_strangers,
+            Reason::OtherConfiguration => &mut self.dropped.of_other_configurations,
+            Reason::Malformed => &mut self.dropped.malformed,
+        };
+        *counter = counter.saturating_add(1);
+        Entrance::Closed
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    fn examine<T: Entry>(&self, message: &Message<T>, highest_n: u32) -> Result<(), Reason> {
+        let from = message.get_sender();
+        if message.get_receiver() != self.pid {
+            return Err(Reason::Misdelivered);
+        }
+        if from == self.pid || !self.members.contains(&from) {
+            return Err(Reason::Stranger);
+        }
+        let ballots = Ballots {
+            door: self,
+            highest_n,
+        };
+        match message {
+            Message::BLE(ble) => match &ble.msg {
+                HeartbeatMsg::Request(request) => self.configuration(request.config_id),
+                HeartbeatMsg::Reply(reply) => ballots.reply(reply, from),
+            },
+            Message::SequencePaxos(paxos) => self.examine_paxos(&paxos.msg, from, &ballots),
+        }
+    }
+
+    fn examine_paxos<T: Entry>(
+        &self,
+        msg: &PaxosMsg<T>,
+        from: NodeId,
+        ballots: &Ballots<'_>,
+    ) -> Result<(), Reason> {
+        match msg {
+            PaxosMsg::PrepareReq(m) => {
+                self.configuration(m.config_id)?;
+                ballots.any_or_nobodys(m.n)?;
+                ballots.any_or_nobodys(m.n_accepted)?;
+                check(m.n_accepted <= m.n && m.decided_idx <= m.accepted_idx)
+            }
+            PaxosMsg::Prepare(m) => {
+                ballots.owned(m.n, from)?;
+                ballots.any_or_nobodys(m.n_accepted)?;
+                check(m.n_accepted <= m.n && m.decided_idx <= m.accepted_idx)
+            }
+            PaxosMsg::Promise(m) => {
+                ballots.owned(m.n, self.pid)?;
+                ballots.any_or_nobodys(m.n_accepted)?;
+                check(m.n_accepted < m.n && m.decided_idx <= m.accepted_idx)?;
+                match &m.sync {
+                    Some(sync) => self.sync(sync, m.accepted_idx),
+                    None => Ok(()),
+                }
+            }
+            PaxosMsg::AcceptSync(m) => {
+                ballots.owned(m.n, from)?;
+                let len = m.sync.len().ok_or(Reason::Malformed)?;
+                check(m.decided_idx <= len)?;
+                self.sync(&m.sync, len)
+            }
+            PaxosMsg::AcceptDecide(m) => {
+                ballots.owned(m.n, from)?;
+                check(m.from_idx.checked_add(m.entries.len() as u64).is_some())
+            }
+            PaxosMsg::AcceptStopSign(m) => {
+                ballots.owned(m.n, from)?;
+                check(m.idx < u64::MAX)?;
+                self.stopsign(&m.stopsign)
+            }
+            PaxosMsg::Accepted(m) => {
+                ballots.any(m.n)?;
+                check(m.decided_idx <= m.accepted_idx)
+            }
+            PaxosMsg::NotAccepted(m) => ballots.any(m.n),
+            PaxosMsg::Decide(m) => ballots.owned(m.n, from),
+            PaxosMsg::ProposalForward(_) | PaxosMsg::RepeatedForward(_) => Ok(()),
+            PaxosMsg::ForwardStopSign(stopsign) => self.stopsign(stopsign),
+            PaxosMsg::Compaction(m) => self.configuration(m.config_id),
+        }
+    }
+
+    fn configuration(&self, config_id: ConfigurationId) -> Result<(), Reason> {
+        if config_id == self.config_id {
+            Ok(())
+        } else {
+            Err(Reason::OtherConfiguration)
+        }
+    }
+
+    /// A sync must make a log of length `len`.
+    fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
+        check(sync.len() == Some(len))?;
+        check(match &sync.snapshot {
+            None => sync.base == sync.suffix_idx,
+            Some(SnapshotType::Complete(_)) => sync.base == 0,
+            Some(SnapshotType::Delta(_)) => sync.base < sync.suffix_idx,
+        })?;
+        match &sync.stopsign {
+            Some(stopsign) => self.stopsign(stopsign),
+            None => Ok(()),
+        }
+    }
+
+    fn stopsign(&self, stopsign: &StopSign) -> Result<(), Reason> {
+        let next = &stopsign.next_config;
+        check(next.configuration_id > self.config_id && next.validate().is_ok())
+    }
+}
+
+/// Knows which ballots there can be.
+struct Ballots<'a> {
+    door: &'a Door,
+    highest_n: u32,
+}
+
+impl Ballots<'_> {
+    fn any(&self, ballot: Ballot) -> Result<(), Reason> {
+        self.door.configuration(ballot.config_id)?;
+        check(!ballot.is_nobodys() && self.door.members.contains(&ballot.pid))?;
+        check(ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)
+    }
+
+    fn any_or_nobodys(&self, ballot: Ballot) -> Result<(), Reason> {
+        if ballot == Ballot::default() {
+            return Ok(());
+        }
+        self.any(ballot)
+    }
+
+    fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
+        self.any(ballot)?;
+        check(ballot.pid == owner)
+    }
+
+    /// The ballot of a server that has never taken over has number 0, and is its own all the same.
+    fn reply(&self, reply: &HeartbeatReply, from: NodeId) -> Result<(), Reason> {
+        self.door.configuration(reply.ballot.config_id)?;
+        check(reply.ballot.pid == from)?;
+        check(reply.ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)?;
+        self.any_or_nobodys(reply.leader)
+    }
+}
+
+fn check(holds: bool) -> Result<(), Reason> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Reason::Malformed)
+    }
+}

@@ -1,0 +1,85 @@
+//! Giving up entries that are decided: by a trim, or for a snapshot.
+
+use super::{Compacted, ReplicaLog};
+use crate::{
+    errors::{CompactionErr, Halted, TryCompactionErr},
+    storage::{Entry, Snapshot, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// Gives up the entries before `idx`, which every server has. Where a snapshot stands for the
+    /// earlier ones, it takes these in, or it would no longer be complete.
+    pub(crate) fn trim(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
+        self.check_compaction(idx)?;
+        match self.compacted {
+            Compacted::Bare => {
+                self.compact(idx);
+                Ok(())
+            }
+            Compacted::Snapshot | Compacted::UnstoredSnapshot(_) => self.take_snapshot(idx),
+        }
+    }
+
+    /// Replaces the entries before `idx` by a snapshot.
+    pub(crate) fn take_snapshot(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
+        self.check_compaction(idx)?;
+        if self.is_trimmed() {
+            return Err(CompactionErr::TrimmedIndex(self.compacted_idx).into());
+        }
+        if idx > self.compacted_idx {
+            let snapshot = self.snapshot_until(idx)?;
+            self.compacted = snapshot.map_or(Compacted::Bare, Compacted::UnstoredSnapshot);
+            self.compact(idx);
+        }
+        Ok(())
+    }
+
+    fn check_compaction(&self, idx: u64) -> Result<(), CompactionErr> {
+        if idx > self.decided_end() {
+            return Err(CompactionErr::UndecidedIndex(self.decided_idx));
+        }
+        if idx < self.compacted_idx {
+            return Err(CompactionErr::TrimmedIndex(self.compacted_idx));
+        }
+        Ok(())
+    }
+
+    fn compact(&mut self, idx: u64) {
+        if idx > self.compacted_idx {
+            self.compacted_idx = idx;
+            self.tail.compact(idx);
+            self.unstored.compaction = true;
+        }
+    }
+
+    /// Sums up the first `idx` entries, which must be decided. `None` if `idx` is 0 or the first
+    /// of them are gone.
+    pub(super) fn snapshot_until(&self, idx: u64) -> Result<Option<T::Snapshot>, Halted> {
+        if self.is_trimmed() {
+            return Ok(None);
+        }
+        let earlier = self.snapshot()?;
+        if idx == self.compacted_idx {
+            return Ok(earlier);
+        }
+        let later = T::Snapshot::create(&self.entries(self.compacted_idx, idx)?);
+        Ok(Some(match earlier {
+            Some(mut snapshot) => {
+                snapshot.merge(later);
+                snapshot
+            }
+            None => later,
+        }))
+    }
+
+    /// Replaces the whole log by a snapshot of its first `idx` entries, and nothing after it.
+    /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
+    pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) {
+        self.tail.cut(self.compacted_idx);
+        self.set_stopsign(None);
+        self.compacted = Compacted::UnstoredSnapshot(snapshot);
+        self.compact(idx);
+        self.decided_idx = self.decided_idx.max(idx);
+        self.unstored.decided_idx = true;
+    }
+}

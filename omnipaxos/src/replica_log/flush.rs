@@ -1,0 +1,147 @@
+//! Writing what changed, all at once.
+
+use super::{Compacted, ReplicaLog, Stored, Unstored};
+use crate::{
+    errors::Halted,
+    shared_entries::SharedEntries,
+    storage::{Entry, Storage, StorageOp},
+};
+
+/// Who reads the entries that a flush writes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// The storage alone.
+    Storage,
+    /// The storage, and the messages of this drain: see [`ReplicaLog::sendable`].
+    StorageAndMessages,
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// Writes what changed with at most one `write_atomically`.
+    ///
+    /// The order makes a crash after any prefix safe where operations are applied one by one:
+    /// promise, log, stop sign, accepted round, decided index. A log without its accepted round
+    /// counts as accepted in the earlier round, of which it holds all that was chosen; a decided
+    /// index comes after what it covers.
+    ///
+    /// # Errors
+    /// The storage failed. What it holds is not known then, and the replica must halt.
+    pub(crate) fn flush(&mut self, readers: Readers) -> Result<(), Halted> {
+        let (from_idx, end) = (self.tail.start(), self.tail.end());
+        self.recent = (end, SharedEntries::default());
+        self.gather(readers);
+        if self.ops.is_empty() {
+            return Ok(());
+        }
+        let written = self.storage.write_atomically(&mut self.ops);
+        self.ops.clear();
+        written.map_err(|cause| Halted::new(self.describe_write(from_idx, end), cause))?;
+        self.unstored = Unstored::default();
+        self.stored = Stored {
+            compacted_idx: self.compacted_idx,
+            decided_idx: self.decided_idx,
+            end: self.end(),
+            len: self.len(),
+        };
+        Ok(())
+    }
+
+    /// Says what a flush of the entries `from_idx..end` wrote, for an error.
+    fn describe_write(&self, from_idx: u64, end: u64) -> String {
+        let changed = [
+            (self.unstored.promise, "the promise"),
+            (self.unstored.compaction, "the compaction"),
+            (self.unstored.stopsign, "the stop sign"),
+            (self.unstored.accepted_round, "the accepted round"),
+            (self.unstored.decided_idx, "the decided index"),
+        ];
+        let mut parts: Vec<&str> = changed
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, n)| *n)
+            .collect();
+        let entries = format!("entries {from_idx}..{end}");
+        if from_idx < self.stored.end || end > from_idx {
+            parts.push(&entries);
+        }
+        format!("write {}", parts.join(", "))
+    }
+
+    /// Collects the operations in `ops`.
+    fn gather(&mut self, readers: Readers) {
+        if self.unstored.promise {
+            self.ops.push(StorageOp::SetPromise(self.promise));
+        }
+        let first_position = self.gather_compaction();
+        self.gather_entries(first_position, readers);
+        if self.unstored.stopsign {
+            self.ops.push(StorageOp::SetStopsign(self.stopsign.clone()));
+        }
+        if self.unstored.accepted_round {
+            self.ops
+                .push(StorageOp::SetAcceptedRound(self.accepted_round));
+        }
+        if self.unstored.decided_idx {
+            self.ops.push(StorageOp::SetDecidedIndex(self.decided_idx));
+        }
+    }
+
+    /// The operations that compact. Returns what the storage holds after them.
+    fn gather_compaction(&mut self) -> Keep {
+        let kept_end = self.tail.start();
+        if !self.unstored.compaction {
+            return Keep {
+                entries: kept_end - self.stored.compacted_idx,
+                held: self.stored.end - self.stored.compacted_idx,
+            };
+        }
+        match std::mem::replace(&mut self.compacted, Compacted::Snapshot) {
+            Compacted::UnstoredSnapshot(snapshot) => {
+                self.ops.push(StorageOp::SetSnapshot(Some(snapshot)));
+            }
+            Compacted::Snapshot => {}
+            Compacted::Bare => self.compacted = Compacted::Bare,
+        }
+        let gone = self.compacted_idx.min(self.stored.end) - self.stored.compacted_idx;
+        if gone > 0 {
+            self.ops.push(StorageOp::Trim(gone));
+        }
+        self.ops
+            .push(StorageOp::SetCompactedIdx(self.compacted_idx));
+        Keep {
+            entries: kept_end - self.compacted_idx,
+            held: self.stored.end.saturating_sub(self.compacted_idx),
+        }
+    }
+
+    /// The operation that writes the tail, given what the storage holds before it.
+    fn gather_entries(&mut self, keep: Keep, readers: Readers) {
+        let from_idx = self.tail.start();
+        let entries = self.tail.take();
+        let cuts = keep.held > keep.entries;
+        if entries.is_empty() && !cuts {
+            return;
+        }
+        self.ops.push(match readers {
+            Readers::Storage if cuts => StorageOp::AppendOnPrefix(keep.entries, entries),
+            Readers::Storage => StorageOp::AppendEntries(entries),
+            Readers::StorageAndMessages => {
+                let shared = SharedEntries::from(entries);
+                self.recent = (from_idx, shared.clone());
+                if cuts {
+                    StorageOp::AppendSharedOnPrefix(keep.entries, shared)
+                } else {
+                    StorageOp::AppendShared(shared)
+                }
+            }
+        });
+    }
+}
+
+/// What the storage holds when the tail is written.
+struct Keep {
+    /// Number of entries that stay.
+    entries: u64,
+    /// Number of entries held.
+    held: u64,
+}

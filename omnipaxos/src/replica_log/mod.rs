@@ -1,0 +1,262 @@
+//! The log of one server: the only user of its storage.
+//!
+//! Changes are made in memory and written by [`ReplicaLog::flush`], all at once. Indices are
+//! absolute here: they count from the beginning of the log, and the stop sign counts as an entry.
+
+mod compaction;
+mod flush;
+mod read;
+mod sync;
+mod tail;
+
+pub(crate) use flush::Readers;
+pub(crate) use sync::{Extended, Synced};
+
+use self::tail::Tail;
+use crate::{
+    ballot::Ballot,
+    errors::Halted,
+    shared_entries::SharedEntries,
+    storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
+};
+
+/// The log, the promises and the indices of one server.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
+    storage: B,
+    /// Invariant I3: never goes back.
+    promise: Ballot,
+    /// The ballot in which the log was accepted. Invariant I2: `accepted_round <= promise`.
+    accepted_round: Ballot,
+    /// Entries known to be chosen. Invariant I1: `compacted_idx <= decided_idx <= len`.
+    decided_idx: u64,
+    /// Entries that were trimmed or replaced by a snapshot. Invariant I3: never goes back.
+    compacted_idx: u64,
+    compacted: Compacted<T::Snapshot>,
+    /// Invariant I9: nothing comes after it.
+    stopsign: Option<StopSign>,
+    tail: Tail<T>,
+    stored: Stored,
+    unstored: Unstored,
+    /// The entries of the last flush and their index, kept for the messages of the same drain.
+    recent: (u64, SharedEntries<T>),
+    /// Reused by each flush.
+    ops: Vec<StorageOp<T>>,
+}
+
+/// What stands for the entries before the compacted index.
+#[derive(Clone, Debug)]
+enum Compacted<S> {
+    /// Nothing: they were trimmed, or there are none.
+    Bare,
+    /// A snapshot that the storage holds.
+    Snapshot,
+    /// A snapshot that is not flushed yet.
+    UnstoredSnapshot(S),
+}
+
+/// What the last flush left in the storage.
+#[derive(Clone, Debug)]
+struct Stored {
+    compacted_idx: u64,
+    decided_idx: u64,
+    /// Length of the log without the stop sign.
+    end: u64,
+    /// Length of the log with it.
+    len: u64,
+}
+
+/// What changed since the last flush, besides the tail.
+#[derive(Clone, Debug, Default)]
+struct Unstored {
+    promise: bool,
+    accepted_round: bool,
+    decided_idx: bool,
+    compaction: bool,
+    stopsign: bool,
+}
+
+/// Names the operation that failed.
+fn named<V>(result: StorageResult<V>, operation: &str) -> Result<V, Halted> {
+    result.map_err(|cause| Halted::new(operation, cause))
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// Loads what `storage` holds.
+    ///
+    /// # Errors
+    /// The storage fails, or holds what cannot be: indices that contradict each other.
+    pub(crate) fn load(storage: B) -> Result<Self, Halted> {
+        let promise = named(storage.get_promise(), "read the promise")?.unwrap_or_default();
+        let accepted_round =
+            named(storage.get_accepted_round(), "read the accepted round")?.unwrap_or_default();
+        let decided_idx = named(storage.get_decided_idx(), "read the decided index")?;
+        let compacted_idx = named(storage.get_compacted_idx(), "read the compacted index")?;
+        let stopsign = named(storage.get_stopsign(), "read the stop sign")?;
+        let held = named(storage.get_log_len(), "read the length of the log")?;
+        let has_snapshot = named(storage.get_snapshot(), "read the snapshot")?.is_some();
+        let contradiction = |what: String| Err(Halted::new("hold a consistent state", what));
+        let Some(end) = compacted_idx
+            .checked_add(held)
+            .filter(|end| *end < u64::MAX)
+        else {
+            return contradiction(format!("{held} entries after index {compacted_idx}"));
+        };
+        let len = end + u64::from(stopsign.is_some());
+        if decided_idx > len || compacted_idx > decided_idx {
+            return contradiction(format!(
+                "compacted index {compacted_idx}, decided index {decided_idx}, log length {len}"
+            ));
+        }
+        if accepted_round > promise {
+            return contradiction(format!("accepted {accepted_round:?}, promised {promise:?}"));
+        }
+        let compacted = if has_snapshot {
+            Compacted::Snapshot
+        } else {
+            Compacted::Bare
+        };
+        Ok(Self {
+            storage,
+            promise,
+            accepted_round,
+            decided_idx,
+            compacted_idx,
+            compacted,
+            stopsign,
+            tail: Tail::empty(end),
+            stored: Stored {
+                compacted_idx,
+                decided_idx,
+                end,
+                len,
+            },
+            unstored: Unstored::default(),
+            recent: (end, SharedEntries::default()),
+            ops: Vec::new(),
+        })
+    }
+
+    pub(crate) fn promise_to(&mut self, n: Ballot) {
+        debug_assert!(
+            n > self.promise,
+            "I3: promise {n:?} after {:?}",
+            self.promise
+        );
+        self.promise = n;
+        self.unstored.promise = true;
+    }
+
+    /// Begins to accept in ballot `n`, which must be promised.
+    pub(crate) fn accept_in(&mut self, n: Ballot) {
+        self.accepted_round = n;
+        self.unstored.accepted_round = true;
+    }
+
+    /// Learns that the entries before `idx` are chosen, as far as they are here.
+    pub(crate) fn decide(&mut self, idx: u64) {
+        let idx = idx.min(self.len());
+        if idx > self.decided_idx {
+            self.decided_idx = idx;
+            self.unstored.decided_idx = true;
+        }
+    }
+
+    /// Appends one entry; not after a stop sign.
+    pub(crate) fn append(&mut self, entry: T) {
+        debug_assert!(self.stopsign.is_none(), "I9: an entry after the stop sign");
+        self.tail.push(entry);
+    }
+
+    /// Appends the last entry.
+    pub(crate) fn append_stopsign(&mut self, stopsign: StopSign) {
+        debug_assert!(
+            self.stopsign.is_none(),
+            "I9: a stop sign after the stop sign"
+        );
+        self.set_stopsign(Some(stopsign));
+    }
+
+    fn set_stopsign(&mut self, stopsign: Option<StopSign>) {
+        if self.stopsign.is_some() || stopsign.is_some() {
+            self.stopsign = stopsign;
+            self.unstored.stopsign = true;
+        }
+    }
+
+    pub(crate) fn promise(&self) -> Ballot {
+        self.promise
+    }
+
+    pub(crate) fn accepted_round(&self) -> Ballot {
+        self.accepted_round
+    }
+
+    pub(crate) fn decided_idx(&self) -> u64 {
+        self.decided_idx
+    }
+
+    pub(crate) fn compacted_idx(&self) -> u64 {
+        self.compacted_idx
+    }
+
+    /// Length of the log, the stop sign included.
+    pub(crate) fn len(&self) -> u64 {
+        self.end() + u64::from(self.stopsign.is_some())
+    }
+
+    /// Length of the log as stored: what may be claimed to others.
+    pub(crate) fn stored_len(&self) -> u64 {
+        self.stored.len
+    }
+
+    /// Length of the log without the stop sign.
+    pub(crate) fn end(&self) -> u64 {
+        self.tail.end()
+    }
+
+    /// Number of decided entries, the stop sign not counted.
+    fn decided_end(&self) -> u64 {
+        self.decided_idx.min(self.end())
+    }
+
+    pub(crate) fn stopsign(&self) -> Option<&StopSign> {
+        self.stopsign.as_ref()
+    }
+
+    pub(crate) fn decided_stopsign(&self) -> Option<&StopSign> {
+        self.stopsign
+            .as_ref()
+            .filter(|_| self.decided_idx > self.end())
+    }
+
+    /// Whether the entries before the compacted index are gone without a snapshot.
+    pub(crate) fn is_trimmed(&self) -> bool {
+        self.compacted_idx > 0 && matches!(self.compacted, Compacted::Bare)
+    }
+
+    /// Whether a delta that begins at the decided index can be merged here.
+    pub(crate) fn takes_delta(&self) -> bool {
+        T::Snapshot::use_snapshots() && !self.is_trimmed()
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        let (compacted, decided, len) = (self.compacted_idx, self.decided_idx, self.len());
+        debug_assert!(
+            compacted <= decided,
+            "I1: compacted {compacted} > decided {decided}"
+        );
+        debug_assert!(decided <= len, "I1: decided {decided} > accepted {len}");
+        debug_assert!(
+            self.accepted_round <= self.promise,
+            "I2: accepted {:?} > promise {:?}",
+            self.accepted_round,
+            self.promise
+        );
+        debug_assert!(
+            self.tail.start() >= compacted,
+            "the tail begins at {}, before the compacted index {compacted}",
+            self.tail.start()
+        );
+    }
+}

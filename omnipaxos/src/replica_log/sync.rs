@@ -1,0 +1,196 @@
+//! What one log lacks of another: told in a promise and in an AcceptSync (paper §4.1.2).
+
+use super::ReplicaLog;
+use crate::{
+    errors::Halted,
+    messages::sequence_paxos::LogSync,
+    shared_entries::SharedEntries,
+    storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
+};
+
+/// The least number of decided entries that travel as a delta snapshot, where the receiver can
+/// merge one. Fewer travel as they are, so that a follower that missed a moment still reads them
+/// one by one.
+const LEAST_DELTA: u64 = 8;
+
+/// What became of a [`LogSync`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// The log is now that of the sender.
+    Applied,
+    /// It ends before what is decided here: its sender was overtaken.
+    Overtaken,
+    /// It does not begin where this log can take it.
+    Elsewhere,
+}
+
+/// What became of entries that a leader in the same round sent.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Extended {
+    /// All of them are in the log.
+    Appended,
+    /// They begin beyond the end of the log.
+    Gap,
+}
+
+impl<T: Entry> LogSync<T> {
+    /// Length of the log that this makes, `None` if there is no such index.
+    pub(crate) fn len(&self) -> Option<u64> {
+        let entries = u64::try_from(self.suffix.len()).ok()?;
+        self.suffix_idx
+            .checked_add(entries)?
+            .checked_add(u64::from(self.stopsign.is_some()))
+    }
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// What a log lacks that is decided up to `decided_idx`, so as to become this one.
+    ///
+    /// It begins at the receiver's decided index: two undecided tails are never spliced. Where
+    /// that was trimmed here, it begins at the trimmed index, since a trim proves that every
+    /// server holds what it covers; where a snapshot covers it, with the whole snapshot.
+    pub(crate) fn lacking(
+        &self,
+        decided_idx: u64,
+        takes_delta: bool,
+    ) -> Result<LogSync<T>, Halted> {
+        let base = decided_idx.min(self.end());
+        let decided_end = self.decided_end();
+        let (base, snapshot, suffix_idx) = if base < self.compacted_idx {
+            match self.snapshot()? {
+                Some(snapshot) => (
+                    0,
+                    Some(SnapshotType::Complete(snapshot)),
+                    self.compacted_idx,
+                ),
+                None => (self.compacted_idx, None, self.compacted_idx),
+            }
+        } else if takes_delta && self.takes_delta() && decided_end >= base + LEAST_DELTA {
+            let delta = T::Snapshot::create(&self.entries(base, decided_end)?);
+            (base, Some(SnapshotType::Delta(delta)), decided_end)
+        } else {
+            (base, None, base)
+        };
+        let suffix = SharedEntries::from(self.entries(suffix_idx, self.end())?);
+        Ok(LogSync {
+            base,
+            snapshot,
+            suffix_idx,
+            suffix,
+            stopsign: self.stopsign.clone(),
+        })
+    }
+
+    /// Makes this log that of the sender, but for what is decided here.
+    pub(crate) fn apply(&mut self, sync: LogSync<T>) -> Result<Synced, Halted> {
+        let Some(len) = sync.len() else {
+            return Ok(Synced::Elsewhere);
+        };
+        if len < self.decided_idx {
+            return Ok(Synced::Overtaken);
+        }
+        if self.decided_stopsign().is_some() {
+            return Ok(Synced::Applied);
+        }
+        let LogSync {
+            base,
+            snapshot,
+            suffix_idx,
+            suffix,
+            stopsign,
+        } = sync;
+        let is_news = suffix_idx > self.decided_idx;
+        match snapshot {
+            Some(SnapshotType::Complete(snapshot)) if is_news => self.install(suffix_idx, snapshot),
+            Some(SnapshotType::Delta(delta)) if is_news => {
+                if base != self.decided_idx || !self.takes_delta() {
+                    return Ok(Synced::Elsewhere);
+                }
+                let merged = match self.snapshot_until(base)? {
+                    Some(mut snapshot) => {
+                        snapshot.merge(delta);
+                        snapshot
+                    }
+                    None => delta,
+                };
+                self.install(suffix_idx, merged);
+            }
+            Some(_) | None => {}
+        }
+        if suffix_idx > self.end() {
+            return Ok(Synced::Elsewhere);
+        }
+        self.replace_undecided(suffix_idx, suffix, stopsign);
+        Ok(Synced::Applied)
+    }
+
+    /// Replaces the log from `from_idx` on, but for what is decided here.
+    fn replace_undecided(
+        &mut self,
+        from_idx: u64,
+        entries: SharedEntries<T>,
+        stopsign: Option<StopSign>,
+    ) {
+        let keep = from_idx.max(self.decided_idx);
+        self.tail.cut(keep);
+        self.tail.extend(after(entries, keep - from_idx));
+        self.set_stopsign(stopsign);
+    }
+
+    /// Appends what the leader of this round sent: of its log, this one is a prefix.
+    pub(crate) fn extend(&mut self, from_idx: u64, entries: SharedEntries<T>) -> Extended {
+        if from_idx > self.end() {
+            return Extended::Gap;
+        }
+        if self.stopsign.is_none() {
+            self.tail.extend(after(entries, self.end() - from_idx));
+        }
+        Extended::Appended
+    }
+
+    /// Appends the stop sign that the leader of this round sent, which is its entry `idx`.
+    pub(crate) fn extend_stopsign(&mut self, idx: u64, stopsign: StopSign) -> Extended {
+        if idx > self.end() {
+            return Extended::Gap;
+        }
+        if idx == self.end() && self.stopsign.is_none() {
+            self.append_stopsign(stopsign);
+        }
+        Extended::Appended
+    }
+
+    /// Takes an AcceptSync of the round in which this log was accepted already.
+    pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
+        let LogSync {
+            base: _,
+            snapshot,
+            suffix_idx,
+            suffix,
+            stopsign,
+        } = sync;
+        match snapshot {
+            Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
+                self.install(suffix_idx, snapshot);
+            }
+            Some(SnapshotType::Complete(_) | SnapshotType::Delta(_)) | None => {}
+        }
+        let end = suffix_idx.saturating_add(suffix.len() as u64);
+        match (self.extend(suffix_idx, suffix), stopsign) {
+            (Extended::Gap, _) => Extended::Gap,
+            (Extended::Appended, Some(stopsign)) => self.extend_stopsign(end, stopsign),
+            (Extended::Appended, None) => Extended::Appended,
+        }
+    }
+}
+
+/// The entries without the first `skip`.
+fn after<T: Clone>(entries: SharedEntries<T>, skip: u64) -> Vec<T> {
+    let skip = super::tail::position(skip).min(entries.len());
+    match entries.slice(skip..entries.len()) {
+        Some(rest) => {
+            drop(entries);
+            rest.into_vec()
+        }
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Following a leader: promising, accepting, deciding (paper §4.1).
+
+use super::{
+    state::{Ack, State},
+    SequencePaxos,
+};
+use crate::{
+    ballot::Ballot,
+    errors::Halted,
+    ids::NodeId,
+    messages::sequence_paxos::{AcceptDecide, AcceptStopSign, AcceptSync, Decide, Prepare},
+    replica_log::{Extended, Synced},
+    storage::{Entry, Storage},
+};
+
+/// How this server stands to the sender of a message of the accept phase.
+enum Standing {
+    /// It follows the sender's ballot and may change its log for it.
+    InStep,
+    /// It has promised the sender's ballot and was not synced yet.
+    Promised,
+    /// It has nothing to do with that ballot.
+    Apart,
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// A leader asks to be followed (paper §4.1.1, step 2).
+    pub(super) fn handle_prepare(&mut self, prepare: Prepare, from: NodeId) {
+        if prepare.n < self.log.promise() {
+            return self.outbox.refuse(from);
+        }
+        if prepare.n == self.log.promise() && self.log.accepted_round() == prepare.n {
+            return match &mut self.state {
+                State::Following(ack) => ack.owe(),
+                State::Recovering => self.outbox.ask_for_leader(from),
+                State::Promised { .. } | State::Preparing(_) | State::Leading(_) => {}
+            };
+        }
+        if prepare.n > self.log.promise() {
+            self.log.promise_to(prepare.n);
+        }
+        self.outbid_by = None;
+        self.state = State::Promised {
+            prepare,
+            is_promise_due: true,
+        };
+    }
+
+    /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the
+    /// decided index on, and only then counts as accepted in the leader's ballot.
+    pub(super) fn handle_accept_sync(
+        &mut self,
+        sync: AcceptSync<T>,
+        from: NodeId,
+    ) -> Result<(), Halted> {
+        let AcceptSync {
+            n,
+            decided_idx,
+            sync,
+        } = sync;
+        match self.standing(n, from) {
+            Standing::Apart => {}
+            Standing::InStep => {
+                let extended = self.log.extend_by(sync);
+                self.finish_accept(extended, decided_idx);
+            }
+            Standing::Promised => match self.log.apply(sync)? {
+                Synced::Applied => {
+                    self.log.accept_in(n);
+                    self.state = State::Following(Ack::No);
+                    self.finish_accept(Extended::Appended, decided_idx);
+                }
+                Synced::Overtaken => {}
+                Synced::Elsewhere => {
+                    if let State::Promised { is_promise_due, .. } = &mut self.state {
+                        *is_promise_due = true;
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The leader sends entries (paper §4.1.3).
+    pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
+        if let Standing::InStep = self.standing(accept.n, from) {
+            let extended = self.log.extend(accept.from_idx, accept.entries);
+            self.finish_accept(extended, accept.decided_idx);
+        }
+    }
+
+    /// The leader sends the stop sign (paper §6).
+    pub(super) fn handle_accept_stopsign(&mut self, accept: AcceptStopSign, from: NodeId) {
+        if let Standing::InStep = self.standing(accept.n, from) {
+            let extended = self.log.extend_stopsign(accept.idx, accept.stopsign);
+            self.finish_accept(extended, accept.decided_idx);
+        }
+    }
+
+    /// The leader has decided (paper §4.1.3, step 3). No answer, unless entries are missing.
+    pub(super) fn handle_decide(&mut self, decide: &Decide, from: NodeId) {
+        if let Standing::InStep = self.standing(decide.n, from) {
+            if decide.decided_idx > self.log.len() {
+                self.owe(Ack::DueWithGap);
+            }
+            self.log.decide(decide.decided_idx);
+        }
+    }
+
+    /// Learns what is decided and owes an acknowledgement.
+    fn finish_accept(&mut self, extended: Extended, decided_idx: u64) {
+        self.log.decide(decided_idx);
+        self.owe(match extended {
+            Extended::Appended => Ack::Due,
+            Extended::Gap => Ack::DueWithGap,
+        });
+    }
+
+    fn owe(&mut self, due: Ack) {
+        if let State::Following(ack) = &mut self.state {
+            *ack = due;
+        }
+    }
+
+    /// Only the ballot that is promised may change the log. A lower one is refused; of a higher
+    /// one the Prepare was lost, so it is asked for.
+    fn standing(&mut self, n: Ballot, from: NodeId) -> Standing {
+        let promise = self.log.promise();
+        if n < promise {
+            self.outbox.refuse(from);
+            return Standing::Apart;
+        }
+        if n > promise {
+            self.outbox.ask_for_leader(from);
+            return Standing::Apart;
+        }
+        let has_accepted = self.log.accepted_round() == n;
+        match &self.state {
+            State::Following(_) => Standing::InStep,
+            State::Promised { .. } => Standing::Promised,
+            State::Recovering if has_accepted => {
+                self.state = State::Following(Ack::No);
+                Standing::InStep
+            }
+            State::Recovering => {
+                self.outbox.ask_for_leader(from);
+                Standing::Apart
+            }
+            State::Preparing(_) | State::Leading(_) => Standing::Apart,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Sequence Paxos (paper §4): replicates the log under the ballot that the election names. All
+//! safety is here; the election gives only a hint.
+//!
+//! Handlers check a message and change the state in memory. [`SequencePaxos::drain`] flushes what
+//! changed and then draws the messages from the state, so that none can claim what is not stored.
+
+mod compaction;
+mod drain;
+mod follower;
+mod forward;
+mod leader;
+mod progress;
+mod proposals;
+mod recovery;
+mod state;
+
+use self::{compaction::CompactionRequests, forward::Forwards, proposals::Proposals, state::State};
+use crate::{
+    ballot::Ballot,
+    clock::{Ring, Timer},
+    config::OmniPaxosConfig,
+    errors::Halted,
+    ids::{ConfigurationId, NodeId},
+    messages::sequence_paxos::{PaxosMessage, PaxosMsg},
+    outbox::Outbox,
+    quorum::Quorum,
+    replica_log::ReplicaLog,
+    storage::{Entry, Storage},
+};
+
+/// Replicates the log of one server.
+#[derive(Clone, Debug)]
+pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
+    config_id: ConfigurationId,
+    pid: NodeId,
+    /// The other servers, in order.
+    peers: Vec<NodeId>,
+    quorum: Quorum,
+    log: ReplicaLog<T, B>,
+    state: State<T>,
+    /// The highest leader that the election named.
+    elected: Ballot,
+    /// A ballot above the own, in which this leader was refused.
+    outbid_by: Option<Ballot>,
+    proposals: Proposals<T>,
+    forwards: Forwards,
+    compactions: CompactionRequests,
+    outbox: Outbox,
+    resend_timer: Timer,
+}
+
+/// The quorum that a leader needs to get on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// A read quorum, to be promised its ballot.
+    ToPrepare,
+    /// A write quorum, to decide.
+    ToAccept,
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// A server that starts with what its log holds.
+    pub(crate) fn new(config: &OmniPaxosConfig, log: ReplicaLog<T, B>) -> Self {
+        let (cluster, server) = (&config.cluster_config, &config.server_config);
+        let pid = server.pid;
+        let mut peers = cluster.nodes.clone();
+        peers.retain(|peer| *peer != pid);
+        peers.sort_unstable();
+        let is_restarted = !log.promise().is_nobodys();
+        let mut paxos = Self {
+            config_id: cluster.configuration_id,
+            pid,
+            peers,
+            quorum: Quorum::of(cluster.nodes.len(), cluster.flexible_quorum),
+            state: State::Recovering,
+            elected: Ballot::default(),
+            outbid_by: None,
+            proposals: Proposals::new(server.batch_size, server.flush_batch_tick_timeout),
+            forwards: Forwards::new(log.len(), is_restarted),
+            compactions: CompactionRequests::default(),
+            outbox: Outbox::default(),
+            resend_timer: Timer::every(server.resend_message_tick_timeout),
+            log,
+        };
+        paxos.ask_all_for_leader();
+        paxos.announce_trim();
+        paxos
+    }
+
+    /// Handles a message that has passed the door.
+    pub(crate) fn handle(&mut self, message: PaxosMessage<T>) -> Result<(), Halted> {
+        let PaxosMessage { from, to: _, msg } = message;
+        match msg {
+            PaxosMsg::PrepareReq(prepare_req) => self.handle_prepare_req(&prepare_req, from),
+            PaxosMsg::Prepare(prepare) => self.handle_prepare(prepare, from),
+            PaxosMsg::Promise(promise) => return self.handle_promise(promise, from),
+            PaxosMsg::AcceptSync(sync) => return self.handle_accept_sync(sync, from),
+            PaxosMsg::AcceptDecide(accept) => self.handle_accept_decide(accept, from),
+            PaxosMsg::AcceptStopSign(accept) => self.handle_accept_stopsign(accept, from),
+            PaxosMsg::Accepted(accepted) => self.handle_accepted(&accepted, from),
+            PaxosMsg::NotAccepted(refusal) => self.handle_not_accepted(refusal.n),
+            PaxosMsg::Decide(decide) => self.handle_decide(&decide, from),
+            PaxosMsg::ProposalForward(entries) => self.handle_forward(entries, from),
+            PaxosMsg::RepeatedForward(forward) => self.handle_repeated_forward(forward, from),
+            PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(stopsign),
+            PaxosMsg::Compaction(compaction) => {
+                return self.handle_compaction(compaction.action, from)
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets one tick pass.
+    pub(crate) fn tick(&mut self) {
+        if self.proposals.tick() == Ring::Rings {
+            self.propose_batch();
+        }
+        if self.resend_timer.tick() == Ring::Rings {
+            self.resend_to_all();
+        }
+    }
+
+    /// A heartbeat round of the election has ended: says again what was not answered for a round.
+    pub(crate) fn end_round(&mut self) {
+        let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
+        if let Some(followers) = self.followers_mut() {
+            for (_, progress) in followers.iter_mut() {
+                progress.end_round(len, decided_idx);
+            }
+        }
+        if let State::Recovering = self.state {
+            self.ask_all_for_leader();
+        }
+        self.compactions.repeat();
+        self.proposals.release_relayed();
+        self.propose_if_leading();
+    }
+
+    pub(crate) fn log(&self) -> &ReplicaLog<T, B> {
+        &self.log
+    }
+
+    /// The ballot that this server takes part in, as follower or leader.
+    pub(crate) fn followed_ballot(&self) -> Option<Ballot> {
+        match self.state {
+            State::Recovering => None,
+            State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_)
+            | State::Leading(_) => Some(self.log.promise()),
+        }
+    }
+
+    /// The server to which proposals go: the owner of the highest ballot that this server follows
+    /// or has heard to be elected. `None` if it would have to be this server, which does not lead.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
+        let ballot = self.followed_ballot().unwrap_or_default().max(self.elected);
+        Some(ballot)
+            .filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
+            .map(|ballot| ballot.pid)
+    }
+
+    /// The quorum that this server needs as a leader.
+    pub(crate) fn needs(&self) -> Needs {
+        match self.state {
+            State::Preparing(_) => Needs::ToPrepare,
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Leading(_) => Needs::ToAccept,
+        }
+    }
+
+    /// What each server has accepted, if this one leads.
+    pub(crate) fn accepted_by_node(&self) -> Vec<(NodeId, u64)> {
+        match &self.state {
+            State::Leading(followers) => followers
+                .accepted()
+                .chain([(self.pid, self.log.stored_len())])
+                .collect(),
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        self.log.check_invariants();
+        let (promise, accepted) = (self.log.promise(), self.log.accepted_round());
+        match &self.state {
+            State::Recovering => {}
+            State::Promised { prepare, .. } => {
+                debug_assert!(
+                    prepare.n == promise,
+                    "promised {promise:?}, not {:?}",
+                    prepare.n
+                );
+                debug_assert!(
+                    accepted < promise,
+                    "I8: accepted {accepted:?} and waits for it"
+                );
+            }
+            State::Following(_) => {
+                debug_assert!(
+                    accepted == promise,
+                    "follows {promise:?}, accepted {accepted:?}"
+                );
+            }
+            State::Preparing(_) => {
+                debug_assert!(promise.pid == self.pid, "I4: leads {promise:?}");
+            }
+            State::Leading(_) => {
+                debug_assert!(promise.pid == self.pid, "I4: leads {promise:?}");
+                debug_assert!(
+                    accepted == promise,
+                    "leads {promise:?}, accepted {accepted:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! How far each follower is, as its leader knows it.
+
+use crate::{ids::NodeId, messages::sequence_paxos::Accepted};
+use std::collections::BTreeMap;
+
+/// The other servers of the configuration, by id. Invariant I6: nobody else is counted.
+#[derive(Clone, Debug)]
+pub(super) struct Followers {
+    by_node: BTreeMap<NodeId, Progress>,
+}
+
+impl Followers {
+    /// Nobody has promised yet; a Prepare is due to all.
+    pub(super) fn unpromised(peers: &[NodeId]) -> Self {
+        Self {
+            by_node: peers
+                .iter()
+                .map(|pid| (*pid, Progress::unpromised()))
+                .collect(),
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, pid: NodeId) -> Option<&mut Progress> {
+        self.by_node.get_mut(&pid)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
+        self.by_node
+            .iter_mut()
+            .map(|(pid, progress)| (*pid, progress))
+    }
+
+    /// How many have promised.
+    pub(super) fn promised(&self) -> usize {
+        let is_unpromised = |p: &&Progress| matches!(p.stage, Stage::Unpromised { .. });
+        self.by_node.len() - self.by_node.values().filter(is_unpromised).count()
+    }
+
+    /// What each has acknowledged in this ballot.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.by_node
+            .iter()
+            .map(|(pid, progress)| (*pid, progress.accepted_idx))
+    }
+}
+
+/// What a promise told about the log of its sender.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Promised {
+    pub(super) decided_idx: u64,
+    pub(super) takes_delta: bool,
+}
+
+/// How far one follower is.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// The largest index acknowledged in this ballot.
+    pub(super) accepted_idx: u64,
+    /// The largest decided index acknowledged.
+    pub(super) decided_idx: u64,
+    pub(super) stage: Stage,
+    /// What was acknowledged when the last heartbeat round ended with the follower behind.
+    behind_at: Option<(u64, u64)>,
+}
+
+/// What has passed between leader and follower in this ballot.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// It has not promised.
+    Unpromised { is_prepare_due: bool },
+    /// It has promised; an AcceptSync is due.
+    Promised(Promised),
+    /// An AcceptSync was sent and not acknowledged.
+    Syncing(Promised, Sent),
+    /// It has accepted this ballot: its log is a prefix of the leader's.
+    InStep(Sent),
+}
+
+/// What was sent to a follower.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent {
+    /// Entries before this index were sent.
+    pub(super) next_idx: u64,
+    /// The decided index that was sent.
+    pub(super) decided_idx: u64,
+    /// Whether to go on with a message that is answered, though there may be no news.
+    pub(super) is_probe_due: bool,
+    /// The index reported with the last gap: each is answered once.
+    rewound_to: Option<u64>,
+}
+
+impl Sent {
+    /// All before `next_idx` was sent.
+    pub(super) fn up_to(next_idx: u64, decided_idx: u64) -> Self {
+        Self {
+            next_idx,
+            decided_idx,
+            is_probe_due: false,
+            rewound_to: None,
+        }
+    }
+
+    /// Goes back to what is known to have arrived.
+    fn resend_from(&mut self, accepted_idx: u64) {
+        self.next_idx = accepted_idx;
+        self.is_probe_due = true;
+    }
+}
+
+impl Progress {
+    fn unpromised() -> Self {
+        Self {
+            accepted_idx: 0,
+            decided_idx: 0,
+            stage: Stage::Unpromised {
+                is_prepare_due: true,
+            },
+            behind_at: None,
+        }
+    }
+
+    /// Records a promise. A follower that has accepted this ballot makes none, so one that comes
+    /// then is late; one that tells nothing new while an AcceptSync is on its way is a copy.
+    pub(super) fn promise(&mut self, promised: Promised) {
+        match &self.stage {
+            Stage::InStep(_) => {}
+            Stage::Syncing(earlier, _) if *earlier == promised => {}
+            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::Syncing(..) => {
+                self.stage = Stage::Promised(promised);
+            }
+        }
+    }
+
+    /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts.
+    pub(super) fn accept(&mut self, accepted: &Accepted) {
+        self.accepted_idx = self.accepted_idx.max(accepted.accepted_idx);
+        self.decided_idx = self.decided_idx.max(accepted.decided_idx);
+        let mut sent = match &mut self.stage {
+            Stage::Syncing(_, sent) | Stage::InStep(sent) => std::mem::take(sent),
+            Stage::Unpromised { .. } | Stage::Promised(_) => Sent::default(),
+        };
+        sent.next_idx = sent.next_idx.max(self.accepted_idx);
+        if accepted.gap && sent.rewound_to != Some(accepted.accepted_idx) {
+            sent.rewound_to = Some(accepted.accepted_idx);
+            sent.next_idx = self.accepted_idx;
+        }
+        self.stage = Stage::InStep(sent);
+    }
+
+    /// Goes on with a follower that has accepted this ballot and was restarted or cut off.
+    pub(super) fn go_on(&mut self, accepted_idx: u64, decided_idx: u64) {
+        self.accepted_idx = self.accepted_idx.max(accepted_idx);
+        self.decided_idx = self.decided_idx.max(decided_idx);
+        let mut sent = Sent::up_to(accepted_idx, decided_idx);
+        sent.is_probe_due = true;
+        self.stage = Stage::InStep(sent);
+    }
+
+    /// Asks the follower again for its promise, which could not be used or was forgotten.
+    pub(super) fn ask_again(&mut self) {
+        self.stage = Stage::Unpromised {
+            is_prepare_due: true,
+        };
+    }
+
+    /// Sends again what was not acknowledged of a log of length `len`, decided to `decided_idx`.
+    pub(super) fn resend(&mut self, len: u64, decided_idx: u64) {
+        let is_behind = self.is_behind(len, decided_idx);
+        match &mut self.stage {
+            Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
+            Stage::Promised(_) => {}
+            Stage::Syncing(promised, _) => self.stage = Stage::Promised(*promised),
+            Stage::InStep(sent) if is_behind => sent.resend_from(self.accepted_idx),
+            Stage::InStep(_) => {}
+        }
+    }
+
+    /// A heartbeat round has ended: repeats the Prepare, and sends again what is not acknowledged
+    /// if nothing was for a whole round.
+    pub(super) fn end_round(&mut self, len: u64, decided_idx: u64) {
+        let known = Some((self.accepted_idx, self.decided_idx));
+        let is_unpromised = matches!(self.stage, Stage::Unpromised { .. });
+        if is_unpromised || self.behind_at == known {
+            self.resend(len, decided_idx);
+        }
+        self.behind_at = known.filter(|_| self.is_behind(len, decided_idx));
+    }
+
+    fn is_behind(&self, len: u64, decided_idx: u64) -> bool {
+        self.accepted_idx < len || self.decided_idx < decided_idx
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Progress, Promised, Sent, Stage};
+    use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
+
+    fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
+        Accepted {
+            n: Ballot::default(),
+            accepted_idx,
+            decided_idx: 0,
+            gap,
+        }
+    }
+
+    fn next_idx(progress: &Progress) -> u64 {
+        match &progress.stage {
+            Stage::InStep(sent) => sent.next_idx,
+            other => panic!("not in step but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn acknowledgements_are_cumulative() {
+        let mut progress = Progress::unpromised();
+        for (idx, known) in [(3, 3), (1, 3), (5, 5), (5, 5)] {
+            progress.accept(&accepted(idx, false));
+            assert_eq!(progress.accepted_idx, known);
+        }
+    }
+
+    #[test]
+    fn a_gap_rewinds_once_per_index() {
+        let mut progress = Progress::unpromised();
+        progress.stage = Stage::InStep(Sent::up_to(9, 0));
+        progress.accept(&accepted(4, true));
+        assert_eq!(next_idx(&progress), 4);
+        progress.stage = match progress.stage {
+            Stage::InStep(mut sent) => {
+                sent.next_idx = 9;
+                Stage::InStep(sent)
+            }
+            other => other,
+        };
+        progress.accept(&accepted(4, true));
+        assert_eq!(next_idx(&progress), 9, "the same gap again");
+        progress.accept(&accepted(6, true));
+        assert_eq!(next_idx(&progress), 6, "another gap");
+    }
+
+    #[test]
+    fn late_promises_change_nothing() {
+        let promised = Promised {
+            decided_idx: 2,
+            takes_delta: false,
+        };
+        let mut progress = Progress::unpromised();
+        progress.promise(promised);
+        progress.stage = Stage::Syncing(promised, Sent::up_to(5, 2));
+        progress.promise(promised);
+        assert!(matches!(progress.stage, Stage::Syncing(..)), "a copy");
+        progress.promise(Promised {
+            decided_idx: 3,
+            takes_delta: false,
+        });
+        assert!(matches!(progress.stage, Stage::Promised(_)), "news");
+        progress.accept(&accepted(5, false));
+        progress.promise(promised);
+        assert!(matches!(progress.stage, Stage::InStep(_)), "late");
+    }
+
+    #[test]
+    fn resends_after_a_round_without_progress() {
+        let mut progress = Progress::unpromised();
+        progress.accept(&accepted(2, false));
+        progress.stage = Stage::InStep(Sent::up_to(5, 0));
+        progress.end_round(5, 0);
+        assert_eq!(next_idx(&progress), 5, "it may be on its way");
+        progress.end_round(5, 0);
+        assert_eq!(next_idx(&progress), 2, "a whole round without an answer");
+        progress.accept(&accepted(5, false));
+        progress.end_round(5, 0);
+        progress.end_round(5, 0);
+        assert_eq!(next_idx(&progress), 5, "in step");
+    }
+}

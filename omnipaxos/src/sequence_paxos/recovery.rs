@@ -1,0 +1,65 @@
+//! Finding the leader again after a restart or a cut link (paper §4.2).
+
+use super::{state::State, SequencePaxos};
+use crate::{
+    ids::NodeId,
+    messages::sequence_paxos::PrepareReq,
+    storage::{Entry, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// A server that has promised some ballot asks every peer whether it leads. One that is new
+    /// waits to be asked.
+    pub(super) fn ask_all_for_leader(&mut self) {
+        if !self.log.promise().is_nobodys() {
+            for peer in &self.peers {
+                self.outbox.ask_for_leader(*peer);
+            }
+        }
+    }
+
+    /// A server asks for the leader. Always answered by a leader: in its present round it goes on
+    /// from what the server has accepted, else with a Prepare.
+    pub(super) fn handle_prepare_req(&mut self, asks: &PrepareReq, from: NodeId) {
+        let promise = self.log.promise();
+        let is_possible = asks.accepted_idx <= self.log.stored_len();
+        if asks.n > promise {
+            self.handle_not_accepted(asks.n);
+        }
+        let has_accepted = asks.n == promise && asks.n_accepted == promise && is_possible;
+        match &mut self.state {
+            State::Leading(followers) if has_accepted => {
+                if let Some(progress) = followers.get_mut(from) {
+                    progress.go_on(asks.accepted_idx, asks.decided_idx);
+                    self.decide_chosen();
+                }
+            }
+            State::Leading(_) | State::Preparing(_) => {
+                if let Some(progress) = self.followers_mut().and_then(|f| f.get_mut(from)) {
+                    progress.ask_again();
+                }
+            }
+            State::Recovering | State::Promised { .. } | State::Following(_) => {}
+        }
+    }
+
+    /// Messages to and from `pid` may have been lost: says again what was not answered.
+    pub(crate) fn reconnected(&mut self, pid: NodeId) {
+        let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
+        let promise = self.log.promise();
+        match &mut self.state {
+            State::Preparing(_) | State::Leading(_) => {
+                if let Some(progress) = self.followers_mut().and_then(|f| f.get_mut(pid)) {
+                    progress.resend(len, decided_idx);
+                }
+            }
+            State::Promised { is_promise_due, .. } if promise.pid == pid => *is_promise_due = true,
+            State::Following(_) if promise.pid == pid => self.outbox.ask_for_leader(pid),
+            State::Recovering if !promise.is_nobodys() && self.peers.contains(&pid) => {
+                self.outbox.ask_for_leader(pid);
+            }
+            State::Recovering | State::Promised { .. } | State::Following(_) => {}
+        }
+        self.compactions.repeat_to(pid);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a server is in Sequence Paxos.
+
+use super::progress::Followers;
+use crate::{
+    ballot::Ballot,
+    messages::sequence_paxos::{LogSync, Prepare},
+    storage::Entry,
+};
+
+/// The part that a server plays in the round of its promise.
+#[derive(Clone, Debug)]
+pub(super) enum State<T: Entry> {
+    /// Knows no leader: new, restarted, or overtaken as a leader.
+    Recovering,
+    /// Has promised; waits for the AcceptSync of that round.
+    Promised {
+        /// What the leader told of its log.
+        prepare: Prepare,
+        is_promise_due: bool,
+    },
+    /// In step: the log is a prefix of the leader's of this round.
+    Following(Ack),
+    /// Leads; waits for a quorum of promises.
+    Preparing(Preparing<T>),
+    /// Leads; a quorum has promised.
+    Leading(Followers),
+}
+
+/// Whether an acknowledgement is due.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ack {
+    No,
+    Due,
+    /// Due, with word that entries are missing.
+    DueWithGap,
+}
+
+impl Ack {
+    /// Makes an acknowledgement due.
+    pub(super) fn owe(&mut self) {
+        if *self == Ack::No {
+            *self = Ack::Due;
+        }
+    }
+
+    /// Hands over what is due.
+    pub(super) fn take(&mut self) -> Ack {
+        std::mem::replace(self, Ack::No)
+    }
+}
+
+/// The prepare phase (paper §4.1.1).
+#[derive(Clone, Debug)]
+pub(super) struct Preparing<T: Entry> {
+    pub(super) followers: Followers,
+    /// The log to adopt, if one is more recent than the own.
+    pub(super) best: Option<Best<T>>,
+    /// The highest decided index promised.
+    pub(super) decided_idx: u64,
+}
+
+/// The most recent log among those promised.
+#[derive(Clone, Debug)]
+pub(super) struct Best<T: Entry> {
+    pub(super) n_accepted: Ballot,
+    pub(super) accepted_idx: u64,
+    pub(super) from: crate::ids::NodeId,
+    /// What the own log lacks of it.
+    pub(super) sync: LogSync<T>,
+}
