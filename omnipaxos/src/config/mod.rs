@@ -259,6 +259,7 @@ impl ServerConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::type_complexity, reason = "the rows of tables")]
 mod tests {
     use super::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig};
     use crate::quorum::FlexibleQuorum;
