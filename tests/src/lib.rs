@@ -1,1 +1,3 @@
 //! The simulator, and the suites that run on it.
+
+pub mod lab;

@@ -1,0 +1,492 @@
+//! A small cluster under full control, for tests that tell a story: what is in flight can be seen,
+//! dropped, held, doubled and delivered step by step. Nothing is random here.
+
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{
+        ballot_leader_election::HeartbeatMsg,
+        sequence_paxos::{PaxosMessage, PaxosMsg},
+        Message,
+    },
+    storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
+    util::{LogEntry, NodeId},
+    ClusterConfig, OmniPaxos, ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+/// An entry: a word. Its snapshot is the list of words, so that a test sees what it sums up.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Word(pub String);
+
+impl Entry for Word {
+    type Snapshot = Words;
+}
+
+/// Many words, in order.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Words(pub Vec<String>);
+
+impl Snapshot<Word> for Words {
+    fn create(entries: &[Word]) -> Self {
+        Words(entries.iter().map(|word| word.0.clone()).collect())
+    }
+
+    fn merge(&mut self, delta: Self) {
+        self.0.extend(delta.0);
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+/// A storage that outlives its server.
+#[derive(Clone, Debug, Default)]
+pub struct Disk(Rc<RefCell<MemoryStorage<Word>>>);
+
+impl Storage<Word> for Disk {
+    fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
+        self.0.borrow_mut().append_entry(entry)
+    }
+    fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
+        self.0.borrow_mut().append_entries(entries)
+    }
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
+        self.0.borrow_mut().append_on_prefix(from_idx, entries)
+    }
+    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
+        self.0.borrow_mut().set_promise(n_prom)
+    }
+    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
+        self.0.borrow_mut().set_decided_idx(ld)
+    }
+    fn get_decided_idx(&self) -> StorageResult<u64> {
+        self.0.borrow().get_decided_idx()
+    }
+    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
+        self.0.borrow_mut().set_accepted_round(na)
+    }
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
+        self.0.borrow().get_accepted_round()
+    }
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
+        self.0.borrow().get_entries(from, to)
+    }
+    fn get_log_len(&self) -> StorageResult<u64> {
+        self.0.borrow().get_log_len()
+    }
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
+        self.0.borrow().get_suffix(from)
+    }
+    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
+        self.0.borrow().get_promise()
+    }
+    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
+        self.0.borrow_mut().set_stopsign(s)
+    }
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
+        self.0.borrow().get_stopsign()
+    }
+    fn trim(&mut self, idx: u64) -> StorageResult<()> {
+        self.0.borrow_mut().trim(idx)
+    }
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
+        self.0.borrow_mut().set_compacted_idx(idx)
+    }
+    fn get_compacted_idx(&self) -> StorageResult<u64> {
+        self.0.borrow().get_compacted_idx()
+    }
+    fn set_snapshot(&mut self, snapshot: Option<Words>) -> StorageResult<()> {
+        self.0.borrow_mut().set_snapshot(snapshot)
+    }
+    fn get_snapshot(&self) -> StorageResult<Option<Words>> {
+        self.0.borrow().get_snapshot()
+    }
+    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
+        self.0.borrow_mut().write_atomically(ops)
+    }
+}
+
+/// A server of a [`Lab`].
+pub type Server = OmniPaxos<Word, Disk>;
+
+/// A message to be dropped, held back or doubled: by sender, receiver and kind. `None` is any.
+#[derive(Clone, Debug, Default)]
+pub struct Pick {
+    /// The sender.
+    pub from: Option<NodeId>,
+    /// The receiver.
+    pub to: Option<NodeId>,
+    /// The kind, as [`kind`] names it.
+    pub kind: Option<String>,
+}
+
+impl Pick {
+    /// The messages of a kind from one server to another.
+    pub fn of(from: NodeId, to: NodeId, kind: &str) -> Self {
+        Self {
+            from: Some(from),
+            to: Some(to),
+            kind: Some(kind.to_string()),
+        }
+    }
+
+    /// All messages of a kind.
+    pub fn kind(kind: &str) -> Self {
+        Self {
+            kind: Some(kind.to_string()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether this picks `message`.
+    pub fn matches(&self, message: &Message<Word>) -> bool {
+        self.from.is_none_or(|from| from == message.get_sender())
+            && self.to.is_none_or(|to| to == message.get_receiver())
+            && self
+                .kind
+                .as_ref()
+                .is_none_or(|wanted| wanted == kind(message))
+    }
+}
+
+/// Names the kind of a message, as the paper does.
+pub fn kind<T: Entry>(message: &Message<T>) -> &'static str {
+    match message {
+        Message::BLE(ble) => match ble.msg {
+            HeartbeatMsg::Request(_) => "HeartbeatRequest",
+            HeartbeatMsg::Reply(_) => "HeartbeatReply",
+        },
+        Message::SequencePaxos(PaxosMessage { msg, .. }) => match msg {
+            PaxosMsg::PrepareReq(_) => "PrepareReq",
+            PaxosMsg::Prepare(_) => "Prepare",
+            PaxosMsg::Promise(_) => "Promise",
+            PaxosMsg::AcceptSync(_) => "AcceptSync",
+            PaxosMsg::AcceptDecide(_) => "AcceptDecide",
+            PaxosMsg::AcceptStopSign(_) => "AcceptStopSign",
+            PaxosMsg::Accepted(_) => "Accepted",
+            PaxosMsg::NotAccepted(_) => "NotAccepted",
+            PaxosMsg::Decide(_) => "Decide",
+            PaxosMsg::ProposalForward(_) => "ProposalForward",
+            PaxosMsg::RepeatedForward(_) => "RepeatedForward",
+            PaxosMsg::ForwardStopSign(_) => "ForwardStopSign",
+            PaxosMsg::Compaction(_) => "Compaction",
+        },
+    }
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Lab {
+    cluster: ClusterConfig,
+    configs: BTreeMap<NodeId, ServerConfig>,
+    disks: BTreeMap<NodeId, Disk>,
+    servers: BTreeMap<NodeId, Server>,
+    in_flight: Vec<Message<Word>>,
+    held: Vec<Message<Word>>,
+    cuts: BTreeSet<(NodeId, NodeId)>,
+    drops: Vec<Picks>,
+    holds: Vec<Picks>,
+    /// How many messages of each kind left a server.
+    sent: BTreeMap<&'static str, u64>,
+}
+
+impl Lab {
+    /// A cluster of these servers, with default settings.
+    pub fn new(nodes: &[NodeId]) -> Self {
+        Self::with(nodes, |_| {})
+    }
+
+    /// A cluster of these servers, with settings changed by `change`.
+    pub fn with(nodes: &[NodeId], change: impl Fn(&mut ServerConfig)) -> Self {
+        let cluster = ClusterConfig {
+            configuration_id: 1,
+            nodes: nodes.to_vec(),
+            flexible_quorum: None,
+        };
+        let mut lab = Self {
+            cluster,
+            configs: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            in_flight: Vec::new(),
+            held: Vec::new(),
+            cuts: BTreeSet::new(),
+            drops: Vec::new(),
+            holds: Vec::new(),
+            sent: BTreeMap::new(),
+        };
+        for pid in nodes {
+            let mut config = ServerConfig {
+                pid: *pid,
+                ..Default::default()
+            };
+            change(&mut config);
+            lab.configs.insert(*pid, config);
+            lab.disks.insert(*pid, Disk::default());
+            lab.restart(*pid);
+        }
+        lab
+    }
+
+    /// The servers, running or not.
+    pub fn nodes(&self) -> &[NodeId] {
+        &self.cluster.nodes
+    }
+
+    /// The servers that run.
+    pub fn running(&self) -> Vec<NodeId> {
+        self.servers.keys().copied().collect()
+    }
+
+    /// A running server.
+    pub fn server(&mut self, pid: NodeId) -> &mut Server {
+        self.servers
+            .get_mut(&pid)
+            .unwrap_or_else(|| panic!("server {pid} does not run"))
+    }
+
+    /// Appends a word at a server.
+    pub fn append(&mut self, pid: NodeId, word: &str) {
+        let appended = self.server(pid).append(Word(word.to_string()));
+        assert!(appended.is_ok(), "{appended:?}");
+    }
+
+    /// Lets a server lose all that it has not stored.
+    pub fn crash(&mut self, pid: NodeId) {
+        self.servers.remove(&pid);
+    }
+
+    /// Starts a server with what its disk holds.
+    pub fn restart(&mut self, pid: NodeId) {
+        let (config, disk) = (self.configs[&pid].clone(), self.disks[&pid].clone());
+        match self.cluster.clone().build_for_server(config, disk) {
+            Ok(server) => self.servers.insert(pid, server),
+            Err(error) => panic!("server {pid}: {error}"),
+        };
+    }
+
+    /// Cuts the link from one server to another, in this direction only.
+    pub fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
+        self.cuts.insert((from, to));
+    }
+
+    /// Cuts the link between two servers.
+    pub fn cut(&mut self, a: NodeId, b: NodeId) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Cuts every link but those given.
+    pub fn cut_all_but(&mut self, links: &[(NodeId, NodeId)]) {
+        for a in self.cluster.nodes.clone() {
+            for b in self.cluster.nodes.clone() {
+                if a != b && !links.contains(&(a, b)) && !links.contains(&(b, a)) {
+                    self.cut_one_way(a, b);
+                }
+            }
+        }
+    }
+
+    /// Mends the link between two servers.
+    pub fn heal(&mut self, a: NodeId, b: NodeId) {
+        self.cuts.remove(&(a, b));
+        self.cuts.remove(&(b, a));
+    }
+
+    /// Mends all links.
+    pub fn heal_all(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Drops the next `count` messages that `pick` picks.
+    pub fn drop_next(&mut self, pick: Pick, count: usize) {
+        self.drops.push(Picks {
+            pick,
+            skip: 0,
+            count,
+        });
+    }
+
+    /// Drops the `nth` message, counted from 1, that `pick` picks.
+    pub fn drop_nth(&mut self, pick: Pick, nth: usize) {
+        self.drops.push(Picks {
+            pick,
+            skip: nth.saturating_sub(1),
+            count: 1,
+        });
+    }
+
+    /// Holds back the next `count` messages that `pick` picks, until [`release`](Self::release).
+    pub fn hold_next(&mut self, pick: Pick, count: usize) {
+        self.holds.push(Picks {
+            pick,
+            skip: 0,
+            count,
+        });
+    }
+
+    /// Puts the messages held back in flight.
+    pub fn release(&mut self) {
+        self.in_flight.append(&mut self.held);
+    }
+
+    /// Puts a message in flight, as if some server had sent it.
+    pub fn inject(&mut self, message: Message<Word>) {
+        self.in_flight.push(message);
+    }
+
+    /// Takes the outgoing messages of all servers into flight.
+    pub fn drain(&mut self) {
+        let mut messages = Vec::new();
+        for server in self.servers.values_mut() {
+            server.take_outgoing_messages(&mut messages);
+        }
+        for message in messages {
+            *self.sent.entry(kind(&message)).or_default() += 1;
+            if pick_one(&mut self.drops, &message) {
+                continue;
+            }
+            if pick_one(&mut self.holds, &message) {
+                self.held.push(message);
+            } else {
+                self.in_flight.push(message);
+            }
+        }
+    }
+
+    /// The messages in flight.
+    pub fn in_flight(&self) -> &[Message<Word>] {
+        &self.in_flight
+    }
+
+    /// Delivers what is in flight, and takes what that brings about into flight.
+    pub fn deliver(&mut self) {
+        for message in std::mem::take(&mut self.in_flight) {
+            let link = (message.get_sender(), message.get_receiver());
+            if self.cuts.contains(&link) {
+                continue;
+            }
+            if let Some(server) = self.servers.get_mut(&link.1) {
+                server.handle_incoming(message);
+            }
+        }
+        self.drain();
+    }
+
+    /// Delivers until nothing is in flight. Time stands still.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn settle(&mut self) {
+        self.drain();
+        for _ in 0..1000 {
+            if self.in_flight.is_empty() {
+                return;
+            }
+            self.deliver();
+        }
+        panic!("messages without end: {:?}", self.in_flight);
+    }
+
+    /// Lets one tick pass at every server, and delivers what was in flight: a message takes one
+    /// tick.
+    pub fn tick(&mut self) {
+        let arriving = std::mem::take(&mut self.in_flight);
+        for server in self.servers.values_mut() {
+            server.tick();
+        }
+        self.in_flight = arriving;
+        self.deliver();
+    }
+
+    /// Lets `ticks` pass.
+    pub fn run(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            self.tick();
+        }
+    }
+
+    /// Makes `pid` the leader, followed by all servers that it reaches.
+    pub fn elect(&mut self, pid: NodeId) {
+        self.run(25);
+        self.server(pid).try_become_leader();
+        self.run(25);
+        assert_eq!(self.server(pid).get_current_leader(), Some(pid));
+    }
+
+    /// What a server has decided: the words before its decided index, those of a snapshot
+    /// included. A stop sign reads `<stop>`, a trimmed part `<trimmed N>`.
+    pub fn decided(&mut self, pid: NodeId) -> Vec<String> {
+        words(self.server(pid).read_decided_suffix(0).unwrap_or_default())
+    }
+
+    /// The whole log of a server.
+    pub fn log(&mut self, pid: NodeId) -> Vec<String> {
+        words(self.server(pid).read_entries(..).unwrap_or_default())
+    }
+
+    /// How many messages of a kind left a server.
+    pub fn sent(&self, kind: &str) -> u64 {
+        self.sent.get(kind).copied().unwrap_or(0)
+    }
+
+    /// How many messages other than heartbeats left a server.
+    pub fn sent_beside_heartbeats(&self) -> u64 {
+        let is_heartbeat = |kind: &str| kind.starts_with("Heartbeat");
+        self.sent
+            .iter()
+            .filter(|(kind, _)| !is_heartbeat(kind))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// Checks that every running server has decided exactly `words`.
+    #[track_caller]
+    pub fn assert_decided_everywhere(&mut self, words: &[&str]) {
+        for pid in self.running() {
+            assert_eq!(self.decided(pid), words, "decided at server {pid}");
+        }
+    }
+}
+
+/// Of the messages that `pick` picks, passes `skip` over and takes `count`.
+#[derive(Clone, Debug)]
+struct Picks {
+    pick: Pick,
+    skip: usize,
+    count: usize,
+}
+
+fn pick_one(picks: &mut [Picks], message: &Message<Word>) -> bool {
+    let Some(picks) = picks
+        .iter_mut()
+        .find(|p| p.count > 0 && p.pick.matches(message))
+    else {
+        return false;
+    };
+    if picks.skip > 0 {
+        picks.skip -= 1;
+        return false;
+    }
+    picks.count -= 1;
+    true
+}
+
+fn words(entries: Vec<LogEntry<Word>>) -> Vec<String> {
+    let mut words = Vec::new();
+    for entry in entries {
+        match entry {
+            LogEntry::Decided(word) | LogEntry::Undecided(word) => words.push(word.0),
+            LogEntry::Snapshotted(snapshotted) => words.extend(snapshotted.snapshot.0),
+            LogEntry::Trimmed(idx) => words.push(format!("<trimmed {idx}>")),
+            LogEntry::StopSign(..) => words.push("<stop>".to_string()),
+        }
+    }
+    words
+}
