@@ -32,12 +32,7 @@ pub struct Ballot {
 impl Ballot {
     /// A ballot of the given parts.
     pub fn with(config_id: ConfigurationId, n: u32, priority: u32, pid: NodeId) -> Self {
-        Self {
-            config_id,
-            n,
-            priority,
-            pid,
-        }
+        Self { config_id, n, priority, pid }
     }
 
     /// Whether this is the ballot of nobody, which precedes all others.

@@ -31,6 +31,8 @@ pub(crate) struct BallotLeaderElection {
     ballot: Ballot,
     /// The leader followed. Never goes back in one life.
     leader: Ballot,
+    /// Whether that leader was named in this round: what was answered before tells nothing of it.
+    is_leader_new: bool,
     mood: Mood,
     /// Used in the ballot of the next takeover.
     priority: u32,
@@ -97,6 +99,7 @@ impl BallotLeaderElection {
             quorum: Quorum::of(cluster.nodes.len(), cluster.flexible_quorum),
             ballot: Ballot::with(config_id, 0, server.leader_priority, pid),
             leader: Ballot::default(),
+            is_leader_new: false,
             mood: Mood::Unhappy,
             priority: server.leader_priority,
             highest_n: promise.n,
@@ -141,18 +144,15 @@ impl BallotLeaderElection {
         }
         self.replies.insert(from, reply);
         if reply.happy && reply.leader > self.leader {
-            self.leader = reply.leader;
+            self.name_leader(reply.leader);
             if reply.leader.pid == from {
                 self.mood = Mood::Happy;
             }
         }
-        if self.leader.pid == from && !self.is_content_with(&reply) {
+        if self.leader.pid == from && !self.is_leader_new && !self.is_content_with(&reply) {
             self.mood = Mood::Unhappy;
         }
-        let all_answered = self
-            .last_replies
-            .keys()
-            .all(|peer| self.replies.contains_key(peer));
+        let all_answered = self.last_replies.keys().all(|peer| self.replies.contains_key(peer));
         if all_answered && !self.last_replies.is_empty() {
             self.take_over_if_nobody_is_happy();
         }
@@ -165,18 +165,14 @@ impl BallotLeaderElection {
 
     /// Takes stock of a round and begins the next (paper §5.2).
     fn end_round(&mut self, enough: impl Fn(&Quorum, usize) -> bool) {
-        let is_content = if self.leads() {
-            enough(&self.quorum, self.reached())
-        } else {
-            self.replies
-                .get(&self.leader.pid)
-                .is_some_and(|reply| self.is_content_with(reply))
-        };
-        self.mood = if is_content {
-            Mood::Happy
-        } else {
-            Mood::Unhappy
-        };
+        if !std::mem::take(&mut self.is_leader_new) {
+            let is_content = if self.leads() {
+                enough(&self.quorum, self.reached())
+            } else {
+                self.replies.get(&self.leader.pid).is_some_and(|reply| self.is_content_with(reply))
+            };
+            self.mood = if is_content { Mood::Happy } else { Mood::Unhappy };
+        }
         self.outbid = match self.outbid {
             Outbid::No => Outbid::No,
             Outbid::Lately => Outbid::Known,
@@ -198,6 +194,11 @@ impl BallotLeaderElection {
         reply.happy && reply.leader == self.leader
     }
 
+    fn name_leader(&mut self, leader: Ballot) {
+        self.leader = leader;
+        self.is_leader_new = true;
+    }
+
     fn take_over_if_nobody_is_happy(&mut self) {
         let somebody_is = self.replies.values().any(|reply| reply.happy);
         if self.mood == Mood::Unhappy && !somebody_is {
@@ -217,7 +218,7 @@ impl BallotLeaderElection {
         if let Some(n) = self.highest_n.checked_add(1) {
             self.highest_n = n;
             self.ballot = Ballot::with(self.config_id, n, self.priority, self.pid);
-            self.leader = self.ballot;
+            self.name_leader(self.ballot);
             self.mood = Mood::Happy;
             self.outbid = Outbid::No;
         }
@@ -232,7 +233,7 @@ impl BallotLeaderElection {
     pub(crate) fn follow(&mut self, ballot: Ballot) {
         if ballot > self.leader {
             self.see(ballot.n);
-            self.leader = ballot;
+            self.name_leader(ballot);
             self.mood = Mood::Happy;
         }
     }
@@ -274,16 +275,9 @@ impl BallotLeaderElection {
     pub(crate) fn draw(&mut self, mut send: impl FnMut(BLEMessage)) {
         let from = self.pid;
         if std::mem::take(&mut self.is_request_due) {
-            let request = HeartbeatRequest {
-                config_id: self.config_id,
-                round: self.round,
-            };
+            let request = HeartbeatRequest { config_id: self.config_id, round: self.round };
             for to in &self.peers {
-                send(BLEMessage {
-                    from,
-                    to: *to,
-                    msg: HeartbeatMsg::Request(request),
-                });
+                send(BLEMessage { from, to: *to, msg: HeartbeatMsg::Request(request) });
             }
         }
         while let Some((to, round)) = self.replies_due.pop_first() {
@@ -293,11 +287,7 @@ impl BallotLeaderElection {
                 leader: self.leader,
                 happy: self.mood == Mood::Happy,
             };
-            send(BLEMessage {
-                from,
-                to,
-                msg: HeartbeatMsg::Reply(reply),
-            });
+            send(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) });
         }
     }
 
@@ -326,11 +316,7 @@ mod tests {
                 nodes: (1..=n).collect(),
                 flexible_quorum: None,
             },
-            server_config: ServerConfig {
-                pid,
-                election_tick_timeout: 1,
-                ..Default::default()
-            },
+            server_config: ServerConfig { pid, election_tick_timeout: 1, ..Default::default() },
         };
         BallotLeaderElection::new(&config, promise)
     }
@@ -344,21 +330,11 @@ mod tests {
 
     fn hear(ble: &mut BallotLeaderElection, from: u64, leader: Ballot, happy: bool) -> Peer {
         let ballot = Ballot::with(1, 0, 0, from);
-        let reply = HeartbeatReply {
-            round: ble.round,
-            ballot,
-            leader,
-            happy,
-        };
+        let reply = HeartbeatReply { round: ble.round, ballot, leader, happy };
         ble.handle(from, HeartbeatMsg::Reply(reply))
     }
 
-    const NONE: Ballot = Ballot {
-        config_id: 0,
-        n: 0,
-        priority: 0,
-        pid: 0,
-    };
+    const NONE: Ballot = Ballot { config_id: 0, n: 0, priority: 0, pid: 0 };
 
     fn ballot(n: u32, pid: u64) -> Ballot {
         Ballot::with(1, n, 0, pid)
@@ -381,20 +357,13 @@ mod tests {
         round(&mut end_of_chain, &[(2, ballot(4, 3), true)]);
         assert_eq!(end_of_chain.leader(), ballot(4, 3));
         round(&mut end_of_chain, &[(2, ballot(4, 3), false)]);
-        assert_eq!(
-            end_of_chain.leader(),
-            ballot(5, 1),
-            "unhappy: takes over above it"
-        );
+        assert_eq!(end_of_chain.leader(), ballot(5, 1), "unhappy: takes over above it");
     }
 
     #[test]
     fn an_unhappy_leader_is_replaced_within_the_round() {
         let mut follower = server(1, 3, NONE);
-        round(
-            &mut follower,
-            &[(3, ballot(2, 3), true), (2, ballot(2, 3), true)],
-        );
+        round(&mut follower, &[(3, ballot(2, 3), true), (2, ballot(2, 3), true)]);
         hear(&mut follower, 3, ballot(2, 3), false);
         assert_eq!(follower.leader(), ballot(2, 3), "2 has not answered yet");
         hear(&mut follower, 2, ballot(2, 3), false);
@@ -406,6 +375,7 @@ mod tests {
         let mut leader = server(1, 5, NONE);
         round(&mut leader, &[(2, NONE, false), (3, NONE, false)]);
         assert_eq!(leader.leader(), ballot(1, 1));
+        round(&mut leader, &[(2, ballot(1, 1), true)]);
         round(&mut leader, &[(2, ballot(1, 1), true)]);
         assert!(leader.mood == super::Mood::Unhappy);
     }

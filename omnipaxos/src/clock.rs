@@ -17,10 +17,7 @@ pub(crate) enum Ring {
 impl Timer {
     /// A timer that rings first after `timeout` ticks, then again after as many.
     pub(crate) fn every(timeout: u64) -> Self {
-        Self {
-            timeout,
-            elapsed: 0,
-        }
+        Self { timeout, elapsed: 0 }
     }
 
     /// Lets one tick pass.

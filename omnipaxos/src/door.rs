@@ -94,10 +94,7 @@ impl Door {
         if from == self.pid || !self.members.contains(&from) {
             return Err(Reason::Stranger);
         }
-        let ballots = Ballots {
-            door: self,
-            highest_n,
-        };
+        let ballots = Ballots { door: self, highest_n };
         match message {
             Message::BLE(ble) => match &ble.msg {
                 HeartbeatMsg::Request(request) => self.configuration(request.config_id),

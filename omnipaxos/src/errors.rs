@@ -51,10 +51,7 @@ pub struct Halted {
 
 impl Halted {
     pub(crate) fn new(operation: impl Into<String>, cause: impl ToString) -> Self {
-        Self {
-            operation: operation.into(),
-            cause: cause.to_string(),
-        }
+        Self { operation: operation.into(), cause: cause.to_string() }
     }
 
     /// What the storage was asked to do.

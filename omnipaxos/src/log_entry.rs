@@ -60,10 +60,7 @@ pub struct SnapshottedEntry<T: Entry> {
 impl<T: Entry> SnapshottedEntry<T> {
     /// The snapshot of the first `trimmed_idx` entries.
     pub fn with(trimmed_idx: TrimmedIndex, snapshot: T::Snapshot) -> Self {
-        Self {
-            trimmed_idx,
-            snapshot,
-        }
+        Self { trimmed_idx, snapshot }
     }
 }
 

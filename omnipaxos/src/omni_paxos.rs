@@ -199,10 +199,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         metadata: Option<Vec<u8>>,
     ) -> Result<(), TryProposeErr<T>> {
         self.check_halted()?;
-        let proposed = self
-            .paxos
-            .reconfigure(next_config, metadata)
-            .map_err(TryProposeErr::Refused);
+        let proposed =
+            self.paxos.reconfigure(next_config, metadata).map_err(TryProposeErr::Refused);
         self.paxos.check_invariants();
         proposed
     }
@@ -537,10 +535,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             current_leader: self.get_current_leader(),
             decided_idx: self.get_decided_idx(),
             heartbeats: heartbeats.clone(),
-            cluster_state: ClusterState {
-                accepted_indexes: self.accepted_indexes(),
-                heartbeats,
-            },
+            cluster_state: ClusterState { accepted_indexes: self.accepted_indexes(), heartbeats },
         }
     }
 
@@ -548,10 +543,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let shown = self.members.iter().filter(|pid| **pid <= LARGEST_PID_SHOWN);
         let mut indexes: Vec<u64> = (0..=shown.max().copied().unwrap_or(0)).map(|_| 0).collect();
         for (pid, accepted_idx) in self.paxos.accepted_by_node() {
-            if let Some(shown) = usize::try_from(pid)
-                .ok()
-                .and_then(|pid| indexes.get_mut(pid))
-            {
+            if let Some(shown) = usize::try_from(pid).ok().and_then(|pid| indexes.get_mut(pid)) {
                 *shown = accepted_idx;
             }
         }

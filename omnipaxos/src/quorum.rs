@@ -7,10 +7,7 @@
 /// `read_quorum_size + write_quorum_size > n`. A small write quorum makes deciding cheap and
 /// electing a leader dear.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    any(feature = "serde", feature = "toml_config"),
-    derive(serde::Deserialize)
-)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlexibleQuorum {
     /// Number of servers, the leader included, that must promise a ballot.
@@ -29,10 +26,8 @@ impl Quorum {
     /// The quorums of a cluster of `n` servers: majorities unless `flexible` says otherwise.
     pub(crate) fn of(n: usize, flexible: Option<FlexibleQuorum>) -> Self {
         let majority = n / 2 + 1;
-        let sizes = flexible.unwrap_or(FlexibleQuorum {
-            read_quorum_size: majority,
-            write_quorum_size: majority,
-        });
+        let sizes = flexible
+            .unwrap_or(FlexibleQuorum { read_quorum_size: majority, write_quorum_size: majority });
         Self { sizes }
     }
 
@@ -67,20 +62,14 @@ mod tests {
     fn majorities() {
         for (n, majority) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)] {
             let quorum = Quorum::of(n, None);
-            assert!(
-                quorum.can_prepare(majority) && quorum.can_accept(majority),
-                "n = {n}"
-            );
+            assert!(quorum.can_prepare(majority) && quorum.can_accept(majority), "n = {n}");
             assert!(!quorum.can_prepare(majority - 1) && !quorum.can_accept(majority - 1));
         }
     }
 
     #[test]
     fn flexible_sizes_are_taken_as_they_are() {
-        let sizes = FlexibleQuorum {
-            read_quorum_size: 4,
-            write_quorum_size: 2,
-        };
+        let sizes = FlexibleQuorum { read_quorum_size: 4, write_quorum_size: 2 };
         let quorum = Quorum::of(5, Some(sizes));
         assert!(quorum.can_accept(2) && !quorum.can_accept(1));
         assert!(quorum.can_prepare(4) && !quorum.can_prepare(3));
@@ -97,19 +86,9 @@ mod tests {
             (5, &[1, 5, 3, 2, 4], 3),
         ];
         for (n, accepted, chosen) in table {
-            assert_eq!(
-                Quorum::of(n, None).chosen_idx(&mut accepted.to_vec()),
-                chosen,
-                "{n}"
-            );
+            assert_eq!(Quorum::of(n, None).chosen_idx(&mut accepted.to_vec()), chosen, "{n}");
         }
-        let sizes = FlexibleQuorum {
-            read_quorum_size: 4,
-            write_quorum_size: 2,
-        };
-        assert_eq!(
-            Quorum::of(5, Some(sizes)).chosen_idx(&mut [1, 5, 3, 2, 4]),
-            4
-        );
+        let sizes = FlexibleQuorum { read_quorum_size: 4, write_quorum_size: 2 };
+        assert_eq!(Quorum::of(5, Some(sizes)).chosen_idx(&mut [1, 5, 3, 2, 4]), 4);
     }
 }

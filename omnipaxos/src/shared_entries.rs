@@ -20,10 +20,7 @@ impl<T> SharedEntries<T> {
         }
         let start = self.range.start + range.start;
         let end = self.range.start + range.end;
-        Some(Self {
-            all: Arc::clone(&self.all),
-            range: start..end,
-        })
+        Some(Self { all: Arc::clone(&self.all), range: start..end })
     }
 }
 
@@ -47,10 +44,7 @@ impl<T: Clone> SharedEntries<T> {
 impl<T> From<Vec<T>> for SharedEntries<T> {
     fn from(entries: Vec<T>) -> Self {
         let range = 0..entries.len();
-        Self {
-            all: Arc::new(entries),
-            range,
-        }
+        Self { all: Arc::new(entries), range }
     }
 }
 

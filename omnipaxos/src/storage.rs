@@ -115,10 +115,7 @@ pub struct StopSign {
 impl StopSign {
     /// A stop sign for the given configuration.
     pub fn with(next_config: ClusterConfig, metadata: Option<Vec<u8>>) -> Self {
-        Self {
-            next_config,
-            metadata,
-        }
+        Self { next_config, metadata }
     }
 }
 

@@ -151,10 +151,7 @@ mod tests {
         assert_eq!(storage.append_on_prefix(4, numbers(10..12)).unwrap(), 6);
         storage.trim(3).unwrap();
         assert_eq!(storage.get_log_len().unwrap(), 3);
-        assert_eq!(
-            storage.get_suffix(0).unwrap(),
-            [Number(3), Number(10), Number(11)]
-        );
+        assert_eq!(storage.get_suffix(0).unwrap(), [Number(3), Number(10), Number(11)]);
         assert_eq!(storage.append_on_prefix(0, numbers(7..8)).unwrap(), 1);
     }
 
@@ -163,18 +160,8 @@ mod tests {
         let mut storage = MemoryStorage::default();
         storage.append_entries(numbers(0..3)).unwrap();
         assert_eq!(storage.get_entries(1, 3).unwrap(), numbers(1..3));
-        for (from, to) in [
-            (0, 4),
-            (2, 1),
-            (3, 3),
-            (5, 9),
-            (0, u64::MAX),
-            (u64::MAX, u64::MAX),
-        ] {
-            assert!(
-                storage.get_entries(from, to).unwrap().is_empty(),
-                "{from}..{to}"
-            );
+        for (from, to) in [(0, 4), (2, 1), (3, 3), (5, 9), (0, u64::MAX), (u64::MAX, u64::MAX)] {
+            assert!(storage.get_entries(from, to).unwrap().is_empty(), "{from}..{to}");
         }
         assert!(storage.get_suffix(3).unwrap().is_empty());
         assert!(storage.get_suffix(u64::MAX).unwrap().is_empty());

@@ -129,29 +129,19 @@ pub struct Pick {
 impl Pick {
     /// The messages of a kind from one server to another.
     pub fn of(from: NodeId, to: NodeId, kind: &str) -> Self {
-        Self {
-            from: Some(from),
-            to: Some(to),
-            kind: Some(kind.to_string()),
-        }
+        Self { from: Some(from), to: Some(to), kind: Some(kind.to_string()) }
     }
 
     /// All messages of a kind.
     pub fn kind(kind: &str) -> Self {
-        Self {
-            kind: Some(kind.to_string()),
-            ..Self::default()
-        }
+        Self { kind: Some(kind.to_string()), ..Self::default() }
     }
 
     /// Whether this picks `message`.
     pub fn matches(&self, message: &Message<Word>) -> bool {
         self.from.is_none_or(|from| from == message.get_sender())
             && self.to.is_none_or(|to| to == message.get_receiver())
-            && self
-                .kind
-                .as_ref()
-                .is_none_or(|wanted| wanted == kind(message))
+            && self.kind.as_ref().is_none_or(|wanted| wanted == kind(message))
     }
 }
 
@@ -204,11 +194,8 @@ impl Lab {
 
     /// A cluster of these servers, with settings changed by `change`.
     pub fn with(nodes: &[NodeId], change: impl Fn(&mut ServerConfig)) -> Self {
-        let cluster = ClusterConfig {
-            configuration_id: 1,
-            nodes: nodes.to_vec(),
-            flexible_quorum: None,
-        };
+        let cluster =
+            ClusterConfig { configuration_id: 1, nodes: nodes.to_vec(), flexible_quorum: None };
         let mut lab = Self {
             cluster,
             configs: BTreeMap::new(),
@@ -222,10 +209,7 @@ impl Lab {
             sent: BTreeMap::new(),
         };
         for pid in nodes {
-            let mut config = ServerConfig {
-                pid: *pid,
-                ..Default::default()
-            };
+            let mut config = ServerConfig { pid: *pid, ..Default::default() };
             change(&mut config);
             lab.configs.insert(*pid, config);
             lab.disks.insert(*pid, Disk::default());
@@ -246,9 +230,7 @@ impl Lab {
 
     /// A running server.
     pub fn server(&mut self, pid: NodeId) -> &mut Server {
-        self.servers
-            .get_mut(&pid)
-            .unwrap_or_else(|| panic!("server {pid} does not run"))
+        self.servers.get_mut(&pid).unwrap_or_else(|| panic!("server {pid} does not run"))
     }
 
     /// Appends a word at a server.
@@ -282,8 +264,9 @@ impl Lab {
         self.cut_one_way(b, a);
     }
 
-    /// Cuts every link but those given.
+    /// Cuts every link but those given, which are mended.
     pub fn cut_all_but(&mut self, links: &[(NodeId, NodeId)]) {
+        self.cuts.clear();
         for a in self.cluster.nodes.clone() {
             for b in self.cluster.nodes.clone() {
                 if a != b && !links.contains(&(a, b)) && !links.contains(&(b, a)) {
@@ -306,29 +289,17 @@ impl Lab {
 
     /// Drops the next `count` messages that `pick` picks.
     pub fn drop_next(&mut self, pick: Pick, count: usize) {
-        self.drops.push(Picks {
-            pick,
-            skip: 0,
-            count,
-        });
+        self.drops.push(Picks { pick, skip: 0, count });
     }
 
     /// Drops the `nth` message, counted from 1, that `pick` picks.
     pub fn drop_nth(&mut self, pick: Pick, nth: usize) {
-        self.drops.push(Picks {
-            pick,
-            skip: nth.saturating_sub(1),
-            count: 1,
-        });
+        self.drops.push(Picks { pick, skip: nth.saturating_sub(1), count: 1 });
     }
 
     /// Holds back the next `count` messages that `pick` picks, until [`release`](Self::release).
     pub fn hold_next(&mut self, pick: Pick, count: usize) {
-        self.holds.push(Picks {
-            pick,
-            skip: 0,
-            count,
-        });
+        self.holds.push(Picks { pick, skip: 0, count });
     }
 
     /// Puts the messages held back in flight.
@@ -412,12 +383,23 @@ impl Lab {
         }
     }
 
-    /// Makes `pid` the leader, followed by all servers that it reaches.
+    /// Makes `pid` the leader of all that run.
     pub fn elect(&mut self, pid: NodeId) {
+        let running = self.running();
+        self.elect_among(pid, &running);
+    }
+
+    /// Makes `pid` the leader of `servers`.
+    ///
+    /// # Panics
+    /// If they do not follow it in the end.
+    pub fn elect_among(&mut self, pid: NodeId, servers: &[NodeId]) {
         self.run(25);
         self.server(pid).try_become_leader();
         self.run(25);
-        assert_eq!(self.server(pid).get_current_leader(), Some(pid));
+        for server in servers {
+            assert_eq!(self.server(*server).get_current_leader(), Some(pid), "at {server}");
+        }
     }
 
     /// What a server has decided: the words before its decided index, those of a snapshot
@@ -439,11 +421,7 @@ impl Lab {
     /// How many messages other than heartbeats left a server.
     pub fn sent_beside_heartbeats(&self) -> u64 {
         let is_heartbeat = |kind: &str| kind.starts_with("Heartbeat");
-        self.sent
-            .iter()
-            .filter(|(kind, _)| !is_heartbeat(kind))
-            .map(|(_, count)| count)
-            .sum()
+        self.sent.iter().filter(|(kind, _)| !is_heartbeat(kind)).map(|(_, count)| count).sum()
     }
 
     /// Checks that every running server has decided exactly `words`.
@@ -464,10 +442,7 @@ struct Picks {
 }
 
 fn pick_one(picks: &mut [Picks], message: &Message<Word>) -> bool {
-    let Some(picks) = picks
-        .iter_mut()
-        .find(|p| p.count > 0 && p.pick.matches(message))
-    else {
+    let Some(picks) = picks.iter_mut().find(|p| p.count > 0 && p.pick.matches(message)) else {
         return false;
     };
     if picks.skip > 0 {

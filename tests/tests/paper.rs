@@ -23,20 +23,14 @@ fn cluster(n: u64, leader: u64, phase: u64) -> Lab {
 /// Ticks until one of `servers` has decided something that was proposed after the fault. Each of
 /// them proposes at every tick.
 fn ticks_to_decide(lab: &mut Lab, servers: &[u64]) -> u64 {
-    let before: u64 = servers
-        .iter()
-        .map(|pid| lab.server(*pid).get_accepted_idx())
-        .max()
-        .unwrap_or(0);
+    let before: u64 =
+        servers.iter().map(|pid| lab.server(*pid).get_accepted_idx()).max().unwrap_or(0);
     for tick in 1..=200 {
         for pid in servers {
             lab.append(*pid, &format!("{pid}-{tick}"));
         }
         lab.tick();
-        if servers
-            .iter()
-            .any(|pid| lab.server(*pid).get_decided_idx() > before)
-        {
+        if servers.iter().any(|pid| lab.server(*pid).get_decided_idx() > before) {
             return tick;
         }
     }
@@ -121,10 +115,7 @@ fn chained_has_no_livelock() {
         assert_eq!(lab.server(2).get_current_leader(), leader);
         assert_eq!(lab.server(2).get_decided_idx(), 53);
         let more = lab.sent("Prepare") - prepares;
-        assert!(
-            more <= 51,
-            "{more} Prepares: one a round may go to the server that is cut off"
-        );
+        assert!(more <= 51, "{more} Prepares: one a round may go to the server that is cut off");
     }
 }
 
@@ -143,10 +134,7 @@ fn any_single_lost_message() {
     ];
     for kind in kinds {
         let ticks = worst(|phase| {
-            (1..=2)
-                .map(|nth| ticks_to_know_all(phase, kind, nth))
-                .max()
-                .unwrap_or(0)
+            (1..=2).map(|nth| ticks_to_know_all(phase, kind, nth)).max().unwrap_or(0)
         });
         println!("one lost {kind}: {ticks} ticks");
         assert!(ticks <= 25, "{ticks} ticks after one lost {kind}");

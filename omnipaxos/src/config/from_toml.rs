@@ -5,10 +5,7 @@ use serde::Deserialize;
 
 /// Our tables and the keys that they may have, those of features that are off included.
 const TABLES: [(&str, &[&str]); 2] = [
-    (
-        "cluster_config",
-        &["configuration_id", "nodes", "flexible_quorum"],
-    ),
+    ("cluster_config", &["configuration_id", "nodes", "flexible_quorum"]),
     (
         "server_config",
         &[
@@ -74,9 +71,9 @@ fn check_keys(name: &str, table: &toml::Table, known: &[&str]) -> Result<(), Con
     };
     let likely = known.iter().min_by_key(|key| distance(key, unknown));
     match likely.filter(|key| distance(key, unknown) <= key.len() / 2) {
-        Some(likely) => invalid(format!(
-            "unknown key `{unknown}` in [{name}]; did you mean `{likely}`?"
-        )),
+        Some(likely) => {
+            invalid(format!("unknown key `{unknown}` in [{name}]; did you mean `{likely}`?"))
+        }
         None => invalid(format!(
             "unknown key `{unknown}` in [{name}]; the keys are {}",
             known.join(", ")
@@ -141,10 +138,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             config.cluster_config.flexible_quorum,
-            Some(FlexibleQuorum {
-                read_quorum_size: 3,
-                write_quorum_size: 2
-            })
+            Some(FlexibleQuorum { read_quorum_size: 3, write_quorum_size: 2 })
         );
         assert_eq!(config.server_config.batch_size, 4);
         assert_eq!(config.server_config.leader_priority, 7);
@@ -153,10 +147,7 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_named_with_the_likely_one() {
         let what = invalid(&format!("{LEAST}batchsize = 4\n"));
-        assert_eq!(
-            what,
-            "unknown key `batchsize` in [server_config]; did you mean `batch_size`?"
-        );
+        assert_eq!(what, "unknown key `batchsize` in [server_config]; did you mean `batch_size`?");
         let what = invalid(&format!("{LEAST}quux = 4\n"));
         assert!(what.contains("the keys are pid, "), "{what}");
         let what = invalid(
@@ -176,16 +167,8 @@ mod tests {
             }
             other => panic!("expected an unreadable file, got {other:?}"),
         }
-        for text in [
-            "[cluster_config",
-            "[cluster_config]\nnodes = 3\n",
-            "",
-            "[server_config]\n",
-        ] {
-            assert!(
-                matches!(OmniPaxosConfig::parse(text), Err(ConfigError::Parse(_))),
-                "{text}"
-            );
+        for text in ["[cluster_config", "[cluster_config]\nnodes = 3\n", "", "[server_config]\n"] {
+            assert!(matches!(OmniPaxosConfig::parse(text), Err(ConfigError::Parse(_))), "{text}");
         }
         assert_eq!(
             invalid(&LEAST.replace("pid = 2", "pid = 9")),
@@ -195,12 +178,7 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, d) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("kitten", "sitting", 3),
-            ("pid", "pdi", 2),
-        ] {
+        for (a, b, d) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("pid", "pdi", 2)] {
             assert_eq!(distance(a, b), d, "{a} {b}");
         }
     }

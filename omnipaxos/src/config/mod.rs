@@ -49,10 +49,7 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, ConfigError> {
 /// assert!(config.validate().is_ok());
 /// ```
 #[derive(Clone, Debug, Default)]
-#[cfg_attr(
-    any(feature = "serde", feature = "toml_config"),
-    derive(serde::Deserialize)
-)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 pub struct OmniPaxosConfig {
     /// What is the same on all servers.
     pub cluster_config: ClusterConfig,
@@ -92,10 +89,7 @@ impl OmniPaxosConfig {
 
 /// What is the same on all servers of a configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(
-    any(feature = "serde", feature = "toml_config"),
-    derive(serde::Deserialize)
-)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ClusterConfig {
     /// Names the configuration; not 0, and higher in each that follows.
@@ -120,16 +114,11 @@ impl ClusterConfig {
             return invalid("nodes must name at least one server");
         }
         if self.nodes.contains(&0) {
-            return invalid(format!(
-                "nodes must not contain 0, but are {:?}",
-                self.nodes
-            ));
+            return invalid(format!("nodes must not contain 0, but are {:?}", self.nodes));
         }
         let mut seen = BTreeSet::new();
         if let Some(twice) = self.nodes.iter().find(|pid| !seen.insert(**pid)) {
-            return invalid(format!(
-                "nodes must be distinct, but {twice} is there twice"
-            ));
+            return invalid(format!("nodes must be distinct, but {twice} is there twice"));
         }
         match self.flexible_quorum {
             Some(quorum) => self.validate_quorum(quorum),
@@ -138,10 +127,7 @@ impl ClusterConfig {
     }
 
     fn validate_quorum(&self, quorum: FlexibleQuorum) -> Result<(), ConfigError> {
-        let FlexibleQuorum {
-            read_quorum_size: read,
-            write_quorum_size: write,
-        } = quorum;
+        let FlexibleQuorum { read_quorum_size: read, write_quorum_size: write } = quorum;
         let n = self.nodes.len();
         if read == 0 || write == 0 {
             return invalid("read_quorum_size and write_quorum_size must not be 0");
@@ -179,11 +165,7 @@ impl ClusterConfig {
         T: Entry,
         B: Storage<T>,
     {
-        OmniPaxosConfig {
-            cluster_config: self,
-            server_config,
-        }
-        .build(storage)
+        OmniPaxosConfig { cluster_config: self, server_config }.build(storage)
     }
 }
 
@@ -191,10 +173,7 @@ impl ClusterConfig {
 ///
 /// Times are in ticks: calls of [`OmniPaxos::tick`], which the user makes as often as suits.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    any(feature = "serde", feature = "toml_config"),
-    derive(serde::Deserialize)
-)]
+#[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
 pub struct ServerConfig {
     /// The server; one of the nodes.
@@ -240,16 +219,10 @@ impl ServerConfig {
         let not_zero = [
             ("pid", self.pid == 0),
             ("election_tick_timeout", self.election_tick_timeout == 0),
-            (
-                "resend_message_tick_timeout",
-                self.resend_message_tick_timeout == 0,
-            ),
+            ("resend_message_tick_timeout", self.resend_message_tick_timeout == 0),
             ("buffer_size", self.buffer_size == 0),
             ("batch_size", self.batch_size == 0),
-            (
-                "flush_batch_tick_timeout",
-                self.flush_batch_tick_timeout == 0,
-            ),
+            ("flush_batch_tick_timeout", self.flush_batch_tick_timeout == 0),
         ];
         match not_zero.iter().find(|(_, is_zero)| *is_zero) {
             Some((field, _)) => invalid(format!("{field} must not be 0")),
@@ -272,15 +245,8 @@ mod tests {
         let nodes = nodes.to_vec();
         let pid = nodes.first().copied().unwrap_or(1);
         OmniPaxosConfig {
-            cluster_config: ClusterConfig {
-                configuration_id: 1,
-                nodes,
-                flexible_quorum,
-            },
-            server_config: ServerConfig {
-                pid,
-                ..Default::default()
-            },
+            cluster_config: ClusterConfig { configuration_id: 1, nodes, flexible_quorum },
+            server_config: ServerConfig { pid, ..Default::default() },
         }
     }
 
@@ -303,10 +269,7 @@ mod tests {
             (&[u64::MAX, 1], None),
         ];
         for (nodes, quorum) in table {
-            assert!(
-                config(nodes, quorum).validate().is_ok(),
-                "{nodes:?} {quorum:?}"
-            );
+            assert!(config(nodes, quorum).validate().is_ok(), "{nodes:?} {quorum:?}");
         }
     }
 
@@ -333,18 +296,9 @@ mod tests {
         let table: [(fn(&mut ServerConfig), &str); 7] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
-            (
-                |c| c.election_tick_timeout = 0,
-                "election_tick_timeout must not be 0",
-            ),
-            (
-                |c| c.resend_message_tick_timeout = 0,
-                "resend_message_tick_timeout must not be 0",
-            ),
-            (
-                |c| c.flush_batch_tick_timeout = 0,
-                "flush_batch_tick_timeout must not be 0",
-            ),
+            (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
+            (|c| c.resend_message_tick_timeout = 0, "resend_message_tick_timeout must not be 0"),
+            (|c| c.flush_batch_tick_timeout = 0, "flush_batch_tick_timeout must not be 0"),
             (|c| c.batch_size = 0, "batch_size must not be 0"),
             (|c| c.buffer_size = 0, "buffer_size must not be 0"),
         ];

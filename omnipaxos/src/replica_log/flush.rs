@@ -55,11 +55,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             (self.unstored.accepted_round, "the accepted round"),
             (self.unstored.decided_idx, "the decided index"),
         ];
-        let mut parts: Vec<&str> = changed
-            .iter()
-            .filter(|(is, _)| *is)
-            .map(|(_, n)| *n)
-            .collect();
+        let mut parts: Vec<&str> = changed.iter().filter(|(is, _)| *is).map(|(_, n)| *n).collect();
         let entries = format!("entries {from_idx}..{end}");
         if from_idx < self.stored.end || end > from_idx {
             parts.push(&entries);
@@ -78,8 +74,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             self.ops.push(StorageOp::SetStopsign(self.stopsign.clone()));
         }
         if self.unstored.accepted_round {
-            self.ops
-                .push(StorageOp::SetAcceptedRound(self.accepted_round));
+            self.ops.push(StorageOp::SetAcceptedRound(self.accepted_round));
         }
         if self.unstored.decided_idx {
             self.ops.push(StorageOp::SetDecidedIndex(self.decided_idx));
@@ -106,8 +101,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if gone > 0 {
             self.ops.push(StorageOp::Trim(gone));
         }
-        self.ops
-            .push(StorageOp::SetCompactedIdx(self.compacted_idx));
+        self.ops.push(StorageOp::SetCompactedIdx(self.compacted_idx));
         Keep {
             entries: kept_end - self.compacted_idx,
             held: self.stored.end.saturating_sub(self.compacted_idx),

@@ -96,10 +96,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let held = named(storage.get_log_len(), "read the length of the log")?;
         let has_snapshot = named(storage.get_snapshot(), "read the snapshot")?.is_some();
         let contradiction = |what: String| Err(Halted::new("hold a consistent state", what));
-        let Some(end) = compacted_idx
-            .checked_add(held)
-            .filter(|end| *end < u64::MAX)
-        else {
+        let Some(end) = compacted_idx.checked_add(held).filter(|end| *end < u64::MAX) else {
             return contradiction(format!("{held} entries after index {compacted_idx}"));
         };
         let len = end + u64::from(stopsign.is_some());
@@ -111,11 +108,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if accepted_round > promise {
             return contradiction(format!("accepted {accepted_round:?}, promised {promise:?}"));
         }
-        let compacted = if has_snapshot {
-            Compacted::Snapshot
-        } else {
-            Compacted::Bare
-        };
+        let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Bare };
         Ok(Self {
             storage,
             promise,
@@ -125,12 +118,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             compacted,
             stopsign,
             tail: Tail::empty(end),
-            stored: Stored {
-                compacted_idx,
-                decided_idx,
-                end,
-                len,
-            },
+            stored: Stored { compacted_idx, decided_idx, end, len },
             unstored: Unstored::default(),
             recent: (end, SharedEntries::default()),
             ops: Vec::new(),
@@ -138,11 +126,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     pub(crate) fn promise_to(&mut self, n: Ballot) {
-        debug_assert!(
-            n > self.promise,
-            "I3: promise {n:?} after {:?}",
-            self.promise
-        );
+        debug_assert!(n > self.promise, "I3: promise {n:?} after {:?}", self.promise);
         self.promise = n;
         self.unstored.promise = true;
     }
@@ -170,10 +154,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Appends the last entry.
     pub(crate) fn append_stopsign(&mut self, stopsign: StopSign) {
-        debug_assert!(
-            self.stopsign.is_none(),
-            "I9: a stop sign after the stop sign"
-        );
+        debug_assert!(self.stopsign.is_none(), "I9: a stop sign after the stop sign");
         self.set_stopsign(Some(stopsign));
     }
 
@@ -225,9 +206,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     pub(crate) fn decided_stopsign(&self) -> Option<&StopSign> {
-        self.stopsign
-            .as_ref()
-            .filter(|_| self.decided_idx > self.end())
+        self.stopsign.as_ref().filter(|_| self.decided_idx > self.end())
     }
 
     /// Whether the entries before the compacted index are gone without a snapshot.
@@ -242,10 +221,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     pub(crate) fn check_invariants(&self) {
         let (compacted, decided, len) = (self.compacted_idx, self.decided_idx, self.len());
-        debug_assert!(
-            compacted <= decided,
-            "I1: compacted {compacted} > decided {decided}"
-        );
+        debug_assert!(compacted <= decided, "I1: compacted {compacted} > decided {decided}");
         debug_assert!(decided <= len, "I1: decided {decided} > accepted {len}");
         debug_assert!(
             self.accepted_round <= self.promise,

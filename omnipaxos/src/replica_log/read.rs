@@ -12,11 +12,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// The entries `from..to`, which must not be compacted and must all be there.
     pub(super) fn entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
         let stored_to = to.min(self.tail.start());
-        let mut entries = if from < stored_to {
-            self.stored_entries(from, stored_to)?
-        } else {
-            Vec::new()
-        };
+        let mut entries =
+            if from < stored_to { self.stored_entries(from, stored_to)? } else { Vec::new() };
         entries.extend_from_slice(self.tail.range(from.max(stored_to), to));
         Ok(entries)
     }
@@ -26,17 +23,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let base = self.stored.compacted_idx;
         let read = || format!("read entries {from}..{to}");
         let (Some(start), Some(end)) = (from.checked_sub(base), to.checked_sub(base)) else {
-            return Err(Halted::new(
-                read(),
-                format!("the entries before {base} are compacted"),
-            ));
+            return Err(Halted::new(read(), format!("the entries before {base} are compacted")));
         };
         let entries = named(self.storage.get_entries(start, end), &read())?;
         if entries.len() as u64 != to - from {
-            return Err(Halted::new(
-                read(),
-                format!("it gave {} entries", entries.len()),
-            ));
+            return Err(Halted::new(read(), format!("it gave {} entries", entries.len())));
         }
         Ok(entries)
     }
@@ -86,11 +77,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let end = to.min(self.end());
         let from = from.max(self.compacted_idx);
         let decided_idx = self.decided_idx;
-        let entries = if from < end {
-            self.entries(from, end)?
-        } else {
-            Vec::new()
-        };
+        let entries = if from < end { self.entries(from, end)? } else { Vec::new() };
         read.extend(entries.into_iter().zip(from..).map(|(entry, idx)| {
             if idx < decided_idx {
                 LogEntry::Decided(entry)
@@ -128,8 +115,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     fn stopsign_entry(&self) -> Option<LogEntry<T>> {
         let is_decided = self.decided_stopsign().is_some();
-        self.stopsign
-            .clone()
-            .map(|stopsign: StopSign| LogEntry::StopSign(stopsign, is_decided))
+        self.stopsign.clone().map(|stopsign: StopSign| LogEntry::StopSign(stopsign, is_decided))
     }
 }

@@ -37,9 +37,7 @@ impl<T: Entry> LogSync<T> {
     /// Length of the log that this makes, `None` if there is no such index.
     pub(crate) fn len(&self) -> Option<u64> {
         let entries = u64::try_from(self.suffix.len()).ok()?;
-        self.suffix_idx
-            .checked_add(entries)?
-            .checked_add(u64::from(self.stopsign.is_some()))
+        self.suffix_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
     }
 }
 
@@ -58,11 +56,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let decided_end = self.decided_end();
         let (base, snapshot, suffix_idx) = if base < self.compacted_idx {
             match self.snapshot()? {
-                Some(snapshot) => (
-                    0,
-                    Some(SnapshotType::Complete(snapshot)),
-                    self.compacted_idx,
-                ),
+                Some(snapshot) => (0, Some(SnapshotType::Complete(snapshot)), self.compacted_idx),
                 None => (self.compacted_idx, None, self.compacted_idx),
             }
         } else if takes_delta && self.takes_delta() && decided_end >= base + LEAST_DELTA {
@@ -72,13 +66,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             (base, None, base)
         };
         let suffix = SharedEntries::from(self.entries(suffix_idx, self.end())?);
-        Ok(LogSync {
-            base,
-            snapshot,
-            suffix_idx,
-            suffix,
-            stopsign: self.stopsign.clone(),
-        })
+        Ok(LogSync { base, snapshot, suffix_idx, suffix, stopsign: self.stopsign.clone() })
     }
 
     /// Makes this log that of the sender, but for what is decided here.
@@ -92,13 +80,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.decided_stopsign().is_some() {
             return Ok(Synced::Applied);
         }
-        let LogSync {
-            base,
-            snapshot,
-            suffix_idx,
-            suffix,
-            stopsign,
-        } = sync;
+        let LogSync { base, snapshot, suffix_idx, suffix, stopsign } = sync;
         let is_news = suffix_idx > self.decided_idx;
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if is_news => self.install(suffix_idx, snapshot),
@@ -161,13 +143,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Takes an AcceptSync of the round in which this log was accepted already.
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
-        let LogSync {
-            base: _,
-            snapshot,
-            suffix_idx,
-            suffix,
-            stopsign,
-        } = sync;
+        let LogSync { base: _, snapshot, suffix_idx, suffix, stopsign } = sync;
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
                 self.install(suffix_idx, snapshot);

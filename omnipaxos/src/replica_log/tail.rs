@@ -11,10 +11,7 @@ pub(super) struct Tail<T> {
 impl<T: Clone> Tail<T> {
     /// No entries after `from_idx`.
     pub(super) fn empty(from_idx: u64) -> Self {
-        Self {
-            from_idx,
-            entries: Vec::new(),
-        }
+        Self { from_idx, entries: Vec::new() }
     }
 
     /// Index of the first entry that is in memory only.
@@ -41,8 +38,7 @@ impl<T: Clone> Tail<T> {
 
     /// Cuts the log to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
-        self.entries
-            .truncate(position(idx.saturating_sub(self.from_idx)));
+        self.entries.truncate(position(idx.saturating_sub(self.from_idx)));
         self.from_idx = self.from_idx.min(idx);
     }
 
@@ -98,11 +94,7 @@ mod tests {
         for (idx, from_idx, end) in [(3, 5, 8), (5, 5, 8), (7, 7, 8), (8, 8, 8)] {
             let mut tail = tail(5, 3);
             tail.compact(idx);
-            assert_eq!(
-                (tail.start(), tail.end()),
-                (from_idx, end),
-                "compacted to {idx}"
-            );
+            assert_eq!((tail.start(), tail.end()), (from_idx, end), "compacted to {idx}");
         }
     }
 

@@ -28,11 +28,7 @@ struct Request {
 impl Request {
     fn to(peers: &[NodeId], idx: u64) -> Option<Self> {
         let unanswered: BTreeSet<NodeId> = peers.iter().copied().collect();
-        Some(Self {
-            idx,
-            due: unanswered.clone(),
-            unanswered,
-        })
+        Some(Self { idx, due: unanswered.clone(), unanswered })
     }
 }
 

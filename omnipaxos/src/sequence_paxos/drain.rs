@@ -54,10 +54,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         match &mut self.state {
             State::Recovering => {}
-            State::Promised {
-                prepare,
-                is_promise_due,
-            } => {
+            State::Promised { prepare, is_promise_due } => {
                 if std::mem::take(is_promise_due) {
                     send(prepare.n.pid, draw_promise(&self.log, prepare)?);
                 }
@@ -101,16 +98,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }));
         }
         if due.not_accepted {
-            send(PaxosMsg::NotAccepted(NotAccepted {
-                n: self.log.promise(),
-            }));
+            send(PaxosMsg::NotAccepted(NotAccepted { n: self.log.promise() }));
         }
         if let Some(idx) = due.compacted {
             let action = CompactionAction::Compacted(idx);
-            send(PaxosMsg::Compaction(Compaction {
-                config_id: self.config_id,
-                action,
-            }));
+            send(PaxosMsg::Compaction(Compaction { config_id: self.config_id, action }));
         }
     }
 }
@@ -210,10 +202,7 @@ fn draw_accepts<T: Entry, B: Storage<T>>(
 ) -> Result<(), Halted> {
     let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
     if sent.next_idx < log.compacted_idx() {
-        let lacks = Promised {
-            decided_idx: sent.next_idx,
-            takes_delta: false,
-        };
+        let lacks = Promised { decided_idx: sent.next_idx, takes_delta: false };
         draw_sync(log, lacks, send)?;
         *sent = all_sent(log);
         return Ok(());
@@ -224,26 +213,13 @@ fn draw_accepts<T: Entry, B: Storage<T>>(
     if sent.next_idx < end || probes_at_end {
         let from_idx = sent.next_idx;
         let entries = log.sendable(from_idx, end)?;
-        send(PaxosMsg::AcceptDecide(AcceptDecide {
-            n,
-            from_idx,
-            entries,
-            decided_idx,
-        }));
+        send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx }));
         sent.next_idx = end;
         sent.decided_idx = decided_idx;
     }
-    if let Some(stopsign) = log
-        .stopsign()
-        .filter(|_| sent.next_idx == end || is_probe_due)
-    {
+    if let Some(stopsign) = log.stopsign().filter(|_| sent.next_idx == end || is_probe_due) {
         let stopsign = stopsign.clone();
-        send(PaxosMsg::AcceptStopSign(AcceptStopSign {
-            n,
-            idx: end,
-            stopsign,
-            decided_idx,
-        }));
+        send(PaxosMsg::AcceptStopSign(AcceptStopSign { n, idx: end, stopsign, decided_idx }));
         sent.next_idx = end + 1;
         sent.decided_idx = decided_idx;
     }

@@ -40,10 +40,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.log.promise_to(prepare.n);
         }
         self.outbid_by = None;
-        self.state = State::Promised {
-            prepare,
-            is_promise_due: true,
-        };
+        self.state = State::Promised { prepare, is_promise_due: true };
     }
 
     /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the
@@ -53,11 +50,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         sync: AcceptSync<T>,
         from: NodeId,
     ) -> Result<(), Halted> {
-        let AcceptSync {
-            n,
-            decided_idx,
-            sync,
-        } = sync;
+        let AcceptSync { n, decided_idx, sync } = sync;
         match self.standing(n, from) {
             Standing::Apart => {}
             Standing::InStep => {

@@ -83,10 +83,7 @@ impl Forwards {
     }
 
     fn remember_received(&mut self, from: NodeId, text: u64) -> Seen {
-        self.received
-            .entry(from)
-            .or_default()
-            .remember(text, REMEMBERED_BY_RECEIVER)
+        self.received.entry(from).or_default().remember(text, REMEMBERED_BY_RECEIVER)
     }
 }
 
@@ -186,9 +183,6 @@ mod tests {
             receiver.receive(1, &[number]);
         }
         assert_eq!(receiver.received[&1].texts.len(), REMEMBERED_BY_RECEIVER);
-        assert_eq!(
-            receiver.received[&1].oldest_first.len(),
-            REMEMBERED_BY_RECEIVER
-        );
+        assert_eq!(receiver.received[&1].oldest_first.len(), REMEMBERED_BY_RECEIVER);
     }
 }

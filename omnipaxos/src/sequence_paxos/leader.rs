@@ -56,10 +56,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         let own = (self.log.accepted_round(), self.log.len());
-        let promised = Promised {
-            decided_idx: promise.decided_idx,
-            takes_delta: promise.takes_delta,
-        };
+        let promised =
+            Promised { decided_idx: promise.decided_idx, takes_delta: promise.takes_delta };
         match &mut self.state {
             State::Recovering | State::Promised { .. } | State::Following(_) => {}
             State::Leading(followers) => {
@@ -151,10 +149,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// What every server has accepted in this ballot, if this one leads.
     pub(super) fn accepted_by_all(&self) -> Option<u64> {
-        self.accepted_by_node()
-            .into_iter()
-            .map(|(_, idx)| idx)
-            .min()
+        self.accepted_by_node().into_iter().map(|(_, idx)| idx).min()
     }
 
     pub(super) fn followers_mut(&mut self) -> Option<&mut Followers> {
@@ -180,10 +175,7 @@ impl<T: Entry> Preparing<T> {
     /// Keeps the promise if its log is the most recent so far, the own included.
     fn consider(&mut self, promise: Promise<T>, from: NodeId, own: (Ballot, u64)) {
         self.decided_idx = self.decided_idx.max(promise.decided_idx);
-        let known = self
-            .best
-            .as_ref()
-            .map_or(own, |best| (best.n_accepted, best.accepted_idx));
+        let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
         if (promise.n_accepted, promise.accepted_idx) <= known {
             return;
         }

@@ -175,10 +175,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// What each server has accepted, if this one leads.
     pub(crate) fn accepted_by_node(&self) -> Vec<(NodeId, u64)> {
         match &self.state {
-            State::Leading(followers) => followers
-                .accepted()
-                .chain([(self.pid, self.log.stored_len())])
-                .collect(),
+            State::Leading(followers) => {
+                followers.accepted().chain([(self.pid, self.log.stored_len())]).collect()
+            }
             State::Recovering
             | State::Promised { .. }
             | State::Following(_)
@@ -192,31 +191,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match &self.state {
             State::Recovering => {}
             State::Promised { prepare, .. } => {
-                debug_assert!(
-                    prepare.n == promise,
-                    "promised {promise:?}, not {:?}",
-                    prepare.n
-                );
-                debug_assert!(
-                    accepted < promise,
-                    "I8: accepted {accepted:?} and waits for it"
-                );
+                debug_assert!(prepare.n == promise, "promised {promise:?}, not {:?}", prepare.n);
+                debug_assert!(accepted < promise, "I8: accepted {accepted:?} and waits for it");
             }
             State::Following(_) => {
-                debug_assert!(
-                    accepted == promise,
-                    "follows {promise:?}, accepted {accepted:?}"
-                );
+                debug_assert!(accepted == promise, "follows {promise:?}, accepted {accepted:?}");
             }
             State::Preparing(_) => {
                 debug_assert!(promise.pid == self.pid, "I4: leads {promise:?}");
             }
             State::Leading(_) => {
                 debug_assert!(promise.pid == self.pid, "I4: leads {promise:?}");
-                debug_assert!(
-                    accepted == promise,
-                    "leads {promise:?}, accepted {accepted:?}"
-                );
+                debug_assert!(accepted == promise, "leads {promise:?}, accepted {accepted:?}");
             }
         }
     }

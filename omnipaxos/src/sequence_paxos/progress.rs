@@ -12,12 +12,7 @@ pub(super) struct Followers {
 impl Followers {
     /// Nobody has promised yet; a Prepare is due to all.
     pub(super) fn unpromised(peers: &[NodeId]) -> Self {
-        Self {
-            by_node: peers
-                .iter()
-                .map(|pid| (*pid, Progress::unpromised()))
-                .collect(),
-        }
+        Self { by_node: peers.iter().map(|pid| (*pid, Progress::unpromised())).collect() }
     }
 
     pub(super) fn get_mut(&mut self, pid: NodeId) -> Option<&mut Progress> {
@@ -25,9 +20,7 @@ impl Followers {
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
-        self.by_node
-            .iter_mut()
-            .map(|(pid, progress)| (*pid, progress))
+        self.by_node.iter_mut().map(|(pid, progress)| (*pid, progress))
     }
 
     /// How many have promised.
@@ -38,9 +31,7 @@ impl Followers {
 
     /// What each has acknowledged in this ballot.
     pub(super) fn accepted(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
-        self.by_node
-            .iter()
-            .map(|(pid, progress)| (*pid, progress.accepted_idx))
+        self.by_node.iter().map(|(pid, progress)| (*pid, progress.accepted_idx))
     }
 }
 
@@ -92,12 +83,7 @@ pub(super) struct Sent {
 impl Sent {
     /// All before `next_idx` was sent.
     pub(super) fn up_to(next_idx: u64, decided_idx: u64) -> Self {
-        Self {
-            next_idx,
-            decided_idx,
-            is_probe_due: false,
-            rewound_to: None,
-        }
+        Self { next_idx, decided_idx, is_probe_due: false, rewound_to: None }
     }
 
     /// Goes back to what is known to have arrived.
@@ -112,9 +98,7 @@ impl Progress {
         Self {
             accepted_idx: 0,
             decided_idx: 0,
-            stage: Stage::Unpromised {
-                is_prepare_due: true,
-            },
+            stage: Stage::Unpromised { is_prepare_due: true },
             behind_at: None,
         }
     }
@@ -158,9 +142,7 @@ impl Progress {
 
     /// Asks the follower again for its promise, which could not be used or was forgotten.
     pub(super) fn ask_again(&mut self) {
-        self.stage = Stage::Unpromised {
-            is_prepare_due: true,
-        };
+        self.stage = Stage::Unpromised { is_prepare_due: true };
     }
 
     /// Sends again what was not acknowledged of a log of length `len`, decided to `decided_idx`.
@@ -197,12 +179,7 @@ mod tests {
     use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
 
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
-        Accepted {
-            n: Ballot::default(),
-            accepted_idx,
-            decided_idx: 0,
-            gap,
-        }
+        Accepted { n: Ballot::default(), accepted_idx, decided_idx: 0, gap }
     }
 
     fn next_idx(progress: &Progress) -> u64 {
@@ -242,19 +219,13 @@ mod tests {
 
     #[test]
     fn late_promises_change_nothing() {
-        let promised = Promised {
-            decided_idx: 2,
-            takes_delta: false,
-        };
+        let promised = Promised { decided_idx: 2, takes_delta: false };
         let mut progress = Progress::unpromised();
         progress.promise(promised);
         progress.stage = Stage::Syncing(promised, Sent::up_to(5, 2));
         progress.promise(promised);
         assert!(matches!(progress.stage, Stage::Syncing(..)), "a copy");
-        progress.promise(Promised {
-            decided_idx: 3,
-            takes_delta: false,
-        });
+        progress.promise(Promised { decided_idx: 3, takes_delta: false });
         assert!(matches!(progress.stage, Stage::Promised(_)), "news");
         progress.accept(&accepted(5, false));
         progress.promise(promised);

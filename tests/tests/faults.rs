@@ -1,0 +1,543 @@
+//! What once stalled or broke the published crate, each as a story of its own.
+
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{
+        ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
+        sequence_paxos::{
+            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Decide, LogSync,
+            NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise,
+        },
+        Message,
+    },
+    storage::{SnapshotType, StopSign},
+    util::LogEntry,
+    ClusterConfig, CompactionErr, ProposeErr,
+};
+use omnipaxos_tests::lab::{kind, Lab, Pick, Word, Words};
+
+/// Three servers led by 1.
+fn three() -> Lab {
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.elect(1);
+    lab
+}
+
+fn next_config(configuration_id: u32) -> ClusterConfig {
+    ClusterConfig { configuration_id, nodes: vec![1, 2, 3], flexible_quorum: None }
+}
+
+fn message(from: u64, to: u64, msg: PaxosMsg<Word>) -> Message<Word> {
+    Message::SequencePaxos(PaxosMessage { from, to, msg })
+}
+
+/// Runs until `done`, and says how many ticks that took.
+fn ticks_until(lab: &mut Lab, mut done: impl FnMut(&mut Lab) -> bool) -> u64 {
+    for tick in 1..=200 {
+        lab.tick();
+        if done(lab) {
+            return tick;
+        }
+    }
+    panic!("not done in 200 ticks");
+}
+
+/// Appends one entry, loses one message of a kind, and lets nothing else happen.
+#[track_caller]
+fn lose_one_and_be_silent(pick: Pick) {
+    for phase in 0..20 {
+        let mut lab = three();
+        lab.run(phase);
+        lab.append(1, "a");
+        lab.drop_next(pick.clone(), 1);
+        let ticks =
+            ticks_until(&mut lab, |lab| (1..=3).all(|pid| lab.server(pid).get_decided_idx() == 1));
+        assert!(ticks <= 25, "{ticks} ticks in phase {phase}");
+        lab.assert_decided_everywhere(&["a"]);
+    }
+}
+
+#[test]
+fn one_lost_accept_decide_then_silence() {
+    lose_one_and_be_silent(Pick::of(1, 2, "AcceptDecide"));
+}
+
+#[test]
+fn one_lost_accepted_then_silence() {
+    lose_one_and_be_silent(Pick::of(2, 1, "Accepted"));
+}
+
+#[test]
+fn one_lost_decide_then_silence() {
+    lose_one_and_be_silent(Pick::of(1, 3, "Decide"));
+}
+
+#[test]
+fn the_only_accepted_that_counts_is_lost_then_silence() {
+    for phase in 0..20 {
+        let mut lab = three();
+        lab.crash(3);
+        lab.run(phase);
+        lab.append(1, "a");
+        lab.drop_next(Pick::of(2, 1, "Accepted"), 1);
+        let ticks = ticks_until(&mut lab, |lab| lab.server(2).get_decided_idx() == 1);
+        assert!(ticks <= 25, "{ticks} ticks in phase {phase}");
+    }
+}
+
+#[test]
+fn one_lost_accept_stopsign_then_silence() {
+    for phase in 0..20 {
+        let mut lab = three();
+        lab.run(phase);
+        lab.drop_next(Pick::of(1, 2, "AcceptStopSign"), 1);
+        assert!(lab.server(1).reconfigure(next_config(2), None).is_ok());
+        let ticks = ticks_until(&mut lab, |lab| {
+            (1..=3).all(|pid| lab.server(pid).is_reconfigured().is_some())
+        });
+        assert!(ticks <= 25, "{ticks} ticks in phase {phase}");
+    }
+}
+
+#[test]
+fn an_undecided_tail_is_decided_after_failover_with_a_minority_down() {
+    let mut lab = three();
+    lab.drop_next(Pick::kind("Accepted"), 2);
+    lab.append(1, "a");
+    lab.settle();
+    lab.crash(1);
+    assert_eq!(lab.server(2).get_decided_idx(), 0);
+    ticks_until(&mut lab, |lab| [2, 3].iter().all(|pid| lab.server(*pid).get_decided_idx() == 1));
+    lab.assert_decided_everywhere(&["a"]);
+}
+
+#[test]
+fn a_batch_that_is_not_full_goes_with_the_timer() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| {
+        config.batch_size = 4;
+        config.flush_batch_tick_timeout = 30;
+    });
+    lab.elect(1);
+    lab.append(1, "a");
+    lab.run(20);
+    assert_eq!(lab.server(1).get_decided_idx(), 0, "it waits for three more");
+    lab.run(20);
+    lab.assert_decided_everywhere(&["a"]);
+    for word in ["b", "c", "d", "e"] {
+        lab.append(1, word);
+    }
+    lab.settle();
+    lab.assert_decided_everywhere(&["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_batch_forwarded_by_a_follower_waits_at_the_leader_only() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| {
+        config.batch_size = if config.pid == 2 { 100 } else { 1 };
+    });
+    lab.elect(1);
+    lab.append(2, "a");
+    lab.settle();
+    lab.assert_decided_everywhere(&["a"]);
+}
+
+#[test]
+fn batch_sizes_may_differ() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| {
+        config.batch_size = [1, 1, 4, 7][config.pid as usize];
+        config.flush_batch_tick_timeout = 3;
+    });
+    for leader in [1, 2, 3, 1] {
+        lab.elect(leader);
+        for pid in [1, 2, 3] {
+            lab.append(pid, &format!("{leader}-{pid}"));
+        }
+        lab.run(30);
+    }
+    let decided = lab.decided(1);
+    assert_eq!(decided.len(), 12);
+    for pid in [2, 3] {
+        assert_eq!(lab.decided(pid), decided);
+    }
+}
+
+#[test]
+fn a_stopsign_takes_a_pending_batch_along() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| config.batch_size = 4);
+    lab.elect(1);
+    lab.append(1, "a");
+    assert!(lab.server(1).reconfigure(next_config(2), Some(vec![7])).is_ok());
+    let refused = lab.server(1).append(Word("b".into()));
+    assert!(matches!(refused, Err(ProposeErr::PendingReconfigEntry(Word(word))) if word == "b"));
+    lab.settle();
+    lab.assert_decided_everywhere(&["a", "<stop>"]);
+    for pid in 1..=3 {
+        let stopsign = lab.server(pid).is_reconfigured();
+        assert_eq!(stopsign, Some(StopSign::with(next_config(2), Some(vec![7]))));
+        assert_eq!(lab.server(pid).get_decided_idx(), 2);
+    }
+    let again = lab.server(2).reconfigure(next_config(3), None);
+    assert!(matches!(again, Err(ProposeErr::PendingReconfigConfig(..))));
+}
+
+#[test]
+fn a_late_accept_sync_of_the_same_round_changes_nothing() {
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.run(20);
+    lab.server(1).try_become_leader();
+    lab.drain();
+    lab.deliver();
+    lab.deliver();
+    let late: Vec<_> =
+        lab.in_flight().iter().filter(|m| kind(m) == "AcceptSync").cloned().collect();
+    assert_eq!(late.len(), 2);
+    lab.settle();
+    for word in ["a", "b", "c"] {
+        lab.append(1, word);
+    }
+    lab.drop_next(Pick::of(1, 2, "Decide"), 1);
+    lab.settle();
+    assert_eq!(lab.log(2), ["a", "b", "c"]);
+    for message in late {
+        lab.inject(message);
+    }
+    lab.settle();
+    for pid in 1..=3 {
+        assert_eq!(lab.log(pid), ["a", "b", "c"], "server {pid}");
+    }
+}
+
+#[test]
+fn an_accepted_of_an_older_ballot_does_not_count() {
+    let mut lab = three();
+    let old = lab.server(1).get_promise();
+    lab.elect(2);
+    let new = lab.server(2).get_promise();
+    lab.cut_all_but(&[]);
+    lab.append(2, "a");
+    lab.drain();
+    let accepted = |n| {
+        let accepted = Accepted { n, accepted_idx: 1, decided_idx: 0, gap: false };
+        message(3, 2, PaxosMsg::Accepted(accepted))
+    };
+    lab.server(2).handle_incoming(accepted(old));
+    assert_eq!(lab.server(2).get_decided_idx(), 0);
+    lab.server(2).handle_incoming(accepted(new));
+    assert_eq!(lab.server(2).get_decided_idx(), 1);
+}
+
+#[test]
+fn an_accept_decide_of_an_accepted_round_is_refused_after_a_higher_promise() {
+    let mut lab = three();
+    lab.hold_next(Pick::of(1, 2, "AcceptDecide"), 1);
+    lab.append(1, "a");
+    lab.drain();
+    lab.cut(1, 2);
+    lab.cut(1, 3);
+    lab.elect_among(3, &[2, 3]);
+    lab.append(3, "b");
+    lab.settle();
+    assert_eq!(lab.decided(2), ["b"]);
+    lab.heal_all();
+    lab.release();
+    lab.settle();
+    assert_eq!(lab.log(2), ["b"]);
+    lab.run(40);
+    lab.assert_decided_everywhere(&["b"]);
+}
+
+#[test]
+fn a_resent_forward_is_appended_once() {
+    let mut lab = three();
+    lab.append(2, "a");
+    lab.drain();
+    let forwards: Vec<_> =
+        lab.in_flight().iter().filter(|m| kind(m) == "ProposalForward").cloned().collect();
+    assert_eq!(forwards.len(), 1);
+    for _ in 0..3 {
+        lab.inject(forwards[0].clone());
+    }
+    lab.settle();
+    lab.inject(forwards[0].clone());
+    lab.settle();
+    lab.assert_decided_everywhere(&["a"]);
+    for _ in 0..3 {
+        lab.append(2, "a");
+        lab.settle();
+    }
+    lab.assert_decided_everywhere(&["a", "a", "a", "a"]);
+}
+
+#[test]
+fn a_leader_behind_a_followers_decided_index_catches_up() {
+    let mut lab = three();
+    lab.cut(1, 2);
+    for word in ["a", "b", "c"] {
+        lab.append(1, word);
+    }
+    lab.run(5);
+    assert_eq!(lab.decided(3), ["a", "b", "c"]);
+    assert!(lab.decided(2).is_empty());
+    lab.crash(1);
+    lab.server(2).try_become_leader();
+    lab.run(10);
+    assert_eq!(lab.server(3).get_current_leader(), Some(2));
+    lab.assert_decided_everywhere(&["a", "b", "c"]);
+}
+
+#[test]
+fn a_trimmed_leader_and_a_lagging_follower() {
+    let mut lab = three();
+    for word in ["a", "b", "c"] {
+        lab.append(1, word);
+    }
+    lab.drop_next(Pick::of(1, 3, "Decide"), 1);
+    lab.settle();
+    assert_eq!(lab.server(3).get_decided_idx(), 0, "it has accepted, and knows of no decision");
+    lab.cut(1, 3);
+    lab.cut(2, 3);
+    assert_eq!(lab.server(1).trim(Some(3)), Ok(()));
+    lab.append(1, "d");
+    lab.run(5);
+    assert_eq!(lab.decided(2), ["<trimmed 3>", "d"]);
+    assert_eq!(lab.server(1).trim(Some(4)), Err(CompactionErr::NotAllDecided(3)));
+    lab.elect_among(2, &[1, 2]);
+    lab.heal_all();
+    lab.run(40);
+    lab.assert_decided_everywhere(&["<trimmed 3>", "d"]);
+}
+
+#[test]
+fn a_follower_behind_the_snapshot_is_sent_the_snapshot() {
+    let words: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    let mut lab = three();
+    lab.crash(3);
+    for word in &words {
+        lab.append(1, word);
+    }
+    lab.run(5);
+    assert_eq!(lab.server(1).snapshot(Some(20), true), Ok(()));
+    lab.restart(3);
+    lab.run(40);
+    for pid in 1..=3 {
+        assert_eq!(lab.decided(pid), words, "server {pid}");
+    }
+    assert_eq!(lab.server(3).get_compacted_idx(), 20);
+}
+
+#[test]
+fn a_snapshot_that_would_leave_a_gap_is_not_merged() {
+    let mut lab = three();
+    for word in ["a", "b"] {
+        lab.append(1, word);
+    }
+    lab.settle();
+    lab.server(1).try_become_leader();
+    lab.drop_next(Pick::of(1, 2, "AcceptSync"), 1);
+    lab.settle();
+    let n = lab.server(1).get_promise();
+    assert_eq!(lab.server(2).get_promise(), n);
+    let delta = Words(vec!["f".into(), "g".into()]);
+    let sync = LogSync {
+        base: 5,
+        snapshot: Some(SnapshotType::Delta(delta)),
+        suffix_idx: 7,
+        suffix: vec![Word("h".into())].into(),
+        stopsign: None,
+    };
+    lab.inject(message(1, 2, PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 7, sync })));
+    lab.settle();
+    assert_eq!(lab.decided(2), ["a", "b"]);
+    lab.run(30);
+    lab.assert_decided_everywhere(&["a", "b"]);
+}
+
+/// All that somebody from `from` may say with a ballot of its own choice.
+fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
+    let word = || vec![Word("forged".into())];
+    let sync = |suffix_idx: u64| LogSync {
+        base: suffix_idx,
+        snapshot: None,
+        suffix_idx,
+        suffix: word().into(),
+        stopsign: Some(StopSign::with(next_config(1), None)),
+    };
+    let complete = LogSync {
+        base: 0,
+        snapshot: Some(SnapshotType::Complete(Words(vec!["forged".into()]))),
+        suffix_idx: idx,
+        suffix: word().into(),
+        stopsign: None,
+    };
+    let (n_accepted, none) = (n, Ballot::default());
+    let paxos: Vec<PaxosMsg<Word>> = vec![
+        PaxosMsg::PrepareReq(PrepareReq {
+            config_id: n.config_id,
+            n,
+            n_accepted,
+            accepted_idx: idx,
+            decided_idx: idx,
+        }),
+        PaxosMsg::Prepare(Prepare {
+            n,
+            n_accepted: none,
+            accepted_idx: 0,
+            decided_idx: idx,
+            takes_delta: true,
+        }),
+        PaxosMsg::Promise(Promise {
+            n,
+            n_accepted,
+            accepted_idx: idx,
+            decided_idx: idx,
+            takes_delta: true,
+            sync: Some(sync(idx)),
+        }),
+        PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: idx, sync: sync(idx) }),
+        PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: idx, sync: complete }),
+        PaxosMsg::AcceptDecide(AcceptDecide {
+            n,
+            from_idx: idx,
+            entries: word().into(),
+            decided_idx: idx,
+        }),
+        PaxosMsg::Accepted(Accepted { n, accepted_idx: idx, decided_idx: idx, gap: true }),
+        PaxosMsg::NotAccepted(NotAccepted { n }),
+        PaxosMsg::Decide(Decide { n, decided_idx: idx }),
+        PaxosMsg::ForwardStopSign(StopSign::with(next_config(0), None)),
+        PaxosMsg::Compaction(Compaction {
+            config_id: n.config_id,
+            action: CompactionAction::Trim(idx),
+        }),
+    ];
+    let mut messages: Vec<_> = paxos.into_iter().map(|msg| message(from, to, msg)).collect();
+    for msg in [
+        HeartbeatMsg::Request(HeartbeatRequest { config_id: n.config_id, round: 1 }),
+        HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot: n, leader: n, happy: true }),
+    ] {
+        messages.push(Message::BLE(BLEMessage { from, to, msg }));
+    }
+    messages
+}
+
+#[test]
+fn forged_messages_change_nothing_and_do_not_panic() {
+    let strangers = [0, 4, u64::MAX];
+    let huge = [0, 1, 1 << 40, u64::MAX - 1, u64::MAX];
+    let mut lab = three();
+    lab.append(1, "a");
+    lab.settle();
+    let mut sent = 0;
+    for to in 1..=3 {
+        for idx in huge {
+            for from in strangers {
+                for forged in forgeries(from, to, Ballot::with(1, 9, 0, from), idx) {
+                    lab.server(to).handle_incoming(forged);
+                    sent += 1;
+                }
+            }
+            for from in (1..=3).filter(|from| *from != to) {
+                let ballots = [
+                    Ballot::with(1, u32::MAX, u32::MAX, from),
+                    Ballot::with(1, 9, 0, 99),
+                    Ballot::with(2, 9, 0, from),
+                    Ballot::with(0, 9, 0, from),
+                ];
+                for n in ballots {
+                    // A member that asks to trim what all have is not a forger.
+                    let is_forged = |m: &Message<_>| n.config_id != 1 || kind(m) != "Compaction";
+                    for forged in forgeries(from, to, n, idx).into_iter().filter(is_forged) {
+                        lab.server(to).handle_incoming(forged);
+                        sent += 1;
+                    }
+                }
+            }
+        }
+    }
+    let misdelivered = forgeries(2, 3, Ballot::with(1, 9, 0, 2), 5);
+    for forged in misdelivered {
+        lab.server(1).handle_incoming(forged);
+    }
+    let dropped = lab.server(1).dropped();
+    assert!(sent > 1000 && dropped.from_strangers > 0 && dropped.malformed > 0);
+    assert!(dropped.of_other_configurations > 0 && dropped.misdelivered > 0);
+    lab.run(30);
+    lab.append(2, "b");
+    lab.run(5);
+    lab.assert_decided_everywhere(&["a", "b"]);
+    assert!(lab.server(1).get_promise().n < 100, "{:?}", lab.server(1).get_promise());
+}
+
+/// A member that lies is not promised to be harmless, but it must not make anyone panic.
+#[test]
+fn a_member_that_says_the_impossible_makes_nobody_panic() {
+    for to in 1..=3 {
+        for idx in [0, 1, 2, 1 << 40, u64::MAX - 1, u64::MAX] {
+            for from in (1..=3).filter(|from| *from != to) {
+                let mut lab = three();
+                lab.append(1, "a");
+                lab.settle();
+                let n = lab.server(to).get_promise();
+                for n in [n, Ballot::with(1, n.n + 1, 0, from), Ballot::with(1, 1, 0, from)] {
+                    for forged in forgeries(from, to, n, idx) {
+                        lab.server(to).handle_incoming(forged);
+                        lab.drain();
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn reads_out_of_bounds_are_none() {
+    let mut lab = three();
+    for word in ["a", "b", "c"] {
+        lab.append(1, word);
+    }
+    lab.settle();
+    let server = lab.server(1);
+    assert_eq!(server.read(u64::MAX), None);
+    assert_eq!(server.read(3), None);
+    assert_eq!(server.read(2), Some(LogEntry::Decided(Word("c".into()))));
+    #[allow(clippy::reversed_empty_ranges, reason = "what is tested")]
+    let reversed = server.read_entries(2..1);
+    assert_eq!(reversed, None);
+    assert_eq!(server.read_entries(1..1), None);
+    assert_eq!(server.read_entries(..=u64::MAX), None);
+    assert_eq!(server.read_entries(u64::MAX..), None);
+    assert_eq!(server.read_entries(0..4), None);
+    assert_eq!(server.read_entries(1..).map(|e| e.len()), Some(2));
+    assert_eq!(server.read_entries(..).map(|e| e.len()), Some(3));
+    assert_eq!(server.read_decided_suffix(3), None);
+    assert_eq!(server.read_decided_suffix(u64::MAX), None);
+    assert_eq!(server.trim(Some(u64::MAX)), Err(CompactionErr::NotAllDecided(3)));
+    assert_eq!(server.snapshot(Some(u64::MAX), true), Err(CompactionErr::UndecidedIndex(3)));
+    assert_eq!(server.trim(Some(2)), Ok(()));
+    assert_eq!(server.read(0), Some(LogEntry::Trimmed(2)));
+    assert_eq!(
+        server.read_entries(1..3),
+        Some(vec![LogEntry::Trimmed(2), LogEntry::Decided(Word("c".into()))])
+    );
+    assert_eq!(server.trim(Some(1)), Err(CompactionErr::TrimmedIndex(2)));
+    assert_eq!(server.snapshot(None, true), Err(CompactionErr::TrimmedIndex(2)));
+    assert_eq!(lab.server(2).trim(None), Err(CompactionErr::NotCurrentLeader(1)));
+}
+
+#[test]
+fn ids_may_be_sparse_and_huge() {
+    let nodes = [1, 5, 9_000_000_000];
+    let mut lab = Lab::new(&nodes);
+    lab.run(25);
+    for pid in nodes {
+        lab.append(pid, &pid.to_string());
+    }
+    lab.run(10);
+    let mut decided = lab.decided(1);
+    for pid in nodes {
+        assert_eq!(lab.decided(pid), decided);
+        assert!(lab.server(pid).get_ui_states().cluster_state.accepted_indexes.len() <= 1025);
+    }
+    decided.sort();
+    assert_eq!(decided, ["1", "5", "9000000000"]);
+}
