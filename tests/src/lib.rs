@@ -1,3 +1,4 @@
 //! The simulator, and the suites that run on it.
 
 pub mod lab;
+pub mod script;

@@ -126,10 +126,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Lets the others know of a trim which some may not have heard of: the server that asked them
-    /// may be gone.
+    /// may be gone. A leader and a restarted server tell all, a follower tells its leader.
     pub(super) fn announce_trim(&mut self) {
         if self.log.is_trimmed() && self.compactions.trim.is_none() {
-            self.compactions.trim = Request::to(&self.peers, self.log.compacted_idx());
+            let to = match &self.state {
+                State::Following(_) => vec![self.log.promise().pid],
+                State::Recovering
+                | State::Promised { .. }
+                | State::Preparing(_)
+                | State::Leading(_) => self.peers.clone(),
+            };
+            self.compactions.trim = Request::to(&to, self.log.compacted_idx());
         }
     }
 
@@ -140,6 +147,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         action: CompactionAction,
         from: NodeId,
     ) -> Result<(), Halted> {
+        let compacted_before = self.log.compacted_idx();
         let (idx, done) = match action {
             CompactionAction::Trim(idx) => (idx, self.log.trim(idx)),
             CompactionAction::Snapshot(idx) if T::Snapshot::use_snapshots() => {
@@ -154,6 +162,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match done {
             Ok(()) | Err(TryCompactionErr::Refused(CompactionErr::TrimmedIndex(_))) => {
                 self.outbox.tell_compacted(from, idx);
+                if self.log.compacted_idx() > compacted_before && self.followers_mut().is_some() {
+                    self.announce_trim();
+                }
                 Ok(())
             }
             Err(TryCompactionErr::Refused(

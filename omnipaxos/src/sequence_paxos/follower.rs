@@ -62,6 +62,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     self.log.accept_in(n);
                     self.state = State::Following(Ack::No);
                     self.finish_accept(Extended::Appended, decided_idx);
+                    self.announce_trim();
                 }
                 Synced::Overtaken => {}
                 Synced::Elsewhere => {

@@ -1,0 +1,271 @@
+//! Cluster stories as text: commands above a line of dashes, the outcome below it.
+//!
+//! ```text
+//! # A follower that missed an accept is sent it again.
+//! cluster 1 2 3
+//! elect 1
+//! drop 1->2 AcceptDecide
+//! append 1 a b
+//! settle
+//! ----
+//! 1: leader 1, a b |
+//! ```
+//!
+//! The outcome has a line for each running server: the leader it knows, and its log, with a bar
+//! after what is decided. What was refused stands before that, in order.
+//!
+//! | command | does |
+//! |---|---|
+//! | `cluster 1 2 3 batch_size=4` | starts servers; settings are those of `ServerConfig` |
+//! | `elect 1` | makes server 1 the leader |
+//! | `take-over 1` | calls `try_become_leader` |
+//! | `append 1 a b` | appends words at server 1 |
+//! | `reconfigure 1 2` | proposes configuration 2 at server 1 |
+//! | `trim 1 3`, `trim 1` | trims at server 1 |
+//! | `snapshot 1 3`, `snapshot 1`, `local-snapshot 1 3` | snapshots |
+//! | `drop 1->2 Accepted 2` | drops the next 2 (or 1) such messages; `*` for any server |
+//! | `hold 1->2 Accepted`, `release` | holds messages back, and lets them go |
+//! | `cut 1 2`, `cut 1->2`, `isolate 1`, `heal` | cuts and mends links |
+//! | `reconnected 1 2` | tells server 1 that its link to 2 is back |
+//! | `crash 1`, `restart 1` | stops a server, and starts it with what its disk holds |
+//! | `settle` | delivers until nothing is in flight; time stands still |
+//! | `run 20` | lets ticks pass; a message takes one |
+//! | `show` | prints the state here too |
+
+use crate::lab::{Lab, Pick};
+use omnipaxos::{ClusterConfig, ServerConfig};
+use std::fmt::Write;
+
+/// The line between the story and its outcome.
+const RULE: &str = "----";
+
+/// Plays a story.
+///
+/// # Errors
+/// Says which line is not a command, or does not fit the cluster.
+pub fn play(text: &str) -> Result<String, String> {
+    let story = text.split(RULE).next().unwrap_or_default();
+    let mut player = Player { lab: None, outcome: String::new() };
+    for (number, line) in story.lines().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        player
+            .command(line, &words)
+            .map_err(|problem| format!("line {}: `{line}`: {problem}", number + 1))?;
+    }
+    player.show()?;
+    Ok(player.outcome)
+}
+
+/// The outcome that a story expects.
+pub fn expected(text: &str) -> &str {
+    text.split_once(RULE).map_or("", |(_, outcome)| outcome.trim_start_matches('\n'))
+}
+
+/// The story with another outcome.
+pub fn with_outcome(text: &str, outcome: &str) -> String {
+    let story = text.split(RULE).next().unwrap_or_default();
+    format!("{}\n{RULE}\n{outcome}", story.trim_end())
+}
+
+struct Player {
+    lab: Option<Lab>,
+    outcome: String,
+}
+
+fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {
+    word.parse().map_err(|_| format!("`{word}` is not a number"))
+}
+
+impl Player {
+    fn command(&mut self, line: &str, words: &[&str]) -> Result<(), String> {
+        if let ["cluster", servers @ ..] = words {
+            self.lab = Some(cluster(servers)?);
+            return Ok(());
+        }
+        if *words == ["show"] {
+            return self.show();
+        }
+        let lab = self.lab.as_mut().ok_or("a story begins with `cluster`")?;
+        let refusal = act(lab, words)?;
+        if let Some(refusal) = refusal {
+            writeln!(self.outcome, "{line}: {refusal}").map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self) -> Result<(), String> {
+        let lab = self.lab.as_mut().ok_or("a story begins with `cluster`")?;
+        for pid in lab.running() {
+            let line = state_of(lab, pid);
+            writeln!(self.outcome, "{pid}: {line}").map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn state_of(lab: &mut Lab, pid: u64) -> String {
+    let leader = lab.server(pid).get_current_leader();
+    let leader = leader.map_or("no leader".to_string(), |leader| format!("leader {leader}"));
+    let (decided, log) = (lab.decided(pid), lab.log(pid));
+    let tail = log.get(decided.len()..).unwrap_or_default();
+    let compacted = match lab.server(pid).get_compacted_idx() {
+        0 => String::new(),
+        idx => format!(", compacted {idx}"),
+    };
+    let words: Vec<&str> = decided
+        .iter()
+        .map(String::as_str)
+        .chain(["|"])
+        .chain(tail.iter().map(String::as_str))
+        .collect();
+    format!("{leader}{compacted}, {}", words.join(" "))
+}
+
+fn cluster(words: &[&str]) -> Result<Lab, String> {
+    let mut nodes = Vec::new();
+    let mut settings = ServerConfig::default();
+    for word in words {
+        match word.split_once('=') {
+            None => nodes.push(number(word)?),
+            Some(("batch_size", value)) => settings.batch_size = number(value)?,
+            Some(("flush_batch_tick_timeout", value)) => {
+                settings.flush_batch_tick_timeout = number(value)?;
+            }
+            Some(("election_tick_timeout", value)) => {
+                settings.election_tick_timeout = number(value)?;
+            }
+            Some((name, _)) => return Err(format!("`{name}` is not a setting")),
+        }
+    }
+    Ok(Lab::with(&nodes, |config| *config = ServerConfig { pid: config.pid, ..settings.clone() }))
+}
+
+/// Does what a line says. Returns what was refused.
+fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
+    let running = |lab: &Lab, word: &str| -> Result<u64, String> {
+        let pid = number(word)?;
+        if lab.running().contains(&pid) {
+            Ok(pid)
+        } else {
+            Err(format!("server {pid} does not run"))
+        }
+    };
+    let refused = match words {
+        ["elect", pid] => {
+            let pid = running(lab, pid)?;
+            lab.elect(pid);
+            None
+        }
+        ["take-over", pid] => {
+            let pid = running(lab, pid)?;
+            lab.server(pid).try_become_leader();
+            None
+        }
+        ["append", pid, entries @ ..] => {
+            let pid = running(lab, pid)?;
+            let mut refused = None;
+            for word in entries {
+                let appended = lab.server(pid).append(crate::lab::Word(word.to_string()));
+                refused = refused.or(appended.err().map(|error| error.to_string()));
+            }
+            refused
+        }
+        ["reconfigure", pid, config_id] => {
+            let pid = running(lab, pid)?;
+            let next = ClusterConfig {
+                configuration_id: number(config_id)?,
+                nodes: lab.nodes().to_vec(),
+                flexible_quorum: None,
+            };
+            lab.server(pid).reconfigure(next, None).err().map(|error| error.to_string())
+        }
+        ["trim", pid, idx @ ..] => {
+            let (pid, idx) = (running(lab, pid)?, index(idx)?);
+            lab.server(pid).trim(idx).err().map(|error| error.to_string())
+        }
+        ["snapshot", pid, idx @ ..] => {
+            let (pid, idx) = (running(lab, pid)?, index(idx)?);
+            lab.server(pid).snapshot(idx, false).err().map(|error| error.to_string())
+        }
+        ["local-snapshot", pid, idx @ ..] => {
+            let (pid, idx) = (running(lab, pid)?, index(idx)?);
+            lab.server(pid).snapshot(idx, true).err().map(|error| error.to_string())
+        }
+        ["reconnected", pid, peer] => {
+            let (pid, peer) = (running(lab, pid)?, number(peer)?);
+            lab.server(pid).reconnected(peer);
+            None
+        }
+        ["crash", pid] => {
+            let pid = running(lab, pid)?;
+            lab.crash(pid);
+            None
+        }
+        ["restart", pid] => {
+            let pid = number(pid)?;
+            if !lab.nodes().contains(&pid) || lab.running().contains(&pid) {
+                return Err(format!("server {pid} cannot be restarted"));
+            }
+            lab.restart(pid);
+            None
+        }
+        ["settle"] => {
+            lab.settle();
+            None
+        }
+        ["run", ticks] => {
+            lab.run(number(ticks)?);
+            None
+        }
+        _ => return act_on_network(lab, words).map(|()| None),
+    };
+    Ok(refused)
+}
+
+fn act_on_network(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
+    match words {
+        ["drop", link, kind, count @ ..] => lab.drop_next(pick(link, kind)?, how_many(count)?),
+        ["hold", link, kind, count @ ..] => lab.hold_next(pick(link, kind)?, how_many(count)?),
+        ["release"] => lab.release(),
+        ["cut", link] => {
+            let (from, to) = link.split_once("->").ok_or("a link is `1->2` or `1 2`")?;
+            lab.cut_one_way(number(from)?, number(to)?);
+        }
+        ["cut", a, b] => lab.cut(number(a)?, number(b)?),
+        ["isolate", pid] => {
+            let pid = number(pid)?;
+            for other in lab.nodes().to_vec() {
+                lab.cut(pid, other);
+            }
+        }
+        ["heal"] => lab.heal_all(),
+        ["heal", a, b] => lab.heal(number(a)?, number(b)?),
+        _ => return Err("not a command".to_string()),
+    }
+    Ok(())
+}
+
+fn index(words: &[&str]) -> Result<Option<u64>, String> {
+    match words {
+        [] => Ok(None),
+        [idx] => number(idx).map(Some),
+        _ => Err("one index at most".to_string()),
+    }
+}
+
+fn how_many(words: &[&str]) -> Result<usize, String> {
+    match words {
+        [] => Ok(1),
+        [count] => number(count),
+        _ => Err("one count at most".to_string()),
+    }
+}
+
+fn pick(link: &str, kind: &str) -> Result<Pick, String> {
+    let (from, to) = link.split_once("->").ok_or("a link is `1->2`")?;
+    let end = |word: &str| if word == "*" { Ok(None) } else { number(word).map(Some) };
+    Ok(Pick { from: end(from)?, to: end(to)?, kind: Some(kind.to_string()) })
+}
