@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 /// more is no cluster's doing, and a forged maximum must not use up the numbers.
 const LARGEST_JUMP: u32 = 1 << 24;
 
+/// No log gets longer. Leaves room for arithmetic on indices.
+const LARGEST_IDX: u64 = 1 << 62;
+
 /// How many messages were dropped, by reason. Each counter stops at its maximum.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -115,17 +118,20 @@ impl Door {
                 self.configuration(m.config_id)?;
                 ballots.any_or_nobodys(m.n)?;
                 ballots.any_or_nobodys(m.n_accepted)?;
-                check(m.n_accepted <= m.n && m.decided_idx <= m.accepted_idx)
+                indices(m.decided_idx, m.accepted_idx)?;
+                check(m.n_accepted <= m.n)
             }
             PaxosMsg::Prepare(m) => {
                 ballots.owned(m.n, from)?;
                 ballots.any_or_nobodys(m.n_accepted)?;
-                check(m.n_accepted <= m.n && m.decided_idx <= m.accepted_idx)
+                indices(m.decided_idx, m.accepted_idx)?;
+                check(m.n_accepted <= m.n)
             }
             PaxosMsg::Promise(m) => {
                 ballots.owned(m.n, self.pid)?;
                 ballots.any_or_nobodys(m.n_accepted)?;
-                check(m.n_accepted < m.n && m.decided_idx <= m.accepted_idx)?;
+                indices(m.decided_idx, m.accepted_idx)?;
+                check(m.n_accepted < m.n)?;
                 match &m.sync {
                     Some(sync) => self.sync(sync, m.accepted_idx),
                     None => Ok(()),
@@ -134,21 +140,21 @@ impl Door {
             PaxosMsg::AcceptSync(m) => {
                 ballots.owned(m.n, from)?;
                 let len = m.sync.len().ok_or(Reason::Malformed)?;
-                check(m.decided_idx <= len)?;
+                indices(m.decided_idx, len)?;
                 self.sync(&m.sync, len)
             }
             PaxosMsg::AcceptDecide(m) => {
                 ballots.owned(m.n, from)?;
-                check(m.from_idx.checked_add(m.entries.len() as u64).is_some())
+                indices(m.from_idx, m.from_idx.saturating_add(m.entries.len() as u64))
             }
             PaxosMsg::AcceptStopSign(m) => {
                 ballots.owned(m.n, from)?;
-                check(m.idx < u64::MAX)?;
+                indices(m.idx, m.idx.saturating_add(1))?;
                 self.stopsign(&m.stopsign)
             }
             PaxosMsg::Accepted(m) => {
                 ballots.any(m.n)?;
-                check(m.decided_idx <= m.accepted_idx)
+                indices(m.decided_idx, m.accepted_idx)
             }
             PaxosMsg::NotAccepted(m) => ballots.any(m.n),
             PaxosMsg::Decide(m) => ballots.owned(m.n, from),
@@ -218,6 +224,11 @@ impl Ballots<'_> {
         check(reply.ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)?;
         self.any_or_nobodys(reply.leader)
     }
+}
+
+/// Of two indices the first must not exceed the second, and neither be what no log reaches.
+fn indices(lower: u64, upper: u64) -> Result<(), Reason> {
+    check(lower <= upper && upper <= LARGEST_IDX)
 }
 
 fn check(holds: bool) -> Result<(), Reason> {

@@ -541,3 +541,40 @@ fn ids_may_be_sparse_and_huge() {
     decided.sort();
     assert_eq!(decided, ["1", "5", "9000000000"]);
 }
+
+/// A promise whose log cannot be taken is asked for again, and with it all others: the next best
+/// was not kept.
+#[test]
+fn a_promise_that_cannot_be_used_does_not_leave_a_shorter_log() {
+    let mut lab = Lab::new(&[1, 2, 3, 4, 5]);
+    lab.elect(1);
+    for word in ["a", "b"] {
+        lab.append(1, word);
+    }
+    lab.settle();
+    lab.hold_next(Pick::of(1, 5, "Compaction"), 1);
+    lab.drop_next(Pick::of(1, 2, "Compaction"), 1);
+    assert_eq!(lab.server(1).trim(None), Ok(()));
+    lab.settle();
+    lab.cut(1, 4);
+    lab.cut(1, 5);
+    for word in "c d e f g h i j k l".split(' ') {
+        lab.append(1, word);
+    }
+    lab.settle();
+    lab.crash(1);
+    lab.hold_next(Pick::of(4, 5, "Promise"), 1);
+    lab.drop_nth(Pick::of(5, 2, "Prepare"), 2);
+    lab.server(5).try_become_leader();
+    lab.drain();
+    lab.release();
+    lab.settle();
+    lab.release();
+    lab.settle();
+    lab.run(40);
+    for pid in [2, 3, 4, 5] {
+        let decided = lab.decided(pid);
+        assert_eq!(decided.last().map(String::as_str), Some("l"), "server {pid}: {decided:?}");
+        assert_eq!(lab.server(pid).get_decided_idx(), 12, "server {pid}");
+    }
+}

@@ -30,11 +30,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         self.log.promise_to(ballot);
         self.outbid_by = None;
-        self.state = State::Preparing(Preparing {
-            followers: Followers::unpromised(&self.peers),
-            best: None,
-            decided_idx: 0,
-        });
+        self.state = State::Preparing(Preparing::new(&self.peers));
         self.lead_if_promised()
     }
 
@@ -69,7 +65,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 if let Some(progress) = preparing.followers.get_mut(from) {
                     progress.promise(promised);
                 }
-                preparing.consider(promise, from, own);
+                preparing.consider(promise, own, from);
                 return self.lead_if_promised();
             }
         }
@@ -85,13 +81,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.quorum.can_prepare(preparing.followers.promised() + 1) {
             return Ok(());
         }
-        if let Some(Best { from, sync, .. }) = preparing.best.take() {
+        if let Some(Best { sync, .. }) = preparing.best.take() {
             match self.log.apply(sync)? {
                 Synced::Applied => {}
                 Synced::Overtaken | Synced::Elsewhere => {
-                    if let Some(progress) = preparing.followers.get_mut(from) {
-                        progress.ask_again();
-                    }
+                    // The log was compacted since the Prepare. The next best was not kept.
+                    *preparing = Preparing::new(&self.peers);
                     return Ok(());
                 }
             }
@@ -172,8 +167,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 }
 
 impl<T: Entry> Preparing<T> {
+    /// Nobody has promised; a Prepare is due to all.
+    fn new(peers: &[NodeId]) -> Self {
+        Self { followers: Followers::unpromised(peers), best: None, decided_idx: 0 }
+    }
+
     /// Keeps the promise if its log is the most recent so far, the own included.
-    fn consider(&mut self, promise: Promise<T>, from: NodeId, own: (Ballot, u64)) {
+    fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) {
         self.decided_idx = self.decided_idx.max(promise.decided_idx);
         let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
         if (promise.n_accepted, promise.accepted_idx) <= known {
@@ -184,7 +184,6 @@ impl<T: Entry> Preparing<T> {
                 self.best = Some(Best {
                     n_accepted: promise.n_accepted,
                     accepted_idx: promise.accepted_idx,
-                    from,
                     sync,
                 });
             }

@@ -64,7 +64,6 @@ pub(super) struct Preparing<T: Entry> {
 pub(super) struct Best<T: Entry> {
     pub(super) n_accepted: Ballot,
     pub(super) accepted_idx: u64,
-    pub(super) from: crate::ids::NodeId,
     /// What the own log lacks of it.
     pub(super) sync: LogSync<T>,
 }
