@@ -563,6 +563,7 @@ fn a_promise_that_cannot_be_used_does_not_leave_a_shorter_log() {
     }
     lab.settle();
     lab.crash(1);
+    lab.heal_all();
     lab.hold_next(Pick::of(4, 5, "Promise"), 1);
     lab.drop_nth(Pick::of(5, 2, "Prepare"), 2);
     lab.server(5).try_become_leader();
