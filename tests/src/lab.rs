@@ -9,7 +9,7 @@ use omnipaxos::{
         Message,
     },
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
-    util::{LogEntry, NodeId},
+    util::{FlexibleQuorum, LogEntry, NodeId},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
@@ -194,8 +194,16 @@ impl Lab {
 
     /// A cluster of these servers, with settings changed by `change`.
     pub fn with(nodes: &[NodeId], change: impl Fn(&mut ServerConfig)) -> Self {
-        let cluster =
-            ClusterConfig { configuration_id: 1, nodes: nodes.to_vec(), flexible_quorum: None };
+        Self::with_quorum(nodes, None, change)
+    }
+
+    /// A cluster of these servers, with these quorum sizes and settings changed by `change`.
+    pub fn with_quorum(
+        nodes: &[NodeId],
+        flexible_quorum: Option<FlexibleQuorum>,
+        change: impl Fn(&mut ServerConfig),
+    ) -> Self {
+        let cluster = ClusterConfig { configuration_id: 1, nodes: nodes.to_vec(), flexible_quorum };
         let mut lab = Self {
             cluster,
             configs: BTreeMap::new(),

@@ -1,4 +1,5 @@
 //! The simulator, and the suites that run on it.
 
+pub mod faulty;
 pub mod lab;
 pub mod script;

@@ -1,0 +1,223 @@
+//! One replica at a time: what it does when its storage fails, how often it writes, what it shows.
+
+use omnipaxos::{
+    errors::{TryCompactionErr, TryProposeErr},
+    messages::Message,
+    util::{FlexibleQuorum, LogEntry},
+    ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use omnipaxos_tests::{
+    faulty::FaultyStorage,
+    lab::{kind, Lab, Word},
+};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+type Replica = OmniPaxos<Word, FaultyStorage<Word>>;
+
+fn word(text: &str) -> Word {
+    Word(text.to_string())
+}
+
+fn config(nodes: &[u64], pid: u64) -> OmniPaxosConfig {
+    OmniPaxosConfig {
+        cluster_config: ClusterConfig {
+            configuration_id: 1,
+            nodes: nodes.to_vec(),
+            flexible_quorum: None,
+        },
+        server_config: ServerConfig { pid, ..Default::default() },
+    }
+}
+
+/// A server alone, which leads and has decided two words.
+fn alone() -> (Replica, FaultyStorage<Word>) {
+    let storage = FaultyStorage::default();
+    let mut replica: Replica = config(&[1], 1).build(storage.clone()).unwrap();
+    for _ in 0..10 {
+        replica.tick();
+    }
+    for text in ["a", "b"] {
+        replica.append(word(text)).unwrap();
+    }
+    replica.outgoing_messages();
+    assert_eq!(replica.get_decided_idx(), 2);
+    replica.outgoing_messages();
+    (replica, storage)
+}
+
+#[test]
+fn a_failed_write_halts_the_replica() {
+    let (mut replica, storage) = alone();
+    replica.append(word("c")).unwrap();
+    storage.order(|orders| orders.fail_writes = true);
+    let mut messages = Vec::new();
+    let halted = replica.try_take_outgoing_messages(&mut messages).unwrap_err();
+    assert!(messages.is_empty());
+    assert_eq!(
+        halted.to_string(),
+        "the replica has halted: the storage failed to write entries 2..3: no space left"
+    );
+    assert_eq!(replica.halted(), Some(&halted));
+
+    storage.order(|orders| orders.fail_writes = false);
+    assert_eq!(replica.try_tick(), Err(halted.clone()), "it stays halted");
+    assert_eq!(replica.flush(), Err(halted.clone()));
+    assert!(matches!(replica.try_append(word("d")), Err(TryProposeErr::Halted(_))));
+    assert_eq!(replica.try_trim(None), Err(TryCompactionErr::Halted(halted.clone())));
+    assert_eq!(replica.try_snapshot(None, true), Err(TryCompactionErr::Halted(halted)));
+    replica.reconnected(2);
+
+    let decided = vec![LogEntry::Decided(word("a")), LogEntry::Decided(word("b"))];
+    assert_eq!(replica.read_entries(0..2), Some(decided), "what was decided before is served");
+    assert_eq!(replica.read(2), None);
+    let panic = catch_unwind(AssertUnwindSafe(|| replica.tick())).unwrap_err();
+    let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+    assert!(message.contains("the storage failed to write entries 2..3"), "{message}");
+
+    let mut reopened: Replica = config(&[1], 1).build(storage).unwrap();
+    assert_eq!(reopened.get_decided_idx(), 2);
+    reopened.tick();
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_not_a_shorter_answer() {
+    let (replica, storage) = alone();
+    storage.order(|orders| orders.fail_reads = true);
+    let failed = replica.try_read_entries(..).unwrap_err();
+    assert!(failed.to_string().contains("read entries 0..2: bad sector"), "{failed}");
+    assert!(replica.try_read(0).is_err() && replica.try_read_decided_suffix(1).is_err());
+    assert!(replica.halted().is_none(), "a reader may try again");
+    storage.order(|orders| orders.fail_reads = false);
+    assert_eq!(replica.read(1), Some(LogEntry::Decided(word("b"))));
+}
+
+#[test]
+fn a_storage_that_cannot_be_read_or_contradicts_itself_is_refused() {
+    use omnipaxos::storage::Storage;
+    let storage = FaultyStorage::<Word>::default();
+    storage.order(|orders| orders.fail_reads = true);
+    let error = config(&[1], 1).build::<Word, _>(storage).unwrap_err().to_string();
+    assert!(error.contains("the storage failed to read the promise: bad sector"), "{error}");
+
+    let mut storage = MemoryStorage::<Word>::default();
+    storage.set_decided_idx(3).unwrap();
+    let error = config(&[1], 1).build::<Word, _>(storage).unwrap_err().to_string();
+    assert!(error.contains("decided index 3, log length 0"), "{error}");
+
+    let (_, of_first) = alone();
+    let mut second = config(&[1], 1);
+    second.cluster_config.configuration_id = 2;
+    let error = second.build::<Word, _>(of_first).unwrap_err().to_string();
+    assert!(error.contains("belongs to configuration 1, not to 2"), "{error}");
+}
+
+#[test]
+fn a_drain_writes_once_and_an_input_never() {
+    let (mut replica, storage) = alone();
+    let before = storage.orders().writes;
+    for n in 0..100 {
+        replica.append(word(&n.to_string())).unwrap();
+        replica.tick();
+    }
+    assert_eq!(storage.orders().writes, before, "inputs change memory only");
+    replica.outgoing_messages();
+    assert_eq!(storage.orders().writes, before + 1);
+    replica.outgoing_messages();
+    assert_eq!(storage.orders().writes, before + 2, "the decided index");
+    replica.outgoing_messages();
+    replica.tick();
+    replica.outgoing_messages();
+    assert_eq!(storage.orders().writes, before + 2, "nothing changed");
+}
+
+#[test]
+fn a_buffer_is_appended_to() {
+    let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
+        config(&[1, 2, 3], 1).build(MemoryStorage::default()).unwrap();
+    let mut buffer: Vec<Message<Word>> = replica.outgoing_messages();
+    let heartbeats = buffer.len();
+    assert_eq!(heartbeats, 2);
+    replica.try_become_leader();
+    replica.take_outgoing_messages(&mut buffer);
+    let kinds: Vec<&str> = buffer.iter().map(kind).collect();
+    assert_eq!(kinds, ["HeartbeatRequest", "HeartbeatRequest", "Prepare", "Prepare"]);
+}
+
+#[test]
+fn the_highest_priority_wins_among_those_that_take_over_together() {
+    for favourite in 1..=5 {
+        let mut lab = Lab::with(&[1, 2, 3, 4, 5], |config| {
+            config.leader_priority = u32::from(config.pid == favourite);
+        });
+        lab.run(25);
+        for pid in 1..=5 {
+            assert_eq!(lab.server(pid).get_current_leader(), Some(favourite));
+        }
+        let next = if favourite == 5 { 4 } else { 5 };
+        lab.server(favourite).set_priority(0);
+        lab.server(next).set_priority(9);
+        lab.run(50);
+        assert_eq!(lab.server(1).get_current_leader(), Some(favourite), "no takeover for it");
+        lab.crash(favourite);
+        lab.run(40);
+        assert_eq!(lab.server(next).get_current_leader(), Some(next));
+    }
+}
+
+#[test]
+fn flexible_quorums_decide_with_few_and_elect_with_many() {
+    let quorum = FlexibleQuorum { read_quorum_size: 4, write_quorum_size: 2 };
+    let mut lab = Lab::with_quorum(&[1, 2, 3, 4, 5], Some(quorum), |_| {});
+    lab.elect(1);
+    for pid in [3, 4, 5] {
+        lab.crash(pid);
+    }
+    lab.append(1, "a");
+    lab.run(60);
+    lab.assert_decided_everywhere(&["a"]);
+    assert_eq!(lab.server(2).get_current_leader(), Some(1), "two are enough to go on");
+    lab.crash(1);
+    let prepares = lab.sent("Prepare");
+    lab.restart(3);
+    lab.restart(4);
+    lab.run(60);
+    assert_eq!(lab.sent("Prepare"), prepares, "three are too few to elect");
+    lab.restart(5);
+    lab.run(60);
+    lab.append(2, "b");
+    lab.run(10);
+    lab.assert_decided_everywhere(&["a", "b"]);
+}
+
+#[test]
+fn the_view_for_dashboards() {
+    let mut lab = Lab::new(&[1, 3, 2000]);
+    lab.elect(3);
+    lab.append(3, "a");
+    lab.run(30);
+    let states = lab.server(3).get_ui_states();
+    assert_eq!((states.current_leader, states.decided_idx), (Some(3), 1));
+    assert_eq!(states.current_ballot, lab.server(3).get_promise());
+    assert_eq!(states.cluster_state.accepted_indexes, [0, 1, 0, 1], "2000 is not shown");
+    assert_eq!(states.heartbeats.len(), 2);
+    assert!(states.heartbeats.iter().all(|reply| reply.happy && reply.leader.pid == 3));
+    assert_eq!(lab.server(1).get_ui_states().cluster_state.accepted_indexes, [0, 0, 0, 0]);
+}
+
+#[test]
+fn same_inputs_same_outputs() {
+    let run = || {
+        let mut lab = Lab::new(&[1, 2, 3]);
+        let mut trace = String::new();
+        for tick in 0..60 {
+            if tick % 3 == 0 {
+                lab.append(1 + tick % 3, &tick.to_string());
+            }
+            lab.tick();
+            trace.push_str(&format!("{:?}\n", lab.in_flight()));
+        }
+        trace
+    };
+    assert_eq!(run(), run());
+}
