@@ -1,0 +1,396 @@
+//! A suite for any implementation of [`Storage`], yours included (feature `conformance`).
+//!
+//! Random operations are applied to the storage and to a plain model, and every question is asked
+//! of both after each. Where the storage outlives its handle, it is opened anew in between. A
+//! failure prints the shortest sequence of operations that shows it.
+//!
+//! ```
+//! use omnipaxos_storage::{
+//!     conformance::{check, Subject},
+//!     memory_storage::MemoryStorage,
+//! };
+//!
+//! check(50, || Subject::in_memory(MemoryStorage::default()));
+//! ```
+
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    storage::{Entry, Snapshot, StopSign, Storage, StorageOp},
+    util::FlexibleQuorum,
+    ClusterConfig,
+};
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+
+/// The entry that the suite stores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    /// Tells items apart.
+    pub id: u32,
+    /// Of any length.
+    pub payload: Vec<u8>,
+}
+
+impl Entry for Item {
+    type Snapshot = Items;
+}
+
+/// The snapshot that the suite stores: a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Items(pub Vec<Item>);
+
+impl Snapshot<Item> for Items {
+    fn create(entries: &[Item]) -> Self {
+        Items(entries.to_vec())
+    }
+
+    fn merge(&mut self, delta: Self) {
+        self.0.extend(delta.0);
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+/// A storage to check, new and empty.
+pub struct Subject<S> {
+    storage: S,
+    reopen: Option<Box<dyn FnMut(S) -> S>>,
+}
+
+impl<S> Debug for Subject<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject").field("reopens", &self.reopen.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<S> Subject<S> {
+    /// A storage that is gone with its handle.
+    pub fn in_memory(storage: S) -> Self {
+        Self { storage, reopen: None }
+    }
+
+    /// A storage that `reopen` opens anew, given the old handle.
+    pub fn on_disk(storage: S, reopen: impl FnMut(S) -> S + 'static) -> Self {
+        Self { storage, reopen: Some(Box::new(reopen)) }
+    }
+}
+
+/// One step of a sequence.
+#[derive(Clone, Debug)]
+enum Step {
+    /// One method call.
+    Call(Op),
+    /// One `write_atomically`.
+    Batch(Vec<Op>),
+    Reopen,
+}
+
+/// A change, with indices in per mille of the length that the log has by then.
+#[derive(Clone, Debug)]
+enum Op {
+    Append(u8),
+    AppendShared(u8),
+    Cut(u16, u8),
+    CutShared(u16, u8),
+    Trim(u16),
+    Promise(u8),
+    AcceptedRound(u8),
+    Decided(u64),
+    Compacted(u64),
+    StopSign(Option<u8>),
+    Snapshot(Option<u8>),
+}
+
+/// What a storage must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    log: Vec<Item>,
+    promise: Option<Ballot>,
+    accepted_round: Option<Ballot>,
+    decided_idx: u64,
+    compacted_idx: u64,
+    stopsign: Option<StopSign>,
+    snapshot: Option<Items>,
+}
+
+/// Applies `cases` random sequences of operations to storages from `fresh`.
+///
+/// # Panics
+/// If a storage answers otherwise than it must; the message has the shortest sequence found.
+pub fn check<S: Storage<Item>>(cases: u32, fresh: impl Fn() -> Subject<S>) {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&vec(step(), 1..40), |steps| {
+        let problem = play(fresh(), &steps).err();
+        prop_assert!(problem.is_none(), "{}", problem.unwrap_or_default());
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => op().prop_map(Step::Call),
+        6 => vec(op(), 0..8).prop_map(Step::Batch),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0u8..20).prop_map(Op::Append),
+        3 => (0u8..20).prop_map(Op::AppendShared),
+        2 => (0u16..1100, 0u8..6).prop_map(|(at, count)| Op::Cut(at, count)),
+        1 => (0u16..1100, 0u8..6).prop_map(|(at, count)| Op::CutShared(at, count)),
+        2 => (0u16..1001).prop_map(Op::Trim),
+        1 => any::<u8>().prop_map(Op::Promise),
+        1 => any::<u8>().prop_map(Op::AcceptedRound),
+        1 => any::<u64>().prop_map(Op::Decided),
+        1 => any::<u64>().prop_map(Op::Compacted),
+        1 => any::<Option<u8>>().prop_map(Op::StopSign),
+        1 => proptest::option::of(0u8..40).prop_map(Op::Snapshot),
+    ]
+}
+
+/// Plays a sequence. The error says what differed.
+fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), String> {
+    let Subject { mut storage, mut reopen } = subject;
+    let mut model = Model::default();
+    let mut next_id = 0;
+    for (number, step) in steps.iter().enumerate() {
+        let at = |problem: String| format!("after step {number}, {step:?}: {problem}");
+        match step {
+            Step::Call(op) => {
+                let op = concrete(op, &mut model, &mut next_id);
+                let is_append = is_append(&op);
+                let len = call(&mut storage, op).map_err(|e| at(format!("an error: {e}")))?;
+                if is_append && len != Some(model.log.len() as u64) {
+                    return Err(at(format!("returned {len:?}, not {}", model.log.len())));
+                }
+            }
+            Step::Batch(batch) => {
+                let mut ops: Vec<_> =
+                    batch.iter().map(|op| concrete(op, &mut model, &mut next_id)).collect();
+                storage.write_atomically(&mut ops).map_err(|e| at(format!("an error: {e}")))?;
+                if !ops.is_empty() {
+                    return Err(at("write_atomically did not empty the list".to_string()));
+                }
+            }
+            Step::Reopen => {
+                if let Some(reopen) = &mut reopen {
+                    storage = reopen(storage);
+                }
+            }
+        }
+        compare(&storage, &model).map_err(at)?;
+    }
+    Ok(())
+}
+
+/// Makes an operation of a step, and applies it to the model.
+fn concrete(op: &Op, model: &mut Model, next_id: &mut u32) -> StorageOp<Item> {
+    let len = model.log.len() as u64;
+    let index = |per_mille: u16| len * u64::from(per_mille) / 1000;
+    let position = |idx: u64| usize::try_from(idx).unwrap_or(usize::MAX);
+    let mut items = |count: u8| -> Vec<Item> {
+        (0..count)
+            .map(|_| {
+                *next_id += 1;
+                let payload = vec![(*next_id % 251) as u8; (*next_id as usize * 37) % 700];
+                Item { id: *next_id, payload }
+            })
+            .collect()
+    };
+    match op {
+        Op::Append(1) => {
+            let item = items(1).remove(0);
+            model.log.push(item.clone());
+            StorageOp::AppendEntry(item)
+        }
+        Op::Append(count) => {
+            let items = items(*count);
+            model.log.extend(items.clone());
+            StorageOp::AppendEntries(items)
+        }
+        Op::AppendShared(count) => {
+            let items = items(*count);
+            model.log.extend(items.clone());
+            StorageOp::AppendShared(items.into())
+        }
+        Op::Cut(at, count) => {
+            let items = items(*count);
+            model.log.truncate(position(index(*at)));
+            model.log.extend(items.clone());
+            StorageOp::AppendOnPrefix(index(*at).min(len), items)
+        }
+        Op::CutShared(at, count) => {
+            let items = items(*count);
+            model.log.truncate(position(index(*at)));
+            model.log.extend(items.clone());
+            StorageOp::AppendSharedOnPrefix(index(*at).min(len), items.into())
+        }
+        Op::Trim(at) => {
+            model.log.drain(..position(index(*at)));
+            StorageOp::Trim(index(*at))
+        }
+        Op::Promise(n) => {
+            let ballot = Ballot::with(1, u32::from(*n), 2, u64::MAX - u64::from(*n));
+            model.promise = Some(ballot);
+            StorageOp::SetPromise(ballot)
+        }
+        Op::AcceptedRound(n) => {
+            let ballot = Ballot::with(3, u32::from(*n), 0, 7);
+            model.accepted_round = Some(ballot);
+            StorageOp::SetAcceptedRound(ballot)
+        }
+        Op::Decided(idx) => {
+            model.decided_idx = *idx;
+            StorageOp::SetDecidedIndex(*idx)
+        }
+        Op::Compacted(idx) => {
+            model.compacted_idx = *idx;
+            StorageOp::SetCompactedIdx(*idx)
+        }
+        Op::StopSign(metadata) => {
+            let stopsign = metadata.map(stopsign);
+            model.stopsign.clone_from(&stopsign);
+            StorageOp::SetStopsign(stopsign)
+        }
+        Op::Snapshot(count) => {
+            let snapshot = count.map(|count| Items(items(count)));
+            model.snapshot.clone_from(&snapshot);
+            StorageOp::SetSnapshot(snapshot)
+        }
+    }
+}
+
+fn stopsign(metadata: u8) -> StopSign {
+    let next_config = ClusterConfig {
+        configuration_id: u32::from(metadata),
+        nodes: vec![1, u64::MAX, u64::from(metadata)],
+        flexible_quorum: metadata
+            .is_multiple_of(2)
+            .then_some(FlexibleQuorum { read_quorum_size: 3, write_quorum_size: 1 }),
+    };
+    StopSign::with(next_config, (!metadata.is_multiple_of(3)).then(|| vec![metadata; 9]))
+}
+
+fn is_append(op: &StorageOp<Item>) -> bool {
+    match op {
+        StorageOp::AppendEntry(_)
+        | StorageOp::AppendEntries(_)
+        | StorageOp::AppendOnPrefix(..)
+        | StorageOp::AppendShared(_)
+        | StorageOp::AppendSharedOnPrefix(..) => true,
+        StorageOp::SetPromise(_)
+        | StorageOp::SetDecidedIndex(_)
+        | StorageOp::SetAcceptedRound(_)
+        | StorageOp::SetCompactedIdx(_)
+        | StorageOp::Trim(_)
+        | StorageOp::SetStopsign(_)
+        | StorageOp::SetSnapshot(_) => false,
+    }
+}
+
+/// Calls the method of an operation. Appends return the length.
+fn call<S: Storage<Item>>(
+    storage: &mut S,
+    op: StorageOp<Item>,
+) -> Result<Option<u64>, Box<dyn std::error::Error>> {
+    match op {
+        StorageOp::AppendEntry(item) => storage.append_entry(item).map(Some),
+        StorageOp::AppendEntries(items) => storage.append_entries(items).map(Some),
+        StorageOp::AppendOnPrefix(idx, items) => storage.append_on_prefix(idx, items).map(Some),
+        StorageOp::AppendShared(items) => storage.append_shared(items).map(Some),
+        StorageOp::AppendSharedOnPrefix(idx, items) => {
+            storage.append_shared_on_prefix(idx, items).map(Some)
+        }
+        other => omnipaxos::storage::apply(storage, other).map(|()| None),
+    }
+}
+
+/// Asks every question.
+fn compare<S: Storage<Item>>(storage: &S, model: &Model) -> Result<(), String> {
+    let failed = |error: Box<dyn std::error::Error>| format!("an error: {error}");
+    let held = Model {
+        log: storage.get_suffix(0).map_err(failed)?,
+        promise: storage.get_promise().map_err(failed)?,
+        accepted_round: storage.get_accepted_round().map_err(failed)?,
+        decided_idx: storage.get_decided_idx().map_err(failed)?,
+        compacted_idx: storage.get_compacted_idx().map_err(failed)?,
+        stopsign: storage.get_stopsign().map_err(failed)?,
+        snapshot: storage.get_snapshot().map_err(failed)?,
+    };
+    if held != *model {
+        return Err(format!("it holds\n{held:?}\nand should hold\n{model:?}"));
+    }
+    let len = model.log.len() as u64;
+    if storage.get_log_len().map_err(failed)? != len {
+        return Err(format!("get_log_len is not {len}"));
+    }
+    let ends = [0, 1, len / 3, len / 2, len.saturating_sub(1), len, len + 1, u64::MAX];
+    for from in ends {
+        for to in ends {
+            let is_there = from < to && to <= len;
+            let expected = if is_there {
+                model.log.get(from as usize..to as usize).unwrap_or_default()
+            } else {
+                &[]
+            };
+            if storage.get_entries(from, to).map_err(failed)? != expected
+                || *storage.get_shared(from, to).map_err(failed)? != *expected
+            {
+                return Err(format!("get_entries({from}, {to}) of {len} is wrong"));
+            }
+        }
+        let expected = model.log.get(usize::try_from(from).unwrap_or(usize::MAX)..);
+        if storage.get_suffix(from).map_err(failed)? != expected.unwrap_or_default() {
+            return Err(format!("get_suffix({from}) of {len} is wrong"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check, Item, Subject};
+    use crate::{
+        memory_storage::MemoryStorage,
+        persistent_storage::{PersistentStorage, PersistentStorageConfig},
+    };
+    use commitlog::LogOptions;
+
+    #[test]
+    fn memory_storage_conforms() {
+        check(1000, || Subject::in_memory(MemoryStorage::default()));
+    }
+
+    fn persistent(segment_bytes: usize) -> Subject<PersistentStorage<Item>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap().to_string();
+        let mut options = LogOptions::new(folder.path().join("log"));
+        options.segment_max_bytes(segment_bytes);
+        let mut config = PersistentStorageConfig::default();
+        config.set_path(path);
+        config.set_commitlog_options(options);
+        Subject::on_disk(PersistentStorage::new(config.clone()), move |old| {
+            let _kept = &folder;
+            drop(old);
+            PersistentStorage::open(config.clone())
+        })
+    }
+
+    #[test]
+    fn persistent_storage_conforms() {
+        check(40, || persistent(64 << 20));
+    }
+
+    #[test]
+    fn persistent_storage_with_tiny_segments_conforms() {
+        check(40, || persistent(1));
+    }
+}

@@ -1,0 +1,204 @@
+//! The database: the checkpoint, from which the log is read again, and the snapshots.
+
+use super::{
+    batch::{SnapshotRef, FORMAT},
+    codec,
+    error::StorageError,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+/// Snapshots are stored in pieces: large values that are overwritten leak space.
+const CHUNK_BYTES: usize = 64 << 10;
+
+const CHECKPOINT: &[u8] = b"checkpoint";
+const SNAPSHOTS: &[u8] = b"snapshots";
+
+/// A place in the log: a segment, by the offset of its first record, and a byte in its file.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) segment: u64,
+    pub(super) byte: u64,
+}
+
+/// What is known to be on the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// The first segment that is needed.
+    pub(super) first_segment: u64,
+    /// All before this place is synced: damage there is no torn write.
+    pub(super) durable: Place,
+    /// Number of batches before that place.
+    pub(super) batches: u64,
+}
+
+/// The database of one storage.
+#[derive(Debug)]
+pub(super) struct Database {
+    db: sled::Db,
+    snapshots: sled::Tree,
+    folder: PathBuf,
+}
+
+impl Database {
+    /// Opens or creates the database. The caller holds the lock of the storage.
+    pub(super) fn open(config: &sled::Config) -> Result<Self, StorageError> {
+        let folder = config.get_path();
+        remove_half_made(&folder)?;
+        let failed = || StorageError::database("open", folder.clone());
+        let db = config.open().map_err(failed())?;
+        let snapshots = db.open_tree(SNAPSHOTS).map_err(failed())?;
+        Ok(Self { db, snapshots, folder })
+    }
+
+    /// The last checkpoint; `None` in a new database.
+    pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, StorageError> {
+        let stored = self.db.get(CHECKPOINT).map_err(self.failed("read"))?;
+        let Some(stored) = stored else {
+            return match self.db.is_empty() && self.snapshots.is_empty() {
+                true => Ok(None),
+                false => Err(StorageError::Foreign { path: self.folder.clone() }),
+            };
+        };
+        let damaged = |what: &str| StorageError::Corrupt {
+            path: self.folder.clone(),
+            byte: 0,
+            what: what.to_string(),
+        };
+        let (body, crc) =
+            stored.split_last_chunk::<4>().ok_or_else(|| damaged("the checkpoint is too short"))?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return Err(damaged("the checksum of the checkpoint is wrong"));
+        }
+        let (format, body) =
+            body.split_first_chunk::<2>().ok_or_else(|| damaged("the checkpoint is too short"))?;
+        let found = u16::from_le_bytes(*format);
+        if found != FORMAT {
+            let path = self.folder.clone();
+            return Err(StorageError::Format { path, found, ours: FORMAT });
+        }
+        codec::decode("the checkpoint", body).map(Some)
+    }
+
+    /// Stores a checkpoint and syncs it.
+    pub(super) fn set_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
+        let mut value = FORMAT.to_le_bytes().to_vec();
+        value.extend(codec::encode("the checkpoint", checkpoint)?);
+        let crc = crc32c::crc32c(&value);
+        value.extend_from_slice(&crc.to_le_bytes());
+        self.db.insert(CHECKPOINT, value).map_err(self.failed("write"))?;
+        self.sync()
+    }
+
+    /// Stores a snapshot under an unused id and syncs it.
+    pub(super) fn put_snapshot(&self, snapshot: &[u8]) -> Result<SnapshotRef, StorageError> {
+        let id = self.last_id()?.map_or(0, |last| last + 1);
+        for (number, chunk) in (0u32..).zip(snapshot.chunks(CHUNK_BYTES)) {
+            self.snapshots.insert(key(id, number), chunk).map_err(self.failed("write"))?;
+        }
+        if snapshot.is_empty() {
+            self.snapshots.insert(key(id, 0), &[]).map_err(self.failed("write"))?;
+        }
+        self.sync()?;
+        let crc = crc32c::crc32c(snapshot);
+        Ok(SnapshotRef { id, bytes: snapshot.len() as u64, crc })
+    }
+
+    /// Reads a snapshot.
+    pub(super) fn snapshot(&self, wanted: SnapshotRef) -> Result<Vec<u8>, StorageError> {
+        let mut bytes = Vec::new();
+        for chunk in self.snapshots.scan_prefix(wanted.id.to_be_bytes()) {
+            let (_, chunk) = chunk.map_err(self.failed("read"))?;
+            bytes.extend_from_slice(&chunk);
+        }
+        if bytes.len() as u64 != wanted.bytes || crc32c::crc32c(&bytes) != wanted.crc {
+            return Err(StorageError::Corrupt {
+                path: self.folder.clone(),
+                byte: 0,
+                what: format!("the checksum of snapshot {} is wrong", wanted.id),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Removes all snapshots but one.
+    pub(super) fn keep_snapshot(&self, wanted: Option<SnapshotRef>) -> Result<(), StorageError> {
+        for name in self.snapshots.iter().keys() {
+            let name = name.map_err(self.failed("read"))?;
+            let id = name.first_chunk::<8>().copied().map(u64::from_be_bytes);
+            if id != wanted.map(|kept| kept.id) {
+                self.snapshots.remove(name).map_err(self.failed("write"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_id(&self) -> Result<Option<u64>, StorageError> {
+        let last = self.snapshots.last().map_err(self.failed("read"))?;
+        Ok(last.and_then(|(name, _)| name.first_chunk::<8>().copied().map(u64::from_be_bytes)))
+    }
+
+    /// Makes everything written durable: the database's own flush does not reach the disk's cache.
+    fn sync(&self) -> Result<(), StorageError> {
+        self.db.flush().map_err(self.failed("flush"))?;
+        sync_folder_and_files(&self.folder)
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(sled::Error) -> StorageError {
+        StorageError::database(doing, self.folder.clone())
+    }
+}
+
+/// The name of a piece of a snapshot.
+fn key(id: u64, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    for (byte, value) in
+        key.iter_mut().zip(id.to_be_bytes().into_iter().chain(number.to_be_bytes()))
+    {
+        *byte = value;
+    }
+    key
+}
+
+/// A process that is killed while the database writes its own snapshot may leave a file that makes
+/// the next open fail.
+fn remove_half_made(folder: &Path) -> Result<(), StorageError> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let path = entry.map_err(StorageError::io("list", folder))?.path();
+        if path.to_string_lossy().ends_with(".generating") {
+            fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Syncs the files of a folder, those of the folders below it, and the folders.
+fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
+    for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
+        let path = entry.map_err(StorageError::io("list", folder))?.path();
+        if path.is_dir() {
+            sync_folder_and_files(&path)?;
+        } else {
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                Ok(()) => {}
+                // The database replaces its own files while we look.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StorageError::io("sync", &path)(error)),
+            }
+        }
+    }
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
+    File::open(folder)
+        .and_then(|handle| handle.sync_all())
+        .map_err(StorageError::io("sync", folder))
+}

@@ -1,0 +1,193 @@
+//! Where a persistent storage lives, and how its parts are set up.
+
+use commitlog::LogOptions;
+use std::path::{Path, PathBuf};
+
+/// The folder of a storage for which none was named.
+const DEFAULT_PATH: &str = "omnipaxos_storage";
+
+/// Cache of the database where the user did not set one: state and snapshots are read rarely.
+const DATABASE_CACHE_BYTES: u64 = 16 << 20;
+
+/// Size of a log segment where the user did not set one. Space is given back by whole segments.
+const SEGMENT_BYTES: usize = 128 << 20;
+
+/// How to open a [`PersistentStorage`](super::PersistentStorage).
+///
+/// ```
+/// use omnipaxos_storage::{
+///     commitlog::LogOptions, persistent_storage::PersistentStorageConfig, sled,
+/// };
+///
+/// let mut config = PersistentStorageConfig::default();
+/// config.set_path("/var/lib/my_store");
+/// assert_eq!(config.get_path().map(String::as_str), Some("/var/lib/my_store"));
+///
+/// // Log and database in folders, and with settings, of their own:
+/// let log = LogOptions::new("/fast_disk/log");
+/// let database = sled::Config::new().path("/disk/state");
+/// let config = PersistentStorageConfig::with("/var/lib/my_store".to_string(), log, database);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct PersistentStorageConfig {
+    path: Option<String>,
+    log_options: Option<LogOptions>,
+    database_options: Option<sled::Config>,
+}
+
+impl PersistentStorageConfig {
+    /// A configuration with all parts set.
+    pub fn with(path: String, log_options: LogOptions, database_options: sled::Config) -> Self {
+        Self {
+            path: Some(path),
+            log_options: Some(log_options),
+            database_options: Some(database_options),
+        }
+    }
+
+    /// The folder of the storage, if one was set. Otherwise it is `omnipaxos_storage` in the
+    /// working directory.
+    pub fn get_path(&self) -> Option<&String> {
+        self.path.as_ref()
+    }
+
+    /// Sets the folder of the storage. The log is in `commitlog` and the database in `database`
+    /// below it, unless their options say otherwise.
+    pub fn set_path(&mut self, path: impl Into<String>) {
+        self.path = Some(path.into());
+    }
+
+    /// The options of the log, if set.
+    pub fn get_commitlog_options(&self) -> Option<LogOptions> {
+        self.log_options.clone()
+    }
+
+    /// Sets the folder and the segment size of the log. A batch of any size can be written
+    /// whatever the largest message is set to; an entry must fit a segment.
+    pub fn set_commitlog_options(&mut self, log_options: LogOptions) {
+        self.log_options = Some(log_options);
+    }
+
+    /// The options of the database, if set.
+    pub fn get_database_options(&self) -> Option<sled::Config> {
+        self.database_options.clone()
+    }
+
+    /// Sets the options of the database, which holds state and snapshots. A path that was not set
+    /// there stays below the folder of the storage.
+    pub fn set_database_options(&mut self, database_options: sled::Config) {
+        self.database_options = Some(database_options);
+    }
+
+    /// As [`set_database_options`](Self::set_database_options).
+    pub fn set_sled_options(&mut self, database_options: sled::Config) {
+        self.set_database_options(database_options);
+    }
+
+    /// The folder of the storage.
+    pub(super) fn folder(&self) -> PathBuf {
+        PathBuf::from(self.path.as_deref().unwrap_or(DEFAULT_PATH))
+    }
+
+    /// The log, its folder and the size of its segments.
+    pub(super) fn log(&self) -> LogSettings {
+        let set = self.log_options.as_ref().map(LogSettings::of).unwrap_or_default();
+        LogSettings {
+            folder: Some(set.folder.unwrap_or_else(|| self.folder().join("commitlog"))),
+            segment_bytes: Some(set.segment_bytes.unwrap_or(SEGMENT_BYTES)),
+        }
+    }
+
+    /// The database with its folder.
+    pub(super) fn database(&self) -> sled::Config {
+        let folder = self.folder().join("database");
+        match &self.database_options {
+            None => sled::Config::new().cache_capacity(DATABASE_CACHE_BYTES).path(folder),
+            // A configuration that was cloned cannot be changed: its settings are copied.
+            Some(set) if set.get_path() == sled::Config::default().get_path() => {
+                sled::Config::new()
+                    .path(folder)
+                    .cache_capacity(set.cache_capacity)
+                    .flush_every_ms(set.flush_every_ms)
+                    .mode(set.mode)
+                    .use_compression(set.use_compression)
+                    .compression_factor(set.compression_factor)
+            }
+            Some(set) => set.clone(),
+        }
+    }
+}
+
+/// What we need to know of [`LogOptions`], which has no getters: its `Debug` text tells.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct LogSettings {
+    pub(super) folder: Option<PathBuf>,
+    pub(super) segment_bytes: Option<usize>,
+}
+
+impl LogSettings {
+    fn of(options: &LogOptions) -> Self {
+        let text = format!("{options:?}");
+        let after = |name: &str| text.split_once(name).map(|(_, rest)| rest);
+        let folder = after("log_dir: ").and_then(quoted).filter(|folder| !folder.is_empty());
+        let segment_bytes = after("log_max_bytes: ").and_then(|rest| {
+            rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok())
+        });
+        Self { folder: folder.map(|folder| Path::new(&folder).to_path_buf()), segment_bytes }
+    }
+}
+
+/// The string literal at the beginning of `text`, unescaped.
+fn quoted(text: &str) -> Option<String> {
+    let mut chars = text.strip_prefix('"')?.chars();
+    let mut string = String::new();
+    loop {
+        match chars.next()? {
+            '"' => return Some(string),
+            '\\' => string.push(match chars.next()? {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                '0' => '\0',
+                'u' => {
+                    let hex: String = chars.by_ref().skip(1).take_while(|c| *c != '}').collect();
+                    char::from_u32(u32::from_str_radix(&hex, 16).ok()?)?
+                }
+                other => other,
+            }),
+            other => string.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LogSettings, PersistentStorageConfig};
+    use commitlog::LogOptions;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn options_of_the_log_are_read_from_their_text() {
+        for folder in ["/a/b", "a", "with \"quotes\" and \\ and ü and \t", "a\u{7}b"] {
+            let mut options = LogOptions::new(folder);
+            options.segment_max_bytes(12_345);
+            let expected =
+                LogSettings { folder: Some(PathBuf::from(folder)), segment_bytes: Some(12_345) };
+            assert_eq!(LogSettings::of(&options), expected);
+        }
+    }
+
+    #[test]
+    fn parts_live_below_the_path_unless_set() {
+        let mut config = PersistentStorageConfig::default();
+        config.set_path("p");
+        assert_eq!(config.log().folder.as_deref(), Some(Path::new("p/commitlog")));
+        assert_eq!(config.database().get_path(), Path::new("p/database"));
+        config.set_sled_options(sled::Config::new().cache_capacity(1 << 20));
+        assert_eq!(config.database().get_path(), Path::new("p/database"));
+        config.set_database_options(sled::Config::new().path("elsewhere"));
+        assert_eq!(config.database().get_path(), Path::new("elsewhere"));
+        config.set_commitlog_options(LogOptions::new("there"));
+        assert_eq!(config.log().folder.as_deref(), Some(Path::new("there")));
+    }
+}

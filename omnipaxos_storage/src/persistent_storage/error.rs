@@ -1,0 +1,128 @@
+//! What can go wrong with a persistent storage, and what to do about it.
+
+use std::{io, path::PathBuf};
+use thiserror::Error;
+
+/// Why a storage could not be opened, read or written.
+///
+/// Says what happened, in which file and at which byte, and what an operator can do.
+#[derive(Debug, Error)]
+pub enum StorageError {
+    /// The operating system refused. After a failed write the storage must be opened anew.
+    #[error("could not {doing} {}: {source}", .path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database failed.
+    #[error("could not {doing} the database {}: {source}", .path.display())]
+    Database {
+        /// What was attempted.
+        doing: &'static str,
+        /// The folder of the database.
+        path: PathBuf,
+        /// What the database said.
+        source: Box<sled::Error>,
+    },
+    /// Stored data is damaged. Nothing was changed. Restore the folder from a copy, or give the
+    /// server a new id and an empty folder.
+    #[error(
+        "{} is damaged at byte {byte}: {what}; nothing was changed; restore the folder from a \
+         copy, or start this server under a new id with an empty folder",
+        .path.display()
+    )]
+    Corrupt {
+        /// The file or folder.
+        path: PathBuf,
+        /// Position of the damage.
+        byte: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The folder holds data that this library did not write, such as that of the published
+    /// `omnipaxos_storage` 0.2.2, which was not synced and cannot be trusted.
+    #[error(
+        "{} holds data that this library did not write, such as that of the published \
+         omnipaxos_storage 0.2.2, which was never synced and cannot be trusted: name another \
+         folder, and let the server catch up under a new id",
+        .path.display()
+    )]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// The data was written in another format.
+    #[error(
+        "{} has storage format {found}, and this library reads format {ours}: open it with the \
+         version of the library that wrote it",
+        .path.display()
+    )]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// The format found.
+        found: u16,
+        /// The format of this library.
+        ours: u16,
+    },
+    /// The storage is open already, here or in another process.
+    #[error("{} is open already: one server has one storage", .path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A new storage was asked for where there is one.
+    #[error("{} holds a storage already: open it, or name another folder", .path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An entry, a stop sign or a snapshot is too large to be stored. Nothing was written.
+    #[error("{what} of {bytes} bytes exceeds the limit of {limit} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The largest size.
+        limit: u64,
+    },
+    /// A value could not be encoded, or not be decoded as the type asked for.
+    #[error("could not {doing} {what}: {cause}")]
+    Code {
+        /// Encode or decode.
+        doing: &'static str,
+        /// The value.
+        what: &'static str,
+        /// What the codec said.
+        cause: String,
+    },
+    /// An earlier write failed, so that what is stored is not known. Open the storage anew.
+    #[error("an earlier write failed ({cause}): open the storage anew")]
+    Poisoned {
+        /// The earlier failure.
+        cause: String,
+    },
+}
+
+impl StorageError {
+    pub(super) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    pub(super) fn database(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(sled::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Database { doing, path, source: Box::new(source) }
+    }
+}

@@ -1,0 +1,110 @@
+//! The files of the commit log: names, indexes, cutting and removing.
+
+use super::{
+    checkpoint::{sync_folder, Place},
+    error::StorageError,
+    scan::{read_from, Scanned},
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+/// The first bytes of a segment file.
+pub(super) const SEGMENT_MAGIC: [u8; 2] = [0xff, 0xff];
+
+/// Bytes of an index entry: offset within the segment, and position in its file.
+const INDEX_ENTRY_BYTES: usize = 8;
+
+/// Empty entries at the end of an index that is written to. The commit log makes an index half as
+/// large again at most, so it must be large to begin with.
+pub(super) const SPARE_INDEX_ENTRIES: usize = 1 << 17;
+
+/// The file of the segment that begins with record `base`.
+pub(super) fn log_file(folder: &Path, base: u64) -> PathBuf {
+    folder.join(format!("{base:020}.log"))
+}
+
+fn index_file(folder: &Path, base: u64) -> PathBuf {
+    folder.join(format!("{base:020}.index"))
+}
+
+/// The segments in a folder, in order.
+pub(super) fn list(folder: &Path) -> Result<Vec<u64>, StorageError> {
+    let mut bases = Vec::new();
+    for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
+        let path = entry.map_err(StorageError::io("list", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            match name.parse() {
+                Ok(base) if name.len() == 20 => bases.push(base),
+                Ok(_) | Err(_) => return Err(StorageError::Foreign { path }),
+            }
+        }
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Removes a segment and its index.
+pub(super) fn remove(folder: &Path, base: u64) -> Result<(), StorageError> {
+    for path in [log_file(folder, base), index_file(folder, base)] {
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StorageError::io("remove", path)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the files what the scan found, and durable: cuts off what a crash left, and writes again
+/// what came after the checkpoint. That was read, but may be in memory only, and would then be lost
+/// with the next loss of power; after a failed sync, the system takes it for written.
+pub(super) fn repair(folder: &Path, found: &Scanned, durable: Place) -> Result<(), StorageError> {
+    for base in list(folder)? {
+        if found.segments.iter().all(|(kept, _)| *kept != base) {
+            remove(folder, base)?;
+        }
+    }
+    for (base, _) in found.segments.iter().filter(|(base, _)| *base >= durable.segment) {
+        let path = log_file(folder, *base);
+        let failed = || StorageError::io("repair", &path);
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed())?;
+        let mut len = file.metadata().map_err(failed())?.len();
+        if *base == found.end.segment && len > found.end.byte {
+            len = found.end.byte.max(SEGMENT_MAGIC.len() as u64);
+            file.set_len(len).map_err(failed())?;
+        }
+        let start = if *base == durable.segment { durable.byte.min(len) } else { 0 };
+        let bytes = read_from(&file, start, len).map_err(failed())?;
+        file.write_all_at(&bytes, start).map_err(failed())?;
+        file.sync_all().map_err(failed())?;
+    }
+    for (number, (base, positions)) in found.segments.iter().enumerate() {
+        let is_written_to = number + 1 == found.segments.len();
+        write_index(folder, *base, positions, is_written_to)?;
+    }
+    sync_folder(folder)
+}
+
+/// Writes the index of a segment anew. The commit log trusts it, and never checks it.
+fn write_index(
+    folder: &Path,
+    base: u64,
+    positions: &[u32],
+    is_written_to: bool,
+) -> Result<(), StorageError> {
+    let spare = if is_written_to { SPARE_INDEX_ENTRIES } else { 0 };
+    let mut bytes = Vec::with_capacity((positions.len() + spare) * INDEX_ENTRY_BYTES);
+    for (number, position) in (0u32..).zip(positions) {
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&position.to_le_bytes());
+    }
+    let path = index_file(folder, base);
+    let file = File::create(&path).map_err(StorageError::io("create", &path))?;
+    file.write_all_at(&bytes, 0).map_err(StorageError::io("write", &path))?;
+    let len = ((positions.len() + spare) * INDEX_ENTRY_BYTES) as u64;
+    file.set_len(len).map_err(StorageError::io("write", &path))
+}
