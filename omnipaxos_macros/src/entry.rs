@@ -65,16 +65,10 @@ fn named_type(attr: &Attribute) -> Result<Type> {
     let list = match &attr.meta {
         Meta::List(list) => list,
         Meta::Path(_) => {
-            return Err(Error::new_spanned(
-                attr,
-                format!("no type is named; {LEGAL}"),
-            ));
+            return Err(Error::new_spanned(attr, format!("no type is named; {LEGAL}")));
         }
         Meta::NameValue(_) => {
-            return Err(Error::new_spanned(
-                attr,
-                format!("the type goes in brackets; {LEGAL}"),
-            ));
+            return Err(Error::new_spanned(attr, format!("the type goes in brackets; {LEGAL}")));
         }
     };
     let types = list
@@ -84,14 +78,10 @@ fn named_type(attr: &Attribute) -> Result<Type> {
     let mut types = types.into_iter();
     match (types.next(), types.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(Error::new_spanned(
-            attr,
-            format!("no type is named; {LEGAL}"),
-        )),
-        (Some(_), Some(_)) => Err(Error::new_spanned(
-            &list.tokens,
-            format!("{number} types are named; {LEGAL}"),
-        )),
+        (None, _) => Err(Error::new_spanned(attr, format!("no type is named; {LEGAL}"))),
+        (Some(_), Some(_)) => {
+            Err(Error::new_spanned(&list.tokens, format!("{number} types are named; {LEGAL}")))
+        }
     }
 }
 

@@ -75,7 +75,5 @@ use syn::{parse_macro_input, DeriveInput};
 #[proc_macro_derive(Entry, attributes(snapshot))]
 pub fn derive_entry(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    entry::derive(&input)
-        .unwrap_or_else(syn::Error::into_compile_error)
-        .into()
+    entry::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
