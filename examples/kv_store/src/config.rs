@@ -1,0 +1,120 @@
+//! The configuration file of a server.
+
+use anyhow::{bail, Context, Result};
+use omnipaxos::{util::NodeId, OmniPaxosConfig};
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::Path};
+
+/// All that a server needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) omnipaxos: OmniPaxosConfig,
+    /// Where clients find this server.
+    pub(crate) client_address: String,
+    /// Where servers find each other, this one included.
+    pub(crate) peers: BTreeMap<NodeId, String>,
+    /// Number of decided entries after which they are replaced by a snapshot.
+    pub(crate) snapshot_every: u64,
+}
+
+/// The file, as far as the replication library does not read it.
+#[derive(Deserialize)]
+struct File {
+    kv_store: Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    client_address: String,
+    /// By pid; TOML has no keys but strings.
+    peers: BTreeMap<String, String>,
+    #[serde(default = "snapshot_every")]
+    snapshot_every: u64,
+}
+
+fn snapshot_every() -> u64 {
+    1000
+}
+
+impl Config {
+    /// Reads the tables of the library and our own from the same file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let path_text = path.to_str().with_context(|| format!("{name} is not UTF-8"))?;
+        let omnipaxos = OmniPaxosConfig::with_toml(path_text)?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let File { kv_store } =
+            toml::from_str(&text).with_context(|| format!("cannot parse {name}"))?;
+        Self::new(omnipaxos, kv_store).with_context(|| format!("in {name}"))
+    }
+
+    fn new(omnipaxos: OmniPaxosConfig, table: Table) -> Result<Self> {
+        let peers: BTreeMap<NodeId, String> = table
+            .peers
+            .into_iter()
+            .map(|(pid, address)| match pid.parse() {
+                Ok(pid) => Ok((pid, address)),
+                Err(_) => bail!("`{pid}` in [kv_store.peers] is not a pid"),
+            })
+            .collect::<Result<_>>()?;
+        let nodes = &omnipaxos.cluster_config.nodes;
+        if let Some(missing) = nodes.iter().find(|pid| !peers.contains_key(pid)) {
+            bail!("[kv_store.peers] has no address for server {missing}");
+        }
+        if let Some(stranger) = peers.keys().find(|pid| !nodes.contains(pid)) {
+            bail!("server {stranger} in [kv_store.peers] is none of the nodes {nodes:?}");
+        }
+        if table.snapshot_every == 0 {
+            bail!("snapshot_every must not be 0");
+        }
+        Ok(Self {
+            omnipaxos,
+            client_address: table.client_address,
+            peers,
+            snapshot_every: table.snapshot_every,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> NodeId {
+        self.omnipaxos.server_config.pid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use std::path::Path;
+
+    #[test]
+    fn the_files_that_come_with_the_example() {
+        for pid in 1..=3 {
+            let file = format!("{}/config/node{pid}.toml", env!("CARGO_MANIFEST_DIR"));
+            let config = Config::read(Path::new(&file)).unwrap();
+            assert_eq!(config.pid(), pid);
+            assert_eq!(config.peers.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let good =
+            std::fs::read_to_string(format!("{}/config/node1.toml", env!("CARGO_MANIFEST_DIR")))
+                .unwrap();
+        let table = [
+            ("3 = \"127", "x = \"127", "`x` in [kv_store.peers] is not a pid"),
+            ("3 = \"127", "4 = \"127", "no address for server 3"),
+            ("client_address", "klient_address", "klient_address"),
+            ("snapshot_every = 1000", "snapshot_every = 0", "must not be 0"),
+            ("pid = 1", "pid = 9", "pid 9"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        for (from, to, says) in table {
+            assert!(good.contains(from), "{from}");
+            std::fs::write(&path, good.replace(from, to)).unwrap();
+            let error = format!("{:#}", Config::read(&path).unwrap_err());
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

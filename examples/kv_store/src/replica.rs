@@ -1,0 +1,269 @@
+//! The task that owns the replica. All others talk to it through channels.
+
+use crate::{
+    config::Config,
+    peers::Peers,
+    protocol::{Answer, Ask, Request, Response, Status},
+    state::{Applied, Change, Command, State},
+};
+use anyhow::{bail, Result};
+use omnipaxos::{
+    messages::Message,
+    util::{LogEntry, NodeId},
+    OmniPaxos,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use std::{collections::HashMap, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{interval, MissedTickBehavior},
+};
+use tracing::{debug, info};
+
+/// How often the replica is told that time passes.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Inputs that are handled before messages are drawn and the disk would be written.
+const BATCH: usize = 1024;
+
+/// Ticks after which requests of clients that went away are forgotten.
+const CLEAN_EVERY: u64 = 500;
+
+/// What the other tasks have to say.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A message of another server.
+    Peer(Message<Command>),
+    /// There is a new connection with another server.
+    Connected(NodeId),
+    /// A request, and where the answer goes.
+    Client(Request, mpsc::Sender<Response>),
+}
+
+/// The replica and the state that its log makes.
+pub(crate) struct Replica {
+    omni_paxos: OmniPaxos<Command, MemoryStorage<Command>>,
+    peers: Peers,
+    state: State,
+    /// Number of log entries that `state` sums up.
+    applied_idx: u64,
+    snapshot_every: u64,
+    /// Who waits for which command, by client and number.
+    waiting: HashMap<(u64, u64), mpsc::Sender<Response>>,
+    watchers: Vec<Watcher>,
+    /// Kept to be filled again and again.
+    outgoing: Vec<Message<Command>>,
+    ticks: u64,
+    leader: Option<NodeId>,
+}
+
+struct Watcher {
+    number: u64,
+    prefix: String,
+    to: mpsc::Sender<Response>,
+}
+
+impl Replica {
+    /// A replica with an empty log.
+    pub(crate) fn new(config: &Config, peers: Peers) -> Result<Self> {
+        Ok(Self {
+            omni_paxos: config.omnipaxos.clone().build(MemoryStorage::default())?,
+            peers,
+            state: State::default(),
+            applied_idx: 0,
+            snapshot_every: config.snapshot_every,
+            waiting: HashMap::new(),
+            watchers: Vec::new(),
+            outgoing: Vec::new(),
+            ticks: 0,
+            leader: None,
+        })
+    }
+
+    /// Runs for ever, or until the log cannot be read.
+    ///
+    /// A batch of inputs, then one drain: however many requests came in together, they leave in
+    /// one message to each server.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<()> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                received = inputs.recv_many(&mut batch, BATCH) => if received == 0 {
+                    return Ok(());
+                },
+                _ = ticks.tick() => self.tick(),
+            }
+            for input in batch.drain(..) {
+                self.handle(input);
+            }
+            self.send_outgoing();
+            self.apply_decided()?;
+            self.snapshot_if_due();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.omni_paxos.tick();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(CLEAN_EVERY) {
+            self.waiting.retain(|_, to| !to.is_closed());
+            self.watchers.retain(|watcher| !watcher.to.is_closed());
+        }
+        let leader = self.omni_paxos.get_current_leader();
+        if leader != self.leader {
+            info!("the leader is now {leader:?}");
+            self.leader = leader;
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Peer(message) => self.omni_paxos.handle_incoming(message),
+            Input::Connected(peer) => self.omni_paxos.reconnected(peer),
+            Input::Client(request, to) => self.handle_request(request, to),
+        }
+    }
+
+    fn handle_request(&mut self, request: Request, to: mpsc::Sender<Response>) {
+        let Request { client, number, oldest, ask } = request;
+        let change = match ask {
+            Ask::Put { key, value } => Change { key, value: Some(value) },
+            Ask::Delete { key } => Change { key, value: None },
+            Ask::Get { key } => {
+                return answer(&to, number, Answer::Value(self.state.get(&key).cloned()));
+            }
+            Ask::Watch { prefix } => return self.watchers.push(Watcher { number, prefix, to }),
+            Ask::Status => return answer(&to, number, Answer::Status(self.status())),
+        };
+        if self.state.has_applied(client, number) {
+            return answer(&to, number, Answer::Done);
+        }
+        match self.omni_paxos.append(Command { client, number, oldest, change }) {
+            Ok(()) => drop(self.waiting.insert((client, number), to)),
+            Err(refused) => answer(&to, number, Answer::Refused(refused.to_string())),
+        }
+    }
+
+    fn send_outgoing(&mut self) {
+        self.omni_paxos.take_outgoing_messages(&mut self.outgoing);
+        for message in self.outgoing.drain(..) {
+            self.peers.send(message);
+        }
+    }
+
+    fn apply_decided(&mut self) -> Result<()> {
+        if self.applied_idx >= self.omni_paxos.get_decided_idx() {
+            return Ok(());
+        }
+        let decided = self.omni_paxos.read_decided_suffix(self.applied_idx).unwrap_or_default();
+        for entry in decided {
+            match entry {
+                LogEntry::Decided(command) => {
+                    self.applied_idx += 1;
+                    self.apply(&command);
+                }
+                LogEntry::Snapshotted(snapshotted) => {
+                    self.applied_idx = snapshotted.trimmed_idx;
+                    self.install(snapshotted.snapshot.into_state());
+                }
+                LogEntry::StopSign(..) => self.applied_idx += 1,
+                LogEntry::Trimmed(idx) => bail!(
+                    "the log is trimmed up to {idx} without a snapshot, and only {} entries are \
+                     applied here",
+                    self.applied_idx
+                ),
+                LogEntry::Undecided(command) => {
+                    bail!("entry {} is read as decided and is not: {command:?}", self.applied_idx)
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, command: &Command) {
+        match self.state.apply(command) {
+            Applied::Now => tell_watchers(&mut self.watchers, &command.change),
+            Applied::Before => {}
+        }
+        if let Some(to) = self.waiting.remove(&(command.client, command.number)) {
+            answer(&to, command.number, Answer::Done);
+        }
+    }
+
+    /// Takes over a state that another server has made of the same log.
+    fn install(&mut self, state: State) {
+        info!("took over a snapshot of {} entries", self.applied_idx);
+        for change in self.state.changes_to(&state) {
+            tell_watchers(&mut self.watchers, &change);
+        }
+        self.state = state;
+        let state = &self.state;
+        self.waiting.retain(|(client, number), to| {
+            let applied = state.has_applied(*client, *number);
+            if applied {
+                answer(to, *number, Answer::Done);
+            }
+            !applied
+        });
+    }
+
+    /// The leader makes all servers snapshot at about the same index. Should a follower not hear
+    /// of it, it does so by itself later.
+    fn snapshot_if_due(&mut self) {
+        let decided_idx = self.omni_paxos.get_decided_idx();
+        let held = decided_idx.saturating_sub(self.omni_paxos.get_compacted_idx());
+        let leads = self.omni_paxos.get_current_leader() == Some(self.omni_paxos.get_pid());
+        let snapshot = if leads && held >= self.snapshot_every {
+            self.omni_paxos.snapshot(None, false)
+        } else if held >= self.snapshot_every.saturating_mul(2) {
+            self.omni_paxos.snapshot(None, true)
+        } else {
+            return;
+        };
+        match snapshot {
+            Ok(()) => debug!("made a snapshot of {decided_idx} entries"),
+            Err(cause) => debug!("no snapshot: {cause}"),
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            pid: self.omni_paxos.get_pid(),
+            leader: self.omni_paxos.get_current_leader(),
+            decided_idx: self.omni_paxos.get_decided_idx(),
+            log_len: self.omni_paxos.get_accepted_idx(),
+            compacted_idx: self.omni_paxos.get_compacted_idx(),
+            keys: self.state.number_of_keys(),
+            digest: self.state.digest(),
+        }
+    }
+}
+
+/// Answers a client. One that does not read its answers loses them and asks again: a client must
+/// not hold up the replica.
+fn answer(to: &mpsc::Sender<Response>, number: u64, answer: Answer) {
+    if to.try_send(Response { number, answer }).is_err() {
+        debug!("dropped the answer to request {number}");
+    }
+}
+
+/// Tells the watchers of a change. One that does not keep up would miss changes without knowing,
+/// so it is told, as soon as it has read the changes before, that there will be no more.
+fn tell_watchers(watchers: &mut Vec<Watcher>, change: &Change) {
+    watchers.retain(|watcher| {
+        let Change { key, value } = change;
+        if !key.starts_with(&watcher.prefix) {
+            return true;
+        }
+        let answer = Answer::Changed { key: key.clone(), value: value.clone() };
+        let told = watcher.to.try_send(Response { number: watcher.number, answer });
+        if told.is_err() {
+            let (to, number) = (watcher.to.clone(), watcher.number);
+            let answer = Answer::Refused("too many changes were not read in time".to_owned());
+            tokio::spawn(async move { to.send(Response { number, answer }).await });
+        }
+        told.is_ok()
+    });
+}

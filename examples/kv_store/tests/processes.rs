@@ -1,0 +1,289 @@
+//! Runs the program as its users do: as processes that talk over TCP.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn kv_store() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv_store"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Three servers, started from configuration files.
+struct Cluster {
+    servers: Vec<Child>,
+    client_ports: Vec<u16>,
+    peer_ports: Vec<u16>,
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        // Another process may take a port before the server does; then start anew with others.
+        (0..5).find_map(|_| Self::try_start()).expect("servers that find their ports free")
+    }
+
+    fn try_start() -> Option<Self> {
+        let listeners: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
+        drop(listeners);
+        let (client_ports, peer_ports) = ports.split_at(3);
+        let mut cluster = Self {
+            servers: Vec::new(),
+            client_ports: client_ports.to_vec(),
+            peer_ports: peer_ports.to_vec(),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        for index in 0..3 {
+            let file = cluster.write_config(index);
+            let log = std::fs::File::create(cluster.log(index)).unwrap();
+            cluster.servers.push(spawn(&file, log));
+        }
+        let start = Instant::now();
+        while cluster.client(&["status"]).status.code() != Some(0) {
+            if cluster.servers.iter_mut().any(|server| server.try_wait().unwrap().is_some()) {
+                return None;
+            }
+            assert!(start.elapsed() < PATIENCE, "the servers do not answer");
+        }
+        Some(cluster)
+    }
+
+    /// The configuration that comes with the example, with other ports.
+    fn write_config(&self, index: usize) -> PathBuf {
+        let original = format!("{}/config/node{}.toml", env!("CARGO_MANIFEST_DIR"), index + 1);
+        let mut text = std::fs::read_to_string(original).unwrap();
+        for other in 0..3 {
+            let client = format!(":{}", self.client_ports[other]);
+            let peer = format!(":{}", self.peer_ports[other]);
+            text = text.replace(&format!(":{}", 7001 + other), &client);
+            text = text.replace(&format!(":{}", 8001 + other), &peer);
+        }
+        let file = self.directory.path().join(format!("node{index}.toml"));
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn log(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("node{index}.log"))
+    }
+
+    fn addresses(&self) -> String {
+        let addresses: Vec<_> =
+            self.client_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        addresses.join(",")
+    }
+
+    fn client_command(&self, arguments: &[&str]) -> Command {
+        let mut command = kv_store();
+        command.args(["client", "--servers", &self.addresses()]).args(arguments);
+        command
+    }
+
+    fn client(&self, arguments: &[&str]) -> Output {
+        self.client_command(arguments).output().unwrap()
+    }
+
+    /// What the client prints, if all goes well.
+    fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn assert_alive(&mut self) {
+        for server in &mut self.servers {
+            assert!(server.try_wait().unwrap().is_none(), "a server ended");
+        }
+    }
+
+    /// The lines of `status` once all servers are in step.
+    fn status_in_step(&self) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let status = self.ask(&["status"]);
+            let lines: Vec<String> = status.lines().map(str::to_owned).collect();
+            let rest = |line: &String| line.split_once(": ").unwrap().1.to_owned();
+            assert_eq!(lines.len(), 3, "{status}");
+            if lines.iter().all(|line| rest(line) == rest(&lines[0])) {
+                return lines;
+            }
+            assert!(start.elapsed() < PATIENCE, "not in step: {status}");
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            drop(server.kill());
+            drop(server.wait());
+        }
+    }
+}
+
+fn spawn(config: &Path, log: std::fs::File) -> Child {
+    kv_store()
+        .args(["server", "--until-stdin-closes", "--config"])
+        .arg(config)
+        .stdin(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn the_demonstration_succeeds() {
+    let output = kv_store().output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for says in ["with SIGKILL", "of 4537 records acknowledged", "no record is missing"] {
+        assert!(text.contains(says), "`{says}` is not in:\n{text}");
+    }
+    let digests: Vec<_> = text.lines().filter_map(|line| line.split("digest ").nth(1)).collect();
+    assert!(digests.len() == 2 && digests[0] == digests[1], "{text}");
+}
+
+#[test]
+fn the_demonstration_takes_other_data_and_refuses_what_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("data.txt");
+    std::fs::write(&file, "one 1\ntwo 2\nthree 3\n").unwrap();
+    let output = kv_store().args(["demo", "--data"]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(&file, "one\n").unwrap();
+    let output = kv_store().args(["demo", "--data"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn a_client_puts_gets_deletes_and_asks_for_the_status() {
+    let mut cluster = Cluster::start();
+    assert_eq!(cluster.ask(&["put", "colour", "green"]), "ok\n");
+    assert_eq!(cluster.ask(&["put", "shape", "a round one"]), "ok\n");
+    assert_eq!(cluster.ask(&["get", "colour"]), "green\n");
+    assert_eq!(cluster.ask(&["put", "colour", "blue"]), "ok\n");
+    assert_eq!(cluster.ask(&["get", "colour"]), "blue\n");
+    assert_eq!(cluster.ask(&["delete", "colour"]), "ok\n");
+    let nothing = cluster.client(&["get", "colour"]);
+    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+    assert_eq!(cluster.ask(&["delete", "colour"]), "ok\n");
+    assert_eq!(cluster.ask(&["get", "shape"]), "a round one\n");
+    let lines = cluster.status_in_step();
+    assert!(lines[0].starts_with("server 1: leader "), "{lines:?}");
+    assert!(lines[0].contains(" 1 keys, digest "), "{lines:?}");
+    cluster.assert_alive();
+}
+
+#[test]
+fn a_watcher_sees_the_changes_under_its_prefix() {
+    let cluster = Cluster::start();
+    let mut watcher =
+        cluster.client_command(&["watch", "a/"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = watcher.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut seen = String::new();
+        let mut bytes = [0; 256];
+        while !seen.contains("delete a/last") {
+            let read = output.read(&mut bytes).unwrap();
+            assert!(read > 0, "the watcher ended after {seen}");
+            seen.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+        seen
+    });
+    // When the watcher has begun is not to be seen from here: go on until it has seen an end.
+    let start = Instant::now();
+    while !reader.is_finished() {
+        cluster.ask(&["put", "b/unseen", "1"]);
+        cluster.ask(&["put", "a/last", "2"]);
+        cluster.ask(&["delete", "a/last"]);
+        assert!(start.elapsed() < PATIENCE, "the watcher sees nothing");
+    }
+    let seen = reader.join().unwrap();
+    assert!(!seen.contains("unseen"), "{seen}");
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
+}
+
+#[test]
+fn garbage_harms_nothing() {
+    let mut cluster = Cluster::start();
+    cluster.ask(&["put", "before", "1"]);
+    let hello = |pid: u8| [0, 0, 0, 3, 1, 1, pid];
+    let garbage: Vec<Vec<u8>> = vec![
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        vec![0xff; 100_000],
+        vec![0; 4096],
+        (0..=255).cycle().take(70_000).collect(),
+        // The longest length that is legal, and nothing behind it.
+        [&0x0400_0002_u32.to_be_bytes()[..], &[1, 2]].concat(),
+        [&0x0400_0003_u32.to_be_bytes()[..], &[1, 2]].concat(),
+        // A wrong version; a truncated frame; a body of nonsense for each kind.
+        vec![0, 0, 0, 3, 9, 1, 1],
+        vec![0, 0, 0, 9, 1, 3, 1],
+        [&[0, 0, 0, 66, 1, 2][..], &[0xfe; 64]].concat(),
+        [&[0, 0, 0, 66, 1, 3][..], &[0xfe; 64]].concat(),
+        // One who says hello properly, under several names, and then does not go on so.
+        hello(1).to_vec(),
+        hello(0).to_vec(),
+        [&hello(2)[..], &hello(2)[..]].concat(),
+        [&hello(3)[..], &[0, 0, 0, 66, 1, 2], &[0xfe; 64]].concat(),
+        [&hello(99)[..], &[0xff; 64]].concat(),
+    ];
+    for port in cluster.client_ports.iter().chain(&cluster.peer_ports) {
+        for bytes in &garbage {
+            let mut stream = TcpStream::connect(("127.0.0.1", *port)).unwrap();
+            // The server may close the connection before it has read all of it.
+            drop(stream.write_all(bytes));
+            drop(stream.shutdown(std::net::Shutdown::Write));
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            drop(stream.read_to_end(&mut Vec::new()));
+        }
+    }
+    cluster.assert_alive();
+    assert_eq!(cluster.ask(&["put", "after", "2"]), "ok\n");
+    assert_eq!(cluster.ask(&["get", "before"]), "1\n");
+    let lines = cluster.status_in_step();
+    assert!(lines[0].contains(" 2 keys, digest "), "{lines:?}");
+    cluster.assert_alive();
+    for index in 0..3 {
+        let log = std::fs::read_to_string(cluster.log(index)).unwrap();
+        for says in ["closed the client connection", "closed the server connection"] {
+            assert!(log.contains(says), "`{says}` is not in:\n{log}");
+        }
+    }
+}
+
+#[test]
+fn wrong_configurations_and_arguments_are_refused() {
+    let output = kv_store().args(["server", "--config", "no/such/file"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no/such/file"), "{error}");
+    assert_eq!(kv_store().arg("frobnicate").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_server_without_its_port_ends_though_its_standard_input_does_not() {
+    let mut cluster = Cluster::start();
+    let log = std::fs::File::create(cluster.log(0)).unwrap();
+    let mut second = spawn(&cluster.directory.path().join("node0.toml"), log);
+    let start = Instant::now();
+    while second.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < PATIENCE, "the second server runs");
+        // Also passes the time.
+        cluster.ask(&["status"]);
+    }
+    assert_eq!(second.wait().unwrap().code(), Some(1));
+    let error = std::fs::read_to_string(cluster.log(0)).unwrap();
+    assert!(error.contains("cannot listen at"), "{error}");
+    cluster.assert_alive();
+}

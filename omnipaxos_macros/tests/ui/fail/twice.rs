@@ -1,0 +1,8 @@
+use omnipaxos::macros::Entry;
+
+#[derive(Clone, Debug, Entry)]
+#[snapshot(A)]
+#[snapshot(B)]
+struct Command(u64);
+
+fn main() {}
