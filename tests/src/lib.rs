@@ -2,4 +2,5 @@
 
 pub mod faulty;
 pub mod lab;
+pub mod power_loss;
 pub mod script;

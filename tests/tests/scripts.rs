@@ -3,6 +3,8 @@
 //! `UPDATE_SCRIPTS=1 cargo test -p omnipaxos_tests --test scripts` writes the outcomes into the
 //! files instead: read the difference before you believe it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use omnipaxos_tests::script;
 use std::{fs, path::PathBuf};
 

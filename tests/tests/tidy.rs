@@ -1,6 +1,8 @@
 //! What a machine can check of how the core is written: the import table of `ARCHITECTURE.md`,
 //! bans, and the length of files.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::{
     collections::BTreeMap,
     fs,

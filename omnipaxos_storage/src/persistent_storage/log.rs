@@ -78,6 +78,7 @@ impl Log {
         let mut end = found.end;
         if segments.is_empty() {
             segments.insert(found.next_offset);
+            sync_folder(folder)?;
         }
         if let Some(last) = segments.last().filter(|last| **last > end.segment || end.byte == 0) {
             end = Place { segment: *last, byte: SEGMENT_MAGIC.len() as u64 };

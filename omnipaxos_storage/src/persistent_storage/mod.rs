@@ -158,7 +158,7 @@ impl<T> PersistentStorage<T> {
         if let Some(snapshot) = storage.state.snapshot {
             storage.database.snapshot(snapshot)?;
         }
-        if storage.log.end() != storage.checkpointed {
+        if storage.is_ahead_of_checkpoint() {
             storage.checkpoint()?;
         }
         Ok(storage)
@@ -181,6 +181,11 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
+    /// Whether batches were synced since the checkpoint. A segment without any is not synced.
+    fn is_ahead_of_checkpoint(&self) -> bool {
+        self.log.ends_with_a_batch() && self.log.end() != self.checkpointed
+    }
+
     /// The segment with the first entry held, or with the last batch, which bears the state.
     fn first_needed_segment(&self) -> u64 {
         if !self.log.ends_with_a_batch() {
@@ -194,7 +199,7 @@ impl<T> PersistentStorage<T> {
 impl<T> Drop for PersistentStorage<T> {
     /// Marks a clean close: after it, damage anywhere is noticed. Without it, nothing is lost.
     fn drop(&mut self) {
-        if self.poisoned.is_none() && self.log.end() != self.checkpointed {
+        if self.poisoned.is_none() && self.is_ahead_of_checkpoint() {
             let _ = self.checkpoint();
         }
     }
@@ -230,8 +235,10 @@ fn begin(
     let checkpoint = Checkpoint { first_segment: 0, durable: Place::default(), batches: 0 };
     database.set_checkpoint(&checkpoint)?;
     sync_folder(folder)?;
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_folder(parent)?;
+    for made in [folder, log_folder] {
+        if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent)?;
+        }
     }
     Ok(checkpoint)
 }

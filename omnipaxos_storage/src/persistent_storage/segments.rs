@@ -82,11 +82,23 @@ pub(super) fn repair(folder: &Path, found: &Scanned, durable: Place) -> Result<(
         file.write_all_at(&bytes, start).map_err(failed())?;
         file.sync_all().map_err(failed())?;
     }
+    remove_indexes(folder)?;
     for (number, (base, positions)) in found.segments.iter().enumerate() {
         let is_written_to = number + 1 == found.segments.len();
         write_index(folder, *base, positions, is_written_to)?;
     }
     sync_folder(folder)
+}
+
+/// Removes all indexes: the commit log opens each that it finds, also one without a segment.
+fn remove_indexes(folder: &Path) -> Result<(), StorageError> {
+    for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
+        let path = entry.map_err(StorageError::io("list", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "index") {
+            fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the index of a segment anew. The commit log trusts it, and never checks it.

@@ -1,0 +1,28 @@
+//! Writes the batches of a plan to a persistent storage and says `ACK n` after each: to be killed,
+//! or recorded.
+//!
+//! `storage_workload FOLDER SEED FROM COUNT`
+
+use omnipaxos::storage::Storage;
+use omnipaxos_tests::power_loss::{open, Plan};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = || arguments.next().ok_or("usage: storage_workload FOLDER SEED FROM COUNT");
+    let folder = PathBuf::from(next()?);
+    let (seed, from, count): (u64, u64, u64) =
+        (next()?.parse()?, next()?.parse()?, next()?.parse()?);
+    let mut storage = open(&folder)?;
+    let mut plan = Plan::after(seed, from);
+    for _ in 0..count {
+        storage.write_atomically(&mut plan.next_batch())?;
+        // One write a line, which the recorder sees.
+        io::stdout().write_all(format!("ACK {}\n", plan.batches()).as_bytes())?;
+        io::stdout().flush()?;
+    }
+    Ok(())
+}

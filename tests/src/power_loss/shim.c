@@ -1,0 +1,33 @@
+// Preloaded into a process, records what it does to files below $SHIM_ROOT, in order, into $SHIM_LOG:
+// W writes, T truncations, C creations, M new folders, R renames, U unlinks, F syncs of files, D syncs
+// of folders, and A for each line `ACK n` on standard output. A record is a line
+// `kind offset length path|other path`, followed by the bytes of a write.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <pthread.h>
+#include <unistd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <errno.h>
+static pthread_mutex_t mu=PTHREAD_MUTEX_INITIALIZER; static int lf=-1; static const char*root; static size_t rl;
+__attribute__((constructor)) static void init(void){ root=getenv("SHIM_ROOT"); rl=root?strlen(root):0; const char*p=getenv("SHIM_LOG"); if(p) lf=syscall(SYS_openat,AT_FDCWD,p,O_WRONLY|O_CREAT|O_APPEND,0644); }
+static void rec(char op,const char*path,const char*p2,unsigned long off,const void*d,unsigned long n){ char h[8192]; int k=snprintf(h,sizeof h,"%c %lu %lu %s|%s\n",op,off,n,path,p2?p2:""); syscall(SYS_write,lf,h,k); if(d) syscall(SYS_write,lf,d,n); }
+static int fdp(int fd,char*b){ char l[64]; snprintf(l,64,"/proc/self/fd/%d",fd); int n=readlink(l,b,4000); if(n<0)return 0; b[n]=0; return rl&&!strncmp(b,root,rl); }
+static int abs_(const char*p,char*b){ if(p[0]=='/')snprintf(b,4096,"%s",p); else { getcwd(b,2048); strcat(b,"/"); strcat(b,p);} return rl&&!strncmp(b,root,rl); }
+#define L pthread_mutex_lock(&mu)
+#define U pthread_mutex_unlock(&mu)
+ssize_t write(int fd,const void*b,size_t n){ char p[4096]; if(lf>=0){ if(fd==1&&n>4&&!memcmp(b,"ACK ",4)){ L; rec('A',"-",0,strtoul((char*)b+4,0,10),0,0); U; return syscall(SYS_write,fd,b,n);} if(fdp(fd,p)){ L; struct stat s; fstat(fd,&s); int fl=fcntl(fd,F_GETFL); unsigned long o=(fl&O_APPEND)?s.st_size:lseek(fd,0,SEEK_CUR); ssize_t r=syscall(SYS_write,fd,b,n); if(r>0)rec('W',p,0,o,b,r); U; return r; } } return syscall(SYS_write,fd,b,n); }
+ssize_t pwrite64(int fd,const void*b,size_t n,off64_t o){ char p[4096]; if(lf>=0&&fdp(fd,p)){ L; ssize_t r=syscall(SYS_pwrite64,fd,b,n,o); if(r>0)rec('W',p,0,o,b,r); U; return r;} return syscall(SYS_pwrite64,fd,b,n,o); }
+int ftruncate64(int fd,off64_t n){ char p[4096]; if(lf>=0&&fdp(fd,p)){ L; int r=syscall(SYS_ftruncate,fd,n); if(!r)rec('T',p,0,n,0,0); U; return r;} return syscall(SYS_ftruncate,fd,n); }
+static int fs_(int fd,int nr){ char p[4096]; int r=syscall(nr,fd); if(lf>=0&&!r&&fdp(fd,p)){ L; struct stat s; fstat(fd,&s); rec(S_ISDIR(s.st_mode)?'D':'F',p,0,0,0,0); U;} return r; }
+int fsync(int fd){return fs_(fd,SYS_fsync);} int fdatasync(int fd){return fs_(fd,SYS_fdatasync);}
+static int op(int dfd,const char*p,int fl,int mode){ char b[4096]; if(lf>=0&&abs_(p,b)&&(fl&(O_CREAT|O_TRUNC))){ L; struct stat s; int ex=!stat(b,&s); int r=syscall(SYS_openat,dfd,p,fl,mode); if(r>=0){ if(!ex)rec('C',b,0,0,0,0); else if((fl&O_TRUNC)&&s.st_size)rec('T',b,0,0,0,0);} U; return r;} return syscall(SYS_openat,dfd,p,fl,mode); }
+int open64(const char*p,int fl,...){ va_list a; va_start(a,fl); int m=va_arg(a,int); va_end(a); return op(AT_FDCWD,p,fl,m);} int open(const char*p,int fl,...){ va_list a; va_start(a,fl); int m=va_arg(a,int); va_end(a); return op(AT_FDCWD,p,fl,m);}
+int rename(const char*x,const char*y){ char a[4096],b[4096]; int i=abs_(x,a); abs_(y,b); L; int r=syscall(SYS_rename,x,y); if(!r&&lf>=0&&i)rec('R',a,b,0,0,0); U; return r; }
+int unlink(const char*x){ char a[4096]; int i=abs_(x,a); L; int r=syscall(SYS_unlink,x); if(!r&&lf>=0&&i)rec('U',a,0,0,0,0); U; return r; }
+int mkdir(const char*x,mode_t m){ char a[4096]; int i=abs_(x,a); L; int r=syscall(SYS_mkdir,x,m); if(!r&&lf>=0&&i)rec('M',a,0,0,0,0); U; return r; }

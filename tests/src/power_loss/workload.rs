@@ -1,0 +1,198 @@
+//! What the process writes, so that a verifier knows what must be there.
+
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    storage::{StopSign, Storage, StorageOp},
+    ClusterConfig,
+};
+use omnipaxos_storage::{
+    commitlog::LogOptions,
+    conformance::{Item, Items},
+    persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
+};
+use std::path::Path;
+
+/// Small segments, so that many are begun and removed.
+const SEGMENT_BYTES: usize = 24 << 10;
+
+/// The batches of a seed, and what a storage holds after each.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    seed: u64,
+    batches: u64,
+    held: Held,
+}
+
+/// What a storage holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Held {
+    log: Vec<Item>,
+    promise: Option<Ballot>,
+    accepted_round: Option<Ballot>,
+    decided_idx: u64,
+    compacted_idx: u64,
+    stopsign: Option<StopSign>,
+    snapshot: Option<Items>,
+}
+
+/// What a verifier found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All that was acknowledged is there: so many batches.
+    Holds(u64),
+    /// Something else.
+    Bad(String),
+}
+
+/// A number from a seed and a place (splitmix64).
+fn mix(seed: u64, place: u64) -> u64 {
+    let mut z = seed.wrapping_add(place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+impl Plan {
+    /// The batches of `seed`, none written yet.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, batches: 0, held: Held::default() }
+    }
+
+    /// The plan after `batches` batches.
+    pub fn after(seed: u64, batches: u64) -> Self {
+        let mut plan = Self::new(seed);
+        for _ in 0..batches {
+            plan.next_batch();
+        }
+        plan
+    }
+
+    /// Number of batches so far.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// The next batch.
+    pub fn next_batch(&mut self) -> Vec<StorageOp<Item>> {
+        self.batches += 1;
+        let count = 1 + mix(self.seed, self.batches * 1000) % 4;
+        (1..=count).map(|number| self.op(self.batches * 1000 + number * 10)).collect()
+    }
+
+    fn op(&mut self, place: u64) -> StorageOp<Item> {
+        let pick = |n: u64| mix(self.seed, place + n);
+        let len = self.held.log.len() as u64;
+        let items = |count: u64| -> Vec<Item> {
+            (0..count)
+                .map(|n| {
+                    let id = (place + n) as u32;
+                    let size = if pick(3) % 20 == 0 { 9000 } else { pick(4 + n) % 600 };
+                    let payload = (0..size).map(|byte| mix(byte, place + n) as u8).collect();
+                    Item { id, payload }
+                })
+                .collect()
+        };
+        let ballot = Ballot::with(1, pick(1) as u32, 0, pick(2));
+        match pick(0) % 20 {
+            0..8 => {
+                let items = items(1 + pick(1) % 4);
+                self.held.log.extend(items.clone());
+                StorageOp::AppendEntries(items)
+            }
+            8..11 => {
+                let (idx, items) = (pick(1) % (len + 1), items(pick(2) % 3));
+                self.held.log.truncate(idx as usize);
+                self.held.log.extend(items.clone());
+                StorageOp::AppendOnPrefix(idx, items)
+            }
+            11..14 => {
+                let idx = pick(1) % (len + 1);
+                self.held.log.drain(..idx as usize);
+                StorageOp::Trim(idx)
+            }
+            14 => {
+                self.held.promise = Some(ballot);
+                StorageOp::SetPromise(ballot)
+            }
+            15 => {
+                self.held.accepted_round = Some(ballot);
+                StorageOp::SetAcceptedRound(ballot)
+            }
+            16 => {
+                self.held.decided_idx = pick(1);
+                StorageOp::SetDecidedIndex(pick(1))
+            }
+            17 => {
+                self.held.compacted_idx = pick(1);
+                StorageOp::SetCompactedIdx(pick(1))
+            }
+            18 => {
+                let next_config = ClusterConfig {
+                    configuration_id: 2,
+                    nodes: vec![pick(1)],
+                    flexible_quorum: None,
+                };
+                let stopsign = (pick(2) % 2 == 0).then(|| StopSign::with(next_config, None));
+                self.held.stopsign.clone_from(&stopsign);
+                StorageOp::SetStopsign(stopsign)
+            }
+            _ => {
+                let snapshot = (pick(2) % 4 > 0).then(|| Items(items(1 + pick(1) % 30)));
+                self.held.snapshot.clone_from(&snapshot);
+                StorageOp::SetSnapshot(snapshot)
+            }
+        }
+    }
+}
+
+/// The configuration of the storage in `folder`.
+pub fn config_for(folder: &Path) -> PersistentStorageConfig {
+    let mut options = LogOptions::new(folder.join("log"));
+    options.segment_max_bytes(SEGMENT_BYTES);
+    let mut config = PersistentStorageConfig::default();
+    config.set_path(folder.to_string_lossy());
+    config.set_commitlog_options(options);
+    config
+}
+
+/// Opens the storage in `folder`.
+///
+/// # Errors
+/// As [`PersistentStorage::try_open`].
+pub fn open(folder: &Path) -> Result<PersistentStorage<Item>, StorageError> {
+    PersistentStorage::try_open(config_for(folder))
+}
+
+/// Whether the storage in `folder` holds what the plan of `seed` had written when `acknowledged`
+/// batches were: these, and perhaps the next, which was on its way.
+pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
+    let storage = match open(folder) {
+        Ok(storage) => storage,
+        Err(error) => return Verdict::Bad(error.to_string()),
+    };
+    let held = match held_by(&storage) {
+        Ok(held) => held,
+        Err(error) => return Verdict::Bad(error.to_string()),
+    };
+    let mut plan = Plan::after(seed, acknowledged);
+    if plan.held == held {
+        return Verdict::Holds(acknowledged);
+    }
+    plan.next_batch();
+    if plan.held == held {
+        return Verdict::Holds(acknowledged + 1);
+    }
+    Verdict::Bad(format!("it holds neither {acknowledged} batches nor one more"))
+}
+
+fn held_by(storage: &PersistentStorage<Item>) -> Result<Held, Box<dyn std::error::Error>> {
+    Ok(Held {
+        log: storage.get_suffix(0)?,
+        promise: storage.get_promise()?,
+        accepted_round: storage.get_accepted_round()?,
+        decided_idx: storage.get_decided_idx()?,
+        compacted_idx: storage.get_compacted_idx()?,
+        stopsign: storage.get_stopsign()?,
+        snapshot: storage.get_snapshot()?,
+    })
+}

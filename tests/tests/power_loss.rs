@@ -1,0 +1,222 @@
+//! The persistent storage under loss of power, `kill -9` and flipped bits.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use omnipaxos::storage::Storage;
+use omnipaxos_tests::power_loss::{
+    open, read_record, verify, Controls, Folders, Loss, Plan, Recorder, Verdict,
+};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const WORKLOAD: &str = env!("CARGO_BIN_EXE_storage_workload");
+
+/// Numbers from a seed.
+fn chance(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % below.max(1)
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+struct Outcome {
+    good: u32,
+    bad: Vec<String>,
+}
+
+/// Records several lives of a storage, each begun from what a loss of power left of the one before,
+/// and verifies `states` states of the disk in each.
+fn lose_power(seed: u64, rounds: u64, states: usize, controls: Controls) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let recorder = Recorder::build(folder.path()).unwrap();
+    let (base, root, target, log) = (at("base"), at("root"), at("target"), at("record"));
+    let mut outcome = Outcome { good: 0, bad: Vec::new() };
+    let mut random = chance(seed);
+    let mut written = 0;
+    for round in 0..rounds {
+        let _ = fs::remove_dir_all(&root);
+        if base.exists() {
+            copy(&base, &root);
+        }
+        let _ = fs::remove_file(&log);
+        let mut command = Command::new(WORKLOAD);
+        command.arg(&root).args([seed, written, 60].map(|number| number.to_string()));
+        recorder.watch(&mut command, &root, &log);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let replay = read_record(&log).unwrap();
+        assert!(replay.len() > 100, "{} events", replay.len());
+        let mut last_good = None;
+        for state in 0..states {
+            let moment = random(replay.len() as u64 + 1) as usize;
+            let loss = [Loss::Nothing, Loss::Everything, Loss::Some, Loss::Some][state % 4];
+            let folders = Folders { base: &base, root: &root, target: &target };
+            let acknowledged =
+                replay.build(moment, loss, controls, &mut random, folders).unwrap().max(written);
+            match verify(&target, seed, acknowledged) {
+                Verdict::Holds(batches) => {
+                    outcome.good += 1;
+                    last_good = Some((state, batches));
+                    copy(&target, &at("good"));
+                }
+                Verdict::Bad(problem) => outcome.bad.push(format!(
+                    "seed {seed}, round {round}, moment {moment} of {}, {loss:?} lost, \
+                     {acknowledged} acknowledged: {problem}",
+                    replay.len()
+                )),
+            }
+        }
+        let Some((_, batches)) = last_good else {
+            return outcome;
+        };
+        written = batches;
+        copy(&at("good"), &base);
+    }
+    outcome
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_the_power() {
+    let mut good = 0;
+    for seed in 1..=9 {
+        let outcome = lose_power(seed, 3, 20, Controls::default());
+        assert!(outcome.bad.is_empty(), "{}", outcome.bad.join("\n"));
+        good += outcome.good;
+    }
+    println!("{good} states after a loss of power, none bad");
+    assert!(good >= 500);
+}
+
+#[test]
+fn without_syncs_of_the_log_something_is_lost() {
+    let controls = Controls { skip_log_syncs: true, ..Controls::default() };
+    let outcome = lose_power(1, 1, 60, controls);
+    println!("without syncs of the log: {} bad, {} good", outcome.bad.len(), outcome.good);
+    assert!(outcome.bad.len() >= 30, "{} of 60 bad", outcome.bad.len());
+}
+
+#[test]
+fn without_syncs_of_folders_something_is_lost() {
+    let controls = Controls { skip_folder_syncs: true, ..Controls::default() };
+    let outcome = lose_power(1, 1, 60, controls);
+    println!("without syncs of folders: {} bad, {} good", outcome.bad.len(), outcome.good);
+    assert!(outcome.bad.len() >= 20, "{} of 60 bad", outcome.bad.len());
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_the_process() {
+    let mut random = chance(7);
+    let mut kills = 0;
+    for seed in 100..110 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut written = 0;
+        for _ in 0..20 {
+            let mut child = Command::new(WORKLOAD)
+                .arg(folder.path())
+                .args([seed, written, 1000].map(|number| number.to_string()))
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let stop_after = random(12);
+            let mut acknowledged = written;
+            for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+                let line = line.unwrap();
+                acknowledged = line.trim_start_matches("ACK ").parse().unwrap();
+                if acknowledged >= written + stop_after {
+                    child.kill().unwrap();
+                }
+            }
+            child.wait().unwrap();
+            kills += 1;
+            match verify(folder.path(), seed, acknowledged) {
+                Verdict::Holds(batches) => written = batches,
+                Verdict::Bad(problem) => panic!("seed {seed}: {problem}"),
+            }
+        }
+    }
+    println!("{kills} processes killed");
+    assert!(kills >= 200);
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// After a clean close, a flipped bit anywhere is reported, or changes nothing.
+#[test]
+fn a_flipped_bit_is_reported_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, flipped) = (folder.path().join("whole"), folder.path().join("flipped"));
+    let batches = 25;
+    let mut plan = Plan::new(3);
+    {
+        let mut storage = open(&whole).unwrap();
+        for _ in 0..batches {
+            storage.write_atomically(&mut plan.next_batch()).unwrap();
+        }
+    }
+    copy(&whole, &flipped);
+    assert_eq!(verify(&flipped, 3, batches), Verdict::Holds(batches), "without a flip");
+    let mut random = chance(5);
+    let (mut reported, mut harmless) = (0, 0);
+    for file in files(&whole) {
+        let len = fs::metadata(&file).unwrap().len();
+        let is_index = file.extension().is_some_and(|extension| extension == "index");
+        let tries = if len == 0 || is_index { 2.min(len) } else { 60.min(len) };
+        for _ in 0..tries {
+            copy(&whole, &flipped);
+            let target = flipped.join(file.strip_prefix(&whole).unwrap());
+            let mut bytes = fs::read(&target).unwrap();
+            let bit = random(len * 8);
+            bytes[bit as usize / 8] ^= 1 << (bit % 8);
+            fs::write(&target, bytes).unwrap();
+            let verdict = std::panic::catch_unwind(|| verify(&flipped, 3, batches));
+            let what = format!("bit {bit} of {}", file.display());
+            match verdict {
+                Ok(Verdict::Holds(held)) => {
+                    assert_eq!(held, batches, "{what}");
+                    harmless += 1;
+                }
+                Ok(Verdict::Bad(problem)) => {
+                    assert!(!problem.contains("it holds neither"), "{what}: wrong data");
+                    reported += 1;
+                }
+                Err(_) => panic!("{what}: a panic"),
+            }
+        }
+    }
+    println!("{reported} flips reported, {harmless} harmless");
+    assert!(reported > 50);
+}
