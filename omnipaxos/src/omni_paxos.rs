@@ -30,7 +30,7 @@ use std::ops::{Bound, RangeBounds};
 ///   what changed, all at once, and then gives the messages. Call it after inputs, also in a
 ///   cluster of one server, where it gives none: only what was drained survives a restart. The more
 ///   inputs between two drains, the fewer and larger the writes and messages. Messages may be
-///   lost, doubled, delayed and reordered on their way.
+///   lost, doubled, delayed and reordered on their way. A new replica has some to send at once.
 /// - **Questions** are all that takes `&self`. What they tell may be ahead of the storage.
 ///
 /// # Storage failures

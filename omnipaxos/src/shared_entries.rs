@@ -8,7 +8,8 @@ use std::{fmt::Debug, ops::Deref, ops::Range, sync::Arc};
 /// Behaves as a slice. Equality and serialisation are those of the entries, in order.
 #[derive(Clone)]
 pub struct SharedEntries<T> {
-    all: Arc<Vec<T>>,
+    /// `None` where there are none: that costs no allocation.
+    all: Option<Arc<Vec<T>>>,
     range: Range<usize>,
 }
 
@@ -20,7 +21,7 @@ impl<T> SharedEntries<T> {
         }
         let start = self.range.start + range.start;
         let end = self.range.start + range.end;
-        Some(Self { all: Arc::clone(&self.all), range: start..end })
+        Some(Self { all: self.all.clone(), range: start..end })
     }
 }
 
@@ -28,7 +29,10 @@ impl<T: Clone> SharedEntries<T> {
     /// The entries as a vector: moved if nobody else holds them, else cloned.
     pub fn into_vec(self) -> Vec<T> {
         let range = self.range;
-        match Arc::try_unwrap(self.all) {
+        let Some(all) = self.all else {
+            return Vec::new();
+        };
+        match Arc::try_unwrap(all) {
             Ok(mut all) => {
                 all.truncate(range.end);
                 if range.start > 0 {
@@ -44,13 +48,14 @@ impl<T: Clone> SharedEntries<T> {
 impl<T> From<Vec<T>> for SharedEntries<T> {
     fn from(entries: Vec<T>) -> Self {
         let range = 0..entries.len();
-        Self { all: Arc::new(entries), range }
+        let all = if entries.is_empty() { None } else { Some(Arc::new(entries)) };
+        Self { all, range }
     }
 }
 
 impl<T> Default for SharedEntries<T> {
     fn default() -> Self {
-        Self::from(Vec::new())
+        Self { all: None, range: 0..0 }
     }
 }
 
@@ -58,7 +63,7 @@ impl<T> Deref for SharedEntries<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        self.all.get(self.range.clone()).unwrap_or_default()
+        self.all.as_ref().and_then(|all| all.get(self.range.clone())).unwrap_or_default()
     }
 }
 

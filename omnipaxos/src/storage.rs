@@ -64,10 +64,11 @@ pub trait Entry: Clone + Debug {
 /// }
 /// ```
 pub trait Snapshot<T: Entry>: Clone + Debug {
-    /// Sums up `entries`, in log order.
+    /// Sums up `entries`, in log order. They may begin anywhere in the log.
     fn create(entries: &[T]) -> Self;
 
-    /// Adds `delta`, the sum of the entries that follow directly on those of `self`.
+    /// Adds `delta`, the sum of the entries that follow directly on those of `self`. The library
+    /// only ever merges into a snapshot that begins where the log begins.
     fn merge(&mut self, delta: Self);
 
     /// Whether snapshots may replace entries. If not, a log is only ever trimmed.

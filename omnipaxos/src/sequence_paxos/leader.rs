@@ -120,9 +120,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn decide_chosen(&mut self) {
         if let State::Leading(followers) = &self.state {
             let own = self.log.stored_len();
-            let mut accepted: Vec<u64> = followers.accepted().map(|(_, idx)| idx).collect();
-            accepted.push(own);
-            let chosen = self.quorum.chosen_idx(&mut accepted);
+            self.accepted.clear();
+            self.accepted.push(own);
+            self.accepted.extend(followers.accepted().map(|(_, idx)| idx));
+            let chosen = self.quorum.chosen_idx(&mut self.accepted);
             self.log.decide(chosen.min(own));
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     quorum: Quorum,
     log: ReplicaLog<T, B>,
     state: State<T>,
+    /// What each server has accepted; reused by each count.
+    accepted: Vec<u64>,
     /// The highest leader that the election named.
     elected: Ballot,
     /// A ballot above the own, in which this leader was refused.
@@ -73,6 +75,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             peers,
             quorum: Quorum::of(cluster.nodes.len(), cluster.flexible_quorum),
             state: State::Recovering,
+            accepted: Vec::new(),
             elected: Ballot::default(),
             outbid_by: None,
             proposals: Proposals::new(server.batch_size, server.flush_batch_tick_timeout),
