@@ -80,12 +80,13 @@ macro_rules! contestant {
                     deliver(&mut servers, &mut messages);
                 }
                 let leader = servers[0].get_current_leader().expect("a leader") as usize - 1;
-                let mut log: Vec<KeyValue> = (0..entries as u64)
+                let log: Vec<KeyValue> = (0..entries as u64)
                     .map(|key| KeyValue { key, value: vec![key as u8; bytes] })
                     .collect();
+                let mut log = log.into_iter();
                 let time = cpu_time_of(|| {
-                    while !log.is_empty() {
-                        for entry in log.drain(..group.min(log.len())) {
+                    while log.len() > 0 {
+                        for entry in log.by_ref().take(group) {
                             assert!(servers[leader].append(entry).is_ok());
                         }
                         deliver(&mut servers, &mut messages);
