@@ -126,6 +126,9 @@ fn batch(arguments: &Arguments) -> ExitCode {
     for (seed, failure) in &sum.failures {
         println!();
         print_failure(*seed, failure);
+        if arguments.shrink == 0 {
+            continue;
+        }
         let shrunk = shrink(&plan(*seed, arguments), failure, arguments.shrink);
         println!("after {} runs, smaller: {:#?}", shrunk.runs, shrunk.plan.setting);
         shrunk.plan.steps.iter().for_each(|step| println!("  {step:?}"));

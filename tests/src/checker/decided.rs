@@ -3,6 +3,7 @@
 use super::{ensure, violated, Check, Checker, Indices, Violation};
 use crate::{
     describe,
+    disk::Image,
     value::{stop_sign_id, Chain, SimEntry, STOP_SIGN},
 };
 use omnipaxos::{ballot_leader_election::Ballot, util::LogEntry};
@@ -148,6 +149,24 @@ impl Checker {
         if from < now.decided {
             let entries = read(from..now.decided);
             self.check_read(server, from..now.decided, entries.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// A replica has halted, and shows what it had decided before.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn halted<T: SimEntry>(
+        &mut self,
+        server: usize,
+        decided: u64,
+        image: &Image<T>,
+    ) -> Result<(), Violation> {
+        let who = format!("server {}, now halted,", self.pids[server]);
+        for idx in self.shown[server].decided..decided {
+            let Some(id) = image.id_at(idx) else { break };
+            self.decide(&who, idx, id)?;
         }
         Ok(())
     }

@@ -86,8 +86,11 @@ impl Checker {
             return Ok(());
         }
         self.check_image(server, image)?;
-        let is_torn = change == Change::Torn || (before.is_torn && is_same_round);
-        if is_same_round && change != Change::Torn {
+        // A torn write of a sync leaves entries of the round promised under the round before. One
+        // of entries that follow is a prefix of what was to be written.
+        let is_torn_sync = change == Change::Torn && image.promise != image.accepted_round;
+        let is_torn = is_torn_sync || (before.is_torn && is_same_round);
+        if is_same_round && !is_torn_sync {
             self.check_growth(server, image, from)?;
         }
         if !is_torn {

@@ -216,6 +216,8 @@ impl<T: SimEntry> Cluster<T> {
                 Check::Halting,
                 "server {pid} goes on after {accident:?}"
             );
+            let decided = replica.get_decided_idx();
+            server.disk.peek(|image| self.checker.halted(at, decided, image))?;
             server.running = Running::Halted { replica, until };
         }
         Ok(())

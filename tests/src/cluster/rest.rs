@@ -1,6 +1,6 @@
 //! Questions about a cluster without faults.
 
-use super::{server::Running, Cluster};
+use super::Cluster;
 use crate::{
     checker::{violated, Check, Violation},
     disk::Atomicity,
@@ -57,6 +57,18 @@ impl<T: SimEntry> Cluster<T> {
         })
     }
 
+    /// The leader of a group, if all of it run and follow it.
+    pub fn leader_of(&self, group: &[usize]) -> Option<usize> {
+        let mut leader = None;
+        for at in group {
+            let follows = self.servers[*at].replica()?.get_current_leader()?;
+            if *leader.get_or_insert(follows) != follows {
+                return None;
+            }
+        }
+        group.iter().copied().find(|at| Some(self.servers[*at].pid()) == leader)
+    }
+
     /// Number of entries that a server has compacted.
     pub fn compacted_idx(&self, at: usize) -> u64 {
         self.servers[at].replica().map_or(0, |replica| replica.get_compacted_idx())
@@ -70,11 +82,8 @@ impl<T: SimEntry> Cluster<T> {
         if self.setting.atomicity == Atomicity::OneByOne {
             return Ok(None);
         }
-        let leads = |at: &usize| {
-            let replica = self.servers[*at].replica();
-            replica.is_some_and(|r| r.get_current_leader() == Some(r.get_pid()))
-        };
-        let Some(leader) = (0..self.size()).find(leads) else {
+        let all: Vec<usize> = (0..self.size()).collect();
+        let Some(leader) = self.leader_of(&all) else {
             return violated(Check::Progress, format!("nobody leads: {}", self.describe()));
         };
         match self.input(leader, |replica| replica.try_trim(None))? {
@@ -91,21 +100,17 @@ impl<T: SimEntry> Cluster<T> {
 
     /// Whether all follow one leader and show the same.
     pub fn rest(&self) -> Rest {
-        let mut leader = None;
+        let all: Vec<usize> = (0..self.size()).collect();
+        if self.leader_of(&all).is_none() {
+            return Rest::Apart(format!("there is no common leader: {}", self.describe()));
+        }
         for server in &self.servers {
-            let pid = server.pid();
-            let Running::Up(replica) = &server.running else {
-                return Rest::Apart(format!("{pid} is down"));
-            };
-            let follows = replica.get_current_leader();
-            if follows.is_none() || *leader.get_or_insert(follows) != follows {
-                return Rest::Apart(format!("{pid} follows another: {}", self.describe()));
-            }
-            if replica.is_reconfigured().is_some() != self.checker.is_stopped() {
+            let is_reconfigured = server.replica().map(|r| r.is_reconfigured().is_some());
+            if is_reconfigured != Some(self.checker.is_stopped()) {
+                let pid = server.pid();
                 return Rest::Apart(format!("{pid} misjudges the stop sign: {}", self.describe()));
             }
         }
-        let all: Vec<usize> = (0..self.size()).collect();
         match self.agree(&all) {
             true => Rest::InStep,
             false => Rest::Apart(format!("not all agree: {}", self.describe())),

@@ -22,6 +22,7 @@ pub struct Ended {
 }
 
 /// Bounds, in election timeouts.
+const ELECTIONS_END_WITHIN: u64 = 4;
 const LIVE_WITHIN: u64 = 20;
 const DECIDES_WITHIN: u64 = 6;
 const SILENT_WITHIN: u64 = 20;
@@ -40,7 +41,7 @@ impl<T: SimEntry> Cluster<T> {
         }
         self.clear_up(ending.notify)?;
         let all: Vec<usize> = (0..self.size()).collect();
-        ended.live = self.wait_for(&all, LIVE_WITHIN, "to be live", Cluster::agree)?;
+        ended.live = self.become_live(&all, "to be live")?;
         ended.decides = self.decide_one_more(&all)?;
         self.trim_one_more(&all)?;
         ended.silent = self.fall_silent()?;
@@ -56,9 +57,29 @@ impl<T: SimEntry> Cluster<T> {
         let reachable: Vec<usize> = (0..self.size())
             .filter(|at| (0..self.size()).any(|to| to != *at && !cuts.contains(&(*at, to))))
             .collect();
-        let live = self.wait_for(&reachable, LIVE_WITHIN, "to be partly live", Cluster::agree)?;
+        let live = self.become_live(&reachable, "to be partly live")?;
         self.decide_one_more(&reachable)?;
         Ok(live)
+    }
+
+    /// Lets elections come to an end, until all have one leader and one log.
+    fn become_live(&mut self, group: &[usize], what: &str) -> Result<f64, Violation> {
+        let settling = ELECTIONS_END_WITHIN * self.election_timeout();
+        let start = self.now();
+        let is_live = |cluster: &Self, group: &[usize]| {
+            cluster.agree(group) && cluster.leader_of(group).is_some()
+        };
+        let mut live_since = None;
+        while self.now() < start + settling {
+            self.pass_tick()?;
+            match is_live(self, group) {
+                true => live_since = live_since.or(Some(self.now())),
+                false => live_since = None,
+            }
+        }
+        let waited = self.wait_for(group, LIVE_WITHIN, what, is_live)?;
+        let until = live_since.unwrap_or(self.now()) - start;
+        Ok(waited.max(until as f64 / self.election_timeout() as f64))
     }
 
     fn decide_one_more(&mut self, group: &[usize]) -> Result<f64, Violation> {
