@@ -73,7 +73,7 @@ impl Checker {
         );
         let number = id & !STOP_SIGN;
         ensure!(
-            number > 0 && number < self.next_id && !self.refused.contains(&number),
+            number > 0 && self.was_proposed(number) && !self.refused.contains(&number),
             Check::Validity,
             "{who} decided {words} at {idx}, which was not proposed or was given back"
         );
@@ -100,7 +100,18 @@ impl Checker {
         )
     }
 
-    /// Invariant I10: no ballot places a proposal twice.
+    fn was_proposed(&self, number: u64) -> bool {
+        number <= self.proposed.len() as u64
+    }
+
+    /// Whether some server was restarted since `number` was proposed.
+    fn is_forgotten(&self, number: u64) -> bool {
+        let at = number.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.proposed.get(at)) != Some(&self.restarts)
+    }
+
+    /// Invariant I10: no ballot places a proposal twice. Copies that the network makes of a forward
+    /// are known in memory only, so this holds as long as no server restarts.
     fn check_once(&self, who: &str, idx: u64, id: u64) -> Result<(), Violation> {
         let Some(earlier) = self.log.first_idx.get(&id).copied() else {
             return Ok(());
@@ -108,7 +119,7 @@ impl Checker {
         let (first, again) = (self.placed(earlier, id), self.placed(idx, id));
         let words = describe::id(id);
         ensure!(
-            first != again || first.is_none(),
+            first != again || first.is_none() || self.is_forgotten(id & !STOP_SIGN),
             Check::DecidedOnce,
             "{who} decided {words} at {earlier} and {idx}, both placed in {first:?}"
         );
@@ -191,6 +202,7 @@ impl Checker {
             "server {pid} restarted with {now:?} from {stored:?}"
         );
         check_order(pid, &now)?;
+        self.restarts += 1;
         self.shown[server] = now;
         if now.decided > 0 {
             let entries = read(0..now.decided);

@@ -124,8 +124,9 @@ pub struct Checker {
     rounds: BTreeMap<Ballot, Round>,
     /// The server and its life that speaks as the owner of a ballot.
     owners: BTreeMap<Ballot, (usize, u64)>,
-    /// All ids below are proposed.
-    next_id: u64,
+    /// For each id from 1 on, how many restarts there were when it was proposed.
+    proposed: Vec<u64>,
+    restarts: u64,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
 }
@@ -153,15 +154,16 @@ impl Checker {
             stored: (0..size).map(|_| Stored::default()).collect(),
             rounds: BTreeMap::new(),
             owners: BTreeMap::new(),
-            next_id: 1,
+            proposed: Vec::new(),
+            restarts: 0,
             refused: BTreeSet::new(),
         }
     }
 
     /// A new id, for a proposal.
     pub fn propose(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id - 1
+        self.proposed.push(self.restarts);
+        self.proposed.len() as u64
     }
 
     /// A proposal was given back.
