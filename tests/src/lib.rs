@@ -1,6 +1,26 @@
 //! The simulator, and the suites that run on it.
+//!
+//! One run is a [`plan::Plan`], made from a seed: a cluster, the weather of its network, and a list
+//! of steps (operations and faults). [`run::run`] executes it on one thread, over the real replicas,
+//! with a simulated network, clocks and disks; the [`checker`] watches every input, flush and
+//! message. At the end all faults stop, and the cluster must become live and then silent. A plan
+//! that fails is made smaller by [`shrink`]. The same seed gives the same run, to the byte.
+//!
+//! [`script`] plays cluster stories that are written as text, in a [`lab`].
+#![forbid(unsafe_code)]
 
+pub mod checker;
+pub mod cluster;
+pub mod describe;
+pub mod disk;
+pub mod faults;
 pub mod faulty;
 pub mod lab;
+pub mod network;
+pub mod plan;
 pub mod power_loss;
+pub mod rng;
+pub mod run;
 pub mod script;
+pub mod shrink;
+pub mod value;

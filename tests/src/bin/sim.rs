@@ -1,3 +1,217 @@
-//! Runs the simulator.
+//! Runs the simulator over many seeds, or replays one.
 
-fn main() {}
+use clap::Parser;
+use omnipaxos_tests::{
+    cluster::Trace,
+    disk::Honesty,
+    faults::{Counts, Kind},
+    plan::Plan,
+    run::{run, Ended, Failure, Report},
+    shrink::shrink,
+};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    process::ExitCode,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Mutex,
+    },
+    time::Instant,
+};
+
+/// Simulates clusters of OmniPaxos with faults. The same seed gives the same run.
+#[derive(Parser)]
+struct Arguments {
+    /// Seeds to run, as `A..B`.
+    #[arg(long, value_parser = range, default_value = "0..1000")]
+    seeds: Range<u64>,
+    /// Replays one seed and prints all that happens.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Ticks with faults in each run.
+    #[arg(long, default_value_t = 2000)]
+    ticks: u64,
+    /// Threads; each run has one to itself.
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+    /// Disks that lie: a negative control, which must end in violations.
+    #[arg(long, value_enum)]
+    lie: Option<Lie>,
+    /// Stops after so many violations.
+    #[arg(long, default_value_t = 1)]
+    failures: usize,
+    /// Runs that may be spent on making a failing plan smaller.
+    #[arg(long, default_value_t = 600)]
+    shrink: u64,
+    /// With `--seed`: makes the plan smaller first, and then replays it.
+    #[arg(long)]
+    smallest: bool,
+}
+
+#[derive(Copy, Clone, clap::ValueEnum)]
+enum Lie {
+    /// Some writes are acknowledged and lost in a crash.
+    SkipFlush,
+}
+
+/// What all runs were like.
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    ticks: u64,
+    decided: u64,
+    decided_again: u64,
+    paxos: u64,
+    heartbeats: u64,
+    counts: Counts,
+    slowest: Ended,
+    failures: Vec<(u64, Failure)>,
+}
+
+/// Below so many seeds a kind of fault may be missing.
+const LARGE_BATCH: u64 = 200;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.seed {
+        Some(seed) => replay(seed, &arguments),
+        None => batch(&arguments),
+    }
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("must be A..B")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
+    Ok(number(from)?..number(to)?)
+}
+
+fn plan(seed: u64, arguments: &Arguments) -> Plan {
+    let mut plan = Plan::of(seed, arguments.ticks);
+    if let Some(Lie::SkipFlush) = arguments.lie {
+        plan.setting.honesty = Honesty::SkipsFlushes;
+    }
+    plan
+}
+
+fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
+    let mut plan = plan(seed, arguments);
+    if arguments.smallest {
+        if let Some(failure) = run(&plan, Trace::Off).failure {
+            plan = shrink(&plan, &failure, arguments.shrink).plan;
+        }
+    }
+    println!("{:#?}", plan.setting);
+    match run(&plan, Trace::Printed).failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            print_failure(seed, &failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn batch(arguments: &Arguments) -> ExitCode {
+    let start = Instant::now();
+    let next = AtomicU64::new(arguments.seeds.start);
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            scope.spawn(|| work(arguments, &next, &sum));
+        }
+    });
+    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    sum.failures.sort_by_key(|(seed, _)| *seed);
+    print_summary(&sum, start.elapsed().as_secs_f64());
+    for (seed, failure) in &sum.failures {
+        println!();
+        print_failure(*seed, failure);
+        if arguments.shrink == 0 {
+            continue;
+        }
+        let shrunk = shrink(&plan(*seed, arguments), failure, arguments.shrink);
+        println!("after {} runs, smaller: {:#?}", shrunk.runs, shrunk.plan.setting);
+        shrunk.plan.steps.iter().for_each(|step| println!("  {step:?}"));
+        print_failure(*seed, &shrunk.failure);
+        println!("replay: sim --seed {seed} --ticks {} [--smallest]", arguments.ticks);
+    }
+    let missing = sum.counts.missing();
+    let is_missing = sum.seeds > LARGE_BATCH && !missing.is_empty();
+    if is_missing {
+        let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
+        println!("never occurred: {}", names.join(", "));
+    }
+    match sum.failures.is_empty() && !is_missing {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn work(arguments: &Arguments, next: &AtomicU64, sum: &Mutex<Sum>) {
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= arguments.seeds.end {
+            return;
+        }
+        let report = run(&plan(seed, arguments), Trace::Off);
+        let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sum.add(seed, report);
+        if sum.failures.len() >= arguments.failures {
+            next.store(arguments.seeds.end, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, report: Report) {
+        self.seeds += 1;
+        self.ticks += report.ticks;
+        self.decided += report.decided;
+        self.decided_again += report.decided_again;
+        self.paxos += report.traffic.paxos;
+        self.heartbeats += report.traffic.heartbeats;
+        self.counts.merge(&report.counts);
+        if let Some(ended) = report.ended {
+            let partly = self.slowest.partly.unwrap_or_default();
+            self.slowest.partly = Some(partly.max(ended.partly.unwrap_or_default()));
+            self.slowest.live = self.slowest.live.max(ended.live);
+            self.slowest.decides = self.slowest.decides.max(ended.decides);
+            self.slowest.silent = self.slowest.silent.max(ended.silent);
+        }
+        if let Some(failure) = report.failure {
+            self.failures.push((seed, failure));
+        }
+    }
+}
+
+fn print_summary(sum: &Sum, seconds: f64) {
+    println!(
+        "{} seeds, {} ticks, {} entries decided ({} again), {} messages and {} heartbeats",
+        sum.seeds, sum.ticks, sum.decided, sum.decided_again, sum.paxos, sum.heartbeats
+    );
+    for kind in Kind::ALL {
+        println!("{:>12} {}", sum.counts.of(*kind), kind.name());
+    }
+    println!(
+        "slowest, in election timeouts: live {:.1} (with one quorum-connected server {:.1}), one \
+         more decided {:.1}, silent {:.1}",
+        sum.slowest.live,
+        sum.slowest.partly.unwrap_or_default(),
+        sum.slowest.decides,
+        sum.slowest.silent
+    );
+    let rate = sum.seeds as f64 / seconds;
+    println!("{seconds:.1} s, {rate:.1} seeds/s, {} violations", sum.failures.len());
+    let mut by_check = BTreeMap::<String, Vec<u64>>::new();
+    for (seed, failure) in &sum.failures {
+        by_check.entry(format!("{:?}", failure.violation.check)).or_default().push(*seed);
+    }
+    for (check, seeds) in by_check {
+        println!("{:>12} {check}: seeds {:?}..", seeds.len(), &seeds[..seeds.len().min(8)]);
+    }
+}
+
+fn print_failure(seed: u64, failure: &Failure) {
+    println!("seed {seed}, tick {}: {}", failure.at, failure.violation);
+    println!("  {}", failure.servers);
+}

@@ -1,0 +1,224 @@
+//! Watches a cluster from outside: every reading, flush and message is held against what was seen
+//! before. Knows nothing of the code that it checks.
+
+mod decided;
+mod said;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use self::{decided::DecidedLog, stored::Stored};
+use omnipaxos::ballot_leader_election::Ballot;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What must hold. The numbers are those of `ARCHITECTURE.md`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// SC1: only proposed values are decided.
+    Validity,
+    /// SC2 and SC3: there is one decided log, and it only grows.
+    Agreement,
+    /// I1: compacted <= decided <= accepted.
+    IndexOrder,
+    /// I2: no round is accepted above the promise.
+    RoundPromised,
+    /// I3: promise and indices never go back.
+    NeverBack,
+    /// I4: a ballot has one owner and one life.
+    OneOwner,
+    /// I5: what a message claims is stored.
+    StoredFirst,
+    /// I7: what is decided was accepted by a write quorum in one ballot.
+    QuorumDecides,
+    /// I8: in a round, logs are prefixes of one log, and only grow.
+    OneLogARound,
+    /// I9: nothing follows a stop sign.
+    StopSignLast,
+    /// I10: no proposal is decided twice in one ballot.
+    DecidedOnce,
+    /// A trim takes nothing that some server lacks.
+    TrimSafe,
+    /// A drain writes at most once, and only through `write_atomically`.
+    OneWrite,
+    /// The storage is asked only for what it can do.
+    StorageUse,
+    /// A storage error halts the replica, and a halted replica is silent.
+    Halting,
+    /// A forged message changes nothing.
+    ForgedIgnored,
+    /// A read gives what its contract says.
+    Reading,
+    /// A proposal is taken or refused as its contract says.
+    Proposing,
+    /// A server can be built from what its disk holds.
+    Restart,
+    /// Messages survive encoding.
+    Encoding,
+    /// The cluster is live again once the faults are over.
+    Progress,
+    /// A cluster in step is silent but for heartbeats.
+    Silence,
+    /// A trim reaches all servers.
+    TrimSpreads,
+    /// Nothing panics.
+    NoPanic,
+}
+
+/// What does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The check that failed.
+    pub check: Check,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.check, self.what)
+    }
+}
+
+/// A check that failed.
+///
+/// # Errors
+/// Always: for use in tail position and with `?`.
+pub fn violated<R>(check: Check, what: impl Into<String>) -> Result<R, Violation> {
+    Err(Violation { check, what: what.into() })
+}
+
+/// Fails with a text unless a condition holds.
+macro_rules! ensure {
+    ($holds:expr, $check:expr, $($what:tt)+) => {
+        if !$holds {
+            return $crate::checker::violated($check, format!($($what)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// The indices that a replica shows.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Indices {
+    /// The promise.
+    pub promise: Ballot,
+    /// Number of entries compacted.
+    pub compacted: u64,
+    /// Number of entries decided.
+    pub decided: u64,
+    /// Length of the log.
+    pub accepted: u64,
+}
+
+/// All that was seen of a cluster so far.
+#[derive(Debug)]
+pub struct Checker {
+    pids: Vec<u64>,
+    write_quorum: usize,
+    log: DecidedLog,
+    shown: Vec<Indices>,
+    stored: Vec<Stored>,
+    rounds: BTreeMap<Ballot, Round>,
+    /// The server and its life that speaks as the owner of a ballot.
+    owners: BTreeMap<Ballot, (usize, u64)>,
+    /// For each id from 1 on, how many restarts there were when it was proposed.
+    proposed: Vec<u64>,
+    restarts: u64,
+    /// Proposals that were given back.
+    refused: BTreeSet<u64>,
+}
+
+/// What the disks showed of one round.
+#[derive(Debug)]
+struct Round {
+    /// Index of the first of `ids`.
+    first: u64,
+    /// The log of the round, as far as some disk held it; 0 where none did.
+    ids: Vec<u64>,
+    /// For each server, how long a log its disk held in this round.
+    accepted: Vec<u64>,
+}
+
+impl Checker {
+    /// Watches servers of the given ids.
+    pub fn new(pids: Vec<u64>, write_quorum: usize) -> Self {
+        let size = pids.len();
+        Self {
+            pids,
+            write_quorum,
+            log: DecidedLog::default(),
+            shown: vec![Indices::default(); size],
+            stored: (0..size).map(|_| Stored::default()).collect(),
+            rounds: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            proposed: Vec::new(),
+            restarts: 0,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// A new id, for a proposal.
+    pub fn propose(&mut self) -> u64 {
+        self.proposed.push(self.restarts);
+        self.proposed.len() as u64
+    }
+
+    /// A proposal was given back.
+    pub fn refuse(&mut self, id: u64) {
+        self.refused.insert(id);
+    }
+
+    /// Number of entries that some server has decided.
+    pub fn decided_len(&self) -> u64 {
+        self.log.len()
+    }
+
+    /// Whether the value of this id is decided.
+    pub fn is_decided(&self, id: u64) -> bool {
+        self.log.contains(id)
+    }
+
+    /// Whether a stop sign is decided.
+    pub fn is_stopped(&self) -> bool {
+        self.log.is_stopped()
+    }
+
+    /// How many proposals were decided more than once, in different ballots.
+    pub fn decided_again(&self) -> u64 {
+        self.log.repeated()
+    }
+
+    /// The round of a ballot, in which at most `size` servers take part.
+    fn round(&mut self, n: Ballot) -> &mut Round {
+        let size = self.pids.len();
+        let empty = || Round { first: 0, ids: Vec::new(), accepted: vec![0; size] };
+        self.rounds.entry(n).or_insert_with(empty)
+    }
+}
+
+impl Round {
+    fn id_at(&self, idx: u64) -> Option<u64> {
+        let at = usize::try_from(idx.checked_sub(self.first)?).ok()?;
+        self.ids.get(at).copied().filter(|id| *id != 0)
+    }
+
+    /// Records what a disk holds at `idx`; gives back what another held, if that differs.
+    fn record(&mut self, idx: u64, id: u64) -> Option<u64> {
+        if self.ids.is_empty() {
+            self.first = idx;
+        }
+        while idx < self.first {
+            self.first -= 1;
+            self.ids.insert(0, 0);
+        }
+        let at = (idx - self.first) as usize;
+        if at >= self.ids.len() {
+            self.ids.resize(at + 1, 0);
+        }
+        let known = std::mem::replace(&mut self.ids[at], id);
+        (known != 0 && known != id).then_some(known)
+    }
+}

@@ -1,0 +1,248 @@
+//! Messages that no honest member sends.
+
+use crate::{faults::Kind, rng::Rng, value::SimEntry};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{
+        ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
+        sequence_paxos::{
+            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
+            Decide, LogSync, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise,
+        },
+        Message,
+    },
+    storage::StopSign,
+    ClusterConfig,
+};
+
+/// A forged message for the server at `at`, and what is wrong with it.
+pub(super) fn message<T: SimEntry>(
+    seed: u64,
+    pids: &[u64],
+    at: usize,
+    promise: Ballot,
+) -> (Kind, Message<T>) {
+    let mut rng = Rng::of(&[seed]);
+    let to = pids[at];
+    let peer = pids[(at + 1 + rng.index(pids.len().max(2) - 1)) % pids.len()];
+    let owner = Ballot { pid: peer, config_id: 1, n: promise.n.max(1), priority: promise.priority };
+    let ahead = Ballot { n: owner.n + 1, ..owner };
+    let n = rng.pick(&[owner, ahead]);
+    let kind = rng.pick(&[
+        Kind::ForgedStranger,
+        Kind::ForgedZero,
+        Kind::ForgedAddress,
+        Kind::ForgedConfiguration,
+        Kind::ForgedIndex,
+        Kind::ForgedBallot,
+    ]);
+    let message = match kind {
+        Kind::ForgedZero => plausible(&mut rng, 0, to, Ballot { pid: 0, ..n }),
+        Kind::ForgedAddress => {
+            let elsewhere = pids.iter().copied().find(|pid| *pid != to).unwrap_or(4_711);
+            plausible(&mut rng, peer, elsewhere, n)
+        }
+        Kind::ForgedConfiguration => of_another_configuration(&mut rng, peer, to, n),
+        Kind::ForgedIndex => impossible_index(&mut rng, peer, to, n),
+        Kind::ForgedBallot => impossible_ballot(&mut rng, peer, to, n),
+        // The other kinds are not drawn.
+        _stranger => plausible(&mut rng, 4_711, to, Ballot { pid: 4_711, ..n }),
+    };
+    (kind, message)
+}
+
+fn paxos<T: SimEntry>(from: u64, to: u64, msg: PaxosMsg<T>) -> Message<T> {
+    Message::SequencePaxos(PaxosMessage { from, to, msg })
+}
+
+/// What would be right from a member.
+fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+    if rng.chance(1, 5) {
+        let round = rng.below(10) as u32;
+        let reply = HeartbeatReply { round, ballot: n, leader: n, happy: rng.chance(1, 2) };
+        let request = HeartbeatRequest { config_id: n.config_id, round };
+        let msg =
+            rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
+        return Message::BLE(BLEMessage { from, to, msg });
+    }
+    let index = rng.below(20);
+    let msg = any_paxos(rng, n, index, index);
+    paxos(from, to, msg)
+}
+
+fn of_another_configuration<T: SimEntry>(
+    rng: &mut Rng,
+    from: u64,
+    to: u64,
+    n: Ballot,
+) -> Message<T> {
+    let n = Ballot { config_id: rng.pick(&[0, 2, 99, u32::MAX]), ..n };
+    loop {
+        match plausible(rng, from, to, n) {
+            // A forward names no configuration.
+            Message::SequencePaxos(PaxosMessage {
+                msg:
+                    PaxosMsg::ProposalForward(_)
+                    | PaxosMsg::RepeatedForward(_)
+                    | PaxosMsg::ForwardStopSign(_),
+                ..
+            }) => {}
+            message @ (Message::SequencePaxos(_) | Message::BLE(_)) => return message,
+        }
+    }
+}
+
+/// Indices that contradict each other, or exceed what an index can be.
+fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+    let (low, high) = (rng.below(5), rng.pick(&[7, 1 << 40, u64::MAX]));
+    let value = T::with_id(u64::MAX >> 1);
+    let sync = LogSync {
+        base: high,
+        snapshot: None,
+        suffix_idx: rng.pick(&[low, u64::MAX]),
+        suffix: vec![value.clone()].into(),
+        stopsign: None,
+    };
+    let n_accepted = Ballot::default();
+    let msg = match rng.below(6) {
+        0 => PaxosMsg::Accepted(Accepted { n, accepted_idx: low, decided_idx: high, gap: false }),
+        1 => PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: low, sync }),
+        2 => PaxosMsg::AcceptDecide(AcceptDecide {
+            n,
+            from_idx: u64::MAX,
+            entries: vec![value].into(),
+            decided_idx: low,
+        }),
+        3 => PaxosMsg::AcceptStopSign(AcceptStopSign {
+            n,
+            idx: u64::MAX,
+            stopsign: stopsign(2),
+            decided_idx: low,
+        }),
+        4 => PaxosMsg::Prepare(Prepare {
+            n,
+            n_accepted,
+            accepted_idx: low,
+            decided_idx: high,
+            takes_delta: false,
+        }),
+        _ => PaxosMsg::Promise(Promise {
+            n,
+            n_accepted,
+            accepted_idx: high,
+            decided_idx: low,
+            takes_delta: false,
+            sync: Some(sync),
+        }),
+    };
+    paxos(from, to, msg)
+}
+
+/// A ballot that is not the sender's to use, or a jump of numbers.
+fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+    let huge = Ballot { n: rng.pick(&[u32::MAX, u32::MAX - 1, 1 << 31]), ..n };
+    let index = rng.below(20);
+    if rng.chance(1, 2) {
+        let reply = HeartbeatReply { round: 1, ballot: huge, leader: huge, happy: true };
+        let msg = match rng.chance(1, 2) {
+            true => PaxosMsg::NotAccepted(NotAccepted { n: huge }),
+            false => any_paxos(rng, huge, index, index),
+        };
+        return match msg {
+            PaxosMsg::ProposalForward(_)
+            | PaxosMsg::RepeatedForward(_)
+            | PaxosMsg::ForwardStopSign(_)
+            | PaxosMsg::Compaction(_) => {
+                Message::BLE(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) })
+            }
+            msg => paxos(from, to, msg),
+        };
+    }
+    let strange = Ballot { pid: rng.pick(&[0, 4_711, to]), n: n.n + 1, ..n };
+    let decided_idx = index;
+    let msg = match rng.below(3) {
+        0 => PaxosMsg::Prepare(Prepare {
+            n: strange,
+            n_accepted: Ballot::default(),
+            accepted_idx: index,
+            decided_idx,
+            takes_delta: false,
+        }),
+        1 => PaxosMsg::Decide(Decide { n: strange, decided_idx }),
+        _ => PaxosMsg::AcceptDecide(AcceptDecide {
+            n: strange,
+            from_idx: 0,
+            entries: vec![T::with_id(u64::MAX >> 1)].into(),
+            decided_idx,
+        }),
+    };
+    paxos(from, to, msg)
+}
+
+/// Any message, with the ballot where it bears one.
+fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) -> PaxosMsg<T> {
+    let value = T::with_id(u64::MAX >> 1);
+    let (n_accepted, takes_delta) = (Ballot::default(), rng.chance(1, 2));
+    match rng.below(12) {
+        0 => PaxosMsg::PrepareReq(PrepareReq {
+            config_id: n.config_id,
+            n,
+            n_accepted,
+            accepted_idx: len,
+            decided_idx,
+        }),
+        1 => {
+            PaxosMsg::Prepare(Prepare { n, n_accepted, accepted_idx: len, decided_idx, takes_delta })
+        }
+        2 => PaxosMsg::Promise(Promise {
+            n,
+            n_accepted,
+            accepted_idx: len,
+            decided_idx,
+            takes_delta,
+            sync: None,
+        }),
+        3 => PaxosMsg::AcceptSync(AcceptSync {
+            n,
+            decided_idx: 0,
+            sync: LogSync {
+                base: 0,
+                snapshot: None,
+                suffix_idx: 0,
+                suffix: vec![value].into(),
+                stopsign: None,
+            },
+        }),
+        4 => PaxosMsg::AcceptDecide(AcceptDecide {
+            n,
+            from_idx: len,
+            entries: vec![value].into(),
+            decided_idx,
+        }),
+        5 => PaxosMsg::AcceptStopSign(AcceptStopSign {
+            n,
+            idx: len,
+            stopsign: stopsign(n.config_id.saturating_add(1)),
+            decided_idx,
+        }),
+        6 => PaxosMsg::Accepted(Accepted { n, accepted_idx: len, decided_idx, gap: false }),
+        7 => PaxosMsg::NotAccepted(NotAccepted { n }),
+        8 => PaxosMsg::Decide(Decide { n, decided_idx }),
+        9 => PaxosMsg::ProposalForward(vec![value]),
+        10 => PaxosMsg::ForwardStopSign(stopsign(n.config_id.saturating_add(1))),
+        _ => PaxosMsg::Compaction(Compaction {
+            config_id: n.config_id,
+            action: rng.pick(&[
+                CompactionAction::Trim(len),
+                CompactionAction::Snapshot(len),
+                CompactionAction::Compacted(len),
+                CompactionAction::Trim(u64::MAX),
+            ]),
+        }),
+    }
+}
+
+fn stopsign(configuration_id: u32) -> StopSign {
+    let next_config = ClusterConfig { configuration_id, nodes: vec![1], flexible_quorum: None };
+    StopSign::with(next_config, None)
+}

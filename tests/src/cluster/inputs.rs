@@ -1,0 +1,252 @@
+//! Inputs and drains, with the checks that end each.
+
+use super::{
+    server::{indices, Replica, Running},
+    Cluster,
+};
+use crate::{
+    checker::{ensure, violated, Check, Violation},
+    disk::{Accident, Done},
+    faults::Kind,
+    network::Parcel,
+    plan::Drains,
+    value::SimEntry,
+};
+use omnipaxos::{errors::Halted, messages::Message, util::LogEntry};
+use std::ops::Range;
+
+/// What an input or a drain left behind.
+enum Left {
+    /// The replica works.
+    Working,
+    /// It was lost, or halts.
+    Gone,
+}
+
+impl<T: SimEntry> Cluster<T> {
+    /// Starts a server from its disk.
+    pub(super) fn start(&mut self, at: usize) -> Result<(), Violation> {
+        let server = &mut self.servers[at];
+        let pid = server.pid();
+        let replica = match server.build() {
+            Ok(replica) => replica,
+            Err(error) => return violated(Check::Restart, format!("server {pid}: {error}")),
+        };
+        let now = indices(replica);
+        let disk = &server.disk;
+        disk.inspect(|image, change| self.checker.flushed(at, image, change))?;
+        let server = &self.servers[at];
+        if let Some(replica) = server.replica() {
+            let read = |range| read(replica, range);
+            self.checker.restarted(at, now, read)?;
+        }
+        self.trace.note(|| format!("{} start {}", self.now, self.servers[at].describe()));
+        Ok(())
+    }
+
+    /// Crashes a server; it is started after `down` ticks.
+    pub(super) fn crash(&mut self, at: usize, down: u64) -> Result<(), Violation> {
+        let until = self.now + 1 + down;
+        let server = &mut self.servers[at];
+        server.running = Running::Down { until };
+        self.trace.note(|| format!("{} crash {} until {until}", self.now, server.pid()));
+        self.look_at_disk(at)
+    }
+
+    /// Gives an input to a server, if it runs.
+    pub(super) fn input<R>(
+        &mut self,
+        at: usize,
+        f: impl FnOnce(&mut Replica<T>) -> R,
+    ) -> Result<Option<R>, Violation> {
+        let Some(replica) = self.servers[at].replica_mut() else {
+            return Ok(None);
+        };
+        let result = f(replica);
+        match self.after_input(at)? {
+            Left::Gone => {}
+            Left::Working => match self.setting.drains {
+                Drains::EachInput => self.drain(at)?,
+                Drains::EachTick | Drains::Rarely(_) => {}
+            },
+        }
+        Ok(Some(result))
+    }
+
+    /// Hands a message to a server.
+    pub(super) fn handle(&mut self, at: usize, message: Message<T>) -> Result<(), Violation> {
+        if let Running::Halted { replica, .. } = &mut self.servers[at].running {
+            let handled = replica.try_handle_incoming(message);
+            return self.expect_halted(at, &handled);
+        }
+        match self.input(at, |replica| replica.try_handle_incoming(message))? {
+            Some(handled) => self.expect_working(at, &handled),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the clock of a server tick.
+    pub(super) fn tick(&mut self, at: usize) -> Result<(), Violation> {
+        if let Running::Halted { replica, .. } = &mut self.servers[at].running {
+            let ticked = replica.try_tick();
+            return self.expect_halted(at, &ticked);
+        }
+        match self.input(at, Replica::try_tick)? {
+            Some(ticked) => self.expect_working(at, &ticked),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells a server that its link to another is back.
+    pub(super) fn reconnected(&mut self, at: usize, peer: usize) -> Result<(), Violation> {
+        let peer = self.servers[peer].pid();
+        self.input(at, |replica| replica.reconnected(peer)).map(drop)
+    }
+
+    /// Drains a server and puts its messages on the network.
+    pub(super) fn drain(&mut self, at: usize) -> Result<(), Violation> {
+        let mut messages = std::mem::take(&mut self.buffer);
+        messages.clear();
+        if let Running::Halted { replica, .. } = &mut self.servers[at].running {
+            let drained = replica.try_take_outgoing_messages(&mut messages);
+            let pid = self.servers[at].pid();
+            let said = messages.len();
+            ensure!(said == 0, Check::Halting, "server {pid} has halted and says {said} messages");
+            self.buffer = messages;
+            return self.expect_halted(at, &drained);
+        }
+        let writes = self.servers[at].disk.usage().writes;
+        let Some(replica) = self.servers[at].replica_mut() else {
+            return Ok(());
+        };
+        let drained = replica.try_take_outgoing_messages(&mut messages);
+        let server = &self.servers[at];
+        let written = server.disk.usage().writes - writes;
+        ensure!(written <= 1, Check::OneWrite, "server {} wrote {written} times", server.pid());
+        self.after_input(at)?;
+        self.expect_working(at, &drained)?;
+        if !matches!(self.servers[at].running, Running::Down { .. }) {
+            self.send(at, &mut messages)?;
+        }
+        self.buffer = messages;
+        Ok(())
+    }
+
+    fn send(&mut self, at: usize, messages: &mut Vec<Message<T>>) -> Result<(), Violation> {
+        for message in messages.drain(..) {
+            let server = &self.servers[at];
+            let life = server.life;
+            server.disk.peek(|image| self.checker.said(at, life, &message, image))?;
+            match &message {
+                Message::SequencePaxos(_) => self.traffic.paxos += 1,
+                Message::BLE(_) => self.traffic.heartbeats += 1,
+            }
+            let receiver = message.get_receiver();
+            if let Some(to) = self.servers.iter().position(|s| s.pid() == receiver) {
+                let message = self.transport(message)?;
+                let parcel = Parcel::new(at, to, self.servers[to].life, message);
+                self.network.send(self.now, parcel, &mut self.counts);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what an input or a drain did.
+    fn after_input(&mut self, at: usize) -> Result<Left, Violation> {
+        let server = &self.servers[at];
+        let pid = server.pid();
+        let direct = server.disk.usage().direct_ops;
+        ensure!(direct == 0, Check::OneWrite, "server {pid} wrote outside of write_atomically");
+        if let Some(misuse) = server.disk.misuse() {
+            return violated(Check::StorageUse, format!("server {pid}: {misuse}"));
+        }
+        self.look_at_disk(at)?;
+        match self.servers[at].disk.accident() {
+            Some(accident) => self.suffer(at, accident).map(|()| Left::Gone),
+            None => self.observe(at).map(|()| Left::Working),
+        }
+    }
+
+    fn look_at_disk(&mut self, at: usize) -> Result<(), Violation> {
+        let server = &self.servers[at];
+        for words in server.disk.take_words() {
+            self.trace.note(|| format!("{} {} writes {words}", self.now, server.pid()));
+        }
+        server.disk.inspect(|image, change| self.checker.flushed(at, image, change))
+    }
+
+    /// Compares what the replica shows with what it showed before.
+    fn observe(&mut self, at: usize) -> Result<(), Violation> {
+        let server = &self.servers[at];
+        let Some(replica) = server.replica() else {
+            return Ok(());
+        };
+        if let Some(halted) = replica.halted() {
+            let pid = server.pid();
+            return violated(Check::Halting, format!("server {pid} halted for nothing: {halted}"));
+        }
+        let read = |range| server.disk.undisturbed(|| read(replica, range));
+        self.checker.observe(at, indices(replica), read)
+    }
+
+    /// The disk of a server had an accident.
+    fn suffer(&mut self, at: usize, accident: Accident) -> Result<(), Violation> {
+        let down = self.servers[at].down;
+        let kind = match accident {
+            Accident::Crashed(done) => {
+                self.counts.add(match done {
+                    Done::Nothing => Kind::CrashBeforeWrite,
+                    Done::Part => Kind::CrashTorn,
+                    Done::All => Kind::CrashAfterWrite,
+                });
+                return self.crash(at, down);
+            }
+            Accident::WriteFailed => Kind::WriteError,
+            Accident::ReadFailed => Kind::ReadError,
+        };
+        self.counts.add(kind);
+        let until = self.now + 1 + down;
+        let server = &mut self.servers[at];
+        let pid = server.pid();
+        self.trace.note(|| format!("{} {pid} halts: {accident:?}, until {until}", self.now));
+        let running = std::mem::replace(&mut server.running, Running::Down { until });
+        if let Running::Up(replica) = running {
+            ensure!(
+                replica.halted().is_some(),
+                Check::Halting,
+                "server {pid} goes on after {accident:?}"
+            );
+            let decided = replica.get_decided_idx();
+            server.disk.peek(|image| self.checker.halted(at, decided, image))?;
+            server.running = Running::Halted { replica, until };
+        }
+        Ok(())
+    }
+
+    /// A working replica gives no [`Halted`], but in the call that met the error.
+    fn expect_working(&self, at: usize, result: &Result<(), Halted>) -> Result<(), Violation> {
+        let server = &self.servers[at];
+        let is_up = server.replica().is_some();
+        ensure!(
+            !is_up || result.is_ok(),
+            Check::Halting,
+            "server {} works and answers {result:?}",
+            server.pid()
+        );
+        Ok(())
+    }
+
+    fn expect_halted(&self, at: usize, result: &Result<(), Halted>) -> Result<(), Violation> {
+        let pid = self.servers[at].pid();
+        ensure!(result.is_err(), Check::Halting, "server {pid} has halted and answers {result:?}");
+        Ok(())
+    }
+}
+
+/// Reads for the checker; an error counts as nothing.
+pub(super) fn read<T: SimEntry>(
+    replica: &Replica<T>,
+    range: Range<u64>,
+) -> Option<Vec<LogEntry<T>>> {
+    replica.try_read_entries(range).ok().flatten()
+}

@@ -1,0 +1,293 @@
+//! The servers of a run, their clocks, disks and links.
+
+mod forge;
+mod inputs;
+mod rest;
+mod server;
+mod steps;
+mod trace;
+
+pub use self::{rest::Rest, steps::Proposed, trace::Trace};
+use self::server::{Running, Server};
+use crate::{
+    checker::{Checker, Violation},
+    describe,
+    faults::{Counts, Kind},
+    network::{Network, Parcel, Weather},
+    plan::{Drains, Notify, Plan, ServerSetting, Setting, Shape, Wire},
+    rng::Rng,
+    value::SimEntry,
+};
+use omnipaxos::messages::Message;
+
+/// The servers of a run, their clocks, disks and links.
+#[derive(Debug)]
+pub struct Cluster<T: SimEntry> {
+    seed: u64,
+    setting: Setting,
+    now: u64,
+    servers: Vec<Server<T>>,
+    network: Network<T>,
+    healings: Vec<Healing>,
+    checker: Checker,
+    counts: Counts,
+    traffic: Traffic,
+    trace: Trace,
+    buffer: Vec<Message<T>>,
+}
+
+/// Links that will be back.
+#[derive(Clone, Debug)]
+struct Healing {
+    at: u64,
+    shape: Shape,
+    notify: Notify,
+}
+
+/// Messages sent so far.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Of Sequence Paxos.
+    pub paxos: u64,
+    /// Heartbeats.
+    pub heartbeats: u64,
+}
+
+impl<T: SimEntry> Cluster<T> {
+    /// Builds the servers of a plan.
+    ///
+    /// # Errors
+    /// A server cannot be built from an empty disk.
+    pub fn new(plan: &Plan, trace: Trace) -> Result<Self, Violation> {
+        let setting = plan.setting.clone();
+        let size = setting.servers.len();
+        let write_quorum = setting.quorum.map_or(size / 2 + 1, |q| q.write_quorum_size);
+        let pids = setting.servers.iter().map(|server| server.config.pid).collect();
+        let mut cluster = Self {
+            seed: plan.seed,
+            now: 0,
+            servers: (0..size)
+                .map(|at| Server::new(&setting, at, plan.seed, trace.is_on()))
+                .collect(),
+            network: Network::new(size, setting.weather, setting.in_flight, plan.seed),
+            healings: Vec::new(),
+            checker: Checker::new(pids, write_quorum),
+            counts: Counts::default(),
+            traffic: Traffic::default(),
+            trace,
+            buffer: Vec::new(),
+            setting,
+        };
+        cluster.count_setting();
+        for at in 0..size {
+            cluster.start(at)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Lets a tick of the run pass: links heal, servers restart, messages arrive, clocks tick.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn pass_tick(&mut self) -> Result<(), Violation> {
+        self.now += 1;
+        self.heal_due()?;
+        for at in 0..self.servers.len() {
+            if self.servers[at].is_back(self.now) {
+                self.counts.add(Kind::Restart);
+                self.start(at)?;
+            }
+        }
+        while let Some(parcel) = self.network.arrival(self.now, &mut self.counts) {
+            self.deliver(parcel)?;
+        }
+        for at in 0..self.servers.len() {
+            for _ in 0..self.servers[at].ticks(self.now) {
+                self.tick(at)?;
+            }
+        }
+        self.drain_some()
+    }
+
+    /// The time of the run.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// What was seen.
+    pub fn checker(&self) -> &Checker {
+        &self.checker
+    }
+
+    /// What was done.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What was sent.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The trace, which is taken away.
+    pub fn take_trace(&mut self) -> Trace {
+        std::mem::replace(&mut self.trace, Trace::Off)
+    }
+
+    /// Ends all faults: links heal, messages arrive in the next tick, all servers run, and their
+    /// clocks with the same speed.
+    ///
+    /// # Errors
+    /// What does not hold when a server restarts.
+    pub fn clear_up(&mut self, notify: Notify) -> Result<(), Violation> {
+        self.trace.note(|| format!("{} the faults are over", self.now));
+        let mut cut = Vec::new();
+        self.each_link(|network, a, b| {
+            if !network.is_open(a, b) || !network.is_open(b, a) {
+                cut.push((a, b));
+            }
+        });
+        self.network.clear_up(self.now, Weather::FAIR);
+        self.healings.clear();
+        self.setting.drains = Drains::EachTick;
+        for at in 0..self.servers.len() {
+            self.servers[at].setting.speed = ServerSetting::FULL_SPEED;
+            self.servers[at].wake(self.now);
+            if !matches!(self.servers[at].running, Running::Up(_)) {
+                self.counts.add(Kind::Restart);
+                self.start(at)?;
+            }
+            self.servers[at].disk.repair();
+        }
+        match notify {
+            Notify::Nobody => {}
+            Notify::Both => {
+                for (a, b) in cut {
+                    self.reconnected(a, b)?;
+                    self.reconnected(b, a)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the links of a shape.
+    pub fn cut(&mut self, shape: Shape) {
+        self.trace.note(|| format!("{} cut {shape:?}", self.now));
+        for (from, to) in shape.cuts(self.servers.len()) {
+            self.network.cut(from, to);
+        }
+    }
+
+    /// Takes the cuts of a shape back.
+    ///
+    /// # Errors
+    /// What does not hold when servers are told.
+    pub fn heal(&mut self, shape: Shape, notify: Notify) -> Result<(), Violation> {
+        self.trace.note(|| format!("{} heal {shape:?}, tell {notify:?}", self.now));
+        for (from, to) in shape.cuts(self.servers.len()) {
+            let healed = self.network.heal(from, to);
+            match notify {
+                Notify::Nobody => self.counts.add(Kind::HealUntold),
+                Notify::Both if healed => {
+                    self.counts.add(Kind::HealTold);
+                    self.reconnected(from, to)?;
+                    self.reconnected(to, from)?;
+                }
+                Notify::Both => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All servers, in short.
+    pub fn describe(&self) -> String {
+        let servers: Vec<String> = self.servers.iter().map(Server::describe).collect();
+        servers.join("; ")
+    }
+
+    fn each_link(&self, mut f: impl FnMut(&Network<T>, usize, usize)) {
+        for a in 0..self.servers.len() {
+            for b in 0..a {
+                f(&self.network, a, b);
+            }
+        }
+    }
+
+    fn heal_due(&mut self) -> Result<(), Violation> {
+        let now = self.now;
+        let due: Vec<Healing> = self.healings.iter().filter(|h| h.at <= now).cloned().collect();
+        self.healings.retain(|healing| healing.at > now);
+        for healing in due {
+            self.heal(healing.shape, healing.notify)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, parcel: Parcel<T>) -> Result<(), Violation> {
+        let to = &self.servers[parcel.to];
+        if to.frozen_until > self.now {
+            self.network.put_back(to.frozen_until, parcel);
+            return Ok(());
+        }
+        if parcel.life != to.life {
+            self.counts.add(Kind::Stale);
+        }
+        let (from, to) = (self.servers[parcel.from].pid(), to.pid());
+        self.trace.note(|| {
+            format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
+        });
+        self.handle(parcel.to, parcel.message)
+    }
+
+    fn drain_some(&mut self) -> Result<(), Violation> {
+        for at in 0..self.servers.len() {
+            let is_due = match self.setting.drains {
+                Drains::EachInput => false,
+                Drains::EachTick => true,
+                Drains::Rarely(percent) => {
+                    Rng::of(&[self.seed, self.now, at as u64]).chance(percent, 100)
+                }
+            };
+            if is_due && self.servers[at].frozen_until <= self.now {
+                self.drain(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_setting(&mut self) {
+        let servers = &self.setting.servers;
+        let is_same = |f: fn(&ServerSetting) -> u64| {
+            servers.iter().all(|server| f(server) == f(&servers[0]))
+        };
+        let mut kinds = Vec::new();
+        if !is_same(|server| server.speed) {
+            kinds.push(Kind::Skew);
+        }
+        if !is_same(|server| server.config.batch_size as u64) {
+            kinds.push(Kind::MixedBatches);
+        }
+        if matches!(self.setting.drains, Drains::Rarely(_)) {
+            kinds.push(Kind::LazyDrain);
+        }
+        if self.setting.atomicity == crate::disk::Atomicity::OneByOne {
+            kinds.push(Kind::OneByOne);
+        }
+        if self.setting.quorum.is_some() {
+            kinds.push(Kind::Flexible);
+        }
+        kinds.into_iter().for_each(|kind| self.counts.add(kind));
+    }
+
+    /// Encodes and decodes a message, in runs that do so.
+    fn transport(&mut self, message: Message<T>) -> Result<Message<T>, Violation> {
+        match self.setting.wire {
+            Wire::Values => Ok(message),
+            Wire::Bytes => {
+                self.counts.add(Kind::Codec);
+                trace::through_bytes(&message)
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One server: a replica, its clock and its disk.
+
+use crate::{
+    checker::Indices,
+    describe,
+    disk::SimDisk,
+    plan::{ServerSetting, Setting},
+    value::SimEntry,
+};
+use omnipaxos::{ClusterConfig, OmniPaxos};
+
+/// A replica under simulation.
+pub(super) type Replica<T> = OmniPaxos<T, SimDisk<T>>;
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Server<T: SimEntry> {
+    pub(super) setting: ServerSetting,
+    cluster_config: ClusterConfig,
+    pub(super) disk: SimDisk<T>,
+    pub(super) running: Running<T>,
+    /// Counts the starts.
+    pub(super) life: u64,
+    /// For how long it will be down after the fault that is planned.
+    pub(super) down: u64,
+    clock: u64,
+    paused_until: u64,
+    pub(super) frozen_until: u64,
+}
+
+/// Whether a server runs.
+#[derive(Debug)]
+pub(super) enum Running<T: SimEntry> {
+    /// It does.
+    Up(Box<Replica<T>>),
+    /// Its replica has halted; it is started anew at a tick of the run.
+    Halted {
+        /// The replica, which must be silent.
+        replica: Box<Replica<T>>,
+        /// The tick.
+        until: u64,
+    },
+    /// It has crashed; it is started at a tick of the run.
+    Down {
+        /// The tick.
+        until: u64,
+    },
+}
+
+impl<T: SimEntry> Server<T> {
+    pub(super) fn new(setting: &Setting, at: usize, seed: u64, is_traced: bool) -> Self {
+        let disk = SimDisk::new(setting.atomicity, setting.honesty, seed ^ at as u64);
+        if is_traced {
+            disk.keep_words();
+        }
+        Self {
+            setting: setting.servers[at].clone(),
+            cluster_config: ClusterConfig {
+                configuration_id: 1,
+                nodes: setting.servers.iter().map(|server| server.config.pid).collect(),
+                flexible_quorum: setting.quorum,
+            },
+            disk,
+            running: Running::Down { until: 0 },
+            life: 0,
+            down: 0,
+            clock: 0,
+            paused_until: 0,
+            frozen_until: 0,
+        }
+    }
+
+    pub(super) fn pid(&self) -> u64 {
+        self.setting.config.pid
+    }
+
+    /// Builds the replica from the disk.
+    pub(super) fn build(&mut self) -> Result<&Replica<T>, String> {
+        self.disk.repair();
+        self.life += 1;
+        let built = self
+            .cluster_config
+            .clone()
+            .build_for_server(self.setting.config.clone(), self.disk.clone());
+        let replica = Box::new(built.map_err(|error| error.to_string())?);
+        self.running = Running::Up(replica);
+        match &self.running {
+            Running::Up(replica) => Ok(replica),
+            Running::Halted { .. } | Running::Down { .. } => Err("was just built".into()),
+        }
+    }
+
+    pub(super) fn replica(&self) -> Option<&Replica<T>> {
+        match &self.running {
+            Running::Up(replica) => Some(replica),
+            Running::Halted { .. } | Running::Down { .. } => None,
+        }
+    }
+
+    pub(super) fn replica_mut(&mut self) -> Option<&mut Replica<T>> {
+        match &mut self.running {
+            Running::Up(replica) => Some(replica),
+            Running::Halted { .. } | Running::Down { .. } => None,
+        }
+    }
+
+    /// Whether it is down or halted, and is to be started now.
+    pub(super) fn is_back(&self, now: u64) -> bool {
+        match &self.running {
+            Running::Up(_) => false,
+            Running::Halted { until, .. } | Running::Down { until } => *until <= now,
+        }
+    }
+
+    /// How often its clock ticks in this tick of the run.
+    pub(super) fn ticks(&mut self, now: u64) -> u64 {
+        if self.paused_until > now || self.frozen_until > now {
+            return 0;
+        }
+        self.clock += self.setting.speed;
+        let ticks = self.clock / ServerSetting::FULL_SPEED;
+        self.clock %= ServerSetting::FULL_SPEED;
+        ticks
+    }
+
+    pub(super) fn pause(&mut self, until: u64) {
+        self.paused_until = self.paused_until.max(until);
+    }
+
+    pub(super) fn freeze(&mut self, until: u64) {
+        self.frozen_until = self.frozen_until.max(until);
+    }
+
+    pub(super) fn wake(&mut self, now: u64) {
+        self.paused_until = self.paused_until.min(now);
+        self.frozen_until = self.frozen_until.min(now);
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let pid = self.pid();
+        let Some(replica) = self.replica() else {
+            return match &self.running {
+                Running::Halted { .. } => format!("{pid}: halted"),
+                Running::Up(_) | Running::Down { .. } => format!("{pid}: down"),
+            };
+        };
+        let Indices { promise, compacted, decided, accepted } = indices(replica);
+        let leader = replica.get_current_leader();
+        let leader = leader.map_or("nobody".into(), |pid| pid.to_string());
+        format!(
+            "{pid}: follows {leader}, promise {}, {compacted} <= {decided} <= {accepted}",
+            describe::ballot(promise)
+        )
+    }
+}
+
+/// What a replica shows.
+pub(super) fn indices<T: SimEntry>(replica: &Replica<T>) -> Indices {
+    Indices {
+        promise: replica.get_promise(),
+        compacted: replica.get_compacted_idx(),
+        decided: replica.get_decided_idx(),
+        accepted: replica.get_accepted_idx(),
+    }
+}

@@ -1,0 +1,271 @@
+//! The steps of a plan.
+
+use super::{
+    forge,
+    server::{indices, Replica},
+    Cluster, Healing,
+};
+use crate::{
+    checker::{ensure, violated, Check, Indices, Violation},
+    faults::Kind,
+    plan::{Action, Notify, Shape, Until},
+    rng::Rng,
+    value::{stop_sign_metadata, SimEntry},
+};
+use omnipaxos::{
+    errors::{TryCompactionErr, TryProposeErr},
+    ClusterConfig, ProposeErr,
+};
+
+/// What became of a proposal.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    /// It was taken.
+    Taken(u64),
+    /// It was given back.
+    Refused,
+    /// The server does not run, or met an error of its storage.
+    Nowhere,
+}
+
+impl<T: SimEntry> Cluster<T> {
+    /// Does one step.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn act(&mut self, action: &Action) -> Result<(), Violation> {
+        self.trace.note(|| format!("{} {action:?}", self.now));
+        match *action {
+            Action::Append { server, count } => {
+                for _ in 0..count {
+                    self.append(server)?;
+                }
+                Ok(())
+            }
+            Action::Reconfigure { server } => self.reconfigure(server).map(drop),
+            Action::Trim { server, until } => self.trim(server, until),
+            Action::Snapshot { server, until, local } => self.snapshot(server, until, local),
+            Action::SetPriority { server, priority } => {
+                self.counts.add(Kind::SetPriority);
+                self.servers[server].setting.config.leader_priority = priority;
+                self.input(server, |replica| replica.set_priority(priority)).map(drop)
+            }
+            Action::BecomeLeader { server } => self.become_leader(server),
+            Action::Read { server, seed } => self.read_some(server, seed),
+            Action::Flush { server } => self.input(server, Replica::flush).map(drop),
+            Action::Crash { server, down } => {
+                if self.servers[server].replica().is_none() {
+                    return Ok(());
+                }
+                self.counts.add(Kind::Crash);
+                self.crash(server, down)
+            }
+            Action::WriteFault { server, fault, down } => {
+                self.servers[server].down = down;
+                self.servers[server].disk.plan_write_fault(fault);
+                Ok(())
+            }
+            Action::ReadFault { server, after, down } => {
+                self.servers[server].down = down;
+                self.servers[server].disk.plan_read_fault(after);
+                Ok(())
+            }
+            Action::Cut { shape, ticks, notify } => {
+                self.cut_for(shape, ticks, notify);
+                Ok(())
+            }
+            Action::PauseTicks { server, ticks } => {
+                self.counts.add(Kind::TickPause);
+                self.servers[server].pause(self.now + ticks);
+                Ok(())
+            }
+            Action::Freeze { server, ticks } => {
+                self.counts.add(Kind::Freeze);
+                self.servers[server].freeze(self.now + ticks);
+                Ok(())
+            }
+            Action::Forge { server, seed } => self.forge(server, seed),
+            Action::Reconnected { server, peer } => {
+                self.counts.add(Kind::Reconnected);
+                self.reconnected(server, peer)
+            }
+        }
+    }
+
+    /// Proposes a new value at a server.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn append(&mut self, at: usize) -> Result<Proposed, Violation> {
+        let Some(replica) = self.servers[at].replica() else {
+            return Ok(Proposed::Nowhere);
+        };
+        let kind = match replica.get_current_leader() == Some(replica.get_pid()) {
+            true => Kind::Append,
+            false => Kind::AppendElsewhere,
+        };
+        let id = self.checker.propose();
+        self.trace.note(|| format!("{} propose {id}", self.now));
+        let appended = self.input(at, |replica| replica.try_append(T::with_id(id)))?;
+        match appended {
+            Some(Ok(())) => {
+                self.counts.add(kind);
+                Ok(Proposed::Taken(id))
+            }
+            Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigEntry(value))))
+                if value.id() == id =>
+            {
+                self.given_back(id)
+            }
+            Some(Err(TryProposeErr::Refused(refused))) => {
+                violated(Check::Proposing, format!("server {at}: {refused:?}"))
+            }
+            Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
+        }
+    }
+
+    /// Proposes a stop sign at a server.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn reconfigure(&mut self, at: usize) -> Result<Proposed, Violation> {
+        let id = self.checker.propose();
+        let nodes = self.servers.iter().map(|server| server.pid()).collect();
+        let next = ClusterConfig { configuration_id: 2, nodes, flexible_quorum: None };
+        let metadata = Some(stop_sign_metadata(id));
+        let proposed = self.input(at, |replica| replica.try_reconfigure(next, metadata))?;
+        match proposed {
+            Some(Ok(())) => {
+                self.counts.add(Kind::Reconfigure);
+                Ok(Proposed::Taken(id))
+            }
+            Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigConfig(..)))) => {
+                self.given_back(id)
+            }
+            Some(Err(TryProposeErr::Refused(refused))) => {
+                violated(Check::Proposing, format!("server {at}: {refused:?}"))
+            }
+            Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
+        }
+    }
+
+    fn given_back(&mut self, id: u64) -> Result<Proposed, Violation> {
+        self.checker.refuse(id);
+        self.counts.add(Kind::Refused);
+        Ok(Proposed::Refused)
+    }
+
+    fn trim(&mut self, at: usize, until: Until) -> Result<(), Violation> {
+        let trimmed = self.input(at, |replica| {
+            let idx = index(replica, until);
+            replica.try_trim(idx)
+        })?;
+        self.count_compaction(trimmed, Kind::Trim)
+    }
+
+    fn snapshot(&mut self, at: usize, until: Until, local: bool) -> Result<(), Violation> {
+        let taken = self.input(at, |replica| {
+            let idx = index(replica, until);
+            replica.try_snapshot(idx, local)
+        })?;
+        self.count_compaction(taken, if local { Kind::LocalSnapshot } else { Kind::Snapshot })
+    }
+
+    fn count_compaction(
+        &mut self,
+        done: Option<Result<(), TryCompactionErr>>,
+        kind: Kind,
+    ) -> Result<(), Violation> {
+        match done {
+            Some(Ok(())) => self.counts.add(kind),
+            Some(Err(TryCompactionErr::Refused(_))) => self.counts.add(Kind::CompactionRefused),
+            Some(Err(TryCompactionErr::Halted(_))) | None => {}
+        }
+        Ok(())
+    }
+
+    fn become_leader(&mut self, at: usize) -> Result<(), Violation> {
+        self.counts.add(Kind::BecomeLeader);
+        // The method has no twin that returns an error, and panics with one.
+        let disk = self.servers[at].disk.clone();
+        disk.undisturbed(|| self.input(at, |replica| replica.try_become_leader()).map(drop))
+    }
+
+    fn cut_for(&mut self, shape: Shape, ticks: u64, notify: Notify) {
+        self.counts.add(match shape {
+            Shape::OneWay { .. } => Kind::OneWayCut,
+            Shape::TwoWay { .. } => Kind::TwoWayCut,
+            Shape::Isolated(_) => Kind::Isolation,
+            Shape::Halves(_) => Kind::Halves,
+            Shape::Star(_) => Kind::Star,
+            Shape::Constrained { .. } => Kind::Constrained,
+            Shape::Chain(_) => Kind::Chain,
+        });
+        self.cut(shape);
+        self.healings.push(Healing { at: self.now + ticks, shape, notify });
+    }
+
+    /// Reads ranges of all sorts.
+    fn read_some(&mut self, at: usize, seed: u64) -> Result<(), Violation> {
+        let server = &self.servers[at];
+        let Some(replica) = server.replica() else {
+            return Ok(());
+        };
+        self.counts.add(Kind::Read);
+        let mut rng = Rng::of(&[seed]);
+        let Indices { decided, accepted, .. } = indices(replica);
+        let mut bound = || match rng.below(8) {
+            0 => u64::MAX,
+            1 => u64::MAX - 1,
+            2 => accepted,
+            3 => decided,
+            _ => rng.below(accepted + 3),
+        };
+        for _ in 0..4 {
+            let range = bound()..bound();
+            let (from, to) = (range.start, range.end);
+            let entries = server.disk.undisturbed(|| replica.read_entries(range.clone()));
+            self.checker.check_read(at, range, entries.as_deref())?;
+            let suffix = server.disk.undisturbed(|| replica.read_decided_suffix(from));
+            self.checker.check_read(at, from..decided, suffix.as_deref())?;
+            let one = server.disk.undisturbed(|| replica.read(to));
+            let one = one.map(|entry| vec![entry]);
+            self.checker.check_read(at, to..to.saturating_add(1), one.as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn forge(&mut self, at: usize, seed: u64) -> Result<(), Violation> {
+        let server = &self.servers[at];
+        let Some(replica) = server.replica() else {
+            return Ok(());
+        };
+        let pids: Vec<u64> = self.servers.iter().map(|server| server.pid()).collect();
+        let before = (indices(replica), replica.get_current_leader());
+        let (kind, message) = forge::message::<T>(seed, &pids, at, replica.get_promise());
+        let words = crate::describe::message(&message);
+        self.counts.add(kind);
+        self.trace.note(|| format!("{} {}: {words}", self.now, kind.name()));
+        let drains = std::mem::replace(&mut self.setting.drains, crate::plan::Drains::EachTick);
+        self.handle(at, message)?;
+        self.setting.drains = drains;
+        if let Some(replica) = self.servers[at].replica() {
+            let after = (indices(replica), replica.get_current_leader());
+            ensure!(
+                after == before,
+                Check::ForgedIgnored,
+                "server {}: {before:?} became {after:?} by {words}",
+                replica.get_pid()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// An index to compact up to.
+fn index<T: SimEntry>(replica: &Replica<T>, until: Until) -> Option<u64> {
+    match until {
+        Until::Default => None,
+        Until::Percent(percent) => Some(replica.get_decided_idx() * percent / 100),
+    }
+}

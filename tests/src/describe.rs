@@ -1,0 +1,151 @@
+//! Messages, ballots and states in few words, for traces.
+
+use crate::value::{stop_sign_id, SimEntry, STOP_SIGN};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{
+        ballot_leader_election::HeartbeatMsg,
+        sequence_paxos::{LogSync, PaxosMsg},
+        Message,
+    },
+    storage::{SnapshotType, StorageOp},
+};
+
+/// A ballot, as `number.priority@pid`.
+pub fn ballot(ballot: Ballot) -> String {
+    let Ballot { config_id, n, priority, pid } = ballot;
+    if config_id > 1 {
+        return format!("c{config_id}:{n}.{priority}@{pid}");
+    }
+    format!("{n}.{priority}@{pid}")
+}
+
+/// The id at a position.
+pub fn id(id: u64) -> String {
+    if id & STOP_SIGN == 0 {
+        return id.to_string();
+    }
+    format!("stop{}", id & !STOP_SIGN)
+}
+
+/// The ids of entries.
+pub fn ids<T: SimEntry>(entries: &[T]) -> String {
+    let words: Vec<String> = entries.iter().map(|entry| entry.id().to_string()).collect();
+    format!("[{}]", words.join(" "))
+}
+
+fn sync<T: SimEntry>(sync: &LogSync<T>) -> String {
+    let snapshot = match &sync.snapshot {
+        Some(SnapshotType::Complete(s)) => format!(" complete={:?}", T::covered(s)),
+        Some(SnapshotType::Delta(s)) => format!(" delta={:?}", T::covered(s)),
+        None => String::new(),
+    };
+    let stopsign = sync.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
+    let (base, suffix_idx, suffix) = (sync.base, sync.suffix_idx, ids(&sync.suffix));
+    format!("base={base}{snapshot} suffix_idx={suffix_idx} {suffix}{stopsign}")
+}
+
+/// A message without its envelope.
+pub fn message<T: SimEntry>(message: &Message<T>) -> String {
+    match message {
+        Message::SequencePaxos(m) => paxos(&m.msg),
+        Message::BLE(m) => match &m.msg {
+            HeartbeatMsg::Request(m) => format!("HeartbeatRequest round={}", m.round),
+            HeartbeatMsg::Reply(m) => format!(
+                "HeartbeatReply round={} ballot={} leader={} happy={}",
+                m.round,
+                ballot(m.ballot),
+                ballot(m.leader),
+                m.happy
+            ),
+        },
+    }
+}
+
+fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
+    match message {
+        PaxosMsg::PrepareReq(m) => format!(
+            "PrepareReq n={} na={} accepted={} decided={}",
+            ballot(m.n),
+            ballot(m.n_accepted),
+            m.accepted_idx,
+            m.decided_idx
+        ),
+        PaxosMsg::Prepare(m) => format!(
+            "Prepare n={} na={} accepted={} decided={}",
+            ballot(m.n),
+            ballot(m.n_accepted),
+            m.accepted_idx,
+            m.decided_idx
+        ),
+        PaxosMsg::Promise(m) => format!(
+            "Promise n={} na={} accepted={} decided={} {}",
+            ballot(m.n),
+            ballot(m.n_accepted),
+            m.accepted_idx,
+            m.decided_idx,
+            m.sync.as_ref().map(sync).unwrap_or_default()
+        ),
+        PaxosMsg::AcceptSync(m) => {
+            format!("AcceptSync n={} decided={} {}", ballot(m.n), m.decided_idx, sync(&m.sync))
+        }
+        PaxosMsg::AcceptDecide(m) => format!(
+            "AcceptDecide n={} from={} {} decided={}",
+            ballot(m.n),
+            m.from_idx,
+            ids(&m.entries),
+            m.decided_idx
+        ),
+        PaxosMsg::AcceptStopSign(m) => format!(
+            "AcceptStopSign n={} idx={} {} decided={}",
+            ballot(m.n),
+            m.idx,
+            id(stop_sign_id(&m.stopsign)),
+            m.decided_idx
+        ),
+        PaxosMsg::Accepted(m) => format!(
+            "Accepted n={} accepted={} decided={}{}",
+            ballot(m.n),
+            m.accepted_idx,
+            m.decided_idx,
+            if m.gap { " gap" } else { "" }
+        ),
+        PaxosMsg::NotAccepted(m) => format!("NotAccepted n={}", ballot(m.n)),
+        PaxosMsg::Decide(m) => {
+            format!("Decide n={} decided={}", ballot(m.n), m.decided_idx)
+        }
+        PaxosMsg::ProposalForward(entries) => format!("ProposalForward {}", ids(entries)),
+        PaxosMsg::RepeatedForward(m) => {
+            format!("RepeatedForward number={} {}", m.number, ids(&m.entries))
+        }
+        PaxosMsg::ForwardStopSign(stopsign) => {
+            format!("ForwardStopSign {}", id(stop_sign_id(stopsign)))
+        }
+        PaxosMsg::Compaction(m) => format!("Compaction {:?}", m.action),
+    }
+}
+
+/// An operation of a storage.
+pub fn op<T: SimEntry>(op: &StorageOp<T>) -> String {
+    match op {
+        StorageOp::AppendEntry(entry) => format!("append {}", entry.id()),
+        StorageOp::AppendEntries(entries) => format!("append {}", ids(entries)),
+        StorageOp::AppendShared(entries) => format!("append {}", ids(entries)),
+        StorageOp::AppendOnPrefix(from, entries) => format!("cut {from} append {}", ids(entries)),
+        StorageOp::AppendSharedOnPrefix(from, entries) => {
+            format!("cut {from} append {}", ids(entries))
+        }
+        StorageOp::SetPromise(n) => format!("promise {}", ballot(*n)),
+        StorageOp::SetDecidedIndex(idx) => format!("decided {idx}"),
+        StorageOp::SetAcceptedRound(n) => format!("round {}", ballot(*n)),
+        StorageOp::SetCompactedIdx(idx) => format!("compacted {idx}"),
+        StorageOp::Trim(count) => format!("trim {count}"),
+        StorageOp::SetStopsign(stopsign) => {
+            let stopsign = stopsign.as_ref().map(|s| id(stop_sign_id(s)));
+            format!("stopsign {}", stopsign.as_deref().unwrap_or("none"))
+        }
+        StorageOp::SetSnapshot(snapshot) => {
+            format!("snapshot {:?}", snapshot.as_ref().and_then(T::covered))
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! A disk that survives the crash of its server, and fails on request.
+
+mod image;
+
+pub use self::image::{Change, Image};
+use crate::{rng::Rng, value::SimEntry};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    storage::{StopSign, Storage, StorageOp, StorageResult},
+};
+use std::{cell::RefCell, rc::Rc};
+
+/// How a list of operations is written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Atomicity {
+    /// All of it or nothing.
+    Atomic,
+    /// One operation after another, as the provided method of the trait does.
+    OneByOne,
+}
+
+/// Whether a disk does what it acknowledges; a lying one is a negative control of the checker.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Honesty {
+    /// It does.
+    Honest,
+    /// Some writes are acknowledged, and lost if the server crashes before the next one.
+    SkipsFlushes,
+}
+
+/// What goes wrong with a write.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The server crashes.
+    Crash,
+    /// The write returns an error.
+    Error,
+}
+
+/// A failure to come.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct WriteFault {
+    /// Number of operations that still succeed: of whole writes where they are atomic.
+    pub after: u64,
+    /// What happens then.
+    pub failure: Failure,
+    /// Whether the operation that fails is done nevertheless.
+    pub applied: bool,
+}
+
+/// How much of a failing write was done.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Nothing of it.
+    Nothing,
+    /// Some of its operations, not all.
+    Part,
+    /// All of it.
+    All,
+}
+
+/// What happened to a disk since the cluster asked last.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Accident {
+    /// The server crashed in a write, of which so much was done.
+    Crashed(Done),
+    /// A write failed.
+    WriteFailed,
+    /// A read failed.
+    ReadFailed,
+}
+
+/// How a disk was used.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Calls of `write_atomically`.
+    pub writes: u64,
+    /// Operations, in these calls and outside.
+    pub ops: u64,
+    /// Operations outside of `write_atomically`.
+    pub direct_ops: u64,
+}
+
+/// A handle on a disk. Clones are handles on the same disk.
+#[derive(Clone, Debug)]
+pub struct SimDisk<T: SimEntry>(Rc<RefCell<Disk<T>>>);
+
+#[derive(Debug)]
+struct Disk<T: SimEntry> {
+    /// What the replica reads.
+    image: Image<T>,
+    /// What survives a crash, where that is less than `image`.
+    durable: Option<Box<Image<T>>>,
+    atomicity: Atomicity,
+    honesty: Honesty,
+    rng: Rng,
+    write_fault: Option<WriteFault>,
+    /// Number of reads that still succeed.
+    read_fault: Option<u64>,
+    accident: Option<Accident>,
+    usage: Usage,
+    change: Change,
+    misuse: Option<String>,
+    /// The operations written, in words, if they are traced.
+    words: Option<Vec<String>>,
+}
+
+impl<T: SimEntry> SimDisk<T> {
+    /// An empty disk.
+    pub fn new(atomicity: Atomicity, honesty: Honesty, seed: u64) -> Self {
+        Self(Rc::new(RefCell::new(Disk {
+            image: Image::default(),
+            durable: None,
+            atomicity,
+            honesty,
+            rng: Rng::of(&[seed]),
+            write_fault: None,
+            read_fault: None,
+            accident: None,
+            usage: Usage::default(),
+            change: Change::Everything,
+            misuse: None,
+            words: None,
+        })))
+    }
+
+    /// Plans a failure of a write.
+    pub fn plan_write_fault(&self, fault: WriteFault) {
+        self.0.borrow_mut().write_fault = Some(fault);
+    }
+
+    /// Plans a failure of a read, after `after` of them.
+    pub fn plan_read_fault(&self, after: u64) {
+        self.0.borrow_mut().read_fault = Some(after);
+    }
+
+    /// Forgets what was planned, and works again. What only seemed written is lost.
+    pub fn repair(&self) {
+        let mut disk = self.0.borrow_mut();
+        disk.write_fault = None;
+        disk.read_fault = None;
+        disk.accident = None;
+        if let Some(durable) = disk.durable.take() {
+            disk.image = *durable;
+            disk.change = Change::Everything;
+        }
+    }
+
+    /// Lets nothing fail while `f` looks at the disk.
+    pub fn undisturbed<R>(&self, f: impl FnOnce() -> R) -> R {
+        let held = self.0.borrow_mut().read_fault.take();
+        let result = f();
+        self.0.borrow_mut().read_fault = held;
+        result
+    }
+
+    /// What happened, if anything did since the last [`repair`](SimDisk::repair).
+    pub fn accident(&self) -> Option<Accident> {
+        self.0.borrow().accident
+    }
+
+    /// How the disk was used so far.
+    pub fn usage(&self) -> Usage {
+        self.0.borrow().usage
+    }
+
+    /// How the disk was misused first, if it was.
+    pub fn misuse(&self) -> Option<String> {
+        self.0.borrow().misuse.clone()
+    }
+
+    /// Begins to keep the operations in words.
+    pub fn keep_words(&self) {
+        self.0.borrow_mut().words = Some(Vec::new());
+    }
+
+    /// The operations since the last call, in words.
+    pub fn take_words(&self) -> Vec<String> {
+        self.0.borrow_mut().words.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Shows what would survive a crash now, and what changed since the last call.
+    pub fn inspect<R>(&self, f: impl FnOnce(&Image<T>, Change) -> R) -> R {
+        let mut disk = self.0.borrow_mut();
+        let change = std::mem::replace(&mut disk.change, Change::NOTHING);
+        f(disk.durable.as_deref().unwrap_or(&disk.image), change)
+    }
+
+    /// Shows what would survive a crash now.
+    pub fn peek<R>(&self, f: impl FnOnce(&Image<T>) -> R) -> R {
+        let disk = self.0.borrow();
+        f(disk.durable.as_deref().unwrap_or(&disk.image))
+    }
+
+    fn direct(&mut self, op: StorageOp<T>) -> StorageResult<u64> {
+        let mut disk = self.0.borrow_mut();
+        disk.usage.direct_ops += 1;
+        disk.write(&mut vec![op])?;
+        Ok(disk.image.log.len() as u64)
+    }
+
+    fn read<R>(&self, f: impl FnOnce(&Image<T>) -> R) -> StorageResult<R> {
+        let mut disk = self.0.borrow_mut();
+        if matches!(disk.accident, Some(Accident::Crashed(_))) {
+            return Err("the server has crashed".into());
+        }
+        match disk.read_fault {
+            Some(0) => {
+                disk.read_fault = None;
+                disk.accident = Some(Accident::ReadFailed);
+                return Err("the read failed".into());
+            }
+            Some(left) => disk.read_fault = Some(left - 1),
+            None => {}
+        }
+        Ok(f(&disk.image))
+    }
+}
+
+/// Whether an operation may be done.
+enum Verdict {
+    Do,
+    Fail(WriteFault),
+}
+
+impl<T: SimEntry> Disk<T> {
+    fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        if matches!(self.accident, Some(Accident::Crashed(_))) {
+            return Err("the server has crashed".into());
+        }
+        self.choose_honesty();
+        match self.atomicity {
+            Atomicity::Atomic => self.write_all(ops),
+            Atomicity::OneByOne => self.write_each(ops),
+        }
+    }
+
+    fn choose_honesty(&mut self) {
+        match self.honesty {
+            Honesty::Honest => {}
+            Honesty::SkipsFlushes => {
+                self.change = Change::Everything;
+                if !self.rng.chance(1, 4) {
+                    self.durable = None;
+                } else if self.durable.is_none() {
+                    self.durable = Some(Box::new(self.image.clone()));
+                }
+            }
+        }
+    }
+
+    fn write_all(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        match self.verdict() {
+            Verdict::Do => {
+                ops.drain(..).for_each(|op| self.apply(op));
+                Ok(())
+            }
+            Verdict::Fail(fault) if fault.applied => {
+                ops.drain(..).for_each(|op| self.apply(op));
+                self.fail(fault, Done::All)
+            }
+            Verdict::Fail(fault) => self.fail(fault, Done::Nothing),
+        }
+    }
+
+    fn write_each(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        let total = ops.len();
+        for (done, op) in ops.drain(..).enumerate() {
+            match self.verdict() {
+                Verdict::Do => self.apply(op),
+                Verdict::Fail(fault) => {
+                    let done = if fault.applied {
+                        self.apply(op);
+                        done + 1
+                    } else {
+                        done
+                    };
+                    let done = match done {
+                        0 => Done::Nothing,
+                        done if done == total => Done::All,
+                        _ => Done::Part,
+                    };
+                    return self.fail(fault, done);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        match self.write_fault {
+            Some(fault) if fault.after == 0 => {
+                self.write_fault = None;
+                Verdict::Fail(fault)
+            }
+            Some(fault) => {
+                self.write_fault = Some(WriteFault { after: fault.after - 1, ..fault });
+                Verdict::Do
+            }
+            None => Verdict::Do,
+        }
+    }
+
+    fn fail(&mut self, fault: WriteFault, done: Done) -> StorageResult<()> {
+        if done == Done::Part {
+            self.change = Change::Torn;
+        }
+        self.accident = Some(match fault.failure {
+            Failure::Crash => Accident::Crashed(done),
+            Failure::Error => Accident::WriteFailed,
+        });
+        Err("the write failed".into())
+    }
+
+    fn apply(&mut self, op: StorageOp<T>) {
+        self.usage.ops += 1;
+        if let Some(words) = &mut self.words {
+            words.push(crate::describe::op(&op));
+        }
+        match self.image.apply(op) {
+            Ok(change) => self.change = self.change.and(change),
+            Err(misuse) => {
+                self.misuse.get_or_insert(misuse);
+            }
+        }
+    }
+}
+
+fn position(idx: u64) -> usize {
+    usize::try_from(idx).unwrap_or(usize::MAX)
+}
+
+impl<T: SimEntry> Storage<T> for SimDisk<T> {
+    fn append_entry(&mut self, entry: T) -> StorageResult<u64> {
+        self.direct(StorageOp::AppendEntry(entry))
+    }
+
+    fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64> {
+        self.direct(StorageOp::AppendEntries(entries))
+    }
+
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
+        self.direct(StorageOp::AppendOnPrefix(from_idx, entries))
+    }
+
+    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
+        self.direct(StorageOp::SetPromise(n_prom)).map(drop)
+    }
+
+    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
+        self.direct(StorageOp::SetDecidedIndex(ld)).map(drop)
+    }
+
+    fn get_decided_idx(&self) -> StorageResult<u64> {
+        self.read(|image| image.decided_idx)
+    }
+
+    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
+        self.direct(StorageOp::SetAcceptedRound(na)).map(drop)
+    }
+
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
+        self.read(|image| image.accepted_round)
+    }
+
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
+        self.read(|image| {
+            let (from, to) = (position(from), position(to));
+            if from >= to || to > image.log.len() {
+                return Vec::new();
+            }
+            image.log.range(from..to).cloned().collect()
+        })
+    }
+
+    fn get_log_len(&self) -> StorageResult<u64> {
+        self.read(|image| image.log.len() as u64)
+    }
+
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>> {
+        self.read(|image| image.log.iter().skip(position(from)).cloned().collect())
+    }
+
+    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
+        self.read(|image| image.promise)
+    }
+
+    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
+        self.direct(StorageOp::SetStopsign(s)).map(drop)
+    }
+
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
+        self.read(|image| image.stopsign.clone())
+    }
+
+    fn trim(&mut self, idx: u64) -> StorageResult<()> {
+        self.direct(StorageOp::Trim(idx)).map(drop)
+    }
+
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
+        self.direct(StorageOp::SetCompactedIdx(idx)).map(drop)
+    }
+
+    fn get_compacted_idx(&self) -> StorageResult<u64> {
+        self.read(|image| image.compacted_idx)
+    }
+
+    fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()> {
+        self.direct(StorageOp::SetSnapshot(snapshot)).map(drop)
+    }
+
+    fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
+        self.read(|image| image.snapshot.clone())
+    }
+
+    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        let mut disk = self.0.borrow_mut();
+        disk.usage.writes += 1;
+        disk.write(ops)
+    }
+}

@@ -1,0 +1,156 @@
+//! What was done to the clusters, counted by kind.
+
+macro_rules! counted {
+    ($($(#[$doc:meta])* $kind:ident: $name:literal,)*) => {
+        /// A fault or an operation; each must occur in any large batch of seeds.
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// All kinds, in the order of declaration.
+            pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+counted! {
+    /// A message was lost.
+    Loss: "messages lost",
+    /// A message was delivered twice.
+    Duplicate: "messages duplicated",
+    /// A message was delivered after one that was sent later on the same link.
+    Reorder: "messages reordered",
+    /// A message was held for very long.
+    Straggle: "messages held for long",
+    /// A message reached a later life of its receiver.
+    Stale: "messages delivered to a later life",
+    /// A message fell on a cut link.
+    Severed: "messages on cut links",
+    /// A message went through bytes.
+    Codec: "messages encoded and decoded",
+    /// A link was cut in one direction.
+    OneWayCut: "one-way cuts",
+    /// A link was cut in both directions.
+    TwoWayCut: "two-way cuts",
+    /// A server was cut off.
+    Isolation: "isolated servers",
+    /// The cluster was cut in two.
+    Halves: "split clusters",
+    /// Only one server had links.
+    Star: "quorum-loss stars",
+    /// A star, and one of the others cut off too.
+    Constrained: "constrained elections",
+    /// Each server had links to its neighbours only.
+    Chain: "chains",
+    /// A link was healed, with a call of `reconnected`.
+    HealTold: "healings with reconnected",
+    /// A link was healed, and nobody was told.
+    HealUntold: "healings without reconnected",
+    /// `reconnected` was called out of the blue.
+    Reconnected: "needless calls of reconnected",
+    /// A server's ticks stood still, while messages reached it.
+    TickPause: "pauses of ticks",
+    /// A server stood still, and its messages waited.
+    Freeze: "frozen servers",
+    /// A run had servers with clocks of different speed.
+    Skew: "runs with skewed ticks",
+    /// A run had drains only now and then.
+    LazyDrain: "runs with rare drains",
+    /// A run had a storage that writes operations one by one.
+    OneByOne: "runs without atomic writes",
+    /// A run had servers of different batch size.
+    MixedBatches: "runs with mixed batch sizes",
+    /// A run had quorums other than majorities.
+    Flexible: "runs with flexible quorums",
+    /// A server crashed at some instant between inputs.
+    Crash: "crashes between inputs",
+    /// A server crashed in a flush, of which nothing was written.
+    CrashBeforeWrite: "crashes before a write",
+    /// A server crashed in a flush, after all was written.
+    CrashAfterWrite: "crashes after a write",
+    /// A server crashed in a flush, after a part was written.
+    CrashTorn: "crashes between two operations of a write",
+    /// A write failed, and the replica halted.
+    WriteError: "write errors",
+    /// A read failed while the replica worked.
+    ReadError: "read errors",
+    /// A server was started from its disk.
+    Restart: "restarts",
+    /// A message came from no member.
+    ForgedStranger: "forged: from a stranger",
+    /// A message came from pid 0.
+    ForgedZero: "forged: from pid 0",
+    /// A message was addressed to another server.
+    ForgedAddress: "forged: to another server",
+    /// A message was of another configuration.
+    ForgedConfiguration: "forged: of another configuration",
+    /// A message had an index that cannot be.
+    ForgedIndex: "forged: impossible index",
+    /// A message had a ballot that the sender does not own, or a jump.
+    ForgedBallot: "forged: impossible ballot",
+    /// A value was proposed at the leader.
+    Append: "appends at a leader",
+    /// A value was proposed elsewhere.
+    AppendElsewhere: "appends elsewhere",
+    /// A proposal was refused, as a stop sign is in the log.
+    Refused: "proposals refused",
+    /// A reconfiguration was proposed.
+    Reconfigure: "reconfigurations",
+    /// The log was trimmed.
+    Trim: "trims",
+    /// A snapshot was made by the cluster.
+    Snapshot: "snapshots",
+    /// A snapshot was made locally.
+    LocalSnapshot: "local snapshots",
+    /// A compaction was refused.
+    CompactionRefused: "compactions refused",
+    /// A priority was changed.
+    SetPriority: "changes of priority",
+    /// A server was asked to take over.
+    BecomeLeader: "calls of try_become_leader",
+    /// A range was read.
+    Read: "random reads",
+    /// A cluster with one quorum-connected server had to be live.
+    PartialHeal: "partial healings",
+}
+
+/// How often each [`Kind`] occurred.
+#[derive(Clone, Debug)]
+pub struct Counts(Vec<u64>);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self(vec![0; Kind::ALL.len()])
+    }
+}
+
+impl Counts {
+    /// Counts one occurrence.
+    pub fn add(&mut self, kind: Kind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// How often `kind` occurred.
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Counts) {
+        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// The kinds that never occurred.
+    pub fn missing(&self) -> Vec<Kind> {
+        Kind::ALL.iter().copied().filter(|kind| self.of(*kind) == 0).collect()
+    }
+}

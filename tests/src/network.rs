@@ -1,0 +1,202 @@
+//! Messages in flight.
+
+use crate::{
+    faults::{Counts, Kind},
+    rng::Rng,
+    value::SimEntry,
+};
+use omnipaxos::messages::Message;
+use std::collections::BTreeMap;
+
+/// How the network treats messages. Chances are of 1,000.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// Chance that a message is lost.
+    pub loss: u64,
+    /// Chance that a message is delivered twice.
+    pub duplicates: u64,
+    /// Chance that a message is held for very long.
+    pub stragglers: u64,
+    /// Largest number of ticks that a message takes, beyond one.
+    pub delay: u64,
+    /// Whether messages on one link stay in order.
+    pub order: Order,
+}
+
+/// Whether messages on one link stay in order.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// They do.
+    Kept,
+    /// Each takes its own time.
+    Free,
+}
+
+impl Weather {
+    /// Each message arrives, once, in the next tick.
+    pub const FAIR: Weather =
+        Weather { loss: 0, duplicates: 0, stragglers: 0, delay: 0, order: Order::Kept };
+}
+
+/// What happens to messages in flight when their link is cut.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// They are lost.
+    Lost,
+    /// They arrive.
+    Arrives,
+}
+
+/// A message in flight.
+#[derive(Clone, Debug)]
+pub struct Parcel<T: SimEntry> {
+    /// The sender, by its position in the cluster.
+    pub from: usize,
+    /// The receiver, by its position in the cluster.
+    pub to: usize,
+    /// The life of the receiver when the message was sent.
+    pub life: u64,
+    /// The message.
+    pub message: Message<T>,
+    sent: u64,
+}
+
+/// The links, and what is on them.
+#[derive(Debug)]
+pub struct Network<T: SimEntry> {
+    seed: u64,
+    size: usize,
+    weather: Weather,
+    in_flight: InFlight,
+    parcels: BTreeMap<(u64, u64), Parcel<T>>,
+    sent: u64,
+    /// For each link, how many cuts hold it.
+    cuts: Vec<u32>,
+    /// For each link, when the last message arrives.
+    busy_until: Vec<u64>,
+    /// For each link, the number of the last message delivered.
+    delivered: Vec<u64>,
+}
+
+impl<T: SimEntry> Network<T> {
+    /// Links among `size` servers.
+    pub fn new(size: usize, weather: Weather, in_flight: InFlight, seed: u64) -> Self {
+        let links = size * size;
+        Self {
+            seed,
+            size,
+            weather,
+            in_flight,
+            parcels: BTreeMap::new(),
+            sent: 0,
+            cuts: vec![0; links],
+            busy_until: vec![0; links],
+            delivered: vec![0; links],
+        }
+    }
+
+    /// Puts a message on its link.
+    pub fn send(&mut self, now: u64, mut parcel: Parcel<T>, counts: &mut Counts) {
+        self.sent += 1;
+        let link = self.link(parcel.from, parcel.to);
+        if self.cuts[link] > 0 {
+            counts.add(Kind::Severed);
+            return;
+        }
+        let mut rng = Rng::of(&[self.seed, now, self.sent]);
+        if rng.chance(self.weather.loss, 1000) {
+            counts.add(Kind::Loss);
+            return;
+        }
+        parcel.sent = self.sent;
+        if rng.chance(self.weather.duplicates, 1000) {
+            counts.add(Kind::Duplicate);
+            let at = now + 1 + rng.below(3 * self.weather.delay + 5);
+            self.sent += 1;
+            self.parcels.insert((at, self.sent), parcel.clone());
+        }
+        let mut at = now + 1 + rng.below(self.weather.delay + 1);
+        if rng.chance(self.weather.stragglers, 1000) {
+            counts.add(Kind::Straggle);
+            at += rng.between(20, 400);
+        } else if self.weather.order == Order::Kept {
+            at = at.max(self.busy_until[link]);
+            self.busy_until[link] = at;
+        }
+        self.parcels.insert((at, self.sent), parcel);
+    }
+
+    /// The next message that has arrived by `now`.
+    pub fn arrival(&mut self, now: u64, counts: &mut Counts) -> Option<Parcel<T>> {
+        loop {
+            let first = self.parcels.first_entry()?;
+            if first.key().0 > now {
+                return None;
+            }
+            let parcel = first.remove();
+            let link = self.link(parcel.from, parcel.to);
+            if self.cuts[link] > 0 && self.in_flight == InFlight::Lost {
+                counts.add(Kind::Severed);
+                continue;
+            }
+            if parcel.sent < self.delivered[link] {
+                counts.add(Kind::Reorder);
+            }
+            self.delivered[link] = self.delivered[link].max(parcel.sent);
+            return Some(parcel);
+        }
+    }
+
+    /// Puts a message back, to arrive at `at`.
+    pub fn put_back(&mut self, at: u64, parcel: Parcel<T>) {
+        self.sent += 1;
+        self.parcels.insert((at, self.sent), parcel);
+    }
+
+    /// Cuts one direction of a link; cuts add up.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        let link = self.link(from, to);
+        self.cuts[link] += 1;
+    }
+
+    /// Takes one cut back. Whether the link works again.
+    pub fn heal(&mut self, from: usize, to: usize) -> bool {
+        let link = self.link(from, to);
+        let held = self.cuts[link] > 0;
+        self.cuts[link] = self.cuts[link].saturating_sub(1);
+        held && self.cuts[link] == 0
+    }
+
+    /// Whether messages pass.
+    pub fn is_open(&self, from: usize, to: usize) -> bool {
+        self.cuts[self.link(from, to)] == 0
+    }
+
+    /// Takes back all cuts; from now on messages arrive soon, also those in flight.
+    pub fn clear_up(&mut self, now: u64, weather: Weather) {
+        self.weather = weather;
+        self.cuts.fill(0);
+        self.busy_until.fill(0);
+        let parcels = std::mem::take(&mut self.parcels);
+        for ((at, number), parcel) in parcels {
+            let soon = if at <= now + 10 { at } else { now + 1 + at % 10 };
+            self.parcels.insert((soon, number), parcel);
+        }
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.parcels.is_empty()
+    }
+
+    fn link(&self, from: usize, to: usize) -> usize {
+        from * self.size + to
+    }
+}
+
+impl<T: SimEntry> Parcel<T> {
+    /// A message to be sent.
+    pub fn new(from: usize, to: usize, life: u64, message: Message<T>) -> Self {
+        Self { from, to, life, message, sent: 0 }
+    }
+}

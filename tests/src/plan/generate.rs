@@ -1,0 +1,294 @@
+//! From a seed to a plan.
+
+use super::{
+    Action, Drains, Ending, EntryKind, Notify, Plan, ServerSetting, Setting, Shape, Step, Until,
+    Wire,
+};
+use crate::{
+    disk::{Atomicity, Failure, Honesty, WriteFault},
+    network::{InFlight, Order, Weather},
+    rng::Rng,
+};
+use omnipaxos::{util::FlexibleQuorum, ServerConfig};
+
+/// How often each kind of step happens, in 100,000 ticks.
+#[derive(Clone, Debug, Default)]
+struct Rates {
+    append: u64,
+    compact: u64,
+    elect: u64,
+    read: u64,
+    flush: u64,
+    crash: u64,
+    write_fault: u64,
+    read_fault: u64,
+    cut: u64,
+    pause: u64,
+    forge: u64,
+    reconnected: u64,
+}
+
+/// What a run is about: one kind of fault, or all of them.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Theme {
+    Calm,
+    Weather,
+    Crashes,
+    Disks,
+    Cuts,
+    Clocks,
+    Wild,
+}
+
+pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
+    let mut rng = Rng::of(&[seed, 0x706C_616E]);
+    let theme = rng.pick(&[
+        Theme::Calm,
+        Theme::Weather,
+        Theme::Crashes,
+        Theme::Disks,
+        Theme::Cuts,
+        Theme::Clocks,
+        Theme::Wild,
+        Theme::Wild,
+        Theme::Wild,
+    ]);
+    let setting = setting(&mut rng, theme, ticks);
+    let rates = rates(&mut rng, theme);
+    let mut steps = Vec::new();
+    for at in 0..ticks {
+        step(&mut rng, &rates, &setting, |action| steps.push(Step { at, action }));
+    }
+    reconfigure(&mut rng, &setting, &mut steps);
+    steps.sort_by_key(|step| step.at);
+    Plan { seed, setting, steps }
+}
+
+fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
+    let size = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
+    let atomicity =
+        rng.pick(&[Atomicity::Atomic, Atomicity::Atomic, Atomicity::Atomic, Atomicity::OneByOne]);
+    let entries = match atomicity {
+        Atomicity::Atomic => rng.pick(&[EntryKind::Summed, EntryKind::Summed, EntryKind::Plain]),
+        Atomicity::OneByOne => EntryKind::Plain,
+    };
+    let quorum = quorum(rng, size);
+    Setting {
+        servers: servers(rng, theme, size),
+        quorum,
+        entries,
+        atomicity,
+        honesty: Honesty::Honest,
+        drains: rng.pick(&[Drains::EachInput, Drains::EachTick, Drains::Rarely(40)]),
+        wire: rng.pick(&[Wire::Values, Wire::Values, Wire::Values, Wire::Bytes]),
+        weather: weather(rng, theme),
+        in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),
+        ticks,
+        ending: Ending {
+            notify: rng.pick(&[Notify::Both, Notify::Nobody]),
+            partial: partial(rng, size, quorum),
+        },
+    }
+}
+
+fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {
+    if !rng.chance(1, 5) {
+        return None;
+    }
+    let write_quorum_size = 1 + rng.index(size.div_ceil(2));
+    let least = (size - write_quorum_size + 1).max(write_quorum_size);
+    let read_quorum_size = rng.between(least as u64, size as u64) as usize;
+    Some(FlexibleQuorum { read_quorum_size, write_quorum_size })
+}
+
+/// A shape with exactly one quorum-connected server, for some clusters that have one.
+fn partial(rng: &mut Rng, size: usize, quorum: Option<FlexibleQuorum>) -> Option<Shape> {
+    if size < 4 || quorum.is_some() || !rng.chance(1, 3) {
+        return None;
+    }
+    let centre = rng.index(size);
+    let lost = (centre + 1 + rng.index(size - 1)) % size;
+    if rng.chance(1, 2) && size > 4 {
+        return Some(Shape::Constrained { centre, lost });
+    }
+    Some(Shape::Star(centre))
+}
+
+fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
+    const PIDS: [[u64; 7]; 3] = [
+        [1, 2, 3, 4, 5, 6, 7],
+        [1, 5, 9_000_000_000, u64::MAX, 77, 1025, 2],
+        [u64::MAX - 1, 300, 20, 7, 1 << 40, 1, 1 << 63],
+    ];
+    let pids = rng.pick(&PIDS);
+    let election = rng.pick(&[5, 8, 10, 20]);
+    let skewed = theme == Theme::Clocks || (theme == Theme::Wild && rng.chance(1, 3));
+    let batches = rng.chance(1, 3);
+    let flush = rng.between(1, 2 * election);
+    let resend = rng.pick(&[election, 3 * election, 100]);
+    let mut server = |pid: u64| ServerSetting {
+        config: ServerConfig {
+            pid,
+            election_tick_timeout: election + rng.below(3),
+            resend_message_tick_timeout: resend,
+            batch_size: if batches { rng.pick(&[1, 2, 5, 50]) } else { 1 },
+            flush_batch_tick_timeout: flush,
+            leader_priority: rng.pick(&[0, 0, 0, 1, 7, u32::MAX]),
+            ..Default::default()
+        },
+        speed: match skewed {
+            true => rng.between(2, ServerSetting::FULL_SPEED + 8),
+            false => ServerSetting::FULL_SPEED,
+        },
+    };
+    pids.iter().take(size).map(|pid| server(*pid)).collect()
+}
+
+fn weather(rng: &mut Rng, theme: Theme) -> Weather {
+    match theme {
+        Theme::Calm => Weather::FAIR,
+        Theme::Crashes | Theme::Disks | Theme::Cuts | Theme::Clocks => Weather {
+            delay: rng.below(3),
+            order: rng.pick(&[Order::Kept, Order::Free]),
+            ..Weather::FAIR
+        },
+        Theme::Weather | Theme::Wild => Weather {
+            loss: rng.pick(&[0, 5, 50, 200]),
+            duplicates: rng.pick(&[0, 5, 50, 200]),
+            stragglers: rng.pick(&[0, 0, 2, 20]),
+            delay: rng.pick(&[0, 1, 3, 8]),
+            order: rng.pick(&[Order::Kept, Order::Free]),
+        },
+    }
+}
+
+fn rates(rng: &mut Rng, theme: Theme) -> Rates {
+    let mut rates = Rates {
+        append: rng.pick(&[2_000, 10_000, 30_000]),
+        compact: rng.pick(&[0, 500, 3_000]),
+        elect: rng.pick(&[0, 0, 100, 1_000]),
+        read: 1_000,
+        flush: 500,
+        forge: rng.pick(&[0, 1_000, 5_000]),
+        ..Rates::default()
+    };
+    let mut often = |rate: &mut u64| *rate = rng.pick(&[150, 500, 1_500]);
+    match theme {
+        Theme::Calm | Theme::Weather => {}
+        Theme::Crashes => often(&mut rates.crash),
+        Theme::Disks => {
+            often(&mut rates.write_fault);
+            often(&mut rates.read_fault);
+        }
+        Theme::Cuts => often(&mut rates.cut),
+        Theme::Clocks => often(&mut rates.pause),
+        Theme::Wild => {
+            often(&mut rates.crash);
+            often(&mut rates.write_fault);
+            often(&mut rates.cut);
+            often(&mut rates.pause);
+            rates.read_fault = 200;
+            rates.reconnected = 300;
+        }
+    }
+    rates
+}
+
+fn step(rng: &mut Rng, rates: &Rates, setting: &Setting, mut add: impl FnMut(Action)) {
+    const OF: u64 = 100_000;
+    let size = setting.servers.len();
+    let server = rng.index(size);
+    if rng.chance(rates.append, OF) {
+        add(Action::Append { server, count: rng.pick(&[1, 1, 1, 3, 10]) });
+    }
+    if rng.chance(rates.compact, OF) && setting.atomicity == Atomicity::Atomic {
+        let server = rng.index(size);
+        add(compaction(rng, setting.entries, server));
+    }
+    if rng.chance(rates.elect, OF) {
+        add(match rng.chance(1, 2) {
+            true => Action::SetPriority { server, priority: rng.pick(&[0, 1, 9, u32::MAX]) },
+            false => Action::BecomeLeader { server },
+        });
+    }
+    if rng.chance(rates.read, OF) {
+        add(Action::Read { server, seed: rng.number() });
+    }
+    if rng.chance(rates.flush, OF) {
+        add(Action::Flush { server });
+    }
+    if rng.chance(rates.crash, OF) {
+        add(Action::Crash { server, down: rng.pick(&[0, 1, 10, 60, 200]) });
+    }
+    if rng.chance(rates.write_fault, OF) {
+        let fault = WriteFault {
+            after: rng.below(5),
+            failure: rng.pick(&[Failure::Crash, Failure::Crash, Failure::Error]),
+            applied: rng.chance(1, 2),
+        };
+        add(Action::WriteFault { server, fault, down: rng.pick(&[0, 1, 10, 60]) });
+    }
+    if rng.chance(rates.read_fault, OF) {
+        add(Action::ReadFault { server, after: rng.below(3), down: rng.pick(&[1, 10, 60]) });
+    }
+    if rng.chance(rates.cut, OF) && size > 1 {
+        let ticks = rng.pick(&[5, 30, 100, 300]);
+        let notify = rng.pick(&[Notify::Both, Notify::Nobody]);
+        add(Action::Cut { shape: shape(rng, size), ticks, notify });
+    }
+    if rng.chance(rates.pause, OF) {
+        let ticks = rng.pick(&[3, 20, 60, 150]);
+        add(match rng.chance(1, 2) {
+            true => Action::PauseTicks { server, ticks },
+            false => Action::Freeze { server, ticks },
+        });
+    }
+    if rng.chance(rates.forge, OF) {
+        add(Action::Forge { server, seed: rng.number() });
+    }
+    if rng.chance(rates.reconnected, OF) {
+        add(Action::Reconnected { server, peer: rng.index(size) });
+    }
+}
+
+fn compaction(rng: &mut Rng, entries: EntryKind, server: usize) -> Action {
+    let until = match rng.chance(1, 2) {
+        true => Until::Default,
+        false => Until::Percent(rng.between(0, 110)),
+    };
+    if entries == EntryKind::Plain || rng.chance(1, 3) {
+        return Action::Trim { server, until };
+    }
+    Action::Snapshot { server, until, local: rng.chance(1, 2) }
+}
+
+fn shape(rng: &mut Rng, size: usize) -> Shape {
+    let a = rng.index(size);
+    let b = (a + 1 + rng.index(size - 1)) % size;
+    let groups = rng.number();
+    rng.pick(&[
+        Shape::OneWay { from: a, to: b },
+        Shape::TwoWay { a, b },
+        Shape::Isolated(a),
+        Shape::Halves(groups),
+        Shape::Star(a),
+        Shape::Constrained { centre: a, lost: b },
+        Shape::Chain(a),
+    ])
+}
+
+/// In some runs the configuration ends, mostly late.
+fn reconfigure(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
+    if !rng.chance(1, 3) {
+        return;
+    }
+    let early = rng.chance(1, 4);
+    for _ in 0..rng.between(1, 3) {
+        let at = match early {
+            true => rng.below(setting.ticks),
+            false => setting.ticks - 1 - rng.below(setting.ticks / 10 + 1).min(setting.ticks - 1),
+        };
+        let server = rng.index(setting.servers.len());
+        steps.push(Step { at, action: Action::Reconfigure { server } });
+    }
+}

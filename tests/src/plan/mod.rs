@@ -1,0 +1,174 @@
+//! What a run does: a cluster, the weather, and a list of steps. Made from a seed.
+
+mod generate;
+mod shape;
+
+pub use self::shape::Shape;
+use crate::{
+    disk::{Atomicity, Honesty, WriteFault},
+    network::{InFlight, Weather},
+};
+use omnipaxos::{util::FlexibleQuorum, ServerConfig};
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where all of it comes from; also decides what happens to each message.
+    pub seed: u64,
+    /// What holds for the whole run.
+    pub setting: Setting,
+    /// What happens, in order of time.
+    pub steps: Vec<Step>,
+}
+
+/// What holds for a whole run.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The servers.
+    pub servers: Vec<ServerSetting>,
+    /// Quorums, where they are not majorities.
+    pub quorum: Option<FlexibleQuorum>,
+    /// Whether the entry type has snapshots.
+    pub entries: EntryKind,
+    /// How the disks write.
+    pub atomicity: Atomicity,
+    /// Whether the disks do what they acknowledge.
+    pub honesty: Honesty,
+    /// When messages are drained.
+    pub drains: Drains,
+    /// Whether messages go through bytes.
+    pub wire: Wire,
+    /// What the network does.
+    pub weather: Weather,
+    /// What becomes of messages on a link that is cut.
+    pub in_flight: InFlight,
+    /// Ticks with faults.
+    pub ticks: u64,
+    /// How the run ends.
+    pub ending: Ending,
+}
+
+/// One server of a run.
+#[derive(Clone, Debug)]
+pub struct ServerSetting {
+    /// Its configuration.
+    pub config: ServerConfig,
+    /// How many ticks of its clock pass in [`ServerSetting::FULL_SPEED`] ticks of the run.
+    pub speed: u64,
+}
+
+impl ServerSetting {
+    /// The speed of a clock that is right.
+    pub const FULL_SPEED: u64 = 8;
+}
+
+/// Which entry type a run uses.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// [`crate::value::Summed`], with snapshots.
+    Summed,
+    /// [`crate::value::Plain`], without.
+    Plain,
+}
+
+/// When a server's messages are drained.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Drains {
+    /// After every input.
+    EachInput,
+    /// At the end of each tick of the run.
+    EachTick,
+    /// At the end of so many of 100 ticks.
+    Rarely(u64),
+}
+
+/// How messages travel.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// As they are.
+    Values,
+    /// Encoded and decoded.
+    Bytes,
+}
+
+/// How a run ends, once there are no more faults.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Whether the servers are told that links are back.
+    pub notify: Notify,
+    /// A shape with one quorum-connected server, in which the cluster must be live before all
+    /// links heal.
+    pub partial: Option<Shape>,
+}
+
+/// Who is told that a link is back.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// Both ends.
+    Both,
+    /// Nobody.
+    Nobody,
+}
+
+/// Something that happens at a tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The tick of the run.
+    pub at: u64,
+    /// What happens.
+    pub action: Action,
+}
+
+/// What can happen. Servers are positions in [`Setting::servers`].
+#[expect(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Values are proposed.
+    Append { server: usize, count: u64 },
+    /// A stop sign is proposed.
+    Reconfigure { server: usize },
+    /// The log is trimmed.
+    Trim { server: usize, until: Until },
+    /// The log is replaced by a snapshot.
+    Snapshot { server: usize, until: Until, local: bool },
+    /// The priority changes.
+    SetPriority { server: usize, priority: u32 },
+    /// The server is asked to take over.
+    BecomeLeader { server: usize },
+    /// Ranges are read.
+    Read { server: usize, seed: u64 },
+    /// What changed is written, and nothing sent.
+    Flush { server: usize },
+    /// The server crashes, and is started after some ticks.
+    Crash { server: usize, down: u64 },
+    /// A write to come fails.
+    WriteFault { server: usize, fault: WriteFault, down: u64 },
+    /// A read to come fails.
+    ReadFault { server: usize, after: u64, down: u64 },
+    /// Links are cut for some ticks.
+    Cut { shape: Shape, ticks: u64, notify: Notify },
+    /// The clock stands still.
+    PauseTicks { server: usize, ticks: u64 },
+    /// The server stands still, and messages to it wait.
+    Freeze { server: usize, ticks: u64 },
+    /// A message that no honest member sent.
+    Forge { server: usize, seed: u64 },
+    /// The server is told that a link is back.
+    Reconnected { server: usize, peer: usize },
+}
+
+/// Up to where a log is compacted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Left to the server.
+    Default,
+    /// So many of 100 decided entries; may be beyond the end.
+    Percent(u64),
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64, ticks: u64) -> Self {
+        generate::plan(seed, ticks)
+    }
+}

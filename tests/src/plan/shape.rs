@@ -1,0 +1,82 @@
+//! Partitions, whole and partial.
+
+/// Which links are cut. Servers are positions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Messages from one server to another.
+    OneWay {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+    },
+    /// The link of two servers.
+    TwoWay {
+        /// One end.
+        a: usize,
+        /// The other end.
+        b: usize,
+    },
+    /// All links of one server.
+    Isolated(usize),
+    /// All links between two groups; a server belongs to the one its bit names.
+    Halves(u64),
+    /// All links but those of one server (quorum loss).
+    Star(usize),
+    /// A star, and another server without any link (constrained election).
+    Constrained {
+        /// The one that has links.
+        centre: usize,
+        /// The one that has none.
+        lost: usize,
+    },
+    /// All links but those between neighbours, in an order that begins at some server.
+    Chain(usize),
+}
+
+impl Shape {
+    /// The directed links that are cut among `size` servers.
+    pub fn cuts(self, size: usize) -> Vec<(usize, usize)> {
+        let all = (0..size).flat_map(|from| (0..size).map(move |to| (from, to)));
+        all.filter(|(from, to)| from != to && self.is_cut(*from, *to, size)).collect()
+    }
+
+    fn is_cut(self, from: usize, to: usize, size: usize) -> bool {
+        let side = |groups: u64, server: usize| groups >> server & 1;
+        match self {
+            Shape::OneWay { from: f, to: t } => (from, to) == (f, t),
+            Shape::TwoWay { a, b } => (from, to) == (a, b) || (from, to) == (b, a),
+            Shape::Isolated(server) => from == server || to == server,
+            Shape::Halves(groups) => side(groups, from) != side(groups, to),
+            Shape::Star(centre) => from != centre && to != centre,
+            Shape::Constrained { centre, lost } => {
+                from == lost || to == lost || (from != centre && to != centre)
+            }
+            Shape::Chain(first) => {
+                let place = |server: usize| (server + size - first % size) % size;
+                place(from).abs_diff(place(to)) > 1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shape;
+
+    #[test]
+    fn shapes_cut_what_they_say() {
+        let open = |shape: Shape, size: usize| {
+            let cuts = shape.cuts(size);
+            let all = (0..size).flat_map(|a| (0..size).map(move |b| (a, b)));
+            all.filter(|link| link.0 < link.1 && !cuts.contains(link)).collect::<Vec<_>>()
+        };
+        assert_eq!(open(Shape::Star(1), 4), [(0, 1), (1, 2), (1, 3)]);
+        assert_eq!(open(Shape::Constrained { centre: 1, lost: 3 }, 4), [(0, 1), (1, 2)]);
+        assert_eq!(open(Shape::Chain(0), 4), [(0, 1), (1, 2), (2, 3)]);
+        assert_eq!(open(Shape::Chain(2), 4), [(0, 1), (0, 3), (2, 3)]);
+        assert_eq!(open(Shape::Halves(0b0011), 4), [(0, 1), (2, 3)]);
+        assert_eq!(open(Shape::Isolated(0), 3), [(1, 2)]);
+        assert_eq!(Shape::OneWay { from: 0, to: 1 }.cuts(3), [(0, 1)]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Makes a failing plan smaller.
+
+use crate::{
+    checker::Check,
+    cluster::Trace,
+    network::{Order, Weather},
+    plan::{Drains, Notify, Plan, ServerSetting, Wire},
+    run::{run, Failure},
+};
+
+/// A plan that was made smaller, and how it fails.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// The plan.
+    pub plan: Plan,
+    /// How it fails.
+    pub failure: Failure,
+    /// How many runs that took.
+    pub runs: u64,
+}
+
+/// Makes a plan smaller while it fails the same check, with at most `budget` runs.
+pub fn shrink(plan: &Plan, failure: &Failure, budget: u64) -> Shrunk {
+    let smallest = Shrunk { plan: plan.clone(), failure: failure.clone(), runs: 0 };
+    let check = failure.violation.check;
+    let mut shrinker = Shrinker { smallest, check, budget };
+    loop {
+        let size = shrinker.size();
+        shrinker.shorten();
+        shrinker.drop_steps();
+        shrinker.simplify();
+        let is_spent = shrinker.smallest.runs >= budget;
+        if is_spent || shrinker.size() == size {
+            return shrinker.smallest;
+        }
+    }
+}
+
+struct Shrinker {
+    smallest: Shrunk,
+    check: Check,
+    budget: u64,
+}
+
+/// What became of an attempt.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Attempt {
+    Fails,
+    Passes,
+}
+
+impl Shrinker {
+    fn size(&self) -> (usize, u64) {
+        (self.smallest.plan.steps.len(), self.smallest.plan.setting.ticks)
+    }
+
+    fn attempt(&mut self, plan: Plan) -> Attempt {
+        if self.smallest.runs >= self.budget {
+            return Attempt::Passes;
+        }
+        self.smallest.runs += 1;
+        match run(&plan, Trace::Off).failure {
+            Some(failure) if failure.violation.check == self.check => {
+                self.smallest.plan = plan;
+                self.smallest.failure = failure;
+                Attempt::Fails
+            }
+            Some(_) | None => Attempt::Passes,
+        }
+    }
+
+    /// Ends the run when it fails, or earlier.
+    fn shorten(&mut self) {
+        for part in [1, 2, 3] {
+            let ticks = self.smallest.plan.setting.ticks;
+            let needed = self.smallest.failure.at.min(ticks * part / 4);
+            self.cut_after(needed);
+        }
+        let last = self.smallest.plan.steps.last().map_or(0, |step| step.at);
+        self.cut_after(last + 1);
+        self.cut_after(self.smallest.failure.at);
+    }
+
+    fn cut_after(&mut self, ticks: u64) {
+        if ticks < self.smallest.plan.setting.ticks && ticks > 0 {
+            let mut plan = self.smallest.plan.clone();
+            plan.setting.ticks = ticks;
+            plan.steps.retain(|step| step.at < ticks);
+            self.attempt(plan);
+        }
+    }
+
+    /// Removes runs of steps, long ones first.
+    fn drop_steps(&mut self) {
+        let mut length = self.smallest.plan.steps.len().div_ceil(2);
+        while length > 0 {
+            let mut start = 0;
+            while start < self.smallest.plan.steps.len() {
+                let mut plan = self.smallest.plan.clone();
+                let end = (start + length).min(plan.steps.len());
+                plan.steps.drain(start..end);
+                if self.attempt(plan) == Attempt::Passes {
+                    start += length;
+                }
+            }
+            length /= 2;
+        }
+    }
+
+    /// Replaces what holds for the whole run by something plainer.
+    fn simplify(&mut self) {
+        let plainer: [fn(&mut Plan); 9] = [
+            |plan| plan.setting.weather.loss = 0,
+            |plan| plan.setting.weather.duplicates = 0,
+            |plan| plan.setting.weather.stragglers = 0,
+            |plan| plan.setting.weather.order = Order::Kept,
+            |plan| plan.setting.weather.delay = 0,
+            |plan| plan.setting.weather = Weather::FAIR,
+            |plan| plan.setting.drains = Drains::EachTick,
+            |plan| {
+                plan.setting.wire = Wire::Values;
+                plan.setting.ending.notify = Notify::Nobody;
+                plan.setting.ending.partial = None;
+            },
+            |plan| {
+                for server in &mut plan.setting.servers {
+                    server.speed = ServerSetting::FULL_SPEED;
+                    server.config.batch_size = 1;
+                }
+            },
+        ];
+        for simplify in plainer {
+            let mut plan = self.smallest.plan.clone();
+            simplify(&mut plan);
+            self.attempt(plan);
+        }
+    }
+}

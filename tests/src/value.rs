@@ -1,0 +1,152 @@
+//! What the simulated clusters decide on.
+
+use omnipaxos::storage::{Entry, NoSnapshot, Snapshot, StopSign};
+use serde::{de::DeserializeOwned, Deserialize, Serialize};
+
+/// Set in the id of a position that holds a stop sign.
+pub const STOP_SIGN: u64 = 1 << 63;
+
+/// An entry that bears an id of its own.
+pub trait SimEntry: Entry + PartialEq + Serialize + DeserializeOwned + 'static {
+    /// The entry of the given id.
+    fn with_id(id: u64) -> Self;
+
+    /// The id; each proposal has another, below [`STOP_SIGN`].
+    fn id(&self) -> u64;
+
+    /// What a snapshot covers; `None` if the type has none.
+    fn covered(snapshot: &Self::Snapshot) -> Option<Chain>;
+}
+
+/// An entry with snapshots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summed {
+    id: u64,
+}
+
+/// An entry without snapshots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plain {
+    id: u64,
+}
+
+/// Sums up a run of ids: how many, and a hash which depends on each of them and on their order.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// How many ids.
+    pub count: u64,
+    hash: u64,
+}
+
+impl Chain {
+    const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
+
+    /// These ids and then one more.
+    #[must_use]
+    pub fn and(self, id: u64) -> Self {
+        let hash = self.hash.wrapping_mul(Self::BASE).wrapping_add(crate::rng::mix(id));
+        Self { count: self.count + 1, hash }
+    }
+
+    /// These ids and then those.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        let (mut shift, mut power, mut left) = (1_u64, Self::BASE, next.count);
+        while left > 0 {
+            if left & 1 == 1 {
+                shift = shift.wrapping_mul(power);
+            }
+            power = power.wrapping_mul(power);
+            left >>= 1;
+        }
+        Self {
+            count: self.count + next.count,
+            hash: self.hash.wrapping_mul(shift).wrapping_add(next.hash),
+        }
+    }
+}
+
+impl Snapshot<Summed> for Chain {
+    fn create(entries: &[Summed]) -> Self {
+        entries.iter().fold(Self::default(), |chain, entry| chain.and(entry.id))
+    }
+
+    fn merge(&mut self, delta: Self) {
+        *self = self.then(delta);
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+impl Entry for Summed {
+    type Snapshot = Chain;
+}
+
+impl SimEntry for Summed {
+    fn with_id(id: u64) -> Self {
+        Self { id }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn covered(snapshot: &Chain) -> Option<Chain> {
+        Some(*snapshot)
+    }
+}
+
+impl Entry for Plain {
+    type Snapshot = NoSnapshot;
+}
+
+impl SimEntry for Plain {
+    fn with_id(id: u64) -> Self {
+        Self { id }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn covered(_snapshot: &NoSnapshot) -> Option<Chain> {
+        None
+    }
+}
+
+/// The metadata of a stop sign that is known again by `id`.
+pub fn stop_sign_metadata(id: u64) -> Vec<u8> {
+    id.to_be_bytes().to_vec()
+}
+
+/// The id at the position of a stop sign.
+pub fn stop_sign_id(stopsign: &StopSign) -> u64 {
+    let bytes = stopsign.metadata.as_deref().and_then(|m| <[u8; 8]>::try_from(m).ok());
+    STOP_SIGN | bytes.map_or(0, u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chain, SimEntry, Summed};
+    use omnipaxos::storage::Snapshot;
+
+    #[test]
+    fn merging_is_going_on() {
+        let entries: Vec<Summed> = (1..20).map(Summed::with_id).collect();
+        let whole = Chain::create(&entries);
+        for split in 0..entries.len() {
+            let mut first = Chain::create(&entries[..split]);
+            first.merge(Chain::create(&entries[split..]));
+            assert_eq!(first, whole, "split at {split}");
+        }
+    }
+
+    #[test]
+    fn the_order_counts() {
+        let chain = |ids: &[u64]| ids.iter().fold(Chain::default(), |c, id| c.and(*id));
+        assert_ne!(chain(&[1, 2, 3]), chain(&[1, 3, 2]));
+        assert_ne!(chain(&[1, 2]), chain(&[1, 2, 2]));
+    }
+}
