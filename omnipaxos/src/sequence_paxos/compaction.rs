@@ -94,13 +94,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Some(idx) if idx > accepted_by_all => {
                 return Err(CompactionErr::NotAllDecided(accepted_by_all).into());
             }
-            Some(idx) => idx,
-            None => accepted_by_all
-                .min(self.log.decided_idx())
-                .min(self.log.end())
-                .max(self.log.compacted_idx()),
+            Some(idx) => {
+                self.log.trim(idx)?;
+                idx
+            }
+            None => {
+                // A snapshot may have compacted more here; the others still trim so much.
+                let all = accepted_by_all.min(self.log.decided_idx()).min(self.log.end());
+                self.log.trim(all.max(self.log.compacted_idx()))?;
+                all
+            }
         };
-        self.log.trim(idx)?;
         self.compactions.trim = Request::to(&self.peers, idx);
         Ok(())
     }

@@ -7,8 +7,8 @@ mod server;
 mod steps;
 mod trace;
 
-pub use self::{rest::Rest, steps::Proposed, trace::Trace};
 use self::server::{Running, Server};
+pub use self::{rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
     checker::{Checker, Violation},
     describe,
@@ -258,9 +258,8 @@ impl<T: SimEntry> Cluster<T> {
 
     fn count_setting(&mut self) {
         let servers = &self.setting.servers;
-        let is_same = |f: fn(&ServerSetting) -> u64| {
-            servers.iter().all(|server| f(server) == f(&servers[0]))
-        };
+        let is_same =
+            |f: fn(&ServerSetting) -> u64| servers.iter().all(|server| f(server) == f(&servers[0]));
         let mut kinds = Vec::new();
         if !is_same(|server| server.speed) {
             kinds.push(Kind::Skew);
