@@ -1,1 +1,292 @@
-//! Tests of the checker.
+//! Each rule, broken by hand: the checker must complain, and about that rule.
+
+use super::{Check, Checker, Indices};
+use crate::{
+    disk::{Change, Image},
+    value::{Chain, SimEntry, Summed},
+};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{
+        sequence_paxos::{
+            AcceptDecide, Accepted, Compaction, CompactionAction, PaxosMessage, PaxosMsg, Prepare,
+        },
+        Message,
+    },
+    storage::StopSign,
+    util::{LogEntry, SnapshottedEntry},
+    ClusterConfig,
+};
+use std::ops::Range;
+
+fn ballot(n: u32, pid: u64) -> Ballot {
+    Ballot::with(1, n, 0, pid)
+}
+
+/// Three servers, and ten proposals.
+fn checker() -> Checker {
+    let mut checker = Checker::new(vec![1, 2, 3], 2);
+    (0..10).for_each(|_| drop(checker.propose()));
+    checker
+}
+
+fn image(n: Ballot, decided_idx: u64, ids: &[u64]) -> Image<Summed> {
+    Image {
+        log: ids.iter().map(|id| Summed::with_id(*id)).collect(),
+        promise: Some(n),
+        accepted_round: Some(n),
+        decided_idx,
+        ..Image::default()
+    }
+}
+
+/// Flushes the same log on the first `count` disks, and then what is decided.
+fn flush(checker: &mut Checker, count: usize, image: &Image<Summed>) {
+    let undecided = Image { decided_idx: 0, ..image.clone() };
+    for server in 0..count {
+        checker.flushed(server, &undecided, Change::Everything).unwrap();
+    }
+    for server in 0..count {
+        checker.flushed(server, image, Change::Everything).unwrap();
+    }
+}
+
+fn show(
+    checker: &mut Checker,
+    server: usize,
+    n: Ballot,
+    entries: &[LogEntry<Summed>],
+    decided: u64,
+) -> Option<Check> {
+    let accepted = entries.len() as u64;
+    let now = Indices { promise: n, compacted: 0, decided, accepted };
+    let read = |range: Range<u64>| {
+        Some(entries[range.start as usize..range.end as usize].to_vec())
+    };
+    checker.observe(server, now, read).err().map(|violation| violation.check)
+}
+
+fn decided(ids: &[u64]) -> Vec<LogEntry<Summed>> {
+    ids.iter().map(|id| LogEntry::Decided(Summed::with_id(*id))).collect()
+}
+
+fn flushed(checker: &mut Checker, server: usize, image: &Image<Summed>) -> Option<Check> {
+    let flushed = checker.flushed(server, image, Change::Everything);
+    flushed.err().map(|violation| violation.check)
+}
+
+fn said(checker: &mut Checker, server: usize, life: u64, msg: PaxosMsg<Summed>) -> Option<Check> {
+    let pid = server as u64 + 1;
+    let message = Message::SequencePaxos(PaxosMessage { from: pid, to: 1 + pid % 3, msg });
+    let image = image(ballot(1, 1), 0, &[1, 2]);
+    checker.said(server, life, &message, &image).err().map(|violation| violation.check)
+}
+
+#[test]
+fn a_right_run_is_right() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 2, 3]));
+    for server in 0..3 {
+        assert_eq!(show(&mut checker, server, n, &decided(&[1, 2, 3]), 3), None);
+    }
+    assert_eq!(checker.decided_len(), 3);
+}
+
+#[test]
+fn a_fork() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 2]));
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1, 2]), 2), None);
+    assert_eq!(show(&mut checker, 1, n, &decided(&[1, 3]), 2), Some(Check::Agreement));
+}
+
+#[test]
+fn a_fork_on_disk() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 2, &[1, 2]));
+    let other = image(ballot(2, 3), 2, &[1, 3]);
+    assert_eq!(flushed(&mut checker, 2, &other), Some(Check::Agreement));
+}
+
+#[test]
+fn a_fork_in_a_snapshot() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 2, &[1, 2]));
+    let mut snapshot = image(n, 2, &[]);
+    snapshot.compacted_idx = 2;
+    snapshot.snapshot = Some(Chain::default().and(2).and(1));
+    assert_eq!(flushed(&mut checker, 2, &snapshot), Some(Check::Agreement));
+    let now = Indices { promise: n, compacted: 2, decided: 2, accepted: 2 };
+    let read = |_: Range<u64>| {
+        let snapshot = Chain::default().and(2).and(1);
+        Some(vec![LogEntry::Snapshotted(SnapshottedEntry::<Summed>::with(2, snapshot))])
+    };
+    let shown = checker.observe(2, now, read).unwrap_err();
+    assert_eq!(shown.check, Check::Agreement);
+}
+
+#[test]
+fn a_value_from_nowhere() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 11]));
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1, 11]), 2), Some(Check::Validity));
+}
+
+#[test]
+fn a_value_that_was_given_back() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    checker.refuse(2);
+    flush(&mut checker, 2, &image(n, 0, &[1, 2]));
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1, 2]), 2), Some(Check::Validity));
+}
+
+#[test]
+fn a_lost_entry() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 2, &[1, 2]));
+    assert_eq!(flushed(&mut checker, 0, &image(n, 1, &[1, 2])), Some(Check::NeverBack));
+    assert_eq!(flushed(&mut checker, 1, &image(n, 2, &[1])), Some(Check::IndexOrder));
+}
+
+#[test]
+fn a_restart_that_forgets() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 2, &[1, 2]));
+    let now = Indices { promise: n, compacted: 0, decided: 1, accepted: 2 };
+    let read = |_: Range<u64>| Some(decided(&[1]));
+    let restarted = checker.restarted(0, now, read).unwrap_err();
+    assert_eq!(restarted.check, Check::NeverBack);
+}
+
+#[test]
+fn a_replica_that_goes_back() {
+    let (mut checker, n) = (checker(), ballot(2, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 2]));
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1, 2]), 2), None);
+    let entries = [decided(&[1]), vec![LogEntry::Undecided(Summed::with_id(2))]].concat();
+    assert_eq!(show(&mut checker, 0, n, &entries, 1), Some(Check::NeverBack));
+    let older = ballot(1, 1);
+    assert_eq!(show(&mut checker, 0, older, &decided(&[1, 2]), 2), Some(Check::NeverBack));
+}
+
+#[test]
+fn one_acknowledgement_too_few() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1]));
+    flush(&mut checker, 1, &image(n, 0, &[1, 2]));
+    let shown = show(&mut checker, 0, n, &decided(&[1, 2]), 2);
+    assert_eq!(shown, Some(Check::QuorumDecides));
+}
+
+#[test]
+fn quorums_in_different_ballots() {
+    let mut checker = checker();
+    flush(&mut checker, 1, &image(ballot(1, 1), 0, &[1]));
+    checker.flushed(1, &image(ballot(2, 2), 0, &[1]), Change::Everything).unwrap();
+    let shown = show(&mut checker, 0, ballot(1, 1), &decided(&[1]), 1);
+    assert_eq!(shown, Some(Check::QuorumDecides));
+}
+
+#[test]
+fn a_follower_that_does_not_only_append() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 1, &image(n, 0, &[1, 2, 3]));
+    assert_eq!(flushed(&mut checker, 0, &image(n, 0, &[1, 2])), Some(Check::OneLogARound));
+    assert_eq!(flushed(&mut checker, 0, &image(n, 0, &[1, 4, 3])), Some(Check::OneLogARound));
+    assert_eq!(flushed(&mut checker, 1, &image(n, 0, &[1, 4])), Some(Check::OneLogARound));
+    assert_eq!(flushed(&mut checker, 0, &image(ballot(2, 2), 0, &[4])), None, "a later round");
+}
+
+#[test]
+fn a_round_above_the_promise() {
+    let mut checker = checker();
+    let mut wrong = image(ballot(1, 1), 0, &[]);
+    wrong.accepted_round = Some(ballot(2, 2));
+    assert_eq!(flushed(&mut checker, 0, &wrong), Some(Check::RoundPromised));
+}
+
+#[test]
+fn an_entry_after_a_stop_sign() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    let next_config =
+        ClusterConfig { configuration_id: 2, nodes: vec![1], flexible_quorum: None };
+    let metadata = Some(crate::value::stop_sign_metadata(2));
+    let stopsign = StopSign::with(next_config, metadata);
+    let mut stopped = image(n, 0, &[1]);
+    stopped.stopsign = Some(stopsign.clone());
+    flush(&mut checker, 2, &stopped);
+    let mut entries = decided(&[1]);
+    entries.push(LogEntry::StopSign(stopsign, true));
+    assert_eq!(show(&mut checker, 0, n, &entries, 2), None);
+    assert!(checker.is_stopped());
+    entries.extend(decided(&[3]));
+    assert_eq!(show(&mut checker, 0, n, &entries, 3), Some(Check::StopSignLast));
+}
+
+#[test]
+fn a_proposal_decided_twice() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 2, 1]));
+    let shown = show(&mut checker, 0, n, &decided(&[1, 2, 1]), 3);
+    assert_eq!(shown, Some(Check::DecidedOnce));
+    let mut checker = self::checker();
+    flush(&mut checker, 2, &image(n, 0, &[1, 2]));
+    flush(&mut checker, 2, &image(ballot(2, 2), 0, &[1, 2, 1]));
+    let shown = show(&mut checker, 0, ballot(2, 2), &decided(&[1, 2, 1]), 3);
+    assert_eq!(shown, None, "in different ballots it may be");
+}
+
+#[test]
+fn a_decided_entry_that_is_shown_as_undecided() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1]));
+    let entries = [LogEntry::Undecided(Summed::with_id(1))];
+    assert_eq!(show(&mut checker, 0, n, &entries, 1), Some(Check::Reading));
+}
+
+#[test]
+fn claims_beyond_the_disk() {
+    let mut checker = checker();
+    let n = ballot(1, 1);
+    let accepted = |n: Ballot, accepted_idx: u64| {
+        PaxosMsg::Accepted(Accepted { n, accepted_idx, decided_idx: 0, gap: false })
+    };
+    assert_eq!(said(&mut checker, 1, 1, accepted(n, 2)), None);
+    assert_eq!(said(&mut checker, 1, 1, accepted(n, 3)), Some(Check::StoredFirst));
+    assert_eq!(said(&mut checker, 1, 1, accepted(ballot(2, 3), 1)), Some(Check::StoredFirst));
+    let accept = |ids: &[u64]| {
+        let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
+        let entries = entries.into();
+        PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx: 1, entries, decided_idx: 0 })
+    };
+    assert_eq!(said(&mut checker, 0, 1, accept(&[2])), None);
+    assert_eq!(said(&mut checker, 0, 1, accept(&[2, 3])), Some(Check::StoredFirst));
+    assert_eq!(said(&mut checker, 0, 1, accept(&[3])), Some(Check::StoredFirst));
+}
+
+#[test]
+fn two_owners_of_a_ballot() {
+    let mut checker = checker();
+    let n = ballot(1, 1);
+    let prepare = |n: Ballot| {
+        let n_accepted = Ballot::default();
+        let (accepted_idx, decided_idx, takes_delta) = (0, 0, false);
+        PaxosMsg::Prepare(Prepare { n, n_accepted, accepted_idx, decided_idx, takes_delta })
+    };
+    assert_eq!(said(&mut checker, 0, 1, prepare(n)), None);
+    assert_eq!(said(&mut checker, 0, 2, prepare(n)), Some(Check::OneOwner), "another life");
+    assert_eq!(said(&mut checker, 1, 1, prepare(n)), Some(Check::OneOwner), "another server");
+}
+
+#[test]
+fn a_trim_of_what_some_server_lacks() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 2, &[1, 2]));
+    let trim = || {
+        let action = CompactionAction::Trim(2);
+        PaxosMsg::Compaction(Compaction { config_id: 1, action })
+    };
+    assert_eq!(said(&mut checker, 0, 1, trim()), Some(Check::TrimSafe));
+    checker.flushed(2, &image(n, 2, &[1, 2]), Change::Everything).unwrap();
+    assert_eq!(said(&mut checker, 0, 1, trim()), None);
+}

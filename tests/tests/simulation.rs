@@ -1,0 +1,99 @@
+//! The simulator over a few hundred seeds, and whether it can be trusted.
+//!
+//! Many more seeds, longer: `cargo run --release -p omnipaxos_tests --bin sim -- --seeds 0..5000`.
+
+use omnipaxos_tests::{
+    checker::Check,
+    cluster::Trace,
+    disk::{Atomicity, Honesty},
+    faults::Counts,
+    plan::{EntryKind, Plan},
+    run::{run, Report},
+    shrink::shrink,
+};
+
+/// Ticks with faults; less than the program's, for a debug build.
+const TICKS: u64 = 600;
+
+fn report_of(seed: u64) -> Report {
+    run(&Plan::of(seed, TICKS), Trace::Off)
+}
+
+#[test]
+fn a_few_hundred_seeds() {
+    let mut counts = Counts::default();
+    for seed in 0..400 {
+        let report = report_of(seed);
+        counts.merge(&report.counts);
+        if let Some(failure) = report.failure {
+            let shrunk = shrink(&Plan::of(seed, TICKS), &failure, 300);
+            panic!(
+                "seed {seed}, tick {}: {}\n{}\nsmaller: {:#?}\n{:?}\nreplay: sim --seed {seed} \
+                 --ticks {TICKS}",
+                failure.at,
+                failure.violation,
+                failure.servers,
+                shrunk.plan.steps,
+                shrunk.failure
+            );
+        }
+    }
+    let missing: Vec<&str> = counts.missing().iter().map(|kind| kind.name()).collect();
+    assert!(missing.is_empty(), "never occurred: {missing:?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_run_to_the_byte() {
+    for seed in 0..30 {
+        let trace = || match run(&Plan::of(seed, TICKS), Trace::Kept(Vec::new())).trace {
+            Trace::Kept(lines) => lines.join("\n"),
+            other => panic!("the trace was not kept but is {other:?}"),
+        };
+        let (first, second) = (trace(), trace());
+        assert!(!first.is_empty());
+        assert!(first == second, "two runs of seed {seed} differ");
+    }
+}
+
+#[test]
+fn tracing_changes_nothing() {
+    for seed in 0..10 {
+        let traced = run(&Plan::of(seed, TICKS), Trace::Kept(Vec::new()));
+        let plain = report_of(seed);
+        let of = |report: &Report| (report.decided, report.traffic, report.ticks, report.ended);
+        assert_eq!(of(&traced), of(&plain), "seed {seed}");
+    }
+}
+
+/// A negative control: where disks lie, promises are broken, and the checker must see it.
+#[test]
+fn lying_disks_are_found_out() {
+    let mut checks = Vec::new();
+    for seed in 0..100 {
+        let mut plan = Plan::of(seed, TICKS);
+        plan.setting.honesty = Honesty::SkipsFlushes;
+        checks.extend(run(&plan, Trace::Off).failure.map(|failure| failure.violation.check));
+    }
+    assert!(checks.len() > 50, "only {} of 100 seeds found lying disks out", checks.len());
+    assert!(checks.contains(&Check::StoredFirst), "{checks:?}");
+}
+
+#[test]
+fn shrinking_keeps_the_failure_and_drops_steps() {
+    let mut plan = Plan::of(7, TICKS);
+    plan.setting.honesty = Honesty::SkipsFlushes;
+    let failure = run(&plan, Trace::Off).failure.expect("a disk that lies is found out");
+    let shrunk = shrink(&plan, &failure, 200);
+    assert_eq!(shrunk.failure.violation.check, failure.violation.check);
+    assert!(shrunk.plan.steps.len() < plan.steps.len());
+    let again = run(&shrunk.plan, Trace::Off).failure;
+    assert_eq!(again, Some(shrunk.failure), "what was shrunk fails again, in the same way");
+}
+
+/// Where operations are written one by one, indices are relative: nothing may be compacted.
+#[test]
+fn logs_written_one_by_one_are_never_compacted() {
+    let plans = (0..200).map(|seed| Plan::of(seed, 100));
+    let one_by_one = plans.filter(|plan| plan.setting.atomicity == Atomicity::OneByOne);
+    assert!(one_by_one.map(|plan| plan.setting.entries).all(|kind| kind == EntryKind::Plain));
+}
