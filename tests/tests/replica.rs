@@ -1,5 +1,7 @@
 //! One replica at a time: what it does when its storage fails, how often it writes, what it shows.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use omnipaxos::{
     errors::{TryCompactionErr, TryProposeErr},
     messages::Message,
