@@ -30,11 +30,7 @@ fn a_few_hundred_seeds() {
             panic!(
                 "seed {seed}, tick {}: {}\n{}\nsmaller: {:#?}\n{:?}\nreplay: sim --seed {seed} \
                  --ticks {TICKS}",
-                failure.at,
-                failure.violation,
-                failure.servers,
-                shrunk.plan.steps,
-                shrunk.failure
+                failure.at, failure.violation, failure.servers, shrunk.plan.steps, shrunk.failure
             );
         }
     }

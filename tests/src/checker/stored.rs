@@ -113,11 +113,7 @@ impl Checker {
     }
 
     /// Invariants I1 to I3, on a disk.
-    fn check_image<T: SimEntry>(
-        &self,
-        server: usize,
-        image: &Image<T>,
-    ) -> Result<(), Violation> {
+    fn check_image<T: SimEntry>(&self, server: usize, image: &Image<T>) -> Result<(), Violation> {
         let (pid, before) = (self.pids[server], &self.stored[server]);
         let promise = image.promise.unwrap_or_default();
         let round = image.accepted_round.unwrap_or_default();
@@ -202,8 +198,7 @@ impl Checker {
         for idx in from.max(decided)..len {
             let Some(id) = image.id_at(idx) else { continue };
             if let Some(other) = round.record(idx, id) {
-                let (id, other, n) =
-                    (describe::id(id), describe::id(other), describe::ballot(n));
+                let (id, other, n) = (describe::id(id), describe::id(other), describe::ballot(n));
                 return super::violated(
                     Check::OneLogARound,
                     format!("server {pid} has {id} at {idx} in round {n}, another has {other}"),

@@ -60,9 +60,7 @@ fn show(
 ) -> Option<Check> {
     let accepted = entries.len() as u64;
     let now = Indices { promise: n, compacted: 0, decided, accepted };
-    let read = |range: Range<u64>| {
-        Some(entries[range.start as usize..range.end as usize].to_vec())
-    };
+    let read = |range: Range<u64>| Some(entries[range.start as usize..range.end as usize].to_vec());
     checker.observe(server, now, read).err().map(|violation| violation.check)
 }
 
@@ -208,8 +206,7 @@ fn a_round_above_the_promise() {
 #[test]
 fn an_entry_after_a_stop_sign() {
     let (mut checker, n) = (checker(), ballot(1, 1));
-    let next_config =
-        ClusterConfig { configuration_id: 2, nodes: vec![1], flexible_quorum: None };
+    let next_config = ClusterConfig { configuration_id: 2, nodes: vec![1], flexible_quorum: None };
     let metadata = Some(crate::value::stop_sign_metadata(2));
     let stopsign = StopSign::with(next_config, metadata);
     let mut stopped = image(n, 0, &[1]);

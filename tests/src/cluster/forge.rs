@@ -61,8 +61,7 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
         let round = rng.below(10) as u32;
         let reply = HeartbeatReply { round, ballot: n, leader: n, happy: rng.chance(1, 2) };
         let request = HeartbeatRequest { config_id: n.config_id, round };
-        let msg =
-            rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
+        let msg = rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
         return Message::BLE(BLEMessage { from, to, msg });
     }
     let index = rng.below(20);
@@ -191,9 +190,13 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             accepted_idx: len,
             decided_idx,
         }),
-        1 => {
-            PaxosMsg::Prepare(Prepare { n, n_accepted, accepted_idx: len, decided_idx, takes_delta })
-        }
+        1 => PaxosMsg::Prepare(Prepare {
+            n,
+            n_accepted,
+            accepted_idx: len,
+            decided_idx,
+            takes_delta,
+        }),
         2 => PaxosMsg::Promise(Promise {
             n,
             n_accepted,

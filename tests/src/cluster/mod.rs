@@ -7,10 +7,10 @@ mod server;
 mod steps;
 mod trace;
 
-pub use self::{rest::Rest, steps::Proposed, trace::Trace};
 use self::server::{Running, Server};
+pub use self::{rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
-    checker::{Checker, Violation},
+    checker::{ensure, Check, Checker, Violation},
     describe,
     faults::{Counts, Kind},
     network::{Network, Parcel, Weather},
@@ -35,6 +35,9 @@ pub struct Cluster<T: SimEntry> {
     trace: Trace,
     buffer: Vec<Message<T>>,
 }
+
+/// So many messages in flight are not the work of clients: they breed.
+const FLOOD: usize = 20_000;
 
 /// Links that will be back.
 #[derive(Clone, Debug)]
@@ -106,6 +109,8 @@ impl<T: SimEntry> Cluster<T> {
                 self.tick(at)?;
             }
         }
+        let in_flight = self.network.in_flight();
+        ensure!(in_flight <= FLOOD, Check::Flood, "{in_flight} messages are in flight");
         self.drain_some()
     }
 
@@ -258,9 +263,8 @@ impl<T: SimEntry> Cluster<T> {
 
     fn count_setting(&mut self) {
         let servers = &self.setting.servers;
-        let is_same = |f: fn(&ServerSetting) -> u64| {
-            servers.iter().all(|server| f(server) == f(&servers[0]))
-        };
+        let is_same =
+            |f: fn(&ServerSetting) -> u64| servers.iter().all(|server| f(server) == f(&servers[0]));
         let mut kinds = Vec::new();
         if !is_same(|server| server.speed) {
             kinds.push(Kind::Skew);
