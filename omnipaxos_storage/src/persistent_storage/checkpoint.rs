@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Snapshots are stored in pieces: large values that are overwritten leak space.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// How often, and after which pause, the lock of a database that is being closed is tried.
+const UNLOCK_TRIES: u32 = 1000;
+const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 
 const CHECKPOINT: &[u8] = b"checkpoint";
 const SNAPSHOTS: &[u8] = b"snapshots";
@@ -49,7 +54,7 @@ impl Database {
         let folder = config.get_path();
         remove_half_made(&folder)?;
         let failed = || StorageError::database("open", folder.clone());
-        let db = config.open().map_err(failed())?;
+        let db = open_patiently(config).map_err(failed())?;
         let snapshots = db.open_tree(SNAPSHOTS).map_err(failed())?;
         Ok(Self { db, snapshots, folder })
     }
@@ -149,6 +154,25 @@ impl Database {
 
     fn failed(&self, doing: &'static str) -> impl FnOnce(sled::Error) -> StorageError {
         StorageError::database(doing, self.folder.clone())
+    }
+}
+
+/// Opens the database. One that was dropped in this process a moment ago holds its own lock until
+/// its threads have ended, and nobody else can hold it: the caller has that of the storage.
+fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
+    let is_locked = |error: &sled::Error| {
+        matches!(error, sled::Error::Io(cause) if cause.kind() == std::io::ErrorKind::WouldBlock
+            || cause.to_string().contains("could not acquire lock"))
+    };
+    let mut tries = 0;
+    loop {
+        match config.open() {
+            Err(error) if is_locked(&error) && tries < UNLOCK_TRIES => {
+                tries += 1;
+                std::thread::sleep(UNLOCK_PAUSE);
+            }
+            opened => return opened,
+        }
     }
 }
 

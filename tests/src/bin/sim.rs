@@ -3,7 +3,7 @@
 use clap::Parser;
 use omnipaxos_tests::{
     cluster::Trace,
-    disk::Honesty,
+    disk::{Honesty, Medium},
     faults::{Counts, Kind},
     plan::Plan,
     run::{run, Ended, Failure, Report},
@@ -38,6 +38,10 @@ struct Arguments {
     /// Disks that lie: a negative control, which must end in violations.
     #[arg(long, value_enum)]
     lie: Option<Lie>,
+    /// Puts a persistent storage beneath each disk, which must hold the same whenever its server
+    /// starts. Slower: give fewer ticks.
+    #[arg(long)]
+    persistent: bool,
     /// Stops after so many violations.
     #[arg(long, default_value_t = 1)]
     failures: usize,
@@ -88,6 +92,9 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn plan(seed: u64, arguments: &Arguments) -> Plan {
     let mut plan = Plan::of(seed, arguments.ticks);
+    if arguments.persistent {
+        plan.setting.medium = Medium::Persistent;
+    }
     if let Some(Lie::SkipFlush) = arguments.lie {
         plan.setting.honesty = Honesty::SkipsFlushes;
     }

@@ -49,7 +49,8 @@ pub(super) enum Running<T: SimEntry> {
 
 impl<T: SimEntry> Server<T> {
     pub(super) fn new(setting: &Setting, at: usize, seed: u64, is_traced: bool) -> Self {
-        let disk = SimDisk::new(setting.atomicity, setting.honesty, seed ^ at as u64);
+        let disk =
+            SimDisk::new(setting.atomicity, setting.honesty, setting.medium, seed ^ at as u64);
         if is_traced {
             disk.keep_words();
         }

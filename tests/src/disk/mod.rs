@@ -1,7 +1,9 @@
 //! A disk that survives the crash of its server, and fails on request.
 
+mod beneath;
 mod image;
 
+use self::beneath::Beneath;
 pub use self::image::{Change, Image};
 use crate::{rng::Rng, value::SimEntry};
 use omnipaxos::{
@@ -89,6 +91,8 @@ pub struct SimDisk<T: SimEntry>(Rc<RefCell<Disk<T>>>);
 struct Disk<T: SimEntry> {
     /// What the replica reads.
     image: Image<T>,
+    /// The persistent storage that is written the same, if this run has them.
+    beneath: Option<Beneath<T>>,
     /// What survives a crash, where that is less than `image`.
     durable: Option<Box<Image<T>>>,
     atomicity: Atomicity,
@@ -105,11 +109,28 @@ struct Disk<T: SimEntry> {
     words: Option<Vec<String>>,
 }
 
+/// What a disk is made of.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// Memory alone.
+    Memory,
+    /// Memory, and beneath it a persistent storage, which must hold the same.
+    Persistent,
+}
+
 impl<T: SimEntry> SimDisk<T> {
     /// An empty disk.
-    pub fn new(atomicity: Atomicity, honesty: Honesty, seed: u64) -> Self {
+    pub fn new(atomicity: Atomicity, honesty: Honesty, medium: Medium, seed: u64) -> Self {
+        let (beneath, misuse) = match medium {
+            Medium::Memory => (None, None),
+            Medium::Persistent => match Beneath::new() {
+                Ok(beneath) => (Some(beneath), None),
+                Err(problem) => (None, Some(problem)),
+            },
+        };
         Self(Rc::new(RefCell::new(Disk {
             image: Image::default(),
+            beneath,
             durable: None,
             atomicity,
             honesty,
@@ -119,7 +140,7 @@ impl<T: SimEntry> SimDisk<T> {
             accident: None,
             usage: Usage::default(),
             change: Change::Everything,
-            misuse: None,
+            misuse,
             words: None,
         })))
     }
@@ -143,6 +164,10 @@ impl<T: SimEntry> SimDisk<T> {
         if let Some(durable) = disk.durable.take() {
             disk.image = *durable;
             disk.change = Change::Everything;
+        }
+        let disk = &mut *disk;
+        if let Some(Err(problem)) = disk.beneath.as_mut().map(|below| below.reopen(&disk.image)) {
+            disk.misuse.get_or_insert(problem);
         }
     }
 
@@ -252,10 +277,12 @@ impl<T: SimEntry> Disk<T> {
     fn write_all(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         match self.verdict() {
             Verdict::Do => {
+                self.write_beneath(ops);
                 ops.drain(..).for_each(|op| self.apply(op));
                 Ok(())
             }
             Verdict::Fail(fault) if fault.applied => {
+                self.write_beneath(ops);
                 ops.drain(..).for_each(|op| self.apply(op));
                 self.fail(fault, Done::All)
             }
@@ -267,9 +294,13 @@ impl<T: SimEntry> Disk<T> {
         let total = ops.len();
         for (done, op) in ops.drain(..).enumerate() {
             match self.verdict() {
-                Verdict::Do => self.apply(op),
+                Verdict::Do => {
+                    self.write_beneath(std::slice::from_ref(&op));
+                    self.apply(op);
+                }
                 Verdict::Fail(fault) => {
                     let done = if fault.applied {
+                        self.write_beneath(std::slice::from_ref(&op));
                         self.apply(op);
                         done + 1
                     } else {
@@ -310,6 +341,12 @@ impl<T: SimEntry> Disk<T> {
             Failure::Error => Accident::WriteFailed,
         });
         Err("the write failed".into())
+    }
+
+    fn write_beneath(&mut self, ops: &[StorageOp<T>]) {
+        if let Some(Err(problem)) = self.beneath.as_mut().map(|below| below.write(ops.to_vec())) {
+            self.misuse.get_or_insert(problem);
+        }
     }
 
     fn apply(&mut self, op: StorageOp<T>) {

@@ -5,7 +5,7 @@ use super::{
     Wire,
 };
 use crate::{
-    disk::{Atomicity, Failure, Honesty, WriteFault},
+    disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
     network::{InFlight, Order, Weather},
     rng::Rng,
 };
@@ -79,6 +79,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
         entries,
         atomicity,
         honesty: Honesty::Honest,
+        medium: Medium::Memory,
         drains: rng.pick(&[Drains::EachInput, Drains::EachTick, Drains::Rarely(40)]),
         wire: rng.pick(&[Wire::Values, Wire::Values, Wire::Values, Wire::Bytes]),
         weather: weather(rng, theme),

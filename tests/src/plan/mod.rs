@@ -5,7 +5,7 @@ mod shape;
 
 pub use self::shape::Shape;
 use crate::{
-    disk::{Atomicity, Honesty, WriteFault},
+    disk::{Atomicity, Honesty, Medium, WriteFault},
     network::{InFlight, Weather},
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
@@ -34,6 +34,8 @@ pub struct Setting {
     pub atomicity: Atomicity,
     /// Whether the disks do what they acknowledge.
     pub honesty: Honesty,
+    /// What the disks are made of.
+    pub medium: Medium,
     /// When messages are drained.
     pub drains: Drains,
     /// Whether messages go through bytes.
