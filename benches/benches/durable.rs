@@ -5,7 +5,7 @@
 
 use omnipaxos::{
     macros::Entry,
-    storage::{Storage, StorageOp},
+    storage::{SharedEntries as Shared, Storage, StorageOp},
 };
 use omnipaxos_benches::Summary;
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
@@ -43,10 +43,10 @@ fn entries(count: usize, bytes: usize) -> Vec<Bytes> {
 /// Seconds that `batches` batches take, each synced.
 fn persistent(folder: &Path, batch: usize, batches: usize) -> Duration {
     let mut storage = PersistentStorage::new(config(folder));
-    let batch = entries(batch, ENTRY_BYTES);
+    let batch = Shared::from(entries(batch, ENTRY_BYTES));
     let start = Instant::now();
     for _ in 0..batches {
-        let mut ops = vec![StorageOp::AppendEntries(batch.clone())];
+        let mut ops = vec![StorageOp::AppendShared(batch.clone())];
         storage.write_atomically(&mut ops).expect("the disk has room");
     }
     start.elapsed()

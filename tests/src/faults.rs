@@ -119,7 +119,7 @@ counted! {
     BecomeLeader: "calls of try_become_leader",
     /// A range was read.
     Read: "random reads",
-    /// A cluster with one quorum-connected server had to be live.
+    /// A cluster had to be live while some links were cut.
     PartialHeal: "partial healings",
 }
 

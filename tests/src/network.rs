@@ -184,9 +184,9 @@ impl<T: SimEntry> Network<T> {
         }
     }
 
-    /// Whether nothing is in flight.
-    pub fn is_empty(&self) -> bool {
-        self.parcels.is_empty()
+    /// Number of messages in flight.
+    pub fn in_flight(&self) -> usize {
+        self.parcels.len()
     }
 
     fn link(&self, from: usize, to: usize) -> usize {

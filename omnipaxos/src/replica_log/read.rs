@@ -20,16 +20,26 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// The entries `from..to`, which the storage must hold all: never a shorter answer.
     fn stored_entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
+        let (start, end) = self.stored_range(from, to)?;
+        let read = named(self.storage.get_entries(start, end), &describe(from, to))?;
+        whole(from, to, read.len())?;
+        Ok(read)
+    }
+
+    /// As [`stored_entries`](Self::stored_entries), possibly shared with the storage.
+    fn stored_shared(&self, from: u64, to: u64) -> Result<SharedEntries<T>, Halted> {
+        let (start, end) = self.stored_range(from, to)?;
+        let read = named(self.storage.get_shared(start, end), &describe(from, to))?;
+        whole(from, to, read.len())?;
+        Ok(read)
+    }
+
+    /// Indices as positions in what the storage holds.
+    fn stored_range(&self, from: u64, to: u64) -> Result<(u64, u64), Halted> {
         let base = self.stored.compacted_idx;
-        let read = || format!("read entries {from}..{to}");
-        let (Some(start), Some(end)) = (from.checked_sub(base), to.checked_sub(base)) else {
-            return Err(Halted::new(read(), format!("the entries before {base} are compacted")));
-        };
-        let entries = named(self.storage.get_entries(start, end), &read())?;
-        if entries.len() as u64 != to - from {
-            return Err(Halted::new(read(), format!("it gave {} entries", entries.len())));
-        }
-        Ok(entries)
+        from.checked_sub(base).zip(to.checked_sub(base)).ok_or_else(|| {
+            Halted::new(describe(from, to), format!("the entries before {base} are compacted"))
+        })
     }
 
     /// The flushed entries `from..to` for a message; shared with other messages of this drain
@@ -46,7 +56,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         });
         match slice {
             Some(entries) => Ok(entries),
-            None => self.entries(from, to).map(SharedEntries::from),
+            None => self.stored_shared(from, to),
         }
     }
 
@@ -117,4 +127,17 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let is_decided = self.decided_stopsign().is_some();
         self.stopsign.clone().map(|stopsign: StopSign| LogEntry::StopSign(stopsign, is_decided))
     }
+}
+
+/// Says what is read, for an error.
+fn describe(from: u64, to: u64) -> String {
+    format!("read entries {from}..{to}")
+}
+
+/// Refuses a shorter answer than `from..to`.
+fn whole(from: u64, to: u64, read: usize) -> Result<(), Halted> {
+    if read as u64 == to - from {
+        return Ok(());
+    }
+    Err(Halted::new(describe(from, to), format!("it gave {read} entries")))
 }

@@ -193,7 +193,7 @@ fn print_summary(sum: &Sum, seconds: f64) {
         println!("{:>12} {}", sum.counts.of(*kind), kind.name());
     }
     println!(
-        "slowest, in election timeouts: live {:.1} (with one quorum-connected server {:.1}), one \
+        "slowest, in election timeouts: live {:.1} (with some links cut {:.1}), one \
          more decided {:.1}, silent {:.1}",
         sum.slowest.live,
         sum.slowest.partly.unwrap_or_default(),

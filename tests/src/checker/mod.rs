@@ -61,6 +61,8 @@ pub enum Check {
     Progress,
     /// A cluster in step is silent but for heartbeats.
     Silence,
+    /// Messages do not breed.
+    Flood,
     /// A trim reaches all servers.
     TrimSpreads,
     /// Nothing panics.

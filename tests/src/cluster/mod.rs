@@ -10,7 +10,7 @@ mod trace;
 use self::server::{Running, Server};
 pub use self::{rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
-    checker::{Checker, Violation},
+    checker::{ensure, Check, Checker, Violation},
     describe,
     faults::{Counts, Kind},
     network::{Network, Parcel, Weather},
@@ -35,6 +35,9 @@ pub struct Cluster<T: SimEntry> {
     trace: Trace,
     buffer: Vec<Message<T>>,
 }
+
+/// So many messages in flight are not the work of clients: they breed.
+const FLOOD: usize = 20_000;
 
 /// Links that will be back.
 #[derive(Clone, Debug)]
@@ -106,6 +109,8 @@ impl<T: SimEntry> Cluster<T> {
                 self.tick(at)?;
             }
         }
+        let in_flight = self.network.in_flight();
+        ensure!(in_flight <= FLOOD, Check::Flood, "{in_flight} messages are in flight");
         self.drain_some()
     }
 

@@ -96,6 +96,7 @@ impl<T: SimEntry> Cluster<T> {
     ///
     /// # Errors
     /// What does not hold.
+    #[expect(clippy::result_large_err, reason = "a refused proposal is given back whole")]
     pub fn append(&mut self, at: usize) -> Result<Proposed, Violation> {
         let Some(replica) = self.servers[at].replica() else {
             return Ok(Proposed::Nowhere);
@@ -128,6 +129,7 @@ impl<T: SimEntry> Cluster<T> {
     ///
     /// # Errors
     /// What does not hold.
+    #[expect(clippy::result_large_err, reason = "a refused proposal is given back whole")]
     pub fn reconfigure(&mut self, at: usize) -> Result<Proposed, Violation> {
         let id = self.checker.propose();
         let nodes = self.servers.iter().map(|server| server.pid()).collect();

@@ -101,17 +101,34 @@ fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {
     Some(FlexibleQuorum { read_quorum_size, write_quorum_size })
 }
 
-/// A shape with exactly one quorum-connected server, for some clusters that have one.
+/// For some clusters, cuts that leave a quorum: one with a single quorum-connected server, or one
+/// without a minority.
 fn partial(rng: &mut Rng, size: usize, quorum: Option<FlexibleQuorum>) -> Option<Shape> {
-    if size < 4 || quorum.is_some() || !rng.chance(1, 3) {
+    let read_quorum = quorum.map_or(size / 2 + 1, |quorum| quorum.read_quorum_size);
+    if !rng.chance(1, 2) {
         return None;
     }
     let centre = rng.index(size);
-    let lost = (centre + 1 + rng.index(size - 1)) % size;
-    if rng.chance(1, 2) && size > 4 {
-        return Some(Shape::Constrained { centre, lost });
+    let lost = (centre + 1 + rng.index(size.max(2) - 1)) % size;
+    let minority = size - read_quorum;
+    let away = (0..minority).fold(0, |away, nth| away | 1 << ((centre + nth) % size));
+    let mut shapes = Vec::new();
+    if minority > 0 {
+        shapes.push(Shape::Isolated(lost));
+        shapes.push(Shape::Halves(away));
     }
-    Some(Shape::Star(centre))
+    // With majorities only the centre has a quorum; a small write quorum may keep another leader,
+    // which has no link to some.
+    if size > 3 && quorum.is_none() {
+        shapes.push(Shape::Star(centre));
+    }
+    if size > 4 && quorum.is_none() {
+        shapes.push(Shape::Constrained { centre, lost });
+    }
+    if shapes.is_empty() {
+        return None;
+    }
+    Some(rng.pick(&shapes))
 }
 
 fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {

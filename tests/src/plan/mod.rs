@@ -96,8 +96,7 @@ pub enum Wire {
 pub struct Ending {
     /// Whether the servers are told that links are back.
     pub notify: Notify,
-    /// A shape with one quorum-connected server, in which the cluster must be live before all
-    /// links heal.
+    /// Cuts under which a quorum must be live before all links heal.
     pub partial: Option<Shape>,
 }
 

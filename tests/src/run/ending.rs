@@ -11,7 +11,7 @@ use crate::{
 /// How a cluster came to rest. Times are in election timeouts of its slowest server.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Ended {
-    /// Until the only quorum-connected server and its peers had decided the same.
+    /// Until the server with most links and its peers had decided the same, with some links cut.
     pub partly: Option<f64>,
     /// Until all had decided the same.
     pub live: f64,
@@ -23,9 +23,9 @@ pub struct Ended {
 
 /// Bounds, in election timeouts.
 const ELECTIONS_END_WITHIN: u64 = 4;
-const LIVE_WITHIN: u64 = 20;
-const DECIDES_WITHIN: u64 = 6;
-const SILENT_WITHIN: u64 = 20;
+const LIVE_WITHIN: u64 = 4;
+const DECIDES_WITHIN: u64 = 5;
+const SILENT_WITHIN: u64 = 6;
 /// How long nothing must be said, for silence.
 const SILENCE: u64 = 4;
 
@@ -48,15 +48,18 @@ impl<T: SimEntry> Cluster<T> {
         Ok(ended)
     }
 
-    /// Leaves one server with a quorum of links; it and its peers must be live.
+    /// Leaves some links cut; the server with most links and its peers must be live.
     fn end_partly(&mut self, shape: Shape) -> Result<f64, Violation> {
         self.count(Kind::PartialHeal);
         self.clear_up(Notify::Nobody)?;
         self.cut(shape);
         let cuts = shape.cuts(self.size());
-        let reachable: Vec<usize> = (0..self.size())
-            .filter(|at| (0..self.size()).any(|to| to != *at && !cuts.contains(&(*at, to))))
-            .collect();
+        let peers_of = |at: usize| {
+            let all = 0..self.size();
+            all.filter(|to| *to == at || !cuts.contains(&(at, *to))).collect::<Vec<_>>()
+        };
+        let groups = (0..self.size()).map(peers_of);
+        let reachable = groups.max_by_key(Vec::len).unwrap_or_default();
         let live = self.become_live(&reachable, "to be partly live")?;
         self.decide_one_more(&reachable)?;
         Ok(live)
