@@ -684,3 +684,52 @@ fn the_bodies_of_messages_are_clone_and_debug() {
     is::<OmniPaxosConfig>();
     is::<LogEntry<KeyValue>>();
 }
+
+/// The persistent storage, as programs for 0.2.2 set it up.
+#[test]
+fn a_persistent_storage_is_configured_and_opened() {
+    use omnipaxos_storage::{
+        commitlog::LogOptions,
+        persistent_storage::{PersistentStorage, PersistentStorageConfig},
+        sled::Config,
+    };
+
+    let folder = tempfile::tempdir().unwrap();
+    let path: String = folder.path().join("storage").to_str().unwrap().to_string();
+
+    let mut config = PersistentStorageConfig::default();
+    config.set_path(&path as &str);
+    config.set_path(path.clone());
+    let set: Option<&String> = config.get_path();
+    assert_eq!(set, Some(&path));
+    config.set_commitlog_options(LogOptions::new(format!("{path}/commitlog")));
+    let _: Option<LogOptions> = config.get_commitlog_options();
+    assert!(config.get_commitlog_options().is_some());
+    config.set_database_options(Config::new().path(format!("{path}/database")));
+    let _: Option<Config> = config.get_database_options();
+    assert!(config.get_database_options().is_some());
+    config.set_sled_options(Config::default().path(format!("{path}/database")));
+
+    let mut storage: PersistentStorage<KeyValue> = PersistentStorage::new(config.clone());
+    assert_eq!(storage.append_entries(vec![entry("a", 1), entry("b", 2)]).unwrap(), 2);
+    storage.set_decided_idx(1).unwrap();
+    drop(storage);
+
+    let again = std::thread::spawn(move || PersistentStorage::<KeyValue>::new(config)).join();
+    assert!(again.is_err(), "there is a storage already");
+
+    let with = PersistentStorageConfig::with(
+        path.clone(),
+        LogOptions::new(format!("{path}/commitlog")),
+        Config::new().path(format!("{path}/database")),
+    );
+    let storage: PersistentStorage<KeyValue> = PersistentStorage::open(with);
+    assert_eq!(storage.get_suffix(0).unwrap(), [entry("a", 1), entry("b", 2)]);
+    assert_eq!(storage.get_decided_idx().unwrap(), 1);
+
+    let mut node: OmniPaxos<KeyValue, PersistentStorage<KeyValue>> =
+        self::config(1).build(storage).unwrap();
+    assert_eq!(node.read(0), Some(LogEntry::Decided(entry("a", 1))));
+    node.tick();
+    node.outgoing_messages();
+}

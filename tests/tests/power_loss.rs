@@ -126,6 +126,29 @@ fn without_syncs_of_folders_something_is_lost() {
 }
 
 #[test]
+fn a_batch_takes_one_sync_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::build(folder.path()).unwrap();
+    let (root, log) = (folder.path().join("root"), folder.path().join("record"));
+    let mut command = Command::new(WORKLOAD);
+    command.arg(&root).args(["11", "0", "300"]);
+    recorder.watch(&mut command, &root, &log);
+    assert!(command.output().unwrap().status.success());
+    let syncs = read_record(&log).unwrap().log_syncs();
+    assert_eq!(syncs.len(), 300);
+    // The first count has what the opening took.
+    let batches = syncs.get(1..).unwrap();
+    let total: usize = batches.iter().map(|batch| batch.syncs).sum();
+    println!("{total} syncs of the log for {} batches", batches.len());
+    for (number, batch) in batches.iter().enumerate() {
+        // One that is cut over several segments syncs each that it leaves.
+        let is_cut = batch.syncs <= 1 + batch.segments_begun;
+        assert!(batch.syncs >= 1 && is_cut, "batch {number}: {batch:?}");
+    }
+    assert!(total < batches.len() + 10, "{total} syncs");
+}
+
+#[test]
 fn nothing_acknowledged_is_lost_with_the_process() {
     let mut random = chance(7);
     let mut kills = 0;

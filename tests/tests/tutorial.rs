@@ -1,18 +1,24 @@
-//! The snippets of the tutorial of 0.2.2, with its small slips mended: a missing semicolon. What
-//! concerns the persistent storage is tested with that storage.
+//! The snippets of the tutorial of 0.2.2, with its small slips mended: a missing semicolon, a
+//! missing `mut`, the name of one variable; and entries that a persistent storage holds are
+//! serialisable.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(missing_docs, reason = "the snippets are as in the tutorial")]
 
 use omnipaxos::{macros::Entry, messages::Message, util::LogEntry};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Entry)] // Clone and Debug are required traits.
+#[derive(Clone, Debug, Entry, Serialize, Deserialize)] // Clone and Debug are required traits.
 pub struct KeyValue {
     pub key: String,
     pub value: u64,
 }
 
 use omnipaxos::{ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig};
-use omnipaxos_storage::memory_storage::MemoryStorage;
+use omnipaxos_storage::{
+    commitlog::LogOptions,
+    memory_storage::MemoryStorage,
+    persistent_storage::{PersistentStorage, PersistentStorageConfig},
+};
 
 type Replica = OmniPaxos<KeyValue, MemoryStorage<KeyValue>>;
 
@@ -81,6 +87,57 @@ fn three_servers_decide_a_key_value() {
         };
         assert_eq!((key.as_str(), value), ("a", 123));
     }
+}
+
+/// A cluster of one, so that nobody else can tell it what it has forgotten.
+#[test]
+fn fail_recovery() {
+    let folder = tempfile::tempdir().unwrap();
+    let my_path = folder.path().to_str().unwrap();
+    let omnipaxos_config = OmniPaxosConfig {
+        cluster_config: ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() },
+        server_config: ServerConfig { pid: 1, ..Default::default() },
+    };
+    {
+        let mut config = PersistentStorageConfig::default();
+        config.set_path(my_path);
+        config.set_commitlog_options(LogOptions::new(my_path));
+        let storage = PersistentStorage::new(config);
+        let mut omni_paxos: OmniPaxos<KeyValue, PersistentStorage<KeyValue>> =
+            omnipaxos_config.clone().build(storage).unwrap();
+        for _ in 0..100 {
+            omni_paxos.tick();
+            omni_paxos.outgoing_messages();
+        }
+        omni_paxos.append(KeyValue { key: String::from("a"), value: 123 }).unwrap();
+        omni_paxos.outgoing_messages();
+        assert_eq!(omni_paxos.get_decided_idx(), 1);
+    }
+
+    /* Re-creating our node after a crash... */
+
+    // Configuration from previous storage
+    let my_log_opts = LogOptions::new(my_path);
+    let mut persist_conf = PersistentStorageConfig::default();
+
+    persist_conf.set_path(my_path); // set the path to the persistent storage
+    persist_conf.set_commitlog_options(my_log_opts);
+
+    // Re-create storage with previous state, then create `OmniPaxos`
+    let recovered_storage = PersistentStorage::open(persist_conf);
+    let mut recovered_paxos: OmniPaxos<KeyValue, _> =
+        omnipaxos_config.build(recovered_storage).unwrap();
+
+    // What is decided is known at the latest when there is a leader again.
+    assert_eq!(recovered_paxos.get_accepted_idx(), 1);
+    for _ in 0..100 {
+        recovered_paxos.tick();
+        recovered_paxos.outgoing_messages();
+    }
+    let Some(LogEntry::Decided(KeyValue { key, value })) = recovered_paxos.read(0) else {
+        panic!("not recovered: {:?}", recovered_paxos.read(0));
+    };
+    assert_eq!((key.as_str(), value), ("a", 123));
 }
 
 /// A second of ticks, over a network that loses nothing.

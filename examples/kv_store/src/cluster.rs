@@ -4,6 +4,7 @@ use crate::{client::Client, protocol::Status};
 use anyhow::{bail, Context, Result};
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, Hasher, RandomState},
     net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
@@ -21,17 +22,21 @@ const NODES: [u64; 3] = [1, 2, 3];
 const ATTEMPTS: usize = 5;
 
 const START: Duration = Duration::from_secs(15);
+/// How long a process that was killed may take to end.
+const END: Duration = Duration::from_secs(5);
+
 const POLL: Duration = Duration::from_millis(20);
 
-/// Three servers on this machine. When this is dropped, they are killed.
+/// Three servers on this machine. When this is dropped, they are killed, and their files removed.
 pub(crate) struct Cluster {
     servers: BTreeMap<u64, Server>,
-    /// Holds their configuration files.
+    /// Holds their configuration files and their data.
     directory: Directory,
 }
 
 struct Server {
-    process: Child,
+    /// `None` while it is killed.
+    process: Option<Child>,
     client_address: String,
 }
 
@@ -60,51 +65,74 @@ impl Cluster {
         let mut cluster = Self { servers: BTreeMap::new(), directory };
         for (pid, port) in NODES.into_iter().zip(client_ports) {
             let client_address = format!("127.0.0.1:{port}");
-            let file = cluster.directory.0.join(format!("node{pid}.toml"));
+            let file = cluster.config_file(pid);
             std::fs::write(&file, config(pid, &client_address, &peers))
                 .with_context(|| format!("cannot write {}", file.display()))?;
-            let process = spawn(&file)?;
-            cluster.servers.insert(pid, Server { process, client_address });
+            cluster.servers.insert(pid, Server { process: None, client_address });
+            cluster.restart(pid)?;
         }
         cluster.wait_for_leader(START).await?;
         Ok(cluster)
     }
 
-    /// The address for clients of each server that was not killed.
+    fn config_file(&self, pid: u64) -> PathBuf {
+        self.directory.0.join(format!("node{pid}.toml"))
+    }
+
+    /// Where the servers keep their data.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
+    /// The address for clients of each server, killed or not.
     pub(crate) fn addresses(&self) -> BTreeMap<u64, String> {
         self.servers.iter().map(|(pid, server)| (*pid, server.client_address.clone())).collect()
     }
 
-    /// The process id of each server that was not killed.
-    pub(crate) fn process_ids(&self) -> BTreeMap<u64, Option<u32>> {
-        self.servers.iter().map(|(pid, server)| (*pid, server.process.id())).collect()
+    /// The process id of each server that runs.
+    pub(crate) fn process_ids(&self) -> BTreeMap<u64, u32> {
+        let servers = self.servers.iter();
+        servers.filter_map(|(pid, server)| Some((*pid, server.process.as_ref()?.id()?))).collect()
     }
 
-    /// Kills a server with SIGKILL: it has no time to say anything.
-    pub(crate) async fn kill(&mut self, pid: u64) -> Result<()> {
-        let mut server = self.servers.remove(&pid).context("there is no such server")?;
-        server.process.kill().await.context("cannot kill a server")
-    }
-
-    /// Kills all servers and waits for their end.
-    pub(crate) async fn kill_all(&mut self) -> Result<()> {
-        for pid in NODES {
-            if self.servers.contains_key(&pid) {
-                self.kill(pid).await?;
-            }
+    /// Kills servers with SIGKILL, all at once: they have no time to say or write anything.
+    pub(crate) async fn kill(&mut self, pids: &[u64]) -> Result<()> {
+        let mut killed = Vec::new();
+        for pid in pids {
+            let server = self.servers.get_mut(pid).context("there is no such server")?;
+            let mut process = server.process.take().context("the server does not run")?;
+            process.start_kill().context("cannot kill a server")?;
+            killed.push(process);
+        }
+        for mut process in killed {
+            process.wait().await.context("cannot wait for a server")?;
         }
         Ok(())
     }
 
-    /// Waits until all servers name the same leader, which is one of them.
+    /// Starts a server that was killed: with the same configuration and what its disk holds.
+    pub(crate) fn restart(&mut self, pid: u64) -> Result<()> {
+        let (file, data) = (self.config_file(pid), self.directory.0.join(format!("data{pid}")));
+        let server = self.servers.get_mut(&pid).context("there is no such server")?;
+        server.process = Some(spawn(&file, &data)?);
+        Ok(())
+    }
+
+    /// Kills all servers that run and waits for their end.
+    pub(crate) async fn kill_all(&mut self) -> Result<()> {
+        let running: Vec<u64> = self.process_ids().into_keys().collect();
+        self.kill(&running).await
+    }
+
+    /// Waits until all servers that run name the same leader, which is one of them.
     pub(crate) async fn wait_for_leader(&mut self, patience: Duration) -> Result<u64> {
         let start = Instant::now();
         loop {
             let leaders: Vec<_> = self.statuses().await.into_iter().map(|s| s.leader).collect();
             if let Some(Some(leader)) = leaders.first().copied() {
-                let agree = leaders.len() == self.servers.len()
+                let agree = leaders.len() == self.process_ids().len()
                     && leaders.iter().all(|other| *other == Some(leader));
-                if agree && self.servers.contains_key(&leader) {
+                if agree && self.process_ids().contains_key(&leader) {
                     return Ok(leader);
                 }
             }
@@ -116,14 +144,14 @@ impl Cluster {
         }
     }
 
-    /// Waits until all servers have decided and applied the same log, and gives their statuses,
+    /// Waits until all servers that run have decided and applied the same log, and gives their statuses,
     /// equal or not.
     pub(crate) async fn wait_until_in_step(&mut self, patience: Duration) -> Result<Vec<Status>> {
         let start = Instant::now();
         loop {
             self.check_alive()?;
             let statuses = self.statuses().await;
-            if statuses.len() == self.servers.len() {
+            if statuses.len() == self.process_ids().len() {
                 let all_equal = statuses.iter().all(|status| {
                     status.decided_idx == status.log_len
                         && statuses.iter().all(|other| in_step(status, other))
@@ -142,7 +170,7 @@ impl Cluster {
     /// The statuses of the servers that answer.
     pub(crate) async fn statuses(&self) -> Vec<Status> {
         let mut statuses = Vec::new();
-        for server in self.servers.values() {
+        for server in self.servers.values().filter(|server| server.process.is_some()) {
             statuses.extend(Client::status_of(&server.client_address).await.ok());
         }
         statuses
@@ -150,11 +178,32 @@ impl Cluster {
 
     fn check_alive(&mut self) -> Result<()> {
         for (pid, server) in &mut self.servers {
-            if let Some(status) = server.process.try_wait()? {
-                bail!("server {pid} ended by itself: {status}");
+            if let Some(process) = &mut server.process {
+                if let Some(status) = process.try_wait()? {
+                    bail!("server {pid} ended by itself: {status}");
+                }
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    /// Sees the processes end before their files are removed, lest they make new ones.
+    fn drop(&mut self) {
+        let mut processes: Vec<Child> =
+            self.servers.values_mut().filter_map(|server| server.process.take()).collect();
+        for process in &mut processes {
+            if let Err(cause) = process.start_kill() {
+                tracing::debug!("cannot kill a server: {cause}");
+            }
+        }
+        let start = Instant::now();
+        while processes.iter_mut().any(|process| matches!(process.try_wait(), Ok(None)))
+            && start.elapsed() < END
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -163,15 +212,20 @@ pub(crate) fn in_step(a: &Status, b: &Status) -> bool {
     (a.log_len, a.decided_idx, a.keys, a.digest) == (b.log_len, b.decided_idx, b.keys, b.digest)
 }
 
-fn spawn(config: &Path) -> Result<Child> {
+fn spawn(config: &Path, data: &Path) -> Result<Child> {
     let program = std::env::current_exe().context("where is this program?")?;
-    Command::new(program)
-        .args(["server", "--until-stdin-closes", "--config"])
+    let mut command = Command::new(program);
+    command
+        .args(["server", "--storage", "persistent", "--until-stdin-closes", "--config"])
         .arg(config)
+        .arg("--data")
+        .arg(data)
         .stdin(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot start a server")
+        .kill_on_drop(true);
+    // Ctrl-C goes to this program alone, which ends the servers in its own way.
+    #[cfg(unix)]
+    command.process_group(0);
+    command.spawn().context("cannot start a server")
 }
 
 fn config(pid: u64, client_address: &str, peers: &str) -> String {
@@ -183,15 +237,24 @@ fn config(pid: u64, client_address: &str, peers: &str) -> String {
     )
 }
 
-/// Ports that nobody listens at.
+/// Ports that nobody listens at, below those that the system gives to outgoing connections: while a
+/// server is killed, its ports stay free.
 fn free_ports(number: usize) -> Result<Vec<u16>> {
+    let from = 10_000 + (random() % 20_000) as u16;
     // All are held until all are known, lest one be given out twice.
-    let listeners: Vec<TcpListener> = (0..number)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()
-        .context("no free port")?;
-    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
-    ports.collect()
+    let listeners: Vec<TcpListener> = (from..32_000)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .take(number)
+        .collect();
+    if listeners.len() < number {
+        bail!("no free ports");
+    }
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+fn random() -> u64 {
+    // Each `RandomState` has keys of its own from the operating system's random numbers.
+    RandomState::new().build_hasher().finish()
 }
 
 /// A directory that is removed at the end.
@@ -199,10 +262,8 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn create() -> Result<Self> {
-        let name = format!("kv_store-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
+        let path = std::env::temp_dir().join(format!("kv_store-{:016x}", random()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -3,7 +3,10 @@
 use anyhow::{bail, Context, Result};
 use omnipaxos::{util::NodeId, OmniPaxosConfig};
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// All that a server needs to know.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) peers: BTreeMap<NodeId, String>,
     /// Number of decided entries after which they are replaced by a snapshot.
     pub(crate) snapshot_every: u64,
+    /// Where a server with a persistent storage keeps its log.
+    pub(crate) data: PathBuf,
 }
 
 /// The file, as far as the replication library does not read it.
@@ -31,6 +36,7 @@ struct Table {
     peers: BTreeMap<String, String>,
     #[serde(default = "snapshot_every")]
     snapshot_every: u64,
+    data: Option<PathBuf>,
 }
 
 fn snapshot_every() -> u64 {
@@ -68,7 +74,10 @@ impl Config {
         if table.snapshot_every == 0 {
             bail!("snapshot_every must not be 0");
         }
+        let pid = omnipaxos.server_config.pid;
+        let data = table.data.unwrap_or_else(|| format!("kv_store_data/{pid}").into());
         Ok(Self {
+            data,
             omnipaxos,
             client_address: table.client_address,
             peers,
@@ -93,6 +102,7 @@ mod tests {
             let config = Config::read(Path::new(&file)).unwrap();
             assert_eq!(config.pid(), pid);
             assert_eq!(config.peers.len(), 3);
+            assert_eq!(config.data, Path::new(&format!("kv_store_data/{pid}")));
         }
     }
 

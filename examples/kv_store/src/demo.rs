@@ -1,14 +1,21 @@
-//! The demonstration: a cluster loses its leader while it loads a file, and nothing else.
+//! The demonstration: while a cluster loads a file, it loses its leader, then all its servers, and
+//! no record.
 
 use crate::{
     client::Client,
     cluster::{in_step, Cluster},
     protocol::{Answer, Ask, Status},
+    signals::interrupted,
     state::{Change, Command, State},
 };
 use anyhow::{bail, Context, Result};
-use std::{collections::BTreeMap, io::IsTerminal, path::Path, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    path::Path,
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 /// The file that comes with the example.
 const WORDS: &str = include_str!("../data/rust_book_words.txt");
@@ -28,7 +35,7 @@ pub(crate) async fn run(data: Option<&Path>) -> Result<()> {
         }
         None => parse(WORDS),
     }?;
-    // Dropping the cluster, on whichever way out, kills the servers.
+    // Dropping the cluster, on whichever way out, kills the servers and removes their files.
     tokio::select! {
         result = demonstrate(&records) => result,
         interrupted = interrupted() => {
@@ -54,12 +61,14 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>> {
 async fn demonstrate(records: &BTreeMap<String, String>) -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let leader = cluster.wait_for_leader(IN_STEP).await?;
+    let processes = cluster.process_ids();
     for (pid, address) in cluster.addresses() {
-        let process = cluster.process_ids().get(&pid).copied().flatten().unwrap_or_default();
+        let process = processes.get(&pid).copied().unwrap_or_default();
         let role = if pid == leader { ", the leader" } else { "" };
         println!("server {pid}{role}: process {process}, clients at {address}");
     }
-    load_and_kill(&mut cluster, records).await?;
+    println!("they keep their logs in {}", cluster.directory().display());
+    load_with_failures(&mut cluster, records).await?;
 
     let statuses = cluster.wait_until_in_step(IN_STEP).await?;
     for status in &statuses {
@@ -71,12 +80,28 @@ async fn demonstrate(records: &BTreeMap<String, String>) -> Result<()> {
         println!("server {pid}: all {} records read back", records.len());
     }
     cluster.kill_all().await?;
-    println!("the servers left have the same log and the same state; no record is missing");
+    println!("all three servers have the same log and the same state; no record is missing");
     Ok(())
 }
 
-/// Loads the records through one client, and kills the leader when half of them are acknowledged.
-async fn load_and_kill(cluster: &mut Cluster, records: &BTreeMap<String, String>) -> Result<()> {
+/// What is done to the servers while the records are loaded.
+#[derive(Copy, Clone, Debug)]
+enum Failure {
+    KillLeader,
+    RestartKilled,
+    KillAndRestartAll,
+}
+
+/// When each is due, in sixths of the records.
+const FAILURES: [(usize, Failure); 3] =
+    [(2, Failure::KillLeader), (3, Failure::RestartKilled), (4, Failure::KillAndRestartAll)];
+
+/// Loads the records through one client. The load goes on while servers are killed and restarted:
+/// requests are under way then.
+async fn load_with_failures(
+    cluster: &mut Cluster,
+    records: &BTreeMap<String, String>,
+) -> Result<()> {
     let total = records.len();
     let asks: Vec<Ask> = records
         .iter()
@@ -85,47 +110,96 @@ async fn load_and_kill(cluster: &mut Cluster, records: &BTreeMap<String, String>
     let servers = cluster.addresses().into_values().collect();
     let (acknowledged, mut progress) = watch::channel(0);
     let start = Instant::now();
-    let load = tokio::spawn(async move {
+    let mut load = Load(tokio::spawn(async move {
         let mut client = Client::new(servers);
         client
             .ask_all(asks, |answered| {
                 acknowledged.send_replace(answered);
             })
             .await
-    });
+    }));
     let mut printer = Printer::new(total);
     let mut killed = None;
-    while progress.changed().await.is_ok() {
-        let answered = *progress.borrow_and_update();
-        printer.print(answered, &killed);
-        if killed.is_none() && 2 * answered >= total {
-            // The load goes on meanwhile: requests are under way when the leader dies.
-            let leader = cluster.wait_for_leader(IN_STEP).await?;
-            cluster.kill(leader).await?;
-            printer.end_line();
-            println!("killed server {leader}, the leader, with SIGKILL");
-            killed = Some(leader);
+    for (due, failure) in FAILURES {
+        // A number is copied out of the channel at once: the client waits while it is borrowed.
+        let mut acknowledged = *progress.borrow_and_update();
+        while acknowledged * 6 < total * due && progress.changed().await.is_ok() {
+            acknowledged = *progress.borrow_and_update();
+            printer.print(acknowledged, cluster.process_ids().len());
         }
+        printer.end_line();
+        fail(failure, cluster, &mut killed, acknowledged).await?;
     }
-    let answers = load.await.context("the client broke")??;
+    while progress.changed().await.is_ok() {
+        let acknowledged = *progress.borrow_and_update();
+        printer.print(acknowledged, cluster.process_ids().len());
+    }
     printer.end_line();
+    let answers = (&mut load.0).await.context("the client broke")??;
     if let Some(odd) = answers.iter().find(|answer| **answer != Answer::Done) {
         bail!("a put was answered with {odd:?}");
     }
     let leader = cluster.wait_for_leader(IN_STEP).await?;
     println!(
-        "loaded {} records in {:.2?}, with server {leader} as the new leader",
+        "loaded {} records in {:.2?}, with server {leader} as the last leader",
         answers.len(),
         start.elapsed()
     );
     Ok(())
 }
 
-/// All servers left must have the same log, and the state that the records make.
+/// Does to the servers what is due after so many acknowledged records.
+async fn fail(
+    failure: Failure,
+    cluster: &mut Cluster,
+    killed: &mut Option<u64>,
+    acknowledged: usize,
+) -> Result<()> {
+    match failure {
+        Failure::KillLeader => {
+            let leader = cluster.wait_for_leader(IN_STEP).await?;
+            cluster.kill(&[leader]).await?;
+            *killed = Some(leader);
+            println!(
+                "after {acknowledged} records: killed server {leader}, the leader, with SIGKILL"
+            );
+        }
+        Failure::RestartKilled => {
+            if let Some(pid) = killed.take() {
+                cluster.restart(pid)?;
+                println!("after {acknowledged} records: restarted server {pid} from its disk");
+            }
+        }
+        Failure::KillAndRestartAll => {
+            let all: Vec<u64> = cluster.process_ids().into_keys().collect();
+            cluster.kill(&all).await?;
+            println!(
+                "after {acknowledged} records: killed all {} servers at once with SIGKILL",
+                all.len()
+            );
+            for pid in &all {
+                cluster.restart(*pid)?;
+            }
+            println!("restarted all {} servers from their disks", all.len());
+        }
+    }
+    Ok(())
+}
+
+/// The task of the client, which ends with the demonstration.
+struct Load(JoinHandle<Result<Vec<Answer>>>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// All servers must have the same log, and the state that the records make.
 fn check_statuses(statuses: &[Status], records: &BTreeMap<String, String>) -> Result<()> {
-    let (first, others) = statuses.split_first().context("no server is left")?;
-    if statuses.len() != 2 || !others.iter().all(|other| in_step(first, other)) {
-        bail!("the servers left differ");
+    let (first, others) = statuses.split_first().context("no server answers")?;
+    if statuses.len() != 3 || !others.iter().all(|other| in_step(first, other)) {
+        bail!("the servers differ");
     }
     let mut expected = State::default();
     for (number, (key, value)) in (0..).zip(records) {
@@ -161,23 +235,25 @@ struct Printer {
     /// Number of acknowledged records at which the next line is due.
     next: usize,
     overwrites: bool,
+    /// Whether the last line is not ended yet.
+    is_open: bool,
 }
 
 impl Printer {
     fn new(total: usize) -> Self {
-        Self { total, next: 0, overwrites: std::io::stdout().is_terminal() }
+        Self { total, next: 0, overwrites: std::io::stdout().is_terminal(), is_open: false }
     }
 
-    fn print(&mut self, answered: usize, killed: &Option<u64>) {
+    fn print(&mut self, answered: usize, servers: usize) {
         if answered < self.next {
             return;
         }
-        let servers = if killed.is_some() { 2 } else { 3 };
         let line =
             format!("{answered} of {} records acknowledged, with {servers} servers", self.total);
         if self.overwrites {
             self.next = answered + 1 + self.total / 100;
             print!("\r{line}");
+            self.is_open = std::io::stdout().flush().is_ok();
         } else {
             self.next = answered + 1 + self.total / PROGRESS_LINES;
             println!("{line}");
@@ -185,26 +261,10 @@ impl Printer {
     }
 
     fn end_line(&mut self) {
-        if self.overwrites {
+        if std::mem::take(&mut self.is_open) {
             println!();
         }
     }
-}
-
-/// Returns when the user or the system asks this process to end.
-async fn interrupted() -> Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{signal, SignalKind};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupt = tokio::signal::ctrl_c() => interrupt?,
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok(())
 }
 
 #[cfg(test)]

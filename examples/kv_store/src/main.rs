@@ -1,10 +1,8 @@
 //! A replicated key-value store over TCP.
 //!
 //! Without arguments it demonstrates itself: three servers as child processes, a file loaded
-//! through a client, the leader killed halfway, and the logs of the others compared at the end.
-//!
-//! Logs are kept in memory. A server that has stopped has forgotten what it promised, so it must
-//! not be started again under its pid while the cluster lives.
+//! through a client, the leader killed and restarted, then all three killed and restarted from
+//! their disks, and the logs of all compared at the end.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -16,12 +14,14 @@ mod peers;
 mod protocol;
 mod replica;
 mod server;
+mod signals;
 mod state;
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
 use protocol::{Answer, Ask};
+use server::StorageKind;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
@@ -35,7 +35,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Starts three servers, loads a file, kills the leader halfway and compares the others.
+    /// Starts three servers, loads a file, kills and restarts servers, and compares them.
     Demo {
         /// One record a line: key, space, value. Default: the file that comes with this program.
         #[arg(long)]
@@ -46,6 +46,13 @@ enum Task {
         /// Its configuration, in TOML.
         #[arg(long)]
         config: PathBuf,
+        /// Where it keeps its log.
+        #[arg(long, value_enum, default_value_t = StorageKind::Persistent)]
+        storage: StorageKind,
+        /// The folder of a persistent storage, made if it is not there. Default: what the
+        /// configuration says, or `kv_store_data/` and the pid.
+        #[arg(long)]
+        data: Option<PathBuf>,
         /// End when the standard input does.
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
@@ -98,16 +105,18 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
     match task {
         None => demo::run(None).await?,
         Some(Task::Demo { data }) => demo::run(data.as_deref()).await?,
-        Some(Task::Server { config, until_stdin_closes }) => {
-            let config = config::Config::read(&config)?;
-            if !until_stdin_closes {
-                server::run(config).await?;
-            } else {
+        Some(Task::Server { config, storage, data, until_stdin_closes }) => {
+            let mut config = config::Config::read(&config)?;
+            config.data = data.unwrap_or(config.data);
+            let pid = config.pid();
+            let end = async {
                 tokio::select! {
-                    stopped = server::run(config) => stopped?,
-                    () = server::stdin_closed() => {}
+                    interrupted = signals::interrupted() => interrupted,
+                    () = server::stdin_closed(), if until_stdin_closes => Ok(()),
                 }
-            }
+            };
+            let served = server::run(config, storage, end).await;
+            served.with_context(|| format!("server {pid} ends"))?;
         }
         Some(Task::Client { servers, request }) => return ask(servers, request).await,
     }

@@ -8,14 +8,15 @@ use crate::{
 };
 use anyhow::{bail, Result};
 use omnipaxos::{
+    errors::{Halted, TryCompactionErr, TryProposeErr},
     messages::Message,
+    storage::Storage,
     util::{LogEntry, NodeId},
     OmniPaxos,
 };
-use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{collections::HashMap, time::Duration};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{interval, MissedTickBehavior},
 };
 use tracing::{debug, info};
@@ -23,7 +24,7 @@ use tracing::{debug, info};
 /// How often the replica is told that time passes.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Inputs that are handled before messages are drawn and the disk would be written.
+/// Inputs that are handled before messages are drawn and the disk is written.
 const BATCH: usize = 1024;
 
 /// Ticks after which requests of clients that went away are forgotten.
@@ -41,8 +42,11 @@ pub(crate) enum Input {
 }
 
 /// The replica and the state that its log makes.
-pub(crate) struct Replica {
-    omni_paxos: OmniPaxos<Command, MemoryStorage<Command>>,
+///
+/// Everything that can meet a failure of the storage is asked through the `try_*` methods: a
+/// replica that has halted ends the server, and panics nowhere.
+pub(crate) struct Replica<B: Storage<Command>> {
+    omni_paxos: OmniPaxos<Command, B>,
     peers: Peers,
     state: State,
     /// Number of log entries that `state` sums up.
@@ -63,11 +67,11 @@ struct Watcher {
     to: mpsc::Sender<Response>,
 }
 
-impl Replica {
-    /// A replica with an empty log.
-    pub(crate) fn new(config: &Config, peers: Peers) -> Result<Self> {
-        Ok(Self {
-            omni_paxos: config.omnipaxos.clone().build(MemoryStorage::default())?,
+impl<B: Storage<Command>> Replica<B> {
+    /// A replica that goes on from what its storage holds.
+    pub(crate) fn new(config: &Config, storage: B, peers: Peers) -> Result<Self> {
+        let mut replica = Self {
+            omni_paxos: config.omnipaxos.clone().build(storage)?,
             peers,
             state: State::default(),
             applied_idx: 0,
@@ -77,14 +81,23 @@ impl Replica {
             outgoing: Vec::new(),
             ticks: 0,
             leader: None,
-        })
+        };
+        // The storage holds the log, and not the state that it makes.
+        replica.apply_decided()?;
+        info!("goes on after {} entries, which the storage holds", replica.applied_idx);
+        Ok(replica)
     }
 
-    /// Runs for ever, or until the log cannot be read.
+    /// Runs until the other end of `stop` is dropped, or the storage fails. Drops the storage, and
+    /// so closes it, in either case.
     ///
-    /// A batch of inputs, then one drain: however many requests came in together, they leave in
-    /// one message to each server.
-    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<()> {
+    /// A batch of inputs, then one drain: however many requests came in together, they are made
+    /// durable with one sync and leave in one message to each server.
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Result<()> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut batch = Vec::with_capacity(BATCH);
@@ -93,19 +106,21 @@ impl Replica {
                 received = inputs.recv_many(&mut batch, BATCH) => if received == 0 {
                     return Ok(());
                 },
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => self.tick()?,
+                _ = &mut stop => return Ok(()),
             }
             for input in batch.drain(..) {
-                self.handle(input);
+                self.handle(input)?;
             }
-            self.send_outgoing();
+            // First what is decided is made durable, then it is applied and answered.
+            self.send_outgoing()?;
             self.apply_decided()?;
-            self.snapshot_if_due();
+            self.snapshot_if_due()?;
         }
     }
 
-    fn tick(&mut self) {
-        self.omni_paxos.tick();
+    fn tick(&mut self) -> Result<(), Halted> {
+        self.omni_paxos.try_tick()?;
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(CLEAN_EVERY) {
             self.waiting.retain(|_, to| !to.is_closed());
@@ -116,49 +131,70 @@ impl Replica {
             info!("the leader is now {leader:?}");
             self.leader = leader;
         }
+        Ok(())
     }
 
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) -> Result<(), Halted> {
         match input {
-            Input::Peer(message) => self.omni_paxos.handle_incoming(message),
-            Input::Connected(peer) => self.omni_paxos.reconnected(peer),
+            Input::Peer(message) => self.omni_paxos.try_handle_incoming(message),
+            Input::Connected(peer) => {
+                self.omni_paxos.reconnected(peer);
+                Ok(())
+            }
             Input::Client(request, to) => self.handle_request(request, to),
         }
     }
 
-    fn handle_request(&mut self, request: Request, to: mpsc::Sender<Response>) {
+    fn handle_request(
+        &mut self,
+        request: Request,
+        to: mpsc::Sender<Response>,
+    ) -> Result<(), Halted> {
         let Request { client, number, oldest, ask } = request;
         let change = match ask {
             Ask::Put { key, value } => Change { key, value: Some(value) },
             Ask::Delete { key } => Change { key, value: None },
             Ask::Get { key } => {
-                return answer(&to, number, Answer::Value(self.state.get(&key).cloned()));
+                answer(&to, number, Answer::Value(self.state.get(&key).cloned()));
+                return Ok(());
             }
-            Ask::Watch { prefix } => return self.watchers.push(Watcher { number, prefix, to }),
-            Ask::Status => return answer(&to, number, Answer::Status(self.status())),
+            Ask::Watch { prefix } => {
+                self.watchers.push(Watcher { number, prefix, to });
+                return Ok(());
+            }
+            Ask::Status => {
+                answer(&to, number, Answer::Status(self.status()));
+                return Ok(());
+            }
         };
         if self.state.has_applied(client, number) {
-            return answer(&to, number, Answer::Done);
+            answer(&to, number, Answer::Done);
+            return Ok(());
         }
-        match self.omni_paxos.append(Command { client, number, oldest, change }) {
+        match self.omni_paxos.try_append(Command { client, number, oldest, change }) {
             Ok(()) => drop(self.waiting.insert((client, number), to)),
-            Err(refused) => answer(&to, number, Answer::Refused(refused.to_string())),
+            Err(TryProposeErr::Refused(refused)) => {
+                answer(&to, number, Answer::Refused(refused.to_string()));
+            }
+            Err(TryProposeErr::Halted(halted)) => return Err(halted),
         }
+        Ok(())
     }
 
-    fn send_outgoing(&mut self) {
-        self.omni_paxos.take_outgoing_messages(&mut self.outgoing);
+    fn send_outgoing(&mut self) -> Result<(), Halted> {
+        self.omni_paxos.try_take_outgoing_messages(&mut self.outgoing)?;
         for message in self.outgoing.drain(..) {
             self.peers.send(message);
         }
+        Ok(())
     }
 
     fn apply_decided(&mut self) -> Result<()> {
         if self.applied_idx >= self.omni_paxos.get_decided_idx() {
             return Ok(());
         }
-        let decided = self.omni_paxos.read_decided_suffix(self.applied_idx).unwrap_or_default();
-        for entry in decided {
+        let decided = self.omni_paxos.try_read_decided_suffix(self.applied_idx)?;
+        for entry in decided.unwrap_or_default() {
             match entry {
                 LogEntry::Decided(command) => {
                     self.applied_idx += 1;
@@ -192,7 +228,8 @@ impl Replica {
         }
     }
 
-    /// Takes over a state that another server has made of the same log.
+    /// Takes over a state that another server has made of the same log, or this one before it was
+    /// restarted.
     fn install(&mut self, state: State) {
         info!("took over a snapshot of {} entries", self.applied_idx);
         for change in self.state.changes_to(&state) {
@@ -211,21 +248,23 @@ impl Replica {
 
     /// The leader makes all servers snapshot at about the same index. Should a follower not hear
     /// of it, it does so by itself later.
-    fn snapshot_if_due(&mut self) {
+    fn snapshot_if_due(&mut self) -> Result<(), Halted> {
         let decided_idx = self.omni_paxos.get_decided_idx();
         let held = decided_idx.saturating_sub(self.omni_paxos.get_compacted_idx());
         let leads = self.omni_paxos.get_current_leader() == Some(self.omni_paxos.get_pid());
         let snapshot = if leads && held >= self.snapshot_every {
-            self.omni_paxos.snapshot(None, false)
+            self.omni_paxos.try_snapshot(None, false)
         } else if held >= self.snapshot_every.saturating_mul(2) {
-            self.omni_paxos.snapshot(None, true)
+            self.omni_paxos.try_snapshot(None, true)
         } else {
-            return;
+            return Ok(());
         };
         match snapshot {
             Ok(()) => debug!("made a snapshot of {decided_idx} entries"),
-            Err(cause) => debug!("no snapshot: {cause}"),
+            Err(TryCompactionErr::Refused(cause)) => debug!("no snapshot: {cause}"),
+            Err(TryCompactionErr::Halted(halted)) => return Err(halted),
         }
+        Ok(())
     }
 
     fn status(&self) -> Status {

@@ -6,16 +6,24 @@ use crate::{
     peers::{self, Peers},
     protocol::{Request, Response},
     replica::{Input, Replica},
+    state::Command,
 };
 use anyhow::{Context, Result};
-use std::time::Duration;
+use omnipaxos::storage::Storage;
+use omnipaxos_storage::{
+    memory_storage::MemoryStorage,
+    persistent_storage::{PersistentStorage, PersistentStorageConfig},
+};
+use std::{future::Future, path::Path, time::Duration};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
         TcpListener, TcpStream,
     },
+    runtime::Handle,
     sync::{mpsc, oneshot},
+    task::spawn_blocking,
     time::sleep,
 };
 use tracing::{debug, info, warn};
@@ -29,8 +37,22 @@ const ANSWERS: usize = 4096;
 /// Frames are gathered up to this size before they are written.
 const GATHER: usize = 64 * 1024;
 
-/// Serves until something breaks.
-pub(crate) async fn run(config: Config) -> Result<()> {
+/// Where a server keeps its log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StorageKind {
+    /// In memory. A server that has stopped has forgotten what it promised: it must not be started
+    /// again under its pid while the cluster lives.
+    Memory,
+    /// On disk, in the data folder.
+    Persistent,
+}
+
+/// Serves until `end` comes true or something breaks, and closes the storage in either case.
+pub(crate) async fn run(
+    config: Config,
+    storage: StorageKind,
+    end: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let own = config.pid();
     let own_address = config.peers.get(&own).context("no address for this server")?;
     let for_peers = bind(own_address).await?;
@@ -39,12 +61,39 @@ pub(crate) async fn run(config: Config) -> Result<()> {
 
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let peers = Peers::connect(own, &config.peers, &inputs);
-    let replica = Replica::new(&config, peers)?;
-    tokio::select! {
-        stopped = replica.run(receiver) => stopped,
-        stopped = peers::listen(own, for_peers, inputs.clone()) => stopped,
-        stopped = listen(for_clients, inputs) => stopped,
-    }
+    let (stop, stopped) = oneshot::channel();
+    // A thread of its own: it waits for the disk, and the network goes on meanwhile.
+    let mut replica = spawn_blocking(move || match storage {
+        StorageKind::Memory => {
+            let replica = Replica::new(&config, MemoryStorage::default(), peers)?;
+            Handle::current().block_on(replica.run(receiver, stopped))
+        }
+        StorageKind::Persistent => {
+            let replica = Replica::new(&config, open(&config.data)?, peers)?;
+            Handle::current().block_on(replica.run(receiver, stopped))
+        }
+    });
+    let ended = tokio::select! {
+        ended = &mut replica => return ended.context("the replica panicked")?,
+        ended = peers::listen(own, for_peers, inputs.clone()) => ended,
+        ended = listen(for_clients, inputs) => ended,
+        ended = end => ended,
+    };
+    drop(stop);
+    replica.await.context("the replica panicked")??;
+    info!("server {own} has closed its storage");
+    ended
+}
+
+/// Opens the storage in a folder, which is made if it is not there.
+fn open(folder: &Path) -> Result<impl Storage<Command>> {
+    let name = folder.to_str();
+    let name = name.with_context(|| format!("{} is not UTF-8", folder.display()))?;
+    let mut config = PersistentStorageConfig::default();
+    config.set_path(name);
+    let storage: PersistentStorage<Command> = PersistentStorage::try_open(config)
+        .with_context(|| format!("cannot open the storage in {name}"))?;
+    Ok(storage)
 }
 
 /// Returns when the standard input ends. With this, a server that another process has started and

@@ -1,155 +1,36 @@
 //! Runs the program as its users do: as processes that talk over TCP.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod common;
+
+use common::{kv_store, spawn, wait_for_end, Cluster, PATIENCE};
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    net::TcpStream,
+    process::Stdio,
+    time::Instant,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn kv_store() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kv_store"));
-    command.env_remove("RUST_LOG");
-    command
-}
-
-/// Three servers, started from configuration files.
-struct Cluster {
-    servers: Vec<Child>,
-    client_ports: Vec<u16>,
-    peer_ports: Vec<u16>,
-    directory: tempfile::TempDir,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        // Another process may take a port before the server does; then start anew with others.
-        (0..5).find_map(|_| Self::try_start()).expect("servers that find their ports free")
-    }
-
-    fn try_start() -> Option<Self> {
-        let listeners: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
-        drop(listeners);
-        let (client_ports, peer_ports) = ports.split_at(3);
-        let mut cluster = Self {
-            servers: Vec::new(),
-            client_ports: client_ports.to_vec(),
-            peer_ports: peer_ports.to_vec(),
-            directory: tempfile::tempdir().unwrap(),
-        };
-        for index in 0..3 {
-            let file = cluster.write_config(index);
-            let log = std::fs::File::create(cluster.log(index)).unwrap();
-            cluster.servers.push(spawn(&file, log));
-        }
-        let start = Instant::now();
-        while cluster.client(&["status"]).status.code() != Some(0) {
-            if cluster.servers.iter_mut().any(|server| server.try_wait().unwrap().is_some()) {
-                return None;
-            }
-            assert!(start.elapsed() < PATIENCE, "the servers do not answer");
-        }
-        Some(cluster)
-    }
-
-    /// The configuration that comes with the example, with other ports.
-    fn write_config(&self, index: usize) -> PathBuf {
-        let original = format!("{}/config/node{}.toml", env!("CARGO_MANIFEST_DIR"), index + 1);
-        let mut text = std::fs::read_to_string(original).unwrap();
-        for other in 0..3 {
-            let client = format!(":{}", self.client_ports[other]);
-            let peer = format!(":{}", self.peer_ports[other]);
-            text = text.replace(&format!(":{}", 7001 + other), &client);
-            text = text.replace(&format!(":{}", 8001 + other), &peer);
-        }
-        let file = self.directory.path().join(format!("node{index}.toml"));
-        std::fs::write(&file, text).unwrap();
-        file
-    }
-
-    fn log(&self, index: usize) -> PathBuf {
-        self.directory.path().join(format!("node{index}.log"))
-    }
-
-    fn addresses(&self) -> String {
-        let addresses: Vec<_> =
-            self.client_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        addresses.join(",")
-    }
-
-    fn client_command(&self, arguments: &[&str]) -> Command {
-        let mut command = kv_store();
-        command.args(["client", "--servers", &self.addresses()]).args(arguments);
-        command
-    }
-
-    fn client(&self, arguments: &[&str]) -> Output {
-        self.client_command(arguments).output().unwrap()
-    }
-
-    /// What the client prints, if all goes well.
-    fn ask(&self, arguments: &[&str]) -> String {
-        let output = self.client(arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn assert_alive(&mut self) {
-        for server in &mut self.servers {
-            assert!(server.try_wait().unwrap().is_none(), "a server ended");
-        }
-    }
-
-    /// The lines of `status` once all servers are in step.
-    fn status_in_step(&self) -> Vec<String> {
-        let start = Instant::now();
-        loop {
-            let status = self.ask(&["status"]);
-            let lines: Vec<String> = status.lines().map(str::to_owned).collect();
-            let rest = |line: &String| line.split_once(": ").unwrap().1.to_owned();
-            assert_eq!(lines.len(), 3, "{status}");
-            if lines.iter().all(|line| rest(line) == rest(&lines[0])) {
-                return lines;
-            }
-            assert!(start.elapsed() < PATIENCE, "not in step: {status}");
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for server in &mut self.servers {
-            drop(server.kill());
-            drop(server.wait());
-        }
-    }
-}
-
-fn spawn(config: &Path, log: std::fs::File) -> Child {
-    kv_store()
-        .args(["server", "--until-stdin-closes", "--config"])
-        .arg(config)
-        .stdin(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
 
 #[test]
 fn the_demonstration_succeeds() {
     let output = kv_store().output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for says in ["with SIGKILL", "of 4537 records acknowledged", "no record is missing"] {
+    for says in [
+        "the leader, with SIGKILL",
+        "from its disk",
+        "killed all 3 servers at once with SIGKILL",
+        "restarted all 3 servers from their disks",
+        "of 4537 records acknowledged",
+        "no record is missing",
+    ] {
         assert!(text.contains(says), "`{says}` is not in:\n{text}");
     }
     let digests: Vec<_> = text.lines().filter_map(|line| line.split("digest ").nth(1)).collect();
-    assert!(digests.len() == 2 && digests[0] == digests[1], "{text}");
+    assert!(digests.len() == 3, "{text}");
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{text}");
+    let folder = text.lines().find_map(|line| line.strip_prefix("they keep their logs in "));
+    assert!(!std::path::Path::new(folder.unwrap()).exists(), "files are left behind");
 }
 
 #[test]
@@ -274,15 +155,8 @@ fn wrong_configurations_and_arguments_are_refused() {
 #[test]
 fn a_server_without_its_port_ends_though_its_standard_input_does_not() {
     let mut cluster = Cluster::start();
-    let log = std::fs::File::create(cluster.log(0)).unwrap();
-    let mut second = spawn(&cluster.directory.path().join("node0.toml"), log);
-    let start = Instant::now();
-    while second.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < PATIENCE, "the second server runs");
-        // Also passes the time.
-        cluster.ask(&["status"]);
-    }
-    assert_eq!(second.wait().unwrap().code(), Some(1));
+    let mut second = spawn(&cluster.config_file(0), cluster.open_log(0));
+    assert_eq!(wait_for_end(&mut second), Some(1));
     let error = std::fs::read_to_string(cluster.log(0)).unwrap();
     assert!(error.contains("cannot listen at"), "{error}");
     cluster.assert_alive();

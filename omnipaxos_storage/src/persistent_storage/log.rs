@@ -1,11 +1,12 @@
 //! The commit log: appending batches, syncing them, reading entries.
 
 use super::{
-    batch::{chunk, Header, State, RECORD_HEADER_BYTES},
+    batch::{chunk, Header, State, PREFIX_BYTES, RECORD_HEADER_BYTES},
     checkpoint::{sync_folder, Place},
+    codec,
     error::StorageError,
     scan::Scanned,
-    segments::{self, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
+    segments::{self, IndexRoom, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
 };
 use commitlog::{
     message::{self, MessageError, MessageSet},
@@ -44,6 +45,7 @@ pub(super) struct Log {
     segments: BTreeSet<u64>,
     /// Where the next record goes.
     end: Place,
+    index_room: IndexRoom,
     batches: u64,
 }
 
@@ -83,12 +85,14 @@ impl Log {
         if let Some(last) = segments.last().filter(|last| **last > end.segment || end.byte == 0) {
             end = Place { segment: *last, byte: SEGMENT_MAGIC.len() as u64 };
         }
+        let records = found.segments.last().map_or(0, |(_, positions)| positions.len());
         Ok(Self {
             commit,
             folder: folder.to_path_buf(),
             segment_bytes,
             segments,
             end,
+            index_room: IndexRoom::after(records),
             batches: found.batches,
         })
     }
@@ -123,7 +127,7 @@ impl Log {
         entries: &[Vec<u8>],
         state: State,
     ) -> Result<Vec<Put>, StorageError> {
-        let parts = self.split(entries);
+        let parts = self.parts(entries, &state)?;
         let mut puts = Vec::with_capacity(parts.len());
         let mut position = from;
         let mut rolled = false;
@@ -144,6 +148,32 @@ impl Log {
         }
         self.batches += 1;
         Ok(puts)
+    }
+
+    /// Cuts a batch into parts that fit a segment. The state is in the last, which has no entries if
+    /// they leave no room for it: a stop sign can be large.
+    fn parts<'a>(
+        &self,
+        entries: &'a [Vec<u8>],
+        state: &State,
+    ) -> Result<Vec<&'a [Vec<u8>]>, StorageError> {
+        let room = self.segment_bytes - SEGMENT_MAGIC.len();
+        let state_bytes = codec::encode("the state", state)?.len();
+        let header_bytes = RECORD_HEADER_BYTES + PREFIX_BYTES + PART_HEADER_BYTES + state_bytes;
+        if header_bytes > room {
+            return Err(StorageError::TooLarge {
+                what: "a stop sign with its metadata",
+                bytes: header_bytes as u64,
+                limit: room as u64,
+            });
+        }
+        let mut parts = self.split(entries);
+        let last = parts.last().copied().unwrap_or_default();
+        let last_bytes: usize = last.iter().map(|entry| RECORD_HEADER_BYTES + entry.len()).sum();
+        if !last.is_empty() && header_bytes + last_bytes > room {
+            parts.push(&[]);
+        }
+        Ok(parts)
     }
 
     /// Cuts entries into parts that fit a segment. No entries make one part without any.
@@ -200,13 +230,7 @@ impl Log {
         push_record(&mut bytes, offset, &payload)?;
         bytes.append(&mut body);
         let room = self.segment_bytes - SEGMENT_MAGIC.len();
-        if bytes.len() > room {
-            return Err(StorageError::TooLarge {
-                what: "a stop sign with its metadata, or a batch,",
-                bytes: bytes.len() as u64,
-                limit: room as u64,
-            });
-        }
+        assert!(bytes.len() <= room, "a part of {} bytes in a room of {room}", bytes.len());
         Ok(bytes)
     }
 
@@ -221,6 +245,12 @@ impl Log {
         let rolls = self.end.byte + bytes.len() as u64 > self.segment_bytes as u64;
         if rolls && has_unsynced_parts {
             self.sync()?;
+        }
+        if rolls {
+            segments::check_space(&self.folder, bytes.len(), records)?;
+            self.index_room = IndexRoom::after(records);
+        } else {
+            self.index_room.take(&self.folder, self.end.segment, records)?;
         }
         let written = bytes.len() as u64;
         let part = RawPart { bytes, records };

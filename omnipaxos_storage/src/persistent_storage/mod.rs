@@ -297,9 +297,14 @@ where
         for op in ops.drain(..) {
             self.add(&mut batch, op)?;
         }
+        let before = self.log.end();
         let written = self.commit(batch);
-        if let Err(error) = &written {
-            self.poisoned = Some(error.to_string());
+        match &written {
+            Ok(()) => {}
+            // Refused before anything was written: the storage is as it was.
+            Err(StorageError::TooLarge { .. } | StorageError::Code { .. })
+                if self.log.end() == before => {}
+            Err(error) => self.poisoned = Some(error.to_string()),
         }
         written
     }

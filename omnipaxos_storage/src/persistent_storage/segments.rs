@@ -21,6 +21,16 @@ const INDEX_ENTRY_BYTES: usize = 8;
 /// large again at most, so it must be large to begin with.
 pub(super) const SPARE_INDEX_ENTRIES: usize = 1 << 17;
 
+/// Index entries for which space is taken at a time, so that it is done seldom.
+const INDEX_ENTRIES_AHEAD: usize = 1 << 13;
+
+/// What a new segment takes besides its records and their index entries: partly filled blocks and
+/// the names of two files.
+const SPACE_FOR_A_SEGMENT: usize = 64 << 10;
+
+/// A file that is there only while a segment is begun.
+const RESERVE: &str = "reserve";
+
 /// The file of the segment that begins with record `base`.
 pub(super) fn log_file(folder: &Path, base: u64) -> PathBuf {
     folder.join(format!("{base:020}.log"))
@@ -45,6 +55,60 @@ pub(super) fn list(folder: &Path) -> Result<Vec<u64>, StorageError> {
     }
     bases.sort_unstable();
     Ok(bases)
+}
+
+/// Room in the index of the segment that is written to.
+///
+/// The commit log writes to it through mapped memory, where a full disk is no error: the system ends
+/// the process. So space is taken before, in a way that can fail.
+#[derive(Debug, Default)]
+pub(super) struct IndexRoom {
+    /// Records in the segment.
+    records: usize,
+    /// Records for which the index has its space on the disk.
+    taken: usize,
+}
+
+impl IndexRoom {
+    /// The room in the index of a segment that holds so many records.
+    pub(super) fn after(records: usize) -> Self {
+        Self { records, taken: records }
+    }
+
+    /// Takes the space that so many records more need.
+    pub(super) fn take(
+        &mut self,
+        folder: &Path,
+        base: u64,
+        records: usize,
+    ) -> Result<(), StorageError> {
+        let wanted = self.records + records;
+        if wanted > self.taken {
+            let taken = wanted + INDEX_ENTRIES_AHEAD;
+            let path = index_file(folder, base);
+            let zeros = vec![0; (taken - self.records) * INDEX_ENTRY_BYTES];
+            OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|file| {
+                    file.write_all_at(&zeros, (self.records * INDEX_ENTRY_BYTES) as u64)
+                })
+                .map_err(StorageError::io("make room in", path))?;
+            self.taken = taken;
+        }
+        self.records = wanted;
+        Ok(())
+    }
+}
+
+/// Sees whether the disk has space for a part in a segment of its own. The commit log makes the
+/// index of a new segment itself, so that its space cannot be taken before.
+pub(super) fn check_space(folder: &Path, bytes: usize, records: usize) -> Result<(), StorageError> {
+    let path = folder.join(RESERVE);
+    let needed = bytes + records * INDEX_ENTRY_BYTES + SPACE_FOR_A_SEGMENT;
+    let written = fs::write(&path, vec![0; needed]);
+    let removed = fs::remove_file(&path);
+    written.and(removed).map_err(StorageError::io("begin a segment in", folder))
 }
 
 /// Removes a segment and its index.
@@ -90,11 +154,12 @@ pub(super) fn repair(folder: &Path, found: &Scanned, durable: Place) -> Result<(
     sync_folder(folder)
 }
 
-/// Removes all indexes: the commit log opens each that it finds, also one without a segment.
+/// Removes all indexes, and what else a crash left: the commit log opens each that it finds, also one without a segment.
 fn remove_indexes(folder: &Path) -> Result<(), StorageError> {
     for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
         let path = entry.map_err(StorageError::io("list", folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "index") {
+        let is_index = path.extension().is_some_and(|extension| extension == "index");
+        if is_index || path.file_name().is_some_and(|name| name == RESERVE) {
             fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
         }
     }

@@ -8,6 +8,6 @@ mod workload;
 
 pub use self::{
     record::{read_record, Recorder},
-    replay::{Controls, Folders, Loss, Replay},
+    replay::{Controls, Folders, LogSyncs, Loss, Replay},
     workload::{config_for, open, verify, Plan, Verdict},
 };

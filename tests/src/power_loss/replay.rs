@@ -81,6 +81,28 @@ impl Replay {
         self.events.is_empty()
     }
 
+    /// What was done to the log for each acknowledgement, since the one before or the beginning.
+    pub fn log_syncs(&self) -> Vec<LogSyncs> {
+        let mut counts = Vec::new();
+        let mut count = LogSyncs::default();
+        for event in &self.events {
+            match event {
+                Event::SyncFile { path } if is_log(path) => count.syncs += 1,
+                Event::Create { path } if is_log(path) => count.segments_begun += 1,
+                Event::Acknowledged(_) => counts.push(std::mem::take(&mut count)),
+                Event::SyncFile { .. }
+                | Event::Write { .. }
+                | Event::Truncate { .. }
+                | Event::Create { .. }
+                | Event::CreateFolder { .. }
+                | Event::Rename { .. }
+                | Event::Unlink { .. }
+                | Event::SyncFolder { .. } => {}
+            }
+        }
+        counts
+    }
+
     /// Builds in `target` what the files that were below `root` may be if power is lost after
     /// `moment` events. `base` holds the files as they were before the recording. Returns the
     /// number acknowledged by then.
@@ -103,6 +125,20 @@ impl Replay {
         disk.write_to(loss, chance, &folders)?;
         Ok(disk.acknowledged)
     }
+}
+
+/// Whether this is a file of the log.
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
+}
+
+/// What a batch did to the files of the log.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSyncs {
+    /// How often a file was synced.
+    pub syncs: usize,
+    /// How many files were begun.
+    pub segments_begun: usize,
 }
 
 /// Where a replay finds and puts files.
@@ -170,8 +206,7 @@ impl Disk {
                 self.change(path, Change::Truncate { len: *len as usize });
             }
             Event::SyncFile { path } => {
-                let is_log = path.extension().is_some_and(|extension| extension == "log");
-                if !(controls.skip_log_syncs && is_log) {
+                if !(controls.skip_log_syncs && is_log(path)) {
                     if let Some(inode) = self.inode(path) {
                         inode.durable = inode.changes.len();
                     }

@@ -1,0 +1,198 @@
+//! The program, run as its users do: as processes that talk over TCP.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+#![allow(dead_code, reason = "no suite uses all of it")]
+#![allow(unreachable_pub, reason = "several suites include this")]
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn kv_store() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv_store"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Three servers, started from configuration files.
+pub struct Cluster {
+    pub servers: Vec<Child>,
+    pub client_ports: Vec<u16>,
+    pub peer_ports: Vec<u16>,
+    pub directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        // Another process may take a port before the server does; then start anew with others.
+        (0..5).find_map(|_| Self::try_start()).expect("servers that find their ports free")
+    }
+
+    pub fn try_start() -> Option<Self> {
+        // Below the ports that the system gives to outgoing connections: those of a server that is
+        // killed stay free until it is back.
+        let from = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
+        let listeners: Vec<_> = (from..32_000)
+            .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+            .take(6)
+            .collect();
+        let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
+        drop(listeners);
+        let (client_ports, peer_ports) = ports.split_at(3);
+        let mut cluster = Self {
+            servers: Vec::new(),
+            client_ports: client_ports.to_vec(),
+            peer_ports: peer_ports.to_vec(),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        for index in 0..3 {
+            let file = cluster.write_config(index);
+            cluster.servers.push(spawn(&file, cluster.open_log(index)));
+        }
+        let start = Instant::now();
+        while cluster.client(&["status"]).status.code() != Some(0) {
+            if cluster.servers.iter_mut().any(|server| server.try_wait().unwrap().is_some()) {
+                return None;
+            }
+            assert!(start.elapsed() < PATIENCE, "the servers do not answer");
+        }
+        Some(cluster)
+    }
+
+    /// The configuration that comes with the example, with other ports.
+    pub fn write_config(&self, index: usize) -> PathBuf {
+        let original = format!("{}/config/node{}.toml", env!("CARGO_MANIFEST_DIR"), index + 1);
+        let mut text = std::fs::read_to_string(original).unwrap();
+        for other in 0..3 {
+            let client = format!(":{}", self.client_ports[other]);
+            let peer = format!(":{}", self.peer_ports[other]);
+            text = text.replace(&format!(":{}", 7001 + other), &client);
+            text = text.replace(&format!(":{}", 8001 + other), &peer);
+        }
+        let data = format!("\"kv_store_data/{}\"", index + 1);
+        text = text.replace(&data, &format!("'{}'", self.data(index).display()));
+        let file = self.config_file(index);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    pub fn config_file(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("node{index}.toml"))
+    }
+
+    pub fn data(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("data{index}"))
+    }
+
+    /// What the server writes is added to what it wrote before.
+    pub fn open_log(&self, index: usize) -> std::fs::File {
+        std::fs::File::options().create(true).append(true).open(self.log(index)).unwrap()
+    }
+
+    /// Kills a server with SIGKILL.
+    pub fn kill(&mut self, index: usize) {
+        self.servers[index].kill().unwrap();
+        self.servers[index].wait().unwrap();
+    }
+
+    pub fn restart(&mut self, index: usize) {
+        self.servers[index] = spawn(&self.config_file(index), self.open_log(index));
+    }
+
+    /// Ends a server in the way that systems do, and waits for its end.
+    pub fn terminate(&mut self, index: usize) -> Option<i32> {
+        let id = self.servers[index].id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        wait_for_end(&mut self.servers[index])
+    }
+
+    pub fn log(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("node{index}.log"))
+    }
+
+    pub fn addresses(&self) -> String {
+        let addresses: Vec<_> =
+            self.client_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        addresses.join(",")
+    }
+
+    pub fn client_command(&self, arguments: &[&str]) -> Command {
+        let mut command = kv_store();
+        command.args(["client", "--servers", &self.addresses()]).args(arguments);
+        command
+    }
+
+    pub fn client(&self, arguments: &[&str]) -> Output {
+        self.client_command(arguments).output().unwrap()
+    }
+
+    /// What the client prints, if all goes well.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn assert_alive(&mut self) {
+        for server in &mut self.servers {
+            assert!(server.try_wait().unwrap().is_none(), "a server ended");
+        }
+    }
+
+    /// The lines of `status` once all servers are in step.
+    pub fn status_in_step(&self) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let status = self.ask(&["status"]);
+            let lines: Vec<String> = status.lines().map(str::to_owned).collect();
+            // How much of its log is in a snapshot is each server's own: one that was behind may
+            // have been sent a snapshot.
+            let rest = |line: &String| {
+                let (_, line) = line.split_once(": ").unwrap();
+                let (log, state) = line.split_once(" (").unwrap();
+                format!("{log}{}", state.split_once(')').unwrap().1)
+            };
+            assert_eq!(lines.len(), 3, "{status}");
+            if lines.iter().all(|line| rest(line) == rest(&lines[0])) {
+                return lines;
+            }
+            assert!(start.elapsed() < PATIENCE, "not in step: {status}");
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            drop(server.kill());
+            drop(server.wait());
+        }
+    }
+}
+
+pub fn spawn(config: &Path, log: std::fs::File) -> Child {
+    kv_store()
+        .args(["server", "--until-stdin-closes", "--config"])
+        .arg(config)
+        .stdin(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// The exit status of a process that ends by itself.
+pub fn wait_for_end(process: &mut Child) -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(start.elapsed() < PATIENCE, "the process does not end");
+        std::thread::yield_now();
+    }
+}

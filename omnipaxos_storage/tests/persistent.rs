@@ -1,0 +1,447 @@
+//! The persistent storage where its conformance suite does not look: foreign and damaged folders,
+//! limits, a full disk, and what it takes of the disk.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    macros::Entry,
+    storage::{Snapshot, StopSign, Storage, StorageOp},
+    ClusterConfig,
+};
+use omnipaxos_storage::{
+    commitlog::{message::MessageBuf, CommitLog, LogOptions},
+    persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
+    sled,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
+#[snapshot(Count)]
+struct Blob(Vec<u8>);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Count(u64, Vec<u8>);
+
+impl Snapshot<Blob> for Count {
+    fn create(entries: &[Blob]) -> Self {
+        Self(entries.len() as u64, Vec::new())
+    }
+
+    fn merge(&mut self, delta: Self) {
+        self.0 += delta.0;
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+type Disk = PersistentStorage<Blob>;
+
+fn config(folder: &Path) -> PersistentStorageConfig {
+    let mut config = PersistentStorageConfig::default();
+    config.set_path(folder.to_str().unwrap());
+    config
+}
+
+/// With segments of this size.
+fn config_with(folder: &Path, segment_bytes: usize) -> PersistentStorageConfig {
+    let mut options = LogOptions::new(folder.join("commitlog"));
+    options.segment_max_bytes(segment_bytes);
+    let mut config = config(folder);
+    config.set_commitlog_options(options);
+    config
+}
+
+fn blob(size: usize, number: u64) -> Blob {
+    let mut bytes = vec![number as u8; size];
+    let number = number.to_le_bytes();
+    let count = size.min(number.len());
+    bytes[..count].copy_from_slice(&number[..count]);
+    Blob(bytes)
+}
+
+fn refused(config: PersistentStorageConfig) -> StorageError {
+    Disk::try_open(config).expect_err("it is opened")
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder.join("commitlog"))
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    found.sort();
+    found
+}
+
+/// The segments with what they hold.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    segments(folder).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn one_folder_has_one_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let storage = Disk::try_open(config.clone()).unwrap();
+    let error = refused(config.clone());
+    assert!(matches!(&error, StorageError::Locked { path } if path == folder.path()), "{error:?}");
+    assert!(error.to_string().contains("is open already"), "{error}");
+    drop(storage);
+    drop(Disk::try_open(config).unwrap());
+}
+
+#[test]
+fn a_new_storage_wants_a_folder_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let mut storage = Disk::try_new(config.clone()).unwrap();
+    storage.append_entry(blob(10, 1)).unwrap();
+    drop(storage);
+    let error = Disk::try_new(config.clone()).expect_err("there is one");
+    assert!(matches!(error, StorageError::NotEmpty { .. }), "{error:?}");
+    assert_eq!(Disk::try_open(config).unwrap().get_suffix(0).unwrap(), [blob(10, 1)]);
+}
+
+fn write_foreign_log(folder: &Path) {
+    let mut log = CommitLog::new(LogOptions::new(folder)).unwrap();
+    let mut messages = MessageBuf::default();
+    messages.push(b"an entry of somebody else").unwrap();
+    log.append(&mut messages).unwrap();
+    log.flush().unwrap();
+}
+
+fn write_foreign_database(folder: &Path) {
+    let database = sled::open(folder).unwrap();
+    database.insert(b"a key of somebody else", b"1").unwrap();
+    database.flush().unwrap();
+}
+
+#[test]
+fn what_others_wrote_is_refused_and_left_as_it_is() {
+    for (has_log, has_database) in [(true, false), (false, true), (true, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        if has_log {
+            write_foreign_log(&folder.path().join("commitlog"));
+        }
+        if has_database {
+            write_foreign_database(&folder.path().join("database"));
+        }
+        let before = contents(folder.path());
+        let error = refused(config(folder.path()));
+        let made = format!("log {has_log}, database {has_database}");
+        assert!(matches!(error, StorageError::Foreign { .. }), "{made}: {error:?}");
+        let text = error.to_string();
+        for says in ["did not write", "omnipaxos_storage 0.2.2", "name another folder"] {
+            assert!(text.contains(says), "{made}: {text}");
+        }
+        assert!(text.contains(folder.path().to_str().unwrap()), "{made}: {text}");
+        assert_eq!(contents(folder.path()), before, "{made}");
+        let again = refused(config(folder.path()));
+        assert!(matches!(again, StorageError::Foreign { .. }), "{made}: {again:?}");
+    }
+}
+
+/// The published 0.2.2 may be given one folder for log and database both.
+#[test]
+fn a_foreign_log_and_database_in_one_folder_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write_foreign_log(folder.path());
+    write_foreign_database(folder.path());
+    let path = folder.path().to_str().unwrap().to_string();
+    let config = PersistentStorageConfig::with(
+        path.clone(),
+        LogOptions::new(&path),
+        sled::Config::new().path(&path),
+    );
+    let error = refused(config);
+    assert!(matches!(error, StorageError::Foreign { .. }), "{error:?}");
+}
+
+#[test]
+fn an_entry_over_the_limit_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_with(folder.path(), 64 << 10);
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    storage.append_entry(blob(10, 1)).unwrap();
+    let before = contents(folder.path());
+    let error = storage
+        .append_entries(vec![blob(10, 2), blob(64 << 10, 3), blob(10, 4)])
+        .expect_err("it does not fit");
+    let Some(StorageError::TooLarge { limit, .. }) = error.downcast_ref() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(contents(folder.path()), before);
+    assert_eq!(storage.get_log_len().unwrap(), 1);
+    // It goes on, up to the limit; three bytes tell the length.
+    let largest = *limit as usize - 3;
+    storage.append_entry(blob(largest, 5)).unwrap();
+    assert!(storage.append_entry(blob(largest + 1, 6)).is_err());
+    storage.set_decided_idx(2).unwrap();
+    drop(storage);
+    let storage = Disk::try_open(config).unwrap();
+    assert_eq!(storage.get_suffix(0).unwrap(), [blob(10, 1), blob(largest, 5)]);
+    assert_eq!(storage.get_decided_idx().unwrap(), 2);
+}
+
+fn stopsign(metadata: usize) -> StopSign {
+    let nodes = (1..=100).map(|number| u64::MAX - number).collect();
+    let next = ClusterConfig { configuration_id: 2, nodes, ..Default::default() };
+    StopSign::with(next, Some(vec![7; metadata]))
+}
+
+/// State travels with the entries; it must not matter how they fit together.
+#[test]
+fn the_largest_entry_and_a_large_stop_sign_fit_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_with(folder.path(), 16 << 10);
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    let largest = 16 * 1024 - 310;
+    let ballot = Ballot::with(u32::MAX, u32::MAX, u32::MAX, u64::MAX);
+    storage.set_promise(ballot).unwrap();
+    storage.set_stopsign(Some(stopsign(8 << 10))).unwrap();
+    let mut entries = vec![blob(largest, 0), blob(largest, 1), blob(largest, 2)];
+    for entry in entries.clone() {
+        storage.append_entry(entry).unwrap();
+    }
+    let batch = [blob(largest, 3), blob(5000, 4), blob(9000, 5)];
+    storage.append_entries(batch.to_vec()).unwrap();
+    entries.extend(batch);
+    let error = storage.set_stopsign(Some(stopsign(20 << 10))).expect_err("it does not fit");
+    assert!(matches!(error.downcast_ref(), Some(StorageError::TooLarge { .. })), "{error}");
+    // That wrote nothing, so the storage is still of use.
+    storage.set_decided_idx(6).unwrap();
+    drop(storage);
+    let storage = Disk::try_open(config).unwrap();
+    assert_eq!(storage.get_suffix(0).unwrap(), entries);
+    assert_eq!(storage.get_stopsign().unwrap(), Some(stopsign(8 << 10)));
+    assert_eq!(storage.get_promise().unwrap(), Some(ballot));
+    assert_eq!(storage.get_decided_idx().unwrap(), 6);
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = LogOptions::new(folder.path().join("commitlog"));
+    options.segment_max_bytes(32 << 10).message_max_bytes(1000).index_max_items(10);
+    let mut config = config(folder.path());
+    config.set_commitlog_options(options);
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    let mut all: Vec<Blob> = (0..10).map(|number| blob(50, number)).collect();
+    storage.append_entries(all.clone()).unwrap();
+    let sizes = (0..2000).map(|number| (number, 1 + number as usize % 900));
+    let batch: Vec<Blob> = sizes.map(|(number, size)| blob(size, number)).collect();
+    storage.append_entries(batch.clone()).unwrap();
+    all.extend(batch);
+    assert!(segments(folder.path()).len() >= 20, "{}", segments(folder.path()).len());
+    assert_eq!(storage.get_suffix(0).unwrap(), all);
+    drop(storage);
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    assert_eq!(storage.get_suffix(0).unwrap(), all);
+    assert_eq!(storage.get_entries(900, 1500).unwrap(), all[900..1500]);
+    storage.append_on_prefix(1000, vec![blob(9, 9)]).unwrap();
+    all.truncate(1000);
+    all.push(blob(9, 9));
+    drop(storage);
+    assert_eq!(Disk::try_open(config).unwrap().get_suffix(0).unwrap(), all);
+}
+
+#[test]
+fn more_entries_than_an_index_has_room_for_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    let all: Vec<Blob> = (0..300_000).map(|number| blob(3, number)).collect();
+    storage.append_entries(all.clone()).unwrap();
+    drop(storage);
+    let mut storage = Disk::try_open(config).unwrap();
+    assert_eq!(storage.get_log_len().unwrap(), 300_000);
+    assert!(storage.get_suffix(0).unwrap() == all);
+    storage.append_entry(blob(3, 0)).unwrap();
+    assert_eq!(storage.get_entries(299_999, 300_001).unwrap().len(), 2);
+}
+
+/// Changes the format in the first header record: its payload begins with magic and format.
+#[test]
+fn another_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = Disk::try_open(config(folder.path())).unwrap();
+    storage.append_entry(blob(10, 1)).unwrap();
+    drop(storage);
+    let log = &segments(folder.path())[0];
+    let mut bytes = fs::read(log).unwrap();
+    let at = bytes.windows(4).position(|window| window == b"OPXs").unwrap() + 4;
+    bytes[at] += 1;
+    fs::write(log, &bytes).unwrap();
+    let error = refused(config(folder.path()));
+    assert!(matches!(error, StorageError::Format { found: 2, ours: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("the version of the library that wrote it"), "{error}");
+    assert_eq!(fs::read(log).unwrap(), bytes, "it is left as it is");
+}
+
+/// Bytes of all files below `folder`, as they lie on the disk.
+fn disk_use(folder: &Path) -> u64 {
+    let used = |path: PathBuf| match path.is_dir() {
+        true => disk_use(&path),
+        false => fs::metadata(path).unwrap().blocks() * 512,
+    };
+    fs::read_dir(folder).unwrap().map(|entry| used(entry.unwrap().path())).sum()
+}
+
+#[test]
+fn disk_use_stays_flat_under_snapshots_and_trims() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_with(folder.path(), 256 << 10);
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    let rounds = 2_000;
+    let mut early = 0;
+    for round in 1..=rounds {
+        storage.append_entries((0..10).map(|number| blob(1000, number)).collect()).unwrap();
+        let mut compaction = vec![
+            StorageOp::SetSnapshot(Some(Count(round * 10, vec![3; 20_000]))),
+            StorageOp::Trim(10),
+            StorageOp::SetCompactedIdx(round * 10),
+        ];
+        storage.write_atomically(&mut compaction).unwrap();
+        if round == rounds / 4 {
+            early = disk_use(folder.path());
+        }
+        assert!(segments(folder.path()).len() <= 3, "round {round}");
+    }
+    let late = disk_use(folder.path());
+    println!("{early} bytes on disk after {} rounds, {late} after {rounds}", rounds / 4);
+    assert!(late <= early + (2 << 20), "{early} bytes grew to {late}");
+    drop(storage);
+    let storage = Disk::try_open(config).unwrap();
+    assert_eq!(storage.get_snapshot().unwrap(), Some(Count(rounds * 10, vec![3; 20_000])));
+    assert_eq!(storage.get_log_len().unwrap(), 0);
+}
+
+/// A small file system in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` if this user may not mount one.
+    fn mount(megabytes: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path());
+        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
+        is_mounted.then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(self.0.path()).output());
+    }
+}
+
+/// Fills a disk with entries of `size` bytes, and comes back when there is space again.
+fn fill_up(size: usize, segment_bytes: usize) {
+    let Some(disk) = SmallDisk::mount(24) else {
+        println!("skipped: only root can mount a small file system");
+        return;
+    };
+    let folder = disk.0.path().join("storage");
+    // What is removed to make space. Written out, since a file of holes takes none.
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 8 << 20]).unwrap();
+    let config = config_with(&folder, segment_bytes);
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    let mut acknowledged = 0;
+    let error = loop {
+        match storage.append_entry(blob(size, acknowledged)) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 1_000_000, "the disk is never full");
+    };
+    println!("full after {acknowledged} entries of {size} bytes: {error}");
+    for _ in 0..3 {
+        let later = storage.set_decided_idx(1).expect_err("it is poisoned");
+        let is_poisoned = matches!(later.downcast_ref(), Some(StorageError::Poisoned { .. }));
+        assert!(is_poisoned, "{later:?}");
+    }
+    assert_eq!(storage.get_log_len().unwrap(), acknowledged);
+    drop(storage);
+    if let Err(error) = Disk::try_open(config.clone()) {
+        println!("opened while the disk is full: {error}");
+    }
+    fs::remove_file(&ballast).unwrap();
+    let mut storage = Disk::try_open(config.clone()).unwrap();
+    // The one that failed is there or not: it was never acknowledged.
+    let len = storage.get_log_len().unwrap();
+    assert!(len == acknowledged || len == acknowledged + 1, "{len} of {acknowledged}");
+    for (number, entry) in (0..).zip(storage.get_suffix(0).unwrap()) {
+        assert_eq!(entry, blob(size, number));
+    }
+    storage.append_entry(blob(size, len)).unwrap();
+    drop(storage);
+    let storage = Disk::try_open(config).unwrap();
+    assert_eq!(storage.get_log_len().unwrap(), len + 1);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_with_one_large_segment() {
+    fill_up(1000, 128 << 20);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_with_many_small_segments() {
+    fill_up(1000, 64 << 10);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_with_small_entries() {
+    fill_up(8, 128 << 20);
+}
+
+/// The last page of the disk may go to the log, and leave none for its index, which is in memory
+/// that is mapped: a write to it that finds no space would end the process.
+#[test]
+fn a_disk_that_is_full_when_a_segment_is_begun_is_an_error() {
+    let Some(disk) = SmallDisk::mount(24) else {
+        println!("skipped: only root can mount a small file system");
+        return;
+    };
+    let filler = disk.0.path().join("filler");
+    for pages in 0..12 {
+        for entries in 1..4 {
+            let folder = disk.0.path().join("storage");
+            let config = config_with(&folder, 8 << 10);
+            let mut storage = Disk::try_open(config.clone()).unwrap();
+            for number in 0..entries {
+                storage.append_entry(blob(2500, number)).unwrap();
+            }
+            fill(&filler, disk.0.path(), pages * 4096);
+            let mut acknowledged = entries;
+            while storage.append_entry(blob(2500, acknowledged)).is_ok() {
+                acknowledged += 1;
+                assert!(acknowledged < 1000, "the disk is never full");
+            }
+            drop(storage);
+            fs::remove_file(&filler).unwrap();
+            let storage = Disk::try_open(config).unwrap();
+            let len = storage.get_log_len().unwrap();
+            assert!(len == acknowledged || len == acknowledged + 1, "{len} of {acknowledged}");
+            drop(storage);
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+}
+
+/// Fills the disk, but for so many bytes.
+fn fill(filler: &Path, disk: &Path, but: u64) {
+    let output = Command::new("df").args(["-B1", "--output=avail"]).arg(disk).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let free: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
+    fs::write(filler, vec![1; free.saturating_sub(but) as usize]).unwrap();
+}
