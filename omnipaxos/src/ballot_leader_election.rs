@@ -38,6 +38,8 @@ pub(crate) struct BallotLeaderElection {
     priority: u32,
     /// The highest ballot number seen anywhere.
     highest_n: u32,
+    /// What this server has promised: it refuses a leader below.
+    promise: Ballot,
     outbid: Outbid,
     round: u32,
     round_timer: Timer,
@@ -103,6 +105,7 @@ impl BallotLeaderElection {
             mood: Mood::Unhappy,
             priority: server.leader_priority,
             highest_n: promise.n,
+            promise,
             outbid: Outbid::No,
             round: 1,
             round_timer: Timer::every(server.election_tick_timeout),
@@ -152,6 +155,10 @@ impl BallotLeaderElection {
         if self.leader.pid == from && !self.is_leader_new && !self.is_content_with(&reply) {
             self.mood = Mood::Unhappy;
         }
+        if self.leads() && reply.leader > self.leader {
+            // It follows somebody who is not there, and refuses this leader.
+            self.be_outbid(reply.leader);
+        }
         let all_answered = self.last_replies.keys().all(|peer| self.replies.contains_key(peer));
         if all_answered && !self.last_replies.is_empty() {
             self.take_over_if_nobody_is_happy();
@@ -178,6 +185,8 @@ impl BallotLeaderElection {
             Outbid::Lately => Outbid::Known,
             Outbid::Known => {
                 if self.leads() {
+                    // Somebody that reaches more servers should, if this one cannot.
+                    self.mood = Mood::Unhappy;
                     self.take_over_if_possible();
                 }
                 Outbid::No
@@ -189,9 +198,10 @@ impl BallotLeaderElection {
         self.is_request_due = true;
     }
 
-    /// Whether the reply of the leader shows that it still leads as this server believes.
+    /// Whether the reply of the leader shows that it still leads as this server believes, in a
+    /// ballot that this server does not refuse.
     fn is_content_with(&self, reply: &HeartbeatReply) -> bool {
-        reply.happy && reply.leader == self.leader
+        reply.happy && reply.leader == self.leader && self.leader >= self.promise
     }
 
     fn name_leader(&mut self, leader: Ballot) {
@@ -224,9 +234,14 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Sequence Paxos has seen a ballot of this number.
-    pub(crate) fn see(&mut self, n: u32) {
+    fn see(&mut self, n: u32) {
         self.highest_n = self.highest_n.max(n);
+    }
+
+    /// Sequence Paxos has promised this ballot.
+    pub(crate) fn promise(&mut self, promise: Ballot) {
+        self.see(promise.n);
+        self.promise = promise;
     }
 
     /// Sequence Paxos has promised `ballot` to another server, which leads then.
@@ -264,6 +279,11 @@ impl BallotLeaderElection {
     /// The highest ballot number seen anywhere.
     pub(crate) fn highest_n(&self) -> u32 {
         self.highest_n
+    }
+
+    /// Whether a server answered the last complete round.
+    pub(crate) fn answered(&self, pid: NodeId) -> bool {
+        self.last_replies.contains_key(&pid)
     }
 
     /// The replies of the last complete round.
@@ -397,6 +417,39 @@ mod tests {
         assert_eq!(leader.leader(), ballot(1, 1), "somebody may follow 5");
         round(&mut leader, &[(2, ballot(1, 1), true)]);
         assert_eq!(leader.leader(), ballot(6, 1));
+    }
+
+    #[test]
+    fn a_leader_outbids_whom_an_unhappy_peer_follows() {
+        let mut leader = server(1, 3, NONE);
+        round(&mut leader, &[(2, NONE, false)]);
+        round(&mut leader, &[(2, ballot(5, 3), false)]);
+        assert_eq!(leader.leader(), ballot(1, 1), "3 may be there in a moment");
+        round(&mut leader, &[(2, ballot(5, 3), false)]);
+        assert_eq!(leader.leader(), ballot(6, 1));
+    }
+
+    #[test]
+    fn an_outbid_leader_that_cannot_prepare_is_unhappy() {
+        let mut leader = server(1, 5, NONE);
+        round(&mut leader, &[(2, NONE, false), (3, NONE, false)]);
+        leader.be_outbid(ballot(5, 3));
+        let enough = |_: &super::Quorum, servers: usize| servers >= 2;
+        for (expected, n) in [(super::Mood::Happy, 1), (super::Mood::Unhappy, 1)] {
+            hear(&mut leader, 2, ballot(1, 1), true);
+            leader.tick(enough);
+            assert_eq!((leader.mood, leader.leader().n), (expected, n));
+        }
+    }
+
+    #[test]
+    fn a_follower_is_not_happy_with_a_leader_that_it_refuses() {
+        let mut follower = server(1, 3, ballot(7, 3));
+        for _ in 0..2 {
+            round(&mut follower, &[(2, ballot(4, 2), true)]);
+        }
+        assert_eq!(follower.leader(), ballot(4, 2));
+        assert!(follower.mood == super::Mood::Unhappy);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// By so much may a ballot number exceed all that were seen. Each takeover raises it by one, so
-/// more is no cluster's doing, and a forged maximum must not use up the numbers.
+/// more is no cluster's doing, and one forged maximum must not use up the numbers.
 const LARGEST_JUMP: u32 = 1 << 24;
 
 /// No log gets longer. Leaves room for arithmetic on indices.

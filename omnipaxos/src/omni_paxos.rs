@@ -138,8 +138,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// `Ok` means that it was taken, not that it is decided: watch
     /// [`get_decided_idx`](Self::get_decided_idx). A server that does not lead forwards it once,
-    /// with the next drain that knows a leader; it is lost if that message is, or if the leader
-    /// crashes first.
+    /// with the next drain once it follows a leader; it is lost if that message is, if the leader
+    /// crashes first, or if a stop sign gets into the log before it. Until there is a leader it waits
+    /// in memory, without a bound.
     ///
     /// # Errors
     /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way.
@@ -169,7 +170,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
     /// decided here any more: start the servers of `next_config`, each with an empty storage, and
-    /// hand them whatever they need of this log. `metadata` travels with the stop sign.
+    /// hand them whatever they need of this log. `metadata` travels with the stop sign. Like an
+    /// entry, it is forwarded once by a server that does not lead, and may be lost on the way.
     ///
     /// # Errors
     /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
@@ -256,14 +258,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// The storage has failed.
     pub fn try_tick(&mut self) -> Result<(), Halted> {
         self.check_halted()?;
-        self.paxos.tick();
+        self.paxos.tick(|pid| self.ble.answered(pid));
         let needs = self.paxos.needs();
         let round = self.ble.tick(|quorum, servers| match needs {
             Needs::ToPrepare => quorum.can_prepare(servers),
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
-            self.paxos.end_round();
+            self.paxos.end_round(|pid| self.ble.answered(pid));
         }
         let carried = self.carry_word();
         self.halt_on_error(carried)
@@ -346,8 +348,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.finish_compaction(trimmed)
     }
 
-    /// Replaces the entries before `compact_idx` by a snapshot; `None`: all that are decided. The
-    /// other servers do so too, sooner or later, unless `local_only`.
+    /// Replaces the entries before `compact_idx` by a snapshot; `None`: all that are decided. Unless
+    /// `local_only`, the other servers are asked to do so too, until each has answered or this
+    /// server stops.
     ///
     /// # Errors
     /// [`CompactionErr`] tells what is in the way, and the index that matters. After a trim there
@@ -455,7 +458,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let to = match range.end_bound() {
             Bound::Included(last) => last.checked_add(1),
             Bound::Excluded(to) => Some(*to),
-            Bound::Unbounded => Some(self.get_accepted_idx()),
+            Bound::Unbounded => Some(match self.halted {
+                None => self.get_accepted_idx(),
+                Some(_) => self.paxos.log().stored_decided_idx(),
+            }),
         };
         match from {
             Some(from) => self.read_range(from, to),
@@ -479,7 +485,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         &self,
         from_idx: u64,
     ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
-        self.read_range(from_idx, Some(self.get_decided_idx()))
+        self.read_range(
+            from_idx,
+            Some(match self.halted {
+                None => self.get_decided_idx(),
+                Some(_) => self.paxos.log().stored_decided_idx(),
+            }),
+        )
     }
 
     fn read_range(&self, from: u64, to: Option<u64>) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
@@ -552,7 +564,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Carries word between the election and Sequence Paxos, which do not know each other.
     fn carry_word(&mut self) -> Result<(), Halted> {
-        self.ble.see(self.paxos.log().promise().n);
+        self.ble.promise(self.paxos.log().promise());
         if let Some(ballot) = self.paxos.followed_ballot() {
             self.ble.follow(ballot);
         }

@@ -11,7 +11,7 @@ use omnipaxos::{
         Message,
     },
     storage::{SnapshotType, StopSign},
-    util::LogEntry,
+    util::{FlexibleQuorum, LogEntry},
     ClusterConfig, CompactionErr, ProposeErr,
 };
 use omnipaxos_tests::lab::{kind, Lab, Pick, Word, Words};
@@ -578,4 +578,140 @@ fn a_promise_that_cannot_be_used_does_not_leave_a_shorter_log() {
         assert_eq!(decided.last().map(String::as_str), Some("l"), "server {pid}: {decided:?}");
         assert_eq!(lab.server(pid).get_decided_idx(), 12, "server {pid}");
     }
+}
+
+/// With flexible quorums a leader may reach a write quorum, be refused by it, and be unable to
+/// prepare anew: it must not be content, so that the server in the middle takes over.
+#[test]
+fn a_leader_that_is_refused_and_cannot_prepare_gives_way() {
+    let quorum = FlexibleQuorum { read_quorum_size: 4, write_quorum_size: 2 };
+    let mut lab = Lab::with_quorum(&[1, 2, 3, 4, 5], Some(quorum), |_| {});
+    lab.elect(1);
+    lab.append(1, "a");
+    lab.settle();
+    lab.run(3);
+    lab.cut_all_but(&[(2, 3)]);
+    lab.server(3).try_become_leader();
+    lab.settle();
+    assert_eq!(lab.server(2).get_promise().pid, 3);
+    for pid in [2, 3] {
+        lab.crash(pid);
+        lab.restart(pid);
+    }
+    lab.cut_all_but(&[(1, 2), (2, 3), (2, 4), (2, 5)]);
+    lab.run(60);
+    lab.append(2, "b");
+    lab.run(10);
+    assert_eq!(lab.decided(2), ["a", "b"]);
+}
+
+/// A leader that a peer refuses for a ballot whose owner is gone finds out without a proposal.
+#[test]
+fn a_leader_learns_that_it_is_refused_while_nothing_is_proposed() {
+    let mut lab = three();
+    lab.cut_all_but(&[(2, 3)]);
+    lab.server(3).try_become_leader();
+    lab.drain();
+    lab.cut_all_but(&[(2, 3)]);
+    lab.deliver();
+    assert_eq!(lab.server(2).get_promise().pid, 3);
+    lab.crash(3);
+    lab.cut_all_but(&[(1, 2)]);
+    lab.run(60);
+    assert_eq!(lab.server(1).get_promise(), lab.server(2).get_promise());
+    lab.append(2, "a");
+    lab.run(5);
+    assert_eq!(lab.decided(2), ["a"]);
+}
+
+#[test]
+fn a_follower_that_is_away_is_sent_nothing_again() {
+    let mut lab = three();
+    lab.crash(3);
+    for n in 0..100 {
+        lab.append(1, &n.to_string());
+    }
+    lab.settle();
+    let before = lab.sent("AcceptDecide");
+    lab.run(1000);
+    let again = lab.sent("AcceptDecide") - before;
+    assert!(again <= 1, "{again}, though it answered one round at most");
+    lab.restart(3);
+    lab.run(25);
+    assert_eq!(lab.server(3).get_decided_idx(), 100);
+}
+
+#[test]
+fn a_slow_sync_is_not_sent_again_every_round() {
+    let mut lab = three();
+    lab.crash(3);
+    for n in 0..100 {
+        lab.append(1, &n.to_string());
+    }
+    lab.settle();
+    lab.server(1).try_become_leader();
+    lab.run(30);
+    lab.restart(3);
+    lab.hold_next(Pick::of(1, 3, "AcceptSync"), usize::MAX);
+    let before = lab.sent("AcceptSync");
+    lab.run(1000);
+    let copies = lab.sent("AcceptSync") - before;
+    assert!(copies < 50, "{copies} copies in 100 rounds");
+    lab.release();
+    lab.settle();
+    assert_eq!(lab.server(3).get_decided_idx(), 100);
+}
+
+#[test]
+fn a_later_trim_of_less_does_not_replace_one_that_is_not_answered() {
+    let mut lab = three();
+    for word in ["a", "b", "c", "d", "e"] {
+        lab.append(1, word);
+    }
+    lab.settle();
+    lab.run(30);
+    lab.cut_all_but(&[(1, 2)]);
+    assert_eq!(lab.server(1).trim(None), Ok(()));
+    lab.run(5);
+    assert_eq!(lab.server(2).get_compacted_idx(), 5);
+    lab.server(1).try_become_leader();
+    lab.run(25);
+    assert_eq!(lab.server(1).trim(None), Ok(()), "nothing is accepted by all in this ballot");
+    lab.heal_all();
+    lab.run(60);
+    assert_eq!(lab.server(3).get_compacted_idx(), 5);
+}
+
+#[test]
+fn the_decided_index_can_be_trimmed_to_after_a_stop_sign() {
+    let mut lab = three();
+    lab.append(1, "a");
+    assert!(lab.server(1).reconfigure(next_config(2), None).is_ok());
+    lab.settle();
+    assert_eq!(lab.server(1).get_decided_idx(), 2);
+    assert_eq!(lab.server(1).trim(Some(2)), Ok(()));
+    lab.settle();
+    lab.assert_decided_everywhere(&["<trimmed 1>", "<stop>"]);
+}
+
+/// What a sender has forgotten, its receiver may know, if most was lost in between.
+#[test]
+fn a_proposal_is_not_taken_for_a_copy_after_a_long_partition() {
+    let mut lab = three();
+    lab.append(2, "x");
+    lab.settle();
+    lab.cut(1, 2);
+    for n in 0..4200 {
+        lab.append(2, &n.to_string());
+        lab.drain();
+        if n % 100 == 0 {
+            lab.deliver();
+        }
+    }
+    lab.heal_all();
+    lab.run(60);
+    lab.append(2, "x");
+    lab.run(20);
+    let meant = lab.decided(1).iter().filter(|word| *word == "x").count();
+    assert_eq!(meant, 2);
 }

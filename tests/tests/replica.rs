@@ -73,6 +73,8 @@ fn a_failed_write_halts_the_replica() {
     let decided = vec![LogEntry::Decided(word("a")), LogEntry::Decided(word("b"))];
     assert_eq!(replica.read_entries(0..2), Some(decided), "what was decided before is served");
     assert_eq!(replica.read(2), None);
+    assert_eq!(replica.read_decided_suffix(0).map(|entries| entries.len()), Some(2));
+    assert_eq!(replica.read_entries(..).map(|entries| entries.len()), Some(2));
     let panic = catch_unwind(AssertUnwindSafe(|| replica.tick())).unwrap_err();
     let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
     assert!(message.contains("the storage failed to write entries 2..3"), "{message}");

@@ -70,7 +70,7 @@ fn check_keys(name: &str, table: &toml::Table, known: &[&str]) -> Result<(), Con
         return Ok(());
     };
     let likely = known.iter().min_by_key(|key| distance(key, unknown));
-    match likely.filter(|key| distance(key, unknown) <= key.len() / 2) {
+    match likely.filter(|key| distance(key, unknown) <= key.len().div_ceil(2)) {
         Some(likely) => {
             invalid(format!("unknown key `{unknown}` in [{name}]; did you mean `{likely}`?"))
         }

@@ -76,7 +76,7 @@ impl OmniPaxosConfig {
     ///
     /// # Errors
     /// [`ConfigError::InvalidConfig`] if a field is wrong, or if the storage cannot be read or
-    /// belongs to a later configuration.
+    /// belongs to another configuration.
     pub fn build<T, B>(self, storage: B) -> Result<OmniPaxos<T, B>, ConfigError>
     where
         T: Entry,

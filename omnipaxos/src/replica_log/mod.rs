@@ -191,6 +191,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.stored.len
     }
 
+    /// Number of entries decided, as far as stored.
+    pub(crate) fn stored_decided_idx(&self) -> u64 {
+        self.stored.decided_idx
+    }
+
     /// Length of the log without the stop sign.
     pub(crate) fn end(&self) -> u64 {
         self.tail.end()

@@ -37,6 +37,13 @@ impl CompactionRequests {
         self.trim.iter_mut().chain(&mut self.snapshot)
     }
 
+    /// Asks `peers` to trim up to `idx`. A trim asked for earlier that goes further says it all.
+    fn ask_to_trim(&mut self, peers: &[NodeId], idx: u64) {
+        if self.trim.as_ref().is_none_or(|open| open.idx < idx) {
+            self.trim = Request::to(peers, idx);
+        }
+    }
+
     /// Asks again whoever has not answered.
     pub(super) fn repeat(&mut self) {
         for request in self.all_mut() {
@@ -90,7 +97,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Err(CompactionErr::NotCurrentLeader(self.leader().unwrap_or(0)).into());
         };
         let accepted_by_all = self.accepted_by_all().unwrap_or(0);
-        let idx = match idx {
+        let idx = match idx.map(|idx| self.without_stopsign(idx)) {
             Some(idx) if idx > accepted_by_all => {
                 return Err(CompactionErr::NotAllDecided(accepted_by_all).into());
             }
@@ -105,7 +112,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 all
             }
         };
-        self.compactions.trim = Request::to(&self.peers, idx);
+        self.compactions.ask_to_trim(&self.peers, idx);
+        self.announce_trim();
         Ok(())
     }
 
@@ -116,12 +124,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         idx: Option<u64>,
         local_only: bool,
     ) -> Result<(), TryCompactionErr> {
-        let all = self.log.decided_idx().min(self.log.end());
-        let idx = match idx {
-            Some(idx) if idx == self.log.decided_idx() => all,
-            Some(idx) => idx,
-            None => all,
-        };
+        let idx = self.without_stopsign(idx.unwrap_or(self.log.decided_idx()));
         self.log.take_snapshot(idx)?;
         if !local_only {
             self.compactions.snapshot = Request::to(&self.peers, idx);
@@ -129,10 +132,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
+    /// The decided index may count a stop sign, which is never compacted.
+    fn without_stopsign(&self, idx: u64) -> u64 {
+        if idx == self.log.decided_idx() {
+            idx.min(self.log.end())
+        } else {
+            idx
+        }
+    }
+
     /// Lets the others know of a trim which some may not have heard of: the server that asked them
     /// may be gone. A leader and a restarted server tell all, a follower tells its leader.
     pub(super) fn announce_trim(&mut self) {
-        if self.log.is_trimmed() && self.compactions.trim.is_none() {
+        if self.log.is_trimmed() {
             let to = match &self.state {
                 State::Following(_) => vec![self.log.promise().pid],
                 State::Recovering
@@ -140,7 +152,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 | State::Preparing(_)
                 | State::Leading(_) => self.peers.clone(),
             };
-            self.compactions.trim = Request::to(&to, self.log.compacted_idx());
+            self.compactions.ask_to_trim(&to, self.log.compacted_idx());
         }
     }
 

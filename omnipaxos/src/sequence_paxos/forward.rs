@@ -15,9 +15,8 @@ use std::{
 /// Number of forwards of one sender that its receiver remembers.
 const REMEMBERED_BY_RECEIVER: usize = 1024;
 
-/// Number of forwards that the sender remembers for each receiver. It must not forget first, or a
-/// repetition that it means would be taken for a copy: it may send so many more, of which the
-/// receiver got none.
+/// Number of forwards that the sender remembers for each receiver. Once it has forgotten one, it
+/// numbers all: the receiver may still know what it forgot, if most were lost since.
 const REMEMBERED_BY_SENDER: usize = 4 * REMEMBERED_BY_RECEIVER;
 
 /// What was forwarded from here and to here.
@@ -60,7 +59,7 @@ impl Forwards {
     pub(super) fn send<T: Debug>(&mut self, to: NodeId, entries: Vec<T>) -> Forward<T> {
         let sent = self.sent.entry(to).or_default();
         let seen = sent.remember(text_of(&entries, None), REMEMBERED_BY_SENDER);
-        if seen == Seen::First && !self.numbers_all {
+        if seen == Seen::First && !sent.has_forgotten && !self.numbers_all {
             return Forward::Plain(entries);
         }
         let number = self.next_number;
@@ -92,6 +91,7 @@ impl Forwards {
 struct Recent {
     texts: BTreeSet<u64>,
     oldest_first: VecDeque<u64>,
+    has_forgotten: bool,
 }
 
 impl Recent {
@@ -103,6 +103,7 @@ impl Recent {
         if self.oldest_first.len() > limit {
             if let Some(oldest) = self.oldest_first.pop_front() {
                 self.texts.remove(&oldest);
+                self.has_forgotten = true;
             }
         }
         Seen::First
@@ -163,6 +164,18 @@ mod tests {
         for forward in &forwards {
             assert_eq!(deliver(&mut receiver, forward), Seen::Again);
         }
+    }
+
+    #[test]
+    fn a_sender_that_has_forgotten_does_not_pass_for_a_copy() {
+        let mut sender = Forwards::new(0, false);
+        let mut receiver = Forwards::new(0, false);
+        assert_eq!(deliver(&mut receiver, &sender.send(2, vec!["a"])), Seen::First);
+        let lost: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
+        for text in lost {
+            sender.send(2, vec![text]);
+        }
+        assert_eq!(deliver(&mut receiver, &sender.send(2, vec!["a"])), Seen::First);
     }
 
     #[test]

@@ -156,11 +156,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Sends again whatever was not acknowledged.
-    pub(super) fn resend_to_all(&mut self) {
+    /// Sends again whatever was not acknowledged, to the peers that `answered` the last round.
+    pub(super) fn resend_to_all(&mut self, answered: impl Fn(NodeId) -> bool) {
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         if let Some(followers) = self.followers_mut() {
-            for (_, progress) in followers.iter_mut() {
+            for (_, progress) in followers.iter_mut().filter(|(pid, _)| answered(*pid)) {
                 progress.resend(len, decided_idx);
             }
         }

@@ -14,7 +14,10 @@ mod proposals;
 mod recovery;
 mod state;
 
-use self::{compaction::CompactionRequests, forward::Forwards, proposals::Proposals, state::State};
+use self::{
+    compaction::CompactionRequests, forward::Forwards, progress::Presence, proposals::Proposals,
+    state::State,
+};
 use crate::{
     ballot::Ballot,
     clock::{Ring, Timer},
@@ -113,22 +116,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// Lets one tick pass.
-    pub(crate) fn tick(&mut self) {
+    /// Lets one tick pass. `answered` tells which peers answered the last heartbeat round.
+    pub(crate) fn tick(&mut self, answered: impl Fn(NodeId) -> bool) {
         if self.proposals.tick() == Ring::Rings {
             self.propose_batch();
         }
         if self.resend_timer.tick() == Ring::Rings {
-            self.resend_to_all();
+            self.resend_to_all(answered);
         }
     }
 
-    /// A heartbeat round of the election has ended: says again what was not answered for a round.
-    pub(crate) fn end_round(&mut self) {
+    /// A heartbeat round of the election has ended: says again what was not answered for a round,
+    /// to the peers that `answered` it.
+    pub(crate) fn end_round(&mut self, answered: impl Fn(NodeId) -> bool) {
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         if let Some(followers) = self.followers_mut() {
-            for (_, progress) in followers.iter_mut() {
-                progress.end_round(len, decided_idx);
+            for (pid, progress) in followers.iter_mut() {
+                progress.end_round(len, decided_idx, Presence::of(pid, &answered));
             }
         }
         if let State::Recovering = self.state {

@@ -35,6 +35,23 @@ impl Followers {
     }
 }
 
+/// Whether a peer answered the last heartbeat round.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Answered,
+    Absent,
+}
+
+impl Presence {
+    pub(super) fn of(pid: NodeId, answered: &impl Fn(NodeId) -> bool) -> Self {
+        if answered(pid) {
+            Presence::Answered
+        } else {
+            Presence::Absent
+        }
+    }
+}
+
 /// What a promise told about the log of its sender.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Promised {
@@ -52,7 +69,14 @@ pub(super) struct Progress {
     pub(super) stage: Stage,
     /// What was acknowledged when the last heartbeat round ended with the follower behind.
     behind_at: Option<(u64, u64)>,
+    /// Rounds since an AcceptSync was sent, or since there was progress.
+    waited: u32,
+    /// Rounds to wait before it is sent again.
+    patience: u32,
 }
+
+/// The most rounds between sending an AcceptSync and sending it again.
+const MOST_PATIENCE: u32 = 4;
 
 /// What has passed between leader and follower in this ballot.
 #[derive(Clone, Debug)]
@@ -86,10 +110,16 @@ impl Sent {
         Self { next_idx, decided_idx, is_probe_due: false, rewound_to: None }
     }
 
+    /// Asks for an acknowledgement, which tells what is missing.
+    fn probe(&mut self) {
+        self.is_probe_due = true;
+        self.rewound_to = None;
+    }
+
     /// Goes back to what is known to have arrived.
     fn resend_from(&mut self, accepted_idx: u64) {
         self.next_idx = accepted_idx;
-        self.is_probe_due = true;
+        self.probe();
     }
 }
 
@@ -100,6 +130,8 @@ impl Progress {
             decided_idx: 0,
             stage: Stage::Unpromised { is_prepare_due: true },
             behind_at: None,
+            waited: 0,
+            patience: 1,
         }
     }
 
@@ -157,15 +189,34 @@ impl Progress {
         }
     }
 
-    /// A heartbeat round has ended: repeats the Prepare, and sends again what is not acknowledged
-    /// if nothing was for a whole round.
-    pub(super) fn end_round(&mut self, len: u64, decided_idx: u64) {
+    /// A heartbeat round has ended: repeats the Prepare. If nothing was acknowledged for a whole
+    /// round, asks a follower in step what it has, and sends an AcceptSync again; then only after
+    /// two rounds and four, since a large one may be on its way. A peer that did not answer the
+    /// round is sent what it missed when it is back.
+    pub(super) fn end_round(&mut self, len: u64, decided_idx: u64, presence: Presence) {
         let known = Some((self.accepted_idx, self.decided_idx));
-        let is_unpromised = matches!(self.stage, Stage::Unpromised { .. });
-        if is_unpromised || self.behind_at == known {
-            self.resend(len, decided_idx);
-        }
+        let is_stuck = self.behind_at == known;
         self.behind_at = known.filter(|_| self.is_behind(len, decided_idx));
+        self.waited = if is_stuck { self.waited + 1 } else { 0 };
+        if !is_stuck {
+            self.patience = 1;
+        }
+        match &mut self.stage {
+            Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
+            Stage::Promised(_) => {}
+            Stage::InStep(sent) => {
+                if is_stuck && presence == Presence::Answered {
+                    sent.probe();
+                }
+            }
+            Stage::Syncing(promised, _) => {
+                if self.waited >= self.patience && presence == Presence::Answered {
+                    self.waited = 0;
+                    self.patience = (self.patience * 2).min(MOST_PATIENCE);
+                    self.stage = Stage::Promised(*promised);
+                }
+            }
+        }
     }
 
     fn is_behind(&self, len: u64, decided_idx: u64) -> bool {
@@ -175,7 +226,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{Progress, Promised, Sent, Stage};
+    use super::{Presence, Progress, Promised, Sent, Stage};
     use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
 
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
@@ -232,18 +283,45 @@ mod tests {
         assert!(matches!(progress.stage, Stage::InStep(_)), "late");
     }
 
+    fn is_probe_due(progress: &Progress) -> bool {
+        matches!(&progress.stage, Stage::InStep(sent) if sent.is_probe_due)
+    }
+
     #[test]
-    fn resends_after_a_round_without_progress() {
+    fn asks_after_a_round_without_progress() {
         let mut progress = Progress::unpromised();
         progress.accept(&accepted(2, false));
         progress.stage = Stage::InStep(Sent::up_to(5, 0));
-        progress.end_round(5, 0);
-        assert_eq!(next_idx(&progress), 5, "it may be on its way");
-        progress.end_round(5, 0);
-        assert_eq!(next_idx(&progress), 2, "a whole round without an answer");
+        progress.end_round(5, 0, Presence::Answered);
+        assert!(!is_probe_due(&progress), "it may be on its way");
+        progress.end_round(5, 0, Presence::Absent);
+        assert!(!is_probe_due(&progress), "nobody is there");
+        progress.end_round(5, 0, Presence::Answered);
+        assert!(is_probe_due(&progress), "a whole round without an answer");
+        assert_eq!(next_idx(&progress), 5);
+        progress.accept(&accepted(2, true));
+        assert_eq!(next_idx(&progress), 2, "what is missing is sent again");
+        progress.stage = Stage::InStep(Sent::up_to(5, 0));
         progress.accept(&accepted(5, false));
-        progress.end_round(5, 0);
-        progress.end_round(5, 0);
-        assert_eq!(next_idx(&progress), 5, "in step");
+        progress.end_round(5, 0, Presence::Answered);
+        progress.end_round(5, 0, Presence::Answered);
+        assert!(!is_probe_due(&progress), "in step");
+    }
+
+    #[test]
+    fn a_sync_is_sent_again_less_and_less_often() {
+        let promised = Promised { decided_idx: 0, takes_delta: false };
+        let mut progress = Progress::unpromised();
+        let mut again = Vec::new();
+        for round in 0..20 {
+            if round == 0 || matches!(progress.stage, Stage::Promised(_)) {
+                progress.stage = Stage::Syncing(promised, Sent::up_to(5, 0));
+            }
+            progress.end_round(5, 0, Presence::Answered);
+            if matches!(progress.stage, Stage::Promised(_)) {
+                again.push(round);
+            }
+        }
+        assert_eq!(again, [1, 3, 7, 11, 15, 19]);
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Proposals<T> {
     /// Forwarded here though this server does not lead. They travel on only after the next
     /// heartbeat round, so that two servers which take each other for the leader do not play ball.
     relayed: Vec<T>,
+    /// As `relayed`.
+    relayed_stopsign: Option<StopSign>,
     batch_size: usize,
     batch_timer: Timer,
 }
@@ -36,6 +38,7 @@ impl<T> Proposals<T> {
             entries: Vec::new(),
             stopsign: None,
             relayed: Vec::new(),
+            relayed_stopsign: None,
             batch_size,
             batch_timer: Timer::every(timeout),
         }
@@ -52,6 +55,7 @@ impl<T> Proposals<T> {
 
     pub(super) fn release_relayed(&mut self) {
         self.entries.append(&mut self.relayed);
+        self.stopsign = self.stopsign.take().or_else(|| self.relayed_stopsign.take());
     }
 
     fn is_batch_full(&self) -> bool {
@@ -138,9 +142,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that takes this one for the leader forwards a reconfiguration. A second one in the
     /// same configuration is dropped.
     pub(super) fn handle_forwarded_stopsign(&mut self, stopsign: StopSign) {
-        if !self.is_reconfiguring() && self.check_next(&stopsign.next_config).is_ok() {
-            self.proposals.stopsign = Some(stopsign);
-            self.propose_if_leading();
+        if self.is_reconfiguring() || self.check_next(&stopsign.next_config).is_err() {
+            return;
+        }
+        match self.state {
+            State::Preparing(_) | State::Leading(_) => {
+                self.proposals.stopsign = Some(stopsign);
+                self.propose_if_leading();
+            }
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                self.proposals.relayed_stopsign = Some(stopsign);
+            }
         }
     }
 
@@ -172,9 +184,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Forwards what was proposed here, if another server leads.
+    /// Forwards what was proposed here, if this server follows another. It has stored its promise
+    /// then, so that it knows after a restart that it may have forwarded something.
     pub(super) fn draw_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         if self.proposals.entries.is_empty() && self.proposals.stopsign.is_none() {
+            return;
+        }
+        if self.followed_ballot().is_none() {
             return;
         }
         let Some(leader) = self.leader().filter(|leader| *leader != self.pid) else {
