@@ -54,7 +54,11 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         Theme::Wild,
     ]);
     let setting = setting(&mut rng, theme, ticks);
-    let rates = rates(&mut rng, theme);
+    let mut rates = rates(&mut rng, theme);
+    if setting.atomicity == Atomicity::OneByOne {
+        // Crashes between two operations are what these runs are for.
+        rates.write_fault = rates.write_fault.max(2_000);
+    }
     let mut steps = Vec::new();
     for at in 0..ticks {
         step(&mut rng, &rates, &setting, |action| steps.push(Step { at, action }));
