@@ -2,14 +2,12 @@
 
 mod beneath;
 mod image;
+mod storage;
 
 use self::beneath::Beneath;
 pub use self::image::{Change, Image};
 use crate::{rng::Rng, value::SimEntry};
-use omnipaxos::{
-    ballot_leader_election::Ballot,
-    storage::{StopSign, Storage, StorageOp, StorageResult},
-};
+use omnipaxos::storage::{StorageOp, StorageResult};
 use std::{cell::RefCell, rc::Rc};
 
 /// How a list of operations is written.
@@ -360,99 +358,5 @@ impl<T: SimEntry> Disk<T> {
                 self.misuse.get_or_insert(misuse);
             }
         }
-    }
-}
-
-fn position(idx: u64) -> usize {
-    usize::try_from(idx).unwrap_or(usize::MAX)
-}
-
-impl<T: SimEntry> Storage<T> for SimDisk<T> {
-    fn append_entry(&mut self, entry: T) -> StorageResult<u64> {
-        self.direct(StorageOp::AppendEntry(entry))
-    }
-
-    fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64> {
-        self.direct(StorageOp::AppendEntries(entries))
-    }
-
-    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
-        self.direct(StorageOp::AppendOnPrefix(from_idx, entries))
-    }
-
-    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
-        self.direct(StorageOp::SetPromise(n_prom)).map(drop)
-    }
-
-    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
-        self.direct(StorageOp::SetDecidedIndex(ld)).map(drop)
-    }
-
-    fn get_decided_idx(&self) -> StorageResult<u64> {
-        self.read(|image| image.decided_idx)
-    }
-
-    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
-        self.direct(StorageOp::SetAcceptedRound(na)).map(drop)
-    }
-
-    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
-        self.read(|image| image.accepted_round)
-    }
-
-    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
-        self.read(|image| {
-            let (from, to) = (position(from), position(to));
-            if from >= to || to > image.log.len() {
-                return Vec::new();
-            }
-            image.log.range(from..to).cloned().collect()
-        })
-    }
-
-    fn get_log_len(&self) -> StorageResult<u64> {
-        self.read(|image| image.log.len() as u64)
-    }
-
-    fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>> {
-        self.read(|image| image.log.iter().skip(position(from)).cloned().collect())
-    }
-
-    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
-        self.read(|image| image.promise)
-    }
-
-    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
-        self.direct(StorageOp::SetStopsign(s)).map(drop)
-    }
-
-    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
-        self.read(|image| image.stopsign.clone())
-    }
-
-    fn trim(&mut self, idx: u64) -> StorageResult<()> {
-        self.direct(StorageOp::Trim(idx)).map(drop)
-    }
-
-    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
-        self.direct(StorageOp::SetCompactedIdx(idx)).map(drop)
-    }
-
-    fn get_compacted_idx(&self) -> StorageResult<u64> {
-        self.read(|image| image.compacted_idx)
-    }
-
-    fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()> {
-        self.direct(StorageOp::SetSnapshot(snapshot)).map(drop)
-    }
-
-    fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
-        self.read(|image| image.snapshot.clone())
-    }
-
-    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
-        let mut disk = self.0.borrow_mut();
-        disk.usage.writes += 1;
-        disk.write(ops)
     }
 }
