@@ -183,6 +183,36 @@ fn nothing_acknowledged_is_lost_with_the_process() {
     assert!(kills >= 200);
 }
 
+/// A disk that fails a write or a sync with EIO: the writer is told, writes nothing more, and what
+/// was acknowledged is there when the storage is opened anew.
+#[test]
+fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
+    let tools = tempfile::tempdir().unwrap();
+    let recorder = Recorder::build(tools.path()).unwrap();
+    let mut failures = 0;
+    for (kind, says) in [("SHIM_FAIL_SYNC", "sync"), ("SHIM_FAIL_WRITE", "append to")] {
+        for number in [2, 5, 11, 23, 40] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = Command::new(WORKLOAD);
+            command.arg(folder.path()).args([9u64, 0, 60].map(|number| number.to_string()));
+            recorder.watch(&mut command, folder.path(), &tools.path().join("record"));
+            let output = command.env(kind, number.to_string()).output().unwrap();
+            let (said, error) = (
+                String::from_utf8_lossy(&output.stdout).into_owned(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            );
+            assert_eq!(output.status.code(), Some(1), "{kind}={number}: {error}");
+            assert!(error.contains(says), "{kind}={number}: {error}");
+            let last = said.lines().last().unwrap_or("ACK 0");
+            let acknowledged = last.trim_start_matches("ACK ").parse().unwrap();
+            let verdict = verify(folder.path(), 9, acknowledged);
+            assert!(matches!(verdict, Verdict::Holds(_)), "{kind}={number}: {verdict:?}");
+            failures += 1;
+        }
+    }
+    assert_eq!(failures, 10);
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
