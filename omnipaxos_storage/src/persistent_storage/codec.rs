@@ -1,6 +1,7 @@
 //! Values as bytes. The only place that knows of bincode.
 
 use super::error::StorageError;
+use bincode::{enc::write::Writer, error::EncodeError};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     storage::StopSign,
@@ -9,10 +10,28 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 
+/// Room for most entries, so that their bytes are written once and not moved.
+const LIKELY_BYTES: usize = 512;
+
 /// Encodes a value.
 pub(super) fn encode<V: Serialize>(what: &'static str, value: &V) -> Result<Vec<u8>, StorageError> {
-    bincode::serde::encode_to_vec(value, bincode::config::standard())
-        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })
+    let mut bytes = Bytes(Vec::with_capacity(LIKELY_BYTES));
+    bincode::serde::encode_into_writer(value, &mut bytes, bincode::config::standard())
+        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })?;
+    Ok(bytes.0)
+}
+
+/// Collects what is encoded. `encode_to_vec` would begin with no room, and move the bytes of each
+/// entry several times.
+struct Bytes(Vec<u8>);
+
+impl Writer for &mut Bytes {
+    // Called for each byte of a vector of bytes.
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a value that takes up all of `bytes`.
