@@ -252,6 +252,38 @@ fn a_batch_larger_than_a_segment_survives() {
     assert_eq!(Disk::try_open(config).unwrap().get_suffix(0).unwrap(), all);
 }
 
+/// The journal begins with 256 KiB. A batch that does not fit brings a checkpoint, and one that is
+/// larger than what the journal grows to is not written there at all.
+#[test]
+fn batches_that_fill_the_journal_survive() {
+    for (before, size) in [(200 << 10, 200 << 10), (10, 300 << 10), (10, 3 << 20), (10, 20 << 20)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let mut storage = Disk::try_open(config.clone()).unwrap();
+        storage.set_snapshot(Some(Count(1, vec![1; 100]))).unwrap();
+        storage.append_entry(blob(before, 1)).unwrap();
+        let snapshot = Count(2, vec![2; 100_000]);
+        let mut batch = vec![
+            StorageOp::AppendEntry(blob(size, 2)),
+            StorageOp::SetSnapshot(Some(snapshot.clone())),
+        ];
+        storage.write_atomically(&mut batch).unwrap();
+        let check = |storage: &Disk| {
+            assert_eq!(storage.get_snapshot().unwrap().as_ref(), Some(&snapshot), "{size}");
+            assert!(storage.get_suffix(0).unwrap() == [blob(before, 1), blob(size, 2)], "{size}");
+        };
+        check(&storage);
+        // As a process that is killed leaves it.
+        let copy = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").arg("-r").args([folder.path(), copy.path()]).status();
+        assert!(copied.unwrap().success());
+        drop(storage);
+        let killed = copy.path().join(folder.path().file_name().unwrap());
+        check(&Disk::try_open(self::config(&killed)).unwrap());
+        check(&Disk::try_open(config).unwrap());
+    }
+}
+
 #[test]
 fn more_entries_than_an_index_has_room_for_survive() {
     let folder = tempfile::tempdir().unwrap();
@@ -276,8 +308,11 @@ fn another_format_is_refused() {
     drop(storage);
     let log = &segments(folder.path())[0];
     let mut bytes = fs::read(log).unwrap();
-    let at = bytes.windows(4).position(|window| window == b"OPXs").unwrap() + 4;
-    bytes[at] += 1;
+    let payload = bytes.windows(4).position(|window| window == b"OPXs").unwrap();
+    bytes[payload + 4] += 1;
+    let size = u32::from_le_bytes(bytes[payload - 12..payload - 8].try_into().unwrap());
+    let crc = crc32c::crc32c(&bytes[payload..payload + size as usize]);
+    bytes[payload - 8..payload - 4].copy_from_slice(&crc.to_le_bytes());
     fs::write(log, &bytes).unwrap();
     let error = refused(config(folder.path()));
     assert!(matches!(error, StorageError::Format { found: 2, ours: 1, .. }), "{error:?}");

@@ -6,6 +6,7 @@
 use super::{
     codec::{self, StoredBallot, StoredStopSign},
     error::StorageError,
+    records::{seal, RECORD_HEADER_BYTES},
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,6 @@ const MAGIC: [u8; 4] = *b"OPXs";
 
 /// Magic, format, length and checksum, before the header itself.
 pub(super) const PREFIX_BYTES: usize = 4 + 2 + 4 + 4;
-
-/// Bytes that the commit log puts before each payload: offset, size, checksum, metadata size.
-pub(super) const RECORD_HEADER_BYTES: usize = 20;
 
 /// What holds besides the entries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,10 +55,8 @@ pub(super) struct Header {
     pub(super) from: u64,
     /// Number of records that follow, an entry each.
     pub(super) records: u32,
-    /// Their bytes, record headers included.
+    /// Their bytes, record headers included. Each record has a checksum of its own.
     pub(super) bytes: u64,
-    /// Checksum of these bytes.
-    pub(super) crc: u32,
     /// In the last part: what holds now.
     pub(super) state: Option<State>,
 }
@@ -76,21 +72,27 @@ pub(super) enum Parsed {
 }
 
 impl Header {
-    /// The payload of the header record.
-    pub(super) fn to_payload(&self) -> Result<Vec<u8>, StorageError> {
-        let header = codec::encode("a batch header", self)?;
+    /// Puts the header record at the end of `bytes`.
+    pub(super) fn push_record(&self, bytes: &mut Vec<u8>) -> Result<(), StorageError> {
+        let start = bytes.len();
+        let header_start = start + RECORD_HEADER_BYTES + PREFIX_BYTES;
+        bytes.resize(header_start, 0);
+        codec::encode_into("a batch header", self, bytes)?;
+        let header = bytes.get(header_start..).unwrap_or_default();
         let length = u32::try_from(header.len()).map_err(|_| StorageError::TooLarge {
             what: "a batch header",
             bytes: header.len() as u64,
             limit: u64::from(u32::MAX),
         })?;
-        let mut payload = Vec::with_capacity(PREFIX_BYTES + header.len());
-        payload.extend_from_slice(&MAGIC);
-        payload.extend_from_slice(&FORMAT.to_le_bytes());
-        payload.extend_from_slice(&length.to_le_bytes());
-        payload.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
-        payload.extend_from_slice(&header);
-        Ok(payload)
+        let crc = crc32c::crc32c(header);
+        let prefix: [&[u8]; 4] =
+            [&MAGIC, &FORMAT.to_le_bytes(), &length.to_le_bytes(), &crc.to_le_bytes()];
+        let places = bytes.iter_mut().skip(start + RECORD_HEADER_BYTES);
+        for (place, byte) in places.zip(prefix.into_iter().flatten()) {
+            *place = *byte;
+        }
+        seal(bytes.get_mut(start..).unwrap_or_default(), self.offset);
+        Ok(())
     }
 
     /// Reads a header record's payload.
@@ -115,20 +117,6 @@ impl Header {
         codec::decode("a batch header", header)
             .map_or(Parsed::Damaged, |header| Parsed::Header(Box::new(header)))
     }
-
-    /// Whether some whole header record lies in `bytes`, at any position.
-    pub(super) fn is_any_in(bytes: &[u8]) -> bool {
-        bytes.windows(MAGIC.len()).enumerate().any(|(at, window)| {
-            window == MAGIC && {
-                let rest = bytes.get(at..).unwrap_or_default();
-                let length = chunk::<4>(rest, 6).map(u32::from_le_bytes).unwrap_or(u32::MAX);
-                let end = PREFIX_BYTES.saturating_add(length as usize);
-                rest.get(..end).is_some_and(|payload| {
-                    matches!(Self::parse(payload), Parsed::Header(_) | Parsed::OtherFormat(_))
-                })
-            }
-        })
-    }
 }
 
 /// The `N` bytes of `bytes` at `at`.
@@ -138,7 +126,13 @@ pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Header, Parsed, State};
+    use super::{Header, Parsed, State, RECORD_HEADER_BYTES};
+
+    fn payload() -> Vec<u8> {
+        let mut bytes = vec![1; 5];
+        header().push_record(&mut bytes).unwrap();
+        bytes.split_off(5 + RECORD_HEADER_BYTES)
+    }
 
     fn header() -> Header {
         Header {
@@ -148,24 +142,19 @@ mod tests {
             from: 12,
             records: 2,
             bytes: 60,
-            crc: 9,
             state: Some(State { decided_idx: 5, end: 14, ..State::default() }),
         }
     }
 
     #[test]
     fn a_header_reads_as_it_was_written() {
-        let payload = header().to_payload().unwrap();
+        let payload = payload();
         assert!(matches!(Header::parse(&payload), Parsed::Header(read) if *read == header()));
-        let mut around = vec![1; 50];
-        around.extend_from_slice(&payload);
-        around.extend_from_slice(&[0; 7]);
-        assert!(Header::is_any_in(&around));
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let payload = header().to_payload().unwrap();
+        let payload = payload();
         for bit in 0..payload.len() * 8 {
             let mut flipped = payload.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -4,6 +4,7 @@ use super::{
     batch::{SnapshotRef, FORMAT},
     codec,
     error::StorageError,
+    journal::Known,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -34,10 +35,23 @@ pub(super) struct Place {
 pub(super) struct Checkpoint {
     /// The first segment that is needed.
     pub(super) first_segment: u64,
-    /// All before this place is synced: damage there is no torn write.
+    /// All before this place, the end of a batch, is synced. Nothing after it is.
     pub(super) durable: Place,
     /// Number of batches before that place.
     pub(super) batches: u64,
+    /// The stamp of the first batch that is in the journal and not before that place.
+    pub(super) stamp: u64,
+    /// Size of the journal, at least.
+    pub(super) journal_bytes: u64,
+    /// Whether the storage was closed: then the journal holds nothing.
+    pub(super) is_closed: bool,
+}
+
+impl Checkpoint {
+    /// What it tells of the journal.
+    pub(super) fn journal(&self) -> Known {
+        Known { stamp: self.stamp, bytes: self.journal_bytes }
+    }
 }
 
 /// The database of one storage.
@@ -98,18 +112,25 @@ impl Database {
         self.sync()
     }
 
-    /// Stores a snapshot under an unused id and syncs it.
-    pub(super) fn put_snapshot(&self, snapshot: &[u8]) -> Result<SnapshotRef, StorageError> {
+    /// The name of a snapshot that is to be stored: an id that is not used.
+    pub(super) fn next_snapshot(&self, snapshot: &[u8]) -> Result<SnapshotRef, StorageError> {
         let id = self.last_id()?.map_or(0, |last| last + 1);
+        Ok(SnapshotRef { id, bytes: snapshot.len() as u64, crc: crc32c::crc32c(snapshot) })
+    }
+
+    /// Stores a snapshot and syncs it.
+    pub(super) fn put_snapshot(
+        &self,
+        SnapshotRef { id, .. }: SnapshotRef,
+        snapshot: &[u8],
+    ) -> Result<(), StorageError> {
         for (number, chunk) in (0u32..).zip(snapshot.chunks(CHUNK_BYTES)) {
             self.snapshots.insert(key(id, number), chunk).map_err(self.failed("write"))?;
         }
         if snapshot.is_empty() {
             self.snapshots.insert(key(id, 0), &[]).map_err(self.failed("write"))?;
         }
-        self.sync()?;
-        let crc = crc32c::crc32c(snapshot);
-        Ok(SnapshotRef { id, bytes: snapshot.len() as u64, crc })
+        self.sync()
     }
 
     /// Reads a snapshot.

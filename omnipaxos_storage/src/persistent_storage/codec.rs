@@ -10,22 +10,27 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 
-/// Room for most entries, so that their bytes are written once and not moved.
-const LIKELY_BYTES: usize = 512;
-
 /// Encodes a value.
 pub(super) fn encode<V: Serialize>(what: &'static str, value: &V) -> Result<Vec<u8>, StorageError> {
-    let mut bytes = Bytes(Vec::with_capacity(LIKELY_BYTES));
-    bincode::serde::encode_into_writer(value, &mut bytes, bincode::config::standard())
-        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })?;
-    Ok(bytes.0)
+    let mut bytes = Vec::new();
+    encode_into(what, value, &mut bytes)?;
+    Ok(bytes)
 }
 
-/// Collects what is encoded. `encode_to_vec` would begin with no room, and move the bytes of each
-/// entry several times.
-struct Bytes(Vec<u8>);
+/// Encodes a value at the end of `bytes`.
+pub(super) fn encode_into<V: Serialize>(
+    what: &'static str,
+    value: &V,
+    bytes: &mut Vec<u8>,
+) -> Result<(), StorageError> {
+    bincode::serde::encode_into_writer(value, At(bytes), bincode::config::standard())
+        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })
+}
 
-impl Writer for &mut Bytes {
+/// Writes at the end of a vector.
+struct At<'a>(&'a mut Vec<u8>);
+
+impl Writer for At<'_> {
     // Called for each byte of a vector of bytes.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {

@@ -1,28 +1,39 @@
 //! A storage on disk, which survives `kill -9` and loss of power.
 //!
 //! What `write_atomically` has returned `Ok` for is on the disk, all of it or, after a crash
-//! before that, nothing. The log is a [commitlog](https://docs.rs/commitlog); state travels with
-//! each batch of entries, so that one sync makes both durable. Snapshots and the checkpoint, from
-//! which the log is read again, are in a [sled](https://docs.rs/sled) database. See
+//! before that, nothing. State travels with each batch of entries, so that one sync makes both
+//! durable: that of a journal, which is written in place. The log is a
+//! [commitlog](https://docs.rs/commitlog), synced whenever the journal is full. Snapshots and the
+//! checkpoint, up to which the log is synced, are in a [sled](https://docs.rs/sled) database. See
 //! `docs/storage.md` in the repository for what is durable when and what an operator does.
 
 mod batch;
+mod begin;
 mod checkpoint;
 mod codec;
 mod config;
 mod error;
+mod journal;
 mod log;
+mod parts;
+mod records;
 mod runs;
 mod scan;
 mod segments;
+mod write;
 
 pub use self::{config::PersistentStorageConfig, error::StorageError};
 
 use self::{
     batch::State,
-    checkpoint::{sync_folder, Checkpoint, Database, Place},
-    log::{Log, Put},
+    begin::{begin, Unfinished},
+    checkpoint::{Checkpoint, Database},
+    journal::Journal,
+    log::Log,
+    parts::Parts,
+    records::Records,
     runs::Runs,
+    scan::Scanned,
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
@@ -34,9 +45,6 @@ use std::{
     marker::PhantomData,
     path::Path,
 };
-
-/// After so many bytes of log a checkpoint is made: so many at most are written again at open.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// Keeps the log on disk.
 ///
@@ -68,13 +76,14 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct PersistentStorage<T> {
     log: Log,
+    journal: Journal,
     database: Database,
     state: State,
     runs: Runs,
+    /// For the entries of the batch that is written, and empty between batches.
+    records: Records,
     /// The failure of a write, after which what is stored is not known.
     poisoned: Option<String>,
-    checkpointed: Place,
-    bytes_since_checkpoint: u64,
     /// Released when the storage is dropped.
     _lock: File,
     _entries: PhantomData<fn() -> T>,
@@ -130,77 +139,111 @@ impl<T> PersistentStorage<T> {
             fs::create_dir_all(needed).map_err(StorageError::io("create", needed))?;
         }
         let lock = lock(&folder)?;
-        let database = Database::open(&config.database())?;
+        let database_config = config.database();
+        let unfinished = Unfinished::find(&folder, &database_config.get_path(), &log_folder)?;
+        let database = Database::open(&database_config)?;
         let checkpoint = match database.checkpoint()? {
             Some(checkpoint) => checkpoint,
             None => begin(&database, &log_folder, &folder)?,
         };
+        if let Some(unfinished) = unfinished {
+            unfinished.finish()?;
+        }
         for base in segments::list(&log_folder)? {
             if base < checkpoint.first_segment {
                 segments::remove(&log_folder, base)?;
             }
         }
         let found = scan::scan(&log_folder, &checkpoint)?;
-        segments::repair(&log_folder, &found, checkpoint.durable)?;
-        let log = Log::open(&log_folder, settings.segment_bytes.unwrap_or(usize::MAX), &found)?;
-        database.keep_snapshot(found.state.snapshot)?;
+        let (journal, pending) = if checkpoint.is_closed {
+            (Journal::reuse(&log_folder, checkpoint.journal())?, Vec::new())
+        } else {
+            Journal::open(&log_folder, checkpoint.journal())?
+        };
+        let pending = parse(pending, &found, &journal)?;
+        segments::repair(&log_folder, &found)?;
+        let parts = pending.iter().flat_map(|batch| &batch.parts);
+        let segment_bytes =
+            segments::bytes_for(settings.segment_bytes.unwrap_or(usize::MAX), parts);
+        let log = Log::open(&log_folder, segment_bytes, &found)?;
         let mut storage = Self {
             log,
+            journal,
             database,
             state: found.state,
             runs: found.runs,
+            records: Records::default(),
             poisoned: None,
-            checkpointed: checkpoint.durable,
-            bytes_since_checkpoint: 0,
             _lock: lock,
             _entries: PhantomData,
         };
+        for batch in pending {
+            storage.log.append(&batch)?;
+            storage.take(batch);
+        }
         if let Some(snapshot) = storage.state.snapshot {
             storage.database.snapshot(snapshot)?;
         }
-        if storage.is_ahead_of_checkpoint() {
-            storage.checkpoint()?;
-        }
+        storage.checkpoint(IsClosed(false))?;
         Ok(storage)
     }
 
-    /// Records that all is synced up to the end, and gives back the space of what is not needed.
-    fn checkpoint(&mut self) -> Result<(), StorageError> {
-        self.database.keep_snapshot(self.state.snapshot)?;
+    /// Makes the state that of a batch that is in the log now.
+    fn take(&mut self, batch: Parts) {
+        for part in &batch.parts {
+            self.runs.put(part.position, part.offset + 1, part.count);
+        }
+        self.runs.trim(batch.state.first);
+        self.state = batch.state;
+    }
+
+    /// Syncs the log, records that, begins the journal anew, and gives back the space of what is
+    /// not needed.
+    fn checkpoint(&mut self, is_closed: IsClosed) -> Result<(), StorageError> {
+        self.log.sync()?;
         let first_segment = self.first_needed_segment();
-        self.database.set_checkpoint(&Checkpoint {
-            first_segment,
-            durable: self.log.end(),
-            batches: self.log.batches(),
-        })?;
+        self.record(first_segment, is_closed)?;
+        self.database.keep_snapshot(self.state.snapshot)?;
         if first_segment > self.log.first_segment() {
             self.log.remove_before(first_segment)?;
         }
-        self.checkpointed = self.log.end();
-        self.bytes_since_checkpoint = 0;
         Ok(())
     }
 
-    /// Whether batches were synced since the checkpoint. A segment without any is not synced.
-    fn is_ahead_of_checkpoint(&self) -> bool {
-        self.log.ends_with_a_batch() && self.log.end() != self.checkpointed
+    /// Records that the log is synced: what the journal holds is of no use any more.
+    fn record(
+        &mut self,
+        first_segment: u64,
+        IsClosed(is_closed): IsClosed,
+    ) -> Result<(), StorageError> {
+        self.database.set_checkpoint(&Checkpoint {
+            first_segment,
+            durable: self.log.synced(),
+            batches: self.log.batches(),
+            stamp: self.journal.known().stamp,
+            journal_bytes: self.journal.known().bytes,
+            is_closed,
+        })?;
+        self.journal.restart();
+        Ok(())
     }
 
     /// The segment with the first entry held, or with the last batch, which bears the state.
     fn first_needed_segment(&self) -> u64 {
-        if !self.log.ends_with_a_batch() {
-            return self.log.first_segment();
-        }
-        let last = self.log.end().segment;
+        let last = self.log.last_segment();
         self.runs.first_offset().map_or(last, |offset| self.log.segment_of(offset).min(last))
     }
 }
 
+/// Whether a checkpoint is the last of a storage that is being closed.
+#[derive(Copy, Clone)]
+struct IsClosed(bool);
+
 impl<T> Drop for PersistentStorage<T> {
     /// Marks a clean close: after it, damage anywhere is noticed. Without it, nothing is lost.
     fn drop(&mut self) {
-        if self.poisoned.is_none() && self.is_ahead_of_checkpoint() {
-            let _ = self.checkpoint();
+        if self.poisoned.is_none() {
+            let _ = self.checkpoint(IsClosed(true));
         }
     }
 }
@@ -223,64 +266,24 @@ fn lock(folder: &Path) -> Result<File, StorageError> {
     }
 }
 
-/// Begins a storage where there is none. The checkpoint comes first: a log without one is foreign.
-fn begin(
-    database: &Database,
-    log_folder: &Path,
-    folder: &Path,
-) -> Result<Checkpoint, StorageError> {
-    if !segments::list(log_folder)?.is_empty() {
-        return Err(StorageError::Foreign { path: log_folder.to_path_buf() });
+/// Reads the batches in the journal, which follow those found in the log.
+fn parse(
+    pending: Vec<Vec<u8>>,
+    found: &Scanned,
+    journal: &Journal,
+) -> Result<Vec<Parts>, StorageError> {
+    let mut offset = found.next_offset;
+    let mut parsed = Vec::with_capacity(pending.len());
+    for (batch, bytes) in (found.batches..).zip(pending) {
+        let parts = Parts::parse(bytes, batch, offset).ok_or_else(|| StorageError::Corrupt {
+            path: journal.path().to_path_buf(),
+            byte: 0,
+            what: format!("batch {batch} is not the one that must follow in the log"),
+        })?;
+        offset += parts.parts.iter().map(|part| 1 + part.count).sum::<u64>();
+        parsed.push(parts);
     }
-    let checkpoint = Checkpoint { first_segment: 0, durable: Place::default(), batches: 0 };
-    database.set_checkpoint(&checkpoint)?;
-    sync_folder(folder)?;
-    for made in [folder, log_folder] {
-        if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_folder(parent)?;
-        }
-    }
-    Ok(checkpoint)
-}
-
-/// What a batch makes of the storage, before it is written.
-struct Batch<S> {
-    state: State,
-    /// Entries from this position on are replaced.
-    from: u64,
-    entries: Vec<Vec<u8>>,
-    snapshot: Option<Option<S>>,
-}
-
-impl<S> Batch<S> {
-    fn on(state: &State) -> Self {
-        Self { from: state.end, state: state.clone(), entries: Vec::new(), snapshot: None }
-    }
-
-    fn append(&mut self, entry: Vec<u8>) {
-        self.entries.push(entry);
-        self.state.end += 1;
-    }
-
-    /// Cuts the log to its first `idx` entries.
-    fn cut(&mut self, idx: u64) {
-        let position = self.state.first.saturating_add(idx).min(self.state.end);
-        let kept = usize::try_from(position.saturating_sub(self.from)).unwrap_or(usize::MAX);
-        self.entries.truncate(kept);
-        self.from = self.from.min(position);
-        self.state.end = position;
-    }
-
-    /// Removes the first `idx` entries.
-    fn trim(&mut self, idx: u64) {
-        let position = self.state.first.saturating_add(idx).min(self.state.end);
-        if position > self.from {
-            let gone = usize::try_from(position - self.from).unwrap_or(usize::MAX);
-            self.entries.drain(..gone.min(self.entries.len()));
-            self.from = position;
-        }
-        self.state.first = position;
-    }
+    Ok(parsed)
 }
 
 impl<T> PersistentStorage<T>
@@ -288,102 +291,6 @@ where
     T: Entry + Serialize + DeserializeOwned,
     T::Snapshot: Serialize + DeserializeOwned,
 {
-    /// Makes the changes of `ops` durable, all or none.
-    fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> Result<(), StorageError> {
-        if let Some(cause) = &self.poisoned {
-            return Err(StorageError::Poisoned { cause: cause.clone() });
-        }
-        let mut batch = Batch::on(&self.state);
-        for op in ops.drain(..) {
-            self.add(&mut batch, op)?;
-        }
-        let before = self.log.end();
-        let written = self.commit(batch);
-        match &written {
-            Ok(()) => {}
-            // Refused before anything was written: the storage is as it was.
-            Err(StorageError::TooLarge { .. } | StorageError::Code { .. })
-                if self.log.end() == before => {}
-            Err(error) => self.poisoned = Some(error.to_string()),
-        }
-        written
-    }
-
-    /// Adds one change to the batch.
-    fn add(&self, batch: &mut Batch<T::Snapshot>, op: StorageOp<T>) -> Result<(), StorageError> {
-        let state = &mut batch.state;
-        match op {
-            StorageOp::AppendEntry(entry) => batch.append(self.encode(&entry)?),
-            StorageOp::AppendEntries(entries) => self.add_all(batch, &entries)?,
-            StorageOp::AppendShared(entries) => self.add_all(batch, &entries)?,
-            StorageOp::AppendOnPrefix(idx, entries) => {
-                batch.cut(idx);
-                self.add_all(batch, &entries)?;
-            }
-            StorageOp::AppendSharedOnPrefix(idx, entries) => {
-                batch.cut(idx);
-                self.add_all(batch, &entries)?;
-            }
-            StorageOp::SetPromise(ballot) => state.promise = Some(ballot.into()),
-            StorageOp::SetAcceptedRound(ballot) => state.accepted_round = Some(ballot.into()),
-            StorageOp::SetDecidedIndex(idx) => state.decided_idx = idx,
-            StorageOp::SetCompactedIdx(idx) => state.compacted_idx = idx,
-            StorageOp::Trim(idx) => batch.trim(idx),
-            StorageOp::SetStopsign(stopsign) => state.stopsign = stopsign.map(Into::into),
-            StorageOp::SetSnapshot(snapshot) => batch.snapshot = Some(snapshot),
-        }
-        Ok(())
-    }
-
-    fn add_all(&self, batch: &mut Batch<T::Snapshot>, entries: &[T]) -> Result<(), StorageError> {
-        for entry in entries {
-            batch.append(self.encode(entry)?);
-        }
-        Ok(())
-    }
-
-    fn encode(&self, entry: &T) -> Result<Vec<u8>, StorageError> {
-        let bytes = codec::encode("an entry", entry)?;
-        let limit = self.log.largest_entry();
-        if bytes.len() > limit {
-            let (bytes, limit) = (bytes.len() as u64, limit as u64);
-            return Err(StorageError::TooLarge { what: "an entry", bytes, limit });
-        }
-        Ok(bytes)
-    }
-
-    fn commit(&mut self, batch: Batch<T::Snapshot>) -> Result<(), StorageError> {
-        let Batch { mut state, from, entries, snapshot } = batch;
-        match snapshot {
-            None => {}
-            Some(None) => state.snapshot = None,
-            Some(Some(snapshot)) => {
-                let bytes = codec::encode("a snapshot", &snapshot)?;
-                state.snapshot = Some(self.database.put_snapshot(&bytes)?);
-            }
-        }
-        let gives_space = state.first > self.state.first;
-        let before = self.log.end();
-        let puts = self.log.write(from, &entries, state.clone())?;
-        for Put { position, offset, count } in puts {
-            self.runs.put(position, offset, count);
-        }
-        self.runs.trim(state.first);
-        self.state = state;
-        let end = self.log.end();
-        self.bytes_since_checkpoint +=
-            if end.segment == before.segment { end.byte - before.byte } else { end.byte };
-        let frees_a_segment = gives_space && self.first_needed_segment() > self.log.first_segment();
-        if frees_a_segment || self.bytes_since_checkpoint >= CHECKPOINT_BYTES {
-            self.checkpoint()?;
-        }
-        Ok(())
-    }
-
-    fn write_one(&mut self, op: StorageOp<T>) -> Result<(), StorageError> {
-        self.write(&mut vec![op])
-    }
-
     fn held(&self) -> u64 {
         self.state.end - self.state.first
     }

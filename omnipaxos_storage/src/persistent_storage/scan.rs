@@ -1,23 +1,21 @@
-//! Reading the log from its files when a storage is opened: what is whole is kept, what a crash
-//! left half written is cut off, and anything else is reported.
+//! Reading the log from its files when a storage is opened, up to the checkpoint. All of that is
+//! known to be on the disk, so whatever is not as it was written is damage.
 
 use super::{
-    batch::{chunk, Header, Parsed, State, FORMAT, RECORD_HEADER_BYTES},
+    batch::{Header, Parsed, State, FORMAT},
     checkpoint::{Checkpoint, Place},
     error::StorageError,
+    records::{RecordHeader, RECORD_HEADER_BYTES},
     runs::Runs,
     segments::{self, SEGMENT_MAGIC},
 };
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, Read},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    io::{self, BufReader, Read},
+    path::Path,
 };
 
-const SECTOR_BYTES: u64 = 512;
-
-/// What the log holds.
+/// What the log holds up to the checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) runs: Runs,
@@ -27,267 +25,151 @@ pub(super) struct Scanned {
     pub(super) end: Place,
     /// The segments, and where in each its records begin.
     pub(super) segments: Vec<(u64, Vec<u32>)>,
-    /// What a crash left after the end.
-    pub(super) has_torn_tail: bool,
 }
 
 /// Why a part could not be read.
-struct Bad {
-    byte: u64,
-    what: String,
-    /// Whether the file ends where more should be.
-    is_short: bool,
+enum Bad {
+    Io(io::Error),
+    Damaged { byte: u64, what: &'static str },
+    Format(u16),
 }
 
-/// A part that was read.
-struct Part {
-    header: Header,
-    /// Where its records begin, that of the header first.
-    positions: Vec<u32>,
-    end: u64,
+impl From<io::Error> for Bad {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
-struct Scanner<'a> {
-    folder: &'a Path,
-    checkpoint: &'a Checkpoint,
-    found: Scanned,
-    /// The parts of a batch that is not complete yet, and where it began.
-    open_parts: Vec<Header>,
-    open_from: Place,
-}
-
-/// Reads all segments in `folder`.
+/// Reads what is in `folder` up to the checkpoint.
 ///
 /// # Errors
 /// The log is damaged, or a file cannot be read.
 pub(super) fn scan(folder: &Path, checkpoint: &Checkpoint) -> Result<Scanned, StorageError> {
-    let bases = segments::list(folder)?;
-    let found = Scanned {
-        next_offset: checkpoint.first_segment,
-        end: Place { segment: checkpoint.first_segment, byte: 0 },
-        ..Scanned::default()
+    let mut scanner = Scanner {
+        found: Scanned { next_offset: checkpoint.first_segment, ..Scanned::default() },
+        open_parts: Vec::new(),
     };
-    let open_from = found.end;
-    let mut scanner = Scanner { folder, checkpoint, found, open_parts: Vec::new(), open_from };
-    for (number, base) in bases.iter().enumerate() {
-        let is_last = number + 1 == bases.len();
-        scanner.scan_segment(*base, is_last)?;
+    let corrupt = |segment: u64, byte: u64, what: &str| StorageError::Corrupt {
+        path: segments::log_file(folder, segment),
+        byte,
+        what: what.to_string(),
+    };
+    let durable = checkpoint.durable;
+    while scanner.found.end != durable {
+        let base = scanner.found.next_offset;
+        if base > durable.segment {
+            return Err(corrupt(durable.segment, durable.byte, "no batch ends here"));
+        }
+        let path = segments::log_file(folder, base);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(corrupt(base, 0, "this segment is missing"));
+            }
+            Err(error) => return Err(StorageError::io("open", path)(error)),
+        };
+        let end = (base == durable.segment).then_some(durable.byte);
+        scanner.scan_segment(&file, base, end).map_err(|bad| match bad {
+            Bad::Io(error) => StorageError::io("read", path)(error),
+            Bad::Damaged { byte, what } => corrupt(base, byte, what),
+            Bad::Format(found) => StorageError::Format { path, found, ours: FORMAT },
+        })?;
+        if scanner.found.next_offset == base {
+            return Err(corrupt(base, SEGMENT_MAGIC.len() as u64, "this segment is empty"));
+        }
     }
-    scanner.finish()
+    let found = scanner.found;
+    if found.batches != checkpoint.batches {
+        let what =
+            format!("{} batches end here, but {} were stored", found.batches, checkpoint.batches);
+        return Err(corrupt(durable.segment, durable.byte, &what));
+    }
+    Ok(found)
 }
 
-impl Scanner<'_> {
-    fn path(&self, base: u64) -> PathBuf {
-        segments::log_file(self.folder, base)
-    }
+struct Scanner {
+    found: Scanned,
+    /// The parts of a batch that is not complete yet.
+    open_parts: Vec<Header>,
+}
 
-    fn corrupt(&self, place: Place, what: impl Into<String>) -> StorageError {
-        StorageError::Corrupt {
-            path: self.path(place.segment),
-            byte: place.byte,
-            what: what.into(),
+impl Scanner {
+    /// Reads a segment up to `end`, or all of it.
+    fn scan_segment(&mut self, file: &File, base: u64, end: Option<u64>) -> Result<(), Bad> {
+        let len = file.metadata()?.len();
+        let end = end.unwrap_or(len);
+        if len < end {
+            return Err(Bad::Damaged { byte: len, what: "the segment ends too early" });
         }
-    }
-
-    fn scan_segment(&mut self, base: u64, is_last: bool) -> Result<(), StorageError> {
-        if base != self.found.next_offset {
-            let missing = Place { segment: self.found.next_offset, byte: 0 };
-            return Err(self.corrupt(missing, "this segment is missing"));
-        }
-        let path = self.path(base);
-        let file = File::open(&path).map_err(StorageError::io("open", &path))?;
-        let len = file.metadata().map_err(StorageError::io("read", &path))?.len();
-        let mut magic = [0; 2];
-        if file.read_exact_at(&mut magic, 0).is_err() || magic != SEGMENT_MAGIC {
-            let is_half_made = len < 2 || magic == [0, 0];
-            let bad =
-                Bad { byte: 0, what: "the segment has no magic".into(), is_short: is_half_made };
-            return self.cut_or_report(&file, Place { segment: base, byte: 0 }, len, bad, is_last);
+        let mut cursor = Cursor { input: BufReader::with_capacity(1 << 20, file), at: 0, end };
+        let mut magic = SEGMENT_MAGIC;
+        cursor.fill(&mut magic)?;
+        if magic != SEGMENT_MAGIC {
+            return Err(Bad::Damaged { byte: 0, what: "the segment does not begin as one" });
         }
         self.found.segments.push((base, Vec::new()));
-        let mut at = Place { segment: base, byte: 2 };
-        let mut reader = Cursor { input: BufReader::with_capacity(1 << 20, &file), at: 0, len };
-        reader.skip_magic().map_err(StorageError::io("read", &path))?;
-        while at.byte < len {
-            if self.open_parts.is_empty() {
-                self.open_from = at;
-            }
-            let read = self.read_part(&mut reader).map_err(StorageError::io("read", &path))?;
-            match read.and_then(|part| self.check(part, at)) {
-                Ok(part) => {
-                    at.byte = part.end;
-                    self.take(part, at);
-                }
-                Err(bad) => {
-                    if let Some(found) = bad.other_format() {
-                        return Err(StorageError::Format { path, found, ours: FORMAT });
-                    }
-                    return self.cut_or_report(&file, self.open_from, len, bad, is_last);
-                }
-            }
-        }
-        if self.open_parts.is_empty() {
-            self.found.end = at;
+        while cursor.at < end {
+            let header = self.read_part(&mut cursor)?;
+            self.take(header, Place { segment: base, byte: cursor.at });
         }
         Ok(())
     }
 
-    /// Reads the header record at the cursor, and the records that it announces.
-    fn read_part(&self, reader: &mut Cursor<'_>) -> std::io::Result<Result<Part, Bad>> {
-        let start = reader.at;
-        let (_, payload) = match reader.record(self.found.next_offset)? {
-            Ok(record) => record,
-            Err(bad) => return Ok(Err(bad)),
-        };
+    /// Reads the header record at the cursor, and passes over the records that it announces.
+    fn read_part(&mut self, cursor: &mut Cursor<'_>) -> Result<Header, Bad> {
+        let start = cursor.at;
+        let damaged = |what| Bad::Damaged { byte: start, what };
+        let mut payload = Vec::new();
+        cursor.record(self.found.next_offset, &mut payload)?;
         let header = match Header::parse(&payload) {
             Parsed::Header(header) => *header,
-            Parsed::OtherFormat(format) => {
-                return Ok(Err(Bad {
-                    byte: start,
-                    what: format!("{OTHER_FORMAT}{format}"),
-                    is_short: false,
-                }));
-            }
-            Parsed::Damaged => {
-                return Ok(Err(Bad {
-                    byte: start,
-                    what: "this is not the header of a batch".into(),
-                    is_short: false,
-                }));
-            }
+            Parsed::OtherFormat(format) => return Err(Bad::Format(format)),
+            Parsed::Damaged => return Err(damaged("this is not the header of a batch")),
         };
-        let mut positions = vec![position(start)];
-        let mut crc = 0;
-        let body_start = reader.at;
-        for number in 0..u64::from(header.records) {
-            positions.push(position(reader.at));
-            let (raw, payload) = match reader.record(header.offset + 1 + number)? {
-                Ok(record) => record,
-                Err(bad) => return Ok(Err(bad)),
-            };
-            crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, &raw), &payload);
+        if !self.follows(&header) {
+            return Err(damaged("this batch does not follow the one before it"));
         }
-        if crc != header.crc || reader.at - body_start != header.bytes {
-            return Ok(Err(Bad {
-                byte: body_start,
-                what: "the checksum of a batch is wrong".into(),
-                is_short: false,
-            }));
+        let mut positions = Vec::with_capacity(1 + header.records as usize);
+        positions.push(position(start));
+        let body_start = cursor.at;
+        for number in 1..=u64::from(header.records) {
+            positions.push(position(cursor.at));
+            cursor.record(header.offset + number, &mut payload)?;
         }
-        Ok(Ok(Part { header, positions, end: reader.at }))
-    }
-
-    /// Whether the part is the one that must follow.
-    fn check(&self, part: Part, at: Place) -> Result<Part, Bad> {
-        let header = &part.header;
-        // The first segment kept may begin within a batch, of which the rest is not needed.
-        let is_first = self.found.batches == 0 && self.open_parts.is_empty();
-        let (batch, part_number) = match self.open_parts.last() {
-            Some(before) => (before.batch, before.part + 1),
-            None => (self.found.batches, 0),
-        };
-        let follows = header.offset == self.found.next_offset
-            && (is_first || (header.batch, header.part) == (batch, part_number));
-        if follows {
-            Ok(part)
-        } else {
-            let what = "this batch does not follow the one before it".into();
-            Err(Bad { byte: at.byte, what, is_short: false })
+        if cursor.at - body_start != header.bytes {
+            return Err(damaged("this batch has another length than its header says"));
         }
-    }
-
-    fn take(&mut self, part: Part, end: Place) {
-        let Part { header, positions, .. } = part;
-        self.found.next_offset = header.offset + 1 + u64::from(header.records);
         if let Some((_, known)) = self.found.segments.last_mut() {
             known.extend(positions);
         }
+        Ok(header)
+    }
+
+    /// Whether a part is the one that must come now.
+    fn follows(&self, header: &Header) -> bool {
+        let (batch, part) = match self.open_parts.last() {
+            Some(before) => (before.batch, before.part + 1),
+            None => (self.found.batches, 0),
+        };
+        // The first segment kept may begin within a batch, of which the rest is not needed.
+        let is_first = self.found.batches == 0 && self.open_parts.is_empty();
+        header.offset == self.found.next_offset
+            && (is_first || (header.batch, header.part) == (batch, part))
+    }
+
+    fn take(&mut self, header: Header, end: Place) {
+        self.found.next_offset = header.offset + 1 + u64::from(header.records);
+        let state = header.state.clone();
         self.open_parts.push(header);
-        let Some(state) = self.open_parts.last().and_then(|header| header.state.clone()) else {
-            return;
-        };
-        for part in self.open_parts.drain(..) {
-            self.found.runs.put(part.from, part.offset + 1, u64::from(part.records));
-            self.found.batches = part.batch + 1;
-        }
-        self.found.runs.trim(state.first);
-        self.found.state = state;
-        self.found.end = end;
-    }
-
-    /// Cuts off what a crash may have left: it is in the last segment, beyond what is known to be
-    /// synced, nothing whole comes after it, and it is short or holds a sector that was never
-    /// written. Anything else is damage.
-    fn cut_or_report(
-        &mut self,
-        file: &File,
-        from: Place,
-        len: u64,
-        bad: Bad,
-        is_last: bool,
-    ) -> Result<(), StorageError> {
-        let place = Place { segment: self.segment_of_bad(from, &bad), byte: bad.byte };
-        let is_torn = is_last && from >= self.checkpoint.durable && {
-            let rest = read_from(file, bad.byte, len)
-                .map_err(StorageError::io("read", self.path(place.segment)))?;
-            // Past the magic of the bad header itself.
-            let after = rest.get(RECORD_HEADER_BYTES + 4..).unwrap_or_default();
-            !Header::is_any_in(after) && (bad.is_short || has_unwritten_sector(&rest, bad.byte))
-        };
-        if !is_torn {
-            return Err(self.corrupt(place, bad.what));
-        }
-        self.forget_open_parts();
-        self.found.has_torn_tail = true;
-        Ok(())
-    }
-
-    /// The segment that is being read, which is a later one than where its batch began, perhaps.
-    fn segment_of_bad(&self, from: Place, bad: &Bad) -> u64 {
-        match self.found.segments.last() {
-            Some((base, _)) if bad.byte > 0 => *base,
-            Some(_) | None => from.segment.max(self.found.next_offset),
-        }
-    }
-
-    /// Forgets the parts of a batch that was not completed.
-    fn forget_open_parts(&mut self) {
-        if let Some(first) = self.open_parts.first() {
-            self.found.next_offset = first.offset;
-        }
-        self.open_parts.clear();
-        let end = self.found.end;
-        self.found.segments.retain(|(base, _)| *base <= end.segment);
-        if let Some((_, positions)) = self.found.segments.last_mut() {
-            positions.retain(|position| u64::from(*position) < end.byte);
-        }
-    }
-
-    fn finish(mut self) -> Result<Scanned, StorageError> {
-        if !self.open_parts.is_empty() {
-            if self.open_from < self.checkpoint.durable {
-                return Err(self.corrupt(self.open_from, "a batch ends before its last part"));
+        if let Some(state) = state {
+            for part in self.open_parts.drain(..) {
+                self.found.runs.put(part.from, part.offset + 1, u64::from(part.records));
+                self.found.batches = part.batch + 1;
             }
-            self.forget_open_parts();
-            self.found.has_torn_tail = true;
+            self.found.runs.trim(state.first);
+            self.found.state = state;
+            self.found.end = end;
         }
-        let (end, batches) = (self.found.end, self.found.batches);
-        if end < self.checkpoint.durable || batches < self.checkpoint.batches {
-            let what = format!(
-                "the log ends here after {batches} batches, but {} were stored",
-                self.checkpoint.batches
-            );
-            return Err(self.corrupt(end, what));
-        }
-        Ok(self.found)
-    }
-}
-
-const OTHER_FORMAT: &str = "format ";
-
-impl Bad {
-    fn other_format(&self) -> Option<u16> {
-        self.what.strip_prefix(OTHER_FORMAT).and_then(|format| format.parse().ok())
     }
 }
 
@@ -295,45 +177,38 @@ impl Bad {
 struct Cursor<'a> {
     input: BufReader<&'a File>,
     at: u64,
-    len: u64,
+    end: u64,
 }
 
 impl Cursor<'_> {
-    fn skip_magic(&mut self) -> std::io::Result<()> {
-        self.input.read_exact(&mut [0; 2])?;
-        self.at = 2;
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Bad> {
+        if bytes.len() as u64 > self.end - self.at {
+            return Err(Bad::Damaged { byte: self.at, what: "this record is cut off" });
+        }
+        self.input.read_exact(bytes)?;
+        self.at += bytes.len() as u64;
         Ok(())
     }
 
-    /// The record header and payload at the cursor, if they are those of record `offset`.
-    #[allow(clippy::type_complexity, reason = "a record: its header and its payload")]
-    fn record(
-        &mut self,
-        offset: u64,
-    ) -> std::io::Result<Result<([u8; RECORD_HEADER_BYTES], Vec<u8>), Bad>> {
+    /// Reads the payload of record `offset`, which is at the cursor.
+    fn record(&mut self, offset: u64, payload: &mut Vec<u8>) -> Result<(), Bad> {
         let start = self.at;
-        let bad = |what: &str, is_short| Ok(Err(Bad { byte: start, what: what.into(), is_short }));
+        let damaged = |what| Bad::Damaged { byte: start, what };
         let mut raw = [0; RECORD_HEADER_BYTES];
-        match self.input.read_exact(&mut raw) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                return bad("the file ends within a record", true);
-            }
-            Err(error) => return Err(error),
+        self.fill(&mut raw)?;
+        let header = RecordHeader::read(&raw).ok_or(damaged("this is not a record"))?;
+        if header.offset != offset {
+            return Err(damaged("the offset of this record is wrong"));
         }
-        self.at += RECORD_HEADER_BYTES as u64;
-        let stored_offset = chunk::<8>(&raw, 0).map(u64::from_le_bytes);
-        if stored_offset != Some(offset) {
-            return bad("the offset of a record is wrong", false);
+        if u64::from(header.size) > self.end - self.at {
+            return Err(damaged("this record is cut off"));
         }
-        let size = u64::from(chunk::<4>(&raw, 8).map(u32::from_le_bytes).unwrap_or(u32::MAX));
-        if size > self.len.saturating_sub(self.at) {
-            return bad("the file ends within a record", true);
+        payload.resize(header.size as usize, 0);
+        self.fill(payload)?;
+        match header.is_of(payload) {
+            true => Ok(()),
+            false => Err(damaged("the checksum of this record is wrong")),
         }
-        let mut payload = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
-        self.input.read_exact(&mut payload)?;
-        self.at += size;
-        Ok(Ok((raw, payload)))
     }
 }
 
@@ -341,34 +216,78 @@ fn position(byte: u64) -> u32 {
     u32::try_from(byte).unwrap_or(u32::MAX)
 }
 
-/// The bytes of a file from `start` to `len`.
-pub(super) fn read_from(file: &File, start: u64, len: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len.saturating_sub(start)).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, start)?;
-    Ok(bytes)
-}
-
-/// Whether some sector of the disk, as far as it lies in `bytes` that begin at `start`, is zero.
-fn has_unwritten_sector(bytes: &[u8], start: u64) -> bool {
-    let to_boundary = SECTOR_BYTES - start % SECTOR_BYTES;
-    let (head, rest) = bytes.split_at(bytes.len().min(to_boundary as usize));
-    std::iter::once(head)
-        .chain(rest.chunks(SECTOR_BYTES as usize))
-        .any(|sector| !sector.is_empty() && sector.iter().all(|byte| *byte == 0))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::has_unwritten_sector;
+    use super::scan;
+    use crate::persistent_storage::{
+        checkpoint::{Checkpoint, Place},
+        log::Log,
+        parts::{largest_payload, Parts},
+        records::Records,
+        segments, Scanned,
+    };
+    use std::{fs, path::Path};
+
+    /// Writes batches of up to three entries to a log with segments of 4 KiB.
+    fn written(folder: &Path) -> Checkpoint {
+        let mut log = Log::open(folder, 4096, &Scanned::default()).unwrap();
+        for batch in 0..8u64 {
+            let target = log.target();
+            let mut records = Records::default();
+            for entry in 0..batch % 4 {
+                let value = vec![entry as u8; 300];
+                records.push("a value", &value, largest_payload(target.part_bytes)).unwrap();
+            }
+            let parts = Parts::new(target, batch, &mut records, Default::default()).unwrap();
+            log.append(&parts).unwrap();
+        }
+        log.sync().unwrap();
+        Checkpoint {
+            first_segment: 0,
+            durable: log.synced(),
+            batches: log.batches(),
+            stamp: 0,
+            journal_bytes: 0,
+            is_closed: true,
+        }
+    }
 
     #[test]
-    fn sectors_are_those_of_the_disk() {
-        let mut bytes = vec![1; 2000];
-        assert!(!has_unwritten_sector(&bytes, 700));
-        bytes[324..836].fill(0);
-        assert!(has_unwritten_sector(&bytes, 700), "sector 1024..1536 begins at 324");
-        assert!(!has_unwritten_sector(&bytes, 600));
-        assert!(has_unwritten_sector(&[0, 0, 1], 510), "the end of a sector");
-        assert!(!has_unwritten_sector(&[], 0));
+    fn every_flipped_bit_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = written(folder.path());
+        assert_eq!(scan(folder.path(), &checkpoint).unwrap().batches, 8);
+        let segments = segments::list(folder.path()).unwrap();
+        assert!(segments.len() > 1);
+        for base in segments {
+            let file = segments::log_file(folder.path(), base);
+            let mut bytes = fs::read(&file).unwrap();
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&file, &bytes).unwrap();
+                assert!(scan(folder.path(), &checkpoint).is_err(), "bit {bit} of segment {base}");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            fs::write(&file, &bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_log_that_ends_elsewhere_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = written(folder.path());
+        let refused = |checkpoint: Checkpoint| {
+            scan(folder.path(), &checkpoint).expect_err("it is read").to_string()
+        };
+        let elsewhere =
+            |segment, byte| Checkpoint { durable: Place { segment, byte }, ..checkpoint.clone() };
+        let Place { segment, byte } = checkpoint.durable;
+        assert!(refused(elsewhere(segment, byte + 1)).contains("ends too early"));
+        assert!(refused(elsewhere(segment, byte - 1)).contains("cut off"));
+        assert!(refused(elsewhere(segment + 9, byte)).contains("missing"));
+        let fewer = Checkpoint { batches: 7, ..checkpoint.clone() };
+        assert!(refused(fewer).contains("8 batches end here, but 7 were stored"));
+        fs::remove_file(segments::log_file(folder.path(), 0)).unwrap();
+        assert!(refused(checkpoint.clone()).contains("this segment is missing"));
     }
 }

@@ -1,10 +1,6 @@
 //! The files of the commit log: names, indexes, cutting and removing.
 
-use super::{
-    checkpoint::{sync_folder, Place},
-    error::StorageError,
-    scan::{read_from, Scanned},
-};
+use super::{checkpoint::sync_folder, error::StorageError, parts::Part, scan::Scanned};
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
@@ -16,6 +12,12 @@ pub(super) const SEGMENT_MAGIC: [u8; 2] = [0xff, 0xff];
 
 /// Bytes of an index entry: offset within the segment, and position in its file.
 const INDEX_ENTRY_BYTES: usize = 8;
+
+/// The least segment size; smaller settings are raised to it.
+const LEAST_SEGMENT_BYTES: usize = 4 << 10;
+
+/// The largest segment size: positions in a segment have 32 bits.
+const LARGEST_SEGMENT_BYTES: usize = 3 << 30;
 
 /// Empty entries at the end of an index that is written to. The commit log makes an index half as
 /// large again at most, so it must be large to begin with.
@@ -30,6 +32,12 @@ const SPACE_FOR_A_SEGMENT: usize = 64 << 10;
 
 /// A file that is there only while a segment is begun.
 const RESERVE: &str = "reserve";
+
+/// The size of segments: as set, and such that these parts fit.
+pub(super) fn bytes_for<'a>(set: usize, parts: impl Iterator<Item = &'a Part>) -> usize {
+    let largest = parts.map(|part| part.range.len() + SEGMENT_MAGIC.len()).max().unwrap_or(0);
+    set.clamp(LEAST_SEGMENT_BYTES, LARGEST_SEGMENT_BYTES).max(largest)
+}
 
 /// The file of the segment that begins with record `base`.
 pub(super) fn log_file(folder: &Path, base: u64) -> PathBuf {
@@ -123,28 +131,21 @@ pub(super) fn remove(folder: &Path, base: u64) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Makes the files what the scan found, and durable: cuts off what a crash left, and writes again
-/// what came after the checkpoint. That was read, but may be in memory only, and would then be lost
-/// with the next loss of power; after a failed sync, the system takes it for written.
-pub(super) fn repair(folder: &Path, found: &Scanned, durable: Place) -> Result<(), StorageError> {
+/// Makes the files what the scan found: what comes after the checkpoint was never synced, and is in
+/// the journal if it counts. The indexes are made anew.
+pub(super) fn repair(folder: &Path, found: &Scanned) -> Result<(), StorageError> {
     for base in list(folder)? {
         if found.segments.iter().all(|(kept, _)| *kept != base) {
             remove(folder, base)?;
         }
     }
-    for (base, _) in found.segments.iter().filter(|(base, _)| *base >= durable.segment) {
-        let path = log_file(folder, *base);
-        let failed = || StorageError::io("repair", &path);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed())?;
-        let mut len = file.metadata().map_err(failed())?.len();
-        if *base == found.end.segment && len > found.end.byte {
-            len = found.end.byte.max(SEGMENT_MAGIC.len() as u64);
-            file.set_len(len).map_err(failed())?;
-        }
-        let start = if *base == durable.segment { durable.byte.min(len) } else { 0 };
-        let bytes = read_from(&file, start, len).map_err(failed())?;
-        file.write_all_at(&bytes, start).map_err(failed())?;
-        file.sync_all().map_err(failed())?;
+    if !found.segments.is_empty() {
+        let path = log_file(folder, found.end.segment);
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_len(found.end.byte))
+            .map_err(StorageError::io("repair", &path))?;
     }
     remove_indexes(folder)?;
     for (number, (base, positions)) in found.segments.iter().enumerate() {

@@ -87,8 +87,9 @@ impl Replay {
         let mut count = LogSyncs::default();
         for event in &self.events {
             match event {
-                Event::SyncFile { path } if is_log(path) => count.syncs += 1,
-                Event::Create { path } if is_log(path) => count.segments_begun += 1,
+                Event::SyncFile { path } if is_segment(path) => count.log += 1,
+                Event::SyncFile { path } if is_log(path) => count.journal += 1,
+                Event::Create { path } if is_segment(path) => count.segments_begun += 1,
                 Event::Acknowledged(_) => counts.push(std::mem::take(&mut count)),
                 Event::SyncFile { .. }
                 | Event::Write { .. }
@@ -127,16 +128,22 @@ impl Replay {
     }
 }
 
-/// Whether this is a file of the log.
+/// Whether this is a file of the log, or its journal.
 fn is_log(path: &Path) -> bool {
+    is_segment(path) || path.file_name().is_some_and(|name| name == "journal")
+}
+
+fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
 }
 
-/// What a batch did to the files of the log.
+/// What a batch did to the files of the log and to its journal.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSyncs {
-    /// How often a file was synced.
-    pub syncs: usize,
+    /// How often the journal was synced.
+    pub journal: usize,
+    /// How often a file of the log was synced.
+    pub log: usize,
     /// How many files were begun.
     pub segments_begun: usize,
 }
@@ -335,11 +342,13 @@ impl Change {
             (Change::Truncate { len }, Fate::Kept | Fate::Torn) => content.resize(*len, 0),
             (Change::Write { offset, bytes }, Fate::Kept) => put(content, *offset, bytes),
             (Change::Write { offset, bytes }, Fate::Torn) => {
-                // The file may be longer already, or not; of its sectors some are written.
-                let end = match chance(2) {
+                // The file may have grown already, or not; of its sectors some are written, each
+                // whole. So what is written over is torn at the bounds of sectors only.
+                let grown = match chance(2) {
                     0 => bytes.len(),
                     _ => chance(bytes.len() as u64 + 1) as usize,
                 };
+                let end = grown.max(content.len().saturating_sub(*offset).min(bytes.len()));
                 if end > 0 && content.len() < offset + end {
                     content.resize(offset + end, 0);
                 }

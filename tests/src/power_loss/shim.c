@@ -19,7 +19,9 @@ __attribute__((constructor)) static void init(void){ root=getenv("SHIM_ROOT"); r
 static void rec(char op,const char*path,const char*p2,unsigned long off,const void*d,unsigned long n){ char h[8192]; int k=snprintf(h,sizeof h,"%c %lu %lu %s|%s\n",op,off,n,path,p2?p2:""); syscall(SYS_write,lf,h,k); if(d) syscall(SYS_write,lf,d,n); }
 static int fdp(int fd,char*b){ char l[64]; snprintf(l,64,"/proc/self/fd/%d",fd); int n=readlink(l,b,4000); if(n<0)return 0; b[n]=0; return rl&&!strncmp(b,root,rl); }
 static int abs_(const char*p,char*b){ if(p[0]=='/')snprintf(b,4096,"%s",p); else { getcwd(b,2048); strcat(b,"/"); strcat(b,p);} return rl&&!strncmp(b,root,rl); }
-static int fails(const char*var,int*count,const char*p){ const char*v=getenv(var); size_t n=strlen(p); if(!v||n<4||strcmp(p+n-4,".log"))return 0; return ++*count==atoi(v); }
+static int ends(const char*p,const char*e){ size_t n=strlen(p),k=strlen(e); return n>=k&&!strcmp(p+n-k,e); }
+static int isl(const char*p){ return ends(p,".log")||ends(p,"/journal"); }
+static int fails(const char*var,int*count,const char*p){ const char*v=getenv(var); if(!v||!isl(p))return 0; return ++*count==atoi(v); }
 static int syncs,writes;
 #define L pthread_mutex_lock(&mu)
 #define U pthread_mutex_unlock(&mu)

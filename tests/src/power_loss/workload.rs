@@ -94,6 +94,16 @@ impl Plan {
         };
         let ballot = Ballot::with(1, pick(1) as u32, 0, pick(2));
         match pick(0) % 20 {
+            // Some batches fill the journal, and some are larger than it.
+            0 if pick(5) % 8 == 0 => {
+                let items = items(30 * (1 + pick(6) % 3)).into_iter().map(|mut item| {
+                    item.payload.resize(15_000, item.id as u8);
+                    item
+                });
+                let items: Vec<Item> = items.collect();
+                self.held.log.extend(items.clone());
+                StorageOp::AppendEntries(items)
+            }
             0..8 => {
                 let items = items(1 + pick(1) % 4);
                 self.held.log.extend(items.clone());

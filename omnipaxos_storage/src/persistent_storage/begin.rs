@@ -1,0 +1,109 @@
+//! The first opening of a storage.
+//!
+//! A database that is interrupted while it is made can be left such that it never opens again. So a
+//! mark stands in the folder until the first checkpoint is stored: while it is there nothing can
+//! have been written, and what was begun is begun again.
+
+use super::{
+    checkpoint::{sync_folder, Checkpoint, Database, Place},
+    error::StorageError,
+    journal::Journal,
+    segments,
+};
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+/// What the database keeps in its folder; of the names that begin so.
+const DATABASE_FILES: [&str; 4] = ["conf", "db", "blobs", "snap."];
+
+/// The mark, where it is set.
+#[derive(Debug)]
+pub(super) struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// Sees whether a storage is new: there is no database, or one that was never finished, which is
+    /// removed.
+    ///
+    /// # Errors
+    /// [`StorageError::Foreign`]: there is a log, so this database is not what belongs to it.
+    pub(super) fn find(
+        folder: &Path,
+        database: &Path,
+        log_folder: &Path,
+    ) -> Result<Option<Self>, StorageError> {
+        let path = folder.join("unfinished");
+        let made = database_files(database)?;
+        let is_marked = path.exists();
+        if (is_marked || made.is_empty()) && !segments::list(log_folder)?.is_empty() {
+            return Err(StorageError::Foreign { path: log_folder.to_path_buf() });
+        }
+        if is_marked {
+            for file in made {
+                let removed =
+                    if file.is_dir() { fs::remove_dir_all(&file) } else { fs::remove_file(&file) };
+                removed.map_err(StorageError::io("remove", &file))?;
+            }
+        } else if made.is_empty() {
+            File::create(&path).map_err(StorageError::io("create", &path))?;
+        } else {
+            return Ok(None);
+        }
+        sync_folder(folder)?;
+        Ok(Some(Self(path)))
+    }
+
+    /// Takes the mark away.
+    pub(super) fn finish(self) -> Result<(), StorageError> {
+        let Self(path) = self;
+        fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
+        path.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
+fn database_files(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StorageError::io("list", folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StorageError::io("list", folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if DATABASE_FILES.iter().any(|known| name.starts_with(known)) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Begins a storage where there is none. The checkpoint comes first: a log without one is foreign.
+pub(super) fn begin(
+    database: &Database,
+    log_folder: &Path,
+    folder: &Path,
+) -> Result<Checkpoint, StorageError> {
+    if !segments::list(log_folder)?.is_empty() {
+        return Err(StorageError::Foreign { path: log_folder.to_path_buf() });
+    }
+    let journal = Journal::create(log_folder, 1)?.known();
+    let checkpoint = Checkpoint {
+        first_segment: 0,
+        durable: Place::default(),
+        batches: 0,
+        stamp: journal.stamp,
+        journal_bytes: journal.bytes,
+        is_closed: false,
+    };
+    database.set_checkpoint(&checkpoint)?;
+    sync_folder(folder)?;
+    for made in [folder, log_folder] {
+        if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent)?;
+        }
+    }
+    Ok(checkpoint)
+}
