@@ -4,12 +4,12 @@
 //! `cargo bench -p omnipaxos_benches --bench durable`
 
 use omnipaxos::{
-    macros::Entry,
-    storage::{SharedEntries as Shared, Storage, StorageOp},
+    macros,
+    storage::{Entry, SharedEntries as Shared, Storage, StorageOp},
 };
 use omnipaxos_benches::Summary;
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
-use serde::{Deserialize, Serialize};
+use serde::{de::DeserializeOwned, Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     fs::{self, File},
     io::Write,
@@ -27,8 +27,25 @@ const RUNS: usize = 5;
 const LONG_LOG: u64 = 1_000_000;
 const LONG_LOG_ENTRY_BYTES: usize = 64;
 
-#[derive(Clone, Debug, Entry, Serialize, Deserialize)]
+/// Serialised as serde does with vectors: byte by byte.
+#[derive(Clone, Debug, macros::Entry, Serialize, Deserialize)]
+struct Numbers(Vec<u8>);
+
+/// Serialised at once, as `serde_bytes` would.
+#[derive(Clone, Debug, macros::Entry)]
 struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self)
+    }
+}
 
 fn config(folder: &Path) -> PersistentStorageConfig {
     let mut config = PersistentStorageConfig::default();
@@ -36,14 +53,14 @@ fn config(folder: &Path) -> PersistentStorageConfig {
     config
 }
 
-fn entries(count: usize, bytes: usize) -> Vec<Bytes> {
-    (0..count).map(|n| Bytes(vec![n as u8; bytes])).collect()
-}
-
-/// Seconds that `batches` batches take, each synced.
-fn persistent(folder: &Path, batch: usize, batches: usize) -> Duration {
+/// What `batches` batches take, each synced.
+fn persistent<T>(folder: &Path, entry: T, batch: usize, batches: usize) -> Duration
+where
+    T: Entry + Serialize + DeserializeOwned,
+    T::Snapshot: Serialize + DeserializeOwned,
+{
     let mut storage = PersistentStorage::new(config(folder));
-    let batch = Shared::from(entries(batch, ENTRY_BYTES));
+    let batch = Shared::from(vec![entry; batch]);
     let start = Instant::now();
     for _ in 0..batches {
         let mut ops = vec![StorageOp::AppendShared(batch.clone())];
@@ -65,35 +82,48 @@ fn plain_file(folder: &Path, batch: usize, batches: usize) -> Duration {
     start.elapsed()
 }
 
-fn durable_appends(folder: &Path) {
-    println!("| batch | plain file, entries/s | persistent storage, entries/s | ratio |");
-    println!("|---:|---:|---:|---:|");
-    for (batch, batches) in [(1, 2000), (100, 1000)] {
-        let (mut plain, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for run in 0..RUNS {
-            let of = |name: &str| folder.join(format!("{name}-{batch}-{run}"));
-            let rate = |time: Duration| (batch * batches) as f64 / time.as_secs_f64();
-            plain.push(rate(plain_file(&of("plain"), batch, batches)));
-            ours.push(rate(persistent(&of("ours"), batch, batches)));
-            ratios.extend(plain.last().zip(ours.last()).map(|(plain, ours)| ours / plain));
-            for name in ["plain", "ours"] {
-                fs::remove_dir_all(of(name)).expect("the folder was made");
-            }
+/// One row of the table: `ours` is measured beside a plain file.
+fn row(folder: &Path, kind: &str, size: (usize, usize), ours: impl Fn(&Path) -> Duration) {
+    let (batch, batches) = size;
+    let (mut plain, mut mine, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..RUNS {
+        let of = |name: &str| folder.join(format!("{name}-{run}"));
+        let rate = |time: Duration| (batch * batches) as f64 / time.as_secs_f64();
+        plain.push(rate(plain_file(&of("plain"), batch, batches)));
+        mine.push(rate(ours(&of("ours"))));
+        ratios.extend(plain.last().zip(mine.last()).map(|(plain, mine)| mine / plain));
+        for name in ["plain", "ours"] {
+            fs::remove_dir_all(of(name)).expect("the folder was made");
         }
-        let median = |values| Summary::of(values).map_or(0.0, |summary| summary.median);
-        println!(
-            "| {batch} | {:.0} | {:.0} | {:.2} |",
-            median(plain),
-            median(ours),
-            median(ratios)
-        );
+    }
+    let median = |values| Summary::of(values).map_or(0.0, |summary| summary.median);
+    println!(
+        "| {batch} | {kind} | {:.0} | {:.0} | {:.2} |",
+        median(plain),
+        median(mine),
+        median(ratios)
+    );
+}
+
+fn durable_appends(folder: &Path) {
+    println!("| batch | entries | plain file, entries/s | persistent storage, entries/s | ratio |");
+    println!("|---:|---|---:|---:|---:|");
+    for (batch, batches) in [(1, 4000), (100, 4000)] {
+        let size = (batch, batches);
+        let payload = vec![7; ENTRY_BYTES];
+        row(folder, "byte by byte", size, |folder| {
+            persistent(folder, Numbers(payload.clone()), batch, batches)
+        });
+        row(folder, "at once", size, |folder| {
+            persistent(folder, Bytes(payload.clone()), batch, batches)
+        });
     }
 }
 
 fn opening(folder: &Path) {
     {
         let mut storage = PersistentStorage::new(config(folder));
-        let batch = entries(1000, LONG_LOG_ENTRY_BYTES);
+        let batch = vec![Bytes(vec![7; LONG_LOG_ENTRY_BYTES]); 1000];
         for _ in 0..LONG_LOG / 1000 {
             storage.append_entries(batch.clone()).expect("the disk has room");
         }
