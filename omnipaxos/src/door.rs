@@ -11,7 +11,6 @@ use crate::{
     },
     storage::{Entry, SnapshotType, StopSign},
 };
-use std::collections::BTreeSet;
 
 /// By so much may a ballot number exceed all that were seen. Each takeover raises it by one, so
 /// more is no cluster's doing, and one forged maximum must not use up the numbers.
@@ -48,7 +47,8 @@ enum Reason {
 pub(crate) struct Door {
     pid: NodeId,
     config_id: ConfigurationId,
-    members: BTreeSet<NodeId>,
+    /// In order.
+    members: Vec<NodeId>,
     dropped: Dropped,
 }
 
@@ -61,10 +61,12 @@ pub(crate) enum Entrance {
 
 impl Door {
     pub(crate) fn new(config: &OmniPaxosConfig) -> Self {
+        let mut members = config.cluster_config.nodes.clone();
+        members.sort_unstable();
         Self {
             pid: config.server_config.pid,
             config_id: config.cluster_config.configuration_id,
-            members: config.cluster_config.nodes.iter().copied().collect(),
+            members,
             dropped: Dropped::default(),
         }
     }
@@ -94,7 +96,7 @@ impl Door {
         if message.get_receiver() != self.pid {
             return Err(Reason::Misdelivered);
         }
-        if from == self.pid || !self.members.contains(&from) {
+        if from == self.pid || !self.is_member(from) {
             return Err(Reason::Stranger);
         }
         let ballots = Ballots { door: self, highest_n };
@@ -164,6 +166,10 @@ impl Door {
         }
     }
 
+    fn is_member(&self, pid: NodeId) -> bool {
+        self.members.binary_search(&pid).is_ok()
+    }
+
     fn configuration(&self, config_id: ConfigurationId) -> Result<(), Reason> {
         if config_id == self.config_id {
             Ok(())
@@ -201,7 +207,7 @@ struct Ballots<'a> {
 impl Ballots<'_> {
     fn any(&self, ballot: Ballot) -> Result<(), Reason> {
         self.door.configuration(ballot.config_id)?;
-        check(!ballot.is_nobodys() && self.door.members.contains(&ballot.pid))?;
+        check(!ballot.is_nobodys() && self.door.is_member(ballot.pid))?;
         check(ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)
     }
 

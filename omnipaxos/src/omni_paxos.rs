@@ -96,6 +96,8 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
     halted: Option<Halted>,
+    /// Whether nothing has happened since the last drain, which left nothing to say or to write.
+    is_idle: bool,
 }
 
 /// The one place that panics when the storage has failed.
@@ -131,6 +133,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             ble: BallotLeaderElection::new(&config, promise),
             paxos: SequencePaxos::new(&config, log),
             halted: None,
+            is_idle: false,
         })
     }
 
@@ -160,7 +163,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// [`TryProposeErr::Halted`] if the storage has failed, else as `append`.
     pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
-        self.check_halted()?;
+        self.wake()?;
         let proposed = self.paxos.append(entry).map_err(TryProposeErr::Refused);
         self.paxos.check_invariants();
         proposed
@@ -200,7 +203,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         next_config: ClusterConfig,
         metadata: Option<Vec<u8>>,
     ) -> Result<(), TryProposeErr<T>> {
-        self.check_halted()?;
+        self.wake()?;
         let proposed =
             self.paxos.reconfigure(next_config, metadata).map_err(TryProposeErr::Refused);
         self.paxos.check_invariants();
@@ -226,6 +229,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
             return Ok(());
         }
+        self.is_idle = false;
         let handled = match message {
             Message::SequencePaxos(message) => self.handle_paxos(message),
             Message::BLE(message) => {
@@ -257,7 +261,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// The storage has failed.
     pub fn try_tick(&mut self) -> Result<(), Halted> {
-        self.check_halted()?;
+        self.wake()?;
         self.paxos.tick(|pid| self.ble.answered(pid));
         let needs = self.paxos.needs();
         let round = self.ble.tick(|quorum, servers| match needs {
@@ -274,7 +278,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Tells that the connection to server `pid` was lost and is back. The replica finds out by
     /// itself, with the heartbeats; this makes it sooner.
     pub fn reconnected(&mut self, pid: NodeId) {
-        if self.halted.is_none() {
+        if self.wake().is_ok() {
             self.paxos.reconnected(pid);
         }
     }
@@ -308,9 +312,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         buffer: &mut Vec<Message<T>>,
     ) -> Result<(), Halted> {
         self.check_halted()?;
+        if self.is_idle {
+            return Ok(());
+        }
         let drained = self.paxos.drain(buffer);
         self.halt_on_error(drained)?;
         self.ble.draw(|message| buffer.push(Message::BLE(message)));
+        // What a drain decides is written by the next.
+        self.is_idle = self.paxos.log().is_flushed();
         Ok(())
     }
 
@@ -343,7 +352,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
     pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
-        self.check_halted()?;
+        self.wake()?;
         let trimmed = self.paxos.trim(trim_idx);
         self.finish_compaction(trimmed)
     }
@@ -383,7 +392,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             T::Snapshot::use_snapshots(),
             "snapshot() needs an entry type with snapshots: name one with #[snapshot(..)]"
         );
-        self.check_halted()?;
+        self.wake()?;
         let taken = self.paxos.snapshot(compact_idx, local_only);
         self.finish_compaction(taken)
     }
@@ -399,7 +408,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Panics
     /// If the storage has failed.
     pub fn try_become_leader(&mut self) {
-        expect_storage(self.check_halted());
+        expect_storage(self.wake());
         self.ble.take_over();
         let carried = self.carry_word();
         expect_storage(self.halt_on_error(carried));
@@ -572,6 +581,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.ble.be_outbid(ballot);
         }
         self.paxos.handle_elected(self.ble.leader())
+    }
+
+    /// Something happens: the next drain has to look.
+    fn wake(&mut self) -> Result<(), Halted> {
+        self.is_idle = false;
+        self.check_halted()
     }
 
     fn check_halted(&self) -> Result<(), Halted> {

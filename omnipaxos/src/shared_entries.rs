@@ -25,12 +25,15 @@ impl<T> SharedEntries<T> {
     }
 }
 
-impl<T: Clone> SharedEntries<T> {
-    /// The entries as a vector: moved if nobody else holds them, else cloned.
-    pub fn into_vec(self) -> Vec<T> {
+impl<T> SharedEntries<T> {
+    /// The entries as a vector, moved there.
+    ///
+    /// # Errors
+    /// Somebody else holds them, too: they are given back.
+    pub fn try_into_vec(self) -> Result<Vec<T>, Self> {
         let range = self.range;
         let Some(all) = self.all else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         match Arc::try_unwrap(all) {
             Ok(mut all) => {
@@ -38,10 +41,17 @@ impl<T: Clone> SharedEntries<T> {
                 if range.start > 0 {
                     all.drain(..range.start);
                 }
-                all
+                Ok(all)
             }
-            Err(shared) => shared.get(range).map(<[T]>::to_vec).unwrap_or_default(),
+            Err(shared) => Err(Self { all: Some(shared), range }),
         }
+    }
+}
+
+impl<T: Clone> SharedEntries<T> {
+    /// The entries as a vector: moved if nobody else holds them, else cloned.
+    pub fn into_vec(self) -> Vec<T> {
+        self.try_into_vec().unwrap_or_else(|shared| shared.to_vec())
     }
 }
 
@@ -112,7 +122,8 @@ mod tests {
         let all = SharedEntries::from(vec![0, 1, 2, 3]);
         let part = all.slice(1..3).unwrap();
         assert_eq!(part.clone().into_vec(), [1, 2]);
+        let part = part.try_into_vec().expect_err("it is held");
         drop(all);
-        assert_eq!(part.into_vec(), [1, 2]);
+        assert_eq!(part.try_into_vec().unwrap(), [1, 2]);
     }
 }

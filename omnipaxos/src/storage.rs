@@ -251,6 +251,12 @@ pub trait Storage<T: Entry> {
         self.get_entries(from, to).map(SharedEntries::from)
     }
 
+    /// Calls `visit` with each entry from `from` up to `to`, in order; with none if the storage does
+    /// not hold all. A storage that has them in memory need not clone.
+    fn for_each(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> StorageResult<()> {
+        self.get_entries(from, to).map(|entries| entries.iter().for_each(visit))
+    }
+
     /// Applies all operations, in order, and empties the list. See "Atomicity" above.
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         for op in ops.drain(..) {

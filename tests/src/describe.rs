@@ -84,7 +84,7 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
             ballot(m.n_accepted),
             m.accepted_idx,
             m.decided_idx,
-            m.sync.as_ref().map(sync).unwrap_or_default()
+            m.sync.as_deref().map(sync).unwrap_or_default()
         ),
         PaxosMsg::AcceptSync(m) => {
             format!("AcceptSync n={} decided={} {}", ballot(m.n), m.decided_idx, sync(&m.sync))

@@ -340,7 +340,11 @@ fn a_snapshot_that_would_leave_a_gap_is_not_merged() {
         suffix: vec![Word("h".into())].into(),
         stopsign: None,
     };
-    lab.inject(message(1, 2, PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 7, sync })));
+    lab.inject(message(
+        1,
+        2,
+        PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 7, sync: Box::new(sync) }),
+    ));
     lab.settle();
     assert_eq!(lab.decided(2), ["a", "b"]);
     lab.run(30);

@@ -30,20 +30,22 @@ fn config(configuration_id: u32) -> ClusterConfig {
 /// All that somebody from `from` may say with a ballot of its own choice.
 fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
     let word = || vec![Word("forged".into())];
-    let sync = |suffix_idx: u64| LogSync {
-        base: suffix_idx,
-        snapshot: None,
-        suffix_idx,
-        suffix: word().into(),
-        stopsign: Some(StopSign::with(config(1), None)),
+    let sync = |suffix_idx: u64| {
+        Box::new(LogSync {
+            base: suffix_idx,
+            snapshot: None,
+            suffix_idx,
+            suffix: word().into(),
+            stopsign: Some(StopSign::with(config(1), None)),
+        })
     };
-    let complete = LogSync {
+    let complete = Box::new(LogSync {
         base: 0,
         snapshot: Some(SnapshotType::Complete(Words(vec!["forged".into()]))),
         suffix_idx: idx,
         suffix: word().into(),
         stopsign: None,
-    };
+    });
     let (n_accepted, none) = (n, Ballot::default());
     let paxos: Vec<PaxosMsg<Word>> = vec![
         PaxosMsg::PrepareReq(PrepareReq {
@@ -79,7 +81,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::Accepted(Accepted { n, accepted_idx: idx, decided_idx: idx, gap: true }),
         PaxosMsg::NotAccepted(NotAccepted { n }),
         PaxosMsg::Decide(Decide { n, decided_idx: idx }),
-        PaxosMsg::ForwardStopSign(StopSign::with(config(0), None)),
+        PaxosMsg::ForwardStopSign(Box::new(StopSign::with(config(0), None))),
         PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: CompactionAction::Trim(idx),

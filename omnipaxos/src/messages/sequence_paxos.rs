@@ -24,6 +24,8 @@ pub struct PaxosMessage<T: Entry> {
 }
 
 /// What servers say to each other about the log.
+///
+/// What is rare and large is boxed, so that what is frequent is small to move.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -54,7 +56,7 @@ pub enum PaxosMsg<T: Entry> {
     /// Proposals that look like others which the sender has forwarded to the same server.
     RepeatedForward(RepeatedForward<T>),
     /// The proposal of a reconfiguration by a server that does not lead.
-    ForwardStopSign(StopSign),
+    ForwardStopSign(Box<StopSign>),
     /// Compaction of the log.
     Compaction(Compaction),
 }
@@ -110,7 +112,7 @@ pub struct Promise<T: Entry> {
     /// Whether the follower can merge a delta snapshot at its decided index.
     pub takes_delta: bool,
     /// What the leader's log lacks, if the follower's is more recent.
-    pub sync: Option<LogSync<T>>,
+    pub sync: Option<Box<LogSync<T>>>,
 }
 
 /// What one log lacks of another: the receiver's log from `base` on is replaced.
@@ -146,7 +148,7 @@ pub struct AcceptSync<T: Entry> {
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
     /// What the follower lacks.
-    pub sync: LogSync<T>,
+    pub sync: Box<LogSync<T>>,
 }
 
 /// Entries to accept, and how many are decided. Without entries, asks for an acknowledgement.
@@ -176,7 +178,7 @@ pub struct AcceptStopSign {
     /// Index of the stop sign: the number of entries before it.
     pub idx: u64,
     /// The stop sign.
-    pub stopsign: StopSign,
+    pub stopsign: Box<StopSign>,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
 }

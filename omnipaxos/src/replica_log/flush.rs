@@ -3,7 +3,6 @@
 use super::{Compacted, ReplicaLog, Stored, Unstored};
 use crate::{
     errors::Halted,
-    shared_entries::SharedEntries,
     storage::{Entry, Storage, StorageOp},
 };
 
@@ -27,8 +26,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// # Errors
     /// The storage failed. What it holds is not known then, and the replica must halt.
     pub(crate) fn flush(&mut self, readers: Readers) -> Result<(), Halted> {
+        self.forget_recent();
+        if self.is_flushed() {
+            return Ok(());
+        }
         let (from_idx, end) = (self.tail.start(), self.tail.end());
-        self.recent = (end, SharedEntries::default());
         self.gather(readers);
         if self.ops.is_empty() {
             return Ok(());
@@ -44,6 +46,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             len: self.len(),
         };
         Ok(())
+    }
+
+    /// Whether the storage holds all that this log does.
+    pub(crate) fn is_flushed(&self) -> bool {
+        let Unstored { promise, accepted_round, decided_idx, compaction, stopsign } = self.unstored;
+        let is_changed = promise || accepted_round || decided_idx || compaction || stopsign;
+        !is_changed && self.tail.start() == self.stored.end && self.tail.end() == self.stored.end
     }
 
     /// Says what a flush of the entries `from_idx..end` wrote, for an error.
@@ -116,18 +125,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if entries.is_empty() && !cuts {
             return;
         }
-        self.ops.push(match readers {
-            Readers::Storage if cuts => StorageOp::AppendOnPrefix(keep.entries, entries),
-            Readers::Storage => StorageOp::AppendEntries(entries),
-            Readers::StorageAndMessages => {
-                let shared = SharedEntries::from(entries);
-                self.recent = (from_idx, shared.clone());
-                if cuts {
-                    StorageOp::AppendSharedOnPrefix(keep.entries, shared)
-                } else {
-                    StorageOp::AppendShared(shared)
-                }
-            }
+        if readers == Readers::StorageAndMessages {
+            self.recent = (from_idx, entries.clone());
+        }
+        self.ops.push(if cuts {
+            StorageOp::AppendSharedOnPrefix(keep.entries, entries)
+        } else {
+            StorageOp::AppendShared(entries)
         });
     }
 }

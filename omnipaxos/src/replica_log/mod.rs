@@ -67,7 +67,7 @@ struct Stored {
 }
 
 /// What changed since the last flush, besides the tail.
-#[derive(Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug, Default)]
 struct Unstored {
     promise: bool,
     accepted_round: bool,

@@ -14,7 +14,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let stored_to = to.min(self.tail.start());
         let mut entries =
             if from < stored_to { self.stored_entries(from, stored_to)? } else { Vec::new() };
-        entries.extend_from_slice(self.tail.range(from.max(stored_to), to));
+        for part in self.tail.range(from.max(stored_to), to) {
+            entries.extend_from_slice(part);
+        }
         Ok(entries)
     }
 
@@ -62,7 +64,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Forgets the entries kept for the messages of this drain.
     pub(crate) fn forget_recent(&mut self) {
-        self.recent = (self.end(), SharedEntries::default());
+        if !self.recent.1.is_empty() {
+            self.recent = (self.end(), SharedEntries::default());
+        }
     }
 
     /// The snapshot of the entries before the compacted index.

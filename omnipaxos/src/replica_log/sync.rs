@@ -160,13 +160,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 }
 
 /// The entries without the first `skip`.
-fn after<T: Clone>(entries: SharedEntries<T>, skip: u64) -> Vec<T> {
-    let skip = super::tail::position(skip).min(entries.len());
-    match entries.slice(skip..entries.len()) {
-        Some(rest) => {
-            drop(entries);
-            rest.into_vec()
-        }
-        None => Vec::new(),
+fn after<T>(entries: SharedEntries<T>, skip: u64) -> SharedEntries<T> {
+    if skip == 0 {
+        return entries;
     }
+    entries.slice(super::tail::position(skip)..entries.len()).unwrap_or_default()
 }

@@ -1,17 +1,22 @@
 //! The end of the log that is not flushed yet.
 
+use crate::shared_entries::SharedEntries;
+
 /// The entries from `from_idx` on, which are in memory only. What the storage holds from there on
 /// is out of date.
 #[derive(Clone, Debug)]
 pub(super) struct Tail<T> {
     from_idx: u64,
-    entries: Vec<T>,
+    /// As a message brought them.
+    shared: SharedEntries<T>,
+    /// The entries after those.
+    own: Vec<T>,
 }
 
 impl<T: Clone> Tail<T> {
     /// No entries after `from_idx`.
     pub(super) fn empty(from_idx: u64) -> Self {
-        Self { from_idx, entries: Vec::new() }
+        Self { from_idx, shared: SharedEntries::default(), own: Vec::new() }
     }
 
     /// Index of the first entry that is in memory only.
@@ -19,49 +24,73 @@ impl<T: Clone> Tail<T> {
         self.from_idx
     }
 
+    fn len(&self) -> usize {
+        self.shared.len() + self.own.len()
+    }
+
     /// Length of the log without the stop sign.
     pub(super) fn end(&self) -> u64 {
-        self.from_idx + self.entries.len() as u64
+        self.from_idx + self.len() as u64
     }
 
     pub(super) fn push(&mut self, entry: T) {
-        self.entries.push(entry);
+        self.own.push(entry);
     }
 
-    pub(super) fn extend(&mut self, mut entries: Vec<T>) {
-        if self.entries.is_empty() {
-            self.entries = entries;
-        } else {
-            self.entries.append(&mut entries);
+    /// Adds entries at the end; they stay shared if there are no others.
+    pub(super) fn extend(&mut self, entries: SharedEntries<T>) {
+        if self.len() == 0 {
+            self.shared = entries;
+        } else if !entries.is_empty() {
+            self.own.append(&mut entries.into_vec());
         }
     }
 
     /// Cuts the log to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
-        self.entries.truncate(position(idx.saturating_sub(self.from_idx)));
+        let kept = position(idx.saturating_sub(self.from_idx));
+        self.own.truncate(kept.saturating_sub(self.shared.len()));
+        if let Some(rest) = self.shared.slice(0..kept) {
+            self.shared = rest;
+        }
         self.from_idx = self.from_idx.min(idx);
     }
 
     /// Forgets the entries before `idx`, which need not be stored any more.
     pub(super) fn compact(&mut self, idx: u64) {
         if idx > self.from_idx {
-            let gone = position(idx - self.from_idx).min(self.entries.len());
-            self.entries.drain(..gone);
+            let gone = position(idx - self.from_idx).min(self.len());
+            self.own.drain(..gone.saturating_sub(self.shared.len()));
+            self.shared = self.shared.slice(gone..self.shared.len()).unwrap_or_default();
             self.from_idx = idx;
         }
     }
 
-    /// The entries of `from..to` that are in memory.
-    pub(super) fn range(&self, from: u64, to: u64) -> &[T] {
+    /// The entries of `from..to` that are in memory, in two parts.
+    pub(super) fn range(&self, from: u64, to: u64) -> [&[T]; 2] {
         let start = position(from.saturating_sub(self.from_idx));
         let end = position(to.saturating_sub(self.from_idx));
-        self.entries.get(start..end).unwrap_or_default()
+        let of = |entries: &'_ [T], before: usize| {
+            let start = start.saturating_sub(before).min(entries.len());
+            start..end.saturating_sub(before).clamp(start, entries.len())
+        };
+        let (shared, own) = (of(&self.shared, 0), of(&self.own, self.shared.len()));
+        [self.shared.get(shared).unwrap_or_default(), self.own.get(own).unwrap_or_default()]
     }
 
     /// Hands over the entries, to be flushed.
-    pub(super) fn take(&mut self) -> Vec<T> {
+    pub(super) fn take(&mut self) -> SharedEntries<T> {
         self.from_idx = self.end();
-        std::mem::take(&mut self.entries)
+        let (shared, mut own) = (std::mem::take(&mut self.shared), std::mem::take(&mut self.own));
+        if own.is_empty() {
+            return shared;
+        }
+        if shared.is_empty() {
+            return SharedEntries::from(own);
+        }
+        let mut all = shared.into_vec();
+        all.append(&mut own);
+        SharedEntries::from(all)
     }
 }
 
@@ -72,37 +101,71 @@ pub(super) fn position(idx: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Tail;
+    use super::{SharedEntries, Tail};
 
     fn tail(from_idx: u64, len: u64) -> Tail<u64> {
         let mut tail = Tail::empty(from_idx);
-        tail.extend((from_idx..from_idx + len).collect());
+        tail.extend(SharedEntries::from((from_idx..from_idx + len).collect::<Vec<_>>()));
+        tail
+    }
+
+    /// As [`tail`], with its last entry pushed.
+    fn in_parts(from_idx: u64, len: u64) -> Tail<u64> {
+        let mut tail = tail(from_idx, len - 1);
+        tail.push(from_idx + len - 1);
         tail
     }
 
     #[test]
     fn cuts() {
-        for (cut, from_idx, end) in [(9, 5, 8), (8, 5, 8), (6, 5, 6), (5, 5, 5), (3, 3, 3)] {
-            let mut tail = tail(5, 3);
-            tail.cut(cut);
-            assert_eq!((tail.start(), tail.end()), (from_idx, end), "cut at {cut}");
+        for made in [tail, in_parts] {
+            for (cut, from_idx, end) in
+                [(9, 5, 8), (8, 5, 8), (7, 5, 7), (6, 5, 6), (5, 5, 5), (3, 3, 3)]
+            {
+                let mut tail = made(5, 3);
+                tail.cut(cut);
+                assert_eq!((tail.start(), tail.end()), (from_idx, end), "cut at {cut}");
+                assert_eq!(*tail.take(), *(from_idx.max(5)..end.max(5)).collect::<Vec<_>>());
+            }
         }
     }
 
     #[test]
     fn compacts() {
-        for (idx, from_idx, end) in [(3, 5, 8), (5, 5, 8), (7, 7, 8), (8, 8, 8)] {
-            let mut tail = tail(5, 3);
-            tail.compact(idx);
-            assert_eq!((tail.start(), tail.end()), (from_idx, end), "compacted to {idx}");
+        for made in [tail, in_parts] {
+            for (idx, from_idx, end) in
+                [(3, 5, 8), (5, 5, 8), (6, 6, 8), (7, 7, 8), (8, 8, 8), (9, 9, 9)]
+            {
+                let mut tail = made(5, 3);
+                tail.compact(idx);
+                assert_eq!((tail.start(), tail.end()), (from_idx, end), "compacted to {idx}");
+                assert_eq!(*tail.take(), *(from_idx..end).collect::<Vec<_>>());
+            }
         }
     }
 
     #[test]
     fn ranges() {
-        let tail = tail(5, 3);
-        assert_eq!(tail.range(2, 7), [5, 6]);
-        assert_eq!(tail.range(6, 8), [6, 7]);
-        assert_eq!(tail.range(2, 4), [0; 0]);
+        for made in [tail, in_parts] {
+            let tail = made(5, 3);
+            for (from, to, found) in
+                [(2, 7, vec![5, 6]), (6, 8, vec![6, 7]), (2, 4, vec![]), (8, 9, vec![])]
+            {
+                assert_eq!(tail.range(from, to).concat(), found, "{from}..{to}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_alone_stays_shared() {
+        let mut tail = Tail::empty(0);
+        tail.extend(SharedEntries::from(vec![0, 1]));
+        let place = tail.shared.as_ptr();
+        assert_eq!(tail.take().as_ptr(), place);
+        tail.push(2);
+        tail.extend(SharedEntries::from(vec![3]));
+        tail.extend(SharedEntries::default());
+        assert_eq!(*tail.take(), [2, 3]);
+        assert_eq!((tail.start(), tail.end()), (4, 4));
     }
 }

@@ -114,7 +114,7 @@ fn draw_promise<T: Entry, B: Storage<T>>(
 ) -> Result<PaxosMsg<T>, Halted> {
     let own = (log.accepted_round(), log.stored_len());
     let sync = if own > (prepare.n_accepted, prepare.accepted_idx) {
-        Some(log.lacking(prepare.decided_idx, prepare.takes_delta)?)
+        Some(Box::new(log.lacking(prepare.decided_idx, prepare.takes_delta)?))
     } else {
         None
     };
@@ -189,7 +189,7 @@ fn draw_sync<T: Entry, B: Storage<T>>(
     send(PaxosMsg::AcceptSync(AcceptSync {
         n: log.promise(),
         decided_idx: log.decided_idx(),
-        sync,
+        sync: Box::new(sync),
     }));
     Ok(())
 }
@@ -218,7 +218,7 @@ fn draw_accepts<T: Entry, B: Storage<T>>(
         sent.decided_idx = decided_idx;
     }
     if let Some(stopsign) = log.stopsign().filter(|_| sent.next_idx == end || is_probe_due) {
-        let stopsign = stopsign.clone();
+        let stopsign = Box::new(stopsign.clone());
         send(PaxosMsg::AcceptStopSign(AcceptStopSign { n, idx: end, stopsign, decided_idx }));
         sent.next_idx = end + 1;
         sent.decided_idx = decided_idx;

@@ -54,10 +54,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match self.standing(n, from) {
             Standing::Apart => {}
             Standing::InStep => {
-                let extended = self.log.extend_by(sync);
+                let extended = self.log.extend_by(*sync);
                 self.finish_accept(extended, decided_idx);
             }
-            Standing::Promised => match self.log.apply(sync)? {
+            Standing::Promised => match self.log.apply(*sync)? {
                 Synced::Applied => {
                     self.log.accept_in(n);
                     self.state = State::Following(Ack::No);
@@ -86,7 +86,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The leader sends the stop sign (paper §6).
     pub(super) fn handle_accept_stopsign(&mut self, accept: AcceptStopSign, from: NodeId) {
         if let Standing::InStep = self.standing(accept.n, from) {
-            let extended = self.log.extend_stopsign(accept.idx, accept.stopsign);
+            let extended = self.log.extend_stopsign(accept.idx, *accept.stopsign);
             self.finish_accept(extended, accept.decided_idx);
         }
     }

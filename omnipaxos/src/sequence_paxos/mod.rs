@@ -108,7 +108,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::Decide(decide) => self.handle_decide(&decide, from),
             PaxosMsg::ProposalForward(entries) => self.handle_forward(entries, from),
             PaxosMsg::RepeatedForward(forward) => self.handle_repeated_forward(forward, from),
-            PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(stopsign),
+            PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign),
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)
             }

@@ -1,22 +1,23 @@
 //! How far each follower is, as its leader knows it.
 
 use crate::{ids::NodeId, messages::sequence_paxos::Accepted};
-use std::collections::BTreeMap;
 
 /// The other servers of the configuration, by id. Invariant I6: nobody else is counted.
 #[derive(Clone, Debug)]
 pub(super) struct Followers {
-    by_node: BTreeMap<NodeId, Progress>,
+    /// In order. They are few, and walked through more often than searched.
+    by_node: Vec<(NodeId, Progress)>,
 }
 
 impl Followers {
-    /// Nobody has promised yet; a Prepare is due to all.
+    /// Nobody has promised yet; a Prepare is due to all. `peers` are in order.
     pub(super) fn unpromised(peers: &[NodeId]) -> Self {
         Self { by_node: peers.iter().map(|pid| (*pid, Progress::unpromised())).collect() }
     }
 
     pub(super) fn get_mut(&mut self, pid: NodeId) -> Option<&mut Progress> {
-        self.by_node.get_mut(&pid)
+        let position = self.by_node.binary_search_by_key(&pid, |(of, _)| *of).ok()?;
+        self.by_node.get_mut(position).map(|(_, progress)| progress)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
@@ -25,8 +26,8 @@ impl Followers {
 
     /// How many have promised.
     pub(super) fn promised(&self) -> usize {
-        let is_unpromised = |p: &&Progress| matches!(p.stage, Stage::Unpromised { .. });
-        self.by_node.len() - self.by_node.values().filter(is_unpromised).count()
+        let has_promised = |p: &Progress| !matches!(p.stage, Stage::Unpromised { .. });
+        self.by_node.iter().filter(|(_, progress)| has_promised(progress)).count()
     }
 
     /// What each has acknowledged in this ballot.

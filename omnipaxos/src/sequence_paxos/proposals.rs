@@ -207,7 +207,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             );
         }
         if let Some(stopsign) = self.proposals.stopsign.take() {
-            send(leader, PaxosMsg::ForwardStopSign(stopsign));
+            send(leader, PaxosMsg::ForwardStopSign(Box::new(stopsign)));
         }
     }
 }

@@ -65,5 +65,5 @@ pub(super) struct Best<T: Entry> {
     pub(super) n_accepted: Ballot,
     pub(super) accepted_idx: u64,
     /// What the own log lacks of it.
-    pub(super) sync: LogSync<T>,
+    pub(super) sync: Box<LogSync<T>>,
 }

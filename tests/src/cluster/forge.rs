@@ -105,7 +105,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
     let n_accepted = Ballot::default();
     let msg = match rng.below(6) {
         0 => PaxosMsg::Accepted(Accepted { n, accepted_idx: low, decided_idx: high, gap: false }),
-        1 => PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: low, sync }),
+        1 => PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: low, sync: Box::new(sync) }),
         2 => PaxosMsg::AcceptDecide(AcceptDecide {
             n,
             from_idx: u64::MAX,
@@ -115,7 +115,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         3 => PaxosMsg::AcceptStopSign(AcceptStopSign {
             n,
             idx: u64::MAX,
-            stopsign: stopsign(2),
+            stopsign: Box::new(stopsign(2)),
             decided_idx: low,
         }),
         4 => PaxosMsg::Prepare(Prepare {
@@ -131,7 +131,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             accepted_idx: high,
             decided_idx: low,
             takes_delta: false,
-            sync: Some(sync),
+            sync: Some(Box::new(sync)),
         }),
     };
     paxos(from, to, msg)
@@ -208,13 +208,13 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         3 => PaxosMsg::AcceptSync(AcceptSync {
             n,
             decided_idx: 0,
-            sync: LogSync {
+            sync: Box::new(LogSync {
                 base: 0,
                 snapshot: None,
                 suffix_idx: 0,
                 suffix: vec![value].into(),
                 stopsign: None,
-            },
+            }),
         }),
         4 => PaxosMsg::AcceptDecide(AcceptDecide {
             n,
@@ -225,14 +225,14 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         5 => PaxosMsg::AcceptStopSign(AcceptStopSign {
             n,
             idx: len,
-            stopsign: stopsign(n.config_id.saturating_add(1)),
+            stopsign: Box::new(stopsign(n.config_id.saturating_add(1))),
             decided_idx,
         }),
         6 => PaxosMsg::Accepted(Accepted { n, accepted_idx: len, decided_idx, gap: false }),
         7 => PaxosMsg::NotAccepted(NotAccepted { n }),
         8 => PaxosMsg::Decide(Decide { n, decided_idx }),
         9 => PaxosMsg::ProposalForward(vec![value]),
-        10 => PaxosMsg::ForwardStopSign(stopsign(n.config_id.saturating_add(1))),
+        10 => PaxosMsg::ForwardStopSign(Box::new(stopsign(n.config_id.saturating_add(1)))),
         _ => PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: rng.pick(&[

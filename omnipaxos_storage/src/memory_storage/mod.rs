@@ -1,17 +1,20 @@
 //! A storage in memory, for tests and for servers that never come back under their old id.
 
+mod entries;
+
+use self::entries::Entries;
 use omnipaxos::{
     ballot_leader_election::Ballot,
-    storage::{Entry, StopSign, Storage, StorageResult},
+    storage::{Entry, SharedEntries, StopSign, Storage, StorageResult},
 };
-use std::collections::VecDeque;
 
 /// Keeps the log in memory. Nothing survives the process.
 ///
-/// Trimming costs only the entries that are dropped; what stays is not moved.
+/// Entries are never cloned to be stored: those that messages still bear are shared with them, and
+/// moved together when the messages are gone. Trimming costs only the entries that are dropped.
 #[derive(Clone, Debug)]
 pub struct MemoryStorage<T: Entry> {
-    log: VecDeque<T>,
+    log: Entries<T>,
     promise: Option<Ballot>,
     accepted_round: Option<Ballot>,
     decided_idx: u64,
@@ -23,7 +26,7 @@ pub struct MemoryStorage<T: Entry> {
 impl<T: Entry> Default for MemoryStorage<T> {
     fn default() -> Self {
         Self {
-            log: VecDeque::new(),
+            log: Entries::default(),
             promise: None,
             accepted_round: None,
             decided_idx: 0,
@@ -39,20 +42,39 @@ fn position(idx: u64) -> usize {
     usize::try_from(idx).unwrap_or(usize::MAX)
 }
 
+impl<T: Entry> MemoryStorage<T> {
+    /// The positions of `from..to`, if all of that is held and it is not empty.
+    fn held(&self, from: u64, to: u64) -> Option<(usize, usize)> {
+        let (from, to) = (position(from), position(to));
+        (from < to && to <= self.log.len()).then_some((from, to))
+    }
+}
+
 impl<T: Entry> Storage<T> for MemoryStorage<T> {
     fn append_entry(&mut self, entry: T) -> StorageResult<u64> {
-        self.log.push_back(entry);
-        self.get_log_len()
+        self.append_entries(vec![entry])
     }
 
     fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64> {
+        self.append_shared(entries.into())
+    }
+
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
+        self.append_shared_on_prefix(from_idx, entries.into())
+    }
+
+    fn append_shared(&mut self, entries: SharedEntries<T>) -> StorageResult<u64> {
         self.log.extend(entries);
         self.get_log_len()
     }
 
-    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
+    fn append_shared_on_prefix(
+        &mut self,
+        from_idx: u64,
+        entries: SharedEntries<T>,
+    ) -> StorageResult<u64> {
         self.log.truncate(position(from_idx));
-        self.append_entries(entries)
+        self.append_shared(entries)
     }
 
     fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
@@ -79,11 +101,26 @@ impl<T: Entry> Storage<T> for MemoryStorage<T> {
     }
 
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
-        let (from, to) = (position(from), position(to));
-        if from >= to || to > self.log.len() {
-            return Ok(Vec::new());
+        let mut entries = Vec::new();
+        if let Some((from, to)) = self.held(from, to) {
+            entries.reserve_exact(to - from);
+            self.log.for_each(from, to, |entry| entries.push(entry.clone()));
         }
-        Ok(self.log.range(from..to).cloned().collect())
+        Ok(entries)
+    }
+
+    fn get_shared(&self, from: u64, to: u64) -> StorageResult<SharedEntries<T>> {
+        match self.held(from, to).and_then(|(from, to)| self.log.shared(from, to)) {
+            Some(shared) => Ok(shared),
+            None => self.get_entries(from, to).map(SharedEntries::from),
+        }
+    }
+
+    fn for_each(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> StorageResult<()> {
+        if let Some((from, to)) = self.held(from, to) {
+            self.log.for_each(from, to, visit);
+        }
+        Ok(())
     }
 
     fn get_log_len(&self) -> StorageResult<u64> {
@@ -108,7 +145,7 @@ impl<T: Entry> Storage<T> for MemoryStorage<T> {
     }
 
     fn trim(&mut self, idx: u64) -> StorageResult<()> {
-        self.log.drain(..position(idx).min(self.log.len()));
+        self.log.remove_front(position(idx));
         Ok(())
     }
 
