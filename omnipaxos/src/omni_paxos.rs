@@ -329,6 +329,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// The storage has failed.
     pub fn flush(&mut self) -> Result<(), Halted> {
         self.check_halted()?;
+        self.paxos.owe_decided_idx();
         let flushed = self.paxos.flush();
         self.halt_on_error(flushed)
     }

@@ -48,11 +48,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(())
     }
 
-    /// Whether the storage holds all that this log does.
+    /// Whether nothing is to be written. A decided index alone waits for the next write, or until
+    /// it is due: it is learnt again after a crash, and a sync for it would double the syncs.
     pub(crate) fn is_flushed(&self) -> bool {
-        let Unstored { promise, accepted_round, decided_idx, compaction, stopsign } = self.unstored;
-        let is_changed = promise || accepted_round || decided_idx || compaction || stopsign;
+        let Unstored { promise, accepted_round, compaction, stopsign, .. } = self.unstored;
+        let is_decided_idx_due = self.unstored.decided_idx && self.unstored.is_decided_idx_due;
+        let is_changed = promise || accepted_round || is_decided_idx_due || compaction || stopsign;
         !is_changed && self.tail.start() == self.stored.end && self.tail.end() == self.stored.end
+    }
+
+    /// The next flush writes the decided index, also alone.
+    pub(crate) fn owe_decided_idx(&mut self) {
+        self.unstored.is_decided_idx_due = true;
     }
 
     /// Says what a flush of the entries `from_idx..end` wrote, for an error.

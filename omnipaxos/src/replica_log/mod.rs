@@ -72,6 +72,8 @@ struct Unstored {
     promise: bool,
     accepted_round: bool,
     decided_idx: bool,
+    /// Whether the decided index is to be written even if nothing else is.
+    is_decided_idx_due: bool,
     compaction: bool,
     stopsign: bool,
 }

@@ -34,6 +34,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         drawn
     }
 
+    /// The next flush writes all that changed, also if that is the decided index alone.
+    pub(crate) fn owe_decided_idx(&mut self) {
+        self.log.owe_decided_idx();
+    }
+
     /// Writes what changed.
     pub(crate) fn flush(&mut self) -> Result<(), Halted> {
         let readers = match &self.state {

@@ -129,6 +129,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A heartbeat round of the election has ended: says again what was not answered for a round,
     /// to the peers that `answered` it.
     pub(crate) fn end_round(&mut self, answered: impl Fn(NodeId) -> bool) {
+        self.log.owe_decided_idx();
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         if let Some(followers) = self.followers_mut() {
             for (pid, progress) in followers.iter_mut() {
