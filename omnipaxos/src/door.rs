@@ -47,7 +47,7 @@ enum Reason {
 pub(crate) struct Door {
     pid: NodeId,
     config_id: ConfigurationId,
-    /// In order.
+    /// Few, so that looking at all is quicker than a search.
     members: Vec<NodeId>,
     dropped: Dropped,
 }
@@ -61,12 +61,10 @@ pub(crate) enum Entrance {
 
 impl Door {
     pub(crate) fn new(config: &OmniPaxosConfig) -> Self {
-        let mut members = config.cluster_config.nodes.clone();
-        members.sort_unstable();
         Self {
             pid: config.server_config.pid,
             config_id: config.cluster_config.configuration_id,
-            members,
+            members: config.cluster_config.nodes.clone(),
             dropped: Dropped::default(),
         }
     }
@@ -167,7 +165,7 @@ impl Door {
     }
 
     fn is_member(&self, pid: NodeId) -> bool {
-        self.members.binary_search(&pid).is_ok()
+        self.members.contains(&pid)
     }
 
     fn configuration(&self, config_id: ConfigurationId) -> Result<(), Reason> {
@@ -219,8 +217,8 @@ impl Ballots<'_> {
     }
 
     fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
-        self.any(ballot)?;
-        check(ballot.pid == owner)
+        check(ballot.pid == owner)?;
+        self.any(ballot)
     }
 
     /// The ballot of a server that has never taken over has number 0, and is its own all the same.

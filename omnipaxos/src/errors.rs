@@ -1,6 +1,7 @@
 //! What can go wrong, and what it means.
 
 use crate::{config::ClusterConfig, ids::NodeId, storage::Entry};
+use std::sync::Arc;
 use thiserror::Error;
 
 pub use crate::config::ConfigError;
@@ -43,25 +44,29 @@ pub enum CompactionErr {
 /// It sends nothing more, so that it cannot claim what its disk does not hold. Open the storage
 /// anew and build a replica from it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the replica has halted: the storage failed to {operation}: {cause}")]
-pub struct Halted {
+#[error("the replica has halted: the storage failed to {}: {}", .0.operation, .0.cause)]
+pub struct Halted(Arc<Failure>);
+
+/// What failed, and why.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
     operation: String,
     cause: String,
 }
 
 impl Halted {
     pub(crate) fn new(operation: impl Into<String>, cause: impl ToString) -> Self {
-        Self { operation: operation.into(), cause: cause.to_string() }
+        Self(Arc::new(Failure { operation: operation.into(), cause: cause.to_string() }))
     }
 
     /// What the storage was asked to do.
     pub fn operation(&self) -> &str {
-        &self.operation
+        &self.0.operation
     }
 
     /// What the storage said.
     pub fn cause(&self) -> &str {
-        &self.cause
+        &self.0.cause
     }
 }
 

@@ -120,6 +120,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn decide_chosen(&mut self) {
         if let State::Leading(followers) = &self.state {
             let own = self.log.stored_len();
+            if own <= self.log.decided_idx() {
+                return;
+            }
             self.accepted.clear();
             self.accepted.push(own);
             self.accepted.extend(followers.accepted().map(|(_, idx)| idx));
