@@ -39,12 +39,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ops.clear();
         written.map_err(|cause| Halted::new(self.describe_write(from_idx, end), cause))?;
         self.unstored = Unstored::default();
-        self.stored = Stored {
-            compacted_idx: self.compacted_idx,
-            decided_idx: self.decided_idx,
-            end: self.end(),
-            len: self.len(),
-        };
+        self.stored =
+            Stored { compacted_idx: self.compacted_idx, end: self.end(), len: self.len() };
         Ok(())
     }
 

@@ -59,7 +59,6 @@ enum Compacted<S> {
 #[derive(Clone, Debug)]
 struct Stored {
     compacted_idx: u64,
-    decided_idx: u64,
     /// Length of the log without the stop sign.
     end: u64,
     /// Length of the log with it.
@@ -120,7 +119,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             compacted,
             stopsign,
             tail: Tail::empty(end),
-            stored: Stored { compacted_idx, decided_idx, end, len },
+            stored: Stored { compacted_idx, end, len },
             unstored: Unstored::default(),
             recent: (end, SharedEntries::default()),
             ops: Vec::new(),
@@ -193,9 +192,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.stored.len
     }
 
-    /// Number of entries decided, as far as stored.
+    /// Number of entries decided that are stored: a write that fails cannot have undone them.
     pub(crate) fn stored_decided_idx(&self) -> u64 {
-        self.stored.decided_idx
+        self.decided_idx.min(self.stored.len)
     }
 
     /// Length of the log without the stop sign.

@@ -105,7 +105,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(Some(read))
     }
 
-    /// As [`read`](ReplicaLog::read), but only what was decided and flushed before the storage
+    /// As [`read`](ReplicaLog::read), but only what was decided, and stored before the storage
     /// failed.
     pub(crate) fn read_halted(
         &self,
@@ -113,7 +113,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         to: u64,
     ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
         let is_torn = self.unstored.compaction;
-        if is_torn || to > self.stored.decided_idx {
+        if is_torn || to > self.stored_decided_idx() {
             return Ok(None);
         }
         self.read(from, to)
