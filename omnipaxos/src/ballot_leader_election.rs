@@ -238,6 +238,11 @@ impl BallotLeaderElection {
         self.highest_n = self.highest_n.max(n);
     }
 
+    /// Whether this ballot is known to be promised, and its owner to lead.
+    pub(crate) fn is_settled_on(&self, promise: Ballot) -> bool {
+        self.promise == promise && self.leader == promise
+    }
+
     /// Sequence Paxos has promised this ballot.
     pub(crate) fn promise(&mut self, promise: Ballot) {
         self.see(promise.n);
@@ -293,6 +298,9 @@ impl BallotLeaderElection {
 
     /// Draws the heartbeats that are due.
     pub(crate) fn draw(&mut self, mut send: impl FnMut(BLEMessage)) {
+        if !self.is_request_due && self.replies_due.is_empty() {
+            return;
+        }
         let from = self.pid;
         if std::mem::take(&mut self.is_request_due) {
             let request = HeartbeatRequest { config_id: self.config_id, round: self.round };

@@ -315,8 +315,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if self.is_idle {
             return Ok(());
         }
-        let drained = self.paxos.drain(buffer);
-        self.halt_on_error(drained)?;
+        if !self.paxos.is_silent() {
+            let drained = self.paxos.drain(buffer);
+            self.halt_on_error(drained)?;
+        }
         self.ble.draw(|message| buffer.push(Message::BLE(message)));
         // What a drain decides is written by the next.
         self.is_idle = self.paxos.log().is_flushed();
@@ -574,7 +576,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Carries word between the election and Sequence Paxos, which do not know each other.
     fn carry_word(&mut self) -> Result<(), Halted> {
-        self.ble.promise(self.paxos.log().promise());
+        let promise = self.paxos.log().promise();
+        if self.ble.is_settled_on(promise) && self.paxos.is_settled_on(promise) {
+            return Ok(());
+        }
+        self.ble.promise(promise);
         if let Some(ballot) = self.paxos.followed_ballot() {
             self.ble.follow(ballot);
         }

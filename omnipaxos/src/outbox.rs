@@ -35,6 +35,10 @@ impl Outbox {
         *compacted = (*compacted).max(Some(idx));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
     /// The next peer to which something is due.
     pub(crate) fn pop(&mut self) -> Option<(NodeId, Due)> {
         self.due.pop_first()

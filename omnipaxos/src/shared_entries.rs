@@ -26,6 +26,11 @@ impl<T> SharedEntries<T> {
 }
 
 impl<T> SharedEntries<T> {
+    /// Whether somebody else holds them, too.
+    pub fn is_shared(&self) -> bool {
+        self.all.as_ref().is_some_and(|all| Arc::strong_count(all) > 1)
+    }
+
     /// The entries as a vector, moved there.
     ///
     /// # Errors

@@ -11,12 +11,17 @@ pub(super) struct Tail<T> {
     shared: SharedEntries<T>,
     /// The entries after those.
     own: Vec<T>,
+    /// As many are likely to come before the next flush: so many came before the last.
+    expected: usize,
 }
+
+/// The most entries for which room is made before they come.
+const MOST_EXPECTED: usize = 256;
 
 impl<T: Clone> Tail<T> {
     /// No entries after `from_idx`.
     pub(super) fn empty(from_idx: u64) -> Self {
-        Self { from_idx, shared: SharedEntries::default(), own: Vec::new() }
+        Self { from_idx, shared: SharedEntries::default(), own: Vec::new(), expected: 1 }
     }
 
     /// Index of the first entry that is in memory only.
@@ -34,6 +39,9 @@ impl<T: Clone> Tail<T> {
     }
 
     pub(super) fn push(&mut self, entry: T) {
+        if self.own.capacity() == 0 {
+            self.own.reserve_exact(self.expected);
+        }
         self.own.push(entry);
     }
 
@@ -85,6 +93,7 @@ impl<T: Clone> Tail<T> {
         if own.is_empty() {
             return shared;
         }
+        self.expected = own.len().min(MOST_EXPECTED);
         if shared.is_empty() {
             return SharedEntries::from(own);
         }

@@ -60,6 +60,11 @@ impl CompactionRequests {
         }
     }
 
+    /// Whether nothing is due.
+    pub(super) fn is_silent(&self) -> bool {
+        [&self.trim, &self.snapshot].into_iter().flatten().all(|request| request.due.is_empty())
+    }
+
     /// Draws what is due.
     pub(super) fn draw(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
         if let Some(Request { idx, due, .. }) = &mut self.trim {

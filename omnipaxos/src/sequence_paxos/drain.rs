@@ -22,6 +22,19 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Whether there is nothing to write and nothing to say, as at a follower that has learnt what
+    /// is decided.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.state, State::Following(Ack::No))
+            && self.log.is_flushed()
+            && self.is_all_said()
+    }
+
+    /// Whether nothing is due besides what the state tells.
+    fn is_all_said(&self) -> bool {
+        self.outbox.is_empty() && self.compactions.is_silent() && self.proposals.is_empty()
+    }
+
     /// Writes what changed, then appends to `messages` all that is due.
     ///
     /// # Errors
@@ -80,6 +93,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     draw_for_follower(&self.log, progress, |msg| send(to, msg))?;
                 }
             }
+        }
+        if self.is_all_said() {
+            return Ok(());
         }
         while let Some((to, due)) = self.outbox.pop() {
             self.draw_due(&due, |msg| send(to, msg));

@@ -120,12 +120,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// one the Prepare was lost, so it is asked for.
     fn standing(&mut self, n: Ballot, from: NodeId) -> Standing {
         let promise = self.log.promise();
-        if n < promise {
-            self.outbox.refuse(from);
-            return Standing::Apart;
-        }
-        if n > promise {
-            self.outbox.ask_for_leader(from);
+        if n != promise {
+            if n < promise {
+                self.outbox.refuse(from);
+            } else {
+                self.outbox.ask_for_leader(from);
+            }
             return Standing::Apart;
         }
         let has_accepted = self.log.accepted_round() == n;

@@ -148,6 +148,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         &self.log
     }
 
+    /// Whether there is no news for the election, and none from it, if it names this ballot.
+    pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
+        self.elected == leader && self.outbid_by.is_none()
+    }
+
     /// The ballot that this server takes part in, as follower or leader.
     pub(crate) fn followed_ballot(&self) -> Option<Ballot> {
         match self.state {

@@ -58,6 +58,16 @@ impl<T> Proposals<T> {
         self.stopsign = self.stopsign.take().or_else(|| self.relayed_stopsign.take());
     }
 
+    /// Whether nothing waits to be proposed or forwarded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.stopsign.is_none()
+    }
+
+    /// Whether an entry is a full batch by itself, and none is before it.
+    fn waits_for_nothing(&self) -> bool {
+        self.batch_size <= 1 && self.entries.is_empty()
+    }
+
     fn is_batch_full(&self) -> bool {
         self.entries.len() >= self.batch_size
     }
@@ -68,6 +78,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn append(&mut self, entry: T) -> Result<(), ProposeErr<T>> {
         if self.is_reconfiguring() {
             return Err(ProposeErr::PendingReconfigEntry(entry));
+        }
+        if self.proposals.waits_for_nothing() && matches!(self.state, State::Leading(_)) {
+            self.log.append(entry);
+            return Ok(());
         }
         self.proposals.entries.push(entry);
         self.propose_if_leading();
@@ -187,7 +201,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Forwards what was proposed here, if this server follows another. It has stored its promise
     /// then, so that it knows after a restart that it may have forwarded something.
     pub(super) fn draw_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
-        if self.proposals.entries.is_empty() && self.proposals.stopsign.is_none() {
+        if self.proposals.is_empty() {
             return;
         }
         if self.followed_ballot().is_none() {

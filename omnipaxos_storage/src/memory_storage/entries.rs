@@ -33,7 +33,7 @@ impl<T> Default for Entries<T> {
     }
 }
 
-impl<T> Entries<T> {
+impl<T: Clone> Entries<T> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -50,10 +50,9 @@ impl<T> Entries<T> {
 
     /// Moves the first runs that nobody else reads any more to the own entries.
     fn settle(&mut self) {
-        while let Some(Run { position, entries }) = self.runs.pop_front() {
-            match entries.try_into_vec() {
-                Ok(entries) => self.own.extend(entries),
-                Err(entries) => return self.runs.push_front(Run { position, entries }),
+        while self.runs.front().is_some_and(|run| !run.entries.is_shared()) {
+            if let Some(Run { entries, .. }) = self.runs.pop_front() {
+                self.own.extend(entries.into_vec());
             }
         }
     }
