@@ -49,6 +49,36 @@ fn alone() -> (Replica, FaultyStorage<Word>) {
     (replica, storage)
 }
 
+/// What is visited from `from_idx` on, and the index after that.
+fn visited(replica: &Replica, from_idx: u64) -> Option<(Vec<Word>, u64)> {
+    let mut words = Vec::new();
+    let end = replica.for_each_decided(from_idx, |word| words.push(word.clone()))?;
+    Some((words, end))
+}
+
+#[test]
+fn decided_entries_are_visited_where_they_are() {
+    let (mut replica, storage) = alone();
+    assert_eq!(visited(&replica, 0), Some((vec![word("a"), word("b")], 2)));
+    assert_eq!(visited(&replica, 1), Some((vec![word("b")], 2)));
+    assert_eq!(visited(&replica, 2), Some((vec![], 2)));
+    assert_eq!(visited(&replica, 3), None, "beyond what is decided");
+    replica.append(word("c")).unwrap();
+    assert_eq!(visited(&replica, 1), Some((vec![word("b")], 2)), "c is not decided");
+    replica.outgoing_messages();
+    replica.trim(Some(1)).unwrap();
+    assert_eq!(visited(&replica, 0), None, "trimmed");
+    assert_eq!(visited(&replica, 1), Some((vec![word("b"), word("c")], 3)));
+    let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2], flexible_quorum: None };
+    replica.reconfigure(next, None).unwrap();
+    replica.outgoing_messages();
+    assert!(replica.is_reconfigured().is_some());
+    assert_eq!(visited(&replica, 2), Some((vec![word("c")], 3)), "not the stop sign");
+    storage.order(|orders| orders.fail_reads = true);
+    let failed = replica.try_for_each_decided(2, |_| panic!("nothing was read")).unwrap_err();
+    assert!(failed.to_string().contains("read entries 2..3: bad sector"), "{failed}");
+}
+
 #[test]
 fn a_failed_write_halts_the_replica() {
     let (mut replica, storage) = alone();
@@ -77,6 +107,7 @@ fn a_failed_write_halts_the_replica() {
     assert_eq!(replica.read(2), None);
     assert_eq!(replica.read_decided_suffix(0).map(|entries| entries.len()), Some(2));
     assert_eq!(replica.read_entries(..).map(|entries| entries.len()), Some(2));
+    assert_eq!(visited(&replica, 0), Some((vec![word("a"), word("b")], 2)));
     let panic = catch_unwind(AssertUnwindSafe(|| replica.tick())).unwrap_err();
     let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
     assert!(message.contains("the storage failed to write"), "{message}");

@@ -20,10 +20,38 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(entries)
     }
 
+    /// Visits the entries `from..to`, which must not be compacted and must all be there.
+    fn visit_all(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> Result<(), Halted> {
+        let stored_to = to.min(self.tail.start());
+        if from < stored_to {
+            self.visit_stored(from, stored_to, visit)?;
+        }
+        for part in self.tail.range(from.max(stored_to), to) {
+            part.iter().for_each(&mut *visit);
+        }
+        Ok(())
+    }
+
+    fn visit_stored(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> Result<(), Halted> {
+        let (start, end) = self.stored_range(from, to)?;
+        let mut visited = 0;
+        let mut count = |entry: &T| {
+            visited += 1;
+            visit(entry);
+        };
+        self.storage
+            .for_each(start, end, &mut count)
+            .map_err(|cause| Halted::new(describe(from, to), cause))?;
+        whole(from, to, visited)
+    }
+
     /// The entries `from..to`, which the storage must hold all: never a shorter answer.
     fn stored_entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
         let (start, end) = self.stored_range(from, to)?;
-        let read = named(self.storage.get_entries(start, end), &describe(from, to))?;
+        let read = self
+            .storage
+            .get_entries(start, end)
+            .map_err(|cause| Halted::new(describe(from, to), cause))?;
         whole(from, to, read.len())?;
         Ok(read)
     }
@@ -31,7 +59,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// As [`stored_entries`](Self::stored_entries), possibly shared with the storage.
     fn stored_shared(&self, from: u64, to: u64) -> Result<SharedEntries<T>, Halted> {
         let (start, end) = self.stored_range(from, to)?;
-        let read = named(self.storage.get_shared(start, end), &describe(from, to))?;
+        let read = self
+            .storage
+            .get_shared(start, end)
+            .map_err(|cause| Halted::new(describe(from, to), cause))?;
         whole(from, to, read.len())?;
         Ok(read)
     }
@@ -84,25 +115,40 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if from >= to || to > self.len() {
             return Ok(None);
         }
-        let mut read = Vec::new();
+        let end = to.min(self.end());
+        let first = from.max(self.compacted_idx);
+        let entries = if first < end { self.entries(first, end)? } else { Vec::new() };
+        let mut read = Vec::with_capacity(entries.len() + 1);
         if from < self.compacted_idx {
             read.push(self.compacted_entry()?);
         }
-        let end = to.min(self.end());
-        let from = from.max(self.compacted_idx);
-        let decided_idx = self.decided_idx;
-        let entries = if from < end { self.entries(from, end)? } else { Vec::new() };
-        read.extend(entries.into_iter().zip(from..).map(|(entry, idx)| {
-            if idx < decided_idx {
-                LogEntry::Decided(entry)
-            } else {
-                LogEntry::Undecided(entry)
-            }
-        }));
+        let idxs = first..;
+        read.extend(entries.into_iter().zip(idxs).map(|(entry, idx)| self.as_read(entry, idx)));
         if to > end {
             read.extend(self.stopsign_entry());
         }
         Ok(Some(read))
+    }
+
+    /// The entry `idx`, as a user reads it; `None` beyond the end.
+    pub(crate) fn read_one(&self, idx: u64) -> Result<Option<LogEntry<T>>, Halted> {
+        if idx < self.compacted_idx {
+            return self.compacted_entry().map(Some);
+        }
+        if idx >= self.end() {
+            return Ok(self.stopsign_entry().filter(|_| idx == self.end()));
+        }
+        let mut read = None;
+        self.visit_all(idx, idx + 1, &mut |entry| read = Some(entry.clone()))?;
+        Ok(read.map(|entry| self.as_read(entry, idx)))
+    }
+
+    fn as_read(&self, entry: T, idx: u64) -> LogEntry<T> {
+        if idx < self.decided_idx {
+            LogEntry::Decided(entry)
+        } else {
+            LogEntry::Undecided(entry)
+        }
     }
 
     /// As [`read`](ReplicaLog::read), but only what was decided, and stored before the storage
@@ -112,11 +158,31 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         from: u64,
         to: u64,
     ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
-        let is_torn = self.unstored.compaction;
-        if is_torn || to > self.stored_decided_idx() {
+        if self.is_torn() || to > self.stored_decided_idx() {
             return Ok(None);
         }
         self.read(from, to)
+    }
+
+    /// Whether what a failed write did to the indices of the storage is not known.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.unstored.compaction
+    }
+
+    /// Visits the entries from `from` up to index `to`, the stop sign not among them. Returns the
+    /// index after the last one; `None`, without a visit, if they are compacted or not all there.
+    pub(crate) fn visit(
+        &self,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(&T),
+    ) -> Result<Option<u64>, Halted> {
+        let to = to.min(self.end());
+        if from > to || from < self.compacted_idx {
+            return Ok(None);
+        }
+        self.visit_all(from, to, visit)?;
+        Ok(Some(to))
     }
 
     fn compacted_entry(&self) -> Result<LogEntry<T>, Halted> {

@@ -14,6 +14,7 @@ use crate::{
 };
 use omnipaxos::{
     errors::{TryCompactionErr, TryProposeErr},
+    util::LogEntry,
     ClusterConfig, ProposeErr,
 };
 
@@ -228,6 +229,19 @@ impl<T: SimEntry> Cluster<T> {
             self.checker.check_read(at, range, entries.as_deref())?;
             let suffix = server.disk.undisturbed(|| replica.read_decided_suffix(from));
             self.checker.check_read(at, from..decided, suffix.as_deref())?;
+            let mut visited = Vec::new();
+            let visit = |entry: &T| visited.push(LogEntry::Decided(entry.clone()));
+            let end = server.disk.undisturbed(|| replica.for_each_decided(from, visit));
+            let begins_decided =
+                |entries: &Vec<_>| matches!(entries[..], [LogEntry::Decided(_), ..]);
+            ensure!(
+                end.is_some() || !suffix.as_ref().is_some_and(begins_decided),
+                Check::Reading,
+                "server {}: what is decided from {from} on is not visited",
+                replica.get_pid()
+            );
+            let visited = Some(&visited[..]).filter(|visited| !visited.is_empty());
+            self.checker.check_read(at, from..end.unwrap_or(from), visited)?;
             let one = server.disk.undisturbed(|| replica.read(to));
             let one = one.map(|entry| vec![entry]);
             self.checker.check_read(at, to..to.saturating_add(1), one.as_deref())?;
