@@ -101,7 +101,8 @@ pub(super) struct Sent {
     pub(super) decided_idx: u64,
     /// Whether to go on with a message that is answered, though there may be no news.
     pub(super) is_probe_due: bool,
-    /// The index reported with the last gap: each is answered once.
+    /// The index from which was sent again in this round: a second report that this is missing
+    /// may come from before, and is not answered.
     rewound_to: Option<u64>,
 }
 
@@ -120,7 +121,8 @@ impl Sent {
     /// Goes back to what is known to have arrived.
     fn resend_from(&mut self, accepted_idx: u64) {
         self.next_idx = accepted_idx;
-        self.probe();
+        self.is_probe_due = true;
+        self.rewound_to = Some(accepted_idx);
     }
 }
 
@@ -168,9 +170,19 @@ impl Progress {
     pub(super) fn go_on(&mut self, accepted_idx: u64, decided_idx: u64) {
         self.accepted_idx = self.accepted_idx.max(accepted_idx);
         self.decided_idx = self.decided_idx.max(decided_idx);
-        let mut sent = Sent::up_to(accepted_idx, decided_idx);
-        sent.is_probe_due = true;
-        self.stage = Stage::InStep(sent);
+        match &mut self.stage {
+            Stage::InStep(sent) if sent.rewound_to == Some(accepted_idx) => {
+                sent.is_probe_due = true
+            }
+            Stage::Unpromised { .. }
+            | Stage::Promised(_)
+            | Stage::Syncing(..)
+            | Stage::InStep(_) => {
+                let mut sent = Sent::up_to(accepted_idx, decided_idx);
+                sent.resend_from(accepted_idx);
+                self.stage = Stage::InStep(sent);
+            }
+        }
     }
 
     /// Asks the follower again for its promise, which could not be used or was forgotten.
@@ -206,6 +218,7 @@ impl Progress {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
             Stage::InStep(sent) => {
+                sent.rewound_to = None;
                 if is_stuck && presence == Presence::Answered {
                     sent.probe();
                 }
@@ -282,6 +295,24 @@ mod tests {
         progress.accept(&accepted(5, false));
         progress.promise(promised);
         assert!(matches!(progress.stage, Stage::InStep(_)), "late");
+    }
+
+    #[test]
+    fn what_is_missing_is_sent_again_once_a_round() {
+        let mut progress = Progress::unpromised();
+        progress.stage = Stage::InStep(Sent::up_to(9, 0));
+        progress.accepted_idx = 4;
+        progress.resend(9, 0);
+        assert_eq!(next_idx(&progress), 4);
+        progress.stage = match progress.stage {
+            Stage::InStep(sent) => Stage::InStep(Sent { next_idx: 9, ..sent }),
+            other => other,
+        };
+        progress.go_on(4, 0);
+        assert_eq!(next_idx(&progress), 9, "it asked before that arrived");
+        progress.end_round(9, 0, Presence::Answered);
+        progress.go_on(4, 0);
+        assert_eq!(next_idx(&progress), 4, "it asks again");
     }
 
     fn is_probe_due(progress: &Progress) -> bool {
