@@ -1,18 +1,19 @@
 //! How many entries a second the persistent storage makes durable, beside a plain file that grows
 //! and is synced after each write; and how long it takes to open a long log.
 //!
-//! `cargo bench -p omnipaxos_benches --bench durable`
+//! `cargo bench -p omnipaxos_benches --bench durable` prints a table and writes it to
+//! `target/performance/durable.md`.
 
 use omnipaxos::{
     macros,
     storage::{Entry, SharedEntries as Shared, Storage, StorageOp},
 };
-use omnipaxos_benches::Summary;
+use omnipaxos_benches::{report::Report, Summary};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
 use serde::{de::DeserializeOwned, Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     path::Path,
     time::{Duration, Instant},
 };
@@ -83,8 +84,12 @@ fn plain_file(folder: &Path, batch: usize, batches: usize) -> Duration {
 }
 
 /// One row of the table: `ours` is measured beside a plain file.
-fn row(folder: &Path, kind: &str, size: (usize, usize), ours: impl Fn(&Path) -> Duration) {
-    let (batch, batches) = size;
+fn row(
+    folder: &Path,
+    kind: &str,
+    (batch, batches): (usize, usize),
+    ours: impl Fn(&Path) -> Duration,
+) -> [String; 5] {
     let (mut plain, mut mine, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS {
         let of = |name: &str| folder.join(format!("{name}-{run}"));
@@ -97,30 +102,31 @@ fn row(folder: &Path, kind: &str, size: (usize, usize), ours: impl Fn(&Path) -> 
         }
     }
     let median = |values| Summary::of(values).map_or(0.0, |summary| summary.median);
-    println!(
-        "| {batch} | {kind} | {:.0} | {:.0} | {:.2} |",
-        median(plain),
-        median(mine),
-        median(ratios)
-    );
+    let rate = |values| format!("{:.0}", median(values));
+    let ratio = format!("{:.2}", median(ratios));
+    [batch.to_string(), kind.to_string(), rate(plain), rate(mine), ratio]
 }
 
-fn durable_appends(folder: &Path) {
-    println!("| batch | entries | plain file, entries/s | persistent storage, entries/s | ratio |");
-    println!("|---:|---|---:|---:|---:|");
+fn durable_appends(report: &mut Report, folder: &Path) {
+    report.paragraph(
+        "Durable appends of 256 B beside a plain file that grows and is synced after each write: \
+         entries a second, medians of 5, and the ratio, of which the goal is 1. Serde serialises a \
+         `Vec<u8>` byte by byte unless `serde_bytes` or the like says otherwise.",
+    );
+    report.head(&["batch", "entries are serialised", "plain file", "persistent storage", "ratio"]);
     for (batch, batches) in [(1, 4000), (100, 4000)] {
         let size = (batch, batches);
         let payload = vec![7; ENTRY_BYTES];
-        row(folder, "byte by byte", size, |folder| {
+        report.row(row(folder, "byte by byte", size, |folder| {
             persistent(folder, Numbers(payload.clone()), batch, batches)
-        });
-        row(folder, "at once", size, |folder| {
+        }));
+        report.row(row(folder, "at once", size, |folder| {
             persistent(folder, Bytes(payload.clone()), batch, batches)
-        });
+        }));
     }
 }
 
-fn opening(folder: &Path) {
+fn opening(report: &mut Report, folder: &Path) {
     {
         let mut storage = PersistentStorage::new(config(folder));
         let batch = vec![Bytes(vec![7; LONG_LOG_ENTRY_BYTES]); 1000];
@@ -134,10 +140,10 @@ fn opening(folder: &Path) {
     let time = start.elapsed();
     let after = resident_kib();
     assert_eq!(storage.get_log_len().expect("it was opened"), LONG_LOG);
-    println!(
-        "\nopening {LONG_LOG} entries of {LONG_LOG_ENTRY_BYTES} B: {time:.2?}; resident memory \
-         {before} KiB before and {after} KiB after"
-    );
+    report.paragraph(&format!(
+        "Opening {LONG_LOG} entries of {LONG_LOG_ENTRY_BYTES} B: {time:.2?}; resident memory \
+         {before} KiB before and {after} KiB after."
+    ));
 }
 
 /// Resident memory of this process, where the system tells.
@@ -147,8 +153,10 @@ fn resident_kib() -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-fn main() {
-    let folder = tempfile::tempdir_in(".").expect("a temporary folder on the disk measured");
-    durable_appends(folder.path());
-    opening(&folder.path().join("long"));
+fn main() -> io::Result<()> {
+    let folder = tempfile::tempdir_in(".")?;
+    let mut report = Report::new("durable");
+    durable_appends(&mut report, folder.path());
+    opening(&mut report, &folder.path().join("long"));
+    report.write()
 }

@@ -2,6 +2,10 @@
 //!
 //! The measurements are in `benches/`; here is what they share.
 
+pub mod cluster;
+pub mod contestants;
+pub mod report;
+
 use cpu_time::ThreadTime;
 use std::time::Duration;
 
@@ -14,6 +18,39 @@ pub fn cpu_time_of(work: impl FnOnce()) -> Duration {
     let start = ThreadTime::now();
     work();
     start.elapsed()
+}
+
+/// Measures each of `count` contestants [`ROUNDS`] times, in turns. `None` was not measured.
+pub fn alternate(
+    count: usize,
+    mut measure: impl FnMut(usize) -> Option<f64>,
+) -> Vec<Option<Summary>> {
+    let mut all = vec![Vec::new(); count];
+    for _ in 0..ROUNDS {
+        for (at, measurements) in all.iter_mut().enumerate() {
+            measurements.extend(measure(at));
+        }
+    }
+    all.into_iter().map(Summary::of).collect()
+}
+
+/// Keeps memory that the allocator has got from the system from going back, so that the contestants
+/// find it there: what the system takes to map a page says nothing of them.
+#[derive(Debug)]
+pub struct WarmHeap {
+    _on_top: Vec<Vec<u8>>,
+}
+
+impl WarmHeap {
+    /// Touches so many bytes and frees them below something that stays.
+    pub fn of(bytes: usize) -> Self {
+        // Once a block of this size was freed, the usual allocator maps none below it singly.
+        drop(std::hint::black_box(vec![1_u8; (32 << 20) - 8192]));
+        let touched: Vec<Vec<u8>> = (0..bytes / 1024).map(|_| vec![1; 1024]).collect();
+        let on_top = (0..16).map(|_| vec![1; 1024]).collect();
+        drop(std::hint::black_box(touched));
+        Self { _on_top: on_top }
+    }
 }
 
 /// The median, smallest and largest of some measurements.

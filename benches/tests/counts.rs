@@ -6,181 +6,76 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use allocation_counter::measure;
-use omnipaxos::{
-    messages::{sequence_paxos::PaxosMsg, Message},
-    storage::{Entry, NoSnapshot},
-    ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
+use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
+use omnipaxos_benches::{
+    cluster::{clones, deliver, replicate, Cluster, KeyValue, Pump, Wire},
+    contestants::Ours,
 };
-use omnipaxos_storage::memory_storage::MemoryStorage;
-use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 
-thread_local! {
-    static CLONES: Cell<u64> = const { Cell::new(0) };
+const ENTRIES: u64 = 10_000;
+
+/// Per entry: allocations, bytes requested, clones, messages.
+fn count(n: u64, group: usize, pump: Pump) -> [f64; 4] {
+    let mut cluster = Ours::elected(n, Wire::Moved);
+    replicate(&mut cluster, KeyValue::many(ENTRIES, 8), group, pump);
+    let log = KeyValue::many(ENTRIES, 8);
+    let (clones_before, mut messages) = (clones(), 0);
+    let counted = measure(|| messages = replicate(&mut cluster, log, group, pump));
+    let cloned = clones() - clones_before;
+    [counted.count_total, counted.bytes_total, cloned, messages as u64]
+        .map(|count| count as f64 / ENTRIES as f64)
 }
 
-/// Counts its clones.
-#[derive(Debug, Serialize, Deserialize)]
-struct KeyValue {
-    key: u64,
-    value: Vec<u8>,
-}
-
-impl Clone for KeyValue {
-    fn clone(&self) -> Self {
-        CLONES.set(CLONES.get() + 1);
-        Self { key: self.key, value: self.value.clone() }
-    }
-}
-
-impl Entry for KeyValue {
-    type Snapshot = NoSnapshot;
-}
-
-type Server = OmniPaxos<KeyValue, MemoryStorage<KeyValue>>;
-
-/// A cluster with a leader, in one thread.
-struct Cluster {
-    servers: Vec<Server>,
-    leader: usize,
-    messages: Vec<Message<KeyValue>>,
-    sent: u64,
-}
-
-/// What some entries cost, per entry.
-#[derive(Debug)]
-struct Cost {
-    allocations: f64,
-    bytes: f64,
-    clones: f64,
-    messages: f64,
-}
-
-impl Cluster {
-    fn of(n: u64) -> Self {
-        let server = |pid| -> Server {
-            let config = OmniPaxosConfig {
-                cluster_config: ClusterConfig {
-                    configuration_id: 1,
-                    nodes: (1..=n).collect(),
-                    ..Default::default()
-                },
-                server_config: ServerConfig { pid, ..Default::default() },
-            };
-            config.build(MemoryStorage::default()).unwrap()
-        };
-        let servers = (1..=n).map(server).collect();
-        let mut cluster = Self { servers, leader: 0, messages: Vec::new(), sent: 0 };
-        for _ in 0..100 {
-            cluster.servers.iter_mut().for_each(Server::tick);
-            cluster.deliver();
-        }
-        cluster.leader = cluster.servers[0].get_current_leader().unwrap() as usize - 1;
-        cluster
-    }
-
-    /// Takes what all have to say, and then delivers it. Returns whether there was anything.
-    fn hop(&mut self) -> bool {
-        for server in &mut self.servers {
-            server.take_outgoing_messages(&mut self.messages);
-        }
-        self.sent += self.messages.len() as u64;
-        let any = !self.messages.is_empty();
-        for message in self.messages.drain(..) {
-            self.servers[message.get_receiver() as usize - 1].handle_incoming(message);
-        }
-        any
-    }
-
-    fn deliver(&mut self) {
-        while self.hop() {}
-    }
-
-    /// Appends entries in groups of `group`, with `hops` between two groups; `None`: until all is
-    /// delivered.
-    fn cost(&mut self, entries: u64, group: usize, hops: Option<u32>) -> Cost {
-        let log: Vec<_> = (0..entries).map(|key| KeyValue { key, value: vec![7; 8] }).collect();
-        let before = self.servers[0].get_decided_idx();
-        let (sent, clones) = (self.sent, CLONES.get());
-        let counted = measure(|| {
-            let mut log = log.into_iter();
-            while log.len() > 0 {
-                for entry in log.by_ref().take(group) {
-                    self.servers[self.leader].append(entry).unwrap();
-                }
-                match hops {
-                    Some(hops) => (0..hops).for_each(|_| {
-                        self.hop();
-                    }),
-                    None => self.deliver(),
-                }
-            }
-        });
-        let messages = self.sent - sent;
-        self.deliver();
-        for server in &self.servers {
-            assert_eq!(server.get_decided_idx(), before + entries);
-        }
-        let per_entry = |count: u64| count as f64 / entries as f64;
-        Cost {
-            allocations: per_entry(counted.count_total),
-            bytes: per_entry(counted.bytes_total),
-            clones: per_entry(CLONES.get() - clones),
-            messages: per_entry(messages),
-        }
-    }
-}
-
-/// Servers, group, hops; then the limits: allocations, bytes requested, clones and messages.
-type Row = (u64, usize, Option<u32>, [f64; 4]);
+/// Servers, group, when messages move; then the limits: allocations, bytes requested, clones and
+/// messages.
+type Row = (u64, usize, Pump, [f64; 4]);
 
 const ROWS: [Row; 5] = [
-    (3, 1, None, [2.01, 490.0, 0.0, 6.0]),
-    (3, 1, Some(1), [2.01, 490.0, 0.0, 4.01]),
-    (3, 100, None, [0.08, 90.0, 0.0, 0.06]),
-    (15, 1, None, [2.01, 1760.0, 0.0, 42.0]),
-    (15, 100, None, [0.08, 100.0, 0.0, 0.42]),
+    (3, 1, Pump::UntilSilent, [2.01, 395.0, 0.0, 6.0]),
+    (3, 1, Pump::OneHop, [2.01, 395.0, 0.0, 4.01]),
+    (3, 100, Pump::UntilSilent, [0.03, 40.0, 0.0, 0.06]),
+    (15, 1, Pump::UntilSilent, [2.01, 1680.0, 0.0, 42.0]),
+    (15, 100, Pump::UntilSilent, [0.03, 50.0, 0.0, 0.42]),
 ];
 
 #[test]
 fn an_entry_costs_no_more_than_it_did() {
     println!("| servers | K | allocations | bytes | clones | messages |");
     println!("|---:|---:|---:|---:|---:|---:|");
-    for (n, group, hops, limits) in ROWS {
-        let mut cluster = Cluster::of(n);
-        cluster.cost(10_000, group, hops);
-        let cost = cluster.cost(10_000, group, hops);
-        let how = if hops.is_some() { ", pipelined" } else { "" };
+    for (n, group, pump, limits) in ROWS {
+        let counted = count(n, group, pump);
+        let [allocations, bytes, clones, messages] = counted;
         println!(
-            "| {n} | {group}{how} | {:.3} | {:.0} | {} | {:.2} |",
-            cost.allocations, cost.bytes, cost.clones, cost.messages
+            "| {n} | {group}, {pump:?} | {allocations:.3} | {bytes:.0} | {clones} | {messages:.2} |"
         );
-        let counted = [cost.allocations, cost.bytes, cost.clones, cost.messages];
         let is_within = counted.iter().zip(limits).all(|(counted, limit)| *counted <= limit);
-        assert!(is_within, "{n} servers, groups of {group}: {cost:?} exceeds {limits:?}");
+        assert!(is_within, "{n} servers, groups of {group}: {counted:?} exceeds {limits:?}");
     }
 }
 
 #[test]
 fn an_idle_drain_and_a_silent_tick_allocate_nothing() {
-    let mut cluster = Cluster::of(3);
-    cluster.cost(1000, 1, None);
-    let mut quiet = 0;
+    let mut cluster = Ours::elected(3, Wire::Moved);
+    replicate(&mut cluster, KeyValue::many(1000, 8), 1, Pump::UntilSilent);
+    let (mut messages, mut quiet) = (Vec::new(), 0);
     for _ in 0..50 {
         let counted = measure(|| {
             for server in &mut cluster.servers {
                 server.tick();
-                server.take_outgoing_messages(&mut cluster.messages);
+                server.take_outgoing_messages(&mut messages);
             }
         });
-        if cluster.messages.is_empty() {
+        if messages.is_empty() {
             assert_eq!(counted.count_total, 0);
             quiet += 1;
         }
-        cluster.deliver();
+        for message in messages.drain(..) {
+            cluster.servers[message.get_receiver() as usize - 1].handle_incoming(message);
+        }
+        deliver(&mut cluster);
         let idle = measure(|| {
             for server in &mut cluster.servers {
-                server.take_outgoing_messages(&mut cluster.messages);
+                server.take_outgoing_messages(&mut messages);
             }
         });
         assert_eq!(idle.count_total, 0);
@@ -190,7 +85,7 @@ fn an_idle_drain_and_a_silent_tick_allocate_nothing() {
 
 #[test]
 fn what_an_accept_decide_takes_on_the_wire() {
-    let mut cluster = Cluster::of(3);
+    let mut cluster = Ours::elected(3, Wire::Moved);
     let leader = cluster.leader;
     cluster.servers[leader].append(KeyValue { key: 1, value: vec![7; 8] }).unwrap();
     let messages = cluster.servers[leader].outgoing_messages();
