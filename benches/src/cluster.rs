@@ -19,6 +19,7 @@ pub struct KeyValue {
     /// Number of the entry.
     pub key: u64,
     /// As many bytes as are to be measured.
+    #[serde(with = "serde_bytes")]
     pub value: Vec<u8>,
 }
 

@@ -154,7 +154,7 @@ fn travel(message: Message, wire: Wire) -> Message {
 
 #[cfg(test)]
 mod tests {
-    use super::Raft;
+    use super::{data_of, Raft};
     use crate::cluster::{replicate, Cluster, KeyValue, Pump, Wire};
 
     #[test]
@@ -168,6 +168,14 @@ mod tests {
                     assert_eq!(cluster.decided(), 1_000);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn data_are_what_bincode_makes() {
+        for entry in KeyValue::many(300, 8) {
+            let made = bincode::serde::encode_to_vec(&entry, bincode::config::legacy());
+            assert_eq!(data_of(&entry), made.expect("an entry can be serialised"));
         }
     }
 }
