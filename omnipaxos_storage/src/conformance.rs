@@ -346,6 +346,12 @@ fn compare<S: Storage<Item>>(storage: &S, model: &Model) -> Result<(), String> {
             {
                 return Err(format!("get_entries({from}, {to}) of {len} is wrong"));
             }
+            let mut visited = Vec::new();
+            let mut visit = |entry: &Item| visited.push(entry.clone());
+            storage.for_each(from, to, &mut visit).map_err(failed)?;
+            if visited != expected {
+                return Err(format!("for_each({from}, {to}) of {len} is wrong"));
+            }
         }
         let expected = model.log.get(usize::try_from(from).unwrap_or(usize::MAX)..);
         if storage.get_suffix(from).map_err(failed)? != expected.unwrap_or_default() {

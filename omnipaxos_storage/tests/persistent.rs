@@ -480,3 +480,18 @@ fn fill(filler: &Path, disk: &Path, but: u64) {
     let free: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
     fs::write(filler, vec![1; free.saturating_sub(but) as usize]).unwrap();
 }
+
+#[test]
+fn a_long_log_is_read_block_by_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = Disk::try_open(config(folder.path())).unwrap();
+    let log: Vec<Blob> = (0..5000).map(|number| blob(8, number)).collect();
+    disk.append_entries(log.clone()).unwrap();
+    for (from, to) in [(0, 5000), (1, 1025), (1023, 1024), (1000, 4097), (4999, 5000)] {
+        let expected = &log[from as usize..to as usize];
+        assert_eq!(disk.get_entries(from, to).unwrap(), expected, "{from}..{to}");
+        let mut visited = Vec::new();
+        disk.for_each(from, to, &mut |entry| visited.push(entry.clone())).unwrap();
+        assert_eq!(visited, expected, "{from}..{to}");
+    }
+}

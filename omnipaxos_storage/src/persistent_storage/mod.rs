@@ -46,6 +46,9 @@ use std::{
     path::Path,
 };
 
+/// Number of entries that are read from the log at a time.
+const BLOCK: u64 = 1024;
+
 /// Keeps the log on disk.
 ///
 /// Entries and their snapshots must be serialisable. An entry, encoded, must fit a segment of the
@@ -297,23 +300,30 @@ where
 
     /// The entries `from..to` of those held; none if they are not all there.
     fn read(&self, from: u64, to: u64) -> Result<Vec<T>, StorageError> {
-        if from >= to || to > self.held() {
-            return Ok(Vec::new());
-        }
         let mut entries = Vec::new();
+        self.visit(from, to, |entry| entries.push(entry))?;
+        Ok(entries)
+    }
+
+    /// Reads the entries from `from` up to `to`, of which never more than [`BLOCK`] are in memory
+    /// as bytes; none if the storage does not hold all.
+    fn visit(&self, from: u64, to: u64, mut visit: impl FnMut(T)) -> Result<(), StorageError> {
+        if from >= to || to > self.held() {
+            return Ok(());
+        }
         let (mut position, end) = (self.state.first + from, self.state.first + to);
         while position < end {
             let Some((offset, run)) = self.runs.find(position) else {
                 let cause = format!("entry {position} has no place in the log");
                 return Err(StorageError::Code { doing: "find", what: "an entry", cause });
             };
-            let count = run.min(end - position);
+            let count = run.min(end - position).min(BLOCK);
             for payload in self.log.read(offset, count)? {
-                entries.push(codec::decode("an entry", &payload)?);
+                visit(codec::decode("an entry", &payload)?);
             }
             position += count;
         }
-        Ok(entries)
+        Ok(())
     }
 }
 
@@ -359,6 +369,10 @@ where
 
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
         Ok(self.read(from, to)?)
+    }
+
+    fn for_each(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> StorageResult<()> {
+        Ok(self.visit(from, to, |entry| visit(&entry))?)
     }
 
     fn get_log_len(&self) -> StorageResult<u64> {
