@@ -204,8 +204,13 @@ struct Ballots<'a> {
 
 impl Ballots<'_> {
     fn any(&self, ballot: Ballot) -> Result<(), Reason> {
+        self.plausible(ballot)?;
+        check(self.door.is_member(ballot.pid))
+    }
+
+    fn plausible(&self, ballot: Ballot) -> Result<(), Reason> {
         self.door.configuration(ballot.config_id)?;
-        check(!ballot.is_nobodys() && self.door.is_member(ballot.pid))?;
+        check(!ballot.is_nobodys())?;
         check(ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)
     }
 
@@ -216,9 +221,10 @@ impl Ballots<'_> {
         self.any(ballot)
     }
 
+    /// A ballot of `owner`, which is a member.
     fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
         check(ballot.pid == owner)?;
-        self.any(ballot)
+        self.plausible(ballot)
     }
 
     /// The ballot of a server that has never taken over has number 0, and is its own all the same.
