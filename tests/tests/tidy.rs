@@ -37,7 +37,7 @@ const EXCEPTIONS: [(&str, &str); 3] = [
 const LONGEST_FILE: usize = 400;
 
 /// The facade: one method a question or input, each with its contract. Most lines are rustdoc.
-const LONGER: [(&str, usize); 1] = [("omni_paxos.rs", 640)];
+const LONGER: [(&str, usize); 1] = [("omni_paxos/mod.rs", 550)];
 
 fn core() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../omnipaxos/src")
@@ -159,11 +159,11 @@ fn no_file_grows_past_what_one_can_hold_in_mind() {
     for file in rust_files(&core()) {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let allowed = LONGER.iter().find(|(longer, _)| *longer == name);
-        let allowed = allowed.map_or(LONGEST_FILE, |(_, lines)| *lines);
+        let longer = LONGER.iter().find(|(longer, _)| file.ends_with(longer));
+        let allowed = longer.map_or(LONGEST_FILE, |(_, lines)| *lines);
         if lines > allowed {
-            wrong.push(format!("{name} has {lines} lines, {allowed} are allowed"));
+            let file = file.display();
+            wrong.push(format!("{file} has {lines} lines, {allowed} are allowed"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,5 +1,7 @@
 //! The replica: wires the parts and carries word between them.
 
+mod read;
+
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
@@ -7,14 +9,12 @@ use crate::{
     door::{Door, Dropped, Entrance},
     errors::{CompactionErr, Halted, ProposeErr, TryCompactionErr, TryProposeErr},
     ids::NodeId,
-    log_entry::LogEntry,
     messages::{sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
     sequence_paxos::{Needs, SequencePaxos},
     storage::{Entry, Snapshot, StopSign, Storage},
     ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
 };
-use std::ops::{Bound, RangeBounds};
 
 /// One server of a replicated log.
 ///
@@ -425,154 +425,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// How many messages were dropped at the door, by reason.
     pub fn dropped(&self) -> Dropped {
         self.door.dropped()
-    }
-
-    /// Reads the entry at index `idx`: the one with `idx` entries before it. `None` beyond the end
-    /// of the log. In the compacted part, what stands for it.
-    ///
-    /// # Panics
-    /// If the storage fails; see [`try_read`](Self::try_read).
-    pub fn read(&self, idx: u64) -> Option<LogEntry<T>> {
-        expect_storage(self.try_read(idx))
-    }
-
-    /// As [`read`](Self::read), without a panic.
-    ///
-    /// # Errors
-    /// The storage failed to read.
-    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, Halted> {
-        if self.halted.is_none() {
-            return self.paxos.log().read_one(idx);
-        }
-        let read = self.read_range(idx, idx.checked_add(1))?;
-        Ok(read.and_then(|mut entries| entries.pop()))
-    }
-
-    /// Reads a range of the log. `None` if it is empty, reversed, or reaches beyond the end. If it
-    /// starts in the compacted part, the first item stands for that.
-    ///
-    /// # Panics
-    /// If the storage fails; see [`try_read_entries`](Self::try_read_entries).
-    pub fn read_entries(&self, range: impl RangeBounds<u64>) -> Option<Vec<LogEntry<T>>> {
-        expect_storage(self.try_read_entries(range))
-    }
-
-    /// As [`read_entries`](Self::read_entries), without a panic.
-    ///
-    /// # Errors
-    /// The storage failed to read.
-    pub fn try_read_entries(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
-        let from = match range.start_bound() {
-            Bound::Included(from) => Some(*from),
-            Bound::Excluded(before) => before.checked_add(1),
-            Bound::Unbounded => Some(0),
-        };
-        let to = match range.end_bound() {
-            Bound::Included(last) => last.checked_add(1),
-            Bound::Excluded(to) => Some(*to),
-            Bound::Unbounded => Some(match self.halted {
-                None => self.get_accepted_idx(),
-                Some(_) => self.paxos.log().stored_decided_idx(),
-            }),
-        };
-        match from {
-            Some(from) => self.read_range(from, to),
-            None => Ok(None),
-        }
-    }
-
-    /// Reads what is decided from index `from_idx` on. `None` if nothing is.
-    ///
-    /// # Panics
-    /// If the storage fails; see [`try_read_decided_suffix`](Self::try_read_decided_suffix).
-    pub fn read_decided_suffix(&self, from_idx: u64) -> Option<Vec<LogEntry<T>>> {
-        expect_storage(self.try_read_decided_suffix(from_idx))
-    }
-
-    /// As [`read_decided_suffix`](Self::read_decided_suffix), without a panic.
-    ///
-    /// # Errors
-    /// The storage failed to read.
-    pub fn try_read_decided_suffix(
-        &self,
-        from_idx: u64,
-    ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
-        self.read_range(from_idx, Some(self.readable_decided_idx()))
-    }
-
-    /// Calls `visit` with each entry decided from index `from_idx` on, in order, and returns the
-    /// index after the last one: the `from_idx` of the next call. Nothing is cloned where the
-    /// storage has the entries in memory.
-    ///
-    /// `None`, without a visit, if some of them are compacted or `from_idx` is beyond what is
-    /// decided: [`read_decided_suffix`](Self::read_decided_suffix) tells what stands for them. A
-    /// stop sign is not visited; see [`is_reconfigured`](Self::is_reconfigured).
-    ///
-    /// ```
-    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
-    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
-    /// #[derive(Clone, Debug, Entry)]
-    /// struct Add(u64);
-    ///
-    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
-    /// # let server = ServerConfig { pid: 1, ..Default::default() };
-    /// # let mut server: OmniPaxos<Add, MemoryStorage<Add>> =
-    /// #     cluster.build_for_server(server, MemoryStorage::default())?;
-    /// # (0..30).for_each(|_| server.tick());
-    /// # for number in 1..=3 {
-    /// #     server.append(Add(number)).unwrap();
-    /// # }
-    /// # server.outgoing_messages();
-    /// let (mut sum, mut applied_idx) = (0, 0);
-    /// // Whenever `get_decided_idx` has grown:
-    /// if let Some(idx) = server.for_each_decided(applied_idx, |Add(number)| sum += number) {
-    ///     applied_idx = idx;
-    /// }
-    /// assert_eq!((sum, applied_idx), (6, 3));
-    /// # Ok::<(), omnipaxos::errors::ConfigError>(())
-    /// ```
-    ///
-    /// # Panics
-    /// If the storage fails; see [`try_for_each_decided`](Self::try_for_each_decided).
-    pub fn for_each_decided(&self, from_idx: u64, visit: impl FnMut(&T)) -> Option<u64> {
-        expect_storage(self.try_for_each_decided(from_idx, visit))
-    }
-
-    /// As [`for_each_decided`](Self::for_each_decided), without a panic.
-    ///
-    /// # Errors
-    /// The storage failed to read, perhaps after some visits.
-    pub fn try_for_each_decided(
-        &self,
-        from_idx: u64,
-        mut visit: impl FnMut(&T),
-    ) -> Result<Option<u64>, Halted> {
-        let log = self.paxos.log();
-        if self.halted.is_some() && log.is_torn() {
-            return Ok(None);
-        }
-        log.visit(from_idx, self.readable_decided_idx(), &mut visit)
-    }
-
-    /// Number of decided entries that can be read: after a failed write, those stored before it.
-    fn readable_decided_idx(&self) -> u64 {
-        match self.halted {
-            None => self.get_decided_idx(),
-            Some(_) => self.paxos.log().stored_decided_idx(),
-        }
-    }
-
-    fn read_range(&self, from: u64, to: Option<u64>) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
-        let Some(to) = to else {
-            return Ok(None);
-        };
-        match self.halted {
-            None => self.paxos.log().read(from, to),
-            Some(_) => self.paxos.log().read_halted(from, to),
-        }
     }
 
     /// Number of entries decided here: all before this index are final.
