@@ -6,7 +6,7 @@
 
 use allocation_counter::measure;
 use omnipaxos_benches::{
-    cluster::{clones, replicate, Cluster, KeyValue, Pump, Wire, Work},
+    cluster::{Cluster, Pump, Wire, Work},
     contestants::{Limit, Ours},
     report::{number, Report, NONE},
 };
@@ -15,16 +15,11 @@ use std::io;
 #[cfg(feature = "peers")]
 use omnipaxos_benches::contestants::{OpenRaft, Published, Raft};
 
-/// Per entry: allocations, bytes requested, clones, messages.
 fn count<C: Cluster>(work: &Work) -> [f64; 4] {
-    let mut cluster = C::elected(work.n, work.wire);
-    replicate(&mut cluster, KeyValue::many(work.entries, work.bytes), work.group, work.pump);
-    let log = KeyValue::many(work.entries, work.bytes);
-    let (clones_before, mut messages) = (clones(), 0);
-    let counted = measure(|| messages = replicate(&mut cluster, log, work.group, work.pump));
-    let cloned = clones() - clones_before;
-    [counted.count_total, counted.bytes_total, cloned, messages as u64]
-        .map(|count| count as f64 / work.entries as f64)
+    work.count::<C>(|run| {
+        let counted = measure(run);
+        [counted.count_total, counted.bytes_total]
+    })
 }
 
 /// Its tasks move messages themselves, so they are not counted.

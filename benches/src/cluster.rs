@@ -8,11 +8,6 @@ thread_local! {
     static CLONES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often an entry was cloned in this thread.
-pub fn clones() -> u64 {
-    CLONES.get()
-}
-
 /// An entry of the log. Counts its clones.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyValue {
@@ -137,5 +132,24 @@ impl Work {
         cpu_time_of(|| {
             replicate(&mut cluster, log, self.group, self.pump);
         })
+    }
+
+    /// Per entry, once warm: allocations, bytes requested, clones, messages. `allocated` tells the
+    /// first two of what it is given to run.
+    pub fn count<C: Cluster>(
+        &self,
+        allocated: impl FnOnce(&mut dyn FnMut()) -> [u64; 2],
+    ) -> [f64; 4] {
+        let mut cluster = C::elected(self.n, self.wire);
+        let warm_up = KeyValue::many(self.entries, self.bytes);
+        replicate(&mut cluster, warm_up, self.group, self.pump);
+        let mut log = KeyValue::many(self.entries, self.bytes);
+        let (clones_before, mut messages) = (CLONES.get(), 0);
+        let [allocations, bytes] = allocated(&mut || {
+            messages = replicate(&mut cluster, std::mem::take(&mut log), self.group, self.pump);
+        });
+        let cloned = CLONES.get() - clones_before;
+        [allocations, bytes, cloned, messages as u64]
+            .map(|count| count as f64 / self.entries as f64)
     }
 }

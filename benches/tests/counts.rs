@@ -8,22 +8,17 @@
 use allocation_counter::measure;
 use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
 use omnipaxos_benches::{
-    cluster::{clones, deliver, replicate, Cluster, KeyValue, Pump, Wire},
+    cluster::{deliver, replicate, Cluster, KeyValue, Pump, Wire, Work},
     contestants::Ours,
 };
 
-const ENTRIES: u64 = 10_000;
-
 /// Per entry: allocations, bytes requested, clones, messages.
 fn count(n: u64, group: usize, pump: Pump) -> [f64; 4] {
-    let mut cluster = Ours::elected(n, Wire::Moved);
-    replicate(&mut cluster, KeyValue::many(ENTRIES, 8), group, pump);
-    let log = KeyValue::many(ENTRIES, 8);
-    let (clones_before, mut messages) = (clones(), 0);
-    let counted = measure(|| messages = replicate(&mut cluster, log, group, pump));
-    let cloned = clones() - clones_before;
-    [counted.count_total, counted.bytes_total, cloned, messages as u64]
-        .map(|count| count as f64 / ENTRIES as f64)
+    let work = Work { n, bytes: 8, entries: 10_000, group, pump, wire: Wire::Moved };
+    work.count::<Ours>(|run| {
+        let counted = measure(run);
+        [counted.count_total, counted.bytes_total]
+    })
 }
 
 /// Servers, group, when messages move; then the limits: allocations, bytes requested, clones and
@@ -105,8 +100,8 @@ fn what_an_accept_decide_takes_on_the_wire() {
     let of_entry = bincode::serde::encode_to_vec(&entry, variable).unwrap().len();
     let variable = bytes(of_entry, bincode::serde::encode_to_vec(accept, variable).unwrap());
     println!("an AcceptDecide without its entries: {fixed} bytes, or {variable} with variable-length integers");
-    assert!(fixed <= 72 && variable <= 24, "{fixed} and {variable} bytes");
+    assert!(fixed <= 68 && variable <= 11, "{fixed} and {variable} bytes");
     let message = size_of::<Message<KeyValue>>();
     println!("a message in memory: {message} bytes");
-    assert!(message <= 112, "{message} bytes");
+    assert!(message <= 96, "{message} bytes");
 }

@@ -232,13 +232,18 @@ impl<T: SimEntry> Cluster<T> {
             let mut visited = Vec::new();
             let visit = |entry: &T| visited.push(LogEntry::Decided(entry.clone()));
             let end = server.disk.undisturbed(|| replica.for_each_decided(from, visit));
-            let begins_decided =
-                |entries: &Vec<_>| matches!(entries[..], [LogEntry::Decided(_), ..]);
+            let decided_entries = match suffix.as_deref() {
+                Some(entries @ [LogEntry::Decided(_), ..]) => {
+                    entries.iter().filter(|entry| matches!(entry, LogEntry::Decided(_))).count()
+                }
+                Some(_) | None => 0,
+            };
             ensure!(
-                end.is_some() || !suffix.as_ref().is_some_and(begins_decided),
+                visited.len() == decided_entries,
                 Check::Reading,
-                "server {}: what is decided from {from} on is not visited",
-                replica.get_pid()
+                "server {}: {} entries visited from {from} on, {decided_entries} are decided",
+                replica.get_pid(),
+                visited.len()
             );
             let visited = Some(&visited[..]).filter(|visited| !visited.is_empty());
             self.checker.check_read(at, from..end.unwrap_or(from), visited)?;
