@@ -20,6 +20,8 @@ pub mod ballot_leader_election;
 mod bounds;
 mod clock;
 mod config;
+#[doc(hidden)]
+pub mod derive_support;
 mod door;
 pub mod errors;
 mod ids;
@@ -27,6 +29,7 @@ mod log_entry;
 pub mod messages;
 mod omni_paxos;
 mod outbox;
+mod owned;
 mod quorum;
 mod replica_log;
 mod sequence_paxos;

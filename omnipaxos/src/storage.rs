@@ -3,7 +3,7 @@
 use crate::{ballot::Ballot, bounds::Wire, config::ClusterConfig};
 use std::{error::Error, fmt::Debug};
 
-pub use crate::shared_entries::SharedEntries;
+pub use crate::{owned::Owned, shared_entries::SharedEntries};
 
 /// What a storage call gives: any error of the storage's own.
 pub type StorageResult<T> = Result<T, Box<dyn Error>>;
@@ -27,6 +27,29 @@ pub trait Entry: Clone + Debug {
     /// The type that sums up many entries; [`NoSnapshot`] where there is none. With the feature
     /// `serde` it must be serialisable.
     type Snapshot: Snapshot<Self> + Wire;
+
+    /// About how many bytes this entry takes in memory or in a message: what the limits of
+    /// [`ServerConfig`](crate::ServerConfig) count.
+    ///
+    /// The default is the size of the type without what it points to. `derive(Entry)` adds what
+    /// fields of the standard types own, as [`Owned`] tells. An estimate will do, but it should be
+    /// quick, and the same each time.
+    ///
+    /// ```
+    /// use omnipaxos::{macros::Entry, storage::Entry};
+    ///
+    /// #[derive(Clone, Debug, Entry)]
+    /// struct KeyValue {
+    ///     key: String,
+    ///     value: Vec<u8>,
+    /// }
+    ///
+    /// let entry = KeyValue { key: "abc".into(), value: vec![0; 100] };
+    /// assert_eq!(entry.size_hint(), size_of::<KeyValue>() + 3 + 100);
+    /// ```
+    fn size_hint(&self) -> usize {
+        size_of_val(self)
+    }
 }
 
 /// The sum of many entries, which may stand in for them.

@@ -1,5 +1,6 @@
 //! `derive(Entry)`.
 
+use crate::{names::generated, size_hint};
 use proc_macro2::TokenStream;
 use quote::{quote, ToTokens};
 use syn::{
@@ -15,13 +16,16 @@ const LEGAL: &str = "write `#[snapshot(Type)]` with the one type that implements
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     refuse_misplaced(&input.data)?;
     let snapshot = snapshot_type(&input.attrs)?;
-    let name = &input.ident;
+    let size_hint = size_hint::method(input);
+    let name = generated(&input.ident);
     let generics = with_supertraits(&input.generics);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
         impl #impl_generics ::omnipaxos::storage::Entry for #name #type_generics #where_clause {
             type Snapshot = #snapshot;
+
+            #size_hint
         }
     })
 }

@@ -11,8 +11,8 @@ use std::{
 
 /// The modules of the core by layer. A module imports from lower layers only.
 const LAYERS: [&[&str]; 10] = [
-    &["ids", "quorum", "clock", "bounds", "shared_entries"],
-    &["ballot"],
+    &["ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
+    &["ballot", "derive_support"],
     &["config"],
     &["storage"],
     &["log_entry", "errors"],
