@@ -47,10 +47,17 @@ pub(crate) struct BallotLeaderElection {
     replies: BTreeMap<NodeId, HeartbeatReply>,
     /// The replies to the round before.
     last_replies: BTreeMap<NodeId, HeartbeatReply>,
+    /// In how many rounds, one after the other, a peer said that it is happy with the leader, while
+    /// that did not answer here.
+    contents: BTreeMap<NodeId, u32>,
     is_request_due: bool,
     /// The peers to which a reply is due, and the round that they asked in.
     replies_due: BTreeMap<NodeId, u32>,
 }
+
+/// A server that hears of a new leader may be happy with it for two rounds before it finds out that
+/// it does not reach it. In the third it has got an answer.
+const ROUNDS_TO_BE_SURE: u32 = 3;
 
 /// Whether a server is content with its leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -111,6 +118,7 @@ impl BallotLeaderElection {
             round_timer: Timer::every(server.election_tick_timeout),
             replies: BTreeMap::new(),
             last_replies: BTreeMap::new(),
+            contents: BTreeMap::new(),
             is_request_due: true,
             replies_due: BTreeMap::new(),
         }
@@ -146,7 +154,7 @@ impl BallotLeaderElection {
             return Peer::Heard;
         }
         self.replies.insert(from, reply);
-        if reply.happy && reply.leader > self.leader {
+        if reply.happy && reply.leader > self.leader && reply.leader.pid != self.pid {
             self.name_leader(reply.leader);
             if reply.leader.pid == from {
                 self.mood = Mood::Happy;
@@ -194,6 +202,7 @@ impl BallotLeaderElection {
         };
         self.take_over_if_nobody_is_happy();
         self.last_replies = std::mem::take(&mut self.replies);
+        self.count_contents();
         self.round = self.round.wrapping_add(1);
         self.is_request_due = true;
     }
@@ -207,6 +216,7 @@ impl BallotLeaderElection {
     fn name_leader(&mut self, leader: Ballot) {
         self.leader = leader;
         self.is_leader_new = true;
+        self.contents.clear();
     }
 
     fn take_over_if_nobody_is_happy(&mut self) {
@@ -265,6 +275,43 @@ impl BallotLeaderElection {
         if self.outbid == Outbid::No {
             self.outbid = Outbid::Lately;
         }
+    }
+
+    /// Sequence Paxos has given up leading in the ballot of this server, which follows nobody then.
+    pub(crate) fn resign(&mut self) {
+        if self.leads() {
+            self.leader = Ballot::default();
+            self.is_leader_new = false;
+            self.contents.clear();
+            self.mood = Mood::Unhappy;
+        }
+    }
+
+    /// Whether this server is content with its leader, which may be itself.
+    pub(crate) fn is_happy(&self) -> bool {
+        self.mood == Mood::Happy
+    }
+
+    /// Counts the rounds in which each peer is happy with a leader that does not answer here.
+    fn count_contents(&mut self) {
+        let leader = self.leader;
+        if leader.pid == self.pid || self.answered(leader.pid) {
+            self.contents.clear();
+            return;
+        }
+        let is_content = |reply: &HeartbeatReply| reply.happy && reply.leader == leader;
+        let replies = &self.last_replies;
+        self.contents.retain(|peer, _| replies.get(peer).is_some_and(is_content));
+        for (peer, _) in replies.iter().filter(|(_, reply)| is_content(reply)) {
+            let rounds = self.contents.entry(*peer).or_insert(0);
+            *rounds = rounds.saturating_add(1);
+        }
+    }
+
+    /// The leader, if it did not answer the last rounds, and a peer that it answers.
+    pub(crate) fn relay(&self) -> Option<(Ballot, NodeId)> {
+        let relay = self.contents.iter().find(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE)?;
+        Some((self.leader, *relay.0))
     }
 
     pub(crate) fn set_priority(&mut self, priority: u32) {
@@ -468,6 +515,32 @@ mod tests {
         round(&mut leader, &[(2, ballot(1, 1), true)]);
         round(&mut leader, &[(2, ballot(5, 3), true)]);
         assert_eq!(leader.leader(), ballot(5, 3));
+    }
+
+    #[test]
+    fn a_leader_that_resigned_leads_only_in_a_new_ballot() {
+        let mut leader = server(1, 3, NONE);
+        round(&mut leader, &[(2, NONE, false)]);
+        leader.resign();
+        assert_eq!(leader.leader(), NONE);
+        round(&mut leader, &[(2, ballot(1, 1), true)]);
+        assert_eq!(leader.leader(), NONE, "2 has not heard of it");
+        round(&mut leader, &[(2, ballot(1, 1), false)]);
+        assert_eq!(leader.leader(), ballot(2, 1));
+    }
+
+    #[test]
+    fn a_peer_that_the_leader_answers_is_a_relay() {
+        let mut end_of_chain = server(1, 4, NONE);
+        let leader = ballot(4, 3);
+        for expected in [None, None, Some((leader, 4))] {
+            round(&mut end_of_chain, &[(2, leader, false), (4, leader, true)]);
+            assert_eq!(end_of_chain.relay(), expected);
+        }
+        round(&mut end_of_chain, &[(2, leader, true), (3, leader, true)]);
+        assert_eq!(end_of_chain.relay(), None, "the leader answers");
+        round(&mut end_of_chain, &[(2, NONE, false)]);
+        assert_eq!(end_of_chain.relay(), None, "nobody knows it");
     }
 
     #[test]

@@ -19,7 +19,8 @@ const LARGEST_JUMP: u32 = 1 << 24;
 /// No log gets longer. Leaves room for arithmetic on indices.
 const LARGEST_IDX: u64 = 1 << 62;
 
-/// How many messages were dropped, by reason. Each counter stops at its maximum.
+/// How many messages were dropped at the door, by reason, and proposals for lack of room. Each
+/// counter stops at its maximum.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Addressed to another server.
@@ -31,6 +32,9 @@ pub struct Dropped {
     /// Saying what cannot be: a ballot that is not the sender's to use, an implausible ballot
     /// number, indices that contradict each other.
     pub malformed: u64,
+    /// Proposals for which there was no room: those of
+    /// [`append`](crate::OmniPaxos::append), and those that other servers forwarded here.
+    pub proposals: u64,
 }
 
 /// Why a message is dropped.
@@ -140,7 +144,7 @@ impl Door {
             PaxosMsg::AcceptSync(m) => {
                 ballots.owned(m.n, from)?;
                 let len = m.sync.len().ok_or(Reason::Malformed)?;
-                indices(m.decided_idx, len)?;
+                indices(0, m.decided_idx)?;
                 self.sync(&m.sync, len)
             }
             PaxosMsg::AcceptDecide(m) => {
@@ -158,7 +162,22 @@ impl Door {
             }
             PaxosMsg::NotAccepted(m) => ballots.any(m.n),
             PaxosMsg::Decide(m) => ballots.owned(m.n, from),
-            PaxosMsg::ProposalForward(_) | PaxosMsg::RepeatedForward(_) => Ok(()),
+            PaxosMsg::LearnFrom(m) => {
+                ballots.owned(m.n, from)?;
+                check(m.source != self.pid && self.is_member(m.source))?;
+                indices(0, m.decided_idx)
+            }
+            PaxosMsg::LearnReq(m) => {
+                self.configuration(m.config_id)?;
+                indices(0, m.decided_idx)
+            }
+            PaxosMsg::Learn(m) => {
+                self.configuration(m.config_id)?;
+                indices(m.len().ok_or(Reason::Malformed)?, m.decided_idx)?;
+                m.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+            }
+            PaxosMsg::ProposalForward(_) => Ok(()),
+            PaxosMsg::RepeatedForward(m) => check(self.is_member(m.origin)),
             PaxosMsg::ForwardStopSign(stopsign) => self.stopsign(stopsign),
             PaxosMsg::Compaction(m) => self.configuration(m.config_id),
         }
@@ -184,10 +203,7 @@ impl Door {
             Some(SnapshotType::Complete(_)) => sync.base == 0,
             Some(SnapshotType::Delta(_)) => sync.base < sync.suffix_idx,
         })?;
-        match &sync.stopsign {
-            Some(stopsign) => self.stopsign(stopsign),
-            None => Ok(()),
-        }
+        sync.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
     }
 
     fn stopsign(&self, stopsign: &StopSign) -> Result<(), Reason> {

@@ -75,7 +75,12 @@ impl Halted {
 pub enum TryProposeErr<T: Entry> {
     /// As the method without `try_` says.
     #[error(transparent)]
-    Refused(ProposeErr<T>),
+    Refused(#[from] ProposeErr<T>),
+    /// As many proposals wait as may wait: there is no leader, or it does not get on. Propose the
+    /// entry, which is given back, again later. See
+    /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes).
+    #[error("busy: as many proposals wait as may wait; propose this entry again later")]
+    Busy(T),
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),

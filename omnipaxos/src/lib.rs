@@ -15,6 +15,7 @@
 //! - `toml_config`: `OmniPaxosConfig::with_toml`.
 #![forbid(unsafe_code)]
 
+mod amount;
 mod ballot;
 pub mod ballot_leader_election;
 mod bounds;

@@ -19,6 +19,10 @@ pub(crate) struct Due {
     pub(crate) not_accepted: bool,
     /// Tell it that there is nothing left to compact up to this index.
     pub(crate) compacted: Option<u64>,
+    /// Ask it for decided entries.
+    pub(crate) learn_req: bool,
+    /// Tell it what is decided from this index on.
+    pub(crate) learn: Option<u64>,
 }
 
 impl Outbox {
@@ -33,6 +37,14 @@ impl Outbox {
     pub(crate) fn tell_compacted(&mut self, to: NodeId, idx: u64) {
         let compacted = &mut self.due.entry(to).or_default().compacted;
         *compacted = (*compacted).max(Some(idx));
+    }
+
+    pub(crate) fn ask_to_learn(&mut self, to: NodeId) {
+        self.due.entry(to).or_default().learn_req = true;
+    }
+
+    pub(crate) fn teach(&mut self, to: NodeId, decided_idx: u64) {
+        self.due.entry(to).or_default().learn = Some(decided_idx);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

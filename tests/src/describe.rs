@@ -114,9 +114,20 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
         PaxosMsg::Decide(m) => {
             format!("Decide n={} decided={}", ballot(m.n), m.decided_idx)
         }
+        PaxosMsg::LearnFrom(m) => {
+            format!("LearnFrom n={} source={} decided={}", ballot(m.n), m.source, m.decided_idx)
+        }
+        PaxosMsg::LearnReq(m) => format!("LearnReq decided={}", m.decided_idx),
+        PaxosMsg::Learn(m) => {
+            let snapshot = m.snapshot.as_ref().and_then(T::covered);
+            let stopsign = m.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
+            let (from, entries, decided) = (m.from_idx, ids(&m.entries), m.decided_idx);
+            format!("Learn {snapshot:?} from={from} {entries}{stopsign} decided={decided}")
+        }
         PaxosMsg::ProposalForward(entries) => format!("ProposalForward {}", ids(entries)),
         PaxosMsg::RepeatedForward(m) => {
-            format!("RepeatedForward number={} {}", m.number, ids(&m.entries))
+            let number = m.number.map_or("none".to_string(), |number| number.to_string());
+            format!("RepeatedForward origin={} number={number} {}", m.origin, ids(&m.entries))
         }
         PaxosMsg::ForwardStopSign(stopsign) => {
             format!("ForwardStopSign {}", id(stop_sign_id(stopsign)))

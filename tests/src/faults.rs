@@ -51,6 +51,8 @@ counted! {
     Constrained: "constrained elections",
     /// Each server had links to its neighbours only.
     Chain: "chains",
+    /// As a chain, and the ends were neighbours too.
+    Ring: "rings",
     /// A link was healed, with a call of `reconnected`.
     HealTold: "healings with reconnected",
     /// A link was healed, and nobody was told.
@@ -71,6 +73,10 @@ counted! {
     MixedBatches: "runs with mixed batch sizes",
     /// A run had quorums other than majorities.
     Flexible: "runs with flexible quorums",
+    /// A run had limits so small that they matter.
+    TinyLimits: "runs with tiny limits",
+    /// A run had servers of different limits.
+    MixedLimits: "runs with mixed limits",
     /// A server crashed at some instant between inputs.
     Crash: "crashes between inputs",
     /// A server crashed in a flush, of which nothing was written.
@@ -97,12 +103,22 @@ counted! {
     ForgedIndex: "forged: impossible index",
     /// A message had a ballot that the sender does not own, or a jump.
     ForgedBallot: "forged: impossible ballot",
+    /// A piece of the decided log, or a word of where to learn it, was not what such can be.
+    ForgedPiece: "forged: impossible piece or source",
     /// A value was proposed at the leader.
     Append: "appends at a leader",
     /// A value was proposed elsewhere.
     AppendElsewhere: "appends elsewhere",
     /// A proposal was refused, as a stop sign is in the log.
     Refused: "proposals refused",
+    /// A proposal was given back, as too many wait.
+    Busy: "proposals given back as busy",
+    /// A piece of the decided log was delivered.
+    Piece: "pieces of the decided log delivered",
+    /// A piece with a snapshot was delivered.
+    SnapshotPiece: "pieces with a snapshot delivered",
+    /// A follower was sent to another server for what it lacks.
+    Redirect: "redirects to a server to learn from",
     /// A reconfiguration was proposed.
     Reconfigure: "reconfigurations",
     /// The log was trimmed.
@@ -121,6 +137,10 @@ counted! {
     Read: "random reads",
     /// A cluster had to be live while some links were cut.
     PartialHeal: "partial healings",
+    /// Servers had to learn what was decided, while none of them reached a quorum.
+    NoQuorum: "partial healings without a quorum",
+    /// A value was proposed where a peer must pass it on to the leader, and had to be decided.
+    FarProposal: "appends that a peer must pass on",
 }
 
 /// How often each [`Kind`] occurred.

@@ -26,11 +26,13 @@
 //! | `drop 1->2 Accepted 2` | drops the next 2 (or 1) such messages; `*` for any server |
 //! | `hold 1->2 Accepted`, `release` | holds messages back, and lets them go |
 //! | `cut 1 2`, `cut 1->2`, `isolate 1`, `heal` | cuts and mends links |
+//! | `links 1-2 2-3` | cuts all links but these, which are mended |
 //! | `reconnected 1 2` | tells server 1 that its link to 2 is back |
 //! | `crash 1`, `restart 1` | stops a server, and starts it with what its disk holds |
 //! | `settle` | delivers until nothing is in flight; time stands still |
 //! | `run 20` | lets ticks pass; a message takes one |
 //! | `show` | prints the state here too |
+//! | `sent Learn` | prints how many messages of a kind have left servers so far |
 
 use crate::lab::{Lab, Pick};
 use omnipaxos::{ClusterConfig, ServerConfig};
@@ -89,6 +91,10 @@ impl Player {
             return self.show();
         }
         let lab = self.lab.as_mut().ok_or("a story begins with `cluster`")?;
+        if let ["sent", kind] = words {
+            let count = lab.sent(kind);
+            return writeln!(self.outcome, "{line}: {count}").map_err(|error| error.to_string());
+        }
         let refusal = act(lab, words)?;
         if let Some(refusal) = refusal {
             writeln!(self.outcome, "{line}: {refusal}").map_err(|error| error.to_string())?;
@@ -130,17 +136,26 @@ fn cluster(words: &[&str]) -> Result<Lab, String> {
     for word in words {
         match word.split_once('=') {
             None => nodes.push(number(word)?),
-            Some(("batch_size", value)) => settings.batch_size = number(value)?,
-            Some(("flush_batch_tick_timeout", value)) => {
-                settings.flush_batch_tick_timeout = number(value)?;
-            }
-            Some(("election_tick_timeout", value)) => {
-                settings.election_tick_timeout = number(value)?;
-            }
-            Some((name, _)) => return Err(format!("`{name}` is not a setting")),
+            Some((name, value)) => set(&mut settings, name, value)?,
         }
     }
     Ok(Lab::with(&nodes, |config| *config = ServerConfig { pid: config.pid, ..settings.clone() }))
+}
+
+fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "batch_size" => settings.batch_size = number(value)?,
+        "flush_batch_tick_timeout" => settings.flush_batch_tick_timeout = number(value)?,
+        "election_tick_timeout" => settings.election_tick_timeout = number(value)?,
+        "max_message_bytes" => settings.max_message_bytes = number(value)?,
+        "max_message_entries" => settings.max_message_entries = number(value)?,
+        "max_in_flight_bytes" => settings.max_in_flight_bytes = number(value)?,
+        "max_in_flight_entries" => settings.max_in_flight_entries = number(value)?,
+        "max_pending_bytes" => settings.max_pending_bytes = number(value)?,
+        "max_pending_entries" => settings.max_pending_entries = number(value)?,
+        _ => return Err(format!("`{name}` is not a setting")),
+    }
+    Ok(())
 }
 
 /// Does what a line says. Returns what was refused.
@@ -168,7 +183,7 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             let pid = running(lab, pid)?;
             let mut refused = None;
             for word in entries {
-                let appended = lab.server(pid).append(crate::lab::Word(word.to_string()));
+                let appended = lab.server(pid).try_append(crate::lab::Word(word.to_string()));
                 refused = refused.or(appended.err().map(|error| error.to_string()));
             }
             refused
@@ -241,11 +256,20 @@ fn act_on_network(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
                 lab.cut(pid, other);
             }
         }
+        ["links", links @ ..] => {
+            let links: Result<Vec<_>, _> = links.iter().map(|link| two_way(link)).collect();
+            lab.cut_all_but(&links?);
+        }
         ["heal"] => lab.heal_all(),
         ["heal", a, b] => lab.heal(number(a)?, number(b)?),
         _ => return Err("not a command".to_string()),
     }
     Ok(())
+}
+
+fn two_way(link: &str) -> Result<(u64, u64), String> {
+    let (a, b) = link.split_once('-').ok_or("a link is `1-2`")?;
+    Ok((number(a)?, number(b)?))
 }
 
 fn index(words: &[&str]) -> Result<Option<u64>, String> {

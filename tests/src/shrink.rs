@@ -109,7 +109,7 @@ impl Shrinker {
 
     /// Replaces what holds for the whole run by something plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 9] = [
+        let plainer: [fn(&mut Plan); 10] = [
             |plan| plan.setting.weather.loss = 0,
             |plan| plan.setting.weather.duplicates = 0,
             |plan| plan.setting.weather.stragglers = 0,
@@ -117,6 +117,7 @@ impl Shrinker {
             |plan| plan.setting.weather.delay = 0,
             |plan| plan.setting.weather = Weather::FAIR,
             |plan| plan.setting.drains = Drains::EachTick,
+            |plan| plan.setting.servers.iter_mut().for_each(ServerSetting::lift_limits),
             |plan| {
                 plan.setting.wire = Wire::Values;
                 plan.setting.ending.notify = Notify::Nobody;

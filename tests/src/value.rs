@@ -6,6 +6,15 @@ use serde::{de::DeserializeOwned, Deserialize, Serialize};
 /// Set in the id of a position that holds a stop sign.
 pub const STOP_SIGN: u64 = 1 << 63;
 
+/// The largest entry, in bytes.
+pub const LARGEST: usize = 32;
+
+/// About how large the entry of an id is. Entries differ, so that limits in bytes are not those in
+/// entries by another name.
+fn size_of_entry(id: u64) -> usize {
+    [8, 16, 24, LARGEST][(id % 4) as usize]
+}
+
 /// An entry that bears an id of its own.
 pub trait SimEntry: Entry + PartialEq + Serialize + DeserializeOwned + 'static {
     /// The entry of the given id.
@@ -82,6 +91,10 @@ impl Snapshot<Summed> for Chain {
 
 impl Entry for Summed {
     type Snapshot = Chain;
+
+    fn size_hint(&self) -> usize {
+        size_of_entry(self.id)
+    }
 }
 
 impl SimEntry for Summed {
@@ -100,6 +113,10 @@ impl SimEntry for Summed {
 
 impl Entry for Plain {
     type Snapshot = NoSnapshot;
+
+    fn size_hint(&self) -> usize {
+        size_of_entry(self.id)
+    }
 }
 
 impl SimEntry for Plain {

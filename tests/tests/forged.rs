@@ -6,8 +6,9 @@ use omnipaxos::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
-            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Decide, LogSync,
-            NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise,
+            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Decide, Learn,
+            LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
+            Promise,
         },
         Message,
     },
@@ -25,6 +26,37 @@ fn three() -> Lab {
 
 fn config(configuration_id: u32) -> ClusterConfig {
     ClusterConfig { configuration_id, nodes: vec![1, 2, 3], flexible_quorum: None }
+}
+
+/// A piece of the decided log with one entry.
+fn learn(
+    config_id: u32,
+    from_idx: u64,
+    decided_idx: u64,
+    stopsign: Option<StopSign>,
+) -> PaxosMsg<Word> {
+    let entries = vec![Word("forged".into())].into();
+    let snapshot = None;
+    PaxosMsg::Learn(Box::new(Learn {
+        config_id,
+        snapshot,
+        from_idx,
+        entries,
+        stopsign,
+        decided_idx,
+    }))
+}
+
+/// A piece that is a snapshot.
+fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
+    PaxosMsg::Learn(Box::new(Learn {
+        config_id,
+        snapshot: Some(Words(vec!["forged".into()])),
+        from_idx,
+        entries: Vec::new().into(),
+        stopsign: None,
+        decided_idx: from_idx,
+    }))
 }
 
 /// All that somebody from `from` may say with a ballot of its own choice.
@@ -81,6 +113,10 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::Accepted(Accepted { n, accepted_idx: idx, decided_idx: idx, gap: true }),
         PaxosMsg::NotAccepted(NotAccepted { n }),
         PaxosMsg::Decide(Decide { n, decided_idx: idx }),
+        PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: idx }),
+        PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: idx }),
+        learn(n.config_id, idx, idx.saturating_add(1), None),
+        summed_up(n.config_id, idx),
         PaxosMsg::ForwardStopSign(Box::new(StopSign::with(config(0), None))),
         PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
@@ -124,8 +160,11 @@ fn forged_messages_change_nothing_and_do_not_panic() {
                     Ballot::with(0, 9, 0, from),
                 ];
                 for n in ballots {
-                    // A member that asks to trim what all have is not a forger.
-                    let is_forged = |m: &Message<_>| n.config_id != 1 || kind(m) != "Compaction";
+                    // A member that asks to trim what all have, or for what is decided, is not a
+                    // forger; one that says what is decided must be believed.
+                    let believed = ["Compaction", "LearnReq", "Learn"];
+                    let is_forged =
+                        |m: &Message<_>| n.config_id != 1 || !believed.contains(&kind(m));
                     for forged in forgeries(from, to, n, idx).into_iter().filter(is_forged) {
                         lab.server(to).handle_incoming(forged);
                         sent += 1;
@@ -146,6 +185,43 @@ fn forged_messages_change_nothing_and_do_not_panic() {
     lab.run(5);
     lab.assert_decided_everywhere(&["a", "b"]);
     assert!(lab.server(1).get_promise().n < 100, "{:?}", lab.server(1).get_promise());
+}
+
+#[test]
+fn impossible_pieces_are_dropped_at_the_door() {
+    let mut lab = three();
+    lab.append(1, "a");
+    lab.settle();
+    let n = lab.server(2).get_promise();
+    let ends = |configuration_id: u32| Some(StopSign::with(config(configuration_id), None));
+    let from_itself =
+        |source: u64, decided_idx: u64| PaxosMsg::LearnFrom(LearnFrom { n, source, decided_idx });
+    let forged = [
+        ("longer than what is decided", learn(1, 1, 1, None)),
+        ("and with a stop sign", learn(1, 1, 2, ends(2))),
+        ("beyond all indices", learn(1, u64::MAX, u64::MAX, None)),
+        ("of an index no log reaches", learn(1, 1, u64::MAX, None)),
+        ("a snapshot of more", summed_up(1, u64::MAX)),
+        ("a stop sign of this configuration", learn(1, 1, 3, ends(1))),
+        ("a stop sign of an earlier one", learn(1, 1, 3, ends(0))),
+        ("from the receiver", from_itself(2, 1)),
+        ("from a stranger", from_itself(4, 1)),
+        ("from nobody", from_itself(0, 1)),
+        ("up to an index no log reaches", from_itself(3, u64::MAX)),
+        (
+            "a question from an index no log reaches",
+            PaxosMsg::LearnReq(LearnReq { config_id: 1, decided_idx: u64::MAX }),
+        ),
+    ];
+    for (what, msg) in forged {
+        let before = lab.server(2).dropped().malformed;
+        let message = Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg });
+        lab.server(2).handle_incoming(message);
+        assert_eq!(lab.server(2).dropped().malformed, before + 1, "{what}");
+    }
+    lab.append(1, "b");
+    lab.run(5);
+    lab.assert_decided_everywhere(&["a", "b"]);
 }
 
 /// A member that lies is not promised to be harmless, but it must not make anyone panic.

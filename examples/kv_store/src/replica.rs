@@ -173,7 +173,7 @@ impl<B: Storage<Command>> Replica<B> {
         }
         match self.omni_paxos.try_append(Command { client, number, oldest, change }) {
             Ok(()) => drop(self.waiting.insert((client, number), to)),
-            Err(TryProposeErr::Refused(refused)) => {
+            Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::Busy(_))) => {
                 answer(&to, number, Answer::Refused(refused.to_string()));
             }
             Err(TryProposeErr::Halted(halted)) => return Err(halted),

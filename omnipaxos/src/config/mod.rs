@@ -4,6 +4,7 @@
 mod from_toml;
 
 use crate::{
+    amount::Amount,
     ids::{ConfigurationId, NodeId},
     omni_paxos::OmniPaxos,
     quorum::FlexibleQuorum,
@@ -169,6 +170,14 @@ impl ClusterConfig {
     }
 }
 
+/// How much may be where: see the fields of [`ServerConfig`] that begin with `max_`.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) message: Amount,
+    pub(crate) in_flight: Amount,
+    pub(crate) pending: Amount,
+}
+
 /// What concerns one server.
 ///
 /// Times are in ticks: calls of [`OmniPaxos::tick`], which the user makes as often as suits.
@@ -194,6 +203,29 @@ pub struct ServerConfig {
     pub flush_batch_tick_timeout: u64,
     /// Decides between servers that take over at the same time; the highest wins. Default 0.
     pub leader_priority: u32,
+    /// The most bytes of entries in one message, as [`Entry::size_hint`] estimates them. An entry
+    /// that is larger travels alone, and a snapshot as a whole. Default 1 MiB.
+    ///
+    /// It also bounds the entries that a leader takes into its log before they are decided, since
+    /// the undecided end of a log goes into one message when the leader changes. So a cluster
+    /// decides at most so many bytes in one round trip: raise it where that takes long.
+    pub max_message_bytes: usize,
+    /// The most entries in one message, and undecided in the log of a leader: see
+    /// [`max_message_bytes`](Self::max_message_bytes). Default 16,384.
+    pub max_message_entries: usize,
+    /// The most bytes of entries that a leader sends to a follower ahead of its acknowledgements.
+    /// Default 4 MiB.
+    pub max_in_flight_bytes: usize,
+    /// The most entries that a leader sends to a follower ahead of its acknowledgements. One that
+    /// lacks more decided entries than that fetches them in pieces, from any server. Default 65,536.
+    pub max_in_flight_entries: usize,
+    /// The most bytes of proposals that wait in memory, for a leader or for room in its log. When
+    /// there is no room, [`OmniPaxos::try_append`] gives a proposal back and
+    /// [`OmniPaxos::append`] drops it. Default 64 MiB.
+    pub max_pending_bytes: usize,
+    /// The most proposals that wait in memory: see [`max_pending_bytes`](Self::max_pending_bytes).
+    /// Default 1,048,576.
+    pub max_pending_entries: usize,
 }
 
 impl Default for ServerConfig {
@@ -206,11 +238,27 @@ impl Default for ServerConfig {
             batch_size: 1,
             flush_batch_tick_timeout: 200,
             leader_priority: 0,
+            max_message_bytes: 1 << 20,
+            max_message_entries: 1 << 14,
+            max_in_flight_bytes: 1 << 22,
+            max_in_flight_entries: 1 << 16,
+            max_pending_bytes: 1 << 26,
+            max_pending_entries: 1 << 20,
         }
     }
 }
 
 impl ServerConfig {
+    pub(crate) fn limits(&self) -> Limits {
+        let amount =
+            |entries: usize, bytes: usize| Amount { entries: entries as u64, bytes: bytes as u64 };
+        Limits {
+            message: amount(self.max_message_entries, self.max_message_bytes),
+            in_flight: amount(self.max_in_flight_entries, self.max_in_flight_bytes),
+            pending: amount(self.max_pending_entries, self.max_pending_bytes),
+        }
+    }
+
     /// Checks all fields.
     ///
     /// # Errors
@@ -223,6 +271,12 @@ impl ServerConfig {
             ("buffer_size", self.buffer_size == 0),
             ("batch_size", self.batch_size == 0),
             ("flush_batch_tick_timeout", self.flush_batch_tick_timeout == 0),
+            ("max_message_bytes", self.max_message_bytes == 0),
+            ("max_message_entries", self.max_message_entries == 0),
+            ("max_in_flight_bytes", self.max_in_flight_bytes == 0),
+            ("max_in_flight_entries", self.max_in_flight_entries == 0),
+            ("max_pending_bytes", self.max_pending_bytes == 0),
+            ("max_pending_entries", self.max_pending_entries == 0),
         ];
         match not_zero.iter().find(|(_, is_zero)| *is_zero) {
             Some((field, _)) => invalid(format!("{field} must not be 0")),
@@ -293,7 +347,7 @@ mod tests {
 
     #[test]
     fn illegal_servers() {
-        let table: [(fn(&mut ServerConfig), &str); 7] = [
+        let table: [(fn(&mut ServerConfig), &str); 13] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
             (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
@@ -301,6 +355,12 @@ mod tests {
             (|c| c.flush_batch_tick_timeout = 0, "flush_batch_tick_timeout must not be 0"),
             (|c| c.batch_size = 0, "batch_size must not be 0"),
             (|c| c.buffer_size = 0, "buffer_size must not be 0"),
+            (|c| c.max_message_bytes = 0, "max_message_bytes must not be 0"),
+            (|c| c.max_message_entries = 0, "max_message_entries must not be 0"),
+            (|c| c.max_in_flight_bytes = 0, "max_in_flight_bytes must not be 0"),
+            (|c| c.max_in_flight_entries = 0, "max_in_flight_entries must not be 0"),
+            (|c| c.max_pending_bytes = 0, "max_pending_bytes must not be 0"),
+            (|c| c.max_pending_entries = 0, "max_pending_entries must not be 0"),
         ];
         for (spoil, says) in table {
             let mut config = config(&[1, 2, 3], None);

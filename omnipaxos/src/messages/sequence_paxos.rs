@@ -51,9 +51,16 @@ pub enum PaxosMsg<T: Entry> {
     NotAccepted(NotAccepted),
     /// Tells how many entries are decided.
     Decide(Decide),
+    /// Tells a follower that lacks much where to learn it.
+    LearnFrom(LearnFrom),
+    /// Asks any server for decided entries.
+    LearnReq(LearnReq),
+    /// Decided entries, of any server.
+    Learn(Box<Learn<T>>),
     /// Proposals of a server that does not lead.
     ProposalForward(Vec<T>),
-    /// Proposals that look like others which the sender has forwarded to the same server.
+    /// Proposals that look like others which their origin has forwarded, or that another server
+    /// passes on.
     RepeatedForward(RepeatedForward<T>),
     /// The proposal of a reconfiguration by a server that does not lead.
     ForwardStopSign(Box<StopSign>),
@@ -215,15 +222,63 @@ pub struct Decide {
     pub decided_idx: u64,
 }
 
-/// Proposals of which the text was forwarded before.
+/// Sends a follower that lacks many decided entries to a server that holds them.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LearnFrom {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// The server to ask; may be the leader.
+    pub source: NodeId,
+    /// Number of entries decided at the leader.
+    pub decided_idx: u64,
+}
+
+/// Asks for decided entries. Answered with a [`Learn`] if the receiver has decided more.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LearnReq {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// Number of entries decided at the sender: those after are asked for.
+    pub decided_idx: u64,
+}
+
+/// A piece of the decided log. What is decided never changes, so it can come from any server, and
+/// has no ballot.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
+)]
+pub struct Learn<T: Entry> {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// Sums up all entries before `from_idx`, where the sender has compacted what was asked for.
+    pub snapshot: Option<T::Snapshot>,
+    /// Index of the first of `entries`. If it is beyond what was asked for and there is no
+    /// snapshot, the entries before were trimmed, which proves that every server holds them.
+    pub from_idx: u64,
+    /// Decided entries.
+    pub entries: SharedEntries<T>,
+    /// The decided stop sign, where it follows on `entries`.
+    pub stopsign: Option<StopSign>,
+    /// Number of entries decided at the sender: beyond the end of this piece, if there is more.
+    pub decided_idx: u64,
+}
+
+/// Proposals of which the text was forwarded before, or that another server passes on.
 ///
-/// A [`PaxosMsg::ProposalForward`] with the text of an earlier one of the same sender is taken for
-/// a copy that the network made. Where the sender means it, it says so with a number.
+/// A [`PaxosMsg::ProposalForward`] with the text of an earlier one of the same origin is taken for
+/// a copy that the network made. Where the origin means it, it says so with a number.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RepeatedForward<T> {
-    /// Differs among forwards of one sender that have the same text.
-    pub number: u64,
+    /// The server where they were proposed.
+    pub origin: NodeId,
+    /// Differs among forwards of one origin that have the same text; `None` for the first.
+    pub number: Option<u64>,
     /// The proposals.
     pub entries: Vec<T>,
 }

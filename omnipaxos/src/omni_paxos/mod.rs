@@ -1,18 +1,20 @@
 //! The replica: wires the parts and carries word between them.
 
+mod compact;
+mod propose;
 mod read;
 
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
-    config::{ClusterConfig, ConfigError, OmniPaxosConfig},
+    config::{ConfigError, OmniPaxosConfig},
     door::{Door, Dropped, Entrance},
-    errors::{CompactionErr, Halted, ProposeErr, TryCompactionErr, TryProposeErr},
+    errors::Halted,
     ids::NodeId,
     messages::{sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
-    sequence_paxos::{Needs, SequencePaxos},
-    storage::{Entry, Snapshot, StopSign, Storage},
+    sequence_paxos::{Contact, Needs, SequencePaxos, Setback},
+    storage::{Entry, StopSign, Storage},
     ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
 };
 
@@ -137,79 +139,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         })
     }
 
-    /// Proposes an entry, at any server of the cluster.
-    ///
-    /// `Ok` means that it was taken, not that it is decided: watch
-    /// [`get_decided_idx`](Self::get_decided_idx). A server that does not lead forwards it once,
-    /// with the next drain once it follows a leader; it is lost if that message is, if the leader
-    /// crashes first, or if a stop sign gets into the log before it. Until there is a leader it waits
-    /// in memory, without a bound.
-    ///
-    /// # Errors
-    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way.
-    ///
-    /// # Panics
-    /// If the storage has failed; see [`try_append`](Self::try_append).
-    pub fn append(&mut self, entry: T) -> Result<(), ProposeErr<T>> {
-        match self.try_append(entry) {
-            Ok(()) => Ok(()),
-            Err(TryProposeErr::Refused(refused)) => Err(refused),
-            Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
-        }
-    }
-
-    /// As [`append`](Self::append), without a panic.
-    ///
-    /// # Errors
-    /// [`TryProposeErr::Halted`] if the storage has failed, else as `append`.
-    pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
-        self.wake()?;
-        let proposed = self.paxos.append(entry).map_err(TryProposeErr::Refused);
-        self.paxos.check_invariants();
-        proposed
-    }
-
-    /// Proposes to end this configuration with a stop sign (paper §6), at any server.
-    ///
-    /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
-    /// decided here any more: start the servers of `next_config`, each with an empty storage, and
-    /// hand them whatever they need of this log. `metadata` travels with the stop sign. Like an
-    /// entry, it is forwarded once by a server that does not lead, and may be lost on the way.
-    ///
-    /// # Errors
-    /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
-    /// [`ProposeErr::PendingReconfigConfig`] once a reconfiguration is on its way.
-    ///
-    /// # Panics
-    /// If the storage has failed; see [`try_reconfigure`](Self::try_reconfigure).
-    pub fn reconfigure(
-        &mut self,
-        next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
-    ) -> Result<(), ProposeErr<T>> {
-        match self.try_reconfigure(next_config, metadata) {
-            Ok(()) => Ok(()),
-            Err(TryProposeErr::Refused(refused)) => Err(refused),
-            Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
-        }
-    }
-
-    /// As [`reconfigure`](Self::reconfigure), without a panic.
-    ///
-    /// # Errors
-    /// [`TryProposeErr::Halted`] if the storage has failed, else as `reconfigure`.
-    pub fn try_reconfigure(
-        &mut self,
-        next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
-    ) -> Result<(), TryProposeErr<T>> {
-        self.wake()?;
-        let proposed =
-            self.paxos.reconfigure(next_config, metadata).map_err(TryProposeErr::Refused);
-        self.paxos.check_invariants();
-        proposed
-    }
-
     /// Handles a message from another server. What does not belong here is dropped and counted:
     /// see [`dropped`](Self::dropped).
     ///
@@ -269,7 +198,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
-            self.paxos.end_round(|pid| self.ble.answered(pid));
+            let contact = match self.ble.is_happy() {
+                true => Contact::Kept,
+                false => Contact::Lost,
+            };
+            self.paxos.end_round(|pid| self.ble.answered(pid), contact, self.ble.relay());
         }
         let carried = self.carry_word();
         self.halt_on_error(carried)
@@ -336,70 +269,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.halt_on_error(flushed)
     }
 
-    /// Trims the log: gives up the entries before `trim_idx` at all servers; `None`: all that
-    /// every server has accepted. Only the leader can. The others follow sooner or later.
-    ///
-    /// Where the log was compacted by a snapshot before, a trim takes the entries into it.
-    ///
-    /// # Errors
-    /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
-    ///
-    /// # Panics
-    /// If the storage has failed; see [`try_trim`](Self::try_trim).
-    pub fn trim(&mut self, trim_idx: Option<u64>) -> Result<(), CompactionErr> {
-        compacted(self.try_trim(trim_idx))
-    }
-
-    /// As [`trim`](Self::trim), without a panic.
-    ///
-    /// # Errors
-    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
-    pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
-        self.wake()?;
-        let trimmed = self.paxos.trim(trim_idx);
-        self.finish_compaction(trimmed)
-    }
-
-    /// Replaces the entries before `compact_idx` by a snapshot; `None`: all that are decided. Unless
-    /// `local_only`, the other servers are asked to do so too, until each has answered or this
-    /// server stops.
-    ///
-    /// # Errors
-    /// [`CompactionErr`] tells what is in the way, and the index that matters. After a trim there
-    /// can be no snapshot any more: [`CompactionErr::TrimmedIndex`].
-    ///
-    /// # Panics
-    /// If the entry type has no snapshots ([`Snapshot::use_snapshots`] is false), and if the
-    /// storage has failed; see [`try_snapshot`](Self::try_snapshot).
-    pub fn snapshot(
-        &mut self,
-        compact_idx: Option<u64>,
-        local_only: bool,
-    ) -> Result<(), CompactionErr> {
-        compacted(self.try_snapshot(compact_idx, local_only))
-    }
-
-    /// As [`snapshot`](Self::snapshot), without a panic when the storage has failed.
-    ///
-    /// # Errors
-    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `snapshot`.
-    ///
-    /// # Panics
-    /// If the entry type has no snapshots.
-    pub fn try_snapshot(
-        &mut self,
-        compact_idx: Option<u64>,
-        local_only: bool,
-    ) -> Result<(), TryCompactionErr> {
-        assert!(
-            T::Snapshot::use_snapshots(),
-            "snapshot() needs an entry type with snapshots: name one with #[snapshot(..)]"
-        );
-        self.wake()?;
-        let taken = self.paxos.snapshot(compact_idx, local_only);
-        self.finish_compaction(taken)
-    }
-
     /// Sets the priority that this server has in its next takeover: the highest wins among servers
     /// that take over at the same time.
     pub fn set_priority(&mut self, priority: u32) {
@@ -422,9 +291,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.halted.as_ref()
     }
 
-    /// How many messages were dropped at the door, by reason.
+    /// How many messages were dropped at the door, by reason, and proposals for lack of room.
     pub fn dropped(&self) -> Dropped {
-        self.door.dropped()
+        Dropped { proposals: self.paxos.dropped_proposals(), ..self.door.dropped() }
     }
 
     /// Number of entries decided here: all before this index are final.
@@ -495,8 +364,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if let Some(ballot) = self.paxos.followed_ballot() {
             self.ble.follow(ballot);
         }
-        if let Some(ballot) = self.paxos.take_outbid() {
-            self.ble.be_outbid(ballot);
+        match self.paxos.take_setback() {
+            None => {}
+            Some(Setback::Outbid(ballot)) => self.ble.be_outbid(ballot),
+            Some(Setback::Resigned) => self.ble.resign(),
         }
         self.paxos.handle_elected(self.ble.leader())
     }
@@ -521,27 +392,5 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Err(halted) => self.halted = Some(halted.clone()),
         }
         result
-    }
-
-    fn finish_compaction(
-        &mut self,
-        result: Result<(), TryCompactionErr>,
-    ) -> Result<(), TryCompactionErr> {
-        match result {
-            Err(TryCompactionErr::Halted(halted)) => Ok(self.halt_on_error(Err(halted))?),
-            done @ (Ok(()) | Err(TryCompactionErr::Refused(_))) => {
-                self.paxos.check_invariants();
-                done
-            }
-        }
-    }
-}
-
-/// What the methods of 0.2.2 that compact return.
-fn compacted(result: Result<(), TryCompactionErr>) -> Result<(), CompactionErr> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(TryCompactionErr::Refused(refused)) => Err(refused),
-        Err(TryCompactionErr::Halted(halted)) => expect_storage(Err(halted)),
     }
 }

@@ -1,7 +1,8 @@
 //! Writing what changed, all at once.
 
-use super::{Compacted, ReplicaLog, Stored, Unstored};
+use super::{Compacted, Recent, ReplicaLog, Stored, Unstored};
 use crate::{
+    amount::Amount,
     errors::Halted,
     storage::{Entry, Storage, StorageOp},
 };
@@ -122,14 +123,15 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// The operation that writes the tail, given what the storage holds before it.
     fn gather_entries(&mut self, keep: Keep, readers: Readers) {
-        let from_idx = self.tail.start();
+        let (from_idx, bytes) = (self.tail.start(), self.tail.bytes());
         let entries = self.tail.take();
         let cuts = keep.held > keep.entries;
         if entries.is_empty() && !cuts {
             return;
         }
         if readers == Readers::StorageAndMessages {
-            self.recent = (from_idx, entries.clone());
+            let amount = Amount { entries: entries.len() as u64, bytes };
+            self.recent = Recent { from_idx, entries: entries.clone(), amount };
         }
         self.ops.push(if cuts {
             StorageOp::AppendSharedOnPrefix(keep.entries, entries)

@@ -5,15 +5,20 @@
 
 mod compaction;
 mod flush;
+mod learn;
+mod message;
 mod read;
 mod sync;
 mod tail;
 
 pub(crate) use flush::Readers;
+pub(crate) use learn::Learnt;
+pub(crate) use message::Part;
 pub(crate) use sync::{Extended, Synced};
 
 use self::tail::Tail;
 use crate::{
+    amount::Amount,
     ballot::Ballot,
     errors::Halted,
     shared_entries::SharedEntries,
@@ -38,8 +43,7 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     tail: Tail<T>,
     stored: Stored,
     unstored: Unstored,
-    /// The entries of the last flush and their index, kept for the messages of the same drain.
-    recent: (u64, SharedEntries<T>),
+    recent: Recent<T>,
     /// Reused by each flush.
     ops: Vec<StorageOp<T>>,
 }
@@ -53,6 +57,20 @@ enum Compacted<S> {
     Snapshot,
     /// A snapshot that is not flushed yet.
     UnstoredSnapshot(S),
+}
+
+/// The entries of the last flush, kept for the messages of the same drain.
+#[derive(Clone, Debug)]
+struct Recent<T> {
+    from_idx: u64,
+    entries: SharedEntries<T>,
+    amount: Amount,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { from_idx: 0, entries: SharedEntries::default(), amount: Amount::default() }
+    }
 }
 
 /// What the last flush left in the storage.
@@ -121,7 +139,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             tail: Tail::empty(end),
             stored: Stored { compacted_idx, end, len },
             unstored: Unstored::default(),
-            recent: (end, SharedEntries::default()),
+            recent: Recent::default(),
             ops: Vec::new(),
         })
     }
@@ -147,10 +165,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// Appends one entry; not after a stop sign.
-    pub(crate) fn append(&mut self, entry: T) {
+    /// Appends one entry of so many bytes; not after a stop sign.
+    pub(crate) fn append(&mut self, entry: T, bytes: u64) {
         debug_assert!(self.stopsign.is_none(), "I9: an entry after the stop sign");
-        self.tail.push(entry);
+        self.tail.push(entry, bytes);
     }
 
     /// Appends the last entry.

@@ -57,7 +57,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// As [`stored_entries`](Self::stored_entries), possibly shared with the storage.
-    fn stored_shared(&self, from: u64, to: u64) -> Result<SharedEntries<T>, Halted> {
+    pub(super) fn stored_shared(&self, from: u64, to: u64) -> Result<SharedEntries<T>, Halted> {
         let (start, end) = self.stored_range(from, to)?;
         let read = self
             .storage
@@ -73,31 +73,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         from.checked_sub(base).zip(to.checked_sub(base)).ok_or_else(|| {
             Halted::new(describe(from, to), format!("the entries before {base} are compacted"))
         })
-    }
-
-    /// The flushed entries `from..to` for a message; shared with other messages of this drain
-    /// where they were flushed just now.
-    pub(crate) fn sendable(&self, from: u64, to: u64) -> Result<SharedEntries<T>, Halted> {
-        let (recent_idx, recent) = &self.recent;
-        if from == to {
-            return Ok(SharedEntries::default());
-        }
-        let slice = from.checked_sub(*recent_idx).and_then(|start| {
-            let start = usize::try_from(start).ok()?;
-            let end = usize::try_from(to.checked_sub(*recent_idx)?).ok()?;
-            recent.slice(start..end)
-        });
-        match slice {
-            Some(entries) => Ok(entries),
-            None => self.stored_shared(from, to),
-        }
-    }
-
-    /// Forgets the entries kept for the messages of this drain.
-    pub(crate) fn forget_recent(&mut self) {
-        if !self.recent.1.is_empty() {
-            self.recent = (self.end(), SharedEntries::default());
-        }
     }
 
     /// The snapshot of the entries before the compacted index.

@@ -2,6 +2,7 @@
 
 use super::ReplicaLog;
 use crate::{
+    amount::Amount,
     errors::Halted,
     messages::sequence_paxos::LogSync,
     shared_entries::SharedEntries,
@@ -39,10 +40,19 @@ impl<T: Entry> LogSync<T> {
         let entries = u64::try_from(self.suffix.len()).ok()?;
         self.suffix_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
     }
+
+    /// How much its entries are.
+    pub(crate) fn amount(&self) -> Amount {
+        let mut amount = Amount::default();
+        self.suffix.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+        amount
+    }
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// What a log lacks that is decided up to `decided_idx`, so as to become this one.
+    /// What a log lacks that is decided up to `decided_idx`, so as to become this one, as far as
+    /// `limit` allows; but up to `must_reach` in any case. `None` if that is too much for a message
+    /// since it lacks entries that are decided here: it must [learn](Self::piece) those first.
     ///
     /// It begins at the receiver's decided index: two undecided tails are never spliced. Where
     /// that was trimmed here, it begins at the trimmed index, since a trim proves that every
@@ -51,7 +61,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         &self,
         decided_idx: u64,
         takes_delta: bool,
-    ) -> Result<LogSync<T>, Halted> {
+        must_reach: u64,
+        limit: Amount,
+    ) -> Result<Option<LogSync<T>>, Halted> {
         let base = decided_idx.min(self.end());
         let decided_end = self.decided_end();
         let (base, snapshot, suffix_idx) = if base < self.compacted_idx {
@@ -60,13 +72,27 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 None => (self.compacted_idx, None, self.compacted_idx),
             }
         } else if takes_delta && self.takes_delta() && decided_end >= base + LEAST_DELTA {
-            let delta = T::Snapshot::create(&self.entries(base, decided_end)?);
+            let decided = self.sendable(base, decided_end, limit)?;
+            if base + decided.amount.entries < decided_end {
+                return Ok(None);
+            }
+            let delta = T::Snapshot::create(&decided.entries);
             (base, Some(SnapshotType::Delta(delta)), decided_end)
         } else {
             (base, None, base)
         };
-        let suffix = SharedEntries::from(self.entries(suffix_idx, self.end())?);
-        Ok(LogSync { base, snapshot, suffix_idx, suffix, stopsign: self.stopsign.clone() })
+        let must_reach = must_reach.min(self.end());
+        let mut suffix = self.sendable(suffix_idx, self.end(), limit)?;
+        if suffix_idx + suffix.amount.entries < must_reach {
+            if decided_end > decided_idx {
+                return Ok(None);
+            }
+            suffix = self.sendable(suffix_idx, must_reach, Amount::UNLIMITED)?;
+        }
+        let is_whole = suffix_idx + suffix.amount.entries == self.end();
+        let stopsign = self.stopsign.clone().filter(|_| is_whole);
+        let suffix = suffix.entries;
+        Ok(Some(LogSync { base, snapshot, suffix_idx, suffix, stopsign }))
     }
 
     /// Makes this log that of the sender, but for what is decided here.
@@ -107,7 +133,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Replaces the log from `from_idx` on, but for what is decided here.
-    fn replace_undecided(
+    pub(super) fn replace_undecided(
         &mut self,
         from_idx: u64,
         entries: SharedEntries<T>,

@@ -1,6 +1,6 @@
 //! The end of the log that is not flushed yet.
 
-use crate::shared_entries::SharedEntries;
+use crate::{shared_entries::SharedEntries, storage::Entry};
 
 /// The entries from `from_idx` on, which are in memory only. What the storage holds from there on
 /// is out of date.
@@ -13,6 +13,8 @@ pub(super) struct Tail<T> {
     own: Vec<T>,
     /// As many are likely to come before the next flush: so many came before the last.
     expected: usize,
+    /// Bytes of the own entries, and of the shared ones if they were [counted](Tail::count).
+    bytes: u64,
 }
 
 /// The most entries for which room is made before they come.
@@ -21,7 +23,7 @@ const MOST_EXPECTED: usize = 256;
 impl<T: Clone> Tail<T> {
     /// No entries after `from_idx`.
     pub(super) fn empty(from_idx: u64) -> Self {
-        Self { from_idx, shared: SharedEntries::default(), own: Vec::new(), expected: 1 }
+        Self { from_idx, shared: SharedEntries::default(), own: Vec::new(), expected: 1, bytes: 0 }
     }
 
     /// Index of the first entry that is in memory only.
@@ -38,7 +40,14 @@ impl<T: Clone> Tail<T> {
         self.from_idx + self.len() as u64
     }
 
-    pub(super) fn push(&mut self, entry: T) {
+    /// Bytes of the entries that were pushed or counted, at least.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds an entry of so many bytes.
+    pub(super) fn push(&mut self, entry: T, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
         if self.own.capacity() == 0 {
             self.own.reserve_exact(self.expected);
         }
@@ -52,6 +61,11 @@ impl<T: Clone> Tail<T> {
         } else if !entries.is_empty() {
             self.own.append(&mut entries.into_vec());
         }
+    }
+
+    /// Adds own entries at the end.
+    pub(super) fn append(&mut self, mut entries: Vec<T>) {
+        self.own.append(&mut entries);
     }
 
     /// Cuts the log to its first `idx` entries.
@@ -89,6 +103,7 @@ impl<T: Clone> Tail<T> {
     /// Hands over the entries, to be flushed.
     pub(super) fn take(&mut self) -> SharedEntries<T> {
         self.from_idx = self.end();
+        self.bytes = 0;
         let (shared, mut own) = (std::mem::take(&mut self.shared), std::mem::take(&mut self.own));
         if own.is_empty() {
             return shared;
@@ -100,6 +115,14 @@ impl<T: Clone> Tail<T> {
         let mut all = shared.into_vec();
         all.append(&mut own);
         SharedEntries::from(all)
+    }
+}
+
+impl<T: Entry> Tail<T> {
+    /// Counts the bytes of all entries.
+    pub(super) fn count(&mut self) {
+        let all = self.shared.iter().chain(&self.own);
+        self.bytes = all.map(|entry| entry.size_hint() as u64).sum();
     }
 }
 
@@ -121,7 +144,7 @@ mod tests {
     /// As [`tail`], with its last entry pushed.
     fn in_parts(from_idx: u64, len: u64) -> Tail<u64> {
         let mut tail = tail(from_idx, len - 1);
-        tail.push(from_idx + len - 1);
+        tail.push(from_idx + len - 1, 1);
         tail
     }
 
@@ -171,7 +194,7 @@ mod tests {
         tail.extend(SharedEntries::from(vec![0, 1]));
         let place = tail.shared.as_ptr();
         assert_eq!(tail.take().as_ptr(), place);
-        tail.push(2);
+        tail.push(2, 1);
         tail.extend(SharedEntries::from(vec![3]));
         tail.extend(SharedEntries::default());
         assert_eq!(*tail.take(), [2, 3]);

@@ -2,22 +2,26 @@
 
 use super::{
     progress::{Progress, Promised, Sent, Stage},
-    state::{Ack, State},
+    state::{Ack, Leading, State},
     SequencePaxos,
 };
 use crate::{
+    amount::Amount,
     ballot::Ballot,
+    config::Limits,
     errors::Halted,
     ids::NodeId,
     messages::{
         sequence_paxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
-            Decide, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise,
+            Decide, LearnFrom, LearnReq, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
+            Promise,
         },
         Message,
     },
     outbox::Due,
-    replica_log::{Readers, ReplicaLog},
+    replica_log::{Part, Readers, ReplicaLog},
+    shared_entries::SharedEntries,
     storage::{Entry, Storage},
 };
 
@@ -62,7 +66,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             | State::Preparing(_)
             | State::Leading(_) => Readers::Storage,
         };
-        self.log.flush(readers)
+        self.log.flush(readers)?;
+        if let State::Leading(leading) = &mut self.state {
+            let (end, amount) = self.log.recent();
+            leading.undecided.add(end, amount);
+            leading.undecided.pass(self.log.decided_idx());
+        }
+        Ok(())
     }
 
     fn draw(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
@@ -72,9 +82,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         match &mut self.state {
             State::Recovering => {}
-            State::Promised { prepare, is_promise_due } => {
+            State::Promised { prepare, is_promise_due, told_decided_idx } => {
                 if std::mem::take(is_promise_due) {
-                    send(prepare.n.pid, draw_promise(&self.log, prepare)?);
+                    *told_decided_idx = self.log.decided_idx();
+                    send(prepare.n.pid, draw_promise(&self.log, prepare, self.limits.message)?);
                 }
             }
             State::Following(ack) => match ack.take() {
@@ -88,9 +99,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     draw_prepare(&self.log, progress, |msg| send(to, msg));
                 }
             }
-            State::Leading(followers) => {
+            State::Leading(Leading { followers, adopted_len, undecided: _ }) => {
+                let drawing =
+                    Drawing { log: &self.log, limits: self.limits, adopted_len: *adopted_len };
+                let mut lagging = Vec::new();
                 for (to, progress) in followers.iter_mut() {
-                    draw_for_follower(&self.log, progress, |msg| send(to, msg))?;
+                    match drawing.for_follower(progress, |msg| send(to, msg))? {
+                        Drawn::All => {}
+                        Drawn::TooMuch => lagging.push(to),
+                    }
+                }
+                for to in lagging {
+                    let source = followers.source_for(to, from);
+                    let (n, decided_idx) = (self.log.promise(), self.log.decided_idx());
+                    send(to, PaxosMsg::LearnFrom(LearnFrom { n, source, decided_idx }));
                 }
             }
         }
@@ -98,7 +120,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         while let Some((to, due)) = self.outbox.pop() {
-            self.draw_due(&due, |msg| send(to, msg));
+            self.draw_due(&due, |msg| send(to, msg))?;
         }
         let config_id = self.config_id;
         self.compactions.draw(|to, action| {
@@ -108,7 +130,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    fn draw_due(&self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) {
+    fn draw_due(&self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
         if due.prepare_req {
             send(PaxosMsg::PrepareReq(PrepareReq {
                 config_id: self.config_id,
@@ -125,17 +147,28 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let action = CompactionAction::Compacted(idx);
             send(PaxosMsg::Compaction(Compaction { config_id: self.config_id, action }));
         }
+        if due.learn_req {
+            let decided_idx = self.log.decided_idx();
+            send(PaxosMsg::LearnReq(LearnReq { config_id: self.config_id, decided_idx }));
+        }
+        if let Some(decided_idx) = due.learn {
+            let piece = self.log.piece(self.config_id, decided_idx, self.limits.message)?;
+            piece.into_iter().for_each(|piece| send(PaxosMsg::Learn(Box::new(piece))));
+        }
+        Ok(())
     }
 }
 
-/// Promises, with what the leader's log lacks if this one is more recent (paper §4.1.1, step 2).
+/// Promises, with what the leader's log lacks if this one is more recent (paper §4.1.1, step 2),
+/// and if that is not too much for a message.
 fn draw_promise<T: Entry, B: Storage<T>>(
     log: &ReplicaLog<T, B>,
     prepare: &Prepare,
+    limit: Amount,
 ) -> Result<PaxosMsg<T>, Halted> {
     let own = (log.accepted_round(), log.stored_len());
     let sync = if own > (prepare.n_accepted, prepare.accepted_idx) {
-        Some(Box::new(log.lacking(prepare.decided_idx, prepare.takes_delta)?))
+        log.lacking(prepare.decided_idx, prepare.takes_delta, log.end(), limit)?.map(Box::new)
     } else {
         None
     };
@@ -177,76 +210,119 @@ fn draw_prepare<T: Entry, B: Storage<T>>(
     }
 }
 
-/// Brings one follower forward: whatever it lacks and was not sent.
-fn draw_for_follower<T: Entry, B: Storage<T>>(
-    log: &ReplicaLog<T, B>,
-    progress: &mut Progress,
-    send: impl FnMut(PaxosMsg<T>),
-) -> Result<(), Halted> {
-    match &mut progress.stage {
-        Stage::Unpromised { .. } => draw_prepare(log, progress, send),
-        Stage::Promised(promised) => {
-            let promised = *promised;
-            draw_sync(log, promised, send)?;
-            progress.stage = Stage::Syncing(promised, all_sent(log));
+/// Whether a follower was sent all that it can be sent.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Drawn {
+    All,
+    /// It lacks too many decided entries: it must learn them from a server that has them.
+    TooMuch,
+}
+
+/// Draws the messages of a leader to its followers.
+struct Drawing<'a, T: Entry, B: Storage<T>> {
+    log: &'a ReplicaLog<T, B>,
+    limits: Limits,
+    adopted_len: u64,
+}
+
+impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
+    /// Brings one follower forward: whatever it lacks and was not sent.
+    fn for_follower(
+        &self,
+        progress: &mut Progress,
+        send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<Drawn, Halted> {
+        match &mut progress.stage {
+            Stage::Unpromised { .. } => {
+                draw_prepare(self.log, progress, send);
+                Ok(Drawn::All)
+            }
+            Stage::Promised(promised) => {
+                let promised = *promised;
+                match self.sync(promised, send)? {
+                    Some(sent) => {
+                        progress.stage = Stage::Syncing(promised, sent);
+                        Ok(Drawn::All)
+                    }
+                    None => {
+                        progress.stage = Stage::Redirected(promised);
+                        Ok(Drawn::TooMuch)
+                    }
+                }
+            }
+            Stage::Redirected(_) => Ok(Drawn::All),
+            Stage::Syncing(_, sent) | Stage::InStep(sent) => self.accepts(sent, send),
         }
-        Stage::Syncing(_, sent) | Stage::InStep(sent) => draw_accepts(log, sent, send)?,
     }
-    Ok(())
-}
 
-/// The whole log was sent.
-fn all_sent<T: Entry, B: Storage<T>>(log: &ReplicaLog<T, B>) -> Sent {
-    Sent::up_to(log.stored_len(), log.decided_idx())
-}
+    /// Sends what a log lacks (paper §4.1.2), at least so much of it that the follower holds all
+    /// that was chosen before this ballot. `None` if that is too much for a message.
+    fn sync(
+        &self,
+        promised: Promised,
+        mut send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<Option<Sent>, Halted> {
+        let (log, limit) = (self.log, self.limits.message);
+        let Promised { decided_idx, takes_delta } = promised;
+        let Some(sync) = log.lacking(decided_idx, takes_delta, self.adopted_len, limit)? else {
+            return Ok(None);
+        };
+        let (n, decided_idx) = (log.promise(), log.decided_idx());
+        let mut sent = Sent::up_to(sync.suffix_idx, decided_idx);
+        sent.advance(sync.len().unwrap_or(sync.suffix_idx), sync.amount());
+        send(PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync: Box::new(sync) }));
+        Ok(Some(sent))
+    }
 
-/// Sends what a log lacks (paper §4.1.2).
-fn draw_sync<T: Entry, B: Storage<T>>(
-    log: &ReplicaLog<T, B>,
-    promised: Promised,
-    mut send: impl FnMut(PaxosMsg<T>),
-) -> Result<(), Halted> {
-    let sync = log.lacking(promised.decided_idx, promised.takes_delta)?;
-    send(PaxosMsg::AcceptSync(AcceptSync {
-        n: log.promise(),
-        decided_idx: log.decided_idx(),
-        sync: Box::new(sync),
-    }));
-    Ok(())
-}
+    /// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3), as
+    /// far as they may be in flight.
+    fn accepts(&self, sent: &mut Sent, mut send: impl FnMut(PaxosMsg<T>)) -> Result<Drawn, Halted> {
+        let log = self.log;
+        let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
+        let mut is_probe_due = std::mem::take(&mut sent.is_probe_due);
+        if self.is_far_behind(sent) {
+            let is_told = std::mem::replace(&mut sent.is_redirected, true) && !is_probe_due;
+            return Ok(if is_told { Drawn::All } else { Drawn::TooMuch });
+        }
+        sent.is_redirected = false;
+        let end = log.end();
+        while sent.next_idx < end {
+            let Some(room) = sent.room(self.limits.in_flight) else {
+                break;
+            };
+            let from_idx = sent.next_idx;
+            let Part { entries, amount } =
+                log.sendable(from_idx, end, room.min(self.limits.message))?;
+            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx }));
+            sent.advance(from_idx + amount.entries, amount);
+            sent.decided_idx = decided_idx;
+            is_probe_due = false;
+        }
+        let is_all_sent = sent.next_idx >= end;
+        if let Some(stopsign) =
+            log.stopsign().filter(|_| sent.next_idx == end || (is_all_sent && is_probe_due))
+        {
+            let stopsign = Box::new(stopsign.clone());
+            send(PaxosMsg::AcceptStopSign(AcceptStopSign { n, idx: end, stopsign, decided_idx }));
+            sent.next_idx = end + 1;
+            sent.decided_idx = decided_idx;
+        } else if is_probe_due {
+            let (from_idx, entries) = (sent.next_idx, SharedEntries::default());
+            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx }));
+            sent.decided_idx = decided_idx;
+        }
+        if is_all_sent && sent.decided_idx < decided_idx {
+            send(PaxosMsg::Decide(Decide { n, decided_idx }));
+            sent.decided_idx = decided_idx;
+        }
+        Ok(Drawn::All)
+    }
 
-/// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3).
-fn draw_accepts<T: Entry, B: Storage<T>>(
-    log: &ReplicaLog<T, B>,
-    sent: &mut Sent,
-    mut send: impl FnMut(PaxosMsg<T>),
-) -> Result<(), Halted> {
-    let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
-    if sent.next_idx < log.compacted_idx() {
-        let lacks = Promised { decided_idx: sent.next_idx, takes_delta: false };
-        draw_sync(log, lacks, send)?;
-        *sent = all_sent(log);
-        return Ok(());
+    /// Whether a follower in step, to which nothing is on its way, lacks so many decided entries
+    /// that it should learn them, or entries that are compacted here.
+    fn is_far_behind(&self, sent: &Sent) -> bool {
+        let lacks = self.log.decided_idx().min(self.log.end()).saturating_sub(sent.next_idx);
+        let is_compacted = sent.next_idx < self.log.compacted_idx();
+        is_compacted || (lacks > self.limits.in_flight.entries && sent.is_nothing_in_flight())
     }
-    let end = log.end();
-    let is_probe_due = std::mem::take(&mut sent.is_probe_due);
-    let probes_at_end = is_probe_due && sent.next_idx == end && log.stopsign().is_none();
-    if sent.next_idx < end || probes_at_end {
-        let from_idx = sent.next_idx;
-        let entries = log.sendable(from_idx, end)?;
-        send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx }));
-        sent.next_idx = end;
-        sent.decided_idx = decided_idx;
-    }
-    if let Some(stopsign) = log.stopsign().filter(|_| sent.next_idx == end || is_probe_due) {
-        let stopsign = Box::new(stopsign.clone());
-        send(PaxosMsg::AcceptStopSign(AcceptStopSign { n, idx: end, stopsign, decided_idx }));
-        sent.next_idx = end + 1;
-        sent.decided_idx = decided_idx;
-    }
-    if sent.decided_idx < decided_idx {
-        send(PaxosMsg::Decide(Decide { n, decided_idx }));
-        sent.decided_idx = decided_idx;
-    }
-    Ok(())
 }

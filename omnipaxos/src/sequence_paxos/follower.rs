@@ -8,7 +8,9 @@ use crate::{
     ballot::Ballot,
     errors::Halted,
     ids::NodeId,
-    messages::sequence_paxos::{AcceptDecide, AcceptStopSign, AcceptSync, Decide, Prepare},
+    messages::sequence_paxos::{
+        AcceptDecide, AcceptStopSign, AcceptSync, Decide, LearnFrom, Prepare,
+    },
     replica_log::{Extended, Synced},
     storage::{Entry, Storage},
 };
@@ -39,8 +41,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if prepare.n > self.log.promise() {
             self.log.promise_to(prepare.n);
         }
-        self.outbid_by = None;
-        self.state = State::Promised { prepare, is_promise_due: true };
+        self.setback = None;
+        let told_decided_idx = self.log.decided_idx();
+        self.state = State::Promised { prepare, is_promise_due: true, told_decided_idx };
     }
 
     /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the
@@ -64,7 +67,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     self.finish_accept(Extended::Appended, decided_idx);
                     self.announce_trim();
                 }
-                Synced::Overtaken => {}
+                Synced::Overtaken => self.promise_again_if_news(),
                 Synced::Elsewhere => {
                     if let State::Promised { is_promise_due, .. } = &mut self.state {
                         *is_promise_due = true;
@@ -73,6 +76,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             },
         }
         Ok(())
+    }
+
+    /// A sync that ends before what is decided here comes from a leader that was overtaken, or that
+    /// does not know how much was learnt here since the last promise.
+    fn promise_again_if_news(&mut self) {
+        if let State::Promised { is_promise_due, told_decided_idx, .. } = &mut self.state {
+            *is_promise_due |= *told_decided_idx < self.log.decided_idx();
+        }
+    }
+
+    /// The leader tells where to learn what this server lacks.
+    pub(super) fn handle_learn_from(&mut self, told: &LearnFrom, from: NodeId) {
+        match self.standing(told.n, from) {
+            Standing::Apart => return,
+            Standing::InStep => self.log.decide(told.decided_idx),
+            Standing::Promised => {}
+        }
+        self.learn_up_to(told.decided_idx, told.source, from);
     }
 
     /// The leader sends entries (paper §4.1.3).

@@ -1,9 +1,10 @@
 //! Knows forwarded proposals again when the network delivers them twice.
 //!
 //! A forward travels as plain entries, so it is known by its text: that of `Debug`. The receiver
-//! takes each text once. The sender remembers what it sent, and what has the text of an earlier
-//! forward travels with a number. Both sides compare texts in the same way, so entries whose text
-//! does not tell them apart cost a number and lose nothing.
+//! takes each text of an origin once. The origin remembers what it sent, and what has the text of
+//! an earlier forward travels with a number. Both sides compare texts in the same way, so entries
+//! whose text does not tell them apart cost a number and lose nothing. A server that passes a
+//! forward on names the origin, so that the leader knows a copy whichever way it came.
 
 use crate::{ids::NodeId, messages::sequence_paxos::RepeatedForward};
 use std::{
@@ -12,27 +13,21 @@ use std::{
     hash::{DefaultHasher, Hasher},
 };
 
-/// Number of forwards of one sender that its receiver remembers.
+/// Number of forwards of one origin that a receiver remembers.
 const REMEMBERED_BY_RECEIVER: usize = 1024;
 
-/// Number of forwards that the sender remembers for each receiver. Once it has forgotten one, it
-/// numbers all: the receiver may still know what it forgot, if most were lost since.
-const REMEMBERED_BY_SENDER: usize = 4 * REMEMBERED_BY_RECEIVER;
+/// Number of forwards that their origin remembers. Once it has forgotten one, it numbers all: a
+/// receiver may still know what it forgot, if most were lost since.
+const REMEMBERED_BY_ORIGIN: usize = 4 * REMEMBERED_BY_RECEIVER;
 
 /// What was forwarded from here and to here.
 #[derive(Clone, Debug)]
 pub(super) struct Forwards {
-    sent: BTreeMap<NodeId, Recent>,
+    sent: Recent,
+    /// By origin.
     received: BTreeMap<NodeId, Recent>,
     next_number: u64,
     numbers_all: bool,
-}
-
-/// How a forward must travel.
-#[derive(Clone, Debug)]
-pub(super) enum Forward<T> {
-    Plain(Vec<T>),
-    Repeated(RepeatedForward<T>),
 }
 
 /// Whether a forward came before.
@@ -48,41 +43,28 @@ impl Forwards {
     /// got into the log.
     pub(super) fn new(len: u64, is_restarted: bool) -> Self {
         Self {
-            sent: BTreeMap::new(),
+            sent: Recent::default(),
             received: BTreeMap::new(),
             next_number: len,
             numbers_all: is_restarted,
         }
     }
 
-    /// Decides how `entries` travel to `to`.
-    pub(super) fn send<T: Debug>(&mut self, to: NodeId, entries: Vec<T>) -> Forward<T> {
-        let sent = self.sent.entry(to).or_default();
-        let seen = sent.remember(text_of(&entries, None), REMEMBERED_BY_SENDER);
-        if seen == Seen::First && !sent.has_forgotten && !self.numbers_all {
-            return Forward::Plain(entries);
+    /// Prepares to forward `entries`, which were proposed here, at server `origin`.
+    pub(super) fn send<T: Debug>(&mut self, origin: NodeId, entries: Vec<T>) -> RepeatedForward<T> {
+        let seen = self.sent.remember(text_of(&entries, None), REMEMBERED_BY_ORIGIN);
+        if seen == Seen::First && !self.sent.has_forgotten && !self.numbers_all {
+            return RepeatedForward { origin, number: None, entries };
         }
-        let number = self.next_number;
+        let number = Some(self.next_number);
         self.next_number = self.next_number.wrapping_add(1);
-        Forward::Repeated(RepeatedForward { number, entries })
+        RepeatedForward { origin, number, entries }
     }
 
-    /// Whether a plain forward came before.
-    pub(super) fn receive<T: Debug>(&mut self, from: NodeId, entries: &[T]) -> Seen {
-        self.remember_received(from, text_of(entries, None))
-    }
-
-    /// Whether a numbered forward came before.
-    pub(super) fn receive_repeated<T: Debug>(
-        &mut self,
-        from: NodeId,
-        forward: &RepeatedForward<T>,
-    ) -> Seen {
-        self.remember_received(from, text_of(&forward.entries, Some(forward.number)))
-    }
-
-    fn remember_received(&mut self, from: NodeId, text: u64) -> Seen {
-        self.received.entry(from).or_default().remember(text, REMEMBERED_BY_RECEIVER)
+    /// Whether a forward came before.
+    pub(super) fn receive<T: Debug>(&mut self, forward: &RepeatedForward<T>) -> Seen {
+        let text = text_of(&forward.entries, forward.number);
+        self.received.entry(forward.origin).or_default().remember(text, REMEMBERED_BY_RECEIVER)
     }
 }
 
@@ -134,58 +116,59 @@ impl Write for HashedText {
 
 #[cfg(test)]
 mod tests {
-    use super::{Forward, Forwards, Seen, REMEMBERED_BY_RECEIVER};
-
-    fn deliver(receiver: &mut Forwards, forward: &Forward<&'static str>) -> Seen {
-        match forward {
-            Forward::Plain(entries) => receiver.receive(1, entries),
-            Forward::Repeated(repeated) => receiver.receive_repeated(1, repeated),
-        }
-    }
+    use super::{Forwards, RepeatedForward, Seen, REMEMBERED_BY_RECEIVER};
 
     #[test]
     fn a_copy_is_known() {
-        let mut sender = Forwards::new(0, false);
+        let mut origin = Forwards::new(0, false);
         let mut receiver = Forwards::new(0, false);
-        let forward = sender.send(2, vec!["a", "b"]);
-        assert!(matches!(forward, Forward::Plain(_)));
-        assert_eq!(deliver(&mut receiver, &forward), Seen::First);
-        assert_eq!(deliver(&mut receiver, &forward), Seen::Again);
+        let forward = origin.send(1, vec!["a", "b"]);
+        assert_eq!(forward.number, None);
+        assert_eq!(receiver.receive(&forward), Seen::First);
+        assert_eq!(receiver.receive(&forward), Seen::Again);
     }
 
     #[test]
     fn a_repetition_that_is_meant_gets_through() {
-        let mut sender = Forwards::new(0, false);
+        let mut origin = Forwards::new(0, false);
         let mut receiver = Forwards::new(0, false);
-        let forwards: Vec<_> = (0..3).map(|_| sender.send(2, vec!["a"])).collect();
+        let forwards: Vec<_> = (0..3).map(|_| origin.send(1, vec!["a"])).collect();
         for forward in &forwards {
-            assert_eq!(deliver(&mut receiver, forward), Seen::First);
+            assert_eq!(receiver.receive(forward), Seen::First);
         }
         for forward in &forwards {
-            assert_eq!(deliver(&mut receiver, forward), Seen::Again);
+            assert_eq!(receiver.receive(forward), Seen::Again);
         }
     }
 
     #[test]
-    fn a_sender_that_has_forgotten_does_not_pass_for_a_copy() {
-        let mut sender = Forwards::new(0, false);
+    fn two_origins_may_say_the_same() {
         let mut receiver = Forwards::new(0, false);
-        assert_eq!(deliver(&mut receiver, &sender.send(2, vec!["a"])), Seen::First);
-        let lost: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
-        for text in lost {
-            sender.send(2, vec![text]);
+        for origin in [1, 2] {
+            let forward = Forwards::new(0, false).send(origin, vec!["a"]);
+            assert_eq!(receiver.receive(&forward), Seen::First);
         }
-        assert_eq!(deliver(&mut receiver, &sender.send(2, vec!["a"])), Seen::First);
     }
 
     #[test]
-    fn a_restarted_sender_repeats_what_got_into_the_log() {
+    fn an_origin_that_has_forgotten_does_not_pass_for_a_copy() {
+        let mut origin = Forwards::new(0, false);
         let mut receiver = Forwards::new(0, false);
-        let first_life = Forwards::new(0, false).send(2, vec!["a"]);
-        let second_life = Forwards::new(1, true).send(2, vec!["a"]);
-        let third_life = Forwards::new(2, true).send(2, vec!["a"]);
+        assert_eq!(receiver.receive(&origin.send(1, vec!["a".to_string()])), Seen::First);
+        for number in 0..5000 {
+            origin.send(1, vec![number.to_string()]);
+        }
+        assert_eq!(receiver.receive(&origin.send(1, vec!["a".to_string()])), Seen::First);
+    }
+
+    #[test]
+    fn a_restarted_origin_repeats_what_got_into_the_log() {
+        let mut receiver = Forwards::new(0, false);
+        let first_life = Forwards::new(0, false).send(1, vec!["a"]);
+        let second_life = Forwards::new(1, true).send(1, vec!["a"]);
+        let third_life = Forwards::new(2, true).send(1, vec!["a"]);
         for forward in [first_life, second_life, third_life] {
-            assert_eq!(deliver(&mut receiver, &forward), Seen::First);
+            assert_eq!(receiver.receive(&forward), Seen::First);
         }
     }
 
@@ -193,7 +176,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut receiver = Forwards::new(0, false);
         for number in 0..5000 {
-            receiver.receive(1, &[number]);
+            receiver.receive(&RepeatedForward { origin: 1, number: None, entries: vec![number] });
         }
         assert_eq!(receiver.received[&1].texts.len(), REMEMBERED_BY_RECEIVER);
         assert_eq!(receiver.received[&1].oldest_first.len(), REMEMBERED_BY_RECEIVER);

@@ -1,9 +1,10 @@
 //! Leading: the prepare phase and the accept phase (paper §4.1).
 
 use super::{
+    outstanding::Outstanding,
     progress::{Followers, Promised},
-    state::{Best, Preparing, State},
-    SequencePaxos,
+    state::{Best, Leading, Preparing, State},
+    SequencePaxos, Setback,
 };
 use crate::{
     ballot::Ballot,
@@ -29,7 +30,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         self.log.promise_to(ballot);
-        self.outbid_by = None;
+        self.setback = None;
         self.state = State::Preparing(Preparing::new(&self.peers));
         self.lead_if_promised()
     }
@@ -56,8 +57,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Promised { decided_idx: promise.decided_idx, takes_delta: promise.takes_delta };
         match &mut self.state {
             State::Recovering | State::Promised { .. } | State::Following(_) => {}
-            State::Leading(followers) => {
-                if let Some(progress) = followers.get_mut(from) {
+            State::Leading(leading) => {
+                if let Some(progress) = leading.followers.get_mut(from) {
                     progress.promise(promised);
                 }
             }
@@ -65,11 +66,22 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 if let Some(progress) = preparing.followers.get_mut(from) {
                     progress.promise(promised);
                 }
-                preparing.consider(promise, own, from);
-                return self.lead_if_promised();
+                match preparing.consider(promise, own, from) {
+                    Considered::Counts => return self.lead_if_promised(),
+                    Considered::IsPutOff => self.catch_up_with(promised.decided_idx, from),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Learns what the sender of a promise has decided, and asks it again then.
+    fn catch_up_with(&mut self, decided_idx: u64, promiser: NodeId) {
+        if decided_idx > self.log.decided_idx() {
+            self.learn_up_to(decided_idx, promiser, promiser);
+        } else if let Some(progress) = self.followers_mut().and_then(|f| f.get_mut(promiser)) {
+            progress.ask_again();
+        }
     }
 
     /// With a quorum of promises: adopts the most recent log and begins to accept (paper §4.1.1,
@@ -95,7 +107,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let followers = std::mem::replace(&mut preparing.followers, Followers::unpromised(&[]));
         self.log.accept_in(self.log.promise());
         self.log.decide(decided_idx);
-        self.state = State::Leading(followers);
+        let mut undecided = Outstanding::default();
+        let (end, stored) = self.log.count_undecided()?;
+        undecided.add(end, stored);
+        let adopted_len = self.log.len();
+        self.state = State::Leading(Leading { followers, adopted_len, undecided });
         self.announce_trim();
         self.propose_if_leading();
         Ok(())
@@ -103,14 +119,27 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A follower has accepted (paper §4.1.3).
     pub(super) fn handle_accepted(&mut self, accepted: &Accepted, from: NodeId) {
-        let is_possible = accepted.accepted_idx <= self.log.stored_len();
-        if accepted.n != self.log.promise() || !is_possible {
+        if accepted.n != self.log.promise() {
             return;
         }
-        if let State::Leading(followers) = &mut self.state {
-            if let Some(progress) = followers.get_mut(from) {
+        if accepted.accepted_idx > self.log.stored_len() {
+            return self.suspect_overtaken(accepted.decided_idx);
+        }
+        if let State::Leading(leading) = &mut self.state {
+            if let Some(progress) = leading.followers.get_mut(from) {
                 progress.accept(accepted);
                 self.decide_chosen();
+                self.propose_if_leading();
+            }
+        }
+    }
+
+    /// A server has decided so much. If that is beyond the log of this leader, a later leader has
+    /// decided it: what an earlier one has is in the log that was adopted.
+    pub(super) fn suspect_overtaken(&mut self, decided_idx: u64) {
+        if decided_idx > self.log.len() && self.setback.is_none() {
+            if let State::Leading(_) = self.state {
+                self.setback = Some(Setback::Outbid(self.log.promise()));
             }
         }
     }
@@ -118,32 +147,33 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Decides what a write quorum has accepted in this ballot. Invariant I7. The leader counts
     /// for what it has stored.
     pub(super) fn decide_chosen(&mut self) {
-        if let State::Leading(followers) = &self.state {
+        if let State::Leading(leading) = &mut self.state {
             let own = self.log.stored_len();
             if own <= self.log.decided_idx() {
                 return;
             }
             self.accepted.clear();
             self.accepted.push(own);
-            self.accepted.extend(followers.accepted().map(|(_, idx)| idx));
+            self.accepted.extend(leading.followers.accepted().map(|(_, idx)| idx));
             let chosen = self.quorum.chosen_idx(&mut self.accepted);
             self.log.decide(chosen.min(own));
+            leading.undecided.pass(self.log.decided_idx());
         }
     }
 
     /// A server has promised a ballot above this leader's (paper §4.1.2).
     ///
-    /// The election decides what to make of it: see [`take_outbid`](Self::take_outbid).
+    /// The election decides what to make of it: see [`take_setback`](Self::take_setback).
     pub(super) fn handle_not_accepted(&mut self, n: Ballot) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         if leads && n > self.log.promise() {
-            self.outbid_by = self.outbid_by.max(Some(n));
+            self.setback = self.setback.max(Some(Setback::Outbid(n)));
         }
     }
 
-    /// Hands over the ballot in which this leader was refused, if it was.
-    pub(crate) fn take_outbid(&mut self) -> Option<Ballot> {
-        self.outbid_by.take()
+    /// Hands over what keeps this server from leading, if something does.
+    pub(crate) fn take_setback(&mut self) -> Option<Setback> {
+        self.setback.take()
     }
 
     /// What every server has accepted in this ballot, if this one leads.
@@ -154,7 +184,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn followers_mut(&mut self) -> Option<&mut Followers> {
         match &mut self.state {
             State::Preparing(preparing) => Some(&mut preparing.followers),
-            State::Leading(followers) => Some(followers),
+            State::Leading(leading) => Some(&mut leading.followers),
             State::Recovering | State::Promised { .. } | State::Following(_) => None,
         }
     }
@@ -176,12 +206,16 @@ impl<T: Entry> Preparing<T> {
         Self { followers: Followers::unpromised(peers), best: None, decided_idx: 0 }
     }
 
-    /// Keeps the promise if its log is the most recent so far, the own included.
-    fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) {
+    /// Keeps the promise if its log is the most recent so far, the own included. One that does not
+    /// tell what it has since that is too much for a message, or since it took this log for the
+    /// more recent, does not count yet.
+    fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) -> Considered {
         self.decided_idx = self.decided_idx.max(promise.decided_idx);
+        // What was learnt meanwhile may make the own log the most recent.
+        self.best.take_if(|best| (best.n_accepted, best.accepted_idx) <= own);
         let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
         if (promise.n_accepted, promise.accepted_idx) <= known {
-            return;
+            return Considered::Counts;
         }
         match promise.sync {
             Some(sync) => {
@@ -190,12 +224,22 @@ impl<T: Entry> Preparing<T> {
                     accepted_idx: promise.accepted_idx,
                     sync,
                 });
+                Considered::Counts
             }
             None => {
                 if let Some(progress) = self.followers.get_mut(from) {
-                    progress.ask_again();
+                    progress.put_off();
                 }
+                Considered::IsPutOff
             }
         }
     }
+}
+
+/// What became of a promise.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Considered {
+    Counts,
+    /// Its sender has the most recent log and does not tell what it holds.
+    IsPutOff,
 }

@@ -9,22 +9,25 @@ mod drain;
 mod follower;
 mod forward;
 mod leader;
+mod learning;
+mod outstanding;
 mod progress;
 mod proposals;
+mod proposing;
 mod recovery;
 mod state;
 
 use self::{
-    compaction::CompactionRequests, forward::Forwards, progress::Presence, proposals::Proposals,
-    state::State,
+    compaction::CompactionRequests, forward::Forwards, learning::Learning, progress::Presence,
+    proposals::Proposals, state::State,
 };
 use crate::{
     ballot::Ballot,
     clock::{Ring, Timer},
-    config::OmniPaxosConfig,
+    config::{Limits, OmniPaxosConfig},
     errors::Halted,
     ids::{ConfigurationId, NodeId},
-    messages::sequence_paxos::{PaxosMessage, PaxosMsg},
+    messages::sequence_paxos::{PaxosMessage, PaxosMsg, RepeatedForward},
     outbox::Outbox,
     quorum::Quorum,
     replica_log::ReplicaLog,
@@ -45,13 +48,36 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     accepted: Vec<u64>,
     /// The highest leader that the election named.
     elected: Ballot,
-    /// A ballot above the own, in which this leader was refused.
-    outbid_by: Option<Ballot>,
+    /// What the election does not know yet.
+    setback: Option<Setback>,
+    limits: Limits,
+    /// The peers that answered the last heartbeat round, in order.
+    present: Vec<NodeId>,
+    /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
+    relay: Option<(Ballot, NodeId)>,
+    learning: Learning,
     proposals: Proposals<T>,
     forwards: Forwards,
     compactions: CompactionRequests,
     outbox: Outbox,
     resend_timer: Timer,
+}
+
+/// What keeps a server from leading, though the election named it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Setback {
+    /// It was refused, or may have been overtaken, for this ballot.
+    Outbid(Ballot),
+    /// It has given up leading.
+    Resigned,
+}
+
+/// Whether a server reaches its leader, or as a leader the quorum that it needs.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Contact {
+    #[default]
+    Kept,
+    Lost,
 }
 
 /// The quorum that a leader needs to get on.
@@ -71,7 +97,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let mut peers = cluster.nodes.clone();
         peers.retain(|peer| *peer != pid);
         peers.sort_unstable();
-        let is_restarted = !log.promise().is_nobodys();
+        let is_restarted = !log.promise().is_nobodys() || log.len() > 0;
         let mut paxos = Self {
             config_id: cluster.configuration_id,
             pid,
@@ -80,8 +106,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             state: State::Recovering,
             accepted: Vec::new(),
             elected: Ballot::default(),
-            outbid_by: None,
-            proposals: Proposals::new(server.batch_size, server.flush_batch_tick_timeout),
+            setback: None,
+            limits: server.limits(),
+            present: Vec::new(),
+            relay: None,
+            learning: Learning::default(),
+            proposals: Proposals::new(server),
             forwards: Forwards::new(log.len(), is_restarted),
             compactions: CompactionRequests::default(),
             outbox: Outbox::default(),
@@ -106,8 +136,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::Accepted(accepted) => self.handle_accepted(&accepted, from),
             PaxosMsg::NotAccepted(refusal) => self.handle_not_accepted(refusal.n),
             PaxosMsg::Decide(decide) => self.handle_decide(&decide, from),
-            PaxosMsg::ProposalForward(entries) => self.handle_forward(entries, from),
-            PaxosMsg::RepeatedForward(forward) => self.handle_repeated_forward(forward, from),
+            PaxosMsg::LearnFrom(told) => self.handle_learn_from(&told, from),
+            PaxosMsg::LearnReq(asks) => self.handle_learn_req(&asks, from),
+            PaxosMsg::Learn(piece) => return self.handle_learn(*piece, from),
+            PaxosMsg::ProposalForward(entries) => {
+                self.handle_forward(RepeatedForward { origin: from, number: None, entries })
+            }
+            PaxosMsg::RepeatedForward(forward) => self.handle_forward(forward),
             PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign),
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)
@@ -119,16 +154,22 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Lets one tick pass. `answered` tells which peers answered the last heartbeat round.
     pub(crate) fn tick(&mut self, answered: impl Fn(NodeId) -> bool) {
         if self.proposals.tick() == Ring::Rings {
-            self.propose_batch();
+            self.proposals.release_all();
         }
+        self.propose_if_leading();
         if self.resend_timer.tick() == Ring::Rings {
             self.resend_to_all(answered);
         }
     }
 
     /// A heartbeat round of the election has ended: says again what was not answered for a round,
-    /// to the peers that `answered` it.
-    pub(crate) fn end_round(&mut self, answered: impl Fn(NodeId) -> bool) {
+    /// to the peers that `answered` it. If the leader did not, `relay` is a peer that it answers.
+    pub(crate) fn end_round(
+        &mut self,
+        answered: impl Fn(NodeId) -> bool,
+        contact: Contact,
+        relay: Option<(Ballot, NodeId)>,
+    ) {
         self.log.owe_decided_idx();
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         if let Some(followers) = self.followers_mut() {
@@ -139,8 +180,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Recovering = self.state {
             self.ask_all_for_leader();
         }
+        self.present.clear();
+        self.present.extend(self.peers.iter().filter(|peer| answered(**peer)));
+        self.relay = relay;
+        self.learn_in_turn(contact);
         self.compactions.repeat();
-        self.proposals.release_relayed();
+        self.proposals.release_held();
         self.propose_if_leading();
     }
 
@@ -150,7 +195,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Whether there is no news for the election, and none from it, if it names this ballot.
     pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
-        self.elected == leader && self.outbid_by.is_none()
+        self.elected == leader && self.setback.is_none()
     }
 
     /// The ballot that this server takes part in, as follower or leader.
@@ -188,8 +233,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// What each server has accepted, if this one leads.
     pub(crate) fn accepted_by_node(&self) -> Vec<(NodeId, u64)> {
         match &self.state {
-            State::Leading(followers) => {
-                followers.accepted().chain([(self.pid, self.log.stored_len())]).collect()
+            State::Leading(leading) => {
+                leading.followers.accepted().chain([(self.pid, self.log.stored_len())]).collect()
             }
             State::Recovering
             | State::Promised { .. }

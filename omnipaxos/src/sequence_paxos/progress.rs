@@ -1,6 +1,7 @@
 //! How far each follower is, as its leader knows it.
 
-use crate::{ids::NodeId, messages::sequence_paxos::Accepted};
+use super::outstanding::Outstanding;
+use crate::{amount::Amount, ids::NodeId, messages::sequence_paxos::Accepted};
 
 /// The other servers of the configuration, by id. Invariant I6: nobody else is counted.
 #[derive(Clone, Debug)]
@@ -28,6 +29,25 @@ impl Followers {
     pub(super) fn promised(&self) -> usize {
         let has_promised = |p: &Progress| !matches!(p.stage, Stage::Unpromised { .. });
         self.by_node.iter().filter(|(_, progress)| has_promised(progress)).count()
+    }
+
+    /// Where a follower should learn what is decided, in this ballot of `leader`: from another
+    /// follower which has it, to spare the leader; every other time, and if there is none, from
+    /// the leader.
+    pub(super) fn source_for(&mut self, pid: NodeId, leader: NodeId) -> NodeId {
+        let Some(lagging) = self.get_mut(pid) else {
+            return leader;
+        };
+        let known = lagging.accepted_idx.max(lagging.decided_idx);
+        lagging.redirects = lagging.redirects.wrapping_add(1);
+        if lagging.redirects % 2 == 0 {
+            return leader;
+        }
+        let has_more = |(of, progress): &&(NodeId, Progress)| {
+            *of != pid && progress.decided_idx > known && progress.presence == Presence::Answered
+        };
+        let sources = self.by_node.iter().filter(has_more);
+        sources.max_by_key(|(_, progress)| progress.decided_idx).map_or(leader, |(of, _)| *of)
     }
 
     /// What each has acknowledged in this ballot.
@@ -74,6 +94,10 @@ pub(super) struct Progress {
     waited: u32,
     /// Rounds to wait before it is sent again.
     patience: u32,
+    /// Whether it answered the last heartbeat round.
+    presence: Presence,
+    /// How often it was told where to learn.
+    redirects: u32,
 }
 
 /// The most rounds between sending an AcceptSync and sending it again.
@@ -86,6 +110,8 @@ pub(super) enum Stage {
     Unpromised { is_prepare_due: bool },
     /// It has promised; an AcceptSync is due.
     Promised(Promised),
+    /// It has promised and lacks too much for an AcceptSync: it was told where to learn it.
+    Redirected(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
     /// It has accepted this ballot: its log is a prefix of the leader's.
@@ -99,17 +125,38 @@ pub(super) struct Sent {
     pub(super) next_idx: u64,
     /// The decided index that was sent.
     pub(super) decided_idx: u64,
+    /// What was sent and not acknowledged.
+    in_flight: Outstanding,
     /// Whether to go on with a message that is answered, though there may be no news.
     pub(super) is_probe_due: bool,
+    /// Whether it was told where to learn what it lacks, and is left alone meanwhile.
+    pub(super) is_redirected: bool,
     /// The index from which was sent again in this round: a second report that this is missing
     /// may come from before, and is not answered.
     rewound_to: Option<u64>,
 }
 
 impl Sent {
-    /// All before `next_idx` was sent.
+    /// All before `next_idx` has arrived.
     pub(super) fn up_to(next_idx: u64, decided_idx: u64) -> Self {
-        Self { next_idx, decided_idx, is_probe_due: false, rewound_to: None }
+        Self { next_idx, decided_idx, ..Self::default() }
+    }
+
+    /// So much was sent just now, up to index `end`.
+    pub(super) fn advance(&mut self, end: u64, amount: Amount) {
+        self.next_idx = end;
+        self.in_flight.add(end, amount);
+    }
+
+    /// How much may be sent now, of so much in flight at once. `None` if it is all in flight.
+    pub(super) fn room(&self, limit: Amount) -> Option<Amount> {
+        let in_flight = self.in_flight.total();
+        in_flight.is_below(limit).then(|| limit.without(in_flight))
+    }
+
+    /// Whether all that was sent is acknowledged, or is taken for lost.
+    pub(super) fn is_nothing_in_flight(&self) -> bool {
+        self.in_flight.is_empty()
     }
 
     /// Asks for an acknowledgement, which tells what is missing.
@@ -119,10 +166,17 @@ impl Sent {
     }
 
     /// Goes back to what is known to have arrived.
-    fn resend_from(&mut self, accepted_idx: u64) {
+    fn rewind(&mut self, accepted_idx: u64) {
         self.next_idx = accepted_idx;
-        self.is_probe_due = true;
         self.rewound_to = Some(accepted_idx);
+        self.is_redirected = false;
+        self.in_flight.clear();
+    }
+
+    /// As [`rewind`](Self::rewind), and goes on from there even if there is no news.
+    fn resend_from(&mut self, accepted_idx: u64) {
+        self.rewind(accepted_idx);
+        self.is_probe_due = true;
     }
 }
 
@@ -135,16 +189,21 @@ impl Progress {
             behind_at: None,
             waited: 0,
             patience: 1,
+            presence: Presence::Answered,
+            redirects: 0,
         }
     }
 
     /// Records a promise. A follower that has accepted this ballot makes none, so one that comes
-    /// then is late; one that tells nothing new while an AcceptSync is on its way is a copy.
+    /// then is late; one that tells nothing new while it was answered is a copy.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::InStep(_) => {}
-            Stage::Syncing(earlier, _) if *earlier == promised => {}
-            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::Syncing(..) => {
+            Stage::Redirected(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {}
+            Stage::Unpromised { .. }
+            | Stage::Promised(_)
+            | Stage::Redirected(_)
+            | Stage::Syncing(..) => {
                 self.stage = Stage::Promised(promised);
             }
         }
@@ -156,12 +215,13 @@ impl Progress {
         self.decided_idx = self.decided_idx.max(accepted.decided_idx);
         let mut sent = match &mut self.stage {
             Stage::Syncing(_, sent) | Stage::InStep(sent) => std::mem::take(sent),
-            Stage::Unpromised { .. } | Stage::Promised(_) => Sent::default(),
+            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::Redirected(_) => Sent::default(),
         };
         sent.next_idx = sent.next_idx.max(self.accepted_idx);
+        sent.in_flight.pass(self.accepted_idx);
         if accepted.gap && sent.rewound_to != Some(accepted.accepted_idx) {
+            sent.rewind(self.accepted_idx);
             sent.rewound_to = Some(accepted.accepted_idx);
-            sent.next_idx = self.accepted_idx;
         }
         self.stage = Stage::InStep(sent);
     }
@@ -176,12 +236,26 @@ impl Progress {
             }
             Stage::Unpromised { .. }
             | Stage::Promised(_)
+            | Stage::Redirected(_)
             | Stage::Syncing(..)
             | Stage::InStep(_) => {
                 let mut sent = Sent::up_to(accepted_idx, decided_idx);
                 sent.resend_from(accepted_idx);
                 self.stage = Stage::InStep(sent);
             }
+        }
+    }
+
+    /// Its promise cannot be used before this leader has learnt what is decided; it is asked again
+    /// then, or with the next heartbeat round.
+    pub(super) fn put_off(&mut self) {
+        self.stage = Stage::Unpromised { is_prepare_due: false };
+    }
+
+    /// What was [put off](Self::put_off) can be used now.
+    pub(super) fn ask_again_if_put_off(&mut self) {
+        if let Stage::Unpromised { is_prepare_due } = &mut self.stage {
+            *is_prepare_due = true;
         }
     }
 
@@ -196,7 +270,9 @@ impl Progress {
         match &mut self.stage {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
-            Stage::Syncing(promised, _) => self.stage = Stage::Promised(*promised),
+            Stage::Redirected(promised) | Stage::Syncing(promised, _) => {
+                self.stage = Stage::Promised(*promised);
+            }
             Stage::InStep(sent) if is_behind => sent.resend_from(self.accepted_idx),
             Stage::InStep(_) => {}
         }
@@ -207,6 +283,7 @@ impl Progress {
     /// two rounds and four, since a large one may be on its way. A peer that did not answer the
     /// round is sent what it missed when it is back.
     pub(super) fn end_round(&mut self, len: u64, decided_idx: u64, presence: Presence) {
+        self.presence = presence;
         let known = Some((self.accepted_idx, self.decided_idx));
         let is_stuck = self.behind_at == known;
         self.behind_at = known.filter(|_| self.is_behind(len, decided_idx));
@@ -223,7 +300,7 @@ impl Progress {
                     sent.probe();
                 }
             }
-            Stage::Syncing(promised, _) => {
+            Stage::Redirected(promised) | Stage::Syncing(promised, _) => {
                 if self.waited >= self.patience && presence == Presence::Answered {
                     self.waited = 0;
                     self.patience = (self.patience * 2).min(MOST_PATIENCE);
@@ -240,7 +317,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{Presence, Progress, Promised, Sent, Stage};
+    use super::{Amount, Followers, Presence, Progress, Promised, Sent, Stage};
     use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
 
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
@@ -313,6 +390,45 @@ mod tests {
         progress.end_round(9, 0, Presence::Answered);
         progress.go_on(4, 0);
         assert_eq!(next_idx(&progress), 4, "it asks again");
+    }
+
+    const LIMIT: Amount = Amount { entries: 3, bytes: 100 };
+
+    fn room(progress: &Progress) -> Option<Amount> {
+        match &progress.stage {
+            Stage::InStep(sent) => sent.room(LIMIT),
+            other => panic!("not in step but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_acknowledged_or_lost_is_not_in_flight() {
+        let mut progress = Progress::unpromised();
+        let mut sent = Sent::up_to(0, 0);
+        sent.advance(2, Amount { entries: 2, bytes: 60 });
+        assert_eq!(sent.room(LIMIT), Some(Amount { entries: 1, bytes: 40 }));
+        sent.advance(3, Amount { entries: 1, bytes: 10 });
+        progress.stage = Stage::InStep(sent);
+        assert_eq!(room(&progress), None);
+        progress.accept(&accepted(2, false));
+        assert_eq!(room(&progress), Some(Amount { entries: 2, bytes: 90 }));
+        progress.accept(&accepted(2, true));
+        assert_eq!((room(&progress), next_idx(&progress)), (Some(LIMIT), 2));
+    }
+
+    #[test]
+    fn a_follower_that_lags_learns_from_another_or_from_the_leader() {
+        let mut followers = Followers::unpromised(&[2, 3, 4]);
+        assert_eq!(followers.source_for(2, 1), 1, "nobody has more");
+        for (pid, decided_idx) in [(3, 7), (4, 9)] {
+            let accepted = Accepted { decided_idx, ..accepted(9, false) };
+            followers.get_mut(pid).unwrap().accept(&accepted);
+        }
+        assert_eq!(followers.source_for(2, 1), 1, "every other time");
+        assert_eq!(followers.source_for(2, 1), 4);
+        followers.get_mut(4).unwrap().end_round(9, 9, Presence::Absent);
+        assert_eq!(followers.source_for(2, 1), 1);
+        assert_eq!(followers.source_for(2, 1), 3);
     }
 
     fn is_probe_due(progress: &Progress) -> bool {

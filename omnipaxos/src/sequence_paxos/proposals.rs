@@ -1,227 +1,235 @@
 //! Proposals on their way into the log: entries and the stop sign.
 
-use super::{
-    forward::{Forward, Seen},
-    state::State,
-    SequencePaxos,
-};
 use crate::{
+    amount::Amount,
     clock::{Ring, Timer},
-    config::{ClusterConfig, ConfigError},
-    errors::ProposeErr,
+    config::ServerConfig,
     ids::NodeId,
-    messages::sequence_paxos::{PaxosMsg, RepeatedForward},
-    storage::{Entry, StopSign, Storage},
+    messages::sequence_paxos::RepeatedForward,
+    storage::{Entry, StopSign},
 };
+use std::collections::VecDeque;
 
-/// What was proposed here and is not in the log yet.
+/// What was proposed and is not in the log yet.
 ///
-/// At the leader entries wait for a full batch or the timer; elsewhere all wait for the next drain
-/// with a leader to forward them to.
+/// At the leader entries wait for a full batch or the timer, and for room in the log; elsewhere all
+/// wait for the next drain with a leader to forward them to. How many may wait is limited.
 #[derive(Clone, Debug)]
 pub(super) struct Proposals<T> {
-    entries: Vec<T>,
-    stopsign: Option<StopSign>,
-    /// Forwarded here though this server does not lead. They travel on only after the next
-    /// heartbeat round, so that two servers which take each other for the leader do not play ball.
-    relayed: Vec<T>,
-    /// As `relayed`.
-    relayed_stopsign: Option<StopSign>,
-    batch_size: usize,
+    /// Proposed here.
+    pub(super) own: VecDeque<T>,
+    /// Forwarded here. Each remains what its origin made it until it is in the log, so that copies
+    /// are known wherever it goes.
+    relayed: VecDeque<Relayed<T>>,
+    /// As `relayed`, where this server does not lead. They travel on only after the next heartbeat
+    /// round, so that two servers which take each other for the leader do not play ball.
+    held: VecDeque<Relayed<T>>,
+    is_own_next: bool,
+    /// So many of the own and relayed entries wait for room only, not for their batch to fill.
+    pub(super) released: u64,
+    pub(super) stopsign: Option<StopSign>,
+    /// As `held`.
+    pub(super) held_stopsign: Option<StopSign>,
+    /// How much waits: own, relayed and held.
+    waiting: Amount,
+    /// How much is held.
+    on_hold: Amount,
+    limit: Amount,
+    /// Number of proposals for which there was no room.
+    dropped: u64,
+    batch_size: u64,
     batch_timer: Timer,
 }
 
+/// A forward, or what is left of it.
+#[derive(Clone, Debug)]
+struct Relayed<T> {
+    origin: NodeId,
+    number: Option<u64>,
+    entries: std::vec::IntoIter<T>,
+}
+
+/// What becomes of a forward at the server that it came to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Goes {
+    IntoTheLog,
+    /// To the leader.
+    On,
+}
+
 impl<T> Proposals<T> {
-    /// Batches of `batch_size` entries, or what has come within `timeout` ticks.
-    pub(super) fn new(batch_size: usize, timeout: u64) -> Self {
+    pub(super) fn new(config: &ServerConfig) -> Self {
         Self {
-            entries: Vec::new(),
+            own: VecDeque::new(),
+            relayed: VecDeque::new(),
+            held: VecDeque::new(),
+            is_own_next: false,
+            released: 0,
             stopsign: None,
-            relayed: Vec::new(),
-            relayed_stopsign: None,
-            batch_size,
-            batch_timer: Timer::every(timeout),
+            held_stopsign: None,
+            waiting: Amount::default(),
+            on_hold: Amount::default(),
+            limit: config.limits().pending,
+            dropped: 0,
+            batch_size: config.batch_size as u64,
+            batch_timer: Timer::every(config.flush_batch_tick_timeout),
         }
     }
 
     /// Lets one tick pass. Rings when a batch must go though it is not full.
     pub(super) fn tick(&mut self) -> Ring {
-        if self.entries.is_empty() {
+        if self.count() == 0 {
             self.batch_timer.restart();
             return Ring::Silent;
         }
         self.batch_timer.tick()
     }
 
-    pub(super) fn release_relayed(&mut self) {
-        self.entries.append(&mut self.relayed);
-        self.stopsign = self.stopsign.take().or_else(|| self.relayed_stopsign.take());
+    /// Lets travel on what was held for this heartbeat round.
+    pub(super) fn release_held(&mut self) {
+        self.relayed.append(&mut self.held);
+        self.on_hold = Amount::default();
+        self.stopsign = self.stopsign.take().or_else(|| self.held_stopsign.take());
+    }
+
+    /// Lets all entries go into the log as soon as there is room, whether or not a batch is full.
+    pub(super) fn release_all(&mut self) {
+        self.released = self.count();
+        self.batch_timer.restart();
+    }
+
+    /// Number of entries to be proposed or forwarded.
+    pub(super) fn count(&self) -> u64 {
+        self.waiting.entries - self.on_hold.entries
     }
 
     /// Whether nothing waits to be proposed or forwarded.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.stopsign.is_none()
+        self.count() == 0 && self.stopsign.is_none()
     }
 
     /// Whether an entry is a full batch by itself, and none is before it.
-    fn waits_for_nothing(&self) -> bool {
-        self.batch_size <= 1 && self.entries.is_empty()
+    pub(super) fn waits_for_nothing(&self) -> bool {
+        self.batch_size <= 1 && self.count() == 0
     }
 
-    fn is_batch_full(&self) -> bool {
-        self.entries.len() >= self.batch_size
+    /// Whether the entries that are not released must be: the batch is full, nothing more can wait,
+    /// or a stop sign follows, which takes what was proposed before it along.
+    pub(super) fn is_batch_full(&self) -> bool {
+        self.count() - self.released >= self.batch_size
+            || !self.has_room()
+            || self.stopsign.is_some()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.is_below(self.limit)
+    }
+
+    /// Counts a proposal that is given up since there is no room.
+    pub(super) fn drop_one(&mut self) {
+        self.dropped = self.dropped.saturating_add(1);
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Gives up all: the configuration has ended.
+    pub(super) fn clear(&mut self) {
+        self.own.clear();
+        self.relayed.clear();
+        self.held.clear();
+        self.released = 0;
+        (self.waiting, self.on_hold) = (Amount::default(), Amount::default());
+        (self.stopsign, self.held_stopsign) = (None, None);
     }
 }
 
-impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Proposes an entry at this server.
-    pub(crate) fn append(&mut self, entry: T) -> Result<(), ProposeErr<T>> {
-        if self.is_reconfiguring() {
-            return Err(ProposeErr::PendingReconfigEntry(entry));
-        }
-        if self.proposals.waits_for_nothing() && matches!(self.state, State::Leading(_)) {
-            self.log.append(entry);
-            return Ok(());
-        }
-        self.proposals.entries.push(entry);
-        self.propose_if_leading();
-        Ok(())
+impl<T: Entry> Proposals<T> {
+    pub(super) fn push(&mut self, entry: T, amount: Amount) {
+        self.waiting.add(amount);
+        self.own.push_back(entry);
     }
 
-    /// Proposes the configuration that follows this one (paper §6).
-    pub(crate) fn reconfigure(
-        &mut self,
-        next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
-    ) -> Result<(), ProposeErr<T>> {
-        if let Err(error) = self.check_next(&next_config) {
-            return Err(ProposeErr::ConfigError(error, next_config, metadata));
-        }
-        if self.is_reconfiguring() {
-            return Err(ProposeErr::PendingReconfigConfig(next_config, metadata));
-        }
-        self.proposals.stopsign = Some(StopSign::with(next_config, metadata));
-        self.propose_if_leading();
-        Ok(())
+    /// The next entry to be proposed, and its bytes: one proposed here and one forwarded here in
+    /// turn, so that neither waits for ever.
+    pub(super) fn pop(&mut self) -> Option<(T, u64)> {
+        self.is_own_next = !self.is_own_next;
+        let entry = match self.is_own_next {
+            true => self.own.pop_front().or_else(|| self.pop_forwarded()),
+            false => self.pop_forwarded().or_else(|| self.own.pop_front()),
+        }?;
+        let amount = Amount::one(entry.size_hint());
+        self.go(amount);
+        Some((entry, amount.bytes))
     }
 
-    fn check_next(&self, next_config: &ClusterConfig) -> Result<(), ConfigError> {
-        next_config.validate()?;
-        if next_config.configuration_id <= self.config_id {
-            return Err(ConfigError::InvalidConfig(format!(
-                "configuration_id must be higher than that of this configuration, {}, but is {}",
-                self.config_id, next_config.configuration_id
-            )));
-        }
-        Ok(())
-    }
-
-    fn is_reconfiguring(&self) -> bool {
-        self.log.stopsign().is_some() || self.proposals.stopsign.is_some()
-    }
-
-    /// A server that takes this one for the leader forwards proposals.
-    pub(super) fn handle_forward(&mut self, entries: Vec<T>, from: NodeId) {
-        match self.forwards.receive(from, &entries) {
-            Seen::First => self.take_forwarded(entries),
-            Seen::Again => {}
-        }
-    }
-
-    /// As [`handle_forward`](Self::handle_forward), for entries that were forwarded before.
-    pub(super) fn handle_repeated_forward(&mut self, forward: RepeatedForward<T>, from: NodeId) {
-        match self.forwards.receive_repeated(from, &forward) {
-            Seen::First => self.take_forwarded(forward.entries),
-            Seen::Again => {}
-        }
-    }
-
-    /// Entries that come after a stop sign are dropped: they cannot be decided in this
-    /// configuration, and their origin learns of the sign with the log.
-    fn take_forwarded(&mut self, mut entries: Vec<T>) {
-        if self.is_reconfiguring() {
-            return;
-        }
-        match self.state {
-            State::Preparing(_) | State::Leading(_) => {
-                self.proposals.entries.append(&mut entries);
-                self.propose_if_leading();
-            }
-            State::Recovering | State::Promised { .. } | State::Following(_) => {
-                self.proposals.relayed.append(&mut entries);
+    fn pop_forwarded(&mut self) -> Option<T> {
+        loop {
+            match self.relayed.front_mut()?.entries.next() {
+                Some(entry) => return Some(entry),
+                None => drop(self.relayed.pop_front()),
             }
         }
     }
 
-    /// A server that takes this one for the leader forwards a reconfiguration. A second one in the
-    /// same configuration is dropped.
-    pub(super) fn handle_forwarded_stopsign(&mut self, stopsign: StopSign) {
-        if self.is_reconfiguring() || self.check_next(&stopsign.next_config).is_err() {
-            return;
-        }
-        match self.state {
-            State::Preparing(_) | State::Leading(_) => {
-                self.proposals.stopsign = Some(stopsign);
-                self.propose_if_leading();
+    /// So much does not wait any more.
+    fn go(&mut self, amount: Amount) {
+        self.waiting.subtract(amount);
+        self.released = self.released.saturating_sub(amount.entries);
+    }
+
+    /// Takes what another server forwarded, as far as there is room.
+    pub(super) fn take_forwarded(&mut self, forward: RepeatedForward<T>, goes: Goes) {
+        let RepeatedForward { origin, number, mut entries } = forward;
+        let count = entries.len();
+        let mut taken = Amount::default();
+        entries.retain(|entry| {
+            let mut waiting = self.waiting;
+            waiting.add(taken);
+            let has_room = waiting.is_below(self.limit);
+            if has_room {
+                taken.add(Amount::one(entry.size_hint()));
             }
-            State::Recovering | State::Promised { .. } | State::Following(_) => {
-                self.proposals.relayed_stopsign = Some(stopsign);
+            has_room
+        });
+        self.dropped = self.dropped.saturating_add((count - entries.len()) as u64);
+        self.waiting.add(taken);
+        if entries.is_empty() {
+            return;
+        }
+        let forward = Relayed { origin, number, entries: entries.into_iter() };
+        match goes {
+            Goes::IntoTheLog => self.relayed.push_back(forward),
+            Goes::On => {
+                self.on_hold.add(taken);
+                self.held.push_back(forward);
             }
         }
     }
 
-    /// Takes what was proposed into the log, if this server leads and the batch is full. A stop
-    /// sign does not wait, and takes what was proposed before it along.
-    pub(super) fn propose_if_leading(&mut self) {
-        if self.proposals.is_batch_full() || self.proposals.stopsign.is_some() {
-            self.propose_batch();
-        }
+    /// The next forward that travels on.
+    pub(super) fn pop_relayed(&mut self) -> Option<RepeatedForward<T>> {
+        let Relayed { origin, number, entries } = self.relayed.pop_front()?;
+        let entries: Vec<T> = entries.collect();
+        let mut amount = Amount::default();
+        entries.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+        self.go(amount);
+        Some(RepeatedForward { origin, number, entries })
     }
 
-    /// Takes what was proposed into the log, if this server leads. Where a stop sign has got
-    /// there first, entries can no longer be decided in this configuration.
-    pub(super) fn propose_batch(&mut self) {
-        let State::Leading(_) = self.state else {
-            return;
-        };
-        self.proposals.batch_timer.restart();
-        let stopsign = self.proposals.stopsign.take();
-        if self.log.stopsign().is_some() {
-            self.proposals.entries.clear();
-            return;
+    /// The next own entries that fit into a message.
+    pub(super) fn pop_own(&mut self, limit: Amount) -> Vec<T> {
+        let mut amount = Amount::default();
+        for entry in &self.own {
+            let mut with = amount;
+            with.add(Amount::one(entry.size_hint()));
+            if amount.entries > 0 && !with.fits(limit) {
+                break;
+            }
+            amount = with;
         }
-        for entry in self.proposals.entries.drain(..) {
-            self.log.append(entry);
-        }
-        if let Some(stopsign) = stopsign {
-            self.log.append_stopsign(stopsign);
-        }
-    }
-
-    /// Forwards what was proposed here, if this server follows another. It has stored its promise
-    /// then, so that it knows after a restart that it may have forwarded something.
-    pub(super) fn draw_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        if self.followed_ballot().is_none() {
-            return;
-        }
-        let Some(leader) = self.leader().filter(|leader| *leader != self.pid) else {
-            return;
-        };
-        if !self.proposals.entries.is_empty() {
-            let entries = std::mem::take(&mut self.proposals.entries);
-            send(
-                leader,
-                match self.forwards.send(leader, entries) {
-                    Forward::Plain(entries) => PaxosMsg::ProposalForward(entries),
-                    Forward::Repeated(forward) => PaxosMsg::RepeatedForward(forward),
-                },
-            );
-        }
-        if let Some(stopsign) = self.proposals.stopsign.take() {
-            send(leader, PaxosMsg::ForwardStopSign(Box::new(stopsign)));
-        }
+        self.go(amount);
+        self.own.drain(..usize::try_from(amount.entries).unwrap_or(usize::MAX)).collect()
     }
 }

@@ -22,14 +22,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// from what the server has accepted, else with a Prepare.
     pub(super) fn handle_prepare_req(&mut self, asks: &PrepareReq, from: NodeId) {
         let promise = self.log.promise();
-        let is_possible = asks.accepted_idx <= self.log.stored_len();
         if asks.n > promise {
             self.handle_not_accepted(asks.n);
         }
-        let has_accepted = asks.n == promise && asks.n_accepted == promise && is_possible;
+        let has_accepted = asks.n == promise && asks.n_accepted == promise;
+        if has_accepted && asks.accepted_idx > self.log.stored_len() {
+            return self.suspect_overtaken(asks.decided_idx);
+        }
         match &mut self.state {
-            State::Leading(followers) if has_accepted => {
-                if let Some(progress) = followers.get_mut(from) {
+            State::Leading(leading) if has_accepted => {
+                if let Some(progress) = leading.followers.get_mut(from) {
                     progress.go_on(asks.accepted_idx, asks.decided_idx);
                     self.decide_chosen();
                 }

@@ -1,6 +1,6 @@
 //! What a server is in Sequence Paxos.
 
-use super::progress::Followers;
+use super::{outstanding::Outstanding, progress::Followers};
 use crate::{
     ballot::Ballot,
     messages::sequence_paxos::{LogSync, Prepare},
@@ -17,13 +17,26 @@ pub(super) enum State<T: Entry> {
         /// What the leader told of its log.
         prepare: Prepare,
         is_promise_due: bool,
+        /// The decided index that the last promise told.
+        told_decided_idx: u64,
     },
     /// In step: the log is a prefix of the leader's of this round.
     Following(Ack),
     /// Leads; waits for a quorum of promises.
     Preparing(Preparing<T>),
     /// Leads; a quorum has promised.
-    Leading(Followers),
+    Leading(Leading),
+}
+
+/// The accept phase (paper §4.1.3).
+#[derive(Clone, Debug)]
+pub(super) struct Leading {
+    pub(super) followers: Followers,
+    /// Length of the log when it was adopted. What was chosen in an earlier ballot is before this
+    /// index, so a follower may accept this ballot only with all of that.
+    pub(super) adopted_len: u64,
+    /// What is stored and not decided.
+    pub(super) undecided: Outstanding,
 }
 
 /// Whether an acknowledgement is due.

@@ -179,8 +179,11 @@ impl Sum {
         self.heartbeats += report.traffic.heartbeats;
         self.counts.merge(&report.counts);
         if let Some(ended) = report.ended {
-            let partly = self.slowest.partly.unwrap_or_default();
-            self.slowest.partly = Some(partly.max(ended.partly.unwrap_or_default()));
+            let slowest = self.slowest.partly.get_or_insert_default();
+            let partly = ended.partly.unwrap_or_default();
+            slowest.live = slowest.live.max(partly.live);
+            slowest.learnt = slowest.learnt.max(partly.learnt);
+            slowest.decides = slowest.decides.max(partly.decides);
             self.slowest.live = self.slowest.live.max(ended.live);
             self.slowest.decides = self.slowest.decides.max(ended.decides);
             self.slowest.silent = self.slowest.silent.max(ended.silent);
@@ -199,13 +202,16 @@ fn print_summary(sum: &Sum, seconds: f64) {
     for kind in Kind::ALL {
         println!("{:>12} {}", sum.counts.of(*kind), kind.name());
     }
+    let partly = sum.slowest.partly.unwrap_or_default();
     println!(
-        "slowest, in election timeouts: live {:.1} (with some links cut {:.1}), one \
-         more decided {:.1}, silent {:.1}",
+        "slowest, in election timeouts: live {:.1}, one more decided {:.1}, silent {:.1}; with \
+         some links cut live {:.1}, learnt {:.1}, one more decided {:.1}",
         sum.slowest.live,
-        sum.slowest.partly.unwrap_or_default(),
         sum.slowest.decides,
-        sum.slowest.silent
+        sum.slowest.silent,
+        partly.live,
+        partly.learnt,
+        partly.decides
     );
     let rate = sum.seeds as f64 / seconds;
     println!("{seconds:.1} s, {rate:.1} seeds/s, {} violations", sum.failures.len());

@@ -1,13 +1,15 @@
 //! Watches a cluster from outside: every reading, flush and message is held against what was seen
 //! before. Knows nothing of the code that it checks.
 
+mod bounded;
 mod decided;
 mod said;
 mod stored;
 #[cfg(test)]
 mod tests;
 
-use self::{decided::DecidedLog, stored::Stored};
+pub use self::bounded::{Limits, Size};
+use self::{bounded::Window, decided::DecidedLog, stored::Stored};
 use omnipaxos::ballot_leader_election::Ballot;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +43,8 @@ pub enum Check {
     DecidedOnce,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
+    /// Messages, what is on its way, and what is undecided obey the limits of the configuration.
+    Bounded,
     /// A drain writes at most once, and only through `write_atomically`.
     OneWrite,
     /// The storage is asked only for what it can do.
@@ -59,6 +63,8 @@ pub enum Check {
     Encoding,
     /// The cluster is live again once the faults are over.
     Progress,
+    /// What one server has decided, all that have a way to it learn, also without a quorum.
+    LearnsAll,
     /// A cluster in step is silent but for heartbeats.
     Silence,
     /// Messages do not breed.
@@ -131,6 +137,10 @@ pub struct Checker {
     restarts: u64,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
+    /// Those of each server, where they are checked.
+    limits: Vec<Limits>,
+    /// For each server, what it has sent to each other as a leader.
+    windows: Vec<Vec<Window>>,
 }
 
 /// What the disks showed of one round.
@@ -159,6 +169,8 @@ impl Checker {
             proposed: Vec::new(),
             restarts: 0,
             refused: BTreeSet::new(),
+            limits: Vec::new(),
+            windows: vec![vec![Window::default(); size]; size],
         }
     }
 
@@ -192,16 +204,14 @@ impl Checker {
     pub fn decided_again(&self) -> u64 {
         self.log.repeated()
     }
-
-    /// The round of a ballot, in which at most `size` servers take part.
-    fn round(&mut self, n: Ballot) -> &mut Round {
-        let size = self.pids.len();
-        let empty = || Round { first: 0, ids: Vec::new(), accepted: vec![0; size] };
-        self.rounds.entry(n).or_insert_with(empty)
-    }
 }
 
 impl Round {
+    /// A round of which nothing is known, among `size` servers.
+    fn among(size: usize) -> Self {
+        Self { first: 0, ids: Vec::new(), accepted: vec![0; size] }
+    }
+
     fn id_at(&self, idx: u64) -> Option<u64> {
         let at = usize::try_from(idx.checked_sub(self.first)?).ok()?;
         self.ids.get(at).copied().filter(|id| *id != 0)

@@ -4,13 +4,14 @@ use super::{ensure, Check, Checker, Violation};
 use crate::{
     describe,
     disk::Image,
-    value::{stop_sign_id, SimEntry},
+    value::{stop_sign_id, Chain, SimEntry},
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
         sequence_paxos::{
-            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CompactionAction, PaxosMsg, Promise,
+            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CompactionAction, Learn, PaxosMsg,
+            Promise,
         },
         Message,
     },
@@ -103,6 +104,16 @@ impl Checker {
                 self.check_owner(server, life, m.n)?;
                 self.check_decided(pid, m.decided_idx, message)
             }
+            PaxosMsg::LearnFrom(m) => {
+                self.check_owner(server, life, m.n)?;
+                self.check_decided(pid, m.decided_idx, message)
+            }
+            PaxosMsg::LearnReq(m) => self.check_decided(pid, m.decided_idx, message),
+            PaxosMsg::Learn(m) => {
+                self.check_decided(pid, m.decided_idx, message)?;
+                self.check_piece(pid, m, message)?;
+                speaker.stored(piece_holds(m, &speaker), message)
+            }
             PaxosMsg::Compaction(m) => match m.action {
                 CompactionAction::Trim(idx) => self.check_trim(pid, idx),
                 CompactionAction::Snapshot(_) => Ok(()),
@@ -150,6 +161,32 @@ impl Checker {
         Ok(())
     }
 
+    /// What others learn is decided, and has no ballot: it must be what is known as decided.
+    fn check_piece<T: SimEntry>(
+        &self,
+        pid: u64,
+        m: &Learn<T>,
+        message: &Message<T>,
+    ) -> Result<(), Violation> {
+        let words = describe::message(message);
+        let sign = m.stopsign.as_ref().map(stop_sign_id);
+        let ids = m.entries.iter().map(SimEntry::id).chain(sign);
+        let mut placed = (m.from_idx..).zip(ids);
+        ensure!(
+            placed.all(|(idx, id)| self.log.id_at(idx) == Some(id) && idx < m.decided_idx),
+            Check::Agreement,
+            "server {pid} says {words}, others decided something else"
+        );
+        let sum: Option<Chain> = m.snapshot.as_ref().and_then(T::covered);
+        ensure!(
+            sum.is_none() || sum == self.log.sum(m.from_idx),
+            Check::Agreement,
+            "server {pid} says {words}, others decided {:?}",
+            self.log.sum(m.from_idx)
+        );
+        Ok(())
+    }
+
     /// What is trimmed everywhere must be held by all.
     fn check_trim(&self, pid: u64, idx: u64) -> Result<(), Violation> {
         for (stored, lacking) in self.stored.iter().zip(&self.pids) {
@@ -180,6 +217,14 @@ fn sync_holds<T: SimEntry>(m: &AcceptSync<T>, speaker: &Speaker<'_, T>) -> bool 
     speaker.round() == m.n
         && end <= speaker.image.accepted_idx()
         && holds(speaker.image, m.sync.suffix_idx, &m.sync.suffix)
+}
+
+fn piece_holds<T: SimEntry>(m: &Learn<T>, speaker: &Speaker<'_, T>) -> bool {
+    let end = m.from_idx + m.entries.len() as u64;
+    let sign_holds = |s| speaker.image.id_at(end) == Some(stop_sign_id(s));
+    end <= speaker.image.accepted_idx()
+        && holds(speaker.image, m.from_idx, &m.entries)
+        && m.stopsign.as_ref().is_none_or(sign_holds)
 }
 
 fn entries_hold<T: SimEntry>(m: &AcceptDecide<T>, speaker: &Speaker<'_, T>) -> bool {

@@ -1,6 +1,6 @@
 //! What disks hold.
 
-use super::{ensure, Check, Checker, Violation};
+use super::{ensure, Check, Checker, Round, Violation};
 use crate::{
     describe,
     disk::{Change, Image},
@@ -20,6 +20,9 @@ pub(super) struct Stored {
     ids: VecDeque<u64>,
     /// Whether the log was written in part in this round, so that it does not show the round's.
     is_torn: bool,
+    /// Entries before this index may have been learnt in this round, though they do not count as
+    /// decided: they were decided elsewhere when a write was done in part.
+    doubtful: u64,
 }
 
 impl Stored {
@@ -91,11 +94,19 @@ impl Checker {
         let is_torn_sync = change == Change::Torn && image.promise != image.accepted_round;
         let is_torn = is_torn_sync || (before.is_torn && is_same_round);
         if is_same_round && !is_torn_sync {
-            self.check_growth(server, image, from)?;
+            self.check_growth(server, image, from, change)?;
+            if n.pid == self.pids[server] && change != Change::Torn {
+                self.check_undecided(server, image, self.stored[server].len())?;
+            }
         }
+        let doubtful = match change {
+            Change::Torn => self.log.len(),
+            Change::From(_) | Change::Everything if is_same_round => self.stored[server].doubtful,
+            Change::From(_) | Change::Everything => 0,
+        };
         if !is_torn {
             let from = if is_same_round { from } else { image.compacted_idx };
-            self.record_round(server, image, n, from)?;
+            self.record_round(server, image, n, from, doubtful)?;
         }
         let decided_before = self.stored[server].decided_idx.min(from);
         let who = format!("the disk of server {}", self.pids[server]);
@@ -109,6 +120,7 @@ impl Checker {
         stored.round = n;
         stored.decided_idx = image.decided_idx;
         stored.is_torn = is_torn;
+        stored.doubtful = doubtful;
         Ok(())
     }
 
@@ -154,24 +166,34 @@ impl Checker {
     }
 
     /// Invariant I8: within a round a log only grows.
+    ///
+    /// A server whose leader was overtaken may learn what was decided in a later round. It takes
+    /// the place of undecided entries, and is decided in the same write; what is beyond it stays.
+    /// Nothing is beyond a stop sign. Where operations are written one by one, the stop sign and
+    /// the decided index may be missing, but what changed is decided all the same.
     fn check_growth<T: SimEntry>(
         &self,
         server: usize,
         image: &Image<T>,
         from: u64,
+        change: Change,
     ) -> Result<(), Violation> {
         let (pid, before) = (self.pids[server], &self.stored[server]);
         let n = describe::ballot(before.round);
         let (len, had) = (image.accepted_idx(), before.len());
+        let is_torn = change == Change::Torn;
+        let ends_where_all_ends =
+            self.log.is_stopped() && image.entries_end() + 1 == self.log.len();
         ensure!(
-            len >= had,
+            len >= had || (ends_where_all_ends && (is_torn || image.decided_idx == len)),
             Check::OneLogARound,
             "the log of server {pid} shrank from {had} to {len} in round {n}"
         );
-        for idx in from.max(image.decided_idx)..had {
+        for idx in from.max(image.decided_idx)..had.min(len) {
             let (is, was) = (image.id_at(idx), before.id_at(idx));
+            let is_learnt = is_torn && is.is_some() && is == self.log.id_at(idx);
             ensure!(
-                is == was || was.is_none(),
+                is == was || was.is_none() || is_learnt,
                 Check::OneLogARound,
                 "server {pid} changed {idx} from {was:?} to {is:?} in round {n}"
             );
@@ -180,23 +202,36 @@ impl Checker {
     }
 
     /// Invariant I8: in a round all logs are prefixes of one.
+    ///
+    /// That holds for what was accepted in the round. What was learnt was not: it is decided, and
+    /// `decide` holds it against what others decided. Of entries that are written as decided only
+    /// a leader may have accepted some in this very write, so there, and before `doubtful`, what
+    /// is known to be decided is passed over.
+    ///
+    /// Learnt entries count for the length of the log. That does not weaken I7: they were decided
+    /// by others before, and what is beyond them in the log was accepted in the round.
     fn record_round<T: SimEntry>(
         &mut self,
         server: usize,
         image: &Image<T>,
         n: Ballot,
         from: u64,
+        doubtful: u64,
     ) -> Result<(), Violation> {
-        let pid = self.pids[server];
-        let decided = match n.pid == pid {
+        let (pid, size) = (self.pids[server], self.pids.len());
+        let accepted_from = match n.pid == pid {
             true => self.stored[server].decided_idx,
             false => image.decided_idx,
         };
+        let may_be_learnt_before = image.decided_idx.max(doubtful);
         let len = image.accepted_idx();
-        let round = self.round(n);
+        let round = self.rounds.entry(n).or_insert_with(|| Round::among(size));
         round.accepted[server] = round.accepted[server].max(len);
-        for idx in from.max(decided)..len {
+        for idx in from.max(accepted_from)..len {
             let Some(id) = image.id_at(idx) else { continue };
+            if idx < may_be_learnt_before && self.log.id_at(idx) == Some(id) {
+                continue;
+            }
             if let Some(other) = round.record(idx, id) {
                 let (id, other, n) = (describe::id(id), describe::id(other), describe::ballot(n));
                 return super::violated(

@@ -1,6 +1,6 @@
 //! Each rule, broken by hand: the checker must complain, and about that rule.
 
-use super::{Check, Checker, Indices};
+use super::{Check, Checker, Indices, Limits};
 use crate::{
     disk::{Change, Image},
     value::{Chain, SimEntry, Summed},
@@ -9,13 +9,14 @@ use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
         sequence_paxos::{
-            AcceptDecide, Accepted, Compaction, CompactionAction, PaxosMessage, PaxosMsg, Prepare,
+            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Learn, LogSync,
+            PaxosMessage, PaxosMsg, Prepare,
         },
         Message,
     },
     storage::StopSign,
     util::{LogEntry, SnapshottedEntry},
-    ClusterConfig,
+    ClusterConfig, ServerConfig,
 };
 use std::ops::Range;
 
@@ -197,6 +198,69 @@ fn a_follower_that_does_not_only_append() {
     assert_eq!(flushed(&mut checker, 0, &image(ballot(2, 2), 0, &[4])), None, "a later round");
 }
 
+/// Server 3 has accepted in round 1 what nobody else has; the others decide in round 2.
+fn overtaken() -> Checker {
+    let mut checker = checker();
+    flush(&mut checker, 2, &image(ballot(2, 2), 2, &[1, 2]));
+    checker.flushed(2, &image(ballot(1, 1), 1, &[1, 3, 4]), Change::Everything).unwrap();
+    checker
+}
+
+#[test]
+fn a_server_that_learns_what_a_later_round_decided() {
+    let n = ballot(1, 1);
+    let learnt = |decided_idx: u64, ids: &[u64]| image(n, decided_idx, ids);
+    assert_eq!(flushed(&mut overtaken(), 2, &learnt(2, &[1, 2, 4])), None);
+    let cut = flushed(&mut overtaken(), 2, &learnt(2, &[1, 2]));
+    assert_eq!(cut, Some(Check::OneLogARound), "what is beyond must stay");
+    let changed = flushed(&mut overtaken(), 2, &learnt(2, &[1, 2, 5]));
+    assert_eq!(changed, Some(Check::OneLogARound), "and stay the same");
+    let undecided = flushed(&mut overtaken(), 2, &learnt(1, &[1, 2, 4]));
+    assert_eq!(undecided, Some(Check::OneLogARound), "and what changes must be decided");
+    let mut checker = overtaken();
+    let torn = |checker: &mut Checker, ids: &[u64]| {
+        checker.flushed(2, &learnt(1, ids), Change::Torn).err().map(|violation| violation.check)
+    };
+    assert_eq!(torn(&mut checker, &[1, 2, 4]), None, "the decided index was not written");
+    assert_eq!(torn(&mut overtaken(), &[1, 5, 4]), Some(Check::OneLogARound));
+}
+
+#[test]
+fn what_is_learnt_was_not_accepted_in_the_round() {
+    let mut checker = overtaken();
+    let (n, leader) = (ballot(1, 1), 0);
+    let mut behind = self::checker();
+    behind.flushed(leader, &image(n, 0, &[1, 3]), Change::Everything).unwrap();
+    behind.flushed(1, &image(ballot(2, 2), 0, &[1, 2]), Change::Everything).unwrap();
+    behind.flushed(2, &image(ballot(2, 2), 0, &[1, 2]), Change::Everything).unwrap();
+    behind.flushed(1, &image(ballot(2, 2), 2, &[1, 2]), Change::Everything).unwrap();
+    assert_eq!(flushed(&mut behind, leader, &image(n, 2, &[1, 2])), None, "a leader learns, too");
+    checker.flushed(2, &image(n, 2, &[1, 2, 4]), Change::Everything).unwrap();
+    let shown = show(&mut checker, 2, n, &decided(&[1, 2, 4]), 3);
+    assert_eq!(shown, Some(Check::QuorumDecides));
+}
+
+#[test]
+fn a_piece_that_is_not_decided() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 1, &[1, 2]));
+    let piece = |ids: &[u64], decided_idx: u64| {
+        let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
+        PaxosMsg::Learn(Box::new(Learn {
+            config_id: 1,
+            snapshot: None,
+            from_idx: 0,
+            entries: entries.into(),
+            stopsign: None,
+            decided_idx,
+        }))
+    };
+    assert_eq!(said(&mut checker, 0, 1, piece(&[1], 1)), None);
+    assert_eq!(said(&mut checker, 0, 1, piece(&[2], 1)), Some(Check::Agreement));
+    assert_eq!(said(&mut checker, 0, 1, piece(&[1, 2], 1)), Some(Check::Agreement));
+    assert_eq!(said(&mut checker, 0, 1, piece(&[1, 2], 2)), Some(Check::QuorumDecides));
+}
+
 #[test]
 fn a_round_above_the_promise() {
     let mut checker = checker();
@@ -288,4 +352,88 @@ fn a_trim_of_what_some_server_lacks() {
     assert_eq!(said(&mut checker, 0, 1, trim()), Some(Check::TrimSafe));
     checker.flushed(2, &image(n, 2, &[1, 2]), Change::Everything).unwrap();
     assert_eq!(said(&mut checker, 0, 1, trim()), None);
+}
+
+/// Messages of at most 2 entries and 40 bytes, with at most 3 entries and 40 bytes on their way.
+fn limited() -> Checker {
+    let config = ServerConfig {
+        max_message_entries: 2,
+        max_message_bytes: 40,
+        max_in_flight_entries: 3,
+        max_in_flight_bytes: 40,
+        ..Default::default()
+    };
+    checker().limited_to(vec![Limits::of(&config); 3])
+}
+
+fn sent(checker: &mut Checker, ids: &[u64], msg: PaxosMsg<Summed>) -> Option<Check> {
+    let message = Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg });
+    let bounded = checker.bounded(0, &message, &image(ballot(1, 1), 0, ids));
+    bounded.err().map(|violation| violation.check)
+}
+
+fn accept(ids: &[u64], range: Range<usize>) -> PaxosMsg<Summed> {
+    let entries: Vec<Summed> = ids[range.clone()].iter().map(|id| Summed::with_id(*id)).collect();
+    PaxosMsg::AcceptDecide(AcceptDecide {
+        n: ballot(1, 1),
+        from_idx: range.start as u64,
+        entries: entries.into(),
+        decided_idx: 0,
+    })
+}
+
+#[test]
+fn a_message_too_large() {
+    // Of 8, 16, 24 and 32 bytes.
+    let ids = [4, 1, 2, 3];
+    assert_eq!(sent(&mut limited(), &ids, accept(&ids, 0..2)), None);
+    assert_eq!(sent(&mut limited(), &ids, accept(&ids, 0..3)), Some(Check::Bounded), "entries");
+    assert_eq!(sent(&mut limited(), &ids, accept(&ids, 2..4)), Some(Check::Bounded), "bytes");
+    let sync = |suffix_idx: u64, decided_idx: u64| {
+        let suffix: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
+        let (base, suffix) = (suffix_idx, suffix.into());
+        let sync = LogSync { base, snapshot: None, suffix_idx, suffix, stopsign: None };
+        PaxosMsg::AcceptSync(AcceptSync { n: ballot(1, 1), decided_idx, sync: Box::new(sync) })
+    };
+    assert_eq!(sent(&mut limited(), &ids, sync(5, 5)), None, "an undecided tail as a whole");
+    assert_eq!(sent(&mut limited(), &ids, sync(5, 6)), Some(Check::Bounded), "what is decided");
+}
+
+#[test]
+fn too_much_on_its_way() {
+    let ids = [4, 8, 12, 16, 20, 3, 7];
+    let (mut checker, n) = (limited(), ballot(1, 1));
+    let accepted = |checker: &mut Checker, n: Ballot, accepted_idx: u64| {
+        let msg = Accepted { n, accepted_idx, decided_idx: 0, gap: false };
+        let (from, to, msg) = (2, 1, PaxosMsg::<Summed>::Accepted(msg));
+        checker.heard(0, &Message::SequencePaxos(PaxosMessage { from, to, msg }));
+    };
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 0..2)), None);
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 2..3)), None);
+    let mut too_soon = limited();
+    assert_eq!(sent(&mut too_soon, &ids, accept(&ids, 0..2)), None);
+    accepted(&mut too_soon, ballot(0, 1), 2);
+    assert_eq!(sent(&mut too_soon, &ids, accept(&ids, 2..4)), Some(Check::Bounded));
+    accepted(&mut checker, n, 2);
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 3..5)), None, "two are confirmed");
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 2..4)), None, "again");
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 4..5)), None);
+    accepted(&mut checker, n, 5);
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 5..6)), None);
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 6..7)), None, "the last may exceed the bytes");
+    accepted(&mut checker, n, 3);
+    let ids = [ids.as_slice(), &[11]].concat();
+    assert_eq!(sent(&mut checker, &ids, accept(&ids, 7..8)), Some(Check::Bounded), "bytes");
+}
+
+#[test]
+fn too_much_undecided() {
+    let n = ballot(1, 1);
+    let mut checker = limited();
+    flush(&mut checker, 2, &image(n, 0, &[4, 8, 12]));
+    let grown = |decided_idx: u64| image(n, decided_idx, &[4, 8, 12, 16]);
+    assert_eq!(flushed(&mut checker, 1, &grown(0)), None, "the leader allows it");
+    assert_eq!(flushed(&mut checker, 0, &image(n, 1, &[4, 8, 12])), None, "adopted");
+    assert_eq!(flushed(&mut checker, 0, &grown(1)), Some(Check::Bounded));
+    assert_eq!(flushed(&mut checker, 0, &grown(2)), None);
 }

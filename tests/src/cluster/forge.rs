@@ -7,7 +7,8 @@ use omnipaxos::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
-            Decide, LogSync, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise,
+            Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage, PaxosMsg,
+            Prepare, PrepareReq, Promise,
         },
         Message,
     },
@@ -35,6 +36,7 @@ pub(super) fn message<T: SimEntry>(
         Kind::ForgedConfiguration,
         Kind::ForgedIndex,
         Kind::ForgedBallot,
+        Kind::ForgedPiece,
     ]);
     let message = match kind {
         Kind::ForgedZero => plausible(&mut rng, 0, to, Ballot { pid: 0, ..n }),
@@ -45,6 +47,7 @@ pub(super) fn message<T: SimEntry>(
         Kind::ForgedConfiguration => of_another_configuration(&mut rng, peer, to, n),
         Kind::ForgedIndex => impossible_index(&mut rng, peer, to, n),
         Kind::ForgedBallot => impossible_ballot(&mut rng, peer, to, n),
+        Kind::ForgedPiece => impossible_piece(&mut rng, peer, to, n),
         // The other kinds are not drawn.
         _stranger => plausible(&mut rng, 4_711, to, Ballot { pid: 4_711, ..n }),
     };
@@ -103,7 +106,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         stopsign: None,
     };
     let n_accepted = Ballot::default();
-    let msg = match rng.below(6) {
+    let msg = match rng.below(8) {
         0 => PaxosMsg::Accepted(Accepted { n, accepted_idx: low, decided_idx: high, gap: false }),
         1 => PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: low, sync: Box::new(sync) }),
         2 => PaxosMsg::AcceptDecide(AcceptDecide {
@@ -125,6 +128,8 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             decided_idx: high,
             takes_delta: false,
         }),
+        5 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: u64::MAX }),
+        6 => PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: u64::MAX }),
         _ => PaxosMsg::Promise(Promise {
             n,
             n_accepted,
@@ -135,6 +140,47 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         }),
     };
     paxos(from, to, msg)
+}
+
+/// A piece that is longer than what is decided, or ends in a stop sign that is none; or the word to
+/// learn from oneself, or from a stranger.
+fn impossible_piece<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+    let from_idx = rng.pick(&[0, 1, 7, 1 << 40, u64::MAX]);
+    let msg = match rng.below(4) {
+        0 => piece(n.config_id, from_idx, from_idx, None),
+        1 => {
+            let same = Some(stopsign(n.config_id));
+            piece(n.config_id, from_idx, from_idx.saturating_add(2), same)
+        }
+        2 => {
+            let next = Some(stopsign(n.config_id.saturating_add(1)));
+            piece(n.config_id, from_idx, from_idx.saturating_add(1), next)
+        }
+        _ => {
+            let source = rng.pick(&[to, 0, 4_711]);
+            PaxosMsg::LearnFrom(LearnFrom { n, source, decided_idx: from_idx.min(20) })
+        }
+    };
+    paxos(from, to, msg)
+}
+
+/// A piece with one entry.
+fn piece<T: SimEntry>(
+    config_id: u32,
+    from_idx: u64,
+    decided_idx: u64,
+    stopsign: Option<StopSign>,
+) -> PaxosMsg<T> {
+    let entries = vec![T::with_id(u64::MAX >> 1)].into();
+    let snapshot = None;
+    PaxosMsg::Learn(Box::new(Learn {
+        config_id,
+        snapshot,
+        from_idx,
+        entries,
+        stopsign,
+        decided_idx,
+    }))
 }
 
 /// A ballot that is not the sender's to use, or a jump of numbers.
@@ -151,6 +197,8 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             PaxosMsg::ProposalForward(_)
             | PaxosMsg::RepeatedForward(_)
             | PaxosMsg::ForwardStopSign(_)
+            | PaxosMsg::LearnReq(_)
+            | PaxosMsg::Learn(_)
             | PaxosMsg::Compaction(_) => {
                 Message::BLE(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) })
             }
@@ -182,7 +230,7 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
 fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) -> PaxosMsg<T> {
     let value = T::with_id(u64::MAX >> 1);
     let (n_accepted, takes_delta) = (Ballot::default(), rng.chance(1, 2));
-    match rng.below(12) {
+    match rng.below(15) {
         0 => PaxosMsg::PrepareReq(PrepareReq {
             config_id: n.config_id,
             n,
@@ -233,6 +281,9 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         8 => PaxosMsg::Decide(Decide { n, decided_idx }),
         9 => PaxosMsg::ProposalForward(vec![value]),
         10 => PaxosMsg::ForwardStopSign(Box::new(stopsign(n.config_id.saturating_add(1)))),
+        11 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx }),
+        12 => PaxosMsg::LearnFrom(LearnFrom { n, source: n.pid, decided_idx }),
+        13 => piece(n.config_id, len, len.saturating_add(1), None),
         _ => PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: rng.pick(&[

@@ -136,7 +136,10 @@ impl<T: SimEntry> Cluster<T> {
         for message in messages.drain(..) {
             let server = &self.servers[at];
             let life = server.life;
-            server.disk.peek(|image| self.checker.said(at, life, &message, image))?;
+            server.disk.peek(|image| {
+                self.checker.said(at, life, &message, image)?;
+                self.checker.bounded(at, &message, image)
+            })?;
             match &message {
                 Message::SequencePaxos(_) => self.traffic.paxos += 1,
                 Message::BLE(_) => self.traffic.heartbeats += 1,

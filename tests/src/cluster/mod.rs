@@ -10,7 +10,7 @@ mod trace;
 use self::server::{Running, Server};
 pub use self::{rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
-    checker::{ensure, Check, Checker, Violation},
+    checker::{ensure, Check, Checker, Limits, Violation},
     describe,
     faults::{Counts, Kind},
     network::{Network, Parcel, Weather},
@@ -18,7 +18,7 @@ use crate::{
     rng::Rng,
     value::SimEntry,
 };
-use omnipaxos::messages::Message;
+use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
 
 /// The servers of a run, their clocks, disks and links.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Cluster<T: SimEntry> {
     checker: Checker,
     counts: Counts,
     traffic: Traffic,
+    /// See [`slack`](Self::slack).
+    slack: u64,
     trace: Trace,
     buffer: Vec<Message<T>>,
 }
@@ -66,6 +68,7 @@ impl<T: SimEntry> Cluster<T> {
         let size = setting.servers.len();
         let write_quorum = setting.quorum.map_or(size / 2 + 1, |q| q.write_quorum_size);
         let pids = setting.servers.iter().map(|server| server.config.pid).collect();
+        let limits = setting.servers.iter().map(|server| Limits::of(&server.config)).collect();
         let mut cluster = Self {
             seed: plan.seed,
             now: 0,
@@ -74,9 +77,10 @@ impl<T: SimEntry> Cluster<T> {
                 .collect(),
             network: Network::new(size, setting.weather, setting.in_flight, plan.seed),
             healings: Vec::new(),
-            checker: Checker::new(pids, write_quorum),
+            checker: Checker::new(pids, write_quorum).limited_to(limits),
             counts: Counts::default(),
             traffic: Traffic::default(),
+            slack: 0,
             trace,
             buffer: Vec::new(),
             setting,
@@ -164,6 +168,7 @@ impl<T: SimEntry> Cluster<T> {
             }
             self.servers[at].disk.repair();
         }
+        self.measure_slack();
         match notify {
             Notify::Nobody => {}
             Notify::Both => {
@@ -242,7 +247,27 @@ impl<T: SimEntry> Cluster<T> {
         self.trace.note(|| {
             format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
         });
+        self.count_learning(&parcel.message);
+        if self.servers[parcel.to].replica().is_some() {
+            self.checker.heard(parcel.to, &parcel.message);
+        }
         self.handle(parcel.to, parcel.message)
+    }
+
+    fn count_learning(&mut self, message: &Message<T>) {
+        let Message::SequencePaxos(message) = message else {
+            return;
+        };
+        match &message.msg {
+            PaxosMsg::LearnFrom(_) => self.counts.add(Kind::Redirect),
+            PaxosMsg::Learn(piece) => {
+                self.counts.add(Kind::Piece);
+                if piece.snapshot.is_some() {
+                    self.counts.add(Kind::SnapshotPiece);
+                }
+            }
+            _other => {}
+        }
     }
 
     fn drain_some(&mut self) -> Result<(), Violation> {
@@ -271,6 +296,12 @@ impl<T: SimEntry> Cluster<T> {
         }
         if !is_same(|server| server.config.batch_size as u64) {
             kinds.push(Kind::MixedBatches);
+        }
+        if servers.iter().any(ServerSetting::is_limited) {
+            kinds.push(Kind::TinyLimits);
+        }
+        if servers.iter().any(|server| server.limits() != servers[0].limits()) {
+            kinds.push(Kind::MixedLimits);
         }
         if matches!(self.setting.drains, Drains::Rarely(_)) {
             kinds.push(Kind::LazyDrain);

@@ -1,13 +1,25 @@
 //! Questions about a cluster without faults.
 
-use super::Cluster;
+use super::{server::Server, Cluster};
 use crate::{
     checker::{violated, Check, Violation},
     disk::Atomicity,
     faults::Kind,
-    value::SimEntry,
+    plan::Links,
+    value::{SimEntry, LARGEST},
 };
-use omnipaxos::errors::TryCompactionErr;
+use omnipaxos::{
+    errors::{CompactionErr, TryCompactionErr},
+    util::LogEntry,
+    ServerConfig,
+};
+
+/// Ticks from a message to what its answer brings about, in fair weather and with a drain at the
+/// end of each tick: one for each way, and one at either end.
+const ROUND_TRIP: u64 = 4;
+
+/// In so many election timeouts a leader whose peers all answer has prepared, and they are in step.
+const ROUNDS_TO_PREPARE: u64 = 2;
 
 /// Whether all servers agree on all that can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +81,81 @@ impl<T: SimEntry> Cluster<T> {
         group.iter().copied().find(|at| Some(self.servers[*at].pid()) == leader)
     }
 
+    /// The server that leads in a component: it takes itself for the leader, as do all its peers.
+    /// `None` if no server is such, or more than one.
+    pub fn leader_in(&self, links: &Links, component: &[usize]) -> Option<usize> {
+        let leads = |at: &usize| {
+            let pid = self.servers[*at].pid();
+            links.reach(*at).into_iter().all(|peer| self.follows(peer) == Some(pid))
+        };
+        let mut leaders = component.iter().copied().filter(leads);
+        leaders.next().filter(|_| leaders.next().is_none())
+    }
+
+    /// The leader that a server knows.
+    pub fn follows(&self, at: usize) -> Option<u64> {
+        self.servers[at].replica()?.get_current_leader()
+    }
+
+    /// Number of entries that a server has decided, if it runs.
+    pub fn decided_idx(&self, at: usize) -> Option<u64> {
+        self.servers[at].replica().map(|replica| replica.get_decided_idx())
+    }
+
+    /// Number of proposals that servers had no room for, in their present lives.
+    pub fn dropped_proposals(&self) -> u64 {
+        let replicas = self.servers.iter().filter_map(Server::replica);
+        replicas.map(|replica| replica.dropped().proposals).sum()
+    }
+
+    /// Whether the log of a server ends with a stop sign, decided or not.
+    pub fn ends_with_stop_sign(&self, at: usize) -> bool {
+        self.servers[at].replica().is_some_and(|replica| {
+            let last = replica.get_accepted_idx().checked_sub(1);
+            matches!(last.map(|idx| replica.try_read(idx)), Some(Ok(Some(LogEntry::StopSign(..)))))
+        })
+    }
+
+    /// Whether some server has tiny limits.
+    pub fn is_limited(&self) -> bool {
+        self.servers.iter().any(|server| server.setting.is_limited())
+    }
+
+    /// Ticks by which tiny limits may delay what happens after the faults; 0 where there are none.
+    ///
+    /// At the end of the faults a server may lack much, and proposals may wait. In one round trip a
+    /// server with tiny limits learns no more than one message holds, and a leader gets no more
+    /// decided than that, or than it may have in flight. With the default limits all of it fits
+    /// into one message.
+    pub fn slack(&self) -> u64 {
+        self.slack
+    }
+
+    /// Measures [`slack`](Self::slack) anew.
+    pub(super) fn measure_slack(&mut self) {
+        self.slack = 0;
+        if self.is_limited() {
+            let replicas = || self.servers.iter().filter_map(Server::replica);
+            let longest = replicas().map(|r| r.get_accepted_idx()).max().unwrap_or_default();
+            let shortest = replicas().map(|r| r.get_decided_idx()).min().unwrap_or_default();
+            let is_open = |id: &&u64| !self.checker.is_decided(**id);
+            // Any may wait at another server than the one that took it, which may be another life.
+            let taken = self.servers.iter().flat_map(|server| &server.taken);
+            let waiting = taken.filter(is_open).count() as u64;
+            let at_once = self.servers.iter().map(|server| entries_at_once(&server.setting.config));
+            let at_once = at_once.min().unwrap_or(1);
+            self.slack = (longest - shortest + waiting).div_ceil(at_once) * ROUND_TRIP;
+        }
+    }
+
     /// Number of entries that a server has compacted.
     pub fn compacted_idx(&self, at: usize) -> u64 {
         self.servers[at].replica().map_or(0, |replica| replica.get_compacted_idx())
     }
 
-    /// Lets the leader trim all it can, where the disks allow it. Returns the index.
+    /// Lets the leader trim all that is decided, where the disks allow it. Returns the index. The
+    /// leader or a follower may have learnt that from others, and is given a few heartbeat rounds to
+    /// get in step.
     ///
     /// # Errors
     /// The leader refuses for no good reason.
@@ -86,15 +167,30 @@ impl<T: SimEntry> Cluster<T> {
         let Some(leader) = self.leader_of(&all) else {
             return violated(Check::Progress, format!("nobody leads: {}", self.describe()));
         };
-        match self.input(leader, |replica| replica.try_trim(None))? {
-            Some(Ok(())) => {
-                self.counts.add(Kind::Trim);
-                Ok(Some(self.compacted_idx(leader)))
+        let end = self.checker.decided_len() - u64::from(self.checker.is_stopped());
+        let bound = self.now() + ROUNDS_TO_PREPARE * self.election_timeout() + self.slack();
+        loop {
+            let trimmed = self.input(leader, |replica| replica.try_trim(None))?;
+            let idx = self.compacted_idx(leader);
+            match trimmed {
+                Some(Ok(())) if idx == end => {
+                    self.counts.add(Kind::Trim);
+                    return Ok(Some(end));
+                }
+                Some(
+                    Ok(()) | Err(TryCompactionErr::Refused(CompactionErr::NotCurrentLeader(_))),
+                ) if self.now() <= bound => {}
+                Some(Err(TryCompactionErr::Halted(_))) | None => return Ok(None),
+                Some(Ok(())) => {
+                    let what = format!("the leader trims {idx} of {end}: {}", self.describe());
+                    return violated(Check::TrimSpreads, what);
+                }
+                Some(Err(TryCompactionErr::Refused(refused))) => {
+                    let what = format!("the leader refuses to trim: {refused}");
+                    return violated(Check::TrimSpreads, what);
+                }
             }
-            Some(Err(TryCompactionErr::Refused(refused))) => {
-                violated(Check::TrimSpreads, format!("the leader refuses to trim: {refused}"))
-            }
-            Some(Err(TryCompactionErr::Halted(_))) | None => Ok(None),
+            self.pass_tick()?;
         }
     }
 
@@ -117,7 +213,14 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    fn longest(&self, timer: impl Fn(&omnipaxos::ServerConfig) -> u64) -> u64 {
+    fn longest(&self, timer: impl Fn(&ServerConfig) -> u64) -> u64 {
         self.servers.iter().map(|server| timer(&server.setting.config)).max().unwrap_or(1)
     }
+}
+
+/// Number of entries that surely get on in one round trip.
+fn entries_at_once(config: &ServerConfig) -> u64 {
+    let fitting = |entries: usize, bytes: usize| entries.min(bytes / LARGEST).max(1) as u64;
+    let message = fitting(config.max_message_entries, config.max_message_bytes);
+    message.min(fitting(config.max_in_flight_entries, config.max_in_flight_bytes))
 }

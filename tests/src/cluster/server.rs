@@ -21,6 +21,8 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) running: Running<T>,
     /// Counts the starts.
     pub(super) life: u64,
+    /// What was proposed here.
+    pub(super) taken: Vec<u64>,
     /// For how long it will be down after the fault that is planned.
     pub(super) down: u64,
     clock: u64,
@@ -64,6 +66,7 @@ impl<T: SimEntry> Server<T> {
             disk,
             running: Running::Down { until: 0 },
             life: 0,
+            taken: Vec::new(),
             down: 0,
             clock: 0,
             paused_until: 0,

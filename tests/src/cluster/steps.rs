@@ -23,8 +23,10 @@ use omnipaxos::{
 pub enum Proposed {
     /// It was taken.
     Taken(u64),
-    /// It was given back.
+    /// It was given back, as a stop sign is in the log.
     Refused,
+    /// It was given back, as too many wait.
+    Busy,
     /// The server does not run, or met an error of its storage.
     Nowhere,
 }
@@ -111,14 +113,20 @@ impl<T: SimEntry> Cluster<T> {
         match appended {
             Some(Ok(())) => {
                 self.counts.add(kind);
+                self.servers[at].taken.push(id);
                 Ok(Proposed::Taken(id))
             }
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigEntry(value))))
                 if value.id() == id =>
             {
-                self.given_back(id)
+                Ok(self.given_back(id, Proposed::Refused, Kind::Refused))
             }
-            Some(Err(TryProposeErr::Refused(refused))) => {
+            Some(Err(TryProposeErr::Busy(value))) if value.id() == id => {
+                let config = &self.servers[at].setting;
+                ensure!(config.is_limited(), Check::Proposing, "server {at} is busy for nothing");
+                Ok(self.given_back(id, Proposed::Busy, Kind::Busy))
+            }
+            Some(Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::Busy(_)))) => {
                 violated(Check::Proposing, format!("server {at}: {refused:?}"))
             }
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
@@ -141,19 +149,19 @@ impl<T: SimEntry> Cluster<T> {
                 Ok(Proposed::Taken(id))
             }
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigConfig(..)))) => {
-                self.given_back(id)
+                Ok(self.given_back(id, Proposed::Refused, Kind::Refused))
             }
-            Some(Err(TryProposeErr::Refused(refused))) => {
+            Some(Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::Busy(_)))) => {
                 violated(Check::Proposing, format!("server {at}: {refused:?}"))
             }
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
         }
     }
 
-    fn given_back(&mut self, id: u64) -> Result<Proposed, Violation> {
+    fn given_back(&mut self, id: u64, outcome: Proposed, kind: Kind) -> Proposed {
         self.checker.refuse(id);
-        self.counts.add(Kind::Refused);
-        Ok(Proposed::Refused)
+        self.counts.add(kind);
+        outcome
     }
 
     fn trim(&mut self, at: usize, until: Until) -> Result<(), Violation> {
@@ -201,6 +209,7 @@ impl<T: SimEntry> Cluster<T> {
             Shape::Star(_) => Kind::Star,
             Shape::Constrained { .. } => Kind::Constrained,
             Shape::Chain(_) => Kind::Chain,
+            Shape::Ring => Kind::Ring,
         });
         self.cut(shape);
         self.healings.push(Healing { at: self.now + ticks, shape, notify });

@@ -1,8 +1,8 @@
 //! From a seed to a plan.
 
 use super::{
-    Action, Drains, Ending, EntryKind, Notify, Plan, ServerSetting, Setting, Shape, Step, Until,
-    Wire,
+    limits, Action, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, ServerSetting,
+    Service, Setting, Shape, Step, Until, Wire,
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
@@ -53,7 +53,8 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         Theme::Wild,
         Theme::Wild,
     ]);
-    let setting = setting(&mut rng, theme, ticks);
+    let mut setting = setting(&mut rng, theme, ticks);
+    limits::limit(&mut Rng::of(&[seed, 0x6C69_6D69]), &mut setting.servers);
     let mut rates = rates(&mut rng, theme);
     if setting.atomicity == Atomicity::OneByOne {
         // Crashes between two operations are what these runs are for.
@@ -106,34 +107,58 @@ fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {
     Some(FlexibleQuorum { read_quorum_size, write_quorum_size })
 }
 
-/// For some clusters, cuts that leave a quorum: one with a single quorum-connected server, or one
-/// without a minority.
-fn partial(rng: &mut Rng, size: usize, quorum: Option<FlexibleQuorum>) -> Option<Shape> {
-    let read_quorum = quorum.map_or(size / 2 + 1, |quorum| quorum.read_quorum_size);
+/// For some clusters, cuts that outlast the faults.
+fn partial(rng: &mut Rng, size: usize, quorum: Option<FlexibleQuorum>) -> Option<Partial> {
     if !rng.chance(1, 2) {
         return None;
     }
+    let read_quorum = quorum.map_or(size / 2 + 1, |quorum| quorum.read_quorum_size);
     let centre = rng.index(size);
     let lost = (centre + 1 + rng.index(size.max(2) - 1)) % size;
-    let minority = size - read_quorum;
-    let away = (0..minority).fold(0, |away, nth| away | 1 << ((centre + nth) % size));
-    let mut shapes = Vec::new();
-    if minority > 0 {
-        shapes.push(Shape::Isolated(lost));
-        shapes.push(Shape::Halves(away));
+    let mut partials = Vec::new();
+    let followed = followed(size, quorum, read_quorum, centre, lost);
+    partials.extend(followed.map(|shape| Partial { shape, service: Service::Follows }));
+    let mut others = Vec::new();
+    if size > 2 {
+        others.extend([Shape::Chain(centre), Shape::Star(centre), Shape::Halves(rng.number())]);
     }
-    // With majorities only the centre has a quorum; a small write quorum may keep another leader,
-    // which has no link to some.
-    if size > 3 && quorum.is_none() {
-        shapes.push(Shape::Star(centre));
+    if size > 3 {
+        others.extend([Shape::Ring, Shape::Ring]);
     }
-    if size > 4 && quorum.is_none() {
-        shapes.push(Shape::Constrained { centre, lost });
-    }
-    if shapes.is_empty() {
+    partials.extend(others.into_iter().map(|shape| {
+        let links = Links::under(shape, size);
+        let service = match links.reach(links.middle()).len() >= read_quorum {
+            true => Service::Decides,
+            false => Service::Learns,
+        };
+        Partial { shape, service }
+    }));
+    if partials.is_empty() {
         return None;
     }
-    Some(rng.pick(&shapes))
+    Some(rng.pick(&partials))
+}
+
+/// Cuts that leave a quorum without a minority, or one with a single quorum-connected server.
+fn followed(
+    size: usize,
+    quorum: Option<FlexibleQuorum>,
+    read_quorum: usize,
+    centre: usize,
+    lost: usize,
+) -> impl Iterator<Item = Shape> {
+    let minority = size - read_quorum;
+    let away = (0..minority).fold(0, |away, nth| away | 1 << ((centre + nth) % size));
+    // With majorities only the centre has a quorum; a small write quorum may keep another leader,
+    // which has no link to some.
+    let is_majority = quorum.is_none();
+    let shapes = [
+        (minority > 0, Shape::Isolated(lost)),
+        (minority > 0, Shape::Halves(away)),
+        (size > 3 && is_majority, Shape::Star(centre)),
+        (size > 4 && is_majority, Shape::Constrained { centre, lost }),
+    ];
+    shapes.into_iter().filter(|(is_possible, _)| *is_possible).map(|(_, shape)| shape)
 }
 
 fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
@@ -296,6 +321,7 @@ fn shape(rng: &mut Rng, size: usize) -> Shape {
         Shape::Star(a),
         Shape::Constrained { centre: a, lost: b },
         Shape::Chain(a),
+        if size > 3 { Shape::Ring } else { Shape::Chain(a) },
     ])
 }
 

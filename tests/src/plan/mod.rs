@@ -1,9 +1,11 @@
 //! What a run does: a cluster, the weather, and a list of steps. Made from a seed.
 
 mod generate;
+mod limits;
+mod links;
 mod shape;
 
-pub use self::shape::Shape;
+pub use self::{links::Links, shape::Shape};
 use crate::{
     disk::{Atomicity, Honesty, Medium, WriteFault},
     network::{InFlight, Weather},
@@ -98,8 +100,29 @@ pub enum Wire {
 pub struct Ending {
     /// Whether the servers are told that links are back.
     pub notify: Notify,
-    /// Cuts under which a quorum must be live before all links heal.
-    pub partial: Option<Shape>,
+    /// What must hold under cuts, before all links heal.
+    pub partial: Option<Partial>,
+}
+
+/// Cuts that outlast the other faults.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// Which links are cut.
+    pub shape: Shape,
+    /// What the servers do all the same.
+    pub service: Service,
+}
+
+/// What servers do though links are cut. Each does what follows it, too.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// The server with most links and all its peers follow one leader, in step.
+    Follows,
+    /// Some server reaches a quorum, so there is a leader that decides. It need not have a link to
+    /// all that it has a way to.
+    Decides,
+    /// All that have a way to each other learn what one of them has decided.
+    Learns,
 }
 
 /// Who is told that a link is back.

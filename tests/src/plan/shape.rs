@@ -32,6 +32,8 @@ pub enum Shape {
     },
     /// All links but those between neighbours, in an order that begins at some server.
     Chain(usize),
+    /// A chain of which the ends are neighbours too. Nothing is cut among three or fewer.
+    Ring,
 }
 
 impl Shape {
@@ -56,6 +58,10 @@ impl Shape {
                 let place = |server: usize| (server + size - first % size) % size;
                 place(from).abs_diff(place(to)) > 1
             }
+            Shape::Ring => {
+                let apart = from.abs_diff(to);
+                apart > 1 && apart + 1 < size
+            }
         }
     }
 }
@@ -75,6 +81,8 @@ mod tests {
         assert_eq!(open(Shape::Constrained { centre: 1, lost: 3 }, 4), [(0, 1), (1, 2)]);
         assert_eq!(open(Shape::Chain(0), 4), [(0, 1), (1, 2), (2, 3)]);
         assert_eq!(open(Shape::Chain(2), 4), [(0, 1), (0, 3), (2, 3)]);
+        assert_eq!(open(Shape::Ring, 5), [(0, 1), (0, 4), (1, 2), (2, 3), (3, 4)]);
+        assert_eq!(open(Shape::Ring, 3), [(0, 1), (0, 2), (1, 2)]);
         assert_eq!(open(Shape::Halves(0b0011), 4), [(0, 1), (2, 3)]);
         assert_eq!(open(Shape::Isolated(0), 3), [(1, 2)]);
         assert_eq!(Shape::OneWay { from: 0, to: 1 }.cuts(3), [(0, 1)]);

@@ -3,16 +3,15 @@
 use crate::{
     checker::{violated, Check, Violation},
     cluster::{Cluster, Proposed, Rest},
-    faults::Kind,
-    plan::{Ending, Notify, Shape},
+    plan::Ending,
     value::SimEntry,
 };
 
 /// How a cluster came to rest. Times are in election timeouts of its slowest server.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Ended {
-    /// Until the server with most links and its peers had decided the same, with some links cut.
-    pub partly: Option<f64>,
+    /// With some links cut.
+    pub partly: Option<Partly>,
     /// Until all had decided the same.
     pub live: f64,
     /// Until one more value was decided everywhere.
@@ -21,11 +20,24 @@ pub struct Ended {
     pub silent: f64,
 }
 
+/// How a cluster came to rest with some links cut.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Partly {
+    /// Until the server with most links and its peers had decided the same, or there was a leader.
+    pub live: f64,
+    /// From then until all that have a way to each other had decided the same.
+    pub learnt: f64,
+    /// Until one more value was decided by all that have a way to the leader.
+    pub decides: f64,
+}
+
 /// Bounds, in election timeouts.
-const ELECTIONS_END_WITHIN: u64 = 4;
-const LIVE_WITHIN: u64 = 4;
-const DECIDES_WITHIN: u64 = 5;
+pub(super) const ELECTIONS_END_WITHIN: u64 = 4;
+pub(super) const LIVE_WITHIN: u64 = 4;
+pub(super) const DECIDES_WITHIN: u64 = 5;
 const SILENT_WITHIN: u64 = 6;
+/// How often something is proposed that is dropped for lack of room.
+const TRIES: u32 = 5;
 /// How long nothing must be said, for silence.
 const SILENCE: u64 = 4;
 
@@ -36,8 +48,8 @@ impl<T: SimEntry> Cluster<T> {
     /// It does not come to rest in time, or something else does not hold.
     pub fn end(&mut self, ending: Ending) -> Result<Ended, Violation> {
         let mut ended = Ended::default();
-        if let Some(shape) = ending.partial {
-            ended.partly = Some(self.end_partly(shape)?);
+        if let Some(partial) = ending.partial {
+            ended.partly = Some(self.end_partly(partial)?);
         }
         self.clear_up(ending.notify)?;
         let all: Vec<usize> = (0..self.size()).collect();
@@ -49,27 +61,8 @@ impl<T: SimEntry> Cluster<T> {
         Ok(ended)
     }
 
-    /// Leaves some links cut; the server with most links and its peers must be live.
-    fn end_partly(&mut self, shape: Shape) -> Result<f64, Violation> {
-        self.count(Kind::PartialHeal);
-        self.clear_up(Notify::Nobody)?;
-        self.cut(shape);
-        let cuts = shape.cuts(self.size());
-        let peers_of = |at: usize| {
-            let all = 0..self.size();
-            all.filter(|to| *to == at || !cuts.contains(&(at, *to))).collect::<Vec<_>>()
-        };
-        let groups = (0..self.size()).map(|at| (at, peers_of(at)));
-        let (middle, reachable) = groups.max_by_key(|(_, group)| group.len()).unwrap_or_default();
-        let live = self.become_live(&reachable, "to be partly live")?;
-        // Another server may take for the leader, by hearsay, one that it cannot reach: what it
-        // forwards there is lost, as is documented (seed 777000736).
-        self.decide_one_more(middle, &reachable)?;
-        Ok(live)
-    }
-
     /// Lets elections come to an end, until all have one leader and one log.
-    fn become_live(&mut self, group: &[usize], what: &str) -> Result<f64, Violation> {
+    pub(super) fn become_live(&mut self, group: &[usize], what: &str) -> Result<f64, Violation> {
         let settling = ELECTIONS_END_WITHIN * self.election_timeout();
         let start = self.now();
         let is_live = |cluster: &Self, group: &[usize]| {
@@ -88,22 +81,70 @@ impl<T: SimEntry> Cluster<T> {
         Ok(waited.max(until as f64 / self.election_timeout() as f64))
     }
 
-    fn decide_one_more(&mut self, at: usize, group: &[usize]) -> Result<f64, Violation> {
-        let proposed = self.append(at)?;
-        let is_stopped = self.checker().is_stopped();
-        match proposed {
-            Proposed::Taken(id) if !is_stopped => {
-                let has = |cluster: &Self, group: &[usize]| {
-                    cluster.checker().is_decided(id) && cluster.agree(group)
-                };
-                self.wait_for(group, DECIDES_WITHIN, "to decide one more", has)
+    pub(super) fn decide_one_more(&mut self, at: usize, group: &[usize]) -> Result<f64, Violation> {
+        let has =
+            |cluster: &Self, id: u64| cluster.is_decided_or_stopped(id) && cluster.agree(group);
+        let decided = self.decide_from(at, DECIDES_WITHIN, "to decide one more", has)?;
+        Ok(decided.unwrap_or(0.0))
+    }
+
+    /// Proposes a value at a server at rest, and waits until something holds of it; returns the
+    /// election timeouts that took. `None` if a stop sign is decided.
+    ///
+    /// A server without room drops what is forwarded to it, as is documented. With tiny limits that
+    /// happens, and it is proposed again.
+    pub(super) fn decide_from(
+        &mut self,
+        at: usize,
+        timeouts: u64,
+        what: &str,
+        holds: impl Fn(&Self, u64) -> bool,
+    ) -> Result<Option<f64>, Violation> {
+        let mut tries = 0;
+        loop {
+            let dropped = self.dropped_proposals();
+            let Some(id) = self.propose(at)? else {
+                return Ok(None);
+            };
+            tries += 1;
+            match self.wait_for(&[], timeouts, what, |cluster, _| holds(cluster, id)) {
+                Err(Violation { check: Check::Progress, .. })
+                    if self.is_limited() && self.dropped_proposals() > dropped && tries < TRIES => {
+                }
+                other => return other.map(Some),
             }
-            Proposed::Refused if is_stopped => Ok(0.0),
-            Proposed::Taken(_) | Proposed::Refused | Proposed::Nowhere => violated(
-                Check::Proposing,
-                format!("{proposed:?} at rest, stopped: {is_stopped}; {}", self.describe()),
-            ),
         }
+    }
+
+    /// Proposes a value at a server at rest. `None` if a stop sign is decided.
+    pub(super) fn propose(&mut self, at: usize) -> Result<Option<u64>, Violation> {
+        let last = self.now() + self.patience(DECIDES_WITHIN);
+        loop {
+            let proposed = self.append(at)?;
+            let is_stopped = self.checker().is_stopped();
+            // Where little gets into the log at a time, what was proposed before may still wait,
+            // and a stop sign too.
+            let may_wait = self.is_limited() && self.now() <= last;
+            match proposed {
+                Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
+                Proposed::Refused if is_stopped => return Ok(None),
+                Proposed::Refused | Proposed::Busy if may_wait => {}
+                Proposed::Taken(_) | Proposed::Refused | Proposed::Busy | Proposed::Nowhere => {
+                    let servers = self.describe();
+                    return violated(
+                        Check::Proposing,
+                        format!("{proposed:?} at rest, stopped: {is_stopped}; {servers}"),
+                    );
+                }
+            }
+            self.pass_tick()?;
+        }
+    }
+
+    /// Whether a proposal is decided. In runs with tiny limits a stop sign that had to wait may
+    /// get in before it.
+    pub(super) fn is_decided_or_stopped(&self, id: u64) -> bool {
+        self.checker().is_decided(id) || (self.is_limited() && self.checker().is_stopped())
     }
 
     /// A trim by the leader reaches all.
@@ -124,12 +165,13 @@ impl<T: SimEntry> Cluster<T> {
         let timeout = self.election_timeout();
         let start = self.now();
         let (mut said, mut since) = (self.traffic().paxos, start);
+        let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             self.pass_tick()?;
             if self.traffic().paxos != said {
                 (said, since) = (self.traffic().paxos, self.now());
             }
-            if self.now() - start > SILENT_WITHIN * timeout + self.longest_timer() {
+            if self.now() - start > bound {
                 return violated(Check::Silence, format!("still talking: {}", self.describe()));
             }
         }
@@ -139,8 +181,13 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
+    /// The ticks that so many election timeouts are, with what batches and tiny limits add.
+    fn patience(&self, timeouts: u64) -> u64 {
+        timeouts * self.election_timeout() + self.longest_flush_timer() + self.slack()
+    }
+
     /// Lets ticks pass until something holds; returns the election timeouts that took.
-    fn wait_for(
+    pub(super) fn wait_for(
         &mut self,
         group: &[usize],
         timeouts: u64,
@@ -149,7 +196,7 @@ impl<T: SimEntry> Cluster<T> {
     ) -> Result<f64, Violation> {
         let timeout = self.election_timeout();
         let start = self.now();
-        let bound = timeouts * timeout + self.longest_flush_timer();
+        let bound = self.patience(timeouts);
         while !holds(self, group) {
             if self.now() - start > bound {
                 let servers = self.describe();

@@ -2,8 +2,9 @@
 
 mod ending;
 mod panics;
+mod partly;
 
-pub use self::ending::Ended;
+pub use self::ending::{Ended, Partly};
 use crate::{
     checker::{Check, Violation},
     cluster::{Cluster, Trace, Traffic},

@@ -1,0 +1,85 @@
+//! How much there is of something: entries and bytes.
+
+/// A number of entries and of bytes: what some entries are, or a limit to them.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) entries: u64,
+    /// As [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them.
+    pub(crate) bytes: u64,
+}
+
+impl Amount {
+    /// A limit that nothing reaches.
+    pub(crate) const UNLIMITED: Self = Self { entries: u64::MAX, bytes: u64::MAX };
+
+    /// One entry of so many bytes.
+    pub(crate) fn one(bytes: usize) -> Self {
+        Self { entries: 1, bytes: bytes as u64 }
+    }
+
+    pub(crate) fn add(&mut self, more: Amount) {
+        self.entries = self.entries.saturating_add(more.entries);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    pub(crate) fn subtract(&mut self, less: Amount) {
+        *self = self.without(less);
+    }
+
+    /// What is left without `less`.
+    pub(crate) fn without(self, less: Amount) -> Self {
+        Self {
+            entries: self.entries.saturating_sub(less.entries),
+            bytes: self.bytes.saturating_sub(less.bytes),
+        }
+    }
+
+    /// Whether there is room for another entry under `limit`. The last entry may exceed the bytes,
+    /// or one that is larger than the limit would never find room.
+    pub(crate) fn is_below(self, limit: Amount) -> bool {
+        self.entries < limit.entries && self.bytes < limit.bytes
+    }
+
+    /// Whether it does not exceed `limit`.
+    pub(crate) fn fits(self, limit: Amount) -> bool {
+        self.entries <= limit.entries && self.bytes <= limit.bytes
+    }
+
+    /// The smaller of two limits.
+    pub(crate) fn min(self, other: Amount) -> Self {
+        Self { entries: self.entries.min(other.entries), bytes: self.bytes.min(other.bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Amount;
+
+    fn amount(entries: u64, bytes: u64) -> Amount {
+        Amount { entries, bytes }
+    }
+
+    #[test]
+    fn room_under_a_limit() {
+        let limit = amount(3, 10);
+        for (there, has_room) in [
+            (amount(0, 0), true),
+            (amount(2, 9), true),
+            (amount(3, 0), false),
+            (amount(1, 10), false),
+            (amount(1, 99), false),
+        ] {
+            assert_eq!(there.is_below(limit), has_room, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn arithmetic_stops_at_the_ends() {
+        let mut there = amount(2, u64::MAX);
+        there.add(Amount::one(5));
+        assert_eq!(there, amount(3, u64::MAX));
+        there.subtract(amount(4, 5));
+        assert_eq!(there, amount(0, u64::MAX - 5));
+        assert_eq!(amount(3, 5).min(amount(4, 2)), amount(3, 2));
+    }
+}

@@ -1,0 +1,132 @@
+//! Compaction of the log: trims and snapshots.
+
+use super::{expect_storage, OmniPaxos};
+use crate::{
+    errors::{CompactionErr, TryCompactionErr},
+    storage::{Entry, Snapshot, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Trims the log: gives up the entries before `trim_idx` at all servers; `None`: all that
+    /// every server has accepted. Only the leader can. The others follow sooner or later. What some
+    /// server has not accepted cannot be trimmed, since it could not be brought there any more: see
+    /// [`compact`](Self::compact).
+    ///
+    /// Where the log was compacted by a snapshot before, a trim takes the entries into it.
+    ///
+    /// # Errors
+    /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_trim`](Self::try_trim).
+    pub fn trim(&mut self, trim_idx: Option<u64>) -> Result<(), CompactionErr> {
+        compacted(self.try_trim(trim_idx))
+    }
+
+    /// As [`trim`](Self::trim), without a panic.
+    ///
+    /// # Errors
+    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
+    pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
+        self.wake()?;
+        let trimmed = self.paxos.trim(trim_idx);
+        self.finish_compaction(trimmed)
+    }
+
+    /// Replaces the entries before `compact_idx` by a snapshot; `None`: all that are decided. Unless
+    /// `local_only`, the other servers are asked to do so too, until each has answered or this
+    /// server stops.
+    ///
+    /// # Errors
+    /// [`CompactionErr`] tells what is in the way, and the index that matters. After a trim there
+    /// can be no snapshot any more: [`CompactionErr::TrimmedIndex`].
+    ///
+    /// # Panics
+    /// If the entry type has no snapshots ([`Snapshot::use_snapshots`] is false), and if the
+    /// storage has failed; see [`try_snapshot`](Self::try_snapshot).
+    pub fn snapshot(
+        &mut self,
+        compact_idx: Option<u64>,
+        local_only: bool,
+    ) -> Result<(), CompactionErr> {
+        compacted(self.try_snapshot(compact_idx, local_only))
+    }
+
+    /// As [`snapshot`](Self::snapshot), without a panic when the storage has failed.
+    ///
+    /// # Errors
+    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `snapshot`.
+    ///
+    /// # Panics
+    /// If the entry type has no snapshots.
+    pub fn try_snapshot(
+        &mut self,
+        compact_idx: Option<u64>,
+        local_only: bool,
+    ) -> Result<(), TryCompactionErr> {
+        assert!(
+            T::Snapshot::use_snapshots(),
+            "snapshot() needs an entry type with snapshots: name one with #[snapshot(..)]"
+        );
+        self.wake()?;
+        let taken = self.paxos.snapshot(compact_idx, local_only);
+        self.finish_compaction(taken)
+    }
+
+    /// Gives up the entries before `applied_idx`, which the application at this server has applied
+    /// and does not need any more.
+    ///
+    /// Where the entry type has snapshots, every server calls it for itself, and it does not matter
+    /// which others are up: the entries are replaced by a snapshot here, and a server that comes
+    /// back and lacks them is sent the snapshot. Without snapshots this is
+    /// [`trim(Some(applied_idx))`](Self::trim), for the leader: what some server has not accepted
+    /// yet must stay, since nothing else could bring it there, and the error tells up to where.
+    ///
+    /// What is compacted already is no error.
+    ///
+    /// # Errors
+    /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_compact`](Self::try_compact).
+    pub fn compact(&mut self, applied_idx: u64) -> Result<(), CompactionErr> {
+        compacted(self.try_compact(applied_idx))
+    }
+
+    /// As [`compact`](Self::compact), without a panic.
+    ///
+    /// # Errors
+    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `compact`.
+    pub fn try_compact(&mut self, applied_idx: u64) -> Result<(), TryCompactionErr> {
+        self.wake()?;
+        if applied_idx <= self.get_compacted_idx() {
+            return Ok(());
+        }
+        match T::Snapshot::use_snapshots() {
+            true => self.try_snapshot(Some(applied_idx), true),
+            false => self.try_trim(Some(applied_idx)),
+        }
+    }
+
+    fn finish_compaction(
+        &mut self,
+        result: Result<(), TryCompactionErr>,
+    ) -> Result<(), TryCompactionErr> {
+        match result {
+            Err(TryCompactionErr::Halted(halted)) => Ok(self.halt_on_error(Err(halted))?),
+            done @ (Ok(()) | Err(TryCompactionErr::Refused(_))) => {
+                self.paxos.check_invariants();
+                done
+            }
+        }
+    }
+}
+
+/// What the methods of 0.2.2 that compact return.
+fn compacted(result: Result<(), TryCompactionErr>) -> Result<(), CompactionErr> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(TryCompactionErr::Refused(refused)) => Err(refused),
+        Err(TryCompactionErr::Halted(halted)) => expect_storage(Err(halted)),
+    }
+}

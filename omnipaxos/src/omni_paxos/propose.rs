@@ -1,0 +1,94 @@
+//! Proposing: entries, and the configuration that follows.
+
+use super::{expect_storage, OmniPaxos};
+use crate::{
+    config::ClusterConfig,
+    errors::{ProposeErr, TryProposeErr},
+    storage::{Entry, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Proposes an entry, at any server of the cluster.
+    ///
+    /// `Ok` means that it was taken, not that it is decided: watch
+    /// [`get_decided_idx`](Self::get_decided_idx). A server that does not lead forwards it once, with
+    /// the next drain once it knows a leader; where it cannot reach that one, through a server that
+    /// can. The entry is lost if such a message is, if the leader crashes first, or if a stop sign
+    /// gets into the log before it.
+    ///
+    /// Until there is a leader, and room in its log, entries wait in memory: as many as
+    /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
+    /// `max_pending_entries` allow. Beyond that an entry is dropped and
+    /// [counted](Self::dropped); [`try_append`](Self::try_append) gives it back instead.
+    ///
+    /// # Errors
+    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_append`](Self::try_append).
+    pub fn append(&mut self, entry: T) -> Result<(), ProposeErr<T>> {
+        match self.try_append(entry) {
+            Ok(()) => Ok(()),
+            Err(TryProposeErr::Refused(refused)) => Err(refused),
+            Err(TryProposeErr::Busy(_)) => {
+                self.paxos.drop_proposal();
+                Ok(())
+            }
+            Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
+        }
+    }
+
+    /// As [`append`](Self::append), without a panic, and without dropping what finds no room.
+    ///
+    /// # Errors
+    /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
+    /// [`TryProposeErr::Halted`] says that the storage has failed; else as `append`.
+    pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
+        self.wake()?;
+        let proposed = self.paxos.append(entry);
+        self.paxos.check_invariants();
+        proposed
+    }
+
+    /// Proposes to end this configuration with a stop sign (paper §6), at any server.
+    ///
+    /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
+    /// decided here any more: start the servers of `next_config`, each with an empty storage, and
+    /// hand them whatever they need of this log. `metadata` travels with the stop sign. Like an
+    /// entry, it is forwarded once by a server that does not lead, and may be lost on the way.
+    ///
+    /// # Errors
+    /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
+    /// [`ProposeErr::PendingReconfigConfig`] once a reconfiguration is on its way.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_reconfigure`](Self::try_reconfigure).
+    pub fn reconfigure(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<(), ProposeErr<T>> {
+        match self.try_reconfigure(next_config, metadata) {
+            Ok(()) => Ok(()),
+            Err(TryProposeErr::Refused(refused)) => Err(refused),
+            Err(TryProposeErr::Busy(_)) => Ok(()),
+            Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
+        }
+    }
+
+    /// As [`reconfigure`](Self::reconfigure), without a panic.
+    ///
+    /// # Errors
+    /// [`TryProposeErr::Halted`] if the storage has failed, else as `reconfigure`.
+    pub fn try_reconfigure(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<(), TryProposeErr<T>> {
+        self.wake()?;
+        let proposed =
+            self.paxos.reconfigure(next_config, metadata).map_err(TryProposeErr::Refused);
+        self.paxos.check_invariants();
+        proposed
+    }
+}

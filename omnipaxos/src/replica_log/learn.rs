@@ -1,0 +1,98 @@
+//! Decided entries, told to any server and learnt from any.
+//!
+//! What is decided never changes, so it needs no ballot. A piece replaces only what lies between
+//! the own decided index and its end. What the log holds beyond stays, and so does the accepted
+//! round: other servers may count on it that this one has accepted those entries.
+
+use super::ReplicaLog;
+use crate::{
+    amount::Amount,
+    errors::Halted,
+    ids::ConfigurationId,
+    messages::sequence_paxos::Learn,
+    storage::{Entry, StopSign, Storage},
+};
+
+/// What became of a [`Learn`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Learnt {
+    /// More is decided here than before.
+    News,
+    /// All of it was decided here already.
+    Nothing,
+    /// It begins beyond what this log can take.
+    Elsewhere,
+}
+
+impl<T: Entry> Learn<T> {
+    /// Number of entries decided with this piece, `None` if there is no such index.
+    pub(crate) fn len(&self) -> Option<u64> {
+        let entries = u64::try_from(self.entries.len()).ok()?;
+        self.from_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
+    }
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// The next piece for a server that is decided up to `decided_idx`, under `limit`; what is
+    /// decided here must be stored. `None` if there is nothing to tell.
+    ///
+    /// Where the piece begins in the compacted part, it has the snapshot that stands for it; after
+    /// a bare trim it says so by beginning later, since a trim proves that every server holds what
+    /// it covers.
+    pub(crate) fn piece(
+        &self,
+        config_id: ConfigurationId,
+        decided_idx: u64,
+        limit: Amount,
+    ) -> Result<Option<Learn<T>>, Halted> {
+        if decided_idx >= self.decided_idx {
+            return Ok(None);
+        }
+        let (from_idx, snapshot) = if decided_idx < self.compacted_idx {
+            (self.compacted_idx, self.snapshot()?)
+        } else {
+            (decided_idx, None)
+        };
+        let entries = self.sendable(from_idx, self.decided_end(), limit)?.entries;
+        let is_last = from_idx + entries.len() as u64 == self.end();
+        let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
+        let decided_idx = self.decided_idx;
+        Ok(Some(Learn { config_id, snapshot, from_idx, entries, stopsign, decided_idx }))
+    }
+
+    /// Takes a piece of the decided log.
+    pub(crate) fn learn(&mut self, piece: Learn<T>) -> Result<Learnt, Halted> {
+        let Some(len) = piece.len() else {
+            return Ok(Learnt::Elsewhere);
+        };
+        if len <= self.decided_idx {
+            return Ok(Learnt::Nothing);
+        }
+        let Learn { config_id: _, snapshot, from_idx, entries, stopsign, decided_idx: _ } = piece;
+        if from_idx > self.decided_idx && snapshot.is_none() && from_idx > self.end() {
+            return Ok(Learnt::Elsewhere);
+        }
+        let end = from_idx + entries.len() as u64;
+        let (beyond, own_stopsign) = self.undecided_beyond(end, stopsign.as_ref())?;
+        match snapshot.filter(|_| from_idx > self.decided_idx) {
+            Some(snapshot) => self.install(from_idx, snapshot),
+            None => self.decide(from_idx),
+        }
+        self.replace_undecided(from_idx, entries, stopsign.or(own_stopsign));
+        self.tail.append(beyond);
+        self.decide(len);
+        Ok(Learnt::News)
+    }
+
+    /// What the log holds beyond `end` and must keep: nothing if a decided stop sign is there.
+    fn undecided_beyond(
+        &self,
+        end: u64,
+        decided_stopsign: Option<&StopSign>,
+    ) -> Result<(Vec<T>, Option<StopSign>), Halted> {
+        if decided_stopsign.is_some() || end > self.end() {
+            return Ok((Vec::new(), None));
+        }
+        Ok((self.entries(end, self.end())?, self.stopsign.clone()))
+    }
+}

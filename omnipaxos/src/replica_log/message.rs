@@ -1,0 +1,146 @@
+//! Reading what fits into a message.
+
+use super::{Recent, ReplicaLog};
+use crate::{
+    amount::Amount,
+    errors::Halted,
+    shared_entries::SharedEntries,
+    storage::{Entry, Storage},
+};
+
+/// By so much may a read be longer than the one before it, which found out how large entries are.
+const GROWTH: u64 = 32;
+
+/// Entries for a message.
+#[derive(Debug)]
+pub(crate) struct Part<T> {
+    pub(crate) entries: SharedEntries<T>,
+    pub(crate) amount: Amount,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self { entries: SharedEntries::default(), amount: Amount::default() }
+    }
+}
+
+impl<T: Entry> Part<T> {
+    /// The first of `entries` that fit under `limit`, at least one.
+    fn of(entries: SharedEntries<T>, limit: Amount) -> Self {
+        let mut amount = Amount::default();
+        for entry in entries.iter() {
+            let mut with = amount;
+            with.add(Amount::one(entry.size_hint()));
+            if !with.fits(limit) && amount.entries > 0 {
+                break;
+            }
+            amount = with;
+        }
+        if amount.entries == entries.len() as u64 {
+            return Self { entries, amount };
+        }
+        let entries = entries.slice(0..super::tail::position(amount.entries)).unwrap_or_default();
+        Self { entries, amount }
+    }
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// The first of the flushed entries `from..to` that fit under `limit`, at least one if there
+    /// are any; shared with other messages of this drain where they were flushed just now.
+    pub(crate) fn sendable(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
+        if from >= to {
+            return Ok(Part::default());
+        }
+        let Recent { from_idx, entries, amount } = &self.recent;
+        if from == *from_idx && to == from + amount.entries && amount.fits(limit) {
+            return Ok(Part { entries: entries.clone(), amount: *amount });
+        }
+        let slice = from.checked_sub(*from_idx).and_then(|start| {
+            let start = usize::try_from(start).ok()?;
+            let end = usize::try_from(to.checked_sub(*from_idx)?).ok()?;
+            entries.slice(start..end)
+        });
+        match slice {
+            Some(entries) => Ok(Part::of(entries, limit)),
+            None => self.stored_part(from, to, limit),
+        }
+    }
+
+    /// As [`sendable`](Self::sendable), from the storage. What is read beyond the limit is bounded:
+    /// how many entries fit is found out by reading a few, and then more.
+    fn stored_part(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
+        let most = (to - from).min(limit.entries.max(1));
+        let mut count = 1;
+        loop {
+            let part = Part::of(self.stored_shared(from, from + count)?, limit);
+            if part.amount.entries < count || count == most {
+                return Ok(part);
+            }
+            let fit = limit.bytes.saturating_mul(count) / part.amount.bytes.max(1);
+            count = fit.clamp(2 * count, GROWTH * count).min(most);
+        }
+    }
+
+    /// What the last flush wrote, and the index after it, if the messages of this drain may
+    /// [send](Self::sendable) it.
+    pub(crate) fn recent(&self) -> (u64, Amount) {
+        (self.recent.from_idx + self.recent.amount.entries, self.recent.amount)
+    }
+
+    /// Forgets the entries kept for the messages of this drain.
+    pub(crate) fn forget_recent(&mut self) {
+        if !self.recent.entries.is_empty() {
+            self.recent = Recent::default();
+        }
+    }
+
+    /// How much the log holds that is not decided, of which what is `stored` is known.
+    pub(crate) fn undecided(&self, stored: Amount) -> Amount {
+        Amount {
+            entries: self.end() - self.decided_end(),
+            bytes: stored.bytes.saturating_add(self.tail.bytes()),
+        }
+    }
+
+    /// Counts the undecided entries, after which those that follow are counted as they come.
+    /// Returns how much of them is stored, and the index after that.
+    pub(crate) fn count_undecided(&mut self) -> Result<(u64, Amount), Halted> {
+        self.tail.count();
+        let (from, to) = (self.decided_end(), self.tail.start());
+        let mut stored = Amount::default();
+        if from < to {
+            self.visit(from, to, &mut |entry| stored.add(Amount::one(entry.size_hint())))?;
+        }
+        Ok((to, stored))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Amount, Part, SharedEntries};
+    use crate::storage::{Entry, NoSnapshot};
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Sized(usize);
+
+    impl Entry for Sized {
+        type Snapshot = NoSnapshot;
+
+        fn size_hint(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn as_many_as_fit_and_at_least_one() {
+        let entries = SharedEntries::from(vec![Sized(5), Sized(3), Sized(4), Sized(1)]);
+        for (most, bytes, count, sum) in
+            [(9, 99, 4, 13), (2, 99, 2, 8), (9, 8, 2, 8), (9, 9, 2, 8), (9, 1, 1, 5), (0, 0, 1, 5)]
+        {
+            let limit = Amount { entries: most, bytes };
+            let part = Part::of(entries.clone(), limit);
+            assert_eq!(part.amount, Amount { entries: count, bytes: sum }, "{limit:?}");
+            assert_eq!(part.entries.len() as u64, count);
+        }
+    }
+}

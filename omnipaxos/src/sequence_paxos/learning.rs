@@ -1,0 +1,145 @@
+//! Learning decided entries from any server.
+//!
+//! A follower that lacks more than fits in flight is told by its leader where to learn it. A server
+//! that is cut off from its leader, or has none, asks its peers in turn, one a heartbeat round. So
+//! every server that is linked to an informed one learns all that is decided, also where nobody
+//! can lead. Whoever asks decides how fast: the next piece is asked for when one has come.
+
+use super::{state::State, Contact, SequencePaxos, Setback};
+use crate::{
+    errors::Halted,
+    ids::NodeId,
+    messages::sequence_paxos::{Learn, LearnReq},
+    replica_log::Learnt,
+    storage::{Entry, Storage},
+};
+
+/// Whom this server learns from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Learning {
+    /// The server that is asked until it has no more to tell.
+    source: Option<NodeId>,
+    /// Heartbeat rounds since it was asked or told something.
+    waited: u32,
+    /// While it is lost, peers are asked in turn.
+    contact: Contact,
+    /// The peer asked last in turn.
+    turn: usize,
+}
+
+/// Rounds after which a source that tells nothing is asked again, and is given up.
+const PATIENCE: u32 = 2;
+const MOST_PATIENCE: u32 = 4;
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// `teller` knows that so much is decided, and names a server to learn it from. If that does
+    /// not answer here, it is the teller.
+    pub(super) fn learn_up_to(&mut self, decided_idx: u64, source: NodeId, teller: NodeId) {
+        if self.log.decided_idx() >= decided_idx {
+            self.report_learnt();
+        } else if self.learning.source.is_none() || self.learning.waited > 0 {
+            let is_present = self.present.contains(&source);
+            self.learn_from(if is_present { source } else { teller });
+        }
+    }
+
+    /// Asks `source` until it has no more to tell.
+    pub(super) fn learn_from(&mut self, source: NodeId) {
+        self.learning.source = Some(source);
+        self.learning.waited = 0;
+        self.outbox.ask_to_learn(source);
+    }
+
+    /// A server asks for decided entries.
+    pub(super) fn handle_learn_req(&mut self, asks: &LearnReq, from: NodeId) {
+        if asks.decided_idx < self.log.decided_idx() {
+            self.outbox.teach(from, asks.decided_idx);
+        }
+    }
+
+    /// A server tells what is decided. A leader takes it only where it reaches no quorum: if others
+    /// have decided more then, it leads no longer. A copy of an earlier piece is not answered, or
+    /// copies would breed.
+    pub(super) fn handle_learn(&mut self, piece: Learn<T>, from: NodeId) -> Result<(), Halted> {
+        let told_decided_idx = piece.decided_idx;
+        let is_news = piece.len().is_some_and(|len| len > self.log.decided_idx());
+        if let State::Leading(_) = self.state {
+            if self.learning.contact == Contact::Kept || !is_news {
+                return Ok(());
+            }
+            self.resign();
+        }
+        match self.log.learn(piece)? {
+            Learnt::News => {}
+            Learnt::Elsewhere | Learnt::Nothing => return Ok(()),
+        }
+        if let State::Following(ack) = &mut self.state {
+            ack.owe();
+        }
+        let is_source = self.learning.source.is_none_or(|source| source == from);
+        if self.log.decided_idx() < told_decided_idx {
+            self.learning.waited = 0;
+            if is_source {
+                self.learn_from(from);
+            }
+        } else {
+            if is_source {
+                self.learning.source = None;
+            }
+            self.finish_learning(from);
+        }
+        Ok(())
+    }
+
+    /// All that `from` has decided is decided here.
+    fn finish_learning(&mut self, from: NodeId) {
+        if let State::Preparing(preparing) = &mut self.state {
+            if let Some(progress) = preparing.followers.get_mut(from) {
+                progress.ask_again_if_put_off();
+            }
+        }
+        self.report_learnt();
+    }
+
+    /// Gives up leading, since others have decided what this server could not.
+    fn resign(&mut self) {
+        self.state = State::Recovering;
+        self.setback = Some(Setback::Resigned);
+        self.ask_all_for_leader();
+    }
+
+    /// Tells the leader what is decided here now.
+    fn report_learnt(&mut self) {
+        match &mut self.state {
+            State::Following(ack) => ack.owe(),
+            State::Promised { is_promise_due, .. } => *is_promise_due = true,
+            State::Recovering | State::Preparing(_) | State::Leading(_) => {}
+        }
+    }
+
+    /// A heartbeat round has ended. A source that tells nothing is asked again and then given up:
+    /// the leader names another, or the peers are asked in turn.
+    pub(super) fn learn_in_turn(&mut self, contact: Contact) {
+        self.learning.contact = contact;
+        if let Some(source) = self.learning.source {
+            self.learning.waited += 1;
+            match self.learning.waited {
+                PATIENCE => self.outbox.ask_to_learn(source),
+                MOST_PATIENCE.. => self.learning.source = None,
+                0..PATIENCE | PATIENCE..MOST_PATIENCE => {}
+            }
+        }
+        if self.learning.source.is_none() && contact == Contact::Lost {
+            self.ask_next();
+        }
+    }
+
+    /// Asks the next of the peers that are there.
+    fn ask_next(&mut self) {
+        let turn = self.learning.turn.wrapping_add(1) % self.present.len().max(1);
+        self.learning.turn = turn;
+        if let Some(peer) = self.present.get(turn) {
+            self.outbox.ask_to_learn(*peer);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! How large messages are, and how much is on its way.
+
+use super::{ensure, Check, Checker, Violation};
+use crate::{describe, disk::Image, value::SimEntry};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{
+        sequence_paxos::{AcceptDecide, LogSync, PaxosMsg},
+        Message,
+    },
+    ServerConfig,
+};
+
+/// A number of entries and of bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Size {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Size {
+    fn of<T: SimEntry>(entries: &[T]) -> Self {
+        Self::sum(entries.iter())
+    }
+
+    fn sum<'a, T: SimEntry>(entries: impl Iterator<Item = &'a T>) -> Self {
+        let none = Size { entries: 0, bytes: 0 };
+        entries.fold(none, |sum, entry| Size {
+            entries: sum.entries + 1,
+            bytes: sum.bytes + entry.size_hint() as u64,
+        })
+    }
+
+    /// Whether a message of one sort of entries may be so large. A single entry may.
+    fn fits(self, limit: Size) -> bool {
+        self.entries <= 1 || (self.entries <= limit.entries && self.bytes <= limit.bytes)
+    }
+}
+
+/// What a server may send, as its configuration says.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    message: Size,
+    in_flight: Size,
+}
+
+impl Limits {
+    /// Those of a configuration.
+    pub fn of(config: &ServerConfig) -> Self {
+        let size =
+            |entries: usize, bytes: usize| Size { entries: entries as u64, bytes: bytes as u64 };
+        Self {
+            message: size(config.max_message_entries, config.max_message_bytes),
+            in_flight: size(config.max_in_flight_entries, config.max_in_flight_bytes),
+        }
+    }
+}
+
+/// The entries that left a leader for one follower in AcceptDecide messages of one ballot, since
+/// it went back or on to some index.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Window {
+    n: Ballot,
+    start: u64,
+    end: u64,
+    /// What the follower has confirmed to this life of the leader.
+    confirmed: u64,
+}
+
+impl Window {
+    fn in_ballot(&mut self, n: Ballot) -> &mut Self {
+        if self.n != n {
+            *self = Self { n, ..Self::default() };
+        }
+        self
+    }
+
+    /// Begins anew.
+    fn restart(&mut self, at: u64) {
+        (self.start, self.end) = (at, at);
+    }
+
+    /// Entries leave. Returns the index from which on they are on their way.
+    fn extend(&mut self, from_idx: u64, end: u64) -> u64 {
+        if from_idx != self.end {
+            self.restart(from_idx);
+        }
+        self.end = end;
+        self.start.max(self.confirmed)
+    }
+}
+
+impl Checker {
+    /// Holds servers to these limits.
+    #[must_use]
+    pub fn limited_to(mut self, limits: Vec<Limits>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// A message reaches a server that runs. What it confirms may be sent no more.
+    pub fn heard<T: SimEntry>(&mut self, server: usize, message: &Message<T>) {
+        let Message::SequencePaxos(paxos) = message else {
+            return;
+        };
+        let (n, confirmed) = match &paxos.msg {
+            PaxosMsg::Accepted(m) => (m.n, m.accepted_idx),
+            // A follower that was restarted tells what it has accepted in the ballot.
+            PaxosMsg::PrepareReq(m) => (m.n_accepted, m.accepted_idx),
+            _other => return,
+        };
+        if let Some(follower) = self.position(paxos.from) {
+            let window = &mut self.windows[server][follower];
+            if window.n == n {
+                window.confirmed = window.confirmed.max(confirmed);
+            }
+        }
+    }
+
+    /// A message leaves a server while its disk holds `image`.
+    ///
+    /// # Errors
+    /// It is larger than the limits of the server allow.
+    pub fn bounded<T: SimEntry>(
+        &mut self,
+        server: usize,
+        message: &Message<T>,
+        image: &Image<T>,
+    ) -> Result<(), Violation> {
+        let (Message::SequencePaxos(paxos), Some(limits)) = (message, self.limits.get(server))
+        else {
+            return Ok(());
+        };
+        let limits = *limits;
+        match &paxos.msg {
+            PaxosMsg::AcceptDecide(m) => {
+                self.check_size(server, &m.entries, limits, message)?;
+                self.check_window(server, m, message, image)
+            }
+            PaxosMsg::Learn(m) => self.check_size(server, &m.entries, limits, message),
+            PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
+            PaxosMsg::RepeatedForward(m) => {
+                // It is passed on as its origin made it, or a copy would not be known again.
+                let origin = self.position(m.origin).and_then(|origin| self.limits.get(origin));
+                let limits = origin.copied().unwrap_or(limits);
+                self.check_size(server, &m.entries, limits, message)
+            }
+            PaxosMsg::AcceptSync(m) => {
+                if let Some(follower) = self.position(paxos.to) {
+                    let end = m.sync.suffix_idx + m.sync.suffix.len() as u64;
+                    self.windows[server][follower].in_ballot(m.n).restart(end);
+                }
+                self.check_sync(server, &m.sync, m.decided_idx, limits, message)
+            }
+            PaxosMsg::Promise(m) => match &m.sync {
+                Some(sync) => self.check_sync(server, sync, m.decided_idx, limits, message),
+                None => Ok(()),
+            },
+            PaxosMsg::PrepareReq(_)
+            | PaxosMsg::Prepare(_)
+            | PaxosMsg::AcceptStopSign(_)
+            | PaxosMsg::Accepted(_)
+            | PaxosMsg::NotAccepted(_)
+            | PaxosMsg::Decide(_)
+            | PaxosMsg::LearnFrom(_)
+            | PaxosMsg::LearnReq(_)
+            | PaxosMsg::ForwardStopSign(_)
+            | PaxosMsg::Compaction(_) => Ok(()),
+        }
+    }
+
+    fn check_size<T: SimEntry>(
+        &self,
+        server: usize,
+        entries: &[T],
+        limits: Limits,
+        message: &Message<T>,
+    ) -> Result<(), Violation> {
+        let size = Size::of(entries);
+        ensure!(
+            size.fits(limits.message),
+            Check::Bounded,
+            "server {} says {}, {size:?}, and may say {:?}",
+            self.pids[server],
+            describe::message(message),
+            limits.message
+        );
+        Ok(())
+    }
+
+    /// An undecided tail travels as a whole, also where it exceeds the limit: it may be longer than
+    /// a leader with this limit lets it grow, as another leader had another. But then nothing that
+    /// is decided travels with it.
+    fn check_sync<T: SimEntry>(
+        &self,
+        server: usize,
+        sync: &LogSync<T>,
+        decided_idx: u64,
+        limits: Limits,
+        message: &Message<T>,
+    ) -> Result<(), Violation> {
+        if sync.suffix_idx >= decided_idx {
+            return Ok(());
+        }
+        self.check_size(server, &sync.suffix, limits, message)
+    }
+
+    /// What is on its way to a follower ahead of its acknowledgements. The last entry may exceed
+    /// the bytes, or an entry larger than the limit would never get on its way.
+    fn check_window<T: SimEntry>(
+        &mut self,
+        server: usize,
+        m: &AcceptDecide<T>,
+        message: &Message<T>,
+        image: &Image<T>,
+    ) -> Result<(), Violation> {
+        let Some(follower) = self.position(message.get_receiver()) else {
+            return Ok(());
+        };
+        let Some(last) = m.entries.last() else {
+            return Ok(());
+        };
+        let end = m.from_idx + m.entries.len() as u64;
+        let window = self.windows[server][follower].in_ballot(m.n);
+        // What the follower is known to have may be sent again, and counts no more.
+        let from = window.extend(m.from_idx, end).min(end);
+        let held = from.max(image.compacted_idx);
+        let first = (held - image.compacted_idx) as usize;
+        let before_last = Size::sum(image.log.iter().skip(first).take((end - held) as usize));
+        let bytes_before_last = before_last.bytes.saturating_sub(last.size_hint() as u64);
+        let limit = self.limits[server].in_flight;
+        ensure!(
+            end - from <= limit.entries && bytes_before_last < limit.bytes,
+            Check::Bounded,
+            "server {} says {} with entries {from}..{end} on their way, {bytes_before_last} bytes \
+             before the last, and may have {limit:?} there",
+            self.pids[server],
+            describe::message(message)
+        );
+        Ok(())
+    }
+
+    fn position(&self, pid: u64) -> Option<usize> {
+        self.pids.iter().position(|known| *known == pid)
+    }
+
+    /// A leader takes no more entries into its log ahead of what is decided than one message may
+    /// hold, since they may have to travel in one. What it found in the log of others, or in its
+    /// own, when it began to lead may be more; then it takes none. The last entry may exceed the
+    /// bytes. `len` is the length that the log had before in this round.
+    pub(super) fn check_undecided<T: SimEntry>(
+        &self,
+        server: usize,
+        image: &Image<T>,
+        len: u64,
+    ) -> Result<(), Violation> {
+        let Some(limits) = self.limits.get(server) else {
+            return Ok(());
+        };
+        if self.write_quorum == 1 {
+            // It decides what it writes, so no more than may wait is undecided at any time.
+            return Ok(());
+        }
+        let end = image.entries_end();
+        let decided = image.decided_idx.max(self.shown[server].decided);
+        if end <= len.max(decided) {
+            return Ok(());
+        }
+        let first = decided.saturating_sub(image.compacted_idx) as usize;
+        let before_last = image.log.len().saturating_sub(first + 1);
+        let bytes_before_last = Size::sum(image.log.iter().skip(first).take(before_last)).bytes;
+        ensure!(
+            end - decided <= limits.message.entries && bytes_before_last < limits.message.bytes,
+            Check::Bounded,
+            "the leader {} has {} undecided entries, {bytes_before_last} bytes before the last, \
+             and may have {:?}",
+            self.pids[server],
+            end - decided,
+            limits.message
+        );
+        Ok(())
+    }
+}
