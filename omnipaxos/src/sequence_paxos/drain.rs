@@ -101,7 +101,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             State::Leading(Leading { followers, adopted_len, undecided: _ }) => {
                 let drawing =
-                    Drawing { log: &self.log, limits: self.limits, adopted_len: *adopted_len };
+                    Drawing { log: &self.log, limits: &self.limits, adopted_len: *adopted_len };
                 let mut lagging = Vec::new();
                 for (to, progress) in followers.iter_mut() {
                     match drawing.for_follower(progress, |msg| send(to, msg))? {
@@ -221,7 +221,7 @@ enum Drawn {
 /// Draws the messages of a leader to its followers.
 struct Drawing<'a, T: Entry, B: Storage<T>> {
     log: &'a ReplicaLog<T, B>,
-    limits: Limits,
+    limits: &'a Limits,
     adopted_len: u64,
 }
 
@@ -281,10 +281,11 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
         let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
         let mut is_probe_due = std::mem::take(&mut sent.is_probe_due);
         if self.is_far_behind(sent) {
-            let is_told = std::mem::replace(&mut sent.is_redirected, true) && !is_probe_due;
+            let is_told = sent.redirected_up_to.is_some() && !is_probe_due;
+            sent.redirected_up_to.get_or_insert(decided_idx);
             return Ok(if is_told { Drawn::All } else { Drawn::TooMuch });
         }
-        sent.is_redirected = false;
+        sent.redirected_up_to = None;
         let end = log.end();
         while sent.next_idx < end {
             let Some(room) = sent.room(self.limits.in_flight) else {
@@ -319,10 +320,14 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
     }
 
     /// Whether a follower in step, to which nothing is on its way, lacks so many decided entries
-    /// that it should learn them, or entries that are compacted here.
+    /// that it should learn them, or entries that are compacted here. It goes on until it has all
+    /// that was decided then, or the leader would read the rest of that in one drain.
     fn is_far_behind(&self, sent: &Sent) -> bool {
-        let lacks = self.log.decided_idx().min(self.log.end()).saturating_sub(sent.next_idx);
-        let is_compacted = sent.next_idx < self.log.compacted_idx();
-        is_compacted || (lacks > self.limits.in_flight.entries && sent.is_nothing_in_flight())
+        let has = sent.next_idx;
+        let lacks = self.log.decided_idx().min(self.log.end()).saturating_sub(has);
+        let is_compacted = has < self.log.compacted_idx();
+        let is_learning = sent.redirected_up_to.is_some_and(|idx| has < idx.min(self.log.end()));
+        let is_far = lacks > self.limits.in_flight.entries && sent.is_nothing_in_flight();
+        is_compacted || is_learning || is_far
     }
 }

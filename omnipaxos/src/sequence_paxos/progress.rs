@@ -118,6 +118,28 @@ pub(super) enum Stage {
     InStep(Sent),
 }
 
+impl Stage {
+    /// It has accepted this ballot.
+    fn in_step(&mut self) -> &mut Sent {
+        if !matches!(self, Stage::InStep(_)) {
+            *self = Stage::InStep(match self {
+                Stage::Syncing(_, sent) => std::mem::take(sent),
+                Stage::Unpromised { .. }
+                | Stage::Promised(_)
+                | Stage::Redirected(_)
+                | Stage::InStep(_) => Sent::default(),
+            });
+        }
+        match self {
+            Stage::InStep(sent) => sent,
+            Stage::Unpromised { .. }
+            | Stage::Promised(_)
+            | Stage::Redirected(_)
+            | Stage::Syncing(..) => unreachable!("it was put in step"),
+        }
+    }
+}
+
 /// What was sent to a follower.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
@@ -129,11 +151,12 @@ pub(super) struct Sent {
     in_flight: Outstanding,
     /// Whether to go on with a message that is answered, though there may be no news.
     pub(super) is_probe_due: bool,
-    /// Whether it was told where to learn what it lacks, and is left alone meanwhile.
-    pub(super) is_redirected: bool,
-    /// The index from which was sent again in this round: a second report that this is missing
-    /// may come from before, and is not answered.
-    rewound_to: Option<u64>,
+    /// It was told where to learn what it lacks, and is left alone until it has so much.
+    pub(super) redirected_up_to: Option<u64>,
+    /// Up to this index was sent again in this round. A report that something before it is missing
+    /// may come from before, and is not answered: where messages are small and change places, each
+    /// would bring about as many again (seed 200534).
+    resent_up_to: Option<u64>,
 }
 
 impl Sent {
@@ -162,14 +185,19 @@ impl Sent {
     /// Asks for an acknowledgement, which tells what is missing.
     fn probe(&mut self) {
         self.is_probe_due = true;
-        self.rewound_to = None;
+        self.resent_up_to = None;
+    }
+
+    /// Whether what follows on `accepted_idx` was sent again in this round.
+    fn was_resent(&self, accepted_idx: u64) -> bool {
+        self.resent_up_to.is_some_and(|idx| accepted_idx < idx)
     }
 
     /// Goes back to what is known to have arrived.
     fn rewind(&mut self, accepted_idx: u64) {
+        self.resent_up_to = Some(self.next_idx.max(accepted_idx + 1));
         self.next_idx = accepted_idx;
-        self.rewound_to = Some(accepted_idx);
-        self.is_redirected = false;
+        self.redirected_up_to = None;
         self.in_flight.clear();
     }
 
@@ -213,36 +241,25 @@ impl Progress {
     pub(super) fn accept(&mut self, accepted: &Accepted) {
         self.accepted_idx = self.accepted_idx.max(accepted.accepted_idx);
         self.decided_idx = self.decided_idx.max(accepted.decided_idx);
-        let mut sent = match &mut self.stage {
-            Stage::Syncing(_, sent) | Stage::InStep(sent) => std::mem::take(sent),
-            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::Redirected(_) => Sent::default(),
-        };
+        let sent = self.stage.in_step();
         sent.next_idx = sent.next_idx.max(self.accepted_idx);
         sent.in_flight.pass(self.accepted_idx);
-        if accepted.gap && sent.rewound_to != Some(accepted.accepted_idx) {
+        let is_latest = accepted.accepted_idx == self.accepted_idx;
+        if accepted.gap && is_latest && !sent.was_resent(accepted.accepted_idx) {
             sent.rewind(self.accepted_idx);
-            sent.rewound_to = Some(accepted.accepted_idx);
         }
-        self.stage = Stage::InStep(sent);
     }
 
     /// Goes on with a follower that has accepted this ballot and was restarted or cut off.
     pub(super) fn go_on(&mut self, accepted_idx: u64, decided_idx: u64) {
         self.accepted_idx = self.accepted_idx.max(accepted_idx);
         self.decided_idx = self.decided_idx.max(decided_idx);
-        match &mut self.stage {
-            Stage::InStep(sent) if sent.rewound_to == Some(accepted_idx) => {
-                sent.is_probe_due = true
-            }
-            Stage::Unpromised { .. }
-            | Stage::Promised(_)
-            | Stage::Redirected(_)
-            | Stage::Syncing(..)
-            | Stage::InStep(_) => {
-                let mut sent = Sent::up_to(accepted_idx, decided_idx);
-                sent.resend_from(accepted_idx);
-                self.stage = Stage::InStep(sent);
-            }
+        let sent = self.stage.in_step();
+        if sent.was_resent(accepted_idx) {
+            sent.is_probe_due = true;
+        } else {
+            sent.decided_idx = decided_idx;
+            sent.resend_from(accepted_idx);
         }
     }
 
@@ -295,7 +312,7 @@ impl Progress {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
             Stage::InStep(sent) => {
-                sent.rewound_to = None;
+                sent.resent_up_to = None;
                 if is_stuck && presence == Presence::Answered {
                     sent.probe();
                 }
@@ -341,22 +358,31 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_rewinds_once_per_index() {
+    fn a_gap_rewinds_once_until_that_was_made_good() {
         let mut progress = Progress::unpromised();
         progress.stage = Stage::InStep(Sent::up_to(9, 0));
         progress.accept(&accepted(4, true));
         assert_eq!(next_idx(&progress), 4);
-        progress.stage = match progress.stage {
-            Stage::InStep(mut sent) => {
-                sent.next_idx = 9;
-                Stage::InStep(sent)
-            }
-            other => other,
-        };
-        progress.accept(&accepted(4, true));
-        assert_eq!(next_idx(&progress), 9, "the same gap again");
-        progress.accept(&accepted(6, true));
-        assert_eq!(next_idx(&progress), 6, "another gap");
+        send_up_to(&mut progress, 9);
+        for gap in [4, 6, 5] {
+            progress.accept(&accepted(gap, true));
+            assert_eq!(next_idx(&progress), 9, "{gap} was sent again, and is on its way");
+        }
+        progress.accept(&accepted(9, false));
+        send_up_to(&mut progress, 12);
+        progress.accept(&accepted(10, true));
+        assert_eq!(next_idx(&progress), 10, "another gap");
+        send_up_to(&mut progress, 12);
+        progress.end_round(12, 0, Presence::Answered);
+        progress.accept(&accepted(11, true));
+        assert_eq!(next_idx(&progress), 11, "it was lost again");
+    }
+
+    fn send_up_to(progress: &mut Progress, idx: u64) {
+        match &mut progress.stage {
+            Stage::InStep(sent) => sent.next_idx = idx,
+            other => panic!("not in step but {other:?}"),
+        }
     }
 
     #[test]
@@ -381,10 +407,7 @@ mod tests {
         progress.accepted_idx = 4;
         progress.resend(9, 0);
         assert_eq!(next_idx(&progress), 4);
-        progress.stage = match progress.stage {
-            Stage::InStep(sent) => Stage::InStep(Sent { next_idx: 9, ..sent }),
-            other => other,
-        };
+        send_up_to(&mut progress, 9);
         progress.go_on(4, 0);
         assert_eq!(next_idx(&progress), 9, "it asked before that arrived");
         progress.end_round(9, 0, Presence::Answered);
