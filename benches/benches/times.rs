@@ -191,30 +191,6 @@ fn visit_suffix(cluster: &Ours) -> f64 {
     time.as_nanos() as f64 / READ as f64
 }
 
-/// How many entries a follower misses.
-const MISSED: u64 = 1_000_000;
-
-/// The time until a follower that was cut off has what it missed, in ms, and the largest message.
-fn catch_up<R: Replica>() -> (f64, usize) {
-    let mut cluster: Servers<R> = Servers::with(3, Wire::Serialised, None);
-    let lagging = (cluster.leader + 1) % 3;
-    cluster.decide_between(KeyValue::many(MISSED, 8), |from, to| from != lagging && to != lagging);
-    cluster.largest_message = 0;
-    let time = cpu_time_of(|| {
-        for at in 0..3 {
-            let other = cluster.servers.len() as u64;
-            for pid in (1..=other).filter(|pid| *pid != at as u64 + 1) {
-                cluster.servers[at].reconnected(pid);
-            }
-        }
-        while cluster.servers[lagging].decided_idx() < MISSED {
-            cluster.tick();
-            while cluster.hop() > 0 {}
-        }
-    });
-    (time.as_secs_f64() * 1e3, cluster.largest_message)
-}
-
 /// Something that is measured of ours and of 0.2.2.
 type Pair = (fn() -> f64, Option<fn() -> f64>);
 
@@ -257,35 +233,10 @@ fn others(report: &mut Report) {
     report.row(cells("`for_each_decided`, per entry", NONE, &visited));
 }
 
-fn catching_up(report: &mut Report) {
-    report.paragraph(
-        "A follower was cut off while 1,000,000 entries of 8 B were decided, and is back; messages \
-         are serialised. CPU ms of all three servers until it has them, medians of 7; bytes of the \
-         largest message.",
-    );
-    report.head(&["of", "goal", "ours", "0.2.2", "0.2.2 / ours"]);
-    let mut largest = [None, None];
-    let measured = alternate(2, |at| {
-        let (time, bytes) = match at {
-            0 => catch_up::<OurServer>(),
-            #[cfg(feature = "peers")]
-            1 => catch_up::<omnipaxos_benches::contestants::PublishedServer>(),
-            _ => return None,
-        };
-        largest[at] = Some(bytes);
-        Some(time)
-    });
-    report.row(cells("CPU, ms", "3", &measured));
-    let bytes = |at: usize| largest[at].map_or(NONE.to_string(), |bytes: usize| bytes.to_string());
-    let row = ["largest message", NONE].map(String::from);
-    report.row(row.into_iter().chain([bytes(0), bytes(1), NONE.to_string()]));
-}
-
 fn main() -> io::Result<()> {
     let _warm = WarmHeap::of(WARM);
     let mut report = Report::new("times");
     replication(&mut report);
     others(&mut report);
-    catching_up(&mut report);
     report.write()
 }

@@ -1,6 +1,7 @@
 //! The work: a cluster in one process and one thread, whose messages the driver moves by hand.
 
 use crate::cpu_time_of;
+use omnipaxos::macros::Entry;
 use serde::{Deserialize, Serialize};
 use std::{cell::Cell, time::Duration};
 
@@ -9,7 +10,7 @@ thread_local! {
 }
 
 /// An entry of the log. Counts its clones.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, Entry)]
 pub struct KeyValue {
     /// Number of the entry.
     pub key: u64,

@@ -28,8 +28,23 @@ pub trait Replica: Sized {
     /// Sender and receiver of a message.
     fn ends(message: &Self::Message) -> (u64, u64);
 
+    /// A message as it goes over a network.
+    fn encode(message: &Self::Message) -> Vec<u8>;
+
+    /// A message that came over a network.
+    fn decode(bytes: &[u8]) -> Self::Message;
+
     /// A message on its way. Returns its size in bytes, if it is serialised.
-    fn travel(message: Self::Message, wire: Wire) -> (Self::Message, usize);
+    fn travel(message: Self::Message, wire: Wire) -> (Self::Message, usize) {
+        match wire {
+            Wire::Moved => (message, 0),
+            Wire::Serialised => {
+                let bytes = Self::encode(&message);
+                drop(message);
+                (Self::decode(&bytes), bytes.len())
+            }
+        }
+    }
 
     /// Number of entries that it knows to be decided.
     fn decided_idx(&self) -> u64;
@@ -51,18 +66,13 @@ macro_rules! replica {
         $(#[$doc])*
         pub(super) mod $name {
             use super::Replica;
-            use crate::cluster::{KeyValue, Wire};
+            use crate::cluster::KeyValue;
             use $omnipaxos::{
                 messages::Message,
-                storage::{Entry, NoSnapshot},
                 util::LogEntry,
                 ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
             };
             use $storage::memory_storage::MemoryStorage;
-
-            impl Entry for KeyValue {
-                type Snapshot = NoSnapshot;
-            }
 
             /// A server.
             pub(crate) type Server = OmniPaxos<KeyValue, MemoryStorage<KeyValue>>;
@@ -109,18 +119,16 @@ macro_rules! replica {
                     (message.get_sender(), message.get_receiver())
                 }
 
-                fn travel(message: Self::Message, wire: Wire) -> (Self::Message, usize) {
-                    match wire {
-                        Wire::Moved => (message, 0),
-                        Wire::Serialised => {
-                            let config = bincode::config::legacy();
-                            let bytes = bincode::serde::encode_to_vec(&message, config)
-                                .expect("a message can be serialised");
-                            drop(message);
-                            bincode::serde::decode_from_slice(&bytes, config)
-                                .expect("what was serialised can be deserialised")
-                        }
-                    }
+                fn encode(message: &Self::Message) -> Vec<u8> {
+                    bincode::serde::encode_to_vec(message, bincode::config::legacy())
+                        .expect("a message can be serialised")
+                }
+
+                fn decode(bytes: &[u8]) -> Self::Message {
+                    let config = bincode::config::legacy();
+                    let (message, _) = bincode::serde::decode_from_slice(bytes, config)
+                        .expect("what was serialised can be deserialised");
+                    message
                 }
 
                 fn decided_idx(&self) -> u64 {
@@ -159,3 +167,8 @@ replica!(
     omnipaxos_storage_published,
     |server: &mut Server, messages: &mut Vec<_>| messages.extend(server.outgoing_messages())
 );
+
+#[cfg(feature = "peers")]
+impl omnipaxos_published::storage::Entry for crate::cluster::KeyValue {
+    type Snapshot = omnipaxos_published::storage::NoSnapshot;
+}
