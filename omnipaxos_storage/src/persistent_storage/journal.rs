@@ -11,6 +11,8 @@
 use super::{batch::chunk, checkpoint::sync_folder, error::StorageError};
 use std::{
     fs::File,
+    io,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -29,6 +31,9 @@ const LEAST_BYTES: u64 = 256 << 10;
 
 /// The largest size: so much at most is replayed when a storage is opened.
 const LARGEST_BYTES: u64 = 16 << 20;
+
+/// So many bytes are written at a time to make a journal larger.
+const ZEROS_BYTES: u64 = 64 << 10;
 
 /// An open journal.
 #[derive(Debug)]
@@ -173,12 +178,21 @@ impl Journal {
 
     fn grow_to(&mut self, bytes: u64) -> Result<(), StorageError> {
         if bytes > self.bytes {
-            let zeros = vec![0; usize::try_from(bytes - self.bytes).unwrap_or(usize::MAX)];
-            self.file
-                .write_all_at(&zeros, self.bytes)
+            self.write_zeros(self.bytes..bytes)
                 .and_then(|()| self.file.sync_all())
                 .map_err(StorageError::io("make room in", &self.path))?;
             self.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {
+        let zeros = [0; ZEROS_BYTES as usize];
+        let mut at = range.start;
+        while at < range.end {
+            let count = (range.end - at).min(ZEROS_BYTES);
+            self.file.write_all_at(&zeros[..count as usize], at)?;
+            at += count;
         }
         Ok(())
     }
