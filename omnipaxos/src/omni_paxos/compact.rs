@@ -89,6 +89,53 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Panics
     /// If the storage has failed; see [`try_compact`](Self::try_compact).
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{storage::Snapshot, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::macros::Entry;
+    ///
+    /// #[derive(Clone, Debug, Entry)]
+    /// #[snapshot(Sum)] // without this line, `compact` trims
+    /// struct Summand(u64);
+    ///
+    /// #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+    /// struct Sum(u64);
+    ///
+    /// impl Snapshot<Summand> for Sum {
+    ///     fn create(entries: &[Summand]) -> Self {
+    ///         Sum(entries.iter().map(|summand| summand.0).sum())
+    ///     }
+    ///     fn merge(&mut self, delta: Self) {
+    ///         self.0 += delta.0;
+    ///     }
+    ///     fn use_snapshots() -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Summand, MemoryStorage<Summand>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # (0..30).for_each(|_| replica.tick());
+    /// # for summand in 1..=1000 {
+    /// #     replica.append(Summand(summand))?;
+    /// # }
+    /// # replica.outgoing_messages();
+    /// let mut applied_idx = 0;
+    /// let mut sum = 0;
+    /// // Whenever something was decided:
+    /// if let Some(end) = replica.for_each_decided(applied_idx, |summand| sum += summand.0) {
+    ///     applied_idx = end;
+    /// }
+    /// if applied_idx >= replica.get_compacted_idx() + 1000 {
+    ///     replica.compact(applied_idx)?;
+    /// }
+    /// # assert_eq!((sum, replica.get_compacted_idx()), (500_500, 1000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compact(&mut self, applied_idx: u64) -> Result<(), CompactionErr> {
         compacted(self.try_compact(applied_idx))
     }

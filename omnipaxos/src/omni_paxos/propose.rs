@@ -43,6 +43,31 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
     /// [`TryProposeErr::Halted`] says that the storage has failed; else as `append`.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::errors::TryProposeErr;
+    ///
+    /// # #[derive(Clone, Debug, PartialEq, Entry)]
+    /// # struct Word(&'static str);
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2], ..Default::default() };
+    /// let config = ServerConfig { pid: 1, max_pending_entries: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// // There is no leader yet: as many entries wait as may wait.
+    /// replica.try_append(Word("first"))?;
+    /// match replica.try_append(Word("second")) {
+    ///     Ok(()) => {}
+    ///     Err(TryProposeErr::Busy(word)) => {
+    ///         // Keep it and try again after a few ticks, or tell the client to.
+    /// #       assert_eq!(word, Word("second"));
+    ///     }
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
         self.wake()?;
         let proposed = self.paxos.append(entry);
