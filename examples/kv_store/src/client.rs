@@ -4,7 +4,7 @@ use crate::{
     frame::{self, Kind},
     protocol::{Answer, Ask, Request, Response, Status},
 };
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, Hasher, RandomState},
@@ -29,7 +29,11 @@ const PATIENCE: Duration = Duration::from_millis(1000);
 /// After so long without any answer from any server the client gives up.
 const GIVE_UP: Duration = Duration::from_secs(20);
 
+/// Before another server is asked. Twice as long each time, up to [`LONGEST_PAUSE`], until there is
+/// an answer.
 const PAUSE: Duration = Duration::from_millis(50);
+
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// A client of the cluster.
 ///
@@ -88,19 +92,23 @@ impl Client {
         let mut round = Round::new(asks, self.next);
         self.next += round.asks.len() as u64;
         let mut last_progress = Instant::now();
+        let mut pause = PAUSE;
         while !round.is_done() {
             let before = round.answered;
             match self.pursue(&mut round, &mut progress).await {
                 Ok(()) => {}
                 Err(Stopped::Refused(why)) => bail!("refused: {why}"),
-                Err(Stopped::Broken(cause)) => {
+                Err(Stopped::Elsewhere(cause)) => {
                     if round.answered > before {
                         last_progress = Instant::now();
+                        pause = PAUSE;
                     }
                     if last_progress.elapsed() > GIVE_UP {
                         return Err(cause.context("no server answers"));
                     }
-                    self.turn_to_next(&cause).await;
+                    self.turn_to_next(&cause);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
@@ -124,7 +132,7 @@ impl Client {
             match connection.receive().await?.answer {
                 Answer::Changed { key, value } => on_change(key, value),
                 Answer::Refused(why) => bail!("refused: {why}"),
-                other @ (Answer::Done | Answer::Value(_) | Answer::Status(_)) => {
+                other @ (Answer::Done | Answer::Value(_) | Answer::Status(_) | Answer::Busy) => {
                     bail!("asked for changes, and the answer is {other:?}")
                 }
             }
@@ -138,7 +146,7 @@ impl Client {
         progress: &mut impl FnMut(usize),
     ) -> Result<(), Stopped> {
         if self.connection.is_none() {
-            self.connect().await.map_err(Stopped::Broken)?;
+            self.connect().await.map_err(Stopped::Elsewhere)?;
             round.ask_again();
         }
         let Some(connection) = self.connection.as_mut() else {
@@ -151,14 +159,17 @@ impl Client {
                 connection.receive().await
             };
             let response = match timeout(PATIENCE, exchange).await {
-                Ok(exchanged) => exchanged.map_err(Stopped::Broken)?,
-                Err(_) => return Err(Stopped::Broken(anyhow::anyhow!("no answer in time"))),
+                Ok(exchanged) => exchanged.map_err(Stopped::Elsewhere)?,
+                Err(_) => return Err(Stopped::Elsewhere(anyhow!("no answer in time"))),
             };
-            if let Answer::Refused(why) = response.answer {
-                return Err(Stopped::Refused(why));
+            match response.answer {
+                Answer::Refused(why) => return Err(Stopped::Refused(why)),
+                Answer::Busy => return Err(Stopped::Elsewhere(anyhow!("it is busy"))),
+                Answer::Done | Answer::Value(_) | Answer::Changed { .. } | Answer::Status(_) => {
+                    round.take(response);
+                    progress(round.answered);
+                }
             }
-            round.take(response);
-            progress(round.answered);
         }
         Ok(())
     }
@@ -177,20 +188,20 @@ impl Client {
         Ok(())
     }
 
-    async fn turn_to_next(&mut self, cause: &anyhow::Error) {
+    fn turn_to_next(&mut self, cause: &anyhow::Error) {
         self.connection = None;
         let from = self.servers.get(self.at).cloned().unwrap_or_default();
         self.at = (self.at + 1) % self.servers.len().max(1);
         let to = self.servers.get(self.at).cloned().unwrap_or_default();
         info!("turns from {from} to {to}: {cause:#}");
-        sleep(PAUSE).await;
     }
 }
 
 /// Why the server of this time is not asked any more.
 enum Stopped {
     Refused(String),
-    Broken(anyhow::Error),
+    /// Another server may answer, or the same one later.
+    Elsewhere(anyhow::Error),
 }
 
 /// A number of requests on the way to their answers.

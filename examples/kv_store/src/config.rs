@@ -16,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) client_address: String,
     /// Where servers find each other, this one included.
     pub(crate) peers: BTreeMap<NodeId, String>,
-    /// Number of decided entries after which they are replaced by a snapshot.
+    /// Number of applied entries after which they are replaced by a snapshot.
     pub(crate) snapshot_every: u64,
     /// Where a server with a persistent storage keeps its log.
     pub(crate) data: PathBuf,

@@ -142,7 +142,8 @@ async fn ask(servers: Vec<String>, wish: Wish) -> Result<ExitCode> {
             eprintln!("there is no such key");
             return Ok(ExitCode::FAILURE);
         }
-        other @ (Answer::Changed { .. } | Answer::Status(_) | Answer::Refused(_)) => {
+        other
+        @ (Answer::Changed { .. } | Answer::Status(_) | Answer::Busy | Answer::Refused(_)) => {
             bail!("the answer is {other:?}")
         }
     }

@@ -51,6 +51,8 @@ pub(crate) enum Answer {
     Changed { key: String, value: Option<String> },
     /// How the server is.
     Status(Status),
+    /// As many commands wait for a leader here as may wait. Ask again later, or another server.
+    Busy,
     /// The server cannot do this, and says why. Asking again is no use.
     Refused(String),
 }

@@ -115,7 +115,7 @@ impl<B: Storage<Command>> Replica<B> {
             // First what is decided is made durable, then it is applied and answered.
             self.send_outgoing()?;
             self.apply_decided()?;
-            self.snapshot_if_due()?;
+            self.compact_if_due()?;
         }
     }
 
@@ -173,7 +173,8 @@ impl<B: Storage<Command>> Replica<B> {
         }
         match self.omni_paxos.try_append(Command { client, number, oldest, change }) {
             Ok(()) => drop(self.waiting.insert((client, number), to)),
-            Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::Busy(_))) => {
+            Err(TryProposeErr::Busy(_)) => answer(&to, number, Answer::Busy),
+            Err(refused @ TryProposeErr::Refused(_)) => {
                 answer(&to, number, Answer::Refused(refused.to_string()));
             }
             Err(TryProposeErr::Halted(halted)) => return Err(halted),
@@ -246,21 +247,16 @@ impl<B: Storage<Command>> Replica<B> {
         });
     }
 
-    /// The leader makes all servers snapshot at about the same index. Should a follower not hear
-    /// of it, it does so by itself later.
-    fn snapshot_if_due(&mut self) -> Result<(), Halted> {
-        let decided_idx = self.omni_paxos.get_decided_idx();
-        let held = decided_idx.saturating_sub(self.omni_paxos.get_compacted_idx());
-        let leads = self.omni_paxos.get_current_leader() == Some(self.omni_paxos.get_pid());
-        let snapshot = if leads && held >= self.snapshot_every {
-            self.omni_paxos.try_snapshot(None, false)
-        } else if held >= self.snapshot_every.saturating_mul(2) {
-            self.omni_paxos.try_snapshot(None, true)
-        } else {
+    /// Gives up the entries that are applied, each server for itself: one that is down then is sent
+    /// the snapshot when it is back.
+    fn compact_if_due(&mut self) -> Result<(), Halted> {
+        let applied_idx = self.applied_idx;
+        let held = applied_idx.saturating_sub(self.omni_paxos.get_compacted_idx());
+        if held < self.snapshot_every {
             return Ok(());
-        };
-        match snapshot {
-            Ok(()) => debug!("made a snapshot of {decided_idx} entries"),
+        }
+        match self.omni_paxos.try_compact(applied_idx) {
+            Ok(()) => debug!("made a snapshot of {applied_idx} entries"),
             Err(TryCompactionErr::Refused(cause)) => debug!("no snapshot: {cause}"),
             Err(TryCompactionErr::Halted(halted)) => return Err(halted),
         }

@@ -1,6 +1,9 @@
 //! What the log means: commands, the state they make, and the snapshot of it.
 
-use omnipaxos::{macros::Entry, storage::Snapshot};
+use omnipaxos::{
+    macros::Entry,
+    storage::{Owned, Snapshot},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +24,13 @@ pub(crate) struct Change {
     pub(crate) key: String,
     /// The new value; `None` deletes the key.
     pub(crate) value: Option<String>,
+}
+
+/// So that a [`Command`] tells how large it is, and what waits for a leader is bounded by its size.
+impl Owned for Change {
+    fn owned_bytes(&self) -> usize {
+        self.key.owned_bytes() + self.value.owned_bytes()
+    }
 }
 
 /// What a command did.
@@ -183,7 +193,7 @@ impl Snapshot<Command> for Summary {
 #[cfg(test)]
 mod tests {
     use super::{Applied, Change, Command, State, Summary};
-    use omnipaxos::storage::Snapshot;
+    use omnipaxos::storage::{Entry, Snapshot};
 
     fn put(client: u64, number: u64, key: &str, value: &str) -> Command {
         let change = Change { key: key.to_owned(), value: Some(value.to_owned()) };
@@ -203,6 +213,12 @@ mod tests {
             state.apply(command);
         }
         state
+    }
+
+    #[test]
+    fn a_command_tells_how_large_it_is() {
+        assert_eq!(put(1, 0, "abc", "12345").size_hint(), size_of::<Command>() + 8);
+        assert_eq!(delete(1, 0, "abc").size_hint(), size_of::<Command>() + 3);
     }
 
     #[test]

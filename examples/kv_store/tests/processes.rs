@@ -5,7 +5,7 @@ mod common;
 
 use common::{kv_store, spawn, wait_for_end, Cluster, PATIENCE};
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::Stdio,
     time::Instant,
@@ -62,6 +62,43 @@ fn a_client_puts_gets_deletes_and_asks_for_the_status() {
     assert!(lines[0].starts_with("server 1: leader "), "{lines:?}");
     assert!(lines[0].contains(" 1 keys, digest "), "{lines:?}");
     cluster.assert_alive();
+}
+
+#[test]
+fn a_client_asks_again_where_a_server_is_busy() {
+    let mut cluster = Cluster::start();
+    for index in 0..3 {
+        cluster.kill(index);
+    }
+    let file = cluster.config_file(0);
+    let config = std::fs::read_to_string(&file).unwrap();
+    let config = config.replace("[server_config]", "[server_config]\nmax_pending_entries = 1");
+    std::fs::write(&file, config).unwrap();
+    // Alone it has no leader: one command waits, and the other has to come again.
+    cluster.restart(0);
+    let server = format!("127.0.0.1:{}", cluster.client_ports[0]);
+    let put = |key: &str| {
+        kv_store()
+            .args(["client", "--servers", &server, "put", key, "1"])
+            .env("RUST_LOG", "info")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut clients = [put("a"), put("b")];
+    let mut said = BufReader::new(clients[1].stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("it is busy")), "it was not told to ask again");
+    for index in [1, 2] {
+        cluster.restart(index);
+    }
+    said.for_each(drop);
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let lines = cluster.status_in_step();
+    assert!(lines[0].contains(" 2 keys, digest "), "{lines:?}");
 }
 
 #[test]
