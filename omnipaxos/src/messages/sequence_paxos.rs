@@ -136,9 +136,10 @@ pub struct LogSync<T: Entry> {
     pub snapshot: Option<SnapshotType<T>>,
     /// Index of the first entry of `suffix`; `base` where there is no snapshot.
     pub suffix_idx: u64,
-    /// The entries up to the end of the log.
+    /// The entries from there on: in a promise up to the end of the log, in an AcceptSync at least
+    /// as many as the leader adopted.
     pub suffix: SharedEntries<T>,
-    /// The stop sign, where the log ends with one.
+    /// The stop sign, where it follows on `suffix`.
     pub stopsign: Option<StopSign>,
 }
 

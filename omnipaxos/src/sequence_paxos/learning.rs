@@ -62,19 +62,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// copies would breed.
     pub(super) fn handle_learn(&mut self, piece: Learn<T>, from: NodeId) -> Result<(), Halted> {
         let told_decided_idx = piece.decided_idx;
-        let is_news = piece.len().is_some_and(|len| len > self.log.decided_idx());
-        if let State::Leading(_) = self.state {
-            if self.learning.contact == Contact::Kept || !is_news {
-                return Ok(());
-            }
-            self.resign();
+        let leads = matches!(self.state, State::Leading(_));
+        if leads && self.learning.contact == Contact::Kept {
+            return Ok(());
         }
         match self.log.learn(piece)? {
             Learnt::News => {}
             Learnt::Elsewhere | Learnt::Nothing => return Ok(()),
         }
-        if let State::Following(ack) = &mut self.state {
-            ack.owe();
+        match &mut self.state {
+            State::Leading(_) => self.resign(),
+            State::Following(ack) => ack.owe(),
+            State::Recovering | State::Promised { .. } | State::Preparing(_) => {}
         }
         let is_source = self.learning.source.is_none_or(|source| source == from);
         if self.log.decided_idx() < told_decided_idx {
