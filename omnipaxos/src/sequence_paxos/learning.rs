@@ -75,14 +75,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Following(ack) => ack.owe(),
             State::Recovering | State::Promised { .. } | State::Preparing(_) => {}
         }
-        let is_source = self.learning.source.is_none_or(|source| source == from);
         if self.log.decided_idx() < told_decided_idx {
-            self.learning.waited = 0;
-            if is_source {
-                self.learn_from(from);
-            }
+            // Whoever was asked besides would tell the same once more, and is not asked again then.
+            self.learn_from(from);
         } else {
-            if is_source {
+            if self.learning.source == Some(from) {
                 self.learning.source = None;
             }
             self.finish_learning(from);
