@@ -145,6 +145,7 @@ impl Door {
                 ballots.owned(m.n, from)?;
                 let len = m.sync.len().ok_or(Reason::Malformed)?;
                 indices(0, m.decided_idx)?;
+                indices(m.sync.suffix_idx, len)?;
                 self.sync(&m.sync, len)
             }
             PaxosMsg::AcceptDecide(m) => {

@@ -224,6 +224,35 @@ fn impossible_pieces_are_dropped_at_the_door() {
     lab.assert_decided_everywhere(&["a", "b"]);
 }
 
+/// A disk with such a log could not be opened again.
+#[test]
+fn a_sync_to_an_index_no_log_reaches_is_dropped_at_the_door() {
+    let mut lab = three();
+    lab.append(1, "a");
+    lab.settle();
+    let n = lab.server(2).get_promise();
+    for suffix_idx in [1 << 62, u64::MAX - 1] {
+        let forged = LogSync {
+            base: 0,
+            snapshot: Some(SnapshotType::Complete(Words(vec!["forged".into()]))),
+            suffix_idx,
+            suffix: vec![Word("forged".into())].into(),
+            stopsign: None,
+        };
+        let before = lab.server(2).dropped().malformed;
+        let msg = PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 1, sync: Box::new(forged) });
+        let message = Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg });
+        lab.server(2).handle_incoming(message);
+        assert_eq!(lab.server(2).dropped().malformed, before + 1, "{suffix_idx}");
+    }
+    lab.settle();
+    lab.crash(2);
+    lab.restart(2);
+    lab.append(1, "b");
+    lab.run(30);
+    lab.assert_decided_everywhere(&["a", "b"]);
+}
+
 /// A member that lies is not promised to be harmless, but it must not make anyone panic.
 #[test]
 fn a_member_that_says_the_impossible_makes_nobody_panic() {
