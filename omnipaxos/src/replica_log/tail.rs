@@ -122,7 +122,7 @@ impl<T: Entry> Tail<T> {
     /// Counts the bytes of all entries.
     pub(super) fn count(&mut self) {
         let all = self.shared.iter().chain(&self.own);
-        self.bytes = all.map(|entry| entry.size_hint() as u64).sum();
+        self.bytes = all.fold(0, |sum, entry| sum.saturating_add(entry.size_hint() as u64));
     }
 }
 
@@ -133,7 +133,8 @@ pub(super) fn position(idx: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{SharedEntries, Tail};
+    use super::{Entry, SharedEntries, Tail};
+    use crate::storage::NoSnapshot;
 
     fn tail(from_idx: u64, len: u64) -> Tail<u64> {
         let mut tail = Tail::empty(from_idx);
@@ -186,6 +187,27 @@ mod tests {
                 assert_eq!(tail.range(from, to).concat(), found, "{from}..{to}");
             }
         }
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Huge;
+
+    impl Entry for Huge {
+        type Snapshot = NoSnapshot;
+
+        fn size_hint(&self) -> usize {
+            usize::MAX
+        }
+    }
+
+    #[test]
+    fn bytes_stop_at_the_end() {
+        let mut tail = Tail::empty(0);
+        tail.extend(SharedEntries::from(vec![Huge, Huge]));
+        tail.count();
+        assert_eq!(tail.bytes(), u64::MAX);
+        tail.push(Huge, u64::MAX);
+        assert_eq!(tail.bytes(), u64::MAX);
     }
 
     #[test]
