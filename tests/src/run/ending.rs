@@ -41,6 +41,16 @@ const TRIES: u32 = 5;
 /// How long nothing must be said, for silence.
 const SILENCE: u64 = 4;
 
+/// Where something is proposed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the leader, or at a server with a link to it.
+    Near,
+    /// Where a peer must pass it on, once the server is sure which can. Until then a stop sign that
+    /// was proposed there before waits too, and all else is refused.
+    Afar,
+}
+
 impl<T: SimEntry> Cluster<T> {
     /// Ends the faults, and waits until the cluster is live and silent.
     ///
@@ -82,9 +92,11 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     pub(super) fn decide_one_more(&mut self, at: usize, group: &[usize]) -> Result<f64, Violation> {
-        let has =
-            |cluster: &Self, id: u64| cluster.is_decided_or_stopped(id) && cluster.agree(group);
-        let decided = self.decide_from(at, DECIDES_WITHIN, "to decide one more", has)?;
+        let has = |cluster: &Self, id: u64| {
+            cluster.is_decided_or_stopped(id, Place::Near) && cluster.agree(group)
+        };
+        let decided =
+            self.decide_from(at, Place::Near, DECIDES_WITHIN, "to decide one more", has)?;
         Ok(decided.unwrap_or(0.0))
     }
 
@@ -96,6 +108,7 @@ impl<T: SimEntry> Cluster<T> {
     pub(super) fn decide_from(
         &mut self,
         at: usize,
+        place: Place,
         timeouts: u64,
         what: &str,
         holds: impl Fn(&Self, u64) -> bool,
@@ -103,7 +116,7 @@ impl<T: SimEntry> Cluster<T> {
         let mut tries = 0;
         loop {
             let dropped = self.dropped_proposals();
-            let Some(id) = self.propose(at)? else {
+            let Some(id) = self.propose(at, place)? else {
                 return Ok(None);
             };
             tries += 1;
@@ -117,18 +130,20 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// Proposes a value at a server at rest. `None` if a stop sign is decided.
-    pub(super) fn propose(&mut self, at: usize) -> Result<Option<u64>, Violation> {
+    fn propose(&mut self, at: usize, place: Place) -> Result<Option<u64>, Violation> {
         let last = self.now() + self.patience(DECIDES_WITHIN);
         loop {
             let proposed = self.append(at)?;
             let is_stopped = self.checker().is_stopped();
             // Where little gets into the log at a time, what was proposed before may still wait,
             // and a stop sign too.
-            let may_wait = self.is_limited() && self.now() <= last;
+            let waits = self.is_limited() || place == Place::Afar;
+            let may_wait = waits && self.now() <= last;
             match proposed {
                 Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
                 Proposed::Refused if is_stopped => return Ok(None),
-                Proposed::Refused | Proposed::Busy if may_wait => {}
+                Proposed::Refused if may_wait => {}
+                Proposed::Busy if may_wait && self.is_limited() => {}
                 Proposed::Taken(_) | Proposed::Refused | Proposed::Busy | Proposed::Nowhere => {
                     let servers = self.describe();
                     return violated(
@@ -141,10 +156,11 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Whether a proposal is decided. In runs with tiny limits a stop sign that had to wait may
-    /// get in before it.
-    pub(super) fn is_decided_or_stopped(&self, id: u64) -> bool {
-        self.checker().is_decided(id) || (self.is_limited() && self.checker().is_stopped())
+    /// Whether a proposal is decided. A stop sign that had to wait may get in before it, in runs
+    /// with tiny limits and far from the leader.
+    pub(super) fn is_decided_or_stopped(&self, id: u64, place: Place) -> bool {
+        let may_wait = self.is_limited() || place == Place::Afar;
+        self.checker().is_decided(id) || (may_wait && self.checker().is_stopped())
     }
 
     /// A trim by the leader reaches all.

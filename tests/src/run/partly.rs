@@ -1,6 +1,6 @@
 //! The end of the faults but for some links: what servers do all the same.
 
-use super::ending::{Partly, DECIDES_WITHIN, ELECTIONS_END_WITHIN, LIVE_WITHIN};
+use super::ending::{Partly, Place, DECIDES_WITHIN, ELECTIONS_END_WITHIN, LIVE_WITHIN};
 use crate::{
     checker::{violated, Check, Violation},
     cluster::Cluster,
@@ -113,18 +113,19 @@ impl<T: SimEntry> Cluster<T> {
         let farthest = component.iter().copied().filter(can_tell).max_by_key(|at| hops(*at));
         let mut slowest: f64 = 0.0;
         for at in Some(middle).filter(can_tell).into_iter().chain(farthest) {
-            if hops(at) == FORWARDED_OVER {
+            let place = if hops(at) == FORWARDED_OVER { Place::Afar } else { Place::Near };
+            if place == Place::Afar {
                 self.count(Kind::FarProposal);
             }
             let has = |cluster: &Self, id: u64| {
                 let len = cluster.checker().decided_len();
-                cluster.is_decided_or_stopped(id)
+                cluster.is_decided_or_stopped(id, place)
                     && component.iter().all(|at| cluster.decided_idx(*at) == Some(len))
             };
             // A hop takes a round at most.
             let timeouts = DECIDES_WITHIN + hops(at) + links.rounds_to_spread();
             let what = format!("to decide one more in {component:?} from server {at}");
-            match self.decide_from(at, timeouts, &what, has)? {
+            match self.decide_from(at, place, timeouts, &what, has)? {
                 Some(took) => slowest = slowest.max(took),
                 None => break,
             }
