@@ -82,9 +82,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         match &mut self.state {
             State::Recovering => {}
-            State::Promised { prepare, is_promise_due, told_decided_idx } => {
+            State::Promised { prepare, is_promise_due } => {
                 if std::mem::take(is_promise_due) {
-                    *told_decided_idx = self.log.decided_idx();
                     send(prepare.n.pid, draw_promise(&self.log, prepare, self.limits.message)?);
                 }
             }

@@ -42,8 +42,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.log.promise_to(prepare.n);
         }
         self.setback = None;
-        let told_decided_idx = self.log.decided_idx();
-        self.state = State::Promised { prepare, is_promise_due: true, told_decided_idx };
+        self.state = State::Promised { prepare, is_promise_due: true };
     }
 
     /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the
@@ -67,8 +66,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     self.finish_accept(Extended::Appended, decided_idx);
                     self.announce_trim();
                 }
-                Synced::Overtaken => self.promise_again_if_news(),
-                Synced::Elsewhere => {
+                // The leader was overtaken, or it does not know how much was learnt here: the
+                // promise that told it may be lost.
+                Synced::Overtaken | Synced::Elsewhere => {
                     if let State::Promised { is_promise_due, .. } = &mut self.state {
                         *is_promise_due = true;
                     }
@@ -76,14 +76,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             },
         }
         Ok(())
-    }
-
-    /// A sync that ends before what is decided here comes from a leader that was overtaken, or that
-    /// does not know how much was learnt here since the last promise.
-    fn promise_again_if_news(&mut self) {
-        if let State::Promised { is_promise_due, told_decided_idx, .. } = &mut self.state {
-            *is_promise_due |= *told_decided_idx < self.log.decided_idx();
-        }
     }
 
     /// The leader tells where to learn what this server lacks.

@@ -17,8 +17,6 @@ pub(super) enum State<T: Entry> {
         /// What the leader told of its log.
         prepare: Prepare,
         is_promise_due: bool,
-        /// The decided index that the last promise told.
-        told_decided_idx: u64,
     },
     /// In step: the log is a prefix of the leader's of this round.
     Following(Ack),
