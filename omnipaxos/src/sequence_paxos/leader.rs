@@ -112,6 +112,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         undecided.add(end, stored);
         let adopted_len = self.log.len();
         self.state = State::Leading(Leading { followers, adopted_len, undecided });
+        self.stop_learning();
         self.announce_trim();
         self.propose_if_leading();
         Ok(())

@@ -104,6 +104,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.ask_all_for_leader();
     }
 
+    /// Learns from nobody: this server was promised by a quorum, and leads.
+    pub(super) fn stop_learning(&mut self) {
+        self.learning.source = None;
+        self.learning.contact = Contact::Kept;
+    }
+
     /// Tells the leader what is decided here now.
     fn report_learnt(&mut self) {
         match &mut self.state {

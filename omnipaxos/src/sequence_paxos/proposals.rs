@@ -55,6 +55,8 @@ pub(super) enum Goes {
     IntoTheLog,
     /// To the leader.
     On,
+    /// It was proposed here, and is as if it was just now.
+    Back,
 }
 
 impl<T> Proposals<T> {
@@ -200,6 +202,7 @@ impl<T: Entry> Proposals<T> {
         }
         let forward = Relayed { origin, number, entries: entries.into_iter() };
         match goes {
+            Goes::Back => self.own.extend(forward.entries),
             Goes::IntoTheLog => self.relayed.push_back(forward),
             Goes::On => {
                 self.on_hold.add(taken);

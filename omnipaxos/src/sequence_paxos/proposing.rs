@@ -92,6 +92,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.forwards.receive(&forward) == Seen::Again || self.is_reconfiguring() {
             return;
         }
+        if forward.origin == self.pid {
+            // It was passed on to here. Where it was, it is known, and would be taken for a copy.
+            self.proposals.take_forwarded(forward, Goes::Back);
+            return self.propose_if_leading();
+        }
         match self.state {
             State::Preparing(_) | State::Leading(_) => {
                 self.proposals.take_forwarded(forward, Goes::IntoTheLog);

@@ -1,0 +1,78 @@
+//! Proposals that are forwarded, and passed on.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use omnipaxos::{
+    macros::Entry,
+    messages::{
+        sequence_paxos::{PaxosMessage, PaxosMsg, RepeatedForward},
+        Message,
+    },
+    ClusterConfig, OmniPaxos, ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+
+#[derive(Clone, Debug, PartialEq, Entry)]
+struct Word(String);
+
+type Server = OmniPaxos<Word, MemoryStorage<Word>>;
+
+/// Three servers that follow one of them.
+fn servers() -> Vec<Server> {
+    let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let server = |pid| ServerConfig { pid, ..Default::default() };
+    let mut servers: Vec<Server> = (1..=3)
+        .map(|pid| cluster.clone().build_for_server(server(pid), MemoryStorage::default()).unwrap())
+        .collect();
+    for _ in 0..50 {
+        servers.iter_mut().for_each(OmniPaxos::tick);
+        deliver(&mut servers);
+    }
+    servers
+}
+
+fn deliver(servers: &mut [Server]) {
+    loop {
+        let messages: Vec<_> = servers.iter_mut().flat_map(OmniPaxos::outgoing_messages).collect();
+        if messages.is_empty() {
+            return;
+        }
+        for message in messages {
+            servers[message.get_receiver() as usize - 1].handle_incoming(message);
+        }
+    }
+}
+
+fn forwards(messages: Vec<Message<Word>>) -> Vec<PaxosMsg<Word>> {
+    let forward = |message| match message {
+        Message::SequencePaxos(PaxosMessage { msg, .. }) => match msg {
+            PaxosMsg::ProposalForward(_) | PaxosMsg::RepeatedForward(_) => Some(msg),
+            _other => None,
+        },
+        Message::BLE(_) => None,
+    };
+    messages.into_iter().filter_map(forward).collect()
+}
+
+#[test]
+fn what_is_passed_back_to_its_origin_is_no_copy() {
+    let mut servers = servers();
+    let leader = servers[0].get_current_leader().unwrap();
+    let follower = leader % 3 + 1;
+    let other = follower % 3 + 1;
+    let origin = &mut servers[follower as usize - 1];
+    origin.append(Word("a".into())).unwrap();
+    let sent = forwards(origin.outgoing_messages());
+    assert!(matches!(&sent[..], [PaxosMsg::ProposalForward(words)] if words.len() == 1));
+
+    // Two servers took each other for the leader: it comes back, and where it was, it is known.
+    let back = RepeatedForward { origin: follower, number: None, entries: vec![Word("a".into())] };
+    let msg = PaxosMsg::RepeatedForward(back);
+    let message = Message::SequencePaxos(PaxosMessage { from: other, to: follower, msg });
+    origin.handle_incoming(message.clone());
+    let sent = forwards(origin.outgoing_messages());
+    let [PaxosMsg::RepeatedForward(again)] = &sent[..] else { panic!("sent {sent:?}") };
+    assert!(again.number.is_some(), "it would be taken for a copy: {again:?}");
+    origin.handle_incoming(message);
+    assert!(forwards(origin.outgoing_messages()).is_empty(), "a copy of what was passed back");
+}
