@@ -49,7 +49,7 @@ pub(crate) struct BallotLeaderElection {
     last_replies: BTreeMap<NodeId, HeartbeatReply>,
     /// In how many rounds, one after the other, a peer said that it is happy with the leader, while
     /// that did not answer here.
-    contents: BTreeMap<NodeId, u32>,
+    content_rounds: BTreeMap<NodeId, u32>,
     is_request_due: bool,
     /// The peers to which a reply is due, and the round that they asked in.
     replies_due: BTreeMap<NodeId, u32>,
@@ -118,7 +118,7 @@ impl BallotLeaderElection {
             round_timer: Timer::every(server.election_tick_timeout),
             replies: BTreeMap::new(),
             last_replies: BTreeMap::new(),
-            contents: BTreeMap::new(),
+            content_rounds: BTreeMap::new(),
             is_request_due: true,
             replies_due: BTreeMap::new(),
         }
@@ -202,7 +202,7 @@ impl BallotLeaderElection {
         };
         self.take_over_if_nobody_is_happy();
         self.last_replies = std::mem::take(&mut self.replies);
-        self.count_contents();
+        self.count_content_rounds();
         self.round = self.round.wrapping_add(1);
         self.is_request_due = true;
     }
@@ -216,7 +216,7 @@ impl BallotLeaderElection {
     fn name_leader(&mut self, leader: Ballot) {
         self.leader = leader;
         self.is_leader_new = true;
-        self.contents.clear();
+        self.content_rounds.clear();
     }
 
     fn take_over_if_nobody_is_happy(&mut self) {
@@ -282,7 +282,7 @@ impl BallotLeaderElection {
         if self.leads() {
             self.leader = Ballot::default();
             self.is_leader_new = false;
-            self.contents.clear();
+            self.content_rounds.clear();
             self.mood = Mood::Unhappy;
         }
     }
@@ -293,25 +293,25 @@ impl BallotLeaderElection {
     }
 
     /// Counts the rounds in which each peer is happy with a leader that does not answer here.
-    fn count_contents(&mut self) {
+    fn count_content_rounds(&mut self) {
         let leader = self.leader;
         if leader.pid == self.pid || self.answered(leader.pid) {
-            self.contents.clear();
+            self.content_rounds.clear();
             return;
         }
         let is_content = |reply: &HeartbeatReply| reply.happy && reply.leader == leader;
         let replies = &self.last_replies;
-        self.contents.retain(|peer, _| replies.get(peer).is_some_and(is_content));
+        self.content_rounds.retain(|peer, _| replies.get(peer).is_some_and(is_content));
         for (peer, _) in replies.iter().filter(|(_, reply)| is_content(reply)) {
-            let rounds = self.contents.entry(*peer).or_insert(0);
+            let rounds = self.content_rounds.entry(*peer).or_insert(0);
             *rounds = rounds.saturating_add(1);
         }
     }
 
-    /// The leader, if it did not answer the last rounds, and a peer that it answers.
-    pub(crate) fn relay(&self) -> Option<(Ballot, NodeId)> {
-        let relay = self.contents.iter().find(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE)?;
-        Some((self.leader, *relay.0))
+    /// If the leader did not answer the last rounds, a peer that it answers.
+    pub(crate) fn relay(&self) -> Option<NodeId> {
+        let mut peers = self.content_rounds.iter();
+        peers.find(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer)
     }
 
     pub(crate) fn set_priority(&mut self, priority: u32) {
@@ -533,7 +533,7 @@ mod tests {
     fn a_peer_that_the_leader_answers_is_a_relay() {
         let mut end_of_chain = server(1, 4, NONE);
         let leader = ballot(4, 3);
-        for expected in [None, None, Some((leader, 4))] {
+        for expected in [None, None, Some(4)] {
             round(&mut end_of_chain, &[(2, leader, false), (4, leader, true)]);
             assert_eq!(end_of_chain.relay(), expected);
         }

@@ -6,7 +6,7 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     messages::{
         ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
-        sequence_paxos::{LogSync, PaxosMsg},
+        sequence_paxos::{Learn, LogSync, PaxosMsg, Promise},
         Message,
     },
     storage::{Entry, SnapshotType, StopSign},
@@ -131,16 +131,7 @@ impl Door {
                 indices(m.decided_idx, m.accepted_idx)?;
                 check(m.n_accepted <= m.n)
             }
-            PaxosMsg::Promise(m) => {
-                ballots.owned(m.n, self.pid)?;
-                ballots.any_or_nobodys(m.n_accepted)?;
-                indices(m.decided_idx, m.accepted_idx)?;
-                check(m.n_accepted < m.n)?;
-                match &m.sync {
-                    Some(sync) => self.sync(sync, m.accepted_idx),
-                    None => Ok(()),
-                }
-            }
+            PaxosMsg::Promise(m) => self.promise(m, ballots),
             PaxosMsg::AcceptSync(m) => {
                 ballots.owned(m.n, from)?;
                 let len = m.sync.len().ok_or(Reason::Malformed)?;
@@ -172,11 +163,7 @@ impl Door {
                 self.configuration(m.config_id)?;
                 indices(0, m.decided_idx)
             }
-            PaxosMsg::Learn(m) => {
-                self.configuration(m.config_id)?;
-                indices(m.len().ok_or(Reason::Malformed)?, m.decided_idx)?;
-                m.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
-            }
+            PaxosMsg::Learn(m) => self.piece(m),
             PaxosMsg::ProposalForward(_) => Ok(()),
             PaxosMsg::RepeatedForward(m) => check(self.is_member(m.origin)),
             PaxosMsg::ForwardStopSign(stopsign) => self.stopsign(stopsign),
@@ -194,6 +181,21 @@ impl Door {
         } else {
             Err(Reason::OtherConfiguration)
         }
+    }
+
+    /// A piece must not end beyond what its sender has decided.
+    fn piece<T: Entry>(&self, piece: &Learn<T>) -> Result<(), Reason> {
+        self.configuration(piece.config_id)?;
+        indices(piece.len().ok_or(Reason::Malformed)?, piece.decided_idx)?;
+        piece.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+    }
+
+    fn promise<T: Entry>(&self, m: &Promise<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {
+        ballots.owned(m.n, self.pid)?;
+        ballots.any_or_nobodys(m.n_accepted)?;
+        indices(m.decided_idx, m.accepted_idx)?;
+        check(m.n_accepted < m.n)?;
+        m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx))
     }
 
     /// A sync must make a log of length `len`.

@@ -9,11 +9,11 @@ pub use crate::config::ConfigError;
 /// Why a proposal was not taken. Gives the proposal back.
 #[derive(Debug, Error)]
 pub enum ProposeErr<T: Entry> {
-    /// The configuration has ended or is about to: a stop sign is in the log. Propose the entry
-    /// in the next configuration.
+    /// The configuration has ended or is about to: a stop sign is in the log, or waits to get
+    /// there. Propose the entry in the next configuration.
     #[error("a reconfiguration is pending: propose this entry in the next configuration")]
     PendingReconfigEntry(T),
-    /// A stop sign is in the log already.
+    /// A stop sign is in the log already, or waits to get there.
     #[error("a reconfiguration is pending: only one can follow a configuration")]
     PendingReconfigConfig(ClusterConfig, Option<Vec<u8>>),
     /// The proposed configuration cannot follow this one.

@@ -208,7 +208,8 @@ pub struct ServerConfig {
     ///
     /// It also bounds the entries that a leader takes into its log before they are decided, since
     /// the undecided end of a log goes into one message when the leader changes. So a cluster
-    /// decides at most so many bytes in one round trip: raise it where that takes long.
+    /// decides at most so many bytes in one round trip: raise it where that takes long, and
+    /// `max_message_entries` and `max_in_flight_bytes` with it.
     pub max_message_bytes: usize,
     /// The most entries in one message, and undecided in the log of a leader: see
     /// [`max_message_bytes`](Self::max_message_bytes). Default 16,384.
@@ -216,8 +217,8 @@ pub struct ServerConfig {
     /// The most bytes of entries that a leader sends to a follower ahead of its acknowledgements.
     /// Default 4 MiB.
     pub max_in_flight_bytes: usize,
-    /// The most entries that a leader sends to a follower ahead of its acknowledgements. One that
-    /// lacks more decided entries than that fetches them in pieces, from any server. Default 65,536.
+    /// The most entries that a leader sends to a follower ahead of its acknowledgements. A follower
+    /// that lacks more decided entries fetches them in pieces, from any server. Default 65,536.
     pub max_in_flight_entries: usize,
     /// The most bytes of proposals that wait in memory, for a leader or for room in its log. When
     /// there is no room, [`OmniPaxos::try_append`] gives a proposal back and

@@ -118,7 +118,8 @@ pub struct Promise<T: Entry> {
     pub decided_idx: u64,
     /// Whether the follower can merge a delta snapshot at its decided index.
     pub takes_delta: bool,
-    /// What the leader's log lacks, if the follower's is more recent.
+    /// What the leader's log lacks, if the follower's is more recent. `None`, too, if that is too
+    /// much for a message: the leader learns first what is decided, and asks again.
     pub sync: Option<Box<LogSync<T>>>,
 }
 
@@ -201,7 +202,7 @@ pub struct Accepted {
     pub accepted_idx: u64,
     /// Number of entries decided at the follower.
     pub decided_idx: u64,
-    /// Whether the follower was sent entries that begin beyond its log.
+    /// Whether the follower was sent entries that begin beyond its log, or a decided index there.
     pub gap: bool,
 }
 
@@ -278,7 +279,7 @@ pub struct Learn<T: Entry> {
 pub struct RepeatedForward<T> {
     /// The server where they were proposed.
     pub origin: NodeId,
-    /// Differs among forwards of one origin that have the same text; `None` for the first.
+    /// Differs among forwards of one origin that have the same text; `None` where none is needed.
     pub number: Option<u64>,
     /// The proposals.
     pub entries: Vec<T>,

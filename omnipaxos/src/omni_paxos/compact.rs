@@ -82,7 +82,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// [`trim(Some(applied_idx))`](Self::trim), for the leader: what some server has not accepted
     /// yet must stay, since nothing else could bring it there, and the error tells up to where.
     ///
-    /// What is compacted already is no error.
+    /// What is compacted already is no error. After a [trim](Self::trim) before any snapshot there
+    /// can be none: [`CompactionErr::TrimmedIndex`].
     ///
     /// # Errors
     /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
@@ -126,7 +127,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # replica.outgoing_messages();
     /// let mut applied_idx = 0;
     /// let mut sum = 0;
-    /// // Whenever something was decided:
+    /// // Whenever something was decided (`None` where this server was sent a snapshot:
+    /// // `read_decided_suffix` has it, and the state begins with that):
     /// if let Some(end) = replica.for_each_decided(applied_idx, |summand| sum += summand.0) {
     ///     applied_idx = end;
     /// }

@@ -13,7 +13,7 @@ use crate::{
     ids::NodeId,
     messages::{sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
-    sequence_paxos::{Contact, Needs, SequencePaxos, Setback},
+    sequence_paxos::{Contact, Needs, Relay, SequencePaxos, Setback},
     storage::{Entry, StopSign, Storage},
     ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
 };
@@ -26,8 +26,8 @@ use crate::{
 /// - **Inputs** change the state in memory: [`append`](Self::append),
 ///   [`reconfigure`](Self::reconfigure), [`handle_incoming`](Self::handle_incoming),
 ///   [`tick`](Self::tick), [`trim`](Self::trim), [`snapshot`](Self::snapshot),
-///   [`reconnected`](Self::reconnected), [`set_priority`](Self::set_priority),
-///   [`try_become_leader`](Self::try_become_leader). They may come in any order, from one thread.
+///   [`compact`](Self::compact), [`reconnected`](Self::reconnected),
+///   [`set_priority`](Self::set_priority), [`try_become_leader`](Self::try_become_leader). They may come in any order, from one thread.
 /// - **Outputs**: [`take_outgoing_messages`](Self::take_outgoing_messages) writes to the storage
 ///   what changed, all at once, and then gives the messages. Call it after inputs, also in a
 ///   cluster of one server, where it gives none: only what was drained survives a restart. The more
@@ -202,7 +202,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 true => Contact::Kept,
                 false => Contact::Lost,
             };
-            self.paxos.end_round(|pid| self.ble.answered(pid), contact, self.ble.relay());
+            let leader = self.ble.leader();
+            let relay = self.ble.relay().map(|peer| Relay { leader, peer });
+            self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
         }
         let carried = self.carry_word();
         self.halt_on_error(carried)

@@ -13,8 +13,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// `Ok` means that it was taken, not that it is decided: watch
     /// [`get_decided_idx`](Self::get_decided_idx). A server that does not lead forwards it once, with
     /// the next drain once it knows a leader; where it cannot reach that one, through a server that
-    /// can. The entry is lost if such a message is, if the leader crashes first, or if a stop sign
-    /// gets into the log before it.
+    /// can. The entry is lost if such a message is, if its receiver has no room for it, if the leader
+    /// crashes or is overtaken first, or if a stop sign gets into the log before it.
     ///
     /// Until there is a leader, and room in its log, entries wait in memory: as many as
     /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
@@ -38,7 +38,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// As [`append`](Self::append), without a panic, and without dropping what finds no room.
+    /// As [`append`](Self::append), without a panic, and without dropping what finds no room here.
     ///
     /// # Errors
     /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
@@ -80,7 +80,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
     /// decided here any more: start the servers of `next_config`, each with an empty storage, and
     /// hand them whatever they need of this log. `metadata` travels with the stop sign. Like an
-    /// entry, it is forwarded once by a server that does not lead, and may be lost on the way.
+    /// entry, it is forwarded once by a server that does not lead, and may be lost on the way. What
+    /// waits at the leader gets into the log before it; meanwhile `append` is refused there.
     ///
     /// # Errors
     /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
@@ -96,7 +97,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         match self.try_reconfigure(next_config, metadata) {
             Ok(()) => Ok(()),
             Err(TryProposeErr::Refused(refused)) => Err(refused),
-            Err(TryProposeErr::Busy(_)) => Ok(()),
+            Err(TryProposeErr::Busy(_)) => unreachable!("only an entry needs room"),
             Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
         }
     }

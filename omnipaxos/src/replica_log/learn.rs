@@ -69,7 +69,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(Learnt::Nothing);
         }
         let Learn { config_id: _, snapshot, from_idx, entries, stopsign, decided_idx: _ } = piece;
-        if from_idx > self.decided_idx && snapshot.is_none() && from_idx > self.end() {
+        if snapshot.is_none() && from_idx > self.end() {
             return Ok(Learnt::Elsewhere);
         }
         let end = from_idx + entries.len() as u64;

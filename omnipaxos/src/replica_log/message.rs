@@ -81,8 +81,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// What the last flush wrote, and the index after it, if the messages of this drain may
-    /// [send](Self::sendable) it.
+    /// The index after what the last flush wrote, and how much that was, if the messages of this
+    /// drain may [send](Self::sendable) it.
     pub(crate) fn recent(&self) -> (u64, Amount) {
         (self.recent.from_idx + self.recent.amount.entries, self.recent.amount)
     }
@@ -103,7 +103,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Counts the undecided entries, after which those that follow are counted as they come.
-    /// Returns how much of them is stored, and the index after that.
+    /// Returns the index after those that are stored, and how much those are.
     pub(crate) fn count_undecided(&mut self) -> Result<(u64, Amount), Halted> {
         self.tail.count();
         let (from, to) = (self.decided_end(), self.tail.start());

@@ -13,7 +13,8 @@ pub(super) struct Tail<T> {
     own: Vec<T>,
     /// As many are likely to come before the next flush: so many came before the last.
     expected: usize,
-    /// Bytes of the own entries, and of the shared ones if they were [counted](Tail::count).
+    /// Bytes of what was pushed since the last flush, and of all there was at the last
+    /// [count](Tail::count).
     bytes: u64,
 }
 
@@ -40,7 +41,7 @@ impl<T: Clone> Tail<T> {
         self.from_idx + self.len() as u64
     }
 
-    /// Bytes of the entries that were pushed or counted, at least.
+    /// Bytes of the entries that were pushed or counted.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,6 +1,6 @@
 //! Learning decided entries from any server.
 //!
-//! A follower that lacks more than fits in flight is told by its leader where to learn it. A server
+//! A follower that lacks too much for its leader to send is told where to learn it. A server
 //! that is cut off from its leader, or has none, asks its peers in turn, one a heartbeat round. So
 //! every server that is linked to an informed one learns all that is decided, also where nobody
 //! can lead. Whoever asks decides how fast: the next piece is asked for when one has come.
@@ -27,13 +27,15 @@ pub(super) struct Learning {
     turn: usize,
 }
 
-/// Rounds after which a source that tells nothing is asked again, and is given up.
-const PATIENCE: u32 = 2;
-const MOST_PATIENCE: u32 = 4;
+/// Rounds after which a source that tells nothing is asked again.
+const ASKED_AGAIN_AFTER: u32 = 2;
+
+/// Rounds after which it is given up.
+const GIVEN_UP_AFTER: u32 = 4;
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// `teller` knows that so much is decided, and names a server to learn it from. If that does
-    /// not answer here, it is the teller.
+    /// `teller` knows that so much is decided, and names a source to learn it from. If the source
+    /// does not answer here, the teller takes its place.
     pub(super) fn learn_up_to(&mut self, decided_idx: u64, source: NodeId, teller: NodeId) {
         if self.log.decided_idx() >= decided_idx {
             self.report_learnt();
@@ -126,9 +128,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Some(source) = self.learning.source {
             self.learning.waited += 1;
             match self.learning.waited {
-                PATIENCE => self.outbox.ask_to_learn(source),
-                MOST_PATIENCE.. => self.learning.source = None,
-                0..PATIENCE | PATIENCE..MOST_PATIENCE => {}
+                ASKED_AGAIN_AFTER => self.outbox.ask_to_learn(source),
+                GIVEN_UP_AFTER.. => self.learning.source = None,
+                0..ASKED_AGAIN_AFTER | ASKED_AGAIN_AFTER..GIVEN_UP_AFTER => {}
             }
         }
         if self.learning.source.is_none() && contact == Contact::Lost {

@@ -54,7 +54,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// The peers that answered the last heartbeat round, in order.
     present: Vec<NodeId>,
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
-    relay: Option<(Ballot, NodeId)>,
+    relay: Option<Relay>,
     learning: Learning,
     proposals: Proposals<T>,
     forwards: Forwards,
@@ -70,6 +70,14 @@ pub(crate) enum Setback {
     Outbid(Ballot),
     /// It has given up leading.
     Resigned,
+}
+
+/// A way to a leader that does not answer here.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relay {
+    pub(crate) leader: Ballot,
+    /// A peer that the leader answers.
+    pub(crate) peer: NodeId,
 }
 
 /// Whether a server reaches its leader, or as a leader the quorum that it needs.
@@ -168,7 +176,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         &mut self,
         answered: impl Fn(NodeId) -> bool,
         contact: Contact,
-        relay: Option<(Ballot, NodeId)>,
+        relay: Option<Relay>,
     ) {
         self.log.owe_decided_idx();
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
@@ -245,6 +253,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     pub(crate) fn check_invariants(&self) {
         self.log.check_invariants();
+        self.proposals.check_invariants();
         let (promise, accepted) = (self.log.promise(), self.log.accepted_round());
         match &self.state {
             State::Recovering => {}

@@ -155,7 +155,7 @@ pub(super) struct Sent {
     pub(super) redirected_up_to: Option<u64>,
     /// Up to this index was sent again in this round. A report that something before it is missing
     /// may come from before, and is not answered: where messages are small and change places, each
-    /// would bring about as many again (seed 200534).
+    /// would bring about as many again.
     resent_up_to: Option<u64>,
 }
 

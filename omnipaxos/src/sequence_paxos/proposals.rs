@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 pub(super) struct Proposals<T> {
     /// Proposed here.
     pub(super) own: VecDeque<T>,
-    /// Forwarded here. Each remains what its origin made it until it is in the log, so that copies
-    /// are known wherever it goes.
+    /// Forwarded here. Each is passed on as its origin made it, so that copies are known wherever
+    /// it goes.
     relayed: VecDeque<Relayed<T>>,
     /// As `relayed`, where this server does not lead. They travel on only after the next heartbeat
     /// round, so that two servers which take each other for the leader do not play ball.
@@ -46,6 +46,8 @@ pub(super) struct Proposals<T> {
 struct Relayed<T> {
     origin: NodeId,
     number: Option<u64>,
+    /// Number of entries when it came.
+    count: usize,
     entries: std::vec::IntoIter<T>,
 }
 
@@ -175,32 +177,32 @@ impl<T: Entry> Proposals<T> {
         }
     }
 
+    pub(super) fn check_invariants(&self) {
+        let (waiting, on_hold) = (self.waiting.entries, self.on_hold.entries);
+        debug_assert!(on_hold <= waiting, "{on_hold} entries are held of {waiting} that wait");
+        let (released, count) = (self.released, waiting - on_hold);
+        debug_assert!(released <= count, "{released} entries are released of {count}");
+    }
+
     /// So much does not wait any more.
     fn go(&mut self, amount: Amount) {
         self.waiting.subtract(amount);
         self.released = self.released.saturating_sub(amount.entries);
     }
 
-    /// Takes what another server forwarded, as far as there is room.
+    /// Takes what another server forwarded, as a whole, if there is room for its first entry: a
+    /// part of it would not be known for what it is where it is passed on.
     pub(super) fn take_forwarded(&mut self, forward: RepeatedForward<T>, goes: Goes) {
-        let RepeatedForward { origin, number, mut entries } = forward;
+        let RepeatedForward { origin, number, entries } = forward;
         let count = entries.len();
-        let mut taken = Amount::default();
-        entries.retain(|entry| {
-            let mut waiting = self.waiting;
-            waiting.add(taken);
-            let has_room = waiting.is_below(self.limit);
-            if has_room {
-                taken.add(Amount::one(entry.size_hint()));
-            }
-            has_room
-        });
-        self.dropped = self.dropped.saturating_add((count - entries.len()) as u64);
-        self.waiting.add(taken);
-        if entries.is_empty() {
+        if !self.has_room() {
+            self.dropped = self.dropped.saturating_add(count as u64);
             return;
         }
-        let forward = Relayed { origin, number, entries: entries.into_iter() };
+        let mut taken = Amount::default();
+        entries.iter().for_each(|entry| taken.add(Amount::one(entry.size_hint())));
+        self.waiting.add(taken);
+        let forward = Relayed { origin, number, count, entries: entries.into_iter() };
         match goes {
             Goes::Back => self.own.extend(forward.entries),
             Goes::IntoTheLog => self.relayed.push_back(forward),
@@ -211,14 +213,21 @@ impl<T: Entry> Proposals<T> {
         }
     }
 
-    /// The next forward that travels on.
+    /// The next forward that travels on. What is left of one that went into the log in part, when
+    /// this server led, is as if it was proposed here.
     pub(super) fn pop_relayed(&mut self) -> Option<RepeatedForward<T>> {
-        let Relayed { origin, number, entries } = self.relayed.pop_front()?;
-        let entries: Vec<T> = entries.collect();
-        let mut amount = Amount::default();
-        entries.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
-        self.go(amount);
-        Some(RepeatedForward { origin, number, entries })
+        loop {
+            let Relayed { origin, number, count, entries } = self.relayed.pop_front()?;
+            if entries.len() < count {
+                self.own.extend(entries);
+                continue;
+            }
+            let entries: Vec<T> = entries.collect();
+            let mut amount = Amount::default();
+            entries.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+            self.go(amount);
+            return Some(RepeatedForward { origin, number, entries });
+        }
     }
 
     /// The next own entries that fit into a message.

@@ -164,6 +164,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let Some(to) = self.next_hop() else {
             return;
         };
+        while let Some(forward) = self.proposals.pop_relayed() {
+            send(to, PaxosMsg::RepeatedForward(forward));
+        }
         while !self.proposals.own.is_empty() {
             let entries = self.proposals.pop_own(self.limits.message);
             let forward = self.forwards.send(self.pid, entries);
@@ -174,9 +177,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     Some(_) => PaxosMsg::RepeatedForward(forward),
                 },
             );
-        }
-        while let Some(forward) = self.proposals.pop_relayed() {
-            send(to, PaxosMsg::RepeatedForward(forward));
         }
         if let Some(stopsign) = self.proposals.stopsign.take() {
             send(to, PaxosMsg::ForwardStopSign(Box::new(stopsign)));
@@ -189,6 +189,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.present.contains(&leader) {
             return self.followed_ballot().map(|_| leader);
         }
-        self.relay.filter(|(ballot, _)| ballot.pid == leader).map(|(_, peer)| peer)
+        self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
     }
 }

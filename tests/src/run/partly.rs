@@ -98,7 +98,7 @@ impl<T: SimEntry> Cluster<T> {
     /// that takes itself for the leader and has no quorum: it holds what it is given, and cannot
     /// tell that another was elected in a lower ballot than its own. Nor where the log ends with a
     /// stop sign that is not decided, though its leader may be overtaken: there, proposals are
-    /// refused until something is decided in its place (seed 104186).
+    /// refused until something is decided in its place.
     fn decide_afar(&mut self, links: &Links) -> Result<f64, Violation> {
         let middle = links.middle();
         let component = links.component(middle);
