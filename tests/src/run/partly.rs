@@ -13,6 +13,9 @@ use crate::{
 /// a server.
 const FORWARDED_OVER: u64 = 2;
 
+/// So many leaders at most may follow each other before proposals are decided.
+const MOST_ELECTIONS: u32 = 3;
+
 impl<T: SimEntry> Cluster<T> {
     /// Leaves some links cut, and waits until what is promised then has come about.
     ///
@@ -99,13 +102,39 @@ impl<T: SimEntry> Cluster<T> {
     /// tell that another was elected in a lower ballot than its own. Nor where the log ends with a
     /// stop sign that is not decided, though its leader may be overtaken: there, proposals are
     /// refused until something is decided in its place.
+    ///
+    /// Where links are cut, elections may go on for longer than they are waited for. If another
+    /// server leads meanwhile, which may be farther away, it begins anew.
     fn decide_afar(&mut self, links: &Links) -> Result<f64, Violation> {
+        let component = links.component(links.middle());
+        let mut elections = 0;
+        loop {
+            let Some(leader) = self.leader_in(links, &component) else {
+                let servers = self.describe();
+                return violated(
+                    Check::Progress,
+                    format!("the leader was lost at rest: {servers}"),
+                );
+            };
+            let decided = self.decide_under(leader, links, &component);
+            elections += 1;
+            match decided {
+                Err(Violation { check: Check::Progress, .. })
+                    if elections < MOST_ELECTIONS
+                        && self.leader_in(links, &component).is_some_and(|now| now != leader) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`decide_afar`](Self::decide_afar), while `leader` leads.
+    fn decide_under(
+        &mut self,
+        leader: usize,
+        links: &Links,
+        component: &[usize],
+    ) -> Result<f64, Violation> {
         let middle = links.middle();
-        let component = links.component(middle);
-        let Some(leader) = self.leader_in(links, &component) else {
-            let servers = self.describe();
-            return violated(Check::Progress, format!("the leader was lost at rest: {servers}"));
-        };
         let hops = |at: usize| links.hops(leader, at).unwrap_or(u64::MAX);
         let knows = |at: usize| self.follows(at) == self.follows(leader);
         let refuses = |at: usize| !self.checker().is_stopped() && self.ends_with_stop_sign(at);
