@@ -31,6 +31,7 @@ pub mod messages;
 mod omni_paxos;
 mod outbox;
 mod owned;
+pub mod proposals;
 mod quorum;
 mod replica_log;
 mod sequence_paxos;

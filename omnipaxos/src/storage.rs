@@ -280,6 +280,17 @@ pub trait Storage<T: Entry> {
         self.get_entries(from, to).map(|entries| entries.iter().for_each(visit))
     }
 
+    /// Begins another life of the server: raises a counter, stores it durably and returns it; the
+    /// first life is 1. Called once when a replica is built.
+    ///
+    /// The number is part of every [`ProposalId`](crate::proposals::ProposalId), so that what a
+    /// server proposed before a restart is never taken for what it proposes after. `None`, as
+    /// provided, from a storage that does not count: see
+    /// [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        Ok(None)
+    }
+
     /// Applies all operations, in order, and empties the list. See "Atomicity" above.
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         for op in ops.drain(..) {

@@ -121,6 +121,9 @@ impl<T: Entry> Storage<T> for FaultyStorage<T> {
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
         self.read(|s| s.get_snapshot())
     }
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        self.inner.borrow_mut().next_incarnation()
+    }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         self.orders.borrow_mut().writes += 1;
         self.write(|s| s.write_atomically(ops))

@@ -107,6 +107,9 @@ impl Storage<Word> for Disk {
     fn get_snapshot(&self) -> StorageResult<Option<Words>> {
         self.0.borrow().get_snapshot()
     }
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        self.0.borrow_mut().next_incarnation()
+    }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
         self.0.borrow_mut().write_atomically(ops)
     }

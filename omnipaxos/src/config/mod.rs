@@ -227,6 +227,11 @@ pub struct ServerConfig {
     /// The most proposals that wait in memory: see [`max_pending_bytes`](Self::max_pending_bytes).
     /// Default 1,048,576.
     pub max_pending_entries: usize,
+    /// Names this life of the server: a number that differs from that of every earlier life, such
+    /// as the time of the start. Default `None`: the storage counts, with
+    /// [`Storage::next_incarnation`]. Without either, a server that was restarted can neither
+    /// propose with an outcome nor read at an index through another leader.
+    pub incarnation: Option<u64>,
 }
 
 impl Default for ServerConfig {
@@ -245,6 +250,7 @@ impl Default for ServerConfig {
             max_in_flight_entries: 1 << 16,
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
+            incarnation: None,
         }
     }
 }

@@ -113,13 +113,11 @@ fn expect_storage<R>(result: Result<R, Halted>) -> R {
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Builds a server from a valid configuration and what its storage holds.
     pub(crate) fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, ConfigError> {
-        let log = ReplicaLog::load(storage).map_err(|failed| {
-            ConfigError::InvalidConfig(format!(
-                "the storage failed to {}: {}",
-                failed.operation(),
-                failed.cause()
-            ))
-        })?;
+        let refused = |failed: Halted| {
+            let (operation, cause) = (failed.operation(), failed.cause());
+            ConfigError::InvalidConfig(format!("the storage failed to {operation}: {cause}"))
+        };
+        let mut log = ReplicaLog::load(storage).map_err(refused)?;
         let (promise, config_id) = (log.promise(), config.cluster_config.configuration_id);
         if promise != Ballot::default() && promise.config_id != config_id {
             return Err(ConfigError::InvalidConfig(format!(
@@ -128,12 +126,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 promise.config_id
             )));
         }
+        let incarnation = log.begin_life(config.server_config.incarnation).map_err(refused)?;
         Ok(Self {
             pid: config.server_config.pid,
             members: config.cluster_config.nodes.clone(),
             door: Door::new(&config),
             ble: BallotLeaderElection::new(&config, promise),
-            paxos: SequencePaxos::new(&config, log),
+            paxos: SequencePaxos::new(&config, log, incarnation),
             halted: None,
             is_idle: false,
         })

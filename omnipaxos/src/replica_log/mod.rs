@@ -144,6 +144,24 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         })
     }
 
+    /// Begins another life of the server, named by the configuration or else counted by the
+    /// storage. `None` if its number may be that of an earlier life, since neither knows.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub(crate) fn begin_life(&mut self, configured: Option<u64>) -> Result<Option<u64>, Halted> {
+        if configured.is_some() {
+            return Ok(configured);
+        }
+        let counted = named(self.storage.next_incarnation(), "count the incarnations")?;
+        Ok(counted.or((!self.has_history()).then_some(0)))
+    }
+
+    /// Whether an earlier life of the server may have said something.
+    pub(crate) fn has_history(&self) -> bool {
+        !self.promise.is_nobodys() || self.len() > 0
+    }
+
     pub(crate) fn promise_to(&mut self, n: Ballot) {
         debug_assert!(n > self.promise, "I3: promise {n:?} after {:?}", self.promise);
         self.promise = n;

@@ -60,6 +60,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     forwards: Forwards,
     compactions: CompactionRequests,
     outbox: Outbox,
+    /// Names this life of the server; `None` if that is not known to be new.
+    incarnation: Option<u64>,
     resend_timer: Timer,
 }
 
@@ -99,13 +101,16 @@ pub(crate) enum Needs {
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
-    pub(crate) fn new(config: &OmniPaxosConfig, log: ReplicaLog<T, B>) -> Self {
+    pub(crate) fn new(
+        config: &OmniPaxosConfig,
+        log: ReplicaLog<T, B>,
+        incarnation: Option<u64>,
+    ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
         let pid = server.pid;
         let mut peers = cluster.nodes.clone();
         peers.retain(|peer| *peer != pid);
         peers.sort_unstable();
-        let is_restarted = !log.promise().is_nobodys() || log.len() > 0;
         let mut paxos = Self {
             config_id: cluster.configuration_id,
             pid,
@@ -120,9 +125,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             relay: None,
             learning: Learning::default(),
             proposals: Proposals::new(server),
-            forwards: Forwards::new(log.len(), is_restarted),
+            forwards: Forwards::new(log.len(), log.has_history()),
             compactions: CompactionRequests::default(),
             outbox: Outbox::default(),
+            incarnation,
             resend_timer: Timer::every(server.resend_message_tick_timeout),
             log,
         };

@@ -21,6 +21,7 @@ pub struct MemoryStorage<T: Entry> {
     compacted_idx: u64,
     stopsign: Option<StopSign>,
     snapshot: Option<T::Snapshot>,
+    incarnation: u64,
 }
 
 impl<T: Entry> Default for MemoryStorage<T> {
@@ -33,6 +34,7 @@ impl<T: Entry> Default for MemoryStorage<T> {
             compacted_idx: 0,
             stopsign: None,
             snapshot: None,
+            incarnation: 0,
         }
     }
 }
@@ -165,6 +167,11 @@ impl<T: Entry> Storage<T> for MemoryStorage<T> {
 
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
         Ok(self.snapshot.clone())
+    }
+
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        self.incarnation += 1;
+        Ok(Some(self.incarnation))
     }
 }
 

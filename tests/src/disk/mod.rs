@@ -95,6 +95,8 @@ struct Disk<T: SimEntry> {
     durable: Option<Box<Image<T>>>,
     atomicity: Atomicity,
     honesty: Honesty,
+    /// Never lost: counted before the server is there.
+    incarnation: u64,
     rng: Rng,
     write_fault: Option<WriteFault>,
     /// Number of reads that still succeed.
@@ -132,6 +134,7 @@ impl<T: SimEntry> SimDisk<T> {
             durable: None,
             atomicity,
             honesty,
+            incarnation: 0,
             rng: Rng::of(&[seed]),
             write_fault: None,
             read_fault: None,

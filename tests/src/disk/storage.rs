@@ -94,6 +94,12 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
         self.read(|image| image.snapshot.clone())
     }
 
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        let mut disk = self.0.borrow_mut();
+        disk.incarnation += 1;
+        Ok(Some(disk.incarnation))
+    }
+
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         let mut disk = self.0.borrow_mut();
         disk.usage.writes += 1;
