@@ -6,9 +6,10 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     messages::{
         ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
-        sequence_paxos::{Learn, LogSync, PaxosMsg, Promise},
+        sequence_paxos::{EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason},
         Message,
     },
+    proposals::ProposalId,
     storage::{Entry, SnapshotType, StopSign},
 };
 
@@ -137,11 +138,13 @@ impl Door {
                 let len = m.sync.len().ok_or(Reason::Malformed)?;
                 indices(0, m.decided_idx)?;
                 indices(m.sync.suffix_idx, len)?;
-                self.sync(&m.sync, len)
+                self.sync(&m.sync, len, ballots)
             }
             PaxosMsg::AcceptDecide(m) => {
                 ballots.owned(m.n, from)?;
-                indices(m.from_idx, m.from_idx.saturating_add(m.entries.len() as u64))
+                let end = m.from_idx.saturating_add(m.entries.len() as u64);
+                indices(m.from_idx, end)?;
+                ballots.ids(m.ids.as_deref(), end)
             }
             PaxosMsg::AcceptStopSign(m) => {
                 ballots.owned(m.n, from)?;
@@ -163,9 +166,18 @@ impl Door {
                 self.configuration(m.config_id)?;
                 indices(0, m.decided_idx)
             }
-            PaxosMsg::Learn(m) => self.piece(m),
+            PaxosMsg::Learn(m) => self.piece(m, ballots),
             PaxosMsg::ProposalForward(_) => Ok(()),
-            PaxosMsg::RepeatedForward(m) => check(self.is_member(m.origin)),
+            PaxosMsg::Offer(m) => {
+                ballots.any_or_nobodys(m.since)?;
+                self.proposals(m.first, m.entries.len() as u64)
+            }
+            PaxosMsg::Verdict(m) => {
+                self.configuration(m.config_id)?;
+                self.proposals(m.first, m.count)?;
+                let (VerdictReason::Decided(idx) | VerdictReason::Unknown(idx)) = m.reason;
+                indices(idx, idx.saturating_add(m.count))
+            }
             PaxosMsg::ForwardStopSign(stopsign) => self.stopsign(stopsign),
             PaxosMsg::Compaction(m) => self.configuration(m.config_id),
         }
@@ -183,10 +195,17 @@ impl Door {
         }
     }
 
+    /// Proposals of a member, each with a number.
+    fn proposals(&self, first: ProposalId, count: u64) -> Result<(), Reason> {
+        check(self.is_member(first.origin) && first.number.checked_add(count).is_some())
+    }
+
     /// A piece must not end beyond what its sender has decided.
-    fn piece<T: Entry>(&self, piece: &Learn<T>) -> Result<(), Reason> {
+    fn piece<T: Entry>(&self, piece: &Learn<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {
         self.configuration(piece.config_id)?;
         indices(piece.len().ok_or(Reason::Malformed)?, piece.decided_idx)?;
+        let end = piece.from_idx.saturating_add(piece.entries.len() as u64);
+        ballots.ids(piece.ids.as_deref(), end)?;
         piece.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
     }
 
@@ -195,12 +214,19 @@ impl Door {
         ballots.any_or_nobodys(m.n_accepted)?;
         indices(m.decided_idx, m.accepted_idx)?;
         check(m.n_accepted < m.n)?;
-        m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx))
+        m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx, ballots))
     }
 
     /// A sync must make a log of length `len`.
-    fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
+    fn sync<T: Entry>(
+        &self,
+        sync: &LogSync<T>,
+        len: u64,
+        ballots: &Ballots<'_>,
+    ) -> Result<(), Reason> {
         check(sync.len() == Some(len))?;
+        let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
+        ballots.ids(sync.ids.as_deref(), end)?;
         check(match &sync.snapshot {
             None => sync.base == sync.suffix_idx,
             Some(SnapshotType::Complete(_)) => sync.base == 0,
@@ -238,6 +264,14 @@ impl Ballots<'_> {
             return Ok(());
         }
         self.any(ballot)
+    }
+
+    /// Ids must be of entries before index `end`.
+    fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
+        ids.map_or(Ok(()), |ids| {
+            self.any_or_nobodys(ids.unknown_until)?;
+            check(ids.is_sound(end))
+        })
     }
 
     /// A ballot of `owner`, which is a member.

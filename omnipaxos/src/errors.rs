@@ -81,6 +81,14 @@ pub enum TryProposeErr<T: Entry> {
     /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes).
     #[error("busy: as many proposals wait as may wait; propose this entry again later")]
     Busy(T),
+    /// This server was restarted over a storage that does not count its lives, so that it has no id
+    /// to give. Implement [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation)
+    /// or set [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    #[error(
+        "this life of the server has no number that earlier ones did not have: implement \
+         Storage::next_incarnation or set ServerConfig::incarnation"
+    )]
+    NoIncarnation(T),
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),

@@ -30,3 +30,36 @@ pub enum Outcome {
     /// brought up to date by a snapshot, and nobody that it reached knows what went into that.
     Unknown,
 }
+
+/// Entries one after the other in the log whose ids follow on each other.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct IdRun {
+    /// Index of the first of them.
+    pub idx: u64,
+    /// How many they are; not 0.
+    pub count: u64,
+    /// The id of the first. The others differ in their number, which grows by one.
+    pub first: ProposalId,
+}
+
+impl ProposalId {
+    /// The id so many proposals later.
+    pub(crate) fn later(self, count: u64) -> Self {
+        Self { number: self.number.wrapping_add(count), ..self }
+    }
+}
+
+impl IdRun {
+    /// The index after the last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.idx.saturating_add(self.count)
+    }
+
+    /// The part of it in `from..to`, if there is any.
+    pub(crate) fn within(&self, from: u64, to: u64) -> Option<Self> {
+        let (idx, end) = (self.idx.max(from), self.end().min(to));
+        let skipped = idx - self.idx;
+        (idx < end).then(|| Self { idx, count: end - idx, first: self.first.later(skipped) })
+    }
+}

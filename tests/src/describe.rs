@@ -8,6 +8,7 @@ use omnipaxos::{
         sequence_paxos::{LogSync, PaxosMsg},
         Message,
     },
+    proposals::ProposalId,
     storage::{SnapshotType, StorageOp},
 };
 
@@ -125,15 +126,23 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
             format!("Learn {snapshot:?} from={from} {entries}{stopsign} decided={decided}")
         }
         PaxosMsg::ProposalForward(entries) => format!("ProposalForward {}", ids(entries)),
-        PaxosMsg::RepeatedForward(m) => {
-            let number = m.number.map_or("none".to_string(), |number| number.to_string());
-            format!("RepeatedForward origin={} number={number} {}", m.origin, ids(&m.entries))
+        PaxosMsg::Offer(m) => {
+            let (first, since, entries) = (proposal(m.first), ballot(m.since), ids(&m.entries));
+            format!("Offer {first} since={since} not_before={} {entries}", m.not_before)
+        }
+        PaxosMsg::Verdict(m) => {
+            format!("Verdict {} count={} {:?}", proposal(m.first), m.count, m.reason)
         }
         PaxosMsg::ForwardStopSign(stopsign) => {
             format!("ForwardStopSign {}", id(stop_sign_id(stopsign)))
         }
         PaxosMsg::Compaction(m) => format!("Compaction {:?}", m.action),
     }
+}
+
+/// The id of a proposal.
+pub fn proposal(id: ProposalId) -> String {
+    format!("{}.{}.{}", id.origin, id.incarnation, id.number)
 }
 
 /// An operation of a storage.

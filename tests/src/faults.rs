@@ -109,6 +109,14 @@ counted! {
     Append: "appends at a leader",
     /// A value was proposed elsewhere.
     AppendElsewhere: "appends elsewhere",
+    /// A value was proposed with an id.
+    Propose: "proposals followed to their end",
+    /// Such a proposal was decided.
+    EndedDecided: "of these, told to be decided",
+    /// Such a proposal was not decided when the configuration ended.
+    EndedNotDecided: "of these, told to be not decided",
+    /// What became of such a proposal could not be told.
+    EndedUnknown: "of these, told to be unknown",
     /// A proposal was refused, as a stop sign is in the log.
     Refused: "proposals refused",
     /// A proposal was given back, as too many wait.

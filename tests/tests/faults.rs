@@ -339,6 +339,7 @@ fn a_snapshot_that_would_leave_a_gap_is_not_merged() {
         suffix_idx: 7,
         suffix: vec![Word("h".into())].into(),
         stopsign: None,
+        ids: None,
     };
     lab.inject(message(
         1,

@@ -44,6 +44,7 @@ fn learn(
         entries,
         stopsign,
         decided_idx,
+        ids: None,
     }))
 }
 
@@ -56,6 +57,7 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
         entries: Vec::new().into(),
         stopsign: None,
         decided_idx: from_idx,
+        ids: None,
     }))
 }
 
@@ -69,6 +71,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             suffix_idx,
             suffix: word().into(),
             stopsign: Some(StopSign::with(config(1), None)),
+            ids: None,
         })
     };
     let complete = Box::new(LogSync {
@@ -77,6 +80,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         suffix_idx: idx,
         suffix: word().into(),
         stopsign: None,
+        ids: None,
     });
     let (n_accepted, none) = (n, Ballot::default());
     let paxos: Vec<PaxosMsg<Word>> = vec![
@@ -109,6 +113,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             from_idx: idx,
             entries: word().into(),
             decided_idx: idx,
+            ids: None,
         }),
         PaxosMsg::Accepted(Accepted { n, accepted_idx: idx, decided_idx: idx, gap: true }),
         PaxosMsg::NotAccepted(NotAccepted { n }),
@@ -238,6 +243,7 @@ fn a_sync_to_an_index_no_log_reaches_is_dropped_at_the_door() {
             suffix_idx,
             suffix: vec![Word("forged".into())].into(),
             stopsign: None,
+            ids: None,
         };
         let before = lab.server(2).dropped().malformed;
         let msg = PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 1, sync: Box::new(forged) });

@@ -3,6 +3,7 @@
 use crate::{
     ballot::Ballot,
     ids::{ConfigurationId, NodeId},
+    proposals::{IdRun, ProposalId},
     shared_entries::SharedEntries,
     storage::{Entry, SnapshotType, StopSign},
 };
@@ -59,9 +60,10 @@ pub enum PaxosMsg<T: Entry> {
     Learn(Box<Learn<T>>),
     /// Proposals of a server that does not lead.
     ProposalForward(Vec<T>),
-    /// Proposals that look like others which their origin has forwarded, or that another server
-    /// passes on.
-    RepeatedForward(RepeatedForward<T>),
+    /// Proposals with their ids, offered until they are decided.
+    Offer(Offer<T>),
+    /// Why proposals that were offered are not taken.
+    Verdict(Verdict),
     /// The proposal of a reconfiguration by a server that does not lead.
     ForwardStopSign(Box<StopSign>),
     /// Compaction of the log.
@@ -140,8 +142,39 @@ pub struct LogSync<T: Entry> {
     /// The entries from there on: in a promise up to the end of the log, in an AcceptSync at least
     /// as many as the leader adopted.
     pub suffix: SharedEntries<T>,
+    /// The ids of these entries, and of those that the snapshot sums up, from the receiver's decided
+    /// index on.
+    pub ids: Option<Box<EntryIds>>,
     /// The stop sign, where it follows on `suffix`.
     pub stopsign: Option<StopSign>,
+}
+
+/// The ids of entries that travel in a message.
+///
+/// An entry from `known_from` on that is in no run has no id. One before that may have an id that
+/// the sender does not know, given in a ballot up to `unknown_until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct EntryIds {
+    /// Index of the first entry of which all is known.
+    pub known_from: u64,
+    /// The highest ballot in which an entry before that may have come into a log.
+    pub unknown_until: Ballot,
+    /// In the order of the log.
+    pub runs: Vec<IdRun>,
+}
+
+impl EntryIds {
+    /// Whether this can be told of entries up to index `end`: runs in order that do not overlap.
+    pub(crate) fn is_sound(&self, end: u64) -> bool {
+        let mut next = 0;
+        let are_in_order = self.runs.iter().all(|run| {
+            let fits = run.idx >= next && run.count > 0 && run.count <= end.saturating_sub(run.idx);
+            next = run.end();
+            fits && run.first.number.checked_add(run.count).is_some()
+        });
+        are_in_order && self.known_from <= end
+    }
 }
 
 /// Brings a follower in step with the leader.
@@ -176,6 +209,8 @@ pub struct AcceptDecide<T: Entry> {
     pub entries: SharedEntries<T>,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
+    /// Their ids.
+    pub ids: Option<Box<EntryIds>>,
 }
 
 /// The stop sign to accept.
@@ -264,25 +299,52 @@ pub struct Learn<T: Entry> {
     pub from_idx: u64,
     /// Decided entries.
     pub entries: SharedEntries<T>,
+    /// Their ids, and those of what the snapshot sums up, from the decided index of the receiver on.
+    pub ids: Option<Box<EntryIds>>,
     /// The decided stop sign, where it follows on `entries`.
     pub stopsign: Option<StopSign>,
     /// Number of entries decided at the sender: beyond the end of this piece, if there is more.
     pub decided_idx: u64,
 }
 
-/// Proposals of which the text was forwarded before, or that another server passes on.
+/// Proposals whose ids follow on each other.
 ///
-/// A [`PaxosMsg::ProposalForward`] with the text of an earlier one of the same origin is taken for
-/// a copy that the network made. Where the origin means it, it says so with a number.
+/// A server offers a proposal until it finds it in its log; a leader takes it once.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct RepeatedForward<T> {
-    /// The server where they were proposed.
-    pub origin: NodeId,
-    /// Differs among forwards of one origin that have the same text; `None` where none is needed.
-    pub number: Option<u64>,
+pub struct Offer<T> {
+    /// The id of the first; those of the others differ in their number, which grows by one.
+    pub first: ProposalId,
+    /// The ballot in which they were offered first: no leader of an earlier one may take them.
+    pub since: Ballot,
+    /// If they are in any log, then at this index or later.
+    pub not_before: u64,
     /// The proposals.
     pub entries: Vec<T>,
+}
+
+/// Why proposals that were [offered](Offer) are not taken into the log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Verdict {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// The proposals: the first of them.
+    pub first: ProposalId,
+    /// How many they are.
+    pub count: u64,
+    /// The reason.
+    pub reason: VerdictReason,
+}
+
+/// The reason of a [`Verdict`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum VerdictReason {
+    /// They are decided; the first at this index, the others after it.
+    Decided(u64),
+    /// They may be in the log before this index, where the leader does not know the ids.
+    Unknown(u64),
 }
 
 /// Compaction of the log.

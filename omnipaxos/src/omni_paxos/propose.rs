@@ -4,6 +4,7 @@ use super::{expect_storage, OmniPaxos};
 use crate::{
     config::ClusterConfig,
     errors::{ProposeErr, TryProposeErr},
+    proposals::{Outcome, ProposalId},
     storage::{Entry, Storage},
 };
 
@@ -34,6 +35,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 self.paxos.drop_proposal();
                 Ok(())
             }
+            Err(TryProposeErr::NoIncarnation(_)) => unreachable!("plain entries need no id"),
             Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
         }
     }
@@ -75,6 +77,19 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         proposed
     }
 
+    /// Proposes an entry, at any server of the cluster, and follows it to its end.
+    pub fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
+        self.wake()?;
+        let proposed = self.paxos.propose(entry);
+        self.paxos.check_invariants();
+        proposed
+    }
+
+    /// Hands over how proposals ended.
+    pub fn take_outcomes(&mut self) -> Vec<(ProposalId, Outcome)> {
+        std::iter::from_fn(|| self.paxos.take_outcome()).collect()
+    }
+
     /// Proposes to end this configuration with a stop sign (paper §6), at any server.
     ///
     /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
@@ -97,7 +112,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         match self.try_reconfigure(next_config, metadata) {
             Ok(()) => Ok(()),
             Err(TryProposeErr::Refused(refused)) => Err(refused),
-            Err(TryProposeErr::Busy(_)) => unreachable!("only an entry needs room"),
+            Err(TryProposeErr::Busy(_) | TryProposeErr::NoIncarnation(_)) => {
+                unreachable!("only an entry needs room and an id")
+            }
             Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
         }
     }

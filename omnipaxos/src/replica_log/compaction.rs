@@ -74,8 +74,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Replaces the whole log by a snapshot of its first `idx` entries, and nothing after it.
     /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
+    /// The ids of what it covers must be told from the present decided index on.
     pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) {
         self.tail.cut(self.compacted_idx);
+        self.ids.cut(self.decided_idx);
         self.set_stopsign(None);
         self.compacted = Compacted::UnstoredSnapshot(snapshot);
         self.compact(idx);

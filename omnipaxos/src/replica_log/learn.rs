@@ -56,8 +56,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let entries = self.sendable(from_idx, self.decided_end(), limit)?.entries;
         let is_last = from_idx + entries.len() as u64 == self.end();
         let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
+        let ids = self.ids.of(decided_idx, from_idx + entries.len() as u64);
         let decided_idx = self.decided_idx;
-        Ok(Some(Learn { config_id, snapshot, from_idx, entries, stopsign, decided_idx }))
+        Ok(Some(Learn { config_id, snapshot, from_idx, entries, ids, stopsign, decided_idx }))
     }
 
     /// Takes a piece of the decided log.
@@ -68,18 +69,29 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if len <= self.decided_idx {
             return Ok(Learnt::Nothing);
         }
-        let Learn { config_id: _, snapshot, from_idx, entries, stopsign, decided_idx: _ } = piece;
+        let Learn { config_id: _, snapshot, from_idx, entries, ids, stopsign, decided_idx: _ } =
+            piece;
         if snapshot.is_none() && from_idx > self.end() {
             return Ok(Learnt::Elsewhere);
         }
         let end = from_idx + entries.len() as u64;
         let (beyond, own_stopsign) = self.undecided_beyond(end, stopsign.as_ref())?;
-        match snapshot.filter(|_| from_idx > self.decided_idx) {
-            Some(snapshot) => self.install(from_idx, snapshot),
-            None => self.decide(from_idx),
-        }
+        let beyond_ids = self.ids.of(end, end + beyond.len() as u64);
+        let replaced_from = match snapshot.filter(|_| from_idx > self.decided_idx) {
+            Some(snapshot) => {
+                let decided_before = self.decided_idx;
+                self.install(from_idx, snapshot);
+                decided_before
+            }
+            None => {
+                self.decide(from_idx);
+                from_idx.max(self.decided_idx)
+            }
+        };
         self.replace_undecided(from_idx, entries, stopsign.or(own_stopsign));
+        self.replace_ids(replaced_from, ids);
         self.tail.append(beyond);
+        self.ids.extend(beyond_ids, end, self.end());
         self.decide(len);
         Ok(Learnt::News)
     }

@@ -5,6 +5,7 @@
 
 mod compaction;
 mod flush;
+mod ids;
 mod learn;
 mod message;
 mod read;
@@ -12,6 +13,7 @@ mod sync;
 mod tail;
 
 pub(crate) use flush::Readers;
+pub(crate) use ids::Ids;
 pub(crate) use learn::Learnt;
 pub(crate) use message::Part;
 pub(crate) use sync::{Extended, Synced};
@@ -21,6 +23,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     errors::Halted,
+    proposals::ProposalId,
     shared_entries::SharedEntries,
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
 };
@@ -41,6 +44,7 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     /// Invariant I9: nothing comes after it.
     stopsign: Option<StopSign>,
     tail: Tail<T>,
+    ids: Ids,
     stored: Stored,
     unstored: Unstored,
     recent: Recent<T>,
@@ -137,6 +141,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             compacted,
             stopsign,
             tail: Tail::empty(end),
+            ids: Ids::unknown_before(end, promise),
             stored: Stored { compacted_idx, end, len },
             unstored: Unstored::default(),
             recent: Recent::default(),
@@ -187,6 +192,22 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn append(&mut self, entry: T, bytes: u64) {
         debug_assert!(self.stopsign.is_none(), "I9: an entry after the stop sign");
         self.tail.push(entry, bytes);
+    }
+
+    /// As [`append`](Self::append), an entry that was proposed with this id.
+    pub(crate) fn append_proposal(&mut self, entry: T, bytes: u64, id: ProposalId) {
+        self.ids.append(self.end(), id);
+        self.append(entry, bytes);
+    }
+
+    /// Forgets ids of decided entries, if they are too many.
+    pub(crate) fn bound_ids(&mut self) {
+        self.ids.bound(self.decided_idx, self.promise);
+    }
+
+    /// Which proposals are in the log, and where.
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// Appends the last entry.

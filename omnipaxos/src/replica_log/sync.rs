@@ -4,7 +4,7 @@ use super::ReplicaLog;
 use crate::{
     amount::Amount,
     errors::Halted,
-    messages::sequence_paxos::LogSync,
+    messages::sequence_paxos::{EntryIds, LogSync},
     shared_entries::SharedEntries,
     storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
 };
@@ -92,7 +92,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let is_whole = suffix_idx + suffix.amount.entries == self.end();
         let stopsign = self.stopsign.clone().filter(|_| is_whole);
         let suffix = suffix.entries;
-        Ok(Some(LogSync { base, snapshot, suffix_idx, suffix, stopsign }))
+        let ids = self.ids.of(decided_idx, suffix_idx + suffix.len() as u64);
+        Ok(Some(LogSync { base, snapshot, suffix_idx, suffix, ids, stopsign }))
     }
 
     /// Makes this log that of the sender, but for what is decided here.
@@ -106,10 +107,15 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.decided_stopsign().is_some() {
             return Ok(Synced::Applied);
         }
-        let LogSync { base, snapshot, suffix_idx, suffix, stopsign } = sync;
-        let is_news = suffix_idx > self.decided_idx;
+        let LogSync { base, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
+        let decided_before = self.decided_idx;
+        let is_news = suffix_idx > decided_before;
+        let mut replaced_from = suffix_idx.max(decided_before);
         match snapshot {
-            Some(SnapshotType::Complete(snapshot)) if is_news => self.install(suffix_idx, snapshot),
+            Some(SnapshotType::Complete(snapshot)) if is_news => {
+                self.install(suffix_idx, snapshot);
+                replaced_from = decided_before;
+            }
             Some(SnapshotType::Delta(delta)) if is_news => {
                 if base != self.decided_idx || !self.takes_delta() {
                     return Ok(Synced::Elsewhere);
@@ -122,6 +128,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                     None => delta,
                 };
                 self.install(suffix_idx, merged);
+                replaced_from = decided_before;
             }
             Some(_) | None => {}
         }
@@ -129,6 +136,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(Synced::Elsewhere);
         }
         self.replace_undecided(suffix_idx, suffix, stopsign);
+        self.replace_ids(replaced_from, ids);
         Ok(Synced::Applied)
     }
 
@@ -145,13 +153,26 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.set_stopsign(stopsign);
     }
 
+    /// A message that replaced entries from `from_idx` on tells their ids.
+    pub(super) fn replace_ids(&mut self, from_idx: u64, ids: Option<Box<EntryIds>>) {
+        self.ids.cut(from_idx);
+        self.ids.extend(ids, from_idx, self.end());
+    }
+
     /// Appends what the leader of this round sent: of its log, this one is a prefix.
-    pub(crate) fn extend(&mut self, from_idx: u64, entries: SharedEntries<T>) -> Extended {
+    pub(crate) fn extend(
+        &mut self,
+        from_idx: u64,
+        entries: SharedEntries<T>,
+        ids: Option<Box<EntryIds>>,
+    ) -> Extended {
         if from_idx > self.end() {
             return Extended::Gap;
         }
         if self.stopsign.is_none() {
-            self.tail.extend(after(entries, self.end() - from_idx));
+            let end_before = self.end();
+            self.tail.extend(after(entries, end_before - from_idx));
+            self.ids.extend(ids, end_before, self.end());
         }
         Extended::Appended
     }
@@ -169,15 +190,17 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Takes an AcceptSync of the round in which this log was accepted already.
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
-        let LogSync { base: _, snapshot, suffix_idx, suffix, stopsign } = sync;
+        let LogSync { base: _, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
+                let decided_before = self.decided_idx;
                 self.install(suffix_idx, snapshot);
+                self.ids.extend(ids.clone(), decided_before, suffix_idx);
             }
             Some(SnapshotType::Complete(_) | SnapshotType::Delta(_)) | None => {}
         }
         let end = suffix_idx.saturating_add(suffix.len() as u64);
-        match (self.extend(suffix_idx, suffix), stopsign) {
+        match (self.extend(suffix_idx, suffix, ids), stopsign) {
             (Extended::Gap, _) => Extended::Gap,
             (Extended::Appended, Some(stopsign)) => self.extend_stopsign(end, stopsign),
             (Extended::Appended, None) => Extended::Appended,

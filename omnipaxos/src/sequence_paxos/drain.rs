@@ -32,11 +32,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         matches!(self.state, State::Following(Ack::No))
             && self.log.is_flushed()
             && self.is_all_said()
+            && self.tracked.is_settled(self.log.decided_idx())
     }
 
     /// Whether nothing is due besides what the state tells.
     fn is_all_said(&self) -> bool {
-        self.outbox.is_empty() && self.compactions.is_silent() && self.proposals.is_empty()
+        self.outbox.is_empty()
+            && self.compactions.is_silent()
+            && self.proposals.is_empty()
+            && self.verdicts.is_empty()
     }
 
     /// Writes what changed, then appends to `messages` all that is due.
@@ -46,6 +50,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn drain(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
         self.flush()?;
         self.decide_chosen();
+        self.settle_proposals();
         let drawn = self.draw(messages);
         self.log.forget_recent();
         drawn
@@ -293,7 +298,8 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
             let from_idx = sent.next_idx;
             let Part { entries, amount } =
                 log.sendable(from_idx, end, room.min(self.limits.message))?;
-            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx }));
+            let ids = log.ids().of(from_idx, from_idx + amount.entries);
+            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
             sent.advance(from_idx + amount.entries, amount);
             sent.decided_idx = decided_idx;
             is_probe_due = false;
@@ -308,7 +314,8 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
             sent.decided_idx = decided_idx;
         } else if is_probe_due {
             let (from_idx, entries) = (sent.next_idx, SharedEntries::default());
-            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx }));
+            let ids = None;
+            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
             sent.decided_idx = decided_idx;
         }
         if is_all_sent && sent.decided_idx < decided_idx {

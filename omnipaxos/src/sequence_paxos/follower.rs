@@ -65,6 +65,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     self.state = State::Following(Ack::No);
                     self.finish_accept(Extended::Appended, decided_idx);
                     self.announce_trim();
+                    self.offer_anew();
                 }
                 // The leader was overtaken, or it does not know how much was learnt here: the
                 // promise that told it may be lost.
@@ -91,7 +92,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The leader sends entries (paper §4.1.3).
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
         if let Standing::InStep = self.standing(accept.n, from) {
-            let extended = self.log.extend(accept.from_idx, accept.entries);
+            let extended = self.log.extend(accept.from_idx, accept.entries, accept.ids);
             self.finish_accept(extended, accept.decided_idx);
         }
     }

@@ -1,108 +1,90 @@
-//! Knows forwarded proposals again when the network delivers them twice.
+//! Names forwarded proposals that travel without ids.
 //!
-//! A forward travels as plain entries, so it is known by its text: that of `Debug`. The receiver
-//! takes each text of an origin once. The origin remembers what it sent, and what has the text of
-//! an earlier forward travels with a number. Both sides compare texts in the same way, so entries
-//! whose text does not tell them apart cost a number and lose nothing. A server that passes a
-//! forward on names the origin, so that the leader knows a copy whichever way it came.
+//! What is appended at a server that does not lead travels as plain entries the first time, so it
+//! is known by its text: that of `Debug`. Origin and receiver make the same number of it. What has
+//! the text of an earlier forward of the same origin travels with ids from the beginning.
 
-use crate::{ids::NodeId, messages::sequence_paxos::RepeatedForward};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     fmt::{Debug, Write},
     hash::{DefaultHasher, Hasher},
 };
 
-/// Number of forwards of one origin that a receiver remembers.
-const REMEMBERED_BY_RECEIVER: usize = 1024;
+/// The incarnation in the ids of proposals that are known by their text. Numbers made of texts and
+/// counted ones differ in the highest bit.
+pub(super) const BY_TEXT: u64 = 0;
 
-/// Number of forwards that their origin remembers. Once it has forgotten one, it numbers all: a
-/// receiver may still know what it forgot, if most were lost since.
-const REMEMBERED_BY_ORIGIN: usize = 4 * REMEMBERED_BY_RECEIVER;
+const IS_TEXT: u64 = 1 << 63;
 
-/// What was forwarded from here and to here.
+/// Number of forwards that their origin remembers. Once it has forgotten one, all travel with ids.
+const REMEMBERED: usize = 4096;
+
+/// What was forwarded from here.
 #[derive(Clone, Debug)]
 pub(super) struct Forwards {
-    sent: Recent,
-    /// By origin.
-    received: BTreeMap<NodeId, Recent>,
-    next_number: u64,
-    numbers_all: bool,
-}
-
-/// Whether a forward came before.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    First,
-    Again,
+    texts: BTreeSet<u64>,
+    oldest_first: VecDeque<u64>,
+    /// Whether a text may have been used before and is not remembered.
+    has_forgotten: bool,
+    repetitions: u64,
 }
 
 impl Forwards {
-    /// A server that starts with a log of length `len`. A restarted one has forgotten what it sent
-    /// and numbers all; it starts with a number that no earlier life of it used for what has since
-    /// got into the log.
-    pub(super) fn new(len: u64, is_restarted: bool) -> Self {
+    /// A server that starts with a log of length `len`. If it `has_history`, it has forgotten what
+    /// it sent; it starts to count repetitions with a number that no earlier life of it used for
+    /// what has since got into the log.
+    pub(super) fn new(len: u64, has_history: bool) -> Self {
         Self {
-            sent: Recent::default(),
-            received: BTreeMap::new(),
-            next_number: len,
-            numbers_all: is_restarted,
+            texts: BTreeSet::new(),
+            oldest_first: VecDeque::new(),
+            has_forgotten: has_history,
+            repetitions: len,
         }
     }
 
-    /// Prepares to forward `entries`, which were proposed here, at server `origin`.
-    pub(super) fn send<T: Debug>(&mut self, origin: NodeId, entries: Vec<T>) -> RepeatedForward<T> {
-        let seen = self.sent.remember(text_of(&entries, None), REMEMBERED_BY_ORIGIN);
-        if seen == Seen::First && !self.sent.has_forgotten && !self.numbers_all {
-            return RepeatedForward { origin, number: None, entries };
+    /// The number of the first of `entries`, if they may travel without ids.
+    pub(super) fn plain_number<T: Debug>(&mut self, entries: &[T]) -> Option<u64> {
+        if self.has_forgotten {
+            return None;
         }
-        let number = Some(self.next_number);
-        self.next_number = self.next_number.wrapping_add(1);
-        RepeatedForward { origin, number, entries }
-    }
-
-    /// Whether a forward came before.
-    pub(super) fn receive<T: Debug>(&mut self, forward: &RepeatedForward<T>) -> Seen {
-        let text = text_of(&forward.entries, forward.number);
-        self.received.entry(forward.origin).or_default().remember(text, REMEMBERED_BY_RECEIVER)
-    }
-}
-
-/// The latest texts, as hashes.
-#[derive(Clone, Debug, Default)]
-struct Recent {
-    texts: BTreeSet<u64>,
-    oldest_first: VecDeque<u64>,
-    has_forgotten: bool,
-}
-
-impl Recent {
-    fn remember(&mut self, text: u64, limit: usize) -> Seen {
-        if !self.texts.insert(text) {
-            return Seen::Again;
+        let number = number_of(entries);
+        if !self.texts.insert(number) {
+            return None;
         }
-        self.oldest_first.push_back(text);
-        if self.oldest_first.len() > limit {
+        self.oldest_first.push_back(number);
+        if self.oldest_first.len() > REMEMBERED {
             if let Some(oldest) = self.oldest_first.pop_front() {
                 self.texts.remove(&oldest);
                 self.has_forgotten = true;
             }
         }
-        Seen::First
+        Some(number)
+    }
+
+    /// A number for `entries` that a server forwards which has no ids to give.
+    pub(super) fn repeated_number<T: Debug>(&mut self, entries: &[T]) -> u64 {
+        self.repetitions = self.repetitions.wrapping_add(1);
+        number_of_text(entries, Some(self.repetitions))
     }
 }
 
-/// A hash of what `Debug` says of the entries, and of the number.
-fn text_of<T: Debug>(entries: &[T], number: Option<u64>) -> u64 {
+/// The number that plain entries get from their text.
+pub(super) fn number_of<T: Debug>(entries: &[T]) -> u64 {
+    number_of_text(entries, None)
+}
+
+/// A hash of what `Debug` says of the entries, and of the repetition. It leaves room for as many
+/// numbers after it as a message has entries.
+fn number_of_text<T: Debug>(entries: &[T], repetition: Option<u64>) -> u64 {
     let mut text = HashedText(DefaultHasher::new());
     for entry in entries {
         // Hashing cannot fail. An entry whose `Debug` does is known by what it said before.
         let _ = write!(text, "{entry:?}\0");
     }
-    if let Some(number) = number {
+    if let Some(number) = repetition {
         text.0.write_u64(number);
     }
-    text.0.finish()
+    (text.0.finish() >> 2) | IS_TEXT
 }
 
 struct HashedText(DefaultHasher);
@@ -116,69 +98,41 @@ impl Write for HashedText {
 
 #[cfg(test)]
 mod tests {
-    use super::{Forwards, RepeatedForward, Seen, REMEMBERED_BY_RECEIVER};
+    use super::{number_of, Forwards, IS_TEXT, REMEMBERED};
 
     #[test]
-    fn a_copy_is_known() {
+    fn origin_and_receiver_make_the_same_number() {
         let mut origin = Forwards::new(0, false);
-        let mut receiver = Forwards::new(0, false);
-        let forward = origin.send(1, vec!["a", "b"]);
-        assert_eq!(forward.number, None);
-        assert_eq!(receiver.receive(&forward), Seen::First);
-        assert_eq!(receiver.receive(&forward), Seen::Again);
+        let number = origin.plain_number(&["a", "b"]);
+        assert_eq!(number, Some(number_of(&["a".to_string(), "b".to_string()])));
+        assert_ne!(number, origin.plain_number(&["ab"]));
+        assert!(number.is_some_and(|number| number >= IS_TEXT));
     }
 
     #[test]
-    fn a_repetition_that_is_meant_gets_through() {
+    fn a_text_is_used_once() {
         let mut origin = Forwards::new(0, false);
-        let mut receiver = Forwards::new(0, false);
-        let forwards: Vec<_> = (0..3).map(|_| origin.send(1, vec!["a"])).collect();
-        for forward in &forwards {
-            assert_eq!(receiver.receive(forward), Seen::First);
-        }
-        for forward in &forwards {
-            assert_eq!(receiver.receive(forward), Seen::Again);
-        }
+        assert!(origin.plain_number(&["a"]).is_some());
+        assert_eq!(origin.plain_number(&["a"]), None);
+        assert_ne!(origin.repeated_number(&["a"]), origin.repeated_number(&["a"]));
     }
 
     #[test]
-    fn two_origins_may_say_the_same() {
-        let mut receiver = Forwards::new(0, false);
-        for origin in [1, 2] {
-            let forward = Forwards::new(0, false).send(origin, vec!["a"]);
-            assert_eq!(receiver.receive(&forward), Seen::First);
-        }
-    }
-
-    #[test]
-    fn an_origin_that_has_forgotten_does_not_pass_for_a_copy() {
+    fn whoever_has_forgotten_uses_none() {
         let mut origin = Forwards::new(0, false);
-        let mut receiver = Forwards::new(0, false);
-        assert_eq!(receiver.receive(&origin.send(1, vec!["a".to_string()])), Seen::First);
-        for number in 0..5000 {
-            origin.send(1, vec![number.to_string()]);
+        for number in 0..=REMEMBERED {
+            assert!(origin.plain_number(&[number]).is_some());
         }
-        assert_eq!(receiver.receive(&origin.send(1, vec!["a".to_string()])), Seen::First);
+        assert_eq!(origin.plain_number(&["a"]), None);
+        assert_eq!(origin.texts.len(), REMEMBERED);
+        assert_eq!(Forwards::new(1, true).plain_number(&["a"]), None);
     }
 
     #[test]
-    fn a_restarted_origin_repeats_what_got_into_the_log() {
-        let mut receiver = Forwards::new(0, false);
-        let first_life = Forwards::new(0, false).send(1, vec!["a"]);
-        let second_life = Forwards::new(1, true).send(1, vec!["a"]);
-        let third_life = Forwards::new(2, true).send(1, vec!["a"]);
-        for forward in [first_life, second_life, third_life] {
-            assert_eq!(receiver.receive(&forward), Seen::First);
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut receiver = Forwards::new(0, false);
-        for number in 0..5000 {
-            receiver.receive(&RepeatedForward { origin: 1, number: None, entries: vec![number] });
-        }
-        assert_eq!(receiver.received[&1].texts.len(), REMEMBERED_BY_RECEIVER);
-        assert_eq!(receiver.received[&1].oldest_first.len(), REMEMBERED_BY_RECEIVER);
+    fn a_restarted_server_repeats_what_got_into_the_log() {
+        let mut lives = (0..3).map(|len| Forwards::new(len, true).repeated_number(&["a"]));
+        let (first, second) = (lives.next(), lives.next());
+        assert_ne!(first, second);
+        assert!(!lives.any(|number| Some(number) == first || Some(number) == second));
     }
 }

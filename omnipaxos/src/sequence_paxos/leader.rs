@@ -114,6 +114,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.state = State::Leading(Leading { followers, adopted_len, undecided });
         self.stop_learning();
         self.announce_trim();
+        self.offer_anew();
         self.propose_if_leading();
         Ok(())
     }

@@ -10,16 +10,20 @@ mod follower;
 mod forward;
 mod leader;
 mod learning;
+mod offering;
+mod outcomes;
 mod outstanding;
 mod progress;
 mod proposals;
 mod proposing;
 mod recovery;
 mod state;
+mod tracked;
+mod verdicts;
 
 use self::{
-    compaction::CompactionRequests, forward::Forwards, learning::Learning, progress::Presence,
-    proposals::Proposals, state::State,
+    compaction::CompactionRequests, forward::Forwards, learning::Learning, outcomes::Outcomes,
+    progress::Presence, proposals::Proposals, state::State, tracked::Tracked, verdicts::Verdicts,
 };
 use crate::{
     ballot::Ballot,
@@ -27,7 +31,7 @@ use crate::{
     config::{Limits, OmniPaxosConfig},
     errors::Halted,
     ids::{ConfigurationId, NodeId},
-    messages::sequence_paxos::{PaxosMessage, PaxosMsg, RepeatedForward},
+    messages::sequence_paxos::{PaxosMessage, PaxosMsg},
     outbox::Outbox,
     quorum::Quorum,
     replica_log::ReplicaLog,
@@ -58,10 +62,15 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     learning: Learning,
     proposals: Proposals<T>,
     forwards: Forwards,
-    compactions: CompactionRequests,
-    outbox: Outbox,
+    tracked: Tracked<T>,
+    outcomes: Outcomes,
+    verdicts: Verdicts,
     /// Names this life of the server; `None` if that is not known to be new.
     incarnation: Option<u64>,
+    /// The number of the next proposal of this life.
+    next_number: u64,
+    compactions: CompactionRequests,
+    outbox: Outbox,
     resend_timer: Timer,
 }
 
@@ -126,9 +135,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             learning: Learning::default(),
             proposals: Proposals::new(server),
             forwards: Forwards::new(log.len(), log.has_history()),
+            tracked: Tracked::new(log.decided_idx()),
+            outcomes: Outcomes::default(),
+            verdicts: Verdicts::default(),
+            incarnation,
+            next_number: 0,
             compactions: CompactionRequests::default(),
             outbox: Outbox::default(),
-            incarnation,
             resend_timer: Timer::every(server.resend_message_tick_timeout),
             log,
         };
@@ -153,10 +166,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::LearnFrom(told) => self.handle_learn_from(&told, from),
             PaxosMsg::LearnReq(asks) => self.handle_learn_req(&asks, from),
             PaxosMsg::Learn(piece) => return self.handle_learn(*piece, from),
-            PaxosMsg::ProposalForward(entries) => {
-                self.handle_forward(RepeatedForward { origin: from, number: None, entries })
-            }
-            PaxosMsg::RepeatedForward(forward) => self.handle_forward(forward),
+            PaxosMsg::ProposalForward(entries) => self.handle_plain_forward(entries, from),
+            PaxosMsg::Offer(offer) => self.handle_offer(offer, from),
+            PaxosMsg::Verdict(verdict) => self.handle_verdict(verdict),
             PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign),
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)
@@ -200,6 +212,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.learn_in_turn(contact);
         self.compactions.repeat();
         self.proposals.release_held();
+        self.repeat_offers();
         self.propose_if_leading();
     }
 

@@ -1,11 +1,14 @@
 //! Proposals on their way into the log: entries and the stop sign.
 
+use super::tracked::Claim;
 use crate::{
     amount::Amount,
+    ballot::Ballot,
     clock::{Ring, Timer},
     config::ServerConfig,
     ids::NodeId,
-    messages::sequence_paxos::RepeatedForward,
+    messages::sequence_paxos::Offer,
+    proposals::ProposalId,
     storage::{Entry, StopSign},
 };
 use std::collections::VecDeque;
@@ -17,23 +20,22 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub(super) struct Proposals<T> {
     /// Proposed here.
-    pub(super) own: VecDeque<T>,
-    /// Forwarded here. Each is passed on as its origin made it, so that copies are known wherever
-    /// it goes.
+    own: VecDeque<Own<T>>,
+    /// Forwarded here.
     relayed: VecDeque<Relayed<T>>,
     /// As `relayed`, where this server does not lead. They travel on only after the next heartbeat
     /// round, so that two servers which take each other for the leader do not play ball.
     held: VecDeque<Relayed<T>>,
     is_own_next: bool,
-    /// So many of the own and relayed entries wait for room only, not for their batch to fill.
+    /// Number of own and relayed entries.
+    count: u64,
+    /// So many of those wait for room only, not for their batch to fill.
     pub(super) released: u64,
     pub(super) stopsign: Option<StopSign>,
     /// As `held`.
     pub(super) held_stopsign: Option<StopSign>,
-    /// How much waits: own, relayed and held.
+    /// How much waits: own, relayed and held, but for what is tracked.
     waiting: Amount,
-    /// How much is held.
-    on_hold: Amount,
     limit: Amount,
     /// Number of proposals for which there was no room.
     dropped: u64,
@@ -41,13 +43,24 @@ pub(super) struct Proposals<T> {
     batch_timer: Timer,
 }
 
-/// A forward, or what is left of it.
+/// A proposal of this server.
+#[derive(Clone, Debug)]
+enum Own<T> {
+    /// Without an id.
+    Plain(T),
+    /// It is [tracked](super::tracked::Tracked) under this id.
+    Tracked(ProposalId),
+}
+
+/// What is left of a forward.
 #[derive(Clone, Debug)]
 struct Relayed<T> {
-    origin: NodeId,
-    number: Option<u64>,
-    /// Number of entries when it came.
-    count: usize,
+    /// The server that it came from.
+    via: NodeId,
+    /// The id of the next entry.
+    next: ProposalId,
+    since: Ballot,
+    not_before: u64,
     entries: std::vec::IntoIter<T>,
 }
 
@@ -57,8 +70,25 @@ pub(super) enum Goes {
     IntoTheLog,
     /// To the leader.
     On,
-    /// It was proposed here, and is as if it was just now.
-    Back,
+}
+
+/// An entry that leaves the queue for the log.
+#[derive(Clone, Debug)]
+pub(super) enum Next<T> {
+    /// Proposed here, without an id.
+    Plain(T),
+    /// Tracked here.
+    Tracked(ProposalId),
+    /// Offered by another server, and where an answer goes.
+    Offered(Claim<T>, NodeId),
+}
+
+/// Own proposals that leave the queue to be forwarded.
+#[derive(Clone, Debug)]
+pub(super) enum OwnBatch<T> {
+    /// They fit into a message.
+    Plain(Vec<T>),
+    Tracked(ProposalId),
 }
 
 impl<T> Proposals<T> {
@@ -68,11 +98,11 @@ impl<T> Proposals<T> {
             relayed: VecDeque::new(),
             held: VecDeque::new(),
             is_own_next: false,
+            count: 0,
             released: 0,
             stopsign: None,
             held_stopsign: None,
             waiting: Amount::default(),
-            on_hold: Amount::default(),
             limit: config.limits().pending,
             dropped: 0,
             batch_size: config.batch_size as u64,
@@ -82,7 +112,7 @@ impl<T> Proposals<T> {
 
     /// Lets one tick pass. Rings when a batch must go though it is not full.
     pub(super) fn tick(&mut self) -> Ring {
-        if self.count() == 0 {
+        if self.count == 0 {
             self.batch_timer.restart();
             return Ring::Silent;
         }
@@ -91,42 +121,45 @@ impl<T> Proposals<T> {
 
     /// Lets travel on what was held for this heartbeat round.
     pub(super) fn release_held(&mut self) {
+        self.count += self.held.iter().map(|held| held.entries.len() as u64).sum::<u64>();
         self.relayed.append(&mut self.held);
-        self.on_hold = Amount::default();
         self.stopsign = self.stopsign.take().or_else(|| self.held_stopsign.take());
     }
 
     /// Lets all entries go into the log as soon as there is room, whether or not a batch is full.
     pub(super) fn release_all(&mut self) {
-        self.released = self.count();
+        self.released = self.count;
         self.batch_timer.restart();
     }
 
     /// Number of entries to be proposed or forwarded.
     pub(super) fn count(&self) -> u64 {
-        self.waiting.entries - self.on_hold.entries
+        self.count
     }
 
     /// Whether nothing waits to be proposed or forwarded.
     pub(super) fn is_empty(&self) -> bool {
-        self.count() == 0 && self.stopsign.is_none()
+        self.count == 0 && self.stopsign.is_none()
     }
 
     /// Whether an entry is a full batch by itself, and none is before it.
     pub(super) fn waits_for_nothing(&self) -> bool {
-        self.batch_size <= 1 && self.count() == 0
+        self.batch_size <= 1 && self.count == 0
     }
 
     /// Whether the entries that are not released must be: the batch is full, nothing more can wait,
     /// or a stop sign follows, which takes what was proposed before it along.
-    pub(super) fn is_batch_full(&self) -> bool {
-        self.count() - self.released >= self.batch_size
-            || !self.has_room()
+    pub(super) fn is_batch_full(&self, tracked: Amount) -> bool {
+        self.count - self.released >= self.batch_size
+            || !self.has_room(tracked)
             || self.stopsign.is_some()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting.is_below(self.limit)
+    /// Whether another entry may wait, with so much tracked.
+    pub(super) fn has_room(&self, tracked: Amount) -> bool {
+        let mut all = self.waiting;
+        all.add(tracked);
+        all.is_below(self.limit)
     }
 
     /// Counts a proposal that is given up since there is no room.
@@ -139,101 +172,137 @@ impl<T> Proposals<T> {
     }
 
     /// Gives up all: the configuration has ended.
-    pub(super) fn clear(&mut self) {
-        self.own.clear();
+    pub(super) fn clear(&mut self) -> Vec<ProposalId> {
+        let is_tracked = |own: Own<T>| match own {
+            Own::Plain(_) => None,
+            Own::Tracked(id) => Some(id),
+        };
+        let tracked = self.own.drain(..).filter_map(is_tracked).collect();
         self.relayed.clear();
         self.held.clear();
-        self.released = 0;
-        (self.waiting, self.on_hold) = (Amount::default(), Amount::default());
+        (self.count, self.released) = (0, 0);
+        self.waiting = Amount::default();
         (self.stopsign, self.held_stopsign) = (None, None);
+        tracked
+    }
+
+    /// A tracked proposal waits to be proposed or offered.
+    pub(super) fn push_tracked(&mut self, id: ProposalId) {
+        self.count += 1;
+        self.own.push_back(Own::Tracked(id));
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let (released, count) = (self.released, self.count);
+        debug_assert!(released <= count, "{released} entries are released of {count}");
+        let relayed: usize = self.relayed.iter().map(|forward| forward.entries.len()).sum();
+        let queued = self.own.len() + relayed;
+        debug_assert!(count == queued as u64, "{count} entries are counted of {queued}");
+    }
+
+    /// So many entries leave the queue.
+    fn leave(&mut self, entries: u64) {
+        self.count -= entries;
+        self.released = self.released.saturating_sub(entries);
     }
 }
 
 impl<T: Entry> Proposals<T> {
+    /// An entry waits.
     pub(super) fn push(&mut self, entry: T, amount: Amount) {
         self.waiting.add(amount);
-        self.own.push_back(entry);
+        self.count += 1;
+        self.own.push_back(Own::Plain(entry));
     }
 
-    /// The next entry to be proposed, and its bytes: one proposed here and one forwarded here in
-    /// turn, so that neither waits for ever.
-    pub(super) fn pop(&mut self) -> Option<(T, u64)> {
+    /// The next entry to be proposed: one proposed here and one forwarded here in turn, so that
+    /// neither waits for ever.
+    pub(super) fn pop(&mut self) -> Option<Next<T>> {
         self.is_own_next = !self.is_own_next;
-        let entry = match self.is_own_next {
-            true => self.own.pop_front().or_else(|| self.pop_forwarded()),
-            false => self.pop_forwarded().or_else(|| self.own.pop_front()),
-        }?;
-        let amount = Amount::one(entry.size_hint());
-        self.go(amount);
-        Some((entry, amount.bytes))
-    }
-
-    fn pop_forwarded(&mut self) -> Option<T> {
-        loop {
-            match self.relayed.front_mut()?.entries.next() {
-                Some(entry) => return Some(entry),
-                None => drop(self.relayed.pop_front()),
-            }
+        match self.is_own_next {
+            true => self.pop_own().or_else(|| self.pop_forwarded()),
+            false => self.pop_forwarded().or_else(|| self.pop_own()),
         }
     }
 
-    pub(super) fn check_invariants(&self) {
-        let (waiting, on_hold) = (self.waiting.entries, self.on_hold.entries);
-        debug_assert!(on_hold <= waiting, "{on_hold} entries are held of {waiting} that wait");
-        let (released, count) = (self.released, waiting - on_hold);
-        debug_assert!(released <= count, "{released} entries are released of {count}");
+    fn pop_own(&mut self) -> Option<Next<T>> {
+        let own = self.own.pop_front()?;
+        self.leave(1);
+        Some(match own {
+            Own::Plain(entry) => {
+                self.waiting.subtract(Amount::one(entry.size_hint()));
+                Next::Plain(entry)
+            }
+            Own::Tracked(id) => Next::Tracked(id),
+        })
     }
 
-    /// So much does not wait any more.
-    fn go(&mut self, amount: Amount) {
-        self.waiting.subtract(amount);
-        self.released = self.released.saturating_sub(amount.entries);
+    fn pop_forwarded(&mut self) -> Option<Next<T>> {
+        loop {
+            let forward = self.relayed.front_mut()?;
+            let Some(entry) = forward.entries.next() else {
+                self.relayed.pop_front();
+                continue;
+            };
+            let Relayed { via, next: id, since, not_before, entries: _ } = *forward;
+            forward.next = id.later(1);
+            let amount = Amount::one(entry.size_hint());
+            self.waiting.subtract(amount);
+            self.leave(1);
+            let claim = Claim { id, since, not_before, entry, bytes: amount.bytes };
+            return Some(Next::Offered(claim, via));
+        }
     }
 
-    /// Takes what another server forwarded, as a whole, if there is room for its first entry: a
-    /// part of it would not be known for what it is where it is passed on.
-    pub(super) fn take_forwarded(&mut self, forward: RepeatedForward<T>, goes: Goes) {
-        let RepeatedForward { origin, number, entries } = forward;
-        let count = entries.len();
-        if !self.has_room() {
-            self.dropped = self.dropped.saturating_add(count as u64);
+    /// Takes what another server forwarded, as a whole, if there is room for its first entry.
+    pub(super) fn take_forwarded(
+        &mut self,
+        offer: Offer<T>,
+        via: NodeId,
+        goes: Goes,
+        tracked: Amount,
+    ) {
+        let Offer { first, since, not_before, entries } = offer;
+        if !self.has_room(tracked) {
+            self.dropped = self.dropped.saturating_add(entries.len() as u64);
             return;
         }
-        let mut taken = Amount::default();
-        entries.iter().for_each(|entry| taken.add(Amount::one(entry.size_hint())));
+        let taken = amount_of(&entries);
         self.waiting.add(taken);
-        let forward = Relayed { origin, number, count, entries: entries.into_iter() };
+        let entries = entries.into_iter();
+        let forward = Relayed { via, next: first, since, not_before, entries };
         match goes {
-            Goes::Back => self.own.extend(forward.entries),
-            Goes::IntoTheLog => self.relayed.push_back(forward),
-            Goes::On => {
-                self.on_hold.add(taken);
-                self.held.push_back(forward);
+            Goes::IntoTheLog => {
+                self.count += taken.entries;
+                self.relayed.push_back(forward);
             }
+            Goes::On => self.held.push_back(forward),
         }
     }
 
-    /// The next forward that travels on. What is left of one that went into the log in part, when
-    /// this server led, is as if it was proposed here.
-    pub(super) fn pop_relayed(&mut self) -> Option<RepeatedForward<T>> {
-        loop {
-            let Relayed { origin, number, count, entries } = self.relayed.pop_front()?;
-            if entries.len() < count {
-                self.own.extend(entries);
-                continue;
-            }
-            let entries: Vec<T> = entries.collect();
-            let mut amount = Amount::default();
-            entries.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
-            self.go(amount);
-            return Some(RepeatedForward { origin, number, entries });
-        }
+    /// The next forward that travels on.
+    pub(super) fn pop_relayed(&mut self) -> Option<Offer<T>> {
+        let Relayed { via: _, next: first, since, not_before, entries } =
+            self.relayed.pop_front()?;
+        let entries: Vec<T> = entries.collect();
+        self.waiting.subtract(amount_of(&entries));
+        self.leave(entries.len() as u64);
+        Some(Offer { first, since, not_before, entries })
     }
 
-    /// The next own entries that fit into a message.
-    pub(super) fn pop_own(&mut self, limit: Amount) -> Vec<T> {
+    /// The next own proposals, as many plain ones as fit into a message or one that is tracked.
+    pub(super) fn pop_own_batch(&mut self, limit: Amount) -> Option<OwnBatch<T>> {
+        if let Own::Tracked(id) = self.own.front()? {
+            let id = *id;
+            self.own.pop_front();
+            self.leave(1);
+            return Some(OwnBatch::Tracked(id));
+        }
         let mut amount = Amount::default();
-        for entry in &self.own {
+        for own in &self.own {
+            let Own::Plain(entry) = own else {
+                break;
+            };
             let mut with = amount;
             with.add(Amount::one(entry.size_hint()));
             if amount.entries > 0 && !with.fits(limit) {
@@ -241,7 +310,19 @@ impl<T: Entry> Proposals<T> {
             }
             amount = with;
         }
-        self.go(amount);
-        self.own.drain(..usize::try_from(amount.entries).unwrap_or(usize::MAX)).collect()
+        self.waiting.subtract(amount);
+        self.leave(amount.entries);
+        let taken = self.own.drain(..usize::try_from(amount.entries).unwrap_or(usize::MAX));
+        let entries = taken.filter_map(|own| match own {
+            Own::Plain(entry) => Some(entry),
+            Own::Tracked(_) => None,
+        });
+        Some(OwnBatch::Plain(entries.collect()))
     }
+}
+
+fn amount_of<T: Entry>(entries: &[T]) -> Amount {
+    let mut amount = Amount::default();
+    entries.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+    amount
 }

@@ -1,12 +1,18 @@
-//! Proposing at the leader, and forwarding to it.
+//! Proposing at the leader.
 
-use super::{forward::Seen, proposals::Goes, state::State, SequencePaxos};
+use super::{
+    proposals::Next,
+    state::State,
+    tracked::{Claim, Interest},
+    SequencePaxos,
+};
 use crate::{
     amount::Amount,
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, TryProposeErr},
     ids::NodeId,
-    messages::sequence_paxos::{PaxosMsg, RepeatedForward},
+    messages::sequence_paxos::{Verdict, VerdictReason},
+    proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
 };
 
@@ -21,12 +27,42 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.log.append(entry, amount.bytes);
             return Ok(());
         }
-        if !self.proposals.has_room() {
+        if !self.proposals.has_room(self.tracked.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
         self.proposals.push(entry, amount);
         self.propose_if_leading();
         Ok(())
+    }
+
+    /// Proposes an entry at this server, and tracks it.
+    pub(crate) fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
+        let Some(id) = self.peek_id() else {
+            return Err(TryProposeErr::NoIncarnation(entry));
+        };
+        if self.is_reconfiguring() {
+            return Err(ProposeErr::PendingReconfigEntry(entry).into());
+        }
+        if !self.proposals.has_room(self.tracked.amount()) {
+            return Err(TryProposeErr::Busy(entry));
+        }
+        self.next_number += 1;
+        let bytes = entry.size_hint() as u64;
+        self.tracked.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
+        self.proposals.push_tracked(id);
+        self.propose_if_leading();
+        Ok(id)
+    }
+
+    /// The id of the next proposal of this server. `None` if it may be that of an earlier one.
+    pub(super) fn peek_id(&self) -> Option<ProposalId> {
+        let (origin, number) = (self.pid, self.next_number);
+        self.incarnation.map(|incarnation| ProposalId { origin, incarnation, number })
+    }
+
+    /// The oldest outcome that was not told.
+    pub(crate) fn take_outcome(&mut self) -> Option<(ProposalId, Outcome)> {
+        self.outcomes.pop()
     }
 
     /// Whether this server leads and may take another entry into its log. The undecided entries
@@ -69,7 +105,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    fn check_next(&self, next_config: &ClusterConfig) -> Result<(), ConfigError> {
+    pub(super) fn check_next(&self, next_config: &ClusterConfig) -> Result<(), ConfigError> {
         next_config.validate()?;
         if next_config.configuration_id <= self.config_id {
             return Err(ConfigError::InvalidConfig(format!(
@@ -80,49 +116,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    fn is_reconfiguring(&self) -> bool {
+    pub(super) fn is_reconfiguring(&self) -> bool {
         self.log.stopsign().is_some() || self.proposals.stopsign.is_some()
-    }
-
-    /// A server that takes this one for the leader, or for one that reaches it, forwards proposals.
-    ///
-    /// Entries that come after a stop sign are dropped: they cannot be decided in this
-    /// configuration, and their origin learns of the sign with the log.
-    pub(super) fn handle_forward(&mut self, forward: RepeatedForward<T>) {
-        if self.forwards.receive(&forward) == Seen::Again || self.is_reconfiguring() {
-            return;
-        }
-        if forward.origin == self.pid {
-            // It was passed on to here. Where it was, it is known, and would be taken for a copy.
-            self.proposals.take_forwarded(forward, Goes::Back);
-            return self.propose_if_leading();
-        }
-        match self.state {
-            State::Preparing(_) | State::Leading(_) => {
-                self.proposals.take_forwarded(forward, Goes::IntoTheLog);
-                self.propose_if_leading();
-            }
-            State::Recovering | State::Promised { .. } | State::Following(_) => {
-                self.proposals.take_forwarded(forward, Goes::On);
-            }
-        }
-    }
-
-    /// A server that takes this one for the leader forwards a reconfiguration. A second one in the
-    /// same configuration is dropped.
-    pub(super) fn handle_forwarded_stopsign(&mut self, stopsign: StopSign) {
-        if self.is_reconfiguring() || self.check_next(&stopsign.next_config).is_err() {
-            return;
-        }
-        match self.state {
-            State::Preparing(_) | State::Leading(_) => {
-                self.proposals.stopsign = Some(stopsign);
-                self.propose_if_leading();
-            }
-            State::Recovering | State::Promised { .. } | State::Following(_) => {
-                self.proposals.held_stopsign = Some(stopsign);
-            }
-        }
     }
 
     /// Takes what was proposed into the log, if this server leads, as far as batches are full and
@@ -136,15 +131,22 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         }
         if self.log.stopsign().is_some() {
-            self.proposals.clear();
+            let tracked = self.proposals.clear();
+            self.tracked.leave_queue(&tracked);
             return;
         }
-        if self.proposals.is_batch_full() {
+        if self.proposals.is_batch_full(self.tracked.amount()) {
             self.proposals.release_all();
         }
         while self.proposals.released > 0 && self.has_room_in_log() {
-            if let Some((entry, bytes)) = self.proposals.pop() {
-                self.log.append(entry, bytes);
+            match self.proposals.pop() {
+                None => break,
+                Some(Next::Plain(entry)) => {
+                    let bytes = entry.size_hint() as u64;
+                    self.log.append(entry, bytes);
+                }
+                Some(Next::Tracked(id)) => self.take_own(id),
+                Some(Next::Offered(claim, via)) => self.take_offered(claim, via),
             }
         }
         if self.proposals.count() == 0 {
@@ -154,41 +156,41 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
-    /// how to reach it. If it has made a promise, that is stored then, so that it knows after a
-    /// restart that it may have forwarded something.
-    pub(super) fn draw_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        let Some(to) = self.next_hop() else {
-            return;
-        };
-        while let Some(forward) = self.proposals.pop_relayed() {
-            send(to, PaxosMsg::RepeatedForward(forward));
-        }
-        while !self.proposals.own.is_empty() {
-            let entries = self.proposals.pop_own(self.limits.message);
-            let forward = self.forwards.send(self.pid, entries);
-            send(
-                to,
-                match forward.number {
-                    None => PaxosMsg::ProposalForward(forward.entries),
-                    Some(_) => PaxosMsg::RepeatedForward(forward),
-                },
-            );
-        }
-        if let Some(stopsign) = self.proposals.stopsign.take() {
-            send(to, PaxosMsg::ForwardStopSign(Box::new(stopsign)));
+    fn take_own(&mut self, id: ProposalId) {
+        let n = self.log.promise();
+        if let Some(claim) = self.tracked.claim(id, self.log.ids(), n) {
+            if self.log.ids().knows_all(claim.since, claim.not_before) {
+                self.log.append_proposal(claim.entry, claim.bytes, id);
+            } else {
+                self.tracked.give_up(id, &mut self.outcomes);
+            }
         }
     }
 
-    /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
-    fn next_hop(&self) -> Option<NodeId> {
-        let leader = self.leader().filter(|leader| *leader != self.pid)?;
-        if self.present.contains(&leader) {
-            return self.followed_ballot().map(|_| leader);
+    /// Takes a proposal of another server into the log, if it is certain that it is not there. In a
+    /// ballot before that of the offer it is left: see [`Offer::since`].
+    ///
+    /// [`Offer::since`]: crate::messages::sequence_paxos::Offer::since
+    fn take_offered(&mut self, claim: Claim<T>, via: NodeId) {
+        let Claim { id, since, not_before, entry, bytes } = claim;
+        match self.log.ids().find(id) {
+            Some(idx) if idx < self.log.decided_idx() => {
+                self.answer_offer(via, id, VerdictReason::Decided(idx));
+            }
+            Some(_) => {}
+            None if since > self.log.promise() => {}
+            None if self.log.ids().knows_all(since, not_before) => {
+                self.log.append_proposal(entry, bytes, id);
+            }
+            None => {
+                let known_from = self.log.ids().known_from();
+                self.answer_offer(via, id, VerdictReason::Unknown(known_from));
+            }
         }
-        self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
+    }
+
+    fn answer_offer(&mut self, to: NodeId, first: ProposalId, reason: VerdictReason) {
+        let config_id = self.config_id;
+        self.verdicts.push(to, Verdict { config_id, first, count: 1, reason });
     }
 }

@@ -139,9 +139,10 @@ impl Checker {
             }
             PaxosMsg::Learn(m) => self.check_size(server, &m.entries, limits, message),
             PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
-            PaxosMsg::RepeatedForward(m) => {
-                // It is passed on as its origin made it, or a copy would not be known again.
-                let origin = self.position(m.origin).and_then(|origin| self.limits.get(origin));
+            PaxosMsg::Offer(m) => {
+                // It is passed on as its origin made it.
+                let origin =
+                    self.position(m.first.origin).and_then(|origin| self.limits.get(origin));
                 let limits = origin.copied().unwrap_or(limits);
                 self.check_size(server, &m.entries, limits, message)
             }
@@ -164,6 +165,7 @@ impl Checker {
             | PaxosMsg::Decide(_)
             | PaxosMsg::LearnFrom(_)
             | PaxosMsg::LearnReq(_)
+            | PaxosMsg::Verdict(_)
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::Compaction(_) => Ok(()),
         }

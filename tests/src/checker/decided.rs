@@ -79,6 +79,11 @@ impl Checker {
         );
         self.check_quorum(who, idx)?;
         self.check_once(who, idx, id)?;
+        ensure!(
+            !self.followed.is_ruled_out(id),
+            Check::Outcome,
+            "{who} decided {id} at {idx}, which was told never to be"
+        );
         self.log.push(id);
         Ok(())
     }
@@ -116,6 +121,11 @@ impl Checker {
         let Some(earlier) = self.log.first_idx.get(&id).copied() else {
             return Ok(());
         };
+        ensure!(
+            !self.followed.contains(id),
+            Check::Outcome,
+            "{who} decided {id} at {earlier} and {idx}, which has one proposal id"
+        );
         let (first, again) = (self.placed(earlier, id), self.placed(idx, id));
         let words = describe::id(id);
         ensure!(

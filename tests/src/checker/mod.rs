@@ -3,13 +3,14 @@
 
 mod bounded;
 mod decided;
+mod outcomes;
 mod said;
 mod stored;
 #[cfg(test)]
 mod tests;
 
 pub use self::bounded::{Limits, Size};
-use self::{bounded::Window, decided::DecidedLog, stored::Stored};
+use self::{bounded::Window, decided::DecidedLog, outcomes::Followed, stored::Stored};
 use omnipaxos::ballot_leader_election::Ballot;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +42,8 @@ pub enum Check {
     StopSignLast,
     /// I10: no proposal is decided twice in one ballot.
     DecidedOnce,
+    /// I14: a proposal ends once, as it was told; no proposal with an id is decided twice.
+    Outcome,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
     /// Messages, what is on its way, and what is undecided obey the limits of the configuration.
@@ -137,6 +140,7 @@ pub struct Checker {
     restarts: u64,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
+    followed: Followed,
     /// Those of each server, where they are checked.
     limits: Vec<Limits>,
     /// For each server, what it has sent to each other as a leader.
@@ -169,6 +173,7 @@ impl Checker {
             proposed: Vec::new(),
             restarts: 0,
             refused: BTreeSet::new(),
+            followed: Followed::default(),
             limits: Vec::new(),
             windows: vec![vec![Window::default(); size]; size],
         }

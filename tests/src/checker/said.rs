@@ -124,7 +124,8 @@ impl Checker {
                 }
             },
             PaxosMsg::ProposalForward(_)
-            | PaxosMsg::RepeatedForward(_)
+            | PaxosMsg::Offer(_)
+            | PaxosMsg::Verdict(_)
             | PaxosMsg::ForwardStopSign(_) => Ok(()),
         }
     }

@@ -253,6 +253,7 @@ fn a_piece_that_is_not_decided() {
             entries: entries.into(),
             stopsign: None,
             decided_idx,
+            ids: None,
         }))
     };
     assert_eq!(said(&mut checker, 0, 1, piece(&[1], 1)), None);
@@ -320,7 +321,7 @@ fn claims_beyond_the_disk() {
     let accept = |ids: &[u64]| {
         let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
         let entries = entries.into();
-        PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx: 1, entries, decided_idx: 0 })
+        PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx: 1, entries, decided_idx: 0, ids: None })
     };
     assert_eq!(said(&mut checker, 0, 1, accept(&[2])), None);
     assert_eq!(said(&mut checker, 0, 1, accept(&[2, 3])), Some(Check::StoredFirst));
@@ -379,6 +380,7 @@ fn accept(ids: &[u64], range: Range<usize>) -> PaxosMsg<Summed> {
         from_idx: range.start as u64,
         entries: entries.into(),
         decided_idx: 0,
+        ids: None,
     })
 }
 
@@ -392,7 +394,7 @@ fn a_message_too_large() {
     let sync = |suffix_idx: u64, decided_idx: u64| {
         let suffix: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
         let (base, suffix) = (suffix_idx, suffix.into());
-        let sync = LogSync { base, snapshot: None, suffix_idx, suffix, stopsign: None };
+        let sync = LogSync { base, snapshot: None, suffix_idx, suffix, stopsign: None, ids: None };
         PaxosMsg::AcceptSync(AcceptSync { n: ballot(1, 1), decided_idx, sync: Box::new(sync) })
     };
     assert_eq!(sent(&mut limited(), &ids, sync(5, 5)), None, "an undecided tail as a whole");

@@ -7,11 +7,12 @@ use omnipaxos::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
-            Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage, PaxosMsg,
-            Prepare, PrepareReq, Promise,
+            Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, Offer, PaxosMessage,
+            PaxosMsg, Prepare, PrepareReq, Promise, Verdict, VerdictReason,
         },
         Message,
     },
+    proposals::ProposalId,
     storage::StopSign,
     ClusterConfig,
 };
@@ -84,9 +85,7 @@ fn of_another_configuration<T: SimEntry>(
             // A forward names no configuration.
             Message::SequencePaxos(PaxosMessage {
                 msg:
-                    PaxosMsg::ProposalForward(_)
-                    | PaxosMsg::RepeatedForward(_)
-                    | PaxosMsg::ForwardStopSign(_),
+                    PaxosMsg::ProposalForward(_) | PaxosMsg::Offer(_) | PaxosMsg::ForwardStopSign(_),
                 ..
             }) => {}
             message @ (Message::SequencePaxos(_) | Message::BLE(_)) => return message,
@@ -104,6 +103,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         suffix_idx: rng.pick(&[low, u64::MAX]),
         suffix: vec![value.clone()].into(),
         stopsign: None,
+        ids: None,
     };
     let n_accepted = Ballot::default();
     let msg = match rng.below(8) {
@@ -114,6 +114,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             from_idx: u64::MAX,
             entries: vec![value].into(),
             decided_idx: low,
+            ids: None,
         }),
         3 => PaxosMsg::AcceptStopSign(AcceptStopSign {
             n,
@@ -180,6 +181,7 @@ fn piece<T: SimEntry>(
         entries,
         stopsign,
         decided_idx,
+        ids: None,
     }))
 }
 
@@ -195,7 +197,8 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
         };
         return match msg {
             PaxosMsg::ProposalForward(_)
-            | PaxosMsg::RepeatedForward(_)
+            | PaxosMsg::Offer(_)
+            | PaxosMsg::Verdict(_)
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::LearnReq(_)
             | PaxosMsg::Learn(_)
@@ -221,6 +224,7 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             from_idx: 0,
             entries: vec![T::with_id(u64::MAX >> 1)].into(),
             decided_idx,
+            ids: None,
         }),
     };
     paxos(from, to, msg)
@@ -230,7 +234,7 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
 fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) -> PaxosMsg<T> {
     let value = T::with_id(u64::MAX >> 1);
     let (n_accepted, takes_delta) = (Ballot::default(), rng.chance(1, 2));
-    match rng.below(15) {
+    match rng.below(17) {
         0 => PaxosMsg::PrepareReq(PrepareReq {
             config_id: n.config_id,
             n,
@@ -262,6 +266,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
                 suffix_idx: 0,
                 suffix: vec![value].into(),
                 stopsign: None,
+                ids: None,
             }),
         }),
         4 => PaxosMsg::AcceptDecide(AcceptDecide {
@@ -269,6 +274,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             from_idx: len,
             entries: vec![value].into(),
             decided_idx,
+            ids: None,
         }),
         5 => PaxosMsg::AcceptStopSign(AcceptStopSign {
             n,
@@ -284,6 +290,18 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         11 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx }),
         12 => PaxosMsg::LearnFrom(LearnFrom { n, source: n.pid, decided_idx }),
         13 => piece(n.config_id, len, len.saturating_add(1), None),
+        14 => PaxosMsg::Offer(Offer {
+            first: proposal(rng, n.pid),
+            since: n,
+            not_before: len,
+            entries: vec![value],
+        }),
+        15 => PaxosMsg::Verdict(Verdict {
+            config_id: n.config_id,
+            first: proposal(rng, n.pid),
+            count: rng.pick(&[0, 1, 5, u64::MAX]),
+            reason: rng.pick(&[VerdictReason::Decided(len), VerdictReason::Unknown(len)]),
+        }),
         _ => PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: rng.pick(&[
@@ -294,6 +312,11 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             ]),
         }),
     }
+}
+
+fn proposal(rng: &mut Rng, origin: u64) -> ProposalId {
+    let number = rng.pick(&[0, 1, 1 << 63, u64::MAX]);
+    ProposalId { origin, incarnation: rng.below(2), number }
 }
 
 fn stopsign(configuration_id: u32) -> StopSign {

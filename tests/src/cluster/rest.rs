@@ -207,6 +207,12 @@ impl<T: SimEntry> Cluster<T> {
                 return Rest::Apart(format!("{pid} misjudges the stop sign: {}", self.describe()));
             }
         }
+        for (at, server) in self.servers.iter().enumerate() {
+            let open = self.checker.open_proposals(at, server.life);
+            if !open.is_empty() {
+                return Rest::Apart(format!("{} does not tell how {open:?} ended", server.pid()));
+            }
+        }
         match self.agree(&all) {
             true => Rest::InStep,
             false => Rest::Apart(format!("not all agree: {}", self.describe())),

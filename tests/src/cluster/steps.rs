@@ -109,7 +109,13 @@ impl<T: SimEntry> Cluster<T> {
         };
         let id = self.checker.propose();
         self.trace.note(|| format!("{} propose {id}", self.now));
-        let appended = self.input(at, |replica| replica.try_append(T::with_id(id)))?;
+        let is_followed = Rng::of(&[self.seed, id]).chance(1, 2);
+        let value = T::with_id(id);
+        // A drain may follow at once, and tell the outcome.
+        let appended = match is_followed {
+            true => self.propose_followed(at, id, value)?,
+            false => self.input(at, |replica| replica.try_append(value))?,
+        };
         match appended {
             Some(Ok(())) => {
                 self.counts.add(kind);
@@ -126,11 +132,31 @@ impl<T: SimEntry> Cluster<T> {
                 ensure!(config.is_limited(), Check::Proposing, "server {at} is busy for nothing");
                 Ok(self.given_back(id, Proposed::Busy, Kind::Busy))
             }
-            Some(Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::Busy(_)))) => {
-                violated(Check::Proposing, format!("server {at}: {refused:?}"))
-            }
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
+            Some(Err(refused)) => violated(Check::Proposing, format!("server {at}: {refused:?}")),
         }
+    }
+
+    /// Proposes a value with an id.
+    #[allow(clippy::type_complexity, reason = "what the method returns, if the server runs")]
+    fn propose_followed(
+        &mut self,
+        at: usize,
+        id: u64,
+        value: T,
+    ) -> Result<Option<Result<(), TryProposeErr<T>>>, Violation> {
+        let Some(replica) = self.servers[at].replica_mut() else {
+            return Ok(None);
+        };
+        let proposed = match replica.propose(value) {
+            Ok(proposal) => {
+                self.counts.add(Kind::Propose);
+                self.checker.follow(at, self.servers[at].life, proposal, id)?;
+                Ok(())
+            }
+            Err(refused) => Err(refused),
+        };
+        self.input(at, |_replica| proposed)
     }
 
     /// Proposes a stop sign at a server.
@@ -151,10 +177,8 @@ impl<T: SimEntry> Cluster<T> {
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigConfig(..)))) => {
                 Ok(self.given_back(id, Proposed::Refused, Kind::Refused))
             }
-            Some(Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::Busy(_)))) => {
-                violated(Check::Proposing, format!("server {at}: {refused:?}"))
-            }
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
+            Some(Err(refused)) => violated(Check::Proposing, format!("server {at}: {refused:?}")),
         }
     }
 

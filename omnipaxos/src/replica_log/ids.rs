@@ -1,0 +1,262 @@
+//! The ids of the entries in the log.
+//!
+//! They are kept in memory beside the log and travel with the entries, so that storages need not
+//! know of them. After a restart, those of the entries stored before are not known.
+
+use crate::{
+    ballot::Ballot,
+    messages::sequence_paxos::EntryIds,
+    proposals::{IdRun, ProposalId},
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The most runs that are kept of decided entries.
+const MOST_RUNS: usize = 1 << 14;
+
+/// Which proposals are in the log, and where. Invariant I13: no id is there twice.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids {
+    /// From this index on, an entry that is in no run has no id. What is in a run is known in any
+    /// case.
+    known_from: u64,
+    /// The highest ballot in which an entry before that may have come into a log.
+    unknown_until: Ballot,
+    /// In the order of the log.
+    runs: VecDeque<IdRun>,
+    /// Where each run is, by its first id.
+    by_id: BTreeMap<ProposalId, IdRun>,
+}
+
+impl Ids {
+    /// Nothing is known of the entries before `known_from`, which came in ballots up to
+    /// `unknown_until`, and there are no others. That is the promise: an entry may be stored and the
+    /// round in which it was accepted not.
+    pub(super) fn unknown_before(known_from: u64, unknown_until: Ballot) -> Self {
+        Self { known_from, unknown_until, runs: VecDeque::new(), by_id: BTreeMap::new() }
+    }
+
+    /// The entry that is appended at `idx` has this id.
+    pub(super) fn append(&mut self, idx: u64, id: ProposalId) {
+        if let Some(last) = self.runs.back_mut() {
+            if last.end() == idx && last.first.later(last.count) == id {
+                last.count += 1;
+                self.by_id.insert(last.first, *last);
+                return;
+            }
+        }
+        self.push(IdRun { idx, count: 1, first: id });
+    }
+
+    fn know_nothing_before(&mut self, idx: u64, unknown_until: Ballot) {
+        self.known_from = self.known_from.max(idx);
+        self.unknown_until = self.unknown_until.max(unknown_until);
+    }
+
+    fn push(&mut self, run: IdRun) {
+        self.runs.push_back(run);
+        self.by_id.insert(run.first, run);
+    }
+
+    /// The entries `from..to` were appended, of which a message told the ids.
+    pub(super) fn extend(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
+        let Some(told) = told else {
+            return;
+        };
+        let EntryIds { known_from, unknown_until, runs } = *told;
+        if known_from > from {
+            self.know_nothing_before(known_from.min(to), unknown_until);
+        }
+        for run in runs.iter().filter_map(|run| run.within(from, to)) {
+            match self.runs.back_mut() {
+                Some(last)
+                    if last.end() == run.idx && last.first.later(last.count) == run.first =>
+                {
+                    last.count += run.count;
+                    self.by_id.insert(last.first, *last);
+                }
+                Some(_) | None => self.push(run),
+            }
+        }
+    }
+
+    /// The log was cut to its first `idx` entries.
+    pub(super) fn cut(&mut self, idx: u64) {
+        self.known_from = self.known_from.min(idx);
+        while let Some(last) = self.runs.back().copied().filter(|last| last.end() > idx) {
+            self.runs.pop_back();
+            self.by_id.remove(&last.first);
+            if let Some(rest) = last.within(last.idx, idx) {
+                self.push(rest);
+            }
+        }
+    }
+
+    /// The ids of the entries `from..to`, to travel with them; `None` if it is known that they have
+    /// none.
+    pub(crate) fn of(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
+        let has_runs = self.runs.back().is_some_and(|last| last.end() > from);
+        if from >= to || (!has_runs && self.known_from <= from) {
+            return None;
+        }
+        let runs: Vec<IdRun> = self.runs_in(from, to).collect();
+        if runs.is_empty() && self.known_from <= from {
+            return None;
+        }
+        let known_from = self.known_from.clamp(from, to);
+        Some(Box::new(EntryIds { known_from, unknown_until: self.unknown_until, runs }))
+    }
+
+    /// What is known of the entries `from..to`, in order.
+    pub(crate) fn runs_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
+        let first = self.runs.partition_point(|run| run.end() <= from);
+        self.runs.range(first..).map_while(move |run| run.within(from, to))
+    }
+
+    /// The index of the proposal in the log. `None` proves that it is not there only if
+    /// [all is known](Self::knows_all).
+    pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
+        let (first, run) = self.by_id.range(..=id).next_back()?;
+        let is_in_run = (first.origin, first.incarnation) == (id.origin, id.incarnation);
+        let position = id.number.checked_sub(first.number)?;
+        (is_in_run && position < run.count).then(|| run.idx + position)
+    }
+
+    /// Whether a proposal that came into no log in a ballot before `since`, nor at an index before
+    /// `not_before`, would be found.
+    pub(crate) fn knows_all(&self, since: Ballot, not_before: u64) -> bool {
+        since > self.unknown_until || not_before >= self.known_from
+    }
+
+    /// From this index on, all ids are known.
+    pub(crate) fn known_from(&self) -> u64 {
+        self.known_from
+    }
+
+    /// Forgets the oldest, but none at or after `idx`, if they are too many. All were given in
+    /// ballots up to `n`.
+    pub(super) fn bound(&mut self, idx: u64, n: Ballot) {
+        while self.runs.len() > MOST_RUNS {
+            let Some(oldest) = self.runs.front().copied().filter(|run| run.end() <= idx) else {
+                return;
+            };
+            self.runs.pop_front();
+            self.by_id.remove(&oldest.first);
+            self.know_nothing_before(oldest.end(), n);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ballot, EntryIds, IdRun, Ids, ProposalId, MOST_RUNS};
+
+    const N: Ballot = Ballot { config_id: 1, n: 3, priority: 0, pid: 1 };
+
+    fn id(origin: u64, number: u64) -> ProposalId {
+        ProposalId { origin, incarnation: 1, number }
+    }
+
+    fn run(idx: u64, count: u64, first: ProposalId) -> IdRun {
+        IdRun { idx, count, first }
+    }
+
+    /// Entries 2 to 4 and 6 to 7 have ids; 5 has none.
+    fn ids() -> Ids {
+        let mut ids = Ids::unknown_before(2, Ballot::default());
+        for (idx, id) in
+            [(2, id(1, 7)), (3, id(1, 8)), (4, id(2, 9)), (6, id(1, 9)), (7, id(1, 10))]
+        {
+            ids.append(idx, id);
+        }
+        ids
+    }
+
+    #[test]
+    fn finds_what_is_in_the_log() {
+        let ids = ids();
+        for (id, idx) in [
+            (id(1, 7), Some(2)),
+            (id(1, 8), Some(3)),
+            (id(1, 9), Some(6)),
+            (id(1, 10), Some(7)),
+            (id(1, 11), None),
+            (id(1, 6), None),
+            (id(2, 9), Some(4)),
+            (id(2, 8), None),
+            (id(3, 9), None),
+            (ProposalId { incarnation: 2, ..id(1, 7) }, None),
+        ] {
+            assert_eq!(ids.find(id), idx, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_forgets_what_is_gone() {
+        for (cut, left) in [(9, 5), (8, 5), (7, 4), (6, 3), (4, 2), (3, 1), (2, 0), (0, 0)] {
+            let mut ids = ids();
+            ids.cut(cut);
+            let all = [id(1, 7), id(1, 8), id(2, 9), id(1, 9), id(1, 10)];
+            let found = all.iter().filter(|id| ids.find(**id).is_some()).count();
+            assert_eq!(found, left, "cut to {cut}");
+            assert_eq!(ids.known_from(), cut.min(2));
+        }
+    }
+
+    #[test]
+    fn what_travels_arrives() {
+        let ids = ids();
+        assert_eq!(ids.of(8, 9), None);
+        assert_eq!(ids.of(5, 6), None);
+        let told = ids.of(3, 7).unwrap();
+        assert_eq!(told.runs, [run(3, 1, id(1, 8)), run(4, 1, id(2, 9)), run(6, 1, id(1, 9))]);
+        assert_eq!(told.known_from, 3);
+        assert_eq!(ids.of(0, 3).unwrap().known_from, 2);
+        let mut other = Ids::unknown_before(0, Ballot::default());
+        other.extend(Some(told), 4, 7);
+        assert_eq!((other.find(id(1, 8)), other.find(id(1, 9))), (None, Some(6)));
+        assert_eq!(other.known_from(), 0, "all that was appended is known");
+        other.extend(ids.of(7, 8), 7, 8);
+        assert_eq!(other.of(6, 8).unwrap().runs, [run(6, 2, id(1, 9))], "joined");
+        other.extend(
+            Some(Box::new(EntryIds { known_from: 12, unknown_until: N, runs: Vec::new() })),
+            8,
+            12,
+        );
+        assert_eq!(other.known_from(), 12);
+        let later = Ballot { n: 4, ..N };
+        assert!(other.knows_all(N, 12) && other.knows_all(later, 3) && !other.knows_all(N, 11));
+        assert_eq!(other.find(id(1, 9)), Some(6));
+    }
+
+    #[test]
+    fn runs_that_cannot_be_are_not_sound() {
+        let max = ProposalId { number: u64::MAX, ..id(1, 0) };
+        for (known_from, runs, is_sound) in [
+            (3, vec![run(3, 2, id(1, 1)), run(5, 1, id(1, 9))], true),
+            (10, vec![], true),
+            (11, vec![], false),
+            (0, vec![run(3, 0, id(1, 1))], false),
+            (0, vec![run(3, 8, id(1, 1))], false),
+            (0, vec![run(3, u64::MAX, id(1, 1))], false),
+            (0, vec![run(u64::MAX, 1, id(1, 1))], false),
+            (0, vec![run(5, 2, id(1, 1)), run(6, 1, id(1, 9))], false),
+            (0, vec![run(5, 1, max)], false),
+        ] {
+            let ids = EntryIds { known_from, unknown_until: N, runs };
+            assert_eq!(ids.is_sound(10), is_sound, "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut ids = Ids::unknown_before(0, Ballot::default());
+        for idx in 0..2 * MOST_RUNS as u64 {
+            ids.append(idx, id(1, idx * 2));
+        }
+        ids.bound(100, N);
+        assert_eq!((ids.runs.len(), ids.known_from()), (2 * MOST_RUNS - 100, 100), "not decided");
+        ids.bound(u64::MAX, N);
+        assert_eq!((ids.runs.len(), ids.by_id.len()), (MOST_RUNS, MOST_RUNS));
+        assert_eq!(ids.find(id(1, 0)), None);
+    }
+}

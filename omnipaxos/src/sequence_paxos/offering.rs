@@ -1,0 +1,221 @@
+//! Forwarding proposals to the leader, and offering them again until they are in its log.
+
+use super::{
+    forward::{number_of, BY_TEXT},
+    proposals::{Goes, OwnBatch},
+    state::State,
+    tracked::{Claim, Interest},
+    SequencePaxos,
+};
+use crate::{
+    amount::Amount,
+    ballot::Ballot,
+    ids::NodeId,
+    messages::sequence_paxos::{Offer, PaxosMsg, Verdict},
+    proposals::ProposalId,
+    storage::{Entry, StopSign, Storage},
+};
+
+/// Offers whose ids follow on each other, on their way into one message.
+struct Collected<T> {
+    offer: Offer<T>,
+    amount: Amount,
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Plain proposals of a server that takes this one for the leader.
+    pub(super) fn handle_plain_forward(&mut self, entries: Vec<T>, from: NodeId) {
+        let number = number_of(&entries);
+        let first = ProposalId { origin: from, incarnation: BY_TEXT, number };
+        // Its origin names neither, so it is not in the log unless it is found there.
+        let (since, not_before) = (Ballot::default(), u64::MAX);
+        self.handle_offer(Offer { first, since, not_before, entries }, from);
+    }
+
+    /// A server that takes this one for the leader, or for one that reaches it, offers proposals.
+    ///
+    /// Entries that come after a stop sign are dropped: they cannot be decided in this
+    /// configuration, and their origin learns of the sign with the log.
+    pub(super) fn handle_offer(&mut self, offer: Offer<T>, from: NodeId) {
+        let is_kept_here = offer.first.origin == self.pid && self.incarnation.is_some();
+        if self.is_reconfiguring() || is_kept_here {
+            return;
+        }
+        let goes = match self.state {
+            State::Preparing(_) | State::Leading(_) => Goes::IntoTheLog,
+            State::Recovering | State::Promised { .. } | State::Following(_) => Goes::On,
+        };
+        self.proposals.take_forwarded(offer, from, goes, self.tracked.amount());
+        self.propose_if_leading();
+    }
+
+    /// A server that takes this one for the leader forwards a reconfiguration. A second one in the
+    /// same configuration is dropped.
+    pub(super) fn handle_forwarded_stopsign(&mut self, stopsign: StopSign) {
+        if self.is_reconfiguring() || self.check_next(&stopsign.next_config).is_err() {
+            return;
+        }
+        match self.state {
+            State::Preparing(_) | State::Leading(_) => {
+                self.proposals.stopsign = Some(stopsign);
+                self.propose_if_leading();
+            }
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                self.proposals.held_stopsign = Some(stopsign);
+            }
+        }
+    }
+
+    /// Why proposals are not taken. Whoever passed them on passes the answer back.
+    pub(super) fn handle_verdict(&mut self, verdict: Verdict) {
+        let origin = verdict.first.origin;
+        if origin == self.pid {
+            self.tracked.handle_verdict(&verdict, &mut self.outcomes);
+        } else {
+            self.verdicts.push(origin, verdict);
+        }
+    }
+
+    /// A heartbeat round has ended: what is not in the log is offered again.
+    pub(super) fn repeat_offers(&mut self) {
+        let due = self.tracked.end_round(self.log.ids());
+        due.into_iter().for_each(|id| self.proposals.push_tracked(id));
+    }
+
+    /// Another leader has taken over, and this log is in step with it: what was lost on the way is
+    /// offered anew.
+    pub(super) fn offer_anew(&mut self) {
+        if !self.tracked.is_empty() {
+            let due = self.tracked.begin_anew(self.log.ids());
+            due.into_iter().for_each(|id| self.proposals.push_tracked(id));
+        }
+    }
+
+    /// Tells how proposals ended that are decided now.
+    pub(crate) fn settle_proposals(&mut self) {
+        self.tracked.settle(&self.log, &mut self.outcomes);
+        if self.log.decided_stopsign().is_some() && !self.proposals.is_empty() {
+            self.proposals.clear();
+        }
+        self.log.bound_ids();
+    }
+
+    /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
+    /// how to reach it. If it has made a promise, that is stored then, so that it knows after a
+    /// restart that it may have forwarded something.
+    pub(super) fn draw_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+        for (to, verdict) in self.verdicts.take() {
+            send(to, PaxosMsg::Verdict(verdict));
+        }
+        if self.proposals.is_empty() {
+            return;
+        }
+        let Some(to) = self.next_hop() else {
+            return;
+        };
+        while let Some(offer) = self.proposals.pop_relayed() {
+            send(to, PaxosMsg::Offer(offer));
+        }
+        self.draw_own(|msg| send(to, msg));
+        if let Some(stopsign) = self.proposals.stopsign.take() {
+            send(to, PaxosMsg::ForwardStopSign(Box::new(stopsign)));
+        }
+    }
+
+    /// Offers what was proposed here.
+    fn draw_own(&mut self, mut send: impl FnMut(PaxosMsg<T>)) {
+        let mut collected: Option<Collected<T>> = None;
+        let n = self.log.promise();
+        while let Some(batch) = self.proposals.pop_own_batch(self.limits.message) {
+            match batch {
+                OwnBatch::Plain(entries) => send(self.name(entries, n)),
+                OwnBatch::Tracked(id) => {
+                    let Some(claim) = self.tracked.claim(id, self.log.ids(), n) else {
+                        continue;
+                    };
+                    match collected.take() {
+                        None => collected = Some(Collected::of(claim)),
+                        Some(mut before) => {
+                            if before.is_followed_by(&claim, self.limits.message) {
+                                before.push(claim);
+                                collected = Some(before);
+                            } else {
+                                send(PaxosMsg::Offer(before.offer));
+                                collected = Some(Collected::of(claim));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(last) = collected {
+            send(PaxosMsg::Offer(last.offer));
+        }
+    }
+
+    /// Gives ids to entries that were appended here, and keeps them. The first time that a text is
+    /// forwarded it travels without: whoever gets it makes the same ids of it. A server that knows
+    /// no ids to give forwards entries once and forgets them.
+    fn name(&mut self, entries: Vec<T>, n: Ballot) -> PaxosMsg<T> {
+        let Some(counted) = self.peek_id() else {
+            let number = self.forwards.repeated_number(&entries);
+            let first = ProposalId { origin: self.pid, incarnation: BY_TEXT, number };
+            let (since, not_before) = (Ballot::default(), u64::MAX);
+            return PaxosMsg::Offer(Offer { first, since, not_before, entries });
+        };
+        let plain = self.forwards.plain_number(&entries);
+        let first = match plain {
+            Some(number) => ProposalId { incarnation: BY_TEXT, number, ..counted },
+            None => {
+                self.next_number += entries.len() as u64;
+                counted
+            }
+        };
+        let (decided_idx, since) =
+            (self.log.decided_idx(), if plain.is_some() { Ballot::default() } else { n });
+        for (entry, position) in entries.iter().zip(0..) {
+            let (id, bytes) = (first.later(position), entry.size_hint() as u64);
+            self.tracked.keep(id, entry.clone(), bytes, Interest::None, decided_idx);
+            self.tracked.was_offered(id, since);
+        }
+        match plain {
+            Some(_) => PaxosMsg::ProposalForward(entries),
+            None => {
+                let not_before = self.tracked.not_before();
+                PaxosMsg::Offer(Offer { first, since, not_before, entries })
+            }
+        }
+    }
+
+    /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
+    pub(super) fn next_hop(&self) -> Option<NodeId> {
+        let leader = self.leader().filter(|leader| *leader != self.pid)?;
+        if self.present.contains(&leader) {
+            return self.followed_ballot().map(|_| leader);
+        }
+        self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
+    }
+}
+
+impl<T> Collected<T> {
+    fn of(claim: Claim<T>) -> Self {
+        let Claim { id: first, since, not_before, entry, bytes } = claim;
+        let offer = Offer { first, since, not_before, entries: vec![entry] };
+        Self { offer, amount: Amount { entries: 1, bytes } }
+    }
+
+    /// Whether a proposal fits into the message.
+    fn is_followed_by(&self, claim: &Claim<T>, limit: Amount) -> bool {
+        let Offer { first, since, not_before, entries } = &self.offer;
+        let mut amount = self.amount;
+        amount.add(Amount { entries: 1, bytes: claim.bytes });
+        first.later(entries.len() as u64) == claim.id
+            && (*since, *not_before) == (claim.since, claim.not_before)
+            && amount.fits(limit)
+    }
+
+    fn push(&mut self, claim: Claim<T>) {
+        self.amount.add(Amount { entries: 1, bytes: claim.bytes });
+        self.offer.entries.push(claim.entry);
+    }
+}

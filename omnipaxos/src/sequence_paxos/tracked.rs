@@ -1,0 +1,263 @@
+//! The proposals of this server, until they are seen to be decided.
+//!
+//! Each is kept here and offered, to whoever leads, until its id is in the own log. It ends when
+//! it is decided there, or when the configuration ends without it. What the log lost when another
+//! leader took over is offered anew; a leader takes no id twice.
+
+use super::Outcomes;
+use crate::{
+    amount::Amount,
+    ballot::Ballot,
+    messages::sequence_paxos::{Verdict, VerdictReason},
+    proposals::{Outcome, ProposalId},
+    replica_log::{Ids, ReplicaLog},
+    storage::{Entry, Storage},
+};
+use std::collections::BTreeMap;
+
+/// The most heartbeat rounds between two offers of a proposal.
+const MOST_PATIENCE: u32 = 4;
+
+/// What was proposed here with an id, or was given one to be forwarded.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked<T> {
+    by_id: BTreeMap<ProposalId, Kept<T>>,
+    amount: Amount,
+    /// None of them is decided before this index, but for those that are in doubt.
+    scanned_idx: u64,
+    /// Whether some were decided in this heartbeat round, so that there may be room for others.
+    is_progressing: bool,
+}
+
+/// A proposal that is kept.
+#[derive(Clone, Debug)]
+struct Kept<T> {
+    entry: T,
+    bytes: u64,
+    interest: Interest,
+    /// The ballot in which it was offered first.
+    since: Option<Ballot>,
+    /// If it is in doubt: it may be decided at this index or later, where ids are not known here.
+    in_doubt_from: Option<u64>,
+    /// Whether it waits in the queue of proposals.
+    is_queued: bool,
+    /// Heartbeat rounds until it is offered again.
+    rounds: u32,
+    patience: u32,
+}
+
+/// Whether the user wants to know how a proposal ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Interest {
+    Outcome,
+    None,
+}
+
+/// A proposal as it is offered.
+#[derive(Clone, Debug)]
+pub(super) struct Claim<T> {
+    pub(super) id: ProposalId,
+    pub(super) since: Ballot,
+    pub(super) not_before: u64,
+    pub(super) entry: T,
+    pub(super) bytes: u64,
+}
+
+impl<T> Tracked<T> {
+    /// Nothing is tracked, in a log that is decided up to `decided_idx`.
+    pub(super) fn new(decided_idx: u64) -> Self {
+        Self { by_id: BTreeMap::new(), amount: Amount::default(), scanned_idx: decided_idx, is_progressing: false }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// How much is kept.
+    pub(super) fn amount(&self) -> Amount {
+        self.amount
+    }
+
+    /// Keeps a proposal, which waits in the queue.
+    pub(super) fn keep(
+        &mut self,
+        id: ProposalId,
+        entry: T,
+        bytes: u64,
+        interest: Interest,
+        decided_idx: u64,
+    ) {
+        if self.by_id.is_empty() {
+            self.scanned_idx = decided_idx;
+        }
+        self.amount.add(Amount { entries: 1, bytes });
+        let kept = Kept {
+            entry,
+            bytes,
+            interest,
+            since: None,
+            in_doubt_from: None,
+            is_queued: true,
+            rounds: 1,
+            patience: 1,
+        };
+        self.by_id.insert(id, kept);
+    }
+
+    fn remove(&mut self, id: ProposalId) -> Option<Kept<T>> {
+        let kept = self.by_id.remove(&id)?;
+        self.amount.subtract(Amount { entries: 1, bytes: kept.bytes });
+        Some(kept)
+    }
+
+    /// It was offered, to leaders of ballot `since` or later.
+    pub(super) fn was_offered(&mut self, id: ProposalId, since: Ballot) {
+        if let Some(kept) = self.by_id.get_mut(&id) {
+            (kept.since, kept.is_queued) = (Some(since), false);
+        }
+    }
+
+    /// What is kept now and not in doubt is in no log before this index.
+    pub(super) fn not_before(&self) -> u64 {
+        self.scanned_idx
+    }
+
+    /// These have left the queue and were not offered.
+    pub(super) fn leave_queue(&mut self, ids: &[ProposalId]) {
+        for id in ids {
+            if let Some(kept) = self.by_id.get_mut(id) {
+                kept.is_queued = false;
+            }
+        }
+    }
+
+    fn end(&mut self, id: ProposalId, outcome: Outcome, outcomes: &mut Outcomes) {
+        if let Some(kept) = self.remove(id) {
+            match kept.interest {
+                Interest::Outcome => outcomes.push(id, outcome),
+                Interest::None => {}
+            }
+        }
+    }
+
+    /// A leader or a server on the way to it says why proposals are not taken.
+    pub(super) fn handle_verdict(&mut self, verdict: &Verdict, outcomes: &mut Outcomes) {
+        let last = verdict.first.later(verdict.count);
+        let known = self.by_id.range(verdict.first..last).map(|(id, _)| *id);
+        for id in known.collect::<Vec<_>>() {
+            match verdict.reason {
+                VerdictReason::Decided(idx) => {
+                    let position = id.number - verdict.first.number;
+                    self.end(id, Outcome::Decided(idx.saturating_add(position)), outcomes);
+                }
+                VerdictReason::Unknown(known_from) => {
+                    let in_doubt_from = self.by_id.get(&id).and_then(|kept| kept.in_doubt_from);
+                    if in_doubt_from.is_some_and(|idx| idx < known_from) {
+                        self.end(id, Outcome::Unknown, outcomes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leader, which is this server, cannot tell whether the proposal is in its log.
+    pub(super) fn give_up(&mut self, id: ProposalId, outcomes: &mut Outcomes) {
+        self.end(id, Outcome::Unknown, outcomes);
+    }
+
+    /// A heartbeat round has ended: returns what is to be offered again.
+    pub(super) fn end_round(&mut self, ids: &Ids) -> Vec<ProposalId> {
+        let is_progressing = std::mem::take(&mut self.is_progressing);
+        for kept in self.by_id.values_mut().filter(|kept| !kept.is_queued) {
+            if is_progressing {
+                (kept.rounds, kept.patience) = (kept.rounds.min(1), 1);
+            }
+            kept.rounds = kept.rounds.saturating_sub(1);
+        }
+        self.overdue(ids)
+    }
+
+    /// Another leader takes over: returns what is to be offered to it at once.
+    pub(super) fn begin_anew(&mut self, ids: &Ids) -> Vec<ProposalId> {
+        for kept in self.by_id.values_mut() {
+            (kept.rounds, kept.patience) = (0, 1);
+        }
+        self.overdue(ids)
+    }
+
+    /// What is not in the log and was not offered for a while.
+    fn overdue(&mut self, ids: &Ids) -> Vec<ProposalId> {
+        let mut overdue = Vec::new();
+        for (id, kept) in &mut self.by_id {
+            let is_due = !kept.is_queued && kept.rounds == 0;
+            if !is_due || ids.find(*id).is_some() {
+                continue;
+            }
+            kept.is_queued = true;
+            kept.patience = (kept.patience * 2).min(MOST_PATIENCE);
+            kept.rounds = kept.patience;
+            overdue.push(*id);
+        }
+        overdue
+    }
+}
+
+impl<T: Entry> Tracked<T> {
+    /// A proposal leaves the queue, to be offered in ballot `n`. `None` if it has ended, or is in
+    /// the log.
+    pub(super) fn claim(&mut self, id: ProposalId, ids: &Ids, n: Ballot) -> Option<Claim<T>> {
+        let kept = self.by_id.get_mut(&id)?;
+        kept.is_queued = false;
+        if ids.find(id).is_some() {
+            return None;
+        }
+        Some(Claim {
+            id,
+            since: *kept.since.get_or_insert(n),
+            not_before: kept.in_doubt_from.unwrap_or(self.scanned_idx),
+            entry: kept.entry.clone(),
+            bytes: kept.bytes,
+        })
+    }
+
+    /// Whether all that is decided was looked at.
+    pub(super) fn is_settled(&self, decided_idx: u64) -> bool {
+        self.by_id.is_empty() || self.scanned_idx == decided_idx
+    }
+
+    /// Ends what is decided.
+    pub(super) fn settle<B: Storage<T>>(
+        &mut self,
+        log: &ReplicaLog<T, B>,
+        outcomes: &mut Outcomes,
+    ) {
+        let (scanned_idx, decided_idx) = (self.scanned_idx, log.decided_idx());
+        if self.is_settled(decided_idx) {
+            return;
+        }
+        let ids = log.ids();
+        for kept in self.by_id.values_mut() {
+            if kept.since.is_some_and(|since| !ids.knows_all(since, scanned_idx)) {
+                kept.in_doubt_from.get_or_insert(scanned_idx);
+            }
+        }
+        let origin = self.by_id.keys().next().map(|id| id.origin);
+        let own = ids.runs_in(scanned_idx, decided_idx);
+        for run in own.filter(|run| Some(run.first.origin) == origin) {
+            for (position, idx) in (0..run.count).zip(run.idx..) {
+                self.end(run.first.later(position), Outcome::Decided(idx), outcomes);
+                self.is_progressing = true;
+            }
+        }
+        self.scanned_idx = decided_idx;
+        if log.decided_stopsign().is_some() {
+            while let Some((id, kept)) = self.by_id.first_key_value() {
+                let outcome = match kept.in_doubt_from {
+                    None => Outcome::NotDecided,
+                    Some(_) => Outcome::Unknown,
+                };
+                self.end(*id, outcome, outcomes);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How proposals end that are followed.
+
+use super::{ensure, violated, Check, Checker, Violation};
+use crate::describe;
+use omnipaxos::proposals::{Outcome, ProposalId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was proposed with an id.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    by_id: BTreeMap<ProposalId, Proposal>,
+    /// The values that are said never to be decided.
+    not_decided: BTreeSet<u64>,
+    values: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Proposal {
+    server: usize,
+    life: u64,
+    value: u64,
+    outcome: Option<Outcome>,
+}
+
+impl Followed {
+    /// Whether a value has an id, and must be decided once at most.
+    pub(super) fn contains(&self, value: u64) -> bool {
+        self.values.contains(&value)
+    }
+
+    /// Whether it was said that a value is never decided.
+    pub(super) fn is_ruled_out(&self, value: u64) -> bool {
+        self.not_decided.contains(&value)
+    }
+}
+
+impl Checker {
+    /// A server, in one of its lives, has given a value an id.
+    ///
+    /// # Errors
+    /// Another has it.
+    pub fn follow(
+        &mut self,
+        server: usize,
+        life: u64,
+        id: ProposalId,
+        value: u64,
+    ) -> Result<(), Violation> {
+        let words = describe::proposal(id);
+        let proposal = Proposal { server, life, value, outcome: None };
+        self.followed.values.insert(value);
+        match self.followed.by_id.insert(id, proposal) {
+            None => Ok(()),
+            Some(other) => {
+                violated(Check::Outcome, format!("{words} names {value} and {}", other.value))
+            }
+        }
+    }
+
+    /// A server tells how a proposal ended: once, in the life in which it was proposed, and true.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn ended(
+        &mut self,
+        server: usize,
+        life: u64,
+        id: ProposalId,
+        outcome: Outcome,
+    ) -> Result<(), Violation> {
+        let words = describe::proposal(id);
+        let Some(proposal) = self.followed.by_id.get_mut(&id) else {
+            return violated(Check::Outcome, format!("{words} was never proposed: {outcome:?}"));
+        };
+        let told_to = (proposal.server, proposal.life);
+        let who = self.pids[server];
+        ensure!(
+            told_to == (server, life) && proposal.outcome.is_none(),
+            Check::Outcome,
+            "server {who}, life {life}, tells {outcome:?} of {proposal:?}"
+        );
+        proposal.outcome = Some(outcome);
+        let value = proposal.value;
+        match outcome {
+            Outcome::Decided(idx) => {
+                let decided = self.log.id_at(idx);
+                ensure!(
+                    decided == Some(value),
+                    Check::Outcome,
+                    "server {who} tells that {value} is decided at {idx}, where {decided:?} is"
+                );
+            }
+            Outcome::NotDecided => {
+                self.followed.not_decided.insert(value);
+                ensure!(
+                    !self.log.contains(value),
+                    Check::Outcome,
+                    "server {who} tells that {value} is never decided, and it is"
+                );
+            }
+            Outcome::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// The proposals of a life of a server that have not ended.
+    pub fn open_proposals(&self, server: usize, life: u64) -> Vec<u64> {
+        let of_life = |p: &&Proposal| (p.server, p.life) == (server, life) && p.outcome.is_none();
+        self.followed.by_id.values().filter(of_life).map(|proposal| proposal.value).collect()
+    }
+}
