@@ -2,6 +2,9 @@
 //!
 //! They are kept in memory beside the log and travel with the entries, so that storages need not
 //! know of them. After a restart, those of the entries stored before are not known.
+//!
+//! An entry that was appended at the leader, without an id, is named after the ballot and its
+//! index. As long as the ballot lasts, that goes without saying, at the leader and at its followers.
 
 use crate::{
     ballot::Ballot,
@@ -25,6 +28,17 @@ pub(crate) struct Ids {
     runs: VecDeque<IdRun>,
     /// Where each run is, by its first id.
     by_id: BTreeMap<ProposalId, IdRun>,
+    /// The ballot in which the log is accepted, and the index from which on an entry in no run was
+    /// appended at its leader.
+    led: (Ballot, u64),
+}
+
+/// Set in the incarnation of an id that is made of a ballot and an index.
+const BY_BALLOT: u64 = 1 << 63;
+
+/// The id of an entry that the leader of ballot `n` appended at `idx`.
+fn led_id(n: Ballot, idx: u64) -> ProposalId {
+    ProposalId { origin: n.pid, incarnation: BY_BALLOT | u64::from(n.n), number: idx }
 }
 
 impl Ids {
@@ -32,7 +46,49 @@ impl Ids {
     /// `unknown_until`, and there are no others. That is the promise: an entry may be stored and the
     /// round in which it was accepted not.
     pub(super) fn unknown_before(known_from: u64, unknown_until: Ballot) -> Self {
-        Self { known_from, unknown_until, runs: VecDeque::new(), by_id: BTreeMap::new() }
+        let led = (Ballot::default(), known_from);
+        Self { known_from, unknown_until, runs: VecDeque::new(), by_id: BTreeMap::new(), led }
+    }
+
+    /// The log, of length `end`, is accepted in ballot `n`.
+    pub(super) fn accept_in(&mut self, n: Ballot, end: u64) {
+        self.led = (n, end);
+    }
+
+    /// Says in runs what went without saying so far, up to the end of the log.
+    pub(super) fn spell_out(&mut self, end: u64) {
+        let led_from = self.led.1;
+        if self.led_in(led_from, end).next().is_some() {
+            let first = self.runs.partition_point(|run| run.end() <= led_from);
+            let from = self.runs.get(first).map_or(led_from, |run| run.idx.min(led_from));
+            let spelt_out: Vec<IdRun> = self.all_in(from, end).collect();
+            self.runs.truncate(first);
+            spelt_out.into_iter().for_each(|run| self.push(run));
+        }
+        self.led.1 = end;
+    }
+
+    /// What the leader of the present ballot appended of the entries `from..to`.
+    pub(crate) fn led_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
+        let (n, led_from) = self.led;
+        let ends = self.runs_in(from, to).map(|run| (run.idx, run.end())).chain([(to, to)]);
+        let mut next = from.max(led_from);
+        ends.filter_map(move |(start, end)| {
+            let idx = next;
+            next = next.max(end);
+            (idx < start).then(|| IdRun { idx, count: start - idx, first: led_id(n, idx) })
+        })
+    }
+
+    /// All that is known of the entries `from..to`, in order.
+    pub(crate) fn all_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
+        let mut said = self.runs_in(from, to).peekable();
+        let mut unsaid = self.led_in(from, to).peekable();
+        std::iter::from_fn(move || match (said.peek(), unsaid.peek()) {
+            (Some(a), Some(b)) if b.idx < a.idx => unsaid.next(),
+            (Some(_), _) => said.next(),
+            (None, _) => unsaid.next(),
+        })
     }
 
     /// The entry that is appended at `idx` has this id.
@@ -82,6 +138,7 @@ impl Ids {
     /// The log was cut to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
         self.known_from = self.known_from.min(idx);
+        self.led.1 = self.led.1.min(idx);
         while let Some(last) = self.runs.back().copied().filter(|last| last.end() > idx) {
             self.runs.pop_back();
             self.by_id.remove(&last.first);
@@ -91,22 +148,32 @@ impl Ids {
         }
     }
 
-    /// The ids of the entries `from..to`, to travel with them; `None` if it is known that they have
-    /// none.
-    pub(crate) fn of(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
-        let has_runs = self.runs.back().is_some_and(|last| last.end() > from);
-        if from >= to || (!has_runs && self.known_from <= from) {
+    /// The ids of the entries `from..to`, to travel with them in the present ballot; `None` if all
+    /// goes without saying.
+    #[inline]
+    pub(crate) fn of_accepts(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
+        let is_unsaid = self.runs.back().is_none_or(|last| last.end() <= from);
+        if is_unsaid && self.known_from <= from {
             return None;
         }
-        let runs: Vec<IdRun> = self.runs_in(from, to).collect();
-        if runs.is_empty() && self.known_from <= from {
+        self.to_travel(from, to, self.runs_in(from, to).collect())
+    }
+
+    /// As [`of_accepts`](Self::of_accepts), to travel to where nothing goes without saying; `None`
+    /// if it is known that they have none.
+    pub(super) fn of(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
+        self.to_travel(from, to, self.all_in(from, to).collect())
+    }
+
+    fn to_travel(&self, from: u64, to: u64, runs: Vec<IdRun>) -> Option<Box<EntryIds>> {
+        if from >= to || (runs.is_empty() && self.known_from <= from) {
             return None;
         }
         let known_from = self.known_from.clamp(from, to);
         Some(Box::new(EntryIds { known_from, unknown_until: self.unknown_until, runs }))
     }
 
-    /// What is known of the entries `from..to`, in order.
+    /// What is known of the entries `from..to` and does not go without saying, in order.
     pub(crate) fn runs_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
         let first = self.runs.partition_point(|run| run.end() <= from);
         self.runs.range(first..).map_while(move |run| run.within(from, to))
@@ -114,7 +181,12 @@ impl Ids {
 
     /// The index of the proposal in the log. `None` proves that it is not there only if
     /// [all is known](Self::knows_all).
-    pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
+    pub(crate) fn find(&self, id: ProposalId, end: u64) -> Option<u64> {
+        let (n, led_from) = self.led;
+        if id == led_id(n, id.number) && (led_from..end).contains(&id.number) {
+            let is_unsaid = self.runs_in(id.number, id.number + 1).next().is_none();
+            return is_unsaid.then_some(id.number);
+        }
         let (first, run) = self.by_id.range(..=id).next_back()?;
         let is_in_run = (first.origin, first.incarnation) == (id.origin, id.incarnation);
         let position = id.number.checked_sub(first.number)?;
@@ -134,6 +206,7 @@ impl Ids {
 
     /// Forgets the oldest, but none at or after `idx`, if they are too many. All were given in
     /// ballots up to `n`.
+    #[inline]
     pub(super) fn bound(&mut self, idx: u64, n: Ballot) {
         while self.runs.len() > MOST_RUNS {
             let Some(oldest) = self.runs.front().copied().filter(|run| run.end() <= idx) else {
@@ -148,7 +221,7 @@ impl Ids {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ballot, EntryIds, IdRun, Ids, ProposalId, MOST_RUNS};
+    use super::{led_id, Ballot, EntryIds, IdRun, Ids, ProposalId, MOST_RUNS};
 
     const N: Ballot = Ballot { config_id: 1, n: 3, priority: 0, pid: 1 };
 
@@ -168,6 +241,7 @@ mod tests {
         {
             ids.append(idx, id);
         }
+        ids.accept_in(N, 8);
         ids
     }
 
@@ -186,7 +260,7 @@ mod tests {
             (id(3, 9), None),
             (ProposalId { incarnation: 2, ..id(1, 7) }, None),
         ] {
-            assert_eq!(ids.find(id), idx, "{id:?}");
+            assert_eq!(ids.find(id, 99), idx, "{id:?}");
         }
     }
 
@@ -196,7 +270,7 @@ mod tests {
             let mut ids = ids();
             ids.cut(cut);
             let all = [id(1, 7), id(1, 8), id(2, 9), id(1, 9), id(1, 10)];
-            let found = all.iter().filter(|id| ids.find(**id).is_some()).count();
+            let found = all.iter().filter(|id| ids.find(**id, 99).is_some()).count();
             assert_eq!(found, left, "cut to {cut}");
             assert_eq!(ids.known_from(), cut.min(2));
         }
@@ -205,7 +279,7 @@ mod tests {
     #[test]
     fn what_travels_arrives() {
         let ids = ids();
-        assert_eq!(ids.of(8, 9), None);
+        assert_eq!(ids.of_accepts(8, 9), None);
         assert_eq!(ids.of(5, 6), None);
         let told = ids.of(3, 7).unwrap();
         assert_eq!(told.runs, [run(3, 1, id(1, 8)), run(4, 1, id(2, 9)), run(6, 1, id(1, 9))]);
@@ -213,7 +287,7 @@ mod tests {
         assert_eq!(ids.of(0, 3).unwrap().known_from, 2);
         let mut other = Ids::unknown_before(0, Ballot::default());
         other.extend(Some(told), 4, 7);
-        assert_eq!((other.find(id(1, 8)), other.find(id(1, 9))), (None, Some(6)));
+        assert_eq!((other.find(id(1, 8), 99), other.find(id(1, 9), 99)), (None, Some(6)));
         assert_eq!(other.known_from(), 0, "all that was appended is known");
         other.extend(ids.of(7, 8), 7, 8);
         assert_eq!(other.of(6, 8).unwrap().runs, [run(6, 2, id(1, 9))], "joined");
@@ -225,7 +299,35 @@ mod tests {
         assert_eq!(other.known_from(), 12);
         let later = Ballot { n: 4, ..N };
         assert!(other.knows_all(N, 12) && other.knows_all(later, 3) && !other.knows_all(N, 11));
-        assert_eq!(other.find(id(1, 9)), Some(6));
+        assert_eq!(other.find(id(1, 9), 99), Some(6));
+    }
+
+    #[test]
+    fn what_goes_without_saying_is_spelt_out() {
+        let mut ids = ids();
+        ids.accept_in(N, 8);
+        ids.append(8, id(1, 11));
+        ids.append(10, id(2, 1));
+        let led = |idx| led_id(N, idx);
+        for spelt_out in [false, true] {
+            assert_eq!([9, 11, 12].map(|idx| ids.find(led(idx), 12)), [Some(9), Some(11), None]);
+            assert_eq!([5, 8, 10].map(|idx| ids.find(led(idx), 12)), [None; 3], "{spelt_out}");
+            assert_eq!(ids.find(id(1, 11), 12), Some(8));
+            let all = ids.of(7, 12).unwrap();
+            let runs = [
+                run(7, 2, id(1, 10)),
+                run(9, 1, led(9)),
+                run(10, 1, id(2, 1)),
+                run(11, 1, led(11)),
+            ];
+            assert_eq!(all.runs, runs);
+            ids.spell_out(12);
+        }
+        assert_eq!(ids.led_in(0, 12).count(), 0);
+        assert_eq!(ids.find(id(1, 9), 12), Some(6), "what was there before");
+        ids.accept_in(Ballot { n: 4, ..N }, 12);
+        assert_eq!(ids.find(led(12), 13), None);
+        assert_eq!(ids.find(led_id(Ballot { n: 4, ..N }, 12), 13), Some(12));
     }
 
     #[test]
@@ -257,6 +359,6 @@ mod tests {
         assert_eq!((ids.runs.len(), ids.known_from()), (2 * MOST_RUNS - 100, 100), "not decided");
         ids.bound(u64::MAX, N);
         assert_eq!((ids.runs.len(), ids.by_id.len()), (MOST_RUNS, MOST_RUNS));
-        assert_eq!(ids.find(id(1, 0)), None);
+        assert_eq!(ids.find(id(1, 0), 99), None);
     }
 }

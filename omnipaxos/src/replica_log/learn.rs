@@ -76,6 +76,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let end = from_idx + entries.len() as u64;
         let (beyond, own_stopsign) = self.undecided_beyond(end, stopsign.as_ref())?;
+        self.ids.spell_out(self.end());
         let beyond_ids = self.ids.of(end, end + beyond.len() as u64);
         let replaced_from = match snapshot.filter(|_| from_idx > self.decided_idx) {
             Some(snapshot) => {
@@ -92,6 +93,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.replace_ids(replaced_from, ids);
         self.tail.append(beyond);
         self.ids.extend(beyond_ids, end, self.end());
+        self.ids.accept_in(self.accepted_round, self.end());
         self.decide(len);
         Ok(Learnt::News)
     }

@@ -131,6 +131,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if accepted_round > promise {
             return contradiction(format!("accepted {accepted_round:?}, promised {promise:?}"));
         }
+        let mut ids = Ids::unknown_before(end, promise);
+        ids.accept_in(accepted_round, end);
         let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Bare };
         Ok(Self {
             storage,
@@ -141,7 +143,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             compacted,
             stopsign,
             tail: Tail::empty(end),
-            ids: Ids::unknown_before(end, promise),
+            ids,
             stored: Stored { compacted_idx, end, len },
             unstored: Unstored::default(),
             recent: Recent::default(),
@@ -169,12 +171,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     pub(crate) fn promise_to(&mut self, n: Ballot) {
         debug_assert!(n > self.promise, "I3: promise {n:?} after {:?}", self.promise);
+        self.ids.spell_out(self.tail.end());
         self.promise = n;
         self.unstored.promise = true;
     }
 
     /// Begins to accept in ballot `n`, which must be promised.
     pub(crate) fn accept_in(&mut self, n: Ballot) {
+        self.ids.accept_in(n, self.tail.end());
         self.accepted_round = n;
         self.unstored.accepted_round = true;
     }
@@ -201,6 +205,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Forgets ids of decided entries, if they are too many.
+    #[inline]
     pub(crate) fn bound_ids(&mut self) {
         self.ids.bound(self.decided_idx, self.promise);
     }
@@ -208,6 +213,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Which proposals are in the log, and where.
     pub(crate) fn ids(&self) -> &Ids {
         &self.ids
+    }
+
+    /// Where in the log the proposal is. `None` proves that it is not there only if
+    /// [all is known](Ids::knows_all).
+    pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
+        self.ids.find(id, self.end())
     }
 
     /// Appends the last entry.

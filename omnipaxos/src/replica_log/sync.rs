@@ -110,6 +110,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let LogSync { base, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
         let decided_before = self.decided_idx;
         let is_news = suffix_idx > decided_before;
+        self.ids.spell_out(self.end());
         let mut replaced_from = suffix_idx.max(decided_before);
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if is_news => {
@@ -157,6 +158,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(super) fn replace_ids(&mut self, from_idx: u64, ids: Option<Box<EntryIds>>) {
         self.ids.cut(from_idx);
         self.ids.extend(ids, from_idx, self.end());
+        self.ids.accept_in(self.accepted_round, self.end());
     }
 
     /// Appends what the leader of this round sent: of its log, this one is a prefix.
@@ -191,6 +193,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Takes an AcceptSync of the round in which this log was accepted already.
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
         let LogSync { base: _, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
+        self.ids.spell_out(self.end());
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
                 let decided_before = self.decided_idx;
@@ -200,7 +203,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Some(SnapshotType::Complete(_) | SnapshotType::Delta(_)) | None => {}
         }
         let end = suffix_idx.saturating_add(suffix.len() as u64);
-        match (self.extend(suffix_idx, suffix, ids), stopsign) {
+        let extended = self.extend(suffix_idx, suffix, ids);
+        self.ids.accept_in(self.accepted_round, self.end());
+        match (extended, stopsign) {
             (Extended::Gap, _) => Extended::Gap,
             (Extended::Appended, Some(stopsign)) => self.extend_stopsign(end, stopsign),
             (Extended::Appended, None) => Extended::Appended,

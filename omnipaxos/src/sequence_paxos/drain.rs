@@ -50,7 +50,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn drain(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
         self.flush()?;
         self.decide_chosen();
-        self.settle_proposals();
+        if !self.tracked.is_empty() || self.log.decided_stopsign().is_some() {
+            self.settle_proposals();
+        }
+        self.log.bound_ids();
         let drawn = self.draw(messages);
         self.log.forget_recent();
         drawn
@@ -298,7 +301,7 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
             let from_idx = sent.next_idx;
             let Part { entries, amount } =
                 log.sendable(from_idx, end, room.min(self.limits.message))?;
-            let ids = log.ids().of(from_idx, from_idx + amount.entries);
+            let ids = log.ids().of_accepts(from_idx, from_idx + amount.entries);
             send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
             sent.advance(from_idx + amount.entries, amount);
             sent.decided_idx = decided_idx;

@@ -27,22 +27,26 @@ enum Standing {
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A leader asks to be followed (paper §4.1.1, step 2).
-    pub(super) fn handle_prepare(&mut self, prepare: Prepare, from: NodeId) {
+    pub(super) fn handle_prepare(&mut self, prepare: Prepare, from: NodeId) -> Result<(), Halted> {
         if prepare.n < self.log.promise() {
-            return self.outbox.refuse(from);
+            self.outbox.refuse(from);
+            return Ok(());
         }
         if prepare.n == self.log.promise() && self.log.accepted_round() == prepare.n {
-            return match &mut self.state {
+            match &mut self.state {
                 State::Following(ack) => ack.owe(),
                 State::Recovering => self.outbox.ask_for_leader(from),
                 State::Promised { .. } | State::Preparing(_) | State::Leading(_) => {}
-            };
+            }
+            return Ok(());
         }
         if prepare.n > self.log.promise() {
+            self.keep_what_it_led()?;
             self.log.promise_to(prepare.n);
         }
         self.setback = None;
         self.state = State::Promised { prepare, is_promise_due: true };
+        Ok(())
     }
 
     /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the

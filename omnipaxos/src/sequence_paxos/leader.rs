@@ -25,6 +25,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if ballot <= self.log.promise() {
             return Ok(());
         }
+        self.keep_what_it_led()?;
         if ballot.pid != self.pid {
             self.step_down();
             return Ok(());

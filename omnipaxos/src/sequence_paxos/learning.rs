@@ -68,6 +68,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if leads && self.learning.contact == Contact::Kept {
             return Ok(());
         }
+        self.keep_what_it_led()?;
         match self.log.learn(piece)? {
             Learnt::News => {}
             Learnt::Elsewhere | Learnt::Nothing => return Ok(()),

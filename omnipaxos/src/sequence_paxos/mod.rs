@@ -155,7 +155,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let PaxosMessage { from, to: _, msg } = message;
         match msg {
             PaxosMsg::PrepareReq(prepare_req) => self.handle_prepare_req(&prepare_req, from),
-            PaxosMsg::Prepare(prepare) => self.handle_prepare(prepare, from),
+            PaxosMsg::Prepare(prepare) => return self.handle_prepare(prepare, from),
             PaxosMsg::Promise(promise) => return self.handle_promise(promise, from),
             PaxosMsg::AcceptSync(sync) => return self.handle_accept_sync(sync, from),
             PaxosMsg::AcceptDecide(accept) => self.handle_accept_decide(accept, from),

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     amount::Amount,
     ballot::Ballot,
+    errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{Offer, PaxosMsg, Verdict},
     proposals::ProposalId,
@@ -78,7 +79,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A heartbeat round has ended: what is not in the log is offered again.
     pub(super) fn repeat_offers(&mut self) {
-        let due = self.tracked.end_round(self.log.ids());
+        let due = self.tracked.end_round(|id| self.log.find(id));
         due.into_iter().for_each(|id| self.proposals.push_tracked(id));
     }
 
@@ -86,9 +87,33 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// offered anew.
     pub(super) fn offer_anew(&mut self) {
         if !self.tracked.is_empty() {
-            let due = self.tracked.begin_anew(self.log.ids());
+            let due = self.tracked.begin_anew(|id| self.log.find(id));
             due.into_iter().for_each(|id| self.proposals.push_tracked(id));
         }
+    }
+
+    /// This server gives up leading: what was appended here and is not decided may get lost, and is
+    /// kept.
+    pub(super) fn keep_what_it_led(&mut self) -> Result<(), Halted> {
+        let State::Leading(_) = self.state else {
+            return Ok(());
+        };
+        let (decided_idx, n) = (self.log.decided_idx(), self.log.promise());
+        let mut led = Vec::new();
+        for run in self.log.ids().led_in(decided_idx, self.log.end()) {
+            let mut id = run.first;
+            let keep = &mut |entry: &T| {
+                led.push((id, entry.clone()));
+                id = id.later(1);
+            };
+            self.log.visit(run.idx, run.end(), keep)?;
+        }
+        for (id, entry) in led {
+            let bytes = entry.size_hint() as u64;
+            self.tracked.keep(id, entry, bytes, Interest::None, decided_idx);
+            self.tracked.was_offered(id, n);
+        }
+        Ok(())
     }
 
     /// Tells how proposals ended that are decided now.
@@ -97,7 +122,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.log.decided_stopsign().is_some() && !self.proposals.is_empty() {
             self.proposals.clear();
         }
-        self.log.bound_ids();
     }
 
     /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
@@ -130,7 +154,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             match batch {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
                 OwnBatch::Tracked(id) => {
-                    let Some(claim) = self.tracked.claim(id, self.log.ids(), n) else {
+                    let Some(claim) = self.tracked.claim(id, self.log.find(id), n) else {
                         continue;
                     };
                     match collected.take() {

@@ -158,7 +158,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
-        if let Some(claim) = self.tracked.claim(id, self.log.ids(), n) {
+        if let Some(claim) = self.tracked.claim(id, self.log.find(id), n) {
             if self.log.ids().knows_all(claim.since, claim.not_before) {
                 self.log.append_proposal(claim.entry, claim.bytes, id);
             } else {
@@ -173,7 +173,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// [`Offer::since`]: crate::messages::sequence_paxos::Offer::since
     fn take_offered(&mut self, claim: Claim<T>, via: NodeId) {
         let Claim { id, since, not_before, entry, bytes } = claim;
-        match self.log.ids().find(id) {
+        match self.log.find(id) {
             Some(idx) if idx < self.log.decided_idx() => {
                 self.answer_offer(via, id, VerdictReason::Decided(idx));
             }

@@ -10,7 +10,7 @@ use crate::{
     ballot::Ballot,
     messages::sequence_paxos::{Verdict, VerdictReason},
     proposals::{Outcome, ProposalId},
-    replica_log::{Ids, ReplicaLog},
+    replica_log::ReplicaLog,
     storage::{Entry, Storage},
 };
 use std::collections::BTreeMap;
@@ -66,7 +66,12 @@ pub(super) struct Claim<T> {
 impl<T> Tracked<T> {
     /// Nothing is tracked, in a log that is decided up to `decided_idx`.
     pub(super) fn new(decided_idx: u64) -> Self {
-        Self { by_id: BTreeMap::new(), amount: Amount::default(), scanned_idx: decided_idx, is_progressing: false }
+        Self {
+            by_id: BTreeMap::new(),
+            amount: Amount::default(),
+            scanned_idx: decided_idx,
+            is_progressing: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -78,7 +83,7 @@ impl<T> Tracked<T> {
         self.amount
     }
 
-    /// Keeps a proposal, which waits in the queue.
+    /// Keeps a proposal, which waits in the queue, unless it is kept already.
     pub(super) fn keep(
         &mut self,
         id: ProposalId,
@@ -89,6 +94,9 @@ impl<T> Tracked<T> {
     ) {
         if self.by_id.is_empty() {
             self.scanned_idx = decided_idx;
+        }
+        if self.by_id.contains_key(&id) {
+            return;
         }
         self.amount.add(Amount { entries: 1, bytes });
         let kept = Kept {
@@ -166,7 +174,10 @@ impl<T> Tracked<T> {
     }
 
     /// A heartbeat round has ended: returns what is to be offered again.
-    pub(super) fn end_round(&mut self, ids: &Ids) -> Vec<ProposalId> {
+    pub(super) fn end_round(
+        &mut self,
+        find: impl Fn(ProposalId) -> Option<u64>,
+    ) -> Vec<ProposalId> {
         let is_progressing = std::mem::take(&mut self.is_progressing);
         for kept in self.by_id.values_mut().filter(|kept| !kept.is_queued) {
             if is_progressing {
@@ -174,23 +185,26 @@ impl<T> Tracked<T> {
             }
             kept.rounds = kept.rounds.saturating_sub(1);
         }
-        self.overdue(ids)
+        self.overdue(find)
     }
 
     /// Another leader takes over: returns what is to be offered to it at once.
-    pub(super) fn begin_anew(&mut self, ids: &Ids) -> Vec<ProposalId> {
+    pub(super) fn begin_anew(
+        &mut self,
+        find: impl Fn(ProposalId) -> Option<u64>,
+    ) -> Vec<ProposalId> {
         for kept in self.by_id.values_mut() {
             (kept.rounds, kept.patience) = (0, 1);
         }
-        self.overdue(ids)
+        self.overdue(find)
     }
 
     /// What is not in the log and was not offered for a while.
-    fn overdue(&mut self, ids: &Ids) -> Vec<ProposalId> {
+    fn overdue(&mut self, find: impl Fn(ProposalId) -> Option<u64>) -> Vec<ProposalId> {
         let mut overdue = Vec::new();
         for (id, kept) in &mut self.by_id {
             let is_due = !kept.is_queued && kept.rounds == 0;
-            if !is_due || ids.find(*id).is_some() {
+            if !is_due || find(*id).is_some() {
                 continue;
             }
             kept.is_queued = true;
@@ -203,12 +217,17 @@ impl<T> Tracked<T> {
 }
 
 impl<T: Entry> Tracked<T> {
-    /// A proposal leaves the queue, to be offered in ballot `n`. `None` if it has ended, or is in
-    /// the log.
-    pub(super) fn claim(&mut self, id: ProposalId, ids: &Ids, n: Ballot) -> Option<Claim<T>> {
+    /// A proposal leaves the queue, to be offered in ballot `n`. `None` if it has ended, or was
+    /// found in the log.
+    pub(super) fn claim(
+        &mut self,
+        id: ProposalId,
+        found: Option<u64>,
+        n: Ballot,
+    ) -> Option<Claim<T>> {
         let kept = self.by_id.get_mut(&id)?;
         kept.is_queued = false;
-        if ids.find(id).is_some() {
+        if found.is_some() {
             return None;
         }
         Some(Claim {
@@ -242,8 +261,8 @@ impl<T: Entry> Tracked<T> {
             }
         }
         let origin = self.by_id.keys().next().map(|id| id.origin);
-        let own = ids.runs_in(scanned_idx, decided_idx);
-        for run in own.filter(|run| Some(run.first.origin) == origin) {
+        let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
+        for run in all.filter(|run| Some(run.first.origin) == origin) {
             for (position, idx) in (0..run.count).zip(run.idx..) {
                 self.end(run.first.later(position), Outcome::Decided(idx), outcomes);
                 self.is_progressing = true;

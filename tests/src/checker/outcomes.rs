@@ -12,6 +12,8 @@ pub(super) struct Followed {
     /// The values that are said never to be decided.
     not_decided: BTreeSet<u64>,
     values: BTreeSet<u64>,
+    /// By server and its life, what was taken there without an id.
+    plain: BTreeMap<(usize, u64), Vec<u64>>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,21 @@ impl Checker {
             Outcome::Unknown => {}
         }
         Ok(())
+    }
+
+    /// A server has taken a value without an id.
+    pub fn took(&mut self, server: usize, life: u64, value: u64) {
+        self.followed.plain.entry((server, life)).or_default().push(value);
+    }
+
+    /// The values that a life of a server took without an id and that are not decided. Where no
+    /// server was restarted there must be none, unless a stop sign is decided.
+    pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {
+        if self.restarts > self.pids.len() as u64 || self.is_stopped() {
+            return Vec::new();
+        }
+        let taken = self.followed.plain.get(&(server, life)).into_iter().flatten();
+        taken.copied().filter(|value| !self.log.contains(*value)).collect()
     }
 
     /// The proposals of a life of a server that have not ended.

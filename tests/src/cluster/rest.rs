@@ -212,6 +212,10 @@ impl<T: SimEntry> Cluster<T> {
             if !open.is_empty() {
                 return Rest::Apart(format!("{} does not tell how {open:?} ended", server.pid()));
             }
+            let lost = self.checker.lost(at, server.life);
+            if !lost.is_empty() {
+                return Rest::Apart(format!("{} lost {lost:?}", server.pid()));
+            }
         }
         match self.agree(&all) {
             true => Rest::InStep,

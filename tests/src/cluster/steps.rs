@@ -120,6 +120,9 @@ impl<T: SimEntry> Cluster<T> {
             Some(Ok(())) => {
                 self.counts.add(kind);
                 self.servers[at].taken.push(id);
+                if !is_followed {
+                    self.checker.took(at, self.servers[at].life, id);
+                }
                 Ok(Proposed::Taken(id))
             }
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigEntry(value))))
