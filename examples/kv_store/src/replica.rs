@@ -174,7 +174,7 @@ impl<B: Storage<Command>> Replica<B> {
         match self.omni_paxos.try_append(Command { client, number, oldest, change }) {
             Ok(()) => drop(self.waiting.insert((client, number), to)),
             Err(TryProposeErr::Busy(_)) => answer(&to, number, Answer::Busy),
-            Err(refused @ TryProposeErr::Refused(_)) => {
+            Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::NoIncarnation(_))) => {
                 answer(&to, number, Answer::Refused(refused.to_string()));
             }
             Err(TryProposeErr::Halted(halted)) => return Err(halted),
