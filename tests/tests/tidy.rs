@@ -11,8 +11,8 @@ use std::{
 
 /// The modules of the core by layer. A module imports from lower layers only.
 const LAYERS: [&[&str]; 10] = [
-    &["amount", "ids", "quorum", "clock", "bounds", "owned", "proposals", "shared_entries"],
-    &["ballot", "derive_support"],
+    &["amount", "ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
+    &["ballot", "derive_support", "proposals"],
     &["config"],
     &["storage"],
     &["log_entry", "errors"],
