@@ -343,6 +343,13 @@ impl BallotLeaderElection {
         self.last_replies.values().copied().collect()
     }
 
+    /// Asks for an answer in this round, as every round does. A server of another configuration
+    /// learns of this one by it.
+    pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
+        let request = HeartbeatRequest { config_id: self.config_id, round: self.round };
+        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
+    }
+
     /// Draws the heartbeats that are due.
     pub(crate) fn draw(&mut self, mut send: impl FnMut(BLEMessage)) {
         if !self.is_request_due && self.replies_due.is_empty() {

@@ -10,6 +10,7 @@ use crate::{
         Message,
     },
     proposals::ProposalId,
+    other_configurations::OtherConfigurations,
     storage::{Entry, SnapshotType, StopSign},
 };
 
@@ -23,6 +24,7 @@ const LARGEST_IDX: u64 = 1 << 62;
 /// How many messages were dropped at the door, by reason, and proposals for lack of room. Each
 /// counter stops at its maximum.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Dropped {
     /// Addressed to another server.
     pub misdelivered: u64,
@@ -43,7 +45,8 @@ pub struct Dropped {
 enum Reason {
     Misdelivered,
     Stranger,
-    OtherConfiguration,
+    /// Of this one.
+    OtherConfiguration(ConfigurationId),
     Malformed,
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct Door {
     /// Few, so that looking at all is quicker than a search.
     members: Vec<NodeId>,
     dropped: Dropped,
+    others: OtherConfigurations,
 }
 
 /// Whether a message may come in.
@@ -71,6 +75,7 @@ impl Door {
             config_id: config.cluster_config.configuration_id,
             members: config.cluster_config.nodes.clone(),
             dropped: Dropped::default(),
+            others: OtherConfigurations::default(),
         }
     }
 
@@ -80,10 +85,11 @@ impl Door {
         let Err(reason) = self.examine(message, highest_n) else {
             return Entrance::Open;
         };
+        self.compare_configurations(message, reason, highest_n);
         let counter = match reason {
             Reason::Misdelivered => &mut self.dropped.misdelivered,
             Reason::Stranger => &mut self.dropped.from_strangers,
-            Reason::OtherConfiguration => &mut self.dropped.of_other_configurations,
+            Reason::OtherConfiguration(_) => &mut self.dropped.of_other_configurations,
             Reason::Malformed => &mut self.dropped.malformed,
         };
         *counter = counter.saturating_add(1);
@@ -94,6 +100,43 @@ impl Door {
         self.dropped
     }
 
+    pub(crate) fn others(&self) -> &OtherConfigurations {
+        &self.others
+    }
+
+    pub(crate) fn others_mut(&mut self) -> &mut OtherConfigurations {
+        &mut self.others
+    }
+
+    /// Takes from a dropped message whether its sender, or this server, has missed a
+    /// reconfiguration. Of a higher configuration only members can tell: whoever else says so may
+    /// say anything. Whoever is in a lower one is to be told, and may be a stranger, since it is
+    /// not known here who was a member then.
+    fn compare_configurations<T: Entry>(
+        &mut self,
+        message: &Message<T>,
+        reason: Reason,
+        highest_n: u32,
+    ) {
+        let from = message.get_sender();
+        match reason {
+            Reason::Misdelivered | Reason::Malformed => {}
+            Reason::OtherConfiguration(id) if id > self.config_id => self.others.hear(id, from),
+            Reason::OtherConfiguration(id) => self.answer_lower(id, from),
+            Reason::Stranger => match self.examine_body(message, highest_n) {
+                Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
+                Ok(()) | Err(Reason::Misdelivered | Reason::Stranger | Reason::Malformed) => {}
+            },
+        }
+    }
+
+    /// Answers a message of a lower configuration. There is none with id 0.
+    fn answer_lower(&mut self, id: ConfigurationId, from: NodeId) {
+        if (1..self.config_id).contains(&id) && from != self.pid && from != 0 {
+            self.others.owe_word(from);
+        }
+    }
+
     fn examine<T: Entry>(&self, message: &Message<T>, highest_n: u32) -> Result<(), Reason> {
         let from = message.get_sender();
         if message.get_receiver() != self.pid {
@@ -102,6 +145,11 @@ impl Door {
         if from == self.pid || !self.is_member(from) {
             return Err(Reason::Stranger);
         }
+        self.examine_body(message, highest_n)
+    }
+
+    fn examine_body<T: Entry>(&self, message: &Message<T>, highest_n: u32) -> Result<(), Reason> {
+        let from = message.get_sender();
         let ballots = Ballots { door: self, highest_n };
         match message {
             Message::BLE(ble) => match &ble.msg {
@@ -191,7 +239,7 @@ impl Door {
         if config_id == self.config_id {
             Ok(())
         } else {
-            Err(Reason::OtherConfiguration)
+            Err(Reason::OtherConfiguration(config_id))
         }
     }
 

@@ -29,6 +29,7 @@ mod ids;
 mod log_entry;
 pub mod messages;
 mod omni_paxos;
+mod other_configurations;
 mod outbox;
 mod owned;
 pub mod proposals;

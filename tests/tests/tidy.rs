@@ -12,7 +12,7 @@ use std::{
 /// The modules of the core by layer. A module imports from lower layers only.
 const LAYERS: [&[&str]; 10] = [
     &["amount", "ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
-    &["ballot", "derive_support", "proposals"],
+    &["ballot", "derive_support", "other_configurations", "proposals"],
     &["config"],
     &["storage"],
     &["log_entry", "errors"],

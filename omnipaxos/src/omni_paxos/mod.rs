@@ -1,6 +1,7 @@
 //! The replica: wires the parts and carries word between them.
 
 mod compact;
+mod configurations;
 mod propose;
 mod read;
 
@@ -155,6 +156,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_handle_incoming(&mut self, message: Message<T>) -> Result<(), Halted> {
         self.check_halted()?;
         if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
+            self.is_idle &= !self.door.others().is_word_owed();
             return Ok(());
         }
         self.is_idle = false;
@@ -230,6 +232,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Appends the messages to send to the other servers to `buffer`, which can be reused.
     ///
+    /// A server that sent a message of a lower configuration is told of this one, and need not be
+    /// a member of it: a message to whom you do not know may be dropped.
+    ///
     /// # Panics
     /// If the storage fails; see
     /// [`try_take_outgoing_messages`](Self::try_take_outgoing_messages).
@@ -254,6 +259,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.halt_on_error(drained)?;
         }
         self.ble.draw(|message| buffer.push(Message::BLE(message)));
+        self.tell_lower_configurations(buffer);
         // What a drain decides is written by the next.
         self.is_idle = self.paxos.log().is_flushed();
         Ok(())
