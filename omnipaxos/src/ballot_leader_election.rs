@@ -338,9 +338,9 @@ impl BallotLeaderElection {
         self.last_replies.contains_key(&pid)
     }
 
-    /// The replies of the last complete round.
-    pub(crate) fn last_replies(&self) -> Vec<HeartbeatReply> {
-        self.last_replies.values().copied().collect()
+    /// What a server answered in the last complete round, if it did.
+    pub(crate) fn last_reply(&self, pid: NodeId) -> Option<HeartbeatReply> {
+        self.last_replies.get(&pid).copied()
     }
 
     /// Asks for an answer in this round, as every round does. A server of another configuration

@@ -37,6 +37,7 @@ mod quorum;
 mod replica_log;
 mod sequence_paxos;
 mod shared_entries;
+pub mod status;
 pub mod storage;
 mod ui;
 pub mod util;

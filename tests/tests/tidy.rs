@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The modules of the core by layer. A module imports from lower layers only.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["amount", "ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
     &["ballot", "derive_support", "other_configurations", "proposals"],
     &["config"],
@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 10] = [
     &["log_entry", "errors"],
     &["messages"],
     &["replica_log", "outbox", "ui", "door"],
+    &["status"],
     &["sequence_paxos", "ballot_leader_election"],
     &["omni_paxos"],
     &["util", "utils", "lib"],

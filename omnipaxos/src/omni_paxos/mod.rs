@@ -4,6 +4,7 @@ mod compact;
 mod configurations;
 mod propose;
 mod read;
+mod status;
 
 use crate::{
     ballot::Ballot,
@@ -16,7 +17,6 @@ use crate::{
     replica_log::ReplicaLog,
     sequence_paxos::{Contact, Needs, Relay, SequencePaxos, Setback},
     storage::{Entry, StopSign, Storage},
-    ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
 };
 
 /// One server of a replicated log.
@@ -94,7 +94,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     pid: NodeId,
-    members: Vec<NodeId>,
     door: Door,
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
@@ -130,7 +129,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let incarnation = log.begin_life(config.server_config.incarnation).map_err(refused)?;
         Ok(Self {
             pid: config.server_config.pid,
-            members: config.cluster_config.nodes.clone(),
             door: Door::new(&config),
             ble: BallotLeaderElection::new(&config, promise),
             paxos: SequencePaxos::new(&config, log, incarnation),
@@ -336,29 +334,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// The decided stop sign, if this configuration has ended.
     pub fn is_reconfigured(&self) -> Option<StopSign> {
         self.paxos.log().decided_stopsign().cloned()
-    }
-
-    /// A plain view for a dashboard.
-    pub fn get_ui_states(&self) -> OmniPaxosStates {
-        let heartbeats = self.ble.last_replies();
-        OmniPaxosStates {
-            current_ballot: self.ble.ballot(),
-            current_leader: self.get_current_leader(),
-            decided_idx: self.get_decided_idx(),
-            heartbeats: heartbeats.clone(),
-            cluster_state: ClusterState { accepted_indexes: self.accepted_indexes(), heartbeats },
-        }
-    }
-
-    fn accepted_indexes(&self) -> Vec<u64> {
-        let shown = self.members.iter().filter(|pid| **pid <= LARGEST_PID_SHOWN);
-        let mut indexes: Vec<u64> = (0..=shown.max().copied().unwrap_or(0)).map(|_| 0).collect();
-        for (pid, accepted_idx) in self.paxos.accepted_by_node() {
-            if let Some(shown) = usize::try_from(pid).ok().and_then(|pid| indexes.get_mut(pid)) {
-                *shown = accepted_idx;
-            }
-        }
-        indexes
     }
 
     /// Carries word between the election and Sequence Paxos, which do not know each other.

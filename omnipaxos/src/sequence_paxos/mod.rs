@@ -20,6 +20,7 @@ mod recovery;
 mod state;
 mod tracked;
 mod verdicts;
+mod status;
 
 use self::{
     compaction::CompactionRequests, forward::Forwards, learning::Learning, outcomes::Outcomes,

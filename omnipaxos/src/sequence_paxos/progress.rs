@@ -21,6 +21,11 @@ impl Followers {
         self.by_node.get_mut(position).map(|(_, progress)| progress)
     }
 
+    pub(super) fn get(&self, pid: NodeId) -> Option<&Progress> {
+        let position = self.by_node.binary_search_by_key(&pid, |(of, _)| *of).ok()?;
+        self.by_node.get(position).map(|(_, progress)| progress)
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
         self.by_node.iter_mut().map(|(pid, progress)| (*pid, progress))
     }
@@ -175,6 +180,11 @@ impl Sent {
     pub(super) fn room(&self, limit: Amount) -> Option<Amount> {
         let in_flight = self.in_flight.total();
         in_flight.is_below(limit).then(|| limit.without(in_flight))
+    }
+
+    /// What was sent and is neither acknowledged nor taken for lost.
+    pub(super) fn in_flight(&self) -> Amount {
+        self.in_flight.total()
     }
 
     /// Whether all that was sent is acknowledged, or is taken for lost.

@@ -171,6 +171,11 @@ impl<T> Proposals<T> {
         self.dropped
     }
 
+    /// How much waits: to be proposed, to be forwarded, or to travel on.
+    pub(super) fn waiting(&self) -> Amount {
+        self.waiting
+    }
+
     /// Gives up all: the configuration has ended.
     pub(super) fn clear(&mut self) -> Vec<ProposalId> {
         let is_tracked = |own: Own<T>| match own {

@@ -1,0 +1,116 @@
+//! What a replica tells of itself.
+
+use super::OmniPaxos;
+use crate::{
+    ids::NodeId,
+    status::{PeerStatus, Role, Status},
+    storage::{Entry, Storage},
+    ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
+};
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// The state of this replica at a glance: its role, its indices, its peers, what waits and what
+    /// was dropped. It reads nothing from the storage, costs a few allocations, and works also when
+    /// the replica has halted.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::status::Role;
+    ///
+    /// # #[derive(Clone, Debug, Entry)]
+    /// # struct Word(&'static str);
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # (0..30).for_each(|_| replica.tick());
+    /// # replica.append(Word("hello"))?;
+    /// # replica.outgoing_messages();
+    /// let status = replica.status();
+    /// println!(
+    ///     "server {} is {:?} and follows {:?}; {} of {} entries are decided, {} proposals wait",
+    ///     status.pid,
+    ///     status.role,
+    ///     status.leader,
+    ///     status.decided_idx,
+    ///     status.accepted_idx,
+    ///     status.waiting.entries,
+    /// );
+    /// for peer in &status.peers {
+    ///     let lag = peer.follower.map(|follower| follower.lag);
+    ///     println!("server {}: answers {}, lag {lag:?}", peer.pid, peer.answered());
+    /// }
+    /// # assert_eq!((status.role, status.decided_idx), (Role::Leading, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn status(&self) -> Status {
+        let log = self.paxos.log();
+        let peer = |pid: &NodeId| PeerStatus {
+            pid: *pid,
+            heartbeat: self.ble.last_reply(*pid),
+            follower: self.paxos.follower(*pid),
+        };
+        Status {
+            pid: self.pid,
+            configuration_id: self.ble.ballot().config_id,
+            role: if self.halted.is_some() { Role::Halted } else { self.paxos.role() },
+            ballot: self.ble.ballot(),
+            promise: log.promise(),
+            leader: self.get_current_leader(),
+            decided_idx: log.decided_idx(),
+            accepted_idx: log.len(),
+            stored_idx: log.stored_len(),
+            compacted_idx: log.compacted_idx(),
+            next_configuration_id: log
+                .decided_stopsign()
+                .map(|stopsign| stopsign.next_config.configuration_id),
+            higher_configuration: self.higher_configuration(),
+            peers: self.paxos.peers().iter().map(peer).collect(),
+            waiting: self.paxos.waiting(),
+            limits: self.paxos.limits(),
+            dropped: self.dropped(),
+        }
+    }
+
+    /// A plain view for a dashboard, as in 0.2.2. [`status`](Self::status) tells more.
+    pub fn get_ui_states(&self) -> OmniPaxosStates {
+        let status = self.status();
+        let heartbeats: Vec<_> = status.peers.iter().filter_map(|peer| peer.heartbeat).collect();
+        let accepted_indexes = accepted_indexes(&status);
+        OmniPaxosStates {
+            current_ballot: status.ballot,
+            current_leader: status.leader,
+            decided_idx: status.decided_idx,
+            heartbeats: heartbeats.clone(),
+            cluster_state: ClusterState { accepted_indexes, heartbeats },
+        }
+    }
+}
+
+/// What each server has accepted, by pid, if this one leads.
+fn accepted_indexes(status: &Status) -> Vec<u64> {
+    let own = match status.role {
+        Role::Leading => Some(status.stored_idx),
+        Role::Recovering | Role::Promised | Role::Following | Role::Preparing | Role::Halted => {
+            None
+        }
+    };
+    let peers = status
+        .peers
+        .iter()
+        .map(|peer| (peer.pid, own.and(peer.follower).map_or(0, |follower| follower.accepted_idx)));
+    let shown: Vec<(NodeId, u64)> = peers
+        .chain([(status.pid, own.unwrap_or(0))])
+        .filter(|(pid, _)| *pid <= LARGEST_PID_SHOWN)
+        .collect();
+    let largest = shown.iter().map(|(pid, _)| *pid).max().unwrap_or(0);
+    let mut indexes: Vec<u64> = (0..=largest).map(|_| 0).collect();
+    for (pid, accepted_idx) in shown {
+        if let Some(shown) = usize::try_from(pid).ok().and_then(|pid| indexes.get_mut(pid)) {
+            *shown = accepted_idx;
+        }
+    }
+    indexes
+}

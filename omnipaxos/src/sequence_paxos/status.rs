@@ -1,0 +1,79 @@
+//! What Sequence Paxos tells of itself.
+
+use super::{
+    progress::{Progress, Stage},
+    state::State,
+    SequencePaxos,
+};
+use crate::{
+    amount::Amount,
+    ids::NodeId,
+    status::{self, FollowerStatus, Load, Role},
+    storage::{Entry, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// The other servers, in order.
+    pub(crate) fn peers(&self) -> &[NodeId] {
+        &self.peers
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        match &self.state {
+            State::Recovering => Role::Recovering,
+            State::Promised { .. } => Role::Promised,
+            State::Following(_) => Role::Following,
+            State::Preparing(_) => Role::Preparing,
+            State::Leading(_) => Role::Leading,
+        }
+    }
+
+    /// How far a follower is, if this server leads.
+    pub(crate) fn follower(&self, pid: NodeId) -> Option<FollowerStatus> {
+        let followers = match &self.state {
+            State::Preparing(preparing) => &preparing.followers,
+            State::Leading(leading) => &leading.followers,
+            State::Recovering | State::Promised { .. } | State::Following(_) => return None,
+        };
+        followers.get(pid).map(|progress| described(progress, self.log.len()))
+    }
+
+    /// The proposals that wait here.
+    pub(crate) fn waiting(&self) -> Load {
+        load(self.proposals.waiting())
+    }
+
+    /// The limits that this server keeps.
+    pub(crate) fn limits(&self) -> status::Limits {
+        status::Limits {
+            message: load(self.limits.message),
+            in_flight: load(self.limits.in_flight),
+            waiting: load(self.limits.pending),
+        }
+    }
+}
+
+/// The progress of a follower of a leader whose log has length `len`.
+fn described(progress: &Progress, len: u64) -> FollowerStatus {
+    let (stage, sent) = match &progress.stage {
+        Stage::Unpromised { .. } => (status::Stage::Unpromised, None),
+        Stage::Promised(_) => (status::Stage::Promised, None),
+        Stage::Redirected(_) => (status::Stage::Learning, None),
+        Stage::Syncing(_, sent) => (status::Stage::Syncing, Some(sent)),
+        Stage::InStep(sent) => match sent.redirected_up_to {
+            None => (status::Stage::InStep, Some(sent)),
+            Some(_) => (status::Stage::Learning, Some(sent)),
+        },
+    };
+    FollowerStatus {
+        stage,
+        accepted_idx: progress.accepted_idx,
+        decided_idx: progress.decided_idx,
+        lag: len.saturating_sub(progress.accepted_idx),
+        in_flight: sent.map(|sent| load(sent.in_flight())).unwrap_or_default(),
+    }
+}
+
+fn load(amount: Amount) -> Load {
+    Load { entries: amount.entries, bytes: amount.bytes }
+}

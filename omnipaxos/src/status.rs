@@ -1,0 +1,150 @@
+//! What a replica tells of itself, at a glance.
+//!
+//! [`OmniPaxos::status`](crate::OmniPaxos::status) makes a [`Status`]: plain values, for logs,
+//! metrics and people. Every `*_idx` is a number of entries: those before that index.
+
+pub use crate::{door::Dropped, other_configurations::HigherConfiguration};
+
+use crate::{
+    ballot::Ballot,
+    ids::{ConfigurationId, NodeId},
+    messages::ballot_leader_election::HeartbeatReply,
+};
+
+/// The state of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Status {
+    /// This server.
+    pub pid: NodeId,
+    /// The configuration that it takes part in.
+    pub configuration_id: ConfigurationId,
+    /// The part that it plays.
+    pub role: Role,
+    /// The ballot that it gossips as its own.
+    pub ballot: Ballot,
+    /// The highest ballot that it has promised.
+    pub promise: Ballot,
+    /// The leader as known here, which may be out of date.
+    pub leader: Option<NodeId>,
+    /// Number of entries decided here, a stop sign included.
+    pub decided_idx: u64,
+    /// Length of the log here, decided or not, a stop sign included.
+    pub accepted_idx: u64,
+    /// Length of the log as the storage holds it: what a restart cannot lose.
+    pub stored_idx: u64,
+    /// Number of entries trimmed or replaced by a snapshot here.
+    pub compacted_idx: u64,
+    /// The configuration that follows, if a stop sign is decided: nothing more is decided in this
+    /// one.
+    pub next_configuration_id: Option<ConfigurationId>,
+    /// A higher configuration that a member has told of, if any: a hint that this server has missed
+    /// a reconfiguration.
+    pub higher_configuration: Option<HigherConfiguration>,
+    /// The other servers of the configuration, by pid.
+    pub peers: Vec<PeerStatus>,
+    /// Proposals that wait here: for a leader, for a batch to fill, or for room in the log. They
+    /// are not part of the log yet.
+    pub waiting: Load,
+    /// The limits that this server keeps.
+    pub limits: Limits,
+    /// What was dropped in this life of the server, and why.
+    pub dropped: Dropped,
+}
+
+/// The part that a server plays, in the words of the paper.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Role {
+    /// Knows no leader: new, restarted, or overtaken as a leader.
+    Recovering,
+    /// A follower that has promised, and waits for the log of its leader.
+    Promised,
+    /// A follower in the accept phase: its log is a prefix of its leader's.
+    Following,
+    /// A leader in the prepare phase: it waits for a quorum of promises.
+    Preparing,
+    /// A leader in the accept phase. It may have been overtaken and not know yet.
+    Leading,
+    /// Its storage has failed, and it says nothing more:
+    /// [`OmniPaxos::halted`](crate::OmniPaxos::halted) tells why.
+    Halted,
+}
+
+/// What is known here of another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// The server.
+    pub pid: NodeId,
+    /// What it answered in the last complete heartbeat round; `None` if it did not.
+    pub heartbeat: Option<HeartbeatReply>,
+    /// How far it is as a follower of this server. `None` where this server does not lead.
+    pub follower: Option<FollowerStatus>,
+}
+
+impl PeerStatus {
+    /// Whether it answered the last complete heartbeat round.
+    pub fn answered(&self) -> bool {
+        self.heartbeat.is_some()
+    }
+}
+
+/// How far a follower is, as its leader knows it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct FollowerStatus {
+    /// What has passed between leader and follower.
+    pub stage: Stage,
+    /// The largest index that it has acknowledged in the leader's ballot; 0 before the first.
+    pub accepted_idx: u64,
+    /// The largest decided index that it has acknowledged in the leader's ballot.
+    pub decided_idx: u64,
+    /// Number of entries of the leader's log that it has not acknowledged.
+    pub lag: u64,
+    /// What was sent to it and is neither acknowledged nor taken for lost.
+    pub in_flight: Load,
+}
+
+/// What has passed between a leader and a follower in a ballot, in the words of the paper.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Stage {
+    /// It has not promised.
+    Unpromised,
+    /// It has promised; what its log lacks is sent with the next drain.
+    Promised,
+    /// It lacks too much for a message, and was told from which server to learn it.
+    Learning,
+    /// It was sent what its log lacked, and has not acknowledged that.
+    Syncing,
+    /// It has accepted the ballot: its log is a prefix of the leader's.
+    InStep,
+}
+
+/// An amount of entries.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Load {
+    /// Number of entries.
+    pub entries: u64,
+    /// Bytes, as [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them.
+    pub bytes: u64,
+}
+
+/// The limits that a server keeps: those of its [`ServerConfig`](crate::ServerConfig) that begin
+/// with `max_`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Limits {
+    /// The most entries in one message, and undecided in the log of a leader.
+    pub message: Load,
+    /// The most that a leader sends to a follower ahead of its acknowledgements.
+    pub in_flight: Load,
+    /// The most proposals that wait.
+    pub waiting: Load,
+}

@@ -1,0 +1,94 @@
+//! `status`: what a replica tells of itself at a glance.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use omnipaxos::{
+    status::{Load, Role, Stage, Status},
+    ClusterConfig,
+};
+use omnipaxos_tests::lab::{Lab, Pick};
+
+/// Three servers led by 1.
+fn three() -> Lab {
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.elect(1);
+    lab
+}
+
+fn assert_answers_as_the_getters(lab: &mut Lab, pid: u64) -> Status {
+    let server = lab.server(pid);
+    let status = server.status();
+    assert_eq!(status.pid, server.get_pid());
+    assert_eq!(status.promise, server.get_promise());
+    assert_eq!(status.leader, server.get_current_leader());
+    assert_eq!(status.decided_idx, server.get_decided_idx());
+    assert_eq!(status.accepted_idx, server.get_accepted_idx());
+    assert_eq!(status.compacted_idx, server.get_compacted_idx());
+    assert_eq!(status.next_configuration_id.is_some(), server.is_reconfigured().is_some());
+    assert_eq!(status.dropped, server.dropped());
+    status
+}
+
+#[test]
+fn a_leader_tells_how_far_its_followers_are() {
+    let mut lab = three();
+    lab.append(1, "a");
+    lab.run(20);
+    lab.cut(1, 3);
+    lab.append(1, "bcd");
+    lab.append(1, "e");
+    lab.run(30);
+    let status = assert_answers_as_the_getters(&mut lab, 1);
+    assert_eq!((status.role, status.decided_idx, status.stored_idx), (Role::Leading, 3, 3));
+    let [second, third] = &status.peers[..] else { panic!("{:?}", status.peers) };
+    assert_eq!((second.pid, second.answered()), (2, true));
+    assert_eq!((third.pid, third.answered()), (3, false));
+    let second = second.follower.unwrap();
+    assert_eq!((second.stage, second.accepted_idx, second.lag), (Stage::InStep, 3, 0));
+    assert_eq!((second.decided_idx, second.in_flight), (3, Load::default()));
+    let third = third.follower.unwrap();
+    assert_eq!((third.stage, third.accepted_idx, third.lag), (Stage::InStep, 1, 2));
+    assert_eq!(third.in_flight.entries, 2);
+    assert!(third.in_flight.bytes >= 4, "{:?}", third.in_flight);
+    let follower = assert_answers_as_the_getters(&mut lab, 2);
+    assert_eq!((follower.role, follower.leader), (Role::Following, Some(1)));
+    assert!(follower.peers.iter().all(|peer| peer.follower.is_none()));
+}
+
+#[test]
+fn what_waits_and_the_limits_are_told() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| config.max_pending_entries = 7);
+    lab.append(2, "a");
+    lab.append(2, "b");
+    let status = assert_answers_as_the_getters(&mut lab, 2);
+    assert_eq!((status.role, status.leader), (Role::Recovering, None));
+    assert_eq!((status.waiting.entries, status.limits.waiting.entries), (2, 7));
+    assert_eq!(status.limits.message, Load { entries: 1 << 14, bytes: 1 << 20 });
+    assert_eq!(status.limits.in_flight, Load { entries: 1 << 16, bytes: 1 << 22 });
+    lab.run(60);
+    assert_eq!(lab.server(2).status().waiting, Load::default());
+    assert_eq!(lab.server(2).status().decided_idx, 2);
+}
+
+#[test]
+fn the_prepare_phase_shows() {
+    let mut lab = three();
+    lab.drop_next(Pick::kind("Promise"), 2);
+    lab.server(2).try_become_leader();
+    lab.settle();
+    let status = assert_answers_as_the_getters(&mut lab, 2);
+    assert_eq!(status.role, Role::Preparing);
+    assert!(status.peers.iter().all(|peer| peer.follower.unwrap().stage == Stage::Unpromised));
+    assert_eq!(assert_answers_as_the_getters(&mut lab, 3).role, Role::Promised);
+}
+
+#[test]
+fn the_end_of_a_configuration_shows() {
+    let mut lab = three();
+    let next = ClusterConfig { configuration_id: 5, nodes: vec![1, 2], ..Default::default() };
+    lab.server(3).reconfigure(next, None).unwrap();
+    lab.run(30);
+    for pid in 1..=3 {
+        assert_eq!(assert_answers_as_the_getters(&mut lab, pid).next_configuration_id, Some(5));
+    }
+}
