@@ -25,6 +25,7 @@ mod config;
 pub mod derive_support;
 mod door;
 pub mod errors;
+pub mod events;
 mod ids;
 mod log_entry;
 pub mod messages;

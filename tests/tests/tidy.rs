@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 11] = [
     &["log_entry", "errors"],
     &["messages"],
     &["replica_log", "outbox", "ui", "door"],
-    &["status"],
+    &["events", "status"],
     &["sequence_paxos", "ballot_leader_election"],
     &["omni_paxos"],
     &["util", "utils", "lib"],

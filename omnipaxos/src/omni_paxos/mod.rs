@@ -2,6 +2,7 @@
 
 mod compact;
 mod configurations;
+mod events;
 mod propose;
 mod read;
 mod status;
@@ -12,6 +13,7 @@ use crate::{
     config::{ConfigError, OmniPaxosConfig},
     door::{Door, Dropped, Entrance},
     errors::Halted,
+    events::Told,
     ids::NodeId,
     messages::{sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
@@ -34,6 +36,7 @@ use crate::{
 ///   cluster of one server, where it gives none: only what was drained survives a restart. The more
 ///   inputs between two drains, the fewer and larger the writes and messages. Messages may be
 ///   lost, doubled, delayed and reordered on their way. A new replica has some to send at once.
+///   [`take_events`](Self::take_events) tells what has happened since it was asked last.
 /// - **Questions** are all that takes `&self`. What they tell may be ahead of the storage.
 ///
 /// # Storage failures
@@ -98,6 +101,7 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
     halted: Option<Halted>,
+    told: Told,
     /// Whether nothing has happened since the last drain, which left nothing to say or to write.
     is_idle: bool,
 }
@@ -133,6 +137,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             ble: BallotLeaderElection::new(&config, promise),
             paxos: SequencePaxos::new(&config, log, incarnation),
             halted: None,
+            told: Told::default(),
             is_idle: false,
         })
     }

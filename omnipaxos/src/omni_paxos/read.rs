@@ -140,7 +140,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Number of decided entries that can be read: after a failed write, those stored before it.
-    fn readable_decided_idx(&self) -> u64 {
+    pub(super) fn readable_decided_idx(&self) -> u64 {
         match self.halted {
             None => self.get_decided_idx(),
             Some(_) => self.paxos.log().stored_decided_idx(),

@@ -22,6 +22,8 @@ mod tracked;
 mod verdicts;
 mod status;
 
+pub(crate) use self::status::Readiness;
+
 use self::{
     compaction::CompactionRequests, forward::Forwards, learning::Learning, outcomes::Outcomes,
     progress::Presence, proposals::Proposals, state::State, tracked::Tracked, verdicts::Verdicts,
@@ -240,11 +242,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The server to which proposals go: the owner of the highest ballot that this server follows
     /// or has heard to be elected. `None` if it would have to be this server, which does not lead.
     pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.leader_ballot().map(|ballot| ballot.pid)
+    }
+
+    /// The ballot of the [leader](Self::leader).
+    pub(crate) fn leader_ballot(&self) -> Option<Ballot> {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let ballot = self.followed_ballot().unwrap_or_default().max(self.elected);
-        Some(ballot)
-            .filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
-            .map(|ballot| ballot.pid)
+        Some(ballot).filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
     }
 
     /// The quorum that this server needs as a leader.

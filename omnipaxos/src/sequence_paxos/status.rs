@@ -7,10 +7,20 @@ use super::{
 };
 use crate::{
     amount::Amount,
+    ballot::Ballot,
     ids::NodeId,
     status::{self, FollowerStatus, Load, Role},
     storage::{Entry, Storage},
 };
+
+/// Whether proposals get on between a server and its leader.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// One of them is not in the accept phase of that ballot, as far as is known here.
+    #[default]
+    Waits,
+    Ready,
+}
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The other servers, in order.
@@ -25,6 +35,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Following(_) => Role::Following,
             State::Preparing(_) => Role::Preparing,
             State::Leading(_) => Role::Leading,
+        }
+    }
+
+    /// Whether this server is in the accept phase of `leader`.
+    pub(crate) fn readiness(&self, leader: Option<Ballot>) -> Readiness {
+        match &self.state {
+            State::Following(_) | State::Leading(_) if leader == Some(self.log.promise()) => {
+                Readiness::Ready
+            }
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_)
+            | State::Leading(_) => Readiness::Waits,
         }
     }
 

@@ -1,0 +1,67 @@
+//! News for the application.
+
+use super::OmniPaxos;
+use crate::{
+    events::{Event, Present},
+    sequence_paxos::Readiness,
+    storage::{Entry, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Takes what has happened since the last call: another leader, decided entries, lost peers.
+    ///
+    /// Call it whenever it suits, such as after each drain. The first call tells all that is not as
+    /// it is in an empty server that knows nobody. Of what changed several times, only the last is
+    /// told; indices only grow. Whoever never calls it misses nothing but the news, and no memory is
+    /// used for them. Where there are none, nothing is allocated. What is told may be ahead of the
+    /// storage, as all questions are.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::events::Event;
+    ///
+    /// # #[derive(Clone, Debug, Entry)]
+    /// # struct Word(&'static str);
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # (0..30).for_each(|_| replica.tick());
+    /// # replica.append(Word("hello"))?;
+    /// # replica.outgoing_messages();
+    /// # let mut told = Vec::new();
+    /// for event in replica.take_events() {
+    /// #   told.push(event.clone());
+    ///     match event {
+    ///         Event::LeaderChanged { leader: Some(ballot), is_ready: true } => {
+    ///             println!("server {} leads, and proposals get on", ballot.pid);
+    ///         }
+    ///         Event::Decided { idx } => println!("apply what is decided before index {idx}"),
+    ///         Event::Reconfigured(stopsign) => println!("start {:?}", stopsign.next_config),
+    ///         other => println!("{other:?}"), // there may be more kinds in later versions
+    ///     }
+    /// }
+    /// assert!(replica.take_events().is_empty(), "nothing has happened meanwhile");
+    /// # assert!(told.contains(&Event::Decided { idx: 1 }), "{told:?}");
+    /// # assert_eq!(told.len(), 2, "{told:?}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let log = self.paxos.log();
+        let leader = self.paxos.leader_ballot();
+        let decided_idx = self.readable_decided_idx();
+        let present = Present {
+            leader,
+            is_ready: self.paxos.readiness(leader) == Readiness::Ready,
+            compacted_idx: log.compacted_idx().min(decided_idx),
+            decided_idx,
+            stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
+            higher: self.higher_configuration(),
+            halted: self.halted.as_ref(),
+        };
+        let (peers, ble) = (self.paxos.peers(), &self.ble);
+        self.told.news(&present, peers, |pid| ble.answered(pid))
+    }
+}
