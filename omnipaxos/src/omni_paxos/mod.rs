@@ -6,6 +6,7 @@ mod events;
 mod propose;
 mod read;
 mod status;
+mod storage;
 
 use crate::{
     ballot::Ballot,
@@ -36,7 +37,8 @@ use crate::{
 ///   cluster of one server, where it gives none: only what was drained survives a restart. The more
 ///   inputs between two drains, the fewer and larger the writes and messages. Messages may be
 ///   lost, doubled, delayed and reordered on their way. A new replica has some to send at once.
-///   [`take_events`](Self::take_events) tells what has happened since it was asked last.
+///   [`take_events`](Self::take_events) tells what has happened since it was asked last, and
+///   [`into_storage`](Self::into_storage) ends the replica.
 /// - **Questions** are all that takes `&self`. What they tell may be ahead of the storage.
 ///
 /// # Storage failures

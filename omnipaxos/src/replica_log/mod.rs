@@ -164,6 +164,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(counted.or((!self.has_history()).then_some(0)))
     }
 
+    /// Gives the storage back, which holds what the last flush left.
+    pub(crate) fn into_storage(self) -> B {
+        self.storage
+    }
+
     /// Whether an earlier life of the server may have said something.
     pub(crate) fn has_history(&self) -> bool {
         !self.promise.is_nobodys() || self.len() > 0

@@ -219,6 +219,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.propose_if_leading();
     }
 
+    /// Gives the storage back, which holds what the last flush left.
+    pub(crate) fn into_storage(self) -> B {
+        self.log.into_storage()
+    }
+
     pub(crate) fn log(&self) -> &ReplicaLog<T, B> {
         &self.log
     }
