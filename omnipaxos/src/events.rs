@@ -17,7 +17,8 @@ pub enum Event {
         /// The ballot of the leader, which is the server `pid` of it; `None` if none is known.
         leader: Option<Ballot>,
         /// Whether this server is in the accept phase of that ballot: as the leader, which can
-        /// decide then, or as a follower in step. Until then proposals wait.
+        /// decide then, or as a follower in step. Until then proposals wait. Never so once the
+        /// replica has halted.
         is_ready: bool,
     },
     /// Entries were compacted here.

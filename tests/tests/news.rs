@@ -122,6 +122,8 @@ fn a_halted_replica_tells_that_once() {
     storage.order(|orders| orders.fail_writes = true);
     let halted = server.flush().unwrap_err();
     let told = server.take_events();
+    let leader = Some(server.get_promise());
+    assert_eq!(told[0], Event::LeaderChanged { leader, is_ready: false }, "it halted");
     assert!(told.contains(&Event::Decided { idx: 1 }), "{told:?}");
     assert_eq!(told.last(), Some(&Event::Halted(halted)));
     assert_eq!(server.take_events(), []);

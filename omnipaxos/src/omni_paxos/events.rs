@@ -54,7 +54,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let decided_idx = self.readable_decided_idx();
         let present = Present {
             leader,
-            is_ready: self.paxos.readiness(leader) == Readiness::Ready,
+            is_ready: self.halted.is_none() && self.paxos.readiness(leader) == Readiness::Ready,
             compacted_idx: log.compacted_idx().min(decided_idx),
             decided_idx,
             stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
