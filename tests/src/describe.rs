@@ -1,6 +1,9 @@
 //! Messages, ballots and states in few words, for traces.
 
-use crate::value::{stop_sign_id, SimEntry, STOP_SIGN};
+use crate::{
+    plan::CONFIGURATION,
+    value::{stop_sign_id, SimEntry, STOP_SIGN},
+};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
@@ -15,7 +18,7 @@ use omnipaxos::{
 /// A ballot, as `number.priority@pid`.
 pub fn ballot(ballot: Ballot) -> String {
     let Ballot { config_id, n, priority, pid } = ballot;
-    if config_id > 1 {
+    if ![0, 1, CONFIGURATION].contains(&config_id) {
         return format!("c{config_id}:{n}.{priority}@{pid}");
     }
     format!("{n}.{priority}@{pid}")

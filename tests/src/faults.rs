@@ -143,6 +143,14 @@ counted! {
     BecomeLeader: "calls of try_become_leader",
     /// A range was read.
     Read: "random reads",
+    /// A server told that something has happened.
+    Told: "events told",
+    /// A server told of a higher configuration.
+    ToldHigher: "events told of a higher configuration",
+    /// A server told that it has halted.
+    ToldHalted: "events told of a halt",
+    /// A server was asked for its status.
+    Status: "questions for the status",
     /// A cluster had to be live while some links were cut.
     PartialHeal: "partial healings",
     /// Servers had to learn what was decided, while none of them reached a quorum.

@@ -58,6 +58,8 @@ pub enum Check {
     ForgedIgnored,
     /// A read gives what its contract says.
     Reading,
+    /// What a server tells of itself is as it answers, and told once.
+    News,
     /// A proposal is taken or refused as its contract says.
     Proposing,
     /// A server can be built from what its disk holds.

@@ -1,6 +1,6 @@
 //! Messages that no honest member sends.
 
-use crate::{faults::Kind, rng::Rng, value::SimEntry};
+use crate::{faults::Kind, plan::CONFIGURATION, rng::Rng, value::SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
@@ -27,7 +27,12 @@ pub(super) fn message<T: SimEntry>(
     let mut rng = Rng::of(&[seed]);
     let to = pids[at];
     let peer = pids[(at + 1 + rng.index(pids.len().max(2) - 1)) % pids.len()];
-    let owner = Ballot { pid: peer, config_id: 1, n: promise.n.max(1), priority: promise.priority };
+    let owner = Ballot {
+        pid: peer,
+        config_id: CONFIGURATION,
+        n: promise.n.max(1),
+        priority: promise.priority,
+    };
     let ahead = Ballot { n: owner.n + 1, ..owner };
     let n = rng.pick(&[owner, ahead]);
     let kind = rng.pick(&[

@@ -2,6 +2,7 @@
 
 mod forge;
 mod inputs;
+mod news;
 mod rest;
 mod server;
 mod steps;

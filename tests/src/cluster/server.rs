@@ -1,10 +1,11 @@
 //! One server: a replica, its clock and its disk.
 
+use super::news::Told;
 use crate::{
     checker::Indices,
     describe,
     disk::SimDisk,
-    plan::{ServerSetting, Setting},
+    plan::{ServerSetting, Setting, CONFIGURATION},
     value::SimEntry,
 };
 use omnipaxos::{ClusterConfig, OmniPaxos};
@@ -21,6 +22,8 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) running: Running<T>,
     /// Counts the starts.
     pub(super) life: u64,
+    /// What the replica has told in its present life.
+    pub(super) told: Told,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
     /// For how long it will be down after the fault that is planned.
@@ -59,13 +62,14 @@ impl<T: SimEntry> Server<T> {
         Self {
             setting: setting.servers[at].clone(),
             cluster_config: ClusterConfig {
-                configuration_id: 1,
+                configuration_id: CONFIGURATION,
                 nodes: setting.servers.iter().map(|server| server.config.pid).collect(),
                 flexible_quorum: setting.quorum,
             },
             disk,
             running: Running::Down { until: 0 },
             life: 0,
+            told: Told::default(),
             taken: Vec::new(),
             down: 0,
             clock: 0,
@@ -82,6 +86,7 @@ impl<T: SimEntry> Server<T> {
     pub(super) fn build(&mut self) -> Result<&Replica<T>, String> {
         self.disk.repair();
         self.life += 1;
+        self.told = Told::default();
         let built = self
             .cluster_config
             .clone()

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
     faults::Kind,
-    plan::{Action, Notify, Shape, Until},
+    plan::{Action, Notify, Shape, Until, CONFIGURATION},
     rng::Rng,
     value::{stop_sign_metadata, SimEntry},
 };
@@ -56,6 +56,8 @@ impl<T: SimEntry> Cluster<T> {
             Action::BecomeLeader { server } => self.become_leader(server),
             Action::Read { server, seed } => self.read_some(server, seed),
             Action::Flush { server } => self.input(server, Replica::flush).map(drop),
+            Action::TakeEvents { server } => self.take_events(server),
+            Action::Status { server } => self.ask_status(server),
             Action::Crash { server, down } => {
                 if self.servers[server].replica().is_none() {
                     return Ok(());
@@ -169,7 +171,8 @@ impl<T: SimEntry> Cluster<T> {
     pub fn reconfigure(&mut self, at: usize) -> Result<Proposed, Violation> {
         let id = self.checker.propose();
         let nodes = self.servers.iter().map(|server| server.pid()).collect();
-        let next = ClusterConfig { configuration_id: 2, nodes, flexible_quorum: None };
+        let next =
+            ClusterConfig { configuration_id: CONFIGURATION + 1, nodes, flexible_quorum: None };
         let metadata = Some(stop_sign_metadata(id));
         let proposed = self.input(at, |replica| replica.try_reconfigure(next, metadata))?;
         match proposed {

@@ -65,6 +65,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         step(&mut rng, &rates, &setting, |action| steps.push(Step { at, action }));
     }
     reconfigure(&mut rng, &setting, &mut steps);
+    ask(&mut Rng::of(&[seed, 0x6E65_7773]), &setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps }
 }
@@ -323,6 +324,22 @@ fn shape(rng: &mut Rng, size: usize) -> Shape {
         Shape::Chain(a),
         if size > 3 { Shape::Ring } else { Shape::Chain(a) },
     ])
+}
+
+/// The servers are asked what has happened and how they are: often, now and then, or never before
+/// the end.
+fn ask(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
+    let often = rng.pick(&[0, 1_000, 10_000]);
+    for at in 0..setting.ticks {
+        if rng.chance(often, 100_000) {
+            let server = rng.index(setting.servers.len());
+            let action = match rng.chance(2, 3) {
+                true => Action::TakeEvents { server },
+                false => Action::Status { server },
+            };
+            steps.push(Step { at, action });
+        }
+    }
 }
 
 /// In some runs the configuration ends, mostly late.

@@ -12,6 +12,9 @@ use crate::{
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
+/// The configuration of the servers of a run. There are lower ones, for forgers.
+pub const CONFIGURATION: u32 = 3;
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -163,6 +166,10 @@ pub enum Action {
     Read { server: usize, seed: u64 },
     /// What changed is written, and nothing sent.
     Flush { server: usize },
+    /// The server is asked what has happened.
+    TakeEvents { server: usize },
+    /// The server is asked for its status.
+    Status { server: usize },
     /// The server crashes, and is started after some ticks.
     Crash { server: usize, down: u64 },
     /// A write to come fails.

@@ -68,6 +68,7 @@ impl<T: SimEntry> Cluster<T> {
         ended.decides = self.decide_one_more(anywhere, &all)?;
         self.trim_one_more(&all)?;
         ended.silent = self.fall_silent()?;
+        self.hear_all()?;
         Ok(ended)
     }
 

@@ -1,0 +1,195 @@
+//! What replicas tell of themselves, held against what they answer.
+
+use super::{
+    server::{Replica, Running},
+    Cluster,
+};
+use crate::{
+    checker::{ensure, violated, Check, Violation},
+    faults::Kind,
+    plan::CONFIGURATION,
+    value::SimEntry,
+};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    events::Event,
+    status::{HigherConfiguration, Role, Stage},
+};
+use std::collections::BTreeSet;
+
+/// What a replica has told in its life.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Told {
+    leader: Option<Ballot>,
+    is_ready: bool,
+    compacted_idx: u64,
+    decided_idx: u64,
+    reconfigured: u64,
+    halted: u64,
+    answering: BTreeSet<u64>,
+    higher: Option<HigherConfiguration>,
+}
+
+impl Told {
+    /// Takes an event in.
+    fn hear(&mut self, event: &Event) -> Result<(), String> {
+        let is_news = match event {
+            Event::LeaderChanged { leader, is_ready } => {
+                self.leader = *leader;
+                self.is_ready = *is_ready;
+                true
+            }
+            Event::Compacted { idx } => *idx > std::mem::replace(&mut self.compacted_idx, *idx),
+            Event::Decided { idx } => *idx > std::mem::replace(&mut self.decided_idx, *idx),
+            Event::Reconfigured(_) => {
+                self.reconfigured += 1;
+                self.reconfigured == 1
+            }
+            Event::PeerLost(pid) => self.answering.remove(pid),
+            Event::PeerBack(pid) => self.answering.insert(*pid),
+            Event::HigherConfiguration(higher) => {
+                let before = self.higher.replace(*higher);
+                before.map_or(CONFIGURATION, |before| before.configuration_id)
+                    < higher.configuration_id
+            }
+            Event::Halted(_) => {
+                self.halted += 1;
+                self.halted == 1
+            }
+            other => return Err(format!("nobody knows what to make of {other:?}")),
+        };
+        match is_news {
+            true => Ok(()),
+            false => Err(format!("{event:?} is no news")),
+        }
+    }
+}
+
+impl<T: SimEntry> Cluster<T> {
+    /// Takes the events of a server, working or halted, and compares what they tell with what it
+    /// answers.
+    pub(super) fn take_events(&mut self, at: usize) -> Result<(), Violation> {
+        let server = &mut self.servers[at];
+        let (replica, is_halted) = match &mut server.running {
+            Running::Up(replica) => (replica, false),
+            Running::Halted { replica, .. } => (replica, true),
+            Running::Down { .. } => return Ok(()),
+        };
+        let pid = replica.get_pid();
+        let events = replica.take_events();
+        let again = replica.take_events();
+        ensure!(again.is_empty(), Check::News, "server {pid} tells {again:?} at once again");
+        for event in &events {
+            if let Err(what) = server.told.hear(event) {
+                return violated(Check::News, format!("server {pid}: {what}"));
+            }
+        }
+        let answers = answers(replica, server.told.leader);
+        let (leader, known) = (server.told.leader, replica.get_current_leader());
+        ensure!(
+            leader.map(|ballot| ballot.pid) == known,
+            Check::News,
+            "server {pid} told of {leader:?} and follows {known:?}"
+        );
+        // After a failed write it may not be able to read what it told to be decided or compacted.
+        let expected = Told {
+            compacted_idx: if is_halted {
+                server.told.compacted_idx
+            } else {
+                answers.compacted_idx
+            },
+            decided_idx: if is_halted { server.told.decided_idx } else { answers.decided_idx },
+            reconfigured: if is_halted { server.told.reconfigured } else { answers.reconfigured },
+            ..answers
+        };
+        ensure!(
+            server.told == expected,
+            Check::News,
+            "server {pid} told {:?} and answers {expected:?}",
+            server.told
+        );
+        let kinds = events.iter().map(|event| match event {
+            Event::HigherConfiguration(_) => Kind::ToldHigher,
+            Event::Halted(_) => Kind::ToldHalted,
+            _another => Kind::Told,
+        });
+        kinds.for_each(|kind| self.counts.add(kind));
+        Ok(())
+    }
+
+    /// Compares the status of a server, working or halted, with what it answers.
+    pub(super) fn ask_status(&mut self, at: usize) -> Result<(), Violation> {
+        let (replica, is_halted) = match &self.servers[at].running {
+            Running::Up(replica) => (replica, false),
+            Running::Halted { replica, .. } => (replica, true),
+            Running::Down { .. } => return Ok(()),
+        };
+        self.counts.add(Kind::Status);
+        let status = replica.status();
+        let shown = (status.promise, status.leader, status.next_configuration_id);
+        let stopsign = replica.is_reconfigured();
+        let next = stopsign.map(|stopsign| stopsign.next_config.configuration_id);
+        let answered = (replica.get_promise(), replica.get_current_leader(), next);
+        let mut wrong = vec![
+            (shown != answered, "the promise, the leader or the stop sign"),
+            (status.pid != replica.get_pid(), "the pid"),
+            (status.configuration_id != CONFIGURATION, "the configuration"),
+            (status.decided_idx != replica.get_decided_idx(), "the decided index"),
+            (status.accepted_idx != replica.get_accepted_idx(), "the accepted index"),
+            (status.compacted_idx != replica.get_compacted_idx(), "the compacted index"),
+            (status.dropped != replica.dropped(), "what was dropped"),
+            ((status.role == Role::Halted) != is_halted, "whether it has halted"),
+            (status.peers.len() + 1 != self.servers.len(), "the peers"),
+        ];
+        let is_leader = matches!(status.role, Role::Preparing | Role::Leading);
+        wrong.push((is_leader && status.promise.pid != status.pid, "who leads"));
+        for follower in status.peers.iter().map(|peer| peer.follower) {
+            wrong.push((follower.is_some() != is_leader && !is_halted, "followers"));
+            let Some(follower) = follower else {
+                continue;
+            };
+            let acknowledged = follower.accepted_idx + follower.lag;
+            let nothing = follower.in_flight.entries == 0;
+            let may_fly = matches!(follower.stage, Stage::Syncing | Stage::InStep);
+            wrong.push((acknowledged != status.accepted_idx, "a lag"));
+            wrong.push((!may_fly && follower.stage != Stage::Learning && !nothing, "in flight"));
+        }
+        match wrong.iter().find(|(is_wrong, _)| *is_wrong) {
+            None => Ok(()),
+            Some((_, what)) => violated(Check::News, format!("{what} differs in {status:?}")),
+        }
+    }
+
+    /// Asks all servers of a cluster at rest: all that is told by then must be so, and all are in the
+    /// accept phase of their leader.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn hear_all(&mut self) -> Result<(), Violation> {
+        for at in 0..self.size() {
+            self.take_events(at)?;
+            self.ask_status(at)?;
+            let Told { leader, is_ready, .. } = &self.servers[at].told;
+            let is_in_step = *is_ready && leader.map(|ballot| ballot.pid) == self.follows(at);
+            let told = &self.servers[at].told;
+            ensure!(is_in_step, Check::News, "server {at} told {told:?} of a cluster at rest");
+        }
+        Ok(())
+    }
+}
+
+/// What a replica answers, as if it had told all of it, the ballot of its leader aside.
+fn answers<T: SimEntry>(replica: &Replica<T>, leader: Option<Ballot>) -> Told {
+    let status = replica.status();
+    let in_step = matches!(status.role, Role::Following | Role::Leading);
+    Told {
+        leader,
+        is_ready: in_step && leader == Some(status.promise),
+        compacted_idx: replica.get_compacted_idx(),
+        decided_idx: replica.get_decided_idx(),
+        reconfigured: u64::from(replica.is_reconfigured().is_some()),
+        halted: u64::from(replica.halted().is_some()),
+        answering: status.peers.iter().filter(|p| p.answered()).map(|p| p.pid).collect(),
+        higher: replica.higher_configuration(),
+    }
+}
