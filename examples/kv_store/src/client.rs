@@ -77,7 +77,7 @@ impl Client {
             client.ask(Ask::Status).await
         };
         match timeout(PATIENCE, asked).await.context("no answer in time")?? {
-            Answer::Status(status) => Ok(status),
+            Answer::Status(status) => Ok(*status),
             other => bail!("asked for the status, and the answer is {other:?}"),
         }
     }

@@ -128,7 +128,8 @@ impl Cluster {
     pub(crate) async fn wait_for_leader(&mut self, patience: Duration) -> Result<u64> {
         let start = Instant::now();
         loop {
-            let leaders: Vec<_> = self.statuses().await.into_iter().map(|s| s.leader).collect();
+            let leaders: Vec<_> =
+                self.statuses().await.into_iter().map(|s| s.replica.leader).collect();
             if let Some(Some(leader)) = leaders.first().copied() {
                 let agree = leaders.len() == self.process_ids().len()
                     && leaders.iter().all(|other| *other == Some(leader));
@@ -153,7 +154,7 @@ impl Cluster {
             let statuses = self.statuses().await;
             if statuses.len() == self.process_ids().len() {
                 let all_equal = statuses.iter().all(|status| {
-                    status.decided_idx == status.log_len
+                    status.replica.decided_idx == status.replica.accepted_idx
                         && statuses.iter().all(|other| in_step(status, other))
                 });
                 if all_equal || start.elapsed() > patience {
@@ -209,7 +210,11 @@ impl Drop for Cluster {
 
 /// Whether two servers have the same log and the same state.
 pub(crate) fn in_step(a: &Status, b: &Status) -> bool {
-    (a.log_len, a.decided_idx, a.keys, a.digest) == (b.log_len, b.decided_idx, b.keys, b.digest)
+    let shown = |status: &Status| {
+        let replica = &status.replica;
+        (replica.accepted_idx, replica.decided_idx, status.keys, status.digest)
+    };
+    shown(a) == shown(b)
 }
 
 fn spawn(config: &Path, data: &Path) -> Result<Child> {

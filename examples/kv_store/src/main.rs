@@ -162,7 +162,7 @@ async fn status(servers: &[String]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for server in servers {
         match Client::status_of(server).await {
-            Ok(status) => println!("{status}"),
+            Ok(status) => println!("{status}\n{}", status.details()),
             Err(cause) => {
                 println!("{server}: {cause:#}");
                 code = ExitCode::FAILURE;

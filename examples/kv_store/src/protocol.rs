@@ -1,5 +1,6 @@
 //! What a client and a server say to each other.
 
+use omnipaxos::status::{PeerStatus, Status as ReplicaStatus};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -50,7 +51,7 @@ pub(crate) enum Answer {
     /// A key has a new value, or none any more.
     Changed { key: String, value: Option<String> },
     /// How the server is.
-    Status(Status),
+    Status(Box<Status>),
     /// As many commands wait for a leader here as may wait. Ask again later, or another server.
     Busy,
     /// The server cannot do this, and says why. Asking again is no use.
@@ -60,14 +61,8 @@ pub(crate) enum Answer {
 /// How a server is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
-    pub(crate) pid: u64,
-    pub(crate) leader: Option<u64>,
-    /// Number of entries decided.
-    pub(crate) decided_idx: u64,
-    /// Number of entries in the log, compacted ones included.
-    pub(crate) log_len: u64,
-    /// Number of entries that a snapshot has replaced.
-    pub(crate) compacted_idx: u64,
+    /// What the library tells.
+    pub(crate) replica: ReplicaStatus,
     /// Number of keys.
     pub(crate) keys: u64,
     /// Digest of all keys and values.
@@ -76,12 +71,55 @@ pub(crate) struct Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let leader = self.leader.map_or("none".to_owned(), |pid| pid.to_string());
+        let ReplicaStatus { pid, leader, decided_idx, accepted_idx, compacted_idx, .. } =
+            &self.replica;
+        let leader = leader.map_or("none".to_owned(), |pid| pid.to_string());
         write!(
             f,
-            "server {}: leader {leader}, decided {}, log length {} ({} of it in a snapshot), \
-             {} keys, digest {:016x}",
-            self.pid, self.decided_idx, self.log_len, self.compacted_idx, self.keys, self.digest
+            "server {pid}: leader {leader}, decided {decided_idx}, log length {accepted_idx} \
+             ({compacted_idx} of it in a snapshot), {} keys, digest {:016x}",
+            self.keys, self.digest
         )
     }
+}
+
+impl Status {
+    /// What a person who looks after the server wants to know besides, in lines.
+    pub(crate) fn details(&self) -> String {
+        let ReplicaStatus { configuration_id, role, promise, stored_idx, waiting, dropped, .. } =
+            &self.replica;
+        let mut lines = vec![
+            format!(
+                "  {role:?} in configuration {configuration_id}, promise {} of server {}",
+                promise.n, promise.pid
+            ),
+            format!("  {stored_idx} entries on disk, {} commands wait", waiting.entries),
+            format!(
+                "  dropped: {} messages from strangers, {} of other configurations, {} malformed, \
+                 {} misdelivered; {} commands",
+                dropped.from_strangers,
+                dropped.of_other_configurations,
+                dropped.malformed,
+                dropped.misdelivered,
+                dropped.proposals
+            ),
+        ];
+        if let Some(higher) = self.replica.higher_configuration {
+            let (id, by) = (higher.configuration_id, higher.told_by);
+            lines.push(format!("  server {by} tells of configuration {id}"));
+        }
+        lines.extend(self.replica.peers.iter().map(peer));
+        lines.join("\n")
+    }
+}
+
+/// What a server knows of another, in a line.
+fn peer(peer: &PeerStatus) -> String {
+    let answers = if peer.answered() { "answers" } else { "does not answer" };
+    let follower = peer.follower.map(|follower| {
+        let (entries, bytes) = (follower.in_flight.entries, follower.in_flight.bytes);
+        let (stage, lag) = (follower.stage, follower.lag);
+        format!(", {stage:?}, lacks {lag} entries, {entries} ({bytes} bytes) in flight")
+    });
+    format!("  server {} {answers}{}", peer.pid, follower.unwrap_or_default())
 }

@@ -163,7 +163,7 @@ impl<B: Storage<Command>> Replica<B> {
                 return Ok(());
             }
             Ask::Status => {
-                answer(&to, number, Answer::Status(self.status()));
+                answer(&to, number, Answer::Status(Box::new(self.status())));
                 return Ok(());
             }
         };
@@ -265,11 +265,7 @@ impl<B: Storage<Command>> Replica<B> {
 
     fn status(&self) -> Status {
         Status {
-            pid: self.omni_paxos.get_pid(),
-            leader: self.omni_paxos.get_current_leader(),
-            decided_idx: self.omni_paxos.get_decided_idx(),
-            log_len: self.omni_paxos.get_accepted_idx(),
-            compacted_idx: self.omni_paxos.get_compacted_idx(),
+            replica: self.omni_paxos.status(),
             keys: self.state.number_of_keys(),
             digest: self.state.digest(),
         }

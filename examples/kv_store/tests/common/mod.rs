@@ -144,12 +144,13 @@ impl Cluster {
         }
     }
 
-    /// The lines of `status` once all servers are in step.
+    /// The first line of each server in `status` once all are in step.
     pub fn status_in_step(&self) -> Vec<String> {
         let start = Instant::now();
         loop {
             let status = self.ask(&["status"]);
-            let lines: Vec<String> = status.lines().map(str::to_owned).collect();
+            let is_first = |line: &&str| !line.starts_with(' ');
+            let lines: Vec<String> = status.lines().filter(is_first).map(str::to_owned).collect();
             // How much of its log is in a snapshot is each server's own: one that was behind may
             // have been sent a snapshot.
             let rest = |line: &String| {
