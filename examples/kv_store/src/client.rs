@@ -132,7 +132,10 @@ impl Client {
             match connection.receive().await?.answer {
                 Answer::Changed { key, value } => on_change(key, value),
                 Answer::Refused(why) => bail!("refused: {why}"),
-                other @ (Answer::Done | Answer::Value(_) | Answer::Status(_) | Answer::Busy) => {
+                other @ (Answer::Done { .. }
+                | Answer::Value(_)
+                | Answer::Status(_)
+                | Answer::Busy) => {
                     bail!("asked for changes, and the answer is {other:?}")
                 }
             }
@@ -165,7 +168,10 @@ impl Client {
             match response.answer {
                 Answer::Refused(why) => return Err(Stopped::Refused(why)),
                 Answer::Busy => return Err(Stopped::Elsewhere(anyhow!("it is busy"))),
-                Answer::Done | Answer::Value(_) | Answer::Changed { .. } | Answer::Status(_) => {
+                Answer::Done { .. }
+                | Answer::Value(_)
+                | Answer::Changed { .. }
+                | Answer::Status(_) => {
                     round.take(response);
                     progress(round.answered);
                 }
@@ -309,13 +315,13 @@ mod tests {
         assert!(due.iter().all(|request| request.oldest == 100 && request.client == 7));
         assert_eq!(due[1].number, 101);
         assert!(round.due(7).is_empty());
-        round.take(Response { number: 101, answer: Answer::Done });
-        round.take(Response { number: 101, answer: Answer::Done });
-        round.take(Response { number: 3, answer: Answer::Done });
+        round.take(Response { number: 101, answer: Answer::Done { idx: 0 } });
+        round.take(Response { number: 101, answer: Answer::Done { idx: 0 } });
+        round.take(Response { number: 3, answer: Answer::Done { idx: 0 } });
         assert_eq!(round.answered, 1);
         let due = round.due(7);
         assert_eq!((due.len(), due[0].number, due[0].oldest), (1, 100 + WINDOW as u64, 100));
-        round.take(Response { number: 100, answer: Answer::Done });
+        round.take(Response { number: 100, answer: Answer::Done { idx: 0 } });
         let due = round.due(7);
         assert_eq!((due.len(), due[0].oldest), (1, 102));
     }
@@ -324,7 +330,7 @@ mod tests {
     fn what_is_not_answered_is_asked_again_under_the_same_number() {
         let mut round = Round::new(gets(3), 0);
         assert_eq!(round.due(1).len(), 3);
-        round.take(Response { number: 1, answer: Answer::Done });
+        round.take(Response { number: 1, answer: Answer::Done { idx: 0 } });
         round.ask_again();
         let numbers: Vec<u64> = round.due(1).iter().map(|request| request.number).collect();
         assert_eq!(numbers, [0, 2]);

@@ -136,7 +136,7 @@ async fn ask(servers: Vec<String>, wish: Wish) -> Result<ExitCode> {
         Wish::Status => return Ok(status(&servers).await),
     };
     match client.ask(ask).await? {
-        Answer::Done => println!("ok"),
+        Answer::Done { idx } => println!("ok, at index {idx}"),
         Answer::Value(Some(value)) => println!("{value}"),
         Answer::Value(None) => {
             eprintln!("there is no such key");

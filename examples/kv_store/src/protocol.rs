@@ -44,8 +44,8 @@ pub(crate) struct Response {
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Decided and applied here.
-    Done,
+    /// Decided, at this index of the log, and applied here. Whoever asks again is told the same.
+    Done { idx: u64 },
     /// The value of the key, if there is one.
     Value(Option<String>),
     /// A key has a new value, or none any more.

@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     peers::Peers,
     protocol::{Answer, Ask, Request, Response, Status},
-    state::{Applied, Change, Command, State},
+    state::{Applied, Change, Command, Known, State},
 };
 use anyhow::{bail, Result};
 use omnipaxos::{
@@ -167,8 +167,9 @@ impl<B: Storage<Command>> Replica<B> {
                 return Ok(());
             }
         };
-        if self.state.has_applied(client, number) {
-            answer(&to, number, Answer::Done);
+        let known = self.state.known(client, number);
+        if known != Known::No {
+            answer_known(&to, number, known);
             return Ok(());
         }
         match self.omni_paxos.try_append(Command { client, number, oldest, change }) {
@@ -225,7 +226,8 @@ impl<B: Storage<Command>> Replica<B> {
             Applied::Before => {}
         }
         if let Some(to) = self.waiting.remove(&(command.client, command.number)) {
-            answer(&to, command.number, Answer::Done);
+            let known = self.state.known(command.client, command.number);
+            answer_known(&to, command.number, known);
         }
     }
 
@@ -239,11 +241,9 @@ impl<B: Storage<Command>> Replica<B> {
         self.state = state;
         let state = &self.state;
         self.waiting.retain(|(client, number), to| {
-            let applied = state.has_applied(*client, *number);
-            if applied {
-                answer(to, *number, Answer::Done);
-            }
-            !applied
+            let known = state.known(*client, *number);
+            answer_known(to, *number, known);
+            known == Known::No
         });
     }
 
@@ -277,6 +277,15 @@ impl<B: Storage<Command>> Replica<B> {
 fn answer(to: &mpsc::Sender<Response>, number: u64, answer: Answer) {
     if to.try_send(Response { number, answer }).is_err() {
         debug!("dropped the answer to request {number}");
+    }
+}
+
+/// Answers a command that is applied.
+fn answer_known(to: &mpsc::Sender<Response>, number: u64, known: Known) {
+    match known {
+        Known::No => {}
+        Known::Decided { idx } => answer(to, number, Answer::Done { idx }),
+        Known::Answered => debug!("request {number} came again after its answer"),
     }
 }
 

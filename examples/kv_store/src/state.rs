@@ -5,7 +5,7 @@ use omnipaxos::{
     storage::{Owned, Snapshot},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
@@ -41,21 +41,44 @@ pub(crate) enum Applied {
     Before,
 }
 
+/// What is known of a command.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is not applied, as far as is remembered.
+    No,
+    /// It was decided at this index: the first time, if it is in the log several times.
+    Decided { idx: u64 },
+    /// Its client has said that it has the answer, or has too many without.
+    Answered,
+}
+
+/// So many clients are remembered. Of more, the one whose last command is the oldest in the log is
+/// forgotten, at all servers alike; what it asks again then is done again.
+const MOST_CLIENTS: usize = 1024;
+
+/// So many answers are remembered of one client. It has fewer requests under way.
+const MOST_ANSWERS: usize = 1024;
+
 /// All keys and values, and what is needed to apply no command twice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     values: BTreeMap<String, String>,
-    /// One for each client ever seen. To forget clients that are gone, servers would have to agree
-    /// on the time by entries in the log; this example does not go so far.
-    clients: BTreeMap<u64, Numbers>,
+    /// At most [`MOST_CLIENTS`].
+    clients: BTreeMap<u64, Requests>,
+    /// Number of log entries applied: the index of the next.
+    len: u64,
 }
 
 impl State {
-    /// Applies a command, unless it was applied before.
+    /// Applies the next command of the log, unless it was applied before.
     pub(crate) fn apply(&mut self, command: &Command) -> Applied {
-        let numbers = self.clients.entry(command.client).or_default();
-        let applied = numbers.add(command.number);
-        numbers.add_all_below(command.oldest);
+        let idx = self.len;
+        self.len += 1;
+        self.make_room_for(command.client);
+        let requests = self.clients.entry(command.client).or_default();
+        requests.last_idx = idx;
+        let applied = requests.add(command.number, idx);
+        requests.forget_below(command.oldest);
         if applied == Applied::Now {
             let Change { key, value } = command.change.clone();
             match value {
@@ -66,8 +89,21 @@ impl State {
         applied
     }
 
-    pub(crate) fn has_applied(&self, client: u64, number: u64) -> bool {
-        self.clients.get(&client).is_some_and(|numbers| numbers.contains(number))
+    /// Forgets a client, if there is no room for another. By the order of the log, so that all
+    /// servers forget the same.
+    fn make_room_for(&mut self, client: u64) {
+        if self.clients.len() < MOST_CLIENTS || self.clients.contains_key(&client) {
+            return;
+        }
+        let oldest = self.clients.iter().min_by_key(|(_, requests)| requests.last_idx);
+        if let Some(oldest) = oldest.map(|(client, _)| *client) {
+            self.clients.remove(&oldest);
+        }
+    }
+
+    /// What is known of a command.
+    pub(crate) fn known(&self, client: u64, number: u64) -> Known {
+        self.clients.get(&client).map_or(Known::No, |requests| requests.known(number))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&String> {
@@ -99,40 +135,44 @@ impl State {
     }
 }
 
-/// The numbers of the commands of one client that were applied.
+/// The requests of one client that were applied.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Numbers {
-    /// All numbers below this one.
-    all_below: u64,
-    /// And these, none of them below: a client has several requests under way, which may be
-    /// decided in any order.
-    and: BTreeSet<u64>,
+struct Requests {
+    /// The index of its last command in the log, a repetition included.
+    last_idx: u64,
+    /// The client asks for none below this number again.
+    oldest: u64,
+    /// The index at which each of the others was decided, by number. A client has several requests
+    /// under way, which may be decided in any order. At most [`MOST_ANSWERS`].
+    decided: BTreeMap<u64, u64>,
 }
 
-impl Numbers {
-    fn contains(&self, number: u64) -> bool {
-        number < self.all_below || self.and.contains(&number)
-    }
-
-    fn add(&mut self, number: u64) -> Applied {
-        if number < self.all_below || !self.and.insert(number) {
-            return Applied::Before;
+impl Requests {
+    fn known(&self, number: u64) -> Known {
+        if number < self.oldest {
+            return Known::Answered;
         }
-        self.shift();
-        Applied::Now
+        self.decided.get(&number).map_or(Known::No, |idx| Known::Decided { idx: *idx })
     }
 
-    fn add_all_below(&mut self, number: u64) {
-        if number > self.all_below {
-            self.all_below = number;
-            self.and = self.and.split_off(&number);
-            self.shift();
+    fn add(&mut self, number: u64, idx: u64) -> Applied {
+        match self.known(number) {
+            Known::Decided { .. } | Known::Answered => Applied::Before,
+            Known::No => {
+                self.decided.insert(number, idx);
+                if self.decided.len() > MOST_ANSWERS {
+                    let first = self.decided.keys().next().copied();
+                    self.forget_below(first.unwrap_or(0).saturating_add(1));
+                }
+                Applied::Now
+            }
         }
     }
 
-    fn shift(&mut self) {
-        while self.and.remove(&self.all_below) {
-            self.all_below = self.all_below.saturating_add(1);
+    fn forget_below(&mut self, number: u64) {
+        if number > self.oldest {
+            self.oldest = number;
+            self.decided = self.decided.split_off(&number);
         }
     }
 }
@@ -192,7 +232,7 @@ impl Snapshot<Command> for Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::{Applied, Change, Command, State, Summary};
+    use super::{Applied, Change, Command, Known, State, Summary, MOST_ANSWERS, MOST_CLIENTS};
     use omnipaxos::storage::{Entry, Snapshot};
 
     fn put(client: u64, number: u64, key: &str, value: &str) -> Command {
@@ -226,20 +266,48 @@ mod tests {
         let mut state = state(&[put(1, 0, "a", "1"), put(2, 0, "a", "2")]);
         assert_eq!(state.apply(&put(1, 0, "a", "1")), Applied::Before);
         assert_eq!(state.get("a").map(String::as_str), Some("2"));
-        assert!(state.has_applied(1, 0) && !state.has_applied(1, 1));
+        assert_eq!(state.known(1, 0), Known::Decided { idx: 0 }, "not where it is again");
+        assert_eq!((state.known(1, 1), state.known(3, 0)), (Known::No, Known::No));
     }
 
     #[test]
     fn commands_of_a_client_may_come_in_any_order() {
         let mut state = state(&[put(1, 3, "d", ""), put(1, 1, "b", ""), put(1, 0, "a", "")]);
-        assert!(!state.has_applied(1, 2));
+        assert_eq!(state.known(1, 2), Known::No);
         assert_eq!(state.apply(&put(1, 2, "c", "")), Applied::Now);
         assert_eq!(state.number_of_keys(), 4);
-        assert!((0..4).all(|number| state.has_applied(1, number)));
+        let at = |number| state.known(1, number);
+        assert_eq!([0, 1, 2, 3].map(at), [2, 1, 3, 0].map(|idx| Known::Decided { idx }));
         let jump = Command { oldest: 9, ..put(1, 12, "e", "") };
         assert_eq!(state.apply(&jump), Applied::Now);
+        assert_eq!((state.known(1, 3), state.known(1, 8)), (Known::Answered, Known::Answered));
         assert_eq!(state.apply(&put(1, 8, "f", "")), Applied::Before);
         assert_eq!(state.apply(&put(1, 9, "f", "")), Applied::Now);
+    }
+
+    #[test]
+    fn the_client_whose_last_command_is_the_oldest_is_forgotten() {
+        let most = MOST_CLIENTS as u64;
+        let mut log: Vec<Command> = (0..most).map(|client| put(client, 0, "a", "")).collect();
+        log.push(put(0, 0, "a", "")); // asks again, and is the youngest now
+        log.push(put(most, 0, "a", ""));
+        let all = state(&log);
+        assert_eq!(all.clients.len(), MOST_CLIENTS);
+        assert_eq!(all.known(0, 0), Known::Decided { idx: 0 });
+        assert_eq!((all.known(1, 0), all.known(2, 0)), (Known::No, Known::Decided { idx: 2 }));
+        let mut summary = Summary::create(&log[..most as usize]);
+        summary.merge(Summary::create(&log[most as usize..]));
+        assert_eq!(summary.into_state(), all, "by a snapshot as well");
+    }
+
+    #[test]
+    fn the_answers_of_a_client_are_bounded() {
+        let most = MOST_ANSWERS as u64;
+        let all = state(&(0..=most).map(|number| put(1, number, "a", "")).collect::<Vec<_>>());
+        assert_eq!(
+            (all.known(1, 0), all.known(1, 1)),
+            (Known::Answered, Known::Decided { idx: 1 })
+        );
     }
 
     #[test]

@@ -138,6 +138,13 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Puts or deletes, and gives the index at which that was decided.
+    pub fn change(&self, arguments: &[&str]) -> u64 {
+        let answer = self.ask(arguments);
+        let idx = answer.trim_end().strip_prefix("ok, at index ");
+        idx.unwrap_or_else(|| panic!("{arguments:?}: {answer}")).parse().unwrap()
+    }
+
     pub fn assert_alive(&mut self) {
         for server in &mut self.servers {
             assert!(server.try_wait().unwrap().is_none(), "a server ended");
