@@ -86,6 +86,8 @@ enum Step {
     /// One `write_atomically`.
     Batch(Vec<Op>),
     Reopen,
+    /// Counts a life.
+    Live,
 }
 
 /// A change, with indices in per mille of the length that the log has by then.
@@ -137,6 +139,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => op().prop_map(Step::Call),
         6 => vec(op(), 0..8).prop_map(Step::Batch),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Live),
     ]
 }
 
@@ -161,6 +164,7 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
     let Subject { mut storage, mut reopen } = subject;
     let mut model = Model::default();
     let mut next_id = 0;
+    let mut lives = None;
     for (number, step) in steps.iter().enumerate() {
         let at = |problem: String| format!("after step {number}, {step:?}: {problem}");
         match step {
@@ -185,10 +189,21 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
                     storage = reopen(storage);
                 }
             }
+            Step::Live => lives = live(&mut storage, lives).map_err(at)?,
         }
         compare(&storage, &model).map_err(at)?;
     }
     Ok(())
+}
+
+/// Counts a life after `last`, which must be a higher number, if the storage counts.
+fn live<S: Storage<Item>>(storage: &mut S, last: Option<u64>) -> Result<Option<u64>, String> {
+    let counted = storage.next_incarnation().map_err(|error| format!("an error: {error}"))?;
+    match (last, counted) {
+        (None, _) => Ok(counted),
+        (Some(last), Some(next)) if next > last => Ok(counted),
+        (Some(last), next) => Err(format!("next_incarnation is {next:?} after {last}")),
+    }
 }
 
 /// Makes an operation of a step, and applies it to the model.

@@ -98,6 +98,17 @@ fn one_folder_has_one_storage() {
 }
 
 #[test]
+fn lives_are_counted_over_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    for life in [1, 3, 5] {
+        let mut storage = Disk::open(config(folder.path()));
+        assert_eq!(storage.next_incarnation().unwrap(), Some(life));
+        storage.append_entry(blob(10, life)).unwrap();
+        assert_eq!(storage.next_incarnation().unwrap(), Some(life + 1));
+    }
+}
+
+#[test]
 fn a_new_storage_wants_a_folder_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());

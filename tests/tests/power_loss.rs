@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::storage::Storage;
 use omnipaxos_tests::power_loss::{
     open, read_record, verify, Controls, Folders, Loss, Plan, Recorder, Verdict,
 };
@@ -251,7 +250,7 @@ fn a_flipped_bit_is_reported_or_harmless() {
     {
         let mut storage = open(&whole).unwrap();
         for _ in 0..batches {
-            storage.write_atomically(&mut plan.next_batch()).unwrap();
+            plan.write_next(&mut storage).unwrap();
         }
     }
     copy(&whole, &flipped);

@@ -22,6 +22,7 @@ const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 
 const CHECKPOINT: &[u8] = b"checkpoint";
 const SNAPSHOTS: &[u8] = b"snapshots";
+const INCARNATION: &[u8] = b"incarnation";
 
 /// A place in the log: a segment, by the offset of its first record, and a byte in its file.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,6 +111,36 @@ impl Database {
         value.extend_from_slice(&crc.to_le_bytes());
         self.db.insert(CHECKPOINT, value).map_err(self.failed("write"))?;
         self.sync()
+    }
+
+    /// Counts another life of the server, and syncs that. In a database without a count, which an
+    /// earlier version may have made, it is the first that is counted.
+    pub(super) fn next_incarnation(&self) -> Result<u64, StorageError> {
+        let damaged = |what: &str| StorageError::Corrupt {
+            path: self.folder.clone(),
+            byte: 0,
+            what: what.to_string(),
+        };
+        let last = match self.db.get(INCARNATION).map_err(self.failed("read"))? {
+            None => 0,
+            Some(stored) => {
+                let (count, crc) = stored
+                    .split_last_chunk::<4>()
+                    .ok_or_else(|| damaged("the count of incarnations is too short"))?;
+                if crc32c::crc32c(count) != u32::from_le_bytes(*crc) {
+                    return Err(damaged("the checksum of the count of incarnations is wrong"));
+                }
+                codec::decode("the count of incarnations", count)?
+            }
+        };
+        let next: u64 = u64::checked_add(last, 1)
+            .ok_or_else(|| damaged("the count of incarnations is at its end"))?;
+        let mut value = codec::encode("the count of incarnations", &next)?;
+        let crc = crc32c::crc32c(&value);
+        value.extend_from_slice(&crc.to_le_bytes());
+        self.db.insert(INCARNATION, value).map_err(self.failed("write"))?;
+        self.sync()?;
+        Ok(next)
     }
 
     /// The name of a snapshot that is to be stored: an id that is not used.

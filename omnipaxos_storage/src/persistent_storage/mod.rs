@@ -421,6 +421,10 @@ where
         }
     }
 
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        Ok(Some(self.begin_life()?))
+    }
+
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         Ok(self.write(ops)?)
     }

@@ -90,6 +90,15 @@ where
         self.write(&mut vec![op])
     }
 
+    /// Counts another life of the server, durably.
+    pub(super) fn begin_life(&mut self) -> Result<u64, StorageError> {
+        if let Some(cause) = &self.poisoned {
+            return Err(StorageError::Poisoned { cause: cause.clone() });
+        }
+        let counted = self.database.next_incarnation();
+        counted.inspect_err(|error| self.poisoned = Some(error.to_string()))
+    }
+
     /// Makes the changes of `ops` durable, all or none.
     pub(super) fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> Result<(), StorageError> {
         if let Some(cause) = &self.poisoned {

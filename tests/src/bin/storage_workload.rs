@@ -3,7 +3,6 @@
 //!
 //! `storage_workload FOLDER SEED FROM COUNT`
 
-use omnipaxos::storage::Storage;
 use omnipaxos_tests::power_loss::{open, Plan};
 use std::{
     io::{self, Write},
@@ -19,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut storage = open(&folder)?;
     let mut plan = Plan::after(seed, from);
     for _ in 0..count {
-        storage.write_atomically(&mut plan.next_batch())?;
+        plan.write_next(&mut storage)?;
         // One write a line, which the recorder sees.
         io::stdout().write_all(format!("ACK {}\n", plan.batches()).as_bytes())?;
         io::stdout().flush()?;

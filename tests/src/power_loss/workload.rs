@@ -15,6 +15,9 @@ use std::path::Path;
 /// Small segments, so that many are begun and removed.
 const SEGMENT_BYTES: usize = 24 << 10;
 
+/// After so many batches the process counts a life.
+const BATCHES_A_LIFE: u64 = 20;
+
 /// The batches of a seed, and what a storage holds after each.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -70,6 +73,21 @@ impl Plan {
     /// Number of batches so far.
     pub fn batches(&self) -> u64 {
         self.batches
+    }
+
+    /// Writes the next batch, and after some counts a life.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn write_next(
+        &mut self,
+        storage: &mut PersistentStorage<Item>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        storage.write_atomically(&mut self.next_batch())?;
+        if self.batches % BATCHES_A_LIFE == 0 {
+            storage.next_incarnation()?;
+        }
+        Ok(())
     }
 
     /// The next batch.
@@ -176,7 +194,7 @@ pub fn open(folder: &Path) -> Result<PersistentStorage<Item>, StorageError> {
 /// Whether the storage in `folder` holds what the plan of `seed` had written when `acknowledged`
 /// batches were: these, and perhaps the next, which was on its way.
 pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
-    let storage = match open(folder) {
+    let mut storage = match open(folder) {
         Ok(storage) => storage,
         Err(error) => return Verdict::Bad(error.to_string()),
     };
@@ -184,6 +202,11 @@ pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
         Ok(held) => held,
         Err(error) => return Verdict::Bad(error.to_string()),
     };
+    let lives = acknowledged / BATCHES_A_LIFE;
+    match storage.next_incarnation() {
+        Ok(Some(life)) if life > lives => {}
+        other => return Verdict::Bad(format!("{other:?} comes after {lives} lives")),
+    }
     let mut plan = Plan::after(seed, acknowledged);
     if plan.held == held {
         return Verdict::Holds(acknowledged);
