@@ -244,6 +244,14 @@ impl BallotLeaderElection {
         }
     }
 
+    /// The leader hands over to this server, which takes over if it reached enough servers in the
+    /// last round.
+    pub(crate) fn be_handed_over(&mut self) {
+        if self.quorum.can_prepare(self.last_replies.len() + 1) {
+            self.take_over();
+        }
+    }
+
     fn see(&mut self, n: u32) {
         self.highest_n = self.highest_n.max(n);
     }

@@ -228,6 +228,18 @@ impl Door {
             }
             PaxosMsg::ForwardStopSign(stopsign) => self.stopsign(stopsign),
             PaxosMsg::Compaction(m) => self.configuration(m.config_id),
+            PaxosMsg::ReadRequest(m) => {
+                self.configuration(m.config_id)?;
+                check(self.is_member(m.origin))
+            }
+            PaxosMsg::ReadAnswer(m) => {
+                self.configuration(m.config_id)?;
+                check(self.is_member(m.origin))?;
+                indices(0, m.read_idx)
+            }
+            PaxosMsg::Confirm(m) => ballots.owned(m.n, from),
+            PaxosMsg::Confirmed(m) => ballots.owned(m.n, self.pid),
+            PaxosMsg::TakeOver(m) => ballots.owned(m.n, from),
         }
     }
 

@@ -140,6 +140,16 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
             format!("ForwardStopSign {}", id(stop_sign_id(stopsign)))
         }
         PaxosMsg::Compaction(m) => format!("Compaction {:?}", m.action),
+        PaxosMsg::ReadRequest(m) => {
+            format!("ReadRequest origin={} life={} number={}", m.origin, m.incarnation, m.number)
+        }
+        PaxosMsg::ReadAnswer(m) => format!(
+            "ReadAnswer origin={} life={} number={} idx={}",
+            m.origin, m.incarnation, m.number, m.read_idx
+        ),
+        PaxosMsg::Confirm(m) => format!("Confirm n={} round={}", ballot(m.n), m.round),
+        PaxosMsg::Confirmed(m) => format!("Confirmed n={} round={}", ballot(m.n), m.round),
+        PaxosMsg::TakeOver(m) => format!("TakeOver n={}", ballot(m.n)),
     }
 }
 

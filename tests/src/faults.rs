@@ -151,6 +151,22 @@ counted! {
     ToldHalted: "events told of a halt",
     /// A server was asked for its status.
     Status: "questions for the status",
+    /// A linearizable read was requested.
+    ReadRequest: "linearizable reads requested",
+    /// A linearizable read could be served.
+    ReadReady: "linearizable reads ready",
+    /// A linearizable read was refused.
+    ReadRefused: "linearizable reads refused",
+    /// A request to read reached the leader through a peer.
+    ReadRelayed: "linearizable reads passed on by a peer",
+    /// A leader began to hand over.
+    Handover: "handovers begun",
+    /// A leader asked another server to take over.
+    TakeOver: "requests to take over delivered",
+    /// A handover ended with that other server as the leader.
+    HandedOver: "handovers that ended with the new leader",
+    /// A handover ended otherwise.
+    HandoverGivenUp: "handovers given up",
     /// A cluster had to be live while some links were cut.
     PartialHeal: "partial healings",
     /// Servers had to learn what was decided, while none of them reached a quorum.

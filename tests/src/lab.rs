@@ -8,6 +8,7 @@ use omnipaxos::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
         Message,
     },
+    reads::{ReadId, ReadRefused, ReadState},
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
     util::{FlexibleQuorum, LogEntry, NodeId},
     ClusterConfig, OmniPaxos, ServerConfig,
@@ -173,6 +174,11 @@ pub fn kind<T: Entry>(message: &Message<T>) -> &'static str {
             PaxosMsg::Verdict(_) => "Verdict",
             PaxosMsg::ForwardStopSign(_) => "ForwardStopSign",
             PaxosMsg::Compaction(_) => "Compaction",
+            PaxosMsg::ReadRequest(_) => "ReadRequest",
+            PaxosMsg::ReadAnswer(_) => "ReadAnswer",
+            PaxosMsg::Confirm(_) => "Confirm",
+            PaxosMsg::Confirmed(_) => "Confirmed",
+            PaxosMsg::TakeOver(_) => "TakeOver",
         },
     }
 }
@@ -189,6 +195,8 @@ pub struct Lab {
     cuts: BTreeSet<(NodeId, NodeId)>,
     drops: Vec<Picks>,
     holds: Vec<Picks>,
+    /// The read requested last at each server.
+    reads: BTreeMap<NodeId, ReadId>,
     /// How many messages of each kind left a server.
     sent: BTreeMap<&'static str, u64>,
 }
@@ -221,6 +229,7 @@ impl Lab {
             cuts: BTreeSet::new(),
             drops: Vec::new(),
             holds: Vec::new(),
+            reads: BTreeMap::new(),
             sent: BTreeMap::new(),
         };
         for pid in nodes {
@@ -252,6 +261,25 @@ impl Lab {
     pub fn append(&mut self, pid: NodeId, word: &str) {
         let appended = self.server(pid).append(Word(word.to_string()));
         assert!(appended.is_ok(), "{appended:?}");
+    }
+
+    /// Requests a linearizable read at a server.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn request_read(&mut self, pid: NodeId) -> Result<(), ReadRefused> {
+        let read = self.server(pid).request_read()?;
+        self.reads.insert(pid, read);
+        Ok(())
+    }
+
+    /// How far the read is that was requested last at a server.
+    ///
+    /// # Panics
+    /// If none was.
+    pub fn read_state(&mut self, pid: NodeId) -> ReadState {
+        let read = self.reads[&pid];
+        self.server(pid).read_state(read)
     }
 
     /// Lets a server lose all that it has not stored.

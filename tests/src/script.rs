@@ -29,13 +29,17 @@
 //! | `links 1-2 2-3` | cuts all links but these, which are mended |
 //! | `reconnected 1 2` | tells server 1 that its link to 2 is back |
 //! | `crash 1`, `restart 1` | stops a server, and starts it with what its disk holds |
+//! | `read 1` | requests a linearizable read at server 1 |
+//! | `read-state 1` | prints how far the last read of server 1 is |
+//! | `hand-over 1 2 30` | server 1 hands leadership over to server 2, for 30 ticks at most |
+//! | `handover 1` | prints whom server 1 hands over to |
 //! | `settle` | delivers until nothing is in flight; time stands still |
 //! | `run 20` | lets ticks pass; a message takes one |
 //! | `show` | prints the state here too |
 //! | `sent Learn` | prints how many messages of a kind have left servers so far |
 
 use crate::lab::{Lab, Pick};
-use omnipaxos::{ClusterConfig, ServerConfig};
+use omnipaxos::{reads::ReadState, ClusterConfig, ServerConfig};
 use std::fmt::Write;
 
 /// The line between the story and its outcome.
@@ -94,6 +98,9 @@ impl Player {
         if let ["sent", kind] = words {
             let count = lab.sent(kind);
             return writeln!(self.outcome, "{line}: {count}").map_err(|error| error.to_string());
+        }
+        if let Some(answer) = answer(lab, words)? {
+            return writeln!(self.outcome, "{line}: {answer}").map_err(|error| error.to_string());
         }
         let refusal = act(lab, words)?;
         if let Some(refusal) = refusal {
@@ -158,6 +165,22 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
     Ok(())
 }
 
+/// Answers a question.
+fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
+    Ok(match words {
+        ["read-state", pid] => Some(match lab.read_state(number(pid)?) {
+            ReadState::Waiting => "waits".to_string(),
+            ReadState::Ready(idx) => format!("ready at {idx}"),
+            ReadState::Refused(reason) => format!("refused, {reason}"),
+        }),
+        ["handover", pid] => Some(match lab.server(number(pid)?).handover() {
+            Some(to) => format!("to {to}"),
+            None => "none".to_string(),
+        }),
+        _ => None,
+    })
+}
+
 /// Does what a line says. Returns what was refused.
 fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
     let running = |lab: &Lab, word: &str| -> Result<u64, String> {
@@ -213,6 +236,14 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             let (pid, peer) = (running(lab, pid)?, number(peer)?);
             lab.server(pid).reconnected(peer);
             None
+        }
+        ["read", pid] => {
+            let pid = running(lab, pid)?;
+            lab.request_read(pid).err().map(|refused| refused.to_string())
+        }
+        ["hand-over", pid, to, ticks] => {
+            let (pid, to, ticks) = (running(lab, pid)?, number(to)?, number(ticks)?);
+            lab.server(pid).hand_over(to, ticks).err().map(|error| error.to_string())
         }
         ["crash", pid] => {
             let pid = running(lab, pid)?;

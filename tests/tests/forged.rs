@@ -6,9 +6,9 @@ use omnipaxos::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
-            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Decide, Learn,
-            LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
-            Promise,
+            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Confirm, Confirmed,
+            Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage, PaxosMsg,
+            Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest, TakeOver,
         },
         Message,
     },
@@ -59,6 +59,15 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
         decided_idx: from_idx,
         ids: None,
     }))
+}
+
+fn read_request(n: Ballot, number: u64) -> ReadRequest {
+    ReadRequest { config_id: n.config_id, origin: n.pid, incarnation: 1, number }
+}
+
+fn read_answer(n: Ballot, read_idx: u64) -> ReadAnswer {
+    let ReadRequest { config_id, origin, incarnation, number } = read_request(n, 1);
+    ReadAnswer { config_id, origin, incarnation, number, read_idx }
 }
 
 /// All that somebody from `from` may say with a ballot of its own choice.
@@ -123,6 +132,11 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
         PaxosMsg::ForwardStopSign(Box::new(StopSign::with(config(0), None))),
+        PaxosMsg::ReadRequest(read_request(n, idx)),
+        PaxosMsg::ReadAnswer(read_answer(n, idx)),
+        PaxosMsg::Confirm(Confirm { n, round: idx }),
+        PaxosMsg::Confirmed(Confirmed { n, round: idx }),
+        PaxosMsg::TakeOver(TakeOver { n }),
         PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: CompactionAction::Trim(idx),
@@ -227,6 +241,42 @@ fn impossible_pieces_are_dropped_at_the_door() {
     lab.append(1, "b");
     lab.run(5);
     lab.assert_decided_everywhere(&["a", "b"]);
+}
+
+/// What concerns reads and handovers, from a member that is not in a position to say it.
+#[test]
+fn words_of_a_leader_from_a_follower_are_dropped_at_the_door() {
+    let mut lab = three();
+    lab.append(1, "a");
+    lab.settle();
+    let n = lab.server(1).get_promise();
+    let of_another = Ballot { config_id: 2, ..n };
+    let stranger = Ballot { pid: 4, ..n };
+    let forged = [
+        ("a question of another leader", 2, 3, PaxosMsg::Confirm(Confirm { n, round: 1 })),
+        ("a word of another leader", 2, 3, PaxosMsg::TakeOver(TakeOver { n })),
+        ("an answer for another leader", 2, 3, PaxosMsg::Confirmed(Confirmed { n, round: 1 })),
+        ("for a stranger", 2, 1, PaxosMsg::ReadRequest(read_request(stranger, 1))),
+        ("to a stranger", 2, 1, PaxosMsg::ReadAnswer(read_answer(stranger, 1))),
+        ("at an index no log reaches", 1, 2, PaxosMsg::ReadAnswer(read_answer(n, u64::MAX))),
+    ];
+    for (what, from, to, msg) in forged {
+        let before = lab.server(to).dropped().malformed;
+        let message = Message::SequencePaxos(PaxosMessage { from, to, msg });
+        lab.server(to).handle_incoming(message);
+        assert_eq!(lab.server(to).dropped().malformed, before + 1, "{what}");
+    }
+    for msg in [
+        PaxosMsg::ReadRequest(read_request(of_another, 1)),
+        PaxosMsg::ReadAnswer(read_answer(of_another, 1)),
+    ] {
+        let before = lab.server(1).dropped().of_other_configurations;
+        let message = Message::SequencePaxos(PaxosMessage { from: 2, to: 1, msg });
+        lab.server(1).handle_incoming(message);
+        assert_eq!(lab.server(1).dropped().of_other_configurations, before + 1);
+    }
+    lab.run(30);
+    assert_eq!(lab.server(3).get_current_leader(), Some(1));
 }
 
 /// A disk with such a log could not be opened again.

@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 11] = [
     &["config"],
     &["storage"],
     &["log_entry", "errors"],
-    &["messages"],
+    &["messages", "reads", "handover"],
     &["replica_log", "outbox", "ui", "door"],
     &["events", "status"],
     &["sequence_paxos", "ballot_leader_election"],

@@ -68,6 +68,16 @@ pub enum PaxosMsg<T: Entry> {
     ForwardStopSign(Box<StopSign>),
     /// Compaction of the log.
     Compaction(Compaction),
+    /// Asks the leader for an index to read at.
+    ReadRequest(ReadRequest),
+    /// The index to read at.
+    ReadAnswer(ReadAnswer),
+    /// Asks whether the receiver follows a ballot still.
+    Confirm(Confirm),
+    /// Says so.
+    Confirmed(Confirmed),
+    /// Asks a follower to take over.
+    TakeOver(TakeOver),
 }
 
 /// Asks the leader to go on, or to prepare the sender anew.
@@ -367,4 +377,63 @@ pub enum CompactionAction {
     Snapshot(u64),
     /// Answers: the entries before this index are compacted at the sender.
     Compacted(u64),
+}
+
+/// Asks the leader for an index to read at. The answer stands for all requests of that life with
+/// this number or a lower one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ReadRequest {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// The server that reads; the sender, unless that passes it on.
+    pub origin: NodeId,
+    /// The life of that server.
+    pub incarnation: u64,
+    /// Counts what was requested in that life.
+    pub number: u64,
+}
+
+/// Answer to a [`ReadRequest`]: all that was decided before the request is before an index.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ReadAnswer {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// The server that reads; the receiver, unless that passes it on.
+    pub origin: NodeId,
+    /// The life of that server in which it asked.
+    pub incarnation: u64,
+    /// The number of the request.
+    pub number: u64,
+    /// Number of entries to be decided at the server that reads before it does.
+    pub read_idx: u64,
+}
+
+/// Asks whether the receiver has promised no higher ballot than that of the leader.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Confirm {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// Counts the questions in this ballot.
+    pub round: u64,
+}
+
+/// Answer to a [`Confirm`]: this is the highest ballot that the sender has promised.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Confirmed {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// The round of the question.
+    pub round: u64,
+}
+
+/// Asks a follower that has all of the leader's log to take over, in a ballot of its own.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TakeOver {
+    /// The ballot of the leader.
+    pub n: Ballot,
 }

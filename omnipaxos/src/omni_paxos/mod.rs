@@ -3,8 +3,10 @@
 mod compact;
 mod configurations;
 mod events;
+mod handover;
 mod propose;
 mod read;
+mod reads;
 mod status;
 mod storage;
 
@@ -31,7 +33,9 @@ use crate::{
 ///   [`reconfigure`](Self::reconfigure), [`handle_incoming`](Self::handle_incoming),
 ///   [`tick`](Self::tick), [`trim`](Self::trim), [`snapshot`](Self::snapshot),
 ///   [`compact`](Self::compact), [`reconnected`](Self::reconnected),
-///   [`set_priority`](Self::set_priority), [`try_become_leader`](Self::try_become_leader). They may come in any order, from one thread.
+///   [`set_priority`](Self::set_priority), [`try_become_leader`](Self::try_become_leader),
+///   [`request_read`](Self::request_read), [`hand_over`](Self::hand_over). They may come in any
+///   order, from one thread.
 /// - **Outputs**: [`take_outgoing_messages`](Self::take_outgoing_messages) writes to the storage
 ///   what changed, all at once, and then gives the messages. Call it after inputs, also in a
 ///   cluster of one server, where it gives none: only what was drained survives a restart. The more
@@ -357,6 +361,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             None => {}
             Some(Setback::Outbid(ballot)) => self.ble.be_outbid(ballot),
             Some(Setback::Resigned) => self.ble.resign(),
+            Some(Setback::HandedOver) => self.ble.be_handed_over(),
         }
         self.paxos.handle_elected(self.ble.leader())
     }

@@ -41,6 +41,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && self.compactions.is_silent()
             && self.proposals.is_empty()
             && self.verdicts.is_empty()
+            && self.reads.is_silent()
     }
 
     /// Writes what changed, then appends to `messages` all that is due.
@@ -88,6 +89,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let mut send = |to: NodeId, msg: PaxosMsg<T>| {
             messages.push(Message::SequencePaxos(PaxosMessage { from, to, msg }));
         };
+        let mut is_handover_due = false;
         match &mut self.state {
             State::Recovering => {}
             State::Promised { prepare, is_promise_due } => {
@@ -106,7 +108,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     draw_prepare(&self.log, progress, |msg| send(to, msg));
                 }
             }
-            State::Leading(Leading { followers, adopted_len, undecided: _ }) => {
+            State::Leading(Leading { followers, adopted_len, handover, .. }) => {
+                is_handover_due = handover.as_ref().is_some_and(|handover| handover.is_due());
                 let drawing =
                     Drawing { log: &self.log, limits: &self.limits, adopted_len: *adopted_len };
                 let mut lagging = Vec::new();
@@ -123,6 +126,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }
             }
         }
+        if is_handover_due {
+            self.draw_handover(&mut send);
+        }
         if self.is_all_said() {
             return Ok(());
         }
@@ -133,6 +139,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.compactions.draw(|to, action| {
             send(to, PaxosMsg::Compaction(Compaction { config_id, action }));
         });
+        self.draw_reads(&mut send);
         self.draw_forwards(send);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{
     outstanding::Outstanding,
     progress::{Followers, Promised},
+    reads::Rounds,
     state::{Best, Leading, Preparing, State},
     SequencePaxos, Setback,
 };
@@ -112,7 +113,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let (end, stored) = self.log.count_undecided()?;
         undecided.add(end, stored);
         let adopted_len = self.log.len();
-        self.state = State::Leading(Leading { followers, adopted_len, undecided });
+        self.state = State::Leading(Leading {
+            followers,
+            adopted_len,
+            undecided,
+            reads: Rounds::default(),
+            handover: None,
+        });
+        self.reads.ask_again();
         self.stop_learning();
         self.announce_trim();
         self.offer_anew();
@@ -131,7 +139,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             if let Some(progress) = leading.followers.get_mut(from) {
                 progress.accept(accepted);
+                let is_handing_over = leading.handover.is_some();
                 self.decide_chosen();
+                if is_handing_over {
+                    self.hand_over_if_caught_up();
+                }
                 self.propose_if_leading();
             }
         }

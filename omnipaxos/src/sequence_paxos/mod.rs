@@ -8,6 +8,7 @@ mod compaction;
 mod drain;
 mod follower;
 mod forward;
+mod handover;
 mod leader;
 mod learning;
 mod offering;
@@ -16,6 +17,7 @@ mod outstanding;
 mod progress;
 mod proposals;
 mod proposing;
+mod reads;
 mod recovery;
 mod state;
 mod tracked;
@@ -26,7 +28,8 @@ pub(crate) use self::status::Readiness;
 
 use self::{
     compaction::CompactionRequests, forward::Forwards, learning::Learning, outcomes::Outcomes,
-    progress::Presence, proposals::Proposals, state::State, tracked::Tracked, verdicts::Verdicts,
+    progress::Presence, proposals::Proposals, reads::Reads, state::State, tracked::Tracked,
+    verdicts::Verdicts,
 };
 use crate::{
     ballot::Ballot,
@@ -68,6 +71,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     tracked: Tracked<T>,
     outcomes: Outcomes,
     verdicts: Verdicts,
+    reads: Reads,
     /// Names this life of the server; `None` if that is not known to be new.
     incarnation: Option<u64>,
     /// The number of the next proposal of this life.
@@ -77,13 +81,15 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     resend_timer: Timer,
 }
 
-/// What keeps a server from leading, though the election named it.
+/// What keeps a server from leading, though the election named it; or makes it lead.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Setback {
     /// It was refused, or may have been overtaken, for this ballot.
     Outbid(Ballot),
     /// It has given up leading.
     Resigned,
+    /// The leader asks it to take over.
+    HandedOver,
 }
 
 /// A way to a leader that does not answer here.
@@ -144,6 +150,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             incarnation,
             next_number: 0,
             compactions: CompactionRequests::default(),
+            reads: Reads::default(),
             outbox: Outbox::default(),
             resend_timer: Timer::every(server.resend_message_tick_timeout),
             log,
@@ -176,6 +183,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)
             }
+            PaxosMsg::ReadRequest(request) => self.handle_read_request(request, from),
+            PaxosMsg::ReadAnswer(answer) => self.handle_read_answer(answer, from),
+            PaxosMsg::Confirm(confirm) => self.handle_confirm(confirm, from),
+            PaxosMsg::Confirmed(confirmed) => self.handle_confirmed(confirmed, from),
+            PaxosMsg::TakeOver(asks) => self.handle_take_over(asks),
         }
         Ok(())
     }
@@ -185,6 +197,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.proposals.tick() == Ring::Rings {
             self.proposals.release_all();
         }
+        self.tick_handover();
         self.propose_if_leading();
         if self.resend_timer.tick() == Ring::Rings {
             self.resend_to_all(answered);
@@ -212,6 +225,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.present.clear();
         self.present.extend(self.peers.iter().filter(|peer| answered(**peer)));
         self.relay = relay;
+        self.end_round_of_reads();
+        self.end_round_of_handover();
         self.learn_in_turn(contact);
         self.compactions.repeat();
         self.proposals.release_held();
@@ -284,6 +299,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn check_invariants(&self) {
         self.log.check_invariants();
         self.proposals.check_invariants();
+        self.check_reads();
         let (promise, accepted) = (self.log.promise(), self.log.accepted_round());
         match &self.state {
             State::Recovering => {}

@@ -71,6 +71,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let State::Leading(leading) = &self.state else {
             return false;
         };
+        if leading.handover.as_ref().is_some_and(|handover| handover.holds_back()) {
+            return false;
+        }
         let limit = match self.quorum.can_accept(1) {
             true => self.limits.pending,
             false => self.limits.message,

@@ -1,6 +1,6 @@
 //! What a server is in Sequence Paxos.
 
-use super::{outstanding::Outstanding, progress::Followers};
+use super::{handover::Handover, outstanding::Outstanding, progress::Followers, reads::Rounds};
 use crate::{
     ballot::Ballot,
     messages::sequence_paxos::{LogSync, Prepare},
@@ -35,6 +35,10 @@ pub(super) struct Leading {
     pub(super) adopted_len: u64,
     /// What is stored and not decided.
     pub(super) undecided: Outstanding,
+    /// Reads that wait until this server is known to lead still.
+    pub(super) reads: Rounds,
+    /// Leadership goes to another server, if it can.
+    pub(super) handover: Option<Box<Handover>>,
 }
 
 /// Whether an acknowledgement is due.

@@ -167,7 +167,12 @@ impl Checker {
             | PaxosMsg::LearnReq(_)
             | PaxosMsg::Verdict(_)
             | PaxosMsg::ForwardStopSign(_)
-            | PaxosMsg::Compaction(_) => Ok(()),
+            | PaxosMsg::Compaction(_)
+            | PaxosMsg::ReadRequest(_)
+            | PaxosMsg::ReadAnswer(_)
+            | PaxosMsg::Confirm(_)
+            | PaxosMsg::Confirmed(_)
+            | PaxosMsg::TakeOver(_) => Ok(()),
         }
     }
 

@@ -44,6 +44,12 @@ pub enum Check {
     DecidedOnce,
     /// I14: a proposal ends once, as it was told; no proposal with an id is decided twice.
     Outcome,
+    /// I11: a linearizable read sees all that was decided before it began.
+    Linearizable,
+    /// A read ends once there is a leader.
+    ReadEnds,
+    /// Leadership is handed over or not, as the contract says.
+    Handover,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
     /// Messages, what is on its way, and what is undecided obey the limits of the configuration.

@@ -123,10 +123,15 @@ impl Checker {
                     speaker.stored(is_bare || image.compacted_idx >= idx, message)
                 }
             },
+            PaxosMsg::Confirm(m) => self.check_owner(server, life, m.n),
+            PaxosMsg::Confirmed(m) => speaker.stored(speaker.promise() == m.n, message),
+            PaxosMsg::TakeOver(m) => self.check_owner(server, life, m.n),
             PaxosMsg::ProposalForward(_)
             | PaxosMsg::Offer(_)
             | PaxosMsg::Verdict(_)
-            | PaxosMsg::ForwardStopSign(_) => Ok(()),
+            | PaxosMsg::ForwardStopSign(_)
+            | PaxosMsg::ReadRequest(_)
+            | PaxosMsg::ReadAnswer(_) => Ok(()),
         }
     }
 

@@ -7,8 +7,9 @@ use omnipaxos::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
-            Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, Offer, PaxosMessage,
-            PaxosMsg, Prepare, PrepareReq, Promise, Verdict, VerdictReason,
+            Confirm, Confirmed, Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, Offer,
+            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest,
+            TakeOver, Verdict, VerdictReason,
         },
         Message,
     },
@@ -111,7 +112,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         ids: None,
     };
     let n_accepted = Ballot::default();
-    let msg = match rng.below(8) {
+    let msg = match rng.below(9) {
         0 => PaxosMsg::Accepted(Accepted { n, accepted_idx: low, decided_idx: high, gap: false }),
         1 => PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: low, sync: Box::new(sync) }),
         2 => PaxosMsg::AcceptDecide(AcceptDecide {
@@ -136,6 +137,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         }),
         5 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: u64::MAX }),
         6 => PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: u64::MAX }),
+        7 => PaxosMsg::ReadAnswer(read_answer(n, low, u64::MAX)),
         _ => PaxosMsg::Promise(Promise {
             n,
             n_accepted,
@@ -207,6 +209,8 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::LearnReq(_)
             | PaxosMsg::Learn(_)
+            | PaxosMsg::ReadRequest(_)
+            | PaxosMsg::ReadAnswer(_)
             | PaxosMsg::Compaction(_) => {
                 Message::BLE(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) })
             }
@@ -215,7 +219,7 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
     }
     let strange = Ballot { pid: rng.pick(&[0, 4_711, to]), n: n.n + 1, ..n };
     let decided_idx = index;
-    let msg = match rng.below(3) {
+    let msg = match rng.below(6) {
         0 => PaxosMsg::Prepare(Prepare {
             n: strange,
             n_accepted: Ballot::default(),
@@ -224,6 +228,9 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             takes_delta: false,
         }),
         1 => PaxosMsg::Decide(Decide { n: strange, decided_idx }),
+        2 => PaxosMsg::Confirm(Confirm { n: strange, round: index }),
+        3 => PaxosMsg::Confirmed(Confirmed { n: Ballot { pid: from, ..strange }, round: index }),
+        4 => PaxosMsg::TakeOver(TakeOver { n: strange }),
         _ => PaxosMsg::AcceptDecide(AcceptDecide {
             n: strange,
             from_idx: 0,
@@ -239,7 +246,7 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
 fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) -> PaxosMsg<T> {
     let value = T::with_id(u64::MAX >> 1);
     let (n_accepted, takes_delta) = (Ballot::default(), rng.chance(1, 2));
-    match rng.below(17) {
+    match rng.below(22) {
         0 => PaxosMsg::PrepareReq(PrepareReq {
             config_id: n.config_id,
             n,
@@ -295,13 +302,18 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         11 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx }),
         12 => PaxosMsg::LearnFrom(LearnFrom { n, source: n.pid, decided_idx }),
         13 => piece(n.config_id, len, len.saturating_add(1), None),
-        14 => PaxosMsg::Offer(Offer {
+        14 => PaxosMsg::ReadRequest(read_request(n, len)),
+        15 => PaxosMsg::ReadAnswer(read_answer(n, len, decided_idx)),
+        16 => PaxosMsg::Confirm(Confirm { n, round: len }),
+        17 => PaxosMsg::Confirmed(Confirmed { n, round: len }),
+        18 => PaxosMsg::TakeOver(TakeOver { n }),
+        19 => PaxosMsg::Offer(Offer {
             first: proposal(rng, n.pid),
             since: n,
             not_before: len,
             entries: vec![value],
         }),
-        15 => PaxosMsg::Verdict(Verdict {
+        20 => PaxosMsg::Verdict(Verdict {
             config_id: n.config_id,
             first: proposal(rng, n.pid),
             count: rng.pick(&[0, 1, 5, u64::MAX]),
@@ -322,6 +334,15 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
 fn proposal(rng: &mut Rng, origin: u64) -> ProposalId {
     let number = rng.pick(&[0, 1, 1 << 63, u64::MAX]);
     ProposalId { origin, incarnation: rng.below(2), number }
+}
+
+fn read_request(n: Ballot, number: u64) -> ReadRequest {
+    ReadRequest { config_id: n.config_id, origin: n.pid, incarnation: 1, number }
+}
+
+fn read_answer(n: Ballot, number: u64, read_idx: u64) -> ReadAnswer {
+    let ReadRequest { config_id, origin, incarnation, number } = read_request(n, number);
+    ReadAnswer { config_id, origin, incarnation, number, read_idx }
 }
 
 fn stopsign(configuration_id: u32) -> StopSign {

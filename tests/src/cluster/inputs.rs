@@ -187,7 +187,12 @@ impl<T: SimEntry> Cluster<T> {
         self.look_at_disk(at)?;
         match self.servers[at].disk.accident() {
             Some(accident) => self.suffer(at, accident).map(|()| Left::Gone),
-            None => self.observe(at).map(|()| Left::Working),
+            None => {
+                self.observe(at)?;
+                self.watch_reads(at)?;
+                self.watch_handover(at);
+                Ok(Left::Working)
+            }
         }
     }
 

@@ -1,15 +1,21 @@
 //! The servers of a run, their clocks, disks and links.
 
 mod forge;
+mod handover;
 mod inputs;
 mod news;
+mod reads;
 mod rest;
 mod server;
 mod steps;
 mod trace;
 
-use self::server::{Running, Server};
-pub use self::{rest::Rest, steps::Proposed, trace::Trace};
+use self::{
+    handover::Handovers,
+    reads::Reads,
+    server::{Running, Server},
+};
+pub use self::{reads::Requested, rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
     checker::{ensure, Check, Checker, Limits, Violation},
     describe,
@@ -33,6 +39,8 @@ pub struct Cluster<T: SimEntry> {
     checker: Checker,
     counts: Counts,
     traffic: Traffic,
+    reads: Reads,
+    handovers: Handovers,
     /// See [`slack`](Self::slack).
     slack: u64,
     trace: Trace,
@@ -81,6 +89,8 @@ impl<T: SimEntry> Cluster<T> {
             checker: Checker::new(pids, write_quorum).limited_to(limits),
             counts: Counts::default(),
             traffic: Traffic::default(),
+            reads: Reads::default(),
+            handovers: Handovers::default(),
             slack: 0,
             trace,
             buffer: Vec::new(),
@@ -261,6 +271,10 @@ impl<T: SimEntry> Cluster<T> {
         };
         match &message.msg {
             PaxosMsg::LearnFrom(_) => self.counts.add(Kind::Redirect),
+            PaxosMsg::TakeOver(_) => self.counts.add(Kind::TakeOver),
+            PaxosMsg::ReadRequest(request) if request.origin != message.from => {
+                self.counts.add(Kind::ReadRelayed);
+            }
             PaxosMsg::Learn(piece) => {
                 self.counts.add(Kind::Piece);
                 if piece.snapshot.is_some() {

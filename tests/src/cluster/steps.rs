@@ -94,6 +94,8 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::Reconnected);
                 self.reconnected(server, peer)
             }
+            Action::RequestRead { server } => self.request_read(server).map(drop),
+            Action::HandOver { to, ticks } => self.hand_over(to, ticks),
         }
     }
 

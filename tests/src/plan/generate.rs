@@ -66,6 +66,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     }
     reconfigure(&mut rng, &setting, &mut steps);
     ask(&mut Rng::of(&[seed, 0x6E65_7773]), &setting, &mut steps);
+    read_and_hand_over(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps }
 }
@@ -355,5 +356,21 @@ fn reconfigure(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
         };
         let server = rng.index(setting.servers.len());
         steps.push(Step { at, action: Action::Reconfigure { server } });
+    }
+}
+
+/// Requests reads, and in some runs handovers. A handover is over before the run ends.
+fn read_and_hand_over(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
+    const OF: u64 = 100_000;
+    let (reads, handovers) = (rng.pick(&[500, 3_000, 20_000]), rng.pick(&[0, 0, 200, 1_000]));
+    let size = setting.servers.len();
+    for at in 0..setting.ticks {
+        if rng.chance(reads, OF) {
+            steps.push(Step { at, action: Action::RequestRead { server: rng.index(size) } });
+        }
+        if rng.chance(handovers, OF) {
+            let ticks = rng.pick(&[1, 5, 10, 15]);
+            steps.push(Step { at, action: Action::HandOver { to: rng.index(size), ticks } });
+        }
     }
 }

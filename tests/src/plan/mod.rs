@@ -186,6 +186,10 @@ pub enum Action {
     Forge { server: usize, seed: u64 },
     /// The server is told that a link is back.
     Reconnected { server: usize, peer: usize },
+    /// A linearizable read is requested.
+    RequestRead { server: usize },
+    /// Whoever leads begins to hand over.
+    HandOver { to: usize, ticks: u64 },
 }
 
 /// Up to where a log is compacted.

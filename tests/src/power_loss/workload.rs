@@ -84,7 +84,7 @@ impl Plan {
         storage: &mut PersistentStorage<Item>,
     ) -> Result<(), Box<dyn std::error::Error>> {
         storage.write_atomically(&mut self.next_batch())?;
-        if self.batches % BATCHES_A_LIFE == 0 {
+        if self.batches.is_multiple_of(BATCHES_A_LIFE) {
             storage.next_incarnation()?;
         }
         Ok(())

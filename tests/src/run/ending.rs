@@ -1,11 +1,12 @@
 //! The end of a run: no more faults; the cluster must become live, and then silent.
 
 use crate::{
-    checker::{violated, Check, Violation},
-    cluster::{Cluster, Proposed, Rest},
+    checker::{ensure, violated, Check, Violation},
+    cluster::{Cluster, Proposed, Requested, Rest},
     plan::Ending,
     value::SimEntry,
 };
+use omnipaxos::reads::{ReadRefused, ReadState};
 
 /// How a cluster came to rest. Times are in election timeouts of its slowest server.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
@@ -66,6 +67,8 @@ impl<T: SimEntry> Cluster<T> {
         ended.live = self.become_live(&all, "to be live")?;
         let anywhere = self.checker().decided_len() as usize % self.size();
         ended.decides = self.decide_one_more(anywhere, &all)?;
+        self.read_at_each(&all)?;
+        ensure!(!self.is_read_waiting(), Check::ReadEnds, "a read waits for ever");
         self.trim_one_more(&all)?;
         ended.silent = self.fall_silent()?;
         self.hear_all()?;
@@ -162,6 +165,44 @@ impl<T: SimEntry> Cluster<T> {
     pub(super) fn is_decided_or_stopped(&self, id: u64, place: Place) -> bool {
         let may_wait = self.is_limited() || place == Place::Afar;
         self.checker().is_decided(id) || (may_wait && self.checker().is_stopped())
+    }
+
+    /// A read at each server of a group ends, and is requested again where it is refused.
+    pub(super) fn read_at_each(&mut self, group: &[usize]) -> Result<(), Violation> {
+        for at in group {
+            self.read_at(*at)?;
+        }
+        Ok(())
+    }
+
+    fn read_at(&mut self, at: usize) -> Result<(), Violation> {
+        let last = self.now() + self.patience(DECIDES_WITHIN);
+        let mut requested = self.request_read(at)?;
+        loop {
+            let state = match requested.clone() {
+                Requested::Taken(id) => self.read_state(at, id),
+                Requested::Refused(refused) => Some(ReadState::Refused(refused)),
+                Requested::Nowhere => None,
+            };
+            match state {
+                Some(ReadState::Ready(_)) => return Ok(()),
+                Some(ReadState::Refused(ReadRefused::Reconfigured))
+                    if self.checker().is_stopped() =>
+                {
+                    return Ok(());
+                }
+                Some(ReadState::Waiting) if self.now() <= last => {}
+                Some(ReadState::Refused(_)) if self.now() <= last => {
+                    requested = self.request_read(at)?;
+                }
+                Some(ReadState::Waiting | ReadState::Refused(_)) | None => {
+                    let servers = self.describe();
+                    let what = format!("a read at {at} does not end: {state:?}; {servers}");
+                    return violated(Check::ReadEnds, what);
+                }
+            }
+            self.pass_tick()?;
+        }
     }
 
     /// A trim by the leader reaches all.

@@ -33,6 +33,7 @@ impl<T: SimEntry> Cluster<T> {
                 let reach = links.reach(middle);
                 partly.live = self.become_live(&reach, "to be partly live")?;
                 self.decide_one_more(middle, &reach)?;
+                self.read_at_each(&reach)?;
             }
             Service::Decides => {
                 self.let_elections_end()?;

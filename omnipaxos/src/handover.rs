@@ -1,0 +1,32 @@
+//! Handing leadership over: see [`OmniPaxos::hand_over`](crate::OmniPaxos::hand_over).
+
+use crate::{errors::Halted, ids::NodeId};
+use thiserror::Error;
+
+/// Why leadership is not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HandoverErr {
+    /// Only the leader can hand over; holds the leader known here, which may be this server if it
+    /// is about to lead.
+    #[error("only a leader can hand over, and {}", described(*.0))]
+    NotLeader(Option<NodeId>),
+    /// The server is not one of this configuration.
+    #[error("server {0} is not a member of this configuration")]
+    NotAMember(NodeId),
+    /// The server leads already.
+    #[error("this server leads already")]
+    ToItself,
+    /// Leadership is being handed over to this server.
+    #[error("leadership is being handed over to server {0}")]
+    AlreadyHandingOver(NodeId),
+    /// The replica has halted.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+fn described(leader: Option<NodeId>) -> String {
+    match leader {
+        Some(pid) => format!("the leader known here is server {pid}"),
+        None => "no leader is known here".to_string(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Linearizable reads: see [`OmniPaxos::request_read`](crate::OmniPaxos::request_read).
+
+use crate::{errors::Halted, ids::NodeId};
+use thiserror::Error;
+
+/// Names a read that was requested of one replica, in its present life.
+///
+/// Reads that are requested between two drains share an id.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(u64);
+
+impl ReadId {
+    pub(crate) fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// How far a read is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadState {
+    /// The leader has not confirmed yet that it leads, or this server has not yet decided what was
+    /// decided when it did.
+    Waiting,
+    /// The entries before this index are decided here, and hold all that was decided anywhere
+    /// before the read was requested. Apply them, and serve the read from the state.
+    Ready(u64),
+    /// It cannot be served. It is safe to request it again.
+    Refused(ReadRefused),
+}
+
+/// Why a read is refused. It is always safe to request it again.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ReadRefused {
+    /// No leader is known here.
+    #[error("no leader is known: request the read again later")]
+    NoLeader,
+    /// This server reaches the leader neither by itself nor through another server.
+    #[error("the leader, server {0}, cannot be reached: request the read again later")]
+    Unreachable(NodeId),
+    /// This server is about to lead, and does not know yet what was decided before.
+    #[error("this server is about to lead: request the read again soon")]
+    Preparing,
+    /// The configuration has ended. Read in the next one.
+    #[error("the configuration has ended: read in the next one")]
+    Reconfigured,
+    /// This server was restarted, and does not know how to tell its requests from those of an
+    /// earlier life: see [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    #[error("the storage does not count the lives of this server, and none was configured")]
+    NoIncarnation,
+    /// The id is not one of this replica in its present life.
+    #[error("no such read was requested here in this life")]
+    Unknown,
+    /// The replica has halted.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}

@@ -1,0 +1,272 @@
+//! Linearizable reads without an entry in the log. Invariant I11.
+//!
+//! A server asks its leader, by a number that stands for all that was requested there so far. The
+//! leader notes what is decided, and then has a write quorum confirm that it follows its ballot
+//! still. What was decided before the request is before the index that it notes: in its own ballot
+//! it is the first to decide; what was chosen in a lower ballot is in the log that it adopted; and
+//! in a higher one nothing was decided, since a read quorum would have promised that. The answer
+//! holds for ever, whoever leads by then, so it needs no ballot, only the life of the server that
+//! asked.
+
+mod requests;
+mod rounds;
+
+pub(super) use self::rounds::Rounds;
+
+use self::{
+    requests::Requests,
+    rounds::{Answer, Asked, Due, From},
+};
+use super::{state::State, SequencePaxos};
+use crate::{
+    ids::NodeId,
+    messages::sequence_paxos::{Confirm, Confirmed, PaxosMsg, ReadAnswer, ReadRequest},
+    reads::{ReadId, ReadRefused, ReadState},
+    storage::{Entry, Storage},
+};
+use std::collections::BTreeMap;
+
+/// What a server keeps of reads, whatever its part is. A leader has [`Rounds`] besides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reads {
+    requests: Requests,
+    /// The leader asks whether this server follows it still.
+    confirm: Option<Confirm>,
+    /// On their way through this server to the leader; by origin.
+    passing: BTreeMap<NodeId, ReadRequest>,
+    /// On their way back; by origin.
+    passing_back: BTreeMap<NodeId, ReadAnswer>,
+    /// Whether the next drain must look here.
+    is_due: bool,
+}
+
+impl Reads {
+    pub(super) fn is_silent(&self) -> bool {
+        !self.is_due
+    }
+
+    /// Asks for what waits: this server leads now.
+    pub(super) fn ask_again(&mut self) {
+        self.requests.ask_again();
+        self.is_due |= self.requests.is_ask_due();
+    }
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// A read is requested at this server.
+    pub(crate) fn request_read(&mut self) -> Result<ReadId, ReadRefused> {
+        if self.is_ended() {
+            return Err(ReadRefused::Reconfigured);
+        }
+        match self.state {
+            State::Leading(_) => {}
+            State::Preparing(_) => return Err(ReadRefused::Preparing),
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                if self.incarnation.is_none() {
+                    return Err(ReadRefused::NoIncarnation);
+                }
+                if self.leader().is_none() {
+                    return Err(ReadRefused::NoLeader);
+                }
+            }
+        }
+        self.reads.is_due = true;
+        Ok(self.reads.requests.request())
+    }
+
+    /// How far a read is.
+    pub(crate) fn read_state(&self, id: ReadId) -> ReadState {
+        match self.reads.requests.state(id, self.decided_for_reads()) {
+            ReadState::Waiting if self.is_ended() => ReadState::Refused(ReadRefused::Reconfigured),
+            state @ (ReadState::Waiting | ReadState::Ready(_) | ReadState::Refused(_)) => state,
+        }
+    }
+
+    /// Number of entries decided, the stop sign not counted: what comes after it is read in the
+    /// next configuration.
+    fn decided_for_reads(&self) -> u64 {
+        self.log.decided_idx().min(self.log.end())
+    }
+
+    fn is_ended(&self) -> bool {
+        self.log.decided_stopsign().is_some()
+    }
+
+    /// A server asks to read. A leader that is not past Prepare does not know what was decided, and
+    /// is asked again. Another server passes it on, if it came from the one that reads.
+    pub(super) fn handle_read_request(&mut self, request: ReadRequest, from: NodeId) {
+        let ReadRequest { config_id: _, origin, incarnation, number } = request;
+        if origin == self.pid || self.is_ended() {
+            return;
+        }
+        match &mut self.state {
+            State::Leading(leading) => {
+                let read_idx = self.log.decided_idx().max(leading.adopted_len);
+                let from = From { origin, incarnation, via: from };
+                leading.reads.ask(from, Asked { number, read_idx });
+            }
+            State::Preparing(_) => return,
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                if from != origin {
+                    return;
+                }
+                self.reads.passing.insert(origin, request);
+            }
+        }
+        self.reads.is_due = true;
+    }
+
+    /// The leader asks whether this server follows it still. Not only who is in step does: what
+    /// counts is that nothing higher is promised.
+    pub(super) fn handle_confirm(&mut self, confirm: Confirm, from: NodeId) {
+        let promise = self.log.promise();
+        if confirm.n < promise {
+            self.outbox.refuse(from);
+        } else if confirm.n > promise {
+            self.outbox.ask_for_leader(from);
+        } else {
+            let known = self.reads.confirm.filter(|known| known.n == promise);
+            let round = known.map_or(0, |known| known.round).max(confirm.round);
+            self.reads.confirm = Some(Confirm { n: promise, round });
+            self.reads.is_due = true;
+        }
+    }
+
+    /// A server follows this leader still.
+    pub(super) fn handle_confirmed(&mut self, confirmed: Confirmed, from: NodeId) {
+        if confirmed.n != self.log.promise() {
+            return;
+        }
+        if let State::Leading(leading) = &mut self.state {
+            leading.reads.confirm(from, confirmed.round);
+            self.reads.is_due = true;
+        }
+    }
+
+    /// A leader has confirmed a read, of this server or of one that it does not reach.
+    pub(super) fn handle_read_answer(&mut self, answer: ReadAnswer, from: NodeId) {
+        if answer.origin != self.pid {
+            if answer.origin != from {
+                self.reads.passing_back.insert(answer.origin, answer);
+                self.reads.is_due = true;
+            }
+        } else if self.incarnation == Some(answer.incarnation) {
+            self.reads.requests.confirm(answer.number, answer.read_idx);
+            self.reads.requests.settle(self.log.decided_idx().min(self.log.end()));
+        }
+    }
+
+    /// A heartbeat round has ended: asks again for what was not answered, whoever leads by now, or
+    /// refuses it if there is no way to a leader.
+    pub(super) fn end_round_of_reads(&mut self) {
+        self.reads.requests.settle(self.decided_for_reads());
+        if let State::Leading(leading) = &mut self.state {
+            self.reads.is_due |= leading.reads.repeat();
+        }
+        if !self.reads.requests.is_unanswered() || self.is_ended() {
+            return;
+        }
+        match self.state {
+            State::Preparing(_) | State::Leading(_) => {}
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                if let Err(refused) = self.way_to_read() {
+                    return self.reads.requests.refuse(refused);
+                }
+            }
+        }
+        self.reads.ask_again();
+    }
+
+    /// The server to ask, and by which incarnation. A server that has promised nothing may not know
+    /// after a restart that it had a life before.
+    fn way_to_read(&self) -> Result<(NodeId, u64), ReadRefused> {
+        let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
+        let has_history = !self.log.promise().is_nobodys();
+        let leader = self.leader().filter(|_| has_history).ok_or(ReadRefused::NoLeader)?;
+        let relay = self.relay.filter(|relay| relay.leader.pid == leader);
+        let to = match self.present.contains(&leader) {
+            true => leader,
+            false => relay.ok_or(ReadRefused::Unreachable(leader))?.peer,
+        };
+        Ok((to, incarnation))
+    }
+
+    /// Says what is due of reads.
+    pub(super) fn draw_reads(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+        if !std::mem::take(&mut self.reads.is_due) {
+            return;
+        }
+        if self.reads.requests.is_ask_due() && !self.is_ended() {
+            self.draw_request(&mut send);
+        }
+        self.draw_rounds(&mut send);
+        if let Some(Confirm { n, round }) = self.reads.confirm.take() {
+            if n == self.log.promise() {
+                send(n.pid, PaxosMsg::Confirmed(Confirmed { n, round }));
+            }
+        }
+        let leader = self.leader().filter(|leader| self.present.contains(leader));
+        while let Some((origin, request)) = self.reads.passing.pop_first() {
+            if let Some(leader) = leader.filter(|leader| *leader != origin) {
+                send(leader, PaxosMsg::ReadRequest(request));
+            }
+        }
+        while let Some((origin, answer)) = self.reads.passing_back.pop_first() {
+            send(origin, PaxosMsg::ReadAnswer(answer));
+        }
+        self.reads.requests.settle(self.decided_for_reads());
+    }
+
+    /// Asks for all that was requested here. What finds no way now waits for the end of the
+    /// heartbeat round.
+    fn draw_request(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+        if let State::Leading(leading) = &mut self.state {
+            let number = self.reads.requests.ask();
+            let read_idx = self.log.decided_idx().max(leading.adopted_len);
+            let from = From { origin: self.pid, incarnation: 0, via: self.pid };
+            return leading.reads.ask(from, Asked { number, read_idx });
+        }
+        if let State::Preparing(_) = self.state {
+            return;
+        }
+        if let Ok((to, incarnation)) = self.way_to_read() {
+            let (config_id, origin) = (self.config_id, self.pid);
+            let number = self.reads.requests.ask();
+            let request = ReadRequest { config_id, origin, incarnation, number };
+            send(to, PaxosMsg::ReadRequest(request));
+        }
+    }
+
+    /// What a leader asks and answers.
+    fn draw_rounds(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+        let State::Leading(leading) = &mut self.state else {
+            return;
+        };
+        let rounds = &mut leading.reads;
+        rounds.go_on(self.quorum);
+        let n = self.log.promise();
+        let (due, round) = rounds.take_due();
+        let asked = match due {
+            Due::Nobody => &[][..],
+            Due::Everybody => &self.peers[..],
+            Due::Present => &self.present[..],
+        };
+        for to in asked.iter().filter(|pid| !rounds.has_confirmed(**pid)) {
+            send(*to, PaxosMsg::Confirm(Confirm { n, round }));
+        }
+        while let Some(Answer { origin, incarnation, via, asked }) = rounds.take_answer() {
+            let Asked { number, read_idx } = asked;
+            if origin == self.pid {
+                self.reads.requests.confirm(number, read_idx);
+            } else {
+                let config_id = self.config_id;
+                let answer = ReadAnswer { config_id, origin, incarnation, number, read_idx };
+                send(via, PaxosMsg::ReadAnswer(answer));
+            }
+        }
+    }
+
+    pub(super) fn check_reads(&self) {
+        self.reads.requests.check_invariants(self.decided_for_reads());
+    }
+}

@@ -1,0 +1,250 @@
+//! The rounds in which a leader asks the others whether they still follow its ballot.
+
+use crate::{ids::NodeId, quorum::Quorum};
+use std::collections::BTreeMap;
+
+/// Who waits for a confirmation, and the round that is on its way.
+///
+/// One round at most is on its way, and it serves all that was requested before it began. Bounded:
+/// for each server, what it asked for last.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sequence_paxos) struct Rounds {
+    /// Counts the rounds of this ballot.
+    number: u64,
+    phase: Phase,
+    askers: BTreeMap<NodeId, Asker>,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Phase {
+    #[default]
+    Idle,
+    /// The others were asked.
+    InFlight {
+        /// Those that follow this ballot still. Invariant I6: each other server once.
+        confirmed: Vec<NodeId>,
+        due: Due,
+    },
+}
+
+/// Whom to ask.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nobody,
+    Everybody,
+    /// Again those that have not answered, and are there.
+    Present,
+}
+
+/// A server that reads.
+#[derive(Copy, Clone, Debug)]
+struct Asker {
+    incarnation: u64,
+    /// Where its last request came from, and the answer goes.
+    via: NodeId,
+    /// Waits for the next round.
+    next: Option<Asked>,
+    /// Waits for the round on its way.
+    in_flight: Option<Asked>,
+    /// Was confirmed last: told again to one that asks again.
+    answered: Option<Asked>,
+    is_answer_due: bool,
+}
+
+/// The requests up to this number, and what was decided when the last of them came.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) number: u64,
+    pub(super) read_idx: u64,
+}
+
+/// What is told to a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) origin: NodeId,
+    pub(super) incarnation: u64,
+    pub(super) via: NodeId,
+    pub(super) asked: Asked,
+}
+
+/// Who asks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct From {
+    pub(super) origin: NodeId,
+    pub(super) incarnation: u64,
+    pub(super) via: NodeId,
+}
+
+impl Rounds {
+    /// A server asks. What it asked in another life is forgotten.
+    pub(super) fn ask(&mut self, from: From, asked: Asked) {
+        let From { origin, incarnation, via } = from;
+        let asker = self.askers.entry(origin).or_insert(Asker::new(incarnation, via));
+        if asker.incarnation != incarnation {
+            *asker = Asker::new(incarnation, via);
+        }
+        asker.via = via;
+        let covers = |known: Option<Asked>| known.is_some_and(|k| asked.number <= k.number);
+        if covers(asker.answered) {
+            asker.is_answer_due = true;
+        } else if !covers(asker.in_flight) && !covers(asker.next) {
+            asker.next = Some(asked);
+        }
+    }
+
+    /// A server follows this ballot still.
+    pub(super) fn confirm(&mut self, from: NodeId, round: u64) {
+        if let Phase::InFlight { confirmed, .. } = &mut self.phase {
+            if round == self.number && !confirmed.contains(&from) {
+                confirmed.push(from);
+            }
+        }
+    }
+
+    /// Ends the round on its way if it is confirmed, and begins the next if somebody waits for it.
+    pub(super) fn go_on(&mut self, quorum: Quorum) {
+        self.end(quorum);
+        self.begin();
+        // Where this server is a write quorum alone.
+        self.end(quorum);
+    }
+
+    /// A write quorum, this server included, follows this ballot still. It meets every read quorum,
+    /// so nobody had been promised a higher ballot by one of those when the round began.
+    fn end(&mut self, quorum: Quorum) {
+        let Phase::InFlight { confirmed, .. } = &self.phase else {
+            return;
+        };
+        if quorum.can_accept(confirmed.len() + 1) {
+            self.phase = Phase::Idle;
+            for asker in self.askers.values_mut().filter(|asker| asker.in_flight.is_some()) {
+                asker.answered = asker.in_flight.take();
+                asker.is_answer_due = true;
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let waits = |asker: &Asker| asker.next.is_some();
+        if matches!(self.phase, Phase::Idle) && self.askers.values().any(waits) {
+            self.number += 1;
+            self.phase = Phase::InFlight { confirmed: Vec::new(), due: Due::Everybody };
+            for asker in self.askers.values_mut() {
+                asker.in_flight = asker.next.take();
+            }
+        }
+    }
+
+    /// Asks again those that have not answered. Tells whether there is something to say.
+    pub(super) fn repeat(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Idle => false,
+            Phase::InFlight { due, .. } => {
+                *due = Due::Present;
+                true
+            }
+        }
+    }
+
+    /// Hands over whom to ask, of those that have not answered; and the number of the round.
+    pub(super) fn take_due(&mut self) -> (Due, u64) {
+        match &mut self.phase {
+            Phase::Idle => (Due::Nobody, self.number),
+            Phase::InFlight { due, .. } => (std::mem::replace(due, Due::Nobody), self.number),
+        }
+    }
+
+    pub(super) fn has_confirmed(&self, pid: NodeId) -> bool {
+        match &self.phase {
+            Phase::Idle => false,
+            Phase::InFlight { confirmed, .. } => confirmed.contains(&pid),
+        }
+    }
+
+    /// Hands over the next answer that is due.
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.askers.iter_mut().find_map(|(origin, asker)| {
+            let is_due = std::mem::take(&mut asker.is_answer_due);
+            let Asker { incarnation, via, .. } = *asker;
+            let asked = asker.answered.filter(|_| is_due)?;
+            Some(Answer { origin: *origin, incarnation, via, asked })
+        })
+    }
+}
+
+impl Asker {
+    fn new(incarnation: u64, via: NodeId) -> Self {
+        Self { incarnation, via, next: None, in_flight: None, answered: None, is_answer_due: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, Due, From, Rounds};
+    use crate::quorum::Quorum;
+
+    fn from(origin: u64, incarnation: u64) -> From {
+        From { origin, incarnation, via: origin }
+    }
+
+    fn asked(number: u64, read_idx: u64) -> Asked {
+        Asked { number, read_idx }
+    }
+
+    fn answers(rounds: &mut Rounds) -> Vec<(u64, Asked)> {
+        std::iter::from_fn(|| rounds.take_answer()).map(|a| (a.origin, a.asked)).collect()
+    }
+
+    #[test]
+    fn a_round_serves_what_was_asked_before_it_began() {
+        let quorum = Quorum::of(3, None);
+        let mut rounds = Rounds::default();
+        rounds.ask(from(1, 0), asked(1, 5));
+        rounds.go_on(quorum);
+        assert_eq!(rounds.take_due(), (Due::Everybody, 1));
+        rounds.ask(from(1, 0), asked(2, 6));
+        rounds.ask(from(2, 0), asked(7, 6));
+        rounds.ask(from(2, 0), asked(8, 7));
+        rounds.go_on(quorum);
+        assert_eq!(rounds.take_due(), (Due::Nobody, 1), "one round at a time");
+        rounds.confirm(2, 1);
+        rounds.go_on(quorum);
+        assert_eq!(answers(&mut rounds), [(1, asked(1, 5))]);
+        assert_eq!(rounds.take_due(), (Due::Everybody, 2));
+        rounds.confirm(3, 1);
+        rounds.go_on(quorum);
+        assert_eq!(answers(&mut rounds), [], "an answer to the round before does not count");
+        rounds.confirm(3, 2);
+        rounds.go_on(quorum);
+        assert_eq!(answers(&mut rounds), [(1, asked(2, 6)), (2, asked(8, 7))]);
+    }
+
+    #[test]
+    fn nobody_counts_twice() {
+        let quorum = Quorum::of(5, None);
+        let mut rounds = Rounds::default();
+        rounds.ask(from(1, 0), asked(1, 5));
+        rounds.go_on(quorum);
+        for _ in 0..3 {
+            rounds.confirm(2, 1);
+            rounds.go_on(quorum);
+        }
+        assert_eq!(answers(&mut rounds), []);
+        assert!(rounds.repeat() && rounds.has_confirmed(2) && !rounds.has_confirmed(3));
+    }
+
+    #[test]
+    fn who_asks_again_is_told_again() {
+        let mut rounds = Rounds::default();
+        let alone = Quorum::of(1, None);
+        rounds.ask(from(2, 0), asked(1, 5));
+        rounds.go_on(alone);
+        assert_eq!(answers(&mut rounds), [(2, asked(1, 5))]);
+        rounds.ask(from(2, 0), asked(1, 9));
+        rounds.go_on(alone);
+        assert_eq!(answers(&mut rounds), [(2, asked(1, 5))]);
+        rounds.ask(from(2, 1), asked(1, 9));
+        rounds.go_on(alone);
+        assert_eq!(answers(&mut rounds), [(2, asked(1, 9))], "in another life");
+    }
+}
