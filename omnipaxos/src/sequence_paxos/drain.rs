@@ -139,7 +139,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.compactions.draw(|to, action| {
             send(to, PaxosMsg::Compaction(Compaction { config_id, action }));
         });
-        self.draw_reads(&mut send);
+        if !self.reads.is_silent() {
+            self.draw_reads(&mut send);
+        }
         self.draw_forwards(send);
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Proposals go on until the other server has what the log held when the handover began, and all
 //! that followed is on its way. Then they wait in the queue until it has accepted all; then it is
 //! asked to take over, in a ballot of its own, which it prepares like any other. What waits is
-//! forwarded to it.
+//! forwarded to it. What is marked as cold is so beside replication.
 
 use super::{progress::Stage, state::State, SequencePaxos, Setback};
 use crate::{
@@ -89,6 +89,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Goes on with a handover as far as the other server has got.
+    #[cold]
     pub(super) fn hand_over_if_caught_up(&mut self) {
         let State::Leading(leading) = &mut self.state else {
             return;
@@ -151,6 +152,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Asks the other server to take over, if that is due.
+    #[cold]
     pub(super) fn draw_handover(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         let State::Leading(leading) = &mut self.state else {
             return;
@@ -164,6 +166,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The leader of this ballot asks this server to take over. Once it has, its promise is higher,
     /// and a copy of the message changes nothing.
+    #[cold]
     pub(super) fn handle_take_over(&mut self, asks: TakeOver) {
         if let State::Following(_) = self.state {
             if asks.n == self.log.promise() {

@@ -7,6 +7,8 @@
 //! in a higher one nothing was decided, since a read quorum would have promised that. The answer
 //! holds for ever, whoever leads by then, so it needs no ballot, only the life of the server that
 //! asked.
+//!
+//! What is marked as cold is so beside replication: it stays out of the code that every entry passes.
 
 mod requests;
 mod rounds;
@@ -94,6 +96,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A server asks to read. A leader that is not past Prepare does not know what was decided, and
     /// is asked again. Another server passes it on, if it came from the one that reads.
+    #[cold]
     pub(super) fn handle_read_request(&mut self, request: ReadRequest, from: NodeId) {
         let ReadRequest { config_id: _, origin, incarnation, number } = request;
         if origin == self.pid || self.is_ended() {
@@ -118,6 +121,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The leader asks whether this server follows it still. Not only who is in step does: what
     /// counts is that nothing higher is promised.
+    #[cold]
     pub(super) fn handle_confirm(&mut self, confirm: Confirm, from: NodeId) {
         let promise = self.log.promise();
         if confirm.n < promise {
@@ -133,6 +137,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// A server follows this leader still.
+    #[cold]
     pub(super) fn handle_confirmed(&mut self, confirmed: Confirmed, from: NodeId) {
         if confirmed.n != self.log.promise() {
             return;
@@ -144,6 +149,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// A leader has confirmed a read, of this server or of one that it does not reach.
+    #[cold]
     pub(super) fn handle_read_answer(&mut self, answer: ReadAnswer, from: NodeId) {
         if answer.origin != self.pid {
             if answer.origin != from {
@@ -192,10 +198,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Says what is due of reads.
+    #[cold]
     pub(super) fn draw_reads(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
-        if !std::mem::take(&mut self.reads.is_due) {
-            return;
-        }
+        self.reads.is_due = false;
         if self.reads.requests.is_ask_due() && !self.is_ended() {
             self.draw_request(&mut send);
         }
