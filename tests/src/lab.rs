@@ -48,71 +48,77 @@ impl Snapshot<Word> for Words {
 
 /// A storage that outlives its server.
 #[derive(Clone, Debug, Default)]
-pub struct Disk(Rc<RefCell<MemoryStorage<Word>>>);
+pub struct Disk {
+    storage: Rc<RefCell<MemoryStorage<Word>>>,
+    counts_no_lives: bool,
+}
 
 impl Storage<Word> for Disk {
     fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
-        self.0.borrow_mut().append_entry(entry)
+        self.storage.borrow_mut().append_entry(entry)
     }
     fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
-        self.0.borrow_mut().append_entries(entries)
+        self.storage.borrow_mut().append_entries(entries)
     }
     fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
-        self.0.borrow_mut().append_on_prefix(from_idx, entries)
+        self.storage.borrow_mut().append_on_prefix(from_idx, entries)
     }
     fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
-        self.0.borrow_mut().set_promise(n_prom)
+        self.storage.borrow_mut().set_promise(n_prom)
     }
     fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
-        self.0.borrow_mut().set_decided_idx(ld)
+        self.storage.borrow_mut().set_decided_idx(ld)
     }
     fn get_decided_idx(&self) -> StorageResult<u64> {
-        self.0.borrow().get_decided_idx()
+        self.storage.borrow().get_decided_idx()
     }
     fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
-        self.0.borrow_mut().set_accepted_round(na)
+        self.storage.borrow_mut().set_accepted_round(na)
     }
     fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
-        self.0.borrow().get_accepted_round()
+        self.storage.borrow().get_accepted_round()
     }
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
-        self.0.borrow().get_entries(from, to)
+        self.storage.borrow().get_entries(from, to)
     }
     fn get_log_len(&self) -> StorageResult<u64> {
-        self.0.borrow().get_log_len()
+        self.storage.borrow().get_log_len()
     }
     fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
-        self.0.borrow().get_suffix(from)
+        self.storage.borrow().get_suffix(from)
     }
     fn get_promise(&self) -> StorageResult<Option<Ballot>> {
-        self.0.borrow().get_promise()
+        self.storage.borrow().get_promise()
     }
     fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
-        self.0.borrow_mut().set_stopsign(s)
+        self.storage.borrow_mut().set_stopsign(s)
     }
     fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
-        self.0.borrow().get_stopsign()
+        self.storage.borrow().get_stopsign()
     }
     fn trim(&mut self, idx: u64) -> StorageResult<()> {
-        self.0.borrow_mut().trim(idx)
+        self.storage.borrow_mut().trim(idx)
     }
     fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
-        self.0.borrow_mut().set_compacted_idx(idx)
+        self.storage.borrow_mut().set_compacted_idx(idx)
     }
     fn get_compacted_idx(&self) -> StorageResult<u64> {
-        self.0.borrow().get_compacted_idx()
+        self.storage.borrow().get_compacted_idx()
     }
     fn set_snapshot(&mut self, snapshot: Option<Words>) -> StorageResult<()> {
-        self.0.borrow_mut().set_snapshot(snapshot)
+        self.storage.borrow_mut().set_snapshot(snapshot)
     }
     fn get_snapshot(&self) -> StorageResult<Option<Words>> {
-        self.0.borrow().get_snapshot()
+        self.storage.borrow().get_snapshot()
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
-        self.0.borrow_mut().next_incarnation()
+        match self.counts_no_lives {
+            true => Ok(None),
+            false => self.storage.borrow_mut().next_incarnation(),
+        }
     }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
-        self.0.borrow_mut().write_atomically(ops)
+        self.storage.borrow_mut().write_atomically(ops)
     }
 }
 
@@ -280,6 +286,13 @@ impl Lab {
     pub fn read_state(&mut self, pid: NodeId) -> ReadState {
         let read = self.reads[&pid];
         self.server(pid).read_state(read)
+    }
+
+    /// From its next start on, the disk of a server does not count lives.
+    pub fn count_no_lives(&mut self, pid: NodeId) {
+        if let Some(disk) = self.disks.get_mut(&pid) {
+            disk.counts_no_lives = true;
+        }
     }
 
     /// Lets a server lose all that it has not stored.

@@ -177,3 +177,29 @@ fn an_id_of_another_life_is_unknown() {
     let state = lab.server(1).read_state(unknown);
     assert_eq!(state, ReadState::Refused(ReadRefused::Unknown), "it is of another life");
 }
+
+/// A restarted server that cannot name its life reads only as a leader. One that is told does.
+#[test]
+fn without_a_count_of_lives_only_a_leader_reads() {
+    let mut lab = cluster(&[1, 2, 3], None);
+    for pid in [1, 2] {
+        lab.count_no_lives(pid);
+    }
+    lab.crash(2);
+    lab.restart(2);
+    lab.run(30);
+    assert_eq!(lab.request_read(2), Err(ReadRefused::NoIncarnation));
+    lab.elect(2);
+    lab.request_read(2).expect("it leads");
+    lab.settle();
+    assert_eq!(lab.read_state(2), ReadState::Ready(2));
+    lab.cut(1, 2);
+    lab.cut(2, 3);
+    lab.request_read(2).expect("it leads, as far as it knows");
+    lab.run(40);
+    assert_eq!(lab.read_state(2), ReadState::Waiting);
+    lab.heal_all();
+    lab.run(40);
+    assert_ne!(lab.server(2).get_current_leader(), Some(2));
+    assert_eq!(lab.read_state(2), ReadState::Refused(ReadRefused::NoIncarnation));
+}

@@ -42,6 +42,13 @@ pub(super) struct Reads {
     is_due: bool,
 }
 
+/// How this server asks a leader.
+struct Way {
+    to: NodeId,
+    /// Its own life.
+    incarnation: u64,
+}
+
 impl Reads {
     pub(super) fn is_silent(&self) -> bool {
         !self.is_due
@@ -167,7 +174,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn end_round_of_reads(&mut self) {
         self.reads.requests.settle(self.decided_for_reads());
         if let State::Leading(leading) = &mut self.state {
-            self.reads.is_due |= leading.reads.repeat();
+            leading.reads.repeat();
+            self.reads.is_due |= leading.reads.is_in_flight();
         }
         if !self.reads.requests.is_unanswered() || self.is_ended() {
             return;
@@ -185,7 +193,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The server to ask, and by which incarnation. A server that has promised nothing may not know
     /// after a restart that it had a life before.
-    fn way_to_read(&self) -> Result<(NodeId, u64), ReadRefused> {
+    fn way_to_read(&self) -> Result<Way, ReadRefused> {
         let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
         let has_history = !self.log.promise().is_nobodys();
         let leader = self.leader().filter(|_| has_history).ok_or(ReadRefused::NoLeader)?;
@@ -194,7 +202,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             true => leader,
             false => relay.ok_or(ReadRefused::Unreachable(leader))?.peer,
         };
-        Ok((to, incarnation))
+        Ok(Way { to, incarnation })
     }
 
     /// Says what is due of reads.
@@ -234,7 +242,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Preparing(_) = self.state {
             return;
         }
-        if let Ok((to, incarnation)) = self.way_to_read() {
+        if let Ok(Way { to, incarnation }) = self.way_to_read() {
             let (config_id, origin) = (self.config_id, self.pid);
             let number = self.reads.requests.ask();
             let request = ReadRequest { config_id, origin, incarnation, number };
@@ -249,9 +257,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         let rounds = &mut leading.reads;
         rounds.go_on(self.quorum);
-        let n = self.log.promise();
-        let (due, round) = rounds.take_due();
-        let asked = match due {
+        let (n, round) = (self.log.promise(), rounds.number());
+        let asked = match rounds.take_due() {
             Due::Nobody => &[][..],
             Due::Everybody => &self.peers[..],
             Due::Present => &self.present[..],

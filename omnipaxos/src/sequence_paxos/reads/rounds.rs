@@ -135,22 +135,27 @@ impl Rounds {
         }
     }
 
-    /// Asks again those that have not answered. Tells whether there is something to say.
-    pub(super) fn repeat(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Idle => false,
-            Phase::InFlight { due, .. } => {
-                *due = Due::Present;
-                true
-            }
+    /// Asks again those that have not answered.
+    pub(super) fn repeat(&mut self) {
+        if let Phase::InFlight { due, .. } = &mut self.phase {
+            *due = Due::Present;
         }
     }
 
-    /// Hands over whom to ask, of those that have not answered; and the number of the round.
-    pub(super) fn take_due(&mut self) -> (Due, u64) {
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.phase, Phase::InFlight { .. })
+    }
+
+    /// The number of the round on its way, or of the last.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Hands over whom to ask, of those that have not answered.
+    pub(super) fn take_due(&mut self) -> Due {
         match &mut self.phase {
-            Phase::Idle => (Due::Nobody, self.number),
-            Phase::InFlight { due, .. } => (std::mem::replace(due, Due::Nobody), self.number),
+            Phase::Idle => Due::Nobody,
+            Phase::InFlight { due, .. } => std::mem::replace(due, Due::Nobody),
         }
     }
 
@@ -201,16 +206,16 @@ mod tests {
         let mut rounds = Rounds::default();
         rounds.ask(from(1, 0), asked(1, 5));
         rounds.go_on(quorum);
-        assert_eq!(rounds.take_due(), (Due::Everybody, 1));
+        assert_eq!((rounds.take_due(), rounds.number()), (Due::Everybody, 1));
         rounds.ask(from(1, 0), asked(2, 6));
         rounds.ask(from(2, 0), asked(7, 6));
         rounds.ask(from(2, 0), asked(8, 7));
         rounds.go_on(quorum);
-        assert_eq!(rounds.take_due(), (Due::Nobody, 1), "one round at a time");
+        assert_eq!((rounds.take_due(), rounds.number()), (Due::Nobody, 1), "one at a time");
         rounds.confirm(2, 1);
         rounds.go_on(quorum);
         assert_eq!(answers(&mut rounds), [(1, asked(1, 5))]);
-        assert_eq!(rounds.take_due(), (Due::Everybody, 2));
+        assert_eq!((rounds.take_due(), rounds.number()), (Due::Everybody, 2));
         rounds.confirm(3, 1);
         rounds.go_on(quorum);
         assert_eq!(answers(&mut rounds), [], "an answer to the round before does not count");
@@ -230,7 +235,9 @@ mod tests {
             rounds.go_on(quorum);
         }
         assert_eq!(answers(&mut rounds), []);
-        assert!(rounds.repeat() && rounds.has_confirmed(2) && !rounds.has_confirmed(3));
+        rounds.repeat();
+        assert_eq!(rounds.take_due(), Due::Present);
+        assert!(rounds.has_confirmed(2) && !rounds.has_confirmed(3));
     }
 
     #[test]
