@@ -9,8 +9,8 @@ use crate::{
         sequence_paxos::{EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason},
         Message,
     },
-    proposals::ProposalId,
     other_configurations::OtherConfigurations,
+    proposals::ProposalId,
     storage::{Entry, SnapshotType, StopSign},
 };
 

@@ -1,12 +1,19 @@
 //! What has happened at a replica since it was asked last.
 //!
 //! [`OmniPaxos::take_events`](crate::OmniPaxos::take_events) compares what is with what it told
-//! before. So news cost nothing until they are asked for, there is no queue that could grow, and
-//! of what changed several times the last is told.
+//! before. So news cost nothing until they are asked for, and of what changed several times the last
+//! is told. Only the ends of proposals are kept, each by itself: the latest 65,536.
 
 pub use crate::other_configurations::HigherConfiguration;
 
-use crate::{ballot::Ballot, errors::Halted, ids::NodeId, storage::StopSign};
+use crate::{
+    ballot::Ballot,
+    errors::Halted,
+    ids::NodeId,
+    proposals::{Outcome, ProposalId},
+    reads::ReadId,
+    storage::StopSign,
+};
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +41,25 @@ pub enum Event {
     },
     /// The stop sign is decided: nothing more is decided in this configuration.
     Reconfigured(StopSign),
+    /// A [proposal](crate::OmniPaxos::propose) has ended.
+    ProposalEnded {
+        /// The proposal.
+        id: ProposalId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// [Reads](crate::OmniPaxos::request_read) can be served, which
+    /// [`read_state`](crate::OmniPaxos::read_state) tells how.
+    ReadReady {
+        /// This one, and all that were requested here before it and not refused.
+        up_to: ReadId,
+    },
+    /// A [handover](crate::OmniPaxos::hand_over) is over. If it succeeded, its server is the leader
+    /// now or will be once this one has heard of it; if it was given up, proposals go on here.
+    HandoverEnded {
+        /// The server that was to lead.
+        to: NodeId,
+    },
     /// A peer that answered heartbeats does not answer any more.
     PeerLost(NodeId),
     /// A peer answers heartbeats. At first, none does.
@@ -53,6 +79,8 @@ pub(crate) struct Present<'a> {
     pub(crate) compacted_idx: u64,
     pub(crate) decided_idx: u64,
     pub(crate) stopsign: Option<&'a StopSign>,
+    pub(crate) ready_read: Option<ReadId>,
+    pub(crate) handover: Option<NodeId>,
     pub(crate) higher: Option<HigherConfiguration>,
     pub(crate) halted: Option<&'a Halted>,
 }
@@ -65,6 +93,8 @@ pub(crate) struct Told {
     compacted_idx: u64,
     decided_idx: u64,
     is_reconfigured: bool,
+    ready_read: Option<ReadId>,
+    handover: Option<NodeId>,
     higher: Option<HigherConfiguration>,
     is_halted: bool,
     /// The peers that were said to answer, in order. Bounded by the configuration.
@@ -72,6 +102,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// A handover has begun.
+    pub(crate) fn begin_handover(&mut self, to: NodeId) {
+        self.handover = Some(to);
+    }
+
     /// What is news. `answered` tells which of the `peers` answered the last heartbeat round.
     pub(crate) fn news(
         &mut self,
@@ -97,6 +132,14 @@ impl Told {
         if let Some(stopsign) = present.stopsign.filter(|_| !self.is_reconfigured) {
             self.is_reconfigured = true;
             news.push(Event::Reconfigured(stopsign.clone()));
+        }
+        if let Some(up_to) = present.ready_read.filter(|read| self.ready_read < Some(*read)) {
+            self.ready_read = Some(up_to);
+            news.push(Event::ReadReady { up_to });
+        }
+        if let Some(to) = self.handover.filter(|_| present.handover != self.handover) {
+            self.handover = present.handover;
+            news.push(Event::HandoverEnded { to });
         }
         for pid in peers {
             match (self.answering.binary_search(pid), answered(*pid)) {
@@ -125,7 +168,9 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ballot, Event, Halted, HigherConfiguration, NodeId, Present, StopSign, Told};
+    use super::{
+        Ballot, Event, Halted, HigherConfiguration, NodeId, Present, ReadId, StopSign, Told,
+    };
     use crate::config::ClusterConfig;
 
     const NOTHING: Present<'_> = Present {
@@ -134,6 +179,8 @@ mod tests {
         compacted_idx: 0,
         decided_idx: 0,
         stopsign: None,
+        ready_read: None,
+        handover: None,
         higher: None,
         halted: None,
     };
@@ -177,6 +224,20 @@ mod tests {
                 expected.map(|idx| Event::Decided { idx }).into_iter().collect();
             assert_eq!(news(&mut told, &present, &[]), expected);
         }
+    }
+
+    #[test]
+    fn reads_and_handovers_are_told_once() {
+        let mut told = Told::default();
+        for number in [3, 5] {
+            let up_to = ReadId::new(number);
+            let present = Present { ready_read: Some(up_to), ..NOTHING };
+            assert_eq!(news(&mut told, &present, &[]), [Event::ReadReady { up_to }]);
+        }
+        told.begin_handover(2);
+        let under_way = Present { handover: Some(2), ..NOTHING };
+        assert_eq!(news(&mut told, &under_way, &[]), []);
+        assert_eq!(news(&mut told, &NOTHING, &[]), [Event::HandoverEnded { to: 2 }]);
     }
 
     #[test]

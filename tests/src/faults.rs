@@ -149,6 +149,10 @@ counted! {
     ToldHigher: "events told of a higher configuration",
     /// A server told that it has halted.
     ToldHalted: "events told of a halt",
+    /// A server told of reads that can be served.
+    ToldReads: "events told of ready reads",
+    /// A server told that a handover is over.
+    ToldHandover: "events told of the end of a handover",
     /// A server was asked for its status.
     Status: "questions for the status",
     /// A linearizable read was requested.

@@ -12,9 +12,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// Call it whenever it suits, such as after each drain. The first call tells all that is not as
     /// it is in an empty server that knows nobody. Of what changed several times, only the last is
-    /// told; indices only grow. Whoever never calls it misses nothing but the news, and no memory is
-    /// used for them. Where there are none, nothing is allocated. What is told may be ahead of the
-    /// storage, as all questions are.
+    /// told; indices only grow. Whoever never calls it misses nothing but the news, and little memory
+    /// is used for them: that of the latest 65,536 ends of proposals. Where there are none, nothing
+    /// is allocated. What is told may be ahead of the storage, as all questions are.
     ///
     /// # Example
     /// ```
@@ -57,11 +57,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             is_ready: self.halted.is_none() && self.paxos.readiness(leader) == Readiness::Ready,
             compacted_idx: log.compacted_idx().min(decided_idx),
             decided_idx,
+            ready_read: self.paxos.ready_read(),
+            handover: self.paxos.handover(),
             stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
             higher: self.higher_configuration(),
             halted: self.halted.as_ref(),
         };
         let (peers, ble) = (self.paxos.peers(), &self.ble);
-        self.told.news(&present, peers, |pid| ble.answered(pid))
+        let mut news = self.told.news(&present, peers, |pid| ble.answered(pid));
+        let ended = std::iter::from_fn(|| self.paxos.take_outcome());
+        news.extend(ended.map(|(id, outcome)| Event::ProposalEnded { id, outcome }));
+        news
     }
 }

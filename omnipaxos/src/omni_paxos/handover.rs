@@ -64,6 +64,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.wake()?;
         let begun = self.paxos.hand_over(to, timeout_ticks);
         self.paxos.check_invariants();
+        if begun.is_ok() {
+            self.told.begin_handover(to);
+        }
         begun
     }
 

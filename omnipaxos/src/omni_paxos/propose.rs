@@ -4,7 +4,7 @@ use super::{expect_storage, OmniPaxos};
 use crate::{
     config::ClusterConfig,
     errors::{ProposeErr, TryProposeErr},
-    proposals::{Outcome, ProposalId},
+    proposals::ProposalId,
     storage::{Entry, Storage},
 };
 
@@ -83,11 +83,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let proposed = self.paxos.propose(entry);
         self.paxos.check_invariants();
         proposed
-    }
-
-    /// Hands over how proposals ended.
-    pub fn take_outcomes(&mut self) -> Vec<(ProposalId, Outcome)> {
-        std::iter::from_fn(|| self.paxos.take_outcome()).collect()
     }
 
     /// Proposes to end this configuration with a stop sign (paper §6), at any server.

@@ -20,9 +20,9 @@ mod proposing;
 mod reads;
 mod recovery;
 mod state;
+mod status;
 mod tracked;
 mod verdicts;
-mod status;
 
 pub(crate) use self::status::Readiness;
 

@@ -6,14 +6,13 @@ use super::{
 };
 use crate::{
     checker::{ensure, violated, Check, Violation},
-    describe,
     disk::{Accident, Done},
     faults::Kind,
     network::Parcel,
     plan::Drains,
     value::SimEntry,
 };
-use omnipaxos::{errors::Halted, messages::Message, proposals::Outcome, util::LogEntry};
+use omnipaxos::{errors::Halted, messages::Message, util::LogEntry};
 use std::ops::Range;
 
 /// What an input or a drain left behind.
@@ -126,30 +125,10 @@ impl<T: SimEntry> Cluster<T> {
         ensure!(written <= 1, Check::OneWrite, "server {} wrote {written} times", server.pid());
         self.after_input(at)?;
         self.expect_working(at, &drained)?;
-        self.hear_outcomes(at)?;
         if !matches!(self.servers[at].running, Running::Down { .. }) {
             self.send(at, &mut messages)?;
         }
         self.buffer = messages;
-        Ok(())
-    }
-
-    /// Asks how proposals ended.
-    fn hear_outcomes(&mut self, at: usize) -> Result<(), Violation> {
-        let server = &mut self.servers[at];
-        let life = server.life;
-        let Some(replica) = server.replica_mut() else {
-            return Ok(());
-        };
-        for (id, outcome) in replica.take_outcomes() {
-            self.trace.note(|| format!("{} {} {outcome:?}", self.now, describe::proposal(id)));
-            self.checker.ended(at, life, id, outcome)?;
-            self.counts.add(match outcome {
-                Outcome::Decided(_) => Kind::EndedDecided,
-                Outcome::NotDecided => Kind::EndedNotDecided,
-                Outcome::Unknown => Kind::EndedUnknown,
-            });
-        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     checker::{ensure, violated, Check, Violation},
+    describe,
     faults::Kind,
     plan::CONFIGURATION,
     value::SimEntry,
@@ -13,6 +14,8 @@ use crate::{
 use omnipaxos::{
     ballot_leader_election::Ballot,
     events::Event,
+    proposals::Outcome,
+    reads::ReadId,
     status::{HigherConfiguration, Role, Stage},
 };
 use std::collections::BTreeSet;
@@ -28,6 +31,7 @@ pub(super) struct Told {
     halted: u64,
     answering: BTreeSet<u64>,
     higher: Option<HigherConfiguration>,
+    ready_read: Option<ReadId>,
 }
 
 impl Told {
@@ -52,6 +56,11 @@ impl Told {
                 before.map_or(CONFIGURATION, |before| before.configuration_id)
                     < higher.configuration_id
             }
+            Event::ReadReady { up_to } => {
+                let before = self.ready_read.replace(*up_to);
+                before < Some(*up_to)
+            }
+            Event::HandoverEnded { .. } | Event::ProposalEnded { .. } => true,
             Event::Halted(_) => {
                 self.halted += 1;
                 self.halted == 1
@@ -84,7 +93,8 @@ impl<T: SimEntry> Cluster<T> {
                 return violated(Check::News, format!("server {pid}: {what}"));
             }
         }
-        let answers = answers(replica, server.told.leader);
+        let life = server.life;
+        let answers = answers(replica, &server.told);
         let (leader, known) = (server.told.leader, replica.get_current_leader());
         ensure!(
             leader.map(|ballot| ballot.pid) == known,
@@ -108,12 +118,22 @@ impl<T: SimEntry> Cluster<T> {
             "server {pid} told {:?} and answers {expected:?}",
             server.told
         );
-        let kinds = events.iter().map(|event| match event {
-            Event::HigherConfiguration(_) => Kind::ToldHigher,
-            Event::Halted(_) => Kind::ToldHalted,
-            _another => Kind::Told,
-        });
-        kinds.for_each(|kind| self.counts.add(kind));
+        for event in &events {
+            self.counts.add(match event {
+                Event::HigherConfiguration(_) => Kind::ToldHigher,
+                Event::Halted(_) => Kind::ToldHalted,
+                Event::ReadReady { .. } => Kind::ToldReads,
+                Event::HandoverEnded { .. } => Kind::ToldHandover,
+                Event::ProposalEnded { outcome: Outcome::Decided(_), .. } => Kind::EndedDecided,
+                Event::ProposalEnded { outcome: Outcome::NotDecided, .. } => Kind::EndedNotDecided,
+                Event::ProposalEnded { outcome: Outcome::Unknown, .. } => Kind::EndedUnknown,
+                _another => Kind::Told,
+            });
+            if let Event::ProposalEnded { id, outcome } = *event {
+                self.trace.note(|| format!("{} {} {outcome:?}", self.now, describe::proposal(id)));
+                self.checker.ended(at, life, id, outcome)?;
+            }
+        }
         Ok(())
     }
 
@@ -173,13 +193,20 @@ impl<T: SimEntry> Cluster<T> {
             let is_in_step = *is_ready && leader.map(|ballot| ballot.pid) == self.follows(at);
             let told = &self.servers[at].told;
             ensure!(is_in_step, Check::News, "server {at} told {told:?} of a cluster at rest");
+            let open = self.checker.open_proposals(at, self.servers[at].life);
+            ensure!(
+                open.is_empty(),
+                Check::Outcome,
+                "server {at} does not tell how {open:?} ended"
+            );
         }
         Ok(())
     }
 }
 
-/// What a replica answers, as if it had told all of it, the ballot of its leader aside.
-fn answers<T: SimEntry>(replica: &Replica<T>, leader: Option<Ballot>) -> Told {
+/// What a replica answers, as if it had told all of it, the ballot of its leader and its reads aside.
+fn answers<T: SimEntry>(replica: &Replica<T>, told: &Told) -> Told {
+    let leader = told.leader;
     let status = replica.status();
     let in_step = matches!(status.role, Role::Following | Role::Leading);
     Told {
@@ -191,5 +218,6 @@ fn answers<T: SimEntry>(replica: &Replica<T>, leader: Option<Ballot>) -> Told {
         halted: u64::from(replica.halted().is_some()),
         answering: status.peers.iter().filter(|p| p.answered()).map(|p| p.pid).collect(),
         higher: replica.higher_configuration(),
+        ready_read: told.ready_read,
     }
 }

@@ -91,6 +91,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// The latest read that can be served here.
+    pub(crate) fn ready_read(&self) -> Option<ReadId> {
+        self.reads.requests.ready_up_to(self.decided_for_reads())
+    }
+
     /// Number of entries decided, the stop sign not counted: what comes after it is read in the
     /// next configuration.
     fn decided_for_reads(&self) -> u64 {

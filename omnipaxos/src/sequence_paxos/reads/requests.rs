@@ -125,6 +125,13 @@ impl Requests {
         }
     }
 
+    /// The latest read that can be served where so many entries are decided.
+    pub(super) fn ready_up_to(&self, decided_idx: u64) -> Option<ReadId> {
+        let served = self.confirmed.iter().take_while(|c| c.read_idx <= decided_idx).last();
+        let up_to = served.unwrap_or(&self.ready).up_to;
+        (up_to > 0).then(|| ReadId::new(up_to))
+    }
+
     fn confirmed_up_to(&self) -> u64 {
         self.confirmed.back().unwrap_or(&self.ready).up_to
     }
