@@ -87,7 +87,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// offered anew.
     pub(super) fn offer_anew(&mut self) {
         if !self.tracked.is_empty() {
-            let due = self.tracked.begin_anew(|id| self.log.find(id));
+            let due = self.tracked.begin_anew(self.log.promise(), |id| self.log.find(id));
             due.into_iter().for_each(|id| self.proposals.push_tracked(id));
         }
     }
@@ -111,7 +111,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         for (id, entry) in led {
             let bytes = entry.size_hint() as u64;
             self.tracked.keep(id, entry, bytes, Interest::None, decided_idx);
-            self.tracked.was_offered(id, n);
+            self.tracked.was_offered(id, n, n);
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         for (entry, position) in entries.iter().zip(0..) {
             let (id, bytes) = (first.later(position), entry.size_hint() as u64);
             self.tracked.keep(id, entry.clone(), bytes, Interest::None, decided_idx);
-            self.tracked.was_offered(id, since);
+            self.tracked.was_offered(id, since, n);
         }
         match plain {
             Some(_) => PaxosMsg::ProposalForward(entries),

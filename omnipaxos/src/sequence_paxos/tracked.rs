@@ -37,6 +37,8 @@ struct Kept<T> {
     interest: Interest,
     /// The ballot in which it was offered first.
     since: Option<Ballot>,
+    /// The ballot in which it was offered last.
+    offered_in: Ballot,
     /// If it is in doubt: it may be decided at this index or later, where ids are not known here.
     in_doubt_from: Option<u64>,
     /// Whether it waits in the queue of proposals.
@@ -104,6 +106,7 @@ impl<T> Tracked<T> {
             bytes,
             interest,
             since: None,
+            offered_in: Ballot::default(),
             in_doubt_from: None,
             is_queued: true,
             rounds: 1,
@@ -118,10 +121,11 @@ impl<T> Tracked<T> {
         Some(kept)
     }
 
-    /// It was offered, to leaders of ballot `since` or later.
-    pub(super) fn was_offered(&mut self, id: ProposalId, since: Ballot) {
+    /// It was offered in ballot `n`, to leaders of ballot `since` or later.
+    pub(super) fn was_offered(&mut self, id: ProposalId, since: Ballot, n: Ballot) {
         if let Some(kept) = self.by_id.get_mut(&id) {
-            (kept.since, kept.is_queued) = (Some(since), false);
+            kept.is_queued = false;
+            (kept.since, kept.offered_in) = (Some(since), n);
         }
     }
 
@@ -188,12 +192,13 @@ impl<T> Tracked<T> {
         self.overdue(find)
     }
 
-    /// Another leader takes over: returns what is to be offered to it at once.
+    /// The leader of ballot `n` takes over: returns what is to be offered to it at once.
     pub(super) fn begin_anew(
         &mut self,
+        n: Ballot,
         find: impl Fn(ProposalId) -> Option<u64>,
     ) -> Vec<ProposalId> {
-        for kept in self.by_id.values_mut() {
+        for kept in self.by_id.values_mut().filter(|kept| kept.offered_in < n) {
             (kept.rounds, kept.patience) = (0, 1);
         }
         self.overdue(find)
@@ -226,7 +231,7 @@ impl<T: Entry> Tracked<T> {
         n: Ballot,
     ) -> Option<Claim<T>> {
         let kept = self.by_id.get_mut(&id)?;
-        kept.is_queued = false;
+        (kept.is_queued, kept.offered_in) = (false, n);
         if found.is_some() {
             return None;
         }

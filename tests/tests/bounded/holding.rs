@@ -123,7 +123,8 @@ fn a_server_that_is_never_ticked_holds_what_its_limits_allow() {
         for memory in [first, second] {
             assert!(memory.peak < LIMITS + CONSTANT, "{name}: {memory:?}");
         }
-        assert!(second.more < CONSTANT / 4, "{name}: {second:?}");
+        // The ids of what was forwarded are remembered, as many as the core says.
+        assert!(second.more < CONSTANT / 2, "{name}: {second:?}");
         println!("{name}: decided {}", cluster.server(1).get_decided_idx());
     }
 }

@@ -1,0 +1,75 @@
+//! What servers say to each other about proposals that have ids.
+
+use crate::{
+    ballot::Ballot,
+    ids::ConfigurationId,
+    proposals::{IdRun, ProposalId},
+};
+
+/// Proposals whose ids follow on each other.
+///
+/// A server offers a proposal until it finds it in its log; a leader takes it once.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Offer<T> {
+    /// The id of the first; those of the others differ in their number, which grows by one.
+    pub first: ProposalId,
+    /// The ballot in which they were offered first: no leader of an earlier one may take them.
+    pub since: Ballot,
+    /// If they are in any log, then at this index or later.
+    pub not_before: u64,
+    /// The proposals.
+    pub entries: Vec<T>,
+}
+
+/// Why proposals that were [offered](Offer) are not taken into the log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Verdict {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// The proposals: the first of them.
+    pub first: ProposalId,
+    /// How many they are.
+    pub count: u64,
+    /// The reason.
+    pub reason: VerdictReason,
+}
+
+/// The reason of a [`Verdict`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum VerdictReason {
+    /// They are decided; the first at this index, the others after it.
+    Decided(u64),
+    /// They may be in the log before this index, where the leader does not know the ids.
+    Unknown(u64),
+}
+
+/// The ids of entries that travel in a message.
+///
+/// An entry from `known_from` on that is in no run has no id. One before that may have an id that
+/// the sender does not know, given in a ballot up to `unknown_until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct EntryIds {
+    /// Index of the first entry of which all is known.
+    pub known_from: u64,
+    /// The highest ballot in which an entry before that may have come into a log.
+    pub unknown_until: Ballot,
+    /// In the order of the log.
+    pub runs: Vec<IdRun>,
+}
+
+impl EntryIds {
+    /// Whether this can be told of entries up to index `end`: runs in order that do not overlap.
+    pub(crate) fn is_sound(&self, end: u64) -> bool {
+        let mut next = 0;
+        let are_in_order = self.runs.iter().all(|run| {
+            let fits = run.idx >= next && run.count > 0 && run.count <= end.saturating_sub(run.idx);
+            next = run.end();
+            fits && run.first.number.checked_add(run.count).is_some()
+        });
+        are_in_order && self.known_from <= end
+    }
+}
