@@ -36,7 +36,8 @@ pub struct Dropped {
     /// number, indices that contradict each other.
     pub malformed: u64,
     /// Proposals for which there was no room: those of
-    /// [`append`](crate::OmniPaxos::append), and those that other servers forwarded here.
+    /// [`append`](crate::OmniPaxos::append), and those that other servers forwarded here, which offer
+    /// them again.
     pub proposals: u64,
 }
 
@@ -59,6 +60,7 @@ pub(crate) struct Door {
     members: Vec<NodeId>,
     dropped: Dropped,
     others: OtherConfigurations,
+    tells_removed_servers: bool,
 }
 
 /// Whether a message may come in.
@@ -76,6 +78,7 @@ impl Door {
             members: config.cluster_config.nodes.clone(),
             dropped: Dropped::default(),
             others: OtherConfigurations::default(),
+            tells_removed_servers: config.server_config.tells_removed_servers,
         }
     }
 
@@ -110,8 +113,8 @@ impl Door {
 
     /// Takes from a dropped message whether its sender, or this server, has missed a
     /// reconfiguration. Of a higher configuration only members can tell: whoever else says so may
-    /// say anything. Whoever is in a lower one is to be told, and may be a stranger, since it is
-    /// not known here who was a member then.
+    /// say anything. Whoever is in a lower one is to be told. It may be a stranger, since it is not
+    /// known here who was a member then, and is told if the user wants that.
     fn compare_configurations<T: Entry>(
         &mut self,
         message: &Message<T>,
@@ -123,6 +126,7 @@ impl Door {
             Reason::Misdelivered | Reason::Malformed => {}
             Reason::OtherConfiguration(id) if id > self.config_id => self.others.hear(id, from),
             Reason::OtherConfiguration(id) => self.answer_lower(id, from),
+            Reason::Stranger if !self.tells_removed_servers => {}
             Reason::Stranger => match self.examine_body(message, highest_n) {
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
                 Ok(()) | Err(Reason::Misdelivered | Reason::Stranger | Reason::Malformed) => {}

@@ -2,7 +2,7 @@
 
 use crate::ids::NodeId;
 
-/// Names a proposal.
+/// Names a proposal: see [`OmniPaxos::propose`](crate::OmniPaxos::propose).
 ///
 /// No two proposals have the same id, also over restarts of the server that they were proposed at.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,8 +26,10 @@ pub enum Outcome {
     /// It is not decided and never will be: the configuration ended without it. It is safe to
     /// propose the entry in the next one.
     NotDecided,
-    /// It may have been decided, once at most, and cannot be followed any further: this server was
-    /// brought up to date by a snapshot, and nobody that it reached knows what went into that.
+    /// It may have been decided, or may yet be, once at most, and cannot be followed any further. Ids
+    /// are kept in memory, so a server that was restarted does not know those of the entries that
+    /// it had stored. This is told where such a server leads, and this one was brought up to date
+    /// over entries among which the proposal may have been.
     Unknown,
 }
 

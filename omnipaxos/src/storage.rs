@@ -10,9 +10,9 @@ pub type StorageResult<T> = Result<T, Box<dyn Error>>;
 
 /// What the replicated log holds.
 ///
-/// Derive it, or implement it to name a [`Snapshot`]. `Debug` must tell apart entries that differ:
-/// a proposal that a follower forwards is known again, when the network delivers it twice, by its
-/// `Debug` text.
+/// Derive it, or implement it to name a [`Snapshot`]. Two copies of an entry must have the same
+/// `Debug` text: a proposal that a follower forwards is known again, when the network delivers it
+/// twice, by that.
 ///
 /// ```
 /// use omnipaxos::macros::Entry;

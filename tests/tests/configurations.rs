@@ -19,7 +19,7 @@ type Server = OmniPaxos<Word, MemoryStorage<Word>>;
 
 fn server(configuration_id: u32, nodes: &[u64], pid: u64) -> Server {
     let cluster = ClusterConfig { configuration_id, nodes: nodes.to_vec(), ..Default::default() };
-    let config = ServerConfig { pid, ..Default::default() };
+    let config = ServerConfig { pid, tells_removed_servers: true, ..Default::default() };
     cluster.build_for_server(config, MemoryStorage::default()).unwrap()
 }
 
@@ -129,6 +129,19 @@ fn a_flood_from_lower_configurations_is_answered_within_bounds() {
     }
     assert_eq!(server.outgoing_messages().len(), 64);
     assert!(server.outgoing_messages().is_empty(), "the others are told when they ask again");
+}
+
+#[test]
+fn strangers_are_told_only_if_that_is_wanted() {
+    let cluster = ClusterConfig { configuration_id: 3, nodes: vec![1, 2, 3], ..Default::default() };
+    let config = ServerConfig { pid: 1, ..Default::default() };
+    let mut server: Server = cluster.build_for_server(config, MemoryStorage::default()).unwrap();
+    server.outgoing_messages();
+    for from in [2, 4, 4_711] {
+        server.handle_incoming(request(2, from, 1));
+    }
+    let told = server.outgoing_messages();
+    assert_eq!(told.iter().map(Message::get_receiver).collect::<Vec<_>>(), [2], "a member");
 }
 
 #[test]

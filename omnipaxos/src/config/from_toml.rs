@@ -22,6 +22,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "max_in_flight_entries",
             "max_pending_bytes",
             "max_pending_entries",
+            "tells_removed_servers",
             "incarnation",
             "logger_file_path",
         ],

@@ -227,10 +227,16 @@ pub struct ServerConfig {
     /// The most proposals that wait in memory: see [`max_pending_bytes`](Self::max_pending_bytes).
     /// Default 1,048,576.
     pub max_pending_entries: usize,
+    /// Whether a server that was removed from the cluster, and missed it, is told of this
+    /// configuration when it says something in a lower one. Then
+    /// [`OmniPaxos::take_outgoing_messages`] may give a message for a server that is no member here:
+    /// drop it if you do not know that server. Members are told in any case. Default `false`.
+    pub tells_removed_servers: bool,
     /// Names this life of the server: a number that differs from that of every earlier life, such
     /// as the time of the start. Default `None`: the storage counts, with
     /// [`Storage::next_incarnation`]. Without either, a server that was restarted can neither
-    /// propose with an outcome nor read at an index through another leader.
+    /// [propose with an outcome](OmniPaxos::propose) nor [read](OmniPaxos::request_read) while
+    /// another server leads, and what it forwards is not offered again when it is lost.
     pub incarnation: Option<u64>,
 }
 
@@ -250,6 +256,7 @@ impl Default for ServerConfig {
             max_in_flight_entries: 1 << 16,
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
+            tells_removed_servers: false,
             incarnation: None,
         }
     }

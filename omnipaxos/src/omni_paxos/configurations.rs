@@ -14,7 +14,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// A server that was down or cut off while the others were
     /// [reconfigured](Self::reconfigure) may find nobody who takes part in this configuration any
     /// more. It goes on asking; whoever runs in a higher configuration by then
-    /// answers with the id of that. So it works where the messages of this server reach the
+    /// answers with the id of that, if the server is a member there or
+    /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set
+    /// there. So it works where the messages of this server reach the
     /// servers of the new configuration, and theirs come here, though either drops them otherwise.
     ///
     /// It is a hint, as [`HigherConfiguration`] says: before you stop this server, learn from the

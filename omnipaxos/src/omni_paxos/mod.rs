@@ -241,8 +241,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Appends the messages to send to the other servers to `buffer`, which can be reused.
     ///
-    /// A server that sent a message of a lower configuration is told of this one, and need not be
-    /// a member of it: a message to whom you do not know may be dropped.
+    /// All are for members of the configuration, unless
+    /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set.
     ///
     /// # Panics
     /// If the storage fails; see

@@ -12,15 +12,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Proposes an entry, at any server of the cluster.
     ///
     /// `Ok` means that it was taken, not that it is decided: watch
-    /// [`get_decided_idx`](Self::get_decided_idx). A server that does not lead forwards it once, with
-    /// the next drain once it knows a leader; where it cannot reach that one, through a server that
-    /// can. The entry is lost if such a message is, if its receiver has no room for it, if the leader
-    /// crashes or is overtaken first, or if a stop sign gets into the log before it.
+    /// [`get_decided_idx`](Self::get_decided_idx), or [propose](Self::propose) it. A server that does
+    /// not lead forwards it, and offers it again until it is in the log; so it outlives lost messages
+    /// and leaders, and is decided once. It is lost if this server stops first, if a stop sign gets
+    /// into the log before it, or, rarely, if nobody can tell any more whether it is in the log: see
+    /// [`Outcome::Unknown`](crate::proposals::Outcome::Unknown).
     ///
-    /// Until there is a leader, and room in its log, entries wait in memory: as many as
-    /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
-    /// `max_pending_entries` allow. Beyond that an entry is dropped and
-    /// [counted](Self::dropped); [`try_append`](Self::try_append) gives it back instead.
+    /// Until it is decided, or in the log of this server as the leader, it is kept in memory. As many
+    /// are as [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
+    /// `max_pending_entries` allow. Beyond that an entry is dropped and [counted](Self::dropped);
+    /// [`try_append`](Self::try_append) gives it back instead.
     ///
     /// # Errors
     /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way.
@@ -77,7 +78,62 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         proposed
     }
 
-    /// Proposes an entry, at any server of the cluster, and follows it to its end.
+    /// Proposes an entry, at any server of the cluster, and follows it to its end: one of
+    /// [`take_events`](Self::take_events) will be
+    /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id.
+    ///
+    /// The entry is offered to whoever leads until it is seen in the log, decided. However often that
+    /// takes, and whatever is lost, doubled, delayed or restarted meanwhile, it is decided once at
+    /// most. The outcome is told once this server has decided up to the entry, so that it can be
+    /// read here. An outcome is not told if this server is restarted first: then nobody remembers the
+    /// id.
+    ///
+    /// It costs more than [`append`](Self::append): a clone of the entry, which is kept until it is
+    /// decided, and an id that travels with it.
+    ///
+    /// # Errors
+    /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
+    /// [`TryProposeErr::NoIncarnation`] if this server was restarted over a storage that does not count
+    /// its lives; [`TryProposeErr::Refused`] holds
+    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way;
+    /// [`TryProposeErr::Halted`] says that the storage has failed.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::{events::Event, proposals::Outcome};
+    /// use std::collections::BTreeMap;
+    ///
+    /// # #[derive(Clone, Debug, PartialEq, Entry)]
+    /// # struct Word(&'static str);
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # (0..30).for_each(|_| replica.tick());
+    /// let mut clients = BTreeMap::new();
+    /// let id = replica.propose(Word("hello"))?;
+    /// clients.insert(id, "the client that said hello");
+    ///
+    /// // Send what `take_outgoing_messages` gives, and handle what comes; then, now and again:
+    /// # replica.outgoing_messages();
+    /// # let mut answered = 0;
+    /// for event in replica.take_events() {
+    ///     if let Event::ProposalEnded { id, outcome } = event {
+    ///         let Some(client) = clients.remove(&id) else { continue };
+    ///         match outcome {
+    ///             Outcome::Decided(idx) => println!("{client}: done, at index {idx}"),
+    ///             Outcome::NotDecided => println!("{client}: not done; ask the next configuration"),
+    ///             Outcome::Unknown => println!("{client}: perhaps done"),
+    ///         }
+    /// #       assert_eq!(outcome, Outcome::Decided(0));
+    /// #       answered += 1;
+    ///     }
+    /// }
+    /// # assert_eq!(answered, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
         self.wake()?;
         let proposed = self.paxos.propose(entry);

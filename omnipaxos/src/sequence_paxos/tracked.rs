@@ -285,3 +285,80 @@ impl<T: Entry> Tracked<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Ballot, Interest, Outcome, Outcomes, ProposalId, Tracked, Verdict, VerdictReason};
+
+    fn id(number: u64) -> ProposalId {
+        ProposalId { origin: 1, incarnation: 1, number }
+    }
+
+    fn n(n: u32) -> Ballot {
+        Ballot { config_id: 1, n, priority: 0, pid: 2 }
+    }
+
+    /// Three proposals, of which the first two were offered in ballot 1.
+    fn tracked() -> Tracked<&'static str> {
+        let mut tracked = Tracked::new(5);
+        for number in 0..3 {
+            tracked.keep(id(number), "entry", 10, Interest::Outcome, 7);
+        }
+        (0..2).for_each(|number| tracked.was_offered(id(number), n(1), n(1)));
+        tracked
+    }
+
+    #[test]
+    fn what_is_not_in_the_log_is_offered_less_and_less_often() {
+        let mut tracked = tracked();
+        let mut again = Vec::new();
+        for round in 1..14 {
+            let due = tracked.end_round(|found| (found == id(1)).then_some(9));
+            assert!(due.iter().all(|due| *due == id(0)), "in the log, or in the queue: {due:?}");
+            if !due.is_empty() {
+                again.push(round);
+                tracked.leave_queue(&due);
+            }
+        }
+        assert_eq!(again, [1, 3, 7, 11]);
+    }
+
+    #[test]
+    fn another_leader_is_offered_what_is_missing_at_once() {
+        let mut tracked = tracked();
+        assert!(tracked.begin_anew(n(1), |_| None).is_empty(), "it has got them");
+        assert_eq!(tracked.begin_anew(n(2), |_| None), [id(0), id(1)]);
+        assert!(tracked.begin_anew(n(2), |_| None).is_empty(), "they are queued");
+    }
+
+    #[test]
+    fn a_proposal_is_kept_once() {
+        let mut tracked = tracked();
+        tracked.keep(id(0), "entry", 10, Interest::None, 7);
+        assert_eq!((tracked.amount().entries, tracked.amount().bytes), (3, 30));
+        assert_eq!(tracked.not_before(), 7);
+    }
+
+    #[test]
+    fn a_verdict_ends_what_it_names() {
+        let (mut tracked, mut outcomes) = (tracked(), Outcomes::default());
+        let verdict =
+            |number, reason| Verdict { config_id: 1, first: id(number), count: 2, reason };
+        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(99)), &mut outcomes);
+        assert_eq!(outcomes.pop(), None, "they are not in doubt here");
+        for _copy in 0..2 {
+            tracked.handle_verdict(&verdict(1, VerdictReason::Decided(4)), &mut outcomes);
+        }
+        assert_eq!(outcomes.pop(), Some((id(1), Outcome::Decided(4))));
+        assert_eq!(outcomes.pop(), Some((id(2), Outcome::Decided(5))));
+        assert_eq!(outcomes.pop(), None);
+        if let Some(kept) = tracked.by_id.get_mut(&id(0)) {
+            kept.in_doubt_from = Some(7);
+        }
+        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(7)), &mut outcomes);
+        assert_eq!(outcomes.pop(), None, "the leader knows all from 7 on");
+        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(8)), &mut outcomes);
+        assert_eq!(outcomes.pop(), Some((id(0), Outcome::Unknown)));
+        assert!(tracked.is_empty() && tracked.amount().bytes == 0);
+    }
+}
