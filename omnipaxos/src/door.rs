@@ -115,6 +115,7 @@ impl Door {
     /// reconfiguration. Of a higher configuration only members can tell: whoever else says so may
     /// say anything. Whoever is in a lower one is to be told. It may be a stranger, since it is not
     /// known here who was a member then, and is told if the user wants that.
+    #[cold]
     fn compare_configurations<T: Entry>(
         &mut self,
         message: &Message<T>,
@@ -152,6 +153,7 @@ impl Door {
         self.examine_body(message, highest_n)
     }
 
+    #[inline]
     fn examine_body<T: Entry>(&self, message: &Message<T>, highest_n: u32) -> Result<(), Reason> {
         let from = message.get_sender();
         let ballots = Ballots { door: self, highest_n };

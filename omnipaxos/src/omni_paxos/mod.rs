@@ -268,7 +268,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.halt_on_error(drained)?;
         }
         self.ble.draw(|message| buffer.push(Message::BLE(message)));
-        self.tell_lower_configurations(buffer);
+        if self.door.others().is_word_owed() {
+            self.tell_lower_configurations(buffer);
+        }
         // What a drain decides is written by the next.
         self.is_idle = self.paxos.log().is_flushed();
         Ok(())

@@ -114,11 +114,16 @@ impl Ids {
     }
 
     /// The entries `from..to` were appended, of which a message told the ids.
+    #[inline]
     pub(super) fn extend(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
-        let Some(told) = told else {
-            return;
-        };
-        let EntryIds { known_from, unknown_until, runs } = *told;
+        if let Some(told) = told {
+            self.extend_by(*told, from, to);
+        }
+    }
+
+    #[cold]
+    fn extend_by(&mut self, told: EntryIds, from: u64, to: u64) {
+        let EntryIds { known_from, unknown_until, runs } = told;
         if known_from > from {
             self.know_nothing_before(known_from.min(to), unknown_until);
         }

@@ -177,7 +177,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::LearnReq(asks) => self.handle_learn_req(&asks, from),
             PaxosMsg::Learn(piece) => return self.handle_learn(*piece, from),
             PaxosMsg::ProposalForward(entries) => self.handle_plain_forward(entries, from),
-            PaxosMsg::Offer(offer) => self.handle_offer(offer, from),
+            PaxosMsg::Offer(offer) => self.handle_offer(*offer, from),
             PaxosMsg::Verdict(verdict) => self.handle_verdict(verdict),
             PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign),
             PaxosMsg::Compaction(compaction) => {

@@ -138,7 +138,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         };
         while let Some(offer) = self.proposals.pop_relayed() {
-            send(to, PaxosMsg::Offer(offer));
+            send(to, PaxosMsg::Offer(Box::new(offer)));
         }
         self.draw_own(|msg| send(to, msg));
         if let Some(stopsign) = self.proposals.stopsign.take() {
@@ -164,7 +164,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                                 before.push(claim);
                                 collected = Some(before);
                             } else {
-                                send(PaxosMsg::Offer(before.offer));
+                                send(PaxosMsg::Offer(Box::new(before.offer)));
                                 collected = Some(Collected::of(claim));
                             }
                         }
@@ -173,7 +173,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
         }
         if let Some(last) = collected {
-            send(PaxosMsg::Offer(last.offer));
+            send(PaxosMsg::Offer(Box::new(last.offer)));
         }
     }
 
@@ -185,7 +185,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let number = self.forwards.repeated_number(&entries);
             let first = ProposalId { origin: self.pid, incarnation: BY_TEXT, number };
             let (since, not_before) = (Ballot::default(), u64::MAX);
-            return PaxosMsg::Offer(Offer { first, since, not_before, entries });
+            return PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries }));
         };
         let plain = self.forwards.plain_number(&entries);
         let first = match plain {
@@ -206,7 +206,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Some(_) => PaxosMsg::ProposalForward(entries),
             None => {
                 let not_before = self.tracked.not_before();
-                PaxosMsg::Offer(Offer { first, since, not_before, entries })
+                PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries }))
             }
         }
     }

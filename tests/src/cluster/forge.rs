@@ -307,12 +307,12 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         16 => PaxosMsg::Confirm(Confirm { n, round: len }),
         17 => PaxosMsg::Confirmed(Confirmed { n, round: len }),
         18 => PaxosMsg::TakeOver(TakeOver { n }),
-        19 => PaxosMsg::Offer(Offer {
+        19 => PaxosMsg::Offer(Box::new(Offer {
             first: proposal(rng, n.pid),
             since: n,
             not_before: len,
             entries: vec![value],
-        }),
+        })),
         20 => PaxosMsg::Verdict(Verdict {
             config_id: n.config_id,
             first: proposal(rng, n.pid),

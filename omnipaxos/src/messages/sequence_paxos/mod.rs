@@ -64,7 +64,7 @@ pub enum PaxosMsg<T: Entry> {
     /// Proposals of a server that does not lead.
     ProposalForward(Vec<T>),
     /// Proposals with their ids, offered until they are decided.
-    Offer(Offer<T>),
+    Offer(Box<Offer<T>>),
     /// Why proposals that were offered are not taken.
     Verdict(Verdict),
     /// The proposal of a reconfiguration by a server that does not lead.
