@@ -36,7 +36,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that takes this one for the leader, or for one that reaches it, offers proposals.
     ///
     /// Entries that come after a stop sign are dropped: they cannot be decided in this
-    /// configuration, and their origin learns of the sign with the log.
+    /// configuration, and their origin learns of the sign with the log. What was passed on once is
+    /// not passed on again, or it could go round in circles; its origin offers it again.
     pub(super) fn handle_offer(&mut self, offer: Offer<T>, from: NodeId) {
         let is_kept_here = offer.first.origin == self.pid && self.incarnation.is_some();
         if self.is_reconfiguring() || is_kept_here {
@@ -44,7 +45,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let goes = match self.state {
             State::Preparing(_) | State::Leading(_) => Goes::IntoTheLog,
-            State::Recovering | State::Promised { .. } | State::Following(_) => Goes::On,
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                if offer.first.origin != from {
+                    return;
+                }
+                Goes::On
+            }
         };
         self.proposals.take_forwarded(offer, from, goes, self.tracked.amount());
         self.propose_if_leading();
@@ -71,7 +77,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) {
         let origin = verdict.first.origin;
         if origin == self.pid {
-            self.tracked.handle_verdict(&verdict, &mut self.outcomes);
+            let decided_idx = self.log.decided_idx();
+            self.tracked.handle_verdict(&verdict, decided_idx, &mut self.outcomes);
         } else {
             self.verdicts.push(origin, verdict);
         }

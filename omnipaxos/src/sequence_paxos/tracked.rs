@@ -152,15 +152,23 @@ impl<T> Tracked<T> {
         }
     }
 
-    /// A leader or a server on the way to it says why proposals are not taken.
-    pub(super) fn handle_verdict(&mut self, verdict: &Verdict, outcomes: &mut Outcomes) {
+    /// A leader says why proposals are not taken. One that is decided there and not here yet ends
+    /// when it is, or is offered again then.
+    pub(super) fn handle_verdict(
+        &mut self,
+        verdict: &Verdict,
+        decided_idx: u64,
+        outcomes: &mut Outcomes,
+    ) {
         let last = verdict.first.later(verdict.count);
         let known = self.by_id.range(verdict.first..last).map(|(id, _)| *id);
         for id in known.collect::<Vec<_>>() {
             match verdict.reason {
-                VerdictReason::Decided(idx) => {
-                    let position = id.number - verdict.first.number;
-                    self.end(id, Outcome::Decided(idx.saturating_add(position)), outcomes);
+                VerdictReason::Decided(first_idx) => {
+                    let idx = first_idx.saturating_add(id.number - verdict.first.number);
+                    if idx < decided_idx {
+                        self.end(id, Outcome::Decided(idx), outcomes);
+                    }
                 }
                 VerdictReason::Unknown(known_from) => {
                     let in_doubt_from = self.by_id.get(&id).and_then(|kept| kept.in_doubt_from);
@@ -344,10 +352,12 @@ mod tests {
         let (mut tracked, mut outcomes) = (tracked(), Outcomes::default());
         let verdict =
             |number, reason| Verdict { config_id: 1, first: id(number), count: 2, reason };
-        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(99)), &mut outcomes);
+        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(99)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), None, "they are not in doubt here");
+        tracked.handle_verdict(&verdict(1, VerdictReason::Decided(4)), 4, &mut outcomes);
+        assert_eq!(outcomes.pop(), None, "they are not decided here");
         for _copy in 0..2 {
-            tracked.handle_verdict(&verdict(1, VerdictReason::Decided(4)), &mut outcomes);
+            tracked.handle_verdict(&verdict(1, VerdictReason::Decided(4)), 6, &mut outcomes);
         }
         assert_eq!(outcomes.pop(), Some((id(1), Outcome::Decided(4))));
         assert_eq!(outcomes.pop(), Some((id(2), Outcome::Decided(5))));
@@ -355,9 +365,9 @@ mod tests {
         if let Some(kept) = tracked.by_id.get_mut(&id(0)) {
             kept.in_doubt_from = Some(7);
         }
-        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(7)), &mut outcomes);
+        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(7)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), None, "the leader knows all from 7 on");
-        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(8)), &mut outcomes);
+        tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(8)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), Some((id(0), Outcome::Unknown)));
         assert!(tracked.is_empty() && tracked.amount().bytes == 0);
     }

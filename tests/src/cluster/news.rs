@@ -130,6 +130,14 @@ impl<T: SimEntry> Cluster<T> {
                 _another => Kind::Told,
             });
             if let Event::ProposalEnded { id, outcome } = *event {
+                if let Outcome::Decided(idx) = outcome {
+                    let decided_idx = self.servers[at].told.decided_idx;
+                    ensure!(
+                        idx < decided_idx || is_halted,
+                        Check::Outcome,
+                        "server {pid} tells of {idx}, and that {decided_idx} are decided"
+                    );
+                }
                 self.trace.note(|| format!("{} {} {outcome:?}", self.now, describe::proposal(id)));
                 self.checker.ended(at, life, id, outcome)?;
             }

@@ -125,8 +125,9 @@ impl<T: SimEntry> Cluster<T> {
     ///
     /// At the end of the faults a server may lack much, and proposals may wait. In one round trip a
     /// server with tiny limits learns no more than one message holds, and a leader gets no more
-    /// decided than that, or than it may have in flight. With the default limits all of it fits
-    /// into one message.
+    /// decided than that, or than it may have in flight. What it has no room for is offered again
+    /// after a heartbeat round, so it takes no more in one than may wait there. With the default
+    /// limits all of it fits into one message.
     pub fn slack(&self) -> u64 {
         self.slack
     }
@@ -144,7 +145,10 @@ impl<T: SimEntry> Cluster<T> {
             let waiting = taken.filter(is_open).count() as u64;
             let at_once = self.servers.iter().map(|server| entries_at_once(&server.setting.config));
             let at_once = at_once.min().unwrap_or(1);
-            self.slack = (longest - shortest + waiting).div_ceil(at_once) * ROUND_TRIP;
+            let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
+            let offers = waiting.div_ceil(room.min().unwrap_or(1));
+            self.slack = (longest - shortest + waiting).div_ceil(at_once) * ROUND_TRIP
+                + offers * self.election_timeout();
         }
     }
 
@@ -226,7 +230,15 @@ impl<T: SimEntry> Cluster<T> {
 
 /// Number of entries that surely get on in one round trip.
 fn entries_at_once(config: &ServerConfig) -> u64 {
-    let fitting = |entries: usize, bytes: usize| entries.min(bytes / LARGEST).max(1) as u64;
     let message = fitting(config.max_message_entries, config.max_message_bytes);
     message.min(fitting(config.max_in_flight_entries, config.max_in_flight_bytes))
+}
+
+/// Number of entries for which there is surely room to wait.
+fn entries_in_room(config: &ServerConfig) -> u64 {
+    fitting(config.max_pending_entries, config.max_pending_bytes)
+}
+
+fn fitting(entries: usize, bytes: usize) -> u64 {
+    entries.min(bytes / LARGEST).max(1) as u64
 }
