@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
+    errors::TryProposeErr,
     macros::Entry,
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
@@ -11,6 +12,7 @@ use omnipaxos::{
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
+use omnipaxos_tests::lab::{self, Lab, Pick};
 
 #[derive(Clone, Debug, PartialEq, Entry)]
 struct Word(String);
@@ -74,4 +76,30 @@ fn a_forward_travels_plainly_and_then_with_its_ids() {
     for server in &servers {
         assert_eq!(server.get_decided_idx(), 2, "each once");
     }
+}
+
+/// A restarted server that cannot name its life gives no ids. It forwards each entry once.
+#[test]
+fn without_a_count_of_lives_entries_are_forwarded_once() {
+    let word = |word: &str| lab::Word(word.into());
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.elect(1);
+    lab.count_no_lives(2);
+    lab.append(2, "a");
+    lab.settle();
+    lab.crash(2);
+    lab.restart(2);
+    lab.run(30);
+    let refused = lab.server(2).propose(word("b"));
+    assert!(matches!(refused, Err(TryProposeErr::NoIncarnation(back)) if back == word("b")));
+    for word in ["a", "b", "b"] {
+        lab.append(2, word);
+        lab.settle();
+    }
+    lab.assert_decided_everywhere(&["a", "a", "b", "b"]);
+    lab.drop_next(Pick::of(2, 1, "Offer"), 1);
+    lab.append(2, "lost");
+    lab.run(100);
+    lab.assert_decided_everywhere(&["a", "a", "b", "b"]);
+    lab.server(1).propose(word("c")).expect("it was not restarted");
 }
