@@ -45,8 +45,11 @@ pub struct Status {
     /// The other servers of the configuration, by pid.
     pub peers: Vec<PeerStatus>,
     /// Proposals that wait here: for a leader, for a batch to fill, or for room in the log. They
-    /// are not part of the log yet.
+    /// are not part of the log yet. Those that are `kept` are not counted.
     pub waiting: Load,
+    /// Proposals of this server that are kept until they are decided: those that it forwarded, and
+    /// those of [`propose`](crate::OmniPaxos::propose).
+    pub kept: Load,
     /// The limits that this server keeps.
     pub limits: Limits,
     /// What was dropped in this life of the server, and why.
@@ -145,6 +148,6 @@ pub struct Limits {
     pub message: Load,
     /// The most that a leader sends to a follower ahead of its acknowledgements.
     pub in_flight: Load,
-    /// The most proposals that wait.
+    /// The most proposals that wait or are kept.
     pub waiting: Load,
 }

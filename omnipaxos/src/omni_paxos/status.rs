@@ -69,6 +69,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             higher_configuration: self.higher_configuration(),
             peers: self.paxos.peers().iter().map(peer).collect(),
             waiting: self.paxos.waiting(),
+            kept: self.paxos.kept(),
             limits: self.paxos.limits(),
             dropped: self.dropped(),
         }

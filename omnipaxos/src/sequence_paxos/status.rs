@@ -67,6 +67,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         load(self.proposals.waiting())
     }
 
+    /// The proposals that are kept until they are decided.
+    pub(crate) fn kept(&self) -> Load {
+        load(self.tracked.amount())
+    }
+
     /// The limits that this server keeps.
     pub(crate) fn limits(&self) -> status::Limits {
         status::Limits {
