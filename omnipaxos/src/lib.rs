@@ -42,6 +42,7 @@ mod sequence_paxos;
 mod shared_entries;
 pub mod status;
 pub mod storage;
+mod trace;
 mod ui;
 pub mod util;
 pub mod utils;

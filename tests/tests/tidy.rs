@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 11] = [
     &["amount", "ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
     &["ballot", "derive_support", "other_configurations", "proposals"],
     &["config"],
-    &["storage"],
+    &["storage", "trace"],
     &["log_entry", "errors"],
     &["messages", "reads", "handover"],
     &["replica_log", "outbox", "ui", "door"],

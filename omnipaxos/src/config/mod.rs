@@ -232,6 +232,14 @@ pub struct ServerConfig {
     /// [`OmniPaxos::take_outgoing_messages`] may give a message for a server that is no member here:
     /// drop it if you do not know that server. Members are told in any case. Default `false`.
     pub tells_removed_servers: bool,
+    /// A file to which the replica appends what happens, made with its folders if it is not there.
+    /// Default `None`.
+    #[cfg(feature = "logging")]
+    pub logger_file_path: Option<String>,
+    /// A logger to which the replica tells what happens, rather than to a file. Default `None`.
+    #[cfg(feature = "logging")]
+    #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(skip))]
+    pub custom_logger: Option<slog::Logger>,
     /// Names this life of the server: a number that differs from that of every earlier life, such
     /// as the time of the start. Default `None`: the storage counts, with
     /// [`Storage::next_incarnation`]. Without either, a server that was restarted can neither
@@ -257,6 +265,10 @@ impl Default for ServerConfig {
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
             tells_removed_servers: false,
+            #[cfg(feature = "logging")]
+            logger_file_path: None,
+            #[cfg(feature = "logging")]
+            custom_logger: None,
             incarnation: None,
         }
     }

@@ -4,6 +4,7 @@ use super::{expect_storage, OmniPaxos};
 use crate::{
     errors::{CompactionErr, TryCompactionErr},
     storage::{Entry, Snapshot, Storage},
+    trace::Moment,
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
@@ -164,6 +165,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         match result {
             Err(TryCompactionErr::Halted(halted)) => Ok(self.halt_on_error(Err(halted))?),
             done @ (Ok(()) | Err(TryCompactionErr::Refused(_))) => {
+                let idx = self.get_compacted_idx();
+                self.trace.tell(|| match &done {
+                    Ok(()) => Moment::debug("compacts").at(idx),
+                    Err(refused) => Moment::debug("does not compact").at(idx).because(refused),
+                });
                 self.paxos.check_invariants();
                 done
             }

@@ -22,6 +22,7 @@ use crate::{
     replica_log::ReplicaLog,
     sequence_paxos::{Contact, Needs, Relay, SequencePaxos, Setback},
     storage::{Entry, StopSign, Storage},
+    trace::{Moment, Trace},
 };
 
 /// One server of a replicated log.
@@ -108,6 +109,7 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     paxos: SequencePaxos<T, B>,
     halted: Option<Halted>,
     told: Told,
+    trace: Trace,
     /// Whether nothing has happened since the last drain, which left nothing to say or to write.
     is_idle: bool,
 }
@@ -127,6 +129,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             let (operation, cause) = (failed.operation(), failed.cause());
             ConfigError::InvalidConfig(format!("the storage failed to {operation}: {cause}"))
         };
+        let trace = Trace::new(&config.server_config)?;
         let mut log = ReplicaLog::load(storage).map_err(refused)?;
         let (promise, config_id) = (log.promise(), config.cluster_config.configuration_id);
         if promise != Ballot::default() && promise.config_id != config_id {
@@ -141,9 +144,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             pid: config.server_config.pid,
             door: Door::new(&config),
             ble: BallotLeaderElection::new(&config, promise),
-            paxos: SequencePaxos::new(&config, log, incarnation),
+            paxos: SequencePaxos::new(&config, log, incarnation, trace.clone()),
             halted: None,
             told: Told::default(),
+            trace,
             is_idle: false,
         })
     }
@@ -385,7 +389,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     fn halt_on_error(&mut self, result: Result<(), Halted>) -> Result<(), Halted> {
         match &result {
             Ok(()) => self.paxos.check_invariants(),
-            Err(halted) => self.halted = Some(halted.clone()),
+            Err(halted) => {
+                self.trace.tell(|| Moment::error("halted").because(halted));
+                self.halted = Some(halted.clone());
+            }
         }
         result
     }

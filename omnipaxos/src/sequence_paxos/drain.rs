@@ -23,6 +23,7 @@ use crate::{
     replica_log::{Part, Readers, ReplicaLog},
     shared_entries::SharedEntries,
     storage::{Entry, Storage},
+    trace::Moment,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -53,11 +54,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.decide_chosen();
         if !self.tracked.is_empty() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
+            self.tell_end();
         }
         self.log.bound_ids();
         let drawn = self.draw(messages);
         self.log.forget_recent();
         drawn
+    }
+
+    /// Tells once that the configuration has ended.
+    fn tell_end(&mut self) {
+        if let Some(stopsign) = self.log.decided_stopsign().filter(|_| !self.is_end_told) {
+            let next = stopsign.next_config.configuration_id;
+            self.is_end_told = true;
+            self.trace.tell(|| {
+                let moment = Moment::info("the configuration has ended").at(self.log.len());
+                moment.because(format!("configuration {next} follows"))
+            });
+        }
     }
 
     /// The next flush writes all that changed, also if that is the decided index alone.

@@ -13,6 +13,7 @@ use crate::{
     },
     replica_log::{Extended, Synced},
     storage::{Entry, Storage},
+    trace::Moment,
 };
 
 /// How this server stands to the sender of a message of the accept phase.
@@ -41,6 +42,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         if prepare.n > self.log.promise() {
+            self.trace.tell(|| Moment::info("promises").in_ballot(prepare.n).with_peer(from));
             self.keep_what_it_led()?;
             self.log.promise_to(prepare.n);
         }
@@ -66,6 +68,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Standing::Promised => match self.log.apply(*sync)? {
                 Synced::Applied => {
                     self.log.accept_in(n);
+                    let len = self.log.len();
+                    self.trace.tell(|| Moment::info("follows").in_ballot(n).at(len));
                     self.state = State::Following(Ack::No);
                     self.finish_accept(Extended::Appended, decided_idx);
                     self.announce_trim();
@@ -90,6 +94,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Standing::InStep => self.log.decide(told.decided_idx),
             Standing::Promised => {}
         }
+        self.trace.tell(|| {
+            let moment = Moment::debug("is told where to learn").with_peer(told.source);
+            moment.at(told.decided_idx)
+        });
         self.learn_up_to(told.decided_idx, told.source, from);
     }
 

@@ -12,6 +12,7 @@ use crate::{
     ids::NodeId,
     messages::sequence_paxos::{PaxosMsg, TakeOver},
     storage::{Entry, Storage},
+    trace::Moment,
 };
 
 /// A handover that is under way at the leader.
@@ -73,6 +74,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             timer: Timer::every(timeout_ticks),
             is_due: false,
         }));
+        self.trace.tell(|| Moment::info("hands over").with_peer(to));
         self.hand_over_if_caught_up();
         Ok(())
     }
@@ -126,6 +128,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             if let Some(handover) = &mut leading.handover {
                 if handover.timer.tick() == Ring::Rings {
+                    let to = handover.to;
+                    self.trace.tell(|| Moment::warn("gives up handing over").with_peer(to));
                     leading.handover = None;
                 }
                 self.hand_over_if_caught_up();
@@ -170,6 +174,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_take_over(&mut self, asks: TakeOver) {
         if let State::Following(_) = self.state {
             if asks.n == self.log.promise() {
+                self.trace.tell(|| Moment::info("is asked to take over").in_ballot(asks.n));
                 self.setback = Some(Setback::HandedOver);
             }
         }

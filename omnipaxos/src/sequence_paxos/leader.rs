@@ -14,6 +14,7 @@ use crate::{
     messages::sequence_paxos::{Accepted, Promise},
     replica_log::Synced,
     storage::{Entry, Storage},
+    trace::Moment,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -31,6 +32,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.step_down();
             return Ok(());
         }
+        self.trace.tell(|| Moment::info("prepares").in_ballot(ballot));
         self.log.promise_to(ballot);
         self.setback = None;
         self.state = State::Preparing(Preparing::new(&self.peers));
@@ -40,6 +42,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up leading: another was elected above.
     fn step_down(&mut self) {
         if let State::Preparing(_) | State::Leading(_) = self.state {
+            let n = self.log.promise();
+            self.trace.tell(|| Moment::info("gives up leading").in_ballot(n));
             self.state = State::Recovering;
             self.ask_all_for_leader();
         }
@@ -121,6 +125,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             handover: None,
         });
         self.reads.ask_again();
+        let n = self.log.promise();
+        self.trace.tell(|| Moment::info("leads").in_ballot(n).at(adopted_len));
         self.stop_learning();
         self.announce_trim();
         self.offer_anew();
@@ -182,6 +188,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_not_accepted(&mut self, n: Ballot) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         if leads && n > self.log.promise() {
+            self.trace.tell(|| Moment::info("is refused as the leader").in_ballot(n));
             self.setback = self.setback.max(Some(Setback::Outbid(n)));
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     messages::sequence_paxos::{Learn, LearnReq},
     replica_log::Learnt,
     storage::{Entry, Storage},
+    trace::Moment,
 };
 
 /// Whom this server learns from.
@@ -103,6 +104,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up leading, since others have decided what this server could not.
     fn resign(&mut self) {
         self.state = State::Recovering;
+        let n = self.log.promise();
+        self.trace.tell(|| Moment::info("resigns, since others have decided more").in_ballot(n));
         self.setback = Some(Setback::Resigned);
         self.ask_all_for_leader();
     }

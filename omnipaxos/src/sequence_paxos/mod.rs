@@ -42,6 +42,7 @@ use crate::{
     quorum::Quorum,
     replica_log::ReplicaLog,
     storage::{Entry, Storage},
+    trace::{Moment, Trace},
 };
 
 /// Replicates the log of one server.
@@ -72,6 +73,9 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     outcomes: Outcomes,
     verdicts: Verdicts,
     reads: Reads,
+    trace: Trace,
+    /// Whether it was told that the configuration has ended.
+    is_end_told: bool,
     /// Names this life of the server; `None` if that is not known to be new.
     incarnation: Option<u64>,
     /// The number of the next proposal of this life.
@@ -123,6 +127,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         config: &OmniPaxosConfig,
         log: ReplicaLog<T, B>,
         incarnation: Option<u64>,
+        trace: Trace,
     ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
         let pid = server.pid;
@@ -151,10 +156,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             next_number: 0,
             compactions: CompactionRequests::default(),
             reads: Reads::default(),
+            is_end_told: log.decided_stopsign().is_some(),
+            trace,
             outbox: Outbox::default(),
             resend_timer: Timer::every(server.resend_message_tick_timeout),
             log,
         };
+        paxos.trace.tell(|| {
+            let moment = Moment::info("starts with the stored log").at(paxos.log.len());
+            match paxos.log.promise() {
+                n if n.is_nobodys() => moment,
+                n => moment.in_ballot(n),
+            }
+        });
         paxos.ask_all_for_leader();
         paxos.announce_trim();
         paxos

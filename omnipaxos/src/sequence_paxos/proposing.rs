@@ -14,6 +14,7 @@ use crate::{
     messages::sequence_paxos::{Verdict, VerdictReason},
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
+    trace::Moment,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -83,6 +84,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Gives up a proposal for which there is no room.
     pub(crate) fn drop_proposal(&mut self) {
+        self.trace.tell(|| Moment::warn("drops a proposal, since as many wait as may wait"));
         self.proposals.drop_one();
     }
 
@@ -154,6 +156,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.proposals.count() == 0 {
             if let Some(stopsign) = self.proposals.stopsign.take() {
+                let next = stopsign.next_config.configuration_id;
+                self.trace.tell(|| {
+                    let moment = Moment::info("takes a stop sign into the log");
+                    moment.at(self.log.end()).because(format!("configuration {next} is to follow"))
+                });
                 self.log.append_stopsign(stopsign);
             }
         }

@@ -1,0 +1,225 @@
+//! Tells loggers what happens.
+//!
+//! With the feature `logging` a [slog](https://docs.rs/slog) logger, with the feature `tracing` the
+//! [tracing](https://docs.rs/tracing) subscriber of the process. Without them a [`Trace`] is nothing,
+//! and so is what it is told.
+
+use crate::{ballot::Ballot, ids::NodeId};
+
+/// Where a replica tells what happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    #[cfg(feature = "tracing")]
+    pid: NodeId,
+    #[cfg(feature = "logging")]
+    logger: slog::Logger,
+}
+
+/// How important a moment is.
+#[cfg_attr(not(any(feature = "logging", feature = "tracing")), allow(dead_code))]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Somebody must act.
+    Error,
+    /// Something is lost, or somebody is wrong.
+    Warn,
+    /// The story of leadership and configuration.
+    Info,
+    /// What else changes the state, but for entries.
+    Debug,
+}
+
+/// Something that happens.
+#[cfg_attr(not(any(feature = "logging", feature = "tracing")), allow(dead_code))]
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    level: Level,
+    text: &'static str,
+    n: Option<Ballot>,
+    idx: Option<u64>,
+    peer: Option<NodeId>,
+    what: Option<String>,
+}
+
+impl Moment {
+    fn of(level: Level, text: &'static str) -> Self {
+        Self { level, text, n: None, idx: None, peer: None, what: None }
+    }
+
+    pub(crate) fn error(text: &'static str) -> Self {
+        Self::of(Level::Error, text)
+    }
+
+    pub(crate) fn warn(text: &'static str) -> Self {
+        Self::of(Level::Warn, text)
+    }
+
+    pub(crate) fn info(text: &'static str) -> Self {
+        Self::of(Level::Info, text)
+    }
+
+    pub(crate) fn debug(text: &'static str) -> Self {
+        Self::of(Level::Debug, text)
+    }
+
+    /// In this ballot.
+    pub(crate) fn in_ballot(self, n: Ballot) -> Self {
+        Self { n: Some(n), ..self }
+    }
+
+    /// At this index.
+    pub(crate) fn at(self, idx: u64) -> Self {
+        Self { idx: Some(idx), ..self }
+    }
+
+    /// By or to this server.
+    pub(crate) fn with_peer(self, pid: NodeId) -> Self {
+        Self { peer: Some(pid), ..self }
+    }
+
+    /// In words.
+    pub(crate) fn because(self, what: impl ToString) -> Self {
+        Self { what: Some(what.to_string()), ..self }
+    }
+}
+
+impl Trace {
+    /// Tells of a moment, which is made only if somebody listens.
+    #[inline]
+    pub(crate) fn tell(&self, moment: impl FnOnce() -> Moment) {
+        #[cfg(any(feature = "logging", feature = "tracing"))]
+        self.tell_all(&moment());
+        #[cfg(not(any(feature = "logging", feature = "tracing")))]
+        let _ = moment;
+    }
+
+    #[cfg(any(feature = "logging", feature = "tracing"))]
+    #[cold]
+    fn tell_all(&self, moment: &Moment) {
+        #[cfg(feature = "logging")]
+        to_slog::tell(&self.logger, moment);
+        #[cfg(feature = "tracing")]
+        to_tracing::tell(self.pid, moment);
+    }
+}
+
+#[cfg(feature = "logging")]
+pub(crate) mod to_slog {
+    //! The feature `logging`.
+
+    use super::{Level, Moment, Trace};
+    use crate::config::{ConfigError, ServerConfig};
+    use slog::{Drain, Record, Serializer};
+    use std::{fs, io, path::Path, sync::Mutex};
+
+    /// Makes a logger that appends to a file, which is made with its folders if it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be made or opened.
+    pub(crate) fn to_file(path: &str) -> io::Result<slog::Logger> {
+        if let Some(folder) = Path::new(path).parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = fs::File::options().create(true).append(true).open(path)?;
+        let decorator = slog_term::PlainSyncDecorator::new(file);
+        let format = slog_term::FullFormat::new(decorator).build();
+        Ok(slog::Logger::root(Mutex::new(format).fuse(), slog::o!()))
+    }
+
+    impl Trace {
+        /// Where the configuration wants it: the user's logger, else a file, else nowhere.
+        pub(crate) fn new(config: &ServerConfig) -> Result<Self, ConfigError> {
+            let parent = match (&config.custom_logger, &config.logger_file_path) {
+                (Some(logger), _) => logger.clone(),
+                (None, Some(path)) => to_file(path).map_err(|cause| {
+                    let what = format!("logger_file_path: could not open {path}: {cause}");
+                    ConfigError::InvalidConfig(what)
+                })?,
+                (None, None) => slog::Logger::root(slog::Discard, slog::o!()),
+            };
+            Ok(Self {
+                #[cfg(feature = "tracing")]
+                pid: config.pid,
+                logger: parent.new(slog::o!("pid" => config.pid)),
+            })
+        }
+    }
+
+    pub(super) fn tell(logger: &slog::Logger, moment: &Moment) {
+        match moment.level {
+            Level::Error => slog::error!(logger, "{}", moment.text; moment),
+            Level::Warn => slog::warn!(logger, "{}", moment.text; moment),
+            Level::Info => slog::info!(logger, "{}", moment.text; moment),
+            Level::Debug => slog::debug!(logger, "{}", moment.text; moment),
+        }
+    }
+
+    impl slog::KV for Moment {
+        fn serialize(&self, _record: &Record<'_>, to: &mut dyn Serializer) -> slog::Result {
+            if let Some(n) = self.n {
+                to.emit_u32("n", n.n)?;
+                to.emit_u64("leader", n.pid)?;
+            }
+            if let Some(idx) = self.idx {
+                to.emit_u64("idx", idx)?;
+            }
+            if let Some(peer) = self.peer {
+                to.emit_u64("peer", peer)?;
+            }
+            self.what.iter().try_for_each(|what| to.emit_str("what", what))
+        }
+    }
+}
+
+#[cfg(not(feature = "logging"))]
+mod without_slog {
+    use super::Trace;
+    use crate::config::{ConfigError, ServerConfig};
+
+    impl Trace {
+        /// Nothing that can fail.
+        #[allow(clippy::unnecessary_wraps, reason = "with the feature `logging` it can fail")]
+        pub(crate) fn new(config: &ServerConfig) -> Result<Self, ConfigError> {
+            #[cfg(not(feature = "tracing"))]
+            let _ = config;
+            Ok(Self {
+                #[cfg(feature = "tracing")]
+                pid: config.pid,
+            })
+        }
+    }
+}
+
+#[cfg(feature = "tracing")]
+mod to_tracing {
+    //! The feature `tracing`.
+
+    use super::{Level, Moment};
+    use crate::ids::NodeId;
+
+    macro_rules! event {
+        ($level:ident, $pid:expr, $moment:expr) => {
+            tracing::event!(
+                target: "omnipaxos",
+                tracing::Level::$level,
+                pid = $pid,
+                n = $moment.n.map(|n| n.n),
+                leader = $moment.n.map(|n| n.pid),
+                idx = $moment.idx,
+                peer = $moment.peer,
+                what = $moment.what.as_deref(),
+                "{}",
+                $moment.text
+            )
+        };
+    }
+
+    pub(super) fn tell(pid: NodeId, moment: &Moment) {
+        match moment.level {
+            Level::Error => event!(ERROR, pid, moment),
+            Level::Warn => event!(WARN, pid, moment),
+            Level::Info => event!(INFO, pid, moment),
+            Level::Debug => event!(DEBUG, pid, moment),
+        }
+    }
+}

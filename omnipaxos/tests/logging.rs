@@ -1,0 +1,160 @@
+//! What replicas tell loggers (features `logging` and `tracing`).
+
+#![cfg(all(feature = "logging", feature = "tracing", feature = "macros"))]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use omnipaxos::{
+    errors::ConfigError, macros::Entry, utils::logger::create_logger, ClusterConfig, OmniPaxos,
+    ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use std::{
+    fs, io,
+    sync::{Arc, Mutex},
+};
+
+#[derive(Clone, Debug, Entry)]
+struct Word(&'static str);
+
+type Server = OmniPaxos<Word, MemoryStorage<Word>>;
+
+fn cluster() -> ClusterConfig {
+    ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() }
+}
+
+fn build(config: ServerConfig) -> Result<Server, ConfigError> {
+    cluster().build_for_server(config, MemoryStorage::default())
+}
+
+/// Elects a leader, hands over, and ends the configuration.
+fn live(servers: &mut [Server]) {
+    run(servers);
+    servers[0].try_become_leader();
+    run(servers);
+    servers[0].append(Word("hello")).unwrap();
+    servers[0].hand_over(2, 50).unwrap();
+    run(servers);
+    let next = ClusterConfig { configuration_id: 2, ..cluster() };
+    servers[2].reconfigure(next, None).unwrap();
+    run(servers);
+    assert!(servers.iter().all(|server| server.is_reconfigured().is_some()));
+}
+
+fn run(servers: &mut [Server]) {
+    for _ in 0..40 {
+        servers.iter_mut().for_each(OmniPaxos::tick);
+        for _hop in 0..6 {
+            let mut messages = Vec::new();
+            servers.iter_mut().for_each(|server| server.take_outgoing_messages(&mut messages));
+            for message in messages {
+                let to = usize::try_from(message.get_receiver()).unwrap() - 1;
+                servers[to].handle_incoming(message);
+            }
+        }
+    }
+}
+
+/// The story that `info` tells of server 2.
+const STORY: [&str; 7] = [
+    "starts with the stored log",
+    "promises",
+    "follows",
+    "is asked to take over",
+    "prepares",
+    "leads",
+    "the configuration has ended",
+];
+
+/// Whether the moments are told in this order, whatever comes between.
+fn tells(log: &str, moments: &[&str]) -> Result<(), String> {
+    let mut lines = log.lines();
+    for moment in moments {
+        if !lines.any(|line| line.contains(moment)) {
+            return Err(format!("{moment:?} is not told, or too early, in\n{log}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_tells_the_story_of_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |pid: u64| folder.path().join(format!("logs/server{pid}.log"));
+    let config = |pid| ServerConfig {
+        pid,
+        logger_file_path: Some(path(pid).to_str().unwrap().to_string()),
+        ..Default::default()
+    };
+    let mut servers: Vec<Server> = (1..=3).map(|pid| build(config(pid)).unwrap()).collect();
+    live(&mut servers);
+    let log = fs::read_to_string(path(2)).unwrap();
+    tells(&log, &STORY).unwrap();
+    assert!(log.lines().all(|line| line.contains("pid: 2")), "{log}");
+    tells(&fs::read_to_string(path(1)).unwrap(), &["leads", "hands over", "promises", "follows"])
+        .unwrap();
+}
+
+#[test]
+fn a_logger_of_the_user_comes_before_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, unused) = (folder.path().join("own.log"), folder.path().join("unused.log"));
+    let config = ServerConfig {
+        pid: 1,
+        custom_logger: Some(create_logger(own.to_str().unwrap())),
+        logger_file_path: Some(unused.to_str().unwrap().to_string()),
+        ..Default::default()
+    };
+    let mut server = build(config).unwrap();
+    server.try_become_leader();
+    tells(&fs::read_to_string(own).unwrap(), &["starts", "prepares"]).unwrap();
+    assert!(!unused.exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_an_error_of_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_string();
+    let config =
+        ServerConfig { pid: 1, logger_file_path: Some(path.clone()), ..Default::default() };
+    match build(config) {
+        Err(ConfigError::InvalidConfig(what)) => {
+            assert!(what.contains("logger_file_path") && what.contains(&path), "{what}");
+        }
+        other => panic!("a folder is no file: {other:?}"),
+    }
+}
+
+/// Collects what a subscriber writes.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_subscriber_is_told_the_same() {
+    let written = Written::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let config = |pid| ServerConfig { pid, ..Default::default() };
+        let mut servers: Vec<Server> = (1..=3).map(|pid| build(config(pid)).unwrap()).collect();
+        live(&mut servers);
+    });
+    let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let of_2: Vec<&str> = log.lines().filter(|line| line.contains("pid=2")).collect();
+    tells(&of_2.join("\n"), &STORY).unwrap();
+    assert!(log.contains("leader=2") && log.contains("INFO omnipaxos"), "{log}");
+}
