@@ -192,13 +192,13 @@ impl Door {
                 let len = m.sync.len().ok_or(Reason::Malformed)?;
                 indices(0, m.decided_idx)?;
                 indices(m.sync.suffix_idx, len)?;
-                self.sync(&m.sync, len, ballots)
+                self.sync(&m.sync, len)
             }
             PaxosMsg::AcceptDecide(m) => {
                 ballots.owned(m.n, from)?;
                 let end = m.from_idx.saturating_add(m.entries.len() as u64);
                 indices(m.from_idx, end)?;
-                ballots.ids(m.ids.as_deref(), end)
+                ids(m.ids.as_deref(), end)
             }
             PaxosMsg::AcceptStopSign(m) => {
                 ballots.owned(m.n, from)?;
@@ -220,7 +220,7 @@ impl Door {
                 self.configuration(m.config_id)?;
                 indices(0, m.decided_idx)
             }
-            PaxosMsg::Learn(m) => self.piece(m, ballots),
+            PaxosMsg::Learn(m) => self.piece(m),
             PaxosMsg::ProposalForward(_) => Ok(()),
             PaxosMsg::Offer(m) => {
                 ballots.any_or_nobodys(m.since)?;
@@ -267,11 +267,11 @@ impl Door {
     }
 
     /// A piece must not end beyond what its sender has decided.
-    fn piece<T: Entry>(&self, piece: &Learn<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {
+    fn piece<T: Entry>(&self, piece: &Learn<T>) -> Result<(), Reason> {
         self.configuration(piece.config_id)?;
         indices(piece.len().ok_or(Reason::Malformed)?, piece.decided_idx)?;
         let end = piece.from_idx.saturating_add(piece.entries.len() as u64);
-        ballots.ids(piece.ids.as_deref(), end)?;
+        ids(piece.ids.as_deref(), end)?;
         piece.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
     }
 
@@ -280,19 +280,14 @@ impl Door {
         ballots.any_or_nobodys(m.n_accepted)?;
         indices(m.decided_idx, m.accepted_idx)?;
         check(m.n_accepted < m.n)?;
-        m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx, ballots))
+        m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx))
     }
 
     /// A sync must make a log of length `len`.
-    fn sync<T: Entry>(
-        &self,
-        sync: &LogSync<T>,
-        len: u64,
-        ballots: &Ballots<'_>,
-    ) -> Result<(), Reason> {
+    fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
         check(sync.len() == Some(len))?;
         let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
-        ballots.ids(sync.ids.as_deref(), end)?;
+        ids(sync.ids.as_deref(), end)?;
         check(match &sync.snapshot {
             None => sync.base == sync.suffix_idx,
             Some(SnapshotType::Complete(_)) => sync.base == 0,
@@ -332,14 +327,6 @@ impl Ballots<'_> {
         self.any(ballot)
     }
 
-    /// Ids must be of entries before index `end`.
-    fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
-        ids.map_or(Ok(()), |ids| {
-            self.any_or_nobodys(ids.unknown_until)?;
-            check(ids.is_sound(end))
-        })
-    }
-
     /// A ballot of `owner`, which is a member.
     fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
         check(ballot.pid == owner)?;
@@ -353,6 +340,11 @@ impl Ballots<'_> {
         check(reply.ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)?;
         self.any_or_nobodys(reply.leader)
     }
+}
+
+/// Ids must be of entries before index `end`.
+fn ids(ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
+    check(ids.is_none_or(|ids| ids.is_sound(end)))
 }
 
 /// Of two indices the first must not exceed the second, and neither be what no log reaches.

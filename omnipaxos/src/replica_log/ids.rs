@@ -13,17 +13,12 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// The most runs that are kept of decided entries.
-const MOST_RUNS: usize = 1 << 14;
-
 /// Which proposals are in the log, and where. Invariant I13: no id is there twice.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
     /// From this index on, an entry that is in no run has no id. What is in a run is known in any
     /// case.
     known_from: u64,
-    /// The highest ballot in which an entry before that may have come into a log.
-    unknown_until: Ballot,
     /// In the order of the log.
     runs: VecDeque<IdRun>,
     /// Where each run is, by its first id.
@@ -42,12 +37,10 @@ fn led_id(n: Ballot, idx: u64) -> ProposalId {
 }
 
 impl Ids {
-    /// Nothing is known of the entries before `known_from`, which came in ballots up to
-    /// `unknown_until`, and there are no others. That is the promise: an entry may be stored and the
-    /// round in which it was accepted not.
-    pub(super) fn unknown_before(known_from: u64, unknown_until: Ballot) -> Self {
+    /// Nothing is known of the entries before `known_from`, and there are no others.
+    pub(super) fn unknown_before(known_from: u64) -> Self {
         let led = (Ballot::default(), known_from);
-        Self { known_from, unknown_until, runs: VecDeque::new(), by_id: BTreeMap::new(), led }
+        Self { known_from, runs: VecDeque::new(), by_id: BTreeMap::new(), led }
     }
 
     /// The log, of length `end`, is accepted in ballot `n`.
@@ -103,11 +96,6 @@ impl Ids {
         self.push(IdRun { idx, count: 1, first: id });
     }
 
-    fn know_nothing_before(&mut self, idx: u64, unknown_until: Ballot) {
-        self.known_from = self.known_from.max(idx);
-        self.unknown_until = self.unknown_until.max(unknown_until);
-    }
-
     fn push(&mut self, run: IdRun) {
         self.runs.push_back(run);
         self.by_id.insert(run.first, run);
@@ -123,9 +111,9 @@ impl Ids {
 
     #[cold]
     fn extend_by(&mut self, told: EntryIds, from: u64, to: u64) {
-        let EntryIds { known_from, unknown_until, runs } = told;
+        let EntryIds { known_from, runs } = told;
         if known_from > from {
-            self.know_nothing_before(known_from.min(to), unknown_until);
+            self.known_from = self.known_from.max(known_from.min(to));
         }
         for run in runs.iter().filter_map(|run| run.within(from, to)) {
             match self.runs.back_mut() {
@@ -146,7 +134,7 @@ impl Ids {
         self.led.1 = self.led.1.min(idx);
         while let Some(last) = self.runs.back().copied().filter(|last| last.end() > idx) {
             self.runs.pop_back();
-            self.by_id.remove(&last.first);
+            self.forget(&last);
             if let Some(rest) = last.within(last.idx, idx) {
                 self.push(rest);
             }
@@ -174,8 +162,7 @@ impl Ids {
         if from >= to || (runs.is_empty() && self.known_from <= from) {
             return None;
         }
-        let known_from = self.known_from.clamp(from, to);
-        Some(Box::new(EntryIds { known_from, unknown_until: self.unknown_until, runs }))
+        Some(Box::new(EntryIds { known_from: self.known_from.clamp(from, to), runs }))
     }
 
     /// What is known of the entries `from..to` and does not go without saying, in order.
@@ -184,8 +171,8 @@ impl Ids {
         self.runs.range(first..).map_while(move |run| run.within(from, to))
     }
 
-    /// The index of the proposal in the log. `None` proves that it is not there only if
-    /// [all is known](Self::knows_all).
+    /// The index of the proposal in the log. `None` proves that it is not there only if it cannot be
+    /// before [`known_from`](Self::known_from).
     pub(crate) fn find(&self, id: ProposalId, end: u64) -> Option<u64> {
         let (n, led_from) = self.led;
         if id == led_id(n, id.number) && (led_from..end).contains(&id.number) {
@@ -198,35 +185,37 @@ impl Ids {
         (is_in_run && position < run.count).then(|| run.idx + position)
     }
 
-    /// Whether a proposal that came into no log in a ballot before `since`, nor at an index before
-    /// `not_before`, would be found.
-    pub(crate) fn knows_all(&self, since: Ballot, not_before: u64) -> bool {
-        since > self.unknown_until || not_before >= self.known_from
-    }
-
     /// From this index on, all ids are known.
     pub(crate) fn known_from(&self) -> u64 {
         self.known_from
     }
 
-    /// Forgets the oldest, but none at or after `idx`, if they are too many. All were given in
-    /// ballots up to `n`.
+    /// Forgets the oldest, but none at or after `idx`, if there are more than `most`.
     #[inline]
-    pub(super) fn bound(&mut self, idx: u64, n: Ballot) {
-        while self.runs.len() > MOST_RUNS {
+    pub(super) fn bound(&mut self, idx: u64, most: usize) {
+        while self.runs.len() > most {
             let Some(oldest) = self.runs.front().copied().filter(|run| run.end() <= idx) else {
                 return;
             };
             self.runs.pop_front();
-            self.by_id.remove(&oldest.first);
-            self.know_nothing_before(oldest.end(), n);
+            self.forget(&oldest);
+            self.known_from = self.known_from.max(oldest.end());
+        }
+    }
+
+    /// A run is gone. Where its id is in the log again, that stays known.
+    fn forget(&mut self, run: &IdRun) {
+        if self.by_id.get(&run.first).is_some_and(|known| known.idx == run.idx) {
+            self.by_id.remove(&run.first);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{led_id, Ballot, EntryIds, IdRun, Ids, ProposalId, MOST_RUNS};
+    use super::{led_id, Ballot, EntryIds, IdRun, Ids, ProposalId};
+
+    const MOST_RUNS: usize = 100;
 
     const N: Ballot = Ballot { config_id: 1, n: 3, priority: 0, pid: 1 };
 
@@ -240,7 +229,7 @@ mod tests {
 
     /// Entries 2 to 4 and 6 to 7 have ids; 5 has none.
     fn ids() -> Ids {
-        let mut ids = Ids::unknown_before(2, Ballot::default());
+        let mut ids = Ids::unknown_before(2);
         for (idx, id) in
             [(2, id(1, 7)), (3, id(1, 8)), (4, id(2, 9)), (6, id(1, 9)), (7, id(1, 10))]
         {
@@ -290,20 +279,14 @@ mod tests {
         assert_eq!(told.runs, [run(3, 1, id(1, 8)), run(4, 1, id(2, 9)), run(6, 1, id(1, 9))]);
         assert_eq!(told.known_from, 3);
         assert_eq!(ids.of(0, 3).unwrap().known_from, 2);
-        let mut other = Ids::unknown_before(0, Ballot::default());
+        let mut other = Ids::unknown_before(0);
         other.extend(Some(told), 4, 7);
         assert_eq!((other.find(id(1, 8), 99), other.find(id(1, 9), 99)), (None, Some(6)));
         assert_eq!(other.known_from(), 0, "all that was appended is known");
         other.extend(ids.of(7, 8), 7, 8);
         assert_eq!(other.of(6, 8).unwrap().runs, [run(6, 2, id(1, 9))], "joined");
-        other.extend(
-            Some(Box::new(EntryIds { known_from: 12, unknown_until: N, runs: Vec::new() })),
-            8,
-            12,
-        );
+        other.extend(Some(Box::new(EntryIds { known_from: 12, runs: Vec::new() })), 8, 12);
         assert_eq!(other.known_from(), 12);
-        let later = Ballot { n: 4, ..N };
-        assert!(other.knows_all(N, 12) && other.knows_all(later, 3) && !other.knows_all(N, 11));
         assert_eq!(other.find(id(1, 9), 99), Some(6));
     }
 
@@ -349,20 +332,20 @@ mod tests {
             (0, vec![run(5, 2, id(1, 1)), run(6, 1, id(1, 9))], false),
             (0, vec![run(5, 1, max)], false),
         ] {
-            let ids = EntryIds { known_from, unknown_until: N, runs };
+            let ids = EntryIds { known_from, runs };
             assert_eq!(ids.is_sound(10), is_sound, "{ids:?}");
         }
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut ids = Ids::unknown_before(0, Ballot::default());
+        let mut ids = Ids::unknown_before(0);
         for idx in 0..2 * MOST_RUNS as u64 {
             ids.append(idx, id(1, idx * 2));
         }
-        ids.bound(100, N);
+        ids.bound(100, MOST_RUNS);
         assert_eq!((ids.runs.len(), ids.known_from()), (2 * MOST_RUNS - 100, 100), "not decided");
-        ids.bound(u64::MAX, N);
+        ids.bound(u64::MAX, MOST_RUNS);
         assert_eq!((ids.runs.len(), ids.by_id.len()), (MOST_RUNS, MOST_RUNS));
         assert_eq!(ids.find(id(1, 0), 99), None);
     }

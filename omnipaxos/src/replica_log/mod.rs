@@ -131,7 +131,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if accepted_round > promise {
             return contradiction(format!("accepted {accepted_round:?}, promised {promise:?}"));
         }
-        let mut ids = Ids::unknown_before(end, promise);
+        let mut ids = Ids::unknown_before(end);
         ids.accept_in(accepted_round, end);
         let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Bare };
         Ok(Self {
@@ -211,8 +211,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Forgets ids of decided entries, if they are too many.
     #[inline]
-    pub(crate) fn bound_ids(&mut self) {
-        self.ids.bound(self.decided_idx, self.promise);
+    pub(crate) fn bound_ids(&mut self, most: usize) {
+        self.ids.bound(self.decided_idx, most);
     }
 
     /// Which proposals are in the log, and where.
@@ -220,8 +220,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         &self.ids
     }
 
-    /// Where in the log the proposal is. `None` proves that it is not there only if
-    /// [all is known](Ids::knows_all).
+    /// Where in the log the proposal is: see [`Ids::find`].
     pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
         self.ids.find(id, self.end())
     }

@@ -56,9 +56,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.settle_proposals();
             self.tell_end();
         }
-        self.log.bound_ids();
+        self.log.bound_ids(self.most_id_runs);
         let drawn = self.draw(messages);
         self.log.forget_recent();
+        self.go_on_with_handover();
         drawn
     }
 

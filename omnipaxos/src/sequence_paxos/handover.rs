@@ -90,6 +90,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// A drain has sent what it could.
+    #[inline]
+    pub(super) fn go_on_with_handover(&mut self) {
+        if let State::Leading(leading) = &self.state {
+            if leading.handover.is_some() {
+                self.hand_over_if_caught_up();
+            }
+        }
+    }
+
     /// Goes on with a handover as far as the other server has got.
     #[cold]
     pub(super) fn hand_over_if_caught_up(&mut self) {

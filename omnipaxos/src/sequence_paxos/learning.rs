@@ -69,7 +69,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if leads && self.learning.contact == Contact::Kept {
             return Ok(());
         }
-        self.keep_what_it_led()?;
+        if piece.len().is_some_and(|len| len > self.log.decided_idx()) {
+            self.keep_what_it_led()?;
+        }
         match self.log.learn(piece)? {
             Learnt::News => {}
             Learnt::Elsewhere | Learnt::Nothing => return Ok(()),

@@ -45,6 +45,12 @@ use crate::{
     trace::{Moment, Trace},
 };
 
+/// At least so many runs of ids of decided entries are remembered, however small messages are.
+const LEAST_ID_RUNS: usize = 256;
+
+/// At least so many outcomes are kept for a user who does not ask.
+const LEAST_OUTCOMES: u64 = 1 << 16;
+
 /// Replicates the log of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
@@ -78,6 +84,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     is_end_told: bool,
     /// Names this life of the server; `None` if that is not known to be new.
     incarnation: Option<u64>,
+    /// So many runs of ids of decided entries are remembered.
+    most_id_runs: usize,
     /// The number of the next proposal of this life.
     next_number: u64,
     compactions: CompactionRequests,
@@ -150,9 +158,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             proposals: Proposals::new(server),
             forwards: Forwards::new(log.len(), log.has_history()),
             tracked: Tracked::new(log.decided_idx()),
-            outcomes: Outcomes::default(),
+            outcomes: Outcomes::at_most(server.limits().pending.entries.max(LEAST_OUTCOMES)),
             verdicts: Verdicts::default(),
             incarnation,
+            most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
             next_number: 0,
             compactions: CompactionRequests::default(),
             reads: Reads::default(),

@@ -40,7 +40,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// not passed on again, or it could go round in circles; its origin offers it again.
     pub(super) fn handle_offer(&mut self, offer: Offer<T>, from: NodeId) {
         let is_kept_here = offer.first.origin == self.pid && self.incarnation.is_some();
-        if self.is_reconfiguring() || is_kept_here {
+        if self.is_reconfiguring() || is_kept_here || offer.entries.is_empty() {
             return;
         }
         let goes = match self.state {
@@ -93,6 +93,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Another leader has taken over, and this log is in step with it: what was lost on the way is
     /// offered anew.
     pub(super) fn offer_anew(&mut self) {
+        self.reads.begin_anew(self.log.len());
         if !self.tracked.is_empty() {
             let due = self.tracked.begin_anew(self.log.promise(), |id| self.log.find(id));
             due.into_iter().for_each(|id| self.proposals.push_tracked(id));
@@ -219,7 +220,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
+    ///
+    /// To neither before this server has made a promise, which is stored then: after a restart it
+    /// must know that it may have forwarded something, and not use the same ids again.
     pub(super) fn next_hop(&self) -> Option<NodeId> {
+        if self.log.promise().is_nobodys() {
+            return None;
+        }
         let leader = self.leader().filter(|leader| *leader != self.pid)?;
         if self.present.contains(&leader) {
             return self.followed_ballot().map(|_| leader);

@@ -3,18 +3,22 @@
 use crate::proposals::{Outcome, ProposalId};
 use std::collections::VecDeque;
 
-/// The most outcomes that are kept for a user who does not ask.
-const MOST_OUTCOMES: usize = 1 << 16;
-
 /// Outcomes in the order in which they became known.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Outcomes {
     ended: VecDeque<(ProposalId, Outcome)>,
+    /// So many are kept for a user who does not ask: as many as can end at once.
+    most: u64,
 }
 
 impl Outcomes {
+    /// None yet, and never more than `most`.
+    pub(super) fn at_most(most: u64) -> Self {
+        Self { ended: VecDeque::new(), most }
+    }
+
     pub(super) fn push(&mut self, id: ProposalId, outcome: Outcome) {
-        if self.ended.len() == MOST_OUTCOMES {
+        if self.ended.len() as u64 >= self.most {
             self.ended.pop_front();
         }
         self.ended.push_back((id, outcome));
@@ -28,16 +32,16 @@ impl Outcomes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Outcomes, ProposalId, MOST_OUTCOMES};
+    use super::{Outcome, Outcomes, ProposalId};
 
     #[test]
     fn the_oldest_are_forgotten() {
-        let mut outcomes = Outcomes::default();
-        for number in 0..MOST_OUTCOMES as u64 + 3 {
+        let mut outcomes = Outcomes::at_most(9);
+        for number in 0..12 {
             let id = ProposalId { origin: 1, incarnation: 1, number };
             outcomes.push(id, Outcome::Decided(number));
         }
-        assert_eq!(outcomes.ended.len(), MOST_OUTCOMES);
+        assert_eq!(outcomes.ended.len(), 9);
         assert_eq!(outcomes.pop().map(|(_, outcome)| outcome), Some(Outcome::Decided(3)));
     }
 }

@@ -177,18 +177,13 @@ impl<T> Proposals<T> {
     }
 
     /// Gives up all: the configuration has ended.
-    pub(super) fn clear(&mut self) -> Vec<ProposalId> {
-        let is_tracked = |own: Own<T>| match own {
-            Own::Plain(_) => None,
-            Own::Tracked(id) => Some(id),
-        };
-        let tracked = self.own.drain(..).filter_map(is_tracked).collect();
+    pub(super) fn clear(&mut self) {
+        self.own.clear();
         self.relayed.clear();
         self.held.clear();
         (self.count, self.released) = (0, 0);
         self.waiting = Amount::default();
         (self.stopsign, self.held_stopsign) = (None, None);
-        tracked
     }
 
     /// A tracked proposal waits to be proposed or offered.
@@ -287,8 +282,13 @@ impl<T: Entry> Proposals<T> {
 
     /// The next forward that travels on.
     pub(super) fn pop_relayed(&mut self) -> Option<Offer<T>> {
-        let Relayed { via: _, next: first, since, not_before, entries } =
-            self.relayed.pop_front()?;
+        let forward = loop {
+            let forward = self.relayed.pop_front()?;
+            if forward.entries.len() > 0 {
+                break forward;
+            }
+        };
+        let Relayed { via: _, next: first, since, not_before, entries } = forward;
         let entries: Vec<T> = entries.collect();
         self.waiting.subtract(amount_of(&entries));
         self.leave(entries.len() as u64);

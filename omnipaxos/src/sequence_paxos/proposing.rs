@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     amount::Amount,
+    ballot::Ballot,
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, TryProposeErr},
     ids::NodeId,
@@ -136,8 +137,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         }
         if self.log.stopsign().is_some() {
-            let tracked = self.proposals.clear();
-            self.tracked.leave_queue(&tracked);
+            // Once it is decided they are given up. If it is not, the configuration goes on.
             return;
         }
         if self.proposals.is_batch_full(self.tracked.amount()) {
@@ -169,7 +169,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
         if let Some(claim) = self.tracked.claim(id, self.log.find(id), n) {
-            if self.log.ids().knows_all(claim.since, claim.not_before) {
+            if self.would_find(claim.since, claim.not_before) {
                 self.log.append_proposal(claim.entry, claim.bytes, id);
             } else {
                 self.tracked.give_up(id, &mut self.outcomes);
@@ -189,7 +189,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             Some(_) => {}
             None if since > self.log.promise() => {}
-            None if self.log.ids().knows_all(since, not_before) => {
+            None if self.would_find(since, not_before) => {
                 self.log.append_proposal(entry, bytes, id);
             }
             None => {
@@ -197,6 +197,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.answer_offer(via, id, VerdictReason::Unknown(known_from));
             }
         }
+    }
+
+    /// Whether a proposal would be found if it were in the log of this leader. It cannot be before
+    /// `not_before`. One that was offered first in this ballot was not there when the log was
+    /// adopted: this ballot was prepared after whatever this server does not know was stored; and
+    /// what it learnt since that was decided in a higher ballot keeps it from deciding in this one.
+    fn would_find(&self, since: Ballot, not_before: u64) -> bool {
+        let State::Leading(leading) = &self.state else {
+            return false;
+        };
+        let known_from = self.log.ids().known_from();
+        let is_new = since == self.log.promise() && known_from <= leading.adopted_len;
+        is_new || not_before >= known_from
     }
 
     fn answer_offer(&mut self, to: NodeId, first: ProposalId, reason: VerdictReason) {

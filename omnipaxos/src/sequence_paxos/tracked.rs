@@ -134,15 +134,6 @@ impl<T> Tracked<T> {
         self.scanned_idx
     }
 
-    /// These have left the queue and were not offered.
-    pub(super) fn leave_queue(&mut self, ids: &[ProposalId]) {
-        for id in ids {
-            if let Some(kept) = self.by_id.get_mut(id) {
-                kept.is_queued = false;
-            }
-        }
-    }
-
     fn end(&mut self, id: ProposalId, outcome: Outcome, outcomes: &mut Outcomes) {
         if let Some(kept) = self.remove(id) {
             match kept.interest {
@@ -268,8 +259,8 @@ impl<T: Entry> Tracked<T> {
             return;
         }
         let ids = log.ids();
-        for kept in self.by_id.values_mut() {
-            if kept.since.is_some_and(|since| !ids.knows_all(since, scanned_idx)) {
+        if ids.known_from() > scanned_idx {
+            for kept in self.by_id.values_mut().filter(|kept| kept.since.is_some()) {
                 kept.in_doubt_from.get_or_insert(scanned_idx);
             }
         }
@@ -325,7 +316,7 @@ mod tests {
             assert!(due.iter().all(|due| *due == id(0)), "in the log, or in the queue: {due:?}");
             if !due.is_empty() {
                 again.push(round);
-                tracked.leave_queue(&due);
+                due.iter().for_each(|id| tracked.was_offered(*id, n(1), n(1)));
             }
         }
         assert_eq!(again, [1, 3, 7, 11]);
@@ -349,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_verdict_ends_what_it_names() {
-        let (mut tracked, mut outcomes) = (tracked(), Outcomes::default());
+        let (mut tracked, mut outcomes) = (tracked(), Outcomes::at_most(9));
         let verdict =
             |number, reason| Verdict { config_id: 1, first: id(number), count: 2, reason };
         tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(99)), 9, &mut outcomes);

@@ -49,14 +49,12 @@ pub enum VerdictReason {
 /// The ids of entries that travel in a message.
 ///
 /// An entry from `known_from` on that is in no run has no id. One before that may have an id that
-/// the sender does not know, given in a ballot up to `unknown_until`.
+/// the sender does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EntryIds {
     /// Index of the first entry of which all is known.
     pub known_from: u64,
-    /// The highest ballot in which an entry before that may have come into a log.
-    pub unknown_until: Ballot,
     /// In the order of the log.
     pub runs: Vec<IdRun>,
 }

@@ -54,6 +54,11 @@ impl Reads {
         !self.is_due
     }
 
+    /// Another leader's log, of length `len`, was taken over.
+    pub(super) fn begin_anew(&mut self, len: u64) {
+        self.requests.doubt_beyond(len);
+    }
+
     /// Asks for what waits: this server leads now.
     pub(super) fn ask_again(&mut self) {
         self.requests.ask_again();

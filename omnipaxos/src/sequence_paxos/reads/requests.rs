@@ -94,6 +94,14 @@ impl Requests {
         self.confirmed.push_back(Confirmed { up_to, read_idx });
     }
 
+    /// The log, of length `len`, is that of another leader: an index beyond it may never be decided,
+    /// and what was confirmed there is asked again.
+    pub(super) fn doubt_beyond(&mut self, len: u64) {
+        while self.confirmed.back().is_some_and(|last| last.read_idx > len) {
+            self.confirmed.pop_back();
+        }
+    }
+
     /// Forgets the indices that `decided_idx` has passed.
     pub(super) fn settle(&mut self, decided_idx: u64) {
         while let Some(first) = self.confirmed.front().filter(|c| c.read_idx <= decided_idx) {
