@@ -159,6 +159,10 @@ counted! {
     ReadRequest: "linearizable reads requested",
     /// A linearizable read could be served.
     ReadReady: "linearizable reads ready",
+    /// Such a read was served from the state as of the index that it was given.
+    ServedEarly: "of these, served from the earliest state",
+    /// Such a read was served from all that was applied.
+    ServedNow: "of these, served from the state of the moment",
     /// A linearizable read was refused.
     ReadRefused: "linearizable reads refused",
     /// A request to read reached the leader through a peer.

@@ -3,7 +3,7 @@
 //! One run is a [`plan::Plan`], made from a seed: a cluster, the weather of its network, and a list
 //! of steps (operations and faults). [`run::run`] executes it on one thread, over the real replicas,
 //! with a simulated network, clocks and disks; the [`checker`] watches every input, flush and
-//! message. At the end all faults stop, and the cluster must become live and then silent. A plan
+//! message, and what clients are told must be [`linearizable`]. At the end all faults stop, and the cluster must become live and then silent. A plan
 //! that fails is made smaller by [`shrink`]. The same seed gives the same run, to the byte.
 //!
 //! [`script`] plays cluster stories that are written as text, in a [`lab`].
@@ -16,6 +16,7 @@ pub mod disk;
 pub mod faults;
 pub mod faulty;
 pub mod lab;
+pub mod linearizable;
 pub mod network;
 pub mod plan;
 pub mod power_loss;

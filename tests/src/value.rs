@@ -9,6 +9,17 @@ pub const STOP_SIGN: u64 = 1 << 63;
 /// The largest entry, in bytes.
 pub const LARGEST: usize = 32;
 
+/// Number of registers that values write.
+pub const REGISTERS: usize = 3;
+
+/// What each register holds; 0 if nothing was written there.
+pub type Registers = [u64; REGISTERS];
+
+/// The register that the value of an id writes, if it writes.
+pub fn register_of(id: u64) -> usize {
+    (id % REGISTERS as u64) as usize
+}
+
 /// About how large the entry of an id is. Entries differ, so that limits in bytes are not those in
 /// entries by another name.
 fn size_of_entry(id: u64) -> usize {
@@ -19,6 +30,13 @@ fn size_of_entry(id: u64) -> usize {
 pub trait SimEntry: Entry + PartialEq + Serialize + DeserializeOwned + 'static {
     /// The entry of the given id.
     fn with_id(id: u64) -> Self;
+
+    /// The same, which writes its id into a register. Proposed with an id, so that it is decided once
+    /// at most.
+    fn writing(id: u64) -> Self;
+
+    /// The register that it writes, if it does.
+    fn register(&self) -> Option<usize>;
 
     /// The id; each proposal has another, below [`STOP_SIGN`].
     fn id(&self) -> u64;
@@ -31,20 +49,25 @@ pub trait SimEntry: Entry + PartialEq + Serialize + DeserializeOwned + 'static {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summed {
     id: u64,
+    writes: bool,
 }
 
 /// An entry without snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plain {
     id: u64,
+    writes: bool,
 }
 
-/// Sums up a run of ids: how many, and a hash which depends on each of them and on their order.
+/// Sums up a run of ids: how many, a hash which depends on each of them and on their order, and what
+/// they leave in the registers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// How many ids.
     pub count: u64,
     hash: u64,
+    /// What was written last.
+    pub registers: Registers,
 }
 
 impl Chain {
@@ -54,7 +77,16 @@ impl Chain {
     #[must_use]
     pub fn and(self, id: u64) -> Self {
         let hash = self.hash.wrapping_mul(Self::BASE).wrapping_add(crate::rng::mix(id));
-        Self { count: self.count + 1, hash }
+        Self { count: self.count + 1, hash, ..self }
+    }
+
+    /// The same, where the last id was written into a register.
+    #[must_use]
+    pub fn writing(mut self, id: u64, register: Option<usize>) -> Self {
+        if let Some(register) = register {
+            self.registers[register] = id;
+        }
+        self
     }
 
     /// These ids and then those.
@@ -68,16 +100,23 @@ impl Chain {
             power = power.wrapping_mul(power);
             left >>= 1;
         }
+        let mut registers = self.registers;
+        for (register, newer) in registers.iter_mut().zip(next.registers) {
+            *register = if newer == 0 { *register } else { newer };
+        }
         Self {
             count: self.count + next.count,
             hash: self.hash.wrapping_mul(shift).wrapping_add(next.hash),
+            registers,
         }
     }
 }
 
 impl Snapshot<Summed> for Chain {
     fn create(entries: &[Summed]) -> Self {
-        entries.iter().fold(Self::default(), |chain, entry| chain.and(entry.id))
+        let add =
+            |chain: Self, entry: &Summed| chain.and(entry.id).writing(entry.id, entry.register());
+        entries.iter().fold(Self::default(), add)
     }
 
     fn merge(&mut self, delta: Self) {
@@ -99,7 +138,15 @@ impl Entry for Summed {
 
 impl SimEntry for Summed {
     fn with_id(id: u64) -> Self {
-        Self { id }
+        Self { id, writes: false }
+    }
+
+    fn writing(id: u64) -> Self {
+        Self { id, writes: true }
+    }
+
+    fn register(&self) -> Option<usize> {
+        self.writes.then(|| register_of(self.id))
     }
 
     fn id(&self) -> u64 {
@@ -121,7 +168,15 @@ impl Entry for Plain {
 
 impl SimEntry for Plain {
     fn with_id(id: u64) -> Self {
-        Self { id }
+        Self { id, writes: false }
+    }
+
+    fn writing(id: u64) -> Self {
+        Self { id, writes: true }
+    }
+
+    fn register(&self) -> Option<usize> {
+        self.writes.then(|| register_of(self.id))
     }
 
     fn id(&self) -> u64 {
@@ -151,7 +206,8 @@ mod tests {
 
     #[test]
     fn merging_is_going_on() {
-        let entries: Vec<Summed> = (1..20).map(Summed::with_id).collect();
+        let mixed = |id| if id % 5 < 2 { Summed::writing(id) } else { Summed::with_id(id) };
+        let entries: Vec<Summed> = (1..20).map(mixed).collect();
         let whole = Chain::create(&entries);
         for split in 0..entries.len() {
             let mut first = Chain::create(&entries[..split]);

@@ -4,7 +4,7 @@ use super::{ensure, violated, Check, Checker, Indices, Violation};
 use crate::{
     describe,
     disk::Image,
-    value::{stop_sign_id, Chain, SimEntry, STOP_SIGN},
+    value::{register_of, stop_sign_id, Chain, SimEntry, STOP_SIGN},
 };
 use omnipaxos::{ballot_leader_election::Ballot, util::LogEntry};
 use std::{collections::BTreeMap, ops::Range};
@@ -48,9 +48,9 @@ impl DecidedLog {
         }
     }
 
-    fn push(&mut self, id: u64) {
-        let sum = self.sums.last().copied().unwrap_or_default();
-        self.sums.push(sum.and(id));
+    fn push(&mut self, id: u64, register: Option<usize>) {
+        let sum = self.sums.last().copied().unwrap_or_default().and(id);
+        self.sums.push(sum.writing(id, register));
         self.first_idx.entry(id).or_insert(self.ids.len() as u64);
         self.ids.push(id);
     }
@@ -84,7 +84,8 @@ impl Checker {
             Check::Outcome,
             "{who} decided {id} at {idx}, which was told never to be"
         );
-        self.log.push(id);
+        let register = self.followed.contains(id).then(|| register_of(id));
+        self.log.push(id, register);
         Ok(())
     }
 
@@ -166,6 +167,9 @@ impl Checker {
             "server {pid} showed {before:?} and then {now:?}"
         );
         self.shown[server] = now;
+        if now.compacted > before.decided {
+            self.jumped.insert(server);
+        }
         let from = if now.compacted > before.compacted { 0 } else { before.decided };
         if from < now.decided {
             let entries = read(from..now.decided);

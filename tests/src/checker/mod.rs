@@ -3,6 +3,7 @@
 
 mod bounded;
 mod decided;
+mod history;
 mod outcomes;
 mod said;
 mod stored;
@@ -10,7 +11,9 @@ mod stored;
 mod tests;
 
 pub use self::bounded::{Limits, Size};
-use self::{bounded::Window, decided::DecidedLog, outcomes::Followed, stored::Stored};
+use self::{
+    bounded::Window, decided::DecidedLog, history::History, outcomes::Followed, stored::Stored,
+};
 use omnipaxos::ballot_leader_election::Ballot;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +49,9 @@ pub enum Check {
     Outcome,
     /// I11: a linearizable read sees all that was decided before it began.
     Linearizable,
+    /// What clients are told, of proposals and of reads, is as if each had been served at once, one
+    /// after the other.
+    History,
     /// A read ends once there is a leader.
     ReadEnds,
     /// Leadership is handed over or not, as the contract says.
@@ -146,9 +152,12 @@ pub struct Checker {
     /// For each id from 1 on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,
     restarts: u64,
+    /// The servers that took a snapshot for entries which they had not decided.
+    jumped: BTreeSet<usize>,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
     followed: Followed,
+    history: History,
     /// Those of each server, where they are checked.
     limits: Vec<Limits>,
     /// For each server, what it has sent to each other as a leader.
@@ -180,8 +189,10 @@ impl Checker {
             owners: BTreeMap::new(),
             proposed: Vec::new(),
             restarts: 0,
+            jumped: BTreeSet::new(),
             refused: BTreeSet::new(),
             followed: Followed::default(),
+            history: History::default(),
             limits: Vec::new(),
             windows: vec![vec![Window::default(); size]; size],
         }

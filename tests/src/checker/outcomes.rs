@@ -51,6 +51,7 @@ impl Checker {
         let words = describe::proposal(id);
         let proposal = Proposal { server, life, value, outcome: None };
         self.followed.values.insert(value);
+        self.history.begin_write(value);
         match self.followed.by_id.insert(id, proposal) {
             None => Ok(()),
             Some(other) => {
@@ -91,16 +92,23 @@ impl Checker {
                     Check::Outcome,
                     "server {who} tells that {value} is decided at {idx}, where {decided:?} is"
                 );
+                self.history.end_write(value);
             }
             Outcome::NotDecided => {
                 self.followed.not_decided.insert(value);
+                self.history.withdraw_write(value);
                 ensure!(
                     !self.log.contains(value),
                     Check::Outcome,
                     "server {who} tells that {value} is never decided, and it is"
                 );
             }
-            Outcome::Unknown => {}
+            Outcome::Unknown => ensure!(
+                !self.is_first_life() || self.jumped.contains(&server),
+                Check::Outcome,
+                "server {who} cannot tell how {value} ended, and neither was a server restarted nor \
+                 did it take a snapshot"
+            ),
         }
         Ok(())
     }
@@ -113,11 +121,16 @@ impl Checker {
     /// The values that a life of a server took without an id and that are not decided. Where no
     /// server was restarted there must be none, unless a stop sign is decided.
     pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {
-        if self.restarts > self.pids.len() as u64 || self.is_stopped() {
+        if !self.is_first_life() || self.is_stopped() {
             return Vec::new();
         }
         let taken = self.followed.plain.get(&(server, life)).into_iter().flatten();
         taken.copied().filter(|value| !self.log.contains(*value)).collect()
+    }
+
+    /// Whether no server was restarted.
+    fn is_first_life(&self) -> bool {
+        self.restarts <= self.pids.len() as u64
     }
 
     /// The proposals of a life of a server that have not ended.

@@ -40,6 +40,7 @@ impl<T: SimEntry> Cluster<T> {
             let read = |range| read(replica, range);
             self.checker.restarted(at, now, read)?;
         }
+        self.restart_application(at)?;
         self.trace.note(|| format!("{} start {}", self.now, self.servers[at].describe()));
         Ok(())
     }
@@ -168,6 +169,7 @@ impl<T: SimEntry> Cluster<T> {
             Some(accident) => self.suffer(at, accident).map(|()| Left::Gone),
             None => {
                 self.observe(at)?;
+                self.apply(at)?;
                 self.watch_reads(at)?;
                 self.watch_handover(at);
                 Ok(Left::Working)

@@ -1,5 +1,6 @@
 //! The servers of a run, their clocks, disks and links.
 
+mod application;
 mod forge;
 mod handover;
 mod inputs;

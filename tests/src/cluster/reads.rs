@@ -21,6 +21,8 @@ struct Read {
     id: ReadId,
     /// So much had some server decided by then.
     least_idx: u64,
+    /// When that was, for the history.
+    invoked: u64,
 }
 
 /// What became of a request to read.
@@ -45,6 +47,7 @@ impl<T: SimEntry> Cluster<T> {
         }
         let least_idx = self.checker.decided_len();
         let life = self.servers[at].life;
+        let invoked = self.checker.begin_read();
         self.counts.add(Kind::ReadRequest);
         let mut requested = None;
         // Watched before the drain that may follow.
@@ -52,7 +55,7 @@ impl<T: SimEntry> Cluster<T> {
         match requested {
             Some(Ok(id)) => {
                 self.trace.note(|| format!("{} read {id:?} from {least_idx} on", self.now));
-                self.reads.0.push(Read { at, life, id, least_idx });
+                self.reads.0.push(Read { at, life, id, least_idx, invoked });
                 self.watch_reads(at)?;
                 Ok(Requested::Taken(id))
             }
@@ -115,6 +118,7 @@ impl<T: SimEntry> Cluster<T> {
                     "server {pid} reads at {idx}, and has decided {ends_before} before a stop sign"
                 );
                 self.counts.add(Kind::ReadReady);
+                self.serve(read.at, read.invoked, idx)?;
                 Ok(Watched::Over)
             }
             ReadState::Refused(ReadRefused::Unknown | ReadRefused::NoIncarnation) => violated(

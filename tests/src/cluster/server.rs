@@ -1,6 +1,6 @@
 //! One server: a replica, its clock and its disk.
 
-use super::news::Told;
+use super::{application::Application, news::Told};
 use crate::{
     checker::Indices,
     describe,
@@ -24,6 +24,7 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) life: u64,
     /// What the replica has told in its present life.
     pub(super) told: Told,
+    pub(super) application: Application,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
     /// For how long it will be down after the fault that is planned.
@@ -70,6 +71,7 @@ impl<T: SimEntry> Server<T> {
             running: Running::Down { until: 0 },
             life: 0,
             told: Told::default(),
+            application: Application::default(),
             taken: Vec::new(),
             down: 0,
             clock: 0,

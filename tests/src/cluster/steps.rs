@@ -114,7 +114,7 @@ impl<T: SimEntry> Cluster<T> {
         let id = self.checker.propose();
         self.trace.note(|| format!("{} propose {id}", self.now));
         let is_followed = Rng::of(&[self.seed, id]).chance(1, 2);
-        let value = T::with_id(id);
+        let value = if is_followed { T::writing(id) } else { T::with_id(id) };
         // A drain may follow at once, and tell the outcome.
         let appended = match is_followed {
             true => self.propose_followed(at, id, value)?,

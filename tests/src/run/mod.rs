@@ -104,5 +104,7 @@ fn play<T: SimEntry>(
         }
         cluster.pass_tick()?;
     }
-    cluster.end(plan.setting.ending)
+    let ended = cluster.end(plan.setting.ending)?;
+    cluster.checker().check_history()?;
+    Ok(ended)
 }
