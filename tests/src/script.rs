@@ -20,6 +20,8 @@
 //! | `elect 1` | makes server 1 the leader |
 //! | `take-over 1` | calls `try_become_leader` |
 //! | `append 1 a b` | appends words at server 1 |
+//! | `propose 1 a b` | proposes words at server 1, and follows them |
+//! | `outcomes 1` | prints how proposals of server 1 have ended since it was asked last |
 //! | `reconfigure 1 2` | proposes configuration 2 at server 1 |
 //! | `trim 1 3`, `trim 1` | trims at server 1 |
 //! | `snapshot 1 3`, `snapshot 1`, `local-snapshot 1 3` | snapshots |
@@ -39,8 +41,13 @@
 //! | `sent Learn` | prints how many messages of a kind have left servers so far |
 
 use crate::lab::{Lab, Pick};
-use omnipaxos::{reads::ReadState, ClusterConfig, ServerConfig};
-use std::fmt::Write;
+use omnipaxos::{
+    events::Event,
+    proposals::{Outcome, ProposalId},
+    reads::ReadState,
+    ClusterConfig, ServerConfig,
+};
+use std::{collections::BTreeMap, fmt::Write};
 
 /// The line between the story and its outcome.
 const RULE: &str = "----";
@@ -51,7 +58,7 @@ const RULE: &str = "----";
 /// Says which line is not a command, or does not fit the cluster.
 pub fn play(text: &str) -> Result<String, String> {
     let story = text.split(RULE).next().unwrap_or_default();
-    let mut player = Player { lab: None, outcome: String::new() };
+    let mut player = Player { lab: None, proposed: BTreeMap::new(), outcome: String::new() };
     for (number, line) in story.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if words.is_empty() || line.starts_with('#') {
@@ -78,6 +85,8 @@ pub fn with_outcome(text: &str, outcome: &str) -> String {
 
 struct Player {
     lab: Option<Lab>,
+    /// The words that are followed.
+    proposed: BTreeMap<ProposalId, String>,
     outcome: String,
 }
 
@@ -99,10 +108,17 @@ impl Player {
             let count = lab.sent(kind);
             return writeln!(self.outcome, "{line}: {count}").map_err(|error| error.to_string());
         }
-        if let Some(answer) = answer(lab, words)? {
+        let answer = match words {
+            ["outcomes", pid] => Some(outcomes(lab, &self.proposed, pid)?),
+            _ => answer(lab, words)?,
+        };
+        if let Some(answer) = answer {
             return writeln!(self.outcome, "{line}: {answer}").map_err(|error| error.to_string());
         }
-        let refusal = act(lab, words)?;
+        let refusal = match words {
+            ["propose", pid, words @ ..] => propose(lab, &mut self.proposed, pid, words)?,
+            _ => act(lab, words)?,
+        };
         if let Some(refusal) = refusal {
             writeln!(self.outcome, "{line}: {refusal}").map_err(|error| error.to_string())?;
         }
@@ -165,6 +181,54 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
     Ok(())
 }
 
+/// A server that runs.
+fn running(lab: &Lab, word: &str) -> Result<u64, String> {
+    let pid = number(word)?;
+    match lab.running().contains(&pid) {
+        true => Ok(pid),
+        false => Err(format!("server {pid} does not run")),
+    }
+}
+
+/// Proposes words. Returns what was refused.
+fn propose(
+    lab: &mut Lab,
+    proposed: &mut BTreeMap<ProposalId, String>,
+    pid: &str,
+    words: &[&str],
+) -> Result<Option<String>, String> {
+    let pid = running(lab, pid)?;
+    let mut refused = None;
+    for word in words {
+        match lab.server(pid).propose(crate::lab::Word(word.to_string())) {
+            Ok(id) => drop(proposed.insert(id, word.to_string())),
+            Err(error) => refused = refused.or(Some(error.to_string())),
+        }
+    }
+    Ok(refused)
+}
+
+/// How proposals ended, or `none`.
+fn outcomes(
+    lab: &mut Lab,
+    proposed: &BTreeMap<ProposalId, String>,
+    pid: &str,
+) -> Result<String, String> {
+    let pid = running(lab, pid)?;
+    let mut told = Vec::new();
+    for event in lab.server(pid).take_events() {
+        if let Event::ProposalEnded { id, outcome } = event {
+            let word = proposed.get(&id).ok_or(format!("{id:?} was not proposed"))?;
+            told.push(match outcome {
+                Outcome::Decided(idx) => format!("{word} is decided at {idx}"),
+                Outcome::NotDecided => format!("{word} is not decided"),
+                Outcome::Unknown => format!("{word} is unknown"),
+            });
+        }
+    }
+    Ok(if told.is_empty() { "none".to_string() } else { told.join(", ") })
+}
+
 /// Answers a question.
 fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
     Ok(match words {
@@ -183,14 +247,6 @@ fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
 
 /// Does what a line says. Returns what was refused.
 fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
-    let running = |lab: &Lab, word: &str| -> Result<u64, String> {
-        let pid = number(word)?;
-        if lab.running().contains(&pid) {
-            Ok(pid)
-        } else {
-            Err(format!("server {pid} does not run"))
-        }
-    };
     let refused = match words {
         ["elect", pid] => {
             let pid = running(lab, pid)?;
