@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
+    ballot_leader_election::Ballot,
     errors::TryProposeErr,
     macros::Entry,
     messages::{
-        sequence_paxos::{PaxosMessage, PaxosMsg},
+        sequence_paxos::{Offer, PaxosMessage, PaxosMsg},
         Message,
     },
+    proposals::ProposalId,
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
@@ -102,4 +104,26 @@ fn without_a_count_of_lives_entries_are_forwarded_once() {
     lab.run(100);
     lab.assert_decided_everywhere(&["a", "a", "b", "b"]);
     lab.server(1).propose(word("c")).expect("it was not restarted");
+}
+
+/// Where a leader that was overtaken took it, a later one could not rely on the ballot of the offer
+/// to tell that the proposal is in no log whose ids are not known.
+#[test]
+fn an_offer_goes_to_no_leader_of_an_earlier_ballot() {
+    let mut servers = servers();
+    let leader = servers[0].get_current_leader().unwrap();
+    let follower = leader % 3 + 1;
+    let promise = servers[leader as usize - 1].get_promise();
+    for (n, decided) in [(promise.n + 1, 0), (promise.n, 1)] {
+        let first = ProposalId { origin: follower, incarnation: 7, number: 1 };
+        let since = Ballot { n, ..promise };
+        let offer = Offer { first, since, not_before: 0, entries: vec![Word("a".into())] };
+        let msg = PaxosMsg::Offer(Box::new(offer));
+        let message = PaxosMessage { from: follower, to: leader, msg };
+        servers[leader as usize - 1].handle_incoming(Message::SequencePaxos(message));
+        deliver(&mut servers);
+        for server in &servers {
+            assert_eq!(server.get_decided_idx(), decided, "offered in ballot {n}");
+        }
+    }
 }
