@@ -2,11 +2,11 @@
 
 use crate::{
     frame::{self, Kind},
-    protocol::{Answer, Ask, Request, Response, Status},
+    protocol::{Answer, Ask, Request, Response, Status, Why},
+    round::Round,
 };
 use anyhow::{anyhow, bail, Context, Result};
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,
 };
@@ -20,14 +20,14 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-/// Requests under way at the same time.
-const WINDOW: usize = 256;
-
 /// How long a server may take to connect, or to give the next answer, before another is asked.
 const PATIENCE: Duration = Duration::from_millis(1000);
 
-/// After so long without any answer from any server the client gives up.
-const GIVE_UP: Duration = Duration::from_secs(20);
+/// How long it may take to answer a handover.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(8);
+
+/// After so long without any answer from any server the client gives up, unless told otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Before another server is asked. Twice as long each time, up to [`LONGEST_PAUSE`], until there is
 /// an answer.
@@ -37,7 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// A client of the cluster.
 ///
-/// Requests may be decided in another order than asked, when a server fails. Whoever minds waits
+/// Each request has a number, under which it is asked again where that is needed, so that it is done
+/// once. Requests may be decided in another order than asked, when a server fails. Whoever minds waits
 /// for the answer before asking for the next change of the same key.
 pub(crate) struct Client {
     servers: Vec<String>,
@@ -46,6 +47,9 @@ pub(crate) struct Client {
     id: u64,
     /// The number of the next request.
     next: u64,
+    timeout: Duration,
+    /// How often another server, or the same one, was asked again.
+    repetitions: usize,
     connection: Option<Connection>,
 }
 
@@ -60,7 +64,23 @@ impl Client {
     pub(crate) fn new(servers: Vec<String>) -> Self {
         // Each `RandomState` has keys of its own from the operating system's random numbers.
         let id = RandomState::new().build_hasher().finish();
-        Self { servers, at: 0, id, next: 0, connection: None }
+        Self::named(id, 0, servers)
+    }
+
+    /// The client `id`, whose next request has this number. One that it has asked before is not
+    /// done again.
+    pub(crate) fn named(id: u64, next: u64, servers: Vec<String>) -> Self {
+        Self { servers, at: 0, id, next, timeout: TIMEOUT, repetitions: 0, connection: None }
+    }
+
+    /// Gives up after so long without an answer.
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How often it has asked again.
+    pub(crate) fn repetitions(&self) -> usize {
+        self.repetitions
     }
 
     /// Asks for one thing.
@@ -90,21 +110,21 @@ impl Client {
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Answer>> {
         let mut round = Round::new(asks, self.next);
-        self.next += round.asks.len() as u64;
+        self.next += round.len();
         let mut last_progress = Instant::now();
         let mut pause = PAUSE;
         while !round.is_done() {
-            let before = round.answered;
+            let before = round.answered();
             match self.pursue(&mut round, &mut progress).await {
                 Ok(()) => {}
                 Err(Stopped::Refused(why)) => bail!("refused: {why}"),
                 Err(Stopped::Elsewhere(cause)) => {
-                    if round.answered > before {
+                    if round.answered() > before {
                         last_progress = Instant::now();
                         pause = PAUSE;
                     }
-                    if last_progress.elapsed() > GIVE_UP {
-                        return Err(cause.context("no server answers"));
+                    if last_progress.elapsed() > self.timeout {
+                        return Err(cause.context(round.unanswered(self.id)));
                     }
                     self.turn_to_next(&cause);
                     sleep(pause).await;
@@ -135,7 +155,8 @@ impl Client {
                 other @ (Answer::Done { .. }
                 | Answer::Value(_)
                 | Answer::Status(_)
-                | Answer::Busy) => {
+                | Answer::Leads { .. }
+                | Answer::AskAgain(_)) => {
                     bail!("asked for changes, and the answer is {other:?}")
                 }
             }
@@ -155,32 +176,44 @@ impl Client {
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
+        let patience = if round.hands_over() { HANDOVER_PATIENCE } else { PATIENCE };
         while !round.is_done() {
             let requests = round.due(self.id);
             let exchange = async {
                 connection.send(requests.into_iter()).await?;
                 connection.receive().await
             };
-            let response = match timeout(PATIENCE, exchange).await {
+            let response = match timeout(patience, exchange).await {
                 Ok(exchanged) => exchanged.map_err(Stopped::Elsewhere)?,
                 Err(_) => return Err(Stopped::Elsewhere(anyhow!("no answer in time"))),
             };
+            if !round.awaits(response.number) {
+                continue;
+            }
             match response.answer {
                 Answer::Refused(why) => return Err(Stopped::Refused(why)),
-                Answer::Busy => return Err(Stopped::Elsewhere(anyhow!("it is busy"))),
+                // There is no other to go to.
+                Answer::AskAgain(why @ Why::NotLeader { leader: Some(_) })
+                    if self.servers.len() == 1 =>
+                {
+                    return Err(Stopped::Refused(why.to_string()));
+                }
+                Answer::AskAgain(why) => return Err(Stopped::Elsewhere(why.into())),
                 Answer::Done { .. }
                 | Answer::Value(_)
                 | Answer::Changed { .. }
+                | Answer::Leads { .. }
                 | Answer::Status(_) => {
                     round.take(response);
-                    progress(round.answered);
+                    progress(round.answered());
                 }
             }
         }
         Ok(())
     }
 
-    async fn connect(&mut self) -> Result<()> {
+    /// Connects to the server of this time.
+    pub(crate) async fn connect(&mut self) -> Result<()> {
         let address = self.servers.get(self.at).context("no server is known")?;
         let stream = timeout(PATIENCE, TcpStream::connect(address))
             .await
@@ -196,6 +229,7 @@ impl Client {
 
     fn turn_to_next(&mut self, cause: &anyhow::Error) {
         self.connection = None;
+        self.repetitions += 1;
         let from = self.servers.get(self.at).cloned().unwrap_or_default();
         self.at = (self.at + 1) % self.servers.len().max(1);
         let to = self.servers.get(self.at).cloned().unwrap_or_default();
@@ -208,78 +242,6 @@ enum Stopped {
     Refused(String),
     /// Another server may answer, or the same one later.
     Elsewhere(anyhow::Error),
-}
-
-/// A number of requests on the way to their answers.
-struct Round {
-    asks: Vec<Ask>,
-    answers: Vec<Option<Answer>>,
-    first_number: u64,
-    /// Positions of requests under way, and whether they were sent on this connection.
-    under_way: BTreeMap<usize, Sent>,
-    /// Position of the first request that was never under way.
-    next: usize,
-    answered: usize,
-}
-
-#[derive(Copy, Clone, PartialEq)]
-enum Sent {
-    Here,
-    NotHere,
-}
-
-impl Round {
-    fn new(asks: Vec<Ask>, first_number: u64) -> Self {
-        let answers = asks.iter().map(|_| None).collect();
-        Self { asks, answers, first_number, under_way: BTreeMap::new(), next: 0, answered: 0 }
-    }
-
-    fn is_done(&self) -> bool {
-        self.answered == self.asks.len()
-    }
-
-    fn ask_again(&mut self) {
-        self.under_way.values_mut().for_each(|sent| *sent = Sent::NotHere);
-    }
-
-    /// The requests to send now, on the connection of this time.
-    fn due(&mut self, client: u64) -> Vec<Request> {
-        while self.under_way.len() < WINDOW && self.next < self.asks.len() {
-            self.under_way.insert(self.next, Sent::NotHere);
-            self.next += 1;
-        }
-        let oldest = self.under_way.keys().next().copied().unwrap_or(self.next);
-        let oldest = self.first_number + oldest as u64;
-        let mut due = Vec::new();
-        for (position, sent) in &mut self.under_way {
-            if *sent == Sent::NotHere {
-                *sent = Sent::Here;
-                if let Some(ask) = self.asks.get(*position).cloned() {
-                    let number = self.first_number + *position as u64;
-                    due.push(Request { client, number, oldest, ask });
-                }
-            }
-        }
-        due
-    }
-
-    /// Takes an answer; one that is not waited for any more is a copy.
-    fn take(&mut self, response: Response) {
-        let position = response.number.checked_sub(self.first_number);
-        let Some(position) = position.and_then(|position| usize::try_from(position).ok()) else {
-            return;
-        };
-        if self.under_way.remove(&position).is_some() {
-            if let Some(place) = self.answers.get_mut(position) {
-                *place = Some(response.answer);
-                self.answered += 1;
-            }
-        }
-    }
-
-    fn into_answers(self) -> Vec<Answer> {
-        self.answers.into_iter().flatten().collect()
-    }
 }
 
 impl Connection {
@@ -295,44 +257,5 @@ impl Connection {
     async fn receive(&mut self) -> Result<Response> {
         let response = frame::read(&mut self.reader, Kind::Response, &mut self.body).await?;
         response.context("the server closed the connection")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Round, WINDOW};
-    use crate::protocol::{Answer, Ask, Response};
-
-    fn gets(number: usize) -> Vec<Ask> {
-        (0..number).map(|key| Ask::Get { key: key.to_string() }).collect()
-    }
-
-    #[test]
-    fn the_window_moves_with_the_answers() {
-        let mut round = Round::new(gets(WINDOW + 2), 100);
-        let due = round.due(7);
-        assert_eq!(due.len(), WINDOW);
-        assert!(due.iter().all(|request| request.oldest == 100 && request.client == 7));
-        assert_eq!(due[1].number, 101);
-        assert!(round.due(7).is_empty());
-        round.take(Response { number: 101, answer: Answer::Done { idx: 0 } });
-        round.take(Response { number: 101, answer: Answer::Done { idx: 0 } });
-        round.take(Response { number: 3, answer: Answer::Done { idx: 0 } });
-        assert_eq!(round.answered, 1);
-        let due = round.due(7);
-        assert_eq!((due.len(), due[0].number, due[0].oldest), (1, 100 + WINDOW as u64, 100));
-        round.take(Response { number: 100, answer: Answer::Done { idx: 0 } });
-        let due = round.due(7);
-        assert_eq!((due.len(), due[0].oldest), (1, 102));
-    }
-
-    #[test]
-    fn what_is_not_answered_is_asked_again_under_the_same_number() {
-        let mut round = Round::new(gets(3), 0);
-        assert_eq!(round.due(1).len(), 3);
-        round.take(Response { number: 1, answer: Answer::Done { idx: 0 } });
-        round.ask_again();
-        let numbers: Vec<u64> = round.due(1).iter().map(|request| request.number).collect();
-        assert_eq!(numbers, [0, 2]);
     }
 }

@@ -1,10 +1,11 @@
 //! The demonstration: while a cluster loads a file, it loses its leader, then all its servers, and
-//! no record.
+//! no record. Then it shows what else it can do.
 
 use crate::{
     client::Client,
     cluster::{in_step, Cluster},
     protocol::{Answer, Ask, Status},
+    showcase,
     signals::interrupted,
     state::{Change, Command, State},
 };
@@ -69,14 +70,16 @@ async fn demonstrate(records: &BTreeMap<String, String>) -> Result<()> {
     }
     println!("they keep their logs in {}", cluster.directory().display());
     load_with_failures(&mut cluster, records).await?;
+    let mut records = records.clone();
+    showcase::run(&mut cluster, &mut records).await?;
 
     let statuses = cluster.wait_until_in_step(IN_STEP).await?;
     for status in &statuses {
         println!("{status}");
     }
-    check_statuses(&statuses, records)?;
+    check_statuses(&statuses, &records)?;
     for (pid, address) in cluster.addresses() {
-        check_records(&address, records).await.with_context(|| format!("at server {pid}"))?;
+        check_records(&address, &records).await.with_context(|| format!("at server {pid}"))?;
         println!("server {pid}: all {} records read back", records.len());
     }
     cluster.kill_all().await?;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version of frames and of all that they carry. Both ends must have the same one.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The longest body, in bytes.
 const LONGEST_BODY: usize = 64 * 1024 * 1024;
@@ -207,8 +207,8 @@ mod tests {
             frame[at] = byte;
             frame
         };
-        let read = read_all(&spoilt(4, 2)).await;
-        assert!(matches!(read, Err(FrameError::Version(2))), "{read:?}");
+        let read = read_all(&spoilt(4, 1)).await;
+        assert!(matches!(read, Err(FrameError::Version(1))), "{read:?}");
         let read = read_all(&spoilt(5, 99)).await;
         assert!(matches!(read, Err(FrameError::Kind(99))), "{read:?}");
         let read = read_all(&spoilt(5, Kind::Peer as u8)).await;

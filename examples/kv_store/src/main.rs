@@ -2,7 +2,8 @@
 //!
 //! Without arguments it demonstrates itself: three servers as child processes, a file loaded
 //! through a client, the leader killed and restarted, then all three killed and restarted from
-//! their disks, and the logs of all compared at the end.
+//! their disks; reads at followers, a handover, a request that outlives the leader it was sent to; and
+//! the logs of all compared at the end.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -10,20 +11,27 @@ mod cluster;
 mod config;
 mod demo;
 mod frame;
+mod handovers;
 mod peers;
+mod proposals;
 mod protocol;
+mod reads;
 mod replica;
+mod round;
 mod server;
+mod showcase;
 mod signals;
 mod state;
+mod waiter;
+mod wish;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
-use protocol::{Answer, Ask};
 use server::StorageKind;
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
+use wish::Wish;
 
 /// A replicated key-value store. Without a command: a demonstration.
 #[derive(Parser)]
@@ -62,26 +70,18 @@ enum Task {
         /// Their addresses for clients; the first that answers serves.
         #[arg(long, value_delimiter = ',', required = true)]
         servers: Vec<String>,
+        /// Give up after so many seconds without an answer.
+        #[arg(long, default_value_t = client::TIMEOUT.as_secs())]
+        timeout: u64,
+        /// Ask as this client. Default: a random number.
+        #[arg(long)]
+        client: Option<u64>,
+        /// The number of the request. What this client has asked under it before is not done again.
+        #[arg(long, requires = "client", default_value_t = 0)]
+        number: u64,
         #[command(subcommand)]
         request: Wish,
     },
-}
-
-#[derive(Subcommand)]
-enum Wish {
-    /// Sets the value of a key.
-    Put { key: String, value: String },
-    /// Prints the value of a key, as far as the server asked has applied the log.
-    Get { key: String },
-    /// Removes a key.
-    Delete { key: String },
-    /// Prints the changes of all keys, or of those with a prefix, until interrupted.
-    Watch {
-        #[arg(default_value = "")]
-        prefix: String,
-    },
-    /// Prints how each of the servers is.
-    Status,
 }
 
 #[tokio::main]
@@ -118,56 +118,14 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
             let served = server::run(config, storage, end).await;
             served.with_context(|| format!("server {pid} ends"))?;
         }
-        Some(Task::Client { servers, request }) => return ask(servers, request).await,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn ask(servers: Vec<String>, wish: Wish) -> Result<ExitCode> {
-    let mut client = Client::new(servers.clone());
-    let ask = match wish {
-        Wish::Put { key, value } => Ask::Put { key, value },
-        Wish::Get { key } => Ask::Get { key },
-        Wish::Delete { key } => Ask::Delete { key },
-        Wish::Watch { prefix } => {
-            client.watch(prefix, print_change).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Wish::Status => return Ok(status(&servers).await),
-    };
-    match client.ask(ask).await? {
-        Answer::Done { idx } => println!("ok, at index {idx}"),
-        Answer::Value(Some(value)) => println!("{value}"),
-        Answer::Value(None) => {
-            eprintln!("there is no such key");
-            return Ok(ExitCode::FAILURE);
-        }
-        other
-        @ (Answer::Changed { .. } | Answer::Status(_) | Answer::Busy | Answer::Refused(_)) => {
-            bail!("the answer is {other:?}")
+        Some(Task::Client { servers, timeout, client, number, request }) => {
+            let asker = match client {
+                Some(id) => Client::named(id, number, servers.clone()),
+                None => Client::new(servers.clone()),
+            };
+            let mut asker = asker.with_timeout(Duration::from_secs(timeout));
+            return wish::grant(request, &servers, &mut asker).await;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn print_change(key: String, value: Option<String>) {
-    match value {
-        Some(value) => println!("put {key} {value}"),
-        None => println!("delete {key}"),
-    }
-}
-
-/// Asks every server. A failure if one of them does not answer.
-async fn status(servers: &[String]) -> ExitCode {
-    let mut code = ExitCode::SUCCESS;
-    for server in servers {
-        match Client::status_of(server).await {
-            Ok(status) => println!("{status}\n{}", status.details()),
-            Err(cause) => {
-                println!("{server}: {cause:#}");
-                code = ExitCode::FAILURE;
-            }
-        }
-    }
-    code
 }

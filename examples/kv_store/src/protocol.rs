@@ -1,8 +1,12 @@
 //! What a client and a server say to each other.
 
-use omnipaxos::status::{PeerStatus, Status as ReplicaStatus};
+use omnipaxos::{
+    status::{PeerStatus, Status as ReplicaStatus},
+    util::NodeId,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use thiserror::Error;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,13 +25,18 @@ pub(crate) struct Request {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    /// Answered with `Done` when it is decided, and applied at the server asked.
+    /// Answered with `Done` when it is decided, and applied at the server asked; or with `AskAgain`.
     Put { key: String, value: String },
     /// Answered as `Put`, also when there is no such key.
     Delete { key: String },
-    /// Answered with `Value`, from what is applied at the server asked. A server that is behind
-    /// answers with an old value: this is not a linearizable read.
+    /// Answered with `Value`, which holds all that was done before it was asked, at whichever
+    /// server; or with `AskAgain`.
     Get { key: String },
+    /// Answered with `Value` at once, from what is applied at the server asked, which may be behind.
+    GetStale { key: String },
+    /// Asks the leader to let this server lead. Answered with `Leads` when that is over; or with
+    /// `AskAgain`.
+    HandOver { to: NodeId },
     /// Answered with a `Changed` for each change of a key with this prefix, from now on.
     Watch { prefix: String },
     /// Answered with `Status`.
@@ -52,10 +61,53 @@ pub(crate) enum Answer {
     Changed { key: String, value: Option<String> },
     /// How the server is.
     Status(Box<Status>),
-    /// As many commands wait for a leader here as may wait. Ask again later, or another server.
-    Busy,
+    /// The handover is over, and this server leads: the other one, if it was given up.
+    Leads { pid: NodeId },
+    /// Not answered yet. Ask again, later or another server, with the same number.
+    AskAgain(Why),
     /// The server cannot do this, and says why. Asking again is no use.
     Refused(String),
+}
+
+impl Answer {
+    /// To a client that asks for what it said to have the answer to.
+    pub(crate) fn answered_before() -> Self {
+        Self::Refused(
+            "the client has told that it has the answer to this number, or has 1,024 later ones: \
+             use a higher number"
+                .to_owned(),
+        )
+    }
+}
+
+/// Why a server has no answer yet. To ask again with the same number does nothing twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
+pub(crate) enum Why {
+    /// As many commands wait for a leader here as may wait.
+    #[error("it is busy: as many commands wait there as may wait; this one is not done")]
+    Busy,
+    /// The command did not get into the log, and no copy of it is on its way.
+    #[error("it was not decided and will not be: the configuration has ended without it")]
+    NotDecided,
+    /// The server was brought up to date by a snapshot, which may hold the command.
+    #[error("it may be done or not, which is not known there any more")]
+    Unknown,
+    /// Nobody confirmed in time how far the state must be.
+    #[error("it cannot be read there now: {0}")]
+    NotRead(String),
+    /// Only the leader can hand over.
+    #[error("that server does not lead: {}", led_by(*leader))]
+    NotLeader { leader: Option<NodeId> },
+    /// Leadership is on its way to another server.
+    #[error("leadership is being handed over to server {to}")]
+    HandingOver { to: NodeId },
+}
+
+fn led_by(leader: Option<NodeId>) -> String {
+    match leader {
+        Some(pid) => format!("server {pid} does, as far as it knows"),
+        None => "it knows no leader".to_owned(),
+    }
 }
 
 /// How a server is.
@@ -63,6 +115,8 @@ pub(crate) enum Answer {
 pub(crate) struct Status {
     /// What the library tells.
     pub(crate) replica: ReplicaStatus,
+    /// Commands that were proposed here and not answered yet.
+    pub(crate) unanswered: u64,
     /// Number of keys.
     pub(crate) keys: u64,
     /// Digest of all keys and values.
@@ -93,7 +147,10 @@ impl Status {
                 "  {role:?} in configuration {configuration_id}, promise {} of server {}",
                 promise.n, promise.pid
             ),
-            format!("  {stored_idx} entries on disk, {} commands wait", waiting.entries),
+            format!(
+                "  {stored_idx} entries on disk; {} commands wait, {} of clients here are unanswered",
+                waiting.entries, self.unanswered
+            ),
             format!(
                 "  dropped: {} messages from strangers, {} of other configurations, {} malformed, \
                  {} misdelivered; {} commands",

@@ -2,19 +2,24 @@
 
 use crate::{
     config::Config,
+    handovers::Handovers,
     peers::Peers,
-    protocol::{Answer, Ask, Request, Response, Status},
+    proposals::Proposals,
+    protocol::{Answer, Ask, Request, Response, Status, Why},
+    reads::Reads,
     state::{Applied, Change, Command, Known, State},
+    waiter::{Waiter, Watchers},
 };
 use anyhow::{bail, Result};
 use omnipaxos::{
     errors::{Halted, TryCompactionErr, TryProposeErr},
+    events::Event,
     messages::Message,
     storage::Storage,
     util::{LogEntry, NodeId},
     OmniPaxos,
 };
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{interval, MissedTickBehavior},
@@ -27,7 +32,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// Inputs that are handled before messages are drawn and the disk is written.
 const BATCH: usize = 1024;
 
-/// Ticks after which requests of clients that went away are forgotten.
+/// Ticks after which watchers that went away are forgotten.
 const CLEAN_EVERY: u64 = 500;
 
 /// What the other tasks have to say.
@@ -52,19 +57,15 @@ pub(crate) struct Replica<B: Storage<Command>> {
     /// Number of log entries that `state` sums up.
     applied_idx: u64,
     snapshot_every: u64,
-    /// Who waits for which command, by client and number.
-    waiting: HashMap<(u64, u64), mpsc::Sender<Response>>,
-    watchers: Vec<Watcher>,
+    proposals: Proposals,
+    reads: Reads,
+    handovers: Handovers,
+    watchers: Watchers,
     /// Kept to be filled again and again.
     outgoing: Vec<Message<Command>>,
     ticks: u64,
+    /// The leader, while this server is in step with it, or is it and can decide.
     leader: Option<NodeId>,
-}
-
-struct Watcher {
-    number: u64,
-    prefix: String,
-    to: mpsc::Sender<Response>,
 }
 
 impl<B: Storage<Command>> Replica<B> {
@@ -76,8 +77,10 @@ impl<B: Storage<Command>> Replica<B> {
             state: State::default(),
             applied_idx: 0,
             snapshot_every: config.snapshot_every,
-            waiting: HashMap::new(),
-            watchers: Vec::new(),
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            handovers: Handovers::default(),
+            watchers: Watchers::default(),
             outgoing: Vec::new(),
             ticks: 0,
             leader: None,
@@ -114,7 +117,8 @@ impl<B: Storage<Command>> Replica<B> {
             }
             // First what is decided is made durable, then it is applied and answered.
             self.send_outgoing()?;
-            self.apply_decided()?;
+            self.heed_events()?;
+            self.answer_clients();
             self.compact_if_due()?;
         }
     }
@@ -122,14 +126,9 @@ impl<B: Storage<Command>> Replica<B> {
     fn tick(&mut self) -> Result<(), Halted> {
         self.omni_paxos.try_tick()?;
         self.ticks = self.ticks.wrapping_add(1);
+        self.reads.tick(&mut self.omni_paxos, self.ticks);
         if self.ticks.is_multiple_of(CLEAN_EVERY) {
-            self.waiting.retain(|_, to| !to.is_closed());
-            self.watchers.retain(|watcher| !watcher.to.is_closed());
-        }
-        let leader = self.omni_paxos.get_current_leader();
-        if leader != self.leader {
-            info!("the leader is now {leader:?}");
-            self.leader = leader;
+            self.watchers.forget_those_gone();
         }
         Ok(())
     }
@@ -151,32 +150,55 @@ impl<B: Storage<Command>> Replica<B> {
         to: mpsc::Sender<Response>,
     ) -> Result<(), Halted> {
         let Request { client, number, oldest, ask } = request;
+        let waiter = Waiter::new(number, to);
         let change = match ask {
             Ask::Put { key, value } => Change { key, value: Some(value) },
             Ask::Delete { key } => Change { key, value: None },
             Ask::Get { key } => {
-                answer(&to, number, Answer::Value(self.state.get(&key).cloned()));
+                self.reads.begin(&mut self.omni_paxos, key, waiter, self.ticks);
                 return Ok(());
             }
+            Ask::GetStale { key } => {
+                waiter.answer(Answer::Value(self.state.get(&key).cloned()));
+                return Ok(());
+            }
+            Ask::HandOver { to } => {
+                return self.handovers.begin(&mut self.omni_paxos, to, waiter);
+            }
             Ask::Watch { prefix } => {
-                self.watchers.push(Watcher { number, prefix, to });
+                self.watchers.add(prefix, waiter);
                 return Ok(());
             }
             Ask::Status => {
-                answer(&to, number, Answer::Status(Box::new(self.status())));
+                waiter.answer(Answer::Status(Box::new(self.status())));
                 return Ok(());
             }
         };
-        let known = self.state.known(client, number);
-        if known != Known::No {
-            answer_known(&to, number, known);
-            return Ok(());
+        self.propose(Command { client, number, oldest, change }, waiter)
+    }
+
+    /// Proposes a command, unless it is known already: its client may have asked before.
+    fn propose(&mut self, command: Command, waiter: Waiter) -> Result<(), Halted> {
+        let name = (command.client, command.number);
+        match self.state.known(command.client, command.number) {
+            Known::No => {}
+            Known::Decided { idx } => {
+                waiter.answer(Answer::Done { idx });
+                return Ok(());
+            }
+            Known::Answered => {
+                waiter.answer(Answer::answered_before());
+                return Ok(());
+            }
         }
-        match self.omni_paxos.try_append(Command { client, number, oldest, change }) {
-            Ok(()) => drop(self.waiting.insert((client, number), to)),
-            Err(TryProposeErr::Busy(_)) => answer(&to, number, Answer::Busy),
+        let Err(waiter) = self.proposals.ask_again(name, waiter) else {
+            return Ok(());
+        };
+        match self.omni_paxos.propose(command) {
+            Ok(id) => self.proposals.add(id, name, waiter),
+            Err(TryProposeErr::Busy(_)) => waiter.answer(Answer::AskAgain(Why::Busy)),
             Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::NoIncarnation(_))) => {
-                answer(&to, number, Answer::Refused(refused.to_string()));
+                waiter.answer(Answer::Refused(refused.to_string()));
             }
             Err(TryProposeErr::Halted(halted)) => return Err(halted),
         }
@@ -189,6 +211,31 @@ impl<B: Storage<Command>> Replica<B> {
             self.peers.send(message);
         }
         Ok(())
+    }
+
+    /// Takes note of what has happened.
+    fn heed_events(&mut self) -> Result<()> {
+        for event in self.omni_paxos.take_events() {
+            match event {
+                Event::Decided { .. } => self.apply_decided()?,
+                Event::ProposalEnded { id, outcome } => self.proposals.end(id, outcome),
+                Event::HandoverEnded { .. } => self.handovers.end(),
+                Event::LeaderChanged { leader, is_ready } => {
+                    let leader = leader.map(|ballot| ballot.pid);
+                    info!("the leader is now {leader:?}, ready: {is_ready}");
+                    self.leader = leader.filter(|_| is_ready);
+                }
+                other => debug!("{other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what can be answered now.
+    fn answer_clients(&mut self) {
+        self.proposals.answer(&self.state, self.applied_idx);
+        self.reads.answer(&self.omni_paxos, &self.state, self.applied_idx);
+        self.handovers.answer(self.leader);
     }
 
     fn apply_decided(&mut self) -> Result<()> {
@@ -222,12 +269,8 @@ impl<B: Storage<Command>> Replica<B> {
 
     fn apply(&mut self, command: &Command) {
         match self.state.apply(command) {
-            Applied::Now => tell_watchers(&mut self.watchers, &command.change),
+            Applied::Now => self.watchers.tell(&command.change),
             Applied::Before => {}
-        }
-        if let Some(to) = self.waiting.remove(&(command.client, command.number)) {
-            let known = self.state.known(command.client, command.number);
-            answer_known(&to, command.number, known);
         }
     }
 
@@ -236,15 +279,9 @@ impl<B: Storage<Command>> Replica<B> {
     fn install(&mut self, state: State) {
         info!("took over a snapshot of {} entries", self.applied_idx);
         for change in self.state.changes_to(&state) {
-            tell_watchers(&mut self.watchers, &change);
+            self.watchers.tell(&change);
         }
         self.state = state;
-        let state = &self.state;
-        self.waiting.retain(|(client, number), to| {
-            let known = state.known(*client, *number);
-            answer_known(to, *number, known);
-            known == Known::No
-        });
     }
 
     /// Gives up the entries that are applied, each server for itself: one that is down then is sent
@@ -266,44 +303,9 @@ impl<B: Storage<Command>> Replica<B> {
     fn status(&self) -> Status {
         Status {
             replica: self.omni_paxos.status(),
+            unanswered: self.proposals.len(),
             keys: self.state.number_of_keys(),
             digest: self.state.digest(),
         }
     }
-}
-
-/// Answers a client. One that does not read its answers loses them and asks again: a client must
-/// not hold up the replica.
-fn answer(to: &mpsc::Sender<Response>, number: u64, answer: Answer) {
-    if to.try_send(Response { number, answer }).is_err() {
-        debug!("dropped the answer to request {number}");
-    }
-}
-
-/// Answers a command that is applied.
-fn answer_known(to: &mpsc::Sender<Response>, number: u64, known: Known) {
-    match known {
-        Known::No => {}
-        Known::Decided { idx } => answer(to, number, Answer::Done { idx }),
-        Known::Answered => debug!("request {number} came again after its answer"),
-    }
-}
-
-/// Tells the watchers of a change. One that does not keep up would miss changes without knowing,
-/// so it is told, as soon as it has read the changes before, that there will be no more.
-fn tell_watchers(watchers: &mut Vec<Watcher>, change: &Change) {
-    watchers.retain(|watcher| {
-        let Change { key, value } = change;
-        if !key.starts_with(&watcher.prefix) {
-            return true;
-        }
-        let answer = Answer::Changed { key: key.clone(), value: value.clone() };
-        let told = watcher.to.try_send(Response { number: watcher.number, answer });
-        if told.is_err() {
-            let (to, number) = (watcher.to.clone(), watcher.number);
-            let answer = Answer::Refused("too many changes were not read in time".to_owned());
-            tokio::spawn(async move { to.send(Response { number, answer }).await });
-        }
-        told.is_ok()
-    });
 }
