@@ -1,0 +1,181 @@
+//! What clients are answered: reads, changes that are asked for again, and handovers.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use common::{kv_store, Cluster, PATIENCE};
+use std::{
+    process::{Command, Output, Stdio},
+    time::Instant,
+};
+
+/// A client that knows one server only.
+fn client_of(cluster: &Cluster, index: usize, options: &[&str]) -> Command {
+    let address = format!("127.0.0.1:{}", cluster.client_ports[index]);
+    let mut command = kv_store();
+    command.args(["client", "--servers", &address]).args(options);
+    command
+}
+
+fn answer(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn ask_at(cluster: &Cluster, index: usize, arguments: &[&str]) -> String {
+    answer(client_of(cluster, index, arguments).output().unwrap())
+}
+
+/// What the client says when it has failed.
+fn error_at(cluster: &Cluster, index: usize, arguments: &[&str]) -> String {
+    let output = client_of(cluster, index, arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The index of the leader that the servers that run agree on.
+fn leader(cluster: &Cluster, running: &[usize]) -> usize {
+    let start = Instant::now();
+    loop {
+        let named: Vec<Option<usize>> = running
+            .iter()
+            .map(|index| {
+                let status = client_of(cluster, *index, &["status"]).output().unwrap().stdout;
+                let status = String::from_utf8(status).unwrap();
+                let (_, rest) = status.split_once(": leader ")?;
+                rest.split_once(',')?.0.parse::<usize>().ok()
+            })
+            .collect();
+        if let [Some(pid), ..] = named[..] {
+            if named.iter().all(|other| *other == Some(pid)) && running.contains(&(pid - 1)) {
+                return pid - 1;
+            }
+        }
+        assert!(start.elapsed() < PATIENCE, "the servers name as leader {named:?}");
+    }
+}
+
+#[test]
+fn a_get_sees_what_was_put_at_another_server_just_before() {
+    let cluster = Cluster::start();
+    for round in 0..5 {
+        for (writer, reader) in [(0, 1), (1, 2), (2, 0), (0, 2), (2, 1), (1, 0)] {
+            let value = format!("{round}/{writer}/{reader}");
+            ask_at(&cluster, writer, &["put", "colour", &value]);
+            assert_eq!(ask_at(&cluster, reader, &["get", "colour"]), format!("{value}\n"));
+        }
+    }
+    ask_at(&cluster, 0, &["delete", "colour"]);
+    for reader in 0..3 {
+        let error = error_at(&cluster, reader, &["get", "colour"]);
+        assert!(error.contains("there is no such key"), "{error}");
+    }
+}
+
+#[test]
+fn a_server_alone_reads_what_it_has_and_says_why_it_cannot_read_more() {
+    let mut cluster = Cluster::start();
+    cluster.change(&["put", "colour", "green"]);
+    cluster.status_in_step();
+    cluster.kill(1);
+    cluster.kill(2);
+    assert_eq!(ask_at(&cluster, 0, &["get", "--stale", "colour"]), "green\n");
+    let error = error_at(&cluster, 0, &["--timeout", "2", "get", "colour"]);
+    assert!(error.contains("no answer in time") && error.contains("cannot be read"), "{error}");
+    assert!(!error.contains("--number"), "a read needs no number: {error}");
+    let error = error_at(&cluster, 0, &["--timeout", "2", "put", "colour", "red"]);
+    assert!(error.contains("it may be done or not"), "{error}");
+    // What it says to do is what has to be done, also if the command waits there still.
+    let (_, name) = error.split_once("asked again with `").unwrap();
+    let name: Vec<&str> = name.split_once('`').unwrap().0.split(' ').collect();
+    cluster.restart(1);
+    let again = |index: usize| {
+        let arguments = [&name[..], &["put", "colour", "red"]].concat();
+        ask_at(&cluster, index, &arguments)
+    };
+    assert_eq!(again(0), again(1));
+    assert_eq!(ask_at(&cluster, 1, &["get", "colour"]), "red\n");
+}
+
+#[test]
+fn a_put_that_is_asked_again_is_done_once() {
+    let cluster = Cluster::start();
+    let first = ask_at(&cluster, 0, &["--client", "7", "--number", "0", "put", "colour", "green"]);
+    ask_at(&cluster, 1, &["put", "colour", "red"]);
+    for index in 0..3 {
+        let again =
+            ask_at(&cluster, index, &["--client", "7", "--number", "0", "put", "colour", "green"]);
+        assert_eq!(again, first);
+        assert_eq!(ask_at(&cluster, index, &["get", "colour"]), "red\n");
+    }
+    ask_at(&cluster, 1, &["--client", "7", "--number", "1", "put", "colour", "blue"]);
+    let error = error_at(&cluster, 2, &["--client", "7", "put", "colour", "green"]);
+    assert!(error.contains("refused: the client has told"), "{error}");
+    assert_eq!(ask_at(&cluster, 2, &["get", "colour"]), "blue\n");
+}
+
+#[test]
+fn a_put_under_way_when_the_leader_is_killed_is_done_once() {
+    let mut cluster = Cluster::start();
+    for round in 0..5_usize {
+        let killed = leader(&cluster, &[0, 1, 2]);
+        let others: Vec<usize> = (0..3).filter(|index| *index != killed).collect();
+        let ports = [killed, others[0], others[1]].map(|index| cluster.client_ports[index]);
+        let addresses = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+        let number = round.to_string();
+        let put = ["--client", "7", "--number", &number, "put", "colour", &number];
+        let under_way = kv_store()
+            .args(["client", "--servers", &addresses])
+            .args(put)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before it is sent, or after, or once it is answered: whichever it meets must do.
+        for _ in 0..round {
+            ask_at(&cluster, others[0], &["status"]);
+        }
+        cluster.kill(killed);
+        let first = answer(under_way.wait_with_output().unwrap());
+        let later = leader(&cluster, &others);
+        ask_at(&cluster, later, &["put", "colour", "another"]);
+        cluster.restart(killed);
+        for index in 0..3 {
+            assert_eq!(ask_at(&cluster, index, &put), first);
+            assert_eq!(ask_at(&cluster, index, &["get", "colour"]), "another\n");
+        }
+    }
+}
+
+#[test]
+fn leadership_is_handed_over_and_back() {
+    let mut cluster = Cluster::start();
+    for _ in 0..3 {
+        for to in 1..=3 {
+            let pid = to.to_string();
+            assert_eq!(cluster.ask(&["handover", &pid]), format!("server {pid} leads now\n"));
+            // It stays so, and is no news when it is asked for again.
+            assert_eq!(cluster.ask(&["handover", &pid]), format!("server {pid} leads now\n"));
+            assert_eq!(leader(&cluster, &[0, 1, 2]), to - 1);
+            cluster.change(&["put", "leader", &pid]);
+        }
+    }
+    let error = error_at(&cluster, 0, &["handover", "1"]);
+    assert!(error.contains("does not lead: server 3 does"), "{error}");
+    let error = error_at(&cluster, 2, &["handover", "9"]);
+    assert!(error.contains("server 9 is not a member"), "{error}");
+    cluster.assert_alive();
+}
+
+#[test]
+fn lines_are_answered_one_by_one() {
+    let cluster = Cluster::start();
+    let file = cluster.directory.path().join("lines");
+    std::fs::write(&file, "put a 1\nput b 2\nget a\ndelete a\nget a\nget\nget b\n").unwrap();
+    let mut command = cluster.client_command(&["lines"]);
+    let text = answer(command.stdin(std::fs::File::open(file).unwrap()).output().unwrap());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 7, "{text}");
+    assert!([0, 1, 3].iter().all(|at| lines[*at].starts_with("ok, at index ")), "{text}");
+    assert_eq!((lines[2], lines[4], lines[6]), ("1", "error: there is no such key", "2"));
+    assert!(lines[5].starts_with("error: `get` is no request: "), "{text}");
+}
