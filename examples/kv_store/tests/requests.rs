@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{kv_store, Cluster, PATIENCE};
+use common::{kv_store, Asker, Cluster, PATIENCE};
 use std::{
     process::{Command, Output, Stdio},
     time::Instant,
@@ -70,6 +70,25 @@ fn a_get_sees_what_was_put_at_another_server_just_before() {
         let error = error_at(&cluster, reader, &["get", "colour"]);
         assert!(error.contains("there is no such key"), "{error}");
     }
+}
+
+#[test]
+fn a_server_that_was_paused_reads_what_was_put_meanwhile() {
+    let mut cluster = Cluster::start();
+    let ports = cluster.client_ports.clone();
+    let mut askers: Vec<Asker> = ports.iter().map(|port| Asker::start([*port], &[])).collect();
+    for round in 0..12_usize {
+        let (reader, writer) = (round % 3, (round + 1 + round % 2) % 3);
+        // It is connected, and what is asked meanwhile is the first that it finds.
+        askers[reader].ask("get --stale colour");
+        cluster.signal(reader, "-STOP");
+        let answer = askers[writer].ask(&format!("put colour {round}"));
+        assert!(answer.starts_with("ok, at index "), "{answer}");
+        askers[reader].send("get colour");
+        cluster.signal(reader, "-CONT");
+        assert_eq!(askers[reader].answer(), round.to_string(), "at server {}", reader + 1);
+    }
+    cluster.assert_alive();
 }
 
 #[test]

@@ -5,9 +5,10 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    io::{BufRead, BufReader, Lines, Write},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -106,9 +107,13 @@ impl Cluster {
 
     /// Ends a server in the way that systems do, and waits for its end.
     pub fn terminate(&mut self, index: usize) -> Option<i32> {
-        let id = self.servers[index].id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal(index, "-TERM");
         wait_for_end(&mut self.servers[index])
+    }
+
+    pub fn signal(&self, index: usize, signal: &str) {
+        let id = self.servers[index].id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
     pub fn log(&self, index: usize) -> PathBuf {
@@ -180,6 +185,52 @@ impl Drop for Cluster {
             drop(server.kill());
             drop(server.wait());
         }
+    }
+}
+
+/// A process that answers lines. Killed when it is dropped.
+pub struct Asker {
+    process: Child,
+    lines: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Asker {
+    /// It asks the first of these servers, and the next ones if it has to.
+    pub fn start(ports: impl IntoIterator<Item = u16>, options: &[&str]) -> Self {
+        let addresses: Vec<String> =
+            ports.into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let mut process = kv_store()
+            .args(["client", "--servers", &addresses.join(",")])
+            .args(options)
+            .arg("lines")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = process.stdin.take().unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines, answers }
+    }
+
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.answer()
+    }
+
+    pub fn send(&mut self, line: &str) {
+        writeln!(self.lines, "{line}").unwrap();
+    }
+
+    pub fn answer(&mut self) -> String {
+        self.answers.next().expect("a client that goes on").unwrap()
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }
 

@@ -1,0 +1,193 @@
+//! Clients put and get while servers are killed, paused and restarted; then all that they were
+//! answered must be explained by one register a key.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+mod history;
+
+use common::{Asker, Cluster};
+use history::{Asked, Moment, Operation};
+use std::{
+    sync::{
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        Condvar, Mutex,
+    },
+    time::{Duration, Instant},
+};
+
+const CLIENTS: u64 = 5;
+const KEYS: u64 = 3;
+const FAULTS: usize = 30;
+
+/// No fault begins after so long, however slow the machine is.
+const LONGEST: Duration = Duration::from_secs(40);
+
+/// A fault lasts until so many operations are answered, or so long: some leave no quorum.
+const OPERATIONS_A_FAULT: usize = 100;
+const LONGEST_FAULT: Duration = Duration::from_millis(1200);
+
+/// Xorshift: what is done next.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// A client that asks this server first.
+fn start(ports: &[u16], first: usize) -> Asker {
+    let in_turn = ports.iter().copied().cycle().skip(first).take(ports.len());
+    Asker::start(in_turn, &["--timeout", "1"])
+}
+
+/// What all clients share.
+#[derive(Default)]
+struct Record {
+    clock: AtomicU64,
+    next_value: AtomicU64,
+    operations: Mutex<Vec<Operation>>,
+    /// Told of each operation.
+    grows: Condvar,
+    is_over: AtomicBool,
+}
+
+impl Record {
+    fn now(&self) -> Moment {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn put(&self, key: u64, asker: &mut Asker) {
+        let value = self.next_value.fetch_add(1, Ordering::SeqCst);
+        let begun = self.now();
+        let answer = asker.ask(&format!("put key{key} {value}"));
+        let answered = answer.starts_with("ok, ").then(|| self.now());
+        assert!(answered.is_some() || answer.contains("it may be done or not"), "{answer}");
+        self.add(key, Asked::Put(value), begun, answered);
+    }
+
+    fn get(&self, key: u64, asker: &mut Asker) {
+        let begun = self.now();
+        let answer = asker.ask(&format!("get key{key}"));
+        let answered = Some(self.now());
+        match answer.parse() {
+            Ok(value) => self.add(key, Asked::Get(Some(value)), begun, answered),
+            Err(_) if answer == "error: there is no such key" => {
+                self.add(key, Asked::Get(None), begun, answered);
+            }
+            Err(_) => assert!(answer.contains("no answer in time"), "{answer}"),
+        }
+    }
+
+    fn add(&self, key: u64, asked: Asked, begun: Moment, answered: Option<Moment>) {
+        let operation = Operation { key: key as usize, asked, begun, answered };
+        self.operations.lock().unwrap().push(operation);
+        self.grows.notify_all();
+    }
+
+    /// Waits for so many more operations, but not for long.
+    fn wait_for_more(&self, more: usize) {
+        let operations = self.operations.lock().unwrap();
+        let enough = operations.len() + more;
+        let waited = self
+            .grows
+            .wait_timeout_while(operations, LONGEST_FAULT, |operations| operations.len() < enough);
+        drop(waited.unwrap());
+    }
+
+    /// A client, which asks at random servers until it is over.
+    fn ask_until_over(&self, ports: &[u16], mut dice: Dice) {
+        let mut askers: Vec<Asker> = (0..ports.len()).map(|first| start(ports, first)).collect();
+        while !self.is_over.load(Ordering::SeqCst) {
+            let asker = &mut askers[dice.below(ports.len() as u64) as usize];
+            let key = dice.below(KEYS);
+            match dice.below(2) {
+                0 => self.put(key, asker),
+                _ => self.get(key, asker),
+            }
+        }
+    }
+}
+
+/// Ends the clients, also when the faults cannot go on.
+struct Over<'a>(&'a Record);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Does something to the servers, lets the clients go on, and undoes it.
+fn fault(cluster: &mut Cluster, record: &Record, dice: &mut Dice) -> &'static str {
+    let index = dice.below(3) as usize;
+    let other = (index + 1 + dice.below(2) as usize) % 3;
+    let wait = |more| record.wait_for_more(more);
+    match dice.below(6) {
+        0 | 1 => {
+            cluster.kill(index);
+            wait(OPERATIONS_A_FAULT);
+            cluster.restart(index);
+            "kill"
+        }
+        2 | 3 => {
+            cluster.signal(index, "-STOP");
+            wait(OPERATIONS_A_FAULT);
+            cluster.signal(index, "-CONT");
+            "pause"
+        }
+        4 => {
+            cluster.signal(index, "-STOP");
+            wait(OPERATIONS_A_FAULT / 2);
+            cluster.kill(other);
+            wait(OPERATIONS_A_FAULT / 2);
+            cluster.restart(other);
+            cluster.signal(index, "-CONT");
+            "pause and kill"
+        }
+        _ => {
+            let to = (index + 1).to_string();
+            drop(cluster.client(&["--timeout", "1", "handover", &to]));
+            "handover"
+        }
+    }
+}
+
+#[test]
+fn what_clients_see_through_faults_is_linearizable() {
+    let mut cluster = Cluster::start();
+    let ports = cluster.client_ports.clone();
+    let record = Record::default();
+    let seed = u64::from(std::process::id()) << 16 | u64::from(ports[0]);
+    let mut dice = Dice(seed);
+    let mut faults = Vec::new();
+    std::thread::scope(|scope| {
+        let over = Over(&record);
+        for client in 1..=CLIENTS {
+            let (record, ports, dice) = (&record, &ports, Dice(seed.rotate_left(13) + client));
+            scope.spawn(move || record.ask_until_over(ports, dice));
+        }
+        record.wait_for_more(OPERATIONS_A_FAULT);
+        let start = Instant::now();
+        while faults.len() < FAULTS && start.elapsed() < LONGEST {
+            faults.push(fault(&mut cluster, &record, &mut dice));
+            record.wait_for_more(OPERATIONS_A_FAULT / 3);
+        }
+        drop(over);
+    });
+    cluster.status_in_step();
+    for (first, key) in (0..3).flat_map(|first| (0..KEYS).map(move |key| (first, key))) {
+        record.get(key, &mut start(&ports, first));
+    }
+    cluster.assert_alive();
+    let operations = record.operations.into_inner().unwrap();
+    let unknown = operations.iter().filter(|operation| operation.answered.is_none()).count();
+    println!("{} operations, {unknown} of them unknown, through {faults:?}", operations.len());
+    assert!(operations.len() > 10 * faults.len(), "too few operations to tell anything");
+    if let Err(why) = history::check(&operations) {
+        panic!("{why}\nthrough {faults:?}");
+    }
+}
