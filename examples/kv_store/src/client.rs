@@ -113,18 +113,25 @@ impl Client {
         self.next += round.len();
         let mut last_progress = Instant::now();
         let mut pause = PAUSE;
+        // What a server said tells more than that another cannot be reached.
+        let mut said = None;
         while !round.is_done() {
             let before = round.answered();
             match self.pursue(&mut round, &mut progress).await {
                 Ok(()) => {}
                 Err(Stopped::Refused(why)) => bail!("refused: {why}"),
                 Err(Stopped::Elsewhere(cause)) => {
+                    if cause.is::<Why>() {
+                        said = Some(cause.to_string());
+                    }
                     if round.answered() > before {
                         last_progress = Instant::now();
                         pause = PAUSE;
                     }
                     if last_progress.elapsed() > self.timeout {
-                        return Err(cause.context(round.unanswered(self.id)));
+                        let said = said.map(|why| format!("; a server said: {why}"));
+                        let unanswered = round.unanswered(self.id) + &said.unwrap_or_default();
+                        return Err(cause.context(unanswered + "; the last cause"));
                     }
                     self.turn_to_next(&cause);
                     sleep(pause).await;

@@ -103,7 +103,7 @@ impl Round {
         match self.asks.get(first) {
             Some(Ask::Put { .. } | Ask::Delete { .. }) => format!(
                 "no answer in time: it may be done or not, and is done once at most if it is asked \
-                 again with `--client {client} --number {number}`; the last cause"
+                 again with `--client {client} --number {number}`"
             ),
             Some(
                 Ask::Get { .. }
@@ -112,7 +112,7 @@ impl Round {
                 | Ask::Watch { .. }
                 | Ask::Status,
             )
-            | None => "no answer in time; the last cause".to_owned(),
+            | None => "no answer in time".to_owned(),
         }
     }
 

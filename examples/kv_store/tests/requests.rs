@@ -107,6 +107,9 @@ fn a_server_alone_reads_what_it_has_and_says_why_it_cannot_read_more() {
     // What it says to do is what has to be done, also if the command waits there still.
     let (_, name) = error.split_once("asked again with `").unwrap();
     let name: Vec<&str> = name.split_once('`').unwrap().0.split(' ').collect();
+    let everywhere = cluster.client(&["--timeout", "2", "get", "colour"]);
+    let error = String::from_utf8(everywhere.stderr).unwrap();
+    assert!(error.contains("a server said: it cannot be read there now"), "{error}");
     cluster.restart(1);
     let again = |index: usize| {
         let arguments = [&name[..], &["put", "colour", "red"]].concat();
