@@ -2,7 +2,7 @@
 //!
 //! [`OmniPaxos::take_events`](crate::OmniPaxos::take_events) compares what is with what it told
 //! before. So news cost nothing until they are asked for, and of what changed several times the last
-//! is told. Only the ends of proposals are kept, each by itself: the latest 65,536.
+//! is told. Only the ends of proposals are kept, each by itself: as many as may wait, or 65,536.
 
 pub use crate::other_configurations::HigherConfiguration;
 

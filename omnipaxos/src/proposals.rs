@@ -4,14 +4,16 @@ use crate::ids::NodeId;
 
 /// Names a proposal: see [`OmniPaxos::propose`](crate::OmniPaxos::propose).
 ///
-/// No two proposals have the same id, also over restarts of the server that they were proposed at.
+/// No two proposals have the same id, also over restarts of the server that they were proposed at,
+/// as long as no two lives of it have the same incarnation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProposalId {
     /// The server where it was proposed.
     pub origin: NodeId,
     /// The life of that server: see
-    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation).
+    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). 0, and what is from
+    /// 2^63 on, names entries that were appended without an id.
     pub incarnation: u64,
     /// Counts the proposals of that life.
     pub number: u64,
@@ -21,15 +23,16 @@ pub struct ProposalId {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Outcome {
-    /// It is decided, at this index and nowhere else.
+    /// It is decided, at this index and nowhere else: so many entries are before it. This server has
+    /// decided it, too.
     Decided(u64),
     /// It is not decided and never will be: the configuration ended without it. It is safe to
     /// propose the entry in the next one.
     NotDecided,
-    /// It may have been decided, or may yet be, once at most, and cannot be followed any further. Ids
-    /// are kept in memory, so a server that was restarted does not know those of the entries that
-    /// it had stored. This is told where such a server leads, and this one was brought up to date
-    /// over entries among which the proposal may have been.
+    /// It may have been decided, or may yet be, once at most, and cannot be followed any further: it
+    /// may be among entries whose ids the leader does not know, or this server was not told. Ids are
+    /// kept in memory: a server that was restarted does not know those of what it had stored, and
+    /// after many entries the oldest are forgotten.
     Unknown,
 }
 

@@ -285,7 +285,7 @@ pub trait Storage<T: Entry> {
     ///
     /// The number is part of every [`ProposalId`](crate::proposals::ProposalId), so that what a
     /// server proposed before a restart is never taken for what it proposes after. `None`, as
-    /// provided, from a storage that does not count: see
+    /// provided, from a storage that does not count; one that wraps another must pass this on. See
     /// [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         Ok(None)

@@ -240,13 +240,16 @@ pub struct ServerConfig {
     #[cfg(feature = "logging")]
     #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(skip))]
     pub custom_logger: Option<slog::Logger>,
-    /// Names this life of the server: a number that differs from that of every earlier life, such
-    /// as the time of the start. Default `None`: the storage counts, with
+    /// Names this life of the server: a number below 2^63 that no earlier life had. Two lives with
+    /// the same number may read what is out of date and lose proposals. Default `None`: the storage counts, with
     /// [`Storage::next_incarnation`]. Without either, a server that was restarted can neither
     /// [propose with an outcome](OmniPaxos::propose) nor [read](OmniPaxos::request_read) while
     /// another server leads, and what it forwards is not offered again when it is lost.
     pub incarnation: Option<u64>,
 }
+
+/// Incarnations from here on name what was appended at a leader.
+const HIGHEST_INCARNATION: u64 = 1 << 63;
 
 impl Default for ServerConfig {
     fn default() -> Self {
@@ -304,9 +307,14 @@ impl ServerConfig {
             ("max_pending_bytes", self.max_pending_bytes == 0),
             ("max_pending_entries", self.max_pending_entries == 0),
         ];
-        match not_zero.iter().find(|(_, is_zero)| *is_zero) {
-            Some((field, _)) => invalid(format!("{field} must not be 0")),
-            None => Ok(()),
+        if let Some((field, _)) = not_zero.iter().find(|(_, is_zero)| *is_zero) {
+            return invalid(format!("{field} must not be 0"));
+        }
+        match self.incarnation {
+            Some(incarnation @ HIGHEST_INCARNATION..) => {
+                invalid(format!("incarnation must be below 2^63, but is {incarnation}"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -373,7 +381,7 @@ mod tests {
 
     #[test]
     fn illegal_servers() {
-        let table: [(fn(&mut ServerConfig), &str); 13] = [
+        let table: [(fn(&mut ServerConfig), &str); 14] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
             (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
@@ -387,6 +395,10 @@ mod tests {
             (|c| c.max_in_flight_entries = 0, "max_in_flight_entries must not be 0"),
             (|c| c.max_pending_bytes = 0, "max_pending_bytes must not be 0"),
             (|c| c.max_pending_entries = 0, "max_pending_entries must not be 0"),
+            (
+                |c| c.incarnation = Some(u64::MAX),
+                "incarnation must be below 2^63, but is 18446744073709551615",
+            ),
         ];
         for (spoil, says) in table {
             let mut config = config(&[1, 2, 3], None);

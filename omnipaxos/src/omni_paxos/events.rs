@@ -13,7 +13,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Call it whenever it suits, such as after each drain. The first call tells all that is not as
     /// it is in an empty server that knows nobody. Of what changed several times, only the last is
     /// told; indices only grow. Whoever never calls it misses nothing but the news, and little memory
-    /// is used for them: that of the latest 65,536 ends of proposals. Where there are none, nothing
+    /// is used for them: that of the latest ends of proposals. Where there are none, nothing
     /// is allocated. What is told may be ahead of the storage, as all questions are.
     ///
     /// # Example

@@ -13,7 +13,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// `Ok` means that it has begun. Proposals go on until `to` has caught up; then they wait, for
     /// as long as a few messages take, until it leads, and are forwarded to it. Nothing is refused
     /// for it while there is room for proposals to wait, and what is forwarded is as safe as what is
-    /// proposed at a follower. A stop sign does not wait.
+    /// proposed at a follower. A stop sign that finds no proposals waiting does not wait.
     ///
     /// It is given up after `timeout_ticks`, or when this server leads no longer; then proposals
     /// that waited go on here. A server that does not answer heartbeats delays no proposal for

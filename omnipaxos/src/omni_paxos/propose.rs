@@ -14,7 +14,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// `Ok` means that it was taken, not that it is decided: watch
     /// [`get_decided_idx`](Self::get_decided_idx), or [propose](Self::propose) it. A server that does
     /// not lead forwards it, and offers it again until it is in the log; so it outlives lost messages
-    /// and leaders, and is decided once. It is lost if this server stops first, if a stop sign gets
+    /// and leaders, and is decided once (`docs/divergence.md` in the repository has the exceptions,
+    /// which [`propose`](Self::propose) does not have). It is lost if this server stops first, if a stop sign gets
     /// into the log before it, or, rarely, if nobody can tell any more whether it is in the log: see
     /// [`Outcome::Unknown`](crate::proposals::Outcome::Unknown).
     ///
@@ -84,8 +85,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// The entry is offered to whoever leads until it is seen in the log, decided. However often that
     /// takes, and whatever is lost, doubled, delayed or restarted meanwhile, it is decided once at
-    /// most. The outcome is told once this server has decided up to the entry, so that it can be
-    /// read here. An outcome is not told if this server is restarted first: then nobody remembers the
+    /// most. `Decided` is told once this server has decided the entry, so that it can be read here;
+    /// in the same call [`Decided`](crate::events::Event::Decided) comes first. An outcome is not told if this server is restarted first: then nobody remembers the
     /// id.
     ///
     /// It costs more than [`append`](Self::append): a clone of the entry, which is kept until it is
@@ -145,8 +146,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
     /// decided here any more: start the servers of `next_config`, each with an empty storage, and
-    /// hand them whatever they need of this log. `metadata` travels with the stop sign. Like an
-    /// entry, it is forwarded once by a server that does not lead, and may be lost on the way. What
+    /// hand them whatever they need of this log. `metadata` travels with the stop sign. A server that
+    /// does not lead forwards it once, unlike an entry, and it may be lost on the way. What
     /// waits at the leader gets into the log before it; meanwhile `append` is refused there.
     ///
     /// # Errors

@@ -44,7 +44,16 @@ pub struct Limits {
     in_flight: Size,
 }
 
+/// As many runs of ids are remembered as a message may have entries, and no run has more entries
+/// than this.
+const REMEMBERED: u64 = 16_384;
+
 impl Limits {
+    /// Whether ids of entries may be forgotten in a run.
+    pub(super) fn forgets_ids(&self) -> bool {
+        self.message.entries < REMEMBERED
+    }
+
     /// Those of a configuration.
     pub fn of(config: &ServerConfig) -> Self {
         let size =

@@ -1,6 +1,6 @@
 //! How proposals end that are followed.
 
-use super::{ensure, violated, Check, Checker, Violation};
+use super::{ensure, violated, Check, Checker, Limits, Violation};
 use crate::describe;
 use omnipaxos::proposals::{Outcome, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +104,7 @@ impl Checker {
                 );
             }
             Outcome::Unknown => ensure!(
-                !self.is_first_life() || self.jumped.contains(&server),
+                self.may_not_know() || self.jumped.contains(&server),
                 Check::Outcome,
                 "server {who} cannot tell how {value} ended, and neither was a server restarted nor \
                  did it take a snapshot"
@@ -118,19 +118,19 @@ impl Checker {
         self.followed.plain.entry((server, life)).or_default().push(value);
     }
 
-    /// The values that a life of a server took without an id and that are not decided. Where no
-    /// server was restarted there must be none, unless a stop sign is decided.
+    /// The values that a life of a server took without an id and that are not decided. Where all
+    /// know their ids there must be none, unless a stop sign is decided.
     pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {
-        if !self.is_first_life() || self.is_stopped() {
+        if self.may_not_know() || self.is_stopped() {
             return Vec::new();
         }
         let taken = self.followed.plain.get(&(server, life)).into_iter().flatten();
         taken.copied().filter(|value| !self.log.contains(*value)).collect()
     }
 
-    /// Whether no server was restarted.
-    fn is_first_life(&self) -> bool {
-        self.restarts <= self.pids.len() as u64
+    /// Whether some server may not know the ids in its log: it was restarted, or remembers few.
+    fn may_not_know(&self) -> bool {
+        self.restarts > self.pids.len() as u64 || self.limits.iter().any(Limits::forgets_ids)
     }
 
     /// The proposals of a life of a server that have not ended.
