@@ -28,8 +28,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_plain_forward(&mut self, entries: Vec<T>, from: NodeId) {
         let number = number_of(&entries);
         let first = ProposalId { origin: from, incarnation: BY_TEXT, number };
-        // Its origin names neither, so it is not in the log unless it is found there.
-        let (since, not_before) = (Ballot::default(), u64::MAX);
+        // Its origin names neither. It was not decided when it was sent, and is taken to be no older
+        // than what is decided here now. It may wait long, while its origin offers it again.
+        let (since, not_before) = (Ballot::default(), self.log.decided_idx());
         self.handle_offer(Offer { first, since, not_before, entries }, from);
     }
 
