@@ -127,3 +127,35 @@ fn an_offer_goes_to_no_leader_of_an_earlier_ballot() {
         }
     }
 }
+
+/// A server learns what is decided in ballots above its promise. So when it was restarted, what it
+/// had stored may hold a proposal of such a ballot, and its promise tells nothing of that.
+#[test]
+fn a_restarted_leader_trusts_only_what_is_offered_first_in_its_own_ballot() {
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.elect(1);
+    lab.append(1, "a");
+    lab.run(30);
+    lab.crash(1);
+    lab.restart(1);
+    let stored = lab.server(1).get_promise();
+    lab.run(30);
+    lab.elect(2);
+    lab.elect(1);
+    let n = lab.server(1).get_promise();
+    let between = Ballot { n: stored.n + 1, pid: 2, ..stored };
+    assert!(stored < between && between < n);
+    for (since, not_before, expected) in
+        [(between, 0, vec!["a"]), (n, 0, vec!["a", "b"]), (between, 1, vec!["a", "b", "b"])]
+    {
+        let number = not_before + u64::from(since.n);
+        let first = ProposalId { origin: 2, incarnation: 9, number };
+        let entries = vec![lab::Word("b".into())];
+        let offer = Box::new(Offer { first, since, not_before, entries });
+        let message = PaxosMessage { from: 2, to: 1, msg: PaxosMsg::Offer(offer) };
+        lab.inject(Message::SequencePaxos(message));
+        lab.settle();
+        assert_eq!(lab.decided(1), expected, "first offered in {since:?}, not before {not_before}");
+    }
+    assert_eq!(lab.sent("Verdict"), 1, "of the first it cannot tell");
+}
