@@ -12,8 +12,9 @@ pub struct ProposalId {
     /// The server where it was proposed.
     pub origin: NodeId,
     /// The life of that server: see
-    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). 0, and what is from
-    /// 2^63 on, names entries that were appended without an id.
+    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). 0 is the first over a
+    /// storage that does not count. Entries that were appended without an id are told apart by 0 and
+    /// a number from 2^63 on, or by an incarnation from there on.
     pub incarnation: u64,
     /// Counts the proposals of that life.
     pub number: u64,

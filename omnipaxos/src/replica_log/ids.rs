@@ -13,7 +13,8 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Which proposals are in the log, and where. Invariant I13: no id is there twice.
+/// Which proposals are in the log, and where. Invariant I13: no id is there twice, but for one that
+/// is made of a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
     /// From this index on, an entry that is in no run has no id. What is in a run is known in any
@@ -86,17 +87,18 @@ impl Ids {
 
     /// The entry that is appended at `idx` has this id.
     pub(super) fn append(&mut self, idx: u64, id: ProposalId) {
+        self.push(IdRun { idx, count: 1, first: id });
+    }
+
+    /// Adds a run at the end, as a part of the last one where it goes on with that.
+    fn push(&mut self, run: IdRun) {
         if let Some(last) = self.runs.back_mut() {
-            if last.end() == idx && last.first.later(last.count) == id {
-                last.count += 1;
+            if last.end() == run.idx && last.first.later(last.count) == run.first {
+                last.count += run.count;
                 self.by_id.insert(last.first, *last);
                 return;
             }
         }
-        self.push(IdRun { idx, count: 1, first: id });
-    }
-
-    fn push(&mut self, run: IdRun) {
         self.runs.push_back(run);
         self.by_id.insert(run.first, run);
     }
@@ -116,15 +118,7 @@ impl Ids {
             self.known_from = self.known_from.max(known_from.min(to));
         }
         for run in runs.iter().filter_map(|run| run.within(from, to)) {
-            match self.runs.back_mut() {
-                Some(last)
-                    if last.end() == run.idx && last.first.later(last.count) == run.first =>
-                {
-                    last.count += run.count;
-                    self.by_id.insert(last.first, *last);
-                }
-                Some(_) | None => self.push(run),
-            }
+            self.push(run);
         }
     }
 

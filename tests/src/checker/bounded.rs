@@ -44,14 +44,13 @@ pub struct Limits {
     in_flight: Size,
 }
 
-/// As many runs of ids are remembered as a message may have entries, and no run has more entries
-/// than this.
-const REMEMBERED: u64 = 16_384;
+/// So many runs of ids are remembered however few entries a message may have.
+const LEAST_REMEMBERED: u64 = 256;
 
 impl Limits {
-    /// Whether ids of entries may be forgotten in a run.
-    pub(super) fn forgets_ids(&self) -> bool {
-        self.message.entries < REMEMBERED
+    /// Whether ids may be forgotten of a log of so many entries, each a run by itself.
+    pub(super) fn forgets_ids(&self, len: u64) -> bool {
+        len > self.message.entries.max(LEAST_REMEMBERED)
     }
 
     /// Those of a configuration.

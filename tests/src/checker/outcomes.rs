@@ -1,6 +1,6 @@
 //! How proposals end that are followed.
 
-use super::{ensure, violated, Check, Checker, Limits, Violation};
+use super::{ensure, violated, Check, Checker, Violation};
 use crate::describe;
 use omnipaxos::proposals::{Outcome, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,9 +128,11 @@ impl Checker {
         taken.copied().filter(|value| !self.log.contains(*value)).collect()
     }
 
-    /// Whether some server may not know the ids in its log: it was restarted, or remembers few.
+    /// Whether some server may not know the ids in its log: it was restarted, or remembers fewer.
     fn may_not_know(&self) -> bool {
-        self.restarts > self.pids.len() as u64 || self.limits.iter().any(Limits::forgets_ids)
+        let len = self.log.len();
+        let is_restarted = self.restarts > self.pids.len() as u64;
+        is_restarted || self.limits.iter().any(|limits| limits.forgets_ids(len))
     }
 
     /// The proposals of a life of a server that have not ended.

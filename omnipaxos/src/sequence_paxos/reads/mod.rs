@@ -175,7 +175,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
         } else if self.incarnation == Some(answer.incarnation) {
             self.reads.requests.confirm(answer.number, answer.read_idx);
-            self.reads.requests.settle(self.log.decided_idx().min(self.log.end()));
+            self.reads.requests.settle(self.decided_for_reads());
         }
     }
 
