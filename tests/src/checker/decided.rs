@@ -167,9 +167,6 @@ impl Checker {
             "server {pid} showed {before:?} and then {now:?}"
         );
         self.shown[server] = now;
-        if now.compacted > before.decided {
-            self.jumped.insert(server);
-        }
         let from = if now.compacted > before.compacted { 0 } else { before.decided };
         if from < now.decided {
             let entries = read(from..now.decided);

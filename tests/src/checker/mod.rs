@@ -152,8 +152,6 @@ pub struct Checker {
     /// For each id from 1 on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,
     restarts: u64,
-    /// The servers that took a snapshot for entries which they had not decided.
-    jumped: BTreeSet<usize>,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
     followed: Followed,
@@ -189,7 +187,6 @@ impl Checker {
             owners: BTreeMap::new(),
             proposed: Vec::new(),
             restarts: 0,
-            jumped: BTreeSet::new(),
             refused: BTreeSet::new(),
             followed: Followed::default(),
             history: History::default(),

@@ -146,6 +146,12 @@ impl<T: SimEntry> Cluster<T> {
             match proposed {
                 Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
                 Proposed::Refused if is_stopped => return Ok(None),
+                // While it waited, a stop sign was decided, and the server has not heard of it.
+                Proposed::Taken(_)
+                    if may_wait && self.decided_idx(at) < Some(self.checker().decided_len()) =>
+                {
+                    return Ok(None);
+                }
                 Proposed::Refused if may_wait => {}
                 Proposed::Busy if may_wait && self.is_limited() => {}
                 Proposed::Taken(_) | Proposed::Refused | Proposed::Busy | Proposed::Nowhere => {
