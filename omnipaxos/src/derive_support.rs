@@ -1,4 +1,4 @@
-//! What the code that `derive(Entry)` generates calls. Not for use by hand.
+//! What the code that the derive macros generate calls. Not for use by hand.
 
 use crate::owned::Owned;
 use std::ops::Deref;
@@ -40,3 +40,6 @@ impl NotOwned {
         0
     }
 }
+
+#[cfg(all(feature = "serde", feature = "unicache"))]
+pub use serde;

@@ -13,6 +13,8 @@
 //! - `batch_accept` (default): accepted for compatibility; accepts are always batched.
 //! - `serde`: messages can be serialised. Snapshots must be, too.
 //! - `toml_config`: `OmniPaxosConfig::with_toml`.
+//! - `logging`, `tracing`: tell what happens, to slog or to `tracing`.
+//! - `unicache`: fields that repeat travel as short codes: see the module `unicache`.
 #![forbid(unsafe_code)]
 
 mod amount;
@@ -20,6 +22,7 @@ mod ballot;
 pub mod ballot_leader_election;
 mod bounds;
 mod clock;
+mod codec;
 mod config;
 #[doc(hidden)]
 pub mod derive_support;
@@ -44,6 +47,8 @@ pub mod status;
 pub mod storage;
 mod trace;
 mod ui;
+#[cfg(feature = "unicache")]
+pub mod unicache;
 pub mod util;
 pub mod utils;
 

@@ -1,5 +1,7 @@
 //! What the library asks of an entry, of a snapshot and of a disk.
 
+#[cfg(feature = "unicache")]
+use crate::unicache::UniCache;
 use crate::{ballot::Ballot, bounds::Wire, config::ClusterConfig};
 use std::{error::Error, fmt::Debug};
 
@@ -27,6 +29,27 @@ pub trait Entry: Clone + Debug {
     /// The type that sums up many entries; [`NoSnapshot`] where there is none. With the feature
     /// `serde` it must be serialisable.
     type Snapshot: Snapshot<Self> + Wire;
+
+    /// The codes that fields travel as: the library does not look at this one and the next two.
+    #[cfg(feature = "unicache")]
+    type Encoded: crate::unicache::Encoded;
+
+    /// The fields that may travel as codes.
+    #[cfg(feature = "unicache")]
+    type Encodable: crate::unicache::Encodable;
+
+    /// The fields that always travel as they are.
+    #[cfg(feature = "unicache")]
+    type NotEncodable: crate::unicache::NotEncodable;
+
+    /// The entry as it travels.
+    #[cfg(feature = "unicache")]
+    type EncodeResult: Clone + Debug + Wire;
+
+    /// The cache that encodes it. An entry without one writes
+    /// [`without_unicache!`](crate::without_unicache) in place of these types.
+    #[cfg(feature = "unicache")]
+    type UniCache: UniCache<T = Self> + Wire;
 
     /// About how many bytes this entry takes in memory or in a message: what the limits of
     /// [`ServerConfig`](crate::ServerConfig) count.
@@ -66,6 +89,7 @@ pub trait Entry: Clone + Debug {
 ///
 /// impl Entry for KeyValue {
 ///     type Snapshot = State;
+///     # omnipaxos::without_unicache!();
 /// }
 ///
 /// #[derive(Clone, Debug)]

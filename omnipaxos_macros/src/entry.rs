@@ -25,6 +25,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         impl #impl_generics ::omnipaxos::storage::Entry for #name #type_generics #where_clause {
             type Snapshot = #snapshot;
 
+            ::omnipaxos::without_unicache!();
+
             #size_hint
         }
     })
@@ -44,7 +46,7 @@ fn with_supertraits(generics: &Generics) -> Generics {
 }
 
 /// The type that `#[snapshot(Type)]` names, or the type for none.
-fn snapshot_type(attrs: &[Attribute]) -> Result<TokenStream> {
+pub(crate) fn snapshot_type(attrs: &[Attribute]) -> Result<TokenStream> {
     let mut all = attrs.iter().filter(|attr| is_snapshot(attr));
     let Some(first) = all.next() else {
         return Ok(quote!(::omnipaxos::storage::NoSnapshot));
@@ -91,7 +93,7 @@ fn named_type(attr: &Attribute) -> Result<Type> {
 
 /// Refuses what the attribute cannot be on: a helper attribute on a field would be ignored, and a
 /// user would look for the snapshot in vain.
-fn refuse_misplaced(data: &Data) -> Result<()> {
+pub(crate) fn refuse_misplaced(data: &Data) -> Result<()> {
     match data {
         Data::Struct(data) => refuse_on_fields(&data.fields),
         Data::Enum(data) => data.variants.iter().try_for_each(|variant| {

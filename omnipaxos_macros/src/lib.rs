@@ -7,6 +7,7 @@
 mod entry;
 mod names;
 mod size_hint;
+mod unicache;
 
 use proc_macro::TokenStream;
 use syn::{parse_macro_input, DeriveInput};
@@ -103,4 +104,40 @@ use syn::{parse_macro_input, DeriveInput};
 pub fn derive_entry(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     entry::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Implements `omnipaxos::storage::Entry` for entries some of whose fields travel as short codes
+/// where their values repeat (feature `unicache`). It takes the place of `derive(Entry)`, and the
+/// attribute `#[snapshot(Type)]` is as there.
+///
+/// On fields: `#[unicache(encoding(u8), size(255), cache(lru))]`. Each part may be left out, and is
+/// as shown then.
+///
+/// - `encoding(u8|u16|u32|u64)`: what stands for a value in a message.
+/// - `size(N)`: as many values are in the cache at most, from 1 to one less than there are codes.
+/// - `cache(lru|lfu)`: the value that leaves a full cache is the one not used for the longest time, or
+///   the one used least often.
+///
+/// The type of the field must be `Clone`, `Debug`, `Hash` and `Eq`, and serialisable with the feature
+/// `serde` of `omnipaxos`; all other fields `Clone` and `Debug`, and serialisable then.
+///
+/// For a struct `Name`, a struct `NameCache` is made beside it. It holds one cache per annotated field,
+/// and is the `omnipaxos::unicache::UniCache` of the entry.
+///
+/// ```ignore
+/// use omnipaxos::macros::UniCacheEntry;
+///
+/// #[derive(Clone, Debug, UniCacheEntry)]
+/// struct Visit {
+///     at: u64,
+///     #[unicache(encoding(u16), size(10000), cache(lfu))]
+///     page: String,
+///     #[unicache]
+///     browser: String,
+/// }
+/// ```
+#[proc_macro_derive(UniCacheEntry, attributes(unicache, snapshot))]
+pub fn derive_unicache_entry(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    unicache::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -34,6 +34,7 @@ pub struct Item {
 
 impl Entry for Item {
     type Snapshot = Items;
+    omnipaxos::without_unicache!();
 }
 
 /// The snapshot that the suite stores: a list.

@@ -97,7 +97,9 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
             "AcceptDecide n={} from={} {} decided={}",
             ballot(m.n),
             m.from_idx,
-            ids(&m.entries),
+            m.entries
+                .plain()
+                .map_or_else(|| format!("[{} encoded]", m.entries.len()), |plain| ids(plain)),
             m.decided_idx
         ),
         PaxosMsg::AcceptStopSign(m) => format!(

@@ -26,6 +26,7 @@ pub struct Word(pub String);
 
 impl Entry for Word {
     type Snapshot = Words;
+    omnipaxos::without_unicache!();
 }
 
 /// Many words, in order.

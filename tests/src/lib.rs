@@ -9,6 +9,7 @@
 //! [`script`] plays cluster stories that are written as text, in a [`lab`].
 #![forbid(unsafe_code)]
 
+pub mod caches;
 pub mod checker;
 pub mod cluster;
 pub mod describe;

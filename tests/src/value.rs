@@ -130,6 +130,7 @@ impl Snapshot<Summed> for Chain {
 
 impl Entry for Summed {
     type Snapshot = Chain;
+    crate::with_caches!();
 
     fn size_hint(&self) -> usize {
         size_of_entry(self.id)
@@ -160,6 +161,7 @@ impl SimEntry for Summed {
 
 impl Entry for Plain {
     type Snapshot = NoSnapshot;
+    crate::with_caches!();
 
     fn size_hint(&self) -> usize {
         size_of_entry(self.id)

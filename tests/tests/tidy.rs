@@ -14,8 +14,8 @@ const LAYERS: [&[&str]; 11] = [
     &["amount", "ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
     &["ballot", "derive_support", "other_configurations", "proposals"],
     &["config"],
-    &["storage", "trace"],
-    &["log_entry", "errors"],
+    &["storage", "trace", "unicache"],
+    &["log_entry", "errors", "codec"],
     &["messages", "reads", "handover"],
     &["replica_log", "outbox", "ui", "door"],
     &["events", "status"],
@@ -25,13 +25,16 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Imports against the table, each with its reason.
-const EXCEPTIONS: [(&str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str); 5] = [
     // `OmniPaxosConfig::build` is an item of 0.2.2 and makes an `OmniPaxos`.
     ("config", "omni_paxos"),
     // The bounds of `build` and `build_for_server`.
     ("config", "storage"),
     // `errors::ConfigError` is where 0.2.2 has it; errors name the configuration that they refuse.
     ("errors", "config"),
+    // An entry names its cache, and a cache its entry.
+    ("storage", "unicache"),
+    ("unicache", "storage"),
 ];
 
 /// Lines of a file, its tests not counted.
@@ -39,6 +42,9 @@ const LONGEST_FILE: usize = 400;
 
 /// The facade: one method a question or input, each with its contract. Most lines are rustdoc.
 const LONGER: [(&str, usize); 1] = [("omni_paxos/mod.rs", 550)];
+
+/// Keys of users that are not `Ord`, in a map that has no way to walk it.
+const UNORDERED: &str = "unicache/lookup.rs";
 
 fn core() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../omnipaxos/src")
@@ -60,6 +66,9 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 /// The text of a file without its unit tests and comments.
 fn code(file: &Path) -> String {
+    if file.ends_with("tests.rs") {
+        return String::new();
+    }
     let text = fs::read_to_string(file).unwrap();
     let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_string();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
@@ -145,7 +154,8 @@ fn what_is_banned_is_not_there() {
     for file in rust_files(&core()) {
         for (number, line) in code(&file).lines().enumerate() {
             for (ban, why) in banned {
-                if line.contains(ban) {
+                let is_exception = file.ends_with(UNORDERED) && ban == "HashMap";
+                if line.contains(ban) && !is_exception {
                     wrong.push(format!("{}: {}: `{ban}`: {why}", file.display(), number + 1));
                 }
             }

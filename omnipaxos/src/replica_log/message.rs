@@ -87,6 +87,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         (self.recent.from_idx + self.recent.amount.entries, self.recent.amount)
     }
 
+    /// The entries that the last flush wrote, with the index of the first, if the messages of this
+    /// drain may [send](Self::sendable) them.
+    pub(crate) fn recent_entries(&self) -> (u64, &[T]) {
+        (self.recent.from_idx, &self.recent.entries)
+    }
+
     /// Forgets the entries kept for the messages of this drain.
     pub(crate) fn forget_recent(&mut self) {
         if !self.recent.entries.is_empty() {
@@ -125,6 +131,7 @@ mod tests {
 
     impl Entry for Sized {
         type Snapshot = NoSnapshot;
+        crate::without_unicache!();
 
         fn size_hint(&self) -> usize {
             self.0

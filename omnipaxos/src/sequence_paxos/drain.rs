@@ -8,6 +8,7 @@ use super::{
 use crate::{
     amount::Amount,
     ballot::Ballot,
+    codec::Codec,
     config::Limits,
     errors::Halted,
     ids::NodeId,
@@ -94,6 +95,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             let (end, amount) = self.log.recent();
             leading.undecided.add(end, amount);
+            let (from_idx, entries) = self.log.recent_entries();
+            self.codec.encode(from_idx, entries);
             leading.undecided.pass(self.log.decided_idx());
         }
         Ok(())
@@ -125,8 +128,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             State::Leading(Leading { followers, adopted_len, handover, .. }) => {
                 is_handover_due = handover.as_ref().is_some_and(|handover| handover.is_due());
-                let drawing =
-                    Drawing { log: &self.log, limits: &self.limits, adopted_len: *adopted_len };
+                let mut drawing = Drawing {
+                    log: &self.log,
+                    limits: &self.limits,
+                    codec: &mut self.codec,
+                    adopted_len: *adopted_len,
+                };
                 let mut lagging = Vec::new();
                 for (to, progress) in followers.iter_mut() {
                     match drawing.for_follower(progress, |msg| send(to, msg))? {
@@ -253,13 +260,14 @@ enum Drawn {
 struct Drawing<'a, T: Entry, B: Storage<T>> {
     log: &'a ReplicaLog<T, B>,
     limits: &'a Limits,
+    codec: &'a mut Codec<T>,
     adopted_len: u64,
 }
 
 impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
     /// Brings one follower forward: whatever it lacks and was not sent.
     fn for_follower(
-        &self,
+        &mut self,
         progress: &mut Progress,
         send: impl FnMut(PaxosMsg<T>),
     ) -> Result<Drawn, Halted> {
@@ -289,7 +297,7 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
     /// Sends what a log lacks (paper §4.1.2), at least so much of it that the follower holds all
     /// that was chosen before this ballot. `None` if that is too much for a message.
     fn sync(
-        &self,
+        &mut self,
         promised: Promised,
         mut send: impl FnMut(PaxosMsg<T>),
     ) -> Result<Option<Sent>, Halted> {
@@ -301,6 +309,7 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
         let (n, decided_idx) = (log.promise(), log.decided_idx());
         let mut sent = Sent::up_to(sync.suffix_idx, decided_idx);
         sent.advance(sync.len().unwrap_or(sync.suffix_idx), sync.amount());
+        self.codec.start_anew(log.end());
         send(PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync: Box::new(sync) }));
         Ok(Some(sent))
     }
@@ -323,8 +332,10 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
                 break;
             };
             let from_idx = sent.next_idx;
+            let end_of_run = self.codec.end_of_run(from_idx, end);
             let Part { entries, amount } =
-                log.sendable(from_idx, end, room.min(self.limits.message))?;
+                log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
+            let entries = self.codec.coded(from_idx, entries);
             let ids = log.ids().of_accepts(from_idx, from_idx + amount.entries);
             send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
             sent.advance(from_idx + amount.entries, amount);
@@ -340,8 +351,8 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
             sent.next_idx = end + 1;
             sent.decided_idx = decided_idx;
         } else if is_probe_due {
-            let (from_idx, entries) = (sent.next_idx, SharedEntries::default());
-            let ids = None;
+            let from_idx = sent.next_idx;
+            let (entries, ids) = (SharedEntries::default().into(), None);
             send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
             sent.decided_idx = decided_idx;
         }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     ballot::Ballot,
+    codec::Decoded,
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{
@@ -68,6 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Standing::Promised => match self.log.apply(*sync)? {
                 Synced::Applied => {
                     self.log.accept_in(n);
+                    self.codec.lose();
                     let len = self.log.len();
                     self.trace.tell(|| Moment::info("follows").in_ballot(n).at(len));
                     self.state = State::Following(Ack::No);
@@ -103,9 +105,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The leader sends entries (paper §4.1.3).
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
-        if let Standing::InStep = self.standing(accept.n, from) {
-            let extended = self.log.extend(accept.from_idx, accept.entries, accept.ids);
-            self.finish_accept(extended, accept.decided_idx);
+        let AcceptDecide { n, from_idx, entries, decided_idx, ids } = accept;
+        if let Standing::InStep = self.standing(n, from) {
+            match self.codec.decode(from_idx, entries, self.log.end()) {
+                Decoded::Entries { from_idx, entries } => {
+                    let extended = self.log.extend(from_idx, entries, ids);
+                    self.finish_accept(extended, decided_idx);
+                }
+                Decoded::Unreadable => {
+                    self.log.decide(decided_idx);
+                    self.outbox.ask_for_leader(from);
+                }
+            }
         }
     }
 

@@ -117,6 +117,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let (end, stored) = self.log.count_undecided()?;
         undecided.add(end, stored);
         let adopted_len = self.log.len();
+        self.codec.start_anew(self.log.end());
         self.state = State::Leading(Leading {
             followers,
             adopted_len,

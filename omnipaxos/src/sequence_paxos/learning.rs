@@ -73,7 +73,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.keep_what_it_led()?;
         }
         match self.log.learn(piece)? {
-            Learnt::News => {}
+            Learnt::News => self.codec.lose(),
             Learnt::Elsewhere | Learnt::Nothing => return Ok(()),
         }
         match &mut self.state {

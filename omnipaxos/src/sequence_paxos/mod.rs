@@ -34,6 +34,7 @@ use self::{
 use crate::{
     ballot::Ballot,
     clock::{Ring, Timer},
+    codec::Codec,
     config::{Limits, OmniPaxosConfig},
     errors::Halted,
     ids::{ConfigurationId, NodeId},
@@ -73,6 +74,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
     learning: Learning,
+    codec: Codec<T>,
     proposals: Proposals<T>,
     forwards: Forwards,
     tracked: Tracked<T>,
@@ -155,6 +157,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             present: Vec::new(),
             relay: None,
             learning: Learning::default(),
+            codec: Codec::new(server.limits().in_flight),
             proposals: Proposals::new(server),
             forwards: Forwards::new(log.len(), log.has_history()),
             tracked: Tracked::new(log.decided_idx()),

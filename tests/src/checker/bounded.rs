@@ -10,6 +10,7 @@ use omnipaxos::{
     },
     ServerConfig,
 };
+use std::borrow::Cow;
 
 /// A number of entries and of bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -142,8 +143,9 @@ impl Checker {
         let limits = *limits;
         match &paxos.msg {
             PaxosMsg::AcceptDecide(m) => {
-                self.check_size(server, &m.entries, limits, message)?;
-                self.check_window(server, m, message, image)
+                let entries = entries_of(m, image);
+                self.check_size(server, &entries, limits, message)?;
+                self.check_window(server, m, &entries, message, image)
             }
             PaxosMsg::Learn(m) => self.check_size(server, &m.entries, limits, message),
             PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
@@ -226,16 +228,17 @@ impl Checker {
         &mut self,
         server: usize,
         m: &AcceptDecide<T>,
+        entries: &[T],
         message: &Message<T>,
         image: &Image<T>,
     ) -> Result<(), Violation> {
         let Some(follower) = self.position(message.get_receiver()) else {
             return Ok(());
         };
-        let Some(last) = m.entries.last() else {
+        let Some(last) = entries.last() else {
             return Ok(());
         };
-        let end = m.from_idx + m.entries.len() as u64;
+        let end = m.from_idx + entries.len() as u64;
         let window = self.windows[server][follower].in_ballot(m.n);
         // What the follower is known to have may be sent again, and counts no more.
         let from = window.extend(m.from_idx, end).min(end);
@@ -295,4 +298,13 @@ impl Checker {
         );
         Ok(())
     }
+}
+
+/// What a leader sends: what it holds there, if the message is encoded.
+fn entries_of<'a, T: SimEntry>(m: &'a AcceptDecide<T>, image: &Image<T>) -> Cow<'a, [T]> {
+    if let Some(plain) = m.entries.plain() {
+        return Cow::Borrowed(plain);
+    }
+    let first = m.from_idx.saturating_sub(image.compacted_idx) as usize;
+    Cow::Owned(image.log.iter().skip(first).take(m.entries.len()).cloned().collect())
 }

@@ -237,7 +237,7 @@ fn entries_hold<T: SimEntry>(m: &AcceptDecide<T>, speaker: &Speaker<'_, T>) -> b
     let end = m.from_idx + m.entries.len() as u64;
     speaker.round() == m.n
         && end <= speaker.image.accepted_idx()
-        && holds(speaker.image, m.from_idx, &m.entries)
+        && m.entries.plain().is_none_or(|plain| holds(speaker.image, m.from_idx, plain))
 }
 
 fn stop_sign_holds<T: SimEntry>(m: &AcceptStopSign, speaker: &Speaker<'_, T>) -> bool {

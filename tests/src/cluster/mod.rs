@@ -259,18 +259,21 @@ impl<T: SimEntry> Cluster<T> {
         self.trace.note(|| {
             format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
         });
-        self.count_learning(&parcel.message);
+        self.count_delivered(&parcel.message);
         if self.servers[parcel.to].replica().is_some() {
             self.checker.heard(parcel.to, &parcel.message);
         }
         self.handle(parcel.to, parcel.message)
     }
 
-    fn count_learning(&mut self, message: &Message<T>) {
+    fn count_delivered(&mut self, message: &Message<T>) {
         let Message::SequencePaxos(message) = message else {
             return;
         };
         match &message.msg {
+            PaxosMsg::AcceptDecide(m) if m.entries.plain().is_none() => {
+                self.counts.add(Kind::Encoded);
+            }
             PaxosMsg::LearnFrom(_) => self.counts.add(Kind::Redirect),
             PaxosMsg::TakeOver(_) => self.counts.add(Kind::TakeOver),
             PaxosMsg::ReadRequest(request) if request.origin != message.from => {

@@ -3,6 +3,7 @@
 mod offers;
 
 pub use self::offers::{EntryIds, Offer, Verdict, VerdictReason};
+pub use crate::codec::CodedEntries;
 
 use crate::{
     ballot::Ballot,
@@ -191,7 +192,7 @@ pub struct AcceptDecide<T: Entry> {
     /// Index of the first of `entries`.
     pub from_idx: u64,
     /// The entries.
-    pub entries: SharedEntries<T>,
+    pub entries: CodedEntries<T>,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
     /// Their ids.

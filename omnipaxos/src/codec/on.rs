@@ -1,0 +1,285 @@
+//! Entries travel encoded where the sender and the receiver have the same caches.
+//!
+//! A leader passes each entry through its cache once, in log order, and every follower passes the
+//! same entries through its own, whether they travel encoded or not. So the caches are a function of
+//! the entries from the index at which they were empty. Each message tells that index, and nothing
+//! else has to be agreed: a follower that does not know the entries since then (it was restarted,
+//! or learnt some from others) can read what travels as it is, and says that it cannot read the
+//! rest; then the leader begins with empty caches at the end of its log.
+//!
+//! Invariant I15: a follower decodes an entry only with a cache through which just the entries of
+//! its leader's log before that entry went, from the index on that the message tells.
+
+use super::Decoded;
+use crate::{amount::Amount, shared_entries::SharedEntries, storage::Entry, unicache::UniCache};
+use std::collections::VecDeque;
+
+/// The entries of an [`AcceptDecide`](crate::messages::sequence_paxos::AcceptDecide).
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
+)]
+pub struct CodedEntries<T: Entry> {
+    /// The caches were empty before the entry with this index; no entry before it goes through
+    /// them.
+    since: u64,
+    form: Form<T>,
+}
+
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
+)]
+enum Form<T: Entry> {
+    Plain(SharedEntries<T>),
+    Encoded(SharedEntries<T::EncodeResult>),
+}
+
+impl<T: Entry> CodedEntries<T> {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        match &self.form {
+            Form::Plain(entries) => entries.len(),
+            Form::Encoded(results) => results.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entries, if they travel as they are.
+    pub fn plain(&self) -> Option<&SharedEntries<T>> {
+        match &self.form {
+            Form::Plain(entries) => Some(entries),
+            Form::Encoded(_) => None,
+        }
+    }
+}
+
+/// They travel as they are, and go through no cache.
+impl<T: Entry> From<SharedEntries<T>> for CodedEntries<T> {
+    fn from(entries: SharedEntries<T>) -> Self {
+        Self { since: u64::MAX, form: Form::Plain(entries) }
+    }
+}
+
+impl<T: Entry> From<Vec<T>> for CodedEntries<T> {
+    fn from(entries: Vec<T>) -> Self {
+        SharedEntries::from(entries).into()
+    }
+}
+
+/// The cache of a leader and what it has encoded, or the cache of a follower.
+#[derive(Clone, Debug)]
+pub(crate) struct Codec<T: Entry> {
+    /// `None` if it is not known what went through the cache of the leader.
+    cache: Option<Cache<T>>,
+    /// What a leader has encoded and may send.
+    encoded: Encoded<T>,
+}
+
+/// A cache through which the entries `since..end` of the leader's log went, in order.
+#[derive(Clone, Debug)]
+struct Cache<T: Entry> {
+    since: u64,
+    end: u64,
+    state: T::UniCache,
+}
+
+/// The encoded entries up to the end of the leader's log, as many as are kept.
+#[derive(Clone, Debug)]
+struct Encoded<T: Entry> {
+    /// As the flushes brought them, with the index of the first of each.
+    batches: VecDeque<(u64, SharedEntries<T::EncodeResult>)>,
+    /// Number of entries in all batches.
+    entries: u64,
+    /// As many are kept: nothing that is in flight is more.
+    most: u64,
+}
+
+impl<T: Entry> Codec<T> {
+    /// Knows nothing yet. Keeps the encoded forms of about `most` entries.
+    pub(crate) fn new(most: Amount) -> Self {
+        let encoded = Encoded { batches: VecDeque::new(), entries: 0, most: most.entries };
+        Self { cache: None, encoded }
+    }
+
+    /// As a leader: begins with an empty cache at index `idx`, the end of the log.
+    pub(crate) fn start_anew(&mut self, idx: u64) {
+        self.encoded.clear();
+        let is_used = T::UniCache::is_used();
+        self.cache = is_used.then(|| Cache { since: idx, end: idx, state: T::UniCache::new() });
+    }
+
+    /// As a leader: encodes what was appended to the log, from the entry `from_idx` on.
+    pub(crate) fn encode(&mut self, from_idx: u64, entries: &[T]) {
+        let end = from_idx + entries.len() as u64;
+        let Some(cache) = self.cache.as_mut().filter(|cache| cache.end < end) else {
+            return;
+        };
+        if cache.end < from_idx {
+            return self.start_anew(end);
+        }
+        let first = cache.end;
+        let new = entries.iter().skip(to_position(first - from_idx));
+        let results: Vec<_> = new.map(|entry| cache.state.try_encode(entry)).collect();
+        cache.end = end;
+        self.encoded.push(first, results.into());
+    }
+
+    /// As a leader: the entries from `from_idx` up to here, `end` at most, travel in one form.
+    pub(crate) fn end_of_run(&self, from_idx: u64, end: u64) -> u64 {
+        match self.encoded.batches.front() {
+            Some((first, _)) if from_idx < *first => end.min(*first),
+            Some(_) | None => end,
+        }
+    }
+
+    /// As a leader: the entries of the log from `from_idx` on, of one [run](Self::end_of_run), in the
+    /// form in which they travel.
+    pub(crate) fn coded(&self, from_idx: u64, entries: SharedEntries<T>) -> CodedEntries<T> {
+        let Some(cache) = &self.cache else {
+            return entries.into();
+        };
+        let form = match self.encoded.get(from_idx, entries.len()) {
+            Some(results) => Form::Encoded(results),
+            None => Form::Plain(entries),
+        };
+        CodedEntries { since: cache.since, form }
+    }
+
+    /// As a follower: the log was changed by others than the leader, or is that of another.
+    pub(crate) fn lose(&mut self) {
+        self.cache = None;
+        self.encoded.clear();
+    }
+
+    /// As a follower whose log ends at `end`: reads what the leader sent, but for what the log holds.
+    pub(crate) fn decode(&mut self, from_idx: u64, coded: CodedEntries<T>, end: u64) -> Decoded<T> {
+        let CodedEntries { since, form } = coded;
+        let (Some(held), true) = (end.checked_sub(from_idx), T::UniCache::is_used()) else {
+            // With a gap before them, or without caches, there is nothing to decode.
+            return match form {
+                Form::Plain(entries) => Decoded::Entries { from_idx, entries },
+                Form::Encoded(_) => {
+                    Decoded::Entries { from_idx, entries: SharedEntries::default() }
+                }
+            };
+        };
+        let held = to_position(held);
+        match form {
+            Form::Plain(entries) => {
+                let lacking = entries.get(held..).unwrap_or_default();
+                self.pass(end, since, lacking);
+                Decoded::Entries { from_idx, entries }
+            }
+            Form::Encoded(results) => {
+                let lacking = results.slice(held.min(results.len())..results.len());
+                self.read(end, since, lacking.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Passes entries from index `from_idx` on, the end of the log, through the cache that was empty
+    /// at `since`.
+    fn pass(&mut self, from_idx: u64, since: u64, entries: &[T]) {
+        if entries.is_empty() {
+            return;
+        }
+        let end = from_idx + entries.len() as u64;
+        if end <= since {
+            return self.lose();
+        }
+        let skipped = since.saturating_sub(from_idx);
+        let Some(cache) = self.cache_at(from_idx + skipped, since) else {
+            return self.lose();
+        };
+        for entry in entries.iter().skip(to_position(skipped)) {
+            cache.state.try_encode(entry);
+        }
+        cache.end = end;
+    }
+
+    /// Decodes what follows on index `from_idx`, the end of the log.
+    fn read(
+        &mut self,
+        from_idx: u64,
+        since: u64,
+        results: SharedEntries<T::EncodeResult>,
+    ) -> Decoded<T> {
+        if results.is_empty() {
+            return Decoded::Entries { from_idx, entries: SharedEntries::default() };
+        }
+        let Some(cache) = self.cache_at(from_idx, since) else {
+            return Decoded::Unreadable;
+        };
+        let end = from_idx + results.len() as u64;
+        let decoded = results.iter().map(|result| cache.state.try_decode(result.clone()));
+        match decoded.collect::<Option<Vec<T>>>() {
+            Some(entries) => {
+                cache.end = end;
+                Decoded::Entries { from_idx, entries: entries.into() }
+            }
+            None => {
+                self.lose();
+                Decoded::Unreadable
+            }
+        }
+    }
+
+    /// The cache through which the entries `since..idx` went; an empty one if there are none.
+    fn cache_at(&mut self, idx: u64, since: u64) -> Option<&mut Cache<T>> {
+        if idx == since {
+            self.cache = Some(Cache { since, end: since, state: T::UniCache::new() });
+        }
+        self.cache.as_mut().filter(|cache| cache.since == since && cache.end == idx)
+    }
+}
+
+impl<T: Entry> Encoded<T> {
+    fn push(&mut self, first: u64, results: SharedEntries<T::EncodeResult>) {
+        self.entries += results.len() as u64;
+        self.batches.push_back((first, results));
+        while let Some((_, oldest)) = self.batches.front() {
+            let rest = self.entries - oldest.len() as u64;
+            if rest < self.most {
+                break;
+            }
+            self.entries = rest;
+            self.batches.pop_front();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batches.clear();
+        self.entries = 0;
+    }
+
+    /// So many encoded entries from `from_idx` on, shared if one flush brought them.
+    fn get(&self, from_idx: u64, count: usize) -> Option<SharedEntries<T::EncodeResult>> {
+        if count == 0 {
+            return None;
+        }
+        let after = self.batches.partition_point(|(first, _)| *first <= from_idx);
+        let position = after.checked_sub(1)?;
+        let (first, batch) = self.batches.get(position)?;
+        let start = to_position(from_idx - first);
+        if let Some(results) = batch.slice(start..start + count) {
+            return Some(results);
+        }
+        let all = self.batches.range(position..).flat_map(|(_, batch)| batch.iter());
+        let results: Vec<_> = all.skip(start).take(count).cloned().collect();
+        (results.len() == count).then(|| results.into())
+    }
+}
+
+/// A number of entries as a position in a slice.
+fn to_position(entries: u64) -> usize {
+    usize::try_from(entries).unwrap_or(usize::MAX)
+}

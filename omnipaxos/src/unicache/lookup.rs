@@ -1,0 +1,37 @@
+//! A hash map that cannot be walked, so that its order, which differs between runs, is not seen.
+#![expect(clippy::disallowed_types, reason = "the fields of users' entries are Hash and not Ord")]
+
+use std::{collections::HashMap, hash::Hash};
+
+/// Values by key.
+#[derive(Clone)]
+pub(super) struct Lookup<K, V>(HashMap<K, V>);
+
+impl<K: Hash + Eq, V> Lookup<K, V> {
+    /// There are none.
+    pub(super) fn new() -> Self {
+        Lookup(HashMap::new())
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.0.get_mut(key)
+    }
+
+    /// Gives back the value that was there.
+    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.0.insert(key, value)
+    }
+
+    pub(super) fn remove(&mut self, key: &K) {
+        self.0.remove(key);
+    }
+}

@@ -1,0 +1,217 @@
+//! `derive(UniCacheEntry)`.
+
+mod attribute;
+
+use self::attribute::Cached;
+use crate::{entry, names::generated, size_hint};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote};
+use syn::{Data, DataStruct, DeriveInput, Error, Field, Member, Result, Type};
+
+/// Tuples of more fields cannot be `Debug`.
+const MOST_FIELDS: usize = 12;
+
+/// Generates the implementation, and the struct of the caches.
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    if cfg!(not(feature = "unicache")) {
+        return Err(Error::new_spanned(
+            &input.ident,
+            "`UniCacheEntry` needs the feature `unicache` of `omnipaxos`: turn it on in Cargo.toml, \
+             or derive `Entry`",
+        ));
+    }
+    let data = the_struct(input)?;
+    entry::refuse_misplaced(&input.data)?;
+    let snapshot = entry::snapshot_type(&input.attrs)?;
+    let size_hint = size_hint::method(input);
+    let fields: Vec<EntryField<'_>> =
+        data.fields.iter().enumerate().map(EntryField::of).collect::<Result<_>>()?;
+    let name = generated(&input.ident);
+    let cache = format_ident!("{}Cache", input.ident);
+    let codes = fields.iter().filter_map(|field| field.cached.as_ref().map(Cached::code));
+    let encodable = fields.iter().filter(|field| field.cached.is_some()).map(|field| field.ty);
+    let not_encodable = fields.iter().filter(|field| field.cached.is_none()).map(|field| field.ty);
+    let travels = fields.iter().map(EntryField::travels);
+    let definition = cache_struct(input, &cache, &fields);
+    let implementation = cache_impl(&name, &cache, &fields);
+    Ok(quote! {
+        #[automatically_derived]
+        impl ::omnipaxos::storage::Entry for #name {
+            type Snapshot = #snapshot;
+            type Encoded = (#(#codes,)*);
+            type Encodable = (#(#encodable,)*);
+            type NotEncodable = (#(#not_encodable,)*);
+            type EncodeResult = (#(#travels,)*);
+            type UniCache = #cache;
+
+            #size_hint
+        }
+
+        #definition
+
+        #implementation
+    })
+}
+
+/// The struct that is derived for.
+fn the_struct(input: &DeriveInput) -> Result<&DataStruct> {
+    let Data::Struct(data) = &input.data else {
+        return Err(Error::new_spanned(
+            &input.ident,
+            "`UniCacheEntry` can be derived for structs; for an enum derive `Entry`, or implement \
+             `omnipaxos::storage::Entry` and `omnipaxos::unicache::UniCache`",
+        ));
+    };
+    if !input.generics.params.is_empty() {
+        return Err(Error::new_spanned(
+            &input.generics,
+            "`UniCacheEntry` cannot be derived for generic types; implement \
+             `omnipaxos::storage::Entry` and `omnipaxos::unicache::UniCache`",
+        ));
+    }
+    if let Some(misplaced) = input.attrs.iter().find(|attr| attr.path().is_ident("unicache")) {
+        return Err(Error::new_spanned(misplaced, "`#[unicache]` belongs on a field"));
+    }
+    if data.fields.len() > MOST_FIELDS {
+        return Err(Error::new_spanned(
+            &input.ident,
+            format!(
+                "`UniCacheEntry` can be derived for at most {MOST_FIELDS} fields, these are {}; put \
+                 those without a cache into a struct of their own",
+                data.fields.len()
+            ),
+        ));
+    }
+    Ok(data)
+}
+
+/// A field of the entry.
+struct EntryField<'a> {
+    /// How it is named in the struct of the entry.
+    member: Member,
+    /// How its cache is named, and what it is bound to.
+    binding: Ident,
+    ty: &'a Type,
+    cached: Option<Cached>,
+}
+
+impl<'a> EntryField<'a> {
+    fn of((position, field): (usize, &'a Field)) -> Result<Self> {
+        Ok(Self {
+            member: match &field.ident {
+                Some(name) => Member::Named(generated(name)),
+                None => Member::from(position),
+            },
+            binding: format_ident!("__omnipaxos_field_{position}", span = Span::mixed_site()),
+            ty: &field.ty,
+            cached: Cached::of(field)?,
+        })
+    }
+
+    /// Its type as it travels.
+    fn travels(&self) -> TokenStream {
+        let ty = self.ty;
+        match &self.cached {
+            Some(cached) => {
+                let code = cached.code();
+                quote!(::omnipaxos::unicache::MaybeEncoded<#ty, #code>)
+            }
+            None => quote!(#ty),
+        }
+    }
+
+    /// The name of its cache in the struct of the caches.
+    fn cache_name(&self) -> Ident {
+        match &self.member {
+            Member::Named(name) => name.clone(),
+            Member::Unnamed(index) => format_ident!("field_{}", index.index),
+        }
+    }
+
+    /// The field cache as a trait.
+    fn as_field_cache(&self, cached: &Cached) -> TokenStream {
+        let (ty, code) = (self.ty, cached.code());
+        let cache = cached.cache();
+        quote!(<#cache<#ty, #code> as ::omnipaxos::unicache::FieldCache<#ty, #code>>)
+    }
+}
+
+/// The struct of the caches: one for each annotated field.
+fn cache_struct(input: &DeriveInput, cache: &Ident, fields: &[EntryField<'_>]) -> TokenStream {
+    let visibility = &input.vis;
+    let doc = format!("The caches of the fields of a `{}`.", input.ident);
+    let caches = fields.iter().filter_map(|field| {
+        let cached = field.cached.as_ref()?;
+        let (name, ty, code, of) = (field.cache_name(), field.ty, cached.code(), cached.cache());
+        Some(quote!(#name: #of<#ty, #code>))
+    });
+    quote! {
+        ::omnipaxos::__omnipaxos_cache! {
+            #[doc = #doc]
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            #visibility struct #cache {
+                #(#caches,)*
+            }
+        }
+    }
+}
+
+fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>]) -> TokenStream {
+    let new = fields.iter().filter_map(|field| {
+        let cached = field.cached.as_ref()?;
+        let (name, of, size) = (field.cache_name(), field.as_field_cache(cached), cached.size());
+        Some(quote!(#name: #of::new(#size)))
+    });
+    let encoded = fields.iter().map(|field| {
+        let member = &field.member;
+        match &field.cached {
+            Some(cached) => {
+                let (name, of) = (field.cache_name(), field.as_field_cache(cached));
+                quote!(#of::try_encode(&mut self.#name, &entry.#member))
+            }
+            None => quote!(::core::clone::Clone::clone(&entry.#member)),
+        }
+    });
+    let bindings: Vec<_> = fields.iter().map(|field| &field.binding).collect();
+    let decoded = fields.iter().map(|field| field.decoded(&quote!(decode), &quote!()));
+    let tried = fields.iter().map(|field| field.decoded(&quote!(try_decode), &quote!(?)));
+    let travels = quote!(<#name as ::omnipaxos::storage::Entry>::EncodeResult);
+    quote! {
+        #[automatically_derived]
+        impl ::omnipaxos::unicache::UniCache for #cache {
+            type T = #name;
+
+            fn new() -> Self {
+                Self { #(#new,)* }
+            }
+
+            fn try_encode(&mut self, entry: &#name) -> #travels {
+                (#(#encoded,)*)
+            }
+
+            fn decode(&mut self, processed: #travels) -> #name {
+                let (#(#bindings,)*) = processed;
+                #name { #(#decoded,)* }
+            }
+
+            fn try_decode(&mut self, processed: #travels) -> ::core::option::Option<#name> {
+                let (#(#bindings,)*) = processed;
+                ::core::option::Option::Some(#name { #(#tried,)* })
+            }
+        }
+    }
+}
+
+impl EntryField<'_> {
+    /// The field with what it is decoded to.
+    fn decoded(&self, method: &TokenStream, after: &TokenStream) -> TokenStream {
+        let (member, binding) = (&self.member, &self.binding);
+        match &self.cached {
+            Some(cached) => {
+                let (name, of) = (self.cache_name(), self.as_field_cache(cached));
+                quote!(#member: #of::#method(&mut self.#name, #binding)#after)
+            }
+            None => quote!(#member: #binding),
+        }
+    }
+}
