@@ -58,6 +58,9 @@ impl<T: Entry> Codec<T> {
     pub(crate) fn encode(&mut self, _from_idx: u64, _entries: &[T]) {}
 
     #[inline]
+    pub(crate) fn forget_before(&mut self, _accepted_by_all: impl FnOnce() -> Option<u64>) {}
+
+    #[inline]
     pub(crate) fn end_of_run(&self, _from_idx: u64, end: u64) -> u64 {
         end
     }

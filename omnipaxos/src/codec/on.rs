@@ -133,6 +133,14 @@ impl<T: Entry> Codec<T> {
         self.encoded.push(first, results.into());
     }
 
+    /// As a leader: every follower has accepted the entries before this index, so their encoded forms
+    /// are not sent again.
+    pub(crate) fn forget_before(&mut self, accepted_by_all: impl FnOnce() -> Option<u64>) {
+        if !self.encoded.batches.is_empty() {
+            self.encoded.forget_before(accepted_by_all().unwrap_or_default());
+        }
+    }
+
     /// As a leader: the entries from `from_idx` up to here, `end` at most, travel in one form.
     pub(crate) fn end_of_run(&self, from_idx: u64, end: u64) -> u64 {
         match self.encoded.batches.front() {
@@ -252,6 +260,17 @@ impl<T: Entry> Encoded<T> {
                 break;
             }
             self.entries = rest;
+            self.batches.pop_front();
+        }
+    }
+
+    fn forget_before(&mut self, idx: u64) {
+        while let Some((first, oldest)) = self.batches.front() {
+            let count = oldest.len() as u64;
+            if first + count > idx {
+                break;
+            }
+            self.entries -= count;
             self.batches.pop_front();
         }
     }

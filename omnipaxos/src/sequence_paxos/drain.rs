@@ -95,6 +95,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             let (end, amount) = self.log.recent();
             leading.undecided.add(end, amount);
+            let accepted = leading.followers.accepted().map(|(_, idx)| idx);
+            self.codec.forget_before(|| accepted.min());
             let (from_idx, entries) = self.log.recent_entries();
             self.codec.encode(from_idx, entries);
             leading.undecided.pass(self.log.decided_idx());

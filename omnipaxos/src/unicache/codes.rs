@@ -1,66 +1,34 @@
-//! Codes that stand for values.
+//! Codes to give out.
 
-use super::{lookup::Lookup, DefaultEncodable, DefaultEncoded};
+use super::DefaultEncoded;
 
-/// The values that have a code, at most so many at a time.
+/// Gives out codes: the default one, and then each time one more.
 #[derive(Clone)]
-pub(super) struct Codes<Encodable: DefaultEncodable, Encoded: DefaultEncoded> {
+pub(super) struct Codes<Encoded> {
     most: usize,
-    /// The code that is given out next, until all are.
+    given: usize,
     next: Encoded,
-    values: Lookup<Encoded, Encodable>,
 }
 
-impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> Codes<Encodable, Encoded> {
-    /// No value has a code. As many are given out as there are, whatever is asked for.
+impl<Encoded: DefaultEncoded> Codes<Encoded> {
+    /// So many to give out, or as many as there are.
     pub(super) fn at_most(size: usize) -> Self {
-        Self {
-            most: size.min(most_codes::<Encoded>()),
-            next: Encoded::default(),
-            values: Lookup::new(),
-        }
+        Self { most: size.min(most_codes::<Encoded>()), given: 0, next: Encoded::default() }
     }
 
-    /// How many values have a code at most.
+    /// How many may be given out.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// How many have.
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether a value must give its code to the next.
-    pub(super) fn is_full(&self) -> bool {
-        self.values.len() >= self.most
-    }
-
-    /// The value of a code.
-    pub(super) fn value(&self, code: &Encoded) -> Option<&Encodable> {
-        self.values.get(code)
-    }
-
-    /// Gives the next code to the value; not if there are none left.
-    pub(super) fn give(&mut self, value: Encodable) -> Encoded {
-        let code = self.next.clone();
-        self.next = code.clone() + Encoded::one();
-        self.values.insert(code.clone(), value);
-        code
-    }
-
-    /// Takes in a value that had this code in a cache that was serialised.
-    #[cfg(feature = "serde")]
-    pub(super) fn restore(&mut self, value: Encodable, code: Encoded) {
-        if !self.is_full() {
-            self.next = self.next.clone() + Encoded::one();
-            self.values.insert(code, value);
+    /// The next code; `None` if all are given out: a value must leave and hand on its own.
+    pub(super) fn give(&mut self) -> Option<Encoded> {
+        if self.given >= self.most {
+            return None;
         }
-    }
-
-    /// Gives the code of another value to this one, and gives the other back.
-    pub(super) fn hand_on(&mut self, code: &Encoded, value: Encodable) -> Option<Encodable> {
-        self.values.insert(code.clone(), value)
+        self.given += 1;
+        let following = self.next.clone() + Encoded::one();
+        Some(std::mem::replace(&mut self.next, following))
     }
 }
 

@@ -12,12 +12,19 @@ use std::{collections::BTreeMap, fmt};
 /// For the codes see there.
 #[derive(Clone)]
 pub struct LFUniCache<Encodable: DefaultEncodable, Encoded: DefaultEncoded> {
-    codes: Codes<Encodable, Encoded>,
-    by_value: Lookup<Encodable, Place<Encoded>>,
-    /// The codes in the order in which their values leave.
+    codes: Codes<Encoded>,
+    by_value: Lookup<Encodable, Encoded>,
+    by_code: Lookup<Encoded, Ranked<Encodable>>,
+    /// In the order in which they leave.
     by_rank: BTreeMap<Rank, Encoded>,
     /// Counts the uses of all values.
     clock: u64,
+}
+
+#[derive(Clone)]
+struct Ranked<Encodable> {
+    value: Encodable,
+    rank: Rank,
 }
 
 /// How often a value was used, and when last.
@@ -28,41 +35,34 @@ struct Rank {
     last: u64,
 }
 
-#[derive(Clone)]
-struct Place<Encoded> {
-    code: Encoded,
-    rank: Rank,
-}
-
 impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> LFUniCache<Encodable, Encoded> {
-    /// Uses a value; `None` if it is not here.
-    fn touch(&mut self, value: &Encodable) -> Option<Encoded> {
-        let place = self.by_value.get_mut(value)?;
-        let code = self.by_rank.remove(&place.rank)?;
+    /// Uses the value of a code; `None` if that is not given out.
+    fn touch(&mut self, code: &Encoded) -> Option<&Encodable> {
+        let ranked = self.by_code.get_mut(code)?;
+        let code = self.by_rank.remove(&ranked.rank)?;
         self.clock += 1;
-        place.rank = Rank { uses: place.rank.uses + 1, last: self.clock };
-        self.by_rank.insert(place.rank, code);
-        Some(place.code.clone())
+        ranked.rank = Rank { uses: ranked.rank.uses + 1, last: self.clock };
+        self.by_rank.insert(ranked.rank, code);
+        Some(&ranked.value)
     }
 
     fn take_in(&mut self, value: Encodable) {
-        let code = if !self.codes.is_full() {
-            self.codes.give(value.clone())
-        } else if let Some((_, code)) = self.by_rank.pop_first() {
-            if let Some(left) = self.codes.hand_on(&code, value.clone()) {
-                self.by_value.remove(&left);
-            }
-            code
-        } else {
-            return;
+        let handed_on = || {
+            let (_, code) = self.by_rank.pop_first()?;
+            let left = self.by_code.remove(&code)?;
+            self.by_value.remove(&left.value);
+            Some(code)
         };
-        self.clock += 1;
-        self.place(value, code, Rank { uses: 1, last: self.clock });
+        if let Some(code) = self.codes.give().or_else(handed_on) {
+            self.clock += 1;
+            self.place(value, code, Rank { uses: 1, last: self.clock });
+        }
     }
 
     fn place(&mut self, value: Encodable, code: Encoded, rank: Rank) {
+        self.by_value.insert(value.clone(), code.clone());
         self.by_rank.insert(rank, code.clone());
-        self.by_value.insert(value, Place { code, rank });
+        self.by_code.insert(code, Ranked { value, rank });
     }
 }
 
@@ -73,13 +73,15 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> FieldCache<Encodable,
         Self {
             codes: Codes::at_most(size),
             by_value: Lookup::new(),
+            by_code: Lookup::new(),
             by_rank: BTreeMap::new(),
             clock: 0,
         }
     }
 
     fn try_encode(&mut self, field: &Encodable) -> MaybeEncoded<Encodable, Encoded> {
-        if let Some(code) = self.touch(field) {
+        if let Some(code) = self.by_value.get(field).cloned() {
+            self.touch(&code);
             return MaybeEncoded::Encoded(code);
         }
         self.take_in(field.clone());
@@ -94,11 +96,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> FieldCache<Encodable,
 
     fn try_decode(&mut self, result: MaybeEncoded<Encodable, Encoded>) -> Option<Encodable> {
         match result {
-            MaybeEncoded::Encoded(code) => {
-                let value = self.codes.value(&code)?.clone();
-                self.touch(&value)?;
-                Some(value)
-            }
+            MaybeEncoded::Encoded(code) => self.touch(&code).cloned(),
             MaybeEncoded::NotEncoded(value) => {
                 self.try_encode(&value);
                 Some(value)
@@ -112,7 +110,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> fmt::Debug
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("LFUniCache");
-        debug.field("len", &self.codes.len()).field("size", &self.codes.most()).finish()
+        debug.field("len", &self.by_rank.len()).field("size", &self.codes.most()).finish()
     }
 }
 
@@ -129,7 +127,7 @@ mod as_serde {
             let held = self
                 .by_rank
                 .iter()
-                .filter_map(|(rank, code)| self.codes.value(code).map(|value| (value, code, rank)));
+                .filter_map(|(rank, code)| Some((&self.by_code.get(code)?.value, code, rank)));
             (self.codes.most(), self.clock, held.collect::<Vec<_>>()).serialize(serializer)
         }
     }
@@ -142,7 +140,7 @@ mod as_serde {
                 <(usize, u64, Vec<(Encodable, Encoded, Rank)>)>::deserialize(deserializer)?;
             let mut cache = Self { clock, ..Self::new(size) };
             for (value, code, rank) in held {
-                cache.codes.restore(value.clone(), code.clone());
+                cache.codes.give();
                 cache.place(value, code, rank);
             }
             Ok(cache)

@@ -13,11 +13,6 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
         Lookup(HashMap::new())
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.0.get(key)
     }
@@ -26,12 +21,11 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
         self.0.get_mut(key)
     }
 
-    /// Gives back the value that was there.
-    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        self.0.insert(key, value)
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        self.0.insert(key, value);
     }
 
-    pub(super) fn remove(&mut self, key: &K) {
-        self.0.remove(key);
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
     }
 }

@@ -1,6 +1,8 @@
 //! A cache that gives up what was not used for the longest time.
 
-use super::{codes::Codes, DefaultEncodable, DefaultEncoded, FieldCache, MaybeEncoded};
+use super::{
+    codes::Codes, lookup::Lookup, DefaultEncodable, DefaultEncoded, FieldCache, MaybeEncoded,
+};
 use lru::LruCache;
 use std::fmt;
 
@@ -10,21 +12,27 @@ use std::fmt;
 /// of them than the type has, less one, and a larger cache is not used beyond that.
 #[derive(Clone)]
 pub struct LRUniCache<Encodable: DefaultEncodable, Encoded: DefaultEncoded> {
-    codes: Codes<Encodable, Encoded>,
-    by_value: LruCache<Encodable, Encoded>,
+    codes: Codes<Encoded>,
+    by_value: Lookup<Encodable, Encoded>,
+    /// In the order in which they were used.
+    by_code: LruCache<Encoded, Encodable>,
 }
 
 impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> LRUniCache<Encodable, Encoded> {
     fn take_in(&mut self, value: Encodable) {
-        let code = if !self.codes.is_full() {
-            self.codes.give(value.clone())
-        } else if let Some((_, code)) = self.by_value.pop_lru() {
-            self.codes.hand_on(&code, value.clone());
-            code
-        } else {
-            return;
+        let handed_on = || {
+            let (code, left) = self.by_code.pop_lru()?;
+            self.by_value.remove(&left);
+            Some(code)
         };
-        self.by_value.put(value, code);
+        if let Some(code) = self.codes.give().or_else(handed_on) {
+            self.place(value, code);
+        }
+    }
+
+    fn place(&mut self, value: Encodable, code: Encoded) {
+        self.by_value.insert(value.clone(), code.clone());
+        self.by_code.put(code, value);
     }
 }
 
@@ -32,11 +40,16 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> FieldCache<Encodable,
     for LRUniCache<Encodable, Encoded>
 {
     fn new(size: usize) -> Self {
-        Self { codes: Codes::at_most(size), by_value: LruCache::unbounded() }
+        Self {
+            codes: Codes::at_most(size),
+            by_value: Lookup::new(),
+            by_code: LruCache::unbounded(),
+        }
     }
 
     fn try_encode(&mut self, field: &Encodable) -> MaybeEncoded<Encodable, Encoded> {
         if let Some(code) = self.by_value.get(field) {
+            self.by_code.promote(code);
             return MaybeEncoded::Encoded(code.clone());
         }
         self.take_in(field.clone());
@@ -51,11 +64,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> FieldCache<Encodable,
 
     fn try_decode(&mut self, result: MaybeEncoded<Encodable, Encoded>) -> Option<Encodable> {
         match result {
-            MaybeEncoded::Encoded(code) => {
-                let value = self.codes.value(&code)?;
-                self.by_value.promote(value);
-                Some(value.clone())
-            }
+            MaybeEncoded::Encoded(code) => self.by_code.get(&code).cloned(),
             MaybeEncoded::NotEncoded(value) => {
                 self.try_encode(&value);
                 Some(value)
@@ -69,7 +78,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> fmt::Debug
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("LRUniCache");
-        debug.field("len", &self.codes.len()).field("size", &self.codes.most()).finish()
+        debug.field("len", &self.by_code.len()).field("size", &self.codes.most()).finish()
     }
 }
 
@@ -83,7 +92,7 @@ mod as_serde {
         for LRUniCache<Encodable, Encoded>
     {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let oldest_first: Vec<_> = self.by_value.iter().rev().collect();
+            let oldest_first: Vec<_> = self.by_code.iter().rev().collect();
             (self.codes.most(), oldest_first).serialize(serializer)
         }
     }
@@ -93,11 +102,11 @@ mod as_serde {
     {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             let (size, oldest_first) =
-                <(usize, Vec<(Encodable, Encoded)>)>::deserialize(deserializer)?;
+                <(usize, Vec<(Encoded, Encodable)>)>::deserialize(deserializer)?;
             let mut cache = Self::new(size);
-            for (value, code) in oldest_first {
-                cache.codes.restore(value.clone(), code.clone());
-                cache.by_value.put(value, code);
+            for (code, value) in oldest_first {
+                cache.codes.give();
+                cache.place(value, code);
             }
             Ok(cache)
         }
