@@ -46,6 +46,7 @@ impl Amount {
     }
 
     /// The smaller of two limits.
+    #[inline]
     pub(crate) fn min(self, other: Amount) -> Self {
         Self { entries: self.entries.min(other.entries), bytes: self.bytes.min(other.bytes) }
     }

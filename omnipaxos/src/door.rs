@@ -249,10 +249,12 @@ impl Door {
         }
     }
 
+    #[inline]
     fn is_member(&self, pid: NodeId) -> bool {
         self.members.contains(&pid)
     }
 
+    #[inline]
     fn configuration(&self, config_id: ConfigurationId) -> Result<(), Reason> {
         if config_id == self.config_id {
             Ok(())
@@ -309,11 +311,13 @@ struct Ballots<'a> {
 }
 
 impl Ballots<'_> {
+    #[inline]
     fn any(&self, ballot: Ballot) -> Result<(), Reason> {
         self.plausible(ballot)?;
         check(self.door.is_member(ballot.pid))
     }
 
+    #[inline]
     fn plausible(&self, ballot: Ballot) -> Result<(), Reason> {
         self.door.configuration(ballot.config_id)?;
         check(!ballot.is_nobodys())?;
@@ -328,6 +332,7 @@ impl Ballots<'_> {
     }
 
     /// A ballot of `owner`, which is a member.
+    #[inline]
     fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
         check(ballot.pid == owner)?;
         self.plausible(ballot)
@@ -343,15 +348,18 @@ impl Ballots<'_> {
 }
 
 /// Ids must be of entries before index `end`.
+#[inline]
 fn ids(ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
     check(ids.is_none_or(|ids| ids.is_sound(end)))
 }
 
 /// Of two indices the first must not exceed the second, and neither be what no log reaches.
+#[inline]
 fn indices(lower: u64, upper: u64) -> Result<(), Reason> {
     check(lower <= upper && upper <= LARGEST_IDX)
 }
 
+#[inline]
 fn check(holds: bool) -> Result<(), Reason> {
     if holds {
         Ok(())

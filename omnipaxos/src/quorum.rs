@@ -43,6 +43,7 @@ impl Quorum {
 
     /// The largest index that a write quorum has reached, given the index of every server.
     /// Invariant I6: `accepted` holds each server of the configuration at most once.
+    #[inline]
     pub(crate) fn chosen_idx(&self, accepted: &mut [u64]) -> u64 {
         accepted.sort_unstable_by(|a, b| b.cmp(a));
         self.sizes

@@ -61,6 +61,7 @@ impl CompactionRequests {
     }
 
     /// Whether nothing is due.
+    #[inline]
     pub(super) fn is_silent(&self) -> bool {
         [&self.trim, &self.snapshot].into_iter().flatten().all(|request| request.due.is_empty())
     }

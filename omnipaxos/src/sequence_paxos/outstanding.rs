@@ -14,6 +14,7 @@ pub(super) struct Outstanding {
 
 impl Outstanding {
     /// Adds a run that ends at index `end`.
+    #[inline]
     pub(super) fn add(&mut self, end: u64, amount: Amount) {
         if amount.entries > 0 {
             self.runs.push_back((end, amount));
@@ -22,6 +23,7 @@ impl Outstanding {
     }
 
     /// All before `idx` is confirmed.
+    #[inline]
     pub(super) fn pass(&mut self, idx: u64) {
         while let Some((_, amount)) = self.runs.front().filter(|(end, _)| *end <= idx) {
             self.total.subtract(*amount);

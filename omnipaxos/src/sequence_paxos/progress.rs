@@ -16,6 +16,7 @@ impl Followers {
         Self { by_node: peers.iter().map(|pid| (*pid, Progress::unpromised())).collect() }
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, pid: NodeId) -> Option<&mut Progress> {
         let position = self.by_node.binary_search_by_key(&pid, |(of, _)| *of).ok()?;
         self.by_node.get_mut(position).map(|(_, progress)| progress)
@@ -26,6 +27,7 @@ impl Followers {
         self.by_node.get(position).map(|(_, progress)| progress)
     }
 
+    #[inline]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
         self.by_node.iter_mut().map(|(pid, progress)| (*pid, progress))
     }
@@ -56,6 +58,7 @@ impl Followers {
     }
 
     /// What each has acknowledged in this ballot.
+    #[inline]
     pub(super) fn accepted(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
         self.by_node.iter().map(|(pid, progress)| (*pid, progress.accepted_idx))
     }
@@ -125,6 +128,7 @@ pub(super) enum Stage {
 
 impl Stage {
     /// It has accepted this ballot.
+    #[inline]
     fn in_step(&mut self) -> &mut Sent {
         if !matches!(self, Stage::InStep(_)) {
             *self = Stage::InStep(match self {
@@ -171,12 +175,14 @@ impl Sent {
     }
 
     /// So much was sent just now, up to index `end`.
+    #[inline]
     pub(super) fn advance(&mut self, end: u64, amount: Amount) {
         self.next_idx = end;
         self.in_flight.add(end, amount);
     }
 
     /// How much may be sent now, of so much in flight at once. `None` if it is all in flight.
+    #[inline]
     pub(super) fn room(&self, limit: Amount) -> Option<Amount> {
         let in_flight = self.in_flight.total();
         in_flight.is_below(limit).then(|| limit.without(in_flight))
@@ -248,6 +254,7 @@ impl Progress {
     }
 
     /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts.
+    #[inline]
     pub(super) fn accept(&mut self, accepted: &Accepted) {
         self.accepted_idx = self.accepted_idx.max(accepted.accepted_idx);
         self.decided_idx = self.decided_idx.max(accepted.decided_idx);
@@ -347,6 +354,7 @@ mod tests {
     use super::{Amount, Followers, Presence, Progress, Promised, Sent, Stage};
     use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
 
+    #[inline]
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
         Accepted { n: Ballot::default(), accepted_idx, decided_idx: 0, gap }
     }
@@ -427,6 +435,7 @@ mod tests {
 
     const LIMIT: Amount = Amount { entries: 3, bytes: 100 };
 
+    #[inline]
     fn room(progress: &Progress) -> Option<Amount> {
         match &progress.stage {
             Stage::InStep(sent) => sent.room(LIMIT),
