@@ -1,6 +1,6 @@
 //! Entries that several hold at once.
 
-use std::{fmt::Debug, ops::Deref, ops::Range, sync::Arc};
+use std::{fmt::Debug, num::NonZeroUsize, ops::Deref, ops::Range, slice, sync::Arc};
 
 /// A run of entries, shared and immutable: one allocation for the leader's storage and for the
 /// messages to all followers.
@@ -8,27 +8,63 @@ use std::{fmt::Debug, ops::Deref, ops::Range, sync::Arc};
 /// Behaves as a slice. Equality and serialisation are those of the entries, in order.
 #[derive(Clone)]
 pub struct SharedEntries<T> {
-    /// `None` where there are none: that costs no allocation.
-    all: Option<Arc<Vec<T>>>,
-    range: Range<usize>,
+    held: Held<T>,
+}
+
+#[derive(Clone)]
+enum Held<T> {
+    /// None, which costs no allocation, or one that came alone, which costs no vector.
+    AtMostOne(Option<Arc<T>>),
+    /// The entries from `start` on, `len` of them.
+    Part { all: Arc<Vec<T>>, start: usize, len: NonZeroUsize },
 }
 
 impl<T> SharedEntries<T> {
+    /// A single entry.
+    #[inline]
+    pub(crate) fn one(entry: T) -> Self {
+        Self { held: Held::AtMostOne(Some(Arc::new(entry))) }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.held {
+            Held::AtMostOne(entry) => usize::from(entry.is_some()),
+            Held::Part { len, .. } => len.get(),
+        }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        matches!(self.held, Held::AtMostOne(None))
+    }
+
     /// The entries `range` of these, sharing the same memory; `None` if they are not all there.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
-        if range.start > range.end || range.end > self.range.len() {
+        if range.start > range.end || range.end > self.len() {
             return None;
         }
-        let start = self.range.start + range.start;
-        let end = self.range.start + range.end;
-        Some(Self { all: self.all.clone(), range: start..end })
+        let Some(len) = NonZeroUsize::new(range.end - range.start) else {
+            return Some(Self::default());
+        };
+        let held = match &self.held {
+            Held::AtMostOne(entry) => Held::AtMostOne(entry.clone()),
+            Held::Part { all, start, .. } => {
+                Held::Part { all: all.clone(), start: start + range.start, len }
+            }
+        };
+        Some(Self { held })
     }
-}
 
-impl<T> SharedEntries<T> {
     /// Whether somebody else holds them, too.
+    #[inline]
     pub fn is_shared(&self) -> bool {
-        self.all.as_ref().is_some_and(|all| Arc::strong_count(all) > 1)
+        match &self.held {
+            Held::AtMostOne(entry) => entry.as_ref().is_some_and(|one| Arc::strong_count(one) > 1),
+            Held::Part { all, .. } => Arc::strong_count(all) > 1,
+        }
     }
 
     /// The entries as a vector, moved there.
@@ -36,20 +72,24 @@ impl<T> SharedEntries<T> {
     /// # Errors
     /// Somebody else holds them, too: they are given back.
     pub fn try_into_vec(self) -> Result<Vec<T>, Self> {
-        let range = self.range;
-        let Some(all) = self.all else {
-            return Ok(Vec::new());
-        };
-        match Arc::try_unwrap(all) {
-            Ok(mut all) => {
-                all.truncate(range.end);
-                if range.start > 0 {
-                    all.drain(..range.start);
+        let held = match self.held {
+            Held::AtMostOne(None) => return Ok(Vec::new()),
+            Held::AtMostOne(Some(entry)) => match Arc::try_unwrap(entry) {
+                Ok(entry) => return Ok(vec![entry]),
+                Err(entry) => Held::AtMostOne(Some(entry)),
+            },
+            Held::Part { all, start, len } => match Arc::try_unwrap(all) {
+                Ok(mut all) => {
+                    all.truncate(start + len.get());
+                    if start > 0 {
+                        all.drain(..start);
+                    }
+                    return Ok(all);
                 }
-                Ok(all)
-            }
-            Err(shared) => Err(Self { all: Some(shared), range }),
-        }
+                Err(all) => Held::Part { all, start, len },
+            },
+        };
+        Err(Self { held })
     }
 }
 
@@ -62,23 +102,31 @@ impl<T: Clone> SharedEntries<T> {
 
 impl<T> From<Vec<T>> for SharedEntries<T> {
     fn from(entries: Vec<T>) -> Self {
-        let range = 0..entries.len();
-        let all = if entries.is_empty() { None } else { Some(Arc::new(entries)) };
-        Self { all, range }
+        let held = match NonZeroUsize::new(entries.len()) {
+            None => Held::AtMostOne(None),
+            Some(len) => Held::Part { all: Arc::new(entries), start: 0, len },
+        };
+        Self { held }
     }
 }
 
 impl<T> Default for SharedEntries<T> {
     fn default() -> Self {
-        Self { all: None, range: 0..0 }
+        Self { held: Held::AtMostOne(None) }
     }
 }
 
 impl<T> Deref for SharedEntries<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
-        self.all.as_ref().and_then(|all| all.get(self.range.clone())).unwrap_or_default()
+        match &self.held {
+            Held::AtMostOne(entry) => entry.as_deref().map(slice::from_ref).unwrap_or_default(),
+            Held::Part { all, start, len } => {
+                all.get(*start..*start + len.get()).unwrap_or_default()
+            }
+        }
     }
 }
 
@@ -120,6 +168,26 @@ mod tests {
         assert_eq!(&*tail.slice(1..3).unwrap(), [2, 3]);
         assert_eq!(tail.slice(2..5), None);
         assert_eq!(tail.slice(1..1).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn one_alone_is_as_a_run_of_one() {
+        let (alone, run) = (SharedEntries::one(7), SharedEntries::from(vec![7]));
+        for one in [alone, run] {
+            assert_eq!((&*one, one.len(), one.is_empty()), (&[7][..], 1, false));
+            assert!(one.slice(1..1).unwrap().is_empty());
+            assert_eq!(one.slice(0..2), None);
+            let same = one.slice(0..1).unwrap();
+            assert!(one.is_shared() && same == one);
+            assert_eq!(same.try_into_vec().expect_err("it is held"), one);
+            assert!(!one.is_shared());
+            assert_eq!(one.try_into_vec().unwrap(), [7]);
+        }
+    }
+
+    #[test]
+    fn take_as_much_room_as_three_words() {
+        assert_eq!(size_of::<SharedEntries<u8>>(), 3 * size_of::<usize>());
     }
 
     #[test]

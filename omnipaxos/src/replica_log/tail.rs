@@ -105,6 +105,11 @@ impl<T: Clone> Tail<T> {
     pub(super) fn take(&mut self) -> SharedEntries<T> {
         self.from_idx = self.end();
         self.bytes = 0;
+        let is_alone = self.shared.is_empty() && self.own.len() == 1;
+        if let Some(alone) = self.own.pop_if(|_| is_alone) {
+            self.expected = 1;
+            return SharedEntries::one(alone);
+        }
         let (shared, mut own) = (std::mem::take(&mut self.shared), std::mem::take(&mut self.own));
         if own.is_empty() {
             return shared;
