@@ -52,7 +52,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The storage failed; then nothing was said that is not stored.
     pub(crate) fn drain(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
         self.flush()?;
-        self.decide_chosen();
+        if self.quorum.can_accept(1) {
+            self.decide_chosen();
+        }
         if !self.tracked.is_empty() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
             self.tell_end();

@@ -167,7 +167,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Decides what a write quorum has accepted in this ballot. Invariant I7. The leader counts
-    /// for what it has stored.
+    /// for what it has stored, which is all that others can have accepted: so if it is no quorum
+    /// alone, only word from others makes a difference.
     pub(super) fn decide_chosen(&mut self) {
         if let State::Leading(leading) = &mut self.state {
             let own = self.log.stored_len();
@@ -177,6 +178,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.accepted.clear();
             self.accepted.push(own);
             self.accepted.extend(leading.followers.accepted().map(|(_, idx)| idx));
+            debug_assert!(
+                self.accepted.iter().all(|idx| *idx <= own),
+                "accepted {:?}, of which {own} is stored at the leader",
+                self.accepted
+            );
             let chosen = self.quorum.chosen_idx(&mut self.accepted);
             self.log.decide(chosen.min(own));
             leading.undecided.pass(self.log.decided_idx());
