@@ -84,6 +84,7 @@ impl Door {
 
     /// Checks a message, and counts it if it is dropped. `highest_n` is the highest ballot number
     /// seen so far.
+    #[inline]
     pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Entrance {
         let Err(reason) = self.examine(message, highest_n) else {
             return Entrance::Open;

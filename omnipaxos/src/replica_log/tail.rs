@@ -102,6 +102,7 @@ impl<T: Clone> Tail<T> {
     }
 
     /// Hands over the entries, to be flushed.
+    #[inline]
     pub(super) fn take(&mut self) -> SharedEntries<T> {
         self.from_idx = self.end();
         self.bytes = 0;

@@ -30,6 +30,7 @@ use crate::{
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether there is nothing to write and nothing to say, as at a follower that has learnt what
     /// is decided.
+    #[inline]
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.state, State::Following(Ack::No))
             && self.log.is_flushed()

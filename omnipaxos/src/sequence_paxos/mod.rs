@@ -187,6 +187,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Handles a message that has passed the door.
+    #[inline]
     pub(crate) fn handle(&mut self, message: PaxosMessage<T>) -> Result<(), Halted> {
         let PaxosMessage { from, to: _, msg } = message;
         match msg {
