@@ -26,8 +26,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if from < stored_to {
             self.visit_stored(from, stored_to, visit)?;
         }
-        for part in self.tail.range(from.max(stored_to), to) {
-            part.iter().for_each(&mut *visit);
+        if stored_to < to {
+            for part in self.tail.range(from.max(stored_to), to) {
+                part.iter().for_each(&mut *visit);
+            }
         }
         Ok(())
     }
@@ -180,6 +182,7 @@ fn describe(from: u64, to: u64) -> String {
 }
 
 /// Refuses a shorter answer than `from..to`.
+#[inline]
 fn whole(from: u64, to: u64, read: usize) -> Result<(), Halted> {
     if read as u64 == to - from {
         return Ok(());
