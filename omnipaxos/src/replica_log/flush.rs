@@ -51,7 +51,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let Unstored { promise, accepted_round, compaction, stopsign, .. } = self.unstored;
         let is_decided_idx_due = self.unstored.decided_idx && self.unstored.is_decided_idx_due;
         let is_changed = promise || accepted_round || is_decided_idx_due || compaction || stopsign;
-        !is_changed && self.tail.start() == self.stored.end && self.tail.end() == self.stored.end
+        !is_changed && self.tail.is_empty() && self.tail.start() == self.stored.end
     }
 
     /// The next flush writes the decided index, also alone.

@@ -32,6 +32,11 @@ impl<T: Clone> Tail<T> {
         self.from_idx
     }
 
+    /// Whether there is nothing to flush.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.own.is_empty()
+    }
+
     fn len(&self) -> usize {
         self.shared.len() + self.own.len()
     }
@@ -57,7 +62,7 @@ impl<T: Clone> Tail<T> {
 
     /// Adds entries at the end; they stay shared if there are no others.
     pub(super) fn extend(&mut self, entries: SharedEntries<T>) {
-        if self.len() == 0 {
+        if self.is_empty() {
             self.shared = entries;
         } else if !entries.is_empty() {
             self.own.append(&mut entries.into_vec());
