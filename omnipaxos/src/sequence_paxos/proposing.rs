@@ -178,7 +178,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Takes a proposal of another server into the log, if it is certain that it is not there. In a
-    /// ballot before that of the offer it is left: see [`Offer::since`].
+    /// ballot before that of the offer it is left, see [`Offer::since`], but then this server learns
+    /// that it must get above that, also where it is not linked to whoever promised it.
     ///
     /// [`Offer::since`]: crate::messages::sequence_paxos::Offer::since
     fn take_offered(&mut self, claim: Claim<T>, via: NodeId) {
@@ -188,7 +189,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.answer_offer(via, id, VerdictReason::Decided(idx));
             }
             Some(_) => {}
-            None if since > self.log.promise() => {}
+            None if since > self.log.promise() => self.handle_not_accepted(since),
             None if self.would_find(since, not_before) => {
                 self.log.append_proposal(entry, bytes, id);
             }
