@@ -1,0 +1,94 @@
+//! The state of the replica in two lines.
+
+use crate::{
+    app::App,
+    widgets::{bordered, grouped},
+};
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+/// The least width of an area in which two things are said in a line.
+const TWO_IN_A_LINE: u16 = 60;
+
+/// Draws the summary with its border.
+pub(super) fn draw(app: &App, area: Rect, buf: &mut Buffer) {
+    let title = format!(" server {} of configuration {} ", app.pid(), app.configuration_id());
+    let inside = bordered(title, area, buf);
+    if area.width < TWO_IN_A_LINE {
+        return draw_small(app, inside, buf);
+    }
+    let [leader, quorum, decided, rate] = sentences(app);
+    let separated = |a: Span<'static>, b: Span<'static>| {
+        Line::from(vec![Span::raw(" "), a, Span::raw("   "), b])
+    };
+    let lines = [separated(leader, decided), separated(quorum, rate)];
+    put(&lines, inside, buf);
+}
+
+/// Draws the summary where there is no room for more.
+pub(super) fn draw_small(app: &App, area: Rect, buf: &mut Buffer) {
+    let leader = match (app.leader(), app.leads()) {
+        (Some(_), true) => format!("{} leads", app.pid()),
+        (Some(leader), false) => format!("{}: leader {leader}", app.pid()),
+        (None, _) => format!("{}: no leader", app.pid()),
+    };
+    let quorum = if app.is_quorum_connected() { "quorum" } else { "no quorum" };
+    let reached = format!("{quorum}, {} of {} reached", app.reached(), app.servers().len());
+    let lines = [
+        Line::raw(leader),
+        Line::styled(reached, quorum_style(app)),
+        Line::raw(decided(app)),
+        Line::raw(rate(app)),
+    ];
+    put(&lines, area, buf);
+}
+
+fn put(lines: &[Line<'_>], area: Rect, buf: &mut Buffer) {
+    let area = area.intersection(buf.area);
+    for (y, line) in (area.y..area.bottom()).zip(lines) {
+        buf.set_line(area.x, y, line, area.width);
+    }
+}
+
+/// Leader, quorum, decided index and rate.
+fn sentences(app: &App) -> [Span<'static>; 4] {
+    let ballot = app.leader_ballot();
+    let in_ballot = ballot.map(|ballot| format!(" in ballot {}", ballot.n)).unwrap_or_default();
+    let leader = match (app.leader(), app.leads()) {
+        (Some(_), true) => Span::styled(format!("leads{in_ballot}"), Style::new().green().bold()),
+        (Some(pid), false) => Span::raw(format!("leader {pid}{in_ballot}")),
+        (None, _) if app.is_fed() => Span::styled("no leader known", Style::new().red().bold()),
+        (None, _) => Span::raw("nothing heard from the replica yet"),
+    };
+    let connected = if app.is_quorum_connected() { "quorum-connected" } else { "NO QUORUM" };
+    let reached = format!(
+        "{connected}: {} of {} reached, {} needed",
+        app.reached(),
+        app.servers().len(),
+        app.read_quorum()
+    );
+    let quorum = Span::styled(reached, quorum_style(app));
+    [leader, quorum, Span::raw(decided(app)), Span::raw(rate(app))]
+}
+
+fn quorum_style(app: &App) -> Style {
+    if app.is_quorum_connected() {
+        Style::new()
+    } else {
+        Style::new().red().bold()
+    }
+}
+
+fn decided(app: &App) -> String {
+    app.decided_idx().map(|idx| format!("decided {}", grouped(idx))).unwrap_or_default()
+}
+
+fn rate(app: &App) -> String {
+    app.rates()
+        .latest()
+        .map_or("rate not known yet".to_owned(), |rate| format!("{} entries/s", grouped(rate)))
+}
