@@ -1,11 +1,11 @@
 //! A client: asks one server after the other until it has its answers.
 
 use crate::{
-    frame::{self, Kind},
     protocol::{Answer, Ask, Request, Response, Status, Why},
     round::Round,
 };
 use anyhow::{anyhow, bail, Context, Result};
+use example_net::frame::{self, Kind};
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,

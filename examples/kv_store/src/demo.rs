@@ -6,10 +6,10 @@ use crate::{
     cluster::{in_step, Cluster},
     protocol::{Answer, Ask, Status},
     showcase,
-    signals::interrupted,
     state::{Change, Command, State},
 };
 use anyhow::{bail, Context, Result};
+use example_net::signals::interrupted;
 use std::{
     collections::BTreeMap,
     io::{IsTerminal, Write},

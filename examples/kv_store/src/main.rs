@@ -10,9 +10,7 @@ mod client;
 mod cluster;
 mod config;
 mod demo;
-mod frame;
 mod handovers;
-mod peers;
 mod proposals;
 mod protocol;
 mod reads;
@@ -20,7 +18,6 @@ mod replica;
 mod round;
 mod server;
 mod showcase;
-mod signals;
 mod state;
 mod waiter;
 mod wish;
@@ -28,6 +25,7 @@ mod wish;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
+use example_net::signals;
 use server::StorageKind;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -112,7 +110,7 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
             let end = async {
                 tokio::select! {
                     interrupted = signals::interrupted() => interrupted,
-                    () = server::stdin_closed(), if until_stdin_closes => Ok(()),
+                    () = signals::stdin_closed(), if until_stdin_closes => Ok(()),
                 }
             };
             let served = server::run(config, storage, end).await;

@@ -3,7 +3,6 @@
 use crate::{
     config::Config,
     handovers::Handovers,
-    peers::Peers,
     proposals::Proposals,
     protocol::{Answer, Ask, Request, Response, Status, Why},
     reads::Reads,
@@ -11,6 +10,7 @@ use crate::{
     waiter::{Waiter, Watchers},
 };
 use anyhow::{bail, Result};
+use example_net::Peers;
 use omnipaxos::{
     errors::{Halted, TryCompactionErr, TryProposeErr},
     events::Event,
@@ -36,15 +36,7 @@ const BATCH: usize = 1024;
 const CLEAN_EVERY: u64 = 500;
 
 /// What the other tasks have to say.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A message of another server.
-    Peer(Message<Command>),
-    /// There is a new connection with another server.
-    Connected(NodeId),
-    /// A request, and where the answer goes.
-    Client(Request, mpsc::Sender<Response>),
-}
+pub(crate) type Input = example_net::Input<Command, Request, Response>;
 
 /// The replica and the state that its log makes.
 ///
@@ -52,7 +44,7 @@ pub(crate) enum Input {
 /// replica that has halted ends the server, and panics nowhere.
 pub(crate) struct Replica<B: Storage<Command>> {
     omni_paxos: OmniPaxos<Command, B>,
-    peers: Peers,
+    peers: Peers<Command>,
     state: State,
     /// Number of log entries that `state` sums up.
     applied_idx: u64,
@@ -70,7 +62,7 @@ pub(crate) struct Replica<B: Storage<Command>> {
 
 impl<B: Storage<Command>> Replica<B> {
     /// A replica that goes on from what its storage holds.
-    pub(crate) fn new(config: &Config, storage: B, peers: Peers) -> Result<Self> {
+    pub(crate) fn new(config: &Config, storage: B, peers: Peers<Command>) -> Result<Self> {
         let mut replica = Self {
             omni_paxos: config.omnipaxos.clone().build(storage)?,
             peers,

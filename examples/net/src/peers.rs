@@ -6,8 +6,7 @@
 
 use crate::{
     frame::{self, FrameError, Kind},
-    replica::Input,
-    state::Command,
+    Input, Wire,
 };
 use anyhow::{bail, Context, Result};
 use omnipaxos::{messages::Message, util::NodeId};
@@ -32,17 +31,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The sending ends, one for each other server.
-pub(crate) struct Peers {
-    outboxes: BTreeMap<NodeId, mpsc::Sender<Message<Command>>>,
+#[derive(Debug)]
+pub struct Peers<T: Wire> {
+    outboxes: BTreeMap<NodeId, mpsc::Sender<Message<T>>>,
 }
 
-impl Peers {
+impl<T: Wire> Peers<T> {
     /// Starts to connect to all servers but `own`.
-    pub(crate) fn connect(
+    pub fn connect<Q, A>(
         own: NodeId,
         addresses: &BTreeMap<NodeId, String>,
-        inputs: &mpsc::Sender<Input>,
-    ) -> Self {
+        inputs: &mpsc::Sender<Input<T, Q, A>>,
+    ) -> Self
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
         let mut outboxes = BTreeMap::new();
         for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != own) {
             let (outbox, messages) = mpsc::channel(OUTBOX);
@@ -54,7 +58,7 @@ impl Peers {
     }
 
     /// Sends a message to its receiver, or drops it.
-    pub(crate) fn send(&self, message: Message<Command>) {
+    pub fn send(&self, message: Message<T>) {
         let to = message.get_receiver();
         let Some(outbox) = self.outboxes.get(&to) else {
             return warn!("a message for server {to}, which is not known here");
@@ -73,10 +77,10 @@ struct Dialer {
 }
 
 impl Dialer {
-    async fn run(
+    async fn run<T: Wire, Q, A>(
         self,
-        mut messages: mpsc::Receiver<Message<Command>>,
-        inputs: mpsc::Sender<Input>,
+        mut messages: mpsc::Receiver<Message<T>>,
+        inputs: mpsc::Sender<Input<T, Q, A>>,
     ) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -96,11 +100,11 @@ impl Dialer {
     }
 
     /// Sends until the connection breaks; `Ok` when there is nobody left who has something to send.
-    async fn serve(
+    async fn serve<T: Wire, Q, A>(
         &self,
         stream: TcpStream,
-        messages: &mut mpsc::Receiver<Message<Command>>,
-        inputs: &mpsc::Sender<Input>,
+        messages: &mut mpsc::Receiver<Message<T>>,
+        inputs: &mpsc::Sender<Input<T, Q, A>>,
     ) -> Result<()> {
         stream.set_nodelay(true)?;
         let (mut reader, mut writer) = stream.into_split();
@@ -135,7 +139,7 @@ impl Dialer {
         }
     }
 
-    fn encode(&self, message: &Message<Command>, frames: &mut Vec<u8>) {
+    fn encode<T: Wire>(&self, message: &Message<T>, frames: &mut Vec<u8>) {
         if let Err(cause) = frame::encode(Kind::Peer, message, frames) {
             warn!("cannot send a message to server {}: {cause}", self.peer);
         }
@@ -143,11 +147,19 @@ impl Dialer {
 }
 
 /// Accepts the connections of other servers, for ever.
-pub(crate) async fn listen(
+///
+/// # Errors
+/// None: it goes on.
+pub async fn listen<T, Q, A>(
     own: NodeId,
     listener: TcpListener,
-    inputs: mpsc::Sender<Input>,
-) -> Result<()> {
+    inputs: mpsc::Sender<Input<T, Q, A>>,
+) -> Result<()>
+where
+    T: Wire,
+    Q: Send + Sync + 'static,
+    A: Send + Sync + 'static,
+{
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -168,7 +180,16 @@ pub(crate) async fn listen(
     }
 }
 
-async fn receive(own: NodeId, stream: TcpStream, inputs: &mpsc::Sender<Input>) -> Result<()> {
+async fn receive<T, Q, A>(
+    own: NodeId,
+    stream: TcpStream,
+    inputs: &mpsc::Sender<Input<T, Q, A>>,
+) -> Result<()>
+where
+    T: Wire,
+    Q: Send + Sync + 'static,
+    A: Send + Sync + 'static,
+{
     let mut reader = BufReader::new(stream);
     let mut body = Vec::new();
     let hello: Option<NodeId> = frame::read(&mut reader, Kind::Hello, &mut body).await?;
@@ -187,9 +208,9 @@ async fn receive(own: NodeId, stream: TcpStream, inputs: &mpsc::Sender<Input>) -
     Ok(())
 }
 
-async fn read_message(
+async fn read_message<T: Wire>(
     reader: &mut BufReader<TcpStream>,
     body: &mut Vec<u8>,
-) -> Result<Option<Message<Command>>, FrameError> {
+) -> Result<Option<Message<T>>, FrameError> {
     frame::read(reader, Kind::Peer, body).await
 }

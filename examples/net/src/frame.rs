@@ -20,7 +20,7 @@ const HEAD: usize = 2;
 /// What the body of a frame is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The pid of the server that opened the connection.
     Hello = 1,
     /// A message of the replication library.
@@ -42,35 +42,49 @@ impl Kind {
 
 /// Why bytes are not a frame.
 #[derive(Debug, Error)]
-pub(crate) enum FrameError {
+pub enum FrameError {
+    /// The connection broke.
     #[error("the connection broke")]
     Io(#[from] io::Error),
+    /// The connection ended within a frame.
     #[error("the connection ended within a frame")]
     Truncated,
+    /// It is shorter than its head.
     #[error("a frame of {0} bytes is too short to be one")]
     TooShort(usize),
+    /// Its body is longer than a body may be.
     #[error("a frame of {0} bytes is longer than {LONGEST_BODY}")]
     TooLong(usize),
+    /// It has another version.
     #[error("version {0} of the frame is not {VERSION}")]
     Version(u8),
+    /// It has a kind that there is not.
     #[error("there is no frame of kind {0}")]
     Kind(u8),
+    /// It has a kind that was not due.
     #[error("a frame of kind {got:?} where {want:?} was due")]
-    Unexpected { got: Kind, want: Kind },
+    Unexpected {
+        /// What it is.
+        got: Kind,
+        /// What was due.
+        want: Kind,
+    },
+    /// The body cannot be encoded.
     #[error("the body cannot be encoded")]
     Encode(#[from] bincode::error::EncodeError),
+    /// The body is not what its kind says.
     #[error("the body is not what its kind says")]
     Decode(#[from] bincode::error::DecodeError),
+    /// The body is longer than what is encoded in it.
     #[error("{0} bytes are left over behind the body")]
     LeftOver(usize),
 }
 
 /// Appends a frame to `out`. After an error `out` is as before.
-pub(crate) fn encode<T: Serialize>(
-    kind: Kind,
-    body: &T,
-    out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
+///
+/// # Errors
+/// The body cannot be encoded, or is too long.
+pub fn encode<T: Serialize>(kind: Kind, body: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let start = out.len();
     let encoded = append(kind, body, out);
     if encoded.is_err() {
@@ -96,7 +110,10 @@ fn append<T: Serialize>(kind: Kind, body: &T, out: &mut Vec<u8>) -> Result<(), F
 
 /// Reads the body of the next frame, which must be of the kind `want`, into `body`. `None` where
 /// the connection ended between two frames.
-pub(crate) async fn read<T, R>(
+///
+/// # Errors
+/// What comes is not such a frame.
+pub async fn read<T, R>(
     from: &mut R,
     want: Kind,
     body: &mut Vec<u8>,

@@ -1,0 +1,16 @@
+//! What the examples share: how their servers talk over TCP, and how they run as processes of one
+//! machine.
+#![forbid(unsafe_code)]
+
+pub mod clients;
+pub mod frame;
+mod input;
+mod local;
+pub mod peers;
+mod processes;
+pub mod signals;
+
+pub use input::{Input, Wire};
+pub use local::{free_ports, open_storage, random, Directory};
+pub use peers::Peers;
+pub use processes::Processes;

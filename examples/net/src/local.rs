@@ -1,0 +1,77 @@
+//! Ports, folders and disks of this machine.
+
+use crate::Wire;
+use anyhow::{bail, Context, Result};
+use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+/// Ports that nobody listens at, below those that the system gives to outgoing connections: while a
+/// server is killed, its ports stay free.
+///
+/// # Errors
+/// There are not so many.
+pub fn free_ports(number: usize) -> Result<Vec<u16>> {
+    let from = 10_000 + (random() % 20_000) as u16;
+    // All are held until all are known, lest one be given out twice.
+    let listeners: Vec<TcpListener> = (from..32_000)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .take(number)
+        .collect();
+    if listeners.len() < number {
+        bail!("no free ports");
+    }
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+/// A random number.
+pub fn random() -> u64 {
+    // Each `RandomState` has keys of its own from the operating system's random numbers.
+    RandomState::new().build_hasher().finish()
+}
+
+/// A temporary directory that is removed when this is dropped.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes one whose name begins with `name`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("{name}-{:016x}", random()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(cause) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!("left {} behind: {cause}", self.0.display());
+        }
+    }
+}
+
+/// Opens the storage in a folder, which is made if it is not there.
+///
+/// # Errors
+/// It cannot be opened; [`PersistentStorage::try_open`] says why.
+pub fn open_storage<T: Wire>(folder: &Path) -> Result<PersistentStorage<T>> {
+    let name = folder.to_str();
+    let name = name.with_context(|| format!("{} is not UTF-8", folder.display()))?;
+    let mut config = PersistentStorageConfig::default();
+    config.set_path(name);
+    let storage: PersistentStorage<T> = PersistentStorage::try_open(config)
+        .with_context(|| format!("cannot open the storage in {name}"))?;
+    Ok(storage)
+}
