@@ -1,0 +1,125 @@
+//! Which links are cut, and what else servers are told.
+
+use crate::protocol::Order;
+use omnipaxos::util::NodeId;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// A link between two servers, in both directions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link(NodeId, NodeId);
+
+impl Link {
+    pub(crate) fn between(a: NodeId, b: NodeId) -> Self {
+        Self(a.min(b), a.max(b))
+    }
+
+    /// The other end, if `pid` is one.
+    fn other(self, pid: NodeId) -> Option<NodeId> {
+        match self {
+            Self(a, b) if a == pid => Some(b),
+            Self(a, b) if b == pid => Some(a),
+            Self(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+/// What servers are to be told: shared by the dashboard, which changes it, and the tasks that tell.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    wanted: Arc<Mutex<Wanted>>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    cut: BTreeSet<Link>,
+    /// Numbers that a server is given with each order.
+    appends: u64,
+    next_number: u64,
+}
+
+impl Orders {
+    pub(crate) fn new(appends: u64) -> Self {
+        let wanted = Wanted { cut: BTreeSet::new(), appends, next_number: 0 };
+        Self { wanted: Arc::new(Mutex::new(wanted)) }
+    }
+
+    pub(crate) fn cut(&self, link: Link) {
+        self.wanted().cut.insert(link);
+    }
+
+    pub(crate) fn heal(&self, link: Link) {
+        self.wanted().cut.remove(&link);
+    }
+
+    pub(crate) fn heal_all(&self) {
+        self.wanted().cut.clear();
+    }
+
+    pub(crate) fn set_appends(&self, appends: u64) {
+        self.wanted().appends = appends;
+    }
+
+    pub(crate) fn appends(&self) -> u64 {
+        self.wanted().appends
+    }
+
+    pub(crate) fn is_cut(&self, link: Link) -> bool {
+        self.wanted().cut.contains(&link)
+    }
+
+    /// The links that are cut, in order.
+    pub(crate) fn all_cut(&self) -> Vec<Link> {
+        self.wanted().cut.iter().copied().collect()
+    }
+
+    /// The next order for a server. No number is given out twice.
+    pub(crate) fn next_for(&self, pid: NodeId) -> Order {
+        let mut wanted = self.wanted();
+        let cut = wanted.cut.iter().filter_map(|link| link.other(pid)).collect();
+        let (first, count) = (wanted.next_number, wanted.appends);
+        wanted.next_number += count;
+        Order { cut, first, count }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, Orders};
+
+    #[test]
+    fn both_ends_of_a_link_are_told_that_it_is_cut() {
+        let orders = Orders::new(0);
+        orders.cut(Link::between(3, 1));
+        orders.cut(Link::between(3, 2));
+        let told = |pid| orders.next_for(pid).cut.into_iter().collect::<Vec<_>>();
+        assert_eq!((told(1), told(2), told(3), told(4)), (vec![3], vec![3], vec![1, 2], vec![]));
+        assert_eq!(orders.all_cut()[0].to_string(), "1-3");
+        orders.heal(Link::between(1, 3));
+        assert!(!orders.is_cut(Link::between(1, 3)) && orders.is_cut(Link::between(2, 3)));
+        orders.heal_all();
+        assert_eq!(told(3), vec![]);
+    }
+
+    #[test]
+    fn no_number_is_given_out_twice() {
+        let orders = Orders::new(3);
+        let firsts: Vec<_> = [1, 2, 1].map(|pid| orders.next_for(pid).first).into();
+        assert_eq!(firsts, [0, 3, 6]);
+        orders.set_appends(0);
+        assert_eq!(orders.next_for(1).count, 0);
+    }
+}

@@ -1,0 +1,104 @@
+//! The dashboard in the terminal.
+
+use crate::{
+    cluster::{Cluster, Presence, POLL},
+    links::Link,
+    view::View,
+    End,
+};
+use anyhow::{bail, Result};
+use omnipaxos::util::NodeId;
+use omnipaxos_ui::{
+    ratatui::crossterm::event::{KeyCode, KeyEvent},
+    screen::{is_interrupt, Screen},
+};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// What the user looks at.
+struct Focus {
+    selected: NodeId,
+    is_close: bool,
+    /// What each server is given while appends are on.
+    appends: u64,
+}
+
+/// What comes after a key.
+enum Next {
+    Frame,
+    End(End),
+}
+
+/// Shows the cluster and does as keys say, until one of them ends it.
+pub(crate) async fn run(cluster: &mut Cluster, panic_after: Option<Duration>) -> Result<End> {
+    let mut screen = Screen::take()?;
+    let mut focus = Focus { selected: 1, is_close: false, appends: cluster.orders().appends() };
+    let started = Instant::now();
+    loop {
+        cluster.hear()?;
+        if !screen.is_taken() {
+            bail!("a part of the dashboard has panicked");
+        }
+        let view = View { cluster, selected: focus.selected, is_close: focus.is_close };
+        screen.draw(|frame| frame.render_widget(view, frame.area()))?;
+        assert!(panic_after.is_none_or(|after| started.elapsed() < after), "as you wished");
+        while let Some(key) = screen.next_key()? {
+            match heed(key, &mut focus, cluster).await? {
+                Next::Frame => {}
+                Next::End(end) => return Ok(end),
+            }
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result<Next> {
+    if is_interrupt(&key) {
+        return Ok(Next::End(End::Interrupted));
+    }
+    let selected = focus.selected;
+    let others = |is_next: &dyn Fn(NodeId) -> bool| {
+        cluster.members().keys().copied().filter(|pid| is_next(*pid)).collect::<Vec<_>>()
+    };
+    match key.code {
+        KeyCode::Char('q') => return Ok(Next::End(End::Done)),
+        KeyCode::Esc if focus.is_close => focus.is_close = false,
+        KeyCode::Esc => return Ok(Next::End(End::Done)),
+        KeyCode::Enter => focus.is_close = !focus.is_close,
+        KeyCode::Up => {
+            focus.selected = others(&|pid| pid < selected).last().copied().unwrap_or(selected);
+        }
+        KeyCode::Down => {
+            focus.selected = others(&|pid| pid > selected).first().copied().unwrap_or(selected);
+        }
+        KeyCode::Char('i') => cluster.isolate(selected),
+        KeyCode::Char('h') => cluster.heal_all(),
+        KeyCode::Char('k') if cluster.presence(selected) != Presence::Killed => {
+            cluster.kill(selected).await?;
+        }
+        KeyCode::Char('r') if cluster.presence(selected) == Presence::Killed => {
+            cluster.restart(selected)?;
+        }
+        KeyCode::Char('a') => {
+            let appends = if cluster.orders().appends() == 0 { focus.appends } else { 0 };
+            cluster.set_appends(appends);
+        }
+        KeyCode::Char(digit) => toggle_link(selected, digit, cluster),
+        _ => {}
+    }
+    Ok(Next::Frame)
+}
+
+/// Cuts or heals the link between the selected server and the one that the key names.
+fn toggle_link(selected: NodeId, digit: char, cluster: &mut Cluster) {
+    let other = digit.to_digit(10).map(NodeId::from).filter(|pid| *pid != selected);
+    let Some(other) = other.filter(|pid| cluster.members().contains_key(pid)) else {
+        return;
+    };
+    let link = Link::between(selected, other);
+    if cluster.orders().is_cut(link) {
+        cluster.heal(link);
+    } else {
+        cluster.cut(link);
+    }
+}

@@ -1,0 +1,64 @@
+//! What the dashboard and a server say to each other, and what the log holds.
+
+use omnipaxos::{macros::Entry, status::Status, util::NodeId};
+use omnipaxos_ui::{LogItem, LogLine};
+use serde::{Deserialize, Serialize};
+use slog::Level;
+use std::{collections::BTreeSet, time::Duration};
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
+pub(crate) struct Number {
+    pub(crate) number: u64,
+}
+
+/// What the dashboard tells a server, again and again. Answered with a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The servers from and to which it drops all messages.
+    pub(crate) cut: BTreeSet<NodeId>,
+    /// The first number to append.
+    pub(crate) first: u64,
+    /// How many numbers to append, from the first on.
+    pub(crate) count: u64,
+}
+
+/// How a server is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) status: Status,
+    /// Digest of all entries decided there.
+    pub(crate) digest: u64,
+    /// What it logged since the last report.
+    pub(crate) log: Vec<Line>,
+}
+
+/// A part of a log, as it travels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Line {
+    Text { level: String, text: String },
+    Dropped(u64),
+}
+
+impl From<LogItem> for Line {
+    fn from(item: LogItem) -> Self {
+        match item {
+            LogItem::Line(LogLine { level, text, .. }) => {
+                Self::Text { level: level.as_str().to_owned(), text }
+            }
+            LogItem::Dropped(lines) => Self::Dropped(lines),
+        }
+    }
+}
+
+impl Line {
+    /// The line, as one that came at this time: servers have no common clock.
+    pub(crate) fn at(self, at: Duration) -> LogItem {
+        match self {
+            Self::Text { level, text } => {
+                LogItem::Line(LogLine { at, level: level.parse().unwrap_or(Level::Info), text })
+            }
+            Self::Dropped(lines) => LogItem::Dropped(lines),
+        }
+    }
+}
