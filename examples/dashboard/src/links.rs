@@ -53,16 +53,9 @@ impl Orders {
         Self { wanted: Arc::new(Mutex::new(wanted)) }
     }
 
-    pub(crate) fn cut(&self, link: Link) {
-        self.wanted().cut.insert(link);
-    }
-
-    pub(crate) fn heal(&self, link: Link) {
-        self.wanted().cut.remove(&link);
-    }
-
-    pub(crate) fn heal_all(&self) {
-        self.wanted().cut.clear();
+    /// All links that are cut from now on.
+    pub(crate) fn set_cut(&self, cut: BTreeSet<Link>) {
+        self.wanted().cut = cut;
     }
 
     pub(crate) fn set_appends(&self, appends: u64) {
@@ -71,15 +64,6 @@ impl Orders {
 
     pub(crate) fn appends(&self) -> u64 {
         self.wanted().appends
-    }
-
-    pub(crate) fn is_cut(&self, link: Link) -> bool {
-        self.wanted().cut.contains(&link)
-    }
-
-    /// The links that are cut, in order.
-    pub(crate) fn all_cut(&self) -> Vec<Link> {
-        self.wanted().cut.iter().copied().collect()
     }
 
     /// The next order for a server. No number is given out twice.
@@ -103,14 +87,11 @@ mod tests {
     #[test]
     fn both_ends_of_a_link_are_told_that_it_is_cut() {
         let orders = Orders::new(0);
-        orders.cut(Link::between(3, 1));
-        orders.cut(Link::between(3, 2));
+        orders.set_cut([Link::between(3, 1), Link::between(3, 2)].into());
         let told = |pid| orders.next_for(pid).cut.into_iter().collect::<Vec<_>>();
         assert_eq!((told(1), told(2), told(3), told(4)), (vec![3], vec![3], vec![1, 2], vec![]));
-        assert_eq!(orders.all_cut()[0].to_string(), "1-3");
-        orders.heal(Link::between(1, 3));
-        assert!(!orders.is_cut(Link::between(1, 3)) && orders.is_cut(Link::between(2, 3)));
-        orders.heal_all();
+        assert_eq!(Link::between(3, 1).to_string(), "1-3");
+        orders.set_cut([].into());
         assert_eq!(told(3), vec![]);
     }
 

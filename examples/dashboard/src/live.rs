@@ -1,7 +1,8 @@
 //! The dashboard in the terminal.
 
 use crate::{
-    cluster::{Cluster, Presence, POLL},
+    board::Presence,
+    cluster::{Cluster, POLL},
     links::Link,
     view::View,
     End,
@@ -32,14 +33,15 @@ enum Next {
 /// Shows the cluster and does as keys say, until one of them ends it.
 pub(crate) async fn run(cluster: &mut Cluster, panic_after: Option<Duration>) -> Result<End> {
     let mut screen = Screen::take()?;
-    let mut focus = Focus { selected: 1, is_close: false, appends: cluster.orders().appends() };
+    let mut focus = Focus { selected: 1, is_close: false, appends: cluster.appends() };
     let started = Instant::now();
     loop {
         cluster.hear()?;
         if !screen.is_taken() {
             bail!("a part of the dashboard has panicked");
         }
-        let view = View { cluster, selected: focus.selected, is_close: focus.is_close };
+        let view =
+            View { board: cluster.board(), selected: focus.selected, is_close: focus.is_close };
         screen.draw(|frame| frame.render_widget(view, frame.area()))?;
         assert!(panic_after.is_none_or(|after| started.elapsed() < after), "as you wished");
         while let Some(key) = screen.next_key()? {
@@ -58,7 +60,7 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
     }
     let selected = focus.selected;
     let others = |is_next: &dyn Fn(NodeId) -> bool| {
-        cluster.members().keys().copied().filter(|pid| is_next(*pid)).collect::<Vec<_>>()
+        cluster.board().members().keys().copied().filter(|pid| is_next(*pid)).collect::<Vec<_>>()
     };
     match key.code {
         KeyCode::Char('q') => return Ok(Next::End(End::Done)),
@@ -73,14 +75,14 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
         }
         KeyCode::Char('i') => cluster.isolate(selected),
         KeyCode::Char('h') => cluster.heal_all(),
-        KeyCode::Char('k') if cluster.presence(selected) != Presence::Killed => {
+        KeyCode::Char('k') if cluster.board().presence(selected) != Presence::Killed => {
             cluster.kill(selected).await?;
         }
-        KeyCode::Char('r') if cluster.presence(selected) == Presence::Killed => {
+        KeyCode::Char('r') if cluster.board().presence(selected) == Presence::Killed => {
             cluster.restart(selected)?;
         }
         KeyCode::Char('a') => {
-            let appends = if cluster.orders().appends() == 0 { focus.appends } else { 0 };
+            let appends = if cluster.appends() == 0 { focus.appends } else { 0 };
             cluster.set_appends(appends);
         }
         KeyCode::Char(digit) => toggle_link(selected, digit, cluster),
@@ -92,11 +94,11 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
 /// Cuts or heals the link between the selected server and the one that the key names.
 fn toggle_link(selected: NodeId, digit: char, cluster: &mut Cluster) {
     let other = digit.to_digit(10).map(NodeId::from).filter(|pid| *pid != selected);
-    let Some(other) = other.filter(|pid| cluster.members().contains_key(pid)) else {
+    let Some(other) = other.filter(|pid| cluster.board().members().contains_key(pid)) else {
         return;
     };
     let link = Link::between(selected, other);
-    if cluster.orders().is_cut(link) {
+    if cluster.board().cut().contains(&link) {
         cluster.heal(link);
     } else {
         cluster.cut(link);

@@ -2,6 +2,7 @@
 //! from which their links are cut and healed, and they are killed and restarted.
 #![forbid(unsafe_code)]
 
+mod board;
 mod cluster;
 mod control;
 mod links;

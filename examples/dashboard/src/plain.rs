@@ -1,7 +1,8 @@
 //! The same without a terminal: a line a second, and a sequence of faults.
 
 use crate::{
-    cluster::{Cluster, Presence, POLL},
+    board::{Board, Presence},
+    cluster::{Cluster, POLL},
     links::Link,
     End,
 };
@@ -47,7 +48,7 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
         while start.elapsed() < due {
             cluster.hear()?;
             if start.elapsed() >= next_line {
-                say(&line(cluster, start.elapsed()))?;
+                say(&line(cluster.board(), start.elapsed()))?;
                 next_line += Duration::from_secs(1);
             }
             sleep(POLL).await;
@@ -58,16 +59,20 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
         }
     }
     cluster.set_appends(0);
-    cluster.wait_for(PATIENCE, "all servers agree", Cluster::all_agree).await.map_err(|cause| {
-        cause.context(format!("the servers do not agree:\n{}", line(cluster, start.elapsed())))
+    cluster.wait_for(PATIENCE, "all servers agree", Board::all_agree).await.map_err(|cause| {
+        cause.context(format!(
+            "the servers do not agree:\n{}",
+            line(cluster.board(), start.elapsed())
+        ))
     })?;
-    let Some(report) = cluster.reports().next().filter(|report| report.status.decided_idx > 0)
+    let Some(report) =
+        cluster.board().reports().next().filter(|report| report.status.decided_idx > 0)
     else {
         bail!("nothing was decided");
     };
     say(&format!(
         "all {} servers agree: decided {}, digest {:016x}",
-        cluster.members().len(),
+        cluster.board().members().len(),
         report.status.decided_idx,
         report.digest
     ))?;
@@ -79,7 +84,7 @@ async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) ->
     match step {
         Step::CutLeaderFromFollower => {
             let leader = leader(cluster).await?;
-            let follower = cluster.members().keys().copied().find(|pid| *pid != leader);
+            let follower = cluster.board().members().keys().copied().find(|pid| *pid != leader);
             let link = Link::between(leader, follower.context("there is no follower")?);
             cluster.cut(link);
             Ok(format!("cut the link {link} of the leader"))
@@ -109,15 +114,15 @@ async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) ->
 
 /// Waits for a leader.
 async fn leader(cluster: &mut Cluster) -> Result<NodeId> {
-    cluster.wait_for(PATIENCE, "a server leads", |cluster| cluster.leader().is_some()).await?;
-    cluster.leader().context("no server leads")
+    cluster.wait_for(PATIENCE, "a server leads", |board| board.leader().is_some()).await?;
+    cluster.board().leader().context("no server leads")
 }
 
-fn line(cluster: &Cluster, at: Duration) -> String {
-    let leader = cluster.leader().map_or("none".to_owned(), |pid| pid.to_string());
-    let rate = cluster.rates().latest().unwrap_or(0);
-    let states = cluster.members().iter().map(|(pid, member)| {
-        let state = match (cluster.presence(*pid), &member.report) {
+fn line(board: &Board, at: Duration) -> String {
+    let leader = board.leader().map_or("none".to_owned(), |pid| pid.to_string());
+    let rate = board.rates().latest().unwrap_or(0);
+    let states = board.members().iter().map(|(pid, member)| {
+        let state = match (board.presence(*pid), &member.report) {
             (Presence::Killed, _) => "killed".to_owned(),
             (Presence::Silent, _) | (_, None) => "silent".to_owned(),
             (Presence::Reports, Some((report, _))) => {
@@ -127,7 +132,7 @@ fn line(cluster: &Cluster, at: Duration) -> String {
         format!("{pid} {state}")
     });
     let states = states.collect::<Vec<_>>().join(", ");
-    let cut = cluster.orders().all_cut();
+    let cut = board.cut();
     let cut = cut.iter().map(Link::to_string).collect::<Vec<_>>().join(" ");
     let cut = if cut.is_empty() { String::new() } else { format!("; cut: {cut}") };
     format!("{:>4} s  leader {leader}, {rate} entries/s: {states}{cut}", at.as_secs())

@@ -1,10 +1,13 @@
 //! The whole cluster on one screen.
 
 use crate::{
-    cluster::{Cluster, Member, Presence},
+    board::{Board, Member, Presence},
     links::Link,
 };
-use omnipaxos::{status::Role, util::NodeId};
+use omnipaxos::{
+    status::{Role, Status},
+    util::NodeId,
+};
 use omnipaxos_ui::{
     ratatui::{
         buffer::Buffer,
@@ -25,7 +28,7 @@ const HELP: [&str; 2] = [
 
 /// What is shown.
 pub(crate) struct View<'a> {
-    pub(crate) cluster: &'a Cluster,
+    pub(crate) board: &'a Board,
     pub(crate) selected: NodeId,
     /// Only the selected server, as its own dashboard would show it.
     pub(crate) is_close: bool,
@@ -40,7 +43,7 @@ impl Widget for View<'_> {
         for (y, text) in (help.y..help.bottom()).zip(HELP) {
             buf.set_stringn(help.x, y, text, usize::from(help.width), Style::new().cyan());
         }
-        let member = self.cluster.members().get(&self.selected);
+        let member = self.board.members().get(&self.selected);
         match member.filter(|_| self.is_close) {
             Some(member) => member.app.render(shown, buf),
             None => self.render_cluster(shown, buf),
@@ -50,10 +53,10 @@ impl Widget for View<'_> {
 
 impl View<'_> {
     fn render_cluster(&self, area: Rect, buf: &mut Buffer) {
-        let servers = u16::try_from(self.cluster.members().len()).unwrap_or(u16::MAX);
+        let servers = u16::try_from(self.board.members().len()).unwrap_or(u16::MAX);
         let [table, rates, log] = Layout::vertical([
             Constraint::Length(servers.saturating_add(3)),
-            Constraint::Max(6),
+            Constraint::Max(5),
             Constraint::Fill(1),
         ])
         .areas(area);
@@ -61,17 +64,17 @@ impl View<'_> {
         for (panel, is_log) in [(rates, false), (log, true)] {
             match (panel.height < 3, is_log) {
                 (true, _) => {}
-                (false, false) => RateChart::new(self.cluster.rates()).render(panel, buf),
-                (false, true) => LogPane::new(self.cluster.log()).render(panel, buf),
+                (false, false) => RateChart::new(self.board.rates()).render(panel, buf),
+                (false, true) => LogPane::new(self.board.log()).render(panel, buf),
             }
         }
     }
 
     fn render_servers(&self, area: Rect, buf: &mut Buffer) {
-        let cluster = self.cluster;
-        let leader = cluster.leader().map_or("no leader".to_owned(), |pid| format!("leader {pid}"));
-        let rate = cluster.rates().latest().map_or("-".to_owned(), grouped);
-        let decided = grouped(cluster.decided_idx());
+        let board = self.board;
+        let leader = board.leader().map_or("no leader".to_owned(), |pid| format!("leader {pid}"));
+        let rate = board.rates().latest().map_or("-".to_owned(), grouped);
+        let decided = grouped(board.decided_idx());
         let title = Line::from(format!(" {leader} · decided {decided} · {rate} entries/s "));
         let legend = Line::from(" links: + answers  . silent  x cut ").right_aligned();
         let inside = bordered(title, area, buf);
@@ -79,22 +82,22 @@ impl View<'_> {
             let edge = Rect { y: inside.bottom(), height: 1, x: inside.x, width: inside.width };
             legend.render(edge.intersection(buf.area), buf);
         }
-        let selected = cluster.members().keys().position(|pid| *pid == self.selected);
+        let selected = board.members().keys().position(|pid| *pid == self.selected);
         FittingTable::new(self.columns()).select(selected.unwrap_or(0)).render(inside, buf);
     }
 
     fn columns(&self) -> Vec<Column> {
-        let members = self.cluster.members();
+        let members = self.board.members();
         let cells = |cell: &dyn Fn(NodeId, &Member) -> Span<'static>| {
             members.iter().map(|(pid, member)| cell(*pid, member)).collect()
         };
-        let told = |cell: &dyn Fn(&omnipaxos::status::Status) -> String| {
+        let told = |cell: &dyn Fn(&Status) -> String| {
             cells(&|_, member| {
                 let report = member.report.as_ref();
                 Span::raw(report.map_or("-".to_owned(), |(report, _)| cell(&report.status)))
             })
         };
-        let decided = self.cluster.decided_idx();
+        let decided = self.board.decided_idx();
         let mut columns = vec![
             Column::text(" server", cells(&|pid, _| Span::raw(format!(" {pid}")))),
             Column::text("state", cells(&|pid, member| self.state(pid, member))),
@@ -122,7 +125,7 @@ impl View<'_> {
     }
 
     fn state(&self, pid: NodeId, member: &Member) -> Span<'static> {
-        match (self.cluster.presence(pid), &member.report) {
+        match (self.board.presence(pid), &member.report) {
             (Presence::Killed, _) => Span::styled("killed", Color::Red),
             (Presence::Silent, _) | (_, None) => Span::styled("silent", Color::Yellow),
             (Presence::Reports, Some((report, _))) => role(report.status.role),
@@ -133,7 +136,7 @@ impl View<'_> {
         let servers = member.app.servers();
         let heard = servers.iter().find(|server| server.pid == to).map(|server| server.link);
         match heard {
-            _ if self.cluster.orders().is_cut(Link::between(from, to)) => {
+            _ if self.board.cut().contains(&Link::between(from, to)) => {
                 Span::styled("x", Color::Red)
             }
             Some(Heard::Own) => Span::raw("-"),
@@ -152,5 +155,89 @@ fn role(role: Role) -> Span<'static> {
         Role::Promised => Span::styled("promised", Color::Yellow),
         Role::Recovering => Span::styled("recovering", Color::Yellow),
         Role::Halted => Span::styled("halted", Color::Red),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{View, HELP};
+    use crate::{
+        board::Board,
+        links::Link,
+        protocol::{Number, Report},
+    };
+    use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
+    use omnipaxos_storage::memory_storage::MemoryStorage;
+    use omnipaxos_ui::ratatui::{buffer::Buffer, layout::Rect, widgets::Widget};
+    use std::time::Duration;
+
+    /// Servers of which one is killed and one silent, and a link that is cut.
+    fn board(servers: u64) -> Board {
+        let nodes: Vec<_> = (1..=servers).collect();
+        let mut board = Board::new(&nodes);
+        for pid in nodes.iter().copied() {
+            board.set_running(pid, true);
+            let cluster_config =
+                ClusterConfig { configuration_id: 1, nodes: nodes.clone(), ..Default::default() };
+            let server_config = ServerConfig { pid, ..Default::default() };
+            let config = OmniPaxosConfig { cluster_config, server_config };
+            let replica = config.build(MemoryStorage::<Number>::default()).unwrap();
+            let mut status = replica.status();
+            status.decided_idx = 1_000 * pid;
+            let log = Vec::new();
+            board.hear(pid, Report { status, digest: 0, log }, Duration::from_secs(pid.min(3)));
+        }
+        board.set_running(servers, false);
+        board.set_cut(Link::between(1, 3), true);
+        board.note("the link 1-3 is cut".to_owned(), Duration::from_secs(3));
+        board.look(Duration::from_secs(3));
+        board
+    }
+
+    fn drawn(board: &Board, is_close: bool, width: u16, height: u16) -> Vec<String> {
+        let area = Rect::new(0, 0, width, height);
+        let mut buf = Buffer::empty(area);
+        View { board, selected: 2, is_close }.render(area, &mut buf);
+        (0..height)
+            .map(|y| (0..width).map(|x| buf[(x, y)].symbol()).collect::<String>())
+            .map(|line| line.trim_end().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_cluster_and_the_keys_fit_into_80_by_24() {
+        let lines = drawn(&board(5), false, 80, 24);
+        let expected = [
+            "┌ no leader · decided 4,000 · - entries/s ─────────────────────────────────────┐",
+            "│ server  state       1  2  3  4  5  ballot  follows  decided  behind  waiting │",
+            "│ 1       silent      -  .  x  .  .       0        -    1,000   3,000        0 │",
+            "│ 2       recovering  .  -  .  .  .       0        -    2,000   2,000        0 │",
+            "│ 3       recovering  x  .  -  .  .       0        -    3,000   1,000        0 │",
+            "│ 4       recovering  .  .  .  -  .       0        -    4,000       0        0 │",
+            "│ 5       killed                  -       -        -        -       -        - │",
+            "└─────────────────────────────────────────── links: + answers  . silent  x cut ┘",
+        ];
+        assert_eq!(lines[..8], expected, "{}", lines.join("\n"));
+        assert!(lines.iter().any(|line| line.contains("3.0s WARN the link 1-3 is cut")));
+        assert_eq!(lines[22..], HELP);
+    }
+
+    #[test]
+    fn a_close_view_is_that_of_the_server_and_has_the_keys() {
+        let lines = drawn(&board(5), true, 80, 24);
+        assert!(lines[0].starts_with("┌ server 2 of configuration 1 "), "{}", lines.join("\n"));
+        assert_eq!(lines[22..], HELP);
+    }
+
+    #[test]
+    fn it_is_drawn_in_every_size() {
+        for board in [board(3), board(9)] {
+            for height in (0..20).chain([24, 50]) {
+                for width in (0..30).step_by(3).chain([1, 2, 79, 80, 200]) {
+                    drawn(&board, false, width, height);
+                    drawn(&board, true, width, height);
+                }
+            }
+        }
     }
 }
