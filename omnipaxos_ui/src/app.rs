@@ -26,7 +26,8 @@ use std::time::Duration;
 /// # #[derive(Clone, Debug, omnipaxos::macros::Entry)]
 /// # struct Number(u64);
 /// # use omnipaxos_storage::memory_storage::MemoryStorage;
-/// # let replica: omnipaxos::OmniPaxos<Number, _> = config.clone().build(MemoryStorage::default())?;
+/// # let storage = MemoryStorage::<Number>::default();
+/// # let replica = config.clone().build(storage)?;
 /// use omnipaxos_ui::{ratatui::{backend::TestBackend, Terminal}, App};
 /// use std::time::Duration;
 ///

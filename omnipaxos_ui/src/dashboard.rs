@@ -56,8 +56,8 @@ static LINES: OnceLock<LogQueue> = OnceLock::new();
 /// While it is started, the terminal is in raw mode, and what else the process prints would spoil
 /// the picture. Keys:
 /// - `q` and Esc stop the dashboard. The process goes on.
-/// - Ctrl-C stops the dashboard, then sends SIGINT to the process: it ends as usual, or does what it
-///   has arranged. On systems that are not Unix, the dashboard just stops.
+/// - Ctrl-C stops the dashboard, then sends SIGINT to the process: it ends as usual, or does what
+///   it has arranged. On systems that are not Unix, the dashboard just stops.
 ///
 /// The terminal is as before after [`stop`](Self::stop), when this is dropped, and when any thread
 /// panics, before the message is printed. A signal that ends the process at once, as SIGTERM does
@@ -87,9 +87,9 @@ impl OmniPaxosUI {
 
     /// A logger whose lines are shown by the dashboard of this process.
     ///
-    /// It never waits. At most 1,024 lines wait to be shown, whether the dashboard is started or not;
-    /// for how many more there was no room is shown where they are missing. The dashboard
-    /// keeps the last 1,024 lines.
+    /// It never waits. At most 1,024 lines wait to be shown, whether the dashboard is started or
+    /// not. Lines for which there is no room are dropped, and the dashboard says how many where
+    /// they are missing. It keeps the last 1,024 lines.
     pub fn logger() -> slog::Logger {
         lines().logger()
     }
@@ -123,8 +123,8 @@ impl OmniPaxosUI {
         self.screen = None;
     }
 
-    /// Shows the state of the replica, and does what keys say. To be called often, with each tick of
-    /// the replica, say: it draws at most 20 times a second, and returns at once otherwise.
+    /// Shows the state of the replica, and does what keys say. To be called often, with each tick
+    /// of the replica, say: it draws at most 20 times a second, and returns at once otherwise.
     ///
     /// If the terminal fails, the dashboard stops, and [`error`](Self::error) tells why.
     pub fn tick(&mut self, states: OmniPaxosStates) {

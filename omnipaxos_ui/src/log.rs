@@ -26,7 +26,7 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// What is between two lines that are shown, or is one.
+/// A line, or how many are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogItem {
     /// A line.

@@ -21,8 +21,8 @@ pub struct Observation {
     pub(crate) decided_idx: u64,
     /// The answers of the last complete heartbeat round.
     pub(crate) replies: BTreeMap<NodeId, HeartbeatReply>,
-    /// How much each server has accepted. Empty where that is not known: only a leader in its accept
-    /// phase knows.
+    /// How much each server has accepted. Empty where that is not known: only a leader in its
+    /// accept phase knows.
     pub(crate) accepted: BTreeMap<NodeId, u64>,
 }
 

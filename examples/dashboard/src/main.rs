@@ -43,7 +43,8 @@ struct Arguments {
     #[arg(long)]
     plain: bool,
     /// How long that takes.
-    #[arg(long, default_value_t = 20, requires = "plain", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 20, requires = "plain")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Panic after so many seconds, to see that the terminal is as before.
     #[arg(long, hide = true)]

@@ -25,8 +25,8 @@ impl<T> Wire for T where
 {
 }
 
-/// What other servers and clients have to say. `T` is an entry of the log, `Q` what clients ask, `A`
-/// what they are answered.
+/// What other servers and clients have to say. `T` is an entry of the log, `Q` what clients ask,
+/// `A` what they are answered.
 #[derive(Debug)]
 pub enum Input<T: Wire, Q, A> {
     /// A message of another server.
