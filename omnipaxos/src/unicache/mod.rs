@@ -25,13 +25,13 @@
 //! log, the storage and what is read hold plain entries.
 //!
 //! Caches live in memory and are a function of the log since an index that the leader tells, so that
-//! they need not be stored or agreed. What a leader sends again, and what is learnt from other servers,
-//! travels as it is.
+//! they need not be stored or agreed. All servers must be built with the same ones: with the same
+//! feature and the same attributes.
 
 mod codes;
-mod lfu_cache;
+pub mod lfu_cache;
 mod lookup;
-mod lru_cache;
+pub mod lru_cache;
 
 pub use self::{lfu_cache::LFUniCache, lru_cache::LRUniCache};
 
