@@ -188,8 +188,7 @@ impl<T: Entry> Codec<T> {
                 Decoded::Entries { from_idx, entries }
             }
             Form::Encoded(results) => {
-                let lacking = results.slice(held.min(results.len())..results.len());
-                self.read(end, since, lacking.unwrap_or_default())
+                self.read(end, since, results.into_vec().into_iter().skip(held))
             }
         }
     }
@@ -219,16 +218,16 @@ impl<T: Entry> Codec<T> {
         &mut self,
         from_idx: u64,
         since: u64,
-        results: SharedEntries<T::EncodeResult>,
+        results: impl ExactSizeIterator<Item = T::EncodeResult>,
     ) -> Decoded<T> {
-        if results.is_empty() {
+        if results.len() == 0 {
             return Decoded::Entries { from_idx, entries: SharedEntries::default() };
         }
         let Some(cache) = self.cache_at(from_idx, since) else {
             return Decoded::Unreadable;
         };
         let end = from_idx + results.len() as u64;
-        let decoded = results.iter().map(|result| cache.state.try_decode(result.clone()));
+        let decoded = results.map(|result| cache.state.try_decode(result));
         match decoded.collect::<Option<Vec<T>>>() {
             Some(entries) => {
                 cache.end = end;
