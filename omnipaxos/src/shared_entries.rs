@@ -1,6 +1,8 @@
 //! Entries that several hold at once.
 
-use std::{fmt::Debug, num::NonZeroUsize, ops::Deref, ops::Range, slice, sync::Arc};
+use std::{
+    fmt::Debug, iter, num::NonZeroUsize, ops::Deref, ops::Range, option, slice, sync::Arc, vec,
+};
 
 /// A run of entries, shared and immutable: one allocation for the leader's storage and for the
 /// messages to all followers.
@@ -100,6 +102,19 @@ impl<T: Clone> SharedEntries<T> {
     }
 }
 
+/// The entries one by one: moved if nobody else holds them, else cloned.
+impl<T: Clone> IntoIterator for SharedEntries<T> {
+    type Item = T;
+    type IntoIter = iter::Chain<option::IntoIter<T>, vec::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        match self.held {
+            Held::AtMostOne(entry) => entry.map(Arc::unwrap_or_clone).into_iter().chain(Vec::new()),
+            held @ Held::Part { .. } => None.into_iter().chain(Self { held }.into_vec()),
+        }
+    }
+}
+
 impl<T> From<Vec<T>> for SharedEntries<T> {
     fn from(entries: Vec<T>) -> Self {
         let held = match NonZeroUsize::new(entries.len()) {
@@ -152,7 +167,45 @@ impl<T: serde::Serialize> serde::Serialize for SharedEntries<T> {
 #[cfg(feature = "serde")]
 impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for SharedEntries<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::deserialize(deserializer).map(Self::from)
+        deserializer.deserialize_seq(from_serde::Entries(std::marker::PhantomData))
+    }
+}
+
+/// One that comes alone is put where it stays, without a vector.
+#[cfg(feature = "serde")]
+mod from_serde {
+    use super::SharedEntries;
+    use serde::de::{Deserialize, SeqAccess, Visitor};
+    use std::{fmt, marker::PhantomData};
+
+    /// As much is made room for before it comes: the number is what a peer claims.
+    const MOST_EXPECTED_BYTES: usize = 1 << 20;
+
+    pub(super) struct Entries<T>(pub(super) PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+        type Value = SharedEntries<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence of entries")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let Some(first) = seq.next_element()? else {
+                return Ok(SharedEntries::default());
+            };
+            let Some(second) = seq.next_element()? else {
+                return Ok(SharedEntries::one(first));
+            };
+            let most = MOST_EXPECTED_BYTES / size_of::<T>().max(1);
+            let expected = seq.size_hint().unwrap_or_default().min(most);
+            let mut entries = Vec::with_capacity(2 + expected);
+            entries.extend([first, second]);
+            while let Some(entry) = seq.next_element()? {
+                entries.push(entry);
+            }
+            Ok(entries.into())
+        }
     }
 }
 
@@ -181,6 +234,7 @@ mod tests {
             assert!(one.is_shared() && same == one);
             assert_eq!(same.try_into_vec().expect_err("it is held"), one);
             assert!(!one.is_shared());
+            assert_eq!(one.clone().into_iter().collect::<Vec<_>>(), [7]);
             assert_eq!(one.try_into_vec().unwrap(), [7]);
         }
     }

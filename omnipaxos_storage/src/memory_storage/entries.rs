@@ -52,7 +52,7 @@ impl<T: Clone> Entries<T> {
     fn settle(&mut self) {
         while self.runs.front().is_some_and(|run| !run.entries.is_shared()) {
             if let Some(Run { entries, .. }) = self.runs.pop_front() {
-                self.own.extend(entries.into_vec());
+                self.own.extend(entries);
             }
         }
     }
