@@ -95,18 +95,28 @@ struct Cache<T: Entry> {
 /// The encoded entries up to the end of the leader's log, as many as are kept.
 #[derive(Clone, Debug)]
 struct Encoded<T: Entry> {
-    /// As the flushes brought them, with the index of the first of each.
-    batches: VecDeque<(u64, SharedEntries<T::EncodeResult>)>,
-    /// Number of entries in all batches.
-    entries: u64,
-    /// As many are kept: nothing that is in flight is more.
-    most: u64,
+    /// As the flushes brought them.
+    batches: VecDeque<Batch<T>>,
+    /// How much is in all batches.
+    total: Amount,
+    /// So much is kept: nothing that is in flight is more.
+    most: Amount,
+}
+
+/// The encoded entries that a flush wrote.
+#[derive(Clone, Debug)]
+struct Batch<T: Entry> {
+    /// Index of the first.
+    first: u64,
+    results: SharedEntries<T::EncodeResult>,
+    /// How much they are, not encoded.
+    amount: Amount,
 }
 
 impl<T: Entry> Codec<T> {
-    /// Knows nothing yet. Keeps the encoded forms of about `most` entries.
+    /// Knows nothing yet. Keeps the encoded forms of entries that are about `most`.
     pub(crate) fn new(most: Amount) -> Self {
-        let encoded = Encoded { batches: VecDeque::new(), entries: 0, most: most.entries };
+        let encoded = Encoded { batches: VecDeque::new(), total: Amount::default(), most };
         Self { cache: None, encoded }
     }
 
@@ -117,8 +127,9 @@ impl<T: Entry> Codec<T> {
         self.cache = is_used.then(|| Cache { since: idx, end: idx, state: T::UniCache::new() });
     }
 
-    /// As a leader: encodes what was appended to the log, from the entry `from_idx` on.
-    pub(crate) fn encode(&mut self, from_idx: u64, entries: &[T]) {
+    /// As a leader: encodes what was appended to the log, from the entry `from_idx` on, of so many
+    /// bytes.
+    pub(crate) fn encode(&mut self, from_idx: u64, entries: &[T], bytes: u64) {
         let end = from_idx + entries.len() as u64;
         let Some(cache) = self.cache.as_mut().filter(|cache| cache.end < end) else {
             return;
@@ -130,7 +141,8 @@ impl<T: Entry> Codec<T> {
         let new = entries.iter().skip(to_position(first - from_idx));
         let results: Vec<_> = new.map(|entry| cache.state.try_encode(entry)).collect();
         cache.end = end;
-        self.encoded.push(first, results.into());
+        let amount = Amount { entries: end - first, bytes };
+        self.encoded.push(Batch { first, results: results.into(), amount });
     }
 
     /// As a leader: every follower has accepted the entries before this index, so their encoded forms
@@ -144,7 +156,7 @@ impl<T: Entry> Codec<T> {
     /// As a leader: the entries from `from_idx` up to here, `end` at most, travel in one form.
     pub(crate) fn end_of_run(&self, from_idx: u64, end: u64) -> u64 {
         match self.encoded.batches.front() {
-            Some((first, _)) if from_idx < *first => end.min(*first),
+            Some(Batch { first, .. }) if from_idx < *first => end.min(*first),
             Some(_) | None => end,
         }
     }
@@ -250,33 +262,32 @@ impl<T: Entry> Codec<T> {
 }
 
 impl<T: Entry> Encoded<T> {
-    fn push(&mut self, first: u64, results: SharedEntries<T::EncodeResult>) {
-        self.entries += results.len() as u64;
-        self.batches.push_back((first, results));
-        while let Some((_, oldest)) = self.batches.front() {
-            let rest = self.entries - oldest.len() as u64;
-            if rest < self.most {
+    fn push(&mut self, batch: Batch<T>) {
+        self.total.add(batch.amount);
+        self.batches.push_back(batch);
+        while let Some(oldest) = self.batches.front() {
+            let rest = self.total.without(oldest.amount);
+            if rest.is_below(self.most) {
                 break;
             }
-            self.entries = rest;
+            self.total = rest;
             self.batches.pop_front();
         }
     }
 
     fn forget_before(&mut self, idx: u64) {
-        while let Some((first, oldest)) = self.batches.front() {
-            let count = oldest.len() as u64;
-            if first + count > idx {
+        while let Some(oldest) = self.batches.front() {
+            if oldest.first + oldest.amount.entries > idx {
                 break;
             }
-            self.entries -= count;
+            self.total.subtract(oldest.amount);
             self.batches.pop_front();
         }
     }
 
     fn clear(&mut self) {
         self.batches.clear();
-        self.entries = 0;
+        self.total = Amount::default();
     }
 
     /// So many encoded entries from `from_idx` on, shared if one flush brought them.
@@ -284,14 +295,14 @@ impl<T: Entry> Encoded<T> {
         if count == 0 {
             return None;
         }
-        let after = self.batches.partition_point(|(first, _)| *first <= from_idx);
+        let after = self.batches.partition_point(|batch| batch.first <= from_idx);
         let position = after.checked_sub(1)?;
-        let (first, batch) = self.batches.get(position)?;
+        let Batch { first, results, .. } = self.batches.get(position)?;
         let start = to_position(from_idx - first);
-        if let Some(results) = batch.slice(start..start + count) {
+        if let Some(results) = results.slice(start..start + count) {
             return Some(results);
         }
-        let all = self.batches.range(position..).flat_map(|(_, batch)| batch.iter());
+        let all = self.batches.range(position..).flat_map(|batch| batch.results.iter());
         let results: Vec<_> = all.skip(start).take(count).cloned().collect();
         (results.len() == count).then(|| results.into())
     }

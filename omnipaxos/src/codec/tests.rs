@@ -49,17 +49,22 @@ struct Leader {
 }
 
 impl Leader {
-    fn new(log: &str, most: u64) -> Self {
+    fn new(log: &str, entries: u64) -> Self {
+        Self::that_keeps(Amount { entries, bytes: u64::MAX }, log)
+    }
+
+    fn that_keeps(most: Amount, log: &str) -> Self {
         let log: Vec<_> = log.chars().map(Letter).collect();
-        let mut codec = Codec::new(Amount { entries: most, bytes: 0 });
+        let mut codec = Codec::new(most);
         codec.start_anew(log.len() as u64);
         Self { log, codec }
     }
 
+    /// Each letter is a byte.
     fn append(&mut self, letters: &str) {
         let from_idx = self.log.len();
         self.log.extend(letters.chars().map(Letter));
-        self.codec.encode(from_idx as u64, &self.log[from_idx..]);
+        self.codec.encode(from_idx as u64, &self.log[from_idx..], letters.len() as u64);
     }
 
     /// All messages from an index on.
@@ -144,6 +149,18 @@ fn what_is_not_kept_travels_as_it_is_and_goes_through_the_cache() {
 }
 
 #[test]
+fn no_more_is_kept_encoded_than_may_be_in_flight() {
+    for most in [Amount { entries: 4, bytes: 100 }, Amount { entries: 100, bytes: 4 }] {
+        let mut leader = Leader::that_keeps(most, "");
+        for _ in 0..9 {
+            leader.append("ab");
+            let kept = &leader.messages(0).pop().unwrap().1;
+            assert!(kept.plain().is_none() && kept.len() <= 4, "{} of {most:?}", kept.len());
+        }
+    }
+}
+
+#[test]
 fn who_missed_something_reads_on_when_the_leader_starts_anew() {
     let mut leader = Leader::new("", 100);
     let mut follower = Follower::new("");
@@ -173,7 +190,7 @@ fn a_code_that_nobody_gave_out_is_unreadable() {
     let of_another = leader.codec.coded(2, SharedEntries::from(vec![Letter('a'), Letter('b')]));
     leader.codec.start_anew(0);
     assert_eq!(follower.take(&(0, of_another)), Err("unreadable"));
-    leader.codec.encode(0, &leader.log);
+    leader.codec.encode(0, &leader.log, 4);
     assert_eq!(follower.take(&leader.messages(0)[0]), Ok(()));
     assert_eq!(follower.log, "abab");
 }

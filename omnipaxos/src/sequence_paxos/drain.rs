@@ -101,7 +101,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let accepted = leading.followers.accepted().map(|(_, idx)| idx);
             self.codec.forget_before(|| accepted.min());
             let (from_idx, entries) = self.log.recent_entries();
-            self.codec.encode(from_idx, entries);
+            self.codec.encode(from_idx, entries, amount.bytes);
             leading.undecided.pass(self.log.decided_idx());
         }
         Ok(())
