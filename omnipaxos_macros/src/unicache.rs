@@ -167,15 +167,16 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>]) -> TokenSt
         match &field.cached {
             Some(cached) => {
                 let (name, of) = (field.cache_name(), field.as_field_cache(cached));
-                quote!(#of::try_encode(&mut self.#name, &entry.#member))
+                quote!(#of::try_encode(&mut self.#name, &__omnipaxos_entry.#member))
             }
-            None => quote!(::core::clone::Clone::clone(&entry.#member)),
+            None => quote!(::core::clone::Clone::clone(&__omnipaxos_entry.#member)),
         }
     });
     let bindings: Vec<_> = fields.iter().map(|field| &field.binding).collect();
     let decoded = fields.iter().map(|field| field.decoded(&quote!(decode), &quote!()));
     let tried = fields.iter().map(|field| field.decoded(&quote!(try_decode), &quote!(?)));
     let travels = quote!(<#name as ::omnipaxos::storage::Entry>::EncodeResult);
+    // A constant of the user's in scope would be matched, not bound; hence the names.
     quote! {
         #[automatically_derived]
         impl ::omnipaxos::unicache::UniCache for #cache {
@@ -185,17 +186,20 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>]) -> TokenSt
                 Self { #(#new,)* }
             }
 
-            fn try_encode(&mut self, entry: &#name) -> #travels {
+            fn try_encode(&mut self, __omnipaxos_entry: &#name) -> #travels {
                 (#(#encoded,)*)
             }
 
-            fn decode(&mut self, processed: #travels) -> #name {
-                let (#(#bindings,)*) = processed;
+            fn decode(&mut self, __omnipaxos_processed: #travels) -> #name {
+                let (#(#bindings,)*) = __omnipaxos_processed;
                 #name { #(#decoded,)* }
             }
 
-            fn try_decode(&mut self, processed: #travels) -> ::core::option::Option<#name> {
-                let (#(#bindings,)*) = processed;
+            fn try_decode(
+                &mut self,
+                __omnipaxos_processed: #travels,
+            ) -> ::core::option::Option<#name> {
+                let (#(#bindings,)*) = __omnipaxos_processed;
                 ::core::option::Option::Some(#name { #(#tried,)* })
             }
         }

@@ -3,6 +3,16 @@
 mod std {}
 mod core {}
 
+// As a pattern, the name of a constant matches and does not bind.
+#[allow(dead_code, non_upper_case_globals)]
+mod constants {
+    const entry: i32 = 1;
+    const processed: i32 = 2;
+
+    #[derive(Clone, Debug, omnipaxos::macros::UniCacheEntry)]
+    pub(crate) struct AmongConstants(#[unicache] pub(crate) u8);
+}
+
 #[derive(Clone, Debug, omnipaxos::macros::UniCacheEntry)]
 pub struct Named {
     #[unicache]
@@ -66,4 +76,5 @@ fn main() {
     assert_eq!(passes(&Unnamed(1, "x".into())).1, "x");
     assert_eq!(passes(&NoneCached { value: 4 }).value, 4);
     passes(&Empty);
+    assert_eq!(passes(&constants::AmongConstants(5)).0, 5);
 }
