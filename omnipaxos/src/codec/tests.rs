@@ -194,3 +194,59 @@ fn a_code_that_nobody_gave_out_is_unreadable() {
     assert_eq!(follower.take(&leader.messages(0)[0]), Ok(()));
     assert_eq!(follower.log, "abab");
 }
+
+/// Leader and follower have passed "abab" through their caches, the leader the rest, too.
+fn in_step(rest: &str) -> (Leader, Follower) {
+    let (mut leader, mut follower) = (Leader::new("", 100), Follower::new(""));
+    leader.append("abab");
+    assert_eq!(follower.take(&leader.messages(0)[0]), Ok(()));
+    leader.append(rest);
+    (leader, follower)
+}
+
+#[test]
+fn what_went_through_no_cache_makes_the_rest_unreadable() {
+    let (leader, mut follower) = in_step("cca");
+    follower.log.push_str("cc");
+    assert_eq!(follower.take(&leader.messages(6)[0]), Err("unreadable"), "an AcceptSync had it");
+}
+
+#[test]
+fn a_cache_that_was_empty_elsewhere_reads_nothing() {
+    let (_, mut follower) = in_step("");
+    let mut anew = Leader::new("ab", 100);
+    anew.append("ab");
+    anew.append("ab");
+    assert_eq!(follower.take(&anew.messages(4)[0]), Err("unreadable"));
+    follower.codec.lose();
+    assert_eq!(follower.take(&anew.messages(4)[0]), Err("unreadable"), "of no leader");
+}
+
+#[test]
+fn what_travels_as_it_is_goes_through_the_cache_once() {
+    let (mut leader, mut follower) = (Leader::new("", 2), Follower::new(""));
+    leader.append("abab");
+    assert_eq!(follower.take(&leader.messages(0)[0]), Ok(()));
+    leader.append("c");
+    leader.append("bc");
+    let messages = leader.messages(0);
+    assert_eq!(forms(&messages), [(0, 5, false), (5, 2, true)]);
+    for message in &messages {
+        assert_eq!(follower.take(message), Ok(()));
+    }
+    assert_eq!(follower.log, "ababcbc");
+}
+
+#[test]
+fn a_leader_that_missed_entries_starts_anew() {
+    let (mut leader, mut follower) = in_step("");
+    leader.log.extend("cd".chars().map(Letter));
+    leader.append("d");
+    leader.append("dc");
+    for message in leader.messages(4) {
+        assert_eq!(follower.take(&message), Ok(()));
+    }
+    leader.append("dc");
+    assert_eq!(follower.take(&leader.messages(9)[0]), Ok(()));
+    assert_eq!(follower.log, "ababcdddcdc");
+}
