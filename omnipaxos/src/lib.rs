@@ -14,6 +14,9 @@
 //! - `serde`: messages can be serialised. Snapshots must be, too.
 //! - `toml_config`: `OmniPaxosConfig::with_toml`.
 //! - `logging`, `tracing`: tell what happens, to slog or to `tracing`.
+//! - `metrics`: gives gauges and counters to the recorder of the [`metrics`](https://docs.rs/metrics)
+//!   crate, for Prometheus and others: with the end of each heartbeat round, and when the replica
+//!   halts. Install the recorder first; nothing has to be called. `docs/metrics.md` has the table.
 //! - `unicache`: fields that repeat travel as short codes: see the module `unicache`.
 #![forbid(unsafe_code)]
 
@@ -29,6 +32,7 @@ pub mod derive_support;
 mod door;
 pub mod errors;
 pub mod events;
+mod export;
 pub mod handover;
 mod ids;
 mod log_entry;

@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 11] = [
     &["messages", "reads", "handover"],
     &["replica_log", "outbox", "ui", "door"],
     &["events", "status"],
-    &["sequence_paxos", "ballot_leader_election"],
+    &["sequence_paxos", "ballot_leader_election", "export"],
     &["omni_paxos"],
     &["util", "utils", "lib"],
 ];

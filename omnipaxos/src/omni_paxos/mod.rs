@@ -17,6 +17,7 @@ use crate::{
     door::{Door, Dropped, Entrance},
     errors::Halted,
     events::Told,
+    export,
     ids::NodeId,
     messages::{sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
@@ -140,6 +141,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             )));
         }
         let incarnation = log.begin_life(config.server_config.incarnation).map_err(refused)?;
+        export::describe();
         Ok(Self {
             pid: config.server_config.pid,
             door: Door::new(&config),
@@ -221,7 +223,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
         }
         let carried = self.carry_word();
-        self.halt_on_error(carried)
+        let ended = self.halt_on_error(carried);
+        if round == Round::Ended {
+            export::record(|| self.status());
+        }
+        ended
     }
 
     /// Tells that the connection to server `pid` was lost and is back. The replica finds out by
@@ -392,6 +398,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Err(halted) => {
                 self.trace.tell(|| Moment::error("halted").because(halted));
                 self.halted = Some(halted.clone());
+                export::record(|| self.status());
             }
         }
         result

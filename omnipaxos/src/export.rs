@@ -1,0 +1,411 @@
+//! Gives the numbers of a replica to a metrics recorder.
+//!
+//! With the feature `metrics`, to the recorder of the [metrics](https://docs.rs/metrics) crate: that
+//! of the process, or of the thread. Without it, nothing is given and no status is made.
+//!
+//! The replica gives them by itself, with the end of each heartbeat round and when it halts. Whoever
+//! scrapes expects numbers that are fresh without a task that copies them, and a round is short
+//! beside the time between two scrapes, and long beside an input: what appends and messages cost
+//! does not change. Nothing comes back from a recorder, so it cannot change what a replica does.
+
+use crate::status::Status;
+
+/// Says what the metrics mean, for those who show them.
+#[inline]
+pub(crate) fn describe() {
+    #[cfg(feature = "metrics")]
+    to_recorder::describe();
+}
+
+/// Gives all metrics, from a status that is made only if somebody takes them.
+#[inline]
+pub(crate) fn record(status: impl FnOnce() -> Status) {
+    #[cfg(feature = "metrics")]
+    to_recorder::record(&status());
+    #[cfg(not(feature = "metrics"))]
+    let _ = status;
+}
+
+#[cfg(feature = "metrics")]
+mod to_recorder {
+    //! The feature `metrics`. `docs/metrics.md` has the table for users.
+
+    use crate::status::{Dropped, FollowerStatus, PeerStatus, Role, Stage, Status};
+    use metrics::{Label, SharedString, Unit};
+    use std::sync::Arc;
+
+    /// A gauge of `S`, or a counter.
+    struct Metric<S> {
+        name: &'static str,
+        unit: Unit,
+        meaning: &'static str,
+        value: fn(&S) -> u64,
+    }
+
+    const fn count<S>(
+        name: &'static str,
+        meaning: &'static str,
+        value: fn(&S) -> u64,
+    ) -> Metric<S> {
+        Metric { name, unit: Unit::Count, meaning, value }
+    }
+
+    const fn bytes<S>(
+        name: &'static str,
+        meaning: &'static str,
+        value: fn(&S) -> u64,
+    ) -> Metric<S> {
+        Metric { name, unit: Unit::Bytes, meaning, value }
+    }
+
+    /// Gauges of a server.
+    const OF_SERVER: [Metric<Status>; 15] = [
+        count("omnipaxos_has_leader", "1 if a leader is known here, else 0.", |status| {
+            status.leader.is_some().into()
+        }),
+        count(
+            "omnipaxos_promised_ballot_number",
+            "Number of the highest promised ballot; it rises when another server takes over.",
+            |status| status.promise.n.into(),
+        ),
+        count("omnipaxos_decided_idx", "Entries decided here, a stop sign included.", |status| {
+            status.decided_idx
+        }),
+        count("omnipaxos_accepted_idx", "Length of the log here, decided or not.", |status| {
+            status.accepted_idx
+        }),
+        count("omnipaxos_stored_idx", "Length of the log as the storage holds it.", |status| {
+            status.stored_idx
+        }),
+        count(
+            "omnipaxos_compacted_idx",
+            "Entries trimmed or replaced by a snapshot here.",
+            |status| status.compacted_idx,
+        ),
+        count(
+            "omnipaxos_undecided_entries",
+            "Entries of the log here that are not known to be decided.",
+            |status| status.accepted_idx.saturating_sub(status.decided_idx),
+        ),
+        count(
+            "omnipaxos_waiting_entries",
+            "Proposals that wait here for a leader, a full batch, or room in the log.",
+            |status| status.waiting.entries,
+        ),
+        bytes("omnipaxos_waiting_bytes", "Size of the proposals that wait here.", |status| {
+            status.waiting.bytes
+        }),
+        count(
+            "omnipaxos_kept_entries",
+            "Proposals of this server that are kept until they are decided.",
+            |status| status.kept.entries,
+        ),
+        bytes("omnipaxos_kept_bytes", "Size of the proposals that are kept.", |status| {
+            status.kept.bytes
+        }),
+        count(
+            "omnipaxos_max_pending_entries",
+            "The most proposals that wait or are kept.",
+            |status| status.limits.waiting.entries,
+        ),
+        bytes(
+            "omnipaxos_max_pending_bytes",
+            "The largest size of the proposals that wait or are kept.",
+            |status| status.limits.waiting.bytes,
+        ),
+        count(
+            "omnipaxos_is_reconfigured",
+            "1 if a stop sign is decided here: the configuration has ended; else 0.",
+            |status| status.next_configuration_id.is_some().into(),
+        ),
+        count(
+            "omnipaxos_knows_higher_configuration",
+            "1 if a member has told of a higher configuration, else 0.",
+            |status| status.higher_configuration.is_some().into(),
+        ),
+    ];
+
+    /// The gauge that is 1 with the label of the role that the server plays, and 0 with others.
+    const ROLE: &str = "omnipaxos_role";
+    const ROLES: [Role; 6] = [
+        Role::Recovering,
+        Role::Promised,
+        Role::Following,
+        Role::Preparing,
+        Role::Leading,
+        Role::Halted,
+    ];
+
+    /// Gauges of another server.
+    const OF_PEER: [Metric<PeerStatus>; 5] = [
+        count(
+            "omnipaxos_peer_answers",
+            "1 if the peer answered the last heartbeat round, else 0.",
+            |peer| peer.answered().into(),
+        ),
+        count(
+            "omnipaxos_follower_in_step",
+            "1 if the peer is a follower of this server in the accept phase, else 0.",
+            |peer| of_follower(peer, |follower| (follower.stage == Stage::InStep).into()),
+        ),
+        count(
+            "omnipaxos_follower_lag_entries",
+            "Entries of this leader's log that the peer has not acknowledged.",
+            |peer| of_follower(peer, |follower| follower.lag),
+        ),
+        count(
+            "omnipaxos_follower_in_flight_entries",
+            "Entries sent to the peer and neither acknowledged nor taken for lost.",
+            |peer| of_follower(peer, |follower| follower.in_flight.entries),
+        ),
+        bytes(
+            "omnipaxos_follower_in_flight_bytes",
+            "Size of what is in flight to the peer.",
+            |peer| of_follower(peer, |follower| follower.in_flight.bytes),
+        ),
+    ];
+
+    /// 0 where this server does not lead: a gauge cannot be taken back, and would stay as it was
+    /// when it led.
+    fn of_follower(peer: &PeerStatus, value: fn(&FollowerStatus) -> u64) -> u64 {
+        peer.follower.as_ref().map_or(0, value)
+    }
+
+    /// The counter of messages, with a label for the reason.
+    const DROPPED_MESSAGES: &str = "omnipaxos_dropped_messages_total";
+    const DROPPED_PROPOSALS: &str = "omnipaxos_dropped_proposals_total";
+
+    pub(super) fn describe() {
+        OF_SERVER.iter().for_each(describe_gauge);
+        OF_PEER.iter().for_each(describe_gauge);
+        let role = "1 with the role that the server plays, 0 with all others.";
+        metrics::describe_gauge!(ROLE, Unit::Count, role);
+        let messages = "Messages dropped at the door, by reason.";
+        metrics::describe_counter!(DROPPED_MESSAGES, Unit::Count, messages);
+        let proposals = "Proposals dropped for lack of room.";
+        metrics::describe_counter!(DROPPED_PROPOSALS, Unit::Count, proposals);
+    }
+
+    fn describe_gauge<S>(metric: &Metric<S>) {
+        metrics::describe_gauge!(metric.name, metric.unit, metric.meaning);
+    }
+
+    pub(super) fn record(status: &Status) {
+        let of_server = Labels::of(status);
+        for metric in &OF_SERVER {
+            set(metric.name, of_server.all(), (metric.value)(status));
+        }
+        for role in ROLES {
+            set(ROLE, of_server.and("role", role_label(role)), (role == status.role).into());
+        }
+        for peer in &status.peers {
+            let of_peer = Labels(of_server.and("peer", shared(peer.pid)));
+            for metric in &OF_PEER {
+                set(metric.name, of_peer.all(), (metric.value)(peer));
+            }
+        }
+        let Dropped { misdelivered, from_strangers, of_other_configurations, malformed, proposals } =
+            status.dropped;
+        for (reason, number) in [
+            ("misdelivered", misdelivered),
+            ("from_strangers", from_strangers),
+            ("of_other_configurations", of_other_configurations),
+            ("malformed", malformed),
+        ] {
+            let labels = of_server.and("reason", reason.into());
+            metrics::counter!(DROPPED_MESSAGES, labels).absolute(number);
+        }
+        metrics::counter!(DROPPED_PROPOSALS, of_server.all()).absolute(proposals);
+    }
+
+    /// A gauge is an `f64`, which is exact up to 2^53.
+    fn set(name: &'static str, labels: Vec<Label>, value: u64) {
+        metrics::gauge!(name, labels).set(value as f64);
+    }
+
+    /// A new role has to be in `ROLES`, too.
+    fn role_label(role: Role) -> SharedString {
+        SharedString::const_str(match role {
+            Role::Recovering => "recovering",
+            Role::Promised => "promised",
+            Role::Following => "following",
+            Role::Preparing => "preparing",
+            Role::Leading => "leading",
+            Role::Halted => "halted",
+        })
+    }
+
+    /// The labels that several metrics have.
+    struct Labels(Vec<Label>);
+
+    impl Labels {
+        fn of(status: &Status) -> Self {
+            Self(vec![
+                Label::new("pid", shared(status.pid)),
+                Label::new("configuration_id", shared(status.configuration_id)),
+            ])
+        }
+
+        fn all(&self) -> Vec<Label> {
+            self.0.clone()
+        }
+
+        fn and(&self, key: &'static str, value: SharedString) -> Vec<Label> {
+            self.0.iter().cloned().chain([Label::new(key, value)]).collect()
+        }
+    }
+
+    /// The text of a number, of which copies are cheap.
+    fn shared(number: impl ToString) -> SharedString {
+        SharedString::from_shared(Arc::from(number.to_string()))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::{Dropped, FollowerStatus, PeerStatus, Role, Stage, Status};
+        use crate::{
+            ballot::Ballot,
+            messages::ballot_leader_election::HeartbeatReply,
+            status::{HigherConfiguration, Limits, Load},
+        };
+        use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+        /// A status in which no two numbers are the same.
+        fn status() -> Status {
+            let load = |entries| Load { entries, bytes: entries * 100 };
+            let ballot = Ballot::with(4, 30, 0, 2);
+            let heartbeat = HeartbeatReply { round: 1, ballot, leader: ballot, happy: true };
+            let follower = FollowerStatus {
+                stage: Stage::InStep,
+                accepted_idx: 41,
+                decided_idx: 40,
+                lag: 6,
+                in_flight: load(5),
+            };
+            let behind = FollowerStatus { stage: Stage::Syncing, lag: 47, ..follower };
+            Status {
+                pid: 2,
+                configuration_id: 4,
+                role: Role::Leading,
+                ballot,
+                promise: Ballot::with(4, 31, 0, 2),
+                leader: Some(2),
+                decided_idx: 39,
+                accepted_idx: 47,
+                stored_idx: 45,
+                compacted_idx: 20,
+                next_configuration_id: None,
+                higher_configuration: Some(HigherConfiguration { configuration_id: 5, told_by: 1 }),
+                peers: vec![
+                    PeerStatus { pid: 1, heartbeat: Some(heartbeat), follower: Some(follower) },
+                    PeerStatus { pid: 9, heartbeat: None, follower: Some(behind) },
+                ],
+                waiting: load(3),
+                kept: load(7),
+                limits: Limits { message: load(50), in_flight: load(60), waiting: load(70) },
+                dropped: Dropped {
+                    misdelivered: 81,
+                    from_strangers: 82,
+                    of_other_configurations: 83,
+                    malformed: 84,
+                    proposals: 85,
+                },
+            }
+        }
+
+        /// Of server 2 in configuration 4.
+        const OF_A_LEADER: &str = "
+accepted_idx 47
+compacted_idx 20
+decided_idx 39
+dropped_messages_total reason=from_strangers 82
+dropped_messages_total reason=malformed 84
+dropped_messages_total reason=misdelivered 81
+dropped_messages_total reason=of_other_configurations 83
+dropped_proposals_total 85
+follower_in_flight_bytes peer=1 500
+follower_in_flight_bytes peer=9 500
+follower_in_flight_entries peer=1 5
+follower_in_flight_entries peer=9 5
+follower_in_step peer=1 1
+follower_in_step peer=9 0
+follower_lag_entries peer=1 6
+follower_lag_entries peer=9 47
+has_leader 1
+is_reconfigured 0
+kept_bytes 700
+kept_entries 7
+knows_higher_configuration 1
+max_pending_bytes 7000
+max_pending_entries 70
+peer_answers peer=1 1
+peer_answers peer=9 0
+promised_ballot_number 31
+role role=following 0
+role role=halted 0
+role role=leading 1
+role role=preparing 0
+role role=promised 0
+role role=recovering 0
+stored_idx 45
+undecided_entries 8
+waiting_bytes 300
+waiting_entries 3";
+
+        /// A line each, without what all begin with.
+        fn taken(recorder: &DebuggingRecorder) -> Vec<String> {
+            let metrics = recorder.snapshotter().snapshot().into_vec().into_iter();
+            let mut lines: Vec<String> = metrics
+                .map(|(key, _, _, value)| {
+                    let labels: Vec<String> =
+                        key.key().labels().map(|l| format!("{}={}", l.key(), l.value())).collect();
+                    let (own, more) = labels.split_at(2);
+                    assert_eq!(own, ["pid=2", "configuration_id=4"]);
+                    let value = match value {
+                        DebugValue::Counter(number) => number.to_string(),
+                        DebugValue::Gauge(number) => number.to_string(),
+                        DebugValue::Histogram(_) => panic!("there are no histograms"),
+                    };
+                    let name = key.key().name().strip_prefix("omnipaxos_").unwrap();
+                    [&[name.to_string()], more, &[value]].concat().join(" ")
+                })
+                .collect();
+            lines.sort();
+            lines
+        }
+
+        #[test]
+        fn every_number_has_its_place() {
+            let recorder = DebuggingRecorder::new();
+            metrics::with_local_recorder(&recorder, || super::record(&status()));
+            let expected: Vec<&str> = OF_A_LEADER.trim().lines().collect();
+            assert_eq!(taken(&recorder), expected);
+        }
+
+        #[test]
+        fn what_a_leader_knew_of_its_followers_does_not_stay() {
+            let recorder = DebuggingRecorder::new();
+            metrics::with_local_recorder(&recorder, || {
+                super::record(&status());
+                let mut overtaken = status();
+                overtaken.role = Role::Recovering;
+                overtaken.leader = None;
+                overtaken.next_configuration_id = Some(6);
+                overtaken.peers.iter_mut().for_each(|peer| peer.follower = None);
+                super::record(&overtaken);
+            });
+            let lines = taken(&recorder);
+            let of_followers = lines.iter().filter(|line| line.starts_with("follower_"));
+            assert!(of_followers.clone().all(|line| line.ends_with(" 0")), "{lines:?}");
+            assert_eq!(of_followers.count(), 8);
+            for line in [
+                "has_leader 0",
+                "is_reconfigured 1",
+                "role role=leading 0",
+                "role role=recovering 1",
+            ] {
+                assert!(lines.iter().any(|other| other == line), "{line} is not in {lines:?}");
+            }
+        }
+    }
+}
