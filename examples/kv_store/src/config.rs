@@ -5,6 +5,7 @@ use omnipaxos::{util::NodeId, OmniPaxosConfig};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) omnipaxos: OmniPaxosConfig,
     /// Where clients find this server.
     pub(crate) client_address: String,
+    /// Where Prometheus finds the metrics of this server, if it may.
+    pub(crate) metrics_address: Option<SocketAddr>,
     /// Where servers find each other, this one included.
     pub(crate) peers: BTreeMap<NodeId, String>,
     /// Number of applied entries after which they are replaced by a snapshot.
@@ -32,6 +35,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Table {
     client_address: String,
+    metrics_address: Option<SocketAddr>,
     /// By pid; TOML has no keys but strings.
     peers: BTreeMap<String, String>,
     #[serde(default = "snapshot_every")]
@@ -80,6 +84,7 @@ impl Config {
             data,
             omnipaxos,
             client_address: table.client_address,
+            metrics_address: table.metrics_address,
             peers,
             snapshot_every: table.snapshot_every,
         })
@@ -115,6 +120,7 @@ mod tests {
             ("3 = \"127", "x = \"127", "`x` in [kv_store.peers] is not a pid"),
             ("3 = \"127", "4 = \"127", "no address for server 3"),
             ("client_address", "klient_address", "klient_address"),
+            ("snapshot_every", "metrics_address = \"9001\"\nsnapshot_every", "socket address"),
             ("snapshot_every = 1000", "snapshot_every = 0", "must not be 0"),
             ("pid = 1", "pid = 9", "pid 9"),
         ];

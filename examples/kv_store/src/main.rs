@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 use client::Client;
 use example_net::signals;
 use server::StorageKind;
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
 use wish::Wish;
 
@@ -59,6 +59,10 @@ enum Task {
         /// configuration says, or `kv_store_data/` and the pid.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Serve its metrics to Prometheus at this address, over HTTP. Default: what the
+        /// configuration says, or not at all.
+        #[arg(long, value_name = "ADDR")]
+        metrics: Option<SocketAddr>,
         /// End when the standard input does.
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
@@ -103,9 +107,10 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
     match task {
         None => demo::run(None).await?,
         Some(Task::Demo { data }) => demo::run(data.as_deref()).await?,
-        Some(Task::Server { config, storage, data, until_stdin_closes }) => {
+        Some(Task::Server { config, storage, data, metrics, until_stdin_closes }) => {
             let mut config = config::Config::read(&config)?;
             config.data = data.unwrap_or(config.data);
+            config.metrics_address = metrics.or(config.metrics_address);
             let pid = config.pid();
             let end = async {
                 tokio::select! {

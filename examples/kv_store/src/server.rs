@@ -6,6 +6,7 @@ use example_net::{
     clients::{self, bind},
     open_storage, peers, Peers,
 };
+use metrics_exporter_prometheus::PrometheusBuilder;
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::future::Future;
 use tokio::{
@@ -39,6 +40,14 @@ pub(crate) async fn run(
     let for_peers = bind(own_address).await?;
     let for_clients = bind(&config.client_address).await?;
     info!("server {own} serves clients at {}", config.client_address);
+    if let Some(address) = config.metrics_address {
+        // The replica gives its numbers to the recorder of the process by itself.
+        PrometheusBuilder::new()
+            .with_http_listener(address)
+            .install()
+            .with_context(|| format!("cannot serve metrics at {address}"))?;
+        info!("server {own} serves metrics at http://{address}/metrics");
+    }
 
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let peers = Peers::connect(own, &config.peers, &inputs);

@@ -25,6 +25,7 @@ pub struct Cluster {
     pub servers: Vec<Child>,
     pub client_ports: Vec<u16>,
     pub peer_ports: Vec<u16>,
+    pub metrics_ports: Vec<u16>,
     pub directory: tempfile::TempDir,
 }
 
@@ -40,15 +41,17 @@ impl Cluster {
         let from = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
         let listeners: Vec<_> = (from..32_000)
             .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
-            .take(6)
+            .take(9)
             .collect();
         let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
         drop(listeners);
-        let (client_ports, peer_ports) = ports.split_at(3);
+        let (client_ports, ports) = ports.split_at(3);
+        let (peer_ports, metrics_ports) = ports.split_at(3);
         let mut cluster = Self {
             servers: Vec::new(),
             client_ports: client_ports.to_vec(),
             peer_ports: peer_ports.to_vec(),
+            metrics_ports: metrics_ports.to_vec(),
             directory: tempfile::tempdir().unwrap(),
         };
         for index in 0..3 {
@@ -65,7 +68,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// The configuration that comes with the example, with other ports.
+    /// The configuration that comes with the example, with other ports, and with metrics.
     pub fn write_config(&self, index: usize) -> PathBuf {
         let original = format!("{}/config/node{}.toml", env!("CARGO_MANIFEST_DIR"), index + 1);
         let mut text = std::fs::read_to_string(original).unwrap();
@@ -75,6 +78,9 @@ impl Cluster {
             text = text.replace(&format!(":{}", 7001 + other), &client);
             text = text.replace(&format!(":{}", 8001 + other), &peer);
         }
+        let table = "[kv_store]\n";
+        let port = self.metrics_ports[index];
+        text = text.replace(table, &format!("{table}metrics_address = \"127.0.0.1:{port}\"\n"));
         let data = format!("\"kv_store_data/{}\"", index + 1);
         text = text.replace(&data, &format!("'{}'", self.data(index).display()));
         let file = self.config_file(index);
