@@ -85,6 +85,7 @@ fn value(samples: &Samples, name: &str) -> f64 {
 #[test]
 fn prometheus_is_served_what_a_cluster_does() {
     let mut cluster = Cluster::start();
+    (0..3).for_each(|index| cluster.restart_with_metrics(index));
     for number in 0..5 {
         cluster.ask(&["put", "colour", &number.to_string()]);
     }
@@ -136,6 +137,17 @@ fn prometheus_is_served_what_a_cluster_does() {
 }
 
 impl Cluster {
+    fn restart_with_metrics(&mut self, index: usize) {
+        self.kill(index);
+        let file = self.config_file(index);
+        let table = "[kv_store]\n";
+        let address =
+            format!("{table}metrics_address = \"127.0.0.1:{}\"\n", self.metrics_ports[index]);
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace(table, &address)).unwrap();
+        self.restart(index);
+    }
+
     /// The argument comes before the configuration; and an address that is taken is an error.
     fn assert_served_elsewhere(&self, pid: usize) {
         let start = |port: u16| {

@@ -68,7 +68,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// The configuration that comes with the example, with other ports, and with metrics.
+    /// The configuration that comes with the example, with other ports.
     pub fn write_config(&self, index: usize) -> PathBuf {
         let original = format!("{}/config/node{}.toml", env!("CARGO_MANIFEST_DIR"), index + 1);
         let mut text = std::fs::read_to_string(original).unwrap();
@@ -78,9 +78,6 @@ impl Cluster {
             text = text.replace(&format!(":{}", 7001 + other), &client);
             text = text.replace(&format!(":{}", 8001 + other), &peer);
         }
-        let table = "[kv_store]\n";
-        let port = self.metrics_ports[index];
-        text = text.replace(table, &format!("{table}metrics_address = \"127.0.0.1:{port}\"\n"));
         let data = format!("\"kv_store_data/{}\"", index + 1);
         text = text.replace(&data, &format!("'{}'", self.data(index).display()));
         let file = self.config_file(index);
