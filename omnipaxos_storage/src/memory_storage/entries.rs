@@ -52,7 +52,11 @@ impl<T: Clone> Entries<T> {
     fn settle(&mut self) {
         while self.runs.front().is_some_and(|run| !run.entries.is_shared()) {
             if let Some(Run { entries, .. }) = self.runs.pop_front() {
-                self.own.extend(entries);
+                // A vector is taken over at once. One entry comes without.
+                match entries.len() {
+                    1 => self.own.extend(entries),
+                    _ => self.own.extend(entries.into_vec()),
+                }
             }
         }
     }
