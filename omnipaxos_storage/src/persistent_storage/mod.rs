@@ -88,7 +88,7 @@ pub struct PersistentStorage<T> {
     /// The failure of a write, after which what is stored is not known.
     poisoned: Option<String>,
     /// Released when the storage is dropped.
-    _lock: File,
+    _lock: FolderLock,
     _entries: PhantomData<fn() -> T>,
 }
 
@@ -251,8 +251,22 @@ impl<T> Drop for PersistentStorage<T> {
     }
 }
 
+/// The lock of a folder, for one storage alone.
+///
+/// Given up in so many words, not only by closing the file: where a thread of this process starts
+/// another process at the same moment, that holds a copy of the open file until it runs its program.
+#[derive(Debug)]
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // If that fails, closing the file does it.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Locks the folder for this storage alone.
-fn lock(folder: &Path) -> Result<File, StorageError> {
+fn lock(folder: &Path) -> Result<FolderLock, StorageError> {
     let path = folder.join("lock");
     let file = File::options()
         .create(true)
@@ -261,7 +275,7 @@ fn lock(folder: &Path) -> Result<File, StorageError> {
         .open(&path)
         .map_err(StorageError::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(fs::TryLockError::WouldBlock) => {
             Err(StorageError::Locked { path: folder.to_path_buf() })
         }
