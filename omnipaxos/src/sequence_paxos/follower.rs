@@ -103,7 +103,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.learn_up_to(told.decided_idx, told.source, from);
     }
 
-    /// The leader sends entries (paper §4.1.3).
+    /// The leader sends entries (paper §4.1.3). If they cannot be read, since this server does not
+    /// know what was encoded before them, it asks for them as a restarted one does.
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
         let AcceptDecide { n, from_idx, entries, decided_idx, ids } = accept;
         if let Standing::InStep = self.standing(n, from) {

@@ -354,7 +354,6 @@ mod tests {
     use super::{Amount, Followers, Presence, Progress, Promised, Sent, Stage};
     use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
 
-    #[inline]
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
         Accepted { n: Ballot::default(), accepted_idx, decided_idx: 0, gap }
     }
@@ -435,7 +434,6 @@ mod tests {
 
     const LIMIT: Amount = Amount { entries: 3, bytes: 100 };
 
-    #[inline]
     fn room(progress: &Progress) -> Option<Amount> {
         match &progress.stage {
             Stage::InStep(sent) => sent.room(LIMIT),
