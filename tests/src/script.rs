@@ -170,6 +170,7 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
         "batch_size" => settings.batch_size = number(value)?,
         "flush_batch_tick_timeout" => settings.flush_batch_tick_timeout = number(value)?,
         "election_tick_timeout" => settings.election_tick_timeout = number(value)?,
+        "takes_delta_snapshots" => settings.takes_delta_snapshots = value == "true",
         "max_message_bytes" => settings.max_message_bytes = number(value)?,
         "max_message_entries" => settings.max_message_entries = number(value)?,
         "max_in_flight_bytes" => settings.max_in_flight_bytes = number(value)?,

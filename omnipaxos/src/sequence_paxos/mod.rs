@@ -135,11 +135,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
     pub(crate) fn new(
         config: &OmniPaxosConfig,
-        log: ReplicaLog<T, B>,
+        mut log: ReplicaLog<T, B>,
         incarnation: Option<u64>,
         trace: Trace,
     ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
+        if server.takes_delta_snapshots {
+            log.want_deltas();
+        }
         let pid = server.pid;
         let mut peers = cluster.nodes.clone();
         peers.retain(|peer| *peer != pid);

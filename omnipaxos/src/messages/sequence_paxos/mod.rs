@@ -112,7 +112,7 @@ pub struct Prepare {
     pub accepted_idx: u64,
     /// Number of entries decided at the leader: what it lacks is told from here.
     pub decided_idx: u64,
-    /// Whether the leader can merge a delta snapshot at its decided index.
+    /// Whether the leader wants a delta snapshot in place of the entries that it lacks.
     pub takes_delta: bool,
 }
 
@@ -132,7 +132,7 @@ pub struct Promise<T: Entry> {
     pub accepted_idx: u64,
     /// Number of entries decided at the follower.
     pub decided_idx: u64,
-    /// Whether the follower can merge a delta snapshot at its decided index.
+    /// Whether the follower wants a delta snapshot in place of the entries that it lacks.
     pub takes_delta: bool,
     /// What the leader's log lacks, if the follower's is more recent. `None`, too, if that is too
     /// much for a message: the leader learns first what is decided, and asks again.
