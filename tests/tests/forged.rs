@@ -7,9 +7,9 @@ use omnipaxos::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
             AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Confirm, Confirmed,
-            Decide, EntryIds, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage,
-            PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest, TakeOver, Verdict,
-            VerdictReason,
+            Decide, EntryIds, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync, NotAccepted,
+            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest,
+            TakeOver, Verdict, VerdictReason,
         },
         Message,
     },
@@ -133,7 +133,11 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: idx }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
-        PaxosMsg::ForwardStopSign(Box::new(StopSign::with(config(0), None))),
+        PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
+            config_id: n.config_id,
+            id: ProposalId { origin: from, incarnation: 1, number: idx },
+            stopsign: StopSign::with(config(0), None),
+        })),
         PaxosMsg::ReadRequest(read_request(n, idx)),
         PaxosMsg::ReadAnswer(read_answer(n, idx)),
         PaxosMsg::Confirm(Confirm { n, round: idx }),
@@ -344,9 +348,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
     };
     let snapshot = || Words(vec!["forged".into()]);
     let first = ProposalId { origin: 2, incarnation: 1, number: 0 };
-    let verdict = |reason| {
-        PaxosMsg::Verdict(Verdict { config_id: 1, first, count: HUGE, reason })
-    };
+    let verdict = |reason| PaxosMsg::Verdict(Verdict { config_id: 1, first, count: HUGE, reason });
     for incarnation in [0, 1, 1 << 63 | 1] {
         for origin in 1..=3 {
             for from in [1, 3] {

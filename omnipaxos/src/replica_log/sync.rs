@@ -71,10 +71,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 Some(snapshot) => (0, Some(SnapshotType::Complete(snapshot)), self.compacted_idx),
                 None => (self.compacted_idx, None, self.compacted_idx),
             }
-        } else if takes_delta
-            && T::Snapshot::use_snapshots()
-            && decided_end >= base + LEAST_DELTA
-        {
+        } else if takes_delta && T::Snapshot::use_snapshots() && decided_end >= base + LEAST_DELTA {
             let decided = self.sendable(base, decided_end, limit)?;
             if base + decided.amount.entries < decided_end {
                 return Ok(None);

@@ -214,6 +214,11 @@ impl<T> Tracked<T> {
         self.overdue(find)
     }
 
+    /// Whether something that is kept is not in the log.
+    pub(super) fn lacks_some(&self, find: impl Fn(ProposalId) -> Option<u64>) -> bool {
+        self.by_id.keys().any(|id| find(*id).is_none())
+    }
+
     /// What is not in the log and was not offered for a while.
     fn overdue(&mut self, find: impl Fn(ProposalId) -> Option<u64>) -> Vec<ProposalId> {
         let mut overdue = Vec::new();

@@ -2,7 +2,7 @@
 
 mod offers;
 
-pub use self::offers::{EntryIds, Offer, Verdict, VerdictReason};
+pub use self::offers::{EntryIds, ForwardedStopSign, Offer, Verdict, VerdictReason};
 pub use crate::codec::CodedEntries;
 
 use crate::{
@@ -69,7 +69,7 @@ pub enum PaxosMsg<T: Entry> {
     /// Why proposals that were offered are not taken.
     Verdict(Verdict),
     /// The proposal of a reconfiguration by a server that does not lead.
-    ForwardStopSign(Box<StopSign>),
+    ForwardStopSign(Box<ForwardedStopSign>),
     /// Compaction of the log.
     Compaction(Compaction),
     /// Asks the leader for an index to read at.
