@@ -233,7 +233,11 @@ impl Door {
                 let (VerdictReason::Decided(idx) | VerdictReason::Unknown(idx)) = m.reason;
                 indices(idx, idx.saturating_add(m.count))
             }
-            PaxosMsg::ForwardStopSign(stopsign) => self.stopsign(stopsign),
+            PaxosMsg::ForwardStopSign(m) => {
+                self.configuration(m.config_id)?;
+                self.proposals(m.id, 1)?;
+                self.stopsign(&m.stopsign)
+            }
             PaxosMsg::Compaction(m) => self.configuration(m.config_id),
             PaxosMsg::ReadRequest(m) => {
                 self.configuration(m.config_id)?;

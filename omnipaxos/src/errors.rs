@@ -94,6 +94,29 @@ pub enum TryProposeErr<T: Entry> {
     Halted(#[from] Halted),
 }
 
+/// Why [`propose_reconfiguration`](crate::OmniPaxos::propose_reconfiguration) did not take a
+/// reconfiguration. Returns the configuration and the metadata.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReconfigurationErr {
+    /// The proposed configuration cannot follow this one.
+    #[error("the proposed configuration is not legal")]
+    Config(#[source] ConfigError, ClusterConfig, Option<Vec<u8>>),
+    /// A stop sign is in the log already, or waits to get there.
+    #[error("a reconfiguration is pending: only one can follow a configuration")]
+    Pending(ClusterConfig, Option<Vec<u8>>),
+    /// This server was restarted over a storage that does not count its lives, so that it has no id
+    /// to give: see [`TryProposeErr::NoIncarnation`].
+    #[error(
+        "this life of the server has no number that earlier ones did not have: implement \
+         Storage::next_incarnation or set ServerConfig::incarnation"
+    )]
+    NoIncarnation(ClusterConfig, Option<Vec<u8>>),
+    /// The replica has halted.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
 /// Why a `try_*` method that compacts did not.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TryCompactionErr {

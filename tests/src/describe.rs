@@ -138,8 +138,8 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
         PaxosMsg::Verdict(m) => {
             format!("Verdict {} count={} {:?}", proposal(m.first), m.count, m.reason)
         }
-        PaxosMsg::ForwardStopSign(stopsign) => {
-            format!("ForwardStopSign {}", id(stop_sign_id(stopsign)))
+        PaxosMsg::ForwardStopSign(m) => {
+            format!("ForwardStopSign {}", id(stop_sign_id(&m.stopsign)))
         }
         PaxosMsg::Compaction(m) => format!("Compaction {:?}", m.action),
         PaxosMsg::ReadRequest(m) => {

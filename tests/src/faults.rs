@@ -131,6 +131,8 @@ counted! {
     Redirect: "redirects to a server to learn from",
     /// A reconfiguration was proposed.
     Reconfigure: "reconfigurations",
+    /// A reconfiguration was proposed with an id.
+    ProposeReconfiguration: "reconfigurations followed to their end",
     /// The log was trimmed.
     Trim: "trims",
     /// A snapshot was made by the cluster.

@@ -23,6 +23,7 @@
 //! | `propose 1 a b` | proposes words at server 1, and follows them |
 //! | `outcomes 1` | prints how proposals of server 1 have ended since it was asked last |
 //! | `reconfigure 1 2` | proposes configuration 2 at server 1 |
+//! | `propose-configuration 1 2` | the same, and follows it |
 //! | `trim 1 3`, `trim 1` | trims at server 1 |
 //! | `snapshot 1 3`, `snapshot 1`, `local-snapshot 1 3` | snapshots |
 //! | `drop 1->2 Accepted 2` | drops the next 2 (or 1) such messages; `*` for any server |
@@ -117,6 +118,9 @@ impl Player {
         }
         let refusal = match words {
             ["propose", pid, words @ ..] => propose(lab, &mut self.proposed, pid, words)?,
+            ["propose-configuration", pid, id] => {
+                propose_configuration(lab, &mut self.proposed, pid, id)?
+            }
             _ => act(lab, words)?,
         };
         if let Some(refusal) = refusal {
@@ -170,6 +174,7 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
         "batch_size" => settings.batch_size = number(value)?,
         "flush_batch_tick_timeout" => settings.flush_batch_tick_timeout = number(value)?,
         "election_tick_timeout" => settings.election_tick_timeout = number(value)?,
+        "takes_delta_snapshots" => settings.takes_delta_snapshots = value == "true",
         "max_message_bytes" => settings.max_message_bytes = number(value)?,
         "max_message_entries" => settings.max_message_entries = number(value)?,
         "max_in_flight_bytes" => settings.max_in_flight_bytes = number(value)?,
@@ -206,6 +211,28 @@ fn propose(
         }
     }
     Ok(refused)
+}
+
+/// Proposes a configuration. Returns why it was refused, if it was.
+fn propose_configuration(
+    lab: &mut Lab,
+    proposed: &mut BTreeMap<ProposalId, String>,
+    pid: &str,
+    config_id: &str,
+) -> Result<Option<String>, String> {
+    let (pid, next) = (running(lab, pid)?, next_configuration(lab, config_id)?);
+    match lab.server(pid).propose_reconfiguration(next, None) {
+        Ok(id) => {
+            proposed.insert(id, format!("configuration {config_id}"));
+            Ok(None)
+        }
+        Err(error) => Ok(Some(error.to_string())),
+    }
+}
+
+fn next_configuration(lab: &Lab, config_id: &str) -> Result<ClusterConfig, String> {
+    let (configuration_id, nodes) = (number(config_id)?, lab.nodes().to_vec());
+    Ok(ClusterConfig { configuration_id, nodes, flexible_quorum: None })
 }
 
 /// How proposals ended, or `none`.
@@ -268,12 +295,7 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             refused
         }
         ["reconfigure", pid, config_id] => {
-            let pid = running(lab, pid)?;
-            let next = ClusterConfig {
-                configuration_id: number(config_id)?,
-                nodes: lab.nodes().to_vec(),
-                flexible_quorum: None,
-            };
+            let (pid, next) = (running(lab, pid)?, next_configuration(lab, config_id)?);
             lab.server(pid).reconfigure(next, None).err().map(|error| error.to_string())
         }
         ["trim", pid, idx @ ..] => {

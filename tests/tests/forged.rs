@@ -7,11 +7,13 @@ use omnipaxos::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
             AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Confirm, Confirmed,
-            Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, PaxosMessage, PaxosMsg,
-            Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest, TakeOver,
+            Decide, EntryIds, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync, NotAccepted,
+            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest,
+            TakeOver, Verdict, VerdictReason,
         },
         Message,
     },
+    proposals::{IdRun, ProposalId},
     storage::{SnapshotType, StopSign},
     ClusterConfig,
 };
@@ -131,7 +133,11 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: idx }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
-        PaxosMsg::ForwardStopSign(Box::new(StopSign::with(config(0), None))),
+        PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
+            config_id: n.config_id,
+            id: ProposalId { origin: from, incarnation: 1, number: idx },
+            stopsign: StopSign::with(config(0), None),
+        })),
         PaxosMsg::ReadRequest(read_request(n, idx)),
         PaxosMsg::ReadAnswer(read_answer(n, idx)),
         PaxosMsg::Confirm(Confirm { n, round: idx }),
@@ -325,6 +331,82 @@ fn a_member_that_says_the_impossible_makes_nobody_panic() {
                         lab.drain();
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Many ids, or many entries, are a number in a message: it must not be counted up to. Each of these
+/// would take longer than anybody waits.
+#[test]
+fn a_huge_count_in_a_message_costs_nothing() {
+    const HUGE: u64 = 1 << 61;
+    let run_of = |origin: u64, incarnation: u64, idx: u64, count: u64| {
+        let first = ProposalId { origin, incarnation, number: 0 };
+        let runs = vec![IdRun { idx, count, first }];
+        Some(Box::new(EntryIds { known_from: 0, runs }))
+    };
+    let snapshot = || Words(vec!["forged".into()]);
+    let first = ProposalId { origin: 2, incarnation: 1, number: 0 };
+    let verdict = |reason| PaxosMsg::Verdict(Verdict { config_id: 1, first, count: HUGE, reason });
+    for incarnation in [0, 1, 1 << 63 | 1] {
+        for origin in 1..=3 {
+            for from in [1, 3] {
+                let mut lab = three();
+                lab.append(1, "a");
+                lab.settle();
+                lab.cut(1, 2);
+                for _ in 0..3 {
+                    assert!(lab.server(2).propose(Word("proposed".into())).is_ok());
+                    lab.append(2, "appended");
+                }
+                lab.drain();
+                let n = lab.server(2).get_promise();
+                let complete = |ids| LogSync {
+                    base: 0,
+                    snapshot: Some(SnapshotType::Complete(snapshot())),
+                    suffix_idx: HUGE,
+                    suffix: Vec::new().into(),
+                    ids,
+                    stopsign: None,
+                };
+                let learn = PaxosMsg::Learn(Box::new(Learn {
+                    config_id: 1,
+                    snapshot: Some(snapshot()),
+                    from_idx: HUGE,
+                    entries: Vec::new().into(),
+                    ids: run_of(origin, incarnation, 1, HUGE - 1),
+                    stopsign: None,
+                    decided_idx: HUGE,
+                }));
+                let sync = Box::new(complete(run_of(origin, incarnation, 1, HUGE - 1)));
+                let n = Ballot { n: n.n + u32::from(from != n.pid), pid: from, ..n };
+                let prepare = Prepare {
+                    n,
+                    n_accepted: Ballot::default(),
+                    accepted_idx: HUGE,
+                    decided_idx: HUGE,
+                    takes_delta: true,
+                };
+                for msg in [
+                    verdict(VerdictReason::Unknown(HUGE)),
+                    verdict(VerdictReason::Decided(1)),
+                    PaxosMsg::Compaction(Compaction {
+                        config_id: 1,
+                        action: CompactionAction::Snapshot(HUGE),
+                    }),
+                    PaxosMsg::Prepare(prepare),
+                    PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: HUGE, sync }),
+                    learn,
+                    PaxosMsg::LearnReq(LearnReq { config_id: 1, decided_idx: 0 }),
+                    PaxosMsg::LearnFrom(LearnFrom { n, source: 1, decided_idx: 2 * HUGE }),
+                    PaxosMsg::Decide(Decide { n, decided_idx: 2 * HUGE }),
+                ] {
+                    let message = Message::SequencePaxos(PaxosMessage { from, to: 2, msg });
+                    lab.server(2).handle_incoming(message);
+                    lab.drain();
+                }
+                assert_eq!(lab.server(2).get_decided_idx(), HUGE);
             }
         }
     }

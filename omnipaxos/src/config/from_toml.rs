@@ -23,6 +23,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "max_pending_bytes",
             "max_pending_entries",
             "tells_removed_servers",
+            "takes_delta_snapshots",
             "incarnation",
             "logger_file_path",
         ],

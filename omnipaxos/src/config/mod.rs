@@ -232,6 +232,11 @@ pub struct ServerConfig {
     /// [`OmniPaxos::take_outgoing_messages`] may give a message for a server that is no member here:
     /// drop it if you do not know that server. Members are told in any case. Default `false`.
     pub tells_removed_servers: bool,
+    /// Whether this server, when it lacks many decided entries, accepts a delta snapshot in their
+    /// place: less to send, and the entries cannot be read one by one here. Matters only for an entry
+    /// type with snapshots. Default `false`: this server gets entries as long as the server that sends
+    /// them holds them, and a snapshot only of what was compacted there.
+    pub takes_delta_snapshots: bool,
     /// A file to which the replica appends what happens, made with its folders if it is not there.
     /// Default `None`.
     #[cfg(feature = "logging")]
@@ -268,6 +273,7 @@ impl Default for ServerConfig {
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
             tells_removed_servers: false,
+            takes_delta_snapshots: false,
             #[cfg(feature = "logging")]
             logger_file_path: None,
             #[cfg(feature = "logging")]

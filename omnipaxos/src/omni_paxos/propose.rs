@@ -3,7 +3,7 @@
 use super::{expect_storage, OmniPaxos};
 use crate::{
     config::ClusterConfig,
-    errors::{ProposeErr, TryProposeErr},
+    errors::{ProposeErr, ReconfigurationErr, TryProposeErr},
     proposals::ProposalId,
     storage::{Entry, Storage},
 };
@@ -146,9 +146,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
     /// decided here any more: start the servers of `next_config`, each with an empty storage, and
-    /// hand them whatever they need of this log. `metadata` travels with the stop sign. A server that
-    /// does not lead forwards it once, unlike an entry, and it may be lost on the way. What
-    /// waits at the leader gets into the log before it; meanwhile `append` is refused there.
+    /// hand them whatever they need of this log. `metadata` travels with the stop sign.
+    ///
+    /// `Ok` means accepted for retry, not decided: the stop sign is offered to whoever leads until it
+    /// is decided, or another is. It outlives lost messages and leaders, also this server as a leader
+    /// that is replaced, but not a restart of this server.
+    /// [`propose_reconfiguration`](Self::propose_reconfiguration) also reports how it ended. Until then
+    /// `append` is refused here. What was proposed here before gets into the log first, unless it
+    /// finds no way there for eight heartbeat rounds; so does what waits at the leader.
     ///
     /// # Errors
     /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
@@ -183,6 +188,49 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.wake()?;
         let proposed =
             self.paxos.reconfigure(next_config, metadata).map_err(TryProposeErr::Refused);
+        self.paxos.check_invariants();
+        proposed
+    }
+
+    /// As [`reconfigure`](Self::reconfigure), and follows the reconfiguration to its end: one of
+    /// [`take_events`](Self::take_events) will be
+    /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id. The outcome is
+    /// `Decided` with the index of the stop sign if this reconfiguration is decided, and `NotDecided` if
+    /// another is; it is known in either case. Two servers that propose equal stop signs are both told
+    /// `Decided`. An outcome is not told if this server is restarted first.
+    ///
+    /// # Errors
+    /// [`ReconfigurationErr`] names the reason and returns what was proposed.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::{events::Event, proposals::Outcome};
+    ///
+    /// # #[derive(Clone, Debug, PartialEq, Entry)]
+    /// # struct Word(&'static str);
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # (0..30).for_each(|_| replica.tick());
+    /// let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2, 3], ..Default::default() };
+    /// let id = replica.propose_reconfiguration(next, None)?;
+    ///
+    /// // Send what `take_outgoing_messages` gives, and handle what comes; then, now and again:
+    /// # replica.outgoing_messages();
+    /// let events = replica.take_events();
+    /// assert!(events.contains(&Event::ProposalEnded { id, outcome: Outcome::Decided(0) }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn propose_reconfiguration(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<ProposalId, ReconfigurationErr> {
+        self.wake()?;
+        let proposed = self.paxos.propose_reconfiguration(next_config, metadata);
         self.paxos.check_invariants();
         proposed
     }

@@ -45,6 +45,8 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     stopsign: Option<StopSign>,
     tail: Tail<T>,
     ids: Ids,
+    /// Whether this server wants a delta snapshot in place of the entries that it lacks.
+    wants_deltas: bool,
     stored: Stored,
     unstored: Unstored,
     recent: Recent<T>,
@@ -144,6 +146,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             stopsign,
             tail: Tail::empty(end),
             ids,
+            wants_deltas: false,
             stored: Stored { compacted_idx, end, len },
             unstored: Unstored::default(),
             recent: Recent::default(),
@@ -292,8 +295,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.compacted_idx > 0 && matches!(self.compacted, Compacted::Bare)
     }
 
-    /// Whether a delta that begins at the decided index can be merged here.
+    /// Asks for a delta snapshot in place of the entries that this log lacks, where it can be merged.
+    pub(crate) fn want_deltas(&mut self) {
+        self.wants_deltas = true;
+    }
+
+    /// Whether to send a delta snapshot, rather than the entries, to this server.
     pub(crate) fn takes_delta(&self) -> bool {
+        self.wants_deltas && self.can_merge_delta()
+    }
+
+    /// Whether a delta that begins at the decided index can be merged here.
+    pub(super) fn can_merge_delta(&self) -> bool {
         T::Snapshot::use_snapshots() && !self.is_trimmed()
     }
 

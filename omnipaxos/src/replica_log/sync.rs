@@ -9,9 +9,8 @@ use crate::{
     storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
 };
 
-/// The least number of decided entries that travel as a delta snapshot, where the receiver can
-/// merge one. Fewer travel as they are, so that a follower that missed a moment still reads them
-/// one by one.
+/// The least number of decided entries that travel as a delta snapshot, where the receiver wants
+/// one. Fewer travel as they are.
 const LEAST_DELTA: u64 = 8;
 
 /// What became of a [`LogSync`].
@@ -56,7 +55,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     ///
     /// It begins at the receiver's decided index: two undecided tails are never spliced. Where
     /// that was trimmed here, it begins at the trimmed index, since a trim proves that every
-    /// server holds what it covers; where a snapshot covers it, with the whole snapshot.
+    /// server holds what it covers; where a snapshot covers it, with the whole snapshot. What this
+    /// log holds travels as entries (I16), unless the receiver wants a delta.
     pub(crate) fn lacking(
         &self,
         decided_idx: u64,
@@ -71,7 +71,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 Some(snapshot) => (0, Some(SnapshotType::Complete(snapshot)), self.compacted_idx),
                 None => (self.compacted_idx, None, self.compacted_idx),
             }
-        } else if takes_delta && self.takes_delta() && decided_end >= base + LEAST_DELTA {
+        } else if takes_delta && T::Snapshot::use_snapshots() && decided_end >= base + LEAST_DELTA {
             let decided = self.sendable(base, decided_end, limit)?;
             if base + decided.amount.entries < decided_end {
                 return Ok(None);
@@ -118,7 +118,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 replaced_from = decided_before;
             }
             Some(SnapshotType::Delta(delta)) if is_news => {
-                if base != self.decided_idx || !self.takes_delta() {
+                if base != self.decided_idx || !self.can_merge_delta() {
                     return Ok(Synced::Elsewhere);
                 }
                 let merged = match self.snapshot_until(base)? {

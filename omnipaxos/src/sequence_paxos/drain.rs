@@ -36,6 +36,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && self.log.is_flushed()
             && self.is_all_said()
             && self.tracked.is_settled(self.log.decided_idx())
+            && self.is_reconfiguration_settled()
     }
 
     /// Whether nothing is due besides what the state tells.

@@ -18,6 +18,7 @@ mod progress;
 mod proposals;
 mod proposing;
 mod reads;
+mod reconfiguration;
 mod recovery;
 mod state;
 mod status;
@@ -28,8 +29,8 @@ pub(crate) use self::status::Readiness;
 
 use self::{
     compaction::CompactionRequests, forward::Forwards, learning::Learning, outcomes::Outcomes,
-    progress::Presence, proposals::Proposals, reads::Reads, state::State, tracked::Tracked,
-    verdicts::Verdicts,
+    progress::Presence, proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration,
+    state::State, tracked::Tracked, verdicts::Verdicts,
 };
 use crate::{
     ballot::Ballot,
@@ -78,6 +79,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     proposals: Proposals<T>,
     forwards: Forwards,
     tracked: Tracked<T>,
+    /// What was proposed here to follow this configuration.
+    reconfiguration: Option<Reconfiguration>,
     outcomes: Outcomes,
     verdicts: Verdicts,
     reads: Reads,
@@ -135,11 +138,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
     pub(crate) fn new(
         config: &OmniPaxosConfig,
-        log: ReplicaLog<T, B>,
+        mut log: ReplicaLog<T, B>,
         incarnation: Option<u64>,
         trace: Trace,
     ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
+        if server.takes_delta_snapshots {
+            log.want_deltas();
+        }
         let pid = server.pid;
         let mut peers = cluster.nodes.clone();
         peers.retain(|peer| *peer != pid);
@@ -161,6 +167,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             proposals: Proposals::new(server),
             forwards: Forwards::new(log.len(), log.has_history()),
             tracked: Tracked::new(log.decided_idx()),
+            reconfiguration: None,
             outcomes: Outcomes::at_most(server.limits().pending.entries.max(LEAST_OUTCOMES)),
             verdicts: Verdicts::default(),
             incarnation,
@@ -206,7 +213,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::ProposalForward(entries) => self.handle_plain_forward(entries, from),
             PaxosMsg::Offer(offer) => self.handle_offer(*offer, from),
             PaxosMsg::Verdict(verdict) => self.handle_verdict(verdict),
-            PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign),
+            PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign, from),
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)
             }
@@ -256,6 +263,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.end_round_of_handover();
         self.learn_in_turn(contact);
         self.compactions.repeat();
+        self.end_round_of_reconfiguration();
         self.proposals.release_held();
         self.repeat_offers();
         self.propose_if_leading();

@@ -14,7 +14,7 @@ use crate::{
     ids::NodeId,
     messages::sequence_paxos::{Offer, PaxosMsg, Verdict},
     proposals::ProposalId,
-    storage::{Entry, StopSign, Storage},
+    storage::{Entry, Storage},
 };
 
 /// Offers whose ids follow on each other, on their way into one message.
@@ -41,7 +41,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// not passed on again, or it could go round in circles; its origin offers it again.
     pub(super) fn handle_offer(&mut self, offer: Offer<T>, from: NodeId) {
         let is_kept_here = offer.first.origin == self.pid && self.incarnation.is_some();
-        if self.is_reconfiguring() || is_kept_here || offer.entries.is_empty() {
+        if self.takes_no_more() || is_kept_here || offer.entries.is_empty() {
             return;
         }
         let goes = match self.state {
@@ -55,23 +55,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         self.proposals.take_forwarded(offer, from, goes, self.tracked.amount());
         self.propose_if_leading();
-    }
-
-    /// A server that takes this one for the leader forwards a reconfiguration. A second one in the
-    /// same configuration is dropped.
-    pub(super) fn handle_forwarded_stopsign(&mut self, stopsign: StopSign) {
-        if self.is_reconfiguring() || self.check_next(&stopsign.next_config).is_err() {
-            return;
-        }
-        match self.state {
-            State::Preparing(_) | State::Leading(_) => {
-                self.proposals.stopsign = Some(stopsign);
-                self.propose_if_leading();
-            }
-            State::Recovering | State::Promised { .. } | State::Following(_) => {
-                self.proposals.held_stopsign = Some(stopsign);
-            }
-        }
     }
 
     /// Why proposals are not taken. Whoever passed them on passes the answer back.
@@ -99,6 +82,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let due = self.tracked.begin_anew(self.log.promise(), |id| self.log.find(id));
             due.into_iter().for_each(|id| self.proposals.push_tracked(id));
         }
+        self.offer_stopsign();
     }
 
     /// This server gives up leading: what was appended here and is not decided may get lost, and is
@@ -128,6 +112,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Tells how proposals ended that are decided now.
     pub(crate) fn settle_proposals(&mut self) {
         self.tracked.settle(&self.log, &mut self.outcomes);
+        self.settle_reconfiguration();
         if self.log.decided_stopsign().is_some() && !self.proposals.is_empty() {
             self.proposals.clear();
         }
@@ -150,8 +135,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(to, PaxosMsg::Offer(Box::new(offer)));
         }
         self.draw_own(|msg| send(to, msg));
-        if let Some(stopsign) = self.proposals.stopsign.take() {
-            send(to, PaxosMsg::ForwardStopSign(Box::new(stopsign)));
+        if self.may_forward_stopsign() {
+            if let Some(sign) = self.proposals.stopsign.take() {
+                send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
+            }
         }
     }
 

@@ -7,9 +7,9 @@ use crate::{
     clock::{Ring, Timer},
     config::ServerConfig,
     ids::NodeId,
-    messages::sequence_paxos::Offer,
+    messages::sequence_paxos::{ForwardedStopSign, Offer},
     proposals::ProposalId,
-    storage::{Entry, StopSign},
+    storage::Entry,
 };
 use std::collections::VecDeque;
 
@@ -31,9 +31,9 @@ pub(super) struct Proposals<T> {
     count: u64,
     /// So many of those wait for room only, not for their batch to fill.
     pub(super) released: u64,
-    pub(super) stopsign: Option<StopSign>,
+    pub(super) stopsign: Option<ForwardedStopSign>,
     /// As `held`.
-    pub(super) held_stopsign: Option<StopSign>,
+    pub(super) held_stopsign: Option<ForwardedStopSign>,
     /// How much waits: own, relayed and held, but for what is tracked.
     waiting: Amount,
     limit: Amount,

@@ -9,12 +9,11 @@ use super::{
 use crate::{
     amount::Amount,
     ballot::Ballot,
-    config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, TryProposeErr},
     ids::NodeId,
     messages::sequence_paxos::{Verdict, VerdictReason},
     proposals::{Outcome, ProposalId},
-    storage::{Entry, StopSign, Storage},
+    storage::{Entry, Storage},
     trace::Moment,
 };
 
@@ -73,7 +72,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let State::Leading(leading) = &self.state else {
             return false;
         };
-        if leading.handover.as_ref().is_some_and(|handover| handover.holds_back()) {
+        if self.is_held_back() {
             return false;
         }
         let limit = match self.quorum.can_accept(1) {
@@ -81,6 +80,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             false => self.limits.message,
         };
         self.log.undecided(leading.undecided.total()).is_below(limit)
+    }
+
+    /// Whether proposals wait for a handover.
+    fn is_held_back(&self) -> bool {
+        match &self.state {
+            State::Leading(leading) => {
+                leading.handover.as_ref().is_some_and(|handover| handover.holds_back())
+            }
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_) => false,
+        }
     }
 
     /// Gives up a proposal for which there is no room.
@@ -92,38 +104,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Number of proposals given up since there was no room.
     pub(crate) fn dropped_proposals(&self) -> u64 {
         self.proposals.dropped()
-    }
-
-    /// Proposes the configuration that follows this one (paper §6).
-    pub(crate) fn reconfigure(
-        &mut self,
-        next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
-    ) -> Result<(), ProposeErr<T>> {
-        if let Err(error) = self.check_next(&next_config) {
-            return Err(ProposeErr::ConfigError(error, next_config, metadata));
-        }
-        if self.is_reconfiguring() {
-            return Err(ProposeErr::PendingReconfigConfig(next_config, metadata));
-        }
-        self.proposals.stopsign = Some(StopSign::with(next_config, metadata));
-        self.propose_if_leading();
-        Ok(())
-    }
-
-    pub(super) fn check_next(&self, next_config: &ClusterConfig) -> Result<(), ConfigError> {
-        next_config.validate()?;
-        if next_config.configuration_id <= self.config_id {
-            return Err(ConfigError::InvalidConfig(format!(
-                "configuration_id must be higher than that of this configuration, {}, but is {}",
-                self.config_id, next_config.configuration_id
-            )));
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_reconfiguring(&self) -> bool {
-        self.log.stopsign().is_some() || self.proposals.stopsign.is_some()
     }
 
     /// Takes what was proposed into the log, if this server leads, as far as batches are full and
@@ -154,15 +134,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Some(Next::Offered(claim, via)) => self.take_offered(claim, via),
             }
         }
-        if self.proposals.count() == 0 {
-            if let Some(stopsign) = self.proposals.stopsign.take() {
-                let next = stopsign.next_config.configuration_id;
-                self.trace.tell(|| {
-                    let moment = Moment::info("takes a stop sign into the log");
-                    moment.at(self.log.end()).because(format!("configuration {next} is to follow"))
-                });
-                self.log.append_stopsign(stopsign);
-            }
+        if self.proposals.count() == 0 && !self.is_held_back() {
+            self.take_stopsign();
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     messages::sequence_paxos::{Verdict, VerdictReason},
-    proposals::{Outcome, ProposalId},
+    proposals::{IdRun, Outcome, ProposalId},
     replica_log::ReplicaLog,
     storage::{Entry, Storage},
 };
@@ -22,6 +22,9 @@ const MOST_PATIENCE: u32 = 4;
 #[derive(Clone, Debug)]
 pub(super) struct Tracked<T> {
     by_id: BTreeMap<ProposalId, Kept<T>>,
+    /// Those of them that are in doubt: each may be decided at this index or later, where ids are
+    /// not known here.
+    in_doubt_from: BTreeMap<ProposalId, u64>,
     amount: Amount,
     /// None of them is decided before this index, but for those that are in doubt.
     scanned_idx: u64,
@@ -39,8 +42,6 @@ struct Kept<T> {
     since: Option<Ballot>,
     /// The ballot in which it was offered last.
     offered_in: Ballot,
-    /// If it is in doubt: it may be decided at this index or later, where ids are not known here.
-    in_doubt_from: Option<u64>,
     /// Whether it waits in the queue of proposals.
     is_queued: bool,
     /// Heartbeat rounds until it is offered again.
@@ -70,6 +71,7 @@ impl<T> Tracked<T> {
     pub(super) fn new(decided_idx: u64) -> Self {
         Self {
             by_id: BTreeMap::new(),
+            in_doubt_from: BTreeMap::new(),
             amount: Amount::default(),
             scanned_idx: decided_idx,
             is_progressing: false,
@@ -107,7 +109,6 @@ impl<T> Tracked<T> {
             interest,
             since: None,
             offered_in: Ballot::default(),
-            in_doubt_from: None,
             is_queued: true,
             rounds: 1,
             patience: 1,
@@ -117,6 +118,7 @@ impl<T> Tracked<T> {
 
     fn remove(&mut self, id: ProposalId) -> Option<Kept<T>> {
         let kept = self.by_id.remove(&id)?;
+        self.in_doubt_from.remove(&id);
         self.amount.subtract(Amount { entries: 1, bytes: kept.bytes });
         Some(kept)
     }
@@ -144,30 +146,39 @@ impl<T> Tracked<T> {
     }
 
     /// A leader says why proposals are not taken. One that is decided there and not here yet ends
-    /// when it is, or is offered again then.
+    /// when it is, or is offered again then. Looks only at what ends, or is in doubt: the message
+    /// names as many proposals as it likes.
     pub(super) fn handle_verdict(
         &mut self,
         verdict: &Verdict,
         decided_idx: u64,
         outcomes: &mut Outcomes,
     ) {
-        let last = verdict.first.later(verdict.count);
-        let known = self.by_id.range(verdict.first..last).map(|(id, _)| *id);
-        for id in known.collect::<Vec<_>>() {
-            match verdict.reason {
-                VerdictReason::Decided(first_idx) => {
-                    let idx = first_idx.saturating_add(id.number - verdict.first.number);
-                    if idx < decided_idx {
-                        self.end(id, Outcome::Decided(idx), outcomes);
-                    }
-                }
-                VerdictReason::Unknown(known_from) => {
-                    let in_doubt_from = self.by_id.get(&id).and_then(|kept| kept.in_doubt_from);
-                    if in_doubt_from.is_some_and(|idx| idx < known_from) {
-                        self.end(id, Outcome::Unknown, outcomes);
-                    }
+        let Verdict { first, count, .. } = *verdict;
+        match verdict.reason {
+            VerdictReason::Decided(idx) => {
+                let decided_here = decided_idx.saturating_sub(idx).min(count);
+                let run = IdRun { idx, count: decided_here, first };
+                self.end_decided(&run, outcomes);
+            }
+            VerdictReason::Unknown(known_from) => {
+                let in_doubt = self.in_doubt_from.range(first..first.later(count));
+                let unknown = in_doubt.filter(|(_, idx)| **idx < known_from).map(|(id, _)| *id);
+                for id in unknown.collect::<Vec<_>>() {
+                    self.end(id, Outcome::Unknown, outcomes);
                 }
             }
+        }
+    }
+
+    /// A run of the log is decided here. It may be as long as the log: what is kept is looked for in
+    /// it, and not the other way round.
+    fn end_decided(&mut self, run: &IdRun, outcomes: &mut Outcomes) {
+        let first = run.first;
+        let kept = self.by_id.range(first..first.later(run.count)).map(|(id, _)| *id);
+        for id in kept.collect::<Vec<_>>() {
+            let idx = run.idx + (id.number - first.number);
+            self.end(id, Outcome::Decided(idx), outcomes);
         }
     }
 
@@ -201,6 +212,11 @@ impl<T> Tracked<T> {
             (kept.rounds, kept.patience) = (0, 1);
         }
         self.overdue(find)
+    }
+
+    /// Whether something that is kept is not in the log.
+    pub(super) fn lacks_some(&self, find: impl Fn(ProposalId) -> Option<u64>) -> bool {
+        self.by_id.keys().any(|id| find(*id).is_none())
     }
 
     /// What is not in the log and was not offered for a while.
@@ -237,7 +253,7 @@ impl<T: Entry> Tracked<T> {
         Some(Claim {
             id,
             since: *kept.since.get_or_insert(n),
-            not_before: kept.in_doubt_from.unwrap_or(self.scanned_idx),
+            not_before: *self.in_doubt_from.get(&id).unwrap_or(&self.scanned_idx),
             entry: kept.entry.clone(),
             bytes: kept.bytes,
         })
@@ -260,24 +276,22 @@ impl<T: Entry> Tracked<T> {
         }
         let ids = log.ids();
         if ids.known_from() > scanned_idx {
-            for kept in self.by_id.values_mut().filter(|kept| kept.since.is_some()) {
-                kept.in_doubt_from.get_or_insert(scanned_idx);
+            for (id, _) in self.by_id.iter().filter(|(_, kept)| kept.since.is_some()) {
+                self.in_doubt_from.entry(*id).or_insert(scanned_idx);
             }
         }
         let origin = self.by_id.keys().next().map(|id| id.origin);
         let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
         for run in all.filter(|run| Some(run.first.origin) == origin) {
-            for (position, idx) in (0..run.count).zip(run.idx..) {
-                self.end(run.first.later(position), Outcome::Decided(idx), outcomes);
-                self.is_progressing = true;
-            }
+            self.end_decided(&run, outcomes);
+            self.is_progressing = true;
         }
         self.scanned_idx = decided_idx;
         if log.decided_stopsign().is_some() {
-            while let Some((id, kept)) = self.by_id.first_key_value() {
-                let outcome = match kept.in_doubt_from {
-                    None => Outcome::NotDecided,
-                    Some(_) => Outcome::Unknown,
+            while let Some((id, _)) = self.by_id.first_key_value() {
+                let outcome = match self.in_doubt_from.contains_key(id) {
+                    false => Outcome::NotDecided,
+                    true => Outcome::Unknown,
                 };
                 self.end(*id, outcome, outcomes);
             }
@@ -353,9 +367,7 @@ mod tests {
         assert_eq!(outcomes.pop(), Some((id(1), Outcome::Decided(4))));
         assert_eq!(outcomes.pop(), Some((id(2), Outcome::Decided(5))));
         assert_eq!(outcomes.pop(), None);
-        if let Some(kept) = tracked.by_id.get_mut(&id(0)) {
-            kept.in_doubt_from = Some(7);
-        }
+        tracked.in_doubt_from.insert(id(0), 7);
         tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(7)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), None, "the leader knows all from 7 on");
         tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(8)), 9, &mut outcomes);

@@ -1,7 +1,7 @@
 //! How proposals end that are followed.
 
 use super::{ensure, violated, Check, Checker, Violation};
-use crate::describe;
+use crate::{describe, value::STOP_SIGN};
 use omnipaxos::proposals::{Outcome, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ pub(super) struct Followed {
     values: BTreeSet<u64>,
     /// By server and its life, what was taken there without an id.
     plain: BTreeMap<(usize, u64), Vec<u64>>,
+    /// The servers, in which life, that took a stop sign without an id.
+    plain_stop_signs: BTreeSet<(usize, u64)>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,28 @@ impl Checker {
         }
     }
 
+    /// A server, in one of its lives, has given the stop sign of a number an id.
+    ///
+    /// # Errors
+    /// Another proposal has it.
+    pub fn follow_stop_sign(
+        &mut self,
+        server: usize,
+        life: u64,
+        id: ProposalId,
+        number: u64,
+    ) -> Result<(), Violation> {
+        let words = describe::proposal(id);
+        let proposal = Proposal { server, life, value: STOP_SIGN | number, outcome: None };
+        match self.followed.by_id.insert(id, proposal) {
+            None => Ok(()),
+            Some(other) => violated(
+                Check::Outcome,
+                format!("{words} names the stop sign {number} and {}", other.value),
+            ),
+        }
+    }
+
     /// A server tells how a proposal ended: once, in the life in which it was proposed, and true.
     ///
     /// # Errors
@@ -84,6 +108,7 @@ impl Checker {
         );
         proposal.outcome = Some(outcome);
         let value = proposal.value;
+        let is_stop_sign = value & STOP_SIGN != 0;
         match outcome {
             Outcome::Decided(idx) => {
                 let decided = self.log.id_at(idx);
@@ -92,11 +117,15 @@ impl Checker {
                     Check::Outcome,
                     "server {who} tells that {value} is decided at {idx}, where {decided:?} is"
                 );
-                self.history.end_write(value);
+                if !is_stop_sign {
+                    self.history.end_write(value);
+                }
             }
             Outcome::NotDecided => {
                 self.followed.not_decided.insert(value);
-                self.history.withdraw_write(value);
+                if !is_stop_sign {
+                    self.history.withdraw_write(value);
+                }
                 ensure!(
                     !self.log.contains(value),
                     Check::Outcome,
@@ -104,7 +133,7 @@ impl Checker {
                 );
             }
             Outcome::Unknown => ensure!(
-                self.may_not_know(),
+                self.may_not_know() && !is_stop_sign,
                 Check::Outcome,
                 "server {who} cannot tell how {value} ended, and nobody was restarted or forgets ids"
             ),
@@ -115,6 +144,16 @@ impl Checker {
     /// A server has taken a value without an id.
     pub fn took(&mut self, server: usize, life: u64, value: u64) {
         self.followed.plain.entry((server, life)).or_default().push(value);
+    }
+
+    /// A server has taken a stop sign without an id.
+    pub fn took_stop_sign(&mut self, server: usize, life: u64) {
+        self.followed.plain_stop_signs.insert((server, life));
+    }
+
+    /// Whether a life of a server took a stop sign, and none is decided.
+    pub fn lost_stop_sign(&self, server: usize, life: u64) -> bool {
+        !self.is_stopped() && self.followed.plain_stop_signs.contains(&(server, life))
     }
 
     /// The values that a life of a server took without an id and that are not decided. Where all

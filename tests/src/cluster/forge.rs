@@ -7,9 +7,9 @@ use omnipaxos::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
-            Confirm, Confirmed, Decide, Learn, LearnFrom, LearnReq, LogSync, NotAccepted, Offer,
-            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest,
-            TakeOver, Verdict, VerdictReason,
+            Confirm, Confirmed, Decide, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync,
+            NotAccepted, Offer, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer,
+            ReadRequest, TakeOver, Verdict, VerdictReason,
         },
         Message,
     },
@@ -90,8 +90,7 @@ fn of_another_configuration<T: SimEntry>(
         match plausible(rng, from, to, n) {
             // A forward names no configuration.
             Message::SequencePaxos(PaxosMessage {
-                msg:
-                    PaxosMsg::ProposalForward(_) | PaxosMsg::Offer(_) | PaxosMsg::ForwardStopSign(_),
+                msg: PaxosMsg::ProposalForward(_) | PaxosMsg::Offer(_),
                 ..
             }) => {}
             message @ (Message::SequencePaxos(_) | Message::BLE(_)) => return message,
@@ -298,7 +297,11 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         7 => PaxosMsg::NotAccepted(NotAccepted { n }),
         8 => PaxosMsg::Decide(Decide { n, decided_idx }),
         9 => PaxosMsg::ProposalForward(vec![value]),
-        10 => PaxosMsg::ForwardStopSign(Box::new(stopsign(n.config_id.saturating_add(1)))),
+        10 => PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
+            config_id: n.config_id,
+            id: ProposalId { origin: n.pid, incarnation: 1, number: len },
+            stopsign: stopsign(n.config_id.saturating_add(1)),
+        })),
         11 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx }),
         12 => PaxosMsg::LearnFrom(LearnFrom { n, source: n.pid, decided_idx }),
         13 => piece(n.config_id, len, len.saturating_add(1), None),

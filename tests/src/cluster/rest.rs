@@ -216,6 +216,9 @@ impl<T: SimEntry> Cluster<T> {
             if !lost.is_empty() {
                 return Rest::Apart(format!("{} lost {lost:?}", server.pid()));
             }
+            if self.checker.lost_stop_sign(at, server.life) {
+                return Rest::Apart(format!("{} lost a stop sign", server.pid()));
+            }
         }
         match self.agree(&all) {
             true => Rest::InStep,

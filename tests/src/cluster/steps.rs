@@ -13,7 +13,7 @@ use crate::{
     value::{stop_sign_metadata, SimEntry},
 };
 use omnipaxos::{
-    errors::{TryCompactionErr, TryProposeErr},
+    errors::{ReconfigurationErr, TryCompactionErr, TryProposeErr},
     util::LogEntry,
     ClusterConfig, ProposeErr,
 };
@@ -176,10 +176,14 @@ impl<T: SimEntry> Cluster<T> {
         let next =
             ClusterConfig { configuration_id: CONFIGURATION + 1, nodes, flexible_quorum: None };
         let metadata = Some(stop_sign_metadata(id));
+        if Rng::of(&[self.seed, id]).chance(1, 2) {
+            return self.propose_reconfiguration(at, id, next, metadata);
+        }
         let proposed = self.input(at, |replica| replica.try_reconfigure(next, metadata))?;
         match proposed {
             Some(Ok(())) => {
                 self.counts.add(Kind::Reconfigure);
+                self.checker.took_stop_sign(at, self.servers[at].life);
                 Ok(Proposed::Taken(id))
             }
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigConfig(..)))) => {
@@ -188,6 +192,35 @@ impl<T: SimEntry> Cluster<T> {
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
             Some(Err(refused)) => violated(Check::Proposing, format!("server {at}: {refused:?}")),
         }
+    }
+
+    /// Proposes a stop sign with an id.
+    fn propose_reconfiguration(
+        &mut self,
+        at: usize,
+        id: u64,
+        next: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<Proposed, Violation> {
+        let Some(replica) = self.servers[at].replica_mut() else {
+            return Ok(Proposed::Nowhere);
+        };
+        let proposed = replica.propose_reconfiguration(next, metadata);
+        let outcome = match proposed {
+            Ok(proposal) => {
+                self.counts.add(Kind::ProposeReconfiguration);
+                self.checker.follow_stop_sign(at, self.servers[at].life, proposal, id)?;
+                Proposed::Taken(id)
+            }
+            Err(ReconfigurationErr::Pending(..)) => {
+                self.given_back(id, Proposed::Refused, Kind::Refused)
+            }
+            Err(ReconfigurationErr::Halted(_)) => Proposed::Nowhere,
+            Err(refused) => {
+                return violated(Check::Proposing, format!("server {at}: {refused:?}"));
+            }
+        };
+        self.input(at, |_replica| outcome).map(|outcome| outcome.unwrap_or(Proposed::Nowhere))
     }
 
     fn given_back(&mut self, id: u64, outcome: Proposed, kind: Kind) -> Proposed {

@@ -2,7 +2,7 @@
 
 mod offers;
 
-pub use self::offers::{EntryIds, Offer, Verdict, VerdictReason};
+pub use self::offers::{EntryIds, ForwardedStopSign, Offer, Verdict, VerdictReason};
 pub use crate::codec::CodedEntries;
 
 use crate::{
@@ -69,7 +69,7 @@ pub enum PaxosMsg<T: Entry> {
     /// Why proposals that were offered are not taken.
     Verdict(Verdict),
     /// The proposal of a reconfiguration by a server that does not lead.
-    ForwardStopSign(Box<StopSign>),
+    ForwardStopSign(Box<ForwardedStopSign>),
     /// Compaction of the log.
     Compaction(Compaction),
     /// Asks the leader for an index to read at.
@@ -112,7 +112,7 @@ pub struct Prepare {
     pub accepted_idx: u64,
     /// Number of entries decided at the leader: what it lacks is told from here.
     pub decided_idx: u64,
-    /// Whether the leader can merge a delta snapshot at its decided index.
+    /// Whether the leader wants a delta snapshot in place of the entries that it lacks.
     pub takes_delta: bool,
 }
 
@@ -132,7 +132,7 @@ pub struct Promise<T: Entry> {
     pub accepted_idx: u64,
     /// Number of entries decided at the follower.
     pub decided_idx: u64,
-    /// Whether the follower can merge a delta snapshot at its decided index.
+    /// Whether the follower wants a delta snapshot in place of the entries that it lacks.
     pub takes_delta: bool,
     /// What the leader's log lacks, if the follower's is more recent. `None`, too, if that is too
     /// much for a message: the leader learns first what is decided, and asks again.

@@ -4,6 +4,7 @@ use crate::{
     ballot::Ballot,
     ids::ConfigurationId,
     proposals::{IdRun, ProposalId},
+    storage::StopSign,
 };
 
 /// Proposals whose ids follow on each other.
@@ -20,6 +21,20 @@ pub struct Offer<T> {
     pub not_before: u64,
     /// The proposals.
     pub entries: Vec<T>,
+}
+
+/// A reconfiguration that was proposed at a server which does not lead.
+///
+/// That server sends it until a stop sign is in its log; a leader takes one.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ForwardedStopSign {
+    /// The configuration of the sender.
+    pub config_id: ConfigurationId,
+    /// Names the proposal. A server that does not know its incarnation may use an id again.
+    pub id: ProposalId,
+    /// What was proposed.
+    pub stopsign: StopSign,
 }
 
 /// Why proposals that were [offered](Offer) are not taken into the log.

@@ -1,0 +1,225 @@
+//! The reconfiguration that was proposed at this server, until it ends.
+//!
+//! Its stop sign is offered to whoever leads, once a heartbeat round, until a stop sign is in the own
+//! log; and again, if a later leader drops that. It ends when a stop sign is decided: this one, or
+//! another. A leader takes one stop sign, so copies change nothing.
+
+use super::{state::State, SequencePaxos};
+use crate::{
+    config::{ClusterConfig, ConfigError},
+    errors::{ProposeErr, ReconfigurationErr},
+    ids::NodeId,
+    messages::sequence_paxos::ForwardedStopSign,
+    proposals::{Outcome, ProposalId},
+    storage::{Entry, StopSign, Storage},
+    trace::Moment,
+};
+
+/// So many heartbeat rounds the stop sign lets what was proposed here before go first. What is still
+/// not in the log by then may find no way there.
+const MOST_ROUNDS_BEHIND: u32 = 8;
+
+/// The stop sign that was proposed here and has not ended.
+#[derive(Clone, Debug)]
+pub(super) struct Reconfiguration {
+    stopsign: StopSign,
+    /// Names it in messages; not in other incarnations, if they are not counted.
+    id: ProposalId,
+    interest: Interest,
+    /// Heartbeat rounds since it was proposed.
+    rounds: u32,
+}
+
+/// Whether the user wants to know how the reconfiguration ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Interest {
+    Outcome,
+    None,
+}
+
+/// Why a reconfiguration is not taken.
+enum Refused {
+    Config(ConfigError, ClusterConfig, Option<Vec<u8>>),
+    Pending(ClusterConfig, Option<Vec<u8>>),
+}
+
+impl<T: Entry> From<Refused> for ProposeErr<T> {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Config(error, next, metadata) => Self::ConfigError(error, next, metadata),
+            Refused::Pending(next, metadata) => Self::PendingReconfigConfig(next, metadata),
+        }
+    }
+}
+
+impl From<Refused> for ReconfigurationErr {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Config(error, next, metadata) => Self::Config(error, next, metadata),
+            Refused::Pending(next, metadata) => Self::Pending(next, metadata),
+        }
+    }
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Proposes the configuration that follows this one (paper §6).
+    pub(crate) fn reconfigure(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<(), ProposeErr<T>> {
+        let number = self.next_number;
+        let unnamed = ProposalId { origin: self.pid, incarnation: 0, number };
+        let id = self.peek_id().unwrap_or(unnamed);
+        self.begin_reconfiguration(next_config, metadata, id, Interest::None).map_err(Into::into)
+    }
+
+    /// As [`reconfigure`](Self::reconfigure), and follows it.
+    pub(crate) fn propose_reconfiguration(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<ProposalId, ReconfigurationErr> {
+        let Some(id) = self.peek_id() else {
+            return Err(ReconfigurationErr::NoIncarnation(next_config, metadata));
+        };
+        match self.begin_reconfiguration(next_config, metadata, id, Interest::Outcome) {
+            Ok(()) => Ok(id),
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    fn begin_reconfiguration(
+        &mut self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+        id: ProposalId,
+        interest: Interest,
+    ) -> Result<(), Refused> {
+        if let Err(error) = self.check_next(&next_config) {
+            return Err(Refused::Config(error, next_config, metadata));
+        }
+        if self.is_reconfiguring() {
+            return Err(Refused::Pending(next_config, metadata));
+        }
+        self.next_number += 1;
+        let stopsign = StopSign::with(next_config, metadata);
+        self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0 });
+        self.offer_stopsign();
+        Ok(())
+    }
+
+    fn check_next(&self, next_config: &ClusterConfig) -> Result<(), ConfigError> {
+        next_config.validate()?;
+        if next_config.configuration_id <= self.config_id {
+            return Err(ConfigError::InvalidConfig(format!(
+                "configuration_id must be higher than that of this configuration, {}, but is {}",
+                self.config_id, next_config.configuration_id
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether proposals at this server would come after a stop sign.
+    pub(super) fn is_reconfiguring(&self) -> bool {
+        self.reconfiguration.is_some() || self.takes_no_more()
+    }
+
+    /// Whether proposals of other servers find a stop sign before them: in the log or, at a leader, on
+    /// its way there.
+    pub(super) fn takes_no_more(&self) -> bool {
+        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
+        self.log.stopsign().is_some() || (leads && self.proposals.stopsign.is_some())
+    }
+
+    /// Lets the stop sign that was proposed here go into the log, or to the leader, unless some stop
+    /// sign is in the own log.
+    pub(super) fn offer_stopsign(&mut self) {
+        if let Some(Reconfiguration { stopsign, id, .. }) = &self.reconfiguration {
+            if self.log.stopsign().is_none() && self.proposals.stopsign.is_none() {
+                let (config_id, stopsign) = (self.config_id, stopsign.clone());
+                self.proposals.stopsign = Some(ForwardedStopSign { config_id, id: *id, stopsign });
+                self.propose_if_leading();
+            }
+        }
+    }
+
+    /// A heartbeat round has ended: what is not in the log is offered again. What another server
+    /// offered is left to that.
+    pub(super) fn end_round_of_reconfiguration(&mut self) {
+        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
+        let pid = self.pid;
+        self.proposals.stopsign.take_if(|sign| !leads && sign.id.origin != pid);
+        if let Some(pending) = &mut self.reconfiguration {
+            pending.rounds = pending.rounds.saturating_add(1);
+            self.offer_stopsign();
+        }
+    }
+
+    /// Whether a queued stop sign may be forwarded: one that was proposed here waits until what was
+    /// proposed here before is in the log.
+    pub(super) fn may_forward_stopsign(&self) -> bool {
+        let own = self.reconfiguration.as_ref().filter(|_| {
+            let queued = self.proposals.stopsign.as_ref();
+            queued.is_some_and(|sign| sign.id.origin == self.pid)
+        });
+        own.is_none_or(|pending| {
+            pending.rounds >= MOST_ROUNDS_BEHIND || !self.tracked.lacks_some(|id| self.log.find(id))
+        })
+    }
+
+    /// A server that takes this one for the leader, or for one that reaches it, forwards a
+    /// reconfiguration. A second one in the same configuration is dropped, and its origin offers it
+    /// again, in case the first is.
+    pub(super) fn handle_forwarded_stopsign(&mut self, sign: ForwardedStopSign, from: NodeId) {
+        let is_own = sign.id.origin == self.pid;
+        if is_own || self.takes_no_more() || self.check_next(&sign.stopsign.next_config).is_err() {
+            return;
+        }
+        match self.state {
+            State::Preparing(_) | State::Leading(_) => {
+                self.proposals.stopsign = Some(sign);
+                self.propose_if_leading();
+            }
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                if sign.id.origin == from {
+                    self.proposals.held_stopsign = Some(sign);
+                }
+            }
+        }
+    }
+
+    /// Takes the queued stop sign into the log of this leader, after all that waits before it.
+    pub(super) fn take_stopsign(&mut self) {
+        if let Some(ForwardedStopSign { stopsign, .. }) = self.proposals.stopsign.take() {
+            let next = stopsign.next_config.configuration_id;
+            self.trace.tell(|| {
+                let moment = Moment::info("takes a stop sign into the log");
+                moment.at(self.log.end()).because(format!("configuration {next} is to follow"))
+            });
+            self.log.append_stopsign(stopsign);
+        }
+    }
+
+    /// Whether the next drain has nothing to tell of the reconfiguration.
+    pub(super) fn is_reconfiguration_settled(&self) -> bool {
+        self.reconfiguration.is_none() || self.log.decided_stopsign().is_none()
+    }
+
+    /// Tells how the reconfiguration ended, if a stop sign is decided.
+    pub(super) fn settle_reconfiguration(&mut self) {
+        let Some(decided) = self.log.decided_stopsign() else {
+            return;
+        };
+        if let Some(Reconfiguration { stopsign, id, interest, .. }) = self.reconfiguration.take() {
+            let outcome = match *decided == stopsign {
+                true => Outcome::Decided(self.log.end()),
+                false => Outcome::NotDecided,
+            };
+            match interest {
+                Interest::Outcome => self.outcomes.push(id, outcome),
+                Interest::None => {}
+            }
+        }
+    }
+}
