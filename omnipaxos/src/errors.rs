@@ -1,7 +1,7 @@
 //! What can go wrong, and what it means.
 
 use crate::{config::ClusterConfig, ids::NodeId, storage::Entry};
-use std::sync::Arc;
+use std::{error::Error as StdError, fmt, sync::Arc};
 use thiserror::Error;
 
 pub use crate::config::ConfigError;
@@ -17,7 +17,7 @@ pub enum ProposeErr<T: Entry> {
     #[error("a reconfiguration is pending: only one can follow a configuration")]
     PendingReconfigConfig(ClusterConfig, Option<Vec<u8>>),
     /// The proposed configuration cannot follow this one.
-    #[error("the proposed configuration is not legal: {0}")]
+    #[error("the proposed configuration is not legal")]
     ConfigError(#[source] ConfigError, ClusterConfig, Option<Vec<u8>>),
 }
 
@@ -39,35 +39,190 @@ pub enum CompactionErr {
     NotCurrentLeader(NodeId),
 }
 
-/// A storage call failed, and the replica has stopped for good.
+/// The replica has stopped for good: a storage call failed, or code of the user panicked in an input.
 ///
 /// It sends nothing more, so that it cannot claim what its disk does not hold. Open the storage
 /// anew and build a replica from it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the replica has halted: the storage failed to {}: {}", .0.operation, .0.cause)]
-pub struct Halted(Arc<Failure>);
+///
+/// [`source`](StdError::source) is the error of the storage, as text, with its own causes after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halted(Why);
+
+/// Why a replica has halted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    Failed(Arc<Failure>),
+    /// An input, named here, did not end.
+    Panicked(&'static str),
+}
 
 /// What failed, and why.
 #[derive(Debug, PartialEq, Eq)]
 struct Failure {
     operation: String,
-    cause: String,
+    /// The causes in one text.
+    text: String,
+    cause: Cause,
+}
+
+/// An error of a storage as text. A `Box<dyn Error>` can neither be cloned nor sent.
+#[derive(Debug, PartialEq, Eq)]
+struct Cause {
+    text: String,
+    source: Option<Box<Cause>>,
+}
+
+/// The most causes that are kept: an error may name itself as its cause.
+const MOST_CAUSES: usize = 16;
+
+/// The causes of an error, the nearest first.
+fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source()).take(MOST_CAUSES)
+}
+
+impl Cause {
+    fn of(error: &dyn StdError) -> Self {
+        let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+        let source = texts
+            .into_iter()
+            .rev()
+            .fold(None, |source, text| Some(Box::new(Self { text, source })));
+        Self { text: error.to_string(), source }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
 }
 
 impl Halted {
-    pub(crate) fn new(operation: impl Into<String>, cause: impl ToString) -> Self {
-        Self(Arc::new(Failure { operation: operation.into(), cause: cause.to_string() }))
+    /// The storage failed to do `operation`.
+    pub(crate) fn new(operation: impl Into<String>, cause: impl Into<Box<dyn StdError>>) -> Self {
+        let cause = cause.into();
+        let text = with_causes(&*cause);
+        let cause = Cause::of(&*cause);
+        Self(Why::Failed(Arc::new(Failure { operation: operation.into(), text, cause })))
+    }
+
+    /// Code of the user panicked in this input.
+    #[inline]
+    pub(crate) fn in_input(input: &'static str) -> Self {
+        Self(Why::Panicked(input))
+    }
+
+    /// What the storage was asked to do, or the input in which code of the user panicked.
+    pub fn operation(&self) -> &str {
+        match &self.0 {
+            Why::Failed(failure) => &failure.operation,
+            Why::Panicked(input) => input,
+        }
+    }
+
+    /// What the storage said, with all causes in one line.
+    pub fn cause(&self) -> &str {
+        match &self.0 {
+            Why::Failed(failure) => &failure.text,
+            Why::Panicked(_) => "a panic",
+        }
+    }
+
+    /// Whether code of the user panicked. Otherwise the storage failed.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Why::Panicked(_))
+    }
+}
+
+impl fmt::Display for Halted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Why::Failed(failure) => {
+                write!(f, "the replica has halted: the storage failed to {}", failure.operation)
+            }
+            Why::Panicked(input) => {
+                write!(f, "the replica has halted: code of the user panicked in `{input}`")
+            }
+        }
+    }
+}
+
+impl StdError for Halted {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            Why::Failed(failure) => Some(&failure.cause),
+            Why::Panicked(_) => None,
+        }
+    }
+}
+
+/// The storage failed to read. The replica goes on: [`halted`](crate::OmniPaxos::halted) tells
+/// whether it has stopped.
+///
+/// [`source`](StdError::source) is the error of the storage, as text, with its own causes after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFailed(Halted);
+
+impl ReadFailed {
+    pub(crate) fn new(failed: Halted) -> Self {
+        Self(failed)
     }
 
     /// What the storage was asked to do.
     pub fn operation(&self) -> &str {
-        &self.0.operation
+        self.0.operation()
     }
 
-    /// What the storage said.
+    /// What the storage said, with all causes in one line.
     pub fn cause(&self) -> &str {
-        &self.0.cause
+        self.0.cause()
     }
+}
+
+impl fmt::Display for ReadFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the storage failed to {}", self.operation())
+    }
+}
+
+impl StdError for ReadFailed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Writes an error and all its causes in one line, with a colon before each cause.
+///
+/// The errors of this library do not repeat their causes: print them with this function, or with a
+/// library that prints causes, such as `anyhow`.
+///
+/// ```
+/// use omnipaxos::errors::{with_causes, ConfigError, ProposeErr};
+/// # use omnipaxos::{macros::Entry, ClusterConfig};
+/// # #[derive(Clone, Debug, Entry)]
+/// # struct Word;
+///
+/// let cause = ConfigError::InvalidConfig("nodes must name at least one server".to_string());
+/// let error: ProposeErr<Word> = ProposeErr::ConfigError(cause, ClusterConfig::default(), None);
+/// assert_eq!(
+///     with_causes(&error),
+///     "the proposed configuration is not legal: invalid configuration: nodes must name at least \
+///      one server",
+/// );
+/// ```
+pub fn with_causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    for cause in causes(error) {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+    }
+    text
 }
 
 /// Why a `try_*` method that proposes did not.

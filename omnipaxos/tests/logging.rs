@@ -9,8 +9,13 @@ use omnipaxos::{
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
+    collections::BTreeSet,
     fs, io,
-    sync::{Arc, Mutex},
+    panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
+    },
 };
 
 #[derive(Clone, Debug, Entry)]
@@ -157,4 +162,57 @@ fn a_subscriber_is_told_the_same() {
     let of_2: Vec<&str> = log.lines().filter(|line| line.contains("pid=2")).collect();
     tells(&of_2.join("\n"), &STORY).unwrap();
     assert!(log.contains("leader=2") && log.contains("INFO omnipaxos"), "{log}");
+}
+
+/// A logger that panics at a certain record.
+struct Panics {
+    records: AtomicU64,
+    at: u64,
+}
+
+impl slog::Drain for Panics {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, _: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+        if self.records.fetch_add(1, Ordering::Relaxed) == self.at {
+            resume_unwind(Box::new("a logger"));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_logger_that_panics_leaves_a_halted_replica() {
+    let mut inputs = BTreeSet::new();
+    for at in 1.. {
+        let logger = Panics { records: AtomicU64::new(0), at };
+        let config = ServerConfig {
+            pid: 1,
+            custom_logger: Some(slog::Logger::root(logger, slog::o!())),
+            ..Default::default()
+        };
+        let cluster = ClusterConfig { nodes: vec![1], ..cluster() };
+        let mut server: Server =
+            cluster.build_for_server(config, MemoryStorage::default()).unwrap();
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            (0..20).for_each(|_| server.tick());
+            server.append(Word("hello")).unwrap();
+            server.outgoing_messages();
+            server.compact(1).unwrap();
+            let next =
+                ClusterConfig { configuration_id: 2, nodes: vec![1, 2], ..Default::default() };
+            server.reconfigure(next, None).unwrap();
+            server.outgoing_messages();
+        }));
+        if caught.is_ok() {
+            assert!(server.halted().is_none());
+            break;
+        }
+        let halted = server.halted().unwrap_or_else(|| panic!("record {at}: it goes on"));
+        assert!(halted.is_panic());
+        inputs.insert(halted.operation().to_string());
+    }
+    let expected = ["reconfigure", "tick", "trim"];
+    assert!(expected.iter().all(|input| inputs.contains(*input)), "{inputs:?}");
 }

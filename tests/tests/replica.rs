@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
-    errors::{TryCompactionErr, TryProposeErr},
-    messages::Message,
+    ballot_leader_election::Ballot,
+    errors::{with_causes, TryCompactionErr, TryProposeErr},
+    messages::{
+        sequence_paxos::{AcceptSync, LogSync, PaxosMessage, PaxosMsg, Prepare},
+        Message,
+    },
     storage::Storage,
     util::{FlexibleQuorum, LogEntry},
     ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
@@ -76,7 +80,7 @@ fn decided_entries_are_visited_where_they_are() {
     assert_eq!(visited(&replica, 2), Some((vec![word("c")], 3)), "not the stop sign");
     storage.order(|orders| orders.fail_reads = true);
     let failed = replica.try_for_each_decided(2, |_| panic!("nothing was read")).unwrap_err();
-    assert!(failed.to_string().contains("read entries 2..3: bad sector"), "{failed}");
+    assert_eq!(with_causes(&failed), "the storage failed to read entries 2..3: bad sector");
 }
 
 #[test]
@@ -88,10 +92,11 @@ fn a_failed_write_halts_the_replica() {
     let halted = replica.try_take_outgoing_messages(&mut messages).unwrap_err();
     assert!(messages.is_empty());
     assert_eq!(
-        halted.to_string(),
+        with_causes(&halted),
         "the replica has halted: the storage failed to write the decided index, entries 2..3: \
          no space left"
     );
+    assert_eq!((halted.cause(), halted.is_panic()), ("no space left", false));
     assert_eq!(replica.halted(), Some(&halted));
 
     storage.order(|orders| orders.fail_writes = false);
@@ -120,12 +125,53 @@ fn a_failed_write_halts_the_replica() {
     assert_eq!(reopened.get_decided_idx(), 2);
 }
 
+/// Entries that were accepted, and are replaced and decided in a write that fails, are still what
+/// the disk holds.
+#[test]
+fn entries_that_a_failed_write_was_to_replace_are_not_served() {
+    let storage = FaultyStorage::default();
+    let mut replica: Replica = config(&[1, 2, 3], 2).build(storage.clone()).unwrap();
+    let mut accept = |from: u64, words: &[&str], decided_idx: u64, fails: bool| {
+        let n = Ballot::with(1, 10 + u32::try_from(from).unwrap(), 0, from);
+        let prepare = Prepare {
+            n,
+            n_accepted: Ballot::default(),
+            accepted_idx: 0,
+            decided_idx: 0,
+            takes_delta: false,
+        };
+        let suffix: Vec<Word> = words.iter().map(|text| word(text)).collect();
+        let sync = LogSync {
+            base: 0,
+            snapshot: None,
+            suffix_idx: 0,
+            suffix: suffix.into(),
+            stopsign: None,
+            ids: None,
+        };
+        let sync = AcceptSync { n, decided_idx, sync: Box::new(sync) };
+        for msg in [PaxosMsg::Prepare(prepare), PaxosMsg::AcceptSync(sync)] {
+            let is_sync = matches!(msg, PaxosMsg::AcceptSync(_));
+            replica.handle_incoming(Message::SequencePaxos(PaxosMessage { from, to: 2, msg }));
+            storage.order(|orders| orders.fail_writes = fails && is_sync);
+            let taken = replica.try_take_outgoing_messages(&mut Vec::new());
+            assert_eq!(taken.is_err(), fails && is_sync);
+        }
+    };
+    accept(1, &["a", "b", "c"], 1, false);
+    accept(3, &["a", "x"], 2, true);
+    assert!(replica.halted().is_some());
+    assert_eq!(replica.read_decided_suffix(0), Some(vec![LogEntry::Decided(word("a"))]));
+    assert_eq!(replica.read(1), None);
+    assert_eq!((replica.get_decided_idx(), replica.status().decided_idx), (1, 1));
+}
+
 #[test]
 fn a_failed_read_is_an_error_and_not_a_shorter_answer() {
     let (replica, storage) = alone();
     storage.order(|orders| orders.fail_reads = true);
     let failed = replica.try_read_entries(..).unwrap_err();
-    assert!(failed.to_string().contains("read entries 0..2: bad sector"), "{failed}");
+    assert_eq!(with_causes(&failed), "the storage failed to read entries 0..2: bad sector");
     assert!(replica.try_read(0).is_err() && replica.try_read_decided_suffix(1).is_err());
     assert!(replica.halted().is_none(), "a reader may try again");
     storage.order(|orders| orders.fail_reads = false);

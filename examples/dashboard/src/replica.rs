@@ -154,7 +154,7 @@ impl Replica {
         Ok(())
     }
 
-    fn digest_decided(&mut self) -> Result<(), Halted> {
+    fn digest_decided(&mut self) -> Result<()> {
         let mut digest = self.digest;
         let read = self.omni_paxos.try_for_each_decided(self.digested_idx, |entry| {
             digest = digest_with(digest, entry.number);

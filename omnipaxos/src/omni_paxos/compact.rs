@@ -29,7 +29,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
     pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
-        self.wake()?;
+        self.wake("trim")?;
         let trimmed = self.paxos.trim(trim_idx);
         self.finish_compaction(trimmed)
     }
@@ -69,7 +69,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             T::Snapshot::use_snapshots(),
             "snapshot() needs an entry type with snapshots: name one with #[snapshot(..)]"
         );
-        self.wake()?;
+        self.wake("snapshot")?;
         let taken = self.paxos.snapshot(compact_idx, local_only);
         self.finish_compaction(taken)
     }
@@ -148,7 +148,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// [`TryCompactionErr::Halted`] if the storage has failed, else as `compact`.
     pub fn try_compact(&mut self, applied_idx: u64) -> Result<(), TryCompactionErr> {
-        self.wake()?;
+        self.check_halted()?;
         if applied_idx <= self.get_compacted_idx() {
             return Ok(());
         }
@@ -163,14 +163,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         result: Result<(), TryCompactionErr>,
     ) -> Result<(), TryCompactionErr> {
         match result {
-            Err(TryCompactionErr::Halted(halted)) => Ok(self.halt_on_error(Err(halted))?),
+            Err(TryCompactionErr::Halted(halted)) => Ok(self.end_or_halt(Err(halted))?),
             done @ (Ok(()) | Err(TryCompactionErr::Refused(_))) => {
                 let idx = self.get_compacted_idx();
                 self.trace.tell(|| match &done {
                     Ok(()) => Moment::debug("compacts").at(idx),
                     Err(refused) => Moment::debug("does not compact").at(idx).because(refused),
                 });
-                self.paxos.check_invariants();
+                self.end();
                 done
             }
         }

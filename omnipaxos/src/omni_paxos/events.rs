@@ -51,7 +51,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn take_events(&mut self) -> Vec<Event> {
         let log = self.paxos.log();
         let leader = self.paxos.leader_ballot();
-        let decided_idx = self.readable_decided_idx();
+        let decided_idx = self.get_decided_idx();
         let present = Present {
             leader,
             is_ready: self.halted.is_none() && self.paxos.readiness(leader) == Readiness::Ready,

@@ -61,12 +61,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hand_over(&mut self, to: NodeId, timeout_ticks: u64) -> Result<(), HandoverErr> {
-        self.wake()?;
+        self.wake("hand_over")?;
         let begun = self.paxos.hand_over(to, timeout_ticks);
-        self.paxos.check_invariants();
         if begun.is_ok() {
             self.told.begin_handover(to);
         }
+        self.end();
         begun
     }
 

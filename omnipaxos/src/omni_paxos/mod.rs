@@ -15,7 +15,7 @@ use crate::{
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
     config::{ConfigError, OmniPaxosConfig},
     door::{Door, Dropped, Entrance},
-    errors::Halted,
+    errors::{with_causes, Halted},
     events::Told,
     export,
     ids::NodeId,
@@ -25,6 +25,7 @@ use crate::{
     storage::{Entry, StopSign, Storage},
     trace::{Moment, Trace},
 };
+use std::error::Error;
 
 /// One server of a replicated log.
 ///
@@ -52,6 +53,15 @@ use crate::{
 /// its disk does not hold. The methods that have a twin `try_*` panic then, now and at every later
 /// call; the twin returns [`Halted`] instead. [`halted`](Self::halted) tells the reason. Reads still
 /// serve what was decided and stored before. Open the storage anew to go on.
+///
+/// A read that fails is no reason to halt: the `try_*` methods that read return
+/// [`ReadFailed`](crate::errors::ReadFailed), and the replica goes on.
+///
+/// # Panics in code of the user
+/// Inputs and outputs call code of the user: the storage, `Clone`, `Debug`, `Drop` and `size_hint`
+/// of entries, snapshots, a logger, a recorder of metrics. If that code panics and the caller
+/// catches the panic, the replica has halted as after a storage failure, since what the input has
+/// done is not known. A panic in a method with `&self` changes nothing.
 ///
 /// # Example
 /// Three servers in one process; a real one sends the messages over its network.
@@ -108,6 +118,7 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     door: Door,
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
+    /// Set while an input runs, so that one which unwinds leaves a halted replica.
     halted: Option<Halted>,
     told: Told,
     trace: Trace,
@@ -116,10 +127,10 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
 }
 
 /// The one place that panics when the storage has failed.
-fn expect_storage<R>(result: Result<R, Halted>) -> R {
+fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
     match result {
         Ok(value) => value,
-        Err(halted) => panic!("{halted}"),
+        Err(failed) => panic!("{}", with_causes(&failed)),
     }
 }
 
@@ -169,9 +180,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// The storage has failed.
     pub fn try_handle_incoming(&mut self, message: Message<T>) -> Result<(), Halted> {
-        self.check_halted()?;
+        self.begin("handle_incoming")?;
         if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
+            drop(message);
             self.is_idle &= !self.door.others().is_word_owed();
+            self.halted = None;
             return Ok(());
         }
         self.is_idle = false;
@@ -184,7 +197,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 self.carry_word()
             }
         };
-        self.halt_on_error(handled)
+        self.end_or_halt(handled)
     }
 
     fn handle_paxos(&mut self, message: PaxosMessage<T>) -> Result<(), Halted> {
@@ -206,7 +219,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// The storage has failed.
     pub fn try_tick(&mut self) -> Result<(), Halted> {
-        self.wake()?;
+        self.wake("tick")?;
         self.paxos.tick(|pid| self.ble.answered(pid));
         let needs = self.paxos.needs();
         let round = self.ble.tick(|quorum, servers| match needs {
@@ -223,18 +236,18 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
         }
         let carried = self.carry_word();
-        let ended = self.halt_on_error(carried);
-        if round == Round::Ended {
-            export::record(|| self.status());
+        if round == Round::Ended && carried.is_ok() {
+            export::record(|| self.status_as(self.paxos.role(), self.paxos.log().decided_idx()));
         }
-        ended
+        self.end_or_halt(carried)
     }
 
     /// Tells that the connection to server `pid` was lost and is back. The replica finds out by
     /// itself, with the heartbeats; this makes it sooner.
     pub fn reconnected(&mut self, pid: NodeId) {
-        if self.wake().is_ok() {
+        if self.wake("reconnected").is_ok() {
             self.paxos.reconnected(pid);
+            self.end();
         }
     }
 
@@ -269,13 +282,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         &mut self,
         buffer: &mut Vec<Message<T>>,
     ) -> Result<(), Halted> {
-        self.check_halted()?;
         if self.is_idle {
-            return Ok(());
+            return self.check_halted();
         }
+        self.begin("take_outgoing_messages")?;
         if !self.paxos.is_silent() {
             let drained = self.paxos.drain(buffer);
-            self.halt_on_error(drained)?;
+            if drained.is_err() {
+                return self.end_or_halt(drained);
+            }
         }
         self.ble.draw(|message| buffer.push(Message::BLE(message)));
         if self.door.others().is_word_owed() {
@@ -283,6 +298,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         // What a drain decides is written by the next.
         self.is_idle = self.paxos.log().is_flushed();
+        self.end();
         Ok(())
     }
 
@@ -291,10 +307,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// The storage has failed.
     pub fn flush(&mut self) -> Result<(), Halted> {
-        self.check_halted()?;
+        self.begin("flush")?;
         self.paxos.owe_decided_idx();
         let flushed = self.paxos.flush();
-        self.halt_on_error(flushed)
+        self.end_or_halt(flushed)
     }
 
     /// Sets the priority that this server has in its next takeover: the highest wins among servers
@@ -308,13 +324,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Panics
     /// If the storage has failed.
     pub fn try_become_leader(&mut self) {
-        expect_storage(self.wake());
+        expect_storage(self.wake("try_become_leader"));
         self.ble.take_over();
         let carried = self.carry_word();
-        expect_storage(self.halt_on_error(carried));
+        expect_storage(self.end_or_halt(carried));
     }
 
-    /// Why the replica has halted, if it has.
+    /// Why the replica has halted, if it has: its storage failed, or code of the user panicked.
     pub fn halted(&self) -> Option<&Halted> {
         self.halted.as_ref()
     }
@@ -324,9 +340,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Dropped { proposals: self.paxos.dropped_proposals(), ..self.door.dropped() }
     }
 
-    /// Number of entries decided here: all before this index are final.
+    /// Number of entries decided here: all before this index are final. In a replica that has
+    /// [halted](Self::halted), those of them that were stored before.
     pub fn get_decided_idx(&self) -> u64 {
-        self.paxos.log().decided_idx()
+        match self.halted {
+            None => self.paxos.log().decided_idx(),
+            Some(_) => self.paxos.log().stored_decided_idx(),
+        }
     }
 
     /// Number of entries trimmed or replaced by a snapshot here.
@@ -356,7 +376,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// The decided stop sign, if this configuration has ended.
     pub fn is_reconfigured(&self) -> Option<StopSign> {
-        self.paxos.log().decided_stopsign().cloned()
+        let log = self.paxos.log();
+        log.decided_stopsign().filter(|_| self.get_decided_idx() > log.end()).cloned()
     }
 
     /// Carries word between the election and Sequence Paxos, which do not know each other.
@@ -378,10 +399,18 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.paxos.handle_elected(self.ble.leader())
     }
 
-    /// Something happens: the next drain has to look.
-    fn wake(&mut self) -> Result<(), Halted> {
+    /// Begins an input after which the next drain has to look.
+    fn wake(&mut self, input: &'static str) -> Result<(), Halted> {
         self.is_idle = false;
-        self.check_halted()
+        self.begin(input)
+    }
+
+    /// Begins an input. Until it ends, the replica counts as halted by a panic in it.
+    #[inline]
+    fn begin(&mut self, input: &'static str) -> Result<(), Halted> {
+        self.check_halted()?;
+        self.halted = Some(Halted::in_input(input));
+        Ok(())
     }
 
     fn check_halted(&self) -> Result<(), Halted> {
@@ -391,13 +420,20 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
+    /// Ends an input in which the storage did not fail.
+    #[inline]
+    fn end(&mut self) {
+        self.paxos.check_invariants();
+        self.halted = None;
+    }
+
     /// Ends an input: halts if the storage failed.
-    fn halt_on_error(&mut self, result: Result<(), Halted>) -> Result<(), Halted> {
+    fn end_or_halt(&mut self, result: Result<(), Halted>) -> Result<(), Halted> {
         match &result {
-            Ok(()) => self.paxos.check_invariants(),
+            Ok(()) => self.end(),
             Err(halted) => {
-                self.trace.tell(|| Moment::error("halted").because(halted));
                 self.halted = Some(halted.clone());
+                self.trace.tell(|| Moment::error("halted").because(with_causes(halted)));
                 export::record(|| self.status());
             }
         }

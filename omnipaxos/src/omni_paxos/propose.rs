@@ -34,7 +34,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Ok(()) => Ok(()),
             Err(TryProposeErr::Refused(refused)) => Err(refused),
             Err(TryProposeErr::Busy(_)) => {
+                expect_storage(self.begin("append"));
                 self.paxos.drop_proposal();
+                self.end();
                 Ok(())
             }
             Err(TryProposeErr::NoIncarnation(_)) => unreachable!("plain entries need no id"),
@@ -73,9 +75,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
-        self.wake()?;
+        self.wake("append")?;
         let proposed = self.paxos.append(entry);
-        self.paxos.check_invariants();
+        self.end();
         proposed
     }
 
@@ -136,9 +138,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
-        self.wake()?;
+        self.wake("propose")?;
         let proposed = self.paxos.propose(entry);
-        self.paxos.check_invariants();
+        self.end();
         proposed
     }
 
@@ -185,10 +187,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         next_config: ClusterConfig,
         metadata: Option<Vec<u8>>,
     ) -> Result<(), TryProposeErr<T>> {
-        self.wake()?;
+        self.wake("reconfigure")?;
         let proposed =
             self.paxos.reconfigure(next_config, metadata).map_err(TryProposeErr::Refused);
-        self.paxos.check_invariants();
+        self.end();
         proposed
     }
 

@@ -2,7 +2,7 @@
 
 use super::{expect_storage, OmniPaxos};
 use crate::{
-    errors::Halted,
+    errors::ReadFailed,
     log_entry::LogEntry,
     storage::{Entry, Storage},
 };
@@ -21,10 +21,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// As [`read`](Self::read), without a panic.
     ///
     /// # Errors
-    /// The storage failed to read.
-    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, Halted> {
+    /// The storage failed to read. That does not halt the replica.
+    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, ReadFailed> {
         if self.halted.is_none() {
-            return self.paxos.log().read_one(idx);
+            return self.paxos.log().read_one(idx).map_err(ReadFailed::new);
         }
         let read = self.read_range(idx, idx.checked_add(1))?;
         Ok(read.and_then(|mut entries| entries.pop()))
@@ -46,7 +46,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_read_entries(
         &self,
         range: impl RangeBounds<u64>,
-    ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
+    ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
         let from = match range.start_bound() {
             Bound::Included(from) => Some(*from),
             Bound::Excluded(before) => before.checked_add(1),
@@ -81,8 +81,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_read_decided_suffix(
         &self,
         from_idx: u64,
-    ) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
-        self.read_range(from_idx, Some(self.readable_decided_idx()))
+    ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
+        self.read_range(from_idx, Some(self.get_decided_idx()))
     }
 
     /// Calls `visit` with each entry decided from index `from_idx` on, in order, and returns the
@@ -131,29 +131,26 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         &self,
         from_idx: u64,
         mut visit: impl FnMut(&T),
-    ) -> Result<Option<u64>, Halted> {
+    ) -> Result<Option<u64>, ReadFailed> {
         let log = self.paxos.log();
         if self.halted.is_some() && log.is_torn() {
             return Ok(None);
         }
-        log.visit(from_idx, self.readable_decided_idx(), &mut visit)
+        log.visit(from_idx, self.get_decided_idx(), &mut visit).map_err(ReadFailed::new)
     }
 
-    /// Number of decided entries that can be read: after a failed write, those stored before it.
-    pub(super) fn readable_decided_idx(&self) -> u64 {
-        match self.halted {
-            None => self.get_decided_idx(),
-            Some(_) => self.paxos.log().stored_decided_idx(),
-        }
-    }
-
-    fn read_range(&self, from: u64, to: Option<u64>) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
+    fn read_range(
+        &self,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
         let Some(to) = to else {
             return Ok(None);
         };
-        match self.halted {
+        let read = match self.halted {
             None => self.paxos.log().read(from, to),
             Some(_) => self.paxos.log().read_halted(from, to),
-        }
+        };
+        read.map_err(ReadFailed::new)
     }
 }

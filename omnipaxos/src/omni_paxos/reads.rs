@@ -60,9 +60,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn request_read(&mut self) -> Result<ReadId, ReadRefused> {
-        self.wake()?;
+        self.wake("request_read")?;
         let requested = self.paxos.request_read();
-        self.paxos.check_invariants();
+        self.end();
         requested
     }
 

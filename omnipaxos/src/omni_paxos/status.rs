@@ -46,6 +46,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn status(&self) -> Status {
+        let role = if self.halted.is_some() { Role::Halted } else { self.paxos.role() };
+        self.status_as(role, self.get_decided_idx())
+    }
+
+    pub(super) fn status_as(&self, role: Role, decided_idx: u64) -> Status {
         let log = self.paxos.log();
         let peer = |pid: &NodeId| PeerStatus {
             pid: *pid,
@@ -55,11 +60,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Status {
             pid: self.pid,
             configuration_id: self.ble.ballot().config_id,
-            role: if self.halted.is_some() { Role::Halted } else { self.paxos.role() },
+            role,
             ballot: self.ble.ballot(),
             promise: log.promise(),
             leader: self.get_current_leader(),
-            decided_idx: log.decided_idx(),
+            decided_idx,
             accepted_idx: log.len(),
             stored_idx: log.stored_len(),
             compacted_idx: log.compacted_idx(),

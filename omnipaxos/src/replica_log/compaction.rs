@@ -28,6 +28,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         if idx > self.compacted_idx {
             let snapshot = self.snapshot_until(idx)?;
+            self.unstored.compaction = true;
             self.compacted = snapshot.map_or(Compacted::Bare, Compacted::UnstoredSnapshot);
             self.compact(idx);
         }
@@ -76,6 +77,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
     /// The ids of what it covers must be told from the present decided index on.
     pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) {
+        self.unstored.compaction = true;
         self.tail.cut(self.compacted_idx);
         self.ids.cut(self.decided_idx);
         self.set_stopsign(None);

@@ -32,10 +32,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(());
         }
         let (from_idx, end) = (self.tail.start(), self.tail.end());
+        let kept_len = self.kept_len();
         self.gather(readers);
         if self.ops.is_empty() {
             return Ok(());
         }
+        // Until the write has succeeded, no more than what it keeps is known to be stored.
+        self.stored.len = kept_len;
         let written = self.storage.write_atomically(&mut self.ops);
         self.ops.clear();
         written.map_err(|cause| Halted::new(self.describe_write(from_idx, end), cause))?;

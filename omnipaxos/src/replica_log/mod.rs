@@ -267,9 +267,21 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.stored.len
     }
 
-    /// Number of entries decided that are stored: a write that fails cannot have undone them.
+    /// Number of entries decided that are stored: a write that fails cannot have undone them, and
+    /// an input that unwinds cannot have changed them.
     pub(crate) fn stored_decided_idx(&self) -> u64 {
-        self.decided_idx.min(self.stored.len)
+        self.decided_idx.min(self.kept_len())
+    }
+
+    /// Length of what is stored and stays as it is in the next write.
+    fn kept_len(&self) -> u64 {
+        let Stored { end, len, .. } = self.stored;
+        let is_kept = self.tail.start() >= end && !self.unstored.stopsign;
+        if is_kept {
+            len
+        } else {
+            len.min(end).min(self.tail.start())
+        }
     }
 
     /// Length of the log without the stop sign.
