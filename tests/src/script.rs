@@ -175,6 +175,7 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
         "max_in_flight_bytes" => settings.max_in_flight_bytes = number(value)?,
         "max_in_flight_entries" => settings.max_in_flight_entries = number(value)?,
         "max_pending_bytes" => settings.max_pending_bytes = number(value)?,
+        "keeps_undecided_appends" => settings.keeps_undecided_appends = number(value)?,
         "max_pending_entries" => settings.max_pending_entries = number(value)?,
         _ => return Err(format!("`{name}` is not a setting")),
     }

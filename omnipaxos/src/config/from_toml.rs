@@ -23,6 +23,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "max_pending_bytes",
             "max_pending_entries",
             "tells_removed_servers",
+            "keeps_undecided_appends",
             "incarnation",
             "logger_file_path",
         ],

@@ -232,6 +232,11 @@ pub struct ServerConfig {
     /// [`OmniPaxos::take_outgoing_messages`] may give a message for a server that is no member here:
     /// drop it if you do not know that server. Members are told in any case. Default `false`.
     pub tells_removed_servers: bool,
+    /// Whether this server proposes again what was [appended](OmniPaxos::append) here while it led,
+    /// if it loses leadership before that is decided. By default such an entry is dropped, unless
+    /// another server has it in its log: programs that roll back when they lose leadership must not
+    /// see it decided later. [`OmniPaxos::propose`] does not depend on this. Default `false`.
+    pub keeps_undecided_appends: bool,
     /// A file to which the replica appends what happens, made with its folders if it is not there.
     /// Default `None`.
     #[cfg(feature = "logging")]
@@ -268,6 +273,7 @@ impl Default for ServerConfig {
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
             tells_removed_servers: false,
+            keeps_undecided_appends: false,
             #[cfg(feature = "logging")]
             logger_file_path: None,
             #[cfg(feature = "logging")]
