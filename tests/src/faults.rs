@@ -175,6 +175,8 @@ counted! {
     Handover: "handovers begun",
     /// A leader asked another server to take over.
     TakeOver: "requests to take over delivered",
+    /// A leader that drops what it appended lost leadership.
+    Deposed: "leaders that lost leadership",
     /// A handover ended with that other server as the leader.
     HandedOver: "handovers that ended with the new leader",
     /// A handover ended otherwise.

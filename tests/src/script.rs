@@ -43,6 +43,7 @@
 
 use crate::lab::{Lab, Pick};
 use omnipaxos::{
+    errors::with_causes,
     events::Event,
     proposals::{Outcome, ProposalId},
     reads::ReadState,
@@ -180,6 +181,7 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
         "max_in_flight_bytes" => settings.max_in_flight_bytes = number(value)?,
         "max_in_flight_entries" => settings.max_in_flight_entries = number(value)?,
         "max_pending_bytes" => settings.max_pending_bytes = number(value)?,
+        "keeps_undecided_appends" => settings.keeps_undecided_appends = number(value)?,
         "max_pending_entries" => settings.max_pending_entries = number(value)?,
         _ => return Err(format!("`{name}` is not a setting")),
     }
@@ -207,7 +209,7 @@ fn propose(
     for word in words {
         match lab.server(pid).propose(crate::lab::Word(word.to_string())) {
             Ok(id) => drop(proposed.insert(id, word.to_string())),
-            Err(error) => refused = refused.or(Some(error.to_string())),
+            Err(error) => refused = refused.or(Some(with_causes(&error))),
         }
     }
     Ok(refused)
@@ -226,7 +228,7 @@ fn propose_configuration(
             proposed.insert(id, format!("configuration {config_id}"));
             Ok(None)
         }
-        Err(error) => Ok(Some(error.to_string())),
+        Err(error) => Ok(Some(with_causes(&error))),
     }
 }
 

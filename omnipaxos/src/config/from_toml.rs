@@ -24,6 +24,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "max_pending_entries",
             "tells_removed_servers",
             "takes_delta_snapshots",
+            "keeps_undecided_appends",
             "incarnation",
             "logger_file_path",
         ],

@@ -237,6 +237,11 @@ pub struct ServerConfig {
     /// type with snapshots. Default `false`: this server gets entries as long as the server that sends
     /// them holds them, and a snapshot only of what was compacted there.
     pub takes_delta_snapshots: bool,
+    /// Whether this server proposes again what was [appended](OmniPaxos::append) here while it led,
+    /// if it loses leadership before that is decided. By default such an entry is dropped, unless
+    /// another server has it in its log: programs that roll back when they lose leadership must not
+    /// see it decided later. [`OmniPaxos::propose`] does not depend on this. Default `false`.
+    pub keeps_undecided_appends: bool,
     /// A file to which the replica appends what happens, made with its folders if it is not there.
     /// Default `None`.
     #[cfg(feature = "logging")]
@@ -274,6 +279,7 @@ impl Default for ServerConfig {
             max_pending_entries: 1 << 20,
             tells_removed_servers: false,
             takes_delta_snapshots: false,
+            keeps_undecided_appends: false,
             #[cfg(feature = "logging")]
             logger_file_path: None,
             #[cfg(feature = "logging")]

@@ -17,7 +17,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// and leaders, and is decided once (`docs/divergence.md` in the repository has the exceptions,
     /// which [`propose`](Self::propose) does not have). It is lost if this server stops first, if a stop sign gets
     /// into the log before it, or, rarely, if nobody can tell any more whether it is in the log: see
-    /// [`Outcome::Unknown`](crate::proposals::Outcome::Unknown).
+    /// [`Outcome::Unknown`](crate::proposals::Outcome::Unknown). A leader drops what was appended there
+    /// if it loses leadership before another server has that in its log, as in 0.2.2;
+    /// [`ServerConfig::keeps_undecided_appends`](crate::ServerConfig::keeps_undecided_appends) has it
+    /// proposed again.
     ///
     /// Until it is decided, or in the log of this server as the leader, it is kept in memory. As many
     /// are as [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
@@ -231,9 +234,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         next_config: ClusterConfig,
         metadata: Option<Vec<u8>>,
     ) -> Result<ProposalId, ReconfigurationErr> {
-        self.wake()?;
+        self.wake("propose_reconfiguration")?;
         let proposed = self.paxos.propose_reconfiguration(next_config, metadata);
-        self.paxos.check_invariants();
+        self.end();
         proposed
     }
 }

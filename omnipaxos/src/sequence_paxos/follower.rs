@@ -44,7 +44,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if prepare.n > self.log.promise() {
             self.trace.tell(|| Moment::info("promises").in_ballot(prepare.n).with_peer(from));
-            self.keep_what_it_led()?;
+            self.keep_what_it_led(prepare.n.pid)?;
+            self.drop_what_it_led(prepare.n.pid);
             self.log.promise_to(prepare.n);
         }
         self.setback = None;

@@ -130,6 +130,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if handover.step == Step::HoldingBack && accepted_idx >= len {
             handover.step = Step::Asked;
             handover.is_due = true;
+            leading.asked_to_take_over = Some(handover.to);
         }
     }
 

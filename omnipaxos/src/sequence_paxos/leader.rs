@@ -27,10 +27,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if ballot <= self.log.promise() {
             return Ok(());
         }
-        self.keep_what_it_led()?;
+        self.keep_what_it_led(ballot.pid)?;
         if ballot.pid != self.pid {
-            self.step_down();
+            self.step_down(ballot.pid);
             return Ok(());
+        }
+        if let (State::Leading(_), false) = (&self.state, self.keeps_what_it_led(self.pid)) {
+            self.proposals.note_led();
         }
         self.trace.tell(|| Moment::info("prepares").in_ballot(ballot));
         self.log.promise_to(ballot);
@@ -40,8 +43,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Gives up leading: another was elected above.
-    fn step_down(&mut self) {
+    fn step_down(&mut self, next: NodeId) {
         if let State::Preparing(_) | State::Leading(_) = self.state {
+            self.drop_what_it_led(next);
             let n = self.log.promise();
             self.trace.tell(|| Moment::info("gives up leading").in_ballot(n));
             self.state = State::Recovering;
@@ -124,6 +128,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             undecided,
             reads: Rounds::default(),
             handover: None,
+            asked_to_take_over: None,
         });
         self.reads.ask_again();
         let n = self.log.promise();

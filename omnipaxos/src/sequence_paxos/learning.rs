@@ -70,14 +70,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         if piece.len().is_some_and(|len| len > self.log.decided_idx()) {
-            self.keep_what_it_led()?;
+            self.keep_what_it_led(from)?;
         }
         match self.log.learn(piece)? {
             Learnt::News => self.codec.lose(),
             Learnt::Elsewhere | Learnt::Nothing => return Ok(()),
         }
         match &mut self.state {
-            State::Leading(_) => self.resign(),
+            State::Leading(_) => self.resign(from),
             State::Following(ack) => ack.owe(),
             State::Recovering | State::Promised { .. } | State::Preparing(_) => {}
         }
@@ -104,7 +104,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Gives up leading, since others have decided what this server could not.
-    fn resign(&mut self) {
+    fn resign(&mut self, teller: NodeId) {
+        self.drop_what_it_led(teller);
         self.state = State::Recovering;
         let n = self.log.promise();
         self.trace.tell(|| Moment::info("resigns, since others have decided more").in_ballot(n));

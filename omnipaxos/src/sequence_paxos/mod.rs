@@ -70,6 +70,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// What the election does not know yet.
     setback: Option<Setback>,
     limits: Limits,
+    keeps_undecided_appends: bool,
     /// The peers that answered the last heartbeat round, in order.
     present: Vec<NodeId>,
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
@@ -160,6 +161,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             elected: Ballot::default(),
             setback: None,
             limits: server.limits(),
+            keeps_undecided_appends: server.keeps_undecided_appends,
             present: Vec::new(),
             relay: None,
             learning: Learning::default(),

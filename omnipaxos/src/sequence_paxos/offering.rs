@@ -15,6 +15,7 @@ use crate::{
     messages::sequence_paxos::{Offer, PaxosMsg, Verdict},
     proposals::ProposalId,
     storage::{Entry, Storage},
+    trace::Moment,
 };
 
 /// Offers whose ids follow on each other, on their way into one message.
@@ -85,12 +86,30 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.offer_stopsign();
     }
 
-    /// This server gives up leading: what was appended here and is not decided may get lost, and is
-    /// kept.
-    pub(super) fn keep_what_it_led(&mut self) -> Result<(), Halted> {
+    /// Whether what was appended here as the leader is proposed again when `next` leads: if a setting
+    /// asks for it, or if this server hands over, which loses nothing.
+    pub(super) fn keeps_what_it_led(&self, next: NodeId) -> bool {
+        let is_handed_over = match &self.state {
+            State::Leading(leading) => {
+                leading.handover.is_some() || leading.asked_to_take_over == Some(next)
+            }
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_) => false,
+        };
+        self.keeps_undecided_appends || is_handed_over
+    }
+
+    /// This server loses leadership to `next`. What it appended and has not decided may not be in the
+    /// next log, and is kept if that is asked for.
+    pub(super) fn keep_what_it_led(&mut self, next: NodeId) -> Result<(), Halted> {
         let State::Leading(_) = self.state else {
             return Ok(());
         };
+        if !self.keeps_what_it_led(next) {
+            return Ok(());
+        }
         let (decided_idx, n) = (self.log.decided_idx(), self.log.promise());
         let mut led = Vec::new();
         for run in self.log.ids().led_in(decided_idx, self.log.end()) {
@@ -107,6 +126,27 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.tracked.was_offered(id, n, n);
         }
         Ok(())
+    }
+
+    /// This server loses leadership to `next`. What was appended here without an id, while it led,
+    /// and waits for its batch or for room in the log, is dropped as the end of its log will be. What
+    /// was appended while this server was not promised goes to the next leader.
+    pub(super) fn drop_what_it_led(&mut self, next: NodeId) {
+        if self.keeps_what_it_led(next) {
+            return;
+        }
+        match &self.state {
+            State::Leading(_) => self.proposals.note_led(),
+            State::Preparing(_) => {}
+            State::Recovering | State::Promised { .. } | State::Following(_) => return,
+        }
+        let dropped = self.proposals.drop_led();
+        if dropped > 0 {
+            self.trace.tell(|| {
+                let moment = Moment::info("drops what was appended here and waits");
+                moment.with_peer(next).because(format!("{dropped} entries"))
+            });
+        }
     }
 
     /// Tells how proposals ended that are decided now.

@@ -21,6 +21,8 @@ use std::collections::VecDeque;
 pub(super) struct Proposals<T> {
     /// Proposed here.
     own: VecDeque<Own<T>>,
+    /// So many at the front of `own` were there when this server led last.
+    led: usize,
     /// Forwarded here.
     relayed: VecDeque<Relayed<T>>,
     /// As `relayed`, where this server does not lead. They travel on only after the next heartbeat
@@ -95,6 +97,7 @@ impl<T> Proposals<T> {
     pub(super) fn new(config: &ServerConfig) -> Self {
         Self {
             own: VecDeque::new(),
+            led: 0,
             relayed: VecDeque::new(),
             held: VecDeque::new(),
             is_own_next: false,
@@ -176,9 +179,15 @@ impl<T> Proposals<T> {
         self.waiting
     }
 
+    /// This server leads no longer in the ballot that it led in.
+    pub(super) fn note_led(&mut self) {
+        self.led = self.own.len();
+    }
+
     /// Gives up all: the configuration has ended.
     pub(super) fn clear(&mut self) {
         self.own.clear();
+        self.led = 0;
         self.relayed.clear();
         self.held.clear();
         (self.count, self.released) = (0, 0);
@@ -225,8 +234,27 @@ impl<T: Entry> Proposals<T> {
         }
     }
 
+    /// Drops what was appended here without an id while this server led. Returns the number of
+    /// entries.
+    pub(super) fn drop_led(&mut self) -> u64 {
+        let rest = self.own.split_off(std::mem::take(&mut self.led).min(self.own.len()));
+        let mut dropped = 0;
+        for own in std::mem::replace(&mut self.own, rest).into_iter().rev() {
+            match own {
+                Own::Tracked(_) => self.own.push_front(own),
+                Own::Plain(entry) => {
+                    self.waiting.subtract(Amount::one(entry.size_hint()));
+                    dropped += 1;
+                }
+            }
+        }
+        self.leave(dropped);
+        dropped
+    }
+
     fn pop_own(&mut self) -> Option<Next<T>> {
         let own = self.own.pop_front()?;
+        self.led = self.led.saturating_sub(1);
         self.leave(1);
         Some(match own {
             Own::Plain(entry) => {
@@ -300,6 +328,7 @@ impl<T: Entry> Proposals<T> {
         if let Own::Tracked(id) = self.own.front()? {
             let id = *id;
             self.own.pop_front();
+            self.led = self.led.saturating_sub(1);
             self.leave(1);
             return Some(OwnBatch::Tracked(id));
         }
@@ -317,7 +346,9 @@ impl<T: Entry> Proposals<T> {
         }
         self.waiting.subtract(amount);
         self.leave(amount.entries);
-        let taken = self.own.drain(..usize::try_from(amount.entries).unwrap_or(usize::MAX));
+        let taken = usize::try_from(amount.entries).unwrap_or(usize::MAX);
+        self.led = self.led.saturating_sub(taken);
+        let taken = self.own.drain(..taken);
         let entries = taken.filter_map(|own| match own {
             Own::Plain(entry) => Some(entry),
             Own::Tracked(_) => None,

@@ -3,6 +3,7 @@
 use super::{handover::Handover, outstanding::Outstanding, progress::Followers, reads::Rounds};
 use crate::{
     ballot::Ballot,
+    ids::NodeId,
     messages::sequence_paxos::{LogSync, Prepare},
     storage::Entry,
 };
@@ -39,6 +40,8 @@ pub(super) struct Leading {
     pub(super) reads: Rounds,
     /// Leadership goes to another server, if it can.
     pub(super) handover: Option<Box<Handover>>,
+    /// The server that was asked last to take over, which may do so though the handover was given up.
+    pub(super) asked_to_take_over: Option<NodeId>,
 }
 
 /// Whether an acknowledgement is due.

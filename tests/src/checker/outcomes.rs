@@ -156,6 +156,12 @@ impl Checker {
         !self.is_stopped() && self.followed.plain_stop_signs.contains(&(server, life))
     }
 
+    /// A server has lost leadership. What it took without an id while it led, and before, and what is
+    /// not decided, is dropped, as documented, unless a setting keeps it.
+    pub fn may_drop(&mut self, server: usize, life: u64) {
+        self.followed.plain.remove(&(server, life));
+    }
+
     /// The values that a life of a server took without an id and that are not decided. Where all
     /// know their ids there must be none, unless a stop sign is decided.
     pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {

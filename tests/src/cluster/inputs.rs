@@ -172,8 +172,24 @@ impl<T: SimEntry> Cluster<T> {
                 self.apply(at)?;
                 self.watch_reads(at)?;
                 self.watch_handover(at);
+                self.watch_leadership(at);
                 Ok(Left::Working)
             }
+        }
+    }
+
+    /// Whether a server leads no longer in the ballot that it led in. If it was handing over, it keeps
+    /// what it took.
+    fn watch_leadership(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let leads = server.leading();
+        let before = std::mem::replace(&mut server.leads, leads);
+        let is_lost = before.is_some_and(|before| {
+            !before.is_handing_over && leads.is_none_or(|leads| leads.ballot != before.ballot)
+        });
+        if is_lost && !server.setting.config.keeps_undecided_appends {
+            self.counts.add(Kind::Deposed);
+            self.checker.may_drop(at, server.life);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     plan::{ServerSetting, Setting, CONFIGURATION},
     value::SimEntry,
 };
-use omnipaxos::{ClusterConfig, OmniPaxos};
+use omnipaxos::{ballot_leader_election::Ballot, status::Role, ClusterConfig, OmniPaxos};
 
 /// A replica under simulation.
 pub(super) type Replica<T> = OmniPaxos<T, SimDisk<T>>;
@@ -27,11 +27,20 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) application: Application,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
+    /// The ballot in which it leads, and whether it hands over.
+    pub(super) leads: Option<Leads>,
     /// For how long it will be down after the fault that is planned.
     pub(super) down: u64,
     clock: u64,
     paused_until: u64,
     pub(super) frozen_until: u64,
+}
+
+/// A server leads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leads {
+    pub(super) ballot: Ballot,
+    pub(super) is_handing_over: bool,
 }
 
 /// Whether a server runs.
@@ -73,6 +82,7 @@ impl<T: SimEntry> Server<T> {
             told: Told::default(),
             application: Application::default(),
             taken: Vec::new(),
+            leads: None,
             down: 0,
             clock: 0,
             paused_until: 0,
@@ -89,6 +99,7 @@ impl<T: SimEntry> Server<T> {
         self.disk.repair();
         self.life += 1;
         self.told = Told::default();
+        self.leads = None;
         let built = self
             .cluster_config
             .clone()
@@ -106,6 +117,19 @@ impl<T: SimEntry> Server<T> {
             Running::Up(replica) => Some(replica),
             Running::Halted { .. } | Running::Down { .. } => None,
         }
+    }
+
+    /// How it leads, if it does.
+    pub(super) fn leading(&self) -> Option<Leads> {
+        let replica = self.replica()?;
+        let ballot = replica.get_promise();
+        if replica.get_current_leader() != Some(replica.get_pid()) || ballot.pid != self.pid() {
+            return None;
+        }
+        let is_known = self.leads.is_some_and(|leads| leads.ballot == ballot);
+        let is_handing_over = replica.handover().is_some();
+        (is_known || replica.status().role == Role::Leading)
+            .then_some(Leads { ballot, is_handing_over })
     }
 
     pub(super) fn replica_mut(&mut self) -> Option<&mut Replica<T>> {

@@ -55,6 +55,10 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     ]);
     let mut setting = setting(&mut rng, theme, ticks);
     limits::limit(&mut Rng::of(&[seed, 0x6C69_6D69]), &mut setting.servers);
+    let mut kept = Rng::of(&[seed, 0x6B65_6570]);
+    for server in &mut setting.servers {
+        server.config.keeps_undecided_appends = kept.chance(1, 3);
+    }
     let mut rates = rates(&mut rng, theme);
     if setting.atomicity == Atomicity::OneByOne {
         // Crashes between two operations are what these runs are for.

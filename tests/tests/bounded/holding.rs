@@ -99,8 +99,10 @@ fn a_leader_that_is_never_drained_holds_what_its_limits_allow() {
     assert!(first.peak < LIMITS + CONSTANT, "{first:?}");
     assert!(second.peak < CONSTANT, "it is full already: {second:?}");
     let held = (64 + 512) * KIB / ENTRY;
-    let dropped = cluster.server(1).dropped().proposals;
-    assert!(20_000 - dropped <= held as u64 + 2, "{dropped} dropped, {held} held");
+    // Another server leads meanwhile, and what this one had appended as the leader is dropped.
+    let status = cluster.server(1).status();
+    let holds = status.accepted_idx + status.waiting.entries + status.kept.entries;
+    assert!(holds <= held as u64 + 2, "{holds} entries, {held} are allowed");
 }
 
 #[test]
