@@ -1,31 +1,51 @@
 //! Entries that several hold at once.
 
+use parking_lot::{MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard};
 use std::{
-    fmt::Debug, iter, num::NonZeroUsize, ops::Deref, ops::Range, option, slice, sync::Arc, vec,
+    fmt::Debug,
+    iter,
+    num::NonZeroUsize,
+    ops::{Deref, Range},
+    option,
+    panic::{RefUnwindSafe, UnwindSafe},
+    slice,
+    sync::Arc,
+    vec,
 };
 
 /// A run of entries, shared and immutable: one allocation for the leader's storage and for the
 /// messages to all followers.
 ///
-/// Behaves as a slice. Equality and serialisation are those of the entries, in order.
+/// Equality and serialisation are those of the entries, in order.
+///
+/// # Threads
+/// Entries that are `Send` but not `Sync` may be shared between threads, since one thread at a time
+/// reads a run: [`lock`](Self::lock) waits for the others. No other thread waits while a caller's
+/// serialiser, formatter or [visitor](Self::for_each) runs: it is given a copy of the entries if
+/// others hold them. A blocked connection therefore never blocks a replica, nor other connections.
 #[derive(Clone)]
 pub struct SharedEntries<T> {
     held: Held<T>,
 }
 
+/// The entries of a [`SharedEntries`], locked against other threads until this is dropped.
+///
+/// The same thread may lock them again. Not `Send`.
+pub struct LockedEntries<'a, T>(Option<MappedReentrantMutexGuard<'a, [T]>>);
+
 #[derive(Clone)]
 enum Held<T> {
     /// None, which costs no allocation, or one that came alone, which costs no vector.
-    AtMostOne(Option<Arc<T>>),
+    AtMostOne(Option<Arc<ReentrantMutex<T>>>),
     /// The entries from `start` on, `len` of them.
-    Part { all: Arc<Vec<T>>, start: usize, len: NonZeroUsize },
+    Part { all: Arc<ReentrantMutex<Vec<T>>>, start: usize, len: NonZeroUsize },
 }
 
 impl<T> SharedEntries<T> {
     /// A single entry.
     #[inline]
     pub(crate) fn one(entry: T) -> Self {
-        Self { held: Held::AtMostOne(Some(Arc::new(entry))) }
+        Self { held: Held::AtMostOne(Some(Arc::new(ReentrantMutex::new(entry)))) }
     }
 
     /// How many there are.
@@ -60,6 +80,24 @@ impl<T> SharedEntries<T> {
         Some(Self { held })
     }
 
+    /// Waits until no other thread reads the entries, and locks them.
+    ///
+    /// Other threads wait meanwhile, the replica among them: hold the lock briefly, and wait for
+    /// nothing.
+    #[inline]
+    pub fn lock(&self) -> LockedEntries<'_, T> {
+        LockedEntries(match &self.held {
+            Held::AtMostOne(entry) => {
+                entry.as_ref().map(|one| ReentrantMutexGuard::map(one.lock(), slice::from_ref))
+            }
+            Held::Part { all, start, len } => {
+                let range = *start..*start + len.get();
+                let all = all.lock();
+                Some(ReentrantMutexGuard::map(all, |all| all.get(range).unwrap_or_default()))
+            }
+        })
+    }
+
     /// Whether somebody else holds them, too.
     #[inline]
     pub fn is_shared(&self) -> bool {
@@ -77,11 +115,12 @@ impl<T> SharedEntries<T> {
         let held = match self.held {
             Held::AtMostOne(None) => return Ok(Vec::new()),
             Held::AtMostOne(Some(entry)) => match Arc::try_unwrap(entry) {
-                Ok(entry) => return Ok(vec![entry]),
+                Ok(entry) => return Ok(vec![entry.into_inner()]),
                 Err(entry) => Held::AtMostOne(Some(entry)),
             },
             Held::Part { all, start, len } => match Arc::try_unwrap(all) {
-                Ok(mut all) => {
+                Ok(all) => {
+                    let mut all = all.into_inner();
                     all.truncate(start + len.get());
                     if start > 0 {
                         all.drain(..start);
@@ -100,6 +139,28 @@ impl<T: Clone> SharedEntries<T> {
     pub fn into_vec(self) -> Vec<T> {
         self.try_into_vec().unwrap_or_else(|shared| shared.to_vec())
     }
+
+    /// Copies the entries into a vector.
+    pub fn to_vec(&self) -> Vec<T> {
+        self.lock().to_vec()
+    }
+
+    /// Calls `visit` with each entry of `range`, in order, as far as they are there; with clones if
+    /// others hold the entries, so that they need not wait for `visit`.
+    pub fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(&T)) {
+        let end = range.end.min(self.len());
+        let range = range.start.min(end)..end;
+        if self.is_shared() {
+            range.for_each(|position| visit(&self.clone_of(position)));
+        } else {
+            self.lock()[range].iter().for_each(visit);
+        }
+    }
+
+    /// A clone of the entry at `position`, which must be there; made under the lock, and used after.
+    fn clone_of(&self, position: usize) -> T {
+        self.lock()[position].clone()
+    }
 }
 
 /// The entries one by one: moved if nobody else holds them, else cloned.
@@ -109,9 +170,16 @@ impl<T: Clone> IntoIterator for SharedEntries<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         match self.held {
-            Held::AtMostOne(entry) => entry.map(Arc::unwrap_or_clone).into_iter().chain(Vec::new()),
+            Held::AtMostOne(entry) => entry.map(unwrap_or_clone).into_iter().chain(Vec::new()),
             held @ Held::Part { .. } => None.into_iter().chain(Self { held }.into_vec()),
         }
+    }
+}
+
+fn unwrap_or_clone<T: Clone>(entry: Arc<ReentrantMutex<T>>) -> T {
+    match Arc::try_unwrap(entry) {
+        Ok(entry) => entry.into_inner(),
+        Err(shared) => shared.lock().clone(),
     }
 }
 
@@ -119,7 +187,7 @@ impl<T> From<Vec<T>> for SharedEntries<T> {
     fn from(entries: Vec<T>) -> Self {
         let held = match NonZeroUsize::new(entries.len()) {
             None => Held::AtMostOne(None),
-            Some(len) => Held::Part { all: Arc::new(entries), start: 0, len },
+            Some(len) => Held::Part { all: Arc::new(ReentrantMutex::new(entries)), start: 0, len },
         };
         Self { held }
     }
@@ -131,36 +199,53 @@ impl<T> Default for SharedEntries<T> {
     }
 }
 
-impl<T> Deref for SharedEntries<T> {
+impl<T> Deref for LockedEntries<'_, T> {
     type Target = [T];
 
     #[inline]
     fn deref(&self) -> &[T] {
-        match &self.held {
-            Held::AtMostOne(entry) => entry.as_deref().map(slice::from_ref).unwrap_or_default(),
-            Held::Part { all, start, len } => {
-                all.get(*start..*start + len.get()).unwrap_or_default()
-            }
-        }
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
-impl<T: Debug> Debug for SharedEntries<T> {
+impl<T: Debug> Debug for LockedEntries<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-impl<T: PartialEq> PartialEq for SharedEntries<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.deref() == other.deref()
+/// Writes when the entries are not locked any more: a writer may block.
+impl<T: Debug> Debug for SharedEntries<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = if f.alternate() {
+            format!("{:#?}", self.lock())
+        } else {
+            format!("{:?}", self.lock())
+        };
+        f.write_str(&text)
     }
 }
 
+/// Never locks two runs: two threads that compared the same two would wait for each other.
+impl<T: PartialEq + Clone> PartialEq for SharedEntries<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.to_vec() == *other.lock()
+    }
+}
+
+/// A panic under the lock leaves the entries as they were: nobody changes them.
+impl<T: UnwindSafe> UnwindSafe for SharedEntries<T> {}
+
+impl<T: RefUnwindSafe> RefUnwindSafe for SharedEntries<T> {}
+
 #[cfg(feature = "serde")]
-impl<T: serde::Serialize> serde::Serialize for SharedEntries<T> {
+impl<T: serde::Serialize + Clone> serde::Serialize for SharedEntries<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        if self.is_shared() {
+            serializer.collect_seq((0..self.len()).map(|position| self.clone_of(position)))
+        } else {
+            serializer.collect_seq(self.lock().iter())
+        }
     }
 }
 
@@ -212,13 +297,48 @@ mod from_serde {
 #[cfg(test)]
 mod tests {
     use super::SharedEntries;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_thread_may_lock_again() {
+        let entries = SharedEntries::from(vec![1, 2]);
+        entries.for_each(0..9, |_| assert_eq!(entries, entries.clone()));
+        let locked = entries.lock();
+        assert_eq!(format!("{entries:?}"), format!("{:?}", &*locked));
+        assert_eq!(format!("{entries:#?}"), format!("{:#?}", &*locked));
+    }
+
+    #[test]
+    fn visits_a_range() {
+        for (range, visited) in [(0..0, ""), (0..2, "ab"), (1..9, "bc"), (3..9, ""), (9..9, "")] {
+            let entries = SharedEntries::from(vec!['a', 'b', 'c']);
+            let mut found = String::new();
+            entries.for_each(range.clone(), |letter| found.push(*letter));
+            let others = entries.clone();
+            others.for_each(range.clone(), |letter| found.push(*letter));
+            assert_eq!(found, visited.repeat(2), "{range:?}");
+        }
+    }
+
+    /// A visitor and a writer may wait for a thread that reads the same entries.
+    #[test]
+    fn nobody_waits_for_a_visitor_of_entries_that_others_hold() {
+        let entries = SharedEntries::from(vec![Cell::new(1)]);
+        let others = entries.clone();
+        entries.for_each(0..1, |_| {
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| others.to_vec());
+                assert_eq!(other.join().expect("it reads"), [Cell::new(1)]);
+            });
+        });
+    }
 
     #[test]
     fn slices_are_ranges_of_ranges() {
         let all = SharedEntries::from(vec![0, 1, 2, 3, 4]);
         let tail = all.slice(1..5).unwrap();
-        assert_eq!(&*tail, [1, 2, 3, 4]);
-        assert_eq!(&*tail.slice(1..3).unwrap(), [2, 3]);
+        assert_eq!(*tail.lock(), [1, 2, 3, 4]);
+        assert_eq!(*tail.slice(1..3).unwrap().lock(), [2, 3]);
         assert_eq!(tail.slice(2..5), None);
         assert_eq!(tail.slice(1..1).unwrap().len(), 0);
     }
@@ -227,7 +347,7 @@ mod tests {
     fn one_alone_is_as_a_run_of_one() {
         let (alone, run) = (SharedEntries::one(7), SharedEntries::from(vec![7]));
         for one in [alone, run] {
-            assert_eq!((&*one, one.len(), one.is_empty()), (&[7][..], 1, false));
+            assert_eq!((&*one.lock(), one.len(), one.is_empty()), (&[7][..], 1, false));
             assert!(one.slice(1..1).unwrap().is_empty());
             assert_eq!(one.slice(0..2), None);
             let same = one.slice(0..1).unwrap();

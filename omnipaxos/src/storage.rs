@@ -5,7 +5,10 @@ use crate::unicache::UniCache;
 use crate::{ballot::Ballot, bounds::Wire, config::ClusterConfig};
 use std::{error::Error, fmt::Debug};
 
-pub use crate::{owned::Owned, shared_entries::SharedEntries};
+pub use crate::{
+    owned::Owned,
+    shared_entries::{LockedEntries, SharedEntries},
+};
 
 /// What a storage call gives: any error of the storage's own.
 pub type StorageResult<T> = Result<T, Box<dyn Error>>;

@@ -358,7 +358,7 @@ fn compare<S: Storage<Item>>(storage: &S, model: &Model) -> Result<(), String> {
                 &[]
             };
             if storage.get_entries(from, to).map_err(failed)? != expected
-                || *storage.get_shared(from, to).map_err(failed)? != *expected
+                || *storage.get_shared(from, to).map_err(failed)?.lock() != *expected
             {
                 return Err(format!("get_entries({from}, {to}) of {len} is wrong"));
             }

@@ -45,7 +45,7 @@ fn sync<T: SimEntry>(sync: &LogSync<T>) -> String {
         None => String::new(),
     };
     let stopsign = sync.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
-    let (base, suffix_idx, suffix) = (sync.base, sync.suffix_idx, ids(&sync.suffix));
+    let (base, suffix_idx, suffix) = (sync.base, sync.suffix_idx, ids(&sync.suffix.lock()));
     format!("base={base}{snapshot} suffix_idx={suffix_idx} {suffix}{stopsign}")
 }
 
@@ -97,9 +97,10 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
             "AcceptDecide n={} from={} {} decided={}",
             ballot(m.n),
             m.from_idx,
-            m.entries
-                .plain()
-                .map_or_else(|| format!("[{} encoded]", m.entries.len()), |plain| ids(plain)),
+            m.entries.plain().map_or_else(
+                || format!("[{} encoded]", m.entries.len()),
+                |plain| ids(&plain.lock())
+            ),
             m.decided_idx
         ),
         PaxosMsg::AcceptStopSign(m) => format!(
@@ -127,7 +128,7 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
         PaxosMsg::Learn(m) => {
             let snapshot = m.snapshot.as_ref().and_then(T::covered);
             let stopsign = m.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
-            let (from, entries, decided) = (m.from_idx, ids(&m.entries), m.decided_idx);
+            let (from, entries, decided) = (m.from_idx, ids(&m.entries.lock()), m.decided_idx);
             format!("Learn {snapshot:?} from={from} {entries}{stopsign} decided={decided}")
         }
         PaxosMsg::ProposalForward(entries) => format!("ProposalForward {}", ids(entries)),
@@ -165,10 +166,10 @@ pub fn op<T: SimEntry>(op: &StorageOp<T>) -> String {
     match op {
         StorageOp::AppendEntry(entry) => format!("append {}", entry.id()),
         StorageOp::AppendEntries(entries) => format!("append {}", ids(entries)),
-        StorageOp::AppendShared(entries) => format!("append {}", ids(entries)),
+        StorageOp::AppendShared(entries) => format!("append {}", ids(&entries.lock())),
         StorageOp::AppendOnPrefix(from, entries) => format!("cut {from} append {}", ids(entries)),
         StorageOp::AppendSharedOnPrefix(from, entries) => {
-            format!("cut {from} append {}", ids(entries))
+            format!("cut {from} append {}", ids(&entries.lock()))
         }
         StorageOp::SetPromise(n) => format!("promise {}", ballot(*n)),
         StorageOp::SetDecidedIndex(idx) => format!("decided {idx}"),

@@ -55,7 +55,7 @@ impl<T: Entry> Codec<T> {
     pub(crate) fn start_anew(&mut self, _idx: u64) {}
 
     #[inline]
-    pub(crate) fn encode(&mut self, _from_idx: u64, _entries: &[T], _bytes: u64) {}
+    pub(crate) fn encode(&mut self, _from_idx: u64, _entries: &SharedEntries<T>, _bytes: u64) {}
 
     #[inline]
     pub(crate) fn forget_before(&mut self, _accepted_by_all: impl FnOnce() -> Option<u64>) {}

@@ -129,7 +129,7 @@ impl<T: Entry> Codec<T> {
 
     /// As a leader: encodes what was appended to the log, from the entry `from_idx` on, of so many
     /// bytes.
-    pub(crate) fn encode(&mut self, from_idx: u64, entries: &[T], bytes: u64) {
+    pub(crate) fn encode(&mut self, from_idx: u64, entries: &SharedEntries<T>, bytes: u64) {
         let end = from_idx + entries.len() as u64;
         let Some(cache) = self.cache.as_mut().filter(|cache| cache.end < end) else {
             return;
@@ -138,6 +138,7 @@ impl<T: Entry> Codec<T> {
             return self.start_anew(end);
         }
         let first = cache.end;
+        let entries = entries.lock();
         let new = entries.iter().skip(to_position(first - from_idx));
         let results: Vec<_> = new.map(|entry| cache.state.try_encode(entry)).collect();
         cache.end = end;
@@ -195,8 +196,10 @@ impl<T: Entry> Codec<T> {
         let held = to_position(held);
         match form {
             Form::Plain(entries) => {
-                let lacking = entries.get(held..).unwrap_or_default();
-                self.pass(end, since, lacking);
+                let lacking = held.min(entries.len())..entries.len();
+                if let Some(lacking) = entries.slice(lacking) {
+                    self.pass(end, since, &lacking.lock());
+                }
                 Decoded::Entries { from_idx, entries }
             }
             Form::Encoded(results) => {
@@ -302,8 +305,12 @@ impl<T: Entry> Encoded<T> {
         if let Some(results) = results.slice(start..start + count) {
             return Some(results);
         }
-        let all = self.batches.range(position..).flat_map(|batch| batch.results.iter());
-        let results: Vec<_> = all.skip(start).take(count).cloned().collect();
+        let mut results = Vec::new();
+        for batch in self.batches.range(position..) {
+            let skipped = if results.is_empty() { start } else { 0 };
+            let lacking = count - results.len();
+            results.extend(batch.results.lock().iter().skip(skipped).take(lacking).cloned());
+        }
         (results.len() == count).then(|| results.into())
     }
 }

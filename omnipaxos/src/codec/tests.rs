@@ -64,7 +64,8 @@ impl Leader {
     fn append(&mut self, letters: &str) {
         let from_idx = self.log.len();
         self.log.extend(letters.chars().map(Letter));
-        self.codec.encode(from_idx as u64, &self.log[from_idx..], letters.len() as u64);
+        let appended = SharedEntries::from(self.log[from_idx..].to_vec());
+        self.codec.encode(from_idx as u64, &appended, letters.len() as u64);
     }
 
     /// All messages from an index on.
@@ -101,6 +102,7 @@ impl Follower {
             Decoded::Unreadable => Err("unreadable"),
             Decoded::Entries { from_idx, .. } if from_idx > end => Err("a gap"),
             Decoded::Entries { from_idx, entries } => {
+                let entries = entries.lock();
                 let lacking = entries.iter().skip((end - from_idx) as usize);
                 self.log.extend(lacking.map(|letter| letter.0));
                 Ok(())
@@ -190,7 +192,7 @@ fn a_code_that_nobody_gave_out_is_unreadable() {
     let of_another = leader.codec.coded(2, SharedEntries::from(vec![Letter('a'), Letter('b')]));
     leader.codec.start_anew(0);
     assert_eq!(follower.take(&(0, of_another)), Err("unreadable"));
-    leader.codec.encode(0, &leader.log, 4);
+    leader.codec.encode(0, &SharedEntries::from(leader.log.clone()), 4);
     assert_eq!(follower.take(&leader.messages(0)[0]), Ok(()));
     assert_eq!(follower.log, "abab");
 }

@@ -9,6 +9,8 @@ mod read;
 mod reads;
 mod status;
 mod storage;
+#[cfg(test)]
+mod threads;
 
 use crate::{
     ballot::Ballot,

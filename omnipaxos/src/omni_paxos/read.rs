@@ -86,8 +86,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Calls `visit` with each entry decided from index `from_idx` on, in order, and returns the
-    /// index after the last one: the `from_idx` of the next call. Nothing is cloned where the
-    /// storage has the entries in memory.
+    /// index after the last one: the `from_idx` of the next call. Where the storage has the entries
+    /// in memory, only those are cloned that messages share with it.
     ///
     /// `None`, without a visit, if some of them are compacted or `from_idx` is beyond what is
     /// decided: [`read_decided_suffix`](Self::read_decided_suffix) tells what stands for them. A

@@ -28,7 +28,7 @@ impl<T: Entry> Part<T> {
     /// The first of `entries` that fit under `limit`, at least one.
     fn of(entries: SharedEntries<T>, limit: Amount) -> Self {
         let mut amount = Amount::default();
-        for entry in entries.iter() {
+        for entry in entries.lock().iter() {
             let mut with = amount;
             with.add(Amount::one(entry.size_hint()));
             if !with.fits(limit) && amount.entries > 0 {
@@ -89,7 +89,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// The entries that the last flush wrote, with the index of the first, if the messages of this
     /// drain may [send](Self::sendable) them.
-    pub(crate) fn recent_entries(&self) -> (u64, &[T]) {
+    pub(crate) fn recent_entries(&self) -> (u64, &SharedEntries<T>) {
         (self.recent.from_idx, &self.recent.entries)
     }
 

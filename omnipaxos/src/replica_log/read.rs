@@ -14,9 +14,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let stored_to = to.min(self.tail.start());
         let mut entries =
             if from < stored_to { self.stored_entries(from, stored_to)? } else { Vec::new() };
-        for part in self.tail.range(from.max(stored_to), to) {
-            entries.extend_from_slice(part);
-        }
+        self.tail.visit(from.max(stored_to), to, &mut |entry| entries.push(entry.clone()));
         Ok(entries)
     }
 
@@ -27,9 +25,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             self.visit_stored(from, stored_to, visit)?;
         }
         if stored_to < to {
-            for part in self.tail.range(from.max(stored_to), to) {
-                part.iter().for_each(&mut *visit);
-            }
+            self.tail.visit(from.max(stored_to), to, visit);
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ impl<T: Entry> LogSync<T> {
     /// How much its entries are.
     pub(crate) fn amount(&self) -> Amount {
         let mut amount = Amount::default();
-        self.suffix.iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+        self.suffix.lock().iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
         amount
     }
 }
@@ -76,7 +76,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             if base + decided.amount.entries < decided_end {
                 return Ok(None);
             }
-            let delta = T::Snapshot::create(&decided.entries);
+            let delta = T::Snapshot::create(&decided.entries.lock());
             (base, Some(SnapshotType::Delta(delta)), decided_end)
         } else {
             (base, None, base)

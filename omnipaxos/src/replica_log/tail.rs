@@ -94,16 +94,19 @@ impl<T: Clone> Tail<T> {
         }
     }
 
-    /// The entries of `from..to` that are in memory, in two parts.
-    pub(super) fn range(&self, from: u64, to: u64) -> [&[T]; 2] {
+    /// Visits the entries of `from..to` that are in memory.
+    pub(super) fn visit(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) {
         let start = position(from.saturating_sub(self.from_idx));
         let end = position(to.saturating_sub(self.from_idx));
-        let of = |entries: &'_ [T], before: usize| {
-            let start = start.saturating_sub(before).min(entries.len());
-            start..end.saturating_sub(before).clamp(start, entries.len())
+        let of = |len: usize, before: usize| {
+            let start = start.saturating_sub(before).min(len);
+            start..end.saturating_sub(before).clamp(start, len)
         };
-        let (shared, own) = (of(&self.shared, 0), of(&self.own, self.shared.len()));
-        [self.shared.get(shared).unwrap_or_default(), self.own.get(own).unwrap_or_default()]
+        let (shared, own) = (of(self.shared.len(), 0), of(self.own.len(), self.shared.len()));
+        if !shared.is_empty() {
+            self.shared.for_each(shared, &mut *visit);
+        }
+        self.own.get(own).unwrap_or_default().iter().for_each(visit);
     }
 
     /// Hands over the entries, to be flushed.
@@ -133,7 +136,8 @@ impl<T: Clone> Tail<T> {
 impl<T: Entry> Tail<T> {
     /// Counts the bytes of all entries.
     pub(super) fn count(&mut self) {
-        let all = self.shared.iter().chain(&self.own);
+        let shared = self.shared.lock();
+        let all = shared.iter().chain(&self.own);
         self.bytes = all.fold(0, |sum, entry| sum.saturating_add(entry.size_hint() as u64));
     }
 }
@@ -170,7 +174,7 @@ mod tests {
                 let mut tail = made(5, 3);
                 tail.cut(cut);
                 assert_eq!((tail.start(), tail.end()), (from_idx, end), "cut at {cut}");
-                assert_eq!(*tail.take(), *(from_idx.max(5)..end.max(5)).collect::<Vec<_>>());
+                assert_eq!(*tail.take().lock(), *(from_idx.max(5)..end.max(5)).collect::<Vec<_>>());
             }
         }
     }
@@ -184,7 +188,7 @@ mod tests {
                 let mut tail = made(5, 3);
                 tail.compact(idx);
                 assert_eq!((tail.start(), tail.end()), (from_idx, end), "compacted to {idx}");
-                assert_eq!(*tail.take(), *(from_idx..end).collect::<Vec<_>>());
+                assert_eq!(*tail.take().lock(), *(from_idx..end).collect::<Vec<_>>());
             }
         }
     }
@@ -196,7 +200,9 @@ mod tests {
             for (from, to, found) in
                 [(2, 7, vec![5, 6]), (6, 8, vec![6, 7]), (2, 4, vec![]), (8, 9, vec![])]
             {
-                assert_eq!(tail.range(from, to).concat(), found, "{from}..{to}");
+                let mut visited = Vec::new();
+                tail.visit(from, to, &mut |entry| visited.push(*entry));
+                assert_eq!(visited, found, "{from}..{to}");
             }
         }
     }
@@ -227,12 +233,12 @@ mod tests {
     fn what_comes_alone_stays_shared() {
         let mut tail = Tail::empty(0);
         tail.extend(SharedEntries::from(vec![0, 1]));
-        let place = tail.shared.as_ptr();
-        assert_eq!(tail.take().as_ptr(), place);
+        let place = tail.shared.lock().as_ptr();
+        assert_eq!(tail.take().lock().as_ptr(), place);
         tail.push(2, 1);
         tail.extend(SharedEntries::from(vec![3]));
         tail.extend(SharedEntries::default());
-        assert_eq!(*tail.take(), [2, 3]);
+        assert_eq!(*tail.take().lock(), [2, 3]);
         assert_eq!((tail.start(), tail.end()), (4, 4));
     }
 }

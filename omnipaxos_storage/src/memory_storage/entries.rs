@@ -1,7 +1,7 @@
 //! The entries of a log in memory, which are neither cloned nor, as long as others read them, moved.
 
 use omnipaxos::storage::SharedEntries;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 /// Entries in order: first those that nobody else reads, then runs that others may read, too.
 #[derive(Clone, Debug)]
@@ -97,22 +97,39 @@ impl<T: Clone> Entries<T> {
         }
     }
 
-    /// Visits the entries `from..to`, which must all be there.
+    /// Visits the entries `from..to`, which must all be there; clones of those that others read.
     pub(super) fn for_each(&self, from: usize, to: usize, mut visit: impl FnMut(&T)) {
         let own = self.own.len();
         self.own.range(from.min(own)..to.min(own)).for_each(&mut visit);
-        if to <= own {
-            return;
+        for (run, range) in self.runs(from, to) {
+            run.for_each(range, &mut visit);
         }
+    }
+
+    /// Clones the entries `from..to`, which must all be there.
+    pub(super) fn to_vec(&self, from: usize, to: usize) -> Vec<T> {
+        let mut entries = Vec::with_capacity(to - from);
+        let own = self.own.len();
+        entries.extend(self.own.range(from.min(own)..to.min(own)).cloned());
+        for (run, range) in self.runs(from, to) {
+            entries.extend_from_slice(run.lock().get(range).unwrap_or_default());
+        }
+        entries
+    }
+
+    /// The runs that hold entries of `from..to`, and where in them.
+    fn runs(
+        &self,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = (&SharedEntries<T>, Range<usize>)> {
         let (from, to) = (self.removed + from as u64, self.removed + to as u64);
-        for run in self.runs.range(self.run_of(from)..) {
-            if run.position >= to {
-                return;
-            }
+        let runs = self.runs.range(self.run_of(from)..);
+        runs.take_while(move |run| run.position < to).map(move |run| {
             let start = from.saturating_sub(run.position) as usize;
             let end = ((to - run.position) as usize).min(run.entries.len());
-            run.entries.get(start..end).unwrap_or_default().iter().for_each(&mut visit);
-        }
+            (&run.entries, start..end)
+        })
     }
 
     /// The entries `from..to`, if they came together and others may read them.
@@ -190,6 +207,7 @@ mod tests {
                 for from in 0..=model.len() {
                     for to in from..=model.len() {
                         prop_assert_eq!(read(&entries, from, to), model[from..to].to_vec());
+                        prop_assert_eq!(entries.to_vec(from, to), model[from..to].to_vec());
                         if let Some(shared) = entries.shared(from, to) {
                             prop_assert_eq!(shared.to_vec(), model[from..to].to_vec());
                         }
@@ -206,7 +224,10 @@ mod tests {
         entries.extend(first.clone());
         entries.extend(SharedEntries::from(vec![3]));
         assert_eq!((entries.own.len(), entries.runs.len()), (0, 2));
-        assert_eq!(entries.shared(0, 2).map(|run| run.as_ptr()), Some(first.as_ptr()));
+        assert_eq!(
+            entries.shared(0, 2).map(|run| run.lock().as_ptr()),
+            Some(first.lock().as_ptr())
+        );
         drop(first);
         entries.extend(SharedEntries::from(vec![4]));
         assert_eq!((entries.own.len(), entries.runs.len()), (3, 1));

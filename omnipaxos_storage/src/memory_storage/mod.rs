@@ -103,12 +103,7 @@ impl<T: Entry> Storage<T> for MemoryStorage<T> {
     }
 
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
-        let mut entries = Vec::new();
-        if let Some((from, to)) = self.held(from, to) {
-            entries.reserve_exact(to - from);
-            self.log.for_each(from, to, |entry| entries.push(entry.clone()));
-        }
-        Ok(entries)
+        Ok(self.held(from, to).map_or_else(Vec::new, |(from, to)| self.log.to_vec(from, to)))
     }
 
     fn get_shared(&self, from: u64, to: u64) -> StorageResult<SharedEntries<T>> {

@@ -32,14 +32,14 @@ impl<S> Batch<'_, S> {
         match op {
             StorageOp::AppendEntry(entry) => self.append(&[entry])?,
             StorageOp::AppendEntries(entries) => self.append(&entries)?,
-            StorageOp::AppendShared(entries) => self.append(&entries)?,
+            StorageOp::AppendShared(entries) => self.append(&entries.lock())?,
             StorageOp::AppendOnPrefix(idx, entries) => {
                 self.cut(idx);
                 self.append(&entries)?;
             }
             StorageOp::AppendSharedOnPrefix(idx, entries) => {
                 self.cut(idx);
-                self.append(&entries)?;
+                self.append(&entries.lock())?;
             }
             StorageOp::SetPromise(ballot) => state.promise = Some(ballot.into()),
             StorageOp::SetAcceptedRound(ballot) => state.accepted_round = Some(ballot.into()),

@@ -147,7 +147,7 @@ impl Checker {
                 self.check_size(server, &entries, limits, message)?;
                 self.check_window(server, m, &entries, message, image)
             }
-            PaxosMsg::Learn(m) => self.check_size(server, &m.entries, limits, message),
+            PaxosMsg::Learn(m) => self.check_size(server, &m.entries.lock(), limits, message),
             PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
             PaxosMsg::Offer(m) => {
                 // It is passed on as its origin made it.
@@ -219,7 +219,7 @@ impl Checker {
         if sync.suffix_idx >= decided_idx {
             return Ok(());
         }
-        self.check_size(server, &sync.suffix, limits, message)
+        self.check_size(server, &sync.suffix.lock(), limits, message)
     }
 
     /// What is on its way to a follower ahead of its acknowledgements. The last entry may exceed
@@ -303,7 +303,7 @@ impl Checker {
 /// What a leader sends: what it holds there, if the message is encoded.
 fn entries_of<'a, T: SimEntry>(m: &'a AcceptDecide<T>, image: &Image<T>) -> Cow<'a, [T]> {
     if let Some(plain) = m.entries.plain() {
-        return Cow::Borrowed(plain);
+        return Cow::Owned(plain.to_vec());
     }
     let first = m.from_idx.saturating_sub(image.compacted_idx) as usize;
     Cow::Owned(image.log.iter().skip(first).take(m.entries.len()).cloned().collect())

@@ -176,7 +176,8 @@ impl Checker {
     ) -> Result<(), Violation> {
         let words = describe::message(message);
         let sign = m.stopsign.as_ref().map(stop_sign_id);
-        let ids = m.entries.iter().map(SimEntry::id).chain(sign);
+        let entries = m.entries.lock();
+        let ids = entries.iter().map(SimEntry::id).chain(sign);
         let mut placed = (m.from_idx..).zip(ids);
         ensure!(
             placed.all(|(idx, id)| self.log.id_at(idx) == Some(id) && idx < m.decided_idx),
@@ -222,14 +223,14 @@ fn sync_holds<T: SimEntry>(m: &AcceptSync<T>, speaker: &Speaker<'_, T>) -> bool 
     let end = suffix_end + u64::from(m.sync.stopsign.is_some());
     speaker.round() == m.n
         && end <= speaker.image.accepted_idx()
-        && holds(speaker.image, m.sync.suffix_idx, &m.sync.suffix)
+        && holds(speaker.image, m.sync.suffix_idx, &m.sync.suffix.lock())
 }
 
 fn piece_holds<T: SimEntry>(m: &Learn<T>, speaker: &Speaker<'_, T>) -> bool {
     let end = m.from_idx + m.entries.len() as u64;
     let sign_holds = |s| speaker.image.id_at(end) == Some(stop_sign_id(s));
     end <= speaker.image.accepted_idx()
-        && holds(speaker.image, m.from_idx, &m.entries)
+        && holds(speaker.image, m.from_idx, &m.entries.lock())
         && m.stopsign.as_ref().is_none_or(sign_holds)
 }
 
@@ -237,7 +238,7 @@ fn entries_hold<T: SimEntry>(m: &AcceptDecide<T>, speaker: &Speaker<'_, T>) -> b
     let end = m.from_idx + m.entries.len() as u64;
     speaker.round() == m.n
         && end <= speaker.image.accepted_idx()
-        && m.entries.plain().is_none_or(|plain| holds(speaker.image, m.from_idx, plain))
+        && m.entries.plain().is_none_or(|plain| holds(speaker.image, m.from_idx, &plain.lock()))
 }
 
 fn stop_sign_holds<T: SimEntry>(m: &AcceptStopSign, speaker: &Speaker<'_, T>) -> bool {
