@@ -17,6 +17,7 @@ pub mod disk;
 pub mod faults;
 pub mod faulty;
 pub mod lab;
+pub mod lasting;
 pub mod linearizable;
 pub mod network;
 pub mod plan;

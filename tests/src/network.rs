@@ -17,7 +17,9 @@ pub struct Weather {
     pub duplicates: u64,
     /// Chance that a message is held for very long.
     pub stragglers: u64,
-    /// Largest number of ticks that a message takes, beyond one.
+    /// Ticks that each message takes, beyond one.
+    pub least_delay: u64,
+    /// Largest number of ticks that a message takes beyond those.
     pub delay: u64,
     /// Whether messages on one link stay in order.
     pub order: Order,
@@ -34,8 +36,14 @@ pub enum Order {
 
 impl Weather {
     /// Each message arrives, once, in the next tick.
-    pub const FAIR: Weather =
-        Weather { loss: 0, duplicates: 0, stragglers: 0, delay: 0, order: Order::Kept };
+    pub const FAIR: Weather = Weather {
+        loss: 0,
+        duplicates: 0,
+        stragglers: 0,
+        least_delay: 0,
+        delay: 0,
+        order: Order::Kept,
+    };
 }
 
 /// What happens to messages in flight when their link is cut.
@@ -115,7 +123,7 @@ impl<T: SimEntry> Network<T> {
             self.sent += 1;
             self.parcels.insert((at, self.sent), parcel.clone());
         }
-        let mut at = now + 1 + rng.below(self.weather.delay + 1);
+        let mut at = now + 1 + self.weather.least_delay + rng.below(self.weather.delay + 1);
         if rng.chance(self.weather.stragglers, 1000) {
             counts.add(Kind::Straggle);
             at += rng.between(20, 400);
@@ -151,6 +159,12 @@ impl<T: SimEntry> Network<T> {
     pub fn put_back(&mut self, at: u64, parcel: Parcel<T>) {
         self.sent += 1;
         self.parcels.insert((at, self.sent), parcel);
+    }
+
+    /// Opens or cuts one direction of a link, whatever held it before.
+    pub fn set_open(&mut self, from: usize, to: usize, is_open: bool) {
+        let link = self.link(from, to);
+        self.cuts[link] = u32::from(!is_open);
     }
 
     /// Cuts one direction of a link; cuts add up.

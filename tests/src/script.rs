@@ -298,7 +298,7 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
         }
         ["reconfigure", pid, config_id] => {
             let (pid, next) = (running(lab, pid)?, next_configuration(lab, config_id)?);
-            lab.server(pid).reconfigure(next, None).err().map(|error| error.to_string())
+            lab.server(pid).reconfigure(next, None).err().map(|error| with_causes(&error))
         }
         ["trim", pid, idx @ ..] => {
             let (pid, idx) = (running(lab, pid)?, index(idx)?);

@@ -153,7 +153,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 promise.config_id
             )));
         }
-        let incarnation = log.begin_life(config.server_config.incarnation).map_err(refused)?;
+        let incarnation =
+            log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
         export::describe();
         Ok(Self {
             pid: config.server_config.pid,

@@ -122,6 +122,47 @@ impl Ids {
         }
     }
 
+    /// As [`extend`](Self::extend), for what the log holds beyond a piece that was learnt. A proposal
+    /// of which the log held a copy there may be decided in the piece, at an earlier index. The copy
+    /// will be replaced, and gets no id: that names the decided one.
+    pub(super) fn extend_beyond(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
+        let Some(EntryIds { known_from, runs }) = told.map(|told| *told) else {
+            return;
+        };
+        if known_from > from {
+            self.known_from = self.known_from.max(known_from.min(to));
+        }
+        for run in runs.iter().filter_map(|run| run.within(from, to)) {
+            let mut rest = run;
+            while let Some(named) = self.first_named(&rest) {
+                let before = named - rest.first.number;
+                let until = self.named_until(rest.first.later(before)) - rest.first.number;
+                rest.within(rest.idx, rest.idx + before).into_iter().for_each(|run| self.push(run));
+                match rest.within(rest.idx.saturating_add(until), rest.end()) {
+                    Some(after) => rest = after,
+                    None => break,
+                }
+            }
+            if self.first_named(&rest).is_none() {
+                self.push(rest);
+            }
+        }
+    }
+
+    /// The first number of a run that is in the log already.
+    fn first_named(&self, run: &IdRun) -> Option<u64> {
+        if self.run_with(run.first).is_some() {
+            return Some(run.first.number);
+        }
+        let last = run.first.later(run.count - 1);
+        self.by_id.range(run.first..=last).next().map(|(id, _)| id.number)
+    }
+
+    /// The number after the last one of the run in the log that has this id.
+    fn named_until(&self, id: ProposalId) -> u64 {
+        self.run_with(id).map_or(id.number, |run| run.first.number + run.count)
+    }
+
     /// The log was cut to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
         self.known_from = self.known_from.min(idx);
@@ -173,10 +214,15 @@ impl Ids {
             let is_unsaid = self.runs_in(id.number, id.number + 1).next().is_none();
             return is_unsaid.then_some(id.number);
         }
+        self.run_with(id).map(|run| run.idx + (id.number - run.first.number))
+    }
+
+    /// The run that has an id.
+    fn run_with(&self, id: ProposalId) -> Option<IdRun> {
         let (first, run) = self.by_id.range(..=id).next_back()?;
         let is_in_run = (first.origin, first.incarnation) == (id.origin, id.incarnation);
         let position = id.number.checked_sub(first.number)?;
-        (is_in_run && position < run.count).then(|| run.idx + position)
+        (is_in_run && position < run.count).then_some(*run)
     }
 
     /// From this index on, all ids are known.
@@ -282,6 +328,24 @@ mod tests {
         other.extend(Some(Box::new(EntryIds { known_from: 12, runs: Vec::new() })), 8, 12);
         assert_eq!(other.known_from(), 12);
         assert_eq!(other.find(id(1, 9), 99), Some(6));
+    }
+
+    #[test]
+    fn what_is_decided_earlier_has_no_id_beyond() {
+        let mut ids = Ids::unknown_before(0);
+        ids.append(0, id(1, 5));
+        ids.append(1, id(1, 8));
+        ids.append(2, id(2, 1));
+        let runs = vec![run(3, 6, id(1, 4)), run(9, 1, id(2, 1)), run(10, 1, id(2, 2))];
+        ids.extend_beyond(Some(Box::new(EntryIds { known_from: 3, runs })), 3, 11);
+        let left =
+            [run(3, 1, id(1, 4)), run(5, 2, id(1, 6)), run(8, 1, id(1, 9)), run(10, 1, id(2, 2))];
+        assert_eq!(ids.runs_in(3, 11).collect::<Vec<_>>(), left);
+        for cut in [11, 3] {
+            ids.cut(cut);
+            let found = [id(1, 5), id(1, 8), id(2, 1)].map(|id| ids.find(id, 99));
+            assert_eq!(found, [Some(0), Some(1), Some(2)], "cut to {cut}");
+        }
     }
 
     #[test]

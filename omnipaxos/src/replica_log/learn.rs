@@ -92,7 +92,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.replace_undecided(from_idx, entries, stopsign.or(own_stopsign));
         self.replace_ids(replaced_from, ids);
         self.tail.append(beyond);
-        self.ids.extend(beyond_ids, end, self.end());
+        self.ids.extend_beyond(beyond_ids, end, self.end());
         self.ids.accept_in(self.accepted_round, self.end());
         self.decide(len);
         Ok(Learnt::News)

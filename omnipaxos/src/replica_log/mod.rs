@@ -89,6 +89,29 @@ struct Stored {
     len: u64,
 }
 
+/// What is known of the number of the present incarnation of a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Incarnation {
+    /// No other incarnation has or gets this number.
+    Counted(u64),
+    /// Nobody counts them, and this is the first. A later one knows that only if something is
+    /// stored by then.
+    First,
+    /// Nobody counts them, and there were earlier ones.
+    Unknown,
+}
+
+impl Incarnation {
+    /// The number, if no earlier incarnation had it.
+    pub(crate) fn number(self) -> Option<u64> {
+        match self {
+            Incarnation::Counted(number) => Some(number),
+            Incarnation::First => Some(0),
+            Incarnation::Unknown => None,
+        }
+    }
+}
+
 /// What changed since the last flush, besides the tail.
 #[derive(Copy, Clone, Debug, Default)]
 struct Unstored {
@@ -154,17 +177,24 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         })
     }
 
-    /// Begins another life of the server, named by the configuration or else counted by the
-    /// storage. `None` if its number may be that of an earlier life, since neither knows.
+    /// Begins another incarnation of the server, named by the configuration or else counted by the
+    /// storage.
     ///
     /// # Errors
     /// The storage failed.
-    pub(crate) fn begin_life(&mut self, configured: Option<u64>) -> Result<Option<u64>, Halted> {
-        if configured.is_some() {
-            return Ok(configured);
-        }
-        let counted = named(self.storage.next_incarnation(), "count the incarnations")?;
-        Ok(counted.or((!self.has_history()).then_some(0)))
+    pub(crate) fn begin_incarnation(
+        &mut self,
+        configured: Option<u64>,
+    ) -> Result<Incarnation, Halted> {
+        let counted = match configured {
+            Some(number) => Some(number),
+            None => named(self.storage.next_incarnation(), "count the incarnations")?,
+        };
+        Ok(match counted {
+            Some(number) => Incarnation::Counted(number),
+            None if self.has_history() => Incarnation::Unknown,
+            None => Incarnation::First,
+        })
     }
 
     /// Gives the storage back, which holds what the last flush left.

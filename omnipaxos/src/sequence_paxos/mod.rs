@@ -42,7 +42,7 @@ use crate::{
     messages::sequence_paxos::{PaxosMessage, PaxosMsg},
     outbox::Outbox,
     quorum::Quorum,
-    replica_log::ReplicaLog,
+    replica_log::{Incarnation, ReplicaLog},
     storage::{Entry, Storage},
     trace::{Moment, Trace},
 };
@@ -90,6 +90,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     is_end_told: bool,
     /// Names this life of the server; `None` if that is not known to be new.
     incarnation: Option<u64>,
+    /// Whether a later life is sure to have another incarnation.
+    is_counted: bool,
     /// So many runs of ids of decided entries are remembered.
     most_id_runs: usize,
     /// The number of the next proposal of this life.
@@ -140,7 +142,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn new(
         config: &OmniPaxosConfig,
         mut log: ReplicaLog<T, B>,
-        incarnation: Option<u64>,
+        incarnation: Incarnation,
         trace: Trace,
     ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
@@ -172,7 +174,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             reconfiguration: None,
             outcomes: Outcomes::at_most(server.limits().pending.entries.max(LEAST_OUTCOMES)),
             verdicts: Verdicts::default(),
-            incarnation,
+            incarnation: incarnation.number(),
+            is_counted: matches!(incarnation, Incarnation::Counted(_)),
             most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
             next_number: 0,
             compactions: CompactionRequests::default(),

@@ -159,8 +159,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
-    /// how to reach it. If it has made a promise, that is stored then, so that it knows after a
-    /// restart that it may have forwarded something.
+    /// how to reach it.
     pub(super) fn draw_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         for (to, verdict) in self.verdicts.take() {
             send(to, PaxosMsg::Verdict(verdict));
@@ -174,7 +173,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while let Some(offer) = self.proposals.pop_relayed() {
             send(to, PaxosMsg::Offer(Box::new(offer)));
         }
-        self.draw_own(|msg| send(to, msg));
+        // A server that has promised nothing knows its leader by hearsay.
+        let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
+        self.draw_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
         if self.may_forward_stopsign() {
             if let Some(sign) = self.proposals.stopsign.take() {
                 send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
@@ -182,10 +183,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Offers what was proposed here.
-    fn draw_own(&mut self, mut send: impl FnMut(PaxosMsg<T>)) {
+    /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
+    fn draw_own(&mut self, n: Ballot, mut send: impl FnMut(PaxosMsg<T>)) {
         let mut collected: Option<Collected<T>> = None;
-        let n = self.log.promise();
         while let Some(batch) = self.proposals.pop_own_batch(self.limits.message) {
             match batch {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
@@ -223,7 +223,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let (since, not_before) = (Ballot::default(), u64::MAX);
             return PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries }));
         };
-        let plain = self.forwards.plain_number(&entries);
+        // A restarted server that has promised nothing does not know that it used a text before.
+        let is_known_later = !self.log.promise().is_nobodys();
+        let plain = match is_known_later {
+            true => self.forwards.plain_number(&entries),
+            false => None,
+        };
         let first = match plain {
             Some(number) => ProposalId { incarnation: BY_TEXT, number, ..counted },
             None => {
@@ -249,10 +254,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
     ///
-    /// To neither before this server has made a promise, which is stored then: after a restart it
-    /// must know that it may have forwarded something, and not use the same ids again.
+    /// To neither if a later incarnation might use the same ids again.
     pub(super) fn next_hop(&self) -> Option<NodeId> {
-        if self.log.promise().is_nobodys() {
+        if !self.has_lasting_ids() {
             return None;
         }
         let leader = self.leader().filter(|leader| *leader != self.pid)?;
@@ -260,6 +264,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return self.followed_ballot().map(|_| leader);
         }
         self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
+    }
+
+    /// Whether no later incarnation uses the ids of this one. Either incarnations are counted, or
+    /// this server has made a promise: that is stored before a message leaves, so that it knows
+    /// after a restart that it may have sent something.
+    pub(super) fn has_lasting_ids(&self) -> bool {
+        self.is_counted || !self.log.promise().is_nobodys()
     }
 }
 

@@ -5,6 +5,7 @@ use omnipaxos_tests::{
     cluster::Trace,
     disk::{Honesty, Medium},
     faults::{Counts, Kind},
+    lasting::{self, Lasting, Sums},
     plan::Plan,
     run::{run, Ended, Failure, Report},
     shrink::shrink,
@@ -42,6 +43,13 @@ struct Arguments {
     /// starts. Slower: give fewer ticks.
     #[arg(long)]
     persistent: bool,
+    /// Runs in which the faults last, and something must be decided again and again all the same.
+    /// Each of a length of its own.
+    #[arg(long)]
+    lasting: bool,
+    /// With `--lasting`: faults of this kind only.
+    #[arg(long, value_enum)]
+    kind: Option<lasting::Kind>,
     /// Stops after so many violations.
     #[arg(long, default_value_t = 1)]
     failures: usize,
@@ -79,6 +87,8 @@ const LARGE_BATCH: u64 = 200;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
+        Some(seed) if arguments.lasting => replay_lasting(seed, &arguments),
+        None if arguments.lasting => batch_lasting(&arguments),
         Some(seed) => replay(seed, &arguments),
         None => batch(&arguments),
     }
@@ -166,6 +176,67 @@ fn work(arguments: &Arguments, next: &AtomicU64, sum: &Mutex<Sum>) {
         if sum.failures.len() >= arguments.failures {
             next.store(arguments.seeds.end, Ordering::Relaxed);
         }
+    }
+}
+
+fn lasting_run(seed: u64, arguments: &Arguments) -> Lasting {
+    match arguments.kind {
+        Some(kind) => Lasting::of_kind(seed, kind),
+        None => Lasting::of(seed),
+    }
+}
+
+fn replay_lasting(seed: u64, arguments: &Arguments) -> ExitCode {
+    let mut lasting = lasting_run(seed, arguments);
+    if arguments.smallest {
+        if let Some(failure) = lasting::run(&lasting, Trace::Off).failure {
+            lasting = lasting::shrink(&lasting, failure.violation.check);
+        }
+    }
+    println!("{lasting:#?}");
+    match lasting::run(&lasting, Trace::Printed).failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            print_failure(seed, &failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn batch_lasting(arguments: &Arguments) -> ExitCode {
+    let start = Instant::now();
+    let next = AtomicU64::new(arguments.seeds.start);
+    let sums = Mutex::new(Sums::default());
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= arguments.seeds.end {
+                    return;
+                }
+                let lasting = lasting_run(seed, arguments);
+                let report = lasting::run(&lasting, Trace::Off);
+                let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                sums.add(&lasting, report);
+                if sums.failures.len() >= arguments.failures {
+                    next.store(arguments.seeds.end, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let mut sums = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    sums.failures.sort_by_key(|(seed, _)| *seed);
+    print!("{sums}");
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{seconds:.1} s, {} violations", sums.failures.len());
+    for (seed, failure) in &sums.failures {
+        println!();
+        print_failure(*seed, failure);
+        println!("replay: sim --lasting --seed {seed} [--smallest]");
+    }
+    match sums.failures.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

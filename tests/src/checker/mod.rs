@@ -80,6 +80,10 @@ pub enum Check {
     Encoding,
     /// The cluster is live again once the faults are over.
     Progress,
+    /// Something is decided again and again while faults last, if one server keeps a quorum.
+    LiveWhileFaultsLast,
+    /// Servers use few ballots while faults last.
+    FewBallots,
     /// What one server has decided, all that have a way to it learn, also without a quorum.
     LearnsAll,
     /// A cluster in step is silent but for heartbeats.

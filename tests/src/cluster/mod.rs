@@ -4,6 +4,7 @@ mod application;
 mod forge;
 mod handover;
 mod inputs;
+mod lasting;
 mod news;
 mod reads;
 mod rest;
@@ -99,7 +100,9 @@ impl<T: SimEntry> Cluster<T> {
         };
         cluster.count_setting();
         for at in 0..size {
-            cluster.start(at)?;
+            if cluster.servers[at].setting.starts_at == 0 {
+                cluster.start(at)?;
+            }
         }
         Ok(cluster)
     }

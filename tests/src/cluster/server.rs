@@ -77,7 +77,7 @@ impl<T: SimEntry> Server<T> {
                 flexible_quorum: setting.quorum,
             },
             disk,
-            running: Running::Down { until: 0 },
+            running: Running::Down { until: setting.servers[at].starts_at },
             life: 0,
             told: Told::default(),
             application: Application::default(),

@@ -193,6 +193,7 @@ fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
             true => rng.between(2, ServerSetting::FULL_SPEED + 8),
             false => ServerSetting::FULL_SPEED,
         },
+        starts_at: 0,
     };
     pids.iter().take(size).map(|pid| server(*pid)).collect()
 }
@@ -209,6 +210,7 @@ fn weather(rng: &mut Rng, theme: Theme) -> Weather {
             loss: rng.pick(&[0, 5, 50, 200]),
             duplicates: rng.pick(&[0, 5, 50, 200]),
             stragglers: rng.pick(&[0, 0, 2, 20]),
+            least_delay: 0,
             delay: rng.pick(&[0, 1, 3, 8]),
             order: rng.pick(&[Order::Kept, Order::Free]),
         },

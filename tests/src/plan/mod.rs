@@ -62,6 +62,8 @@ pub struct ServerSetting {
     pub config: ServerConfig,
     /// How many ticks of its clock pass in [`ServerSetting::FULL_SPEED`] ticks of the run.
     pub speed: u64,
+    /// The tick of the run in which it starts for the first time.
+    pub starts_at: u64,
 }
 
 impl ServerSetting {

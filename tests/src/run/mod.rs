@@ -5,6 +5,7 @@ mod panics;
 mod partly;
 
 pub use self::ending::{Ended, Partly};
+pub(crate) use self::panics::caught;
 use crate::{
     checker::{Check, Violation},
     cluster::{Cluster, Trace, Traffic},

@@ -17,7 +17,7 @@ static HOOK: Once = Once::new();
 ///
 /// # Errors
 /// The panic.
-pub(super) fn caught<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn caught<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     HOOK.call_once(|| {
         let hook = take_hook();
         set_hook(Box::new(move |info| {

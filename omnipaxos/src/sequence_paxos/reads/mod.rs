@@ -201,12 +201,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.ask_again();
     }
 
-    /// The server to ask, and by which incarnation. A server that has promised nothing may not know
-    /// after a restart that it had a life before.
+    /// The server to ask, and by which incarnation.
     fn way_to_read(&self) -> Result<Way, ReadRefused> {
         let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
-        let has_history = !self.log.promise().is_nobodys();
-        let leader = self.leader().filter(|_| has_history).ok_or(ReadRefused::NoLeader)?;
+        let leader = self.leader().filter(|_| self.has_lasting_ids());
+        let leader = leader.ok_or(ReadRefused::NoLeader)?;
         let relay = self.relay.filter(|relay| relay.leader.pid == leader);
         let to = match self.present.contains(&leader) {
             true => leader,

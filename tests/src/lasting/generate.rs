@@ -1,0 +1,224 @@
+//! From a seed to a run with faults that last.
+
+use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, What};
+use crate::{
+    disk::{Atomicity, Honesty, Medium},
+    network::{InFlight, Order, Weather},
+    plan::{Drains, Ending, EntryKind, Notify, ServerSetting, Setting, Wire},
+    rng::Rng,
+};
+use omnipaxos::ServerConfig;
+
+/// So many times the longest wait that is allowed, but between these many ticks.
+const WAITS: u64 = 3;
+const LEAST_TICKS: u64 = 600;
+const MOST_TICKS: u64 = 20_000;
+
+impl Lasting {
+    /// The run of a seed. Each kind in turn.
+    pub fn of(seed: u64) -> Self {
+        let kind = Kind::ALL[(seed % Kind::ALL.len() as u64) as usize];
+        Self::of_kind(seed, kind)
+    }
+
+    /// As [`of`](Self::of), with faults of one kind.
+    pub fn of_kind(seed: u64, kind: Kind) -> Self {
+        let mut rng = Rng::of(&[seed, 0x6C61_7374]);
+        let size = match kind {
+            Kind::Adversary => rng.pick(&[3, 4, 5, 6, 7]),
+            _other => rng.pick(&[2, 3, 3, 4, 4, 5, 5, 5, 6, 7]),
+        };
+        let keeper = rng.index(size);
+        let mut quorum: Vec<usize> = (0..size).map(|nth| (keeper + nth) % size).collect();
+        for nth in (2..size).rev() {
+            quorum.swap(nth, 1 + rng.index(nth));
+        }
+        quorum.truncate(size / 2 + 1);
+        let setting = setting(&mut rng, kind, size);
+        let mut lasting = Self {
+            seed,
+            kind,
+            links: vec![Pattern::OPEN; size * size],
+            setting,
+            keeper,
+            quorum,
+            adversary: None,
+            disturbances: Vec::new(),
+            ticks: 0,
+        };
+        lasting.disturb(&mut rng);
+        let longest = Bound::of(&lasting).longest;
+        lasting.ticks = (WAITS * longest).clamp(LEAST_TICKS, MOST_TICKS.max(longest));
+        lasting.setting.ticks = lasting.ticks;
+        lasting
+    }
+
+    fn disturb(&mut self, rng: &mut Rng) {
+        let Bound { round, change, .. } = Bound::of(self);
+        match self.kind {
+            Kind::Calm | Kind::Loss | Kind::Delay | Kind::Skew => {}
+            Kind::Flaps => self.flap(rng, 4 * round),
+            Kind::Mixed => self.flap(rng, 4 * round),
+            Kind::Windows => {
+                self.flap(rng, 2 * round);
+                let up = change + rng.below(2 * round);
+                let period = up + rng.between(1, 8 * round);
+                let phase = rng.below(period);
+                self.each_link_of_keeper(|link| *link = Pattern { period, up, phase });
+            }
+            Kind::OneWay => {
+                let size = self.size();
+                for at in 0..size * size {
+                    if rng.chance(2, 5) && !self.is_kept(at / size, at % size) {
+                        self.links[at] = Pattern::CUT;
+                    }
+                }
+            }
+            Kind::Adversary => {
+                let every = change + rng.below(4 * round);
+                let hold = rng.pick(&[1, round / 2, round, 2 * round, every / 2, every]).max(1);
+                let cuts = rng.pick(&[Direction::Both, Direction::Incoming, Direction::Outgoing]);
+                self.adversary = Some(Adversary { every, hold: hold.min(every), cuts });
+            }
+            Kind::Restarts => {
+                for server in (0..self.size()).filter(|at| !self.quorum.contains(at)) {
+                    let every = rng.between(1, 6 * round);
+                    let ticks = rng.between(0, 3 * round);
+                    let what = rng.pick(&[
+                        What::Crash { down: ticks },
+                        What::Crash { down: 0 },
+                        What::Freeze { ticks },
+                        What::PauseTicks { ticks },
+                    ]);
+                    self.disturbances.push(Disturbance { server, every, what });
+                }
+            }
+            Kind::Takeovers => {
+                // One server may be asked as often as you like. Two that are asked must leave each
+                // other the time to decide.
+                let is_alone = rng.chance(1, 2);
+                let count = if is_alone { 1 } else { 2 };
+                for nth in 0..count {
+                    let server = (self.keeper + nth) % self.size();
+                    let every = if is_alone { rng.between(1, 2 * round) } else { 2 * change };
+                    self.disturbances.push(Disturbance { server, every, what: What::TakeOver });
+                }
+                let (server, every) = (rng.index(self.size()), rng.between(1, 2 * round));
+                self.disturbances.push(Disturbance { server, every, what: What::Priority });
+            }
+            Kind::LateStart => {
+                for server in 0..self.size() {
+                    if !self.quorum.contains(&server) {
+                        self.setting.servers[server].starts_at = rng.between(1, 8 * round);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets all links but those of the keeper's quorum open and close.
+    fn flap(&mut self, rng: &mut Rng, longest: u64) {
+        let size = self.size();
+        let is_same_period = rng.chance(1, 2);
+        let common = rng.between(2, longest);
+        for (a, b) in (0..size).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            if self.is_kept(a, b) {
+                continue;
+            }
+            let mut pattern = || {
+                let period = if is_same_period { common } else { rng.between(2, longest) };
+                let part = rng.below(period + 1);
+                let up = rng.pick(&[0, period, part, part]);
+                Pattern { period, up, phase: rng.below(period) }
+            };
+            let there = pattern();
+            let back = pattern();
+            let is_two_way = rng.chance(2, 3);
+            self.links[a * size + b] = there;
+            self.links[b * size + a] = if is_two_way { there } else { back };
+        }
+    }
+
+    fn each_link_of_keeper(&mut self, mut change: impl FnMut(&mut Pattern)) {
+        let size = self.size();
+        for at in 0..size * size {
+            if self.is_kept(at / size, at % size) {
+                change(&mut self.links[at]);
+            }
+        }
+    }
+
+    /// Whether a link is one of the keeper with its quorum.
+    pub(super) fn is_kept(&self, from: usize, to: usize) -> bool {
+        let other = if from == self.keeper { to } else { from };
+        (from == self.keeper || to == self.keeper) && self.quorum.contains(&other)
+    }
+
+    /// Number of servers.
+    pub fn size(&self) -> usize {
+        self.setting.servers.len()
+    }
+}
+
+fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
+    let election = rng.pick(&[3, 5, 5, 8, 10, 20]);
+    let speeds: &[u64] = match kind {
+        Kind::Skew => &[1, 1, 2, 5, 8, 15, 30],
+        Kind::Mixed => &[4, 8, 12],
+        _other => &[ServerSetting::FULL_SPEED],
+    };
+    let priorities: &[u32] = if rng.chance(1, 4) { &[0, 1, 7, u32::MAX] } else { &[0] };
+    let mut server = |pid: u64| ServerSetting {
+        config: ServerConfig {
+            pid,
+            election_tick_timeout: election,
+            resend_message_tick_timeout: 10 * election,
+            leader_priority: rng.pick(priorities),
+            ..ServerConfig::default()
+        },
+        speed: rng.pick(speeds),
+        starts_at: 0,
+    };
+    let servers: Vec<ServerSetting> = (1..=size as u64).map(&mut server).collect();
+    Setting {
+        servers,
+        quorum: None,
+        entries: EntryKind::Plain,
+        atomicity: Atomicity::Atomic,
+        honesty: Honesty::Honest,
+        medium: Medium::Memory,
+        drains: Drains::EachTick,
+        wire: Wire::Values,
+        weather: weather(rng, kind, election),
+        in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),
+        ticks: 0,
+        ending: Ending { notify: Notify::Nobody, partial: None },
+    }
+}
+
+fn weather(rng: &mut Rng, kind: Kind, election: u64) -> Weather {
+    let order = rng.pick(&[Order::Kept, Order::Free]);
+    match kind {
+        Kind::Loss => Weather { loss: rng.between(50, 500), order, ..Weather::FAIR },
+        Kind::Delay => Weather {
+            least_delay: rng.below(5 * election),
+            delay: rng.pick(&[0, 1, election, 5 * election]),
+            order,
+            ..Weather::FAIR
+        },
+        Kind::Mixed => Weather {
+            loss: rng.pick(&[0, 20, 50]),
+            delay: rng.below(election),
+            order,
+            ..Weather::FAIR
+        },
+        Kind::Calm | Kind::LateStart => Weather::FAIR,
+        Kind::Flaps
+        | Kind::Windows
+        | Kind::OneWay
+        | Kind::Skew
+        | Kind::Adversary
+        | Kind::Restarts
+        | Kind::Takeovers => Weather { delay: rng.pick(&[0, 0, 1]), order, ..Weather::FAIR },
+    }
+}

@@ -1,0 +1,228 @@
+//! Runs a cluster while faults last, and measures.
+
+use super::{Adversary, Bound, Direction, Lasting, What};
+use crate::{
+    checker::{ensure, violated, Check, Violation},
+    cluster::{Cluster, Proposed, Trace},
+    plan::{Action, Plan},
+    rng::Rng,
+    run::{caught, Failure},
+    value::{Plain, SimEntry},
+};
+
+/// So many proposals wait at the keeper at most.
+const MOST_OPEN: usize = 8;
+
+/// What a run was like.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What did not hold, and when.
+    pub failure: Option<Failure>,
+    /// What was measured.
+    pub measured: Measured,
+    /// The trace, if it was kept.
+    pub trace: Trace,
+}
+
+/// What is measured in a run.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Ticks in which faults lasted.
+    pub ticks: u64,
+    /// The longest time without a decision, in ticks.
+    pub longest: u64,
+    /// Entries decided.
+    pub decided: u64,
+    /// The highest ballot number that a server has promised.
+    pub ballots: u64,
+    /// How often a server followed another leader than before, most often at one server.
+    pub changes: u64,
+}
+
+/// What is remembered between two ticks.
+#[derive(Debug, Default)]
+struct Watch {
+    measured: Measured,
+    decided: u64,
+    decided_at: u64,
+    open: Vec<u64>,
+    /// For each server, the leader that it followed last, and how often that was another.
+    followed: Vec<(Option<u64>, u64)>,
+    /// Servers that are cut off, and until when.
+    held: Vec<(usize, u64)>,
+    next_cut: u64,
+}
+
+/// Runs it. Nothing it does leaves this thread, and it depends on nothing but the seed.
+pub fn run(lasting: &Lasting, trace: Trace) -> Report {
+    let mut cluster = None;
+    let mut watch = Watch { followed: vec![(None, 0); lasting.size()], ..Watch::default() };
+    let played = caught(|| play::<Plain>(lasting, trace, &mut cluster, &mut watch));
+    let result = match played {
+        Ok(result) => result,
+        Err(what) => violated(Check::NoPanic, what),
+    };
+    let Some(mut cluster) = cluster else {
+        let failure =
+            result.err().map(|violation| Failure { violation, at: 0, servers: String::new() });
+        return Report { failure, measured: watch.measured, trace: Trace::Off };
+    };
+    let (at, servers) = (cluster.now(), caught(|| cluster.describe()).unwrap_or_default());
+    let failure = result.err().map(|violation| Failure { violation, at, servers });
+    Report { failure, measured: watch.measured, trace: cluster.take_trace() }
+}
+
+fn play<T: SimEntry>(
+    lasting: &Lasting,
+    trace: Trace,
+    place: &mut Option<Cluster<T>>,
+    watch: &mut Watch,
+) -> Result<(), Violation> {
+    let plan = Plan { seed: lasting.seed, setting: lasting.setting.clone(), steps: Vec::new() };
+    let bound = Bound::of(lasting);
+    let cluster = place.insert(Cluster::new(&plan, trace)?);
+    for now in 0..lasting.ticks {
+        set_links(lasting, cluster, watch, now);
+        disturb(lasting, cluster, now)?;
+        propose(lasting, cluster, watch)?;
+        cluster.pass_tick()?;
+        watch.look(cluster);
+        let longest = watch.measured.longest;
+        if longest > bound.longest {
+            return violated(
+                Check::LiveWhileFaultsLast,
+                format!(
+                    "nothing was decided for {longest} ticks, {:.1} rounds of {} ticks; {:.1} \
+                     are allowed",
+                    longest as f64 / bound.round as f64,
+                    bound.round,
+                    bound.longest as f64 / bound.round as f64
+                ),
+            );
+        }
+    }
+    let most = bound.ballots(lasting.ticks, lasting.size());
+    let ballots = watch.measured.ballots;
+    ensure!(
+        ballots <= most,
+        Check::FewBallots,
+        "{ballots} ballots in {} ticks; {most} are allowed",
+        lasting.ticks
+    );
+    cluster.end(lasting.setting.ending).map(drop)
+}
+
+/// Opens and cuts the links as the run says for this tick.
+fn set_links<T: SimEntry>(
+    lasting: &Lasting,
+    cluster: &mut Cluster<T>,
+    watch: &mut Watch,
+    now: u64,
+) {
+    if let Some(adversary) = lasting.adversary {
+        watch.attack(adversary, lasting, cluster, now);
+    }
+    let size = lasting.size();
+    let held = &watch.held;
+    let is_held = |at: usize| held.iter().any(|(server, _)| *server == at);
+    let cuts = lasting.adversary.map(|adversary| adversary.cuts);
+    for (from, to) in (0..size).flat_map(|from| (0..size).map(move |to| (from, to))) {
+        let is_cut = match cuts {
+            None => false,
+            Some(Direction::Both) => is_held(from) || is_held(to),
+            Some(Direction::Incoming) => is_held(to),
+            Some(Direction::Outgoing) => is_held(from),
+        };
+        cluster.set_link(from, to, lasting.links[from * size + to].is_open(now) && !is_cut);
+    }
+}
+
+fn disturb<T: SimEntry>(
+    lasting: &Lasting,
+    cluster: &mut Cluster<T>,
+    now: u64,
+) -> Result<(), Violation> {
+    for disturbance in &lasting.disturbances {
+        if now % disturbance.every.max(1) != 0 || now == 0 {
+            continue;
+        }
+        let server = disturbance.server;
+        cluster.act(&match disturbance.what {
+            What::Crash { down } => Action::Crash { server, down },
+            What::Freeze { ticks } => Action::Freeze { server, ticks },
+            What::PauseTicks { ticks } => Action::PauseTicks { server, ticks },
+            What::TakeOver => Action::BecomeLeader { server },
+            What::Priority => {
+                let priority = Rng::of(&[lasting.seed, now]).pick(&[0, 1, 9, u32::MAX]);
+                Action::SetPriority { server, priority }
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Some proposals wait at the keeper at all times. Others are made elsewhere now and then.
+fn propose<T: SimEntry>(
+    lasting: &Lasting,
+    cluster: &mut Cluster<T>,
+    watch: &mut Watch,
+) -> Result<(), Violation> {
+    watch.open.retain(|id| !cluster.checker().is_decided(*id));
+    if watch.open.len() < MOST_OPEN {
+        if let Proposed::Taken(id) = cluster.append(lasting.keeper)? {
+            watch.open.push(id);
+        }
+    }
+    let mut rng = Rng::of(&[lasting.seed, cluster.now(), 0x7072_6F70]);
+    if rng.chance(1, 20) {
+        cluster.append(rng.index(lasting.size()))?;
+    }
+    Ok(())
+}
+
+impl Watch {
+    fn look<T: SimEntry>(&mut self, cluster: &Cluster<T>) {
+        let now = cluster.now();
+        let decided = cluster.checker().decided_len();
+        if decided > self.decided {
+            (self.decided, self.decided_at) = (decided, now);
+        }
+        for (at, (last, changes)) in self.followed.iter_mut().enumerate() {
+            let follows = cluster.follows(at);
+            if follows.is_some() && follows != *last {
+                *changes += u64::from(last.is_some());
+                *last = follows;
+            }
+        }
+        let measured = &mut self.measured;
+        measured.ticks = now;
+        measured.longest = measured.longest.max(now - self.decided_at);
+        measured.decided = decided;
+        measured.ballots = cluster.highest_promise();
+        measured.changes = self.followed.iter().map(|(_, changes)| *changes).max().unwrap_or(0);
+    }
+
+    /// Cuts off the leader that most servers follow, if it is time. A quorum is left together.
+    fn attack<T: SimEntry>(
+        &mut self,
+        adversary: Adversary,
+        lasting: &Lasting,
+        cluster: &Cluster<T>,
+        now: u64,
+    ) {
+        self.held.retain(|(_, until)| *until > now);
+        let size = lasting.size();
+        let spare = size - (size / 2 + 1);
+        if now < self.next_cut || self.held.len() >= spare {
+            return;
+        }
+        let followers = |at: usize| {
+            (0..size).filter(|of| cluster.follows(*of) == Some(cluster.pid(at))).count()
+        };
+        let leader = (0..size).max_by_key(|at| followers(*at)).filter(|at| followers(*at) > 0);
+        if let Some(leader) = leader.filter(|at| self.held.iter().all(|(held, _)| held != at)) {
+            self.held.push((leader, now + adversary.hold));
+            self.next_cut = now + adversary.every;
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Faults that last: something is decided again and again, within bounds that have reasons.
+//!
+//! Many more runs: `cargo run --release -p omnipaxos_tests --bin sim -- --lasting --seeds 0..2000`.
+
+use omnipaxos_tests::{
+    cluster::Trace,
+    lasting::{run, Kind, Lasting, Pattern},
+};
+
+fn passes(lasting: &Lasting) {
+    let report = run(lasting, Trace::Off);
+    if let Some(failure) = report.failure {
+        panic!(
+            "{:?}, seed {}, tick {}: {}\n{}\nreplay: sim --lasting --seed {}",
+            lasting.kind,
+            lasting.seed,
+            failure.at,
+            failure.violation,
+            failure.servers,
+            lasting.seed
+        );
+    }
+    assert!(report.measured.decided > 0);
+}
+
+fn some_of(kind: Kind) {
+    (0..12).for_each(|seed| passes(&Lasting::of_kind(seed, kind)));
+}
+
+/// One leader is elected, in the first ballot, and stays.
+#[test]
+fn a_calm_cluster_uses_one_ballot() {
+    for kind in [Kind::Calm, Kind::LateStart] {
+        for seed in 0..40 {
+            let lasting = Lasting::of_kind(seed, kind);
+            passes(&lasting);
+            let measured = run(&lasting, Trace::Off).measured;
+            assert_eq!(measured.ballots, 1, "{kind:?}, seed {seed}: {measured:?}");
+        }
+    }
+}
+
+#[test]
+fn decides_while_links_flap() {
+    some_of(Kind::Flaps);
+    some_of(Kind::Windows);
+}
+
+#[test]
+fn decides_while_links_are_cut_in_one_direction() {
+    some_of(Kind::OneWay);
+}
+
+#[test]
+fn decides_while_clocks_are_thirty_times_apart() {
+    some_of(Kind::Skew);
+}
+
+#[test]
+fn decides_while_whoever_leads_is_cut_off() {
+    some_of(Kind::Adversary);
+}
+
+#[test]
+fn decides_while_others_restart() {
+    some_of(Kind::Restarts);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..12 {
+        let lines = || match run(&Lasting::of(seed), Trace::Kept(Vec::new())).trace {
+            Trace::Kept(lines) => lines,
+            other => panic!("the trace was not kept but is {other:?}"),
+        };
+        assert!(lines() == lines(), "two runs of seed {seed} differ");
+    }
+}
+
+/// A negative control: with no quorum nothing is decided, and the bound is exceeded.
+#[test]
+fn a_cluster_without_a_quorum_is_found_out() {
+    let mut lasting = Lasting::of_kind(1, Kind::Calm);
+    lasting.links.fill(Pattern::CUT);
+    let failure = run(&lasting, Trace::Off).failure.expect("nothing can be decided");
+    assert!(failure.violation.what.starts_with("nothing was decided"), "{}", failure.violation);
+}
