@@ -36,6 +36,8 @@ pub(crate) struct BallotLeaderElection {
     mood: Mood,
     /// Used in the ballot of the next takeover.
     priority: u32,
+    /// What the storage of this server can hold: the requests report it.
+    max_entry_bytes: u64,
     /// The highest ballot number seen anywhere.
     highest_n: u32,
     /// What this server has promised: it refuses a leader below.
@@ -95,7 +97,7 @@ pub(crate) enum Peer {
 impl BallotLeaderElection {
     /// A server that has promised `promise` in an earlier life. It follows nobody at first, and
     /// never leads in a ballot of that life.
-    pub(crate) fn new(config: &OmniPaxosConfig, promise: Ballot) -> Self {
+    pub(crate) fn new(config: &OmniPaxosConfig, promise: Ballot, max_entry_bytes: u64) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
         let (config_id, pid) = (cluster.configuration_id, server.pid);
         let mut peers = cluster.nodes.clone();
@@ -111,6 +113,7 @@ impl BallotLeaderElection {
             is_leader_new: false,
             mood: Mood::Unhappy,
             priority: server.leader_priority,
+            max_entry_bytes,
             highest_n: promise.n,
             promise,
             outbid: Outbid::No,
@@ -354,8 +357,12 @@ impl BallotLeaderElection {
     /// Asks for an answer in this round, as every round does. A server of another configuration
     /// learns of this one by it.
     pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
-        let request = HeartbeatRequest { config_id: self.config_id, round: self.round };
-        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
+        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(self.request_of_round()) }
+    }
+
+    fn request_of_round(&self) -> HeartbeatRequest {
+        let (config_id, round) = (self.config_id, self.round);
+        HeartbeatRequest { config_id, round, max_entry_bytes: self.max_entry_bytes }
     }
 
     /// Draws the heartbeats that are due.
@@ -365,7 +372,7 @@ impl BallotLeaderElection {
         }
         let from = self.pid;
         if std::mem::take(&mut self.is_request_due) {
-            let request = HeartbeatRequest { config_id: self.config_id, round: self.round };
+            let request = self.request_of_round();
             for to in &self.peers {
                 send(BLEMessage { from, to: *to, msg: HeartbeatMsg::Request(request) });
             }
@@ -408,7 +415,7 @@ mod tests {
             },
             server_config: ServerConfig { pid, election_tick_timeout: 1, ..Default::default() },
         };
-        BallotLeaderElection::new(&config, promise)
+        BallotLeaderElection::new(&config, promise, u64::MAX)
     }
 
     fn round(ble: &mut BallotLeaderElection, replies: &[(u64, Ballot, bool)]) {

@@ -6,7 +6,7 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     messages::{
         ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
-        sequence_paxos::{EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason},
+        sequence_paxos::{EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason, LONGEST_CAUSE},
         Message,
     },
     other_configurations::OtherConfigurations,
@@ -21,8 +21,8 @@ const LARGEST_JUMP: u32 = 1 << 24;
 /// No log gets longer. Leaves room for arithmetic on indices.
 const LARGEST_IDX: u64 = 1 << 62;
 
-/// How many messages were dropped at the door, by reason, and proposals for lack of room. Each
-/// counter stops at its maximum.
+/// How many messages were dropped at the door, by reason, and proposals for lack of room or since they
+/// cannot be stored. Each counter stops at its maximum.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Dropped {
@@ -39,6 +39,9 @@ pub struct Dropped {
     /// [`append`](crate::OmniPaxos::append), and those that other servers forwarded here, which offer
     /// them again.
     pub proposals: u64,
+    /// Entries of [`append`](crate::OmniPaxos::append) at this server that
+    /// [cannot be stored](crate::errors::TryProposeErr::Unstorable).
+    pub unstorable: u64,
 }
 
 /// Why a message is dropped.
@@ -230,8 +233,15 @@ impl Door {
             PaxosMsg::Verdict(m) => {
                 self.configuration(m.config_id)?;
                 self.proposals(m.first, m.count)?;
-                let (VerdictReason::Decided(idx) | VerdictReason::Unknown(idx)) = m.reason;
-                indices(idx, idx.saturating_add(m.count))
+                match &m.reason {
+                    VerdictReason::Decided(idx) | VerdictReason::Unknown(idx) => {
+                        indices(*idx, idx.saturating_add(m.count))
+                    }
+                    VerdictReason::Refused { n, cause } => {
+                        ballots.any(*n)?;
+                        check(cause.len() <= LONGEST_CAUSE)
+                    }
+                }
             }
             PaxosMsg::ForwardStopSign(m) => {
                 self.configuration(m.config_id)?;

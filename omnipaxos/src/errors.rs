@@ -28,7 +28,8 @@ pub enum CompactionErr {
     #[error("cannot compact beyond the decided index {0}")]
     UndecidedIndex(u64),
     /// The log is compacted beyond the index already, or was trimmed without a snapshot so that
-    /// none can be made any more; holds the compacted index.
+    /// none can be made any more, or the storage cannot hold the snapshot
+    /// ([`TryCompactionErr::Unstorable`] says why); holds the compacted index.
     #[error("the log is compacted up to index {0} already")]
     TrimmedIndex(u64),
     /// Some server has not accepted so much yet; holds the index that all have accepted.
@@ -244,6 +245,12 @@ pub enum TryProposeErr<T: Entry> {
          Storage::next_incarnation or set ServerConfig::incarnation"
     )]
     NoIncarnation(T),
+    /// The entry, which is given back, cannot be stored: it exceeds
+    /// [`ServerConfig::max_entry_bytes`](crate::ServerConfig::max_entry_bytes) or what the storage of
+    /// some server holds, or the storage could not read it back. The text says why. It is of no use
+    /// to propose it again.
+    #[error("this entry cannot be stored: {1}")]
+    Unstorable(T, String),
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),
@@ -278,6 +285,10 @@ pub enum TryCompactionErr {
     /// As the method without `try_` says.
     #[error(transparent)]
     Refused(#[from] CompactionErr),
+    /// The storage cannot hold the snapshot, or could not read it back; the text says why. Nothing
+    /// was changed.
+    #[error("the snapshot cannot be stored: {0}")]
+    Unstorable(String),
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),

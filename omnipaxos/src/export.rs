@@ -174,6 +174,7 @@ mod to_recorder {
     /// The counter of messages, with a label for the reason.
     const DROPPED_MESSAGES: &str = "omnipaxos_dropped_messages_total";
     const DROPPED_PROPOSALS: &str = "omnipaxos_dropped_proposals_total";
+    const UNSTORABLE_PROPOSALS: &str = "omnipaxos_unstorable_proposals_total";
 
     pub(super) fn describe() {
         OF_SERVER.iter().for_each(describe_gauge);
@@ -184,6 +185,8 @@ mod to_recorder {
         metrics::describe_counter!(DROPPED_MESSAGES, Unit::Count, messages);
         let proposals = "Proposals dropped for lack of room.";
         metrics::describe_counter!(DROPPED_PROPOSALS, Unit::Count, proposals);
+        let unstorable = "Appended entries dropped since they cannot be stored.";
+        metrics::describe_counter!(UNSTORABLE_PROPOSALS, Unit::Count, unstorable);
     }
 
     fn describe_gauge<S>(metric: &Metric<S>) {
@@ -204,8 +207,14 @@ mod to_recorder {
                 set(metric.name, of_peer.all(), (metric.value)(peer));
             }
         }
-        let Dropped { misdelivered, from_strangers, of_other_configurations, malformed, proposals } =
-            status.dropped;
+        let Dropped {
+            misdelivered,
+            from_strangers,
+            of_other_configurations,
+            malformed,
+            proposals,
+            unstorable,
+        } = status.dropped;
         for (reason, number) in [
             ("misdelivered", misdelivered),
             ("from_strangers", from_strangers),
@@ -216,6 +225,7 @@ mod to_recorder {
             metrics::counter!(DROPPED_MESSAGES, labels).absolute(number);
         }
         metrics::counter!(DROPPED_PROPOSALS, of_server.all()).absolute(proposals);
+        metrics::counter!(UNSTORABLE_PROPOSALS, of_server.all()).absolute(unstorable);
     }
 
     /// A gauge is an `f64`, which is exact up to 2^53.
@@ -309,6 +319,7 @@ mod to_recorder {
                     of_other_configurations: 83,
                     malformed: 84,
                     proposals: 85,
+                    unstorable: 86,
                 },
             }
         }
@@ -349,6 +360,7 @@ role role=promised 0
 role role=recovering 0
 stored_idx 45
 undecided_entries 8
+unstorable_proposals_total 86
 waiting_bytes 300
 waiting_entries 3";
 

@@ -21,7 +21,7 @@ pub struct ProposalId {
 }
 
 /// How a proposal ended.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Outcome {
     /// It is decided, at this index and nowhere else: so many entries are before it. This server has
@@ -30,6 +30,16 @@ pub enum Outcome {
     /// It is not decided and never will be: the configuration ended without it. It is safe to
     /// propose the entry in the next one.
     NotDecided,
+    /// The leader refused it, for the reason that the text gives: its storage cannot hold the entry,
+    /// or not give it back, or it exceeds [`ServerConfig::max_entry_bytes`] there. It is not decided,
+    /// and it is of no use to propose the entry again.
+    ///
+    /// Where every server would refuse it, it never will be decided. Where servers have different
+    /// limits, a copy that the network delayed may still reach a later leader that takes it: once at
+    /// most.
+    ///
+    /// [`ServerConfig::max_entry_bytes`]: crate::ServerConfig::max_entry_bytes
+    Refused(String),
     /// It may have been decided, or may yet be, once at most, and cannot be followed any further: it
     /// may be among entries whose ids the leader does not know, or this server was not told. Ids are
     /// kept in memory: a server that was restarted does not know those of what it had stored, and

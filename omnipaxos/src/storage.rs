@@ -318,6 +318,53 @@ pub trait Storage<T: Entry> {
         Ok(None)
     }
 
+    /// The most bytes that an entry may take here, as this storage counts them; `None`, as provided,
+    /// if there is no limit.
+    ///
+    /// Servers tell each other in heartbeats. The smallest of these limits is what a proposal is
+    /// [checked](Storage::check_entry) against, so that no server is sent what it cannot hold. A
+    /// storage that wraps another must pass this method and the three that follow on.
+    fn max_entry_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Checks that the storage can hold an entry in at most `limit` bytes, and give it back as it
+    /// is. Writes nothing.
+    ///
+    /// A server calls it for each entry that is proposed there, and a leader for each entry that
+    /// another server forwards. `limit` is the smallest [`max_entry_bytes`](Storage::max_entry_bytes)
+    /// of the servers that this one has heard of, `u64::MAX` where there is none. An entry that was
+    /// accepted by the leader is not checked again at a follower.
+    ///
+    /// The answer must be the same each time for the same entry and limit. The provided body accepts
+    /// all.
+    ///
+    /// # Errors
+    /// Why not. The proposer gets this text, its first 256 bytes; the replica does not halt.
+    fn check_entry(&self, entry: &T, limit: u64) -> StorageResult<()> {
+        let _ = (entry, limit);
+        Ok(())
+    }
+
+    /// Checks a stop sign with its metadata as [`check_entry`](Storage::check_entry) checks an entry.
+    ///
+    /// # Errors
+    /// As `check_entry`.
+    fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
+        let _ = (stopsign, limit);
+        Ok(())
+    }
+
+    /// Checks that the storage can hold a snapshot and give it back as it is. Writes nothing. Called
+    /// before entries are replaced by it.
+    ///
+    /// # Errors
+    /// Why not. A compaction is refused then, with this text.
+    fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
+        let _ = snapshot;
+        Ok(())
+    }
+
     /// Applies all operations, in order, and empties the list. See "Atomicity" above.
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         for op in ops.drain(..) {

@@ -117,6 +117,10 @@ counted! {
     EndedNotDecided: "of these, told to be not decided",
     /// What became of such a proposal could not be told.
     EndedUnknown: "of these, told to be unknown",
+    /// The leader refused such a proposal, as its disk refuses the value.
+    EndedRefused: "of these, refused by a leader's disk",
+    /// A value was given back, as the disk of its server refuses it.
+    Unstorable: "values that the own disk refuses",
     /// A proposal was refused, as a stop sign is in the log.
     Refused: "proposals refused",
     /// A proposal was given back, as too many wait.

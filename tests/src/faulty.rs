@@ -121,6 +121,18 @@ impl<T: Entry> Storage<T> for FaultyStorage<T> {
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
         self.read(|s| s.get_snapshot())
     }
+    fn max_entry_bytes(&self) -> Option<u64> {
+        self.inner.borrow().max_entry_bytes()
+    }
+    fn check_entry(&self, entry: &T, limit: u64) -> StorageResult<()> {
+        self.inner.borrow().check_entry(entry, limit)
+    }
+    fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
+        self.inner.borrow().check_stopsign(stopsign, limit)
+    }
+    fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
+        self.inner.borrow().check_snapshot(snapshot)
+    }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         self.inner.borrow_mut().next_incarnation()
     }

@@ -52,6 +52,7 @@ impl Snapshot<Word> for Words {
 pub struct Disk {
     storage: Rc<RefCell<MemoryStorage<Word>>>,
     counts_no_lives: bool,
+    refuses_snapshots: bool,
 }
 
 impl Storage<Word> for Disk {
@@ -111,6 +112,21 @@ impl Storage<Word> for Disk {
     }
     fn get_snapshot(&self) -> StorageResult<Option<Words>> {
         self.storage.borrow().get_snapshot()
+    }
+    fn max_entry_bytes(&self) -> Option<u64> {
+        self.storage.borrow().max_entry_bytes()
+    }
+    fn check_entry(&self, entry: &Word, limit: u64) -> StorageResult<()> {
+        self.storage.borrow().check_entry(entry, limit)
+    }
+    fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
+        self.storage.borrow().check_stopsign(stopsign, limit)
+    }
+    fn check_snapshot(&self, snapshot: &Words) -> StorageResult<()> {
+        match self.refuses_snapshots {
+            true => Err("it holds no snapshot".into()),
+            false => self.storage.borrow().check_snapshot(snapshot),
+        }
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         match self.counts_no_lives {
@@ -293,6 +309,13 @@ impl Lab {
     pub fn count_no_lives(&mut self, pid: NodeId) {
         if let Some(disk) = self.disks.get_mut(&pid) {
             disk.counts_no_lives = true;
+        }
+    }
+
+    /// From its next start on, the disk of a server refuses snapshots when it is asked.
+    pub fn refuse_snapshots(&mut self, pid: NodeId) {
+        if let Some(disk) = self.disks.get_mut(&pid) {
+            disk.refuses_snapshots = true;
         }
     }
 

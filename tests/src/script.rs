@@ -251,6 +251,7 @@ fn outcomes(
             told.push(match outcome {
                 Outcome::Decided(idx) => format!("{word} is decided at {idx}"),
                 Outcome::NotDecided => format!("{word} is not decided"),
+                Outcome::Refused(why) => format!("{word} is refused: {why}"),
                 Outcome::Unknown => format!("{word} is unknown"),
             });
         }

@@ -4,7 +4,7 @@ use crate::{
     checker::Check,
     cluster::Trace,
     network::{Order, Weather},
-    plan::{Drains, Notify, Plan, ServerSetting, Wire},
+    plan::{Drains, Notify, Plan, Refusal, ServerSetting, Wire},
     run::{run, Failure},
 };
 
@@ -109,7 +109,8 @@ impl Shrinker {
 
     /// Replaces what holds for the whole run by something plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 10] = [
+        let plainer: [fn(&mut Plan); 11] = [
+            |plan| plan.setting.refusal = Refusal::Nowhere,
             |plan| plan.setting.weather.loss = 0,
             |plan| plan.setting.weather.duplicates = 0,
             |plan| plan.setting.weather.stragglers = 0,

@@ -20,6 +20,11 @@ pub fn register_of(id: u64) -> usize {
     (id % REGISTERS as u64) as usize
 }
 
+/// Whether the value of an id is one that the disks of some runs refuse.
+pub fn is_refused(id: u64) -> bool {
+    id % 16 == 11
+}
+
 /// About how large the entry of an id is. Entries differ, so that limits in bytes are not those in
 /// entries by another name.
 fn size_of_entry(id: u64) -> usize {

@@ -153,7 +153,11 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         .map(|msg| Message::SequencePaxos(PaxosMessage { from, to, msg }))
         .collect();
     for msg in [
-        HeartbeatMsg::Request(HeartbeatRequest { config_id: n.config_id, round: 1 }),
+        HeartbeatMsg::Request(HeartbeatRequest {
+            config_id: n.config_id,
+            round: 1,
+            max_entry_bytes: u64::MAX,
+        }),
         HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot: n, leader: n, happy: true }),
     ] {
         messages.push(Message::BLE(BLEMessage { from, to, msg }));

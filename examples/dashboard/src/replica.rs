@@ -137,7 +137,8 @@ impl Replica {
                 Err(
                     TryProposeErr::Busy(_)
                     | TryProposeErr::Refused(_)
-                    | TryProposeErr::NoIncarnation(_),
+                    | TryProposeErr::NoIncarnation(_)
+                    | TryProposeErr::Unstorable(..),
                 ) => return Ok(()),
             }
         }

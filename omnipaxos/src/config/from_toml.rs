@@ -22,6 +22,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "max_in_flight_entries",
             "max_pending_bytes",
             "max_pending_entries",
+            "max_entry_bytes",
             "tells_removed_servers",
             "takes_delta_snapshots",
             "keeps_undecided_appends",

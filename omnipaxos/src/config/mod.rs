@@ -227,6 +227,12 @@ pub struct ServerConfig {
     /// The most proposals that wait in memory: see [`max_pending_bytes`](Self::max_pending_bytes).
     /// Default 1,048,576.
     pub max_pending_entries: usize,
+    /// The largest entry that may be proposed, in bytes as [`Entry::size_hint`] estimates them, and
+    /// the longest metadata of a stop sign. A larger one is refused at once, here and where this
+    /// server leads. Set it to what the network of the cluster carries in one message. Default
+    /// `None`: only the storages limit an entry, see
+    /// [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
+    pub max_entry_bytes: Option<usize>,
     /// Whether a server that was removed from the cluster, and missed it, is told of this
     /// configuration when it says something in a lower one. Then
     /// [`OmniPaxos::take_outgoing_messages`] may give a message for a server that is no member here:
@@ -277,6 +283,7 @@ impl Default for ServerConfig {
             max_in_flight_entries: 1 << 16,
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
+            max_entry_bytes: None,
             tells_removed_servers: false,
             takes_delta_snapshots: false,
             keeps_undecided_appends: false,
@@ -318,6 +325,7 @@ impl ServerConfig {
             ("max_in_flight_entries", self.max_in_flight_entries == 0),
             ("max_pending_bytes", self.max_pending_bytes == 0),
             ("max_pending_entries", self.max_pending_entries == 0),
+            ("max_entry_bytes", self.max_entry_bytes == Some(0)),
         ];
         if let Some((field, _)) = not_zero.iter().find(|(_, is_zero)| *is_zero) {
             return invalid(format!("{field} must not be 0"));
@@ -393,7 +401,7 @@ mod tests {
 
     #[test]
     fn illegal_servers() {
-        let table: [(fn(&mut ServerConfig), &str); 14] = [
+        let table: [(fn(&mut ServerConfig), &str); 15] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
             (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
@@ -407,6 +415,7 @@ mod tests {
             (|c| c.max_in_flight_entries = 0, "max_in_flight_entries must not be 0"),
             (|c| c.max_pending_bytes = 0, "max_pending_bytes must not be 0"),
             (|c| c.max_pending_entries = 0, "max_pending_entries must not be 0"),
+            (|c| c.max_entry_bytes = Some(0), "max_entry_bytes must not be 0"),
             (
                 |c| c.incarnation = Some(u64::MAX),
                 "incarnation must be below 2^63, but is 18446744073709551615",

@@ -35,6 +35,9 @@ pub struct HeartbeatRequest {
     pub config_id: ConfigurationId,
     /// The heartbeat round of the sender; the reply bears it too.
     pub round: u32,
+    /// The most bytes that an entry may take in the storage of the sender, `u64::MAX` if there is no
+    /// limit: see [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
+    pub max_entry_bytes: u64,
 }
 
 /// Answers a heartbeat request.

@@ -21,12 +21,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Panics
     /// If the storage has failed; see [`try_trim`](Self::try_trim).
     pub fn trim(&mut self, trim_idx: Option<u64>) -> Result<(), CompactionErr> {
-        compacted(self.try_trim(trim_idx))
+        let done = self.try_trim(trim_idx);
+        self.compacted(done)
     }
 
     /// As [`trim`](Self::trim), without a panic.
     ///
     /// # Errors
+    /// [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot,
     /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
     pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
         self.wake("trim")?;
@@ -50,12 +52,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         compact_idx: Option<u64>,
         local_only: bool,
     ) -> Result<(), CompactionErr> {
-        compacted(self.try_snapshot(compact_idx, local_only))
+        let done = self.try_snapshot(compact_idx, local_only);
+        self.compacted(done)
     }
 
     /// As [`snapshot`](Self::snapshot), without a panic when the storage has failed.
     ///
     /// # Errors
+    /// [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot,
     /// [`TryCompactionErr::Halted`] if the storage has failed, else as `snapshot`.
     ///
     /// # Panics
@@ -140,12 +144,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn compact(&mut self, applied_idx: u64) -> Result<(), CompactionErr> {
-        compacted(self.try_compact(applied_idx))
+        let done = self.try_compact(applied_idx);
+        self.compacted(done)
     }
 
     /// As [`compact`](Self::compact), without a panic.
     ///
     /// # Errors
+    /// [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot,
     /// [`TryCompactionErr::Halted`] if the storage has failed, else as `compact`.
     pub fn try_compact(&mut self, applied_idx: u64) -> Result<(), TryCompactionErr> {
         self.check_halted()?;
@@ -164,10 +170,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ) -> Result<(), TryCompactionErr> {
         match result {
             Err(TryCompactionErr::Halted(halted)) => Ok(self.end_or_halt(Err(halted))?),
-            done @ (Ok(()) | Err(TryCompactionErr::Refused(_))) => {
+            done @ (Ok(())
+            | Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_))) => {
                 let idx = self.get_compacted_idx();
                 self.trace.tell(|| match &done {
                     Ok(()) => Moment::debug("compacts").at(idx),
+                    Err(refused @ TryCompactionErr::Unstorable(_)) => {
+                        Moment::warn("does not compact").at(idx).because(refused)
+                    }
                     Err(refused) => Moment::debug("does not compact").at(idx).because(refused),
                 });
                 self.end();
@@ -175,13 +185,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             }
         }
     }
-}
 
-/// What the methods of 0.2.2 that compact return.
-fn compacted(result: Result<(), TryCompactionErr>) -> Result<(), CompactionErr> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(TryCompactionErr::Refused(refused)) => Err(refused),
-        Err(TryCompactionErr::Halted(halted)) => expect_storage(Err(halted)),
+    /// What the methods of 0.2.2 that compact return.
+    fn compacted(&self, result: Result<(), TryCompactionErr>) -> Result<(), CompactionErr> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(TryCompactionErr::Refused(refused)) => Err(refused),
+            Err(TryCompactionErr::Unstorable(_)) => {
+                Err(CompactionErr::TrimmedIndex(self.get_compacted_idx()))
+            }
+            Err(TryCompactionErr::Halted(halted)) => expect_storage(Err(halted)),
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     events::Told,
     export,
     ids::NodeId,
-    messages::{sequence_paxos::PaxosMessage, Message},
+    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
     sequence_paxos::{Contact, Needs, Relay, SequencePaxos, Setback},
     storage::{Entry, StopSign, Storage},
@@ -156,11 +156,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let incarnation =
             log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
         export::describe();
+        let paxos = SequencePaxos::new(&config, log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,
             door: Door::new(&config),
-            ble: BallotLeaderElection::new(&config, promise),
-            paxos: SequencePaxos::new(&config, log, incarnation, trace.clone()),
+            ble: BallotLeaderElection::new(&config, promise, paxos.own_max_entry_bytes()),
+            paxos,
             halted: None,
             told: Told::default(),
             trace,
@@ -194,6 +195,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let handled = match message {
             Message::SequencePaxos(message) => self.handle_paxos(message),
             Message::BLE(message) => {
+                if let HeartbeatMsg::Request(request) = &message.msg {
+                    self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
+                }
                 if self.ble.handle(message.from, message.msg) == Peer::Back {
                     self.paxos.reconnected(message.from);
                 }
@@ -338,9 +342,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.halted.as_ref()
     }
 
-    /// How many messages were dropped at the door, by reason, and proposals for lack of room.
+    /// How many messages were dropped at the door, by reason, and proposals for lack of room or
+    /// since they cannot be stored.
     pub fn dropped(&self) -> Dropped {
-        Dropped { proposals: self.paxos.dropped_proposals(), ..self.door.dropped() }
+        Dropped {
+            proposals: self.paxos.dropped_proposals(),
+            unstorable: self.paxos.dropped_unstorable(),
+            ..self.door.dropped()
+        }
     }
 
     /// Number of entries decided here: all before this index are final. In a replica that has

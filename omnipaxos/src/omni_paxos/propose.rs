@@ -24,7 +24,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// Until it is decided, or in the log of this server as the leader, it is kept in memory. As many
     /// are as [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
-    /// `max_pending_entries` allow. Beyond that an entry is dropped and [counted](Self::dropped);
+    /// `max_pending_entries` allow. Beyond that an entry is dropped and [counted](Self::dropped), and
+    /// so is one that [cannot be stored](TryProposeErr::Unstorable);
     /// [`try_append`](Self::try_append) gives it back instead.
     ///
     /// # Errors
@@ -42,6 +43,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 self.end();
                 Ok(())
             }
+            Err(TryProposeErr::Unstorable(_, cause)) => {
+                self.paxos.drop_unstorable(1, &cause);
+                Ok(())
+            }
             Err(TryProposeErr::NoIncarnation(_)) => unreachable!("plain entries need no id"),
             Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
         }
@@ -51,6 +56,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Errors
     /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
+    /// [`TryProposeErr::Unstorable`] if it cannot be stored, as far as this server can tell: a leader
+    /// that knows better drops and [counts](Self::dropped) it here later.
     /// [`TryProposeErr::Halted`] says that the storage has failed; else as `append`.
     ///
     /// # Example
@@ -99,6 +106,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Errors
     /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
+    /// [`TryProposeErr::Unstorable`] if it cannot be stored, as far as this server can tell: a leader
+    /// that knows better ends it as [`Refused`](crate::proposals::Outcome::Refused).
     /// [`TryProposeErr::NoIncarnation`] if this server was restarted over a storage that does not count
     /// its lives; [`TryProposeErr::Refused`] holds
     /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way;
@@ -131,6 +140,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///         match outcome {
     ///             Outcome::Decided(idx) => println!("{client}: done, at index {idx}"),
     ///             Outcome::NotDecided => println!("{client}: not done; ask the next configuration"),
+    ///             Outcome::Refused(why) => println!("{client}: not done, and never will be: {why}"),
     ///             Outcome::Unknown => println!("{client}: perhaps done"),
     ///         }
     /// #       assert_eq!(outcome, Outcome::Decided(0));
@@ -161,7 +171,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// finds no way there for eight heartbeat rounds; so does what waits at the leader.
     ///
     /// # Errors
-    /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's;
+    /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's, or if
+    /// the stop sign cannot be stored, since `metadata` is too large;
     /// [`ProposeErr::PendingReconfigConfig`] once a reconfiguration is on its way.
     ///
     /// # Panics
@@ -174,8 +185,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         match self.try_reconfigure(next_config, metadata) {
             Ok(()) => Ok(()),
             Err(TryProposeErr::Refused(refused)) => Err(refused),
-            Err(TryProposeErr::Busy(_) | TryProposeErr::NoIncarnation(_)) => {
-                unreachable!("only an entry needs room and an id")
+            Err(
+                TryProposeErr::Busy(_)
+                | TryProposeErr::NoIncarnation(_)
+                | TryProposeErr::Unstorable(..),
+            ) => {
+                unreachable!("only an entry needs room and an id, or is given back as unstorable")
             }
             Err(TryProposeErr::Halted(halted)) => expect_storage(Err(halted)),
         }

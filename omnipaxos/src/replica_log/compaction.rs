@@ -28,6 +28,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         if idx > self.compacted_idx {
             let snapshot = self.snapshot_until(idx)?;
+            if let Some(snapshot) = &snapshot {
+                self.check_snapshot(snapshot).map_err(TryCompactionErr::Unstorable)?;
+            }
             self.unstored.compaction = true;
             self.compacted = snapshot.map_or(Compacted::Bare, Compacted::UnstoredSnapshot);
             self.compact(idx);
@@ -76,7 +79,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Replaces the whole log by a snapshot of its first `idx` entries, and nothing after it.
     /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
     /// The ids of what it covers must be told from the present decided index on.
-    pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) {
+    ///
+    /// # Errors
+    /// The storage cannot hold the snapshot, so that this server cannot go on: nothing was changed.
+    pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) -> Result<(), Halted> {
+        self.check_snapshot(&snapshot)
+            .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
         self.unstored.compaction = true;
         self.tail.cut(self.compacted_idx);
         self.ids.cut(self.decided_idx);
@@ -85,5 +93,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.compact(idx);
         self.decided_idx = self.decided_idx.max(idx);
         self.unstored.decided_idx = true;
+        Ok(())
     }
 }

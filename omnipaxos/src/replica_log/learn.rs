@@ -81,7 +81,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let replaced_from = match snapshot.filter(|_| from_idx > self.decided_idx) {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
-                self.install(from_idx, snapshot);
+                self.install(from_idx, snapshot)?;
                 decided_before
             }
             None => {

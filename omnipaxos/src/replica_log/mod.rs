@@ -3,6 +3,7 @@
 //! Changes are made in memory and written by [`ReplicaLog::flush`], all at once. Indices are
 //! absolute here: they count from the beginning of the log, and the stop sign counts as an entry.
 
+mod check;
 mod compaction;
 mod flush;
 mod ids;
@@ -52,6 +53,8 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     recent: Recent<T>,
     /// Reused by each flush.
     ops: Vec<StorageOp<T>>,
+    /// Whether a snapshot made here of a delta could not be stored: no more deltas are asked for.
+    has_refused_delta: bool,
 }
 
 /// What stands for the entries before the compacted index.
@@ -174,6 +177,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             unstored: Unstored::default(),
             recent: Recent::default(),
             ops: Vec::new(),
+            has_refused_delta: false,
         })
     }
 
@@ -279,6 +283,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.accepted_round
     }
 
+    /// Whether the accepted round is stored.
+    pub(crate) fn is_accepted_round_stored(&self) -> bool {
+        !self.unstored.accepted_round
+    }
+
     pub(crate) fn decided_idx(&self) -> u64 {
         self.decided_idx
     }
@@ -344,7 +353,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Whether to send a delta snapshot, rather than the entries, to this server.
     pub(crate) fn takes_delta(&self) -> bool {
-        self.wants_deltas && self.can_merge_delta()
+        self.wants_deltas && !self.has_refused_delta && self.can_merge_delta()
     }
 
     /// Whether a delta that begins at the decided index can be merged here.

@@ -77,7 +77,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 return Ok(None);
             }
             let delta = T::Snapshot::create(&decided.entries.lock());
-            (base, Some(SnapshotType::Delta(delta)), decided_end)
+            match self.check_snapshot(&delta) {
+                Ok(()) => (base, Some(SnapshotType::Delta(delta)), decided_end),
+                // The receiver could hardly store it either: it gets the entries.
+                Err(_) => (base, None, base),
+            }
         } else {
             (base, None, base)
         };
@@ -114,7 +118,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let mut replaced_from = suffix_idx.max(decided_before);
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if is_news => {
-                self.install(suffix_idx, snapshot);
+                self.install(suffix_idx, snapshot)?;
                 replaced_from = decided_before;
             }
             Some(SnapshotType::Delta(delta)) if is_news => {
@@ -128,7 +132,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                     }
                     None => delta,
                 };
-                self.install(suffix_idx, merged);
+                if self.check_snapshot(&merged).is_err() {
+                    self.has_refused_delta = true;
+                    return Ok(Synced::Elsewhere);
+                }
+                self.install(suffix_idx, merged)?;
                 replaced_from = decided_before;
             }
             Some(_) | None => {}
@@ -191,13 +199,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Takes an AcceptSync of the round in which this log was accepted already.
-    pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
+    pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Result<Extended, Halted> {
         let LogSync { base: _, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
         self.ids.spell_out(self.end());
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
                 let decided_before = self.decided_idx;
-                self.install(suffix_idx, snapshot);
+                self.install(suffix_idx, snapshot)?;
                 self.ids.extend(ids.clone(), decided_before, suffix_idx);
             }
             Some(SnapshotType::Complete(_) | SnapshotType::Delta(_)) | None => {}
@@ -205,11 +213,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let end = suffix_idx.saturating_add(suffix.len() as u64);
         let extended = self.extend(suffix_idx, suffix, ids);
         self.ids.accept_in(self.accepted_round, self.end());
-        match (extended, stopsign) {
+        Ok(match (extended, stopsign) {
             (Extended::Gap, _) => Extended::Gap,
             (Extended::Appended, Some(stopsign)) => self.extend_stopsign(end, stopsign),
             (Extended::Appended, None) => Extended::Appended,
-        }
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     ids::NodeId,
     messages::sequence_paxos::CompactionAction,
     storage::{Entry, Snapshot, Storage},
+    trace::Moment,
 };
 use std::collections::BTreeSet;
 
@@ -181,8 +182,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 return Ok(());
             }
         };
+        if let Err(TryCompactionErr::Unstorable(cause)) = &done {
+            self.trace.tell(|| {
+                Moment::warn("does not compact, since the snapshot cannot be stored").because(cause)
+            });
+        }
         match done {
-            Ok(()) | Err(TryCompactionErr::Refused(CompactionErr::TrimmedIndex(_))) => {
+            Ok(())
+            | Err(
+                TryCompactionErr::Refused(CompactionErr::TrimmedIndex(_))
+                | TryCompactionErr::Unstorable(_),
+            ) => {
+                // Also one that cannot be stored is answered: to ask again is no use.
                 self.outbox.tell_compacted(from, idx);
                 if self.log.compacted_idx() > compacted_before && self.followers_mut().is_some() {
                     self.announce_trim();

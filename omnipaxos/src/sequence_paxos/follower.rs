@@ -64,7 +64,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match self.standing(n, from) {
             Standing::Apart => {}
             Standing::InStep => {
-                let extended = self.log.extend_by(*sync);
+                let extended = self.log.extend_by(*sync)?;
                 self.finish_accept(extended, decided_idx);
             }
             Standing::Promised => match self.log.apply(*sync)? {

@@ -4,6 +4,7 @@
 //! Handlers check a message and change the state in memory. [`SequencePaxos::drain`] flushes what
 //! changed and then draws the messages from the state, so that none can claim what is not stored.
 
+mod admission;
 mod compaction;
 mod drain;
 mod follower;
@@ -28,9 +29,9 @@ mod verdicts;
 pub(crate) use self::status::Readiness;
 
 use self::{
-    compaction::CompactionRequests, forward::Forwards, learning::Learning, outcomes::Outcomes,
-    progress::Presence, proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration,
-    state::State, tracked::Tracked, verdicts::Verdicts,
+    admission::Admission, compaction::CompactionRequests, forward::Forwards, learning::Learning,
+    outcomes::Outcomes, progress::Presence, proposals::Proposals, reads::Reads,
+    reconfiguration::Reconfiguration, state::State, tracked::Tracked, verdicts::Verdicts,
 };
 use crate::{
     ballot::Ballot,
@@ -77,6 +78,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     relay: Option<Relay>,
     learning: Learning,
     codec: Codec<T>,
+    admission: Admission,
     proposals: Proposals<T>,
     forwards: Forwards,
     tracked: Tracked<T>,
@@ -168,6 +170,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             relay: None,
             learning: Learning::default(),
             codec: Codec::new(server.limits().in_flight),
+            admission: Admission::new(server, log.max_entry_bytes()),
             proposals: Proposals::new(server),
             forwards: Forwards::new(log.len(), log.has_history()),
             tracked: Tracked::new(log.decided_idx()),

@@ -38,6 +38,12 @@ impl Followers {
         self.by_node.iter().filter(|(_, progress)| has_promised(progress)).count()
     }
 
+    /// How many have accepted this ballot.
+    pub(super) fn in_step(&self) -> usize {
+        let is_in_step = |(_, p): &&(NodeId, Progress)| matches!(p.stage, Stage::InStep(_));
+        self.by_node.iter().filter(is_in_step).count()
+    }
+
     /// Where a follower should learn what is decided, in this ballot of `leader`: from another
     /// follower which has it, to spare the leader; every other time, and if there is none, from
     /// the leader.

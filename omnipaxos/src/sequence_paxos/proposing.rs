@@ -24,6 +24,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Err(ProposeErr::PendingReconfigEntry(entry).into());
         }
         let amount = Amount::one(entry.size_hint());
+        if let Err(cause) = self.check_entry(&entry, amount.bytes) {
+            return Err(TryProposeErr::Unstorable(entry, cause));
+        }
         if self.proposals.waits_for_nothing() && self.has_room_in_log() {
             self.log.append(entry, amount.bytes);
             return Ok(());
@@ -44,11 +47,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.is_reconfiguring() {
             return Err(ProposeErr::PendingReconfigEntry(entry).into());
         }
+        let bytes = entry.size_hint() as u64;
+        if let Err(cause) = self.check_entry(&entry, bytes) {
+            return Err(TryProposeErr::Unstorable(entry, cause));
+        }
         if !self.proposals.has_room(self.tracked.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
         self.next_number += 1;
-        let bytes = entry.size_hint() as u64;
         self.tracked.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
         self.proposals.push_tracked(id);
         self.propose_if_leading();
@@ -126,10 +132,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while self.proposals.released > 0 && self.has_room_in_log() {
             match self.proposals.pop() {
                 None => break,
-                Some(Next::Plain(entry)) => {
-                    let bytes = entry.size_hint() as u64;
-                    self.log.append(entry, bytes);
-                }
+                Some(Next::Plain(entry)) => self.take_plain(entry),
                 Some(Next::Tracked(id)) => self.take_own(id),
                 Some(Next::Offered(claim, via)) => self.take_offered(claim, via),
             }
@@ -143,7 +146,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let n = self.log.promise();
         if let Some(claim) = self.tracked.claim(id, self.log.find(id), n) {
             if self.would_find(claim.since, claim.not_before) {
-                self.log.append_proposal(claim.entry, claim.bytes, id);
+                self.take_claim(claim);
             } else {
                 self.tracked.give_up(id, &mut self.outcomes);
             }
@@ -156,16 +159,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     ///
     /// [`Offer::since`]: crate::messages::sequence_paxos::Offer::since
     fn take_offered(&mut self, claim: Claim<T>, via: NodeId) {
-        let Claim { id, since, not_before, entry, bytes } = claim;
+        let Claim { id, since, not_before, .. } = claim;
         match self.log.find(id) {
             Some(idx) if idx < self.log.decided_idx() => {
                 self.answer_offer(via, id, VerdictReason::Decided(idx));
             }
             Some(_) => {}
             None if since > self.log.promise() => self.handle_not_accepted(since),
-            None if self.would_find(since, not_before) => {
-                self.log.append_proposal(entry, bytes, id);
-            }
+            None if self.would_find(since, not_before) => self.take_claim_of(claim, via),
             None => {
                 let known_from = self.log.ids().known_from();
                 self.answer_offer(via, id, VerdictReason::Unknown(known_from));
@@ -186,7 +187,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         is_new || not_before >= known_from
     }
 
-    fn answer_offer(&mut self, to: NodeId, first: ProposalId, reason: VerdictReason) {
+    pub(super) fn answer_offer(&mut self, to: NodeId, first: ProposalId, reason: VerdictReason) {
         let config_id = self.config_id;
         self.verdicts.push(to, Verdict { config_id, first, count: 1, reason });
     }

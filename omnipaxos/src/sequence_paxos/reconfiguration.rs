@@ -8,8 +8,9 @@ use super::{state::State, SequencePaxos};
 use crate::{
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, ReconfigurationErr},
+    ballot::Ballot,
     ids::NodeId,
-    messages::sequence_paxos::ForwardedStopSign,
+    messages::sequence_paxos::{ForwardedStopSign, VerdictReason},
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
     trace::Moment,
@@ -102,8 +103,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.is_reconfiguring() {
             return Err(Refused::Pending(next_config, metadata));
         }
-        self.next_number += 1;
         let stopsign = StopSign::with(next_config, metadata);
+        if let Err(cause) = self.check_stopsign(&stopsign) {
+            let error = unstorable(&cause);
+            return Err(Refused::Config(error, stopsign.next_config, stopsign.metadata));
+        }
+        self.next_number += 1;
         self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0 });
         self.offer_stopsign();
         Ok(())
@@ -176,6 +181,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if is_own || self.takes_no_more() || self.check_next(&sign.stopsign.next_config).is_err() {
             return;
         }
+        let leads = matches!(self.state, State::Leading(_));
+        if leads && self.refuse_stopsign(&sign, from) {
+            return;
+        }
         match self.state {
             State::Preparing(_) | State::Leading(_) => {
                 self.proposals.stopsign = Some(sign);
@@ -189,9 +198,49 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// Refuses a stop sign that cannot be stored, if it is such a one. Its origin is told through `via`,
+    /// once it is certain that no earlier leader has it decided; until then the origin offers it again.
+    fn refuse_stopsign(&mut self, sign: &ForwardedStopSign, via: NodeId) -> bool {
+        let Err(cause) = self.check_stopsign(&sign.stopsign) else {
+            return false;
+        };
+        self.trace.tell(|| {
+            let moment = Moment::warn("refuses a stop sign that cannot be stored");
+            moment.with_peer(sign.id.origin).because(&cause)
+        });
+        if self.is_nowhere_else(Ballot::default()) {
+            if sign.id.origin == self.pid {
+                self.handle_refused_stopsign(sign.id, &cause);
+            } else {
+                let n = self.log.promise();
+                self.answer_offer(via, sign.id, VerdictReason::Refused { n, cause });
+            }
+        }
+        true
+    }
+
+    /// The leader has refused a stop sign: that ends the reconfiguration, if it is of this server and
+    /// in no log here.
+    pub(super) fn handle_refused_stopsign(&mut self, id: ProposalId, cause: &str) {
+        if self.log.stopsign().is_some() {
+            return;
+        }
+        if let Some(refused) = self.reconfiguration.take_if(|pending| pending.id == id) {
+            self.proposals.stopsign.take_if(|sign| sign.id == id);
+            match refused.interest {
+                Interest::Outcome => self.outcomes.push(id, Outcome::Refused(cause.to_string())),
+                Interest::None => self.drop_unstorable(1, cause),
+            }
+        }
+    }
+
     /// Takes the queued stop sign into the log of this leader, after all that waits before it.
     pub(super) fn take_stopsign(&mut self) {
-        if let Some(ForwardedStopSign { stopsign, .. }) = self.proposals.stopsign.take() {
+        if let Some(sign) = self.proposals.stopsign.take() {
+            if self.refuse_stopsign(&sign, sign.id.origin) {
+                return;
+            }
+            let ForwardedStopSign { stopsign, .. } = sign;
             let next = stopsign.next_config.configuration_id;
             self.trace.tell(|| {
                 let moment = Moment::info("takes a stop sign into the log");
@@ -222,4 +271,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
         }
     }
+}
+
+/// Why a stop sign is not proposed that cannot be stored.
+fn unstorable(cause: &str) -> ConfigError {
+    ConfigError::InvalidConfig(format!("the stop sign cannot be stored: {cause}"))
 }

@@ -156,6 +156,7 @@ impl<T> Tracked<T> {
     ) {
         let Verdict { first, count, .. } = *verdict;
         match verdict.reason {
+            VerdictReason::Refused { .. } => {}
             VerdictReason::Decided(idx) => {
                 let decided_here = decided_idx.saturating_sub(idx).min(count);
                 let run = IdRun { idx, count: decided_here, first };
@@ -179,6 +180,32 @@ impl<T> Tracked<T> {
         for id in kept.collect::<Vec<_>>() {
             let idx = run.idx + (id.number - first.number);
             self.end(id, Outcome::Decided(idx), outcomes);
+        }
+    }
+
+    /// The proposals that a verdict is of, and that have not ended.
+    pub(super) fn among(&self, verdict: &Verdict) -> Vec<ProposalId> {
+        let last = verdict.first.later(verdict.count);
+        self.by_id.range(verdict.first..last).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a proposal was offered in a ballot above `n`.
+    pub(super) fn is_offered_since(&self, id: ProposalId, n: Ballot) -> bool {
+        self.by_id.get(&id).is_some_and(|kept| kept.offered_in > n)
+    }
+
+    /// A proposal ends since it cannot be stored. Returns how many ended of which nobody is told.
+    pub(super) fn refuse(&mut self, id: ProposalId, cause: &str, outcomes: &mut Outcomes) -> u64 {
+        match self.by_id.get(&id).map(|kept| kept.interest) {
+            Some(Interest::Outcome) => {
+                self.end(id, Outcome::Refused(cause.to_string()), outcomes);
+                0
+            }
+            Some(Interest::None) => {
+                self.remove(id);
+                1
+            }
+            None => 0,
         }
     }
 

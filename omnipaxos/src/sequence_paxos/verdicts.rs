@@ -40,13 +40,18 @@ impl Verdicts {
 
 /// Whether an answer goes on where the one before ends.
 fn follows(last: &Verdict, next: &Verdict) -> bool {
-    let same_reason = match (last.reason, next.reason) {
+    let same_reason = match (&last.reason, &next.reason) {
         (VerdictReason::Decided(first), VerdictReason::Decided(idx)) => {
-            first.checked_add(last.count) == Some(idx)
+            first.checked_add(last.count) == Some(*idx)
         }
-        (VerdictReason::Unknown(earlier), VerdictReason::Unknown(later)) => earlier == later,
-        (VerdictReason::Decided(_), VerdictReason::Unknown(_))
-        | (VerdictReason::Unknown(_), VerdictReason::Decided(_)) => false,
+        (VerdictReason::Unknown(_), VerdictReason::Unknown(_))
+        | (VerdictReason::Refused { .. }, VerdictReason::Refused { .. }) => {
+            last.reason == next.reason
+        }
+        (
+            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused { .. },
+            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused { .. },
+        ) => false,
     };
     same_reason && last.first.later(last.count) == next.first
 }

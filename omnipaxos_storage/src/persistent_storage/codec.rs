@@ -53,6 +53,105 @@ pub(super) fn decode<V: DeserializeOwned>(
     Ok(value)
 }
 
+/// Number of bytes of a value, encoded.
+pub(super) fn encoded_len<V: Serialize>(
+    what: &'static str,
+    value: &V,
+) -> Result<u64, StorageError> {
+    let mut counted = Counted(0);
+    bincode::serde::encode_into_writer(value, &mut counted, bincode::config::standard())
+        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })?;
+    Ok(counted.0)
+}
+
+/// Counts what is written.
+struct Counted(u64);
+
+impl Writer for &mut Counted {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Checks that a value which was encoded to `bytes` can be read back: that they decode to a value of
+/// which the encoding has the same bytes. In a hash map they may come in another order.
+pub(super) fn check_round_trip<V: Serialize + DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<(), StorageError> {
+    let failed = |cause| StorageError::Code { doing: "read back", what, cause };
+    let value: V = decode_guarded(what, bytes).map_err(|error| match error {
+        StorageError::Code { cause, .. } => failed(cause),
+        other => other,
+    })?;
+    let mut rest = Compared { rest: Some(bytes) };
+    bincode::serde::encode_into_writer(&value, &mut rest, bincode::config::standard())
+        .map_err(|cause| failed(cause.to_string()))?;
+    if rest.rest.is_some_and(<[u8]>::is_empty) || counts(&encode(what, &value)?) == counts(bytes) {
+        return Ok(());
+    }
+    Err(failed("what is read is not what was written".to_string()))
+}
+
+/// Compares what is written with what was written before, of which `rest` is left; `None` once they
+/// differ.
+struct Compared<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl Writer for &mut Compared<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.rest = self.rest.and_then(|rest| rest.strip_prefix(bytes));
+        Ok(())
+    }
+}
+
+/// How often each byte occurs.
+fn counts(bytes: &[u8]) -> [u64; 256] {
+    let mut counts = [0; 256];
+    for byte in bytes {
+        if let Some(count) = counts.get_mut(usize::from(*byte)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// As [`decode`], where the bytes may be read as something else than they were written as: a length
+/// among them that is none must not allocate what no memory holds. An integer in one byte takes up to
+/// 16 when it is decoded, which is what the limits count.
+fn decode_guarded<V: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<V, StorageError> {
+    let config = bincode::config::standard();
+    let decoded = match bytes.len() {
+        0..=0x1_0000 => {
+            bincode::serde::decode_from_slice(bytes, config.with_limit::<0x20_0000>())
+        }
+        0x1_0001..=0x40_0000 => {
+            bincode::serde::decode_from_slice(bytes, config.with_limit::<0x800_0000>())
+        }
+        0x40_0001..=0x800_0000 => {
+            bincode::serde::decode_from_slice(bytes, config.with_limit::<0xFFFF_FFFF>())
+        }
+        _ => return decode(what, bytes),
+    };
+    match decoded {
+        Ok((value, used)) if used == bytes.len() => Ok(value),
+        Ok((_, used)) => {
+            let cause = format!("{} bytes are left over", bytes.len() - used);
+            Err(StorageError::Code { doing: "decode", what, cause })
+        }
+        Err(cause) => {
+            Err(StorageError::Code { doing: "decode", what, cause: cause.to_string() })
+        }
+    }
+}
+
 /// A [`Ballot`] as it is stored.
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct StoredBallot(u32, u32, u32, NodeId);

@@ -33,6 +33,7 @@ pub struct PersistentStorageConfig {
     path: Option<String>,
     log_options: Option<LogOptions>,
     database_options: Option<sled::Config>,
+    skips_read_back: bool,
 }
 
 impl PersistentStorageConfig {
@@ -42,6 +43,7 @@ impl PersistentStorageConfig {
             path: Some(path),
             log_options: Some(log_options),
             database_options: Some(database_options),
+            skips_read_back: false,
         }
     }
 
@@ -82,6 +84,20 @@ impl PersistentStorageConfig {
     /// As [`set_database_options`](Self::set_database_options).
     pub fn set_sled_options(&mut self, database_options: sled::Config) {
         self.set_database_options(database_options);
+    }
+
+    /// Whether a proposed entry is encoded, decoded and encoded again before it is taken.
+    pub fn get_read_back(&self) -> bool {
+        !self.skips_read_back
+    }
+
+    /// Sets whether a proposed entry is encoded, decoded and encoded again before it is taken, and a
+    /// snapshot too. Default `true`: an entry that bincode writes and cannot read is refused. Where
+    /// it is `false`, only the size is checked; an entry that cannot be read back halts the servers
+    /// that need to read it, for good. Set it so only for types of which every value is known to
+    /// read back.
+    pub fn set_read_back(&mut self, reads_back: bool) {
+        self.skips_read_back = !reads_back;
     }
 
     /// The folder of the storage.

@@ -9,6 +9,7 @@
 
 mod batch;
 mod begin;
+mod check;
 mod checkpoint;
 mod codec;
 mod config;
@@ -51,8 +52,10 @@ const BLOCK: u64 = 1024;
 
 /// Keeps the log on disk.
 ///
-/// Entries and their snapshots must be serialisable. An entry, encoded, must fit a segment of the
-/// log: 128 MiB less a few hundred bytes unless the options say otherwise.
+/// Entries and their snapshots must be serialisable, by bincode: with a type that describes itself
+/// (`untagged`, `flatten`, `skip_serializing_if`) they are refused when they are proposed. An entry,
+/// encoded, must fit a segment of the log: 128 MiB less a few hundred bytes unless the options say
+/// otherwise.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage::Storage};
@@ -85,6 +88,8 @@ pub struct PersistentStorage<T> {
     runs: Runs,
     /// For the entries of the batch that is written, and empty between batches.
     records: Records,
+    /// Whether what is to be stored is read back before.
+    reads_back: bool,
     /// The failure of a write, after which what is stored is not known.
     poisoned: Option<String>,
     /// Released when the storage is dropped.
@@ -176,6 +181,7 @@ impl<T> PersistentStorage<T> {
             state: found.state,
             runs: found.runs,
             records: Records::default(),
+            reads_back: config.get_read_back(),
             poisoned: None,
             _lock: lock,
             _entries: PhantomData,
@@ -433,6 +439,22 @@ where
                 Ok(Some(codec::decode("a snapshot", &bytes)?))
             }
         }
+    }
+
+    fn max_entry_bytes(&self) -> Option<u64> {
+        Some(self.largest_entry())
+    }
+
+    fn check_entry(&self, entry: &T, limit: u64) -> StorageResult<()> {
+        Ok(self.check(entry, limit)?)
+    }
+
+    fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
+        Ok(self.check_end(stopsign, limit)?)
+    }
+
+    fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
+        Ok(self.check_sum(snapshot)?)
     }
 
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {

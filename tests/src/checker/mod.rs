@@ -205,6 +205,11 @@ impl Checker {
         self.proposed.len() as u64
     }
 
+    /// The id of the next proposal.
+    pub fn next_id(&self) -> u64 {
+        self.proposed.len() as u64 + 1
+    }
+
     /// A proposal was given back.
     pub fn refuse(&mut self, id: u64) {
         self.refused.insert(id);

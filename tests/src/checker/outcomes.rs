@@ -106,7 +106,7 @@ impl Checker {
             Check::Outcome,
             "server {who}, life {life}, tells {outcome:?} of {proposal:?}"
         );
-        proposal.outcome = Some(outcome);
+        proposal.outcome = Some(outcome.clone());
         let value = proposal.value;
         let is_stop_sign = value & STOP_SIGN != 0;
         match outcome {
@@ -121,7 +121,7 @@ impl Checker {
                     self.history.end_write(value);
                 }
             }
-            Outcome::NotDecided => {
+            Outcome::NotDecided | Outcome::Refused(_) => {
                 self.followed.not_decided.insert(value);
                 if !is_stop_sign {
                     self.history.withdraw_write(value);

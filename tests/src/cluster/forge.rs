@@ -70,7 +70,7 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
     if rng.chance(1, 5) {
         let round = rng.below(10) as u32;
         let reply = HeartbeatReply { round, ballot: n, leader: n, happy: rng.chance(1, 2) };
-        let request = HeartbeatRequest { config_id: n.config_id, round };
+        let request = HeartbeatRequest { config_id: n.config_id, round, max_entry_bytes: u64::MAX };
         let msg = rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
         return Message::BLE(BLEMessage { from, to, msg });
     }

@@ -21,6 +21,7 @@ pub use self::{reads::Requested, rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
     checker::{ensure, Check, Checker, Limits, Violation},
     describe,
+    disk::Taken,
     faults::{Counts, Kind},
     network::{Network, Parcel, Weather},
     plan::{Drains, Notify, Plan, ServerSetting, Setting, Shape, Wire},
@@ -80,11 +81,12 @@ impl<T: SimEntry> Cluster<T> {
         let write_quorum = setting.quorum.map_or(size / 2 + 1, |q| q.write_quorum_size);
         let pids = setting.servers.iter().map(|server| server.config.pid).collect();
         let limits = setting.servers.iter().map(|server| Limits::of(&server.config)).collect();
+        let taken = Taken::default();
         let mut cluster = Self {
             seed: plan.seed,
             now: 0,
             servers: (0..size)
-                .map(|at| Server::new(&setting, at, plan.seed, trace.is_on()))
+                .map(|at| Server::new(&setting, at, &taken, plan.seed, trace.is_on()))
                 .collect(),
             network: Network::new(size, setting.weather, setting.in_flight, plan.seed),
             healings: Vec::new(),

@@ -126,11 +126,12 @@ impl<T: SimEntry> Cluster<T> {
                 Event::HandoverEnded { .. } => Kind::ToldHandover,
                 Event::ProposalEnded { outcome: Outcome::Decided(_), .. } => Kind::EndedDecided,
                 Event::ProposalEnded { outcome: Outcome::NotDecided, .. } => Kind::EndedNotDecided,
+                Event::ProposalEnded { outcome: Outcome::Refused(_), .. } => Kind::EndedRefused,
                 Event::ProposalEnded { outcome: Outcome::Unknown, .. } => Kind::EndedUnknown,
                 _another => Kind::Told,
             });
-            if let Event::ProposalEnded { id, outcome } = *event {
-                if let Outcome::Decided(idx) = outcome {
+            if let Event::ProposalEnded { id, outcome } = event {
+                if let Outcome::Decided(idx) = *outcome {
                     let decided_idx = self.servers[at].told.decided_idx;
                     ensure!(
                         idx < decided_idx || is_halted,
@@ -138,8 +139,8 @@ impl<T: SimEntry> Cluster<T> {
                         "server {pid} tells of {idx}, and that {decided_idx} are decided"
                     );
                 }
-                self.trace.note(|| format!("{} {} {outcome:?}", self.now, describe::proposal(id)));
-                self.checker.ended(at, life, id, outcome)?;
+                self.trace.note(|| format!("{} {} {outcome:?}", self.now, describe::proposal(*id)));
+                self.checker.ended(at, life, *id, outcome.clone())?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::{application::Application, news::Told};
 use crate::{
     checker::Indices,
     describe,
-    disk::SimDisk,
+    disk::{SimDisk, Taken},
     plan::{ServerSetting, Setting, CONFIGURATION},
     value::SimEntry,
 };
@@ -63,9 +63,14 @@ pub(super) enum Running<T: SimEntry> {
 }
 
 impl<T: SimEntry> Server<T> {
-    pub(super) fn new(setting: &Setting, at: usize, seed: u64, is_traced: bool) -> Self {
-        let disk =
-            SimDisk::new(setting.atomicity, setting.honesty, setting.medium, seed ^ at as u64);
+    pub(super) fn new(
+        setting: &Setting,
+        at: usize,
+        taken: &Taken,
+        seed: u64,
+        is_traced: bool,
+    ) -> Self {
+        let disk = SimDisk::new(setting, at, taken.clone(), seed ^ at as u64);
         if is_traced {
             disk.keep_words();
         }

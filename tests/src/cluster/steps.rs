@@ -8,9 +8,9 @@ use super::{
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
     faults::Kind,
-    plan::{Action, Notify, Shape, Until, CONFIGURATION},
+    plan::{Action, Notify, Refusal, Shape, Until, CONFIGURATION},
     rng::Rng,
-    value::{stop_sign_metadata, SimEntry},
+    value::{is_refused, stop_sign_metadata, SimEntry},
 };
 use omnipaxos::{
     errors::{ReconfigurationErr, TryCompactionErr, TryProposeErr},
@@ -27,6 +27,8 @@ pub enum Proposed {
     Refused,
     /// It was given back, as too many wait.
     Busy,
+    /// It was given back, as the disk of its server refuses it.
+    Unstorable,
     /// The server does not run, or met an error of its storage.
     Nowhere,
 }
@@ -124,7 +126,7 @@ impl<T: SimEntry> Cluster<T> {
             Some(Ok(())) => {
                 self.counts.add(kind);
                 self.servers[at].taken.push(id);
-                if !is_followed {
+                if !is_followed && !self.may_be_refused(id) {
                     self.checker.took(at, self.servers[at].life, id);
                 }
                 Ok(Proposed::Taken(id))
@@ -139,9 +141,31 @@ impl<T: SimEntry> Cluster<T> {
                 ensure!(config.is_limited(), Check::Proposing, "server {at} is busy for nothing");
                 Ok(self.given_back(id, Proposed::Busy, Kind::Busy))
             }
+            Some(Err(TryProposeErr::Unstorable(value, _))) if value.id() == id => {
+                let refuses = self.setting.refusal.is_at(at) && is_refused(id);
+                ensure!(refuses, Check::Proposing, "server {at} refuses {id} for nothing");
+                Ok(self.given_back(id, Proposed::Unstorable, Kind::Unstorable))
+            }
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
             Some(Err(refused)) => violated(Check::Proposing, format!("server {at}: {refused:?}")),
         }
+    }
+
+    /// Whether a leader of this run refuses the value of an id.
+    fn may_be_refused(&self, id: u64) -> bool {
+        is_refused(id) && self.setting.refusal != Refusal::Nowhere
+    }
+
+    /// As [`append`](Self::append), a value that no disk refuses.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn append_storable(&mut self, at: usize) -> Result<Proposed, Violation> {
+        while self.may_be_refused(self.checker.next_id()) {
+            let id = self.checker.propose();
+            self.checker.refuse(id);
+        }
+        self.append(at)
     }
 
     /// Proposes a value with an id.
@@ -253,6 +277,9 @@ impl<T: SimEntry> Cluster<T> {
         match done {
             Some(Ok(())) => self.counts.add(kind),
             Some(Err(TryCompactionErr::Refused(_))) => self.counts.add(Kind::CompactionRefused),
+            Some(Err(TryCompactionErr::Unstorable(cause))) => {
+                return violated(Check::Proposing, format!("a snapshot is refused: {cause}"));
+            }
             Some(Err(TryCompactionErr::Halted(_))) | None => {}
         }
         Ok(())

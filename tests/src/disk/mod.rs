@@ -6,9 +6,13 @@ mod storage;
 
 use self::beneath::Beneath;
 pub use self::image::{Change, Image};
-use crate::{rng::Rng, value::SimEntry};
+use crate::{
+    plan::Setting,
+    rng::Rng,
+    value::{is_refused, SimEntry},
+};
 use omnipaxos::storage::{StorageOp, StorageResult};
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 /// How a list of operations is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,10 @@ pub struct Usage {
     pub direct_ops: u64,
 }
 
+/// The values that some disk of a run has taken though others refuse them. A disk that refuses one
+/// is to hold it only if the leader had it before.
+pub type Taken = Rc<RefCell<BTreeSet<u64>>>;
+
 /// A handle on a disk. Clones are handles on the same disk.
 #[derive(Clone, Debug)]
 pub struct SimDisk<T: SimEntry>(Rc<RefCell<Disk<T>>>);
@@ -95,6 +103,10 @@ struct Disk<T: SimEntry> {
     durable: Option<Box<Image<T>>>,
     atomicity: Atomicity,
     honesty: Honesty,
+    /// The values that some disk has taken though others refuse them.
+    taken: Taken,
+    /// Whether this one refuses them when it is asked.
+    refuses: bool,
     /// Never lost: counted before the server is there.
     incarnation: u64,
     rng: Rng,
@@ -120,7 +132,8 @@ pub enum Medium {
 
 impl<T: SimEntry> SimDisk<T> {
     /// An empty disk.
-    pub fn new(atomicity: Atomicity, honesty: Honesty, medium: Medium, seed: u64) -> Self {
+    pub fn new(setting: &Setting, at: usize, taken: Taken, seed: u64) -> Self {
+        let (atomicity, honesty, medium) = (setting.atomicity, setting.honesty, setting.medium);
         let (beneath, misuse) = match medium {
             Medium::Memory => (None, None),
             Medium::Persistent => match Beneath::new() {
@@ -134,6 +147,8 @@ impl<T: SimEntry> SimDisk<T> {
             durable: None,
             atomicity,
             honesty,
+            taken,
+            refuses: setting.refusal.is_at(at),
             incarnation: 0,
             rng: Rng::of(&[seed]),
             write_fault: None,
@@ -216,6 +231,13 @@ impl<T: SimEntry> SimDisk<T> {
     pub fn peek<R>(&self, f: impl FnOnce(&Image<T>) -> R) -> R {
         let disk = self.0.borrow();
         f(disk.durable.as_deref().unwrap_or(&disk.image))
+    }
+
+    fn check(&self, entry: &T) -> StorageResult<()> {
+        match self.0.borrow().refuses && is_refused(entry.id()) {
+            true => Err(format!("no disk here holds {}", entry.id()).into()),
+            false => Ok(()),
+        }
     }
 
     fn direct(&mut self, op: StorageOp<T>) -> StorageResult<u64> {
@@ -355,11 +377,42 @@ impl<T: SimEntry> Disk<T> {
         if let Some(words) = &mut self.words {
             words.push(crate::describe::op(&op));
         }
+        if let Err(misuse) = self.watch_values(&op) {
+            self.misuse.get_or_insert(misuse);
+        }
         match self.image.apply(op) {
             Ok(change) => self.change = self.change.and(change),
             Err(misuse) => {
                 self.misuse.get_or_insert(misuse);
             }
         }
+    }
+
+    /// A value that this disk refuses may come only from a leader whose disk takes it.
+    fn watch_values(&self, op: &StorageOp<T>) -> Result<(), String> {
+        let shared;
+        let entries = match op {
+            StorageOp::AppendEntry(entry) => std::slice::from_ref(entry),
+            StorageOp::AppendEntries(entries) | StorageOp::AppendOnPrefix(_, entries) => entries,
+            StorageOp::AppendShared(entries) | StorageOp::AppendSharedOnPrefix(_, entries) => {
+                shared = entries.lock();
+                &shared
+            }
+            StorageOp::SetPromise(_)
+            | StorageOp::SetDecidedIndex(_)
+            | StorageOp::SetAcceptedRound(_)
+            | StorageOp::SetCompactedIdx(_)
+            | StorageOp::Trim(_)
+            | StorageOp::SetStopsign(_)
+            | StorageOp::SetSnapshot(_) => return Ok(()),
+        };
+        for id in entries.iter().map(SimEntry::id).filter(|id| is_refused(*id)) {
+            if !self.refuses {
+                self.taken.borrow_mut().insert(id);
+            } else if !self.taken.borrow().contains(&id) {
+                return Err(format!("{id} is written, which the disk refuses"));
+            }
+        }
+        Ok(())
     }
 }

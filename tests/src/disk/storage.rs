@@ -94,6 +94,10 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
         self.read(|image| image.snapshot.clone())
     }
 
+    fn check_entry(&self, entry: &T, _limit: u64) -> StorageResult<()> {
+        self.check(entry)
+    }
+
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         let mut disk = self.0.borrow_mut();
         disk.incarnation += 1;

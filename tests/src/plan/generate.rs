@@ -1,8 +1,8 @@
 //! From a seed to a plan.
 
 use super::{
-    limits, Action, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, ServerSetting,
-    Service, Setting, Shape, Step, Until, Wire,
+    limits, Action, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, Refusal,
+    ServerSetting, Service, Setting, Shape, Step, Until, Wire,
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
@@ -54,6 +54,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         Theme::Wild,
     ]);
     let mut setting = setting(&mut rng, theme, ticks);
+    setting.refusal = refusal(&mut Rng::of(&[seed, 0x7265_6675]), setting.servers.len());
     limits::limit(&mut Rng::of(&[seed, 0x6C69_6D69]), &mut setting.servers);
     let mut kept = Rng::of(&[seed, 0x6B65_6570]);
     for server in &mut setting.servers {
@@ -91,6 +92,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
         atomicity,
         honesty: Honesty::Honest,
         medium: Medium::Memory,
+        refusal: Refusal::Nowhere,
         drains: rng.pick(&[Drains::EachInput, Drains::EachTick, Drains::Rarely(40)]),
         wire: rng.pick(&[Wire::Values, Wire::Values, Wire::Values, Wire::Bytes]),
         weather: weather(rng, theme),
@@ -101,6 +103,16 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
             partial: partial(rng, size, quorum),
         },
     }
+}
+
+fn refusal(rng: &mut Rng, size: usize) -> Refusal {
+    let lenient = rng.index(size);
+    rng.pick(&[
+        Refusal::Nowhere,
+        Refusal::Nowhere,
+        Refusal::Everywhere,
+        Refusal::EverywhereBut(lenient),
+    ])
 }
 
 fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {

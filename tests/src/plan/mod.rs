@@ -41,6 +41,8 @@ pub struct Setting {
     pub honesty: Honesty,
     /// What the disks are made of.
     pub medium: Medium,
+    /// Where the values that [`is_refused`](crate::value::is_refused) tells are refused.
+    pub refusal: Refusal,
     /// When messages are drained.
     pub drains: Drains,
     /// Whether messages go through bytes.
@@ -53,6 +55,28 @@ pub struct Setting {
     pub ticks: u64,
     /// How the run ends.
     pub ending: Ending,
+}
+
+/// The servers of which the disks refuse some values before they are taken.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// None: all values are taken.
+    Nowhere,
+    /// All servers.
+    Everywhere,
+    /// All but one, where they are proposed and by which they are taken while it leads.
+    EverywhereBut(usize),
+}
+
+impl Refusal {
+    /// Whether the disk of a server refuses some values.
+    pub fn is_at(self, server: usize) -> bool {
+        match self {
+            Refusal::Nowhere => false,
+            Refusal::Everywhere => true,
+            Refusal::EverywhereBut(lenient) => lenient != server,
+        }
+    }
 }
 
 /// One server of a run.

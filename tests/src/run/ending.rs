@@ -137,7 +137,7 @@ impl<T: SimEntry> Cluster<T> {
     fn propose(&mut self, at: usize, place: Place) -> Result<Option<u64>, Violation> {
         let last = self.now() + self.patience(DECIDES_WITHIN);
         loop {
-            let proposed = self.append(at)?;
+            let proposed = self.append_storable(at)?;
             let is_stopped = self.checker().is_stopped();
             // Where little gets into the log at a time, what was proposed before may still wait,
             // and a stop sign too.
@@ -154,7 +154,11 @@ impl<T: SimEntry> Cluster<T> {
                 }
                 Proposed::Refused if may_wait => {}
                 Proposed::Busy if may_wait && self.is_limited() => {}
-                Proposed::Taken(_) | Proposed::Refused | Proposed::Busy | Proposed::Nowhere => {
+                Proposed::Taken(_)
+                | Proposed::Refused
+                | Proposed::Busy
+                | Proposed::Unstorable
+                | Proposed::Nowhere => {
                     let servers = self.describe();
                     return violated(
                         Check::Proposing,

@@ -4,4 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod cluster;
-mod entries;
+mod limits;
+mod read_back;
+mod snapshots;
+mod stopsigns;

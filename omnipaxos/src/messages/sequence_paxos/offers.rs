@@ -38,7 +38,7 @@ pub struct ForwardedStopSign {
 }
 
 /// Why proposals that were [offered](Offer) are not taken into the log.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Verdict {
     /// The configuration of the sender.
@@ -52,14 +52,25 @@ pub struct Verdict {
 }
 
 /// The reason of a [`Verdict`].
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum VerdictReason {
     /// They are decided; the first at this index, the others after it.
     Decided(u64),
     /// They may be in the log before this index, where the leader does not know the ids.
     Unknown(u64),
+    /// The leader cannot store them. No leader of a ballot up to this one has decided them, and none
+    /// of a later ballot will, unless it takes them itself.
+    Refused {
+        /// The ballot of the leader.
+        n: Ballot,
+        /// Why, in at most [`LONGEST_CAUSE`] bytes.
+        cause: String,
+    },
 }
+
+/// The longest text of a refusal, in bytes.
+pub const LONGEST_CAUSE: usize = 256;
 
 /// The ids of entries that travel in a message.
 ///

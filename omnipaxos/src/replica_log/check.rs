@@ -1,0 +1,59 @@
+//! Asking the storage what it can hold and give back, before it is to.
+
+use super::ReplicaLog;
+use crate::{
+    messages::sequence_paxos::LONGEST_CAUSE,
+    storage::{Entry, StopSign, Storage, StorageResult},
+};
+
+/// The text of an error, which travels and is kept: only so much of it.
+fn cause<V>(result: StorageResult<V>) -> Result<V, String> {
+    result.map_err(|error| {
+        let mut text = error.to_string();
+        if let Some(end) = (0..=LONGEST_CAUSE).rev().find(|end| text.is_char_boundary(*end)) {
+            text.truncate(end);
+        }
+        text
+    })
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// The most bytes of an entry, as the storage counts them.
+    pub(crate) fn max_entry_bytes(&self) -> u64 {
+        self.storage.max_entry_bytes().unwrap_or(u64::MAX)
+    }
+
+    /// Whether the storage can hold an entry; the error says why not.
+    #[inline]
+    pub(crate) fn check_entry(&self, entry: &T, limit: u64) -> Result<(), String> {
+        cause(self.storage.check_entry(entry, limit))
+    }
+
+    /// Whether the storage can hold a stop sign.
+    pub(crate) fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> Result<(), String> {
+        cause(self.storage.check_stopsign(stopsign, limit))
+    }
+
+    /// Whether the storage can hold a snapshot.
+    pub(crate) fn check_snapshot(&self, snapshot: &T::Snapshot) -> Result<(), String> {
+        cause(self.storage.check_snapshot(snapshot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cause, LONGEST_CAUSE};
+
+    #[test]
+    fn a_long_cause_is_cut_between_letters() {
+        for (text, length) in [
+            ("short".to_string(), 5),
+            ("x".repeat(300), LONGEST_CAUSE),
+            (format!("x{}", "ü".repeat(300)), LONGEST_CAUSE - 1),
+        ] {
+            let cut = cause::<()>(Err(text.clone().into())).unwrap_err();
+            assert_eq!(cut.len(), length);
+            assert!(text.starts_with(&cut));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Which entries and stop signs may get into the log.
+//!
+//! An entry that some storage cannot hold, or not give back, would halt every server that gets it,
+//! one leader after the other. So it is checked before it is taken: at the server where it is
+//! proposed, and by the leader if another server forwards it. What the leader has taken is checked
+//! nowhere else. The limits of the storages travel with the heartbeats, and the smallest counts.
+
+use super::{state::State, tracked::Claim, SequencePaxos};
+use crate::{
+    ballot::Ballot,
+    config::ServerConfig,
+    ids::NodeId,
+    messages::sequence_paxos::VerdictReason,
+    proposals::ProposalId,
+    storage::{Entry, StopSign, Storage},
+    trace::Moment,
+};
+use std::collections::BTreeMap;
+
+/// The limits that an entry must keep.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    /// The largest size hint.
+    largest_hint: usize,
+    /// The limit of the own storage.
+    own: u64,
+    /// The limits of the storages of the peers, as each reported last.
+    reported: BTreeMap<NodeId, u64>,
+    /// The smallest of these, and of the own.
+    limit: u64,
+    /// Whether that has ever become smaller: what was checked before may not keep it.
+    has_fallen: bool,
+    /// Number of entries given up without anybody to give them back to.
+    refused: u64,
+}
+
+impl Admission {
+    /// Nothing is known of the peers.
+    pub(super) fn new(config: &ServerConfig, own: u64) -> Self {
+        Self {
+            largest_hint: config.max_entry_bytes.unwrap_or(usize::MAX),
+            own,
+            reported: BTreeMap::new(),
+            limit: own,
+            has_fallen: false,
+            refused: 0,
+        }
+    }
+
+    /// A peer reports the limit of its storage.
+    fn report(&mut self, from: NodeId, limit: u64) {
+        if self.reported.insert(from, limit) == Some(limit) {
+            return;
+        }
+        let before = self.limit;
+        self.limit = self.reported.values().copied().fold(self.own, u64::min);
+        self.has_fallen |= self.limit < before;
+    }
+
+    fn check_hint(&self, what: &str, bytes: usize) -> Result<(), String> {
+        if bytes <= self.largest_hint {
+            return Ok(());
+        }
+        let limit = self.largest_hint;
+        Err(format!("{what} of about {bytes} bytes exceeds max_entry_bytes, which is {limit}"))
+    }
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// A peer reports the largest entry that its storage holds.
+    pub(crate) fn handle_max_entry_bytes(&mut self, from: NodeId, limit: u64) {
+        self.admission.report(from, limit);
+    }
+
+    /// The largest entry that the own storage holds.
+    pub(crate) fn own_max_entry_bytes(&self) -> u64 {
+        self.admission.own
+    }
+
+    /// Whether an entry may get into the log; the error says why not.
+    #[inline]
+    pub(super) fn check_entry(&self, entry: &T, bytes: u64) -> Result<(), String> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.admission.check_hint("an entry", bytes)?;
+        self.log.check_entry(entry, self.admission.limit)
+    }
+
+    /// As [`check_entry`](Self::check_entry), an entry that passed it when it was proposed here.
+    #[inline]
+    fn check_again(&self, entry: &T, bytes: u64) -> Result<(), String> {
+        match self.admission.has_fallen {
+            true => self.check_entry(entry, bytes),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a stop sign may get into the log.
+    pub(super) fn check_stopsign(&self, stopsign: &StopSign) -> Result<(), String> {
+        let bytes = stopsign.metadata.as_ref().map_or(0, Vec::len);
+        self.admission.check_hint("metadata", bytes)?;
+        self.log.check_stopsign(stopsign, self.admission.limit)
+    }
+
+    /// Takes an own entry without an id into the log.
+    pub(super) fn take_plain(&mut self, entry: T) {
+        let bytes = entry.size_hint() as u64;
+        match self.check_again(&entry, bytes) {
+            Ok(()) => self.log.append(entry, bytes),
+            Err(cause) => self.drop_unstorable(1, &cause),
+        }
+    }
+
+    /// Takes an own proposal with an id into the log, which does not have it. If it cannot be stored
+    /// and another leader may have taken it, that is found out later.
+    pub(super) fn take_claim(&mut self, claim: Claim<T>) {
+        match self.check_again(&claim.entry, claim.bytes) {
+            Ok(()) => self.log.append_proposal(claim.entry, claim.bytes, claim.id),
+            Err(cause) if self.is_nowhere_else(claim.since) => {
+                let lost = self.tracked.refuse(claim.id, &cause, &mut self.outcomes);
+                self.drop_unstorable(lost, &cause);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Takes a proposal that a server offers into the log, which does not have it. If it cannot be
+    /// stored, its origin is told, once it is certain that no earlier leader has it decided: until
+    /// then the origin offers it again.
+    pub(super) fn take_claim_of(&mut self, claim: Claim<T>, via: NodeId) {
+        match self.check_entry(&claim.entry, claim.bytes) {
+            Ok(()) => self.log.append_proposal(claim.entry, claim.bytes, claim.id),
+            Err(cause) if self.is_nowhere_else(claim.since) => {
+                self.trace.tell(|| {
+                    let moment = Moment::warn("refuses a proposal that cannot be stored");
+                    moment.with_peer(claim.id.origin).because(&cause)
+                });
+                let n = self.log.promise();
+                self.answer_offer(via, claim.id, VerdictReason::Refused { n, cause });
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Whether a proposal that is not in the log of this leader cannot be decided by an earlier one:
+    /// it was offered first in this ballot, or a write quorum has accepted this log, so that every
+    /// later leader adopts a log that goes on from it.
+    pub(super) fn is_nowhere_else(&self, since: Ballot) -> bool {
+        let State::Leading(leading) = &self.state else {
+            return false;
+        };
+        let accepted = leading.followers.in_step() + 1;
+        since == self.log.promise()
+            || (self.log.is_accepted_round_stored() && self.quorum.can_accept(accepted))
+    }
+
+    /// The leader has refused proposals of this server. Entries without an outcome are given up.
+    pub(super) fn handle_refusal(&mut self, refused: &[ProposalId], n: Ballot, cause: &str) {
+        let mut lost = 0;
+        for id in refused {
+            if self.log.find(*id).is_none() && !self.tracked.is_offered_since(*id, n) {
+                lost += self.tracked.refuse(*id, cause, &mut self.outcomes);
+            }
+        }
+        self.drop_unstorable(lost, cause);
+    }
+
+    /// Gives up entries that cannot be stored, and that nobody asks for.
+    pub(crate) fn drop_unstorable(&mut self, entries: u64, cause: &str) {
+        if entries > 0 {
+            self.admission.refused = self.admission.refused.saturating_add(entries);
+            self.trace.tell(|| {
+                Moment::warn("drops an appended entry that cannot be stored").because(cause)
+            });
+        }
+    }
+
+    /// Number of entries given up since they cannot be stored.
+    pub(crate) fn dropped_unstorable(&self) -> u64 {
+        self.admission.refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Admission, ServerConfig};
+
+    #[test]
+    fn the_smallest_limit_counts() {
+        let mut admission = Admission::new(&ServerConfig::default(), 100);
+        for (from, limit, smallest, has_fallen) in [
+            (2, 100, 100, false),
+            (2, 200, 100, false),
+            (3, 50, 50, true),
+            (2, 40, 40, true),
+            (2, 200, 50, true),
+            (3, u64::MAX, 100, true),
+        ] {
+            admission.report(from, limit);
+            assert_eq!((admission.limit, admission.has_fallen), (smallest, has_fallen));
+        }
+    }
+
+    #[test]
+    fn size_hints_have_a_limit_if_one_is_set() {
+        let config = ServerConfig { max_entry_bytes: Some(10), ..Default::default() };
+        let admission = Admission::new(&config, u64::MAX);
+        assert_eq!(admission.check_hint("an entry", 10), Ok(()));
+        let cause = admission.check_hint("an entry", 11).unwrap_err();
+        assert_eq!(cause, "an entry of about 11 bytes exceeds max_entry_bytes, which is 10");
+        let admission = Admission::new(&ServerConfig::default(), u64::MAX);
+        assert_eq!(admission.check_hint("an entry", usize::MAX), Ok(()));
+    }
+}

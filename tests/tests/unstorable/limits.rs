@@ -1,0 +1,223 @@
+//! Entries over the limit of a storage, or of a setting.
+
+use crate::cluster::{Cluster, LARGE, SMALL};
+use omnipaxos::{errors::TryProposeErr, macros::Entry, proposals::Outcome};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
+struct B(Vec<u8>);
+
+fn large() -> B {
+    B(vec![2; 5000])
+}
+
+fn small() -> B {
+    B(vec![1; 10])
+}
+
+fn cause(refused: Result<(), TryProposeErr<B>>) -> String {
+    match refused {
+        Err(TryProposeErr::Unstorable(entry, cause)) => {
+            assert_eq!(entry, large(), "it is given back");
+            cause
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+const WHY: &str = "an entry of 5003 bytes exceeds the limit of 3798 bytes";
+
+#[test]
+fn an_entry_over_the_limit_is_given_back_at_every_server() {
+    for servers in [1, 3, 5] {
+        let mut cluster = Cluster::led_by_1(&vec![SMALL; servers]);
+        for pid in 1..=servers as u64 {
+            assert_eq!(cause(cluster.server(pid).try_append(large())), WHY);
+            assert_eq!(cause(cluster.server(pid).propose(large()).map(drop)), WHY);
+        }
+        cluster.run(100);
+        assert_eq!(cluster.halted(), []);
+        cluster.assert_goes_on(small);
+    }
+}
+
+#[test]
+fn append_drops_it_and_counts_it() {
+    let mut cluster = Cluster::led_by_1(&[SMALL; 3]);
+    for pid in [1, 2] {
+        assert!(cluster.server(pid).append(large()).is_ok(), "its errors are those of 0.2.2");
+        let dropped = cluster.server(pid).dropped();
+        assert_eq!((dropped.unstorable, dropped.proposals), (1, 0));
+    }
+    cluster.assert_goes_on(small);
+}
+
+#[test]
+fn without_a_leader_too() {
+    let mut cluster = Cluster::new(&[SMALL; 3]);
+    assert_eq!(cause(cluster.server(1).try_append(large())), WHY);
+}
+
+/// Every size around the limit: what is taken is written and read.
+#[test]
+fn what_is_taken_is_written() {
+    let mut cluster = Cluster::led_by_1(&[SMALL; 3]);
+    let mut taken = 0;
+    for size in 3700..3900 {
+        let entry = B(vec![3; size]);
+        match cluster.server(1 + size as u64 % 3).try_append(entry) {
+            Ok(()) => taken += 1,
+            Err(TryProposeErr::Unstorable(..)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    cluster.run(100);
+    assert_eq!(cluster.halted(), []);
+    assert_eq!(cluster.decided(2).len(), taken);
+    assert!(taken > 50 && taken < 150, "{taken}");
+    cluster.assert_goes_on(small);
+}
+
+#[test]
+fn the_smallest_limit_of_a_server_counts_for_all() {
+    for segments in [
+        vec![LARGE, LARGE, SMALL],
+        vec![SMALL, LARGE, LARGE],
+        vec![LARGE, SMALL, SMALL, SMALL, LARGE],
+        vec![LARGE, LARGE, LARGE, LARGE, SMALL],
+    ] {
+        let mut cluster = Cluster::led_by_1(&segments);
+        for pid in 1..=segments.len() as u64 {
+            assert_eq!(cause(cluster.server(pid).try_append(large())), WHY, "server {pid}");
+        }
+        cluster.assert_goes_on(small);
+    }
+}
+
+/// It was never heard of: the others go on, and it says why it cannot.
+#[test]
+fn a_server_with_smaller_segments_that_comes_later_halts_alone_and_says_why() {
+    let mut cluster = Cluster::new(&[LARGE, LARGE, SMALL]);
+    cluster.crash(3);
+    cluster.elect(1);
+    cluster.server(1).try_append(large()).unwrap();
+    cluster.run(20);
+    for _ in 0..2 {
+        cluster.restart(3);
+        cluster.run(60);
+        let halted = cluster.halted();
+        assert_eq!(halted.len(), 1, "{halted:?}");
+        assert_eq!(halted[0].0, 3);
+        assert!(halted[0].1.ends_with(WHY), "{halted:?}");
+    }
+    // Now its limit is known.
+    assert_eq!(cause(cluster.server(1).try_append(large())), WHY);
+    cluster.server(2).try_append(small()).unwrap();
+    cluster.run(40);
+    assert_eq!(cluster.decided(2), [large(), small()]);
+    // Its operator gives it larger segments.
+    cluster.segments.insert(3, LARGE);
+    cluster.restart(3);
+    cluster.run(60);
+    assert_eq!(cluster.decided(3), [large(), small()]);
+    cluster.server(3).try_append(large()).unwrap();
+    cluster.run(40);
+    cluster.assert_goes_on(small);
+    assert_eq!(cluster.decided(1)[..3], [large(), small(), large()]);
+}
+
+/// Queued while it was not known that one server holds less.
+#[test]
+fn what_waits_is_checked_again_when_the_limit_falls() {
+    let mut cluster = Cluster::new(&[LARGE, LARGE, SMALL]);
+    cluster.server(1).try_append(large()).unwrap();
+    let proposed = cluster.server(1).propose(large()).unwrap();
+    let elsewhere = cluster.server(2).propose(large()).unwrap();
+    cluster.server(2).try_append(large()).unwrap();
+    cluster.elect(1);
+    cluster.run(100);
+    assert_eq!(cluster.halted(), []);
+    for id in [proposed, elsewhere] {
+        assert_eq!(cluster.outcome(id), Some(Outcome::Refused(WHY.to_string())));
+    }
+    for pid in [1, 2] {
+        assert_eq!(cluster.server(pid).dropped().unstorable, 1);
+        assert_eq!(cluster.server(pid).status().kept.entries, 0);
+    }
+    cluster.assert_goes_on(small);
+}
+
+fn only_1_limits(config: &mut omnipaxos::ServerConfig) {
+    if config.pid == 1 {
+        config.max_entry_bytes = Some(1000);
+    }
+}
+
+const TOO_LARGE: &str = "an entry of about 5024 bytes exceeds max_entry_bytes, which is 1000";
+
+#[test]
+fn a_setting_limits_entries() {
+    let mut cluster = Cluster::with(&[LARGE; 3], |config| config.max_entry_bytes = Some(1000));
+    assert_eq!(cause(cluster.server(1).try_append(large())), TOO_LARGE);
+    assert_eq!(cause(cluster.server(2).propose(large()).map(drop)), TOO_LARGE);
+    cluster.assert_goes_on(small);
+}
+
+#[test]
+fn what_the_leader_refuses_ends_at_its_origin() {
+    let mut cluster = Cluster::with(&[LARGE; 3], only_1_limits);
+    cluster.elect(1);
+    let id = cluster.server(2).propose(large()).unwrap();
+    for _ in 0..2 {
+        // The first time it travels without an id, then with one.
+        cluster.server(2).try_append(large()).unwrap();
+    }
+    cluster.run(30);
+    assert_eq!(cluster.outcome(id), Some(Outcome::Refused(TOO_LARGE.to_string())));
+    assert_eq!(cluster.server(2).dropped().unstorable, 2);
+    assert_eq!(cluster.server(2).status().kept.entries, 0, "it is offered no more");
+    assert_eq!(cluster.halted(), []);
+    cluster.assert_goes_on(small);
+}
+
+#[test]
+fn a_refusal_comes_back_through_a_peer() {
+    let mut cluster = Cluster::with(&[LARGE; 3], only_1_limits);
+    cluster.elect(1);
+    cluster.cut(1, 2);
+    cluster.run(60);
+    if cluster.leader() == 1 {
+        let id = cluster.server(2).propose(large()).unwrap();
+        cluster.server(2).try_append(large()).unwrap();
+        cluster.run(100);
+        assert_eq!(cluster.outcome(id), Some(Outcome::Refused(TOO_LARGE.to_string())));
+        assert_eq!(cluster.server(2).dropped().unstorable, 1);
+    }
+    cluster.heal_all();
+    cluster.assert_goes_on(small);
+}
+
+/// Another leader took it: the next one does not refuse it before it is certain that it is lost.
+#[test]
+fn a_refusal_is_certain() {
+    let mut cluster = Cluster::with(&[LARGE; 5], only_1_limits);
+    cluster.elect(2);
+    (3..=5).for_each(|pid| cluster.cut(2, pid));
+    let id = cluster.server(2).propose(large()).unwrap();
+    cluster.run(5);
+    // Servers 1 and 2 hold it.
+    cluster.cut(1, 2);
+    cluster.run(60);
+    cluster.heal_all();
+    cluster.run(100);
+    cluster.elect(1);
+    cluster.run(100);
+    let is_decided = cluster.decided(3).contains(&large());
+    match cluster.outcome(id) {
+        Some(Outcome::Decided(_)) => assert!(is_decided),
+        Some(Outcome::Refused(_)) => assert!(!is_decided),
+        other => panic!("{other:?}"),
+    }
+    cluster.assert_goes_on(small);
+    assert_eq!(cluster.decided(3).contains(&large()), is_decided);
+}
