@@ -194,7 +194,41 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
         }
         compare(&storage, &model).map_err(at)?;
     }
-    Ok(())
+    check_limits(&mut storage, &mut model).map_err(|problem| format!("at the end: {problem}"))
+}
+
+/// What the storage says that it can hold, it holds: items, stop signs and snapshots, each larger than
+/// the one before, up to a mebibyte or until one is refused.
+fn check_limits<S: Storage<Item>>(storage: &mut S, model: &mut Model) -> Result<(), String> {
+    let limit = storage.max_entry_bytes().unwrap_or(u64::MAX);
+    for shift in 0..=20 {
+        let item = Item { id: shift, payload: vec![7; 1 << shift] };
+        if storage.check_entry(&item, limit).is_ok() {
+            let len = storage.append_entry(item.clone());
+            model.log.push(item.clone());
+            let len = len.map_err(|error| format!("{shift}: check_entry is Ok, but: {error}"))?;
+            let held = storage.get_suffix(len.saturating_sub(1)).map_err(|e| e.to_string())?;
+            if held != [item.clone()] {
+                return Err(format!("an item with {} bytes came back as {held:?}", 1 << shift));
+            }
+        }
+        if storage.max_entry_bytes().is_some() && storage.check_entry(&item, 0).is_ok() {
+            return Err("check_entry does not heed its limit".to_string());
+        }
+        let stopsign = StopSign::with(stopsign(1).next_config, Some(item.payload.clone()));
+        if storage.check_stopsign(&stopsign, limit).is_ok() {
+            let set = storage.set_stopsign(Some(stopsign.clone()));
+            set.map_err(|error| format!("{shift}: check_stopsign is Ok, but: {error}"))?;
+            model.stopsign = Some(stopsign);
+        }
+        let snapshot = Items(vec![item]);
+        if storage.check_snapshot(&snapshot).is_ok() {
+            let set = storage.set_snapshot(Some(snapshot.clone()));
+            set.map_err(|error| format!("{shift}: check_snapshot is Ok, but: {error}"))?;
+            model.snapshot = Some(snapshot);
+        }
+    }
+    compare(storage, model)
 }
 
 /// Counts a life after `last`, which must be a higher number, if the storage counts.

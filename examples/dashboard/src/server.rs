@@ -61,7 +61,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let ended = tokio::select! {
         ended = &mut replica => return ended.context("the replica panicked")?,
         ended = peers::listen(pid, for_peers, inputs.clone()) => ended,
-        ended = clients::listen(for_control, inputs) => ended,
+        ended = clients::listen(for_control, inputs, |_| None) => ended,
         ended = signals::interrupted() => ended,
         () = signals::stdin_closed() => Ok(()),
     };

@@ -109,6 +109,9 @@ impl Client {
         asks: Vec<Ask>,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Answer>> {
+        for ask in &asks {
+            ask.check().map_err(|why| anyhow!("refused, and nothing was sent: {why}"))?;
+        }
         let mut round = Round::new(asks, self.next);
         self.next += round.len();
         let mut last_progress = Instant::now();
@@ -148,11 +151,13 @@ impl Client {
         prefix: String,
         mut on_change: impl FnMut(String, Option<String>),
     ) -> Result<()> {
+        let ask = Ask::Watch { prefix };
+        ask.check().map_err(|why| anyhow!("refused, and nothing was sent: {why}"))?;
         self.connect().await?;
         let number = self.next;
         self.next += 1;
         let request =
-            Request { client: self.id, number, oldest: number, ask: Ask::Watch { prefix } };
+            Request { client: self.id, number, oldest: number, ask };
         let connection = self.connection.as_mut().context("not connected")?;
         connection.send([request].into_iter()).await?;
         loop {
@@ -194,7 +199,7 @@ impl Client {
                 Ok(exchanged) => exchanged.map_err(Stopped::Elsewhere)?,
                 Err(_) => return Err(Stopped::Elsewhere(anyhow!("no answer in time"))),
             };
-            if !round.awaits(response.number) {
+            if !round.awaits(response.number) && response.number != Response::OF_NONE {
                 continue;
             }
             match response.answer {

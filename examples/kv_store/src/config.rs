@@ -1,5 +1,6 @@
 //! The configuration file of a server.
 
+use crate::protocol::LONGEST_CHANGE;
 use anyhow::{bail, Context, Result};
 use omnipaxos::{util::NodeId, OmniPaxosConfig};
 use serde::Deserialize;
@@ -59,7 +60,9 @@ impl Config {
         Self::new(omnipaxos, kv_store).with_context(|| format!("in {name}"))
     }
 
-    fn new(omnipaxos: OmniPaxosConfig, table: Table) -> Result<Self> {
+    fn new(mut omnipaxos: OmniPaxosConfig, table: Table) -> Result<Self> {
+        // The longest change, and what a command has besides.
+        omnipaxos.server_config.max_entry_bytes.get_or_insert(LONGEST_CHANGE + 1024);
         let peers: BTreeMap<NodeId, String> = table
             .peers
             .into_iter()

@@ -65,7 +65,7 @@ impl Proposals {
             }
             if let Some(Proposed { name, waiter }) = by_id.remove(id) {
                 ids.remove(&name);
-                waiter.answer(answer(state.known(name.0, name.1), *outcome));
+                waiter.answer(answer(state.known(name.0, name.1), outcome.clone()));
             }
             false
         });
@@ -82,6 +82,7 @@ fn answer(known: Known, outcome: Outcome) -> Answer {
         // So many clients came after it that it is forgotten.
         (Known::No, Outcome::Decided(idx)) => Answer::Done { idx },
         (Known::No, Outcome::NotDecided) => Answer::AskAgain(Why::NotDecided),
+        (Known::No, Outcome::Refused(why)) => Answer::Refused(why),
         (Known::No, Outcome::Unknown) => Answer::AskAgain(Why::Unknown),
     }
 }
@@ -118,6 +119,7 @@ mod tests {
             ((7, 1), Outcome::Unknown, Answer::Done { idx: 1 }),
             ((7, 2), Outcome::Unknown, Answer::AskAgain(Why::Unknown)),
             ((7, 2), Outcome::NotDecided, Answer::AskAgain(Why::NotDecided)),
+            ((7, 2), Outcome::Refused("no".to_owned()), Answer::Refused("no".to_owned())),
         ];
         for (name, outcome, answer) in table {
             let (to, mut answers) = mpsc::channel(1);
@@ -125,7 +127,7 @@ mod tests {
             proposals.add(id(3), name, Waiter::new(name.1, to));
             proposals.answer(&state, 2);
             assert!(answers.try_recv().is_err(), "answered before its end");
-            proposals.end(id(3), outcome);
+            proposals.end(id(3), outcome.clone());
             if let Outcome::Decided(idx) = outcome {
                 proposals.answer(&state, idx);
                 assert!(answers.try_recv().is_err(), "answered before it is applied");

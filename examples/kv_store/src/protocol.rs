@@ -1,5 +1,6 @@
 //! What a client and a server say to each other.
 
+use example_net::frame::{self, FrameError};
 use omnipaxos::{
     status::{PeerStatus, Status as ReplicaStatus},
     util::NodeId,
@@ -43,11 +44,42 @@ pub(crate) enum Ask {
     Status,
 }
 
+/// The most bytes of a key and its value together. What servers say to each other about a change must
+/// fit into a frame, which is four times as long.
+pub(crate) const LONGEST_CHANGE: usize = frame::LONGEST_BODY / 4;
+
+impl Ask {
+    /// Checks that keys and values are not too long, before anything is sent or done.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (what, bytes) = match self {
+            Ask::Put { key, value } => ("a key and its value", key.len() + value.len()),
+            Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => ("a key", key.len()),
+            Ask::Watch { prefix } => ("a prefix", prefix.len()),
+            Ask::HandOver { .. } | Ask::Status => return Ok(()),
+        };
+        if bytes <= LONGEST_CHANGE {
+            return Ok(());
+        }
+        Err(format!("{what} of {bytes} bytes: the limit is {LONGEST_CHANGE} bytes"))
+    }
+}
+
 /// The answer to the request of the same number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Response {
     pub(crate) number: u64,
     pub(crate) answer: Answer,
+}
+
+impl Response {
+    /// The number of what answers no request, since the server did not read it.
+    pub(crate) const OF_NONE: u64 = u64::MAX;
+
+    /// Refuses a request that was not read.
+    pub(crate) fn to_too_long(why: &FrameError) -> Option<Self> {
+        let answer = Answer::Refused(format!("{why}; a key and its value may have {LONGEST_CHANGE}"));
+        Some(Self { number: Self::OF_NONE, answer })
+    }
 }
 
 /// What is answered.
@@ -153,12 +185,13 @@ impl Status {
             ),
             format!(
                 "  dropped: {} messages from strangers, {} of other configurations, {} malformed, \
-                 {} misdelivered; {} commands",
+                 {} misdelivered; {} commands without room, {} that cannot be stored",
                 dropped.from_strangers,
                 dropped.of_other_configurations,
                 dropped.malformed,
                 dropped.misdelivered,
-                dropped.proposals
+                dropped.proposals,
+                dropped.unstorable
             ),
         ];
         if let Some(higher) = self.replica.higher_configuration {

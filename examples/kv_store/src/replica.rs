@@ -24,7 +24,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{interval, MissedTickBehavior},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// How often the replica is told that time passes.
 const TICK: Duration = Duration::from_millis(10);
@@ -49,6 +49,8 @@ pub(crate) struct Replica<B: Storage<Command>> {
     /// Number of log entries that `state` sums up.
     applied_idx: u64,
     snapshot_every: u64,
+    /// No snapshot is made before so many entries are applied.
+    compacts_from: u64,
     proposals: Proposals,
     reads: Reads,
     handovers: Handovers,
@@ -69,6 +71,7 @@ impl<B: Storage<Command>> Replica<B> {
             state: State::default(),
             applied_idx: 0,
             snapshot_every: config.snapshot_every,
+            compacts_from: 0,
             proposals: Proposals::default(),
             reads: Reads::default(),
             handovers: Handovers::default(),
@@ -143,6 +146,10 @@ impl<B: Storage<Command>> Replica<B> {
     ) -> Result<(), Halted> {
         let Request { client, number, oldest, ask } = request;
         let waiter = Waiter::new(number, to);
+        if let Err(why) = ask.check() {
+            waiter.answer(Answer::Refused(why));
+            return Ok(());
+        }
         let change = match ask {
             Ask::Put { key, value } => Change { key, value: Some(value) },
             Ask::Delete { key } => Change { key, value: None },
@@ -189,7 +196,11 @@ impl<B: Storage<Command>> Replica<B> {
         match self.omni_paxos.propose(command) {
             Ok(id) => self.proposals.add(id, name, waiter),
             Err(TryProposeErr::Busy(_)) => waiter.answer(Answer::AskAgain(Why::Busy)),
-            Err(refused @ (TryProposeErr::Refused(_) | TryProposeErr::NoIncarnation(_))) => {
+            Err(
+                refused @ (TryProposeErr::Refused(_)
+                | TryProposeErr::NoIncarnation(_)
+                | TryProposeErr::Unstorable(..)),
+            ) => {
                 waiter.answer(Answer::Refused(refused.to_string()));
             }
             Err(TryProposeErr::Halted(halted)) => return Err(halted),
@@ -281,12 +292,17 @@ impl<B: Storage<Command>> Replica<B> {
     fn compact_if_due(&mut self) -> Result<(), Halted> {
         let applied_idx = self.applied_idx;
         let held = applied_idx.saturating_sub(self.omni_paxos.get_compacted_idx());
-        if held < self.snapshot_every {
+        if held < self.snapshot_every || applied_idx < self.compacts_from {
             return Ok(());
         }
         match self.omni_paxos.try_compact(applied_idx) {
             Ok(()) => debug!("made a snapshot of {applied_idx} entries"),
             Err(TryCompactionErr::Refused(cause)) => debug!("no snapshot: {cause}"),
+            Err(unstorable @ TryCompactionErr::Unstorable(_)) => {
+                // Made of more entries, it may be another matter.
+                self.compacts_from = applied_idx + self.snapshot_every;
+                warn!("no snapshot: {unstorable}");
+            }
             Err(TryCompactionErr::Halted(halted)) => return Err(halted),
         }
         Ok(())

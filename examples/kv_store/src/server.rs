@@ -1,6 +1,6 @@
 //! A server: its listeners and the task that owns the replica.
 
-use crate::{config::Config, replica::Replica, state::Command};
+use crate::{config::Config, protocol::Response, replica::Replica, state::Command};
 use anyhow::{Context, Result};
 use example_net::{
     clients::{self, bind},
@@ -66,7 +66,7 @@ pub(crate) async fn run(
     let ended = tokio::select! {
         ended = &mut replica => return ended.context("the replica panicked")?,
         ended = peers::listen(own, for_peers, inputs.clone()) => ended,
-        ended = clients::listen(for_clients, inputs) => ended,
+        ended = clients::listen(for_clients, inputs, Response::to_too_long) => ended,
         ended = end => ended,
     };
     drop(stop);

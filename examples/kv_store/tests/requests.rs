@@ -5,6 +5,8 @@ mod common;
 
 use common::{kv_store, Asker, Cluster, PATIENCE};
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     process::{Command, Output, Stdio},
     time::Instant,
 };
@@ -70,6 +72,54 @@ fn a_get_sees_what_was_put_at_another_server_just_before() {
         let error = error_at(&cluster, reader, &["get", "colour"]);
         assert!(error.contains("there is no such key"), "{error}");
     }
+}
+
+/// At once, by the client itself, with the limit: nothing is sent.
+#[test]
+fn what_is_too_long_is_refused_before_it_is_sent() {
+    let mut cluster = Cluster::start();
+    let mut asker = Asker::start(cluster.client_ports.clone(), &[]);
+    let long = "7".repeat(70_000_000);
+    for (line, what) in [
+        (format!("put colour {long}"), "a key and its value of 70000006 bytes"),
+        (format!("put {long} green"), "a key and its value of 70000005 bytes"),
+        (format!("delete {long}"), "a key of 70000000 bytes"),
+        (format!("get {long}"), "a key of 70000000 bytes"),
+    ] {
+        let answer = asker.ask(&line);
+        let expected = format!(
+            "error: refused, and nothing was sent: {what}: the limit is 16777216 bytes"
+        );
+        assert_eq!(answer, expected);
+    }
+    assert_eq!(asker.ask("put colour green"), "ok, at index 0");
+    // The longest is done, by every server.
+    let longest = "8".repeat(16 * 1024 * 1024 - 6);
+    assert_eq!(asker.ask(&format!("put colour {longest}")), "ok, at index 1");
+    cluster.status_in_step();
+    assert_eq!(asker.ask("get colour"), longest);
+    cluster.assert_alive();
+}
+
+/// A server answers what it does not read, too, and goes on with what comes after it.
+#[test]
+fn what_is_too_long_for_a_frame_is_answered() {
+    let mut cluster = Cluster::start();
+    let mut stream = TcpStream::connect(("127.0.0.1", cluster.client_ports[0])).unwrap();
+    for length in [64 * 1024 * 1024 + 3_u32, 70_000_000] {
+        stream.write_all(&length.to_be_bytes()).unwrap();
+        let mut answered = [0; 4];
+        stream.read_exact(&mut answered).unwrap();
+        let mut response = vec![0; u32::from_be_bytes(answered) as usize];
+        stream.read_exact(&mut response).unwrap();
+        let text = String::from_utf8_lossy(&response).into_owned();
+        let expected = format!("a frame of {length} bytes is longer than 67108864");
+        assert!(text.contains(&expected) && text.contains("16777216"), "{text}");
+        // Before the rest of it has come, and after it.
+        std::io::copy(&mut std::io::repeat(7).take(length.into()), &mut stream).unwrap();
+    }
+    ask_at(&cluster, 0, &["put", "colour", "green"]);
+    cluster.assert_alive();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The connections of clients to a server.
 
 use crate::{
-    frame::{self, Kind},
+    frame::{self, FrameError, Kind},
     Input, Wire,
 };
 use anyhow::{Context, Result};
@@ -32,13 +32,15 @@ pub async fn bind(address: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))
 }
 
-/// Accepts clients, for ever.
+/// Accepts clients, for ever. A request that is longer than a frame may be is not read, but answered
+/// with what `refuse` makes of the reason; `None` closes the connection.
 ///
 /// # Errors
 /// None: it goes on.
 pub async fn listen<T, Q, A>(
     listener: TcpListener,
     inputs: mpsc::Sender<Input<T, Q, A>>,
+    refuse: fn(&FrameError) -> Option<A>,
 ) -> Result<()>
 where
     T: Wire,
@@ -57,7 +59,7 @@ where
         };
         let inputs = inputs.clone();
         tokio::spawn(async move {
-            match serve(stream, inputs).await {
+            match serve(stream, inputs, refuse).await {
                 Ok(()) => debug!("client at {from} is done"),
                 Err(cause) => warn!("closed the client connection from {from}: {cause:#}"),
             }
@@ -66,7 +68,11 @@ where
 }
 
 /// Serves one client. Ends when either direction does.
-async fn serve<T, Q, A>(stream: TcpStream, inputs: mpsc::Sender<Input<T, Q, A>>) -> Result<()>
+async fn serve<T, Q, A>(
+    stream: TcpStream,
+    inputs: mpsc::Sender<Input<T, Q, A>>,
+    refuse: fn(&FrameError) -> Option<A>,
+) -> Result<()>
 where
     T: Wire,
     Q: DeserializeOwned + Send + Sync + 'static,
@@ -76,7 +82,7 @@ where
     let (reader, writer) = stream.into_split();
     let (answers, receiver) = mpsc::channel(ANSWERS);
     tokio::select! {
-        read = read_requests(reader, inputs, answers) => read,
+        read = read_requests(reader, inputs, answers, refuse) => read,
         written = write_answers(writer, receiver) => written,
     }
 }
@@ -85,6 +91,7 @@ async fn read_requests<T, Q, A>(
     reader: OwnedReadHalf,
     inputs: mpsc::Sender<Input<T, Q, A>>,
     answers: mpsc::Sender<A>,
+    refuse: fn(&FrameError) -> Option<A>,
 ) -> Result<()>
 where
     T: Wire,
@@ -93,11 +100,22 @@ where
 {
     let mut reader = BufReader::new(reader);
     let mut body = Vec::new();
-    while let Some(request) = frame::read::<Q, _>(&mut reader, Kind::Request, &mut body).await? {
-        let input = Input::Client(request, answers.clone());
-        inputs.send(input).await.context("the server stops")?;
+    loop {
+        match frame::read::<Q, _>(&mut reader, Kind::Request, &mut body).await {
+            Ok(Some(request)) => {
+                let input = Input::Client(request, answers.clone());
+                inputs.send(input).await.context("the server stops")?;
+            }
+            Ok(None) => return Ok(()),
+            Err(too_long @ FrameError::TooLong(length)) => {
+                let answer = refuse(&too_long).ok_or(too_long)?;
+                answers.send(answer).await.context("nobody takes answers")?;
+                // Its sender reads no answer before it has sent all.
+                frame::skip(&mut reader, length).await?;
+            }
+            Err(cause) => return Err(cause.into()),
+        }
     }
-    Ok(())
 }
 
 async fn write_answers<A: Serialize>(

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const VERSION: u8 = 2;
 
 /// The longest body, in bytes.
-const LONGEST_BODY: usize = 64 * 1024 * 1024;
+pub const LONGEST_BODY: usize = 64 * 1024 * 1024;
 
 /// Bytes of version and kind.
 const HEAD: usize = 2;
@@ -52,7 +52,7 @@ pub enum FrameError {
     /// It is shorter than its head.
     #[error("a frame of {0} bytes is too short to be one")]
     TooShort(usize),
-    /// Its body is longer than a body may be.
+    /// Its body is longer than a body may be. Of the frame, the length was read and nothing else.
     #[error("a frame of {0} bytes is longer than {LONGEST_BODY}")]
     TooLong(usize),
     /// It has another version.
@@ -147,6 +147,18 @@ where
         return Err(FrameError::Truncated);
     }
     decode(body).map(Some)
+}
+
+/// Reads the rest of a frame that is [too long](FrameError::TooLong), and keeps nothing of it.
+///
+/// # Errors
+/// The connection broke or ended before.
+pub async fn skip<R: AsyncRead + Unpin>(from: &mut R, length: usize) -> Result<(), FrameError> {
+    let mut rest = from.take(length as u64);
+    match tokio::io::copy(&mut rest, &mut tokio::io::sink()).await? {
+        skipped if skipped == length as u64 => Ok(()),
+        _ => Err(FrameError::Truncated),
+    }
 }
 
 async fn read_length<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<usize>, FrameError> {
