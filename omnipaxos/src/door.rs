@@ -6,7 +6,9 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     messages::{
         ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
-        sequence_paxos::{EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason, LONGEST_CAUSE},
+        sequence_paxos::{
+            EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason, LONGEST_CAUSE,
+        },
         Message,
     },
     other_configurations::OtherConfigurations,

@@ -24,7 +24,8 @@ fn server(configuration_id: u32, nodes: &[u64], pid: u64) -> Server {
 }
 
 fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
-    let msg = HeartbeatMsg::Request(HeartbeatRequest { config_id, round: 7, max_entry_bytes: u64::MAX });
+    let msg =
+        HeartbeatMsg::Request(HeartbeatRequest { config_id, round: 7, max_entry_bytes: u64::MAX });
     Message::BLE(BLEMessage { from, to, msg })
 }
 

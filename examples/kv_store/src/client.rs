@@ -156,8 +156,7 @@ impl Client {
         self.connect().await?;
         let number = self.next;
         self.next += 1;
-        let request =
-            Request { client: self.id, number, oldest: number, ask };
+        let request = Request { client: self.id, number, oldest: number, ask };
         let connection = self.connection.as_mut().context("not connected")?;
         connection.send([request].into_iter()).await?;
         loop {

@@ -77,7 +77,8 @@ impl Response {
 
     /// Refuses a request that was not read.
     pub(crate) fn to_too_long(why: &FrameError) -> Option<Self> {
-        let answer = Answer::Refused(format!("{why}; a key and its value may have {LONGEST_CHANGE}"));
+        let answer =
+            Answer::Refused(format!("{why}; a key and its value may have {LONGEST_CHANGE}"));
         Some(Self { number: Self::OF_NONE, answer })
     }
 }

@@ -87,9 +87,8 @@ fn what_is_too_long_is_refused_before_it_is_sent() {
         (format!("get {long}"), "a key of 70000000 bytes"),
     ] {
         let answer = asker.ask(&line);
-        let expected = format!(
-            "error: refused, and nothing was sent: {what}: the limit is 16777216 bytes"
-        );
+        let expected =
+            format!("error: refused, and nothing was sent: {what}: the limit is 16777216 bytes");
         assert_eq!(answer, expected);
     }
     assert_eq!(asker.ask("put colour green"), "ok, at index 0");

@@ -129,9 +129,7 @@ fn decode_guarded<V: DeserializeOwned>(
 ) -> Result<V, StorageError> {
     let config = bincode::config::standard();
     let decoded = match bytes.len() {
-        0..=0x1_0000 => {
-            bincode::serde::decode_from_slice(bytes, config.with_limit::<0x20_0000>())
-        }
+        0..=0x1_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x20_0000>()),
         0x1_0001..=0x40_0000 => {
             bincode::serde::decode_from_slice(bytes, config.with_limit::<0x800_0000>())
         }
@@ -146,9 +144,7 @@ fn decode_guarded<V: DeserializeOwned>(
             let cause = format!("{} bytes are left over", bytes.len() - used);
             Err(StorageError::Code { doing: "decode", what, cause })
         }
-        Err(cause) => {
-            Err(StorageError::Code { doing: "decode", what, cause: cause.to_string() })
-        }
+        Err(cause) => Err(StorageError::Code { doing: "decode", what, cause: cause.to_string() }),
     }
 }
 

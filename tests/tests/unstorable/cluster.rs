@@ -13,6 +13,7 @@ use omnipaxos_storage::{
     commitlog::LogOptions,
     persistent_storage::{PersistentStorage, PersistentStorageConfig},
 };
+use omnipaxos_tests::lab::kind;
 use serde::{de::DeserializeOwned, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tempfile::TempDir;
@@ -36,6 +37,9 @@ where
     change: fn(&mut ServerConfig),
     servers: BTreeMap<NodeId, OmniPaxos<T, PersistentStorage<T>>>,
     cuts: BTreeSet<(NodeId, NodeId)>,
+    /// Messages of this kind, from one server to another, are held back.
+    pub(crate) holds: BTreeSet<(NodeId, NodeId, &'static str)>,
+    held: Vec<Message<T>>,
     ended: Vec<(ProposalId, Outcome)>,
 }
 
@@ -59,6 +63,8 @@ where
             change,
             servers: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            holds: BTreeSet::new(),
+            held: Vec::new(),
             ended: Vec::new(),
         };
         nodes.iter().for_each(|pid| cluster.restart(*pid));
@@ -106,7 +112,9 @@ where
 
     pub(crate) fn leader(&self) -> NodeId {
         let leads = |pid: &&NodeId| {
-            self.servers.get(pid).is_some_and(|s| s.halted().is_none() && s.get_current_leader() == Some(**pid))
+            self.servers
+                .get(pid)
+                .is_some_and(|s| s.halted().is_none() && s.get_current_leader() == Some(**pid))
         };
         *self.nodes.iter().find(leads).expect("somebody leads")
     }
@@ -114,6 +122,11 @@ where
     /// Nothing is sent between these two.
     pub(crate) fn cut(&mut self, a: NodeId, b: NodeId) {
         self.cuts.extend([(a, b), (b, a)]);
+    }
+
+    pub(crate) fn mend(&mut self, a: NodeId, b: NodeId) {
+        self.cuts.remove(&(a, b));
+        self.cuts.remove(&(b, a));
     }
 
     pub(crate) fn heal_all(&mut self) {
@@ -145,6 +158,10 @@ where
                 return;
             }
             for message in messages {
+                if self.holds.contains(&place(&message)) {
+                    self.held.push(message);
+                    continue;
+                }
                 let (from, to) = (message.get_sender(), message.get_receiver());
                 let receiver = self.servers.get_mut(&to);
                 if let Some(server) = receiver.filter(|_| !self.cuts.contains(&(from, to))) {
@@ -152,6 +169,20 @@ where
                 }
             }
         }
+    }
+
+    /// Delivers what was held back of a kind from one server to another, and holds it no more.
+    pub(crate) fn release(&mut self, from: NodeId, to: NodeId, kind: &'static str) -> usize {
+        self.holds.remove(&(from, to, kind));
+        let held = std::mem::take(&mut self.held);
+        let (released, held) =
+            held.into_iter().partition::<Vec<_>, _>(|message| place(message) == (from, to, kind));
+        self.held = held;
+        let count = released.len();
+        for message in released {
+            let _ = self.server(to).try_handle_incoming(message);
+        }
+        count
     }
 
     /// How a proposal ended, if it has.
@@ -199,6 +230,11 @@ where
             assert!(self.decided(pid) == decided, "server {pid} differs");
         }
     }
+}
+
+/// Where a message goes, and its kind.
+fn place<T: Entry>(message: &Message<T>) -> (NodeId, NodeId, &'static str) {
+    (message.get_sender(), message.get_receiver(), kind(message))
 }
 
 fn described<T: Entry>(error: TryProposeErr<T>) -> String {

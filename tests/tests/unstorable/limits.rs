@@ -1,8 +1,9 @@
 //! Entries over the limit of a storage, or of a setting.
 
 use crate::cluster::{Cluster, LARGE, SMALL};
-use omnipaxos::{errors::TryProposeErr, macros::Entry, proposals::Outcome};
+use omnipaxos::{errors::TryProposeErr, macros::Entry, proposals::Outcome, status::Role};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
 struct B(Vec<u8>);
@@ -197,27 +198,73 @@ fn a_refusal_comes_back_through_a_peer() {
     cluster.assert_goes_on(small);
 }
 
-/// Another leader took it: the next one does not refuse it before it is certain that it is lost.
+/// An earlier leader took it, and it may still be decided: it is not refused before that is ruled out.
 #[test]
-fn a_refusal_is_certain() {
+fn what_may_be_decided_is_not_refused() {
     let mut cluster = Cluster::with(&[LARGE; 5], only_1_limits);
     cluster.elect(2);
-    (3..=5).for_each(|pid| cluster.cut(2, pid));
+    [1, 4, 5].into_iter().for_each(|pid| cluster.cut(2, pid));
     let id = cluster.server(2).propose(large()).unwrap();
-    cluster.run(5);
-    // Servers 1 and 2 hold it.
-    cluster.cut(1, 2);
+    cluster.run(2);
+    assert_eq!(cluster.server(3).get_accepted_idx(), 1, "2 and 3 hold it");
+    // Server 1 is promised by 4 and 5, which do not hear of its log; then 2 does.
+    [1, 2, 4, 5].into_iter().for_each(|pid| cluster.cut(3, pid));
+    cluster.holds = BTreeSet::from([(1, 4, "AcceptSync"), (1, 5, "AcceptSync")]);
+    cluster.server(1).try_become_leader();
+    cluster.run(2);
+    assert_eq!(cluster.server(1).status().role, Role::Leading);
+    cluster.mend(1, 2);
     cluster.run(60);
+    assert_eq!(cluster.server(2).get_accepted_idx(), 0, "it has lost the entry");
+    assert_eq!(cluster.server(2).status().kept.entries, 1, "and offers it");
+    assert_eq!(cluster.outcome(id), None);
+    // Server 3 has it still.
+    cluster.crash(1);
+    [4, 5].into_iter().for_each(|pid| cluster.mend(3, pid));
+    cluster.run(100);
+    assert_eq!(cluster.decided(4), [large()]);
     cluster.heal_all();
-    cluster.run(100);
-    cluster.elect(1);
-    cluster.run(100);
-    let is_decided = cluster.decided(3).contains(&large());
-    match cluster.outcome(id) {
-        Some(Outcome::Decided(_)) => assert!(is_decided),
-        Some(Outcome::Refused(_)) => assert!(!is_decided),
-        other => panic!("{other:?}"),
-    }
+    cluster.run(60);
+    assert_eq!(cluster.outcome(id), Some(Outcome::Decided(0)));
+}
+
+/// As above, but a write quorum goes on without it.
+#[test]
+fn what_was_lost_with_an_earlier_leader_is_refused_in_the_end() {
+    let mut cluster = Cluster::with(&[LARGE; 5], only_1_limits);
+    cluster.elect(2);
+    [1, 4, 5].into_iter().for_each(|pid| cluster.cut(2, pid));
+    let id = cluster.server(2).propose(large()).unwrap();
+    cluster.run(2);
+    [1, 2, 4, 5].into_iter().for_each(|pid| cluster.cut(3, pid));
+    cluster.server(1).try_become_leader();
+    cluster.run(2);
+    cluster.mend(1, 2);
+    cluster.run(60);
+    assert_eq!(cluster.outcome(id), Some(Outcome::Refused(TOO_LARGE.to_string())));
+    cluster.heal_all();
     cluster.assert_goes_on(small);
-    assert_eq!(cluster.decided(3).contains(&large()), is_decided);
+    assert!(!cluster.decided(3).contains(&large()));
+}
+
+/// Meanwhile another leader has taken it.
+#[test]
+fn a_late_refusal_is_not_believed() {
+    let mut cluster = Cluster::with(&[LARGE; 3], only_1_limits);
+    cluster.elect(1);
+    cluster.holds = BTreeSet::from([(1, 2, "Verdict")]);
+    let id = cluster.server(2).propose(large()).unwrap();
+    cluster.run(1);
+    [2, 3].into_iter().for_each(|pid| cluster.cut(1, pid));
+    cluster.server(3).try_become_leader();
+    cluster.holds.extend([(3, 2, "AcceptDecide")]);
+    cluster.run(30);
+    assert_eq!(cluster.server(3).get_accepted_idx(), 1, "it has taken the entry");
+    assert_eq!(cluster.server(2).get_accepted_idx(), 0);
+    assert!(cluster.release(1, 2, "Verdict") > 0);
+    cluster.settle();
+    assert_eq!(cluster.outcome(id), None);
+    cluster.release(3, 2, "AcceptDecide");
+    cluster.run(60);
+    assert_eq!(cluster.outcome(id), Some(Outcome::Decided(0)));
 }

@@ -1,12 +1,7 @@
 //! Snapshots that bincode writes and cannot read.
 
 use crate::cluster::{Cluster, LARGE};
-use omnipaxos::{
-    errors::TryCompactionErr,
-    macros::Entry,
-    storage::Snapshot,
-    CompactionErr,
-};
+use omnipaxos::{errors::TryCompactionErr, macros::Entry, storage::Snapshot, CompactionErr};
 use omnipaxos_tests::lab::Lab;
 use serde::{Deserialize, Serialize};
 
