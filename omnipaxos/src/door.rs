@@ -41,7 +41,8 @@ pub struct Dropped {
     /// [`append`](crate::OmniPaxos::append), and those that other servers forwarded here, which offer
     /// them again.
     pub proposals: u64,
-    /// Entries of [`append`](crate::OmniPaxos::append) at this server that
+    /// Entries of [`append`](crate::OmniPaxos::append) and stop signs of
+    /// [`reconfigure`](crate::OmniPaxos::reconfigure) at this server that
     /// [cannot be stored](crate::errors::TryProposeErr::Unstorable).
     pub unstorable: u64,
 }

@@ -336,8 +336,7 @@ pub trait Storage<T: Entry> {
     /// of the servers that this one has heard of, `u64::MAX` where there is none. An entry that was
     /// accepted by the leader is not checked again at a follower.
     ///
-    /// The answer must be the same each time for the same entry and limit. The provided body accepts
-    /// all.
+    /// The same entry and limit must get the same answer. The provided body accepts all.
     ///
     /// # Errors
     /// Why not. The proposer gets this text, its first 256 bytes; the replica does not halt.
@@ -355,8 +354,7 @@ pub trait Storage<T: Entry> {
         Ok(())
     }
 
-    /// Checks that the storage can hold a snapshot and give it back as it is. Writes nothing. Called
-    /// before entries are replaced by it.
+    /// Checks that the storage can hold a snapshot and give it back, before it replaces entries.
     ///
     /// # Errors
     /// Why not. A compaction is refused then, with this text.

@@ -2,14 +2,15 @@
 
 use super::ReplicaLog;
 use crate::{
+    errors::with_causes,
     messages::sequence_paxos::LONGEST_CAUSE,
     storage::{Entry, StopSign, Storage, StorageResult},
 };
 
-/// The text of an error, which travels and is kept: only so much of it.
+/// The text of an error with its causes, which travels and is kept: only so much of it.
 fn cause<V>(result: StorageResult<V>) -> Result<V, String> {
     result.map_err(|error| {
-        let mut text = error.to_string();
+        let mut text = with_causes(&*error);
         if let Some(end) = (0..=LONGEST_CAUSE).rev().find(|end| text.is_char_boundary(*end)) {
             text.truncate(end);
         }

@@ -6,9 +6,9 @@
 
 use super::{state::State, SequencePaxos};
 use crate::{
+    ballot::Ballot,
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, ReconfigurationErr},
-    ballot::Ballot,
     ids::NodeId,
     messages::sequence_paxos::{ForwardedStopSign, VerdictReason},
     proposals::{Outcome, ProposalId},

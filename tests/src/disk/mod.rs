@@ -396,7 +396,7 @@ impl<T: SimEntry> Disk<T> {
             StorageOp::AppendEntries(entries) | StorageOp::AppendOnPrefix(_, entries) => entries,
             StorageOp::AppendShared(entries) | StorageOp::AppendSharedOnPrefix(_, entries) => {
                 shared = entries.lock();
-                &shared
+                &*shared
             }
             StorageOp::SetPromise(_)
             | StorageOp::SetDecidedIndex(_)

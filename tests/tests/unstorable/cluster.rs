@@ -196,7 +196,7 @@ where
     /// Why servers have halted.
     pub(crate) fn halted(&self) -> Vec<(NodeId, String)> {
         let why = self.servers.iter().map(|(pid, server)| (*pid, server.halted()));
-        why.filter_map(|(pid, halted)| Some((pid, halted?.to_string()))).collect()
+        why.filter_map(|(pid, halted)| Some((pid, halted?.cause().to_string()))).collect()
     }
 
     /// The decided entries of a server.

@@ -145,8 +145,9 @@ fn a_server_that_is_sent_a_snapshot_which_it_cannot_hold_says_so_and_stores_noth
             let _ = lab.server(message.get_receiver()).try_handle_incoming(message);
         }
     }
-    let halted = lab.server(3).halted().unwrap().to_string();
-    assert!(halted.ends_with("another server sent: it holds no snapshot"), "{halted}");
+    let halted = lab.server(3).halted().unwrap();
+    assert_eq!(halted.operation(), "hold a snapshot that another server sent");
+    assert_eq!(halted.cause(), "it holds no snapshot");
     assert_eq!(lab.server(3).get_decided_idx(), 0);
     assert!(lab.server(1).halted().is_none() && lab.server(2).halted().is_none());
 }

@@ -1,7 +1,9 @@
 //! Stop signs with more metadata than a storage holds.
 
 use crate::cluster::{Cluster, LARGE, SMALL};
-use omnipaxos::{errors::ConfigError, macros::Entry, ClusterConfig, ProposeErr};
+use omnipaxos::{
+    errors::ConfigError, macros::Entry, proposals::Outcome, ClusterConfig, ProposeErr,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
@@ -73,13 +75,20 @@ fn what_is_taken_is_written() {
 
 /// The leader has a setting that the server where it is proposed does not have.
 #[test]
-fn a_forwarded_one_is_dropped_and_entries_go_on() {
+fn a_forwarded_one_is_refused_and_entries_go_on() {
     let mut cluster = Cluster::with(&[LARGE; 3], |config| {
         config.max_entry_bytes = (config.pid == 1).then_some(1000);
     });
     cluster.elect(1);
     assert!(cluster.server(2).reconfigure(next(), Some(vec![1; 1001])).is_ok());
+    let id = cluster.server(3).propose_reconfiguration(next(), Some(vec![1; 1002])).unwrap();
     cluster.run(60);
     assert_eq!(cluster.halted(), []);
+    let why = "metadata of about 1002 bytes exceeds max_entry_bytes, which is 1000".to_string();
+    assert_eq!(cluster.outcome(id), Some(Outcome::Refused(why)));
+    assert_eq!(cluster.server(2).dropped().unstorable, 1);
+    for pid in [1, 2] {
+        cluster.server(pid).try_append(Number(1)).unwrap();
+    }
     cluster.assert_goes_on(|| Number(7));
 }

@@ -2,9 +2,7 @@
 
 mod offers;
 
-pub use self::offers::{
-    EntryIds, ForwardedStopSign, Offer, Verdict, VerdictReason, LONGEST_CAUSE,
-};
+pub use self::offers::{EntryIds, ForwardedStopSign, Offer, Verdict, VerdictReason, LONGEST_CAUSE};
 pub use crate::codec::CodedEntries;
 
 use crate::{
