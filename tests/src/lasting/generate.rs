@@ -4,7 +4,7 @@ use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, Wh
 use crate::{
     disk::{Atomicity, Honesty, Medium},
     network::{InFlight, Order, Weather},
-    plan::{Drains, Ending, EntryKind, Notify, ServerSetting, Setting, Wire},
+    plan::{Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire},
     rng::Rng,
 };
 use omnipaxos::ServerConfig;
@@ -187,6 +187,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
         atomicity: Atomicity::Atomic,
         honesty: Honesty::Honest,
         medium: Medium::Memory,
+        refusal: Refusal::Nowhere,
         drains: Drains::EachTick,
         wire: Wire::Values,
         weather: weather(rng, kind, election),
