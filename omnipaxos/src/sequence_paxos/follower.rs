@@ -10,7 +10,7 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{
-        AcceptDecide, AcceptStopSign, AcceptSync, Decide, LearnFrom, Prepare,
+        AcceptDecide, AcceptStopSign, AcceptSync, Decide, LearnFrom, LogSync, Prepare,
     },
     replica_log::{Extended, Synced},
     storage::{Entry, Storage},
@@ -47,6 +47,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.keep_what_it_led(prepare.n.pid)?;
             self.drop_what_it_led(prepare.n.pid);
             self.log.promise_to(prepare.n);
+            self.end_pauses();
         }
         self.setback = None;
         self.state = State::Promised { prepare, is_promise_due: true };
@@ -67,25 +68,37 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 let extended = self.log.extend_by(*sync)?;
                 self.finish_accept(extended, decided_idx);
             }
-            Standing::Promised => match self.log.apply(*sync)? {
-                Synced::Applied => {
-                    self.log.accept_in(n);
-                    self.codec.lose();
-                    let len = self.log.len();
-                    self.trace.tell(|| Moment::info("follows").in_ballot(n).at(len));
-                    self.state = State::Following(Ack::No);
-                    self.finish_accept(Extended::Appended, decided_idx);
-                    self.announce_trim();
-                    self.offer_anew();
+            Standing::Promised => return self.get_in_step(n, decided_idx, *sync),
+        }
+        Ok(())
+    }
+
+    /// Makes the log that of the leader of ballot `n`, which is promised.
+    fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) -> Result<(), Halted> {
+        // A leader with a shorter log than was promised to it sends nothing beyond its base.
+        let was_news = sync.len().is_some_and(|len| len > sync.base);
+        match self.log.apply(sync)? {
+            Synced::Applied => {
+                self.log.accept_in(n);
+                self.end_pauses();
+                self.codec.lose();
+                let len = self.log.len();
+                self.trace.tell(|| Moment::info("follows").in_ballot(n).at(len));
+                self.state = State::Following(Ack::No);
+                self.finish_accept(Extended::Appended, decided_idx);
+                self.announce_trim();
+                self.offer_anew();
+            }
+            // The leader was overtaken, or it does not know how much was learnt here: the promise
+            // that told it may be lost.
+            outcome @ (Synced::Overtaken | Synced::Elsewhere) => {
+                if let State::Promised { is_promise_due, .. } = &mut self.state {
+                    *is_promise_due = true;
                 }
-                // The leader was overtaken, or it does not know how much was learnt here: the
-                // promise that told it may be lost.
-                Synced::Overtaken | Synced::Elsewhere => {
-                    if let State::Promised { is_promise_due, .. } = &mut self.state {
-                        *is_promise_due = true;
-                    }
+                if outcome == Synced::Overtaken && was_news {
+                    self.pause_learning();
                 }
-            },
+            }
         }
         Ok(())
     }

@@ -26,6 +26,10 @@ pub(super) struct Learning {
     contact: Contact,
     /// The peer asked last in turn.
     turn: usize,
+    /// Heartbeat rounds for which nothing is learnt.
+    pause: u32,
+    /// How many those were last, in the ballot that this server has promised.
+    last_pause: u32,
 }
 
 /// Rounds after which a source that tells nothing is asked again.
@@ -34,10 +38,15 @@ const ASKED_AGAIN_AFTER: u32 = 2;
 /// Rounds after which it is given up.
 const GIVEN_UP_AFTER: u32 = 4;
 
+/// Rounds of the first and of the longest pause.
+const SHORTEST_PAUSE: u32 = 2;
+const LONGEST_PAUSE: u32 = 8;
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// `teller` knows that so much is decided, and names a source to learn it from. If the source
     /// does not answer here, the teller takes its place.
     pub(super) fn learn_up_to(&mut self, decided_idx: u64, source: NodeId, teller: NodeId) {
+        self.learning.pause = 0;
         if self.log.decided_idx() >= decided_idx {
             self.report_learnt();
         } else if self.learning.source.is_none() || self.learning.waited > 0 {
@@ -66,7 +75,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_learn(&mut self, piece: Learn<T>, from: NodeId) -> Result<(), Halted> {
         let told_decided_idx = piece.decided_idx;
         let leads = matches!(self.state, State::Leading(_));
-        if leads && self.learning.contact == Contact::Kept {
+        if (leads && self.learning.contact == Contact::Kept) || self.is_learning_paused() {
             return Ok(());
         }
         if piece.len().is_some_and(|len| len > self.log.decided_idx()) {
@@ -123,15 +132,41 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn report_learnt(&mut self) {
         match &mut self.state {
             State::Following(ack) => ack.owe(),
-            State::Promised { is_promise_due, .. } => *is_promise_due = true,
+            State::Promised { is_promise_due, .. } => {
+                *is_promise_due = true;
+                self.learning.pause = self.learning.last_pause;
+            }
             State::Recovering | State::Preparing(_) | State::Leading(_) => {}
         }
+    }
+
+    /// This server learns from others faster than its leader can bring it in step: an AcceptSync
+    /// ended before what is decided here, though it did not when it was sent. For a few rounds
+    /// nothing more is learnt, so that the next one is in time. The link to the leader may be slow,
+    /// so each pause is longer than the last.
+    pub(super) fn pause_learning(&mut self) {
+        let pause = (2 * self.learning.last_pause).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        (self.learning.pause, self.learning.last_pause) = (pause, pause);
+        self.learning.source = None;
+    }
+
+    /// This server has promised another ballot, or is in step.
+    pub(super) fn end_pauses(&mut self) {
+        (self.learning.pause, self.learning.last_pause) = (0, 0);
+    }
+
+    fn is_learning_paused(&self) -> bool {
+        self.learning.pause > 0 && matches!(self.state, State::Promised { .. })
     }
 
     /// A heartbeat round has ended. A source that tells nothing is asked again and then given up:
     /// the leader names another, or the peers are asked in turn.
     pub(super) fn learn_in_turn(&mut self, contact: Contact) {
         self.learning.contact = contact;
+        self.learning.pause = self.learning.pause.saturating_sub(1);
+        if self.is_learning_paused() {
+            return;
+        }
         if let Some(source) = self.learning.source {
             self.learning.waited += 1;
             match self.learning.waited {

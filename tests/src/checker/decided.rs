@@ -117,7 +117,8 @@ impl Checker {
     }
 
     /// Invariant I10: no ballot places a proposal twice. Copies that the network makes of a forward
-    /// are known in memory only, so this holds as long as no server restarts.
+    /// are known in memory only, so this holds as long as no server restarts. The id of a forward is
+    /// made of its text, so it is forgotten after so many later runs of ids, each an entry at least.
     fn check_once(&self, who: &str, idx: u64, id: u64) -> Result<(), Violation> {
         let Some(earlier) = self.log.first_idx.get(&id).copied() else {
             return Ok(());
@@ -129,8 +130,10 @@ impl Checker {
         );
         let (first, again) = (self.placed(earlier, id), self.placed(idx, id));
         let words = describe::id(id);
+        let is_long_ago = self.limits.iter().any(|limits| limits.forgets_ids(idx - earlier));
+        let is_excused = is_long_ago || self.is_forgotten(id & !STOP_SIGN);
         ensure!(
-            first != again || first.is_none() || self.is_forgotten(id & !STOP_SIGN),
+            first != again || first.is_none() || is_excused,
             Check::DecidedOnce,
             "{who} decided {words} at {earlier} and {idx}, both placed in {first:?}"
         );

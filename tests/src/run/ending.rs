@@ -3,6 +3,7 @@
 use crate::{
     checker::{ensure, violated, Check, Violation},
     cluster::{Cluster, Proposed, Requested, Rest},
+    faults::Kind,
     plan::Ending,
     value::SimEntry,
 };
@@ -96,9 +97,8 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     pub(super) fn decide_one_more(&mut self, at: usize, group: &[usize]) -> Result<f64, Violation> {
-        let has = |cluster: &Self, id: u64| {
-            cluster.is_decided_or_stopped(id, Place::Near) && cluster.agree(group)
-        };
+        let has =
+            |cluster: &Self, id: u64| cluster.is_decided_or_stopped(id) && cluster.agree(group);
         let decided =
             self.decide_from(at, Place::Near, DECIDES_WITHIN, "to decide one more", has)?;
         Ok(decided.unwrap_or(0.0))
@@ -139,9 +139,9 @@ impl<T: SimEntry> Cluster<T> {
         loop {
             let proposed = self.append_storable(at)?;
             let is_stopped = self.checker().is_stopped();
-            // Where little gets into the log at a time, what was proposed before may still wait,
-            // and a stop sign too.
-            let waits = self.is_limited() || place == Place::Afar;
+            // Where little gets into the log at a time, what was proposed before may still wait.
+            // So may a stop sign that was proposed far from the leader.
+            let waits = self.is_limited() || place == Place::Afar || self.may_be_stopped();
             let may_wait = waits && self.now() <= last;
             match proposed {
                 Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
@@ -170,11 +170,14 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Whether a proposal is decided. A stop sign that had to wait may get in before it, in runs
-    /// with tiny limits and far from the leader.
-    pub(super) fn is_decided_or_stopped(&self, id: u64, place: Place) -> bool {
-        let may_wait = self.is_limited() || place == Place::Afar;
-        self.checker().is_decided(id) || (may_wait && self.checker().is_stopped())
+    /// Whether a proposal is decided, or a stop sign that had to wait got in before it.
+    pub(super) fn is_decided_or_stopped(&self, id: u64) -> bool {
+        self.checker().is_decided(id) || self.checker().is_stopped()
+    }
+
+    /// Whether a server has taken a stop sign, which may wait somewhere if it is not decided.
+    fn may_be_stopped(&self) -> bool {
+        self.counts().of(Kind::Reconfigure) > 0
     }
 
     /// A read at each server of a group ends, and is requested again where it is refused.
