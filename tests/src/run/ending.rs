@@ -96,9 +96,8 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     pub(super) fn decide_one_more(&mut self, at: usize, group: &[usize]) -> Result<f64, Violation> {
-        let has = |cluster: &Self, id: u64| {
-            cluster.is_decided_or_stopped(id, Place::Near) && cluster.agree(group)
-        };
+        let has =
+            |cluster: &Self, id: u64| cluster.is_decided_or_stopped(id) && cluster.agree(group);
         let decided =
             self.decide_from(at, Place::Near, DECIDES_WITHIN, "to decide one more", has)?;
         Ok(decided.unwrap_or(0.0))
@@ -141,7 +140,7 @@ impl<T: SimEntry> Cluster<T> {
             let is_stopped = self.checker().is_stopped();
             // Where little gets into the log at a time, what was proposed before may still wait,
             // and a stop sign too.
-            let waits = self.is_limited() || place == Place::Afar;
+            let waits = self.is_limited() || place == Place::Afar || self.awaits_stop_sign();
             let may_wait = waits && self.now() <= last;
             match proposed {
                 Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
@@ -166,11 +165,10 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Whether a proposal is decided. A stop sign that had to wait may get in before it, in runs
-    /// with tiny limits and far from the leader.
-    pub(super) fn is_decided_or_stopped(&self, id: u64, place: Place) -> bool {
-        let may_wait = self.is_limited() || place == Place::Afar;
-        self.checker().is_decided(id) || (may_wait && self.checker().is_stopped())
+    /// Whether a proposal is decided. A stop sign that some server has offered since before may get in
+    /// first.
+    pub(super) fn is_decided_or_stopped(&self, id: u64) -> bool {
+        self.checker().is_decided(id) || self.checker().is_stopped()
     }
 
     /// A read at each server of a group ends, and is requested again where it is refused.

@@ -149,7 +149,7 @@ impl<T: SimEntry> Cluster<T> {
             }
             let has = |cluster: &Self, id: u64| {
                 let len = cluster.checker().decided_len();
-                cluster.is_decided_or_stopped(id, place)
+                cluster.is_decided_or_stopped(id)
                     && component.iter().all(|at| cluster.decided_idx(*at) == Some(len))
             };
             // A hop takes a round at most.
