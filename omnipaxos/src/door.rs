@@ -7,7 +7,8 @@ use crate::{
     messages::{
         ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
-            EntryIds, Learn, LogSync, PaxosMsg, Promise, VerdictReason, LONGEST_CAUSE,
+            AppliedReport, CompactionAction, EntryIds, Learn, LogSync, PaxosMsg, Promise,
+            VerdictReason, LONGEST_CAUSE,
         },
         Message,
     },
@@ -251,7 +252,17 @@ impl Door {
                 self.proposals(m.id, 1)?;
                 self.stopsign(&m.stopsign)
             }
-            PaxosMsg::Compaction(m) => self.configuration(m.config_id),
+            PaxosMsg::Compaction(m) => {
+                self.configuration(m.config_id)?;
+                match m.action {
+                    CompactionAction::Applied(AppliedReport {
+                        applied_idx, confirmed_idx, ..
+                    }) => indices(0, applied_idx.max(confirmed_idx)),
+                    CompactionAction::Trim(_)
+                    | CompactionAction::Snapshot(_)
+                    | CompactionAction::Compacted(_) => Ok(()),
+                }
+            }
             PaxosMsg::ReadRequest(m) => {
                 self.configuration(m.config_id)?;
                 check(self.is_member(m.origin))

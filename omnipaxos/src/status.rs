@@ -36,6 +36,10 @@ pub struct Status {
     pub stored_idx: u64,
     /// Number of entries trimmed or replaced by a snapshot here.
     pub compacted_idx: u64,
+    /// Number of entries that the application here has applied, as it told
+    /// [`compact`](crate::OmniPaxos::compact) since this server was started; not less than
+    /// `compacted_idx`.
+    pub applied_idx: u64,
     /// The configuration that follows, if a stop sign is decided: nothing more is decided in this
     /// one.
     pub next_configuration_id: Option<ConfigurationId>,
@@ -86,6 +90,26 @@ pub struct PeerStatus {
     pub heartbeat: Option<HeartbeatReply>,
     /// How far it is as a follower of this server. `None` where this server does not lead.
     pub follower: Option<FollowerStatus>,
+    /// Number of entries that the application there has applied, as it told
+    /// [`compact`](crate::OmniPaxos::compact). `None` if this server has not heard of it, and where
+    /// the entry type has snapshots: then each server compacts for itself.
+    pub applied_idx: Option<u64>,
+}
+
+impl Status {
+    /// The servers for which applied entries wait to be given up, where the entry type has no
+    /// snapshots: their applications have not told [`compact`](crate::OmniPaxos::compact) that they
+    /// have applied as much as another has. They may be down.
+    pub fn holds_back(&self) -> Vec<NodeId> {
+        let peers = self.peers.iter().map(|peer| (peer.pid, peer.applied_idx.unwrap_or(0)));
+        let applied: Vec<_> = peers.chain([(self.pid, self.applied_idx)]).collect();
+        let most = applied.iter().map(|(_, idx)| *idx).max().unwrap_or(0);
+        let is_behind = |idx: u64| idx < most && most > self.compacted_idx;
+        let mut behind: Vec<_> =
+            applied.into_iter().filter(|(_, idx)| is_behind(*idx)).map(|(pid, _)| pid).collect();
+        behind.sort_unstable();
+        behind
+    }
 }
 
 impl PeerStatus {

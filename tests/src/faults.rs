@@ -139,6 +139,10 @@ counted! {
     ProposeReconfiguration: "reconfigurations followed to their end",
     /// The log was trimmed.
     Trim: "trims",
+    /// An application that lags said what it has applied.
+    SaidApplied: "compactions up to what an application has applied",
+    /// A follower got a delta snapshot, which it wants.
+    DeltaSync: "syncs with a delta snapshot delivered",
     /// A snapshot was made by the cluster.
     Snapshot: "snapshots",
     /// A snapshot was made locally.

@@ -10,8 +10,11 @@ use crate::{
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Trims the log: gives up the entries before `trim_idx` at all servers; `None`: all that
     /// every server has accepted. Only the leader can. The others follow sooner or later. What some
-    /// server has not accepted cannot be trimmed, since it could not be brought there any more: see
-    /// [`compact`](Self::compact).
+    /// server has not accepted cannot be trimmed, since it could not be brought there any more.
+    ///
+    /// It asks no application: one that has not applied the entries reads
+    /// [`LogEntry::Trimmed`](crate::util::LogEntry::Trimmed) in their place.
+    /// [`compact`](Self::compact) waits for all.
     ///
     /// Where the log was compacted by a snapshot before, a trim takes the entries into it.
     ///
@@ -79,19 +82,25 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Gives up the entries before `applied_idx`, which the application at this server has applied
-    /// and does not need any more.
+    /// and does not need any more, also after a restart. Every server calls it for itself.
     ///
-    /// Where the entry type has snapshots, every server calls it for itself, and it does not matter
-    /// which others are up: the entries are replaced by a snapshot here, and a server that comes
-    /// back and lacks them is sent the snapshot. Without snapshots this is
-    /// [`trim(Some(applied_idx))`](Self::trim), for the leader: what some server has not accepted
-    /// yet must stay, since nothing else could bring it there, and the error tells up to where.
+    /// **With snapshots** it does not matter which others are up: the entries are replaced by a
+    /// snapshot here, and a server that comes back and lacks them is sent the snapshot.
+    ///
+    /// **Without snapshots** nothing but the entries can bring an application forward. So `Ok` means
+    /// recorded: this server reports it to the others, again and again, and each gives up the entries
+    /// that the applications of *all* servers have applied. Nothing has to be called again until
+    /// more is applied. A server that is down, or whose application does not call `compact`, holds
+    /// the entries back at all; [`Status::holds_back`](crate::status::Status::holds_back) names it.
+    /// What was recorded is kept in memory: an application whose server was restarted calls `compact`
+    /// again as it goes on.
     ///
     /// What is compacted already is no error. After a [trim](Self::trim) before any snapshot there
     /// can be none: [`CompactionErr::TrimmedIndex`].
     ///
     /// # Errors
-    /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
+    /// [`CompactionErr::UndecidedIndex`] if `applied_idx` is beyond what is decided here, as it may
+    /// be shortly after a restart; [`CompactionErr::TrimmedIndex`] as said above.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_compact`](Self::try_compact).
@@ -103,7 +112,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// use omnipaxos::macros::Entry;
     ///
     /// #[derive(Clone, Debug, Entry)]
-    /// #[snapshot(Sum)] // without this line, `compact` trims
+    /// #[snapshot(Sum)] // without this line, entries stay until all servers have applied them
     /// struct Summand(u64);
     ///
     /// #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -160,7 +169,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         match T::Snapshot::use_snapshots() {
             true => self.try_snapshot(Some(applied_idx), true),
-            false => self.try_trim(Some(applied_idx)),
+            false => {
+                self.wake("compact")?;
+                let recorded = self.paxos.record_applied(applied_idx);
+                self.finish_compaction(recorded)
+            }
         }
     }
 

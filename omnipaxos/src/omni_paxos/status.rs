@@ -56,6 +56,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             pid: *pid,
             heartbeat: self.ble.last_reply(*pid),
             follower: self.paxos.follower(*pid),
+            applied_idx: self.paxos.applied_idx_of(*pid),
         };
         Status {
             pid: self.pid,
@@ -68,6 +69,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             accepted_idx: log.len(),
             stored_idx: log.stored_len(),
             compacted_idx: log.compacted_idx(),
+            applied_idx: self.paxos.applied_idx(),
             next_configuration_id: log
                 .decided_stopsign()
                 .map(|stopsign| stopsign.next_config.configuration_id),

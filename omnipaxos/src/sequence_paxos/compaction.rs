@@ -140,7 +140,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// The decided index may count a stop sign, which is never compacted.
-    fn without_stopsign(&self, idx: u64) -> u64 {
+    pub(super) fn without_stopsign(&self, idx: u64) -> u64 {
         if idx == self.log.decided_idx() {
             idx.min(self.log.end())
         } else {
@@ -181,6 +181,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.compactions.answer(from, idx);
                 return Ok(());
             }
+            CompactionAction::Applied(report) => return self.handle_applied(report, from),
         };
         if let Err(TryCompactionErr::Unstorable(cause)) = &done {
             self.trace.tell(|| {

@@ -43,6 +43,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn is_all_said(&self) -> bool {
         self.outbox.is_empty()
             && self.compactions.is_silent()
+            && self.applied.is_silent()
             && self.proposals.is_empty()
             && self.verdicts.is_empty()
             && self.reads.is_silent()
@@ -165,6 +166,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let config_id = self.config_id;
         self.compactions.draw(|to, action| {
+            send(to, PaxosMsg::Compaction(Compaction { config_id, action }));
+        });
+        self.applied.draw(|to, report| {
+            let action = CompactionAction::Applied(report);
             send(to, PaxosMsg::Compaction(Compaction { config_id, action }));
         });
         if !self.reads.is_silent() {

@@ -5,6 +5,7 @@
 //! changed and then draws the messages from the state, so that none can claim what is not stored.
 
 mod admission;
+mod applied;
 mod compaction;
 mod drain;
 mod follower;
@@ -29,8 +30,8 @@ mod verdicts;
 pub(crate) use self::status::Readiness;
 
 use self::{
-    admission::Admission, compaction::CompactionRequests, forward::Forwards, learning::Learning,
-    outcomes::Outcomes, progress::Presence, proposals::Proposals, reads::Reads,
+    admission::Admission, applied::Applied, compaction::CompactionRequests, forward::Forwards,
+    learning::Learning, outcomes::Outcomes, progress::Presence, proposals::Proposals, reads::Reads,
     reconfiguration::Reconfiguration, state::State, tracked::Tracked, verdicts::Verdicts,
 };
 use crate::{
@@ -99,6 +100,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// The number of the next proposal of this life.
     next_number: u64,
     compactions: CompactionRequests,
+    applied: Applied,
     outbox: Outbox,
     resend_timer: Timer,
 }
@@ -182,6 +184,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
             next_number: 0,
             compactions: CompactionRequests::default(),
+            applied: Applied::default(),
             reads: Reads::default(),
             is_end_told: log.decided_stopsign().is_some(),
             trace,
@@ -271,6 +274,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.end_round_of_handover();
         self.learn_in_turn(contact);
         self.compactions.repeat();
+        self.applied.repeat();
         self.end_round_of_reconfiguration();
         self.proposals.release_held();
         self.repeat_offers();

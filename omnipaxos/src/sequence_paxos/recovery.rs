@@ -64,5 +64,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Recovering | State::Promised { .. } | State::Following(_) => {}
         }
         self.compactions.repeat_to(pid);
+        self.applied.repeat_to(pid);
     }
 }

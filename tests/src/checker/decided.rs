@@ -170,6 +170,9 @@ impl Checker {
             "server {pid} showed {before:?} and then {now:?}"
         );
         self.shown[server] = now;
+        if now.compacted > before.compacted {
+            self.check_given_up(server, now.compacted)?;
+        }
         let from = if now.compacted > before.compacted { 0 } else { before.decided };
         if from < now.decided {
             let entries = read(from..now.decided);

@@ -3,6 +3,7 @@
 
 mod bounded;
 mod decided;
+mod given_up;
 mod history;
 mod outcomes;
 mod said;
@@ -12,7 +13,8 @@ mod tests;
 
 pub use self::bounded::{Limits, Size};
 use self::{
-    bounded::Window, decided::DecidedLog, history::History, outcomes::Followed, stored::Stored,
+    bounded::Window, decided::DecidedLog, given_up::GivenUp, history::History, outcomes::Followed,
+    stored::Stored,
 };
 use omnipaxos::ballot_leader_election::Ballot;
 use std::{
@@ -58,6 +60,10 @@ pub enum Check {
     Handover,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
+    /// I16: nothing is given up that nobody asked to give up.
+    GivenUp,
+    /// I17: entries without snapshots stay until all applications have applied them.
+    AppliedFirst,
     /// Messages, what is on its way, and what is undecided obey the limits of the configuration.
     Bounded,
     /// A drain writes at most once, and only through `write_atomically`.
@@ -159,6 +165,7 @@ pub struct Checker {
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
     followed: Followed,
+    given_up: GivenUp,
     history: History,
     /// Those of each server, where they are checked.
     limits: Vec<Limits>,
@@ -193,10 +200,18 @@ impl Checker {
             restarts: 0,
             refused: BTreeSet::new(),
             followed: Followed::default(),
+            given_up: GivenUp::anything(),
             history: History::default(),
             limits: Vec::new(),
             windows: vec![vec![Window::default(); size]; size],
         }
+    }
+
+    /// Watches what logs give up in runs of a setting.
+    #[must_use]
+    pub fn compacted_by(mut self, setting: &crate::plan::Setting) -> Self {
+        self.given_up = GivenUp::of(setting);
+        self
     }
 
     /// A new id, for a proposal.

@@ -162,6 +162,12 @@ impl Checker {
         self.followed.plain.remove(&(server, life));
     }
 
+    /// Whether a life of a server took a stop sign that may yet be decided.
+    pub fn awaits_stop_sign(&self, server: usize, life: u64) -> bool {
+        let is_open = |value: &u64| value & STOP_SIGN != 0;
+        self.lost_stop_sign(server, life) || self.open_proposals(server, life).iter().any(is_open)
+    }
+
     /// The values that a life of a server took without an id and that are not decided. Where all
     /// know their ids there must be none, unless a stop sign is decided.
     pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {

@@ -115,6 +115,10 @@ impl Checker {
                 speaker.stored(piece_holds(m, &speaker), message)
             }
             PaxosMsg::Compaction(m) => match m.action {
+                CompactionAction::Applied(report) => {
+                    self.check_report(server, report.applied_idx)?;
+                    speaker.stored(image.accepted_idx() >= report.applied_idx, message)
+                }
                 CompactionAction::Trim(idx) => self.check_trim(pid, idx),
                 CompactionAction::Snapshot(_) => Ok(()),
                 CompactionAction::Compacted(idx) => {

@@ -3,14 +3,15 @@
 use super::{Check, Checker, Indices, Limits};
 use crate::{
     disk::{Change, Image},
+    plan::{self, Plan, Setting},
     value::{Chain, SimEntry, Summed},
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
         sequence_paxos::{
-            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Learn, LogSync,
-            PaxosMessage, PaxosMsg, Prepare,
+            AcceptDecide, AcceptSync, Accepted, AppliedReport, Compaction, CompactionAction, Learn,
+            LogSync, PaxosMessage, PaxosMsg, Prepare,
         },
         Message,
     },
@@ -353,6 +354,56 @@ fn a_trim_of_what_some_server_lacks() {
     assert_eq!(said(&mut checker, 0, 1, trim()), Some(Check::TrimSafe));
     checker.flushed(2, &image(n, 2, &[1, 2]), Change::Everything).unwrap();
     assert_eq!(said(&mut checker, 0, 1, trim()), None);
+}
+
+/// What the plan of some seed sets, with logs compacted so, and nobody who wants deltas.
+fn setting(compaction: plan::Compaction) -> Setting {
+    let mut setting = Plan::of(1, 1).setting;
+    let server = setting.servers[0].clone();
+    setting.servers = vec![server.clone(), server.clone(), server];
+    for server in &mut setting.servers {
+        server.config.takes_delta_snapshots = false;
+    }
+    setting.compaction = compaction;
+    setting
+}
+
+#[test]
+fn what_nobody_asked_for_is_given_up() {
+    let mut checker = checker().compacted_by(&setting(plan::Compaction::AsAsked));
+    let asked =
+        |checker: &Checker| checker.check_given_up(1, 2).map_err(|violation| violation.check).err();
+    assert_eq!(asked(&checker), Some(Check::GivenUp));
+    let before = checker.begin_compaction();
+    assert_eq!(asked(&checker), None, "this may be what was asked for");
+    checker.end_compaction(before, 1);
+    assert_eq!(asked(&checker), Some(Check::GivenUp));
+    let before = checker.begin_compaction();
+    checker.end_compaction(before, 2);
+    assert_eq!(asked(&checker), None);
+}
+
+#[test]
+fn what_an_application_has_not_applied_is_given_up() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    checker = checker.compacted_by(&setting(plan::Compaction::AsApplied));
+    flush(&mut checker, 3, &image(n, 2, &[1, 2]));
+    checker.say_applied(0, 2);
+    checker.say_applied(1, 2);
+    let given_up = |checker: &Checker, idx| {
+        checker.check_given_up(0, idx).map_err(|violation| violation.check).err()
+    };
+    assert_eq!(given_up(&checker, 1), Some(Check::AppliedFirst));
+    checker.say_applied(2, 1);
+    assert_eq!(given_up(&checker, 1), None);
+    assert_eq!(given_up(&checker, 2), Some(Check::AppliedFirst));
+    let report = |applied_idx| {
+        let report = AppliedReport { applied_idx, confirmed_idx: 0, asks: true };
+        let action = CompactionAction::Applied(report);
+        PaxosMsg::Compaction(Compaction { config_id: 1, action })
+    };
+    assert_eq!(said(&mut checker, 2, 1, report(1)), None);
+    assert_eq!(said(&mut checker, 2, 1, report(2)), Some(Check::AppliedFirst));
 }
 
 /// Messages of at most 2 entries and 40 bytes, with at most 3 entries and 40 bytes on their way.

@@ -5,13 +5,13 @@ use super::{
     Cluster,
 };
 use crate::{
-    checker::{ensure, Check, Violation},
+    checker::{ensure, violated, Check, Violation},
     faults::Kind,
     linearizable::INITIAL,
     rng::Rng,
     value::{Registers, SimEntry, REGISTERS},
 };
-use omnipaxos::util::LogEntry;
+use omnipaxos::{errors::TryCompactionErr, util::LogEntry};
 
 /// What an application has made of the decided log, as of each index since it was started or last
 /// took a snapshot.
@@ -115,6 +115,60 @@ impl<T: SimEntry> Cluster<T> {
         }
         self.servers[at].application = before;
         self.apply(at)
+    }
+
+    /// The application that lags applies some of what is decided at its server, which must have it,
+    /// and mostly says so.
+    pub(super) fn apply_slowly(&mut self, at: usize, seed: u64) -> Result<(), Violation> {
+        let mut rng = Rng::of(&[seed]);
+        let Server { running: Running::Up(replica), slowly_applied_idx, disk, .. } =
+            &mut self.servers[at]
+        else {
+            return Ok(());
+        };
+        let (pid, from_idx) = (replica.get_pid(), *slowly_applied_idx);
+        let end = replica.get_decided_idx() - u64::from(replica.is_reconfigured().is_some());
+        let to_idx = from_idx + rng.below(end.saturating_sub(from_idx) + 1);
+        let mut seen = 0;
+        let visited =
+            disk.clone().undisturbed(|| replica.for_each_decided(from_idx, |_entry| seen += 1));
+        ensure!(
+            from_idx >= end || (visited, seen) == (Some(end), end - from_idx),
+            Check::AppliedFirst,
+            "server {pid}: the application has applied {from_idx} of {end}, and finds {seen}, up to \
+             {visited:?}"
+        );
+        *slowly_applied_idx = to_idx;
+        if to_idx > end || !rng.chance(4, 5) {
+            return Ok(());
+        }
+        self.checker.say_applied(at, to_idx);
+        self.counts.add(Kind::SaidApplied);
+        let recorded = self.input(at, |replica| replica.try_compact(to_idx))?;
+        match recorded {
+            Some(Ok(()) | Err(TryCompactionErr::Halted(_))) | None => Ok(()),
+            Some(Err(
+                refused @ (TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_)),
+            )) => {
+                violated(Check::AppliedFirst, format!("server {pid}: {to_idx} of {end}: {refused}"))
+            }
+        }
+    }
+
+    /// All applications apply all that is decided, and say so. Returns how much that is.
+    pub fn apply_all(&mut self) -> Result<u64, Violation> {
+        let end = self.checker.decided_len() - u64::from(self.checker.is_stopped());
+        for at in 0..self.size() {
+            self.servers[at].slowly_applied_idx = end;
+            self.checker.say_applied(at, end);
+            let recorded = self.input(at, |replica| replica.try_compact(end))?;
+            ensure!(
+                matches!(recorded, Some(Ok(()))),
+                Check::AppliedFirst,
+                "server {at} at rest, {end}: {recorded:?}"
+            );
+        }
+        Ok(end)
     }
 
     /// A read ends that can be served from index `idx`: now and then from the state then, else from

@@ -28,7 +28,10 @@ use crate::{
     rng::Rng,
     value::SimEntry,
 };
-use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
+use omnipaxos::{
+    messages::{sequence_paxos::PaxosMsg, Message},
+    storage::SnapshotType,
+};
 
 /// The servers of a run, their clocks, disks and links.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl<T: SimEntry> Cluster<T> {
                 .collect(),
             network: Network::new(size, setting.weather, setting.in_flight, plan.seed),
             healings: Vec::new(),
-            checker: Checker::new(pids, write_quorum).limited_to(limits),
+            checker: Checker::new(pids, write_quorum).limited_to(limits).compacted_by(&setting),
             counts: Counts::default(),
             traffic: Traffic::default(),
             reads: Reads::default(),
@@ -280,6 +283,9 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::Encoded);
             }
             PaxosMsg::LearnFrom(_) => self.counts.add(Kind::Redirect),
+            PaxosMsg::AcceptSync(m) if matches!(m.sync.snapshot, Some(SnapshotType::Delta(_))) => {
+                self.counts.add(Kind::DeltaSync);
+            }
             PaxosMsg::TakeOver(_) => self.counts.add(Kind::TakeOver),
             PaxosMsg::ReadRequest(request) if request.origin != message.from => {
                 self.counts.add(Kind::ReadRelayed);

@@ -5,7 +5,7 @@ use crate::{
     checker::{violated, Check, Violation},
     disk::Atomicity,
     faults::Kind,
-    plan::Links,
+    plan::{Compaction, Links},
     value::{SimEntry, LARGEST},
 };
 use omnipaxos::{
@@ -116,6 +116,12 @@ impl<T: SimEntry> Cluster<T> {
         })
     }
 
+    /// Whether some server has taken a stop sign, and offers it.
+    pub fn awaits_stop_sign(&self) -> bool {
+        let mut servers = self.servers.iter().enumerate();
+        servers.any(|(at, server)| self.checker.awaits_stop_sign(at, server.life))
+    }
+
     /// Whether some server has tiny limits.
     pub fn is_limited(&self) -> bool {
         self.servers.iter().any(|server| server.setting.is_limited())
@@ -168,13 +174,21 @@ impl<T: SimEntry> Cluster<T> {
             return Ok(None);
         }
         let all: Vec<usize> = (0..self.size()).collect();
+        if self.setting.compaction == Compaction::AsApplied {
+            // What was on its way to a server may still be decided.
+            let bound = self.now() + ROUNDS_TO_PREPARE * self.election_timeout() + self.slack();
+            while !self.agree(&all) && self.now() <= bound {
+                self.pass_tick()?;
+            }
+            return self.apply_all().map(Some);
+        }
         let Some(leader) = self.leader_of(&all) else {
             return violated(Check::Progress, format!("nobody leads: {}", self.describe()));
         };
         let end = self.checker.decided_len() - u64::from(self.checker.is_stopped());
         let bound = self.now() + ROUNDS_TO_PREPARE * self.election_timeout() + self.slack();
         loop {
-            let trimmed = self.input(leader, |replica| replica.try_trim(None))?;
+            let trimmed = self.compact(leader, |replica| replica.try_trim(None))?;
             let idx = self.compacted_idx(leader);
             match trimmed {
                 Some(Ok(())) if idx == end => {

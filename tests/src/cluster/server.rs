@@ -25,6 +25,8 @@ pub(super) struct Server<T: SimEntry> {
     /// What the replica has told in its present life.
     pub(super) told: Told,
     pub(super) application: Application,
+    /// What an application that lags has applied, durably.
+    pub(super) slowly_applied_idx: u64,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
     /// The ballot in which it leads, and whether it hands over.
@@ -86,6 +88,7 @@ impl<T: SimEntry> Server<T> {
             life: 0,
             told: Told::default(),
             application: Application::default(),
+            slowly_applied_idx: 0,
             taken: Vec::new(),
             leads: None,
             down: 0,

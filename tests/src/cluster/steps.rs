@@ -49,6 +49,7 @@ impl<T: SimEntry> Cluster<T> {
             }
             Action::Reconfigure { server } => self.reconfigure(server).map(drop),
             Action::Trim { server, until } => self.trim(server, until),
+            Action::Apply { server, seed } => self.apply_slowly(server, seed),
             Action::Snapshot { server, until, local } => self.snapshot(server, until, local),
             Action::SetPriority { server, priority } => {
                 self.counts.add(Kind::SetPriority);
@@ -254,7 +255,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     fn trim(&mut self, at: usize, until: Until) -> Result<(), Violation> {
-        let trimmed = self.input(at, |replica| {
+        let trimmed = self.compact(at, |replica| {
             let idx = index(replica, until);
             replica.try_trim(idx)
         })?;
@@ -262,11 +263,24 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     fn snapshot(&mut self, at: usize, until: Until, local: bool) -> Result<(), Violation> {
-        let taken = self.input(at, |replica| {
+        let taken = self.compact(at, |replica| {
             let idx = index(replica, until);
             replica.try_snapshot(idx, local)
         })?;
         self.count_compaction(taken, if local { Kind::LocalSnapshot } else { Kind::Snapshot })
+    }
+
+    /// Has a server compact its log.
+    pub(super) fn compact<R>(
+        &mut self,
+        at: usize,
+        f: impl FnOnce(&mut Replica<T>) -> R,
+    ) -> Result<Option<R>, Violation> {
+        let asked_before = self.checker.begin_compaction();
+        let result = self.input(at, f)?;
+        let stored = self.servers[at].disk.peek(|image| image.compacted_idx);
+        self.checker.end_compaction(asked_before, stored.max(self.compacted_idx(at)));
+        Ok(result)
     }
 
     fn count_compaction(

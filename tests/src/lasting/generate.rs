@@ -4,7 +4,7 @@ use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, Wh
 use crate::{
     disk::{Atomicity, Honesty, Medium},
     network::{InFlight, Order, Weather},
-    plan::{Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire},
+    plan::{Compaction, Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire},
     rng::Rng,
 };
 use omnipaxos::ServerConfig;
@@ -184,6 +184,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
         servers,
         quorum: None,
         entries: EntryKind::Plain,
+        compaction: Compaction::AsAsked,
         atomicity: Atomicity::Atomic,
         honesty: Honesty::Honest,
         medium: Medium::Memory,

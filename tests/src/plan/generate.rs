@@ -1,7 +1,7 @@
 //! From a seed to a plan.
 
 use super::{
-    limits, Action, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, Refusal,
+    limits, Action, Compaction, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, Refusal,
     ServerSetting, Service, Setting, Shape, Step, Until, Wire,
 };
 use crate::{
@@ -72,6 +72,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     reconfigure(&mut rng, &setting, &mut steps);
     ask(&mut Rng::of(&[seed, 0x6E65_7773]), &setting, &mut steps);
     read_and_hand_over(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
+    choose_compaction(&mut Rng::of(&[seed, 0x636F_6D70]), &mut setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps }
 }
@@ -89,6 +90,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
         servers: servers(rng, theme, size),
         quorum,
         entries,
+        compaction: Compaction::AsAsked,
         atomicity,
         honesty: Honesty::Honest,
         medium: Medium::Memory,
@@ -327,6 +329,27 @@ fn compaction(rng: &mut Rng, entries: EntryKind, server: usize) -> Action {
         return Action::Trim { server, until };
     }
     Action::Snapshot { server, until, local: rng.chance(1, 2) }
+}
+
+/// In some runs without snapshots, logs are compacted as far as all applications have applied. In some
+/// with snapshots, servers want deltas.
+fn choose_compaction(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
+    match setting.entries {
+        EntryKind::Summed if rng.chance(1, 4) => {
+            for server in &mut setting.servers {
+                server.config.takes_delta_snapshots = rng.chance(1, 2);
+            }
+        }
+        EntryKind::Plain if setting.atomicity == Atomicity::Atomic && rng.chance(1, 2) => {
+            setting.compaction = Compaction::AsApplied;
+            for Step { action, .. } in steps {
+                if let Action::Trim { server, .. } = *action {
+                    *action = Action::Apply { server, seed: rng.number() };
+                }
+            }
+        }
+        EntryKind::Summed | EntryKind::Plain => {}
+    }
 }
 
 fn shape(rng: &mut Rng, size: usize) -> Shape {

@@ -35,6 +35,8 @@ pub struct Setting {
     pub quorum: Option<FlexibleQuorum>,
     /// Whether the entry type has snapshots.
     pub entries: EntryKind,
+    /// How logs are compacted.
+    pub compaction: Compaction,
     /// How the disks write.
     pub atomicity: Atomicity,
     /// Whether the disks do what they acknowledge.
@@ -102,6 +104,15 @@ pub enum EntryKind {
     Summed,
     /// [`crate::value::Plain`], without.
     Plain,
+}
+
+/// How logs are compacted.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// By trims and snapshots, which do not care for applications.
+    AsAsked,
+    /// Without snapshots, as far as all applications have applied.
+    AsApplied,
 }
 
 /// When a server's messages are drained.
@@ -182,6 +193,8 @@ pub enum Action {
     Reconfigure { server: usize },
     /// The log is trimmed.
     Trim { server: usize, until: Until },
+    /// The application at the server, which lags, applies some entries and mostly says so.
+    Apply { server: usize, seed: u64 },
     /// The log is replaced by a snapshot.
     Snapshot { server: usize, until: Until, local: bool },
     /// The priority changes.

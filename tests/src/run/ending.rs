@@ -3,7 +3,6 @@
 use crate::{
     checker::{ensure, violated, Check, Violation},
     cluster::{Cluster, Proposed, Requested, Rest},
-    faults::Kind,
     plan::Ending,
     value::SimEntry,
 };
@@ -139,9 +138,9 @@ impl<T: SimEntry> Cluster<T> {
         loop {
             let proposed = self.append_storable(at)?;
             let is_stopped = self.checker().is_stopped();
-            // Where little gets into the log at a time, what was proposed before may still wait.
-            // So may a stop sign that was proposed far from the leader.
-            let waits = self.is_limited() || place == Place::Afar || self.may_be_stopped();
+            // Where little gets into the log at a time, what was proposed before may still wait,
+            // and a stop sign too.
+            let waits = self.is_limited() || place == Place::Afar || self.awaits_stop_sign();
             let may_wait = waits && self.now() <= last;
             match proposed {
                 Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
@@ -170,14 +169,10 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Whether a proposal is decided, or a stop sign that had to wait got in before it.
+    /// Whether a proposal is decided. A stop sign that some server has offered since before may get in
+    /// first.
     pub(super) fn is_decided_or_stopped(&self, id: u64) -> bool {
         self.checker().is_decided(id) || self.checker().is_stopped()
-    }
-
-    /// Whether a server has taken a stop sign, which may wait somewhere if it is not decided.
-    fn may_be_stopped(&self) -> bool {
-        self.counts().of(Kind::Reconfigure) > 0
     }
 
     /// A read at each server of a group ends, and is requested again where it is refused.

@@ -140,7 +140,7 @@ fn a_snapshot_and_pieces_bring_up_a_server_that_lacks_what_is_compacted() {
 }
 
 #[test]
-fn without_snapshots_what_some_server_lacks_stays() {
+fn what_some_server_lacks_is_not_trimmed() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::led_by_1(|pid| on_disk(folder.path(), pid), small_window);
     let entry = |number| Record::of(number, 64);
@@ -148,18 +148,18 @@ fn without_snapshots_what_some_server_lacks_stays() {
     cluster.isolate(3);
     decide(&mut cluster, 20_000, entry);
 
-    let refused = cluster.server(1).compact(21_000).unwrap_err();
+    let refused = cluster.server(1).trim(Some(21_000)).unwrap_err();
     assert_eq!(refused, CompactionErr::NotAllDecided(1000));
     let says = refused.to_string();
     assert_eq!(says, "cannot trim beyond index 1000, the largest that every server has accepted");
-    let refused = cluster.server(2).compact(500).unwrap_err();
+    let refused = cluster.server(2).trim(Some(500)).unwrap_err();
     assert_eq!(refused, CompactionErr::NotCurrentLeader(1));
     let says = refused.to_string();
     assert!(says.starts_with("only the leader can trim") && says.contains("server 1"), "{says}");
     for pid in [1, 2] {
         assert_eq!(cluster.server(pid).get_compacted_idx(), 0);
     }
-    cluster.server(1).compact(1000).unwrap();
+    cluster.server(1).trim(Some(1000)).unwrap();
     cluster.run(30);
     assert_eq!(cluster.server(2).get_compacted_idx(), 1000);
 
@@ -171,7 +171,7 @@ fn without_snapshots_what_some_server_lacks_stays() {
         assert!(entries.into_iter().eq(expected), "at {}", server.get_pid());
     }
     cluster.run(30);
-    cluster.server(1).compact(21_000).unwrap();
+    cluster.server(1).trim(Some(21_000)).unwrap();
     cluster.run(30);
     for server in cluster.servers.values() {
         assert_eq!(server.get_compacted_idx(), 21_000, "at {}", server.get_pid());

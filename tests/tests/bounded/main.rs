@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod applied;
 mod catching_up;
 mod cluster;
 mod holding;

@@ -313,6 +313,20 @@ pub enum CompactionAction {
     Snapshot(u64),
     /// Answers: the entries before this index are compacted at the sender.
     Compacted(u64),
+    /// Reports what the application at the sender has applied.
+    Applied(AppliedReport),
+}
+
+/// What the application at a server has applied, where the entry type has no snapshots.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct AppliedReport {
+    /// The application at the sender has applied the entries before this index, and has said so.
+    pub applied_idx: u64,
+    /// What the receiver has reported to the sender: 0 if nothing is known.
+    pub confirmed_idx: u64,
+    /// Whether the sender waits for the receiver to confirm `applied_idx`.
+    pub asks: bool,
 }
 
 /// Asks the leader for an index to read at. The answer stands for all requests of that life with

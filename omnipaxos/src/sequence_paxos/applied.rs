@@ -1,0 +1,245 @@
+//! What the applications have applied, for entry types without snapshots.
+//!
+//! Entries that some application has not applied must stay, since nothing else could stand for them.
+//! So each server records what its application says that it has applied, and reports it to all
+//! others, until each has confirmed it; and each gives up the entries that all have applied.
+//! Invariant I17: a server counts for no more than its own application said. What a server has heard
+//! is kept in memory: one that is restarted hears it again when its application reports anew, and
+//! has the log trimmed by the leader.
+
+use super::{state::State, SequencePaxos};
+use crate::{
+    errors::{CompactionErr, Halted, TryCompactionErr},
+    ids::NodeId,
+    messages::sequence_paxos::AppliedReport,
+    storage::{Entry, Storage},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is known here of the applications. Bounded by the configuration.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Applied {
+    /// What the application at this server has said in this incarnation.
+    own_idx: u64,
+    /// What each peer reported.
+    by_peer: BTreeMap<NodeId, u64>,
+    /// The peers that have not confirmed `own_idx`.
+    unconfirmed: BTreeSet<NodeId>,
+    /// The peers to which the next drain reports.
+    due: BTreeSet<NodeId>,
+}
+
+impl Applied {
+    /// The application at this server has applied so much, which is reported if it is news.
+    fn advance(&mut self, idx: u64, peers: &[NodeId]) {
+        if idx > self.own_idx {
+            self.own_idx = idx;
+            self.unconfirmed.extend(peers);
+            self.due.extend(peers);
+        }
+    }
+
+    /// A peer reports what its application has applied, and what it has heard from here.
+    fn hear(&mut self, from: NodeId, report: AppliedReport) {
+        let AppliedReport { applied_idx, confirmed_idx, asks } = report;
+        let known = self.by_peer.entry(from).or_default();
+        *known = applied_idx.max(*known);
+        if confirmed_idx >= self.own_idx {
+            self.unconfirmed.remove(&from);
+        } else {
+            // It was restarted, or this is older than what it knows by now.
+            self.unconfirmed.insert(from);
+        }
+        if asks {
+            self.due.insert(from);
+        }
+    }
+
+    /// Number of entries that the applications of this server and of all `peers` have applied.
+    fn by_all(&self, peers: &[NodeId]) -> u64 {
+        let reported = peers.iter().map(|peer| self.by_peer.get(peer).copied().unwrap_or(0));
+        reported.fold(self.own_idx, u64::min)
+    }
+
+    /// Reports again to whoever has not confirmed.
+    pub(super) fn repeat(&mut self) {
+        self.due.extend(&self.unconfirmed);
+    }
+
+    /// Reports again to one peer, if it has not confirmed.
+    pub(super) fn repeat_to(&mut self, pid: NodeId) {
+        if self.unconfirmed.contains(&pid) {
+            self.due.insert(pid);
+        }
+    }
+
+    /// Whether nothing is due.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        self.due.is_empty()
+    }
+
+    /// Draws what is due.
+    pub(super) fn draw(&mut self, mut send: impl FnMut(NodeId, AppliedReport)) {
+        while let Some(to) = self.due.pop_first() {
+            let applied_idx = self.own_idx;
+            let confirmed_idx = self.by_peer.get(&to).copied().unwrap_or(0);
+            let asks = self.unconfirmed.contains(&to);
+            send(to, AppliedReport { applied_idx, confirmed_idx, asks });
+        }
+    }
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// The application at this server has applied the entries before `idx` and does not need them any
+    /// more.
+    pub(crate) fn record_applied(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
+        if idx > self.log.decided_idx() {
+            return Err(CompactionErr::UndecidedIndex(self.log.decided_idx()).into());
+        }
+        self.applied.advance(self.without_stopsign(idx), &self.peers);
+        Ok(self.give_up_applied()?)
+    }
+
+    /// A peer reports what its application has applied.
+    pub(super) fn handle_applied(
+        &mut self,
+        report: AppliedReport,
+        from: NodeId,
+    ) -> Result<(), Halted> {
+        self.applied.hear(from, report);
+        self.give_up_applied()
+    }
+
+    /// Gives up the entries that all applications have applied. The leader has the others do so, too:
+    /// one that was restarted does not know.
+    fn give_up_applied(&mut self) -> Result<(), Halted> {
+        let idx = self.applied.by_all(&self.peers);
+        if idx <= self.log.compacted_idx() {
+            return Ok(());
+        }
+        match self.log.trim(idx) {
+            Ok(()) => {
+                if let State::Leading(_) = self.state {
+                    self.announce_trim();
+                }
+                Ok(())
+            }
+            Err(TryCompactionErr::Halted(halted)) => Err(halted),
+            // Nothing before this one's own decided index is refused, and there is no snapshot that
+            // the storage could not hold.
+            Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_)) => Ok(()),
+        }
+    }
+
+    /// What the application at this server has applied, as far as it has said so.
+    pub(crate) fn applied_idx(&self) -> u64 {
+        self.applied.own_idx.max(self.log.compacted_idx())
+    }
+
+    /// What the application at a peer has applied, as far as that is known here.
+    pub(crate) fn applied_idx_of(&self, pid: NodeId) -> Option<u64> {
+        self.applied.by_peer.get(&pid).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Applied, AppliedReport, NodeId};
+    use std::collections::BTreeMap;
+
+    const NODES: [NodeId; 3] = [1, 2, 3];
+
+    fn peers(of: NodeId) -> Vec<NodeId> {
+        NODES.into_iter().filter(|pid| *pid != of).collect()
+    }
+
+    /// Delivers all that is due, until nothing is. Returns the number of messages.
+    fn settle(servers: &mut BTreeMap<NodeId, Applied>, lost: &[(NodeId, NodeId)]) -> usize {
+        let mut count = 0;
+        loop {
+            let mut sent = Vec::new();
+            for (from, server) in servers.iter_mut() {
+                server.draw(|to, report| sent.push((*from, to, report)));
+            }
+            if sent.is_empty() {
+                return count;
+            }
+            count += sent.len();
+            assert!(count < 100, "messages breed: {sent:?}");
+            for (from, to, report) in sent {
+                if let Some(server) = servers.get_mut(&to).filter(|_| !lost.contains(&(from, to))) {
+                    server.hear(from, report);
+                }
+            }
+        }
+    }
+
+    fn servers() -> BTreeMap<NodeId, Applied> {
+        NODES.into_iter().map(|pid| (pid, Applied::default())).collect()
+    }
+
+    fn advance(servers: &mut BTreeMap<NodeId, Applied>, pid: NodeId, idx: u64) {
+        if let Some(server) = servers.get_mut(&pid) {
+            server.advance(idx, &peers(pid));
+        }
+    }
+
+    fn by_all(servers: &BTreeMap<NodeId, Applied>) -> Vec<u64> {
+        servers.iter().map(|(pid, server)| server.by_all(&peers(*pid))).collect()
+    }
+
+    #[test]
+    fn the_slowest_counts_everywhere() {
+        let mut servers = servers();
+        for (pid, idx, expected) in [(1, 8, 0), (2, 5, 0), (3, 3, 3), (3, 9, 5), (2, 7, 7)] {
+            advance(&mut servers, pid, idx);
+            assert_eq!(settle(&mut servers, &[]), 4, "told to two, and confirmed");
+            assert_eq!(by_all(&servers), [expected; 3], "{pid} has applied {idx}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_reported_again() {
+        let mut servers = servers();
+        (1..=3).for_each(|pid| advance(&mut servers, pid, 4));
+        settle(&mut servers, &[(1, 2), (3, 1)]);
+        assert_eq!(by_all(&servers), [0, 0, 4]);
+        servers.values_mut().for_each(Applied::repeat);
+        settle(&mut servers, &[]);
+        assert_eq!(by_all(&servers), [4; 3]);
+        servers.values_mut().for_each(Applied::repeat);
+        assert_eq!(settle(&mut servers, &[]), 0, "all is confirmed");
+    }
+
+    #[test]
+    fn a_restarted_server_counts_for_what_it_said_and_hears_of_the_others_anew() {
+        let mut servers = servers();
+        for (pid, idx) in [(1, 8), (2, 6), (3, 5)] {
+            advance(&mut servers, pid, idx);
+        }
+        settle(&mut servers, &[]);
+        servers.insert(3, Applied::default());
+        advance(&mut servers, 1, 9);
+        settle(&mut servers, &[]);
+        assert_eq!(by_all(&servers), [5, 5, 0], "its application has said nothing");
+        advance(&mut servers, 3, 7);
+        settle(&mut servers, &[]);
+        assert_eq!(by_all(&servers), [6; 3]);
+    }
+
+    #[test]
+    fn a_late_report_takes_nothing_back() {
+        let mut servers = servers();
+        let late = AppliedReport { applied_idx: 2, confirmed_idx: 0, asks: true };
+        (1..=3).for_each(|pid| advance(&mut servers, pid, 4));
+        settle(&mut servers, &[]);
+        for _copy in 0..2 {
+            if let Some(server) = servers.get_mut(&1) {
+                server.hear(2, late);
+            }
+            assert_eq!(settle(&mut servers, &[]), 2, "it is answered, and confirmed");
+            assert_eq!(by_all(&servers), [4; 3]);
+        }
+    }
+}

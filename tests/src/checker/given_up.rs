@@ -1,0 +1,84 @@
+//! What logs give up, and who asked for it. Invariants I16 and I17.
+
+use super::{ensure, Check, Checker, Violation};
+use crate::plan::{Compaction, ServerSetting, Setting};
+
+/// Who may give up what.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    /// What each application has said that it has applied; `None` where logs are compacted otherwise.
+    applied: Option<Vec<u64>>,
+    /// Some server was asked to compact so much, or may have been.
+    asked: u64,
+    /// Whether some server wants delta snapshots, which it then passes on to others.
+    wants_deltas: bool,
+}
+
+impl GivenUp {
+    /// Not watched: anything may be given up.
+    pub(super) fn anything() -> Self {
+        Self { applied: None, asked: u64::MAX, wants_deltas: false }
+    }
+
+    pub(super) fn of(setting: &Setting) -> Self {
+        let servers = &setting.servers;
+        let applied = match setting.compaction {
+            Compaction::AsAsked => None,
+            Compaction::AsApplied => Some(vec![0; servers.len()]),
+        };
+        let wants = |server: &ServerSetting| server.config.takes_delta_snapshots;
+        Self { applied, asked: 0, wants_deltas: servers.iter().any(wants) }
+    }
+}
+
+impl Checker {
+    /// An application tells its server that it has applied so much.
+    pub fn say_applied(&mut self, server: usize, idx: u64) {
+        if let Some(said) = self.given_up.applied.as_mut().and_then(|all| all.get_mut(server)) {
+            *said = idx.max(*said);
+        }
+    }
+
+    /// A user asks to compact: anything may be given up now. Returns what was asked for before.
+    pub fn begin_compaction(&mut self) -> u64 {
+        std::mem::replace(&mut self.given_up.asked, u64::MAX)
+    }
+
+    /// The user has asked, and so much is given up; `before` was asked for before.
+    pub fn end_compaction(&mut self, before: u64, compacted_idx: u64) {
+        self.given_up.asked = before.max(compacted_idx);
+    }
+
+    /// A server shows that it has given up the entries before `idx`.
+    pub(super) fn check_given_up(&self, server: usize, idx: u64) -> Result<(), Violation> {
+        let pid = self.pids[server];
+        let GivenUp { applied, asked, wants_deltas } = &self.given_up;
+        if let Some(applied) = applied {
+            let by_all = applied.iter().copied().min().unwrap_or(0);
+            ensure!(
+                idx <= by_all,
+                Check::AppliedFirst,
+                "server {pid} has given up {idx} entries, and the applications have applied {applied:?}"
+            );
+            return Ok(());
+        }
+        ensure!(
+            idx <= *asked || *wants_deltas,
+            Check::GivenUp,
+            "server {pid} has given up {idx} entries, and no server was asked for more than {asked}"
+        );
+        Ok(())
+    }
+
+    /// A server reports that its application has applied so much.
+    pub(super) fn check_report(&self, server: usize, idx: u64) -> Result<(), Violation> {
+        let said = self.given_up.applied.as_ref().and_then(|all| all.get(server)).copied();
+        ensure!(
+            said.is_some_and(|said| idx <= said),
+            Check::AppliedFirst,
+            "server {} reports that {idx} entries are applied, and its application said {said:?}",
+            self.pids[server]
+        );
+        Ok(())
+    }
+}
