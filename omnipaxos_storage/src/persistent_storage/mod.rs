@@ -12,6 +12,7 @@ mod begin;
 mod checkpoint;
 mod codec;
 mod config;
+mod database_thread;
 mod error;
 mod journal;
 mod log;
@@ -85,8 +86,7 @@ pub struct PersistentStorage<T> {
     runs: Runs,
     /// For the entries of the batch that is written, and empty between batches.
     records: Records,
-    /// The failure of a write, after which what is stored is not known.
-    poisoned: Option<String>,
+    health: Health,
     /// Released when the storage is dropped.
     _lock: FolderLock,
     _entries: PhantomData<fn() -> T>,
@@ -176,7 +176,7 @@ impl<T> PersistentStorage<T> {
             state: found.state,
             runs: found.runs,
             records: Records::default(),
-            poisoned: None,
+            health: Health::Sound,
             _lock: lock,
             _entries: PhantomData,
         };
@@ -231,11 +231,36 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
+    /// Whether the storage can be written to.
+    ///
+    /// # Errors
+    /// A write failed or panicked before, or the database failed.
+    fn check_health(&self) -> Result<(), StorageError> {
+        match &self.health {
+            Health::Sound => self.database.check(),
+            Health::Writing => {
+                let cause = "code that it called panicked".to_string();
+                Err(StorageError::Poisoned { cause })
+            }
+            Health::Failed(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+        }
+    }
+
     /// The segment with the first entry held, or with the last batch, which bears the state.
     fn first_needed_segment(&self) -> u64 {
         let last = self.log.last_segment();
         self.runs.first_offset().map_or(last, |offset| self.log.segment_of(offset).min(last))
     }
+}
+
+/// Whether what is stored is known.
+#[derive(Debug)]
+enum Health {
+    Sound,
+    /// A write has begun. If it has not ended when the next call comes, it panicked.
+    Writing,
+    /// The failure of a write.
+    Failed(String),
 }
 
 /// Whether a checkpoint is the last of a storage that is being closed.
@@ -245,7 +270,7 @@ struct IsClosed(bool);
 impl<T> Drop for PersistentStorage<T> {
     /// Marks a clean close: after it, damage anywhere is noticed. Without it, nothing is lost.
     fn drop(&mut self) {
-        if self.poisoned.is_none() {
+        if self.check_health().is_ok() {
             let _ = self.checkpoint(IsClosed(true));
         }
     }
