@@ -247,7 +247,7 @@ impl Database {
         sync_folder_and_files(self.thread.folder())
     }
 
-    fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.thread.folder().to_path_buf()
     }
 }

@@ -14,6 +14,7 @@ mod codec;
 mod config;
 mod database_thread;
 mod error;
+mod folders;
 mod journal;
 mod log;
 mod parts;
@@ -38,6 +39,7 @@ use self::{
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    errors::with_causes,
     storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
 };
 use serde::{de::DeserializeOwned, Serialize};
@@ -100,7 +102,7 @@ impl<T> PersistentStorage<T> {
     pub fn open(config: PersistentStorageConfig) -> Self {
         match Self::try_open(config) {
             Ok(storage) => storage,
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{}", with_causes(&error)),
         }
     }
 
@@ -111,7 +113,7 @@ impl<T> PersistentStorage<T> {
     pub fn new(config: PersistentStorageConfig) -> Self {
         match Self::try_new(config) {
             Ok(storage) => storage,
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{}", with_causes(&error)),
         }
     }
 
@@ -138,19 +140,26 @@ impl<T> PersistentStorage<T> {
         let folder = config.folder();
         let settings = config.log();
         let log_folder = settings.folder.unwrap_or_else(|| folder.join("commitlog"));
+        let database_config = config.database();
+        let database_folder = database_config.get_path();
+        for needed in [&folder, &log_folder, &database_folder] {
+            folders::check(needed)?;
+        }
         for needed in [&folder, &log_folder] {
             fs::create_dir_all(needed).map_err(StorageError::io("create", needed))?;
         }
         let lock = lock(&folder)?;
-        let database_config = config.database();
-        let unfinished = Unfinished::find(&folder, &database_config.get_path(), &log_folder)?;
+        let unfinished = Unfinished::find(&lock.0, &folder, &database_folder, &log_folder)?;
         let database = Database::open(&database_config)?;
         let checkpoint = match database.checkpoint()? {
             Some(checkpoint) => checkpoint,
-            None => begin(&database, &log_folder, &folder)?,
+            None => begin(&lock.0, &database, &log_folder, &folder)?,
         };
         if let Some(unfinished) = unfinished {
             unfinished.finish()?;
+        }
+        if !folders::was_made(&lock.0) {
+            folders::note_made(&lock.0, &folder)?;
         }
         for base in segments::list(&log_folder)? {
             if base < checkpoint.first_segment {
