@@ -146,7 +146,7 @@ impl Client {
     pub(crate) async fn watch(
         &mut self,
         prefix: String,
-        mut on_change: impl FnMut(String, Option<String>),
+        mut on_change: impl FnMut(String, Option<String>) -> Result<()>,
     ) -> Result<()> {
         self.connect().await?;
         let number = self.next;
@@ -157,7 +157,7 @@ impl Client {
         connection.send([request].into_iter()).await?;
         loop {
             match connection.receive().await?.answer {
-                Answer::Changed { key, value } => on_change(key, value),
+                Answer::Changed { key, value } => on_change(key, value)?,
                 Answer::Refused(why) => bail!("refused: {why}"),
                 other @ (Answer::Done { .. }
                 | Answer::Value(_)
