@@ -47,12 +47,12 @@ pub enum CompactionErr {
 ///
 /// [`source`](StdError::source) is the error of the storage, as text, with its own causes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Halted(Why);
+pub struct Halted(Arc<Why>);
 
 /// Why a replica has halted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Why {
-    Failed(Arc<Failure>),
+    Failed(Failure),
     /// An input, named here, did not end.
     Panicked(&'static str),
 }
@@ -110,18 +110,17 @@ impl Halted {
         let cause = cause.into();
         let text = with_causes(&*cause);
         let cause = Cause::of(&*cause);
-        Self(Why::Failed(Arc::new(Failure { operation: operation.into(), text, cause })))
+        Self(Arc::new(Why::Failed(Failure { operation: operation.into(), text, cause })))
     }
 
     /// Code of the user panicked in this input.
-    #[inline]
     pub(crate) fn in_input(input: &'static str) -> Self {
-        Self(Why::Panicked(input))
+        Self(Arc::new(Why::Panicked(input)))
     }
 
     /// What the storage was asked to do, or the input in which code of the user panicked.
     pub fn operation(&self) -> &str {
-        match &self.0 {
+        match &*self.0 {
             Why::Failed(failure) => &failure.operation,
             Why::Panicked(input) => input,
         }
@@ -129,7 +128,7 @@ impl Halted {
 
     /// What the storage said, with all causes in one line.
     pub fn cause(&self) -> &str {
-        match &self.0 {
+        match &*self.0 {
             Why::Failed(failure) => &failure.text,
             Why::Panicked(_) => "a panic",
         }
@@ -137,13 +136,13 @@ impl Halted {
 
     /// Whether code of the user panicked. Otherwise the storage failed.
     pub fn is_panic(&self) -> bool {
-        matches!(self.0, Why::Panicked(_))
+        matches!(*self.0, Why::Panicked(_))
     }
 }
 
 impl fmt::Display for Halted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Why::Failed(failure) => {
                 write!(f, "the replica has halted: the storage failed to {}", failure.operation)
             }
@@ -156,7 +155,7 @@ impl fmt::Display for Halted {
 
 impl StdError for Halted {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0 {
+        match &*self.0 {
             Why::Failed(failure) => Some(&failure.cause),
             Why::Panicked(_) => None,
         }

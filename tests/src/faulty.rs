@@ -12,6 +12,8 @@ use std::{cell::RefCell, rc::Rc};
 pub struct Orders {
     /// Every write fails.
     pub fail_writes: bool,
+    /// Every write fails with this error.
+    pub fails_with: Option<fn() -> StorageResult<()>>,
     /// Every read of entries fails.
     pub fail_reads: bool,
     /// Calls of `write_atomically`.
@@ -48,6 +50,9 @@ impl<T: Entry> FaultyStorage<T> {
     ) -> StorageResult<R> {
         if self.orders.borrow().fail_writes {
             return Err("no space left".into());
+        }
+        if let Some(fail) = self.orders.borrow().fails_with {
+            fail()?;
         }
         write(&mut self.inner.borrow_mut())
     }

@@ -16,7 +16,7 @@ mod view;
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use cluster::Cluster;
-use example_net::signals;
+use example_net::{output::status_of, signals};
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
@@ -62,10 +62,7 @@ enum Task {
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(code) => code,
-        Err(cause) => {
-            eprintln!("dashboard: {cause:#}");
-            ExitCode::FAILURE
-        }
+        Err(cause) => status_of("dashboard", &cause),
     }
 }
 

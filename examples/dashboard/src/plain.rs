@@ -7,11 +7,9 @@ use crate::{
     End,
 };
 use anyhow::{bail, Context, Result};
+use example_net::say;
 use omnipaxos::{status::Role, util::NodeId};
-use std::{
-    io::{self, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// How long the cluster may be without a leader, and how long it may take to agree in the end: much
@@ -48,14 +46,14 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
         while start.elapsed() < due {
             cluster.hear()?;
             if start.elapsed() >= next_line {
-                say(&line(cluster.board(), start.elapsed()))?;
+                say!("{}", line(cluster.board(), start.elapsed()))?;
                 next_line += Duration::from_secs(1);
             }
             sleep(POLL).await;
         }
         if let Some(step) = step {
             let done = take(step, cluster, &mut killed).await?;
-            say(&format!("{:>4} s  {done}", start.elapsed().as_secs()))?;
+            say!("{:>4} s  {done}", start.elapsed().as_secs())?;
         }
     }
     cluster.set_appends(0);
@@ -70,12 +68,12 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
     else {
         bail!("nothing was decided");
     };
-    say(&format!(
+    say!(
         "all {} servers agree: decided {}, digest {:016x}",
         cluster.board().members().len(),
         report.status.decided_idx,
         report.digest
-    ))?;
+    )?;
     Ok(End::Done)
 }
 
@@ -147,10 +145,4 @@ fn role(role: Role) -> &'static str {
         Role::Recovering => "recovering",
         Role::Halted => "halted",
     }
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush().context("the standard output is closed")
 }

@@ -55,3 +55,15 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
+
+/// As `dashboard --plain | head` does.
+#[test]
+fn it_ends_quietly_when_nobody_reads_its_lines() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dashboard"));
+    command.args(["--plain", "--servers", "3"]).stdin(Stdio::null()).stdout(writer);
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(141), ""));
+}

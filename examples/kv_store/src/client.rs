@@ -149,7 +149,7 @@ impl Client {
     pub(crate) async fn watch(
         &mut self,
         prefix: String,
-        mut on_change: impl FnMut(String, Option<String>),
+        mut on_change: impl FnMut(String, Option<String>) -> Result<()>,
     ) -> Result<()> {
         let ask = Ask::Watch { prefix };
         ask.check().map_err(|why| anyhow!("refused, and nothing was sent: {why}"))?;
@@ -161,7 +161,7 @@ impl Client {
         connection.send([request].into_iter()).await?;
         loop {
             match connection.receive().await?.answer {
-                Answer::Changed { key, value } => on_change(key, value),
+                Answer::Changed { key, value } => on_change(key, value)?,
                 Answer::Refused(why) => bail!("refused: {why}"),
                 other @ (Answer::Done { .. }
                 | Answer::Value(_)

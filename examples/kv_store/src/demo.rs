@@ -9,13 +9,8 @@ use crate::{
     state::{Change, Command, State},
 };
 use anyhow::{bail, Context, Result};
-use example_net::signals::interrupted;
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal, Write},
-    path::Path,
-    time::Duration,
-};
+use example_net::{output, say, signals::interrupted};
+use std::{collections::BTreeMap, io::IsTerminal, path::Path, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 /// The file that comes with the example.
@@ -66,24 +61,24 @@ async fn demonstrate(records: &BTreeMap<String, String>) -> Result<()> {
     for (pid, address) in cluster.addresses() {
         let process = processes.get(&pid).copied().unwrap_or_default();
         let role = if pid == leader { ", the leader" } else { "" };
-        println!("server {pid}{role}: process {process}, clients at {address}");
+        say!("server {pid}{role}: process {process}, clients at {address}")?;
     }
-    println!("they keep their logs in {}", cluster.directory().display());
+    say!("they keep their logs in {}", cluster.directory().display())?;
     load_with_failures(&mut cluster, records).await?;
     let mut records = records.clone();
     showcase::run(&mut cluster, &mut records).await?;
 
     let statuses = cluster.wait_until_in_step(IN_STEP).await?;
     for status in &statuses {
-        println!("{status}");
+        say!("{status}")?;
     }
     check_statuses(&statuses, &records)?;
     for (pid, address) in cluster.addresses() {
         check_records(&address, &records).await.with_context(|| format!("at server {pid}"))?;
-        println!("server {pid}: all {} records read back", records.len());
+        say!("server {pid}: all {} records read back", records.len())?;
     }
     cluster.kill_all().await?;
-    println!("all three servers have the same log and the same state; no record is missing");
+    say!("all three servers have the same log and the same state; no record is missing")?;
     Ok(())
 }
 
@@ -128,26 +123,26 @@ async fn load_with_failures(
         let mut acknowledged = *progress.borrow_and_update();
         while acknowledged * 6 < total * due && progress.changed().await.is_ok() {
             acknowledged = *progress.borrow_and_update();
-            printer.print(acknowledged, cluster.process_ids().len());
+            printer.print(acknowledged, cluster.process_ids().len())?;
         }
-        printer.end_line();
+        printer.end_line()?;
         fail(failure, cluster, &mut killed, acknowledged).await?;
     }
     while progress.changed().await.is_ok() {
         let acknowledged = *progress.borrow_and_update();
-        printer.print(acknowledged, cluster.process_ids().len());
+        printer.print(acknowledged, cluster.process_ids().len())?;
     }
-    printer.end_line();
+    printer.end_line()?;
     let answers = (&mut load.0).await.context("the client broke")??;
     if let Some(odd) = answers.iter().find(|answer| !matches!(answer, Answer::Done { .. })) {
         bail!("a put was answered with {odd:?}");
     }
     let leader = cluster.wait_for_leader(IN_STEP).await?;
-    println!(
+    say!(
         "loaded {} records in {:.2?}, with server {leader} as the last leader",
         answers.len(),
         start.elapsed()
-    );
+    )?;
     Ok(())
 }
 
@@ -163,27 +158,25 @@ async fn fail(
             let leader = cluster.wait_for_leader(IN_STEP).await?;
             cluster.kill(&[leader]).await?;
             *killed = Some(leader);
-            println!(
-                "after {acknowledged} records: killed server {leader}, the leader, with SIGKILL"
-            );
+            say!("after {acknowledged} records: killed server {leader}, the leader, with SIGKILL")?;
         }
         Failure::RestartKilled => {
             if let Some(pid) = killed.take() {
                 cluster.restart(pid)?;
-                println!("after {acknowledged} records: restarted server {pid} from its disk");
+                say!("after {acknowledged} records: restarted server {pid} from its disk")?;
             }
         }
         Failure::KillAndRestartAll => {
             let all: Vec<u64> = cluster.process_ids().into_keys().collect();
             cluster.kill(&all).await?;
-            println!(
+            say!(
                 "after {acknowledged} records: killed all {} servers at once with SIGKILL",
                 all.len()
-            );
+            )?;
             for pid in &all {
                 cluster.restart(*pid)?;
             }
-            println!("restarted all {} servers from their disks", all.len());
+            say!("restarted all {} servers from their disks", all.len())?;
         }
     }
     Ok(())
@@ -247,26 +240,27 @@ impl Printer {
         Self { total, next: 0, overwrites: std::io::stdout().is_terminal(), is_open: false }
     }
 
-    fn print(&mut self, answered: usize, servers: usize) {
+    fn print(&mut self, answered: usize, servers: usize) -> Result<()> {
         if answered < self.next {
-            return;
+            return Ok(());
         }
         let line =
             format!("{answered} of {} records acknowledged, with {servers} servers", self.total);
         if self.overwrites {
             self.next = answered + 1 + self.total / 100;
-            print!("\r{line}");
-            self.is_open = std::io::stdout().flush().is_ok();
+            self.is_open = true;
+            output::print(format_args!("\r{line}"))
         } else {
             self.next = answered + 1 + self.total / PROGRESS_LINES;
-            println!("{line}");
+            say!("{line}")
         }
     }
 
-    fn end_line(&mut self) {
+    fn end_line(&mut self) -> Result<()> {
         if std::mem::take(&mut self.is_open) {
-            println!();
+            say!("")?;
         }
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ mod wish;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
-use example_net::signals;
+use example_net::{output::status_of, signals};
 use server::StorageKind;
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -93,13 +93,12 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // They go to where the events could not be written, and panic if that is closed.
+        .log_internal_errors(false)
         .init();
     match run(Arguments::parse().command).await {
         Ok(code) => code,
-        Err(cause) => {
-            eprintln!("kv_store: {cause:#}");
-            ExitCode::FAILURE
-        }
+        Err(cause) => status_of("kv_store", &cause),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     protocol::{Answer, Ask},
 };
 use anyhow::{bail, Context, Result};
+use example_net::say;
 use std::{collections::BTreeMap, time::Duration};
 
 const LEADER: Duration = Duration::from_secs(20);
@@ -41,7 +42,7 @@ async fn read_at_each_server(
             bail!("server {reader} reads {answer:?} after `{key}` was put as `{value}`");
         }
         let part = if reader == leader { "the leader" } else { "a follower" };
-        println!("put at server {taker}, at index {idx}: seen at once at server {reader}, {part}");
+        say!("put at server {taker}, at index {idx}: seen at once at server {reader}, {part}")?;
         records.insert(key, value);
     }
     Ok(())
@@ -53,7 +54,7 @@ async fn hand_over(cluster: &mut Cluster) -> Result<()> {
     let to = *cluster.addresses().keys().find(|pid| **pid != leader).context("one server")?;
     match client_of(cluster, leader)?.ask(Ask::HandOver { to }).await? {
         Answer::Leads { pid } if pid == to => {
-            println!("server {leader} has handed leadership over to server {to}");
+            say!("server {leader} has handed leadership over to server {to}")?;
             Ok(())
         }
         other => bail!("server {leader} should hand over to {to}, and answers {other:?}"),
@@ -80,7 +81,7 @@ async fn kill_with_a_put_under_way(
     let idx = idx?;
     killed?;
     let how = if client.repetitions() > 0 { "asked again elsewhere, it was" } else { "it was" };
-    println!("killed server {leader}, the leader, with a put under way: {how} done at index {idx}");
+    say!("killed server {leader}, the leader, with a put under way: {how} done at index {idx}")?;
     cluster.restart(leader)?;
     cluster.wait_for_leader(LEADER).await?;
     for (pid, address) in addresses {
@@ -89,7 +90,7 @@ async fn kill_with_a_put_under_way(
             bail!("server {pid} says that the put was done at index {again}, not at {idx}");
         }
     }
-    println!("all servers say so when they are asked once more: it was done once");
+    say!("all servers say so when they are asked once more: it was done once")?;
     records.insert(key, value);
     Ok(())
 }

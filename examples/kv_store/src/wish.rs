@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::{anyhow, bail, Context, Result};
 use clap::{Parser, Subcommand};
+use example_net::say;
 use omnipaxos::util::NodeId;
 use std::process::ExitCode;
 
@@ -57,9 +58,9 @@ struct Line {
 /// Does what is wanted. A failure, said or returned, if it cannot be done.
 pub(crate) async fn grant(wish: Wish, servers: &[String], client: &mut Client) -> Result<ExitCode> {
     match wish {
-        Wish::Once(request) => println!("{}", ask(request, client).await?),
+        Wish::Once(request) => say!("{}", ask(request, client).await?)?,
         Wish::Watch { prefix } => client.watch(prefix, print_change).await?,
-        Wish::Status => return Ok(status(servers).await),
+        Wish::Status => return status(servers).await,
         Wish::Lines => lines(client).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -96,8 +97,8 @@ async fn lines(client: &mut Client) -> Result<()> {
             Err(why) => Err(anyhow!("`{line}` is no request: {}", first_line(&why))),
         };
         match answered {
-            Ok(answer) => println!("{answer}"),
-            Err(cause) => println!("error: {cause:#}"),
+            Ok(answer) => say!("{answer}")?,
+            Err(cause) => say!("error: {cause:#}")?,
         }
     }
     Ok(())
@@ -108,24 +109,24 @@ fn first_line(why: &clap::Error) -> String {
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-fn print_change(key: String, value: Option<String>) {
+fn print_change(key: String, value: Option<String>) -> Result<()> {
     match value {
-        Some(value) => println!("put {key} {value}"),
-        None => println!("delete {key}"),
+        Some(value) => say!("put {key} {value}"),
+        None => say!("delete {key}"),
     }
 }
 
 /// Asks every server. A failure if one of them does not answer.
-async fn status(servers: &[String]) -> ExitCode {
+async fn status(servers: &[String]) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for server in servers {
         match Client::status_of(server).await {
-            Ok(status) => println!("{status}\n{}", status.details()),
+            Ok(status) => say!("{status}\n{}", status.details())?,
             Err(cause) => {
-                println!("{server}: {cause:#}");
+                say!("{server}: {cause:#}")?;
                 code = ExitCode::FAILURE;
             }
         }
     }
-    code
+    Ok(code)
 }

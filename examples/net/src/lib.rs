@@ -6,6 +6,7 @@ pub mod clients;
 pub mod frame;
 mod input;
 mod local;
+pub mod output;
 pub mod peers;
 mod processes;
 pub mod signals;

@@ -2,6 +2,8 @@
 
 use super::{invalid, ConfigError, OmniPaxosConfig};
 use serde::Deserialize;
+use std::io;
+use thiserror::Error;
 
 /// Our tables and the keys that they may have, those of features that are off included.
 const TABLES: [(&str, &[&str]); 2] = [
@@ -55,7 +57,7 @@ impl OmniPaxosConfig {
     /// or a key of our tables is misspelt.
     pub fn with_toml(file_path: &str) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file_path)
-            .map_err(|cause| std::io::Error::new(cause.kind(), format!("{file_path}: {cause}")))?;
+            .map_err(|cause| io::Error::new(cause.kind(), Unreadable::new(file_path, cause)))?;
         Self::parse(&text)
     }
 
@@ -73,6 +75,26 @@ impl OmniPaxosConfig {
         config.validate()?;
         Ok(config)
     }
+}
+
+/// What the system says of a file, which it does not name.
+#[derive(Debug, Error)]
+#[error("{cause}")]
+struct Unreadable {
+    path: String,
+    cause: io::Error,
+}
+
+impl Unreadable {
+    fn new(path: &str, cause: io::Error) -> Self {
+        Self { path: path.to_string(), cause }
+    }
+}
+
+/// Names the file that could not be read, if it is known.
+pub(super) fn named(error: &io::Error) -> String {
+    let unreadable = error.get_ref().and_then(|cause| cause.downcast_ref::<Unreadable>());
+    unreadable.map_or_else(String::new, |unreadable| format!(" {}", unreadable.path))
 }
 
 /// Refuses keys that are not ours.
@@ -116,6 +138,7 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::distance;
     use crate::config::{ConfigError, OmniPaxosConfig};
+    use crate::errors::with_causes;
     use crate::quorum::FlexibleQuorum;
 
     const LEAST: &str =
@@ -172,12 +195,11 @@ mod tests {
     #[test]
     fn bad_files() {
         let no_such_file = OmniPaxosConfig::with_toml("no/such/file.toml");
-        match no_such_file {
-            Err(ConfigError::ReadFile(cause)) => {
-                assert!(cause.to_string().contains("no/such/file.toml"), "{cause}");
-            }
-            other => panic!("expected an unreadable file, got {other:?}"),
-        }
+        let error = no_such_file.expect_err("there is no such file");
+        assert!(matches!(error, ConfigError::ReadFile(_)), "{error:?}");
+        let text = "could not read the configuration file no/such/file.toml";
+        assert_eq!(error.to_string(), text);
+        assert!(with_causes(&error).starts_with(&format!("{text}: No such file")), "{error:?}");
         for text in ["[cluster_config", "[cluster_config]\nnodes = 3\n", "", "[server_config]\n"] {
             assert!(matches!(OmniPaxosConfig::parse(text), Err(ConfigError::Parse(_))), "{text}");
         }

@@ -13,16 +13,17 @@ use crate::{
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// What is wrong with a configuration.
+/// What is wrong with a configuration. The message does not repeat the cause, which is
+/// [`source`](std::error::Error::source): [`with_causes`](crate::errors::with_causes) prints both.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
     #[cfg(feature = "toml_config")]
-    #[error("could not read the configuration file: {0}")]
+    #[error("could not read the configuration file{}", from_toml::named(.0))]
     ReadFile(#[from] std::io::Error),
     /// The file is not the TOML of a configuration.
     #[cfg(feature = "toml_config")]
-    #[error("could not parse the configuration file: {0}")]
+    #[error("could not parse the configuration file")]
     Parse(#[from] toml::de::Error),
     /// A field has a value that it must not have, or the storage does not fit.
     #[error("invalid configuration: {0}")]

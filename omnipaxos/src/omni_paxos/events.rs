@@ -52,16 +52,17 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let log = self.paxos.log();
         let leader = self.paxos.leader_ballot();
         let decided_idx = self.get_decided_idx();
+        let halted = self.halted().cloned();
         let present = Present {
             leader,
-            is_ready: self.halted.is_none() && self.paxos.readiness(leader) == Readiness::Ready,
+            is_ready: self.input.is_none() && self.paxos.readiness(leader) == Readiness::Ready,
             compacted_idx: log.compacted_idx().min(decided_idx),
             decided_idx,
             ready_read: self.paxos.ready_read(),
             handover: self.paxos.handover(),
             stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
             higher: self.higher_configuration(),
-            halted: self.halted.as_ref(),
+            halted: halted.as_ref(),
         };
         let (peers, ble) = (self.paxos.peers(), &self.ble);
         let mut news = self.told.news(&present, peers, |pid| ble.answered(pid));

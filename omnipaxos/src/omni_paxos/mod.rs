@@ -27,7 +27,7 @@ use crate::{
     storage::{Entry, StopSign, Storage},
     trace::{Moment, Trace},
 };
-use std::error::Error;
+use std::{error::Error, sync::OnceLock};
 
 /// One server of a replicated log.
 ///
@@ -120,8 +120,11 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     door: Door,
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
-    /// Set while an input runs, so that one which unwinds leaves a halted replica.
-    halted: Option<Halted>,
+    /// The input that runs. One that has not ended when the next begins has halted the replica: by
+    /// a failure of the storage, or since code of the user panicked.
+    input: Option<&'static str>,
+    /// Why the replica has halted. Of a panic it is made when somebody asks.
+    halted: OnceLock<Halted>,
     told: Told,
     trace: Trace,
     /// Whether nothing has happened since the last drain, which left nothing to say or to write.
@@ -162,7 +165,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             door: Door::new(&config),
             ble: BallotLeaderElection::new(&config, promise, paxos.own_max_entry_bytes()),
             paxos,
-            halted: None,
+            input: None,
+            halted: OnceLock::new(),
             told: Told::default(),
             trace,
             is_idle: false,
@@ -188,7 +192,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
             drop(message);
             self.is_idle &= !self.door.others().is_word_owed();
-            self.halted = None;
+            self.input = None;
             return Ok(());
         }
         self.is_idle = false;
@@ -339,7 +343,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Why the replica has halted, if it has: its storage failed, or code of the user panicked.
     pub fn halted(&self) -> Option<&Halted> {
-        self.halted.as_ref()
+        self.input.map(|input| self.halted.get_or_init(|| Halted::in_input(input)))
     }
 
     /// How many messages were dropped at the door, by reason, and proposals for lack of room or
@@ -355,9 +359,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Number of entries decided here: all before this index are final. In a replica that has
     /// [halted](Self::halted), those of them that were stored before.
     pub fn get_decided_idx(&self) -> u64 {
-        match self.halted {
+        match self.input {
             None => self.paxos.log().decided_idx(),
-            Some(_) => self.paxos.log().stored_decided_idx(),
+            Some(_halted_in) => self.paxos.log().stored_decided_idx(),
         }
     }
 
@@ -412,43 +416,57 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Begins an input after which the next drain has to look.
+    #[inline]
     fn wake(&mut self, input: &'static str) -> Result<(), Halted> {
         self.is_idle = false;
         self.begin(input)
     }
 
-    /// Begins an input. Until it ends, the replica counts as halted by a panic in it.
+    /// Begins an input. Until it [ends](Self::end), the replica counts as halted.
     #[inline]
     fn begin(&mut self, input: &'static str) -> Result<(), Halted> {
         self.check_halted()?;
-        self.halted = Some(Halted::in_input(input));
+        self.input = Some(input);
         Ok(())
     }
 
+    #[inline]
     fn check_halted(&self) -> Result<(), Halted> {
-        match &self.halted {
+        match self.input {
             None => Ok(()),
-            Some(halted) => Err(halted.clone()),
+            Some(input) => Err(self.halted_in(input)),
         }
+    }
+
+    #[cold]
+    fn halted_in(&self, input: &'static str) -> Halted {
+        self.halted.get_or_init(|| Halted::in_input(input)).clone()
     }
 
     /// Ends an input in which the storage did not fail.
     #[inline]
     fn end(&mut self) {
         self.paxos.check_invariants();
-        self.halted = None;
+        self.input = None;
     }
 
     /// Ends an input: halts if the storage failed.
+    #[inline]
     fn end_or_halt(&mut self, result: Result<(), Halted>) -> Result<(), Halted> {
-        match &result {
-            Ok(()) => self.end(),
-            Err(halted) => {
-                self.halted = Some(halted.clone());
-                self.trace.tell(|| Moment::error("halted").because(with_causes(halted)));
-                export::record(|| self.status());
+        match result {
+            Ok(()) => {
+                self.end();
+                Ok(())
             }
+            Err(halted) => Err(self.halt(halted)),
         }
-        result
+    }
+
+    #[cold]
+    fn halt(&mut self, halted: Halted) -> Halted {
+        let halted = self.halted.get_or_init(|| halted).clone();
+        self.trace.tell(|| Moment::error("halted").because(with_causes(&halted)));
+        export::record(|| self.status());
+        halted
     }
 }

@@ -23,7 +23,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// The storage failed to read. That does not halt the replica.
     pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, ReadFailed> {
-        if self.halted.is_none() {
+        if self.input.is_none() {
             return self.paxos.log().read_one(idx).map_err(ReadFailed::new);
         }
         let read = self.read_range(idx, idx.checked_add(1))?;
@@ -55,9 +55,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let to = match range.end_bound() {
             Bound::Included(last) => last.checked_add(1),
             Bound::Excluded(to) => Some(*to),
-            Bound::Unbounded => Some(match self.halted {
+            Bound::Unbounded => Some(match self.input {
                 None => self.get_accepted_idx(),
-                Some(_) => self.paxos.log().stored_decided_idx(),
+                Some(_halted_in) => self.paxos.log().stored_decided_idx(),
             }),
         };
         match from {
@@ -133,7 +133,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         mut visit: impl FnMut(&T),
     ) -> Result<Option<u64>, ReadFailed> {
         let log = self.paxos.log();
-        if self.halted.is_some() && log.is_torn() {
+        if self.input.is_some() && log.is_torn() {
             return Ok(None);
         }
         log.visit(from_idx, self.get_decided_idx(), &mut visit).map_err(ReadFailed::new)
@@ -147,9 +147,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let Some(to) = to else {
             return Ok(None);
         };
-        let read = match self.halted {
+        let read = match self.input {
             None => self.paxos.log().read(from, to),
-            Some(_) => self.paxos.log().read_halted(from, to),
+            Some(_halted_in) => self.paxos.log().read_halted(from, to),
         };
         read.map_err(ReadFailed::new)
     }

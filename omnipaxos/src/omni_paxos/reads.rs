@@ -71,7 +71,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// A read is ready only at an index before a stop sign. The index may grow while it is asked
     /// for; the state at any later index serves as well.
     pub fn read_state(&self, read: ReadId) -> ReadState {
-        match &self.halted {
+        match self.halted() {
             None => self.paxos.read_state(read),
             Some(halted) => ReadState::Refused(ReadRefused::Halted(halted.clone())),
         }

@@ -46,7 +46,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn status(&self) -> Status {
-        let role = if self.halted.is_some() { Role::Halted } else { self.paxos.role() };
+        let role = if self.input.is_some() { Role::Halted } else { self.paxos.role() };
         self.status_as(role, self.get_decided_idx())
     }
 

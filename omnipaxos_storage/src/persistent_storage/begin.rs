@@ -7,6 +7,7 @@
 use super::{
     checkpoint::{sync_folder, Checkpoint, Database, Place},
     error::StorageError,
+    folders,
     journal::Journal,
     segments,
 };
@@ -28,17 +29,28 @@ impl Unfinished {
     /// removed.
     ///
     /// # Errors
-    /// [`StorageError::Foreign`]: there is a log, so this database is not what belongs to it.
+    /// There is a log, or was a storage, so this database is not what belongs to it:
+    /// [`StorageError::Missing`] or [`StorageError::Foreign`].
     pub(super) fn find(
+        lock: &File,
         folder: &Path,
         database: &Path,
         log_folder: &Path,
     ) -> Result<Option<Self>, StorageError> {
         let path = folder.join("unfinished");
         let made = database_files(database)?;
+        if folders::was_made(lock) {
+            return match made.is_empty() {
+                true => Err(StorageError::Missing { path: database.to_path_buf() }),
+                false => Ok(None),
+            };
+        }
         let is_marked = path.exists();
-        if (is_marked || made.is_empty()) && !segments::list(log_folder)?.is_empty() {
-            return Err(StorageError::Foreign { path: log_folder.to_path_buf() });
+        let has_log = !segments::list(log_folder)?.is_empty();
+        let has_journal = log_folder.join("journal").exists();
+        if (is_marked || made.is_empty()) && has_log || !is_marked && made.is_empty() && has_journal
+        {
+            return Err(folders::without_database(log_folder, database));
         }
         if is_marked {
             for file in made {
@@ -82,12 +94,16 @@ fn database_files(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
 
 /// Begins a storage where there is none. The checkpoint comes first: a log without one is foreign.
 pub(super) fn begin(
+    lock: &File,
     database: &Database,
     log_folder: &Path,
     folder: &Path,
 ) -> Result<Checkpoint, StorageError> {
+    if folders::was_made(lock) {
+        return Err(StorageError::Missing { path: database.folder() });
+    }
     if !segments::list(log_folder)?.is_empty() {
-        return Err(StorageError::Foreign { path: log_folder.to_path_buf() });
+        return Err(folders::without_database(log_folder, &database.folder()));
     }
     let journal = Journal::create(log_folder, 1)?.known();
     let checkpoint = Checkpoint {
@@ -100,7 +116,7 @@ pub(super) fn begin(
     };
     database.set_checkpoint(&checkpoint)?;
     sync_folder(folder)?;
-    for made in [folder, log_folder] {
+    for made in [folder, log_folder, &database.folder()] {
         if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent)?;
         }

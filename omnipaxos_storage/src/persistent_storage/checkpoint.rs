@@ -3,18 +3,23 @@
 use super::{
     batch::{SnapshotRef, FORMAT},
     codec,
+    database_thread::{DatabaseThread, Opened},
     error::StorageError,
     journal::Known,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 /// Snapshots are stored in pieces: large values that are overwritten leak space.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// So many pieces are written or read at a time.
+const CHUNKS_AT_ONCE: usize = 256;
 
 /// How often, and after which pause, the lock of a database that is being closed is tried.
 const UNLOCK_TRIES: u32 = 1000;
@@ -58,9 +63,7 @@ impl Checkpoint {
 /// The database of one storage.
 #[derive(Debug)]
 pub(super) struct Database {
-    db: sled::Db,
-    snapshots: sled::Tree,
-    folder: PathBuf,
+    thread: DatabaseThread,
 }
 
 impl Database {
@@ -68,23 +71,37 @@ impl Database {
     pub(super) fn open(config: &sled::Config) -> Result<Self, StorageError> {
         let folder = config.get_path();
         remove_half_made(&folder)?;
-        let failed = || StorageError::database("open", folder.clone());
-        let db = open_patiently(config).map_err(failed())?;
-        let snapshots = db.open_tree(SNAPSHOTS).map_err(failed())?;
-        Ok(Self { db, snapshots, folder })
+        let config = config.clone();
+        let thread = DatabaseThread::start(folder, move || {
+            let db = open_patiently(&config)?;
+            let snapshots = db.open_tree(SNAPSHOTS)?;
+            Ok(Opened { db, snapshots })
+        })?;
+        Ok(Self { thread })
+    }
+
+    /// Whether the database has never failed.
+    ///
+    /// # Errors
+    /// It has.
+    pub(super) fn check(&self) -> Result<(), StorageError> {
+        self.thread.check()
     }
 
     /// The last checkpoint; `None` in a new database.
     pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, StorageError> {
-        let stored = self.db.get(CHECKPOINT).map_err(self.failed("read"))?;
+        let (stored, is_empty) = self.thread.run("read", |database| {
+            let is_empty = database.db.is_empty() && database.snapshots.is_empty();
+            Ok((database.db.get(CHECKPOINT)?, is_empty))
+        })?;
         let Some(stored) = stored else {
-            return match self.db.is_empty() && self.snapshots.is_empty() {
+            return match is_empty {
                 true => Ok(None),
-                false => Err(StorageError::Foreign { path: self.folder.clone() }),
+                false => Err(StorageError::Foreign { path: self.folder() }),
             };
         };
         let damaged = |what: &str| StorageError::Corrupt {
-            path: self.folder.clone(),
+            path: self.folder(),
             byte: 0,
             what: what.to_string(),
         };
@@ -97,7 +114,7 @@ impl Database {
             body.split_first_chunk::<2>().ok_or_else(|| damaged("the checkpoint is too short"))?;
         let found = u16::from_le_bytes(*format);
         if found != FORMAT {
-            let path = self.folder.clone();
+            let path = self.folder();
             return Err(StorageError::Format { path, found, ours: FORMAT });
         }
         codec::decode("the checkpoint", body).map(Some)
@@ -109,7 +126,7 @@ impl Database {
         value.extend(codec::encode("the checkpoint", checkpoint)?);
         let crc = crc32c::crc32c(&value);
         value.extend_from_slice(&crc.to_le_bytes());
-        self.db.insert(CHECKPOINT, value).map_err(self.failed("write"))?;
+        self.insert(CHECKPOINT, value)?;
         self.sync()
     }
 
@@ -117,11 +134,11 @@ impl Database {
     /// earlier version may have made, it is the first that is counted.
     pub(super) fn next_incarnation(&self) -> Result<u64, StorageError> {
         let damaged = |what: &str| StorageError::Corrupt {
-            path: self.folder.clone(),
+            path: self.folder(),
             byte: 0,
             what: what.to_string(),
         };
-        let last = match self.db.get(INCARNATION).map_err(self.failed("read"))? {
+        let last = match self.thread.run("read", |database| database.db.get(INCARNATION))? {
             None => 0,
             Some(stored) => {
                 let (count, crc) = stored
@@ -138,7 +155,7 @@ impl Database {
         let mut value = codec::encode("the count of incarnations", &next)?;
         let crc = crc32c::crc32c(&value);
         value.extend_from_slice(&crc.to_le_bytes());
-        self.db.insert(INCARNATION, value).map_err(self.failed("write"))?;
+        self.insert(INCARNATION, value)?;
         self.sync()?;
         Ok(next)
     }
@@ -155,11 +172,21 @@ impl Database {
         SnapshotRef { id, .. }: SnapshotRef,
         snapshot: &[u8],
     ) -> Result<(), StorageError> {
-        for (number, chunk) in (0u32..).zip(snapshot.chunks(CHUNK_BYTES)) {
-            self.snapshots.insert(key(id, number), chunk).map_err(self.failed("write"))?;
+        let first_numbers = (0u32..).step_by(CHUNKS_AT_ONCE);
+        let pieces = snapshot.chunks(CHUNK_BYTES * CHUNKS_AT_ONCE);
+        for (first, piece) in first_numbers.zip(pieces) {
+            if first > 0 {
+                self.flush()?;
+            }
+            let piece = piece.to_vec();
+            self.thread.run("write", move |database| {
+                (first..).zip(piece.chunks(CHUNK_BYTES)).try_for_each(|(number, chunk)| {
+                    database.snapshots.insert(key(id, number), chunk).map(drop)
+                })
+            })?;
         }
         if snapshot.is_empty() {
-            self.snapshots.insert(key(id, 0), &[]).map_err(self.failed("write"))?;
+            self.thread.run("write", move |database| database.snapshots.insert(key(id, 0), &[]))?;
         }
         self.sync()
     }
@@ -167,13 +194,20 @@ impl Database {
     /// Reads a snapshot.
     pub(super) fn snapshot(&self, wanted: SnapshotRef) -> Result<Vec<u8>, StorageError> {
         let mut bytes = Vec::new();
-        for chunk in self.snapshots.scan_prefix(wanted.id.to_be_bytes()) {
-            let (_, chunk) = chunk.map_err(self.failed("read"))?;
-            bytes.extend_from_slice(&chunk);
+        for first in (0u32..).step_by(CHUNKS_AT_ONCE) {
+            let range = key(wanted.id, first)..=key(wanted.id, u32::MAX);
+            let chunks = self.thread.run("read", move |database| {
+                let chunks = database.snapshots.range(range).values().take(CHUNKS_AT_ONCE);
+                chunks.collect::<sled::Result<Vec<sled::IVec>>>()
+            })?;
+            chunks.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+            if chunks.len() < CHUNKS_AT_ONCE {
+                break;
+            }
         }
         if bytes.len() as u64 != wanted.bytes || crc32c::crc32c(&bytes) != wanted.crc {
             return Err(StorageError::Corrupt {
-                path: self.folder.clone(),
+                path: self.folder(),
                 byte: 0,
                 what: format!("the checksum of snapshot {} is wrong", wanted.id),
             });
@@ -183,49 +217,61 @@ impl Database {
 
     /// Removes all snapshots but one.
     pub(super) fn keep_snapshot(&self, wanted: Option<SnapshotRef>) -> Result<(), StorageError> {
-        for name in self.snapshots.iter().keys() {
-            let name = name.map_err(self.failed("read"))?;
-            let id = name.first_chunk::<8>().copied().map(u64::from_be_bytes);
-            if id != wanted.map(|kept| kept.id) {
-                self.snapshots.remove(name).map_err(self.failed("write"))?;
+        self.thread.run("write", move |database| {
+            for name in database.snapshots.iter().keys() {
+                let name = name?;
+                if id_of(&name) != wanted.map(|kept| kept.id) {
+                    database.snapshots.remove(name)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn last_id(&self) -> Result<Option<u64>, StorageError> {
-        let last = self.snapshots.last().map_err(self.failed("read"))?;
-        Ok(last.and_then(|(name, _)| name.first_chunk::<8>().copied().map(u64::from_be_bytes)))
+        let last = self.thread.run("read", |database| database.snapshots.last())?;
+        Ok(last.and_then(|(name, _)| id_of(&name)))
+    }
+
+    fn insert(&self, name: &'static [u8], value: Vec<u8>) -> Result<(), StorageError> {
+        self.thread.run("write", move |database| database.db.insert(name, value).map(drop))
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.thread.run("flush", |database| database.db.flush().map(drop))
     }
 
     /// Makes everything written durable: the database's own flush does not reach the disk's cache.
     fn sync(&self) -> Result<(), StorageError> {
-        self.db.flush().map_err(self.failed("flush"))?;
-        sync_folder_and_files(&self.folder)
+        self.flush()?;
+        sync_folder_and_files(self.thread.folder())
     }
 
-    fn failed(&self, doing: &'static str) -> impl FnOnce(sled::Error) -> StorageError {
-        StorageError::database(doing, self.folder.clone())
+    pub(super) fn folder(&self) -> PathBuf {
+        self.thread.folder().to_path_buf()
     }
+}
+
+/// The snapshot to which a piece with this name belongs.
+fn id_of(name: &[u8]) -> Option<u64> {
+    name.first_chunk::<8>().copied().map(u64::from_be_bytes)
 }
 
 /// Opens the database. One that was dropped in this process a moment ago holds its own lock until
 /// its threads have ended, and nobody else can hold it: the caller has that of the storage.
 fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
     let is_locked = |error: &sled::Error| {
-        matches!(error, sled::Error::Io(cause) if cause.kind() == std::io::ErrorKind::WouldBlock
+        matches!(error, sled::Error::Io(cause) if cause.kind() == io::ErrorKind::WouldBlock
             || cause.to_string().contains("could not acquire lock"))
     };
-    let mut tries = 0;
-    loop {
+    for _ in 0..UNLOCK_TRIES {
         match config.open() {
-            Err(error) if is_locked(&error) && tries < UNLOCK_TRIES => {
-                tries += 1;
-                std::thread::sleep(UNLOCK_PAUSE);
-            }
+            Err(error) if is_locked(&error) => std::thread::sleep(UNLOCK_PAUSE),
             opened => return opened,
         }
     }
+    let text = "a database that has failed in this process holds it: start another process";
+    Err(sled::Error::Io(io::Error::new(io::ErrorKind::WouldBlock, text)))
 }
 
 /// The name of a piece of a snapshot.
@@ -264,7 +310,7 @@ fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
             match File::open(&path).and_then(|file| file.sync_all()) {
                 Ok(()) => {}
                 // The database replaces its own files while we look.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StorageError::io("sync", &path)(error)),
             }
         }

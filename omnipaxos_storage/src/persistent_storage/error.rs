@@ -5,11 +5,14 @@ use thiserror::Error;
 
 /// Why a storage could not be opened, read or written.
 ///
-/// Says what happened, in which file and at which byte, and what an operator can do.
+/// Says what happened, in which file and at which byte, and what an operator can do. The message
+/// does not repeat [`source`](std::error::Error::source), which is what the system or the database
+/// said: [`with_causes`](omnipaxos::errors::with_causes) prints both.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StorageError {
     /// The operating system refused. After a failed write the storage must be opened anew.
-    #[error("could not {doing} {}: {source}", .path.display())]
+    #[error("could not {doing} {}", .path.display())]
     Io {
         /// What was attempted.
         doing: &'static str,
@@ -19,7 +22,7 @@ pub enum StorageError {
         source: io::Error,
     },
     /// The database failed.
-    #[error("could not {doing} the database {}: {source}", .path.display())]
+    #[error("could not {doing} the database {}", .path.display())]
     Database {
         /// What was attempted.
         doing: &'static str,
@@ -28,11 +31,34 @@ pub enum StorageError {
         /// What the database said.
         source: Box<sled::Error>,
     },
-    /// Stored data is damaged. Nothing was changed. Restore the folder from a copy, or give the
-    /// server a new id and an empty folder.
+    /// There can be no folder with this name.
+    #[error("cannot keep a storage in {path:?}: {what}")]
+    NoFolder {
+        /// The folder, or what is in its way.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A part of the storage is gone. Nothing was changed. Put it back if it was moved away since
+    /// the server last ran; else replace the server by one with a new id and an empty folder. What
+    /// an older copy holds is not what the server promised.
     #[error(
-        "{} is damaged at byte {byte}: {what}; nothing was changed; restore the folder from a \
-         copy, or start this server under a new id with an empty folder",
+        "{} is missing or empty, and belongs to the storage; nothing was changed; put it back if \
+         it was moved away since this server last ran; otherwise, and never from an older copy, \
+         replace this server through a reconfiguration by one with a new id and an empty folder",
+        .path.display()
+    )]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Stored data is damaged. Nothing was changed. Keep the folder to find out why, and replace
+    /// the server by one with a new id and an empty folder. What an older copy of the folder holds
+    /// is not what the server promised.
+    #[error(
+        "{} is damaged at byte {byte}: {what}; nothing was changed; keep the folder to find out \
+         why, do not use an older copy of it, and replace this server through a reconfiguration \
+         by one with a new id and an empty folder",
         .path.display()
     )]
     Corrupt {

@@ -111,7 +111,7 @@ impl Journal {
         let file = match File::options().read(true).write(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(damaged(0, "the journal is missing"));
+                return Err(StorageError::Missing { path });
             }
             Err(error) => return Err(StorageError::io("open", &path)(error)),
         };
@@ -437,7 +437,7 @@ mod tests {
         assert!(error.contains("ends too early"), "{error}");
         fs::remove_file(&file).unwrap();
         let error = read(folder.path(), known).unwrap_err().to_string();
-        assert!(error.contains("the journal is missing"), "{error}");
+        assert!(error.contains("is missing"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,9 @@ mod check;
 mod checkpoint;
 mod codec;
 mod config;
+mod database_thread;
 mod error;
+mod folders;
 mod journal;
 mod log;
 mod parts;
@@ -38,6 +40,7 @@ use self::{
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    errors::with_causes,
     storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
 };
 use serde::{de::DeserializeOwned, Serialize};
@@ -90,8 +93,7 @@ pub struct PersistentStorage<T> {
     records: Records,
     /// Whether what is to be stored is read back before.
     reads_back: bool,
-    /// The failure of a write, after which what is stored is not known.
-    poisoned: Option<String>,
+    health: Health,
     /// Released when the storage is dropped.
     _lock: FolderLock,
     _entries: PhantomData<fn() -> T>,
@@ -105,7 +107,7 @@ impl<T> PersistentStorage<T> {
     pub fn open(config: PersistentStorageConfig) -> Self {
         match Self::try_open(config) {
             Ok(storage) => storage,
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{}", with_causes(&error)),
         }
     }
 
@@ -116,7 +118,7 @@ impl<T> PersistentStorage<T> {
     pub fn new(config: PersistentStorageConfig) -> Self {
         match Self::try_new(config) {
             Ok(storage) => storage,
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{}", with_causes(&error)),
         }
     }
 
@@ -143,19 +145,26 @@ impl<T> PersistentStorage<T> {
         let folder = config.folder();
         let settings = config.log();
         let log_folder = settings.folder.unwrap_or_else(|| folder.join("commitlog"));
+        let database_config = config.database();
+        let database_folder = database_config.get_path();
+        for needed in [&folder, &log_folder, &database_folder] {
+            folders::check(needed)?;
+        }
         for needed in [&folder, &log_folder] {
             fs::create_dir_all(needed).map_err(StorageError::io("create", needed))?;
         }
         let lock = lock(&folder)?;
-        let database_config = config.database();
-        let unfinished = Unfinished::find(&folder, &database_config.get_path(), &log_folder)?;
+        let unfinished = Unfinished::find(&lock.0, &folder, &database_folder, &log_folder)?;
         let database = Database::open(&database_config)?;
         let checkpoint = match database.checkpoint()? {
             Some(checkpoint) => checkpoint,
-            None => begin(&database, &log_folder, &folder)?,
+            None => begin(&lock.0, &database, &log_folder, &folder)?,
         };
         if let Some(unfinished) = unfinished {
             unfinished.finish()?;
+        }
+        if !folders::was_made(&lock.0) {
+            folders::note_made(&lock.0, &folder)?;
         }
         for base in segments::list(&log_folder)? {
             if base < checkpoint.first_segment {
@@ -182,7 +191,7 @@ impl<T> PersistentStorage<T> {
             runs: found.runs,
             records: Records::default(),
             reads_back: config.get_read_back(),
-            poisoned: None,
+            health: Health::Sound,
             _lock: lock,
             _entries: PhantomData,
         };
@@ -237,11 +246,36 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
+    /// Whether the storage can be written to.
+    ///
+    /// # Errors
+    /// A write failed or panicked before, or the database failed.
+    fn check_health(&self) -> Result<(), StorageError> {
+        match &self.health {
+            Health::Sound => self.database.check(),
+            Health::Writing => {
+                let cause = "code that it called panicked".to_string();
+                Err(StorageError::Poisoned { cause })
+            }
+            Health::Failed(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+        }
+    }
+
     /// The segment with the first entry held, or with the last batch, which bears the state.
     fn first_needed_segment(&self) -> u64 {
         let last = self.log.last_segment();
         self.runs.first_offset().map_or(last, |offset| self.log.segment_of(offset).min(last))
     }
+}
+
+/// Whether what is stored is known.
+#[derive(Debug)]
+enum Health {
+    Sound,
+    /// A write has begun. If it has not ended when the next call comes, it panicked.
+    Writing,
+    /// The failure of a write.
+    Failed(String),
 }
 
 /// Whether a checkpoint is the last of a storage that is being closed.
@@ -251,7 +285,7 @@ struct IsClosed(bool);
 impl<T> Drop for PersistentStorage<T> {
     /// Marks a clean close: after it, damage anywhere is noticed. Without it, nothing is lost.
     fn drop(&mut self) {
-        if self.poisoned.is_none() {
+        if self.check_health().is_ok() {
             let _ = self.checkpoint(IsClosed(true));
         }
     }

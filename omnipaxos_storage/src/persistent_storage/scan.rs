@@ -64,7 +64,7 @@ pub(super) fn scan(folder: &Path, checkpoint: &Checkpoint) -> Result<Scanned, St
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(corrupt(base, 0, "this segment is missing"));
+                return Err(StorageError::Missing { path });
             }
             Err(error) => return Err(StorageError::io("open", path)(error)),
         };
@@ -284,10 +284,10 @@ mod tests {
         let Place { segment, byte } = checkpoint.durable;
         assert!(refused(elsewhere(segment, byte + 1)).contains("ends too early"));
         assert!(refused(elsewhere(segment, byte - 1)).contains("cut off"));
-        assert!(refused(elsewhere(segment + 9, byte)).contains("missing"));
+        assert!(refused(elsewhere(segment + 9, byte)).contains("is missing"));
         let fewer = Checkpoint { batches: 7, ..checkpoint.clone() };
         assert!(refused(fewer).contains("8 batches end here, but 7 were stored"));
         fs::remove_file(segments::log_file(folder.path(), 0)).unwrap();
-        assert!(refused(checkpoint.clone()).contains("this segment is missing"));
+        assert!(refused(checkpoint.clone()).contains("is missing"));
     }
 }

@@ -6,9 +6,12 @@ use super::{
     error::StorageError,
     parts::{largest_payload, Parts},
     records::Records,
-    IsClosed, PersistentStorage,
+    Health, IsClosed, PersistentStorage,
 };
-use omnipaxos::storage::{Entry, StorageOp};
+use omnipaxos::{
+    errors::with_causes,
+    storage::{Entry, StorageOp},
+};
 use serde::{de::DeserializeOwned, Serialize};
 
 /// What a batch makes of the storage, before it is written.
@@ -92,26 +95,38 @@ where
 
     /// Counts another life of the server, durably.
     pub(super) fn begin_life(&mut self) -> Result<u64, StorageError> {
-        if let Some(cause) = &self.poisoned {
-            return Err(StorageError::Poisoned { cause: cause.clone() });
-        }
+        self.check_health()?;
+        self.health = Health::Writing;
         let counted = self.database.next_incarnation();
-        counted.inspect_err(|error| self.poisoned = Some(error.to_string()))
+        self.end_write(counted)
     }
 
     /// Makes the changes of `ops` durable, all or none.
     pub(super) fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> Result<(), StorageError> {
-        if let Some(cause) = &self.poisoned {
-            return Err(StorageError::Poisoned { cause: cause.clone() });
-        }
+        self.check_health()?;
+        self.health = Health::Writing;
         let mut records = std::mem::take(&mut self.records);
         let encoded = self.encode(ops, &mut records);
         records.clear();
         self.records = records;
-        // Until here nothing was written: the storage is as it was.
-        let (batch, snapshot) = encoded?;
-        self.commit(batch, snapshot.as_deref())
-            .inspect_err(|error| self.poisoned = Some(error.to_string()))
+        let (batch, snapshot) = match encoded {
+            Ok(encoded) => encoded,
+            Err(refused) => {
+                // Nothing was written: the storage is as it was.
+                self.health = Health::Sound;
+                return Err(refused);
+            }
+        };
+        let committed = self.commit(batch, snapshot.as_deref());
+        self.end_write(committed)
+    }
+
+    fn end_write<R>(&mut self, written: Result<R, StorageError>) -> Result<R, StorageError> {
+        self.health = match &written {
+            Ok(_) => Health::Sound,
+            Err(error) => Health::Failed(with_causes(error)),
+        };
+        written
     }
 
     /// Makes a batch of the changes, and encodes the snapshot if there is one.

@@ -1,0 +1,146 @@
+//! The thread of the database.
+//!
+//! After a failure the database may wait for ever for a write that cannot succeed: in its flush, and
+//! when it is dropped. So it lives in a thread of its own, for which its users wait a bounded time.
+
+use super::error::StorageError;
+use omnipaxos::errors::with_causes;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{mpsc, OnceLock},
+    thread,
+    time::Duration,
+};
+
+/// How long one call of the database may take. The calls are small: see [`DatabaseThread::run`].
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long opening it may take, which reads it.
+const PATIENCE_TO_OPEN: Duration = Duration::from_secs(600);
+
+/// How long a database that has failed may take to end. If it does, it can be opened again here.
+const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) db: sled::Db,
+    pub(super) snapshots: sled::Tree,
+}
+
+type Job = Box<dyn FnOnce(&mut Option<Opened>) + Send>;
+
+/// A database in a thread of its own. After its first failure nothing more is asked of it.
+#[derive(Debug)]
+pub(super) struct DatabaseThread {
+    jobs: mpsc::Sender<Job>,
+    folder: PathBuf,
+    /// The first failure.
+    failure: OnceLock<String>,
+}
+
+impl DatabaseThread {
+    /// Starts the thread, which opens the database.
+    pub(super) fn start(
+        folder: PathBuf,
+        open: impl FnOnce() -> sled::Result<Opened> + Send + 'static,
+    ) -> Result<Self, StorageError> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (answer, opened) = mpsc::channel();
+        let run = move || {
+            let mut database = match open() {
+                Ok(database) => Some(database),
+                Err(error) => {
+                    // The caller may have stopped waiting.
+                    let _ = answer.send(Err(error));
+                    return;
+                }
+            };
+            if answer.send(Ok(())).is_ok() {
+                inbox.into_iter().for_each(|job| job(&mut database));
+            }
+        };
+        thread::Builder::new()
+            .name("omnipaxos database".to_string())
+            .spawn(run)
+            .map_err(StorageError::io("start a thread for", &folder))?;
+        match opened.recv_timeout(PATIENCE_TO_OPEN) {
+            Ok(Ok(())) => Ok(Self { jobs, folder, failure: OnceLock::new() }),
+            Ok(Err(error)) => Err(StorageError::database("open", folder)(error)),
+            Err(silence) => {
+                let error = explained(silence, PATIENCE_TO_OPEN);
+                Err(StorageError::database("open", folder)(error))
+            }
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the database can still be asked.
+    ///
+    /// # Errors
+    /// It has failed before.
+    pub(super) fn check(&self) -> Result<(), StorageError> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+        }
+    }
+
+    /// Asks the database for something that a working disk does within a few seconds.
+    ///
+    /// # Errors
+    /// The database failed or does not answer, now or before.
+    pub(super) fn run<R: Send + 'static>(
+        &self,
+        doing: &'static str,
+        job: impl FnOnce(&Opened) -> sled::Result<R> + Send + 'static,
+    ) -> Result<R, StorageError> {
+        self.check()?;
+        let (answer, answered) = mpsc::channel();
+        let job = move |database: &mut Option<Opened>| {
+            if let Some(database) = database {
+                let _ = answer.send(job(database));
+            }
+        };
+        // If the thread has ended, there is no answer.
+        let _ = self.jobs.send(Box::new(job));
+        let result = match answered.recv_timeout(PATIENCE) {
+            Ok(result) => result,
+            Err(silence) => Err(explained(silence, PATIENCE)),
+        };
+        result.map_err(|error| {
+            let error = StorageError::database(doing, &self.folder)(error);
+            self.failure.get_or_init(|| with_causes(&error));
+            error
+        })
+    }
+}
+
+impl Drop for DatabaseThread {
+    /// Ends the database. One that does not end is left behind with its thread.
+    fn drop(&mut self) {
+        let (ending, ended) = mpsc::channel::<()>();
+        let end = move |database: &mut Option<Opened>| {
+            drop(database.take());
+            drop(ending);
+        };
+        let patience = if self.failure.get().is_some() { PATIENCE_AFTER_FAILURE } else { PATIENCE };
+        if self.jobs.send(Box::new(end)).is_ok() {
+            let _ = ended.recv_timeout(patience);
+        }
+    }
+}
+
+fn explained(silence: mpsc::RecvTimeoutError, patience: Duration) -> sled::Error {
+    let text = match silence {
+        mpsc::RecvTimeoutError::Timeout => {
+            format!("it did not answer within {} s", patience.as_secs())
+        }
+        mpsc::RecvTimeoutError::Disconnected => "it panicked".to_string(),
+    };
+    sled::Error::Io(io::Error::other(text))
+}

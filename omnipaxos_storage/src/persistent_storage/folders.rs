@@ -1,0 +1,62 @@
+//! The folders of a storage, before anything in them is opened.
+
+use super::{error::StorageError, segments};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+};
+
+/// What the lock file of a storage holds that was made completely.
+const MADE: &[u8] = b"a storage was made here\n";
+
+/// What the first record of one of our segments has near its beginning.
+const OUR_MAGIC: &[u8] = b"OPXs";
+
+/// Checks that there can be a folder of this name.
+pub(super) fn check(folder: &Path) -> Result<(), StorageError> {
+    let refused =
+        |path: &Path, what| Err(StorageError::NoFolder { path: path.to_path_buf(), what });
+    if folder.as_os_str().is_empty() {
+        return refused(folder, "its name is empty; that of the present folder is `.`");
+    }
+    if folder.as_os_str().as_encoded_bytes().contains(&0) {
+        return refused(folder, "its name has a zero byte");
+    }
+    let nearest = folder.ancestors().find(|path| path.exists());
+    match nearest.filter(|path| !path.is_dir()) {
+        Some(in_the_way) => refused(in_the_way, "it is not a folder"),
+        None => Ok(()),
+    }
+}
+
+/// Whether a storage was made completely under this lock.
+pub(super) fn was_made(lock: &File) -> bool {
+    lock.metadata().is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Notes under the lock that the storage is made, so that one that is lost is not made anew.
+pub(super) fn note_made(mut lock: &File, folder: &Path) -> Result<(), StorageError> {
+    lock.write_all(MADE)
+        .and_then(|()| lock.sync_all())
+        .map_err(StorageError::io("write", folder.join("lock")))
+}
+
+/// Why there is a log, or was a storage, without the checkpoint of the database that belongs to it.
+pub(super) fn without_database(log_folder: &Path, database: &Path) -> StorageError {
+    let is_ours = log_folder.join("journal").exists()
+        || segments::list(log_folder)
+            .is_ok_and(|bases| bases.iter().any(|base| begins_as_ours(log_folder, *base)));
+    if is_ours {
+        StorageError::Missing { path: database.to_path_buf() }
+    } else {
+        StorageError::Foreign { path: log_folder.to_path_buf() }
+    }
+}
+
+fn begins_as_ours(log_folder: &Path, base: u64) -> bool {
+    let mut begin = Vec::new();
+    File::open(segments::log_file(log_folder, base))
+        .and_then(|file| file.take(64).read_to_end(&mut begin))
+        .is_ok_and(|_| begin.windows(OUR_MAGIC.len()).any(|bytes| bytes == OUR_MAGIC))
+}
