@@ -10,7 +10,7 @@ use crate::{
     ballot::Ballot,
     config::ServerConfig,
     ids::NodeId,
-    messages::sequence_paxos::VerdictReason,
+    messages::sequence_paxos::{Refusal, VerdictReason},
     proposals::ProposalId,
     storage::{Entry, StopSign, Storage},
     trace::Moment,
@@ -57,12 +57,18 @@ impl Admission {
         self.has_fallen |= self.limit < before;
     }
 
+    #[inline]
     fn check_hint(&self, what: &str, bytes: usize) -> Result<(), String> {
-        if bytes <= self.largest_hint {
-            return Ok(());
+        match bytes <= self.largest_hint {
+            true => Ok(()),
+            false => Err(self.exceeded(what, bytes)),
         }
+    }
+
+    #[cold]
+    fn exceeded(&self, what: &str, bytes: usize) -> String {
         let limit = self.largest_hint;
-        Err(format!("{what} of about {bytes} bytes exceeds max_entry_bytes, which is {limit}"))
+        format!("{what} of about {bytes} bytes exceeds max_entry_bytes, which is {limit}")
     }
 }
 
@@ -135,7 +141,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     moment.with_peer(claim.id.origin).because(&cause)
                 });
                 let n = self.log.promise();
-                self.answer_offer(via, claim.id, VerdictReason::Refused { n, cause });
+                self.answer_offer(
+                    via,
+                    claim.id,
+                    VerdictReason::Refused(Box::new(Refusal { n, cause })),
+                );
             }
             Err(_) => {}
         }

@@ -12,7 +12,7 @@ use crate::{
     ballot::Ballot,
     errors::Halted,
     ids::NodeId,
-    messages::sequence_paxos::{Offer, PaxosMsg, Verdict, VerdictReason},
+    messages::sequence_paxos::{Offer, PaxosMsg, Refusal, Verdict, VerdictReason},
     proposals::ProposalId,
     storage::{Entry, Storage},
     trace::Moment,
@@ -62,7 +62,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) {
         let origin = verdict.first.origin;
         if origin == self.pid {
-            if let VerdictReason::Refused { n, cause } = &verdict.reason {
+            if let VerdictReason::Refused(refusal) = &verdict.reason {
+                let Refusal { n, cause } = &**refusal;
                 self.handle_refused_stopsign(verdict.first, cause);
                 match self.peek_id() {
                     Some(_) => self.handle_refusal(&self.tracked.among(&verdict), *n, cause),

@@ -10,7 +10,7 @@ use crate::{
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, ReconfigurationErr},
     ids::NodeId,
-    messages::sequence_paxos::{ForwardedStopSign, VerdictReason},
+    messages::sequence_paxos::{ForwardedStopSign, Refusal, VerdictReason},
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
     trace::Moment,
@@ -213,7 +213,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.handle_refused_stopsign(sign.id, &cause);
             } else {
                 let n = self.log.promise();
-                self.answer_offer(via, sign.id, VerdictReason::Refused { n, cause });
+                self.answer_offer(
+                    via,
+                    sign.id,
+                    VerdictReason::Refused(Box::new(Refusal { n, cause })),
+                );
             }
         }
         true
