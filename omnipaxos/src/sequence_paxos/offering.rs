@@ -12,7 +12,7 @@ use crate::{
     ballot::Ballot,
     errors::Halted,
     ids::NodeId,
-    messages::sequence_paxos::{Offer, PaxosMsg, Refusal, Verdict, VerdictReason},
+    messages::sequence_paxos::{Offer, PaxosMsg, Verdict, VerdictReason},
     proposals::ProposalId,
     storage::{Entry, Storage},
     trace::Moment,
@@ -63,13 +63,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let origin = verdict.first.origin;
         if origin == self.pid {
             if let VerdictReason::Refused(refusal) = &verdict.reason {
-                let Refusal { n, cause } = &**refusal;
-                self.handle_refused_stopsign(verdict.first, cause);
-                match self.peek_id() {
-                    Some(_) => self.handle_refusal(&self.tracked.among(&verdict), *n, cause),
-                    // Nothing is tracked.
-                    None => self.drop_unstorable(verdict.count, cause),
-                }
+                self.handle_refusal(&verdict, refusal);
             }
             let decided_idx = self.log.decided_idx();
             self.tracked.handle_verdict(&verdict, decided_idx, &mut self.outcomes);

@@ -223,6 +223,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         true
     }
 
+    /// Whether this names the stop sign that was proposed here and has not ended.
+    pub(super) fn is_reconfiguration(&self, id: ProposalId) -> bool {
+        self.reconfiguration.as_ref().is_some_and(|pending| pending.id == id)
+    }
+
     /// The leader has refused a stop sign: that ends the reconfiguration, if it is of this server and
     /// in no log here.
     pub(super) fn handle_refused_stopsign(&mut self, id: ProposalId, cause: &str) {
