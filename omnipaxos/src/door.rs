@@ -241,9 +241,9 @@ impl Door {
                     VerdictReason::Decided(idx) | VerdictReason::Unknown(idx) => {
                         indices(*idx, idx.saturating_add(m.count))
                     }
-                    VerdictReason::Refused { n, cause } => {
-                        ballots.any(*n)?;
-                        check(cause.len() <= LONGEST_CAUSE)
+                    VerdictReason::Refused(refusal) => {
+                        ballots.any(refusal.n)?;
+                        check(refusal.cause.len() <= LONGEST_CAUSE)
                     }
                 }
             }

@@ -8,7 +8,7 @@ use omnipaxos::{
         sequence_paxos::{
             AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Confirm, Confirmed,
             Decide, EntryIds, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync, NotAccepted,
-            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest,
+            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest, Refusal,
             TakeOver, Verdict, VerdictReason,
         },
         Message,
@@ -61,6 +61,17 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
         decided_idx: from_idx,
         ids: None,
     }))
+}
+
+/// Refuses a proposal of a server, with a text of so many bytes.
+fn refusal(n: Ballot, origin: u64, number: u64, length: usize) -> PaxosMsg<Word> {
+    let refusal = Refusal { n, cause: "x".repeat(length) };
+    PaxosMsg::Verdict(Verdict {
+        config_id: n.config_id,
+        first: ProposalId { origin, incarnation: 1, number },
+        count: 1,
+        reason: VerdictReason::Refused(Box::new(refusal)),
+    })
 }
 
 fn read_request(n: Ballot, number: u64) -> ReadRequest {
@@ -138,6 +149,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             id: ProposalId { origin: from, incarnation: 1, number: idx },
             stopsign: StopSign::with(config(0), None),
         })),
+        refusal(n, from, idx, 300),
         PaxosMsg::ReadRequest(read_request(n, idx)),
         PaxosMsg::ReadAnswer(read_answer(n, idx)),
         PaxosMsg::Confirm(Confirm { n, round: idx }),
@@ -163,6 +175,18 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         messages.push(Message::BLE(BLEMessage { from, to, msg }));
     }
     messages
+}
+
+#[test]
+fn a_refusal_has_a_short_text() {
+    let mut lab = three();
+    let n = lab.server(1).get_promise();
+    for (length, malformed) in [(256, 0), (257, 1), (1 << 20, 2)] {
+        let msg = refusal(n, 1, 7, length);
+        lab.inject(Message::SequencePaxos(PaxosMessage { from: 2, to: 1, msg }));
+        lab.settle();
+        assert_eq!(lab.server(1).dropped().malformed, malformed, "{length} bytes");
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// for event in replica.take_events() {
     ///     if let Event::ProposalEnded { id, outcome } = event {
     ///         let Some(client) = clients.remove(&id) else { continue };
-    ///         match outcome {
+    ///         match &outcome {
     ///             Outcome::Decided(idx) => println!("{client}: done, at index {idx}"),
     ///             Outcome::NotDecided => println!("{client}: not done; ask the next configuration"),
     ///             Outcome::Refused(why) => println!("{client}: not done, and never will be: {why}"),

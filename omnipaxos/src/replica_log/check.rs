@@ -4,18 +4,18 @@ use super::ReplicaLog;
 use crate::{
     errors::with_causes,
     messages::sequence_paxos::LONGEST_CAUSE,
-    storage::{Entry, StopSign, Storage, StorageResult},
+    storage::{Entry, StopSign, Storage},
 };
+use std::error::Error;
 
 /// The text of an error with its causes, which travels and is kept: only so much of it.
-fn cause<V>(result: StorageResult<V>) -> Result<V, String> {
-    result.map_err(|error| {
-        let mut text = with_causes(&*error);
-        if let Some(end) = (0..=LONGEST_CAUSE).rev().find(|end| text.is_char_boundary(*end)) {
-            text.truncate(end);
-        }
-        text
-    })
+#[cold]
+fn cause(error: Box<dyn Error>) -> String {
+    let mut text = with_causes(&*error);
+    if let Some(end) = (0..=LONGEST_CAUSE).rev().find(|end| text.is_char_boundary(*end)) {
+        text.truncate(end);
+    }
+    text
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
@@ -27,17 +27,17 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Whether the storage can hold an entry; the error says why not.
     #[inline]
     pub(crate) fn check_entry(&self, entry: &T, limit: u64) -> Result<(), String> {
-        cause(self.storage.check_entry(entry, limit))
+        self.storage.check_entry(entry, limit).map_err(cause)
     }
 
     /// Whether the storage can hold a stop sign.
     pub(crate) fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> Result<(), String> {
-        cause(self.storage.check_stopsign(stopsign, limit))
+        self.storage.check_stopsign(stopsign, limit).map_err(cause)
     }
 
     /// Whether the storage can hold a snapshot.
     pub(crate) fn check_snapshot(&self, snapshot: &T::Snapshot) -> Result<(), String> {
-        cause(self.storage.check_snapshot(snapshot))
+        self.storage.check_snapshot(snapshot).map_err(cause)
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
             ("x".repeat(300), LONGEST_CAUSE),
             (format!("x{}", "ü".repeat(300)), LONGEST_CAUSE - 1),
         ] {
-            let cut = cause::<()>(Err(text.clone().into())).unwrap_err();
+            let cut = cause(text.clone().into());
             assert_eq!(cut.len(), length);
             assert!(text.starts_with(&cut));
         }

@@ -10,8 +10,7 @@ use crate::{
     ballot::Ballot,
     config::ServerConfig,
     ids::NodeId,
-    messages::sequence_paxos::VerdictReason,
-    proposals::ProposalId,
+    messages::sequence_paxos::{Refusal, Verdict, VerdictReason},
     storage::{Entry, StopSign, Storage},
     trace::Moment,
 };
@@ -57,12 +56,18 @@ impl Admission {
         self.has_fallen |= self.limit < before;
     }
 
+    #[inline]
     fn check_hint(&self, what: &str, bytes: usize) -> Result<(), String> {
-        if bytes <= self.largest_hint {
-            return Ok(());
+        match bytes <= self.largest_hint {
+            true => Ok(()),
+            false => Err(self.exceeded(what, bytes)),
         }
+    }
+
+    #[cold]
+    fn exceeded(&self, what: &str, bytes: usize) -> String {
         let limit = self.largest_hint;
-        Err(format!("{what} of about {bytes} bytes exceeds max_entry_bytes, which is {limit}"))
+        format!("{what} of about {bytes} bytes exceeds max_entry_bytes, which is {limit}")
     }
 }
 
@@ -135,7 +140,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     moment.with_peer(claim.id.origin).because(&cause)
                 });
                 let n = self.log.promise();
-                self.answer_offer(via, claim.id, VerdictReason::Refused { n, cause });
+                self.answer_offer(
+                    via,
+                    claim.id,
+                    VerdictReason::Refused(Box::new(Refusal { n, cause })),
+                );
             }
             Err(_) => {}
         }
@@ -153,12 +162,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             || (self.log.is_accepted_round_stored() && self.quorum.can_accept(accepted))
     }
 
-    /// The leader has refused proposals of this server. Entries without an outcome are given up.
-    pub(super) fn handle_refusal(&mut self, refused: &[ProposalId], n: Ballot, cause: &str) {
+    /// A leader has refused proposals of this server. Entries without an outcome are given up. If a
+    /// later leader is known here, it may have taken them meanwhile, and is offered them.
+    pub(super) fn handle_refusal(&mut self, verdict: &Verdict, refusal: &Refusal) {
+        let Refusal { n, cause } = refusal;
+        if self.log.promise().max(self.elected) > *n {
+            return;
+        }
+        if self.is_reconfiguration(verdict.first) {
+            return self.handle_refused_stopsign(verdict.first, cause);
+        }
+        if self.incarnation.is_none() {
+            // Nothing is tracked.
+            return self.drop_unstorable(verdict.count, cause);
+        }
         let mut lost = 0;
-        for id in refused {
-            if self.log.find(*id).is_none() && !self.tracked.is_offered_since(*id, n) {
-                lost += self.tracked.refuse(*id, cause, &mut self.outcomes);
+        for id in self.tracked.among(verdict) {
+            if self.log.find(id).is_none() && !self.tracked.is_offered_since(id, *n) {
+                lost += self.tracked.refuse(id, cause, &mut self.outcomes);
             }
         }
         self.drop_unstorable(lost, cause);

@@ -62,13 +62,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) {
         let origin = verdict.first.origin;
         if origin == self.pid {
-            if let VerdictReason::Refused { n, cause } = &verdict.reason {
-                self.handle_refused_stopsign(verdict.first, cause);
-                match self.peek_id() {
-                    Some(_) => self.handle_refusal(&self.tracked.among(&verdict), *n, cause),
-                    // Nothing is tracked.
-                    None => self.drop_unstorable(verdict.count, cause),
-                }
+            if let VerdictReason::Refused(refusal) = &verdict.reason {
+                self.handle_refusal(&verdict, refusal);
             }
             let decided_idx = self.log.decided_idx();
             self.tracked.handle_verdict(&verdict, decided_idx, &mut self.outcomes);

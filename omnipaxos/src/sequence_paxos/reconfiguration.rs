@@ -10,7 +10,7 @@ use crate::{
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, ReconfigurationErr},
     ids::NodeId,
-    messages::sequence_paxos::{ForwardedStopSign, VerdictReason},
+    messages::sequence_paxos::{ForwardedStopSign, Refusal, VerdictReason},
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
     trace::Moment,
@@ -213,10 +213,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.handle_refused_stopsign(sign.id, &cause);
             } else {
                 let n = self.log.promise();
-                self.answer_offer(via, sign.id, VerdictReason::Refused { n, cause });
+                self.answer_offer(
+                    via,
+                    sign.id,
+                    VerdictReason::Refused(Box::new(Refusal { n, cause })),
+                );
             }
         }
         true
+    }
+
+    /// Whether this names the stop sign that was proposed here and has not ended.
+    pub(super) fn is_reconfiguration(&self, id: ProposalId) -> bool {
+        self.reconfiguration.as_ref().is_some_and(|pending| pending.id == id)
     }
 
     /// The leader has refused a stop sign: that ends the reconfiguration, if it is of this server and

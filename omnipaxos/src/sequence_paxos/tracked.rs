@@ -156,7 +156,7 @@ impl<T> Tracked<T> {
     ) {
         let Verdict { first, count, .. } = *verdict;
         match verdict.reason {
-            VerdictReason::Refused { .. } => {}
+            VerdictReason::Refused(_) => {}
             VerdictReason::Decided(idx) => {
                 let decided_here = decided_idx.saturating_sub(idx).min(count);
                 let run = IdRun { idx, count: decided_here, first };

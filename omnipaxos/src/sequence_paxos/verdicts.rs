@@ -45,12 +45,10 @@ fn follows(last: &Verdict, next: &Verdict) -> bool {
             first.checked_add(last.count) == Some(*idx)
         }
         (VerdictReason::Unknown(_), VerdictReason::Unknown(_))
-        | (VerdictReason::Refused { .. }, VerdictReason::Refused { .. }) => {
-            last.reason == next.reason
-        }
+        | (VerdictReason::Refused(_), VerdictReason::Refused(_)) => last.reason == next.reason,
         (
-            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused { .. },
-            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused { .. },
+            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused(_),
+            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused(_),
         ) => false,
     };
     same_reason && last.first.later(last.count) == next.first

@@ -13,6 +13,9 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Serialize};
 
+/// The most bytes for which room is made before an entry is encoded.
+const MOST_EXPECTED: usize = 4096;
+
 impl<T> PersistentStorage<T>
 where
     T: Entry + Serialize + DeserializeOwned,
@@ -30,7 +33,8 @@ where
         if !self.reads_back {
             return check_len(what, codec::encoded_len(what, entry)?, limit);
         }
-        let bytes = codec::encode(what, entry)?;
+        let mut bytes = Vec::with_capacity(entry.size_hint().min(MOST_EXPECTED));
+        codec::encode_into(what, entry, &mut bytes)?;
         check_len(what, bytes.len() as u64, limit)?;
         codec::check_round_trip::<T>(what, &bytes)
     }

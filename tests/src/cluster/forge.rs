@@ -9,7 +9,7 @@ use omnipaxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
             Confirm, Confirmed, Decide, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync,
             NotAccepted, Offer, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer,
-            ReadRequest, TakeOver, Verdict, VerdictReason,
+            ReadRequest, Refusal, TakeOver, Verdict, VerdictReason,
         },
         Message,
     },
@@ -320,7 +320,11 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             config_id: n.config_id,
             first: proposal(rng, n.pid),
             count: rng.pick(&[0, 1, 5, u64::MAX]),
-            reason: rng.pick(&[VerdictReason::Decided(len), VerdictReason::Unknown(len)]),
+            reason: rng.pick(&[
+                VerdictReason::Decided(len),
+                VerdictReason::Unknown(len),
+                VerdictReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
+            ]),
         }),
         _ => PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,

@@ -2,7 +2,9 @@
 
 mod offers;
 
-pub use self::offers::{EntryIds, ForwardedStopSign, Offer, Verdict, VerdictReason, LONGEST_CAUSE};
+pub use self::offers::{
+    EntryIds, ForwardedStopSign, Offer, Refusal, Verdict, VerdictReason, LONGEST_CAUSE,
+};
 pub use crate::codec::CodedEntries;
 
 use crate::{

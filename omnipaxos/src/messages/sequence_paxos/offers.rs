@@ -59,14 +59,19 @@ pub enum VerdictReason {
     Decided(u64),
     /// They may be in the log before this index, where the leader does not know the ids.
     Unknown(u64),
-    /// The leader cannot store them. No leader of a ballot up to this one has decided them, and none
-    /// of a later ballot will, unless it takes them itself.
-    Refused {
-        /// The ballot of the leader.
-        n: Ballot,
-        /// Why, in at most [`LONGEST_CAUSE`] bytes.
-        cause: String,
-    },
+    /// The leader cannot store them.
+    Refused(Box<Refusal>),
+}
+
+/// Says that proposals cannot be stored. No leader of a ballot up to that of the sender has decided
+/// them, and none of a later ballot will, unless it takes them itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Refusal {
+    /// The ballot of the leader.
+    pub n: Ballot,
+    /// Why, in at most [`LONGEST_CAUSE`] bytes.
+    pub cause: String,
 }
 
 /// The longest text of a refusal, in bytes.
