@@ -49,12 +49,12 @@ impl OmniPaxosConfig {
     /// ```
     ///
     /// Fields of [`ServerConfig`](crate::ServerConfig) that have a default may be left out. The
-    /// file may have other tables, which are not looked at.
+    /// file may have other tables, which are ignored unless they look like misspelt ones of these.
     ///
     /// # Errors
     /// [`ConfigError::ReadFile`] if there is no such file, [`ConfigError::Parse`] if it is not
     /// TOML or a field has the wrong type, [`ConfigError::InvalidConfig`] if a value is not legal
-    /// or a key of our tables is misspelt.
+    /// or a key of our tables is misspelt or in another table, or a table is misspelt.
     pub fn with_toml(file_path: &str) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file_path)
             .map_err(|cause| io::Error::new(cause.kind(), Unreadable::new(file_path, cause)))?;
@@ -63,6 +63,7 @@ impl OmniPaxosConfig {
 
     fn parse(text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table = text.parse()?;
+        check_top(&table)?;
         for (name, keys) in TABLES {
             if let Some(toml::Value::Table(ours)) = table.get(name) {
                 check_keys(name, ours, keys)?;
@@ -97,11 +98,54 @@ pub(super) fn named(error: &io::Error) -> String {
     unreadable.map_or_else(String::new, |unreadable| format!(" {}", unreadable.path))
 }
 
+/// Refuses a misspelt table, and keys of our tables that are outside of them and not in them. Other
+/// tables and keys may be there: they are not ours.
+fn check_top(file: &toml::Table) -> Result<(), ConfigError> {
+    let is_set =
+        |table: &str, key: &str| file.get(table).is_some_and(|ours| ours.get(key).is_some());
+    for (name, value) in file {
+        match home_of(name).filter(|home| !is_set(home, name)) {
+            Some(home) if name == "flexible_quorum" => {
+                return invalid(format!("table [{name}] is at the top; it belongs in [{home}]"));
+            }
+            Some(home) if !value.is_table() => {
+                return invalid(format!(
+                    "key `{name}` is outside of a table; it belongs in [{home}]"
+                ));
+            }
+            Some(_) | None => {}
+        }
+        let Some((likely, keys)) = TABLES.into_iter().find(|(ours, _)| is_misspelt(ours, name))
+        else {
+            continue;
+        };
+        // Beside ours it may be another program's, unless it has nothing but our keys.
+        let has_our_keys = value.as_table().is_some_and(|table| {
+            !table.is_empty() && table.keys().all(|key| keys.contains(&key.as_str()))
+        });
+        if has_our_keys || !file.contains_key(likely) {
+            return invalid(format!("unknown table [{name}]; did you mean [{likely}]?"));
+        }
+    }
+    Ok(())
+}
+
+/// Our table that has this key.
+fn home_of(key: &str) -> Option<&'static str> {
+    if QUORUM_KEYS.contains(&key) {
+        return Some("cluster_config.flexible_quorum");
+    }
+    TABLES.iter().find(|(_, keys)| keys.contains(&key)).map(|(name, _)| *name)
+}
+
 /// Refuses keys that are not ours.
 fn check_keys(name: &str, table: &toml::Table, known: &[&str]) -> Result<(), ConfigError> {
     let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
+    if let Some(home) = home_of(unknown) {
+        return invalid(format!("key `{unknown}` is in [{name}]; it belongs in [{home}]"));
+    }
     let likely = known.iter().min_by_key(|key| distance(key, unknown));
     match likely.filter(|key| distance(key, unknown) <= key.len().div_ceil(2)) {
         Some(likely) => {
@@ -112,6 +156,14 @@ fn check_keys(name: &str, table: &toml::Table, known: &[&str]) -> Result<(), Con
             known.join(", ")
         )),
     }
+}
+
+/// Whether a table may be a misspelt one of ours. Case and the signs between words do not count.
+fn is_misspelt(ours: &str, table: &str) -> bool {
+    let letters = |text: &str| -> String {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    ours != table && distance(&letters(ours), &letters(table)) <= 2
 }
 
 /// Number of letters to insert, drop or change to get from one word to the other (Levenshtein).
@@ -190,6 +242,68 @@ mod tests {
              [server_config]\npid = 1\n",
         );
         assert!(what.contains("did you mean `read_quorum_size`"), "{what}");
+    }
+
+    #[test]
+    fn a_misspelt_table_is_named_with_the_likely_one() {
+        for (table, misspelt) in [
+            ("server_config", "server_confg"),
+            ("server_config", "server-config"),
+            ("server_config", "serverconfig"),
+            ("server_config", "ServerConfig"),
+            ("server_config", "server_conf"),
+            ("server_config", "SERVER_CONFIG"),
+            ("cluster_config", "cluster-config"),
+            ("cluster_config", "cluser_config"),
+            ("cluster_config", "clusterConfig"),
+        ] {
+            let text = LEAST.replace(&format!("[{table}]"), &format!("[{misspelt}]"));
+            let what = invalid(&text);
+            let expected = format!("unknown table [{misspelt}]; did you mean [{table}]?");
+            assert_eq!(what, expected);
+        }
+        for other in ["metrics", "server", "cluster", "client_config", "storage", "kv_store"] {
+            let text = format!("{LEAST}[{other}]\nnodes = [1]\npid = 2\n");
+            assert!(OmniPaxosConfig::parse(&text).is_ok(), "[{other}]");
+        }
+        let beside_ours = format!("{LEAST}[server_confg]\nbatch_size = 4\n");
+        assert!(invalid(&beside_ours).contains("did you mean [server_config]"));
+        let text = format!("{LEAST}[server_configs]\nport = 2\n");
+        assert!(OmniPaxosConfig::parse(&text).is_ok(), "another program's, beside ours");
+    }
+
+    #[test]
+    fn a_key_in_another_table_is_sent_home() {
+        let pid_in_cluster = "[cluster_config]\nconfiguration_id = 1\nnodes = [1]\npid = 1\n";
+        let nodes_in_server = format!("{LEAST}nodes = [1, 2, 3]\n");
+        let at_the_top = format!("pid = 2\n{}", LEAST.replace("pid = 2\n", ""));
+        let quorum_in_cluster =
+            LEAST.replace("[server_config]", "read_quorum_size = 2\n[server_config]");
+        let quorum_at_the_top = format!("[flexible_quorum]\nread_quorum_size = 2\n{LEAST}");
+        let nodes_in_quorum =
+            LEAST.replace("[server_config]", "flexible_quorum = { nodes = [1] }\n[server_config]");
+        for (text, says) in [
+            (pid_in_cluster, "key `pid` is in [cluster_config]; it belongs in [server_config]"),
+            (&nodes_in_server, "key `nodes` is in [server_config]; it belongs in [cluster_config]"),
+            (&at_the_top, "key `pid` is outside of a table; it belongs in [server_config]"),
+            (
+                &quorum_in_cluster,
+                "key `read_quorum_size` is in [cluster_config]; it belongs in \
+                 [cluster_config.flexible_quorum]",
+            ),
+            (
+                &quorum_at_the_top,
+                "table [flexible_quorum] is at the top; it belongs in [cluster_config]",
+            ),
+            (
+                &nodes_in_quorum,
+                "key `nodes` is in [cluster_config.flexible_quorum]; it belongs in [cluster_config]",
+            ),
+        ] {
+            assert_eq!(invalid(text), says);
+        }
+        let other = format!("name = \"mine\"\nport = 7\npid = 9\n{LEAST}");
+        assert!(OmniPaxosConfig::parse(&other).is_ok(), "keys of the program");
     }
 
     #[test]
