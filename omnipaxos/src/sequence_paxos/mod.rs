@@ -12,6 +12,7 @@ mod forward;
 mod handover;
 mod leader;
 mod learning;
+mod loss;
 mod offering;
 mod outcomes;
 mod outstanding;
@@ -30,7 +31,7 @@ pub(crate) use self::status::Readiness;
 
 use self::{
     admission::Admission, compaction::CompactionRequests, forward::Forwards, learning::Learning,
-    outcomes::Outcomes, progress::Presence, proposals::Proposals, reads::Reads,
+    loss::Loss, outcomes::Outcomes, progress::Presence, proposals::Proposals, reads::Reads,
     reconfiguration::Reconfiguration, state::State, tracked::Tracked, verdicts::Verdicts,
 };
 use crate::{
@@ -39,6 +40,7 @@ use crate::{
     codec::Codec,
     config::{Limits, OmniPaxosConfig},
     errors::Halted,
+    identity::Identity,
     ids::{ConfigurationId, NodeId},
     messages::sequence_paxos::{PaxosMessage, PaxosMsg},
     outbox::Outbox,
@@ -77,6 +79,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
     learning: Learning,
+    /// A leader that lacks entries which are decided here.
+    loss: Option<Loss>,
     codec: Codec<T>,
     admission: Admission,
     proposals: Proposals<T>,
@@ -169,6 +173,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             present: Vec::new(),
             relay: None,
             learning: Learning::default(),
+            loss: None,
             codec: Codec::new(server.limits().in_flight),
             admission: Admission::new(server, log.max_entry_bytes()),
             proposals: Proposals::new(server),
@@ -270,6 +275,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.end_round_of_reads();
         self.end_round_of_handover();
         self.learn_in_turn(contact);
+        self.end_round_of_loss(contact);
         self.compactions.repeat();
         self.end_round_of_reconfiguration();
         self.proposals.release_held();
@@ -284,6 +290,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     pub(crate) fn log(&self) -> &ReplicaLog<T, B> {
         &self.log
+    }
+
+    /// Stores which storages the other servers have.
+    pub(crate) fn store_identity(&mut self, identity: Identity) -> Result<(), Halted> {
+        self.log.store_identity(identity)
     }
 
     /// Whether there is no news for the election, and none from it, if it names this ballot.

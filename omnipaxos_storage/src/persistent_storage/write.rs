@@ -8,7 +8,10 @@ use super::{
     records::Records,
     IsClosed, PersistentStorage,
 };
-use omnipaxos::storage::{Entry, StorageOp};
+use omnipaxos::{
+    identity::Identity,
+    storage::{Entry, StorageOp},
+};
 use serde::{de::DeserializeOwned, Serialize};
 
 /// What a batch makes of the storage, before it is written.
@@ -97,6 +100,15 @@ where
         }
         let counted = self.database.next_incarnation();
         counted.inspect_err(|error| self.poisoned = Some(error.to_string()))
+    }
+
+    /// Keeps durably to which server the storage belongs.
+    pub(super) fn keep_identity(&mut self, identity: Identity) -> Result<(), StorageError> {
+        if let Some(cause) = &self.poisoned {
+            return Err(StorageError::Poisoned { cause: cause.clone() });
+        }
+        let kept = self.database.set_identity(&identity.into());
+        kept.inspect_err(|error| self.poisoned = Some(error.to_string()))
     }
 
     /// Makes the changes of `ops` durable, all or none.
