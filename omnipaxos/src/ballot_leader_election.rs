@@ -12,6 +12,7 @@ pub use crate::ballot::Ballot;
 use crate::{
     clock::{Ring, Timer},
     config::OmniPaxosConfig,
+    identity::SenderIdentity,
     ids::{ConfigurationId, NodeId},
     messages::ballot_leader_election::{
         BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest,
@@ -357,12 +358,13 @@ impl BallotLeaderElection {
     /// Asks for an answer in this round, as every round does. A server of another configuration
     /// learns of this one by it.
     pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
-        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(self.request_of_round()) }
-    }
-
-    fn request_of_round(&self) -> HeartbeatRequest {
-        let (config_id, round) = (self.config_id, self.round);
-        HeartbeatRequest { config_id, round, max_entry_bytes: self.max_entry_bytes }
+        let request = HeartbeatRequest {
+            config_id: self.config_id,
+            round: self.round,
+            max_entry_bytes: self.max_entry_bytes,
+            sender: SenderIdentity::default(),
+        };
+        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
     }
 
     /// Draws the heartbeats that are due.
@@ -372,9 +374,8 @@ impl BallotLeaderElection {
         }
         let from = self.pid;
         if std::mem::take(&mut self.is_request_due) {
-            let request = self.request_of_round();
             for to in &self.peers {
-                send(BLEMessage { from, to: *to, msg: HeartbeatMsg::Request(request) });
+                send(self.request(*to));
             }
         }
         while let Some((to, round)) = self.replies_due.pop_first() {

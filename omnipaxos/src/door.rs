@@ -5,7 +5,7 @@ use crate::{
     config::OmniPaxosConfig,
     ids::{ConfigurationId, NodeId},
     messages::{
-        ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
+        ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
             AppliedReport, CompactionAction, EntryIds, Learn, LogSync, PaxosMsg, Promise,
             VerdictReason, LONGEST_CAUSE,
@@ -13,6 +13,7 @@ use crate::{
         Message,
     },
     other_configurations::OtherConfigurations,
+    peer_identities::{PeerIdentities, Unidentified},
     proposals::ProposalId,
     storage::{Entry, SnapshotType, StopSign},
 };
@@ -35,6 +36,14 @@ pub struct Dropped {
     pub from_strangers: u64,
     /// Of another configuration.
     pub of_other_configurations: u64,
+    /// From servers with other nodes, quorum sizes or another cluster name under the same
+    /// configuration id: see [`Conflict`](crate::identity::Conflict).
+    pub of_conflicting_configurations: u64,
+    /// From a storage other than the one known here as that of the sender, or for another than this
+    /// one: see [`Conflict`](crate::identity::Conflict).
+    pub of_other_storages: u64,
+    /// From a storage that is not known here yet, as before the first heartbeat of a new server.
+    pub of_unknown_storages: u64,
     /// Saying what cannot be: a ballot that is not the sender's to use, an implausible ballot
     /// number, indices that contradict each other.
     pub malformed: u64,
@@ -56,6 +65,7 @@ enum Reason {
     /// Of this one.
     OtherConfiguration(ConfigurationId),
     Malformed,
+    Unidentified(Unidentified),
 }
 
 /// Knows who and what may come in.
@@ -67,6 +77,7 @@ pub(crate) struct Door {
     members: Vec<NodeId>,
     dropped: Dropped,
     others: OtherConfigurations,
+    identities: PeerIdentities,
     tells_removed_servers: bool,
 }
 
@@ -78,13 +89,14 @@ pub(crate) enum Entrance {
 }
 
 impl Door {
-    pub(crate) fn new(config: &OmniPaxosConfig) -> Self {
+    pub(crate) fn new(config: &OmniPaxosConfig, identities: PeerIdentities) -> Self {
         Self {
             pid: config.server_config.pid,
             config_id: config.cluster_config.configuration_id,
             members: config.cluster_config.nodes.clone(),
             dropped: Dropped::default(),
             others: OtherConfigurations::default(),
+            identities,
             tells_removed_servers: config.server_config.tells_removed_servers,
         }
     }
@@ -93,7 +105,7 @@ impl Door {
     /// seen so far.
     #[inline]
     pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Entrance {
-        let Err(reason) = self.examine(message, highest_n) else {
+        let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
             return Entrance::Open;
         };
         self.compare_configurations(message, reason, highest_n);
@@ -102,9 +114,51 @@ impl Door {
             Reason::Stranger => &mut self.dropped.from_strangers,
             Reason::OtherConfiguration(_) => &mut self.dropped.of_other_configurations,
             Reason::Malformed => &mut self.dropped.malformed,
+            Reason::Unidentified(Unidentified::OtherConfiguration) => {
+                &mut self.dropped.of_conflicting_configurations
+            }
+            Reason::Unidentified(Unidentified::OtherStorage) => &mut self.dropped.of_other_storages,
+            Reason::Unidentified(Unidentified::NotYet) => &mut self.dropped.of_unknown_storages,
         };
         *counter = counter.saturating_add(1);
         Entrance::Closed
+    }
+
+    /// Checks who sent a message that is for this configuration, given what is wrong with it
+    /// otherwise.
+    #[inline]
+    fn identify<T: Entry>(
+        &mut self,
+        message: &Message<T>,
+        examined: Result<(), Reason>,
+    ) -> Result<(), Reason> {
+        match examined {
+            Ok(()) | Err(Reason::Malformed) => {
+                self.identities.check(message).map_err(Reason::Unidentified)?;
+            }
+            Err(Reason::Stranger) => {
+                if let Message::BLE(BLEMessage {
+                    from, msg: HeartbeatMsg::Request(request), ..
+                }) = message
+                {
+                    let is_same = request.config_id == self.config_id && *from != self.pid;
+                    if is_same && self.identities.hear_stranger(*from, &request.sender) {
+                        return Err(Reason::Unidentified(Unidentified::OtherConfiguration));
+                    }
+                }
+            }
+            Err(Reason::Misdelivered | Reason::OtherConfiguration(_) | Reason::Unidentified(_)) => {
+            }
+        }
+        examined
+    }
+
+    pub(crate) fn identities(&self) -> &PeerIdentities {
+        &self.identities
+    }
+
+    pub(crate) fn identities_mut(&mut self) -> &mut PeerIdentities {
+        &mut self.identities
     }
 
     pub(crate) fn dropped(&self) -> Dropped {
@@ -132,13 +186,19 @@ impl Door {
     ) {
         let from = message.get_sender();
         match reason {
-            Reason::Misdelivered | Reason::Malformed => {}
+            Reason::Misdelivered | Reason::Malformed | Reason::Unidentified(_) => {}
             Reason::OtherConfiguration(id) if id > self.config_id => self.others.hear(id, from),
             Reason::OtherConfiguration(id) => self.answer_lower(id, from),
             Reason::Stranger if !self.tells_removed_servers => {}
             Reason::Stranger => match self.examine_body(message, highest_n) {
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
-                Ok(()) | Err(Reason::Misdelivered | Reason::Stranger | Reason::Malformed) => {}
+                Ok(())
+                | Err(
+                    Reason::Misdelivered
+                    | Reason::Stranger
+                    | Reason::Malformed
+                    | Reason::Unidentified(_),
+                ) => {}
             },
         }
     }

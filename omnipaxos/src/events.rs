@@ -9,11 +9,13 @@ pub use crate::other_configurations::HigherConfiguration;
 use crate::{
     ballot::Ballot,
     errors::Halted,
+    identity::PeerConflict,
     ids::NodeId,
     proposals::{Outcome, ProposalId},
     reads::ReadId,
     storage::StopSign,
 };
+use std::fmt;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +69,43 @@ pub enum Event {
     /// A member has told of a higher configuration: a hint that this server has missed a
     /// reconfiguration.
     HigherConfiguration(HigherConfiguration),
+    /// This server and another ignore each other, since their configurations differ, or a storage is
+    /// not the one that it was. Told once, and again if it is found after some rounds without.
+    Conflict(PeerConflict),
+    /// The leader lacks entries that are decided here: servers have lost what they had accepted. Stop
+    /// the cluster: see [`LostEntries`].
+    EntriesLost(LostEntries),
     /// The storage has failed, and the replica says nothing more.
     Halted(Halted),
+}
+
+/// The proof that a quorum has lost entries that were decided: this server has them, and its leader
+/// has not.
+///
+/// Disks of other servers were lost or replaced, and no server of the quorum knew. This server keeps
+/// its entries and does not follow that leader while it has fewer. But the cluster goes on without
+/// them. Stop all servers, and start the cluster anew from what this one has decided.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct LostEntries {
+    /// The ballot of the leader.
+    pub leader: Ballot,
+    /// Length of the log with which it led, when this server noticed.
+    pub leader_idx: u64,
+    /// Number of entries decided here at that time.
+    pub decided_idx: u64,
+}
+
+impl fmt::Display for LostEntries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} entries are decided here, and the leader, server {}, has {}: servers have lost what \
+             they had accepted; stop the cluster, and start it anew from what this server has",
+            self.decided_idx, self.leader.pid, self.leader_idx
+        )
+    }
 }
 
 /// A replica as it is.
@@ -82,6 +119,8 @@ pub(crate) struct Present<'a> {
     pub(crate) ready_read: Option<ReadId>,
     pub(crate) handover: Option<NodeId>,
     pub(crate) higher: Option<HigherConfiguration>,
+    pub(crate) conflicts: Vec<PeerConflict>,
+    pub(crate) lost: Option<LostEntries>,
     pub(crate) halted: Option<&'a Halted>,
 }
 
@@ -97,6 +136,8 @@ pub(crate) struct Told {
     handover: Option<NodeId>,
     higher: Option<HigherConfiguration>,
     is_halted: bool,
+    conflicts: Vec<PeerConflict>,
+    lost: Option<LostEntries>,
     /// The peers that were said to answer, in order. Bounded by the configuration.
     answering: Vec<NodeId>,
 }
@@ -158,6 +199,15 @@ impl Told {
             self.higher = Some(higher);
             news.push(Event::HigherConfiguration(higher));
         }
+        if present.conflicts != self.conflicts {
+            let is_new = |found: &&PeerConflict| !self.conflicts.contains(found);
+            news.extend(present.conflicts.iter().filter(is_new).copied().map(Event::Conflict));
+            self.conflicts.clone_from(&present.conflicts);
+        }
+        if let Some(lost) = present.lost.filter(|lost| self.lost != Some(*lost)) {
+            self.lost = Some(lost);
+            news.push(Event::EntriesLost(lost));
+        }
         if let Some(halted) = present.halted.filter(|_| !self.is_halted) {
             self.is_halted = true;
             news.push(Event::Halted(halted.clone()));
@@ -182,6 +232,8 @@ mod tests {
         ready_read: None,
         handover: None,
         higher: None,
+        conflicts: Vec::new(),
+        lost: None,
         halted: None,
     };
 

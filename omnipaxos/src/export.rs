@@ -59,7 +59,7 @@ mod to_recorder {
     }
 
     /// Gauges of a server.
-    const OF_SERVER: [Metric<Status>; 15] = [
+    const OF_SERVER: [Metric<Status>; 17] = [
         count("omnipaxos_has_leader", "1 if a leader is known here, else 0.", |status| {
             status.leader.is_some().into()
         }),
@@ -112,6 +112,16 @@ mod to_recorder {
             "omnipaxos_max_pending_bytes",
             "The largest size of the proposals that wait or are kept.",
             |status| status.limits.waiting.bytes,
+        ),
+        count(
+            "omnipaxos_conflicts",
+            "Conflicts of late with other servers over configurations or storages.",
+            |status| status.conflicts.len() as u64,
+        ),
+        count(
+            "omnipaxos_entries_lost",
+            "1 if the leader lacks entries that are decided here, else 0.",
+            |status| status.lost.is_some().into(),
         ),
         count(
             "omnipaxos_is_reconfigured",
@@ -211,6 +221,9 @@ mod to_recorder {
             misdelivered,
             from_strangers,
             of_other_configurations,
+            of_conflicting_configurations,
+            of_other_storages,
+            of_unknown_storages,
             malformed,
             proposals,
             unstorable,
@@ -219,6 +232,9 @@ mod to_recorder {
             ("misdelivered", misdelivered),
             ("from_strangers", from_strangers),
             ("of_other_configurations", of_other_configurations),
+            ("of_conflicting_configurations", of_conflicting_configurations),
+            ("of_other_storages", of_other_storages),
+            ("of_unknown_storages", of_unknown_storages),
             ("malformed", malformed),
         ] {
             let labels = of_server.and("reason", reason.into());
@@ -323,11 +339,16 @@ mod to_recorder {
                 ],
                 waiting: load(3),
                 kept: load(7),
+                conflicts: vec![],
+                lost: None,
                 limits: Limits { message: load(50), in_flight: load(60), waiting: load(70) },
                 dropped: Dropped {
                     misdelivered: 81,
                     from_strangers: 82,
                     of_other_configurations: 83,
+                    of_conflicting_configurations: 86,
+                    of_other_storages: 87,
+                    of_unknown_storages: 88,
                     malformed: 84,
                     proposals: 85,
                     unstorable: 86,
@@ -339,12 +360,17 @@ mod to_recorder {
         const OF_A_LEADER: &str = "
 accepted_idx 47
 compacted_idx 20
+conflicts 0
 decided_idx 39
 dropped_messages_total reason=from_strangers 82
 dropped_messages_total reason=malformed 84
 dropped_messages_total reason=misdelivered 81
+dropped_messages_total reason=of_conflicting_configurations 86
 dropped_messages_total reason=of_other_configurations 83
+dropped_messages_total reason=of_other_storages 87
+dropped_messages_total reason=of_unknown_storages 88
 dropped_proposals_total 85
+entries_lost 0
 follower_in_flight_bytes peer=1 500
 follower_in_flight_bytes peer=9 500
 follower_in_flight_entries peer=1 5

@@ -31,6 +31,10 @@ impl Quorum {
         Self { sizes }
     }
 
+    pub(crate) fn sizes(&self) -> FlexibleQuorum {
+        self.sizes
+    }
+
     /// Whether so many servers, the leader included, are enough to prepare a ballot.
     pub(crate) fn can_prepare(&self, servers: usize) -> bool {
         servers >= self.sizes.read_quorum_size

@@ -3,7 +3,12 @@
 //! [`OmniPaxos::status`](crate::OmniPaxos::status) makes a [`Status`]: plain values, for logs,
 //! metrics and people. Every `*_idx` is a number of entries: those before that index.
 
-pub use crate::{door::Dropped, other_configurations::HigherConfiguration};
+pub use crate::{
+    door::Dropped,
+    events::LostEntries,
+    identity::{Conflict, PeerConflict},
+    other_configurations::HigherConfiguration,
+};
 
 use crate::{
     ballot::Ballot,
@@ -46,6 +51,13 @@ pub struct Status {
     /// A higher configuration that a member has told of, if any: a hint that this server has missed
     /// a reconfiguration.
     pub higher_configuration: Option<HigherConfiguration>,
+    /// The conflicts with other servers that messages of the last heartbeat rounds showed: who runs
+    /// with other nodes under the same configuration id, or lost its disk, or has a twin. A server
+    /// that is named here may be in no quorum.
+    pub conflicts: Vec<PeerConflict>,
+    /// Entries that are decided here, and that the leader lacks: the proof that a quorum has lost what
+    /// was decided.
+    pub lost: Option<LostEntries>,
     /// The other servers of the configuration, by pid.
     pub peers: Vec<PeerStatus>,
     /// Proposals that wait here: for a leader, for a batch to fill, or for room in the log. They

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "unicache")]
 use crate::unicache::UniCache;
-use crate::{ballot::Ballot, bounds::Wire, config::ClusterConfig};
+use crate::{ballot::Ballot, bounds::Wire, config::ClusterConfig, identity::Identity};
 use std::{error::Error, fmt::Debug};
 
 pub use crate::{
@@ -361,6 +361,30 @@ pub trait Storage<T: Entry> {
     fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
         let _ = snapshot;
         Ok(())
+    }
+
+    /// The identity last set with [`set_identity`](Storage::set_identity). `None`, as provided, from
+    /// a storage that keeps none; one that wraps another must pass this and the next two on.
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        Ok(None)
+    }
+
+    /// Keeps, durably and as one, to which server of which configuration the storage belongs, and
+    /// which storages the other servers have. Called when a replica is built, and when it first
+    /// hears of the storage of another server: not in each drain.
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        let _not_kept = identity;
+        Ok(())
+    }
+
+    /// The id of this storage: a random number other than 0, made once with the storage, durable
+    /// before this returns it, and never changed. The other servers ignore a server whose storage has
+    /// another id than before, since it may have forgotten what it promised and accepted.
+    ///
+    /// `None`, as provided, from a storage that does not outlive its process: its server is not
+    /// checked.
+    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
+        Ok(None)
     }
 
     /// Applies all operations, in order, and empties the list. See "Atomicity" above.

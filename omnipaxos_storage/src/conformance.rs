@@ -15,6 +15,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp},
     util::FlexibleQuorum,
     ClusterConfig,
@@ -89,6 +90,8 @@ enum Step {
     Reopen,
     /// Counts a life.
     Live,
+    /// Keeps an identity.
+    Identify(u8),
 }
 
 /// A change, with indices in per mille of the length that the log has by then.
@@ -141,6 +144,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => vec(op(), 0..8).prop_map(Step::Batch),
         1 => Just(Step::Reopen),
         1 => Just(Step::Live),
+        1 => (0u8..9).prop_map(Step::Identify),
     ]
 }
 
@@ -166,6 +170,8 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
     let mut model = Model::default();
     let mut next_id = 0;
     let mut lives = None;
+    let id = storage.get_storage_id().map_err(|error| format!("an error: {error}"))?;
+    let mut kept = None;
     for (number, step) in steps.iter().enumerate() {
         let at = |problem: String| format!("after step {number}, {step:?}: {problem}");
         match step {
@@ -191,8 +197,10 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
                 }
             }
             Step::Live => lives = live(&mut storage, lives).map_err(at)?,
+            Step::Identify(number) => kept = identify(&mut storage, *number).map_err(at)?,
         }
         compare(&storage, &model).map_err(at)?;
+        compare_identity(&storage, (id, &kept)).map_err(at)?;
     }
     check_limits(&mut storage, &mut model).map_err(|problem| format!("at the end: {problem}"))
 }
@@ -238,6 +246,31 @@ fn live<S: Storage<Item>>(storage: &mut S, last: Option<u64>) -> Result<Option<u
         (None, _) => Ok(counted),
         (Some(last), Some(next)) if next > last => Ok(counted),
         (Some(last), next) => Err(format!("next_incarnation is {next:?} after {last}")),
+    }
+}
+
+/// Lets the storage keep an identity. Returns it, if the storage keeps any.
+fn identify<S: Storage<Item>>(storage: &mut S, number: u8) -> Result<Option<Identity>, String> {
+    let failed = |error: Box<dyn std::error::Error>| format!("an error: {error}");
+    let configuration = stopsign(number).next_config;
+    let name = (number.is_multiple_of(2)).then(|| format!("cluster {number}"));
+    let mut identity = Identity::new(u64::MAX - u64::from(number), configuration, name);
+    identity.peers.extend((1..=u64::from(number)).map(|pid| (pid, pid.wrapping_neg())));
+    storage.set_identity(identity.clone()).map_err(failed)?;
+    Ok(storage.get_identity().map_err(failed)?.map(|_kept| identity))
+}
+
+/// Whether the id of the storage is what it was, and the identity what was kept last.
+fn compare_identity<S: Storage<Item>>(
+    storage: &S,
+    expected: (Option<u64>, &Option<Identity>),
+) -> Result<(), String> {
+    let failed = |error: Box<dyn std::error::Error>| format!("an error: {error}");
+    let id = storage.get_storage_id().map_err(failed)?;
+    let identity = storage.get_identity().map_err(failed)?;
+    match (id, &identity) == expected && id != Some(0) {
+        true => Ok(()),
+        false => Err(format!("storage {id:?} has {identity:?}, not {expected:?}")),
     }
 }
 

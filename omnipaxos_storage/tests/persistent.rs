@@ -109,6 +109,26 @@ fn lives_are_counted_over_restarts() {
 }
 
 #[test]
+fn a_folder_of_an_earlier_version_gets_an_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = Disk::try_create(config(folder.path())).unwrap();
+    storage.append_entry(blob(10, 1)).unwrap();
+    let first = storage.get_storage_id().unwrap();
+    drop(storage);
+    let database = sled::Config::new().path(folder.path().join("database")).open().unwrap();
+    database.remove("storage_id").unwrap().expect("it was there");
+    database.flush().unwrap();
+    drop(database);
+    let id = |storage: &Disk| storage.get_storage_id().unwrap();
+    let storage = Disk::try_open_existing(config(folder.path())).unwrap();
+    let given = id(&storage);
+    assert!(given.is_some() && given != first);
+    assert_eq!(storage.get_suffix(0).unwrap(), [blob(10, 1)]);
+    drop(storage);
+    assert_eq!(id(&Disk::try_open(config(folder.path())).unwrap()), given, "it stays");
+}
+
+#[test]
 fn a_new_storage_wants_a_folder_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());

@@ -105,6 +105,8 @@ counted! {
     ForgedBallot: "forged: impossible ballot",
     /// A piece of the decided log, or a word of where to learn it, was not what such can be.
     ForgedPiece: "forged: impossible piece or source",
+    /// A message came from a disk that the receiver did not know yet.
+    UnknownDisk: "messages from a disk that is not known yet",
     /// A value was proposed at the leader.
     Append: "appends at a leader",
     /// A value was proposed elsewhere.

@@ -2,6 +2,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
@@ -140,6 +141,15 @@ impl<T: Entry> Storage<T> for FaultyStorage<T> {
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         self.inner.borrow_mut().next_incarnation()
+    }
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        self.inner.borrow().get_identity()
+    }
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        self.write(|s| s.set_identity(identity))
+    }
+    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
+        self.inner.borrow().get_storage_id()
     }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         self.orders.borrow_mut().writes += 1;

@@ -3,6 +3,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     messages::{
         ballot_leader_election::HeartbeatMsg,
         sequence_paxos::{PaxosMessage, PaxosMsg},
@@ -53,6 +54,21 @@ pub struct Disk {
     storage: Rc<RefCell<MemoryStorage<Word>>>,
     counts_no_lives: bool,
     refuses_snapshots: bool,
+    id: Option<u64>,
+}
+
+impl Disk {
+    /// An empty disk with an id, as one that lasts has it.
+    pub fn with_id(id: u64) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+
+    /// A disk with what this one holds now, its id included.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let storage = Rc::new(RefCell::new(self.storage.borrow().clone()));
+        Self { storage, ..*self }
+    }
 }
 
 impl Storage<Word> for Disk {
@@ -133,6 +149,15 @@ impl Storage<Word> for Disk {
             true => Ok(None),
             false => self.storage.borrow_mut().next_incarnation(),
         }
+    }
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        self.storage.borrow().get_identity()
+    }
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        self.storage.borrow_mut().set_identity(identity)
+    }
+    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
+        Ok(self.id)
     }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
         self.storage.borrow_mut().write_atomically(ops)
@@ -533,7 +558,8 @@ fn pick_one(picks: &mut [Picks], message: &Message<Word>) -> bool {
     true
 }
 
-fn words(entries: Vec<LogEntry<Word>>) -> Vec<String> {
+/// The words of entries, those that a snapshot sums up included.
+pub fn words(entries: Vec<LogEntry<Word>>) -> Vec<String> {
     let mut words = Vec::new();
     for entry in entries {
         match entry {

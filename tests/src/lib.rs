@@ -16,6 +16,7 @@ pub mod describe;
 pub mod disk;
 pub mod faults;
 pub mod faulty;
+pub mod impostors;
 pub mod lab;
 pub mod lasting;
 pub mod linearizable;

@@ -4,6 +4,7 @@
 
 use omnipaxos::{
     events::Event,
+    identity::SenderIdentity,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatRequest},
         Message,
@@ -24,8 +25,12 @@ fn server(configuration_id: u32, nodes: &[u64], pid: u64) -> Server {
 }
 
 fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
-    let msg =
-        HeartbeatMsg::Request(HeartbeatRequest { config_id, round: 7, max_entry_bytes: u64::MAX });
+    let msg = HeartbeatMsg::Request(HeartbeatRequest {
+        config_id,
+        round: 7,
+        max_entry_bytes: u64::MAX,
+        sender: SenderIdentity::default(),
+    });
     Message::BLE(BLEMessage { from, to, msg })
 }
 

@@ -97,6 +97,7 @@ fn storage_errors() -> Vec<StorageError> {
         StorageError::Format { path: path(), found: 2, ours: 1 },
         StorageError::Locked { path: path() },
         StorageError::NotEmpty { path: path() },
+        StorageError::NoStorage { path: path() },
         StorageError::TooLarge { what: "an entry", bytes: 7, limit: 6 },
         StorageError::Code { doing: "decode", what: "an entry", cause: "an end".to_string() },
         StorageError::Poisoned { cause: "an earlier one".to_string() },

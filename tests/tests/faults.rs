@@ -1,6 +1,7 @@
 //! What once stalled or broke the published crate, each as a story of its own.
 
 use omnipaxos::{
+    identity::Stamp,
     messages::{
         sequence_paxos::{AcceptSync, Accepted, LogSync, PaxosMessage, PaxosMsg},
         Message,
@@ -212,7 +213,8 @@ fn an_accepted_of_an_older_ballot_does_not_count() {
     lab.append(2, "a");
     lab.drain();
     let accepted = |n| {
-        let accepted = Accepted { n, accepted_idx: 1, decided_idx: 0, gap: false };
+        let accepted =
+            Accepted { n, accepted_idx: 1, decided_idx: 0, gap: false, stamp: Stamp::default() };
         message(3, 2, PaxosMsg::Accepted(accepted))
     };
     lab.server(2).handle_incoming(accepted(old));
@@ -345,7 +347,12 @@ fn a_snapshot_that_would_leave_a_gap_is_not_merged() {
     lab.inject(message(
         1,
         2,
-        PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 7, sync: Box::new(sync) }),
+        PaxosMsg::AcceptSync(AcceptSync {
+            n,
+            decided_idx: 7,
+            sync: Box::new(sync),
+            stamp: Stamp::default(),
+        }),
     ));
     lab.settle();
     assert_eq!(lab.decided(2), ["a", "b"]);

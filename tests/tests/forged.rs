@@ -3,6 +3,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::{SenderIdentity, Stamp},
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
@@ -47,6 +48,7 @@ fn learn(
         stopsign,
         decided_idx,
         ids: None,
+        stamp: Stamp::default(),
     }))
 }
 
@@ -60,6 +62,7 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
         stopsign: None,
         decided_idx: from_idx,
         ids: None,
+        stamp: Stamp::default(),
     }))
 }
 
@@ -71,16 +74,23 @@ fn refusal(n: Ballot, origin: u64, number: u64, length: usize) -> PaxosMsg<Word>
         first: ProposalId { origin, incarnation: 1, number },
         count: 1,
         reason: VerdictReason::Refused(Box::new(refusal)),
+        stamp: Stamp::default(),
     })
 }
 
 fn read_request(n: Ballot, number: u64) -> ReadRequest {
-    ReadRequest { config_id: n.config_id, origin: n.pid, incarnation: 1, number }
+    ReadRequest {
+        config_id: n.config_id,
+        origin: n.pid,
+        incarnation: 1,
+        number,
+        stamp: Stamp::default(),
+    }
 }
 
 fn read_answer(n: Ballot, read_idx: u64) -> ReadAnswer {
-    let ReadRequest { config_id, origin, incarnation, number } = read_request(n, 1);
-    ReadAnswer { config_id, origin, incarnation, number, read_idx }
+    let ReadRequest { config_id, origin, incarnation, number, .. } = read_request(n, 1);
+    ReadAnswer { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
 }
 
 /// All that somebody from `from` may say with a ballot of its own choice.
@@ -112,6 +122,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             n_accepted,
             accepted_idx: idx,
             decided_idx: idx,
+            stamp: Stamp::default(),
         }),
         PaxosMsg::Prepare(Prepare {
             n,
@@ -119,6 +130,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             accepted_idx: 0,
             decided_idx: idx,
             takes_delta: true,
+            stamp: Stamp::default(),
         }),
         PaxosMsg::Promise(Promise {
             n,
@@ -127,19 +139,37 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             decided_idx: idx,
             takes_delta: true,
             sync: Some(sync(idx)),
+            stamp: Stamp::default(),
         }),
-        PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: idx, sync: sync(idx) }),
-        PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: idx, sync: complete }),
+        PaxosMsg::AcceptSync(AcceptSync {
+            n,
+            decided_idx: idx,
+            sync: sync(idx),
+            stamp: Stamp::default(),
+        }),
+        PaxosMsg::AcceptSync(AcceptSync {
+            n,
+            decided_idx: idx,
+            sync: complete,
+            stamp: Stamp::default(),
+        }),
         PaxosMsg::AcceptDecide(AcceptDecide {
             n,
             from_idx: idx,
             entries: word().into(),
             decided_idx: idx,
             ids: None,
+            stamp: Stamp::default(),
         }),
-        PaxosMsg::Accepted(Accepted { n, accepted_idx: idx, decided_idx: idx, gap: true }),
+        PaxosMsg::Accepted(Accepted {
+            n,
+            accepted_idx: idx,
+            decided_idx: idx,
+            gap: true,
+            stamp: Stamp::default(),
+        }),
         PaxosMsg::NotAccepted(NotAccepted { n }),
-        PaxosMsg::Decide(Decide { n, decided_idx: idx }),
+        PaxosMsg::Decide(Decide { n, decided_idx: idx, stamp: Stamp::default() }),
         PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: idx }),
         PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: idx }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
@@ -153,11 +183,12 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::ReadRequest(read_request(n, idx)),
         PaxosMsg::ReadAnswer(read_answer(n, idx)),
         PaxosMsg::Confirm(Confirm { n, round: idx }),
-        PaxosMsg::Confirmed(Confirmed { n, round: idx }),
+        PaxosMsg::Confirmed(Confirmed { n, round: idx, stamp: Stamp::default() }),
         PaxosMsg::TakeOver(TakeOver { n }),
         PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: CompactionAction::Trim(idx),
+            stamp: Stamp::default(),
         }),
     ];
     let mut messages: Vec<_> = paxos
@@ -169,6 +200,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             config_id: n.config_id,
             round: 1,
             max_entry_bytes: u64::MAX,
+            sender: SenderIdentity::default(),
         }),
         HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot: n, leader: n, happy: true }),
     ] {
@@ -289,7 +321,12 @@ fn words_of_a_leader_from_a_follower_are_dropped_at_the_door() {
     let forged = [
         ("a question of another leader", 2, 3, PaxosMsg::Confirm(Confirm { n, round: 1 })),
         ("a word of another leader", 2, 3, PaxosMsg::TakeOver(TakeOver { n })),
-        ("an answer for another leader", 2, 3, PaxosMsg::Confirmed(Confirmed { n, round: 1 })),
+        (
+            "an answer for another leader",
+            2,
+            3,
+            PaxosMsg::Confirmed(Confirmed { n, round: 1, stamp: Stamp::default() }),
+        ),
         ("for a stranger", 2, 1, PaxosMsg::ReadRequest(read_request(stranger, 1))),
         ("to a stranger", 2, 1, PaxosMsg::ReadAnswer(read_answer(stranger, 1))),
         ("at an index no log reaches", 1, 2, PaxosMsg::ReadAnswer(read_answer(n, u64::MAX))),
@@ -330,7 +367,12 @@ fn a_sync_to_an_index_no_log_reaches_is_dropped_at_the_door() {
             ids: None,
         };
         let before = lab.server(2).dropped().malformed;
-        let msg = PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: 1, sync: Box::new(forged) });
+        let msg = PaxosMsg::AcceptSync(AcceptSync {
+            n,
+            decided_idx: 1,
+            sync: Box::new(forged),
+            stamp: Stamp::default(),
+        });
         let message = Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg });
         lab.server(2).handle_incoming(message);
         assert_eq!(lab.server(2).dropped().malformed, before + 1, "{suffix_idx}");
@@ -376,7 +418,15 @@ fn a_huge_count_in_a_message_costs_nothing() {
     };
     let snapshot = || Words(vec!["forged".into()]);
     let first = ProposalId { origin: 2, incarnation: 1, number: 0 };
-    let verdict = |reason| PaxosMsg::Verdict(Verdict { config_id: 1, first, count: HUGE, reason });
+    let verdict = |reason| {
+        PaxosMsg::Verdict(Verdict {
+            config_id: 1,
+            first,
+            count: HUGE,
+            reason,
+            stamp: Stamp::default(),
+        })
+    };
     for incarnation in [0, 1, 1 << 63 | 1] {
         for origin in 1..=3 {
             for from in [1, 3] {
@@ -406,6 +456,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     ids: run_of(origin, incarnation, 1, HUGE - 1),
                     stopsign: None,
                     decided_idx: HUGE,
+                    stamp: Stamp::default(),
                 }));
                 let sync = Box::new(complete(run_of(origin, incarnation, 1, HUGE - 1)));
                 let n = Ballot { n: n.n + u32::from(from != n.pid), pid: from, ..n };
@@ -415,6 +466,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     accepted_idx: HUGE,
                     decided_idx: HUGE,
                     takes_delta: true,
+                    stamp: Stamp::default(),
                 };
                 for msg in [
                     verdict(VerdictReason::Unknown(HUGE)),
@@ -422,13 +474,19 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     PaxosMsg::Compaction(Compaction {
                         config_id: 1,
                         action: CompactionAction::Snapshot(HUGE),
+                        stamp: Stamp::default(),
                     }),
                     PaxosMsg::Prepare(prepare),
-                    PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: HUGE, sync }),
+                    PaxosMsg::AcceptSync(AcceptSync {
+                        n,
+                        decided_idx: HUGE,
+                        sync,
+                        stamp: Stamp::default(),
+                    }),
                     learn,
                     PaxosMsg::LearnReq(LearnReq { config_id: 1, decided_idx: 0 }),
                     PaxosMsg::LearnFrom(LearnFrom { n, source: 1, decided_idx: 2 * HUGE }),
-                    PaxosMsg::Decide(Decide { n, decided_idx: 2 * HUGE }),
+                    PaxosMsg::Decide(Decide { n, decided_idx: 2 * HUGE, stamp: Stamp::default() }),
                 ] {
                     let message = Message::SequencePaxos(PaxosMessage { from, to: 2, msg });
                     lab.server(2).handle_incoming(message);

@@ -5,6 +5,7 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::TryProposeErr,
+    identity::Stamp,
     macros::Entry,
     messages::{
         sequence_paxos::{Offer, PaxosMessage, PaxosMsg},
@@ -117,7 +118,13 @@ fn an_offer_goes_to_no_leader_of_an_earlier_ballot() {
     for (n, decided) in [(promise.n + 1, 0), (promise.n, 1)] {
         let first = ProposalId { origin: follower, incarnation: 7, number: 1 };
         let since = Ballot { n, ..promise };
-        let offer = Offer { first, since, not_before: 0, entries: vec![Word("a".into())] };
+        let offer = Offer {
+            first,
+            since,
+            not_before: 0,
+            entries: vec![Word("a".into())],
+            stamp: Stamp::default(),
+        };
         let msg = PaxosMsg::Offer(Box::new(offer));
         let message = PaxosMessage { from: follower, to: leader, msg };
         servers[leader as usize - 1].handle_incoming(Message::SequencePaxos(message));
@@ -151,7 +158,7 @@ fn a_restarted_leader_trusts_only_what_is_offered_first_in_its_own_ballot() {
         let number = not_before + u64::from(since.n);
         let first = ProposalId { origin: 2, incarnation: 9, number };
         let entries = vec![lab::Word("b".into())];
-        let offer = Box::new(Offer { first, since, not_before, entries });
+        let offer = Box::new(Offer { first, since, not_before, entries, stamp: Stamp::default() });
         let message = PaxosMessage { from: 2, to: 1, msg: PaxosMsg::Offer(offer) };
         lab.inject(Message::SequencePaxos(message));
         lab.settle();

@@ -5,6 +5,7 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::{with_causes, TryCompactionErr, TryProposeErr},
+    identity::Stamp,
     messages::{
         sequence_paxos::{AcceptSync, LogSync, PaxosMessage, PaxosMsg, Prepare},
         Message,
@@ -139,6 +140,7 @@ fn entries_that_a_failed_write_was_to_replace_are_not_served() {
             accepted_idx: 0,
             decided_idx: 0,
             takes_delta: false,
+            stamp: Stamp::default(),
         };
         let suffix: Vec<Word> = words.iter().map(|text| word(text)).collect();
         let sync = LogSync {
@@ -149,7 +151,7 @@ fn entries_that_a_failed_write_was_to_replace_are_not_served() {
             stopsign: None,
             ids: None,
         };
-        let sync = AcceptSync { n, decided_idx, sync: Box::new(sync) };
+        let sync = AcceptSync { n, decided_idx, sync: Box::new(sync), stamp: Stamp::default() };
         for msg in [PaxosMsg::Prepare(prepare), PaxosMsg::AcceptSync(sync)] {
             let is_sync = matches!(msg, PaxosMsg::AcceptSync(_));
             replica.handle_incoming(Message::SequencePaxos(PaxosMessage { from, to: 2, msg }));

@@ -10,15 +10,18 @@ use std::{
 };
 
 /// The modules of the core by layer. A module imports from lower layers only.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 14] = [
     &["amount", "ids", "quorum", "clock", "bounds", "owned", "shared_entries"],
     &["ballot", "derive_support", "other_configurations", "proposals"],
     &["config"],
+    &["identity"],
     &["storage", "trace", "unicache"],
     &["log_entry", "errors", "codec"],
     &["messages", "reads", "handover"],
-    &["replica_log", "outbox", "ui", "door"],
-    &["events", "status"],
+    &["replica_log", "outbox", "ui", "peer_identities"],
+    &["door"],
+    &["events"],
+    &["status"],
     &["sequence_paxos", "ballot_leader_election", "export"],
     &["omni_paxos"],
     &["util", "utils", "lib"],
@@ -41,7 +44,9 @@ const EXCEPTIONS: [(&str, &str); 5] = [
 const LONGEST_FILE: usize = 400;
 
 /// The facade: one method a question or input, each with its contract. Most lines are rustdoc.
-const LONGER: [(&str, usize); 1] = [("omni_paxos/mod.rs", 550)];
+/// The checks of all messages, and all messages.
+const LONGER: [(&str, usize); 3] =
+    [("omni_paxos/mod.rs", 550), ("door.rs", 450), ("messages/sequence_paxos/mod.rs", 420)];
 
 /// Keys of users that are not `Ord`, in a map that has no way to walk it.
 const UNORDERED: &str = "unicache/lookup.rs";

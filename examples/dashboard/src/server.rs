@@ -4,7 +4,7 @@ use crate::replica::Replica;
 use anyhow::{Context, Result};
 use example_net::{
     clients::{self, bind},
-    open_storage, peers, signals, Peers,
+    open_storage, peers, signals, Missing, Peers,
 };
 use omnipaxos::util::NodeId;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -55,7 +55,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let (stop, stopped) = oneshot::channel();
     // A thread of its own: it waits for the disk, and the network goes on meanwhile.
     let mut replica = spawn_blocking(move || {
-        let replica = Replica::new(pid, nodes, open_storage(&data)?, peers)?;
+        let replica = Replica::new(pid, nodes, open_storage(&data, Missing::IsMade)?, peers)?;
         Handle::current().block_on(replica.run(receiver, stopped))
     });
     let ended = tokio::select! {

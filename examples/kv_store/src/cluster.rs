@@ -62,7 +62,7 @@ impl Cluster {
             std::fs::write(&file, config(pid, &client_address, &peers))
                 .with_context(|| format!("cannot write {}", file.display()))?;
             cluster.client_addresses.insert(pid, client_address);
-            cluster.restart(pid)?;
+            cluster.start_server(pid, None)?;
         }
         cluster.wait_for_leader(START).await?;
         Ok(cluster)
@@ -94,11 +94,16 @@ impl Cluster {
 
     /// Starts a server that was killed: with the same configuration and what its disk holds.
     pub(crate) fn restart(&mut self, pid: u64) -> Result<()> {
+        self.start_server(pid, Some("--must-exist"))
+    }
+
+    fn start_server(&mut self, pid: u64, more: Option<&str>) -> Result<()> {
         let (file, data) =
             (self.config_file(pid), self.directory.path().join(format!("data{pid}")));
         let options = ["server", "--storage", "persistent", "--until-stdin-closes", "--config"];
         let mut arguments: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
         arguments.extend([file.as_os_str(), OsStr::new("--data"), data.as_os_str()]);
+        arguments.extend(more.map(OsStr::new));
         self.processes.start(pid, arguments, Stdio::inherit())
     }
 

@@ -2,6 +2,7 @@
 
 use crate::protocol::LONGEST_CHANGE;
 use anyhow::{bail, Context, Result};
+use example_net::Missing;
 use omnipaxos::{util::NodeId, OmniPaxosConfig};
 use serde::Deserialize;
 use std::{
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) snapshot_every: u64,
     /// Where a server with a persistent storage keeps its log.
     pub(crate) data: PathBuf,
+    /// What becomes of a start where it is not there.
+    pub(crate) missing: Missing,
 }
 
 /// The file, as far as the replication library does not read it.
@@ -42,6 +45,8 @@ struct Table {
     #[serde(default = "snapshot_every")]
     snapshot_every: u64,
     data: Option<PathBuf>,
+    #[serde(default)]
+    must_exist: bool,
 }
 
 fn snapshot_every() -> u64 {
@@ -82,9 +87,14 @@ impl Config {
             bail!("snapshot_every must not be 0");
         }
         let pid = omnipaxos.server_config.pid;
+        let missing = match table.must_exist {
+            true => Missing::IsRefused,
+            false => Missing::IsMade,
+        };
         let data = table.data.unwrap_or_else(|| format!("kv_store_data/{pid}").into());
         Ok(Self {
             data,
+            missing,
             omnipaxos,
             client_address: table.client_address,
             metrics_address: table.metrics_address,

@@ -25,7 +25,7 @@ mod wish;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
-use example_net::{output::status_of, signals};
+use example_net::{output::status_of, signals, Missing};
 use server::StorageKind;
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -59,6 +59,10 @@ enum Task {
         /// configuration says, or `kv_store_data/` and the pid.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Do not start if the storage is not there: for every start but the first. A server that
+        /// starts without its storage has forgotten what it promised.
+        #[arg(long)]
+        must_exist: bool,
         /// Serve its metrics to Prometheus at this address, over HTTP. Default: what the
         /// configuration says, or not at all.
         #[arg(long, value_name = "ADDR")]
@@ -106,9 +110,12 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
     match task {
         None => demo::run(None).await?,
         Some(Task::Demo { data }) => demo::run(data.as_deref()).await?,
-        Some(Task::Server { config, storage, data, metrics, until_stdin_closes }) => {
+        Some(Task::Server { config, storage, data, must_exist, metrics, until_stdin_closes }) => {
             let mut config = config::Config::read(&config)?;
             config.data = data.unwrap_or(config.data);
+            if must_exist {
+                config.missing = Missing::IsRefused;
+            }
             config.metrics_address = metrics.or(config.metrics_address);
             let pid = config.pid();
             let end = async {

@@ -59,7 +59,8 @@ pub(crate) async fn run(
             Handle::current().block_on(replica.run(receiver, stopped))
         }
         StorageKind::Persistent => {
-            let replica = Replica::new(&config, open_storage::<Command>(&config.data)?, peers)?;
+            let storage = open_storage::<Command>(&config.data, config.missing)?;
+            let replica = Replica::new(&config, storage, peers)?;
             Handle::current().block_on(replica.run(receiver, stopped))
         }
     });

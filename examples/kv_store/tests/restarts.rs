@@ -102,6 +102,21 @@ fn a_data_folder_has_one_server() {
 }
 
 #[test]
+fn a_server_whose_data_must_be_there_does_not_start_without() {
+    let cluster = Cluster::start();
+    let file = elsewhere(&cluster);
+    let lost = cluster.directory.path().join("lost");
+    let mut server = kv_store();
+    server.args(["server", "--must-exist", "--data"]).arg(&lost).arg("--config").arg(&file);
+    let ended = server.output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let error = String::from_utf8(ended.stderr).unwrap();
+    let says = format!("{} holds no storage", lost.display());
+    assert!(error.contains(&says) && !error.contains("panicked"), "{error}");
+    assert!(!lost.exists(), "nothing was made");
+}
+
+#[test]
 fn damaged_data_is_refused() {
     let mut cluster = Cluster::start();
     for number in 0..20 {

@@ -12,6 +12,6 @@ mod processes;
 pub mod signals;
 
 pub use input::{Input, Wire};
-pub use local::{free_ports, open_storage, random, Directory};
+pub use local::{free_ports, open_storage, random, Directory, Missing};
 pub use peers::Peers;
 pub use processes::Processes;

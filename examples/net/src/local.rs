@@ -62,16 +62,28 @@ impl Drop for Directory {
     }
 }
 
-/// Opens the storage in a folder, which is made if it is not there.
+/// Whether a server may start where its storage is not there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The storage is made: it is the first start.
+    IsMade,
+    /// It must be there: a server that starts without it has forgotten what it promised.
+    IsRefused,
+}
+
+/// Opens the storage in a folder.
 ///
 /// # Errors
-/// It cannot be opened; [`PersistentStorage::try_open`] says why.
-pub fn open_storage<T: Wire>(folder: &Path) -> Result<PersistentStorage<T>> {
+/// It cannot be opened, or is not there and must be; [`PersistentStorage::try_open_existing`] says
+/// why.
+pub fn open_storage<T: Wire>(folder: &Path, missing: Missing) -> Result<PersistentStorage<T>> {
     let name = folder.to_str();
     let name = name.with_context(|| format!("{} is not UTF-8", folder.display()))?;
     let mut config = PersistentStorageConfig::default();
     config.set_path(name);
-    let storage: PersistentStorage<T> = PersistentStorage::try_open(config)
-        .with_context(|| format!("cannot open the storage in {name}"))?;
-    Ok(storage)
+    let opened = match missing {
+        Missing::IsMade => PersistentStorage::try_open(config),
+        Missing::IsRefused => PersistentStorage::try_open_existing(config),
+    };
+    opened.with_context(|| format!("cannot open the storage in {name}"))
 }

@@ -29,6 +29,7 @@ const TABLES: [(&str, &[&str]); 2] = [
             "takes_delta_snapshots",
             "keeps_undecided_appends",
             "incarnation",
+            "cluster_name",
             "logger_file_path",
         ],
     ),

@@ -249,6 +249,11 @@ pub struct ServerConfig {
     /// another server has it in its log: programs that roll back when they lose leadership must not
     /// see it decided later. [`OmniPaxos::propose`] does not depend on this. Default `false`.
     pub keeps_undecided_appends: bool,
+    /// Names the cluster, the same at all its servers: servers of clusters with other names ignore
+    /// each other, and a storage is not used in another cluster. It is kept with the storage. A name
+    /// can be given to a cluster without one only when all its servers are stopped, and not be
+    /// changed until the next configuration. Default `None`.
+    pub cluster_name: Option<String>,
     /// A file to which the replica appends what happens, made with its folders if it is not there.
     /// Default `None`.
     #[cfg(feature = "logging")]
@@ -288,6 +293,7 @@ impl Default for ServerConfig {
             tells_removed_servers: false,
             takes_delta_snapshots: false,
             keeps_undecided_appends: false,
+            cluster_name: None,
             #[cfg(feature = "logging")]
             logger_file_path: None,
             #[cfg(feature = "logging")]

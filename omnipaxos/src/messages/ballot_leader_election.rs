@@ -2,6 +2,7 @@
 
 use crate::{
     ballot::Ballot,
+    identity::SenderIdentity,
     ids::{ConfigurationId, NodeId},
 };
 
@@ -38,6 +39,8 @@ pub struct HeartbeatRequest {
     /// The most bytes that an entry may take in the storage of the sender, `u64::MAX` if there is no
     /// limit: see [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
     pub max_entry_bytes: u64,
+    /// Who the sender is. A replica sets it when the message leaves.
+    pub sender: SenderIdentity,
 }
 
 /// Answers a heartbeat request.

@@ -62,6 +62,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             handover: self.paxos.handover(),
             stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
             higher: self.higher_configuration(),
+            conflicts: self.door.identities().conflicts(),
+            lost: self.paxos.loss(),
             halted: halted.as_ref(),
         };
         let (peers, ble) = (self.paxos.peers(), &self.ble);

@@ -4,6 +4,7 @@ mod compact;
 mod configurations;
 mod events;
 mod handover;
+mod identity;
 mod propose;
 mod read;
 mod reads;
@@ -12,6 +13,7 @@ mod storage;
 #[cfg(test)]
 mod threads;
 
+use self::identity::Unfit;
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
@@ -148,21 +150,18 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         };
         let trace = Trace::new(&config.server_config)?;
         let mut log = ReplicaLog::load(storage).map_err(refused)?;
-        let (promise, config_id) = (log.promise(), config.cluster_config.configuration_id);
-        if promise != Ballot::default() && promise.config_id != config_id {
-            return Err(ConfigError::InvalidConfig(format!(
-                "the storage belongs to configuration {}, not to {config_id}: a new configuration \
-                 starts with an empty storage",
-                promise.config_id
-            )));
-        }
+        let promise = log.promise();
+        let identities = identity::identify(&mut log, &config).map_err(|unfit| match unfit {
+            Unfit::Failed(failed) => refused(failed),
+            Unfit::Refused(why) => ConfigError::InvalidConfig(why),
+        })?;
         let incarnation =
             log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
         export::describe();
         let paxos = SequencePaxos::new(&config, log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,
-            door: Door::new(&config),
+            door: Door::new(&config, identities),
             ble: BallotLeaderElection::new(&config, promise, paxos.own_max_entry_bytes()),
             paxos,
             input: None,
@@ -192,6 +191,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
             drop(message);
             self.is_idle &= !self.door.others().is_word_owed();
+            self.log_conflicts();
             self.input = None;
             return Ok(());
         }
@@ -238,6 +238,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
+            self.door.identities_mut().end_round();
             let contact = match self.ble.is_happy() {
                 true => Contact::Kept,
                 false => Contact::Lost,
@@ -297,20 +298,28 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             return self.check_halted();
         }
         self.begin("take_outgoing_messages")?;
-        if !self.paxos.is_silent() {
-            let drained = self.paxos.drain(buffer);
-            if drained.is_err() {
-                return self.end_or_halt(drained);
-            }
+        let first = buffer.len();
+        let drained = self.store_peer_identities().and_then(|()| self.drain_paxos(buffer));
+        if drained.is_err() {
+            self.stamp(buffer, first);
+            return self.end_or_halt(drained);
         }
         self.ble.draw(|message| buffer.push(Message::BLE(message)));
         if self.door.others().is_word_owed() {
             self.tell_lower_configurations(buffer);
         }
+        self.stamp(buffer, first);
         // What a drain decides is written by the next.
         self.is_idle = self.paxos.log().is_flushed();
         self.end();
         Ok(())
+    }
+
+    fn drain_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        match self.paxos.is_silent() {
+            true => Ok(()),
+            false => self.paxos.drain(buffer),
+        }
     }
 
     /// Writes to the storage what changed, without taking messages.
@@ -320,7 +329,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn flush(&mut self) -> Result<(), Halted> {
         self.begin("flush")?;
         self.paxos.owe_decided_idx();
-        let flushed = self.paxos.flush();
+        let flushed = self.store_peer_identities().and_then(|()| self.paxos.flush());
         self.end_or_halt(flushed)
     }
 

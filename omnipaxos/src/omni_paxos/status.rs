@@ -74,6 +74,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 .decided_stopsign()
                 .map(|stopsign| stopsign.next_config.configuration_id),
             higher_configuration: self.higher_configuration(),
+            conflicts: self.door.identities().conflicts(),
+            lost: self.paxos.loss(),
             peers: self.paxos.peers().iter().map(peer).collect(),
             waiting: self.paxos.waiting(),
             kept: self.paxos.kept(),

@@ -8,6 +8,7 @@ use super::ReplicaLog;
 use crate::{
     amount::Amount,
     errors::Halted,
+    identity::Stamp,
     ids::ConfigurationId,
     messages::sequence_paxos::Learn,
     storage::{Entry, StopSign, Storage},
@@ -57,8 +58,16 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let is_last = from_idx + entries.len() as u64 == self.end();
         let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
         let ids = self.ids.of(decided_idx, from_idx + entries.len() as u64);
-        let decided_idx = self.decided_idx;
-        Ok(Some(Learn { config_id, snapshot, from_idx, entries, ids, stopsign, decided_idx }))
+        Ok(Some(Learn {
+            config_id,
+            snapshot,
+            from_idx,
+            entries,
+            ids,
+            stopsign,
+            decided_idx: self.decided_idx,
+            stamp: Stamp::default(),
+        }))
     }
 
     /// Takes a piece of the decided log.
@@ -69,8 +78,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if len <= self.decided_idx {
             return Ok(Learnt::Nothing);
         }
-        let Learn { config_id: _, snapshot, from_idx, entries, ids, stopsign, decided_idx: _ } =
-            piece;
+        let Learn { config_id: _, snapshot, from_idx, entries, ids, stopsign, .. } = piece;
         if snapshot.is_none() && from_idx > self.end() {
             return Ok(Learnt::Elsewhere);
         }

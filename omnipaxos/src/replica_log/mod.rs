@@ -6,6 +6,7 @@
 mod check;
 mod compaction;
 mod flush;
+mod identity;
 mod ids;
 mod learn;
 mod message;
@@ -39,6 +40,8 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     accepted_round: Ballot,
     /// Entries known to be chosen. Invariant I1: `compacted_idx <= decided_idx <= len`.
     decided_idx: u64,
+    /// Entries known to be chosen in `accepted_round` or before: a leader in a later ballot has them.
+    chosen_idx: u64,
     /// Entries that were trimmed or replaced by a snapshot. Invariant I3: never goes back.
     compacted_idx: u64,
     compacted: Compacted<T::Snapshot>,
@@ -167,6 +170,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             promise,
             accepted_round,
             decided_idx,
+            chosen_idx: 0,
             compacted_idx,
             compacted,
             stopsign,
@@ -232,6 +236,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             self.decided_idx = idx;
             self.unstored.decided_idx = true;
         }
+    }
+
+    /// As [`decide`](Self::decide), on the word of the leader of the accepted round.
+    pub(crate) fn decide_in_round(&mut self, idx: u64) {
+        self.decide(idx);
+        self.chosen_idx = self.chosen_idx.max(idx.min(self.len()));
+    }
+
+    /// Number of entries that were chosen in the accepted round or before, as far as this server can
+    /// prove it: no leader of a later ballot that prepared with a quorum has fewer.
+    pub(crate) fn chosen_idx(&self) -> u64 {
+        self.chosen_idx
     }
 
     /// Appends one entry of so many bytes; not after a stop sign.

@@ -11,6 +11,7 @@ use crate::{
     codec::Codec,
     config::Limits,
     errors::Halted,
+    identity::Stamp,
     ids::NodeId,
     messages::{
         sequence_paxos::{
@@ -164,13 +165,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while let Some((to, due)) = self.outbox.pop() {
             self.draw_due(&due, |msg| send(to, msg))?;
         }
-        let config_id = self.config_id;
+        let (config_id, stamp) = (self.config_id, Stamp::default());
         self.compactions.draw(|to, action| {
-            send(to, PaxosMsg::Compaction(Compaction { config_id, action }));
+            send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         });
         self.applied.draw(|to, report| {
             let action = CompactionAction::Applied(report);
-            send(to, PaxosMsg::Compaction(Compaction { config_id, action }));
+            send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         });
         if !self.reads.is_silent() {
             self.draw_reads(&mut send);
@@ -180,13 +181,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     fn draw_due(&self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
+        let (config_id, stamp) = (self.config_id, Stamp::default());
         if due.prepare_req {
             send(PaxosMsg::PrepareReq(PrepareReq {
-                config_id: self.config_id,
+                config_id,
                 n: self.log.promise(),
                 n_accepted: self.log.accepted_round(),
                 accepted_idx: self.log.stored_len(),
                 decided_idx: self.log.decided_idx(),
+                stamp,
             }));
         }
         if due.not_accepted {
@@ -194,7 +197,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if let Some(idx) = due.compacted {
             let action = CompactionAction::Compacted(idx);
-            send(PaxosMsg::Compaction(Compaction { config_id: self.config_id, action }));
+            send(PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         }
         if due.learn_req {
             let decided_idx = self.log.decided_idx();
@@ -228,6 +231,7 @@ fn draw_promise<T: Entry, B: Storage<T>>(
         decided_idx: log.decided_idx(),
         takes_delta: log.takes_delta(),
         sync,
+        stamp: Stamp::default(),
     }))
 }
 
@@ -237,6 +241,7 @@ fn draw_accepted<T: Entry, B: Storage<T>>(log: &ReplicaLog<T, B>, due: Ack) -> P
         accepted_idx: log.stored_len(),
         decided_idx: log.decided_idx(),
         gap: due == Ack::DueWithGap,
+        stamp: Stamp::default(),
     })
 }
 
@@ -254,6 +259,7 @@ fn draw_prepare<T: Entry, B: Storage<T>>(
                 accepted_idx: log.stored_len(),
                 decided_idx: log.decided_idx(),
                 takes_delta: log.takes_delta(),
+                stamp: Stamp::default(),
             }));
         }
     }
@@ -317,11 +323,12 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
         let Some(sync) = log.lacking(decided_idx, takes_delta, self.adopted_len, limit)? else {
             return Ok(None);
         };
-        let (n, decided_idx) = (log.promise(), log.decided_idx());
+        let (n, decided_idx, stamp) = (log.promise(), log.decided_idx(), Stamp::default());
         let mut sent = Sent::up_to(sync.suffix_idx, decided_idx);
         sent.advance(sync.len().unwrap_or(sync.suffix_idx), sync.amount());
         self.codec.start_anew(log.end());
-        send(PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync: Box::new(sync) }));
+        let sync = Box::new(sync);
+        send(PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync, stamp }));
         Ok(Some(sent))
     }
 
@@ -330,6 +337,7 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
     fn accepts(&self, sent: &mut Sent, mut send: impl FnMut(PaxosMsg<T>)) -> Result<Drawn, Halted> {
         let log = self.log;
         let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
+        let stamp = Stamp::default();
         let mut is_probe_due = std::mem::take(&mut sent.is_probe_due);
         if self.is_far_behind(sent) {
             let is_told = sent.redirected_up_to.is_some() && !is_probe_due;
@@ -348,7 +356,8 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
                 log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
             let entries = self.codec.coded(from_idx, entries);
             let ids = log.ids().of_accepts(from_idx, from_idx + amount.entries);
-            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
+            let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };
+            send(PaxosMsg::AcceptDecide(accept));
             sent.advance(from_idx + amount.entries, amount);
             sent.decided_idx = decided_idx;
             is_probe_due = false;
@@ -358,17 +367,24 @@ impl<T: Entry, B: Storage<T>> Drawing<'_, T, B> {
             log.stopsign().filter(|_| sent.next_idx == end || (is_all_sent && is_probe_due))
         {
             let stopsign = Box::new(stopsign.clone());
-            send(PaxosMsg::AcceptStopSign(AcceptStopSign { n, idx: end, stopsign, decided_idx }));
+            send(PaxosMsg::AcceptStopSign(AcceptStopSign {
+                n,
+                idx: end,
+                stopsign,
+                decided_idx,
+                stamp,
+            }));
             sent.next_idx = end + 1;
             sent.decided_idx = decided_idx;
         } else if is_probe_due {
             let from_idx = sent.next_idx;
             let (entries, ids) = (SharedEntries::default().into(), None);
-            send(PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx, entries, decided_idx, ids }));
+            let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };
+            send(PaxosMsg::AcceptDecide(accept));
             sent.decided_idx = decided_idx;
         }
         if is_all_sent && sent.decided_idx < decided_idx {
-            send(PaxosMsg::Decide(Decide { n, decided_idx }));
+            send(PaxosMsg::Decide(Decide { n, decided_idx, stamp }));
             sent.decided_idx = decided_idx;
         }
         Ok(Drawn::All)

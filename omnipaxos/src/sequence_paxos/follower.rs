@@ -61,7 +61,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         sync: AcceptSync<T>,
         from: NodeId,
     ) -> Result<(), Halted> {
-        let AcceptSync { n, decided_idx, sync } = sync;
+        let AcceptSync { n, decided_idx, sync, .. } = sync;
         match self.standing(n, from) {
             Standing::Apart => {}
             Standing::InStep => {
@@ -77,7 +77,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) -> Result<(), Halted> {
         // A leader with a shorter log than was promised to it sends nothing beyond its base.
         let was_news = sync.len().is_some_and(|len| len > sync.base);
-        match self.log.apply(sync)? {
+        match self.apply_sync(sync, n)? {
             Synced::Applied => {
                 self.log.accept_in(n);
                 self.end_pauses();
@@ -103,11 +103,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
+    /// Makes the log that of the leader of ballot `n`, if it may be.
+    fn apply_sync(&mut self, sync: LogSync<T>, n: Ballot) -> Result<Synced, Halted> {
+        let len = sync.len();
+        let applied = self.log.apply(sync)?;
+        if let (Synced::Overtaken, Some(len)) = (applied, len) {
+            self.suspect_loss(n, len);
+        } else if applied == Synced::Applied {
+            self.loss = None;
+        }
+        Ok(applied)
+    }
+
     /// The leader tells where to learn what this server lacks.
     pub(super) fn handle_learn_from(&mut self, told: &LearnFrom, from: NodeId) {
         match self.standing(told.n, from) {
             Standing::Apart => return,
-            Standing::InStep => self.log.decide(told.decided_idx),
+            Standing::InStep => self.log.decide_in_round(told.decided_idx),
             Standing::Promised => {}
         }
         self.trace.tell(|| {
@@ -120,7 +132,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The leader sends entries (paper §4.1.3). If they cannot be read, since this server does not
     /// know what was encoded before them, it asks for them as a restarted one does.
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
-        let AcceptDecide { n, from_idx, entries, decided_idx, ids } = accept;
+        let AcceptDecide { n, from_idx, entries, decided_idx, ids, .. } = accept;
         if let Standing::InStep = self.standing(n, from) {
             match self.codec.decode(from_idx, entries, self.log.end()) {
                 Decoded::Entries { from_idx, entries } => {
@@ -128,7 +140,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     self.finish_accept(extended, decided_idx);
                 }
                 Decoded::Unreadable => {
-                    self.log.decide(decided_idx);
+                    self.log.decide_in_round(decided_idx);
                     self.outbox.ask_for_leader(from);
                 }
             }
@@ -149,13 +161,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if decide.decided_idx > self.log.len() {
                 self.owe(Ack::DueWithGap);
             }
-            self.log.decide(decide.decided_idx);
+            self.log.decide_in_round(decide.decided_idx);
         }
     }
 
     /// Learns what is decided and owes an acknowledgement.
     fn finish_accept(&mut self, extended: Extended, decided_idx: u64) {
-        self.log.decide(decided_idx);
+        self.log.decide_in_round(decided_idx);
         self.owe(match extended {
             Extended::Appended => Ack::Due,
             Extended::Gap => Ack::DueWithGap,

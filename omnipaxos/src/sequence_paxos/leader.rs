@@ -189,7 +189,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.accepted
             );
             let chosen = self.quorum.chosen_idx(&mut self.accepted);
-            self.log.decide(chosen.min(own));
+            self.log.decide_in_round(chosen.min(own));
             leading.undecided.pass(self.log.decided_idx());
         }
     }

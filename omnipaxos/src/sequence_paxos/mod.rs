@@ -13,6 +13,7 @@ mod forward;
 mod handover;
 mod leader;
 mod learning;
+mod loss;
 mod offering;
 mod outcomes;
 mod outstanding;
@@ -31,8 +32,9 @@ pub(crate) use self::status::Readiness;
 
 use self::{
     admission::Admission, applied::Applied, compaction::CompactionRequests, forward::Forwards,
-    learning::Learning, outcomes::Outcomes, progress::Presence, proposals::Proposals, reads::Reads,
-    reconfiguration::Reconfiguration, state::State, tracked::Tracked, verdicts::Verdicts,
+    learning::Learning, loss::Loss, outcomes::Outcomes, progress::Presence, proposals::Proposals,
+    reads::Reads, reconfiguration::Reconfiguration, state::State, tracked::Tracked,
+    verdicts::Verdicts,
 };
 use crate::{
     ballot::Ballot,
@@ -40,6 +42,7 @@ use crate::{
     codec::Codec,
     config::{Limits, OmniPaxosConfig},
     errors::Halted,
+    identity::Identity,
     ids::{ConfigurationId, NodeId},
     messages::sequence_paxos::{PaxosMessage, PaxosMsg},
     outbox::Outbox,
@@ -78,6 +81,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
     learning: Learning,
+    /// A leader that lacks entries which are decided here.
+    loss: Option<Loss>,
     codec: Codec<T>,
     admission: Admission,
     proposals: Proposals<T>,
@@ -171,6 +176,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             present: Vec::new(),
             relay: None,
             learning: Learning::default(),
+            loss: None,
             codec: Codec::new(server.limits().in_flight),
             admission: Admission::new(server, log.max_entry_bytes()),
             proposals: Proposals::new(server),
@@ -273,6 +279,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.end_round_of_reads();
         self.end_round_of_handover();
         self.learn_in_turn(contact);
+        self.end_round_of_loss(contact);
         self.compactions.repeat();
         self.applied.repeat();
         self.end_round_of_reconfiguration();
@@ -288,6 +295,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     pub(crate) fn log(&self) -> &ReplicaLog<T, B> {
         &self.log
+    }
+
+    /// Stores which storages the other servers have.
+    pub(crate) fn store_identity(&mut self, identity: Identity) -> Result<(), Halted> {
+        self.log.store_identity(identity)
     }
 
     /// Whether there is no news for the election, and none from it, if it names this ballot.

@@ -11,6 +11,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     errors::Halted,
+    identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{Offer, PaxosMsg, Verdict, VerdictReason},
     proposals::ProposalId,
@@ -32,7 +33,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         // Its origin names neither. It was not decided when it was sent, and is taken to be no older
         // than what is decided here now. It may wait long, while its origin offers it again.
         let (since, not_before) = (Ballot::default(), self.log.decided_idx());
-        self.handle_offer(Offer { first, since, not_before, entries }, from);
+        let stamp = Stamp::default();
+        self.handle_offer(Offer { first, since, not_before, entries, stamp }, from);
     }
 
     /// A server that takes this one for the leader, or for one that reaches it, offers proposals.
@@ -224,7 +226,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let number = self.forwards.repeated_number(&entries);
             let first = ProposalId { origin: self.pid, incarnation: BY_TEXT, number };
             let (since, not_before) = (Ballot::default(), u64::MAX);
-            return PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries }));
+            let stamp = Stamp::default();
+            return PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries, stamp }));
         };
         // A restarted server that has promised nothing does not know that it used a text before.
         let is_known_later = !self.log.promise().is_nobodys();
@@ -249,8 +252,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match plain {
             Some(_) => PaxosMsg::ProposalForward(entries),
             None => {
-                let not_before = self.tracked.not_before();
-                PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries }))
+                let (not_before, stamp) = (self.tracked.not_before(), Stamp::default());
+                PaxosMsg::Offer(Box::new(Offer { first, since, not_before, entries, stamp }))
             }
         }
     }
@@ -280,13 +283,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 impl<T> Collected<T> {
     fn of(claim: Claim<T>) -> Self {
         let Claim { id: first, since, not_before, entry, bytes } = claim;
-        let offer = Offer { first, since, not_before, entries: vec![entry] };
+        let (entries, stamp) = (vec![entry], Stamp::default());
+        let offer = Offer { first, since, not_before, entries, stamp };
         Self { offer, amount: Amount { entries: 1, bytes } }
     }
 
     /// Whether a proposal fits into the message.
     fn is_followed_by(&self, claim: &Claim<T>, limit: Amount) -> bool {
-        let Offer { first, since, not_before, entries } = &self.offer;
+        let Offer { first, since, not_before, entries, .. } = &self.offer;
         let mut amount = self.amount;
         amount.add(Amount { entries: 1, bytes: claim.bytes });
         first.later(entries.len() as u64) == claim.id

@@ -358,10 +358,17 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::{Amount, Followers, Presence, Progress, Promised, Sent, Stage};
+    use crate::identity::Stamp;
     use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
 
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
-        Accepted { n: Ballot::default(), accepted_idx, decided_idx: 0, gap }
+        Accepted {
+            n: Ballot::default(),
+            accepted_idx,
+            decided_idx: 0,
+            gap,
+            stamp: Stamp::default(),
+        }
     }
 
     fn next_idx(progress: &Progress) -> u64 {

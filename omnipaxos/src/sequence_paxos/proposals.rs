@@ -6,6 +6,7 @@ use crate::{
     ballot::Ballot,
     clock::{Ring, Timer},
     config::ServerConfig,
+    identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{ForwardedStopSign, Offer},
     proposals::ProposalId,
@@ -290,7 +291,7 @@ impl<T: Entry> Proposals<T> {
         goes: Goes,
         tracked: Amount,
     ) {
-        let Offer { first, since, not_before, entries } = offer;
+        let Offer { first, since, not_before, entries, .. } = offer;
         if !self.has_room(tracked) {
             self.dropped = self.dropped.saturating_add(entries.len() as u64);
             return;
@@ -320,7 +321,7 @@ impl<T: Entry> Proposals<T> {
         let entries: Vec<T> = entries.collect();
         self.waiting.subtract(amount_of(&entries));
         self.leave(entries.len() as u64);
-        Some(Offer { first, since, not_before, entries })
+        Some(Offer { first, since, not_before, entries, stamp: Stamp::default() })
     }
 
     /// The next own proposals, as many plain ones as fit into a message or one that is tracked.

@@ -10,6 +10,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     errors::{ProposeErr, TryProposeErr},
+    identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{Verdict, VerdictReason},
     proposals::{Outcome, ProposalId},
@@ -188,7 +189,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     pub(super) fn answer_offer(&mut self, to: NodeId, first: ProposalId, reason: VerdictReason) {
-        let config_id = self.config_id;
-        self.verdicts.push(to, Verdict { config_id, first, count: 1, reason });
+        let (config_id, stamp) = (self.config_id, Stamp::default());
+        self.verdicts.push(to, Verdict { config_id, first, count: 1, reason, stamp });
     }
 }

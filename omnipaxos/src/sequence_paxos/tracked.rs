@@ -329,6 +329,7 @@ impl<T: Entry> Tracked<T> {
 #[cfg(test)]
 mod tests {
     use super::{Ballot, Interest, Outcome, Outcomes, ProposalId, Tracked, Verdict, VerdictReason};
+    use crate::identity::Stamp;
 
     fn id(number: u64) -> ProposalId {
         ProposalId { origin: 1, incarnation: 1, number }
@@ -382,8 +383,13 @@ mod tests {
     #[test]
     fn a_verdict_ends_what_it_names() {
         let (mut tracked, mut outcomes) = (tracked(), Outcomes::at_most(9));
-        let verdict =
-            |number, reason| Verdict { config_id: 1, first: id(number), count: 2, reason };
+        let verdict = |number, reason| Verdict {
+            config_id: 1,
+            first: id(number),
+            count: 2,
+            reason,
+            stamp: Stamp::default(),
+        };
         tracked.handle_verdict(&verdict(0, VerdictReason::Unknown(99)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), None, "they are not in doubt here");
         tracked.handle_verdict(&verdict(1, VerdictReason::Decided(4)), 4, &mut outcomes);

@@ -57,11 +57,12 @@ fn follows(last: &Verdict, next: &Verdict) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Verdict, VerdictReason, Verdicts, MOST_VERDICTS};
+    use crate::identity::Stamp;
     use crate::proposals::ProposalId;
 
     fn verdict(number: u64, reason: VerdictReason) -> Verdict {
         let first = ProposalId { origin: 1, incarnation: 1, number };
-        Verdict { config_id: 1, first, count: 1, reason }
+        Verdict { config_id: 1, first, count: 1, reason, stamp: Stamp::default() }
     }
 
     #[test]

@@ -5,10 +5,15 @@ mod entries;
 use self::entries::Entries;
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::{Entry, SharedEntries, StopSign, Storage, StorageResult},
 };
 
 /// Keeps the log in memory. Nothing survives the process.
+///
+/// It keeps the identity of its server, for a clone or a later replica, and has no id: the other
+/// servers do not notice when a server starts again with an empty one, and has forgotten what it
+/// promised and accepted.
 ///
 /// Entries are never cloned to be stored: those that messages still bear are shared with them, and
 /// moved together when the messages are gone. Trimming costs only the entries that are dropped.
@@ -22,6 +27,7 @@ pub struct MemoryStorage<T: Entry> {
     stopsign: Option<StopSign>,
     snapshot: Option<T::Snapshot>,
     incarnation: u64,
+    identity: Option<Identity>,
 }
 
 impl<T: Entry> Default for MemoryStorage<T> {
@@ -35,6 +41,7 @@ impl<T: Entry> Default for MemoryStorage<T> {
             stopsign: None,
             snapshot: None,
             incarnation: 0,
+            identity: None,
         }
     }
 }
@@ -167,6 +174,15 @@ impl<T: Entry> Storage<T> for MemoryStorage<T> {
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         self.incarnation += 1;
         Ok(Some(self.incarnation))
+    }
+
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        Ok(self.identity.clone())
+    }
+
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        self.identity = Some(identity);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::{
     checkpoint::{sync_folder, Checkpoint, Database, Place},
+    config::PersistentStorageConfig,
     error::StorageError,
     folders,
     journal::Journal,
@@ -90,6 +91,15 @@ fn database_files(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
         }
     }
     Ok(found)
+}
+
+/// Whether there is a storage, whole or damaged; not one that was interrupted while it was made.
+pub(super) fn is_made(config: &PersistentStorageConfig) -> Result<bool, StorageError> {
+    let database = config.database().get_path();
+    let log_folder = config.log().folder.unwrap_or_else(|| config.folder().join("commitlog"));
+    let is_marked = config.folder().join("unfinished").exists();
+    let has_log = log_folder.is_dir() && !segments::list(&log_folder)?.is_empty();
+    Ok(has_log || (!is_marked && !database_files(&database)?.is_empty()))
 }
 
 /// Begins a storage where there is none. The checkpoint comes first: a log without one is foreign.

@@ -2,12 +2,12 @@
 
 use super::{
     batch::{SnapshotRef, FORMAT},
-    codec,
+    codec::{self, StoredIdentity},
     database_thread::{DatabaseThread, Opened},
     error::StorageError,
     journal::Known,
 };
-use serde::{Deserialize, Serialize};
+use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::{
     fs::{self, File},
     io,
@@ -28,6 +28,8 @@ const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 const CHECKPOINT: &[u8] = b"checkpoint";
 const SNAPSHOTS: &[u8] = b"snapshots";
 const INCARNATION: &[u8] = b"incarnation";
+const STORAGE_ID: &[u8] = b"storage_id";
+const IDENTITY: &[u8] = b"identity";
 
 /// A place in the log: a segment, by the offset of its first record, and a byte in its file.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,31 +135,69 @@ impl Database {
     /// Counts another life of the server, and syncs that. In a database without a count, which an
     /// earlier version may have made, it is the first that is counted.
     pub(super) fn next_incarnation(&self) -> Result<u64, StorageError> {
-        let damaged = |what: &str| StorageError::Corrupt {
-            path: self.folder(),
-            byte: 0,
-            what: what.to_string(),
-        };
-        let last = match self.thread.run("read", |database| database.db.get(INCARNATION))? {
-            None => 0,
-            Some(stored) => {
-                let (count, crc) = stored
-                    .split_last_chunk::<4>()
-                    .ok_or_else(|| damaged("the count of incarnations is too short"))?;
-                if crc32c::crc32c(count) != u32::from_le_bytes(*crc) {
-                    return Err(damaged("the checksum of the count of incarnations is wrong"));
-                }
-                codec::decode("the count of incarnations", count)?
-            }
-        };
-        let next: u64 = u64::checked_add(last, 1)
-            .ok_or_else(|| damaged("the count of incarnations is at its end"))?;
-        let mut value = codec::encode("the count of incarnations", &next)?;
-        let crc = crc32c::crc32c(&value);
-        value.extend_from_slice(&crc.to_le_bytes());
-        self.insert(INCARNATION, value)?;
+        const WHAT: &str = "the count of incarnations";
+        let last = self.get(INCARNATION, WHAT)?.unwrap_or(0);
+        let next = u64::checked_add(last, 1)
+            .ok_or_else(|| self.damaged(format!("{WHAT} is at its end")))?;
+        self.put(INCARNATION, WHAT, &next)?;
         self.sync()?;
         Ok(next)
+    }
+
+    /// The id of the storage; `None` in a new database, and in one of an earlier version.
+    pub(super) fn storage_id(&self) -> Result<Option<u64>, StorageError> {
+        self.get(STORAGE_ID, "the storage id")
+    }
+
+    /// Writes the id of the storage, which the next sync makes durable.
+    pub(super) fn put_storage_id(&self, id: u64) -> Result<(), StorageError> {
+        self.put(STORAGE_ID, "the storage id", &id)
+    }
+
+    /// The server that the storage belongs to, and the storages that it knows.
+    pub(super) fn identity(&self) -> Result<Option<StoredIdentity>, StorageError> {
+        self.get(IDENTITY, "the identity")
+    }
+
+    /// Stores to which server the storage belongs, and syncs that.
+    pub(super) fn set_identity(&self, identity: &StoredIdentity) -> Result<(), StorageError> {
+        self.put(IDENTITY, "the identity", identity)?;
+        self.sync()
+    }
+
+    /// Reads a value that has its checksum after it.
+    fn get<V: DeserializeOwned>(
+        &self,
+        key: &'static [u8],
+        what: &'static str,
+    ) -> Result<Option<V>, StorageError> {
+        let Some(stored) = self.thread.run("read", move |database| database.db.get(key))? else {
+            return Ok(None);
+        };
+        let (value, crc) = stored
+            .split_last_chunk::<4>()
+            .ok_or_else(|| self.damaged(format!("{what} is too short")))?;
+        if crc32c::crc32c(value) != u32::from_le_bytes(*crc) {
+            return Err(self.damaged(format!("the checksum of {what} is wrong")));
+        }
+        codec::decode(what, value).map(Some)
+    }
+
+    /// Writes a value with its checksum, which the next sync makes durable.
+    fn put<V: Serialize>(
+        &self,
+        key: &'static [u8],
+        what: &'static str,
+        value: &V,
+    ) -> Result<(), StorageError> {
+        let mut value = codec::encode(what, value)?;
+        let crc = crc32c::crc32c(&value);
+        value.extend_from_slice(&crc.to_le_bytes());
+        self.insert(key, value)
+    }
+
+    fn damaged(&self, what: String) -> StorageError {
+        StorageError::Corrupt { path: self.folder(), byte: 0, what }
     }
 
     /// The name of a snapshot that is to be stored: an id that is not used.

@@ -4,6 +4,7 @@ use super::error::StorageError;
 use bincode::{enc::write::Writer, error::EncodeError};
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::StopSign,
     util::{FlexibleQuorum, NodeId},
     ClusterConfig,
@@ -171,6 +172,44 @@ pub(super) struct StoredStopSign {
     nodes: Vec<NodeId>,
     quorum: Option<(u64, u64)>,
     metadata: Option<Vec<u8>>,
+}
+
+/// An [`Identity`] as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredIdentity {
+    pid: NodeId,
+    configuration_id: u32,
+    nodes: Vec<NodeId>,
+    quorum: Option<(u64, u64)>,
+    cluster_name: Option<String>,
+    /// Other servers and the ids of their storages.
+    peers: Vec<(NodeId, u64)>,
+}
+
+impl From<Identity> for StoredIdentity {
+    fn from(identity: Identity) -> Self {
+        // Written as the configuration of a stop sign is.
+        let StoredStopSign { configuration_id, nodes, quorum, .. } =
+            StopSign::with(identity.configuration, None).into();
+        Self {
+            pid: identity.pid,
+            configuration_id,
+            nodes,
+            quorum,
+            cluster_name: identity.cluster_name,
+            peers: identity.peers.into_iter().collect(),
+        }
+    }
+}
+
+impl From<StoredIdentity> for Identity {
+    fn from(stored: StoredIdentity) -> Self {
+        let StoredIdentity { pid, configuration_id, nodes, quorum, cluster_name, peers } = stored;
+        let sign = StoredStopSign { configuration_id, nodes, quorum, metadata: None };
+        let mut identity = Identity::new(pid, StopSign::from(sign).next_config, cluster_name);
+        identity.peers.extend(peers);
+        identity
+    }
 }
 
 impl From<StopSign> for StoredStopSign {

@@ -107,6 +107,16 @@ pub enum StorageError {
         /// The folder.
         path: PathBuf,
     },
+    /// There is no storage where one must be. Nothing was made.
+    #[error(
+        "{} holds no storage: mount its disk, or name its folder; if the disk is lost, replace this \
+         server by one with a new id, and never start it with an empty folder",
+        .path.display()
+    )]
+    NoStorage {
+        /// The folder.
+        path: PathBuf,
+    },
     /// An entry, a stop sign or a snapshot is too large to be stored. Nothing was written.
     #[error("{what} of {bytes} bytes exceeds the limit of {limit} bytes")]
     TooLarge {

@@ -19,6 +19,7 @@ mod folders;
 mod journal;
 mod log;
 mod parts;
+mod random;
 mod records;
 mod runs;
 mod scan;
@@ -41,6 +42,7 @@ use self::{
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::with_causes,
+    identity::Identity,
     storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
 };
 use serde::{de::DeserializeOwned, Serialize};
@@ -94,6 +96,8 @@ pub struct PersistentStorage<T> {
     /// Whether what is to be stored is read back before.
     reads_back: bool,
     health: Health,
+    /// Made once with the folder.
+    id: u64,
     /// Released when the storage is dropped.
     _lock: FolderLock,
     _entries: PhantomData<fn() -> T>,
@@ -111,7 +115,29 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Makes a new storage.
+    /// Opens a storage that is there, and never makes one.
+    ///
+    /// # Panics
+    /// If there is none, or on failure; see [`try_open_existing`](Self::try_open_existing).
+    pub fn open_existing(config: PersistentStorageConfig) -> Self {
+        match Self::try_open_existing(config) {
+            Ok(storage) => storage,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Makes a new storage, where none was made before.
+    ///
+    /// # Panics
+    /// If there is one already, or on failure; see [`try_create`](Self::try_create).
+    pub fn create(config: PersistentStorageConfig) -> Self {
+        match Self::try_create(config) {
+            Ok(storage) => storage,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Makes a new storage, as [`create`](Self::create).
     ///
     /// # Panics
     /// If there is one already, or on failure; see [`try_new`](Self::try_new).
@@ -122,21 +148,67 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Makes a new storage.
+    /// Makes a new storage, as [`try_create`](Self::try_create).
     ///
     /// # Errors
     /// [`StorageError::NotEmpty`] if there is one already, else as [`try_open`](Self::try_open).
     pub fn try_new(config: PersistentStorageConfig) -> Result<Self, StorageError> {
-        let folder = config.folder();
-        let storage = Self::try_open(config)?;
-        if storage.log.batches() > 0 {
-            return Err(StorageError::NotEmpty { path: folder });
+        Self::try_create(config)
+    }
+
+    /// Makes a new storage, where none was made before: for the first start of a server, and for no
+    /// other. One that was interrupted before it was made is begun again.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEmpty`] if there is one already, also if nothing was written to it; else as
+    /// [`try_open`](Self::try_open).
+    pub fn try_create(config: PersistentStorageConfig) -> Result<Self, StorageError> {
+        match begin::is_made(&config)? {
+            true => Err(StorageError::NotEmpty { path: config.folder() }),
+            false => Self::try_open(config),
         }
-        Ok(storage)
+    }
+
+    /// Opens a storage that is there, and never makes one: for every start of a server but the first.
+    /// If its disk is lost, or not mounted, the server does not start with an empty one, and so cannot
+    /// forget what it promised and accepted.
+    ///
+    /// ```
+    /// # use omnipaxos::macros::Entry;
+    /// use omnipaxos_storage::persistent_storage::{
+    ///     PersistentStorage, PersistentStorageConfig, StorageError,
+    /// };
+    ///
+    /// # #[derive(Clone, Debug, Entry, serde::Serialize, serde::Deserialize)]
+    /// # struct Word(String);
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path().to_str().expect("a temporary folder has a plain name");
+    /// let mut config = PersistentStorageConfig::default();
+    /// config.set_path(folder);
+    /// let missing = PersistentStorage::<Word>::try_open_existing(config.clone());
+    /// assert!(matches!(missing, Err(StorageError::NoStorage { .. })));
+    ///
+    /// // On the first day of the server, and then never again:
+    /// drop(PersistentStorage::<Word>::try_create(config.clone())?);
+    /// // On all other days:
+    /// let storage = PersistentStorage::<Word>::try_open_existing(config)?;
+    /// # drop(storage);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StorageError::NoStorage`] if there is none, and then nothing was made; else as
+    /// [`try_open`](Self::try_open).
+    pub fn try_open_existing(config: PersistentStorageConfig) -> Result<Self, StorageError> {
+        match begin::is_made(&config)? {
+            true => Self::try_open(config),
+            false => Err(StorageError::NoStorage { path: config.folder() }),
+        }
     }
 
     /// Opens the storage, or makes one if there is none. Repairs what a crash left, and reports
-    /// what no crash can have done.
+    /// what no crash can have done. A server whose disk was lost starts with an empty storage then:
+    /// see [`try_open_existing`](Self::try_open_existing).
     ///
     /// # Errors
     /// [`StorageError`] says what is wrong, in which file, and what to do. Nothing was lost that
@@ -158,7 +230,16 @@ impl<T> PersistentStorage<T> {
         let database = Database::open(&database_config)?;
         let checkpoint = match database.checkpoint()? {
             Some(checkpoint) => checkpoint,
-            None => begin(&lock.0, &database, &log_folder, &folder)?,
+            None => {
+                // Durable with the first checkpoint.
+                give_id(&database, &folder)?;
+                begin(&lock.0, &database, &log_folder, &folder)?
+            }
+        };
+        let id = match database.storage_id()? {
+            Some(id) => id,
+            // A folder of an earlier version. The checkpoint below makes it durable.
+            None => give_id(&database, &folder)?,
         };
         if let Some(unfinished) = unfinished {
             unfinished.finish()?;
@@ -192,6 +273,7 @@ impl<T> PersistentStorage<T> {
             records: Records::default(),
             reads_back: config.get_read_back(),
             health: Health::Sound,
+            id,
             _lock: lock,
             _entries: PhantomData,
         };
@@ -289,6 +371,13 @@ impl<T> Drop for PersistentStorage<T> {
             let _ = self.checkpoint(IsClosed(true));
         }
     }
+}
+
+/// Makes the id of a storage that has none yet.
+fn give_id(database: &Database, folder: &Path) -> Result<u64, StorageError> {
+    let id = random::storage_id(&folder.to_string_lossy());
+    database.put_storage_id(id)?;
+    Ok(id)
 }
 
 /// The lock of a folder, for one storage alone.
@@ -493,6 +582,18 @@ where
 
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         Ok(Some(self.begin_life()?))
+    }
+
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        Ok(self.database.identity()?.map(Into::into))
+    }
+
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        Ok(self.keep_identity(identity)?)
+    }
+
+    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
+        Ok(Some(self.id))
     }
 
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {

@@ -10,6 +10,7 @@ use super::{
 };
 use omnipaxos::{
     errors::with_causes,
+    identity::Identity,
     storage::{Entry, StorageOp},
 };
 use serde::{de::DeserializeOwned, Serialize};
@@ -99,6 +100,14 @@ where
         self.health = Health::Writing;
         let counted = self.database.next_incarnation();
         self.end_write(counted)
+    }
+
+    /// Keeps durably to which server the storage belongs.
+    pub(super) fn keep_identity(&mut self, identity: Identity) -> Result<(), StorageError> {
+        self.check_health()?;
+        self.health = Health::Writing;
+        let kept = self.database.set_identity(&identity.into());
+        self.end_write(kept)
     }
 
     /// Makes the changes of `ops` durable, all or none.

@@ -74,6 +74,8 @@ pub enum Check {
     Halting,
     /// A forged message changes nothing.
     ForgedIgnored,
+    /// I17: what comes from a disk that is not known changes nothing.
+    KnownDisks,
     /// A read gives what its contract says.
     Reading,
     /// What a server tells of itself is as it answers, and told once.

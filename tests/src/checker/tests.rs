@@ -8,6 +8,7 @@ use crate::{
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Stamp,
     messages::{
         sequence_paxos::{
             AcceptDecide, AcceptSync, Accepted, AppliedReport, Compaction, CompactionAction, Learn,
@@ -255,6 +256,7 @@ fn a_piece_that_is_not_decided() {
             stopsign: None,
             decided_idx,
             ids: None,
+            stamp: Stamp::default(),
         }))
     };
     assert_eq!(said(&mut checker, 0, 1, piece(&[1], 1)), None);
@@ -314,7 +316,13 @@ fn claims_beyond_the_disk() {
     let mut checker = checker();
     let n = ballot(1, 1);
     let accepted = |n: Ballot, accepted_idx: u64| {
-        PaxosMsg::Accepted(Accepted { n, accepted_idx, decided_idx: 0, gap: false })
+        PaxosMsg::Accepted(Accepted {
+            n,
+            accepted_idx,
+            decided_idx: 0,
+            gap: false,
+            stamp: Stamp::default(),
+        })
     };
     assert_eq!(said(&mut checker, 1, 1, accepted(n, 2)), None);
     assert_eq!(said(&mut checker, 1, 1, accepted(n, 3)), Some(Check::StoredFirst));
@@ -322,7 +330,14 @@ fn claims_beyond_the_disk() {
     let accept = |ids: &[u64]| {
         let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
         let entries = entries.into();
-        PaxosMsg::AcceptDecide(AcceptDecide { n, from_idx: 1, entries, decided_idx: 0, ids: None })
+        PaxosMsg::AcceptDecide(AcceptDecide {
+            n,
+            from_idx: 1,
+            entries,
+            decided_idx: 0,
+            ids: None,
+            stamp: Stamp::default(),
+        })
     };
     assert_eq!(said(&mut checker, 0, 1, accept(&[2])), None);
     assert_eq!(said(&mut checker, 0, 1, accept(&[2, 3])), Some(Check::StoredFirst));
@@ -336,7 +351,14 @@ fn two_owners_of_a_ballot() {
     let prepare = |n: Ballot| {
         let n_accepted = Ballot::default();
         let (accepted_idx, decided_idx, takes_delta) = (0, 0, false);
-        PaxosMsg::Prepare(Prepare { n, n_accepted, accepted_idx, decided_idx, takes_delta })
+        PaxosMsg::Prepare(Prepare {
+            n,
+            n_accepted,
+            accepted_idx,
+            decided_idx,
+            takes_delta,
+            stamp: Stamp::default(),
+        })
     };
     assert_eq!(said(&mut checker, 0, 1, prepare(n)), None);
     assert_eq!(said(&mut checker, 0, 2, prepare(n)), Some(Check::OneOwner), "another life");
@@ -349,7 +371,7 @@ fn a_trim_of_what_some_server_lacks() {
     flush(&mut checker, 2, &image(n, 2, &[1, 2]));
     let trim = || {
         let action = CompactionAction::Trim(2);
-        PaxosMsg::Compaction(Compaction { config_id: 1, action })
+        PaxosMsg::Compaction(Compaction { config_id: 1, action, stamp: Stamp::default() })
     };
     assert_eq!(said(&mut checker, 0, 1, trim()), Some(Check::TrimSafe));
     checker.flushed(2, &image(n, 2, &[1, 2]), Change::Everything).unwrap();
@@ -432,6 +454,7 @@ fn accept(ids: &[u64], range: Range<usize>) -> PaxosMsg<Summed> {
         entries: entries.into(),
         decided_idx: 0,
         ids: None,
+        stamp: Stamp::default(),
     })
 }
 
@@ -446,7 +469,12 @@ fn a_message_too_large() {
         let suffix: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
         let (base, suffix) = (suffix_idx, suffix.into());
         let sync = LogSync { base, snapshot: None, suffix_idx, suffix, stopsign: None, ids: None };
-        PaxosMsg::AcceptSync(AcceptSync { n: ballot(1, 1), decided_idx, sync: Box::new(sync) })
+        PaxosMsg::AcceptSync(AcceptSync {
+            n: ballot(1, 1),
+            decided_idx,
+            sync: Box::new(sync),
+            stamp: Stamp::default(),
+        })
     };
     assert_eq!(sent(&mut limited(), &ids, sync(5, 5)), None, "an undecided tail as a whole");
     assert_eq!(sent(&mut limited(), &ids, sync(5, 6)), Some(Check::Bounded), "what is decided");
@@ -457,7 +485,7 @@ fn too_much_on_its_way() {
     let ids = [4, 8, 12, 16, 20, 3, 7];
     let (mut checker, n) = (limited(), ballot(1, 1));
     let accepted = |checker: &mut Checker, n: Ballot, accepted_idx: u64| {
-        let msg = Accepted { n, accepted_idx, decided_idx: 0, gap: false };
+        let msg = Accepted { n, accepted_idx, decided_idx: 0, gap: false, stamp: Stamp::default() };
         let (from, to, msg) = (2, 1, PaxosMsg::<Summed>::Accepted(msg));
         checker.heard(0, &Message::SequencePaxos(PaxosMessage { from, to, msg }));
     };

@@ -3,6 +3,7 @@
 use crate::{faults::Kind, plan::CONFIGURATION, rng::Rng, value::SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::{SenderIdentity, Stamp},
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
@@ -70,7 +71,12 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
     if rng.chance(1, 5) {
         let round = rng.below(10) as u32;
         let reply = HeartbeatReply { round, ballot: n, leader: n, happy: rng.chance(1, 2) };
-        let request = HeartbeatRequest { config_id: n.config_id, round, max_entry_bytes: u64::MAX };
+        let request = HeartbeatRequest {
+            config_id: n.config_id,
+            round,
+            max_entry_bytes: u64::MAX,
+            sender: SenderIdentity::default(),
+        };
         let msg = rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
         return Message::BLE(BLEMessage { from, to, msg });
     }
@@ -112,20 +118,33 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
     };
     let n_accepted = Ballot::default();
     let msg = match rng.below(9) {
-        0 => PaxosMsg::Accepted(Accepted { n, accepted_idx: low, decided_idx: high, gap: false }),
-        1 => PaxosMsg::AcceptSync(AcceptSync { n, decided_idx: low, sync: Box::new(sync) }),
+        0 => PaxosMsg::Accepted(Accepted {
+            n,
+            accepted_idx: low,
+            decided_idx: high,
+            gap: false,
+            stamp: Stamp::default(),
+        }),
+        1 => PaxosMsg::AcceptSync(AcceptSync {
+            n,
+            decided_idx: low,
+            sync: Box::new(sync),
+            stamp: Stamp::default(),
+        }),
         2 => PaxosMsg::AcceptDecide(AcceptDecide {
             n,
             from_idx: u64::MAX,
             entries: vec![value].into(),
             decided_idx: low,
             ids: None,
+            stamp: Stamp::default(),
         }),
         3 => PaxosMsg::AcceptStopSign(AcceptStopSign {
             n,
             idx: u64::MAX,
             stopsign: Box::new(stopsign(2)),
             decided_idx: low,
+            stamp: Stamp::default(),
         }),
         4 => PaxosMsg::Prepare(Prepare {
             n,
@@ -133,6 +152,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             accepted_idx: low,
             decided_idx: high,
             takes_delta: false,
+            stamp: Stamp::default(),
         }),
         5 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: u64::MAX }),
         6 => PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: u64::MAX }),
@@ -144,6 +164,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             decided_idx: low,
             takes_delta: false,
             sync: Some(Box::new(sync)),
+            stamp: Stamp::default(),
         }),
     };
     paxos(from, to, msg)
@@ -188,6 +209,7 @@ fn piece<T: SimEntry>(
         stopsign,
         decided_idx,
         ids: None,
+        stamp: Stamp::default(),
     }))
 }
 
@@ -225,10 +247,15 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             accepted_idx: index,
             decided_idx,
             takes_delta: false,
+            stamp: Stamp::default(),
         }),
-        1 => PaxosMsg::Decide(Decide { n: strange, decided_idx }),
+        1 => PaxosMsg::Decide(Decide { n: strange, decided_idx, stamp: Stamp::default() }),
         2 => PaxosMsg::Confirm(Confirm { n: strange, round: index }),
-        3 => PaxosMsg::Confirmed(Confirmed { n: Ballot { pid: from, ..strange }, round: index }),
+        3 => PaxosMsg::Confirmed(Confirmed {
+            n: Ballot { pid: from, ..strange },
+            round: index,
+            stamp: Stamp::default(),
+        }),
         4 => PaxosMsg::TakeOver(TakeOver { n: strange }),
         _ => PaxosMsg::AcceptDecide(AcceptDecide {
             n: strange,
@@ -236,6 +263,7 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             entries: vec![T::with_id(u64::MAX >> 1)].into(),
             decided_idx,
             ids: None,
+            stamp: Stamp::default(),
         }),
     };
     paxos(from, to, msg)
@@ -252,6 +280,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             n_accepted,
             accepted_idx: len,
             decided_idx,
+            stamp: Stamp::default(),
         }),
         1 => PaxosMsg::Prepare(Prepare {
             n,
@@ -259,6 +288,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             accepted_idx: len,
             decided_idx,
             takes_delta,
+            stamp: Stamp::default(),
         }),
         2 => PaxosMsg::Promise(Promise {
             n,
@@ -267,6 +297,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             decided_idx,
             takes_delta,
             sync: None,
+            stamp: Stamp::default(),
         }),
         3 => PaxosMsg::AcceptSync(AcceptSync {
             n,
@@ -279,6 +310,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
                 stopsign: None,
                 ids: None,
             }),
+            stamp: Stamp::default(),
         }),
         4 => PaxosMsg::AcceptDecide(AcceptDecide {
             n,
@@ -286,16 +318,24 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             entries: vec![value].into(),
             decided_idx,
             ids: None,
+            stamp: Stamp::default(),
         }),
         5 => PaxosMsg::AcceptStopSign(AcceptStopSign {
             n,
             idx: len,
             stopsign: Box::new(stopsign(n.config_id.saturating_add(1))),
             decided_idx,
+            stamp: Stamp::default(),
         }),
-        6 => PaxosMsg::Accepted(Accepted { n, accepted_idx: len, decided_idx, gap: false }),
+        6 => PaxosMsg::Accepted(Accepted {
+            n,
+            accepted_idx: len,
+            decided_idx,
+            gap: false,
+            stamp: Stamp::default(),
+        }),
         7 => PaxosMsg::NotAccepted(NotAccepted { n }),
-        8 => PaxosMsg::Decide(Decide { n, decided_idx }),
+        8 => PaxosMsg::Decide(Decide { n, decided_idx, stamp: Stamp::default() }),
         9 => PaxosMsg::ProposalForward(vec![value]),
         10 => PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
             config_id: n.config_id,
@@ -308,13 +348,14 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
         14 => PaxosMsg::ReadRequest(read_request(n, len)),
         15 => PaxosMsg::ReadAnswer(read_answer(n, len, decided_idx)),
         16 => PaxosMsg::Confirm(Confirm { n, round: len }),
-        17 => PaxosMsg::Confirmed(Confirmed { n, round: len }),
+        17 => PaxosMsg::Confirmed(Confirmed { n, round: len, stamp: Stamp::default() }),
         18 => PaxosMsg::TakeOver(TakeOver { n }),
         19 => PaxosMsg::Offer(Box::new(Offer {
             first: proposal(rng, n.pid),
             since: n,
             not_before: len,
             entries: vec![value],
+            stamp: Stamp::default(),
         })),
         20 => PaxosMsg::Verdict(Verdict {
             config_id: n.config_id,
@@ -325,6 +366,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
                 VerdictReason::Unknown(len),
                 VerdictReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
             ]),
+            stamp: Stamp::default(),
         }),
         _ => PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
@@ -334,6 +376,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
                 CompactionAction::Compacted(len),
                 CompactionAction::Trim(u64::MAX),
             ]),
+            stamp: Stamp::default(),
         }),
     }
 }
@@ -344,12 +387,18 @@ fn proposal(rng: &mut Rng, origin: u64) -> ProposalId {
 }
 
 fn read_request(n: Ballot, number: u64) -> ReadRequest {
-    ReadRequest { config_id: n.config_id, origin: n.pid, incarnation: 1, number }
+    ReadRequest {
+        config_id: n.config_id,
+        origin: n.pid,
+        incarnation: 1,
+        number,
+        stamp: Stamp::default(),
+    }
 }
 
 fn read_answer(n: Ballot, number: u64, read_idx: u64) -> ReadAnswer {
-    let ReadRequest { config_id, origin, incarnation, number } = read_request(n, number);
-    ReadAnswer { config_id, origin, incarnation, number, read_idx }
+    let ReadRequest { config_id, origin, incarnation, number, .. } = read_request(n, number);
+    ReadAnswer { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
 }
 
 fn stopsign(configuration_id: u32) -> StopSign {

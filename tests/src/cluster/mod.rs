@@ -30,6 +30,7 @@ use crate::{
 };
 use omnipaxos::{
     messages::{sequence_paxos::PaxosMsg, Message},
+    status::{Dropped, Status},
     storage::SnapshotType,
 };
 
@@ -268,10 +269,65 @@ impl<T: SimEntry> Cluster<T> {
             format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
         });
         self.count_delivered(&parcel.message);
-        if self.servers[parcel.to].replica().is_some() {
-            self.checker.heard(parcel.to, &parcel.message);
+        if self.servers[parcel.to].replica().is_none() {
+            return self.handle(parcel.to, parcel.message);
         }
+        if self.is_unknown(parcel.from, parcel.to, &parcel.message) {
+            return self.handle_unknown(parcel.to, parcel.message);
+        }
+        self.checker.heard(parcel.to, &parcel.message);
         self.handle(parcel.to, parcel.message)
+    }
+
+    /// Whether a message comes from a disk that is not stored at the receiver, and shows it.
+    fn is_unknown(&self, from: usize, to: usize, message: &Message<T>) -> bool {
+        let Message::SequencePaxos(message) = message else {
+            return false;
+        };
+        let shows_none = matches!(
+            message.msg,
+            PaxosMsg::NotAccepted(_)
+                | PaxosMsg::LearnFrom(_)
+                | PaxosMsg::LearnReq(_)
+                | PaxosMsg::ProposalForward(_)
+                | PaxosMsg::ForwardStopSign(_)
+                | PaxosMsg::Confirm(_)
+                | PaxosMsg::TakeOver(_)
+        );
+        let id = self.servers[from].setting.storage_id;
+        let stored = self.servers[to].disk.peek(|image| {
+            let identity = image.identity.as_ref();
+            identity.and_then(|identity| identity.peers.get(&message.from).copied())
+        });
+        id.is_some() && stored != id && !shows_none
+    }
+
+    /// Invariant I17: a message from a disk that is not stored here changes nothing.
+    fn handle_unknown(&mut self, at: usize, message: Message<T>) -> Result<(), Violation> {
+        self.counts.add(Kind::UnknownDisk);
+        let shown = |server: &Server<T>| server.replica().map(|replica| replica.status());
+        let before = shown(&self.servers[at]);
+        let words = describe::message(&message);
+        let drains = std::mem::replace(&mut self.setting.drains, Drains::EachTick);
+        self.handle(at, message)?;
+        self.setting.drains = drains;
+        let after = shown(&self.servers[at]);
+        let state = |status: Option<Status>| {
+            status.map(|mut status| {
+                status.dropped = Dropped::default();
+                status
+            })
+        };
+        let (before, after) = (state(before), state(after));
+        ensure!(
+            after.is_none() || after == before,
+            Check::KnownDisks,
+            "server {at}: {words} from a disk that it does not know makes of {before:?} {after:?}"
+        );
+        match drains {
+            Drains::EachInput => self.drain(at),
+            Drains::EachTick | Drains::Rarely(_) => Ok(()),
+        }
     }
 
     fn count_delivered(&mut self, message: &Message<T>) {

@@ -73,6 +73,9 @@ impl<T: SimEntry> Server<T> {
         is_traced: bool,
     ) -> Self {
         let disk = SimDisk::new(setting, at, taken.clone(), seed ^ at as u64);
+        if let Some(id) = setting.servers[at].storage_id {
+            disk.set_id(id);
+        }
         if is_traced {
             disk.keep_words();
         }

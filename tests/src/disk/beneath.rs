@@ -3,7 +3,10 @@
 
 use super::image::Image;
 use crate::value::SimEntry;
-use omnipaxos::storage::{Storage, StorageOp};
+use omnipaxos::{
+    identity::Identity,
+    storage::{Storage, StorageOp},
+};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
 use std::path::Path;
 use tempfile::TempDir;
@@ -50,6 +53,11 @@ impl<T: SimEntry> Beneath<T> {
         self.storage()?.write_atomically(&mut ops).map_err(|error| error.to_string())
     }
 
+    /// Keeps the identity that the disk keeps.
+    pub(super) fn set_identity(&mut self, identity: Identity) -> Result<(), String> {
+        self.storage()?.set_identity(identity).map_err(|error| error.to_string())
+    }
+
     /// Opens the storage anew and compares it with the disk.
     pub(super) fn reopen(&mut self, image: &Image<T>) -> Result<(), String> {
         self.open()?;
@@ -62,6 +70,7 @@ impl<T: SimEntry> Beneath<T> {
             && storage.get_decided_idx().map_err(failed)? == image.decided_idx
             && storage.get_compacted_idx().map_err(failed)? == image.compacted_idx
             && storage.get_stopsign().map_err(failed)? == image.stopsign
+            && storage.get_identity().map_err(failed)? == image.identity
             && covered(&storage.get_snapshot().map_err(failed)?) == covered(&image.snapshot);
         if same {
             Ok(())

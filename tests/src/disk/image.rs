@@ -3,6 +3,7 @@
 use crate::value::{stop_sign_id, SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::{StopSign, StorageOp},
 };
 use std::collections::VecDeque;
@@ -24,6 +25,8 @@ pub struct Image<T: SimEntry> {
     pub stopsign: Option<StopSign>,
     /// The snapshot.
     pub snapshot: Option<T::Snapshot>,
+    /// The server that the disk belongs to, and the other disks that it knows.
+    pub identity: Option<Identity>,
 }
 
 /// What operations did to the log of an [`Image`] since the checker looked last.
@@ -64,6 +67,7 @@ impl<T: SimEntry> Default for Image<T> {
             compacted_idx: 0,
             stopsign: None,
             snapshot: None,
+            identity: None,
         }
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     rng::Rng,
     value::{is_refused, SimEntry},
 };
-use omnipaxos::storage::{StorageOp, StorageResult};
+use omnipaxos::{
+    identity::Identity,
+    storage::{StorageOp, StorageResult},
+};
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 /// How a list of operations is written.
@@ -109,6 +112,8 @@ struct Disk<T: SimEntry> {
     refuses: bool,
     /// Never lost: counted before the server is there.
     incarnation: u64,
+    /// Made with the disk, if it is one that lasts.
+    id: Option<u64>,
     rng: Rng,
     write_fault: Option<WriteFault>,
     /// Number of reads that still succeed.
@@ -150,6 +155,7 @@ impl<T: SimEntry> SimDisk<T> {
             taken,
             refuses: setting.refusal.is_at(at),
             incarnation: 0,
+            id: None,
             rng: Rng::of(&[seed]),
             write_fault: None,
             read_fault: None,
@@ -159,6 +165,11 @@ impl<T: SimEntry> SimDisk<T> {
             misuse,
             words: None,
         })))
+    }
+
+    /// Gives the disk the id of one that lasts.
+    pub fn set_id(&self, id: u64) {
+        self.0.borrow_mut().id = Some(id);
     }
 
     /// Plans a failure of a write.
@@ -281,6 +292,36 @@ impl<T: SimEntry> Disk<T> {
             Atomicity::Atomic => self.write_all(ops),
             Atomicity::OneByOne => self.write_each(ops),
         }
+    }
+
+    /// Keeps an identity, as a write that fails as others do.
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        if matches!(self.accident, Some(Accident::Crashed(_))) {
+            return Err("the server has crashed".into());
+        }
+        match self.verdict() {
+            Verdict::Do => {
+                self.keep_identity(identity);
+                Ok(())
+            }
+            Verdict::Fail(fault) if fault.applied => {
+                self.keep_identity(identity);
+                self.fail(fault, Done::All)
+            }
+            Verdict::Fail(fault) => self.fail(fault, Done::Nothing),
+        }
+    }
+
+    fn keep_identity(&mut self, identity: Identity) {
+        if let Some(Err(problem)) =
+            self.beneath.as_mut().map(|below| below.set_identity(identity.clone()))
+        {
+            self.misuse.get_or_insert(problem);
+        }
+        if let Some(durable) = &mut self.durable {
+            durable.identity = Some(identity.clone());
+        }
+        self.image.identity = Some(identity);
     }
 
     fn choose_honesty(&mut self) {

@@ -4,6 +4,7 @@ use super::SimDisk;
 use crate::value::SimEntry;
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::{StopSign, Storage, StorageOp, StorageResult},
 };
 
@@ -102,6 +103,18 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
         let mut disk = self.0.borrow_mut();
         disk.incarnation += 1;
         Ok(Some(disk.incarnation))
+    }
+
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        self.read(|image| image.identity.clone())
+    }
+
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        self.0.borrow_mut().set_identity(identity)
+    }
+
+    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
+        Ok(self.0.borrow().id)
     }
 
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {

@@ -169,6 +169,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
     };
     let priorities: &[u32] = if rng.chance(1, 4) { &[0, 1, 7, u32::MAX] } else { &[0] };
     let mut server = |pid: u64| ServerSetting {
+        storage_id: Some(pid),
         config: ServerConfig {
             pid,
             election_tick_timeout: election,

@@ -60,6 +60,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     for server in &mut setting.servers {
         server.config.keeps_undecided_appends = kept.chance(1, 3);
     }
+    give_ids(&mut Rng::of(&[seed, 0x6964_7300]), &mut setting.servers);
     let mut rates = rates(&mut rng, theme);
     if setting.atomicity == Atomicity::OneByOne {
         // Crashes between two operations are what these runs are for.
@@ -115,6 +116,16 @@ fn refusal(rng: &mut Rng, size: usize) -> Refusal {
         Refusal::Everywhere,
         Refusal::EverywhereBut(lenient),
     ])
+}
+
+/// Of most clusters all disks have ids, of some a part, of some none.
+fn give_ids(rng: &mut Rng, servers: &mut [ServerSetting]) {
+    let percent = rng.pick(&[100, 100, 100, 50, 0]);
+    for server in servers {
+        if rng.chance(percent, 100) {
+            server.storage_id = Some(rng.number().max(1));
+        }
+    }
 }
 
 fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {
@@ -208,6 +219,7 @@ fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
             false => ServerSetting::FULL_SPEED,
         },
         starts_at: 0,
+        storage_id: None,
     };
     pids.iter().take(size).map(|pid| server(*pid)).collect()
 }

@@ -90,6 +90,8 @@ pub struct ServerSetting {
     pub speed: u64,
     /// The tick of the run in which it starts for the first time.
     pub starts_at: u64,
+    /// The id of its disk, if that is one that lasts.
+    pub storage_id: Option<u64>,
 }
 
 impl ServerSetting {

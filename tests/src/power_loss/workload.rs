@@ -2,6 +2,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Identity,
     storage::{StopSign, Storage, StorageOp},
     ClusterConfig,
 };
@@ -17,6 +18,10 @@ const SEGMENT_BYTES: usize = 24 << 10;
 
 /// After so many batches the process counts a life.
 const BATCHES_A_LIFE: u64 = 20;
+
+/// Under these ids of servers, the identity notes the number of lives and the id of the storage.
+const LIVES: u64 = 2;
+const STORAGE: u64 = 3;
 
 /// The batches of a seed, and what a storage holds after each.
 #[derive(Clone, Debug)]
@@ -75,7 +80,8 @@ impl Plan {
         self.batches
     }
 
-    /// Writes the next batch, and after some counts a life.
+    /// Writes the next batch, and after some counts a life, and notes it and the id of the storage in
+    /// the identity.
     ///
     /// # Errors
     /// The storage failed.
@@ -86,6 +92,12 @@ impl Plan {
         storage.write_atomically(&mut self.next_batch())?;
         if self.batches.is_multiple_of(BATCHES_A_LIFE) {
             storage.next_incarnation()?;
+            let nodes = vec![1, LIVES, STORAGE];
+            let config = ClusterConfig { configuration_id: 1, nodes, flexible_quorum: None };
+            let mut identity = Identity::new(1, config, Some("power".into()));
+            identity.peers.insert(LIVES, self.batches / BATCHES_A_LIFE);
+            identity.peers.extend(storage.get_storage_id()?.map(|id| (STORAGE, id)));
+            storage.set_identity(identity)?;
         }
         Ok(())
     }
@@ -207,6 +219,9 @@ pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
         Ok(Some(life)) if life > lives => {}
         other => return Verdict::Bad(format!("{other:?} comes after {lives} lives")),
     }
+    if let Err(problem) = check_identity(&storage, lives) {
+        return Verdict::Bad(problem);
+    }
     let mut plan = Plan::after(seed, acknowledged);
     if plan.held == held {
         return Verdict::Holds(acknowledged);
@@ -216,6 +231,26 @@ pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
         return Verdict::Holds(acknowledged + 1);
     }
     Verdict::Bad(format!("it holds neither {acknowledged} batches nor one more"))
+}
+
+/// Whether the identity is at least the one that was stored in the last life acknowledged, and the id
+/// of the storage the one that was noted then.
+fn check_identity(storage: &PersistentStorage<Item>, lives: u64) -> Result<(), String> {
+    let failed = |error: Box<dyn std::error::Error>| error.to_string();
+    let stored = storage.get_identity().map_err(failed)?;
+    let id = storage.get_storage_id().map_err(failed)?;
+    let is_right = match &stored {
+        None => lives == 0,
+        Some(stored) => {
+            let noted = stored.peers.get(&LIVES).copied();
+            let is_named = stored.cluster_name.as_deref() == Some("power") && stored.pid == 1;
+            is_named && noted >= Some(lives) && stored.peers.get(&STORAGE).copied() == id
+        }
+    };
+    match is_right {
+        true => Ok(()),
+        false => Err(format!("storage {id:?} has {stored:?} after {lives} lives")),
+    }
 }
 
 fn held_by(storage: &PersistentStorage<Item>) -> Result<Held, Box<dyn std::error::Error>> {

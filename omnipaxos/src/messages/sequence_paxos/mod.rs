@@ -1,6 +1,7 @@
 //! The messages of Sequence Paxos (paper §4).
 
 mod offers;
+mod stamps;
 
 pub use self::offers::{
     EntryIds, ForwardedStopSign, Offer, Refusal, Verdict, VerdictReason, LONGEST_CAUSE,
@@ -9,6 +10,7 @@ pub use crate::codec::CodedEntries;
 
 use crate::{
     ballot::Ballot,
+    identity::Stamp,
     ids::{ConfigurationId, NodeId},
     shared_entries::SharedEntries,
     storage::{Entry, SnapshotType, StopSign},
@@ -100,6 +102,8 @@ pub struct PrepareReq {
     pub accepted_idx: u64,
     /// Number of entries decided at the sender.
     pub decided_idx: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// First message of a new leader.
@@ -116,6 +120,8 @@ pub struct Prepare {
     pub decided_idx: u64,
     /// Whether the leader wants a delta snapshot in place of the entries that it lacks.
     pub takes_delta: bool,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Answer to a [`Prepare`].
@@ -139,6 +145,8 @@ pub struct Promise<T: Entry> {
     /// What the leader's log lacks, if the follower's is more recent. `None`, too, if that is too
     /// much for a message: the leader learns first what is decided, and asks again.
     pub sync: Option<Box<LogSync<T>>>,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// What one log lacks of another: the receiver's log from `base` on is replaced.
@@ -179,6 +187,8 @@ pub struct AcceptSync<T: Entry> {
     pub decided_idx: u64,
     /// What the follower lacks.
     pub sync: Box<LogSync<T>>,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Entries to accept, and how many are decided. Without entries, asks for an acknowledgement.
@@ -199,6 +209,8 @@ pub struct AcceptDecide<T: Entry> {
     pub decided_idx: u64,
     /// Their ids.
     pub ids: Option<Box<EntryIds>>,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// The stop sign to accept.
@@ -213,6 +225,8 @@ pub struct AcceptStopSign {
     pub stopsign: Box<StopSign>,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Acknowledges all entries before `accepted_idx`.
@@ -227,6 +241,8 @@ pub struct Accepted {
     pub decided_idx: u64,
     /// Whether the follower was sent entries that begin beyond its log, or a decided index there.
     pub gap: bool,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Refuses the ballot of the receiver.
@@ -245,6 +261,8 @@ pub struct Decide {
     pub n: Ballot,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Sends a follower that lacks many decided entries to a server that holds them.
@@ -293,6 +311,8 @@ pub struct Learn<T: Entry> {
     pub stopsign: Option<StopSign>,
     /// Number of entries decided at the sender: beyond the end of this piece, if there is more.
     pub decided_idx: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Compaction of the log.
@@ -303,6 +323,8 @@ pub struct Compaction {
     pub config_id: ConfigurationId,
     /// What is asked or answered.
     pub action: CompactionAction,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// What a [`Compaction`] message asks or answers.
@@ -344,6 +366,8 @@ pub struct ReadRequest {
     pub incarnation: u64,
     /// Counts what was requested in that life.
     pub number: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Answer to a [`ReadRequest`]: all that was decided before the request is before an index.
@@ -360,6 +384,8 @@ pub struct ReadAnswer {
     pub number: u64,
     /// Number of entries to be decided at the server that reads before it does.
     pub read_idx: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Asks whether the receiver has promised no higher ballot than that of the leader.
@@ -380,6 +406,8 @@ pub struct Confirmed {
     pub n: Ballot,
     /// The round of the question.
     pub round: u64,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// Asks a follower that has all of the leader's log to take over, in a ballot of its own.

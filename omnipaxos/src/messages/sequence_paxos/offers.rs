@@ -2,6 +2,7 @@
 
 use crate::{
     ballot::Ballot,
+    identity::Stamp,
     ids::ConfigurationId,
     proposals::{IdRun, ProposalId},
     storage::StopSign,
@@ -21,6 +22,8 @@ pub struct Offer<T> {
     pub not_before: u64,
     /// The proposals.
     pub entries: Vec<T>,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// A reconfiguration that was proposed at a server which does not lead.
@@ -49,6 +52,8 @@ pub struct Verdict {
     pub count: u64,
     /// The reason.
     pub reason: VerdictReason,
+    /// Between which servers this travels.
+    pub stamp: Stamp,
 }
 
 /// The reason of a [`Verdict`].

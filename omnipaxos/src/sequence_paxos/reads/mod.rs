@@ -21,6 +21,7 @@ use self::{
 };
 use super::{state::State, SequencePaxos};
 use crate::{
+    identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{Confirm, Confirmed, PaxosMsg, ReadAnswer, ReadRequest},
     reads::{ReadId, ReadRefused, ReadState},
@@ -115,7 +116,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// is asked again. Another server passes it on, if it came from the one that reads.
     #[cold]
     pub(super) fn handle_read_request(&mut self, request: ReadRequest, from: NodeId) {
-        let ReadRequest { config_id: _, origin, incarnation, number } = request;
+        let ReadRequest { config_id: _, origin, incarnation, number, .. } = request;
         if origin == self.pid || self.is_ended() {
             return;
         }
@@ -224,7 +225,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.draw_rounds(&mut send);
         if let Some(Confirm { n, round }) = self.reads.confirm.take() {
             if n == self.log.promise() {
-                send(n.pid, PaxosMsg::Confirmed(Confirmed { n, round }));
+                send(n.pid, PaxosMsg::Confirmed(Confirmed { n, round, stamp: Stamp::default() }));
             }
         }
         let leader = self.leader().filter(|leader| self.present.contains(leader));
@@ -254,7 +255,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Ok(Way { to, incarnation }) = self.way_to_read() {
             let (config_id, origin) = (self.config_id, self.pid);
             let number = self.reads.requests.ask();
-            let request = ReadRequest { config_id, origin, incarnation, number };
+            let stamp = Stamp::default();
+            let request = ReadRequest { config_id, origin, incarnation, number, stamp };
             send(to, PaxosMsg::ReadRequest(request));
         }
     }
@@ -280,8 +282,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if origin == self.pid {
                 self.reads.requests.confirm(number, read_idx);
             } else {
-                let config_id = self.config_id;
-                let answer = ReadAnswer { config_id, origin, incarnation, number, read_idx };
+                let (config_id, stamp) = (self.config_id, Stamp::default());
+                let answer = ReadAnswer { config_id, origin, incarnation, number, read_idx, stamp };
                 send(via, PaxosMsg::ReadAnswer(answer));
             }
         }

@@ -1,0 +1,81 @@
+//! Who this server is, and who the others are.
+
+use super::OmniPaxos;
+use crate::{
+    config::OmniPaxosConfig,
+    errors::Halted,
+    identity::{other_configuration, Identity},
+    messages::Message,
+    peer_identities::PeerIdentities,
+    replica_log::ReplicaLog,
+    storage::{Entry, Storage},
+    trace::Moment,
+};
+
+/// Why a storage does not fit a configuration.
+pub(super) enum Unfit {
+    Failed(Halted),
+    Refused(String),
+}
+
+impl From<Halted> for Unfit {
+    fn from(failed: Halted) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// Checks that the storage belongs to the server that is built, and stores that it does if it
+/// belonged to none. Durable when this returns.
+pub(super) fn identify<T: Entry, B: Storage<T>>(
+    log: &mut ReplicaLog<T, B>,
+    config: &OmniPaxosConfig,
+) -> Result<PeerIdentities, Unfit> {
+    let (cluster, server) = (&config.cluster_config, &config.server_config);
+    let mut own = Identity::new(server.pid, cluster.clone(), server.cluster_name.clone());
+    let (promise, config_id) = (log.promise(), cluster.configuration_id);
+    let stored = log.identity()?;
+    if let Some(stored) = &stored {
+        if let Some(refusal) = stored.refusal(&own) {
+            return Err(Unfit::Refused(refusal));
+        }
+        own.peers.clone_from(&stored.peers);
+    }
+    // A storage of an earlier version, or one that keeps no identity.
+    if !promise.is_nobodys() && promise.config_id != config_id {
+        return Err(Unfit::Refused(other_configuration(promise.config_id, config_id)));
+    }
+    let is_kept = stored.is_some_and(|stored| stored.cluster_name == own.cluster_name);
+    let storage_id = log.storage_id()?;
+    if !is_kept {
+        log.store_identity(own.clone())?;
+    }
+    Ok(PeerIdentities::new(config, own, storage_id))
+}
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Stores which storages other servers have told of. It is rare: once for each server.
+    pub(super) fn store_peer_identities(&mut self) -> Result<(), Halted> {
+        let Some(identity) = self.door.identities().unstored() else {
+            return Ok(());
+        };
+        self.paxos.store_identity(identity.clone())?;
+        self.door.identities_mut().stored(identity);
+        Ok(())
+    }
+
+    /// Stamps the messages of `buffer` from position `from` on, which are about to leave.
+    pub(super) fn stamp(&self, buffer: &mut [Message<T>], from: usize) {
+        self.door.identities().stamp(buffer.iter_mut().skip(from));
+    }
+
+    /// Logs conflicts that were found.
+    pub(super) fn log_conflicts(&mut self) {
+        while let Some(found) = self.door.identities_mut().take_unlogged() {
+            self.trace.tell(|| {
+                Moment::error("is in conflict with a server")
+                    .with_peer(found.pid)
+                    .because(found.conflict)
+            });
+        }
+    }
+}

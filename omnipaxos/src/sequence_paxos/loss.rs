@@ -1,0 +1,77 @@
+//! Noticing that a quorum has lost what was decided.
+//!
+//! A leader has the promises of a quorum, and so the whole log that was chosen in earlier ballots. If
+//! it lacks entries that were chosen before its ballot, servers have lost what they had accepted: disks
+//! were lost or replaced, and nobody in the quorum knew. The server that still has the entries says
+//! so, and keeps them.
+//!
+//! A leader that was overtaken lacks entries, too, of ballots above its own. Where those cannot be
+//! ruled out, a leader that goes on for some rounds is no such: it would have heard of the other.
+
+use super::{state::State, Contact, SequencePaxos};
+use crate::{
+    ballot::Ballot,
+    events::LostEntries,
+    storage::{Entry, Storage},
+    trace::Moment,
+};
+
+/// Heartbeat rounds after which a leader that goes on was not overtaken.
+const ROUNDS_TO_BE_SURE: u32 = 5;
+
+/// A leader that lacks decided entries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    lost: LostEntries,
+    /// Rounds in which it went on.
+    rounds: u32,
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// The leader of ballot `n`, which is promised here, has a log of `len` entries in its accept
+    /// phase: fewer than are decided here.
+    #[cold]
+    pub(super) fn suspect_loss(&mut self, n: Ballot, len: u64) {
+        let is_proven = len < self.log.chosen_idx() && n > self.log.accepted_round();
+        let known = self.loss.filter(|loss| loss.lost.leader == n);
+        let was_told = known.is_some_and(|loss| loss.rounds >= ROUNDS_TO_BE_SURE);
+        let lost = LostEntries { leader: n, leader_idx: len, decided_idx: self.log.decided_idx() };
+        let rounds = match is_proven {
+            true => ROUNDS_TO_BE_SURE,
+            false => known.map_or(0, |loss| loss.rounds),
+        };
+        self.loss = Some(known.map_or(Loss { lost, rounds }, |loss| Loss { rounds, ..loss }));
+        if !was_told {
+            self.log_loss();
+        }
+    }
+
+    /// A heartbeat round has ended.
+    pub(super) fn end_round_of_loss(&mut self, contact: Contact) {
+        let promise = self.log.promise();
+        let is_waiting = matches!(self.state, State::Promised { .. }) && contact == Contact::Kept;
+        match &mut self.loss {
+            Some(loss) if loss.rounds >= ROUNDS_TO_BE_SURE => {}
+            Some(loss) if is_waiting && loss.lost.leader == promise => {
+                loss.rounds += 1;
+                self.log_loss();
+            }
+            Some(_) => self.loss = None,
+            None => {}
+        }
+    }
+
+    /// What a quorum has lost, if this server is sure of it.
+    pub(crate) fn loss(&self) -> Option<LostEntries> {
+        self.loss.filter(|loss| loss.rounds >= ROUNDS_TO_BE_SURE).map(|loss| loss.lost)
+    }
+
+    fn log_loss(&self) {
+        if let Some(lost) = self.loss() {
+            self.trace.tell(|| {
+                let moment = Moment::error("the leader lacks entries that are decided here");
+                moment.in_ballot(lost.leader).at(lost.decided_idx).because(lost)
+            });
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! Clusters in which somebody is not who it says: servers that lost their disks, that were given the
+//! disks of others, that have a twin, or that were started with other nodes.
+//!
+//! A run is made from a seed. There is one decided log among all that take part in the
+//! configuration, and nothing of it goes, as long as every server that kept its disk knows those of
+//! the others. A network that takes the identities off the messages is the negative control.
+
+use crate::{
+    lab::{words, Disk, Word},
+    rng::Rng,
+};
+use omnipaxos::{
+    events::Event,
+    identity::{Conflict, SenderIdentity, Stamp},
+    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
+    proposals::{Outcome, ProposalId},
+    storage::Storage,
+    util::{FlexibleQuorum, NodeId},
+    ClusterConfig, OmniPaxos, ServerConfig,
+};
+use std::collections::BTreeMap;
+
+/// Ticks with faults, and ticks in which all must be well again.
+const TICKS: u64 = 1_500;
+const ENDING: u64 = 500;
+
+/// What the network does to the identities that messages bear.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Identities {
+    /// Nothing.
+    Kept,
+    /// It takes them off: a quorum counts anybody then.
+    TakenOff,
+}
+
+/// Who is not who it says.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Impostor {
+    /// A server that lost its disk, and was started with an empty one.
+    Wiped,
+    /// As this, with a storage that has no id.
+    WipedWithoutId,
+    /// A second server with the id of one that runs.
+    Twin,
+    /// A server with other nodes under the same configuration id, beside the right one.
+    OtherNodes,
+    /// A server that was given the disk of another: it must not start.
+    Swapped,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many of each kind there were.
+    pub impostors: BTreeMap<Impostor, u64>,
+    /// Number of entries decided.
+    pub decided: u64,
+    /// What did not hold, if something did not.
+    pub failure: Option<String>,
+}
+
+/// A process.
+struct Process {
+    pid: NodeId,
+    cluster: ClusterConfig,
+    disk: Disk,
+    replica: Option<OmniPaxos<Word, Disk>>,
+    back_at: u64,
+    /// What it is, if it is not the server that it says.
+    impostor: Option<Impostor>,
+    checked: u64,
+    proposed: BTreeMap<ProposalId, String>,
+}
+
+struct World {
+    rng: Rng,
+    now: u64,
+    nodes: Vec<NodeId>,
+    quorum: Option<FlexibleQuorum>,
+    processes: Vec<Process>,
+    in_flight: BTreeMap<(u64, u64), Message<Word>>,
+    sent: u64,
+    is_fair: bool,
+    identities: Identities,
+    /// The one decided log.
+    log: Vec<String>,
+    words: u64,
+    report: Report,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, identities: Identities) -> Report {
+    let mut world = World::new(seed, identities);
+    let outcome = world.play();
+    world.report.failure = outcome.err().map(|what| format!("tick {}: {what}", world.now));
+    world.report.decided = world.log.len() as u64;
+    world.report
+}
+
+impl World {
+    fn new(seed: u64, identities: Identities) -> Self {
+        let mut rng = Rng::of(&[seed, 0x696D_706F]);
+        let size = rng.pick(&[3, 3, 3, 5, 4]);
+        let quorum =
+            (size == 4).then_some(FlexibleQuorum { read_quorum_size: 3, write_quorum_size: 2 });
+        let nodes: Vec<NodeId> = (1..=size).collect();
+        let mut world = Self {
+            rng,
+            now: 0,
+            nodes: nodes.clone(),
+            quorum,
+            processes: Vec::new(),
+            in_flight: BTreeMap::new(),
+            sent: 0,
+            is_fair: false,
+            identities,
+            log: Vec::new(),
+            words: 0,
+            report: Report::default(),
+        };
+        for pid in nodes {
+            let disk = Disk::with_id(world.rng.number().max(1));
+            let cluster = world.cluster(&world.nodes);
+            world.add(pid, cluster, disk, None);
+        }
+        world
+    }
+
+    fn cluster(&self, nodes: &[NodeId]) -> ClusterConfig {
+        let flexible_quorum = self.quorum.filter(|_| nodes.len() == self.nodes.len());
+        ClusterConfig { configuration_id: 1, nodes: nodes.to_vec(), flexible_quorum }
+    }
+
+    fn add(&mut self, pid: NodeId, cluster: ClusterConfig, disk: Disk, impostor: Option<Impostor>) {
+        self.processes.push(Process {
+            pid,
+            cluster,
+            disk,
+            replica: None,
+            back_at: self.now,
+            impostor,
+            checked: 0,
+            proposed: BTreeMap::new(),
+        });
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        let at = self.rng.between(200, TICKS - 300);
+        let second = self.rng.between(at, TICKS - 200);
+        while self.now < TICKS {
+            if self.now == at || (self.now == second && self.rng.chance(1, 2)) {
+                self.deceive()?;
+            }
+            self.disturb();
+            self.tick()?;
+        }
+        self.is_fair = true;
+        for process in &mut self.processes {
+            process.back_at = process.back_at.min(self.now);
+        }
+        let end = self.now + ENDING;
+        while self.now < end {
+            self.tick()?;
+        }
+        self.check_ending()
+    }
+
+    /// Lets somebody be not who it says.
+    fn deceive(&mut self) -> Result<(), String> {
+        let kind = self.rng.pick(&[
+            Impostor::Wiped,
+            Impostor::Wiped,
+            Impostor::WipedWithoutId,
+            Impostor::Twin,
+            Impostor::OtherNodes,
+            Impostor::Swapped,
+        ]);
+        let victim = self.rng.index(self.nodes.len());
+        let pid = self.nodes[victim];
+        let disk = match kind {
+            Impostor::WipedWithoutId => Disk::default(),
+            Impostor::Wiped | Impostor::Twin | Impostor::OtherNodes | Impostor::Swapped => {
+                Disk::with_id(self.rng.number().max(1))
+            }
+        };
+        match kind {
+            Impostor::Wiped | Impostor::WipedWithoutId | Impostor::Twin => {
+                if !self.may_lose(pid, kind) {
+                    return Ok(());
+                }
+                if kind != Impostor::Twin {
+                    self.processes.retain(|process| process.pid != pid);
+                }
+                let cluster = self.cluster(&self.nodes);
+                self.add(pid, cluster, disk, Some(kind));
+            }
+            Impostor::OtherNodes => {
+                let mut nodes = self.nodes.clone();
+                let others = self.rng.index(nodes.len());
+                nodes.retain(|node| *node == pid || *node as usize <= others);
+                if nodes.len() == self.nodes.len() {
+                    nodes = vec![pid];
+                }
+                self.add(pid, self.cluster(&nodes), disk, Some(kind));
+            }
+            Impostor::Swapped => {
+                let other = self.rng.index(self.processes.len());
+                let process = &self.processes[other];
+                if process.pid == pid || process.disk.get_identity().ok().flatten().is_none() {
+                    return Ok(());
+                }
+                let config = ServerConfig { pid, ..Default::default() };
+                let disk = process.disk.copy();
+                if self.cluster(&self.nodes).build_for_server(config, disk).is_ok() {
+                    return Err(format!("{pid} starts with the disk of {}", process.pid));
+                }
+            }
+        }
+        *self.report.impostors.entry(kind).or_default() += 1;
+        Ok(())
+    }
+
+    /// Whether all others know the disk of `pid`, and are enough without it.
+    fn may_lose(&self, pid: NodeId, kind: Impostor) -> bool {
+        let genuine = self.processes.iter().filter(|process| process.impostor.is_none());
+        let others: Vec<&Process> = genuine.filter(|process| process.pid != pid).collect();
+        let knows = |process: &&Process| {
+            let identity = process.disk.get_identity().ok().flatten();
+            identity.is_some_and(|identity| {
+                let is_peer = |node: &&NodeId| **node != process.pid;
+                self.nodes.iter().filter(is_peer).all(|node| identity.peers.contains_key(node))
+            })
+        };
+        let is_there = self.processes.iter().any(|p| p.pid == pid && p.impostor.is_none());
+        let least = self.quorum.map_or(self.nodes.len() / 2 + 1, |quorum| quorum.read_quorum_size);
+        let left = others.len() + usize::from(kind == Impostor::Twin);
+        is_there && others.iter().all(knows) && left >= least
+    }
+
+    /// Crashes a process now and then, and proposes.
+    fn disturb(&mut self) {
+        let at = self.rng.index(self.processes.len());
+        if self.rng.chance(1, 150) {
+            let back_at = self.now + self.rng.between(1, 80);
+            let process = &mut self.processes[at];
+            (process.replica, process.back_at) = (None, back_at);
+            process.proposed.clear();
+        }
+        if self.rng.chance(1, 4) {
+            self.propose(at);
+        }
+        if self.rng.chance(1, 200) {
+            if let Some(replica) = &mut self.processes[at].replica {
+                replica.try_become_leader();
+            }
+        }
+    }
+
+    fn propose(&mut self, at: usize) {
+        self.words += 1;
+        let word = format!("{}@{}", self.words, self.processes[at].pid);
+        let process = &mut self.processes[at];
+        if let Some(replica) = &mut process.replica {
+            if self.words.is_multiple_of(3) {
+                // Given back or dropped: of no consequence here.
+                let _taken = replica.try_append(Word(word));
+            } else if let Ok(id) = replica.propose(Word(word.clone())) {
+                process.proposed.insert(id, word);
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        self.now += 1;
+        for at in 0..self.processes.len() {
+            self.start(at)?;
+        }
+        while let Some(first) = self.in_flight.first_entry() {
+            if first.key().0 > self.now {
+                break;
+            }
+            let message = first.remove();
+            self.deliver(&message);
+        }
+        for at in 0..self.processes.len() {
+            if let Some(replica) = &mut self.processes[at].replica {
+                replica.tick();
+                let mut messages = Vec::new();
+                replica.take_outgoing_messages(&mut messages);
+                messages.into_iter().for_each(|message| self.send(message));
+            }
+            self.check(at)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, at: usize) -> Result<(), String> {
+        let process = &mut self.processes[at];
+        if process.replica.is_none() && process.back_at <= self.now {
+            let config =
+                ServerConfig { pid: process.pid, election_tick_timeout: 5, ..Default::default() };
+            let built = process.cluster.clone().build_for_server(config, process.disk.clone());
+            process.replica = Some(built.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, mut message: Message<Word>) {
+        if self.identities == Identities::TakenOff {
+            take_off(&mut message);
+        }
+        let copies = match self.is_fair {
+            true => 1,
+            false => self.rng.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 1, 2]),
+        };
+        for _ in 0..copies {
+            let delay = match (self.is_fair, self.rng.chance(1, 100)) {
+                (true, _) => 1,
+                (false, false) => self.rng.between(1, 3),
+                (false, true) => self.rng.between(20, 300),
+            };
+            self.sent += 1;
+            self.in_flight.insert((self.now + delay, self.sent), message.clone());
+        }
+    }
+
+    /// Hands a message to a process with the id of its receiver, or to all of them.
+    fn deliver(&mut self, message: &Message<Word>) {
+        let receiver = message.get_receiver();
+        let mut at: Vec<usize> = (0..self.processes.len()).collect();
+        at.retain(|at| self.processes[*at].pid == receiver);
+        if self.rng.chance(1, 2) && !at.is_empty() {
+            at = vec![self.rng.pick(&at)];
+        }
+        for at in at {
+            if let Some(replica) = &mut self.processes[at].replica {
+                replica.handle_incoming(message.clone());
+            }
+        }
+    }
+
+    /// Compares what a process has decided with the one log, and what it says of its proposals.
+    fn check(&mut self, at: usize) -> Result<(), String> {
+        let process = &mut self.processes[at];
+        let Some(replica) = &mut process.replica else {
+            return Ok(());
+        };
+        if process.impostor == Some(Impostor::OtherNodes) {
+            // Alone it cannot know. What it decides is a log of its own.
+            return Ok(());
+        }
+        let decided_idx = replica.get_decided_idx();
+        let entries = match process.checked == decided_idx {
+            true => None,
+            false => replica.read_decided_suffix(0),
+        };
+        for (word, idx) in words(entries.unwrap_or_default()).into_iter().zip(0..) {
+            match self.log.get(idx) {
+                Some(known) if *known == word => {}
+                Some(known) => {
+                    return Err(format!(
+                        "{} ({:?}) decided {word} at {idx}, others {known}",
+                        process.pid, process.impostor
+                    ));
+                }
+                None => self.log.push(word),
+            }
+        }
+        process.checked = decided_idx;
+        for event in replica.take_events() {
+            if let Event::ProposalEnded { id, outcome: Outcome::Decided(idx) } = event {
+                let said = process.proposed.get(&id);
+                if said.is_some() && said != self.log.get(idx as usize) {
+                    let (pid, log) = (process.pid, self.log.get(idx as usize));
+                    return Err(format!("{pid} says {said:?} is decided at {idx}: {log:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The servers that kept their disks get on with all that was decided, and both sides say what
+    /// is wrong.
+    fn check_ending(&mut self) -> Result<(), String> {
+        let (before, now) = (self.log.len(), self.now);
+        let genuine = |process: &Process| process.impostor.is_none();
+        let Some(at) = self.processes.iter().position(genuine) else {
+            return Err("nobody is left".into());
+        };
+        self.propose(at);
+        while self.now < now + 100 {
+            self.tick()?;
+        }
+        for process in self.processes.iter().filter(|process| genuine(process)) {
+            let decided = process.replica.as_ref().map_or(0, OmniPaxos::get_decided_idx);
+            if decided != self.log.len() as u64 || decided <= before as u64 {
+                let len = self.log.len();
+                return Err(format!(
+                    "{} has decided {decided} of {len}, and {before} before",
+                    process.pid
+                ));
+            }
+        }
+        let impostors: Vec<(NodeId, Impostor, usize)> = self
+            .processes
+            .iter()
+            .filter_map(|p| Some((p.pid, p.impostor?, p.cluster.nodes.len())))
+            .collect();
+        for (pid, kind, nodes) in impostors {
+            self.check_told(pid, kind, nodes)?;
+        }
+        Ok(())
+    }
+
+    /// The impostor and those who know better say that they are in conflict.
+    fn check_told(&self, pid: NodeId, kind: Impostor, nodes: usize) -> Result<(), String> {
+        let conflicts = |process: &Process| {
+            process.replica.as_ref().map(|replica| replica.status().conflicts).unwrap_or_default()
+        };
+        for process in &self.processes {
+            let told = conflicts(process);
+            let is_expected = |conflict: &Conflict| match (kind, process.impostor) {
+                (Impostor::OtherNodes, _) => {
+                    matches!(conflict, Conflict::OtherConfiguration { .. })
+                }
+                (_, None) => matches!(conflict, Conflict::OtherStorage { .. }),
+                (_, Some(_)) => matches!(conflict, Conflict::Ignored { .. }),
+            };
+            let is_told = match process.impostor {
+                None if process.pid == pid => continue,
+                // One that takes no other for a member says nothing to it.
+                None if kind == Impostor::OtherNodes && nodes < 2 => continue,
+                None if kind == Impostor::OtherNodes => true,
+                None => told.iter().any(|told| told.pid == pid && is_expected(&told.conflict)),
+                Some(other) if process.pid == pid && other == kind => {
+                    told.iter().any(|told| is_expected(&told.conflict))
+                }
+                Some(_) => continue,
+            };
+            if !is_told {
+                return Err(format!(
+                    "{} ({:?}) says nothing of {kind:?} {pid}: {told:?}",
+                    process.pid, process.impostor
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the identity of its sender off a message.
+fn take_off(message: &mut Message<Word>) {
+    match message {
+        Message::BLE(ble) => match &mut ble.msg {
+            HeartbeatMsg::Request(request) => request.sender = SenderIdentity::default(),
+            HeartbeatMsg::Reply(_) => {}
+        },
+        Message::SequencePaxos(paxos) => {
+            let stamp = match &mut paxos.msg {
+                PaxosMsg::PrepareReq(m) => &mut m.stamp,
+                PaxosMsg::Prepare(m) => &mut m.stamp,
+                PaxosMsg::Promise(m) => &mut m.stamp,
+                PaxosMsg::AcceptSync(m) => &mut m.stamp,
+                PaxosMsg::AcceptDecide(m) => &mut m.stamp,
+                PaxosMsg::Accepted(m) => &mut m.stamp,
+                PaxosMsg::Decide(m) => &mut m.stamp,
+                PaxosMsg::Learn(m) => &mut m.stamp,
+                PaxosMsg::Offer(m) => &mut m.stamp,
+                PaxosMsg::Verdict(m) => &mut m.stamp,
+                _another => return,
+            };
+            *stamp = Stamp::default();
+        }
+    }
+}
