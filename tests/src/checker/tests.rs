@@ -422,7 +422,7 @@ fn what_an_application_has_not_applied_is_given_up() {
     let report = |applied_idx| {
         let report = AppliedReport { applied_idx, confirmed_idx: 0, asks: true };
         let action = CompactionAction::Applied(report);
-        PaxosMsg::Compaction(Compaction { config_id: 1, action })
+        PaxosMsg::Compaction(Compaction { config_id: 1, action, stamp: Stamp::default() })
     };
     assert_eq!(said(&mut checker, 2, 1, report(1)), None);
     assert_eq!(said(&mut checker, 2, 1, report(2)), Some(Check::AppliedFirst));
