@@ -143,6 +143,7 @@ impl<T: SimEntry> Cluster<T> {
             return Ok(());
         }
         self.checker.say_applied(at, to_idx);
+        self.servers[at].said_applied_idx = to_idx;
         self.counts.add(Kind::SaidApplied);
         let recorded = self.input(at, |replica| replica.try_compact(to_idx))?;
         match recorded {
@@ -153,6 +154,11 @@ impl<T: SimEntry> Cluster<T> {
                 violated(Check::AppliedFirst, format!("server {pid}: {to_idx} of {end}: {refused}"))
             }
         }
+    }
+
+    /// What all applications have said that they have applied, in the present lives of their servers.
+    pub fn applied_by_all(&self) -> u64 {
+        self.servers.iter().map(|server| server.said_applied_idx).min().unwrap_or(0)
     }
 
     /// All applications apply all that is decided, and say so. Returns how much that is.

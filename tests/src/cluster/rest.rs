@@ -2,7 +2,7 @@
 
 use super::{server::Server, Cluster};
 use crate::{
-    checker::{violated, Check, Violation},
+    checker::{ensure, violated, Check, Violation},
     disk::Atomicity,
     faults::Kind,
     plan::{Compaction, Links},
@@ -175,11 +175,22 @@ impl<T: SimEntry> Cluster<T> {
         }
         let all: Vec<usize> = (0..self.size()).collect();
         if self.setting.compaction == Compaction::AsApplied {
-            // What was on its way to a server may still be decided.
+            // What was on its way to a server may still be decided, and a report be lost.
             let bound = self.now() + ROUNDS_TO_PREPARE * self.election_timeout() + self.slack();
-            while !self.agree(&all) && self.now() <= bound {
+            let applied = self.applied_by_all();
+            let is_settled = |cluster: &Self| {
+                let given_up = all.iter().map(|at| cluster.compacted_idx(*at)).min();
+                cluster.agree(&all) && given_up >= Some(applied)
+            };
+            while !is_settled(self) && self.now() <= bound {
                 self.pass_tick()?;
             }
+            ensure!(
+                is_settled(self),
+                Check::TrimSpreads,
+                "{applied} entries are applied everywhere, and kept: {}",
+                self.describe()
+            );
             return self.apply_all().map(Some);
         }
         let Some(leader) = self.leader_of(&all) else {

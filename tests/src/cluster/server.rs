@@ -27,6 +27,8 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) application: Application,
     /// What an application that lags has applied, durably.
     pub(super) slowly_applied_idx: u64,
+    /// What it has said of that in this life of the server.
+    pub(super) said_applied_idx: u64,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
     /// The ballot in which it leads, and whether it hands over.
@@ -92,6 +94,7 @@ impl<T: SimEntry> Server<T> {
             told: Told::default(),
             application: Application::default(),
             slowly_applied_idx: 0,
+            said_applied_idx: 0,
             taken: Vec::new(),
             leads: None,
             down: 0,
@@ -110,6 +113,7 @@ impl<T: SimEntry> Server<T> {
         self.disk.repair();
         self.life += 1;
         self.told = Told::default();
+        self.said_applied_idx = 0;
         self.leads = None;
         let built = self
             .cluster_config
