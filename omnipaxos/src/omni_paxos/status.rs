@@ -70,8 +70,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             stored_idx: log.stored_len(),
             compacted_idx: log.compacted_idx(),
             applied_idx: self.paxos.applied_idx(),
-            next_configuration_id: log
-                .decided_stopsign()
+            next_configuration_id: self
+                .is_reconfigured()
                 .map(|stopsign| stopsign.next_config.configuration_id),
             higher_configuration: self.higher_configuration(),
             conflicts: self.door.identities().conflicts(),
