@@ -6,6 +6,9 @@
 //! message, and what clients are told must be [`linearizable`]. At the end all faults stop, and the cluster must become live and then silent. A plan
 //! that fails is made smaller by [`shrink`]. The same seed gives the same run, to the byte.
 //!
+//! In the runs of [`lasting`] the faults do not stop: one server keeps a quorum, and something must be
+//! decided again and again.
+//!
 //! [`script`] plays cluster stories that are written as text, in a [`lab`].
 #![forbid(unsafe_code)]
 
