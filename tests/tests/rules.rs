@@ -2,6 +2,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    identity::Stamp,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{Learn, PaxosMessage, PaxosMsg},
@@ -32,6 +33,7 @@ fn a_leader_that_reaches_a_quorum_does_not_learn_and_resign() {
             stopsign: None,
             decided_idx: 1,
             ids: None,
+            stamp: Stamp::default(),
         })),
     }));
     lab.run(45);
