@@ -96,7 +96,7 @@ fn passing_memory_on_disk() -> io::Result<u64> {
     let mut servers: Vec<DiskServer> = (1..=3)
         .map(|pid| {
             let mut config = PersistentStorageConfig::default();
-            config.set_path(folder.path().join(pid.to_string()).to_string_lossy());
+            config.set_path(folder.path().join(pid.to_string()).to_string_lossy().into());
             ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() }
                 .build_for_server(
                     ServerConfig { pid, ..Default::default() },

@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 fn config(folder: &Path) -> PersistentStorageConfig {
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.to_string_lossy());
+    config.set_path(folder.to_string_lossy().into());
     config
 }
 

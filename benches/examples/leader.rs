@@ -109,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let folder = tempfile::tempdir()?;
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.path().to_string_lossy());
+    config.set_path(folder.path().to_string_lossy().into_owned());
     config.set_read_back(mode == "read-back");
     let storage = PersistentStorage::try_open(config)?;
     match mode.as_str() {

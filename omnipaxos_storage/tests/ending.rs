@@ -56,7 +56,7 @@ type Disk = PersistentStorage<Number>;
 
 fn config(folder: &Path) -> PersistentStorageConfig {
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.to_str().unwrap());
+    config.set_path(folder.to_str().unwrap().to_string());
     config
 }
 

@@ -24,14 +24,14 @@ fn config(folder: &Path) -> PersistentStorageConfig {
     let mut options = LogOptions::new(folder.join("commitlog"));
     options.segment_max_bytes(8 << 10);
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.to_str().unwrap());
+    config.set_path(folder.to_str().unwrap().to_string());
     config.set_commitlog_options(options);
     config
 }
 
 fn named(path: &str) -> PersistentStorageConfig {
     let mut config = PersistentStorageConfig::default();
-    config.set_path(path);
+    config.set_path(path.to_string());
     config
 }
 

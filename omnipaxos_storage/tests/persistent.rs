@@ -46,7 +46,7 @@ type Disk = PersistentStorage<Blob>;
 
 fn config(folder: &Path) -> PersistentStorageConfig {
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.to_str().unwrap());
+    config.set_path(folder.to_str().unwrap().into());
     config
 }
 

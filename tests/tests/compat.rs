@@ -685,6 +685,57 @@ fn the_bodies_of_messages_are_clone_and_debug() {
     is::<LogEntry<KeyValue>>();
 }
 
+/// Programs name the type of a range, as a parameter of the method.
+#[test]
+fn a_range_is_a_named_parameter() {
+    let replica: OmniPaxos<KeyValue, MemoryStorage<KeyValue>> =
+        config(1).build(MemoryStorage::default()).unwrap();
+    assert!(replica.read_entries::<std::ops::Range<u64>>(0..1).is_none());
+    assert!(replica.read_entries::<std::ops::RangeFull>(..).is_none());
+}
+
+/// From later releases.
+#[test]
+fn proposals_wait_for_their_batch() {
+    let mut one = config(1);
+    one.cluster_config.nodes = vec![1];
+    one.server_config.batch_size = 3;
+    let mut replica: OmniPaxos<KeyValue, MemoryStorage<KeyValue>> =
+        one.build(MemoryStorage::default()).unwrap();
+    for _ in 0..100 {
+        replica.tick();
+        replica.outgoing_messages();
+    }
+    let mut batched: Vec<usize> = vec![];
+    for value in 0..4 {
+        replica.append(entry("a", value)).unwrap();
+        batched.push(replica.get_batched_len());
+    }
+    assert_eq!(batched, [1, 2, 0, 1]);
+}
+
+#[test]
+fn an_error_helper_is_an_error() {
+    use omnipaxos_storage::persistent_storage::{ErrHelper, PersistentStorageConfig};
+
+    let helper = ErrHelper {};
+    let copy = helper;
+    let error: Box<dyn Error + Send + Sync> = copy.into();
+    assert_eq!(
+        (format!("{helper:?}"), error.to_string()),
+        ("ErrHelper".into(), "ErrHelper".into())
+    );
+    assert!(PersistentStorageConfig::default().get_path().is_some());
+    let folder = String::from("folder");
+    for config in [
+        PersistentStorageConfig::with_path("folder"),
+        PersistentStorageConfig::with_path(&folder),
+        PersistentStorageConfig::with_path(folder.clone()),
+    ] {
+        assert_eq!(config.get_path(), Some(&folder));
+    }
+}
+
 /// The persistent storage, as programs for 0.2.2 set it up.
 #[test]
 fn a_persistent_storage_is_configured_and_opened() {
@@ -698,16 +749,15 @@ fn a_persistent_storage_is_configured_and_opened() {
     let path: String = folder.path().join("storage").to_str().unwrap().to_string();
 
     let mut config = PersistentStorageConfig::default();
-    config.set_path(&path as &str);
+    config.set_path("elsewhere".into());
     config.set_path(path.clone());
     let set: Option<&String> = config.get_path();
     assert_eq!(set, Some(&path));
     config.set_commitlog_options(LogOptions::new(format!("{path}/commitlog")));
-    let _: Option<LogOptions> = config.get_commitlog_options();
-    assert!(config.get_commitlog_options().is_some());
+    let _: LogOptions = config.get_commitlog_options();
     config.set_database_options(Config::new().path(format!("{path}/database")));
-    let _: Option<Config> = config.get_database_options();
-    assert!(config.get_database_options().is_some());
+    let options: Config = config.get_database_options();
+    assert_eq!(options.get_path().to_str(), Some(format!("{path}/database").as_str()));
     config.set_sled_options(Config::default().path(format!("{path}/database")));
 
     let mut storage: PersistentStorage<KeyValue> = PersistentStorage::new(config.clone());

@@ -118,7 +118,7 @@ fn errors_of_storages() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.path().join("file/below").to_str().unwrap());
+    config.set_path(folder.path().join("file/below").to_str().unwrap().to_string());
     std::fs::write(folder.path().join("file"), "").unwrap();
     says_all_once(&PersistentStorage::<Word>::try_open(config).unwrap_err());
 }

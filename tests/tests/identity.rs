@@ -22,7 +22,7 @@ type Durable = PersistentStorage<Word>;
 
 fn open(folder: &std::path::Path) -> Durable {
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.to_str().unwrap());
+    config.set_path(folder.to_str().unwrap().to_string());
     PersistentStorage::try_open(config).unwrap()
 }
 
@@ -369,7 +369,7 @@ fn a_persistent_storage_that_must_be_there_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server");
     let mut config = PersistentStorageConfig::default();
-    config.set_path(path.to_str().unwrap());
+    config.set_path(path.to_str().unwrap().to_string());
     let opened = Durable::try_open_existing(config.clone());
     assert!(matches!(opened, Err(StorageError::NoStorage { .. })));
     assert!(!path.exists(), "nothing was made");

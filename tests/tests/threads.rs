@@ -122,7 +122,7 @@ fn what_holds_entries_that_are_sync_can_be_shared() {
 fn replicas_move_to_other_threads() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.path().to_str().unwrap());
+    config.set_path(folder.path().to_str().unwrap().into());
     spawn_on_ours::<Seen>(MemoryStorage::default(), PersistentStorage::open(config));
 }
 

@@ -1,5 +1,5 @@
 //! The snippets of the tutorial of 0.2.2, with its small slips mended: a missing semicolon, a
-//! missing `mut`, the name of one variable; and entries that a persistent storage holds are
+//! missing `mut`, the name of one variable, a `&str` for a `String`; and entries that a persistent storage holds are
 //! serialisable.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(missing_docs, reason = "the snippets are as in the tutorial")]
@@ -100,7 +100,7 @@ fn fail_recovery() {
     };
     {
         let mut config = PersistentStorageConfig::default();
-        config.set_path(my_path);
+        config.set_path(my_path.into());
         config.set_commitlog_options(LogOptions::new(my_path));
         let storage = PersistentStorage::new(config);
         let mut omni_paxos: OmniPaxos<KeyValue, PersistentStorage<KeyValue>> =
@@ -120,7 +120,7 @@ fn fail_recovery() {
     let my_log_opts = LogOptions::new(my_path);
     let mut persist_conf = PersistentStorageConfig::default();
 
-    persist_conf.set_path(my_path); // set the path to the persistent storage
+    persist_conf.set_path(my_path.into()); // set the path to the persistent storage
     persist_conf.set_commitlog_options(my_log_opts);
 
     // Re-create storage with previous state, then create `OmniPaxos`

@@ -79,8 +79,7 @@ pub enum Missing {
 pub fn open_storage<T: Wire>(folder: &Path, missing: Missing) -> Result<PersistentStorage<T>> {
     let name = folder.to_str();
     let name = name.with_context(|| format!("{} is not UTF-8", folder.display()))?;
-    let mut config = PersistentStorageConfig::default();
-    config.set_path(name);
+    let config = PersistentStorageConfig::with_path(name);
     let opened = match missing {
         Missing::IsMade => PersistentStorage::try_open(config),
         Missing::IsRefused => PersistentStorage::try_open_existing(config),

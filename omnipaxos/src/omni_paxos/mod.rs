@@ -374,6 +374,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
+    /// Returns the number of proposals that wait here for their batch to fill; see
+    /// [`ServerConfig::batch_size`](crate::ServerConfig::batch_size).
+    pub fn get_batched_len(&self) -> usize {
+        self.paxos.batched_len()
+    }
+
     /// Number of entries trimmed or replaced by a snapshot here.
     pub fn get_compacted_idx(&self) -> u64 {
         self.paxos.log().compacted_idx()

@@ -35,7 +35,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Panics
     /// If the storage fails; see [`try_read_entries`](Self::try_read_entries).
-    pub fn read_entries(&self, range: impl RangeBounds<u64>) -> Option<Vec<LogEntry<T>>> {
+    pub fn read_entries<R: RangeBounds<u64>>(&self, range: R) -> Option<Vec<LogEntry<T>>> {
         expect_storage(self.try_read_entries(range))
     }
 
@@ -43,9 +43,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Errors
     /// The storage failed to read.
-    pub fn try_read_entries(
+    pub fn try_read_entries<R: RangeBounds<u64>>(
         &self,
-        range: impl RangeBounds<u64>,
+        range: R,
     ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
         let from = match range.start_bound() {
             Bound::Included(from) => Some(*from),

@@ -154,9 +154,12 @@ impl<T> Proposals<T> {
     /// Whether the entries that are not released must be: the batch is full, nothing more can wait,
     /// or a stop sign follows, which takes what was proposed before it along.
     pub(super) fn is_batch_full(&self, tracked: Amount) -> bool {
-        self.count - self.released >= self.batch_size
-            || !self.has_room(tracked)
-            || self.stopsign.is_some()
+        self.batched() >= self.batch_size || !self.has_room(tracked) || self.stopsign.is_some()
+    }
+
+    /// How many proposals wait for their batch to fill.
+    pub(super) fn batched(&self) -> u64 {
+        self.count - self.released
     }
 
     /// Whether another entry may wait, with so much tracked.

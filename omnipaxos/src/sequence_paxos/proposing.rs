@@ -113,6 +113,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.proposals.dropped()
     }
 
+    /// Number of proposals that wait for their batch to fill.
+    pub(crate) fn batched_len(&self) -> usize {
+        usize::try_from(self.proposals.batched()).unwrap_or(usize::MAX)
+    }
+
     /// Takes what was proposed into the log, if this server leads, as far as batches are full and
     /// there is room. Where a stop sign has got there first, entries can no longer be decided in
     /// this configuration.

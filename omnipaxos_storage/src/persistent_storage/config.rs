@@ -19,8 +19,7 @@ const SEGMENT_BYTES: usize = 128 << 20;
 ///     commitlog::LogOptions, persistent_storage::PersistentStorageConfig, sled,
 /// };
 ///
-/// let mut config = PersistentStorageConfig::default();
-/// config.set_path("/var/lib/my_store");
+/// let config = PersistentStorageConfig::with_path("/var/lib/my_store");
 /// assert_eq!(config.get_path().map(String::as_str), Some("/var/lib/my_store"));
 ///
 /// // Log and database in folders, and with settings, of their own:
@@ -28,40 +27,68 @@ const SEGMENT_BYTES: usize = 128 << 20;
 /// let database = sled::Config::new().path("/disk/state");
 /// let config = PersistentStorageConfig::with("/var/lib/my_store".to_string(), log, database);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PersistentStorageConfig {
-    path: Option<String>,
+    path: String,
     log_options: Option<LogOptions>,
     database_options: Option<sled::Config>,
     skips_read_back: bool,
+}
+
+impl Default for PersistentStorageConfig {
+    fn default() -> Self {
+        Self {
+            path: DEFAULT_PATH.to_string(),
+            log_options: None,
+            database_options: None,
+            skips_read_back: false,
+        }
+    }
 }
 
 impl PersistentStorageConfig {
     /// A configuration with all parts set.
     pub fn with(path: String, log_options: LogOptions, database_options: sled::Config) -> Self {
         Self {
-            path: Some(path),
+            path,
             log_options: Some(log_options),
             database_options: Some(database_options),
             skips_read_back: false,
         }
     }
 
-    /// The folder of the storage, if one was set. Otherwise it is `omnipaxos_storage` in the
-    /// working directory.
+    /// A configuration with the folder of the storage, and the default options.
+    pub fn with_path(path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+
+    /// Returns the folder of the storage: `omnipaxos_storage` in the working directory unless one was
+    /// set. Always `Some`, as in 0.2.2.
     pub fn get_path(&self) -> Option<&String> {
-        self.path.as_ref()
+        Some(&self.path)
     }
 
     /// Sets the folder of the storage. The log is in `commitlog` and the database in `database`
     /// below it, unless their options say otherwise.
-    pub fn set_path(&mut self, path: impl Into<String>) {
-        self.path = Some(path.into());
+    ///
+    /// It takes a `String`, not anything that becomes one, so that `set_path("folder".into())`
+    /// compiles; [`with_path`](Self::with_path) takes both.
+    pub fn set_path(&mut self, path: String) {
+        self.path = path;
     }
 
-    /// The options of the log, if set.
-    pub fn get_commitlog_options(&self) -> Option<LogOptions> {
-        self.log_options.clone()
+    /// Returns the options of the log that a storage opened with this configuration uses: its folder
+    /// and segment size, as set or as they are by default.
+    pub fn get_commitlog_options(&self) -> LogOptions {
+        let LogSettings { folder, segment_bytes } = self.log();
+        let mut options = match (&self.log_options, folder) {
+            (Some(set), folder) if LogSettings::of(set).folder == folder => set.clone(),
+            (Some(_) | None, folder) => LogOptions::new(folder.unwrap_or_default()),
+        };
+        if let Some(bytes) = segment_bytes {
+            options.segment_max_bytes(bytes);
+        }
+        options
     }
 
     /// Sets the folder and the segment size of the log. A batch of any size can be written
@@ -70,9 +97,10 @@ impl PersistentStorageConfig {
         self.log_options = Some(log_options);
     }
 
-    /// The options of the database, if set.
-    pub fn get_database_options(&self) -> Option<sled::Config> {
-        self.database_options.clone()
+    /// Returns the options of the database that a storage opened with this configuration uses, as set
+    /// or as they are by default.
+    pub fn get_database_options(&self) -> sled::Config {
+        self.database()
     }
 
     /// Sets the options of the database, which holds state and snapshots. A path that was not set
@@ -102,7 +130,7 @@ impl PersistentStorageConfig {
 
     /// The folder of the storage.
     pub(super) fn folder(&self) -> PathBuf {
-        PathBuf::from(self.path.as_deref().unwrap_or(DEFAULT_PATH))
+        PathBuf::from(&self.path)
     }
 
     /// The log, its folder and the size of its segments.
@@ -196,7 +224,7 @@ mod tests {
     #[test]
     fn parts_live_below_the_path_unless_set() {
         let mut config = PersistentStorageConfig::default();
-        config.set_path("p");
+        config.set_path("p".into());
         assert_eq!(config.log().folder.as_deref(), Some(Path::new("p/commitlog")));
         assert_eq!(config.database().get_path(), Path::new("p/database"));
         config.set_sled_options(sled::Config::new().cache_capacity(1 << 20));

@@ -3,6 +3,12 @@
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
+/// An error that says nothing: an item of 0.2.2, for programs that name it. No method returns it; see
+/// [`StorageError`].
+#[derive(Copy, Clone, Debug, Error)]
+#[error("ErrHelper")]
+pub struct ErrHelper {}
+
 /// Why a storage could not be opened, read or written.
 ///
 /// Says what happened, in which file and at which byte, and what an operator can do. The message

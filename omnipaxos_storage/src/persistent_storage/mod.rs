@@ -26,7 +26,10 @@ mod scan;
 mod segments;
 mod write;
 
-pub use self::{config::PersistentStorageConfig, error::StorageError};
+pub use self::{
+    config::PersistentStorageConfig,
+    error::{ErrHelper, StorageError},
+};
 
 use self::{
     batch::State,
@@ -74,8 +77,7 @@ const BLOCK: u64 = 1024;
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let folder = folder.path().to_str().expect("a temporary folder has a plain name");
-/// let mut config = PersistentStorageConfig::default();
-/// config.set_path(folder);
+/// let config = PersistentStorageConfig::with_path(folder);
 /// let mut storage = PersistentStorage::try_open(config.clone())?;
 /// storage.append_entry(KeyValue { key: "a".to_string(), value: 1 })?;
 /// drop(storage);
@@ -184,7 +186,7 @@ impl<T> PersistentStorage<T> {
     /// # let folder = tempfile::tempdir()?;
     /// # let folder = folder.path().to_str().expect("a temporary folder has a plain name");
     /// let mut config = PersistentStorageConfig::default();
-    /// config.set_path(folder);
+    /// config.set_path(folder.to_string());
     /// let missing = PersistentStorage::<Word>::try_open_existing(config.clone());
     /// assert!(matches!(missing, Err(StorageError::NoStorage { .. })));
     ///

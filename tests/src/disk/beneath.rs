@@ -37,7 +37,7 @@ impl<T: SimEntry> Beneath<T> {
 
     fn open(&mut self) -> Result<(), String> {
         let mut config = PersistentStorageConfig::default();
-        config.set_path(self.folder.path().to_string_lossy());
+        config.set_path(self.folder.path().to_string_lossy().into());
         self.storage = None;
         let opened = PersistentStorage::try_open(config).map_err(|error| error.to_string())?;
         self.storage = Some(opened);

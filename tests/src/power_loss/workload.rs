@@ -190,7 +190,7 @@ pub fn config_for(folder: &Path) -> PersistentStorageConfig {
     let mut options = LogOptions::new(folder.join("log"));
     options.segment_max_bytes(SEGMENT_BYTES);
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.to_string_lossy());
+    config.set_path(folder.to_string_lossy().into());
     config.set_commitlog_options(options);
     config
 }

@@ -117,7 +117,7 @@ pub(crate) fn three() -> ClusterConfig {
 /// Opens the log of a server below `folder`.
 pub(crate) fn on_disk<T>(folder: &Path, pid: NodeId) -> PersistentStorage<T> {
     let mut config = PersistentStorageConfig::default();
-    config.set_path(folder.join(pid.to_string()).to_str().unwrap());
+    config.set_path(folder.join(pid.to_string()).to_str().unwrap().into());
     PersistentStorage::try_open(config).unwrap()
 }
 

@@ -96,7 +96,7 @@ where
         let mut options = LogOptions::new(folder.join("log"));
         options.segment_max_bytes(self.segments[&pid]);
         let mut config = PersistentStorageConfig::default();
-        config.set_path(folder.to_str().unwrap());
+        config.set_path(folder.to_str().unwrap().to_string());
         config.set_commitlog_options(options);
         let storage = PersistentStorage::try_open(config).unwrap();
         let mut config = ServerConfig { pid, ..Default::default() };

@@ -210,7 +210,7 @@ fn only_the_size_is_checked_if_so_set() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = PersistentStorageConfig::default();
     assert!(config.get_read_back());
-    config.set_path(folder.path().to_str().unwrap());
+    config.set_path(folder.path().to_str().unwrap().to_string());
     config.set_read_back(false);
     let storage = PersistentStorage::<With<Skips>>::try_open(config.clone()).unwrap();
     let entry = With(Some(Skips { note: None, value: 1 }));
