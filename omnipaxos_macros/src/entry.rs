@@ -1,11 +1,11 @@
 //! `derive(Entry)`.
 
-use crate::{names::generated, size_hint};
+use crate::{crate_path, names::generated, size_hint};
 use proc_macro2::TokenStream;
 use quote::{quote, ToTokens};
 use syn::{
     parse_quote, punctuated::Punctuated, Attribute, Data, DeriveInput, Error, Fields, Generics,
-    Meta, Result, Token, Type,
+    Meta, Path, Result, Token, Type,
 };
 
 /// What to write instead of a wrong attribute.
@@ -15,17 +15,18 @@ const LEGAL: &str = "write `#[snapshot(Type)]` with the one type that implements
 /// Generates the implementation.
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     refuse_misplaced(&input.data)?;
-    let snapshot = snapshot_type(&input.attrs)?;
-    let size_hint = size_hint::method(input);
+    let krate = crate_path::of(&input.attrs)?;
+    let snapshot = snapshot_type(&input.attrs, &krate)?;
+    let size_hint = size_hint::method(input, &krate);
     let name = generated(&input.ident);
     let generics = with_supertraits(&input.generics);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
-        impl #impl_generics ::omnipaxos::storage::Entry for #name #type_generics #where_clause {
+        impl #impl_generics #krate::storage::Entry for #name #type_generics #where_clause {
             type Snapshot = #snapshot;
 
-            ::omnipaxos::without_unicache!();
+            #krate::without_unicache!();
 
             #size_hint
         }
@@ -46,10 +47,10 @@ fn with_supertraits(generics: &Generics) -> Generics {
 }
 
 /// The type that `#[snapshot(Type)]` names, or the type for none.
-pub(crate) fn snapshot_type(attrs: &[Attribute]) -> Result<TokenStream> {
+pub(crate) fn snapshot_type(attrs: &[Attribute], krate: &Path) -> Result<TokenStream> {
     let mut all = attrs.iter().filter(|attr| is_snapshot(attr));
     let Some(first) = all.next() else {
-        return Ok(quote!(::omnipaxos::storage::NoSnapshot));
+        return Ok(quote!(#krate::storage::NoSnapshot));
     };
     let named = named_type(first);
     match all.next() {
@@ -112,8 +113,12 @@ fn refuse_on_fields(fields: &Fields) -> Result<()> {
 }
 
 fn refuse_on(attrs: &[Attribute]) -> Result<()> {
-    match attrs.iter().find(|attr| is_snapshot(attr)) {
+    match attrs.iter().find(|attr| is_snapshot(attr) || attr.path().is_ident("entry")) {
         None => Ok(()),
+        Some(misplaced) if misplaced.path().is_ident("entry") => Err(Error::new_spanned(
+            misplaced,
+            "`#[entry(crate = path)]` belongs on the struct or enum, next to the derive",
+        )),
         Some(misplaced) => Err(Error::new_spanned(
             misplaced,
             "`#[snapshot(Type)]` belongs on the struct or enum, next to `derive(Entry)`",

@@ -4,6 +4,7 @@
 //! uses it has imported, renamed or shadowed.
 #![forbid(unsafe_code)]
 
+mod crate_path;
 mod entry;
 mod names;
 mod size_hint;
@@ -85,6 +86,20 @@ use syn::{parse_macro_input, DeriveInput};
 /// }
 /// ```
 ///
+/// # A crate of another name
+/// Where `omnipaxos` has another name, or is re-exported by another crate, `#[entry(crate = path)]`
+/// tells its path:
+///
+/// ```
+/// mod framework {
+///     pub use omnipaxos;
+/// }
+///
+/// #[derive(Clone, Debug, framework::omnipaxos::macros::Entry)]
+/// #[entry(crate = framework::omnipaxos)]
+/// struct Number(u64);
+/// ```
+///
 /// # Generic types
 /// Bounds and `where` clauses of the type are kept. `Wrap<T>` is an entry for each `T` for which
 /// it is `Clone` and `Debug`; nothing is asked of `T` itself. If the named snapshot type depends on
@@ -100,7 +115,7 @@ use syn::{parse_macro_input, DeriveInput};
 /// fn is_entry<T: storage::Entry>(_: &T) {}
 /// is_entry(&Wrap(Arc::new(1_u64)));
 /// ```
-#[proc_macro_derive(Entry, attributes(snapshot))]
+#[proc_macro_derive(Entry, attributes(entry, snapshot))]
 pub fn derive_entry(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     entry::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -108,7 +123,7 @@ pub fn derive_entry(input: TokenStream) -> TokenStream {
 
 /// Implements `omnipaxos::storage::Entry` for entries some of whose fields travel as short codes
 /// where their values repeat (feature `unicache`). It takes the place of `derive(Entry)`, and the
-/// attribute `#[snapshot(Type)]` is as there.
+/// attributes `#[snapshot(Type)]` and `#[entry(crate = path)]` are as there.
 ///
 /// On fields: `#[unicache(encoding(u8), size(255), cache(lru))]`. Each part may be left out, and is
 /// as shown then.
@@ -136,7 +151,7 @@ pub fn derive_entry(input: TokenStream) -> TokenStream {
 ///     browser: String,
 /// }
 /// ```
-#[proc_macro_derive(UniCacheEntry, attributes(unicache, snapshot))]
+#[proc_macro_derive(UniCacheEntry, attributes(entry, unicache, snapshot))]
 pub fn derive_unicache_entry(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     unicache::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()

@@ -3,13 +3,15 @@
 use crate::names::generated;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{punctuated::Punctuated, Attribute, Data, DeriveInput, Fields, Member, Meta, Token};
+use syn::{
+    punctuated::Punctuated, Attribute, Data, DeriveInput, Fields, Member, Meta, Path, Token,
+};
 
 /// Generates the method: the size of the value and what its fields own.
 ///
 /// `None` if the provided method does: where there are no fields, and for packed types, to whose
 /// fields there are no references.
-pub(crate) fn method(input: &DeriveInput) -> Option<TokenStream> {
+pub(crate) fn method(input: &DeriveInput, krate: &Path) -> Option<TokenStream> {
     let shapes: Vec<(TokenStream, &Fields)> = match &input.data {
         Data::Struct(data) => vec![(quote!(Self), &data.fields)],
         Data::Enum(data) => data
@@ -25,18 +27,18 @@ pub(crate) fn method(input: &DeriveInput) -> Option<TokenStream> {
     if is_packed(&input.attrs) || shapes.iter().all(|(_, fields)| fields.is_empty()) {
         return None;
     }
-    let arms = shapes.iter().map(|(path, fields)| arm(path, fields));
+    let arms = shapes.iter().map(|(path, fields)| arm(path, fields, krate));
     Some(quote! {
         #[inline]
-        fn size_hint(&self) -> ::omnipaxos::derive_support::usize {
-            ::omnipaxos::derive_support::size_of_val(self)
+        fn size_hint(&self) -> #krate::derive_support::usize {
+            #krate::derive_support::size_of_val(self)
                 .saturating_add(match self { #(#arms)* })
         }
     })
 }
 
 /// The arm that adds up what the fields of a struct or variant own.
-fn arm(path: &TokenStream, fields: &Fields) -> TokenStream {
+fn arm(path: &TokenStream, fields: &Fields, krate: &Path) -> TokenStream {
     let members = fields.iter().enumerate().map(|(position, field)| match &field.ident {
         Some(name) => Member::Named(generated(name)),
         None => Member::from(position),
@@ -47,7 +49,7 @@ fn arm(path: &TokenStream, fields: &Fields) -> TokenStream {
         .collect();
     let owned = bindings
         .iter()
-        .map(|field| quote!(::omnipaxos::derive_support::Probe(#field).__omnipaxos_owned_bytes()))
+        .map(|field| quote!(#krate::derive_support::Probe(#field).__omnipaxos_owned_bytes()))
         .reduce(|sum, owned| quote!(#sum.saturating_add(#owned)))
         .unwrap_or_else(|| quote!(0));
     quote!(#path { #(#members: #bindings),* } => #owned,)

@@ -3,10 +3,10 @@
 mod attribute;
 
 use self::attribute::Cached;
-use crate::{entry, names::generated, size_hint};
+use crate::{crate_path, entry, names::generated, size_hint};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Data, DataStruct, DeriveInput, Error, Field, Member, Result, Type};
+use syn::{Data, DataStruct, DeriveInput, Error, Field, Member, Path, Result, Type};
 
 /// Tuples of more fields cannot be `Debug`.
 const MOST_FIELDS: usize = 12;
@@ -22,21 +22,26 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     }
     let data = the_struct(input)?;
     entry::refuse_misplaced(&input.data)?;
-    let snapshot = entry::snapshot_type(&input.attrs)?;
-    let size_hint = size_hint::method(input);
-    let fields: Vec<EntryField<'_>> =
-        data.fields.iter().enumerate().map(EntryField::of).collect::<Result<_>>()?;
+    let krate = &crate_path::of(&input.attrs)?;
+    let snapshot = entry::snapshot_type(&input.attrs, krate)?;
+    let size_hint = size_hint::method(input, krate);
+    let fields: Vec<EntryField<'_>> = data
+        .fields
+        .iter()
+        .enumerate()
+        .map(|field| EntryField::of(field, krate))
+        .collect::<Result<_>>()?;
     let name = generated(&input.ident);
     let cache = format_ident!("{}Cache", input.ident);
     let codes = fields.iter().filter_map(|field| field.cached.as_ref().map(Cached::code));
     let encodable = fields.iter().filter(|field| field.cached.is_some()).map(|field| field.ty);
     let not_encodable = fields.iter().filter(|field| field.cached.is_none()).map(|field| field.ty);
     let travels = fields.iter().map(EntryField::travels);
-    let definition = cache_struct(input, &cache, &fields);
-    let implementation = cache_impl(&name, &cache, &fields);
+    let definition = cache_struct(input, &cache, &fields, krate);
+    let implementation = cache_impl(&name, &cache, &fields, krate);
     Ok(quote! {
         #[automatically_derived]
-        impl ::omnipaxos::storage::Entry for #name {
+        impl #krate::storage::Entry for #name {
             type Snapshot = #snapshot;
             type Encoded = (#(#codes,)*);
             type Encodable = (#(#encodable,)*);
@@ -92,11 +97,13 @@ struct EntryField<'a> {
     /// How its cache is named, and what it is bound to.
     binding: Ident,
     ty: &'a Type,
+    /// The path of `omnipaxos`.
+    krate: &'a Path,
     cached: Option<Cached>,
 }
 
 impl<'a> EntryField<'a> {
-    fn of((position, field): (usize, &'a Field)) -> Result<Self> {
+    fn of((position, field): (usize, &'a Field), krate: &'a Path) -> Result<Self> {
         Ok(Self {
             member: match &field.ident {
                 Some(name) => Member::Named(generated(name)),
@@ -104,17 +111,18 @@ impl<'a> EntryField<'a> {
             },
             binding: format_ident!("__omnipaxos_field_{position}", span = Span::mixed_site()),
             ty: &field.ty,
+            krate,
             cached: Cached::of(field)?,
         })
     }
 
     /// Its type as it travels.
     fn travels(&self) -> TokenStream {
-        let ty = self.ty;
+        let (ty, krate) = (self.ty, self.krate);
         match &self.cached {
             Some(cached) => {
                 let code = cached.code();
-                quote!(::omnipaxos::unicache::MaybeEncoded<#ty, #code>)
+                quote!(#krate::unicache::MaybeEncoded<#ty, #code>)
             }
             None => quote!(#ty),
         }
@@ -130,23 +138,31 @@ impl<'a> EntryField<'a> {
 
     /// The field cache as a trait.
     fn as_field_cache(&self, cached: &Cached) -> TokenStream {
-        let (ty, code) = (self.ty, cached.code());
-        let cache = cached.cache();
-        quote!(<#cache<#ty, #code> as ::omnipaxos::unicache::FieldCache<#ty, #code>>)
+        let (ty, code, krate) = (self.ty, cached.code(), self.krate);
+        let cache = cached.cache(krate);
+        quote!(<#cache<#ty, #code> as #krate::unicache::FieldCache<#ty, #code>>)
     }
 }
 
 /// The struct of the caches: one for each annotated field.
-fn cache_struct(input: &DeriveInput, cache: &Ident, fields: &[EntryField<'_>]) -> TokenStream {
+fn cache_struct(
+    input: &DeriveInput,
+    cache: &Ident,
+    fields: &[EntryField<'_>],
+    krate: &Path,
+) -> TokenStream {
     let visibility = &input.vis;
     let doc = format!("The caches of the fields of a `{}`.", input.ident);
     let caches = fields.iter().filter_map(|field| {
         let cached = field.cached.as_ref()?;
-        let (name, ty, code, of) = (field.cache_name(), field.ty, cached.code(), cached.cache());
+        let (name, ty, code, of) =
+            (field.cache_name(), field.ty, cached.code(), cached.cache(krate));
         Some(quote!(#name: #of<#ty, #code>))
     });
+    let serde = quote!(#krate::derive_support::serde).to_string();
     quote! {
-        ::omnipaxos::__omnipaxos_cache! {
+        #krate::__omnipaxos_cache! {
+            #serde
             #[doc = #doc]
             #[derive(::core::clone::Clone, ::core::fmt::Debug)]
             #visibility struct #cache {
@@ -156,7 +172,7 @@ fn cache_struct(input: &DeriveInput, cache: &Ident, fields: &[EntryField<'_>]) -
     }
 }
 
-fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>]) -> TokenStream {
+fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>], krate: &Path) -> TokenStream {
     let new = fields.iter().filter_map(|field| {
         let cached = field.cached.as_ref()?;
         let (name, of, size) = (field.cache_name(), field.as_field_cache(cached), cached.size());
@@ -175,11 +191,11 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>]) -> TokenSt
     let bindings: Vec<_> = fields.iter().map(|field| &field.binding).collect();
     let decoded = fields.iter().map(|field| field.decoded(&quote!(decode), &quote!()));
     let tried = fields.iter().map(|field| field.decoded(&quote!(try_decode), &quote!(?)));
-    let travels = quote!(<#name as ::omnipaxos::storage::Entry>::EncodeResult);
+    let travels = quote!(<#name as #krate::storage::Entry>::EncodeResult);
     // A constant of the user's in scope would be matched, not bound; hence the names.
     quote! {
         #[automatically_derived]
-        impl ::omnipaxos::unicache::UniCache for #cache {
+        impl #krate::unicache::UniCache for #cache {
             type T = #name;
 
             fn new() -> Self {

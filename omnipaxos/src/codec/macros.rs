@@ -39,9 +39,9 @@ macro_rules! without_unicache {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __omnipaxos_cache {
-    ($($item:tt)*) => {
+    ($serde:tt $($item:tt)*) => {
         #[derive($crate::derive_support::serde::Serialize, $crate::derive_support::serde::Deserialize)]
-        #[serde(crate = "::omnipaxos::derive_support::serde")]
+        #[serde(crate = $serde)]
         $($item)*
     };
 }
@@ -51,5 +51,5 @@ macro_rules! __omnipaxos_cache {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __omnipaxos_cache {
-    ($($item:tt)*) => { $($item)* };
+    ($serde:tt $($item:tt)*) => { $($item)* };
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, ToTokens};
-use syn::{meta::ParseNestedMeta, Error, Field, Ident, LitInt, Meta, Result};
+use syn::{meta::ParseNestedMeta, Error, Field, Ident, LitInt, Meta, Path, Result};
 
 /// What to write instead of a wrong attribute.
 const LEGAL: &str =
@@ -52,9 +52,9 @@ impl Cached {
     }
 
     /// The type of the cache, without its parameters.
-    pub(super) fn cache(&self) -> TokenStream {
+    pub(super) fn cache(&self, krate: &Path) -> TokenStream {
         let cache = format_ident!("{}", self.cache);
-        quote!(::omnipaxos::unicache::#cache)
+        quote!(#krate::unicache::#cache)
     }
 
     /// The most values in it.

@@ -1,0 +1,6 @@
+use omnipaxos::macros::Entry;
+
+#[derive(Clone, Debug, Entry)]
+struct Number(#[entry(crate = ::omnipaxos)] u64);
+
+fn main() {}
