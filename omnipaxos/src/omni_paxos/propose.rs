@@ -44,7 +44,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 Ok(())
             }
             Err(TryProposeErr::Unstorable(_, cause)) => {
+                expect_storage(self.begin("append"));
                 self.paxos.drop_unstorable(1, &cause);
+                self.end();
                 Ok(())
             }
             Err(TryProposeErr::NoIncarnation(_)) => unreachable!("plain entries need no id"),
