@@ -358,12 +358,9 @@ impl BallotLeaderElection {
     /// Asks for an answer in this round, as every round does. A server of another configuration
     /// learns of this one by it.
     pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
-        let request = HeartbeatRequest {
-            config_id: self.config_id,
-            round: self.round,
-            max_entry_bytes: self.max_entry_bytes,
-            sender: SenderIdentity::default(),
-        };
+        let (config_id, round) = (self.config_id, self.round);
+        let (max_entry_bytes, sender) = (self.max_entry_bytes, SenderIdentity::default());
+        let request = HeartbeatRequest { config_id, round, max_entry_bytes, sender };
         BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
     }
 

@@ -44,9 +44,13 @@ const EXCEPTIONS: [(&str, &str); 5] = [
 const LONGEST_FILE: usize = 400;
 
 /// The facade: one method a question or input, each with its contract. Most lines are rustdoc.
-/// The checks of all messages, and all messages.
-const LONGER: [(&str, usize); 3] =
-    [("omni_paxos/mod.rs", 550), ("door.rs", 450), ("messages/sequence_paxos/mod.rs", 420)];
+/// The checks of all messages, all messages, and what a storage does.
+const LONGER: [(&str, usize); 4] = [
+    ("omni_paxos/mod.rs", 550),
+    ("door.rs", 450),
+    ("messages/sequence_paxos/mod.rs", 420),
+    ("storage.rs", 430),
+];
 
 /// Keys of users that are not `Ord`, in a map that has no way to walk it.
 const UNORDERED: &str = "unicache/lookup.rs";
