@@ -3,23 +3,33 @@
 //! In rounds of heartbeats each server asks all others for their ballot, the leader they follow
 //! and whether they are happy with it. A leader is happy while it reaches the quorum it needs; a
 //! follower while the leader answers, is happy, and still leads in the ballot that it follows. A
-//! server takes over when it is unhappy, reaches a quorum, and nobody that it reaches is happy.
+//! server takes over when it is unhappy, reaches a quorum, and nobody that it reaches is happy; if a
+//! better server could, only a round later.
 //!
 //! It needs no log and proves nothing: that a server was elected is a hint for Sequence Paxos.
 
+mod candidates;
+mod heartbeats;
+mod pace;
+mod relay;
+mod takeover;
+
 pub use crate::ballot::Ballot;
 
+use self::{
+    candidates::Candidates,
+    heartbeats::Mine,
+    pace::{Late, Pace},
+    takeover::Moment,
+};
 use crate::{
-    clock::{Ring, Timer},
+    clock::Ring,
     config::OmniPaxosConfig,
-    identity::SenderIdentity,
     ids::{ConfigurationId, NodeId},
-    messages::ballot_leader_election::{
-        BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest,
-    },
+    messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
     quorum::Quorum,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Elects the leader, as one server sees it.
 #[derive(Clone, Debug)]
@@ -39,34 +49,63 @@ pub(crate) struct BallotLeaderElection {
     priority: u32,
     /// What the storage of this server can hold: the requests report it.
     max_entry_bytes: u64,
-    /// The highest ballot number seen anywhere.
-    highest_n: u32,
+    /// The highest ballot seen anywhere.
+    highest: Ballot,
+    /// Other servers that might take over.
+    candidates: Candidates,
+    /// If a better server may take over, the round until the end of which this one leaves it to that.
+    yields_until: Option<u32>,
+    /// Whether as many servers were heard of in the last round as a read quorum has. True in the first.
+    heard_of_quorum: bool,
+    /// For so many rounds this server leaves it to no other to take over: it did so lately.
+    insists: u32,
+    /// For so many rounds this server leaves it to the others to take over, since it was not promised.
+    rests: u32,
+    /// For so many rounds it does not take over again only since the user asks for it.
+    asked_rounds: u32,
+    /// Whether the user asked meanwhile.
+    is_asked: bool,
+    /// What the last request told.
+    last_told: Option<Mine>,
     /// What this server has promised: it refuses a leader below.
     promise: Ballot,
     outbid: Outbid,
     round: u32,
-    round_timer: Timer,
+    pace: Pace,
     /// The replies to this round, one a peer.
     replies: BTreeMap<NodeId, HeartbeatReply>,
     /// The replies to the round before.
     last_replies: BTreeMap<NodeId, HeartbeatReply>,
+    /// The replies to earlier rounds that came in this one, the latest of each peer. They show that it
+    /// is there, and do not count for a quorum.
+    late_replies: BTreeMap<NodeId, HeartbeatReply>,
+    /// As `late_replies`, in the round before.
+    last_late_replies: BTreeMap<NodeId, HeartbeatReply>,
+    /// The peers of which something came in this round.
+    heard_of: BTreeSet<NodeId>,
     /// In how many rounds, one after the other, a peer said that it is happy with the leader, while
     /// that did not answer here.
     content_rounds: BTreeMap<NodeId, u32>,
     is_request_due: bool,
+    /// Before there is a leader: the peers that asked in this round and had not answered before. They
+    /// are asked again, since they may not have been there at the beginning of the round.
+    asked_again: BTreeMap<NodeId, Asked>,
     /// The peers to which a reply is due, and the round that they asked in.
     replies_due: BTreeMap<NodeId, u32>,
 }
-
-/// A server that hears of a new leader may be happy with it for two rounds before it finds out that
-/// it does not reach it. In the third it has got an answer.
-const ROUNDS_TO_BE_SURE: u32 = 3;
 
 /// Whether a server is content with its leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Mood {
     Happy,
     Unhappy,
+}
+
+/// Whether a request to a peer has left.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Due,
+    Done,
 }
 
 /// Whether a server was refused as a leader, for a higher ballot.
@@ -89,6 +128,8 @@ pub(crate) enum Round {
 /// What a heartbeat tells about its sender.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
+    /// It asks.
+    Asks,
     /// It answers as it did.
     Heard,
     /// It did not answer the last round, and now it does.
@@ -115,15 +156,27 @@ impl BallotLeaderElection {
             mood: Mood::Unhappy,
             priority: server.leader_priority,
             max_entry_bytes,
-            highest_n: promise.n,
+            highest: promise,
+            candidates: Candidates::default(),
+            yields_until: None,
+            heard_of_quorum: true,
+            insists: 0,
+            rests: 0,
+            asked_rounds: 0,
+            is_asked: false,
+            last_told: None,
             promise,
             outbid: Outbid::No,
             round: 1,
-            round_timer: Timer::every(server.election_tick_timeout),
+            pace: Pace::new(server.election_tick_timeout, server.max_election_tick_factor),
             replies: BTreeMap::new(),
             last_replies: BTreeMap::new(),
+            late_replies: BTreeMap::new(),
+            last_late_replies: BTreeMap::new(),
+            heard_of: BTreeSet::new(),
             content_rounds: BTreeMap::new(),
             is_request_due: true,
+            asked_again: BTreeMap::new(),
             replies_due: BTreeMap::new(),
         }
     }
@@ -131,7 +184,7 @@ impl BallotLeaderElection {
     /// Lets one tick pass. `enough` tells whether a leader that reaches so many servers, itself
     /// included, can get on.
     pub(crate) fn tick(&mut self, enough: impl Fn(&Quorum, usize) -> bool) -> Round {
-        match self.round_timer.tick() {
+        match self.pace.tick() {
             Ring::Silent => Round::GoesOn,
             Ring::Rings => {
                 self.end_round(enough);
@@ -142,21 +195,60 @@ impl BallotLeaderElection {
 
     /// Handles a heartbeat that has passed the door.
     pub(crate) fn handle(&mut self, from: NodeId, msg: HeartbeatMsg) -> Peer {
+        self.heard_of.insert(from);
         match msg {
             HeartbeatMsg::Request(request) => {
                 self.replies_due.insert(from, request.round);
-                Peer::Heard
+                self.handle_request(from, &request);
+                Peer::Asks
             }
             HeartbeatMsg::Reply(reply) => self.handle_reply(from, reply),
         }
     }
 
+    /// Takes in what a request tells of its sender. If that became unhappy since it answered in this
+    /// round, its answer no longer counts.
+    fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
+        self.see(request.leader);
+        let has_answered = self.answered(from) || self.replies.contains_key(&from);
+        if self.leader.is_nobodys() && !has_answered {
+            self.asked_again.entry(from).or_insert(Asked::Due);
+        }
+        if !self.candidates.hear(from, request) || request.happy {
+            return;
+        }
+        if let Some(reply) = self.replies.get_mut(&from).filter(|reply| reply.happy) {
+            (reply.happy, reply.leader) = (false, request.leader);
+            if self.leader.pid == from && !self.is_leader_new {
+                self.mood = Mood::Unhappy;
+            }
+            self.take_over_if_all_answered();
+        }
+    }
+
     /// Counts a reply, once per peer and round (paper §5.2).
     fn handle_reply(&mut self, from: NodeId, reply: HeartbeatReply) -> Peer {
-        self.see(reply.ballot.n.max(reply.leader.n));
-        if reply.round != self.round || self.replies.contains_key(&from) {
+        self.see(reply.ballot.max(reply.leader));
+        let was_there = self.answered(from)
+            || self.replies.contains_key(&from)
+            || self.late_replies.contains_key(&from);
+        let peer = if was_there { Peer::Heard } else { Peer::Back };
+        if reply.round != self.round {
+            if self.replies.contains_key(&from) {
+                return Peer::Heard;
+            }
+            return match self.pace.note_late_reply(reply.round) {
+                Late::Reply => {
+                    self.late_replies.insert(from, reply);
+                    peer
+                }
+                Late::OutOfDate => Peer::Asks,
+            };
+        }
+        if self.replies.contains_key(&from) {
             return Peer::Heard;
         }
+        self.pace.note_reply();
         self.replies.insert(from, reply);
         if reply.happy && reply.leader > self.leader && reply.leader.pid != self.pid {
             self.name_leader(reply.leader);
@@ -171,15 +263,8 @@ impl BallotLeaderElection {
             // It follows somebody who is not there, and refuses this leader.
             self.be_outbid(reply.leader);
         }
-        let all_answered = self.last_replies.keys().all(|peer| self.replies.contains_key(peer));
-        if all_answered && !self.last_replies.is_empty() {
-            self.take_over_if_nobody_is_happy();
-        }
-        if self.last_replies.contains_key(&from) {
-            Peer::Heard
-        } else {
-            Peer::Back
-        }
+        self.take_over_if_all_answered();
+        peer
     }
 
     /// Takes stock of a round and begins the next (paper §5.2).
@@ -204,10 +289,20 @@ impl BallotLeaderElection {
                 Outbid::No
             }
         };
-        self.take_over_if_nobody_is_happy();
+        let missed = self.mood == Mood::Unhappy;
+        self.take_over_if_nobody_is_happy(Moment::AtTheEnd);
+        self.take_over_if_asked();
+        self.rests = self.rests.saturating_sub(1);
+        self.insists = self.insists.saturating_sub(1);
+        self.heard_of_quorum = self.quorum.can_prepare(self.heard_of.len() + 1);
+        self.heard_of.clear();
+        self.candidates.end_round();
+        self.pace.end_round(self.round, missed);
+        self.last_late_replies = std::mem::take(&mut self.late_replies);
         self.last_replies = std::mem::take(&mut self.replies);
         self.count_content_rounds();
         self.round = self.round.wrapping_add(1);
+        self.asked_again.clear();
         self.is_request_due = true;
     }
 
@@ -220,44 +315,12 @@ impl BallotLeaderElection {
     fn name_leader(&mut self, leader: Ballot) {
         self.leader = leader;
         self.is_leader_new = true;
+        self.end_yielding();
         self.content_rounds.clear();
     }
 
-    fn take_over_if_nobody_is_happy(&mut self) {
-        let somebody_is = self.replies.values().any(|reply| reply.happy);
-        if self.mood == Mood::Unhappy && !somebody_is {
-            self.take_over_if_possible();
-        }
-    }
-
-    fn take_over_if_possible(&mut self) {
-        if self.quorum.can_prepare(self.reached()) {
-            self.take_over();
-        }
-    }
-
-    /// Leads in a new ballot, above all that were seen. When the numbers are used up, which no
-    /// cluster lives to see, it does not.
-    pub(crate) fn take_over(&mut self) {
-        if let Some(n) = self.highest_n.checked_add(1) {
-            self.highest_n = n;
-            self.ballot = Ballot::with(self.config_id, n, self.priority, self.pid);
-            self.name_leader(self.ballot);
-            self.mood = Mood::Happy;
-            self.outbid = Outbid::No;
-        }
-    }
-
-    /// The leader hands over to this server, which takes over if it reached enough servers in the
-    /// last round.
-    pub(crate) fn be_handed_over(&mut self) {
-        if self.quorum.can_prepare(self.last_replies.len() + 1) {
-            self.take_over();
-        }
-    }
-
-    fn see(&mut self, n: u32) {
-        self.highest_n = self.highest_n.max(n);
+    fn see(&mut self, ballot: Ballot) {
+        self.highest = self.highest.max(ballot);
     }
 
     /// Whether this ballot is known to be promised, and its owner to lead.
@@ -267,14 +330,14 @@ impl BallotLeaderElection {
 
     /// Sequence Paxos has promised this ballot.
     pub(crate) fn promise(&mut self, promise: Ballot) {
-        self.see(promise.n);
+        self.see(promise);
         self.promise = promise;
     }
 
     /// Sequence Paxos has promised `ballot` to another server, which leads then.
     pub(crate) fn follow(&mut self, ballot: Ballot) {
         if ballot > self.leader {
-            self.see(ballot.n);
+            self.see(ballot);
             self.name_leader(ballot);
             self.mood = Mood::Happy;
         }
@@ -283,47 +346,15 @@ impl BallotLeaderElection {
     /// Sequence Paxos was refused as a leader, for `ballot`. If a round later nobody happy follows
     /// that ballot, this server takes over above it; else it learns of the other leader by then.
     pub(crate) fn be_outbid(&mut self, ballot: Ballot) {
-        self.see(ballot.n);
+        self.see(ballot);
         if self.outbid == Outbid::No {
             self.outbid = Outbid::Lately;
-        }
-    }
-
-    /// Sequence Paxos has given up leading in the ballot of this server, which follows nobody then.
-    pub(crate) fn resign(&mut self) {
-        if self.leads() {
-            self.leader = Ballot::default();
-            self.is_leader_new = false;
-            self.content_rounds.clear();
-            self.mood = Mood::Unhappy;
         }
     }
 
     /// Whether this server is content with its leader, which may be itself.
     pub(crate) fn is_happy(&self) -> bool {
         self.mood == Mood::Happy
-    }
-
-    /// Counts the rounds in which each peer is happy with a leader that does not answer here.
-    fn count_content_rounds(&mut self) {
-        let leader = self.leader;
-        if leader.pid == self.pid || self.answered(leader.pid) {
-            self.content_rounds.clear();
-            return;
-        }
-        let is_content = |reply: &HeartbeatReply| reply.happy && reply.leader == leader;
-        let replies = &self.last_replies;
-        self.content_rounds.retain(|peer, _| replies.get(peer).is_some_and(is_content));
-        for (peer, _) in replies.iter().filter(|(_, reply)| is_content(reply)) {
-            let rounds = self.content_rounds.entry(*peer).or_insert(0);
-            *rounds = rounds.saturating_add(1);
-        }
-    }
-
-    /// If the leader did not answer the last rounds, a peer that it answers.
-    pub(crate) fn relay(&self) -> Option<NodeId> {
-        let mut peers = self.content_rounds.iter();
-        peers.find(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer)
     }
 
     pub(crate) fn set_priority(&mut self, priority: u32) {
@@ -342,48 +373,18 @@ impl BallotLeaderElection {
 
     /// The highest ballot number seen anywhere.
     pub(crate) fn highest_n(&self) -> u32 {
-        self.highest_n
+        self.highest.n
     }
 
-    /// Whether a server answered the last complete round.
+    /// Whether a server answered in the last complete round, be it to an earlier one.
     pub(crate) fn answered(&self, pid: NodeId) -> bool {
-        self.last_replies.contains_key(&pid)
+        self.last_replies.contains_key(&pid) || self.last_late_replies.contains_key(&pid)
     }
 
     /// What a server answered in the last complete round, if it did.
     pub(crate) fn last_reply(&self, pid: NodeId) -> Option<HeartbeatReply> {
-        self.last_replies.get(&pid).copied()
-    }
-
-    /// Asks for an answer in this round, as every round does. A server of another configuration
-    /// learns of this one by it.
-    pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
-        let (config_id, round) = (self.config_id, self.round);
-        let (max_entry_bytes, sender) = (self.max_entry_bytes, SenderIdentity::default());
-        let request = HeartbeatRequest { config_id, round, max_entry_bytes, sender };
-        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
-    }
-
-    /// Draws the heartbeats that are due.
-    pub(crate) fn draw(&mut self, mut send: impl FnMut(BLEMessage)) {
-        if !self.is_request_due && self.replies_due.is_empty() {
-            return;
-        }
-        let from = self.pid;
-        if std::mem::take(&mut self.is_request_due) {
-            for to in &self.peers {
-                send(self.request(*to));
-            }
-        }
-        while let Some((to, round)) = self.replies_due.pop_first() {
-            let reply = HeartbeatReply {
-                round,
-                ballot: self.ballot,
-                leader: self.leader,
-                happy: self.mood == Mood::Happy,
-            };
-            send(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) });
-        }
+        let late = || self.last_late_replies.get(&pid);
+        self.last_replies.get(&pid).or_else(late).copied()
     }
 
     fn leads(&self) -> bool {
@@ -404,6 +405,7 @@ mod tests {
         messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
     };
 
+    /// Server 1 is the best, by its priority.
     fn server(pid: u64, n: u64, promise: Ballot) -> BallotLeaderElection {
         let config = OmniPaxosConfig {
             cluster_config: ClusterConfig {
@@ -411,7 +413,12 @@ mod tests {
                 nodes: (1..=n).collect(),
                 flexible_quorum: None,
             },
-            server_config: ServerConfig { pid, election_tick_timeout: 1, ..Default::default() },
+            server_config: ServerConfig {
+                pid,
+                election_tick_timeout: 1,
+                leader_priority: u32::from(pid == 1),
+                ..Default::default()
+            },
         };
         BallotLeaderElection::new(&config, promise, u64::MAX)
     }
@@ -432,7 +439,63 @@ mod tests {
     const NONE: Ballot = Ballot { config_id: 0, n: 0, priority: 0, pid: 0 };
 
     fn ballot(n: u32, pid: u64) -> Ballot {
-        Ballot::with(1, n, 0, pid)
+        Ballot::with(1, n, u32::from(pid == 1), pid)
+    }
+
+    #[test]
+    fn leaves_it_to_a_better_server_until_the_end_of_the_next_round() {
+        let mut second = server(2, 3, NONE);
+        round(&mut second, &[(1, NONE, false), (3, NONE, false)]);
+        assert_eq!(second.leader(), NONE, "3 is better");
+        hear(&mut second, 3, NONE, false);
+        hear(&mut second, 1, NONE, false);
+        assert_eq!(second.leader(), NONE, "3 still has time");
+        round(&mut second, &[]);
+        assert_eq!(second.leader(), ballot(1, 2));
+        let mut third = server(3, 3, NONE);
+        round(&mut third, &[(2, NONE, false)]);
+        assert_eq!(third.leader(), ballot(1, 3), "it is the best of those that are there");
+    }
+
+    #[test]
+    fn an_unhappy_leader_that_owns_the_highest_ballot_goes_on_in_it() {
+        let mut leader = server(1, 3, NONE);
+        round(&mut leader, &[(2, NONE, false)]);
+        leader.promise(ballot(1, 1));
+        (0..2).for_each(|_| round(&mut leader, &[]));
+        assert_eq!((leader.mood, leader.leader()), (super::Mood::Unhappy, ballot(1, 1)));
+        round(&mut leader, &[(2, ballot(1, 1), false)]);
+        assert_eq!((leader.mood, leader.leader()), (super::Mood::Happy, ballot(1, 1)));
+        leader.be_asked_to_lead();
+        assert_eq!(leader.leader(), ballot(1, 1), "and so it does if the user asks");
+    }
+
+    #[test]
+    fn takes_over_for_the_user_once_in_as_many_rounds_as_there_are_servers() {
+        let mut asked = server(1, 3, NONE);
+        let mut leaders = Vec::new();
+        for n in 1..7 {
+            asked.follow(ballot(10 * n, 3));
+            asked.promise(asked.leader());
+            asked.be_asked_to_lead();
+            asked.be_asked_to_lead();
+            leaders.push(asked.leader().pid);
+            round(&mut asked, &[(2, NONE, false)]);
+        }
+        assert_eq!(leaders, [1, 3, 3, 3, 3, 3], "with the call, and then at the end of rounds");
+        assert_eq!(asked.leader(), ballot(61, 1));
+    }
+
+    #[test]
+    fn a_leader_that_was_not_promised_leaves_it_to_others() {
+        let mut leader = server(1, 3, NONE);
+        round(&mut leader, &[(2, NONE, false)]);
+        leader.promise(ballot(1, 1));
+        leader.rest(3);
+        for expected in [NONE, NONE, NONE, ballot(2, 1)] {
+            round(&mut leader, &[(2, NONE, false)]);
+            assert_eq!(leader.leader(), expected);
+        }
     }
 
     #[test]

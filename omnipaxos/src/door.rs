@@ -227,7 +227,10 @@ impl Door {
         let ballots = Ballots { door: self, highest_n };
         match message {
             Message::BLE(ble) => match &ble.msg {
-                HeartbeatMsg::Request(request) => self.configuration(request.config_id),
+                HeartbeatMsg::Request(request) => {
+                    self.configuration(request.config_id)?;
+                    ballots.any_or_nobodys(request.leader)
+                }
                 HeartbeatMsg::Reply(reply) => ballots.reply(reply, from),
             },
             Message::SequencePaxos(paxos) => self.examine_paxos(&paxos.msg, from, &ballots),

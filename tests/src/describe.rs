@@ -54,7 +54,14 @@ pub fn message<T: SimEntry>(message: &Message<T>) -> String {
     match message {
         Message::SequencePaxos(m) => paxos(&m.msg),
         Message::BLE(m) => match &m.msg {
-            HeartbeatMsg::Request(m) => format!("HeartbeatRequest round={}", m.round),
+            HeartbeatMsg::Request(m) => format!(
+                "HeartbeatRequest round={} leader={} happy={} priority={} electable={}",
+                m.round,
+                ballot(m.leader),
+                m.happy,
+                m.priority,
+                m.electable
+            ),
             HeartbeatMsg::Reply(m) => format!(
                 "HeartbeatReply round={} ballot={} leader={} happy={}",
                 m.round,

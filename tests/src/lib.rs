@@ -28,6 +28,7 @@ pub mod plan;
 pub mod power_loss;
 pub mod rng;
 pub mod run;
+pub mod scheduled;
 pub mod script;
 pub mod shrink;
 pub mod value;

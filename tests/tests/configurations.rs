@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
+    ballot_leader_election::Ballot,
     events::Event,
     identity::SenderIdentity,
     messages::{
@@ -30,6 +31,10 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
         round: 7,
         max_entry_bytes: u64::MAX,
         sender: SenderIdentity::default(),
+        leader: Ballot::default(),
+        happy: false,
+        priority: 0,
+        electable: true,
     });
     Message::BLE(BLEMessage { from, to, msg })
 }

@@ -201,6 +201,10 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             round: 1,
             max_entry_bytes: u64::MAX,
             sender: SenderIdentity::default(),
+            leader: n,
+            happy: true,
+            priority: 0,
+            electable: true,
         }),
         HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot: n, leader: n, happy: true }),
     ] {

@@ -13,6 +13,7 @@ const TABLES: [(&str, &[&str]); 2] = [
         &[
             "pid",
             "election_tick_timeout",
+            "max_election_tick_factor",
             "resend_message_tick_timeout",
             "buffer_size",
             "batch_size",

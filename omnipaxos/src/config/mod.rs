@@ -189,8 +189,15 @@ pub struct ServerConfig {
     /// The server; one of the nodes.
     pub pid: NodeId,
     /// Length of a heartbeat round, in ticks. A crashed leader is replaced within two and a half
-    /// rounds; a round must be longer than a message takes to come back. Default 10.
+    /// rounds. Where messages take longer to come back, the server lengthens its rounds: see
+    /// [`max_election_tick_factor`](Self::max_election_tick_factor). Default 10.
     pub election_tick_timeout: u64,
+    /// How many times [`election_tick_timeout`](Self::election_tick_timeout) a heartbeat round may
+    /// last. A server lengthens its rounds while the replies that it needs come too late, and shortens
+    /// them when they come sooner. So a leader is elected though a round trip takes nearly so many
+    /// rounds, and a crash that comes meanwhile is noticed as much later. 1: rounds are never
+    /// lengthened. Default 16.
+    pub max_election_tick_factor: u64,
     /// Ticks after which what was not acknowledged is sent again at the latest; the heartbeats of
     /// the peers mostly bring it about sooner. Default 100.
     pub resend_message_tick_timeout: u64,
@@ -278,6 +285,7 @@ impl Default for ServerConfig {
         Self {
             pid: 0,
             election_tick_timeout: 10,
+            max_election_tick_factor: 16,
             resend_message_tick_timeout: 100,
             buffer_size: 100_000,
             batch_size: 1,
@@ -322,6 +330,7 @@ impl ServerConfig {
         let not_zero = [
             ("pid", self.pid == 0),
             ("election_tick_timeout", self.election_tick_timeout == 0),
+            ("max_election_tick_factor", self.max_election_tick_factor == 0),
             ("resend_message_tick_timeout", self.resend_message_tick_timeout == 0),
             ("buffer_size", self.buffer_size == 0),
             ("batch_size", self.batch_size == 0),
@@ -408,10 +417,11 @@ mod tests {
 
     #[test]
     fn illegal_servers() {
-        let table: [(fn(&mut ServerConfig), &str); 15] = [
+        let table: [(fn(&mut ServerConfig), &str); 16] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
             (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
+            (|c| c.max_election_tick_factor = 0, "max_election_tick_factor must not be 0"),
             (|c| c.resend_message_tick_timeout = 0, "resend_message_tick_timeout must not be 0"),
             (|c| c.flush_batch_tick_timeout = 0, "flush_batch_tick_timeout must not be 0"),
             (|c| c.batch_size = 0, "batch_size must not be 0"),

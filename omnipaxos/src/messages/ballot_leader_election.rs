@@ -28,7 +28,7 @@ pub enum HeartbeatMsg {
     Reply(HeartbeatReply),
 }
 
-/// Asks whether the receiver is there.
+/// Asks whether the receiver is there, and tells how the sender is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HeartbeatRequest {
@@ -41,6 +41,15 @@ pub struct HeartbeatRequest {
     pub max_entry_bytes: u64,
     /// Who the sender is. A replica sets it when the message leaves.
     pub sender: SenderIdentity,
+    /// The ballot of the leader that the sender follows; number 0 if none.
+    pub leader: Ballot,
+    /// Whether the sender is content with that leader.
+    pub happy: bool,
+    /// The priority with which the sender would take over.
+    pub priority: u32,
+    /// Whether the sender could take over: it reaches a read quorum, as far as it knows, and has not
+    /// just failed to be promised.
+    pub electable: bool,
 }
 
 /// Answers a heartbeat request.

@@ -202,8 +202,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 if let HeartbeatMsg::Request(request) = &message.msg {
                     self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
                 }
-                if self.ble.handle(message.from, message.msg) == Peer::Back {
-                    self.paxos.reconnected(message.from);
+                match self.ble.handle(message.from, message.msg) {
+                    Peer::Asks => {}
+                    Peer::Heard => self.paxos.note_presence(message.from),
+                    Peer::Back => {
+                        self.paxos.note_presence(message.from);
+                        self.paxos.reconnected(message.from);
+                    }
                 }
                 self.carry_word()
             }
@@ -341,11 +346,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Takes over from the present leader, if any. It needs a quorum to get anywhere.
     ///
+    /// A server that leads, or asks for promises in the highest ballot, goes on in that. One that took
+    /// over so within as many heartbeat rounds as there are servers, and was overtaken, does it at the
+    /// end of these. So a program may call this as often as it likes.
+    ///
     /// # Panics
     /// If the storage has failed.
     pub fn try_become_leader(&mut self) {
         expect_storage(self.wake("try_become_leader"));
-        self.ble.take_over();
+        self.ble.be_asked_to_lead();
         let carried = self.carry_word();
         expect_storage(self.end_or_halt(carried));
     }
@@ -425,6 +434,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             None => {}
             Some(Setback::Outbid(ballot)) => self.ble.be_outbid(ballot),
             Some(Setback::Resigned) => self.ble.resign(),
+            Some(Setback::NotPromised(rounds)) => self.ble.rest(rounds),
             Some(Setback::HandedOver) => self.ble.be_handed_over(),
         }
         self.paxos.handle_elected(self.ble.leader())

@@ -5,7 +5,7 @@ use super::{
     progress::{Followers, Promised},
     reads::Rounds,
     state::{Best, Leading, Preparing, State},
-    SequencePaxos, Setback,
+    Contact, SequencePaxos, Setback,
 };
 use crate::{
     ballot::Ballot,
@@ -16,6 +16,13 @@ use crate::{
     storage::{Entry, Storage},
     trace::Moment,
 };
+
+/// At least so many heartbeat rounds a leader waits for promises. If they do not come, it waits twice as
+/// long the next time, as a promise with a large log may be on its way.
+pub(super) const LEAST_PREPARE_ROUNDS: u32 = 4;
+
+/// The most heartbeat rounds that a leader waits for promises.
+const MOST_PREPARE_ROUNDS: u32 = 64;
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The election named a leader (paper §4.1.1, step 1).
@@ -130,6 +137,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             handover: None,
             asked_to_take_over: None,
         });
+        self.prepare_rounds = LEAST_PREPARE_ROUNDS;
         self.reads.ask_again();
         let n = self.log.promise();
         self.trace.tell(|| Moment::info("leads").in_ballot(n).at(adopted_len));
@@ -138,6 +146,32 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.offer_anew();
         self.propose_if_leading();
         Ok(())
+    }
+
+    /// A heartbeat round has ended. A leader that reaches a quorum and is not promised, nor learns what
+    /// it needs for that, gives up: a promise may be more than the network carries, and another server may
+    /// need none that is so large.
+    pub(super) fn resign_if_not_promised(&mut self, contact: Contact) {
+        let decided_idx = self.log.decided_idx();
+        let State::Preparing(preparing) = &mut self.state else {
+            return;
+        };
+        let reached = (preparing.followers.promised(), decided_idx);
+        if reached != preparing.reached {
+            (preparing.waited, preparing.reached) = (0, reached);
+        } else if contact == Contact::Kept {
+            preparing.waited += 1;
+        }
+        if preparing.waited < self.prepare_rounds {
+            return;
+        }
+        self.drop_what_it_led(self.pid);
+        let n = self.log.promise();
+        self.trace.tell(|| Moment::warn("resigns, since no quorum promises").in_ballot(n));
+        self.state = State::Recovering;
+        self.setback = Some(Setback::NotPromised(2 * self.prepare_rounds));
+        self.prepare_rounds = (2 * self.prepare_rounds).min(MOST_PREPARE_ROUNDS);
+        self.ask_all_for_leader();
     }
 
     /// A follower has accepted (paper §4.1.3).
@@ -237,7 +271,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 impl<T: Entry> Preparing<T> {
     /// Nobody has promised; a Prepare is due to all.
     fn new(peers: &[NodeId]) -> Self {
-        Self { followers: Followers::unpromised(peers), best: None, decided_idx: 0 }
+        let followers = Followers::unpromised(peers);
+        Self { followers, best: None, decided_idx: 0, waited: 0, reached: (0, 0) }
     }
 
     /// Keeps the promise if its log is the most recent so far, the own included. One that does not

@@ -76,8 +76,10 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     setback: Option<Setback>,
     limits: Limits,
     keeps_undecided_appends: bool,
-    /// The peers that answered the last heartbeat round, in order.
+    /// The peers that answered the last heartbeat round, or have answered since, in order.
     present: Vec<NodeId>,
+    /// So many heartbeat rounds a leader waits for promises.
+    prepare_rounds: u32,
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
     learning: Learning,
@@ -117,6 +119,8 @@ pub(crate) enum Setback {
     Outbid(Ballot),
     /// It has given up leading.
     Resigned,
+    /// No quorum promised its ballot, and it leaves it to others to lead for so many rounds.
+    NotPromised(u32),
     /// The leader asks it to take over.
     HandedOver,
 }
@@ -174,6 +178,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             limits: server.limits(),
             keeps_undecided_appends: server.keeps_undecided_appends,
             present: Vec::new(),
+            prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             relay: None,
             learning: Learning::default(),
             loss: None,
@@ -273,6 +278,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Recovering = self.state {
             self.ask_all_for_leader();
         }
+        self.resign_if_not_promised(contact);
         self.present.clear();
         self.present.extend(self.peers.iter().filter(|peer| answered(**peer)));
         self.relay = relay;
@@ -286,6 +292,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.proposals.release_held();
         self.repeat_offers();
         self.propose_if_leading();
+    }
+
+    /// A peer has answered a heartbeat.
+    pub(crate) fn note_presence(&mut self, pid: NodeId) {
+        if let Err(position) = self.present.binary_search(&pid) {
+            self.present.insert(position, pid);
+        }
     }
 
     /// Gives the storage back, which holds what the last flush left.

@@ -80,6 +80,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         due.into_iter().for_each(|id| self.proposals.push_tracked(id));
     }
 
+    /// The leader is back: what was lost on the way is offered and asked for again.
+    pub(super) fn ask_leader_again(&mut self) {
+        self.reads.ask_again();
+        let due = self.tracked.offer_all(|id| self.log.find(id));
+        due.into_iter().for_each(|id| self.proposals.push_tracked(id));
+    }
+
     /// Another leader has taken over, and this log is in step with it: what was lost on the way is
     /// offered anew.
     pub(super) fn offer_anew(&mut self) {

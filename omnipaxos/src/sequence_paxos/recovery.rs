@@ -63,6 +63,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             State::Recovering | State::Promised { .. } | State::Following(_) => {}
         }
+        if self.leader() == Some(pid) {
+            self.ask_leader_again();
+        }
         self.compactions.repeat_to(pid);
         self.applied.repeat_to(pid);
     }

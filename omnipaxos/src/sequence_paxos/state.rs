@@ -75,6 +75,10 @@ pub(super) struct Preparing<T: Entry> {
     pub(super) best: Option<Best<T>>,
     /// The highest decided index promised.
     pub(super) decided_idx: u64,
+    /// Heartbeat rounds in which a quorum was there, and there was no progress.
+    pub(super) waited: u32,
+    /// How many had promised, and how much was decided here, when there was progress last.
+    pub(super) reached: (usize, u64),
 }
 
 /// The most recent log among those promised.

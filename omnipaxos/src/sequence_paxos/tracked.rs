@@ -246,6 +246,17 @@ impl<T> Tracked<T> {
         self.by_id.keys().any(|id| find(*id).is_none())
     }
 
+    /// Returns all that is to be offered and does not wait for it.
+    pub(super) fn offer_all(
+        &mut self,
+        find: impl Fn(ProposalId) -> Option<u64>,
+    ) -> Vec<ProposalId> {
+        for kept in self.by_id.values_mut() {
+            (kept.rounds, kept.patience) = (0, 1);
+        }
+        self.overdue(find)
+    }
+
     /// What is not in the log and was not offered for a while.
     fn overdue(&mut self, find: impl Fn(ProposalId) -> Option<u64>) -> Vec<ProposalId> {
         let mut overdue = Vec::new();

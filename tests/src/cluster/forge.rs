@@ -76,6 +76,10 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
             round,
             max_entry_bytes: u64::MAX,
             sender: SenderIdentity::default(),
+            leader: n,
+            happy: rng.chance(1, 2),
+            priority: 0,
+            electable: true,
         };
         let msg = rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
         return Message::BLE(BLEMessage { from, to, msg });

@@ -1,0 +1,134 @@
+//! Which of the servers that may take over should.
+//!
+//! Where several servers miss a leader at the same time, each of them may take over. One of them is the
+//! best; the others leave it a round to do so.
+
+use crate::{
+    ballot::Ballot,
+    ids::NodeId,
+    messages::ballot_leader_election::{HeartbeatReply, HeartbeatRequest},
+};
+use std::collections::BTreeMap;
+
+/// What the last requests of the peers told of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Candidates {
+    by_pid: BTreeMap<NodeId, Told>,
+}
+
+/// What a request told of its sender.
+#[derive(Copy, Clone, Debug)]
+struct Told {
+    /// The round of the sender.
+    round: u32,
+    leader: Ballot,
+    happy: bool,
+    priority: u32,
+    electable: bool,
+    /// Rounds of this server that have ended since.
+    age: u32,
+}
+
+/// The order of the servers that may take over: the highest priority wins, and then the highest id.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) priority: u32,
+    pub(super) pid: NodeId,
+}
+
+/// After so many rounds without a request, what a peer told is out of date.
+const OUT_OF_DATE_AFTER: u32 = 2;
+
+impl Candidates {
+    /// Takes in what a request tells. Returns whether it is later than what is known of its sender.
+    pub(super) fn hear(&mut self, from: NodeId, request: &HeartbeatRequest) -> bool {
+        let HeartbeatRequest { round, leader, happy, priority, electable, .. } = *request;
+        if self.by_pid.get(&from).is_some_and(|told| told.round > round) {
+            return false;
+        }
+        self.by_pid.insert(from, Told { round, leader, happy, priority, electable, age: 0 });
+        true
+    }
+
+    /// A round has ended.
+    pub(super) fn end_round(&mut self) {
+        self.by_pid.retain(|_, told| {
+            told.age += 1;
+            told.age <= OUT_OF_DATE_AFTER
+        });
+    }
+
+    /// The rank of a server that has answered and is not happy. `None` if it cannot take over, or is a
+    /// leader that lost its quorum: whoever may take over from that should not wait for it.
+    pub(super) fn rank(&self, pid: NodeId, reply: &HeartbeatReply) -> Option<Rank> {
+        let told = self.by_pid.get(&pid);
+        if reply.leader.pid == pid || told.is_some_and(|told| !told.electable) {
+            return None;
+        }
+        let priority = told.map_or(reply.ballot.priority, |told| told.priority);
+        Some(Rank { priority, pid })
+    }
+
+    /// The best of those that have asked in this round, are not happy and can take over, whether or not
+    /// they have answered.
+    pub(super) fn best_that_asked(&self) -> Option<Rank> {
+        let asked = self.by_pid.iter().filter(|(_, told)| told.age == 0);
+        let can =
+            asked.filter(|(pid, told)| told.electable && !told.happy && told.leader.pid != **pid);
+        can.map(|(pid, told)| Rank { priority: told.priority, pid: *pid }).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ballot, Candidates, HeartbeatReply, HeartbeatRequest, Rank};
+
+    fn request(round: u32, priority: u32, electable: bool) -> HeartbeatRequest {
+        let leader = Ballot::default();
+        HeartbeatRequest {
+            config_id: 1,
+            round,
+            leader,
+            happy: false,
+            priority,
+            electable,
+            max_entry_bytes: u64::MAX,
+            sender: crate::identity::SenderIdentity::default(),
+        }
+    }
+
+    fn reply(pid: u64, leader: Ballot) -> HeartbeatReply {
+        HeartbeatReply { round: 1, ballot: Ballot::with(1, 0, 5, pid), leader, happy: false }
+    }
+
+    #[test]
+    fn priority_comes_first_then_the_id() {
+        let rank = |priority, pid| Rank { priority, pid };
+        assert!(rank(9, 1) > rank(8, 2) && rank(9, 2) > rank(9, 1));
+    }
+
+    #[test]
+    fn the_last_request_counts() {
+        let mut candidates = Candidates::default();
+        let rank = |candidates: &Candidates| candidates.rank(2, &reply(2, Ballot::default()));
+        assert_eq!(rank(&candidates).map(|rank| rank.priority), Some(5), "by the reply");
+        assert!(candidates.hear(2, &request(7, 1, true)));
+        assert!(!candidates.hear(2, &request(6, 2, false)), "an earlier one");
+        assert_eq!(rank(&candidates), Some(Rank { priority: 1, pid: 2 }));
+        assert_eq!(candidates.best_that_asked(), rank(&candidates));
+        candidates.end_round();
+        assert_eq!(candidates.best_that_asked(), None, "in an earlier round");
+        assert!(candidates.hear(2, &request(8, 1, false)));
+        assert_eq!((rank(&candidates), candidates.best_that_asked()), (None, None));
+        (0..3).for_each(|_| candidates.end_round());
+        assert!(rank(&candidates).is_some(), "out of date");
+        assert!(candidates.hear(2, &request(1, 0, true)), "it was restarted");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_leader_that_lost_its_quorum() {
+        let candidates = Candidates::default();
+        assert_eq!(candidates.rank(2, &reply(2, Ballot::with(1, 4, 0, 2))), None);
+        assert!(candidates.rank(2, &reply(2, Ballot::with(1, 4, 0, 3))).is_some());
+    }
+}

@@ -1,0 +1,85 @@
+//! The heartbeats that a server sends.
+
+use super::{Asked, BallotLeaderElection, Mood};
+use crate::{
+    ballot::Ballot,
+    identity::SenderIdentity,
+    ids::NodeId,
+    messages::ballot_leader_election::{
+        BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest,
+    },
+};
+
+/// What a request tells of its sender.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mine {
+    leader: Ballot,
+    mood: Mood,
+    priority: u32,
+    electable: bool,
+}
+
+impl BallotLeaderElection {
+    /// Asks for an answer in this round, as every round does. A server of another configuration
+    /// learns of this one by it.
+    pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
+        let Mine { leader, mood, priority, electable } = self.mine();
+        let request = HeartbeatRequest {
+            config_id: self.config_id,
+            round: self.round,
+            leader,
+            happy: mood == Mood::Happy,
+            priority,
+            electable,
+            max_entry_bytes: self.max_entry_bytes,
+            sender: SenderIdentity::default(),
+        };
+        BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
+    }
+
+    fn mine(&self) -> Mine {
+        Mine {
+            leader: self.leader,
+            mood: self.mood,
+            priority: self.priority,
+            electable: self.rests == 0
+                && (self.heard_of_quorum || self.quorum.can_prepare(self.heard_of.len() + 1)),
+        }
+    }
+
+    /// Draws the heartbeats that are due. An unhappy server tells at once what changes with it, so
+    /// that all that may take over know of each other.
+    pub(crate) fn draw(&mut self, mut send: impl FnMut(BLEMessage)) {
+        let mine = self.mine();
+        if mine.mood == Mood::Unhappy && self.last_told != Some(mine) {
+            self.is_request_due = true;
+        }
+        if !self.is_request_due && self.replies_due.is_empty() {
+            return;
+        }
+        let from = self.pid;
+        let asked = std::mem::take(&mut self.asked_again);
+        self.asked_again = asked
+            .into_iter()
+            .map(|(to, asked)| {
+                if asked == Asked::Due && !self.is_request_due {
+                    send(self.request(to));
+                }
+                (to, Asked::Done)
+            })
+            .collect();
+        if std::mem::take(&mut self.is_request_due) {
+            self.last_told = Some(mine);
+            self.peers.iter().for_each(|to| send(self.request(*to)));
+        }
+        while let Some((to, round)) = self.replies_due.pop_first() {
+            let reply = HeartbeatReply {
+                round,
+                ballot: self.ballot,
+                leader: self.leader,
+                happy: self.mood == Mood::Happy,
+            };
+            send(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) });
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How long a heartbeat round is.
+//!
+//! A round in which the replies that a server needs come too late tells it nothing. The next ones are
+//! made longer then, and shorter again once replies come sooner (paper §5.2).
+
+use crate::clock::Ring;
+use std::collections::VecDeque;
+
+/// The length of the rounds of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    shortest: u64,
+    longest: u64,
+    /// Ticks of the present round.
+    length: u64,
+    elapsed: u64,
+    /// The rounds before and their lengths, the latest first, as far back as a round may be long.
+    before: VecDeque<(u32, u64)>,
+    /// Ticks that the slowest reply to the present round took.
+    slowest: u64,
+    /// Ticks that the slowest reply to an earlier round took, of those that came in this one.
+    late: Option<u64>,
+}
+
+/// Whether a reply to an earlier round counts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// A round may be as long as this took.
+    Reply,
+    /// It may come from anywhere.
+    OutOfDate,
+}
+
+impl Pace {
+    /// Rounds of `shortest` ticks, which may become `factor` times as long.
+    pub(super) fn new(shortest: u64, factor: u64) -> Self {
+        Self {
+            shortest,
+            longest: shortest.saturating_mul(factor),
+            length: shortest,
+            elapsed: 0,
+            before: VecDeque::new(),
+            slowest: 0,
+            late: None,
+        }
+    }
+
+    /// Lets one tick pass. Rings at the end of a round.
+    pub(super) fn tick(&mut self) -> Ring {
+        self.elapsed = self.elapsed.saturating_add(1);
+        match self.elapsed < self.length {
+            true => Ring::Silent,
+            false => Ring::Rings,
+        }
+    }
+
+    /// A reply to the present round has come.
+    pub(super) fn note_reply(&mut self) {
+        self.slowest = self.elapsed;
+    }
+
+    /// A reply to an earlier round has come.
+    pub(super) fn note_late_reply(&mut self, round: u32) -> Late {
+        let mut ticks = self.elapsed;
+        for (earlier, length) in &self.before {
+            ticks = ticks.saturating_add(*length);
+            if *earlier == round {
+                self.late = self.late.max(Some(ticks));
+                return Late::Reply;
+            }
+        }
+        Late::OutOfDate
+    }
+
+    /// The round has ended. If something was `missed` and came late, the next is long enough for that.
+    /// Else it is shortened half the way to what the slowest reply took.
+    pub(super) fn end_round(&mut self, round: u32, missed: bool) {
+        let margin = self.shortest / 2;
+        match self.late.filter(|_| missed) {
+            Some(ticks) => {
+                let needed = ticks.saturating_add(margin).min(self.longest);
+                self.length = self.length.max(needed);
+            }
+            None => {
+                let enough = self.slowest.saturating_add(margin).max(self.shortest);
+                self.length -= self.length.saturating_sub(enough).div_ceil(2);
+            }
+        }
+        self.before.push_front((round, self.elapsed));
+        let mut ticks = 0_u64;
+        let longest = self.longest;
+        self.before.retain(|(_, length)| {
+            let is_recent = ticks < longest;
+            ticks = ticks.saturating_add(*length);
+            is_recent
+        });
+        (self.elapsed, self.slowest, self.late) = (0, 0, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Late, Pace, Ring};
+
+    /// Lets a round pass, with a reply after so many ticks. Returns its length.
+    fn round(pace: &mut Pace, round: u32, reply_after: Option<u64>, missed: bool) -> u64 {
+        let mut ticks = 0;
+        loop {
+            let ring = pace.tick();
+            ticks += 1;
+            if Some(ticks) == reply_after {
+                pace.note_reply();
+            }
+            if ring == Ring::Rings {
+                pace.end_round(round, missed);
+                return ticks;
+            }
+        }
+    }
+
+    fn ticks(pace: &mut Pace, count: u64) {
+        for _ in 0..count {
+            pace.tick();
+        }
+    }
+
+    #[test]
+    fn a_late_reply_that_was_missed_lengthens_the_next_round() {
+        let mut pace = Pace::new(10, 8);
+        round(&mut pace, 1, None, true);
+        round(&mut pace, 2, None, true);
+        ticks(&mut pace, 4);
+        assert_eq!(pace.note_late_reply(1), Late::Reply);
+        assert_eq!(pace.note_late_reply(7), Late::OutOfDate);
+        pace.end_round(3, true);
+        assert_eq!(round(&mut pace, 4, Some(24), false), 29, "24 ticks, and half a round");
+        assert_eq!(round(&mut pace, 5, Some(24), false), 29, "as long as it is needed");
+    }
+
+    #[test]
+    fn a_round_is_shortened_when_replies_come_sooner() {
+        let mut pace = Pace::new(10, 8);
+        round(&mut pace, 1, None, true);
+        assert_eq!(pace.note_late_reply(1), Late::Reply);
+        ticks(&mut pace, 35);
+        assert_eq!(pace.note_late_reply(1), Late::Reply);
+        pace.end_round(2, true);
+        let lengths: Vec<u64> = (3..9).map(|n| round(&mut pace, n, Some(2), false)).collect();
+        assert_eq!(lengths, [50, 30, 20, 15, 12, 11]);
+        assert_eq!(round(&mut pace, 9, None, true), 10);
+    }
+
+    #[test]
+    fn a_late_reply_that_is_not_missed_changes_nothing() {
+        let mut pace = Pace::new(10, 8);
+        round(&mut pace, 1, None, true);
+        assert_eq!(pace.note_late_reply(1), Late::Reply);
+        pace.end_round(2, false);
+        assert_eq!(round(&mut pace, 3, None, true), 10);
+    }
+
+    #[test]
+    fn the_length_is_bounded() {
+        let mut pace = Pace::new(10, 3);
+        for n in 1..40 {
+            round(&mut pace, n, None, true);
+            ticks(&mut pace, 9);
+            pace.note_late_reply(n.saturating_sub(2));
+        }
+        assert!(pace.length <= 30 && pace.before.len() <= 4, "{pace:?}");
+        assert_eq!(Pace::new(10, 1).longest, 10);
+    }
+}

@@ -1,0 +1,152 @@
+//! Taking over: when, in which ballot, and when not.
+
+use super::{candidates::Rank, BallotLeaderElection, Mood, Outbid};
+use crate::{ballot::Ballot, ids::NodeId};
+
+/// When it is asked whether this server takes over.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    InRound,
+    AtTheEnd,
+}
+
+/// A server that left it to a better one to take over does not do so again for so many rounds.
+const INSISTS_FOR: u32 = 8;
+
+impl BallotLeaderElection {
+    /// Takes over, if it may, as soon as all have answered that answered the last round, or all that
+    /// there are.
+    pub(super) fn take_over_if_all_answered(&mut self) {
+        let is_there = |peer: &NodeId| self.replies.contains_key(peer);
+        let all_answered = match self.last_replies.is_empty() {
+            true => self.peers.iter().all(is_there),
+            false => self.last_replies.keys().all(is_there),
+        };
+        if all_answered {
+            self.take_over_if_nobody_is_happy(Moment::InRound);
+        }
+    }
+
+    pub(super) fn take_over_if_nobody_is_happy(&mut self, moment: Moment) {
+        let somebody_is = self.replies.values().any(|reply| reply.happy);
+        let can = self.quorum.can_prepare(self.reached()) && self.rests == 0;
+        if self.mood == Mood::Happy || somebody_is || !can {
+            if moment == Moment::AtTheEnd {
+                self.end_yielding();
+            }
+        } else if !self.yields(moment) {
+            self.go_on_or_take_over();
+        }
+    }
+
+    /// Whether this server leaves it to a better one to take over, which it does until the end of the
+    /// next round: by then the other has heard of all that is known here, and has asked for promises.
+    /// If that led to nothing, it does not do so again for a while.
+    fn yields(&mut self, moment: Moment) -> bool {
+        let is_over = self.yields_until == Some(self.round) && moment == Moment::AtTheEnd;
+        if self.can_go_on() || self.insists > 0 || is_over {
+            return false;
+        }
+        let own = Rank { priority: self.priority, pid: self.pid };
+        let answered = self.replies.iter();
+        let others = answered.filter_map(|(pid, reply)| self.candidates.rank(*pid, reply));
+        if others.chain(self.candidates.best_that_asked()).max() <= Some(own) {
+            return false;
+        }
+        self.yields_until.get_or_insert(self.round.wrapping_add(1));
+        true
+    }
+
+    pub(super) fn end_yielding(&mut self) {
+        if self.yields_until.take().is_some() {
+            self.insists = INSISTS_FOR;
+        }
+    }
+
+    /// Whether this server owns the highest ballot and has not given up leading in it. Then it needs no
+    /// other: what was promised in this one counts.
+    fn can_go_on(&self) -> bool {
+        self.leads() && self.promise == self.ballot && self.highest <= self.ballot
+    }
+
+    fn go_on_or_take_over(&mut self) {
+        if self.can_go_on() {
+            self.name_leader(self.ballot);
+            self.mood = Mood::Happy;
+        } else {
+            self.take_over();
+        }
+    }
+
+    pub(super) fn take_over_if_possible(&mut self) {
+        if self.quorum.can_prepare(self.reached()) {
+            self.take_over();
+        }
+    }
+
+    /// Leads in a new ballot, above all that were seen. When the numbers are used up, which no
+    /// cluster lives to see, it does not.
+    pub(crate) fn take_over(&mut self) {
+        if let Some(n) = self.highest.n.checked_add(1) {
+            self.ballot = Ballot::with(self.config_id, n, self.priority, self.pid);
+            self.highest = self.ballot;
+            self.name_leader(self.ballot);
+            self.mood = Mood::Happy;
+            self.outbid = Outbid::No;
+            self.rests = 0;
+        }
+    }
+
+    /// The user asks this server to take over. It does at once, but for once in as many rounds as there
+    /// are servers: a user who asks all the time, at all servers, must leave a leader time to decide. If
+    /// it owns the highest ballot already, a higher one would only undo what was promised.
+    pub(crate) fn be_asked_to_lead(&mut self) {
+        if self.can_go_on() {
+            return;
+        }
+        self.is_asked = true;
+        if self.asked_rounds == 0 {
+            self.take_over_since_asked();
+        }
+    }
+
+    fn take_over_since_asked(&mut self) {
+        if std::mem::take(&mut self.is_asked) && !self.can_go_on() {
+            self.asked_rounds = u32::try_from(self.peers.len() + 1).unwrap_or(u32::MAX);
+            self.take_over();
+        }
+    }
+
+    /// A round has ended: takes over if the user has asked for it too early.
+    pub(super) fn take_over_if_asked(&mut self) {
+        self.asked_rounds = self.asked_rounds.saturating_sub(1);
+        if self.asked_rounds == 0 {
+            self.take_over_since_asked();
+        }
+    }
+
+    /// The leader hands over to this server, which takes over if it reached enough servers in the
+    /// last round.
+    pub(crate) fn be_handed_over(&mut self) {
+        if self.quorum.can_prepare(self.last_replies.len() + 1) {
+            self.take_over();
+        }
+    }
+
+    /// Sequence Paxos has given up leading in the ballot of this server, which follows nobody then.
+    pub(crate) fn resign(&mut self) {
+        if self.leads() {
+            self.leader = Ballot::default();
+            self.is_leader_new = false;
+            self.content_rounds.clear();
+            self.mood = Mood::Unhappy;
+        }
+    }
+
+    /// Sequence Paxos was not promised though a quorum is there, and has given up. Others may be, and
+    /// get so many rounds to take over.
+    pub(crate) fn rest(&mut self, rounds: u32) {
+        self.resign();
+        self.rests = rounds;
+    }
+}
