@@ -19,7 +19,7 @@ pub use crate::ballot::Ballot;
 use self::{
     candidates::Candidates,
     heartbeats::Mine,
-    pace::{Late, Pace},
+    pace::{Late, Pace, Waits},
     takeover::Moment,
 };
 use crate::{
@@ -184,7 +184,9 @@ impl BallotLeaderElection {
     /// Lets one tick pass. `enough` tells whether a leader that reaches so many servers, itself
     /// included, can get on.
     pub(crate) fn tick(&mut self, enough: impl Fn(&Quorum, usize) -> bool) -> Round {
-        match self.pace.tick() {
+        let mut late = self.last_late_replies.keys();
+        let have_late_answered = late.all(|peer| self.replies.contains_key(peer));
+        match self.pace.tick(Waits::if_not(have_late_answered && self.have_all_answered())) {
             Ring::Silent => Round::GoesOn,
             Ring::Rings => {
                 self.end_round(enough);

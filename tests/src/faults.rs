@@ -185,6 +185,8 @@ counted! {
     Handover: "handovers begun",
     /// A leader asked another server to take over.
     TakeOver: "requests to take over delivered",
+    /// A run in which nobody had a reason to take over.
+    CalmRun: "calm runs with as few leaders as can be",
     /// A leader that drops what it appended lost leadership.
     Deposed: "leaders that lost leadership",
     /// A handover ended with that other server as the leader.

@@ -22,6 +22,13 @@ pub(super) struct Pace {
     late: Option<u64>,
 }
 
+/// Whether replies to the present round may still come.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    ForReplies,
+    ForNone,
+}
+
 /// Whether a reply to an earlier round counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Late {
@@ -29,6 +36,15 @@ pub(super) enum Late {
     Reply,
     /// It may come from anywhere.
     OutOfDate,
+}
+
+impl Waits {
+    pub(super) fn if_not(all_answered: bool) -> Self {
+        match all_answered {
+            true => Waits::ForNone,
+            false => Waits::ForReplies,
+        }
+    }
 }
 
 impl Pace {
@@ -45,10 +61,15 @@ impl Pace {
         }
     }
 
-    /// Lets one tick pass. Rings at the end of a round.
-    pub(super) fn tick(&mut self) -> Ring {
+    /// Lets one tick pass. Rings at the end of a round. One that was lengthened ends as soon as all
+    /// replies have come that it `waits` for.
+    pub(super) fn tick(&mut self, waits: Waits) -> Ring {
         self.elapsed = self.elapsed.saturating_add(1);
-        match self.elapsed < self.length {
+        let length = match waits {
+            Waits::ForReplies => self.length,
+            Waits::ForNone => self.shortest,
+        };
+        match self.elapsed < length {
             true => Ring::Silent,
             false => Ring::Rings,
         }
@@ -79,7 +100,7 @@ impl Pace {
         match self.late.filter(|_| missed) {
             Some(ticks) => {
                 let needed = ticks.saturating_add(margin).min(self.longest);
-                self.length = self.length.max(needed);
+                self.length = self.length.max(needed.min(self.length.saturating_mul(2)));
             }
             None => {
                 let enough = self.slowest.saturating_add(margin).max(self.shortest);
@@ -100,13 +121,13 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{Late, Pace, Ring};
+    use super::{Late, Pace, Ring, Waits};
 
     /// Lets a round pass, with a reply after so many ticks. Returns its length.
     fn round(pace: &mut Pace, round: u32, reply_after: Option<u64>, missed: bool) -> u64 {
         let mut ticks = 0;
         loop {
-            let ring = pace.tick();
+            let ring = pace.tick(Waits::ForReplies);
             ticks += 1;
             if Some(ticks) == reply_after {
                 pace.note_reply();
@@ -120,7 +141,7 @@ mod tests {
 
     fn ticks(pace: &mut Pace, count: u64) {
         for _ in 0..count {
-            pace.tick();
+            pace.tick(Waits::ForReplies);
         }
     }
 
@@ -133,21 +154,29 @@ mod tests {
         assert_eq!(pace.note_late_reply(1), Late::Reply);
         assert_eq!(pace.note_late_reply(7), Late::OutOfDate);
         pace.end_round(3, true);
-        assert_eq!(round(&mut pace, 4, Some(24), false), 29, "24 ticks, and half a round");
-        assert_eq!(round(&mut pace, 5, Some(24), false), 29, "as long as it is needed");
+        ticks(&mut pace, 10);
+        assert_eq!(pace.note_late_reply(2), Late::Reply);
+        assert_eq!(pace.length, 20, "twice as long");
+        pace.end_round(4, true);
+        assert_eq!(round(&mut pace, 5, Some(24), false), 29, "24 ticks, and half a round");
+        assert_eq!(round(&mut pace, 6, Some(24), false), 29, "as long as it is needed");
     }
 
     #[test]
     fn a_round_is_shortened_when_replies_come_sooner() {
         let mut pace = Pace::new(10, 8);
-        round(&mut pace, 1, None, true);
-        assert_eq!(pace.note_late_reply(1), Late::Reply);
-        ticks(&mut pace, 35);
-        assert_eq!(pace.note_late_reply(1), Late::Reply);
-        pace.end_round(2, true);
+        pace.length = 50;
         let lengths: Vec<u64> = (3..9).map(|n| round(&mut pace, n, Some(2), false)).collect();
         assert_eq!(lengths, [50, 30, 20, 15, 12, 11]);
         assert_eq!(round(&mut pace, 9, None, true), 10);
+    }
+
+    #[test]
+    fn a_long_round_ends_when_all_have_answered() {
+        let mut pace = Pace::new(10, 8);
+        pace.length = 50;
+        let rings: Vec<bool> = (0..10).map(|_| pace.tick(Waits::ForNone) == Ring::Rings).collect();
+        assert_eq!(rings, [vec![false; 9], vec![true]].concat());
     }
 
     #[test]

@@ -14,15 +14,18 @@ pub(super) enum Moment {
 const INSISTS_FOR: u32 = 8;
 
 impl BallotLeaderElection {
-    /// Takes over, if it may, as soon as all have answered that answered the last round, or all that
-    /// there are.
-    pub(super) fn take_over_if_all_answered(&mut self) {
+    /// Whether all have answered that answered in the last round, or if none did, all that there are.
+    pub(super) fn have_all_answered(&self) -> bool {
         let is_there = |peer: &NodeId| self.replies.contains_key(peer);
-        let all_answered = match self.last_replies.is_empty() {
+        match self.last_replies.is_empty() {
             true => self.peers.iter().all(is_there),
             false => self.last_replies.keys().all(is_there),
-        };
-        if all_answered {
+        }
+    }
+
+    /// Takes over, if it may, as soon as all have answered.
+    pub(super) fn take_over_if_all_answered(&mut self) {
+        if self.have_all_answered() {
             self.take_over_if_nobody_is_happy(Moment::InRound);
         }
     }

@@ -56,6 +56,8 @@ pub enum Check {
     History,
     /// A read ends once there is a leader.
     ReadEnds,
+    /// Nobody takes over in calm weather unless it is asked to.
+    Stability,
     /// Leadership is handed over or not, as the contract says.
     Handover,
     /// A trim takes nothing that some server lacks.

@@ -36,6 +36,24 @@ impl<T: SimEntry> Cluster<T> {
         self.servers.len()
     }
 
+    /// A calm run has ended, in which servers were asked to take over so often. Each takeover needs a
+    /// ballot, and the first leader one.
+    ///
+    /// # Errors
+    /// There were more.
+    pub fn check_stability(&mut self, asked: u64) -> Result<(), Violation> {
+        self.counts.add(Kind::CalmRun);
+        let replicas = self.servers.iter().filter_map(Server::replica);
+        let highest = replicas.map(|replica| u64::from(replica.get_promise().n)).max();
+        match highest.unwrap_or(0) <= 1 + asked {
+            true => Ok(()),
+            false => violated(
+                Check::Stability,
+                format!("{asked} takeovers were asked for: {}", self.describe()),
+            ),
+        }
+    }
+
     /// Counts something that the ending does.
     pub fn count(&mut self, kind: Kind) {
         self.counts.add(kind);

@@ -59,6 +59,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     let mut kept = Rng::of(&[seed, 0x6B65_6570]);
     for server in &mut setting.servers {
         server.config.keeps_undecided_appends = kept.chance(1, 3);
+        server.config.max_election_tick_factor = kept.pick(&[1, 3, 16, 16]);
     }
     give_ids(&mut Rng::of(&[seed, 0x6964_7300]), &mut setting.servers);
     let mut rates = rates(&mut rng, theme);

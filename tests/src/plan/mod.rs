@@ -243,6 +243,41 @@ pub enum Until {
 }
 
 impl Plan {
+    /// If nothing in the run makes a heartbeat late or lost, so that no server has a reason to take over
+    /// but the start: how often servers are asked to.
+    pub fn calm_takeovers(&self) -> Option<u64> {
+        let setting = &self.setting;
+        let is_steady = |server: &ServerSetting| server.speed == ServerSetting::FULL_SPEED;
+        let is_calm = setting.weather == Weather::FAIR
+            && !matches!(setting.drains, Drains::Rarely(_))
+            && setting.servers.iter().all(is_steady);
+        let mut takeovers = 0;
+        for step in &self.steps {
+            match step.action {
+                Action::BecomeLeader { .. } | Action::HandOver { .. } => takeovers += 1,
+                Action::Crash { .. }
+                | Action::WriteFault { .. }
+                | Action::ReadFault { .. }
+                | Action::Cut { .. }
+                | Action::PauseTicks { .. }
+                | Action::Freeze { .. } => return None,
+                Action::Append { .. }
+                | Action::Reconfigure { .. }
+                | Action::Trim { .. }
+                | Action::Snapshot { .. }
+                | Action::SetPriority { .. }
+                | Action::Read { .. }
+                | Action::Flush { .. }
+                | Action::TakeEvents { .. }
+                | Action::Status { .. }
+                | Action::Forge { .. }
+                | Action::Reconnected { .. }
+                | Action::RequestRead { .. } => {}
+            }
+        }
+        is_calm.then_some(takeovers)
+    }
+
     /// The plan of a seed.
     pub fn of(seed: u64, ticks: u64) -> Self {
         generate::plan(seed, ticks)

@@ -105,6 +105,9 @@ fn play<T: SimEntry>(
         }
         cluster.pass_tick()?;
     }
+    if let Some(asked) = plan.calm_takeovers() {
+        cluster.check_stability(asked)?;
+    }
     let ended = cluster.end(plan.setting.ending)?;
     cluster.checker().check_history()?;
     Ok(ended)
