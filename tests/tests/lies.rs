@@ -127,7 +127,8 @@ fn places(value: &Value, path: &str, found: &mut Vec<String>) {
 /// The last part of a place: what it is called.
 fn name_of(place: &str) -> String {
     let parts = place.rsplit('/');
-    parts.filter(|part| part.parse::<u64>().is_err()).next().unwrap_or_default().to_string()
+    let mut names = parts.filter(|part| part.parse::<u64>().is_err());
+    names.next().unwrap_or_default().to_string()
 }
 
 /// Changes what stands at one place. `others` are values that real messages have where it is
@@ -184,20 +185,21 @@ fn mutate(value: &mut Value, others: &BTreeMap<String, Vec<Value>>, rng: &mut Rn
     }
 }
 
+fn collect(value: &Value, name: &str, known: &mut BTreeMap<String, Vec<Value>>) {
+    let of_name = known.entry(name.to_string()).or_default();
+    if of_name.len() < 200 {
+        of_name.push(value.clone());
+    }
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, of)| collect(of, name, known)),
+        Value::Array(items) => items.iter().take(2).for_each(|of| collect(of, name, known)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// What real messages have at places of each name.
 fn by_name(values: &[Value]) -> BTreeMap<String, Vec<Value>> {
     let mut known: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    fn collect(value: &Value, name: &str, known: &mut BTreeMap<String, Vec<Value>>) {
-        let of_name = known.entry(name.to_string()).or_default();
-        if of_name.len() < 200 {
-            of_name.push(value.clone());
-        }
-        match value {
-            Value::Object(fields) => fields.iter().for_each(|(name, of)| collect(of, name, known)),
-            Value::Array(items) => items.iter().take(2).for_each(|of| collect(of, name, known)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
     values.iter().for_each(|value| collect(value, "", &mut known));
     known
 }

@@ -143,7 +143,7 @@ fn disturb<T: SimEntry>(
     now: u64,
 ) -> Result<(), Violation> {
     for disturbance in &lasting.disturbances {
-        if now % disturbance.every.max(1) != 0 || now == 0 {
+        if now == 0 || !now.is_multiple_of(disturbance.every) {
             continue;
         }
         let server = disturbance.server;
