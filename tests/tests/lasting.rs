@@ -22,11 +22,10 @@ fn together(n: u64) -> Vec<Start> {
     vec![Start::default(); n as usize]
 }
 
-/// When the links of a cluster are up.
+/// When the links of a cluster are up. The links of one server to a quorum always are.
 #[derive(Clone, Debug)]
 struct Flaps {
     n: u64,
-    /// The server whose links to a quorum are always up.
     /// For each other link its period, for how much of that it is up, and its phase.
     links: BTreeMap<(u64, u64), (u64, u64, u64)>,
 }

@@ -232,15 +232,12 @@ impl<T> PersistentStorage<T> {
         let database = Database::open(&database_config)?;
         let checkpoint = match database.checkpoint()? {
             Some(checkpoint) => checkpoint,
-            None => {
-                // Durable with the first checkpoint.
-                give_id(&database, &folder)?;
-                begin(&lock.0, &database, &log_folder, &folder)?
-            }
+            None => begin(&lock.0, &database, &log_folder, &folder)?,
         };
         let id = match database.storage_id()? {
             Some(id) => id,
-            // A folder of an earlier version. The checkpoint below makes it durable.
+            // A new folder, or one of an earlier version. The checkpoint below makes it durable, and
+            // nothing is said in its name before.
             None => give_id(&database, &folder)?,
         };
         if let Some(unfinished) = unfinished {

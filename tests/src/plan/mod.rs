@@ -272,7 +272,8 @@ impl Plan {
                 | Action::Status { .. }
                 | Action::Forge { .. }
                 | Action::Reconnected { .. }
-                | Action::RequestRead { .. } => {}
+                | Action::RequestRead { .. }
+                | Action::Apply { .. } => {}
             }
         }
         is_calm.then_some(takeovers)
