@@ -1,6 +1,7 @@
 //! Folders that are none, and folders in which something is missing, replaced or emptied: what a
 //! storage says, and that it neither panics nor begins anew where there was one.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::type_complexity, reason = "the rows of tables")]
 
 use omnipaxos::{errors::with_causes, macros::Entry, storage::Storage};
 use omnipaxos_storage::{
