@@ -31,6 +31,8 @@ pub(crate) struct PeerIdentities {
     peers: Vec<Peer>,
     conflicts: Vec<Kept>,
     is_news: bool,
+    /// Whether some peer has `told` something.
+    is_told: bool,
 }
 
 /// Another member.
@@ -98,7 +100,7 @@ impl PeerIdentities {
                 peer
             })
             .collect();
-        Self { digest, storage, own, peers, conflicts: Vec::new(), is_news: false }
+        Self { digest, storage, own, peers, conflicts: Vec::new(), is_news: false, is_told: false }
     }
 
     /// Checks a message of the configuration of this server.
@@ -130,10 +132,14 @@ impl PeerIdentities {
             return;
         };
         match peer.told.or(peer.stored) {
-            None => peer.told = Some(storage),
+            None => {
+                peer.told = Some(storage);
+                self.is_told = true;
+            }
             Some(known) if known == storage || known == DISPUTED || storage == DISPUTED => {}
             Some(known) => {
                 peer.told = Some(DISPUTED);
+                self.is_told = true;
                 self.keep(pid, Conflict::OtherStorage { known: storage, found: Some(known) });
             }
         }
@@ -165,7 +171,10 @@ impl PeerIdentities {
         };
         let known = peer.told.or(peer.stored);
         match (known, sender.storage) {
-            (None, found) => peer.told = found,
+            (None, found) => {
+                peer.told = found;
+                self.is_told |= found.is_some();
+            }
             (Some(known), found) if found != Some(known) => {
                 self.keep(from, Conflict::OtherStorage { known, found });
                 return Err(Unidentified::OtherStorage);
@@ -226,15 +235,18 @@ impl PeerIdentities {
         })
     }
 
-    /// The identity to be stored, if some server has told its storage since the last flush.
-    pub(crate) fn unstored(&self) -> Option<Identity> {
-        let is_told = self.peers.iter().any(|peer| peer.told.is_some());
-        is_told.then(|| {
-            let mut identity = self.own.clone();
-            let told = self.peers.iter().filter_map(|peer| Some((peer.pid, peer.told?)));
-            identity.peers.extend(told);
-            identity
-        })
+    /// Whether some server has told its storage since the last flush.
+    #[inline]
+    pub(crate) fn is_unstored(&self) -> bool {
+        self.is_told
+    }
+
+    /// The identity to be stored, with what other servers told.
+    pub(crate) fn unstored(&self) -> Identity {
+        let mut identity = self.own.clone();
+        let told = self.peers.iter().filter_map(|peer| Some((peer.pid, peer.told?)));
+        identity.peers.extend(told);
+        identity
     }
 
     /// That identity is stored now: messages of those servers are taken from now on.
@@ -245,9 +257,11 @@ impl PeerIdentities {
             peer.set_stamps(&self.digest, self.storage);
         }
         self.own = identity;
+        self.is_told = false;
     }
 
     /// Stamps messages that leave.
+    #[inline]
     pub(crate) fn stamp<'a, T: Entry + 'a>(
         &self,
         messages: impl Iterator<Item = &'a mut Message<T>>,
@@ -266,7 +280,7 @@ impl PeerIdentities {
                         let known = peer.and_then(|peer| peer.stored);
                         let (digest, storage) = (self.digest, self.storage);
                         let other = self.other_than(to, request.round);
-                        request.sender = SenderIdentity { digest, storage, known, other };
+                        *request.sender = SenderIdentity { digest, storage, known, other };
                     }
                     HeartbeatMsg::Reply(_) => {}
                 },

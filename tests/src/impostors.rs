@@ -452,7 +452,7 @@ impl World {
 fn take_off(message: &mut Message<Word>) {
     match message {
         Message::BLE(ble) => match &mut ble.msg {
-            HeartbeatMsg::Request(request) => request.sender = SenderIdentity::default(),
+            HeartbeatMsg::Request(request) => *request.sender = SenderIdentity::default(),
             HeartbeatMsg::Reply(_) => {}
         },
         Message::SequencePaxos(paxos) => {

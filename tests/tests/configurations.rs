@@ -5,7 +5,6 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     events::Event,
-    identity::SenderIdentity,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatRequest},
         Message,
@@ -30,7 +29,7 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
         config_id,
         round: 7,
         max_entry_bytes: u64::MAX,
-        sender: SenderIdentity::default(),
+        sender: Box::default(),
         leader: Ballot::default(),
         happy: false,
         priority: 0,

@@ -3,7 +3,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
-    identity::{SenderIdentity, Stamp},
+    identity::Stamp,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
@@ -200,7 +200,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             config_id: n.config_id,
             round: 1,
             max_entry_bytes: u64::MAX,
-            sender: SenderIdentity::default(),
+            sender: Box::default(),
             leader: n,
             happy: true,
             priority: 0,

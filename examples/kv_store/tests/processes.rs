@@ -68,11 +68,11 @@ fn a_client_puts_gets_deletes_and_asks_for_the_status() {
     let lines = cluster.status_in_step();
     assert!(lines[0].starts_with("server 1: leader "), "{lines:?}");
     assert!(lines[0].contains(" 1 keys, digest "), "{lines:?}");
-    let status = cluster.ask(&["status"]);
     for says in
         ["  Leading in configuration 1, promise ", "  Following in", " answers, InStep, lacks 0"]
     {
-        assert!(status.contains(says), "`{says}` is not in:\n{status}");
+        // A leader may be elected before its first heartbeat round has ended, which tells who answers.
+        cluster.status_says(says);
     }
     cluster.assert_alive();
 }

@@ -93,7 +93,7 @@ mod tests {
             priority,
             electable,
             max_entry_bytes: u64::MAX,
-            sender: crate::identity::SenderIdentity::default(),
+            sender: Box::default(),
         }
     }
 

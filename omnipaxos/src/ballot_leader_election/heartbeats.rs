@@ -3,7 +3,6 @@
 use super::{Asked, BallotLeaderElection, Mood};
 use crate::{
     ballot::Ballot,
-    identity::SenderIdentity,
     ids::NodeId,
     messages::ballot_leader_election::{
         BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest,
@@ -32,7 +31,7 @@ impl BallotLeaderElection {
             priority,
             electable,
             max_entry_bytes: self.max_entry_bytes,
-            sender: SenderIdentity::default(),
+            sender: Box::default(),
         };
         BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
     }
@@ -49,14 +48,18 @@ impl BallotLeaderElection {
 
     /// Draws the heartbeats that are due. An unhappy server tells at once what changes with it, so
     /// that all that may take over know of each other.
-    pub(crate) fn draw(&mut self, mut send: impl FnMut(BLEMessage)) {
-        let mine = self.mine();
-        if mine.mood == Mood::Unhappy && self.last_told != Some(mine) {
+    #[inline]
+    pub(crate) fn draw(&mut self, send: impl FnMut(BLEMessage)) {
+        if self.mood == Mood::Unhappy && self.last_told != Some(self.mine()) {
             self.is_request_due = true;
         }
-        if !self.is_request_due && self.replies_due.is_empty() {
-            return;
+        if self.is_request_due || !self.replies_due.is_empty() {
+            self.draw_due(send);
         }
+    }
+
+    #[cold]
+    fn draw_due(&mut self, mut send: impl FnMut(BLEMessage)) {
         let from = self.pid;
         let asked = std::mem::take(&mut self.asked_again);
         self.asked_again = asked
@@ -69,7 +72,7 @@ impl BallotLeaderElection {
             })
             .collect();
         if std::mem::take(&mut self.is_request_due) {
-            self.last_told = Some(mine);
+            self.last_told = Some(self.mine());
             self.peers.iter().for_each(|to| send(self.request(*to)));
         }
         while let Some((to, round)) = self.replies_due.pop_first() {

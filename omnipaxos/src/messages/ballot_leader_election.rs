@@ -29,7 +29,7 @@ pub enum HeartbeatMsg {
 }
 
 /// Asks whether the receiver is there, and tells how the sender is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HeartbeatRequest {
     /// The configuration of the sender.
@@ -40,7 +40,7 @@ pub struct HeartbeatRequest {
     /// limit: see [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
     pub max_entry_bytes: u64,
     /// Who the sender is. A replica sets it when the message leaves.
-    pub sender: SenderIdentity,
+    pub sender: Box<SenderIdentity>,
     /// The ballot of the leader that the sender follows; number 0 if none.
     pub leader: Ballot,
     /// Whether the sender is content with that leader.

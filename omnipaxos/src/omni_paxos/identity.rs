@@ -54,10 +54,12 @@ pub(super) fn identify<T: Entry, B: Storage<T>>(
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Stores which storages other servers have told of. It is rare: once for each server.
+    #[inline]
     pub(super) fn store_peer_identities(&mut self) -> Result<(), Halted> {
-        let Some(identity) = self.door.identities().unstored() else {
+        if !self.door.identities().is_unstored() {
             return Ok(());
-        };
+        }
+        let identity = self.door.identities().unstored();
         self.paxos.store_identity(identity.clone())?;
         self.door.identities_mut().stored(identity);
         Ok(())

@@ -3,7 +3,7 @@
 use crate::{faults::Kind, plan::CONFIGURATION, rng::Rng, value::SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
-    identity::{SenderIdentity, Stamp},
+    identity::Stamp,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
@@ -75,7 +75,7 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
             config_id: n.config_id,
             round,
             max_entry_bytes: u64::MAX,
-            sender: SenderIdentity::default(),
+            sender: Box::default(),
             leader: n,
             happy: rng.chance(1, 2),
             priority: 0,

@@ -180,6 +180,18 @@ impl Cluster {
             assert!(start.elapsed() < PATIENCE, "not in step: {status}");
         }
     }
+
+    /// Waits until the status has this text.
+    pub fn status_says(&self, text: &str) {
+        let start = Instant::now();
+        loop {
+            let status = self.ask(&["status"]);
+            if status.contains(text) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "`{text}` is not in:\n{status}");
+        }
+    }
 }
 
 impl Drop for Cluster {

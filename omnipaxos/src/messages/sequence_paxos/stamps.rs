@@ -35,6 +35,7 @@ impl<T: Entry> PaxosMsg<T> {
     }
 
     /// Where the stamp is, in those that carry one.
+    #[inline]
     pub(crate) fn stamp_mut(&mut self) -> Option<&mut Stamp> {
         match self {
             PaxosMsg::PrepareReq(m) => Some(&mut m.stamp),
