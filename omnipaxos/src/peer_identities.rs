@@ -1,6 +1,6 @@
 //! The other servers as this one knows them: which configuration and which storage each has.
 //!
-//! Invariant I17: a message of Sequence Paxos is taken only from the storage that this server has
+//! Invariant I18: a message of Sequence Paxos is taken only from the storage that this server has
 //! stored as that of the sender, and only if the sender takes this storage for the receiver's, or
 //! knows none. So a server whose disk was replaced is in no quorum of those that know its disk.
 

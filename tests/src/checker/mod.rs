@@ -76,7 +76,7 @@ pub enum Check {
     Halting,
     /// A forged message changes nothing.
     ForgedIgnored,
-    /// I17: what comes from a disk that is not known changes nothing.
+    /// I18: what comes from a disk that is not known changes nothing.
     KnownDisks,
     /// A read gives what its contract says.
     Reading,

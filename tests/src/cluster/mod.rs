@@ -302,7 +302,7 @@ impl<T: SimEntry> Cluster<T> {
         id.is_some() && stored != id && !shows_none
     }
 
-    /// Invariant I17: a message from a disk that is not stored here changes nothing.
+    /// Invariant I18: a message from a disk that is not stored here changes nothing.
     fn handle_unknown(&mut self, at: usize, message: Message<T>) -> Result<(), Violation> {
         self.counts.add(Kind::UnknownDisk);
         let shown = |server: &Server<T>| server.replica().map(|replica| replica.status());
