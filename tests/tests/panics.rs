@@ -7,6 +7,7 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::TryProposeErr,
+    identity::Identity,
     messages::Message,
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
     util::LogEntry,
@@ -195,8 +196,33 @@ impl Storage<Item> for Disk {
     fn get_snapshot(&self) -> StorageResult<Option<Items>> {
         self.0.borrow().get_snapshot()
     }
+    fn max_entry_bytes(&self) -> Option<u64> {
+        called();
+        Some(1000)
+    }
+    fn check_entry(&self, _: &Item, _: u64) -> StorageResult<()> {
+        called();
+        Ok(())
+    }
+    fn check_stopsign(&self, _: &StopSign, _: u64) -> StorageResult<()> {
+        called();
+        Ok(())
+    }
+    fn check_snapshot(&self, _: &Items) -> StorageResult<()> {
+        called();
+        Ok(())
+    }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         self.0.borrow_mut().next_incarnation()
+    }
+    fn get_identity(&self) -> StorageResult<Option<Identity>> {
+        self.0.borrow().get_identity()
+    }
+    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
+        self.write(|storage| storage.set_identity(identity))
+    }
+    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
+        Ok(Some(7))
     }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Item>>) -> StorageResult<()> {
         self.write(|storage| storage.write_atomically(ops))
@@ -352,6 +378,8 @@ impl Cluster {
         self.append(1, 31..33);
         self.append(2, 33..35);
         self.run(10);
+        self.reconfigure(2);
+        self.run(10);
     }
 
     /// Starts the server that has panicked anew, and lets all catch up.
@@ -362,11 +390,14 @@ impl Cluster {
             self.replicas.insert(pid, build(pid, self.disks[&pid].clone()));
         }
         self.run(60);
+        self.reconfigure(self.replicas[&1].get_current_leader().expect("there is a leader"));
+        self.run(30);
+    }
+
+    fn reconfigure(&mut self, pid: u64) {
         let next =
             ClusterConfig { configuration_id: 2, nodes: PIDS.to_vec(), ..Default::default() };
-        let leader = self.replicas[&1].get_current_leader().expect("there is a leader");
-        self.input(leader, "reconfigure", |replica| drop(replica.reconfigure(next, None)));
-        self.run(30);
+        self.input(pid, "reconfigure", |replica| drop(replica.reconfigure(next, None)));
     }
 
     /// The decided items, the same at all servers.
@@ -438,7 +469,14 @@ fn a_panic_in_any_call_of_the_users_code_halts_the_replica() {
         }
     }
     println!("{calls} calls; panics in {panicked:?}");
-    for input in ["append", "propose", "handle_incoming", "take_outgoing_messages", "snapshot"] {
+    for input in [
+        "append",
+        "propose",
+        "handle_incoming",
+        "take_outgoing_messages",
+        "snapshot",
+        "reconfigure",
+    ] {
         assert!(panicked.contains_key(input), "{input}: {panicked:?}");
     }
 }
