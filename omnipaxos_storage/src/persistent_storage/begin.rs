@@ -5,11 +5,12 @@
 //! have been written, and what was begun is begun again.
 
 use super::{
-    checkpoint::{sync_folder, Checkpoint, Database, Place},
+    checkpoint::{Checkpoint, Database, Place},
     config::PersistentStorageConfig,
     error::StorageError,
     folders,
     journal::Journal,
+    positioned::sync_folder,
     segments,
 };
 use std::{

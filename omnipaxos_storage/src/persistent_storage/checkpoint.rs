@@ -6,11 +6,11 @@ use super::{
     database_thread::{DatabaseThread, Opened},
     error::StorageError,
     journal::Known,
+    positioned::{open_to_sync, sync_folder},
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -347,7 +347,7 @@ fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
         if path.is_dir() {
             sync_folder_and_files(&path)?;
         } else {
-            match File::open(&path).and_then(|file| file.sync_all()) {
+            match open_to_sync(&path).and_then(|file| file.sync_all()) {
                 Ok(()) => {}
                 // The database replaces its own files while we look.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -356,11 +356,4 @@ fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
         }
     }
     sync_folder(folder)
-}
-
-/// Makes the names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
-    File::open(folder)
-        .and_then(|handle| handle.sync_all())
-        .map_err(StorageError::io("sync", folder))
 }

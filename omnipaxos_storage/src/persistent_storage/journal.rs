@@ -8,12 +8,15 @@
 //! that no other batch ever has, and has a checksum. So a sector that a loss of power left unwritten
 //! bears an older stamp, and cannot be mistaken for one that was damaged.
 
-use super::{batch::chunk, checkpoint::sync_folder, error::StorageError};
+use super::{
+    batch::chunk,
+    error::StorageError,
+    positioned::{read_exact_at, sync_folder, write_all_at},
+};
 use std::{
     fs::File,
     io,
     ops::Range,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -121,7 +124,7 @@ impl Journal {
             return Err(damaged(len, "the journal ends too early"));
         }
         let mut content = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut content, 0).map_err(failed())?;
+        read_exact_at(&file, &mut content, 0).map_err(failed())?;
         let sectors: Vec<Sector<'_>> =
             content.chunks_exact(SECTOR_BYTES).map(Sector::read).collect();
         let found = read_batches(&sectors, known.stamp)
@@ -156,8 +159,7 @@ impl Journal {
         for payload in rest.chunks(PAYLOAD_BYTES) {
             push_sector(&mut self.sectors, &[payload], self.stamp);
         }
-        self.file
-            .write_all_at(&self.sectors, self.at)
+        write_all_at(&self.file, &self.sectors, self.at)
             .map_err(StorageError::io("write to", &self.path))?;
         self.file.sync_data().map_err(StorageError::io("sync", &self.path))?;
         self.at += self.sectors.len() as u64;
@@ -191,7 +193,7 @@ impl Journal {
         let mut at = range.start;
         while at < range.end {
             let count = (range.end - at).min(ZEROS_BYTES);
-            self.file.write_all_at(&zeros[..count as usize], at)?;
+            write_all_at(&self.file, &zeros[..count as usize], at)?;
             at += count;
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! The commit log: appending batches, syncing them, reading records.
 
 use super::{
-    checkpoint::{sync_folder, Place},
+    checkpoint::Place,
     error::StorageError,
     parts::{Part, Parts, Target},
+    positioned::{read_at, sync_folder},
     records::{RecordHeader, RECORD_HEADER_BYTES},
     scan::Scanned,
     segments::{self, IndexRoom, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
@@ -17,7 +18,6 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, BufReader, Read},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -326,7 +326,7 @@ struct At<'a> {
 
 impl Read for At<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.at)?;
+        let count = read_at(self.file, buffer, self.at)?;
         self.at += count as u64;
         Ok(count)
     }

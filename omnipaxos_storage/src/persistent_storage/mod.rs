@@ -19,6 +19,7 @@ mod folders;
 mod journal;
 mod log;
 mod parts;
+mod positioned;
 mod random;
 mod records;
 mod runs;

@@ -1,9 +1,13 @@
 //! The files of the commit log: names, indexes, cutting and removing.
 
-use super::{checkpoint::sync_folder, error::StorageError, parts::Part, scan::Scanned};
+use super::{
+    error::StorageError,
+    parts::Part,
+    positioned::{sync_folder, write_all_at},
+    scan::Scanned,
+};
 use std::{
     fs::{self, File, OpenOptions},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -99,7 +103,7 @@ impl IndexRoom {
                 .write(true)
                 .open(&path)
                 .and_then(|file| {
-                    file.write_all_at(&zeros, (self.records * INDEX_ENTRY_BYTES) as u64)
+                    write_all_at(&file, &zeros, (self.records * INDEX_ENTRY_BYTES) as u64)
                 })
                 .map_err(StorageError::io("make room in", path))?;
             self.taken = taken;
@@ -182,7 +186,7 @@ fn write_index(
     }
     let path = index_file(folder, base);
     let file = File::create(&path).map_err(StorageError::io("create", &path))?;
-    file.write_all_at(&bytes, 0).map_err(StorageError::io("write", &path))?;
+    write_all_at(&file, &bytes, 0).map_err(StorageError::io("write", &path))?;
     let len = ((positions.len() + spare) * INDEX_ENTRY_BYTES) as u64;
     file.set_len(len).map_err(StorageError::io("write", &path))
 }
