@@ -213,6 +213,6 @@ fn a_logger_that_panics_leaves_a_halted_replica() {
         assert!(halted.is_panic());
         inputs.insert(halted.operation().to_string());
     }
-    let expected = ["reconfigure", "tick", "trim"];
+    let expected = ["compact", "reconfigure", "tick"];
     assert!(expected.iter().all(|input| inputs.contains(*input)), "{inputs:?}");
 }
