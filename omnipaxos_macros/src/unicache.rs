@@ -6,7 +6,7 @@ use self::attribute::Cached;
 use crate::{crate_path, entry, names::generated, size_hint};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Data, DataStruct, DeriveInput, Error, Field, Member, Path, Result, Type};
+use syn::{Data, DataStruct, DeriveInput, Error, Field, LitStr, Member, Path, Result, Type};
 
 /// Tuples of more fields cannot be `Debug`.
 const MOST_FIELDS: usize = 12;
@@ -159,10 +159,12 @@ fn cache_struct(
             (field.cache_name(), field.ty, cached.code(), cached.cache(krate));
         Some(quote!(#name: #of<#ty, #code>))
     });
-    let serde = quote!(#krate::derive_support::serde).to_string();
+    // Serde takes a path as text, which cannot say `$crate`.
+    let serde = format_ident!("__omnipaxos_serde_of_{cache}", span = cache.span());
+    let serde_name = LitStr::new(&serde.to_string(), serde.span());
     quote! {
         #krate::__omnipaxos_cache! {
-            #serde
+            #serde #serde_name
             #[doc = #doc]
             #[derive(::core::clone::Clone, ::core::fmt::Debug)]
             #visibility struct #cache {

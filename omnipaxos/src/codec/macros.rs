@@ -39,9 +39,12 @@ macro_rules! without_unicache {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __omnipaxos_cache {
-    ($serde:tt $($item:tt)*) => {
+    ($alias:ident $name:literal $($item:tt)*) => {
+        #[doc(hidden)]
+        use $crate::derive_support::serde as $alias;
+
         #[derive($crate::derive_support::serde::Serialize, $crate::derive_support::serde::Deserialize)]
-        #[serde(crate = $serde)]
+        #[serde(crate = $name)]
         $($item)*
     };
 }
@@ -51,5 +54,5 @@ macro_rules! __omnipaxos_cache {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __omnipaxos_cache {
-    ($serde:tt $($item:tt)*) => { $($item)* };
+    ($alias:ident $name:literal $($item:tt)*) => { $($item)* };
 }
