@@ -9,25 +9,26 @@ use std::{fs::File, io, path::Path};
 /// through its cursor: the journal and the indexes have handles of their own, and the commit log appends.
 pub(super) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
-    return std::os::unix::fs::FileExt::read_at(file, buffer, at);
+    {
+        std::os::unix::fs::FileExt::read_at(file, buffer, at)
+    }
     #[cfg(windows)]
-    return match std::os::windows::fs::FileExt::seek_read(file, buffer, at) {
-        // A read that begins at or after the end of the file.
-        Err(error) if error.raw_os_error() == Some(ERROR_HANDLE_EOF) => Ok(0),
-        result => result,
-    };
+    {
+        std::os::windows::fs::FileExt::seek_read(file, buffer, at)
+    }
 }
 
 /// Writes at a position, perhaps not all. The cursor is as after [`read_at`].
 fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
-    return std::os::unix::fs::FileExt::write_at(file, bytes, at);
+    {
+        std::os::unix::fs::FileExt::write_at(file, bytes, at)
+    }
     #[cfg(windows)]
-    return std::os::windows::fs::FileExt::seek_write(file, bytes, at);
+    {
+        std::os::windows::fs::FileExt::seek_write(file, bytes, at)
+    }
 }
-
-#[cfg(windows)]
-const ERROR_HANDLE_EOF: i32 = 38;
 
 /// Reads at a position until the buffer is full.
 ///
