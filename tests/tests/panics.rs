@@ -298,7 +298,10 @@ impl Cluster {
             + disk.get_log_len().unwrap()
             + u64::from(disk.get_stopsign().unwrap().is_some());
         assert!(decided_idx <= held, "{who}: {decided_idx} decided, {held} on the disk");
-        assert_eq!(replica.status().decided_idx, decided_idx, "{who}");
+        let status = replica.status();
+        assert_eq!(status.decided_idx, decided_idx, "{who}");
+        assert_eq!(status.compacted_idx, replica.get_compacted_idx(), "{who}");
+        assert!(status.compacted_idx <= decided_idx, "{who}: {status:?}");
         if let Some(entries) = replica.try_read_decided_suffix(0).unwrap() {
             assert_prefix(&entries, &who);
         }

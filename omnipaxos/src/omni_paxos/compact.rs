@@ -185,7 +185,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Err(TryCompactionErr::Halted(halted)) => Ok(self.end_or_halt(Err(halted))?),
             done @ (Ok(())
             | Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_))) => {
-                let idx = self.get_compacted_idx();
+                let idx = self.paxos.log().compacted_idx();
                 self.trace.tell(|| match &done {
                     Ok(()) => Moment::debug("compacts").at(idx),
                     Err(refused @ TryCompactionErr::Unstorable(_)) => {

@@ -391,7 +391,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Number of entries trimmed or replaced by a snapshot here.
     pub fn get_compacted_idx(&self) -> u64 {
-        self.paxos.log().compacted_idx()
+        self.paxos.log().compacted_idx().min(self.get_decided_idx())
     }
 
     /// Length of the log here, decided or not.

@@ -68,10 +68,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             decided_idx,
             accepted_idx: log.len(),
             stored_idx: log.stored_len(),
-            compacted_idx: log.compacted_idx(),
-            applied_idx: self.paxos.applied_idx(),
-            next_configuration_id: self
-                .is_reconfigured()
+            // A halted replica may not have stored the snapshot that it was sent.
+            compacted_idx: log.compacted_idx().min(decided_idx),
+            applied_idx: self.paxos.applied_idx().min(decided_idx),
+            next_configuration_id: log
+                .decided_stopsign()
+                .filter(|_| decided_idx > log.end())
                 .map(|stopsign| stopsign.next_config.configuration_id),
             higher_configuration: self.higher_configuration(),
             conflicts: self.door.identities().conflicts(),
