@@ -232,6 +232,37 @@ mod tests {
         assert_eq!(config.server_config.leader_priority, 7);
     }
 
+    /// A field whose key is forgotten in `TABLES` could not be set.
+    #[test]
+    fn every_field_is_a_key() {
+        let named = |fields: &str| -> Vec<String> {
+            let lines = fields.lines().filter_map(|line| line.strip_prefix("    "));
+            let fields = lines.filter(|line| !line.starts_with([' ', '}']));
+            fields.filter_map(|line| Some(line.split_once(':')?.0.to_string())).collect()
+        };
+        let config = OmniPaxosConfig::default();
+        let server = named(&format!("{:#?}", config.server_config));
+        let cluster = named(&format!("{:#?}", config.cluster_config));
+        let of_features = ["logger_file_path", "custom_logger"];
+        for ((table, keys), fields) in super::TABLES.into_iter().zip([cluster, server]) {
+            for field in fields.iter().filter(|field| *field != "custom_logger") {
+                assert!(keys.contains(&field.as_str()), "{field} in [{table}]");
+            }
+            for key in keys.iter().filter(|key| !of_features.contains(key)) {
+                assert!(fields.iter().any(|field| field == key), "{key} in [{table}]");
+            }
+        }
+        let rest = "max_election_tick_factor = 3\nmax_message_bytes = 1\nmax_message_entries = 2\n\
+                    max_in_flight_bytes = 3\nmax_in_flight_entries = 4\nmax_pending_bytes = 5\n\
+                    max_pending_entries = 6\nmax_entry_bytes = 7\ntells_removed_servers = true\n\
+                    takes_delta_snapshots = true\nkeeps_undecided_appends = true\n\
+                    incarnation = 8\ncluster_name = \"east\"\n";
+        let config = OmniPaxosConfig::parse(&format!("{LEAST}{rest}")).unwrap().server_config;
+        assert_eq!((config.max_election_tick_factor, config.max_entry_bytes), (3, Some(7)));
+        assert!(config.takes_delta_snapshots && config.keeps_undecided_appends);
+        assert_eq!((config.incarnation, config.cluster_name.as_deref()), (Some(8), Some("east")));
+    }
+
     #[test]
     fn a_misspelt_key_is_named_with_the_likely_one() {
         let what = invalid(&format!("{LEAST}batchsize = 4\n"));
