@@ -212,8 +212,13 @@ impl BallotLeaderElection {
     /// round, its answer no longer counts.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
-        let has_answered = self.answered(from) || self.replies.contains_key(&from);
-        if self.leader.is_nobodys() && !has_answered {
+        let is_missed = match (self.leader.is_nobodys(), self.pace.is_lengthened()) {
+            // The request of a long round may be lost: one more finds that out before its end.
+            (_, true) => !self.replies.contains_key(&from),
+            (true, false) => !self.answered(from) && !self.replies.contains_key(&from),
+            (false, false) => false,
+        };
+        if is_missed {
             self.asked_again.entry(from).or_insert(Asked::Due);
         }
         if !self.candidates.hear(from, request) || request.happy {

@@ -75,6 +75,11 @@ impl Pace {
         }
     }
 
+    /// Whether the present round may be longer than the shortest.
+    pub(super) fn is_lengthened(&self) -> bool {
+        self.length > self.shortest
+    }
+
     /// A reply to the present round has come.
     pub(super) fn note_reply(&mut self) {
         self.slowest = self.elapsed;
