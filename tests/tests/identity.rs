@@ -395,3 +395,23 @@ fn a_folder_without_an_identity_gets_one() {
     assert_eq!(open(folder.path()).get_identity().unwrap().unwrap().pid, 2);
     refusal(build(&ALL, 1, open(folder.path())));
 }
+
+/// As programs of 0.2.2 do. The leader does not notice the restart, and has nothing to send.
+#[test]
+fn a_server_that_is_back_at_once_on_a_fresh_memory_storage_takes_part() {
+    let mut cluster = Cluster::new(&[]);
+    for pid in ALL {
+        cluster.start(pid, &ALL, Disk::default());
+    }
+    cluster.run(60);
+    cluster.append(1, "a");
+    let leader = cluster.server(1).get_current_leader().unwrap();
+    let follower = leader % 3 + 1;
+    cluster.stop(follower);
+    cluster.start(follower, &ALL, Disk::default());
+    cluster.append(follower, "b");
+    for pid in ALL {
+        assert_eq!(cluster.decided(pid), ["a", "b"], "server {pid}");
+        assert_eq!(cluster.conflicts(pid), []);
+    }
+}

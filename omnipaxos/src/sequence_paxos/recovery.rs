@@ -9,9 +9,14 @@ use crate::{
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that has promised some ballot asks every peer whether it leads. One that is new
-    /// waits to be asked.
+    /// waits to be asked until it has heard of a leader: that may take it for a server which was there
+    /// before, in step and with another storage, and asks nothing.
     pub(super) fn ask_all_for_leader(&mut self) {
-        if !self.log.promise().is_nobodys() {
+        if self.log.promise().is_nobodys() {
+            if self.peers.contains(&self.elected.pid) {
+                self.outbox.ask_for_leader(self.elected.pid);
+            }
+        } else {
             for peer in &self.peers {
                 self.outbox.ask_for_leader(*peer);
             }
