@@ -41,7 +41,7 @@ impl Bound {
     /// - an adversary: it leaves time for a change between two cuts;
     /// - delays: the servers lengthen their rounds first, which takes as long as the rounds become;
     /// - restarts and takeovers: one change for each that the fault enforces in this time;
-    /// - loss: each of these leaders needs a few rounds more, see [`rounds_of_luck`].
+    /// - loss: each of these leaders needs a few rounds more, see `rounds_of_luck`.
     pub fn of(lasting: &Lasting) -> Self {
         let servers = &lasting.setting.servers;
         let weather = lasting.setting.weather;
