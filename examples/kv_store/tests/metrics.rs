@@ -97,7 +97,10 @@ fn prometheus_is_served_what_a_cluster_does() {
                 let is_over = ["waiting_entries", "kept_entries", "undecided_entries"]
                     .iter()
                     .all(|metric| value(samples, &name(pid, metric, "")) == 0.0);
+                // The last that a round records: a page may be made in the middle of one.
+                let last = name(pid, "unstorable_proposals_total", "");
                 is_over
+                    && value(samples, &last) == 0.0
                     && value(samples, &name(pid, "decided_idx", "")) >= decided
                     && value(samples, &name(pid, "has_leader", "")) == 1.0
             })
