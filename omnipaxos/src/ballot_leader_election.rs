@@ -208,7 +208,7 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Takes in what a request tells of its sender. If that became unhappy since it answered in this
+    /// Records the state that a request reports. If its sender became unhappy since it answered in this
     /// round, its answer no longer counts.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
