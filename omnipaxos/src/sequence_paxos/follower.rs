@@ -47,6 +47,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.keep_what_it_led(prepare.n.pid)?;
             self.drop_what_it_led(prepare.n.pid);
             self.log.promise_to(prepare.n);
+            self.decided_at_promise = self.log.decided_idx();
             self.end_pauses();
         }
         self.setback = None;
@@ -77,7 +78,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) -> Result<(), Halted> {
         // A leader with a shorter log than was promised to it sends nothing beyond its base.
         let was_news = sync.len().is_some_and(|len| len > sync.base);
-        match self.apply_sync(sync, n)? {
+        match self.apply_sync(sync, n, decided_idx)? {
             Synced::Applied => {
                 self.log.accept_in(n);
                 self.end_pauses();
@@ -103,12 +104,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// Makes the log that of the leader of ballot `n`, if it may be.
-    fn apply_sync(&mut self, sync: LogSync<T>, n: Ballot) -> Result<Synced, Halted> {
+    /// Makes the log that of the leader of ballot `n`, which has decided `decided_idx` entries, if it
+    /// may be.
+    fn apply_sync(
+        &mut self,
+        sync: LogSync<T>,
+        n: Ballot,
+        decided_idx: u64,
+    ) -> Result<Synced, Halted> {
         let len = sync.len();
         let applied = self.log.apply(sync)?;
         if let (Synced::Overtaken, Some(len)) = (applied, len) {
-            self.suspect_loss(n, len);
+            self.suspect_loss(n, len, decided_idx);
         } else if applied == Synced::Applied {
             self.loss = None;
         }

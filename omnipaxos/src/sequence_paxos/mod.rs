@@ -85,6 +85,9 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     learning: Learning,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
+    /// Number of entries that were decided here when the leader's ballot was promised; 0 if that was
+    /// before a restart.
+    decided_at_promise: u64,
     codec: Codec<T>,
     admission: Admission,
     proposals: Proposals<T>,
@@ -182,6 +185,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             relay: None,
             learning: Learning::default(),
             loss: None,
+            decided_at_promise: 0,
             codec: Codec::new(server.limits().in_flight),
             admission: Admission::new(server, log.max_entry_bytes()),
             proposals: Proposals::new(server),
