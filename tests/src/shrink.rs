@@ -3,7 +3,7 @@
 use crate::{
     checker::Check,
     cluster::Trace,
-    network::{Order, Weather},
+    network::{LinkConditions, Order},
     plan::{Drains, Notify, Plan, Refusal, ServerSetting, Wire},
     run::{run, Failure},
 };
@@ -111,12 +111,12 @@ impl Shrinker {
     fn simplify(&mut self) {
         let plainer: [fn(&mut Plan); 11] = [
             |plan| plan.setting.refusal = Refusal::Nowhere,
-            |plan| plan.setting.weather.loss = 0,
-            |plan| plan.setting.weather.duplicates = 0,
-            |plan| plan.setting.weather.stragglers = 0,
-            |plan| plan.setting.weather.order = Order::Kept,
-            |plan| plan.setting.weather.delay = 0,
-            |plan| plan.setting.weather = Weather::FAIR,
+            |plan| plan.setting.conditions.loss = 0,
+            |plan| plan.setting.conditions.duplicates = 0,
+            |plan| plan.setting.conditions.stragglers = 0,
+            |plan| plan.setting.conditions.order = Order::Kept,
+            |plan| plan.setting.conditions.delay = 0,
+            |plan| plan.setting.conditions = LinkConditions::PERFECT,
             |plan| plan.setting.drains = Drains::EachTick,
             |plan| plan.setting.servers.iter_mut().for_each(ServerSetting::lift_limits),
             |plan| {

@@ -5,8 +5,8 @@
 use omnipaxos_tests::{
     checker::Check,
     cluster::Trace,
+    coverage::Counts,
     disk::{Atomicity, Honesty},
-    faults::Counts,
     plan::{EntryKind, Plan},
     run::{run, Report},
     shrink::shrink,

@@ -4,7 +4,7 @@
 
 use omnipaxos::{
     messages::{
-        sequence_paxos::{LearnFrom, PaxosMessage, PaxosMsg},
+        sequence_paxos::{CatchUpRedirect, PaxosMessage, PaxosMsg},
         Message,
     },
     status::{Load, Role, Stage, Status},
@@ -48,10 +48,10 @@ fn a_leader_tells_how_far_its_followers_are() {
     assert_eq!((second.pid, second.answered()), (2, true));
     assert_eq!((third.pid, third.answered()), (3, false));
     let second = second.follower.unwrap();
-    assert_eq!((second.stage, second.accepted_idx, second.lag), (Stage::InStep, 3, 0));
+    assert_eq!((second.stage, second.accepted_idx, second.lag), (Stage::Replicating, 3, 0));
     assert_eq!((second.decided_idx, second.in_flight), (3, Load::default()));
     let third = third.follower.unwrap();
-    assert_eq!((third.stage, third.accepted_idx, third.lag), (Stage::InStep, 1, 2));
+    assert_eq!((third.stage, third.accepted_idx, third.lag), (Stage::Replicating, 1, 2));
     assert_eq!(third.in_flight.entries, 2);
     assert!(third.in_flight.bytes >= 4, "{:?}", third.in_flight);
     let follower = assert_answers_as_the_getters(&mut lab, 2);
@@ -97,7 +97,8 @@ fn the_end_of_a_configuration_shows() {
     }
 }
 
-/// The leader lacks nothing: its AcceptSync is older than what its receiver learnt in the same ballot.
+/// The leader lacks nothing: its AcceptSync is older than what its receiver learned in the same
+/// ballot.
 #[test]
 fn an_accept_sync_that_comes_late_is_no_loss() {
     let mut lab = Lab::new(&[1, 2, 3]);
@@ -125,7 +126,7 @@ fn an_accept_sync_that_comes_late_is_no_loss() {
     }
     lab.run(20);
     let n = lab.server(2).status().promise;
-    let msg = PaxosMsg::LearnFrom(LearnFrom { n, source: 1, decided_idx: 4 });
+    let msg = PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: 1, decided_idx: 4 });
     lab.inject(Message::SequencePaxos(PaxosMessage { from: 2, to: 3, msg }));
     lab.run(10);
     assert_eq!(lab.decided(3), ["a", "b", "c", "d"]);

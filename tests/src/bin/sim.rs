@@ -3,8 +3,8 @@
 use clap::Parser;
 use omnipaxos_tests::{
     cluster::Trace,
+    coverage::{Counts, Kind},
     disk::{Honesty, Medium},
-    faults::{Counts, Kind},
     lasting::{self, Lasting, Sums},
     plan::Plan,
     run::{run, Ended, Failure, Report},
@@ -253,7 +253,7 @@ impl Sum {
             let slowest = self.slowest.partly.get_or_insert_default();
             let partly = ended.partly.unwrap_or_default();
             slowest.live = slowest.live.max(partly.live);
-            slowest.learnt = slowest.learnt.max(partly.learnt);
+            slowest.learned = slowest.learned.max(partly.learned);
             slowest.decides = slowest.decides.max(partly.decides);
             self.slowest.live = self.slowest.live.max(ended.live);
             self.slowest.decides = self.slowest.decides.max(ended.decides);
@@ -276,12 +276,12 @@ fn print_summary(sum: &Sum, seconds: f64) {
     let partly = sum.slowest.partly.unwrap_or_default();
     println!(
         "slowest, in election timeouts: live {:.1}, one more decided {:.1}, silent {:.1}; with \
-         some links cut live {:.1}, learnt {:.1}, one more decided {:.1}",
+         some links cut live {:.1}, learned {:.1}, one more decided {:.1}",
         sum.slowest.live,
         sum.slowest.decides,
         sum.slowest.silent,
         partly.live,
-        partly.learnt,
+        partly.learned,
         partly.decides
     );
     let rate = sum.seeds as f64 / seconds;

@@ -6,7 +6,7 @@ mod decided;
 mod given_up;
 mod history;
 mod outcomes;
-mod said;
+mod outgoing;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ pub enum Check {
     RoundPromised,
     /// I3: promise and indices never go back.
     NeverBack,
-    /// I4: a ballot has one owner and one life.
+    /// I4: a ballot has one owner and one incarnation.
     OneOwner,
     /// I5: what a message claims is stored.
     StoredFirst,
@@ -56,10 +56,10 @@ pub enum Check {
     History,
     /// A read ends once there is a leader.
     ReadEnds,
-    /// Nobody takes over in calm weather unless it is asked to.
+    /// Nobody takes over with perfect links unless it is asked to.
     Stability,
-    /// Leadership is handed over or not, as the contract says.
-    Handover,
+    /// Leadership is transferred or not, as the contract says.
+    Transfer,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
     /// I16: nothing is given up that nobody asked to give up.
@@ -81,7 +81,7 @@ pub enum Check {
     /// A read gives what its contract says.
     Reading,
     /// What a server tells of itself is as it answers, and told once.
-    News,
+    Events,
     /// A proposal is taken or refused as its contract says.
     Proposing,
     /// A server can be built from what its disk holds.
@@ -161,7 +161,7 @@ pub struct Checker {
     shown: Vec<Indices>,
     stored: Vec<Stored>,
     rounds: BTreeMap<Ballot, Round>,
-    /// The server and its life that speaks as the owner of a ballot.
+    /// The server and its incarnation that speaks as the owner of a ballot.
     owners: BTreeMap<Ballot, (usize, u64)>,
     /// For each id from 1 on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,

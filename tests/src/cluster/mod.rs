@@ -1,11 +1,11 @@
 //! The servers of a run, their clocks, disks and links.
 
 mod application;
+mod events;
 mod forge;
-mod handover;
 mod inputs;
 mod lasting;
-mod news;
+mod leader_transfer;
 mod reads;
 mod rest;
 mod server;
@@ -13,17 +13,17 @@ mod steps;
 mod trace;
 
 use self::{
-    handover::Handovers,
+    leader_transfer::Transfers,
     reads::Reads,
     server::{Running, Server},
 };
 pub use self::{reads::Requested, rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
     checker::{ensure, Check, Checker, Limits, Violation},
+    coverage::{Counts, Kind},
     describe,
     disk::Taken,
-    faults::{Counts, Kind},
-    network::{Network, Parcel, Weather},
+    network::{LinkConditions, Network, Parcel},
     plan::{Drains, Notify, Plan, ServerSetting, Setting, Shape, Wire},
     rng::Rng,
     value::SimEntry,
@@ -47,7 +47,7 @@ pub struct Cluster<T: SimEntry> {
     counts: Counts,
     traffic: Traffic,
     reads: Reads,
-    handovers: Handovers,
+    transfers: Transfers,
     /// See [`slack`](Self::slack).
     slack: u64,
     trace: Trace,
@@ -92,13 +92,13 @@ impl<T: SimEntry> Cluster<T> {
             servers: (0..size)
                 .map(|at| Server::new(&setting, at, &taken, plan.seed, trace.is_on()))
                 .collect(),
-            network: Network::new(size, setting.weather, setting.in_flight, plan.seed),
+            network: Network::new(size, setting.conditions, setting.in_flight, plan.seed),
             healings: Vec::new(),
             checker: Checker::new(pids, write_quorum).limited_to(limits).compacted_by(&setting),
             counts: Counts::default(),
             traffic: Traffic::default(),
             reads: Reads::default(),
-            handovers: Handovers::default(),
+            transfers: Transfers::default(),
             slack: 0,
             trace,
             buffer: Vec::new(),
@@ -169,7 +169,7 @@ impl<T: SimEntry> Cluster<T> {
     ///
     /// # Errors
     /// What does not hold when a server restarts.
-    pub fn clear_up(&mut self, notify: Notify) -> Result<(), Violation> {
+    pub fn set_conditions(&mut self, notify: Notify) -> Result<(), Violation> {
         self.trace.note(|| format!("{} the faults are over", self.now));
         let mut cut = Vec::new();
         self.each_link(|network, a, b| {
@@ -177,7 +177,7 @@ impl<T: SimEntry> Cluster<T> {
                 cut.push((a, b));
             }
         });
-        self.network.clear_up(self.now, Weather::FAIR);
+        self.network.set_conditions(self.now, LinkConditions::PERFECT);
         self.healings.clear();
         self.setting.drains = Drains::EachTick;
         for at in 0..self.servers.len() {
@@ -219,9 +219,9 @@ impl<T: SimEntry> Cluster<T> {
         for (from, to) in shape.cuts(self.servers.len()) {
             let healed = self.network.heal(from, to);
             match notify {
-                Notify::Nobody => self.counts.add(Kind::HealUntold),
+                Notify::Nobody => self.counts.add(Kind::HealUnnotified),
                 Notify::Both if healed => {
-                    self.counts.add(Kind::HealTold);
+                    self.counts.add(Kind::HealNotified);
                     self.reconnected(from, to)?;
                     self.reconnected(to, from)?;
                 }
@@ -261,7 +261,7 @@ impl<T: SimEntry> Cluster<T> {
             self.network.put_back(to.frozen_until, parcel);
             return Ok(());
         }
-        if parcel.life != to.life {
+        if parcel.incarnation != to.incarnation {
             self.counts.add(Kind::Stale);
         }
         let (from, to) = (self.servers[parcel.from].pid(), to.pid());
@@ -287,12 +287,12 @@ impl<T: SimEntry> Cluster<T> {
         let shows_none = matches!(
             message.msg,
             PaxosMsg::NotAccepted(_)
-                | PaxosMsg::LearnFrom(_)
-                | PaxosMsg::LearnReq(_)
+                | PaxosMsg::CatchUpRedirect(_)
+                | PaxosMsg::CatchUpRequest(_)
                 | PaxosMsg::ProposalForward(_)
                 | PaxosMsg::ForwardStopSign(_)
-                | PaxosMsg::Confirm(_)
-                | PaxosMsg::TakeOver(_)
+                | PaxosMsg::LeadershipCheck(_)
+                | PaxosMsg::TransferLeadership(_)
         );
         let id = self.servers[from].setting.storage_id;
         let stored = self.servers[to].disk.peek(|image| {
@@ -338,17 +338,17 @@ impl<T: SimEntry> Cluster<T> {
             PaxosMsg::AcceptDecide(m) if m.entries.plain().is_none() => {
                 self.counts.add(Kind::Encoded);
             }
-            PaxosMsg::LearnFrom(_) => self.counts.add(Kind::Redirect),
+            PaxosMsg::CatchUpRedirect(_) => self.counts.add(Kind::Redirect),
             PaxosMsg::AcceptSync(m) if matches!(m.sync.snapshot, Some(SnapshotType::Delta(_))) => {
                 self.counts.add(Kind::DeltaSync);
             }
-            PaxosMsg::TakeOver(_) => self.counts.add(Kind::TakeOver),
-            PaxosMsg::ReadRequest(request) if request.origin != message.from => {
+            PaxosMsg::TransferLeadership(_) => self.counts.add(Kind::TransferLeadership),
+            PaxosMsg::ReadIndexRequest(request) if request.origin != message.from => {
                 self.counts.add(Kind::ReadRelayed);
             }
-            PaxosMsg::Learn(piece) => {
-                self.counts.add(Kind::Piece);
-                if piece.snapshot.is_some() {
+            PaxosMsg::CatchUpChunk(chunk) => {
+                self.counts.add(Kind::Chunk);
+                if chunk.snapshot.is_some() {
                     self.counts.add(Kind::SnapshotPiece);
                 }
             }
@@ -390,7 +390,7 @@ impl<T: SimEntry> Cluster<T> {
             kinds.push(Kind::MixedLimits);
         }
         if matches!(self.setting.drains, Drains::Rarely(_)) {
-            kinds.push(Kind::LazyDrain);
+            kinds.push(Kind::LateOutput);
         }
         if self.setting.atomicity == crate::disk::Atomicity::OneByOne {
             kinds.push(Kind::OneByOne);

@@ -1,6 +1,6 @@
 //! One server: a replica, its clock and its disk.
 
-use super::{application::Application, news::Told};
+use super::{application::Application, events::Reported};
 use crate::{
     checker::Indices,
     describe,
@@ -21,17 +21,17 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) disk: SimDisk<T>,
     pub(super) running: Running<T>,
     /// Counts the starts.
-    pub(super) life: u64,
-    /// What the replica has told in its present life.
-    pub(super) told: Told,
+    pub(super) incarnation: u64,
+    /// What the replica has told in its present incarnation.
+    pub(super) reported: Reported,
     pub(super) application: Application,
     /// What an application that lags has applied, durably.
     pub(super) slowly_applied_idx: u64,
-    /// What it has said of that in this life of the server.
-    pub(super) said_applied_idx: u64,
+    /// What it has said of that in this incarnation of the server.
+    pub(super) reported_applied_idx: u64,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
-    /// The ballot in which it leads, and whether it hands over.
+    /// The ballot in which it leads, and whether it transfers leadership.
     pub(super) leads: Option<Leads>,
     /// For how long it will be down after the fault that is planned.
     pub(super) down: u64,
@@ -44,7 +44,7 @@ pub(super) struct Server<T: SimEntry> {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leads {
     pub(super) ballot: Ballot,
-    pub(super) is_handing_over: bool,
+    pub(super) is_transferring: bool,
 }
 
 /// Whether a server runs.
@@ -90,11 +90,11 @@ impl<T: SimEntry> Server<T> {
             },
             disk,
             running: Running::Down { until: setting.servers[at].starts_at },
-            life: 0,
-            told: Told::default(),
+            incarnation: 0,
+            reported: Reported::default(),
             application: Application::default(),
             slowly_applied_idx: 0,
-            said_applied_idx: 0,
+            reported_applied_idx: 0,
             taken: Vec::new(),
             leads: None,
             down: 0,
@@ -111,9 +111,9 @@ impl<T: SimEntry> Server<T> {
     /// Builds the replica from the disk.
     pub(super) fn build(&mut self) -> Result<&Replica<T>, String> {
         self.disk.repair();
-        self.life += 1;
-        self.told = Told::default();
-        self.said_applied_idx = 0;
+        self.incarnation += 1;
+        self.reported = Reported::default();
+        self.reported_applied_idx = 0;
         self.leads = None;
         let built = self
             .cluster_config
@@ -142,9 +142,9 @@ impl<T: SimEntry> Server<T> {
             return None;
         }
         let is_known = self.leads.is_some_and(|leads| leads.ballot == ballot);
-        let is_handing_over = replica.handover().is_some();
+        let is_transferring = replica.leadership_transfer().is_some();
         (is_known || replica.status().role == Role::Leading)
-            .then_some(Leads { ballot, is_handing_over })
+            .then_some(Leads { ballot, is_transferring })
     }
 
     pub(super) fn replica_mut(&mut self) -> Option<&mut Replica<T>> {

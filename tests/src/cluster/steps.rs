@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
-    faults::Kind,
+    coverage::Kind,
     plan::{Action, Notify, Refusal, Shape, Until, CONFIGURATION},
     rng::Rng,
     value::{is_refused, stop_sign_metadata, SimEntry},
@@ -98,7 +98,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.reconnected(server, peer)
             }
             Action::RequestRead { server } => self.request_read(server).map(drop),
-            Action::HandOver { to, ticks } => self.hand_over(to, ticks),
+            Action::TransferLeadership { to, ticks } => self.transfer_leadership(to, ticks),
         }
     }
 
@@ -128,7 +128,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(kind);
                 self.servers[at].taken.push(id);
                 if !is_followed && !self.may_be_refused(id) {
-                    self.checker.took(at, self.servers[at].life, id);
+                    self.checker.took(at, self.servers[at].incarnation, id);
                 }
                 Ok(Proposed::Taken(id))
             }
@@ -183,7 +183,7 @@ impl<T: SimEntry> Cluster<T> {
         let proposed = match replica.propose(value) {
             Ok(proposal) => {
                 self.counts.add(Kind::Propose);
-                self.checker.follow(at, self.servers[at].life, proposal, id)?;
+                self.checker.follow(at, self.servers[at].incarnation, proposal, id)?;
                 Ok(())
             }
             Err(refused) => Err(refused),
@@ -208,7 +208,7 @@ impl<T: SimEntry> Cluster<T> {
         match proposed {
             Some(Ok(())) => {
                 self.counts.add(Kind::Reconfigure);
-                self.checker.took_stop_sign(at, self.servers[at].life);
+                self.checker.took_stop_sign(at, self.servers[at].incarnation);
                 Ok(Proposed::Taken(id))
             }
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigConfig(..)))) => {
@@ -234,7 +234,7 @@ impl<T: SimEntry> Cluster<T> {
         let outcome = match proposed {
             Ok(proposal) => {
                 self.counts.add(Kind::ProposeReconfiguration);
-                self.checker.follow_stop_sign(at, self.servers[at].life, proposal, id)?;
+                self.checker.follow_stop_sign(at, self.servers[at].incarnation, proposal, id)?;
                 Proposed::Taken(id)
             }
             Err(ReconfigurationErr::Pending(..)) => {

@@ -1,10 +1,10 @@
 //! A disk that survives the crash of its server, and fails on request.
 
-mod beneath;
+mod backing;
 mod image;
 mod storage;
 
-use self::beneath::Beneath;
+use self::backing::BackingStorage;
 pub use self::image::{Change, Image};
 use crate::{
     plan::Setting,
@@ -101,7 +101,7 @@ struct Disk<T: SimEntry> {
     /// What the replica reads.
     image: Image<T>,
     /// The persistent storage that is written the same, if this run has them.
-    beneath: Option<Beneath<T>>,
+    backing: Option<BackingStorage<T>>,
     /// What survives a crash, where that is less than `image`.
     durable: Option<Box<Image<T>>>,
     atomicity: Atomicity,
@@ -139,16 +139,16 @@ impl<T: SimEntry> SimDisk<T> {
     /// An empty disk.
     pub fn new(setting: &Setting, at: usize, taken: Taken, seed: u64) -> Self {
         let (atomicity, honesty, medium) = (setting.atomicity, setting.honesty, setting.medium);
-        let (beneath, misuse) = match medium {
+        let (backing, misuse) = match medium {
             Medium::Memory => (None, None),
-            Medium::Persistent => match Beneath::new() {
-                Ok(beneath) => (Some(beneath), None),
+            Medium::Persistent => match BackingStorage::new() {
+                Ok(backing) => (Some(backing), None),
                 Err(problem) => (None, Some(problem)),
             },
         };
         Self(Rc::new(RefCell::new(Disk {
             image: Image::default(),
-            beneath,
+            backing,
             durable: None,
             atomicity,
             honesty,
@@ -193,7 +193,7 @@ impl<T: SimEntry> SimDisk<T> {
             disk.change = Change::Everything;
         }
         let disk = &mut *disk;
-        if let Some(Err(problem)) = disk.beneath.as_mut().map(|below| below.reopen(&disk.image)) {
+        if let Some(Err(problem)) = disk.backing.as_mut().map(|below| below.reopen(&disk.image)) {
             disk.misuse.get_or_insert(problem);
         }
     }
@@ -314,7 +314,7 @@ impl<T: SimEntry> Disk<T> {
 
     fn keep_identity(&mut self, identity: Identity) {
         if let Some(Err(problem)) =
-            self.beneath.as_mut().map(|below| below.set_identity(identity.clone()))
+            self.backing.as_mut().map(|below| below.set_identity(identity.clone()))
         {
             self.misuse.get_or_insert(problem);
         }
@@ -341,12 +341,12 @@ impl<T: SimEntry> Disk<T> {
     fn write_all(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         match self.verdict() {
             Verdict::Do => {
-                self.write_beneath(ops);
+                self.write_to_backing(ops);
                 ops.drain(..).for_each(|op| self.apply(op));
                 Ok(())
             }
             Verdict::Fail(fault) if fault.applied => {
-                self.write_beneath(ops);
+                self.write_to_backing(ops);
                 ops.drain(..).for_each(|op| self.apply(op));
                 self.fail(fault, Done::All)
             }
@@ -359,12 +359,12 @@ impl<T: SimEntry> Disk<T> {
         for (done, op) in ops.drain(..).enumerate() {
             match self.verdict() {
                 Verdict::Do => {
-                    self.write_beneath(std::slice::from_ref(&op));
+                    self.write_to_backing(std::slice::from_ref(&op));
                     self.apply(op);
                 }
                 Verdict::Fail(fault) => {
                     let done = if fault.applied {
-                        self.write_beneath(std::slice::from_ref(&op));
+                        self.write_to_backing(std::slice::from_ref(&op));
                         self.apply(op);
                         done + 1
                     } else {
@@ -407,8 +407,8 @@ impl<T: SimEntry> Disk<T> {
         Err("the write failed".into())
     }
 
-    fn write_beneath(&mut self, ops: &[StorageOp<T>]) {
-        if let Some(Err(problem)) = self.beneath.as_mut().map(|below| below.write(ops.to_vec())) {
+    fn write_to_backing(&mut self, ops: &[StorageOp<T>]) {
+        if let Some(Err(problem)) = self.backing.as_mut().map(|below| below.write(ops.to_vec())) {
             self.misuse.get_or_insert(problem);
         }
     }

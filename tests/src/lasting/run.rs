@@ -151,7 +151,7 @@ fn disturb<T: SimEntry>(
             What::Crash { down } => Action::Crash { server, down },
             What::Freeze { ticks } => Action::Freeze { server, ticks },
             What::PauseTicks { ticks } => Action::PauseTicks { server, ticks },
-            What::TakeOver => Action::BecomeLeader { server },
+            What::TransferLeadership => Action::BecomeLeader { server },
             What::Priority => {
                 let priority = Rng::of(&[lasting.seed, now]).pick(&[0, 1, 9, u32::MAX]);
                 Action::SetPriority { server, priority }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
-    network::{InFlight, Order, Weather},
+    network::{InFlight, LinkConditions, Order},
     rng::Rng,
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
@@ -32,7 +32,7 @@ struct Rates {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Theme {
     Calm,
-    Weather,
+    Network,
     Crashes,
     Disks,
     Cuts,
@@ -44,7 +44,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     let mut rng = Rng::of(&[seed, 0x706C_616E]);
     let theme = rng.pick(&[
         Theme::Calm,
-        Theme::Weather,
+        Theme::Network,
         Theme::Crashes,
         Theme::Disks,
         Theme::Cuts,
@@ -73,7 +73,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     }
     reconfigure(&mut rng, &setting, &mut steps);
     ask(&mut Rng::of(&[seed, 0x6E65_7773]), &setting, &mut steps);
-    read_and_hand_over(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
+    read_and_transfer(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
     choose_compaction(&mut Rng::of(&[seed, 0x636F_6D70]), &mut setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps }
@@ -99,7 +99,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
         refusal: Refusal::Nowhere,
         drains: rng.pick(&[Drains::EachInput, Drains::EachTick, Drains::Rarely(40)]),
         wire: rng.pick(&[Wire::Values, Wire::Values, Wire::Values, Wire::Bytes]),
-        weather: weather(rng, theme),
+        conditions: conditions(rng, theme),
         in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),
         ticks,
         ending: Ending {
@@ -225,15 +225,15 @@ fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
     pids.iter().take(size).map(|pid| server(*pid)).collect()
 }
 
-fn weather(rng: &mut Rng, theme: Theme) -> Weather {
+fn conditions(rng: &mut Rng, theme: Theme) -> LinkConditions {
     match theme {
-        Theme::Calm => Weather::FAIR,
-        Theme::Crashes | Theme::Disks | Theme::Cuts | Theme::Clocks => Weather {
+        Theme::Calm => LinkConditions::PERFECT,
+        Theme::Crashes | Theme::Disks | Theme::Cuts | Theme::Clocks => LinkConditions {
             delay: rng.below(3),
             order: rng.pick(&[Order::Kept, Order::Free]),
-            ..Weather::FAIR
+            ..LinkConditions::PERFECT
         },
-        Theme::Weather | Theme::Wild => Weather {
+        Theme::Network | Theme::Wild => LinkConditions {
             loss: rng.pick(&[0, 5, 50, 200]),
             duplicates: rng.pick(&[0, 5, 50, 200]),
             stragglers: rng.pick(&[0, 0, 2, 20]),
@@ -256,7 +256,7 @@ fn rates(rng: &mut Rng, theme: Theme) -> Rates {
     };
     let mut often = |rate: &mut u64| *rate = rng.pick(&[150, 500, 1_500]);
     match theme {
-        Theme::Calm | Theme::Weather => {}
+        Theme::Calm | Theme::Network => {}
         Theme::Crashes => often(&mut rates.crash),
         Theme::Disks => {
             often(&mut rates.write_fault);
@@ -413,18 +413,21 @@ fn reconfigure(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
     }
 }
 
-/// Requests reads, and in some runs handovers. A handover is over before the run ends.
-fn read_and_hand_over(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
+/// Requests reads, and in some runs transfers. A transfer is over before the run ends.
+fn read_and_transfer(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
     const OF: u64 = 100_000;
-    let (reads, handovers) = (rng.pick(&[500, 3_000, 20_000]), rng.pick(&[0, 0, 200, 1_000]));
+    let (reads, transfers) = (rng.pick(&[500, 3_000, 20_000]), rng.pick(&[0, 0, 200, 1_000]));
     let size = setting.servers.len();
     for at in 0..setting.ticks {
         if rng.chance(reads, OF) {
             steps.push(Step { at, action: Action::RequestRead { server: rng.index(size) } });
         }
-        if rng.chance(handovers, OF) {
+        if rng.chance(transfers, OF) {
             let ticks = rng.pick(&[1, 5, 10, 15]);
-            steps.push(Step { at, action: Action::HandOver { to: rng.index(size), ticks } });
+            steps.push(Step {
+                at,
+                action: Action::TransferLeadership { to: rng.index(size), ticks },
+            });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a run does: a cluster, the weather, and a list of steps. Made from a seed.
+//! What a run does: a cluster, the conditions on its links, and a list of steps. Made from a seed.
 
 mod generate;
 mod limits;
@@ -8,7 +8,7 @@ mod shape;
 pub use self::{links::Links, shape::Shape};
 use crate::{
     disk::{Atomicity, Honesty, Medium, WriteFault},
-    network::{InFlight, Weather},
+    network::{InFlight, LinkConditions},
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
@@ -50,7 +50,7 @@ pub struct Setting {
     /// Whether messages go through bytes.
     pub wire: Wire,
     /// What the network does.
-    pub weather: Weather,
+    pub conditions: LinkConditions,
     /// What becomes of messages on a link that is cut.
     pub in_flight: InFlight,
     /// Ticks with faults.
@@ -229,8 +229,8 @@ pub enum Action {
     Reconnected { server: usize, peer: usize },
     /// A linearizable read is requested.
     RequestRead { server: usize },
-    /// Whoever leads begins to hand over.
-    HandOver { to: usize, ticks: u64 },
+    /// Whoever leads begins to transfer leadership.
+    TransferLeadership { to: usize, ticks: u64 },
 }
 
 /// Up to where a log is compacted.
@@ -248,13 +248,13 @@ impl Plan {
     pub fn calm_takeovers(&self) -> Option<u64> {
         let setting = &self.setting;
         let is_steady = |server: &ServerSetting| server.speed == ServerSetting::FULL_SPEED;
-        let is_calm = setting.weather == Weather::FAIR
+        let is_calm = setting.conditions == LinkConditions::PERFECT
             && !matches!(setting.drains, Drains::Rarely(_))
             && setting.servers.iter().all(is_steady);
         let mut takeovers = 0;
         for step in &self.steps {
             match step.action {
-                Action::BecomeLeader { .. } | Action::HandOver { .. } => takeovers += 1,
+                Action::BecomeLeader { .. } | Action::TransferLeadership { .. } => takeovers += 1,
                 Action::Crash { .. }
                 | Action::WriteFault { .. }
                 | Action::ReadFault { .. }

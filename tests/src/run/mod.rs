@@ -9,7 +9,7 @@ pub(crate) use self::panics::caught;
 use crate::{
     checker::{Check, Violation},
     cluster::{Cluster, Trace, Traffic},
-    faults::Counts,
+    coverage::Counts,
     plan::{EntryKind, Plan},
     value::{Plain, SimEntry, Summed},
 };
