@@ -23,12 +23,10 @@
 mod amount;
 mod ballot;
 pub mod ballot_leader_election;
-mod bounds;
 mod clock;
 mod codec;
 mod config;
-#[doc(hidden)]
-pub mod derive_support;
+mod entry;
 pub mod errors;
 pub mod events;
 mod export;
@@ -40,20 +38,16 @@ pub mod messages;
 mod omni_paxos;
 mod other_configurations;
 mod outbox;
-mod owned;
 mod peer_identities;
 pub mod proposals;
 mod quorum;
 pub mod reads;
 mod replica_log;
 mod sequence_paxos;
-mod shared_entries;
 pub mod status;
 pub mod storage;
 mod trace;
 mod ui;
-#[cfg(feature = "unicache")]
-pub mod unicache;
 pub mod util;
 pub mod utils;
 mod validate;
@@ -70,5 +64,9 @@ pub mod counters {
 }
 
 pub use config::{ClusterConfig, OmniPaxosConfig, ServerConfig};
+#[doc(hidden)]
+pub use entry::derive_support;
+#[cfg(feature = "unicache")]
+pub use entry::unicache;
 pub use errors::{CompactionErr, ProposeErr};
 pub use omni_paxos::OmniPaxos;

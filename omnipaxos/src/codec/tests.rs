@@ -1,7 +1,7 @@
 use super::{Codec, CodedEntries, Decoded};
 use crate::{
     amount::Amount,
-    shared_entries::SharedEntries,
+    entry::SharedEntries,
     storage::{Entry, NoSnapshot},
     unicache::{FieldCache, LRUniCache, MaybeEncoded, UniCache},
 };

@@ -10,6 +10,7 @@ use crate::{
     ballot::Ballot,
     codec::Codec,
     config::Limits,
+    entry::SharedEntries,
     errors::Halted,
     identity::Stamp,
     ids::NodeId,
@@ -23,7 +24,6 @@ use crate::{
     },
     outbox::Due,
     replica_log::{Part, Readers, ReplicaLog},
-    shared_entries::SharedEntries,
     storage::{Entry, Storage},
     trace::LogEvent,
 };
