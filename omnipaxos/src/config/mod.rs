@@ -6,8 +6,8 @@ mod from_toml;
 use crate::{
     amount::Amount,
     ids::{ConfigurationId, NodeId},
+    membership::{FlexibleQuorum, Membership},
     omni_paxos::OmniPaxos,
-    quorum::FlexibleQuorum,
     storage::{Entry, Storage},
 };
 use std::collections::BTreeSet;
@@ -72,6 +72,12 @@ impl OmniPaxosConfig {
             return invalid(format!("pid {pid} must be one of the nodes {nodes:?}"));
         }
         Ok(())
+    }
+
+    /// The servers of the configuration, and the place of this one among them.
+    pub(crate) fn membership(&self) -> Membership {
+        let ClusterConfig { nodes, flexible_quorum, .. } = &self.cluster_config;
+        Membership::new(self.server_config.pid, nodes, *flexible_quorum)
     }
 
     /// Builds the replica, from what `storage` holds.
@@ -360,7 +366,7 @@ impl ServerConfig {
 #[allow(clippy::type_complexity, reason = "the rows of tables")]
 mod tests {
     use super::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig};
-    use crate::quorum::FlexibleQuorum;
+    use crate::membership::FlexibleQuorum;
 
     fn config(nodes: &[u64], quorum: Option<(usize, usize)>) -> OmniPaxosConfig {
         let flexible_quorum = quorum.map(|(read_quorum_size, write_quorum_size)| FlexibleQuorum {

@@ -29,7 +29,10 @@ use crate::{
     trace::{LogEvent, Trace},
     validate::{Dropped, MessageValidator, Validity},
 };
-use std::{error::Error, sync::OnceLock};
+use std::{
+    error::Error,
+    sync::{Arc, OnceLock},
+};
 
 /// One server of a replicated log.
 ///
@@ -157,12 +160,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         })?;
         let incarnation =
             log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
+        let members = Arc::new(config.membership());
         export::describe();
-        let paxos = SequencePaxos::new(&config, log, incarnation, trace.clone());
+        let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,
-            validator: MessageValidator::new(&config, identities),
-            ble: BallotLeaderElection::new(&config, promise, paxos.own_max_entry_bytes()),
+            validator: MessageValidator::new(&config, members.clone(), identities),
+            ble: BallotLeaderElection::new(&config, members, promise, paxos.own_max_entry_bytes()),
             paxos,
             input: None,
             halted: OnceLock::new(),

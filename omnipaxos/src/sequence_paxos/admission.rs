@@ -159,7 +159,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         let accepted = leading.followers.in_step() + 1;
         first_ballot == self.log.promise()
-            || (self.log.is_accepted_round_stored() && self.quorum.can_accept(accepted))
+            || (self.log.is_accepted_round_stored() && self.members.quorum().can_accept(accepted))
     }
 
     /// A leader has refused proposals of this server. Entries without an outcome are given up. If a

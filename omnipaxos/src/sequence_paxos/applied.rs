@@ -97,7 +97,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if idx > self.log.decided_idx() {
             return Err(CompactionErr::UndecidedIndex(self.log.decided_idx()).into());
         }
-        self.applied.advance(self.without_stopsign(idx), &self.peers);
+        self.applied.advance(self.without_stopsign(idx), self.members.peers());
         Ok(self.give_up_applied()?)
     }
 
@@ -114,7 +114,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up the entries that all applications have applied. The leader has the others do so, too:
     /// one that was restarted does not know.
     fn give_up_applied(&mut self) -> Result<(), Halted> {
-        let idx = self.applied.by_all(&self.peers);
+        let idx = self.applied.by_all(self.members.peers());
         if idx <= self.log.compacted_idx() {
             return Ok(());
         }

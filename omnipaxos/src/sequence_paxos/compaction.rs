@@ -119,7 +119,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 all
             }
         };
-        self.compactions.ask_to_trim(&self.peers, idx);
+        self.compactions.ask_to_trim(self.members.peers(), idx);
         self.announce_trim();
         Ok(())
     }
@@ -134,7 +134,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let idx = self.without_stopsign(idx.unwrap_or(self.log.decided_idx()));
         self.log.take_snapshot(idx)?;
         if !local_only {
-            self.compactions.snapshot = Request::to(&self.peers, idx);
+            self.compactions.snapshot = Request::to(self.members.peers(), idx);
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 State::Recovering
                 | State::Promised { .. }
                 | State::Preparing(_)
-                | State::Leading(_) => self.peers.clone(),
+                | State::Leading(_) => self.members.peers().to_vec(),
             };
             self.compactions.ask_to_trim(&to, self.log.compacted_idx());
         }

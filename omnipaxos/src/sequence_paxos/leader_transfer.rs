@@ -66,7 +66,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if to == self.pid {
             return Err(TransferErr::ToItself);
         }
-        if !self.peers.contains(&to) {
+        if !self.members.is_peer(to) {
             return Err(TransferErr::NotAMember(to));
         }
         if let Some(transfer) = &leading.transfer {

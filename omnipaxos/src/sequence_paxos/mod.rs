@@ -44,13 +44,14 @@ use crate::{
     errors::Halted,
     identity::Identity,
     ids::{ConfigurationId, NodeId},
+    membership::Membership,
     messages::sequence_paxos::{PaxosMessage, PaxosMsg},
     outbox::Outbox,
-    quorum::Quorum,
     replica_log::{Incarnation, ReplicaLog},
     storage::{Entry, Storage},
     trace::{LogEvent, Trace},
 };
+use std::sync::Arc;
 
 /// At least so many runs of ids of decided entries are remembered, however small messages are.
 const LEAST_ID_RUNS: usize = 256;
@@ -63,9 +64,7 @@ const LEAST_OUTCOMES: u64 = 1 << 16;
 pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     config_id: ConfigurationId,
     pid: NodeId,
-    /// The other servers, in order.
-    peers: Vec<NodeId>,
-    quorum: Quorum,
+    members: Arc<Membership>,
     log: ReplicaLog<T, B>,
     state: State<T>,
     /// What each server has accepted; reused by each count.
@@ -157,6 +156,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
     pub(crate) fn new(
         config: &OmniPaxosConfig,
+        members: Arc<Membership>,
         mut log: ReplicaLog<T, B>,
         incarnation: Incarnation,
         trace: Trace,
@@ -165,15 +165,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if server.takes_delta_snapshots {
             log.want_deltas();
         }
-        let pid = server.pid;
-        let mut peers = cluster.nodes.clone();
-        peers.retain(|peer| *peer != pid);
-        peers.sort_unstable();
+        let pid = members.pid();
         let mut paxos = Self {
             config_id: cluster.configuration_id,
             pid,
-            peers,
-            quorum: Quorum::of(cluster.nodes.len(), cluster.flexible_quorum),
+            members,
             state: State::Recovering,
             accepted: Vec::new(),
             elected: Ballot::default(),
@@ -288,7 +284,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         self.resign_if_not_promised(contact);
         self.reachable.clear();
-        self.reachable.extend(self.peers.iter().filter(|peer| answered(**peer)));
+        self.reachable.extend(self.members.peers().iter().filter(|peer| answered(**peer)));
         self.relay = relay;
         self.end_round_of_reads();
         self.end_round_of_transfer();

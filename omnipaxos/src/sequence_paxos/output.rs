@@ -56,7 +56,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The storage failed; then nothing was said that is not stored.
     pub(crate) fn output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
         self.flush()?;
-        if self.quorum.can_accept(1) {
+        if self.members.quorum().can_accept(1) {
             self.decide_chosen();
         }
         if !self.pending.is_empty() || self.log.decided_stopsign().is_some() {
@@ -90,7 +90,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Writes what changed.
     pub(crate) fn flush(&mut self) -> Result<(), Halted> {
         let readers = match &self.state {
-            State::Leading(_) if !self.peers.is_empty() => Readers::StorageAndMessages,
+            State::Leading(_) if !self.members.peers().is_empty() => Readers::StorageAndMessages,
             State::Recovering
             | State::Promised { .. }
             | State::Following(_)

@@ -82,7 +82,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.is_held_back() {
             return false;
         }
-        let limit = match self.quorum.can_accept(1) {
+        let limit = match self.members.quorum().can_accept(1) {
             true => self.limits.pending,
             false => self.limits.message,
         };

@@ -25,7 +25,7 @@ pub(crate) enum Readiness {
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The other servers, in order.
     pub(crate) fn peers(&self) -> &[NodeId] {
-        &self.peers
+        self.members.peers()
     }
 
     pub(crate) fn role(&self) -> Role {

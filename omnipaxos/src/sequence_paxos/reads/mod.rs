@@ -280,11 +280,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         };
         let rounds = &mut leading.reads;
-        rounds.go_on(self.quorum);
+        rounds.go_on(self.members.quorum());
         let (n, round) = (self.log.promise(), rounds.number());
         let asked = match rounds.take_due() {
             Due::Nobody => &[][..],
-            Due::Everybody => &self.peers[..],
+            Due::Everybody => self.members.peers(),
             Due::Reachable => &self.reachable[..],
         };
         for to in asked.iter().filter(|pid| !rounds.has_confirmed(**pid)) {
