@@ -1,5 +1,6 @@
 //! The replica: wires the parts and carries word between them.
 
+mod build;
 mod compact;
 mod configurations;
 mod events;
@@ -13,26 +14,20 @@ mod storage;
 #[cfg(test)]
 mod threads;
 
-use self::identity::Unfit;
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
-    config::{ConfigError, OmniPaxosConfig},
     errors::{with_causes, Halted},
     events::LastReported,
     export,
     ids::NodeId,
     messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMessage, Message},
-    replica_log::ReplicaLog,
     sequence_paxos::{Contact, LeadershipChange, Needs, Relay, SequencePaxos},
     storage::{Entry, StopSign, Storage},
     trace::{LogEvent, Trace},
     validate::{Dropped, MessageValidator, Validity},
 };
-use std::{
-    error::Error,
-    sync::{Arc, OnceLock},
-};
+use std::{error::Error, sync::OnceLock};
 
 /// One server of a replicated log.
 ///
@@ -145,37 +140,6 @@ fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Builds a server from a valid configuration and what its storage holds.
-    pub(crate) fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, ConfigError> {
-        let refused = |failed: Halted| {
-            let (operation, cause) = (failed.operation(), failed.cause());
-            ConfigError::InvalidConfig(format!("the storage failed to {operation}: {cause}"))
-        };
-        let trace = Trace::new(&config.server_config)?;
-        let mut log = ReplicaLog::load(storage).map_err(refused)?;
-        let promise = log.promise();
-        let identities = identity::identify(&mut log, &config).map_err(|unfit| match unfit {
-            Unfit::Failed(failed) => refused(failed),
-            Unfit::Refused(why) => ConfigError::InvalidConfig(why),
-        })?;
-        let incarnation =
-            log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
-        let members = Arc::new(config.membership());
-        export::describe();
-        let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
-        Ok(Self {
-            pid: config.server_config.pid,
-            validator: MessageValidator::new(&config, members.clone(), identities),
-            ble: BallotLeaderElection::new(&config, members, promise, paxos.own_max_entry_bytes()),
-            paxos,
-            input: None,
-            halted: OnceLock::new(),
-            last_reported: LastReported::default(),
-            trace,
-            is_idle: false,
-        })
-    }
-
     /// Handles a message from another server. What does not belong here is dropped and counted:
     /// see [`dropped`](Self::dropped).
     ///
