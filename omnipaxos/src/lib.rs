@@ -28,29 +28,21 @@ mod codec;
 mod config;
 mod entry;
 pub mod errors;
-pub mod events;
-mod export;
 pub mod identity;
 mod ids;
 pub mod leader_transfer;
 mod log_entry;
 mod membership;
 pub mod messages;
+mod observe;
 mod omni_paxos;
-mod other_configurations;
-mod outbox;
-mod peer_identities;
 pub mod proposals;
 pub mod reads;
 mod replica_log;
 mod sequence_paxos;
-pub mod status;
 pub mod storage;
-mod trace;
-mod ui;
 pub mod util;
 pub mod utils;
-mod validate;
 
 /// Derive macros.
 #[cfg(feature = "macros")]
@@ -60,7 +52,7 @@ pub mod macros {
 
 /// What a replica counts.
 pub mod counters {
-    pub use crate::validate::Dropped;
+    pub use crate::messages::validate::Dropped;
 }
 
 pub use config::{ClusterConfig, OmniPaxosConfig, ServerConfig};
@@ -69,4 +61,5 @@ pub use entry::derive_support;
 #[cfg(feature = "unicache")]
 pub use entry::unicache;
 pub use errors::{CompactionErr, ProposeErr};
+pub use observe::{events, status};
 pub use omni_paxos::OmniPaxos;

@@ -8,13 +8,11 @@ use crate::{
     ballot_leader_election::BallotLeaderElection,
     config::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig},
     errors::Halted,
-    events::LastReported,
-    export,
+    messages::validate::MessageValidator,
+    observe::{events::LastReported, metrics, trace::Trace},
     replica_log::ReplicaLog,
     sequence_paxos::SequencePaxos,
     storage::{Entry, Storage},
-    trace::Trace,
-    validate::MessageValidator,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -69,7 +67,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let incarnation =
             log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
         let members = Arc::new(config.membership());
-        export::describe();
+        metrics::describe();
         let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,

@@ -18,14 +18,20 @@ use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
     errors::{with_causes, Halted},
-    events::LastReported,
-    export,
     ids::NodeId,
-    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMessage, Message},
+    messages::{
+        ballot_leader_election::HeartbeatMsg,
+        sequence_paxos::PaxosMessage,
+        validate::{Dropped, MessageValidator, Validity},
+        Message,
+    },
+    observe::{
+        events::LastReported,
+        metrics,
+        trace::{LogEvent, Trace},
+    },
     sequence_paxos::{Contact, LeadershipChange, Needs, Relay, SequencePaxos},
     storage::{Entry, StopSign, Storage},
-    trace::{LogEvent, Trace},
-    validate::{Dropped, MessageValidator, Validity},
 };
 use std::{error::Error, sync::OnceLock};
 
@@ -222,7 +228,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         let carried = self.sync_election();
         if round == Round::Ended && carried.is_ok() {
-            export::record(|| self.status_as(self.paxos.role(), self.paxos.log().decided_idx()));
+            metrics::record(|| self.status_as(self.paxos.role(), self.paxos.log().decided_idx()));
         }
         self.end_or_halt(carried)
     }
@@ -459,7 +465,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     fn halt(&mut self, halted: Halted) -> Halted {
         let halted = self.halted.get_or_init(|| halted).clone();
         self.trace.emit(|| LogEvent::error("halted").because(with_causes(&halted)));
-        export::record(|| self.status());
+        metrics::record(|| self.status());
         halted
     }
 }

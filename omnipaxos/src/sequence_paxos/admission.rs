@@ -11,8 +11,8 @@ use crate::{
     config::ServerConfig,
     ids::NodeId,
     messages::sequence_paxos::{ProposalRejection, Refusal, RejectionReason},
+    observe::trace::LogEvent,
     storage::{Entry, StopSign, Storage},
-    trace::LogEvent,
 };
 use std::collections::BTreeMap;
 

@@ -10,9 +10,9 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{CatchUpChunk, CatchUpRequest},
+    observe::trace::LogEvent,
     replica_log::ChunkOutcome,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// Whom this server learns from.

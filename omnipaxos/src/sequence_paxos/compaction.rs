@@ -5,8 +5,8 @@ use crate::{
     errors::{CompactionErr, Halted, TryCompactionErr},
     ids::NodeId,
     messages::sequence_paxos::CompactionAction,
+    observe::trace::LogEvent,
     storage::{Entry, Snapshot, Storage},
-    trace::LogEvent,
 };
 use std::collections::BTreeSet;
 

@@ -14,9 +14,9 @@ use crate::{
     identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{ForwardedProposals, PaxosMsg, ProposalRejection, RejectionReason},
+    observe::trace::LogEvent,
     proposals::ProposalId,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// Forwarded proposals whose ids follow on each other, on their way into one message.

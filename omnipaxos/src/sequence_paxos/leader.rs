@@ -12,9 +12,9 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{Accepted, Promise},
+    observe::trace::LogEvent,
     replica_log::Synced,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// At least so many heartbeat rounds a leader waits for promises. If they do not come, it waits twice as

@@ -11,8 +11,8 @@ use crate::{
     ids::NodeId,
     leader_transfer::TransferErr,
     messages::sequence_paxos::{PaxosMsg, TransferLeadership},
+    observe::trace::LogEvent,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// A transfer that is under way at the leader.

@@ -15,6 +15,7 @@ mod in_flight;
 mod leader;
 mod leader_transfer;
 mod loss;
+mod outbox;
 mod outcomes;
 mod output;
 mod pending;
@@ -32,9 +33,9 @@ pub(crate) use self::status::Readiness;
 
 use self::{
     admission::Admission, applied::Applied, catch_up::CatchUp, compaction::CompactionRequests,
-    content_ids::ContentIds, loss::Loss, outcomes::Outcomes, pending::PendingProposals,
-    progress::Presence, proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration,
-    rejections::Rejections, state::State,
+    content_ids::ContentIds, loss::Loss, outbox::Outbox, outcomes::Outcomes,
+    pending::PendingProposals, progress::Presence, proposals::Proposals, reads::Reads,
+    reconfiguration::Reconfiguration, rejections::Rejections, state::State,
 };
 use crate::{
     ballot::Ballot,
@@ -46,10 +47,9 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     membership::Membership,
     messages::sequence_paxos::{PaxosMessage, PaxosMsg},
-    outbox::Outbox,
+    observe::trace::{LogEvent, Trace},
     replica_log::{Incarnation, ReplicaLog},
     storage::{Entry, Storage},
-    trace::{LogEvent, Trace},
 };
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Flush, then build messages: the only place where the log is written and where messages are made.
 
 use super::{
+    outbox::Due,
     progress::{Progress, Promised, Sent, Stage},
     state::{Ack, Leading, State},
     SequencePaxos,
@@ -22,10 +23,9 @@ use crate::{
         },
         Message,
     },
-    outbox::Due,
+    observe::trace::LogEvent,
     replica_log::{Part, Readers, ReplicaLog},
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {

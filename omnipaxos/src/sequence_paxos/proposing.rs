@@ -13,9 +13,9 @@ use crate::{
     identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{ProposalRejection, RejectionReason},
+    observe::trace::LogEvent,
     proposals::{Outcome, ProposalId},
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {

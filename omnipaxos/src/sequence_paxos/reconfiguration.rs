@@ -11,9 +11,9 @@ use crate::{
     errors::{ProposeErr, ReconfigurationErr},
     ids::NodeId,
     messages::sequence_paxos::{ForwardedStopSign, Refusal, RejectionReason},
+    observe::trace::LogEvent,
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
-    trace::LogEvent,
 };
 
 /// So many heartbeat rounds the stop sign lets what was proposed here before go first. What is still

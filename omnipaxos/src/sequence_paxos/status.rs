@@ -9,7 +9,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     ids::NodeId,
-    status::{self, FollowerStatus, Load, Role},
+    observe::status::{self, FollowerStatus, Load, Role},
     storage::{Entry, Storage},
 };
 

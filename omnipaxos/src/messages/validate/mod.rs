@@ -1,5 +1,12 @@
 //! Validation of incoming messages, before any handler sees them.
 
+mod other_configurations;
+mod peer_identities;
+
+pub use self::other_configurations::HigherConfiguration;
+pub(crate) use self::{other_configurations::OtherConfigurations, peer_identities::PeerIdentities};
+
+use self::peer_identities::Unidentified;
 use crate::{
     ballot::Ballot,
     config::OmniPaxosConfig,
@@ -13,8 +20,6 @@ use crate::{
         },
         Message,
     },
-    other_configurations::OtherConfigurations,
-    peer_identities::{PeerIdentities, Unidentified},
     proposals::ProposalId,
     storage::{Entry, SnapshotType, StopSign},
 };
