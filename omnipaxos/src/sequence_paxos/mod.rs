@@ -4,38 +4,30 @@
 //! Handlers check a message and change the state in memory. [`SequencePaxos::output`] flushes what
 //! changed and then builds the messages from the state, so that none can claim what is not stored.
 
-mod admission;
 mod applied;
 mod catch_up;
 mod compaction;
-mod content_ids;
 mod follower;
-mod forwarding;
 mod in_flight;
 mod leader;
 mod leader_transfer;
 mod loss;
 mod outbox;
-mod outcomes;
 mod output;
-mod pending;
 mod progress;
 mod proposals;
-mod proposing;
 mod reads;
 mod reconfiguration;
 mod recovery;
-mod rejections;
 mod state;
 mod status;
 
 pub(crate) use self::status::Readiness;
 
 use self::{
-    admission::Admission, applied::Applied, catch_up::CatchUp, compaction::CompactionRequests,
-    content_ids::ContentIds, loss::Loss, outbox::Outbox, outcomes::Outcomes,
-    pending::PendingProposals, progress::Presence, proposals::Proposals, reads::Reads,
-    reconfiguration::Reconfiguration, rejections::Rejections, state::State,
+    applied::Applied, catch_up::CatchUp, compaction::CompactionRequests, loss::Loss,
+    outbox::Outbox, progress::Presence, proposals::Proposals, reads::Reads,
+    reconfiguration::Reconfiguration, state::State,
 };
 use crate::{
     ballot::Ballot,
@@ -55,9 +47,6 @@ use std::sync::Arc;
 
 /// At least so many runs of ids of decided entries are remembered, however small messages are.
 const LEAST_ID_RUNS: usize = 256;
-
-/// At least so many outcomes are kept for a user who does not ask.
-const LEAST_OUTCOMES: u64 = 1 << 16;
 
 /// Replicates the log of one server.
 #[derive(Clone, Debug)]
@@ -88,14 +77,9 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// before a restart.
     decided_at_promise: u64,
     codec: Codec<T>,
-    admission: Admission,
     proposals: Proposals<T>,
-    content_ids: ContentIds,
-    pending: PendingProposals<T>,
     /// What was proposed here to follow this configuration.
     reconfiguration: Option<Reconfiguration>,
-    outcomes: Outcomes,
-    rejections: Rejections,
     reads: Reads,
     trace: Trace,
     /// Whether it was told that the configuration has ended.
@@ -106,8 +90,6 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     is_counted: bool,
     /// So many runs of ids of decided entries are remembered.
     most_id_runs: usize,
-    /// The number of the next proposal of this incarnation.
-    next_number: u64,
     compactions: CompactionRequests,
     applied: Applied,
     outbox: Outbox,
@@ -183,17 +165,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             loss: None,
             decided_at_promise: 0,
             codec: Codec::new(server.limits().in_flight),
-            admission: Admission::new(server, log.max_entry_bytes()),
-            proposals: Proposals::new(server),
-            content_ids: ContentIds::new(log.len(), log.has_history()),
-            pending: PendingProposals::new(log.decided_idx()),
+            proposals: Proposals::new(server, &log),
             reconfiguration: None,
-            outcomes: Outcomes::at_most(server.limits().pending.entries.max(LEAST_OUTCOMES)),
-            rejections: Rejections::default(),
             incarnation: incarnation.number(),
             is_counted: matches!(incarnation, Incarnation::Counted(_)),
             most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
-            next_number: 0,
             compactions: CompactionRequests::default(),
             applied: Applied::default(),
             reads: Reads::default(),
@@ -254,9 +230,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Lets one tick pass. `answered` tells which peers answered the last heartbeat round.
     pub(crate) fn tick(&mut self, answered: impl Fn(NodeId) -> bool) {
-        if self.proposals.tick() == Tick::Expired {
-            self.proposals.release_all();
-        }
+        self.proposals.tick();
         self.tick_transfer();
         self.propose_if_leading();
         if self.resend_timer.tick() == Tick::Expired {

@@ -36,7 +36,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         matches!(self.state, State::Following(Ack::No))
             && self.log.is_flushed()
             && self.has_nothing_due()
-            && self.pending.is_settled(self.log.decided_idx())
+            && self.proposals.is_settled(self.log.decided_idx())
             && self.is_reconfiguration_settled()
     }
 
@@ -45,8 +45,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.outbox.is_empty()
             && self.compactions.is_silent()
             && self.applied.is_silent()
-            && self.proposals.is_empty()
-            && self.rejections.is_empty()
+            && self.proposals.has_nothing_due()
             && self.reads.is_silent()
     }
 
@@ -59,7 +58,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.members.quorum().can_accept(1) {
             self.decide_chosen();
         }
-        if !self.pending.is_empty() || self.log.decided_stopsign().is_some() {
+        if self.proposals.has_pending() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
             self.tell_end();
         }

@@ -69,7 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The proposals that are kept until they are decided.
     pub(crate) fn pending(&self) -> Load {
-        load(self.pending.amount())
+        load(self.proposals.pending())
     }
 
     /// The limits that this server keeps.

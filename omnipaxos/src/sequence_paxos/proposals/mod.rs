@@ -1,22 +1,169 @@
-//! Proposing at the leader.
+//! Proposals: taking them into the log of a leader, and the answers where that is not done.
+//!
+//! An entry waits in the [`queue`], if it must. Where this server leads it goes into the log, else
+//! it is [forwarded](forward) to the leader, and is [`pending`] here until it is decided. What cannot
+//! be stored gets no [`admission`].
 
-use super::{
-    pending::{IdentifiedProposal, Interest},
-    proposals::Next,
-    state::State,
-    SequencePaxos,
+mod admission;
+mod content_ids;
+mod forward;
+mod outcomes;
+mod pending;
+mod queue;
+mod rejections;
+
+use self::{
+    admission::Admission,
+    content_ids::ContentIds,
+    outcomes::Outcomes,
+    pending::{IdentifiedProposal, Interest, PendingProposals},
+    queue::{Next, ProposalQueue},
+    rejections::Rejections,
 };
+use super::{state::State, SequencePaxos};
 use crate::{
     amount::Amount,
     ballot::Ballot,
+    clock::Tick,
+    config::ServerConfig,
     errors::{ProposeErr, TryProposeErr},
     identity::Stamp,
     ids::NodeId,
-    messages::sequence_paxos::{ProposalRejection, RejectionReason},
+    messages::sequence_paxos::{ForwardedStopSign, ProposalRejection, RejectionReason},
     observe::trace::LogEvent,
     proposals::{Outcome, ProposalId},
+    replica_log::ReplicaLog,
     storage::{Entry, Storage},
 };
+
+/// At least so many outcomes are kept for a user who does not ask.
+const LEAST_OUTCOMES: u64 = 1 << 16;
+
+/// The proposals of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Proposals<T> {
+    queue: ProposalQueue<T>,
+    pending: PendingProposals<T>,
+    admission: Admission,
+    content_ids: ContentIds,
+    outcomes: Outcomes,
+    rejections: Rejections,
+    /// The number of the next proposal of this incarnation.
+    next_number: u64,
+}
+
+impl<T> Proposals<T> {
+    /// Those of a server that starts with what its `log` holds.
+    pub(super) fn new<B: Storage<T>>(config: &ServerConfig, log: &ReplicaLog<T, B>) -> Self
+    where
+        T: Entry,
+    {
+        Self {
+            queue: ProposalQueue::new(config),
+            pending: PendingProposals::new(log.decided_idx()),
+            admission: Admission::new(config, log.max_entry_bytes()),
+            content_ids: ContentIds::new(log.len(), log.has_history()),
+            outcomes: Outcomes::at_most(config.limits().pending.entries.max(LEAST_OUTCOMES)),
+            rejections: Rejections::default(),
+            next_number: 0,
+        }
+    }
+
+    /// Lets one tick pass.
+    pub(super) fn tick(&mut self) {
+        if self.queue.tick() == Tick::Expired {
+            self.queue.release_all();
+        }
+    }
+
+    /// A heartbeat round has ended: what was held for it travels on.
+    pub(super) fn release_held(&mut self) {
+        self.queue.release_held();
+    }
+
+    /// This server leads no longer in the ballot that it led in.
+    pub(super) fn note_led(&mut self) {
+        self.queue.note_led();
+    }
+
+    /// Whether nothing waits to be proposed, forwarded or answered.
+    #[inline]
+    pub(super) fn has_nothing_due(&self) -> bool {
+        self.queue.is_empty() && self.rejections.is_empty()
+    }
+
+    /// Whether no outcome is to be found in what is decided.
+    #[inline]
+    pub(super) fn is_settled(&self, decided_idx: u64) -> bool
+    where
+        T: Entry,
+    {
+        self.pending.is_settled(decided_idx)
+    }
+
+    /// Whether some proposals of this server have not ended.
+    #[inline]
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether a proposal of this server that has not ended is not in the log.
+    pub(super) fn lacks_some(&self, find: impl Fn(ProposalId) -> Option<u64>) -> bool {
+        self.pending.lacks_some(find)
+    }
+
+    /// How much waits here.
+    pub(super) fn waiting(&self) -> Amount {
+        self.queue.waiting()
+    }
+
+    /// How much is pending.
+    pub(super) fn pending(&self) -> Amount {
+        self.pending.amount()
+    }
+
+    /// The number of the next proposal, which is given away.
+    pub(super) fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Tells the user how something ended that was proposed here.
+    pub(super) fn report(&mut self, id: ProposalId, outcome: Outcome) {
+        self.outcomes.push(id, outcome);
+    }
+
+    /// The stop sign that waits to be proposed or forwarded.
+    pub(super) fn stopsign(&self) -> Option<&ForwardedStopSign> {
+        self.queue.stopsign.as_ref()
+    }
+
+    pub(super) fn queue_stopsign(&mut self, sign: ForwardedStopSign) {
+        self.queue.stopsign = Some(sign);
+    }
+
+    /// A stop sign waits for the end of the heartbeat round, and travels on then.
+    pub(super) fn hold_stopsign(&mut self, sign: ForwardedStopSign) {
+        self.queue.held_stopsign = Some(sign);
+    }
+
+    pub(super) fn take_stopsign(&mut self) -> Option<ForwardedStopSign> {
+        self.queue.stopsign.take()
+    }
+
+    pub(super) fn drop_stopsign_if(&mut self, is_dropped: impl Fn(&ForwardedStopSign) -> bool) {
+        self.queue.stopsign.take_if(|sign| is_dropped(sign));
+    }
+
+    pub(super) fn check_invariants(&self) {
+        self.queue.check_invariants();
+    }
+}
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Proposes an entry at this server.
@@ -28,14 +175,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Err(cause) = self.check_entry(&entry, amount.bytes) {
             return Err(TryProposeErr::Unstorable(entry, cause));
         }
-        if self.proposals.waits_for_nothing() && self.has_room_in_log() {
+        if self.proposals.queue.waits_for_nothing() && self.has_room_in_log() {
             self.log.append(entry, amount.bytes);
             return Ok(());
         }
-        if !self.proposals.has_room(self.pending.amount()) {
+        if !self.proposals.queue.has_room(self.proposals.pending.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
-        self.proposals.push(entry, amount);
+        self.proposals.queue.push(entry, amount);
         self.propose_if_leading();
         Ok(())
     }
@@ -52,25 +199,25 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Err(cause) = self.check_entry(&entry, bytes) {
             return Err(TryProposeErr::Unstorable(entry, cause));
         }
-        if !self.proposals.has_room(self.pending.amount()) {
+        if !self.proposals.queue.has_room(self.proposals.pending.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
-        self.next_number += 1;
-        self.pending.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
-        self.proposals.push_pending(id);
+        self.proposals.take_number();
+        self.proposals.pending.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
+        self.proposals.queue.push_pending(id);
         self.propose_if_leading();
         Ok(id)
     }
 
     /// The id of the next proposal of this server. `None` if it may be that of an earlier one.
     pub(super) fn peek_id(&self) -> Option<ProposalId> {
-        let (origin, number) = (self.pid, self.next_number);
+        let (origin, number) = (self.pid, self.proposals.next_number);
         self.incarnation.map(|incarnation| ProposalId { origin, incarnation, number })
     }
 
     /// The oldest outcome that was not told.
     pub(crate) fn take_outcome(&mut self) -> Option<(ProposalId, Outcome)> {
-        self.outcomes.pop()
+        self.proposals.outcomes.pop()
     }
 
     /// Whether this server leads and may take another entry into its log. The undecided entries
@@ -105,17 +252,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up a proposal for which there is no room.
     pub(crate) fn drop_proposal(&mut self) {
         self.trace.emit(|| LogEvent::warn("drops a proposal, since as many wait as may wait"));
-        self.proposals.drop_one();
+        self.proposals.queue.drop_one();
     }
 
     /// Number of proposals given up since there was no room.
     pub(crate) fn dropped_proposals(&self) -> u64 {
-        self.proposals.dropped()
+        self.proposals.queue.dropped()
     }
 
     /// Number of proposals that wait for their batch to fill.
     pub(crate) fn batched_len(&self) -> usize {
-        usize::try_from(self.proposals.batched()).unwrap_or(usize::MAX)
+        usize::try_from(self.proposals.queue.batched()).unwrap_or(usize::MAX)
     }
 
     /// Takes what was proposed into the log, if this server leads, as far as batches are full and
@@ -125,36 +272,36 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let State::Leading(_) = self.state else {
             return;
         };
-        if self.proposals.is_empty() {
+        if self.proposals.queue.is_empty() {
             return;
         }
         if self.log.stopsign().is_some() {
             // Once it is decided they are given up. If it is not, the configuration goes on.
             return;
         }
-        if self.proposals.is_batch_full(self.pending.amount()) {
-            self.proposals.release_all();
+        if self.proposals.queue.is_batch_full(self.proposals.pending.amount()) {
+            self.proposals.queue.release_all();
         }
-        while self.proposals.released > 0 && self.has_room_in_log() {
-            match self.proposals.pop() {
+        while self.proposals.queue.released > 0 && self.has_room_in_log() {
+            match self.proposals.queue.pop() {
                 None => break,
                 Some(Next::Plain(entry)) => self.take_plain(entry),
                 Some(Next::Pending(id)) => self.take_own(id),
                 Some(Next::Forwarded(proposal, via)) => self.take_forwarded_proposal(proposal, via),
             }
         }
-        if self.proposals.count() == 0 && !self.is_held_back() {
+        if self.proposals.queue.count() == 0 && !self.is_held_back() {
             self.take_stopsign();
         }
     }
 
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
-        if let Some(proposal) = self.pending.leave_queue(id, self.log.find(id), n) {
+        if let Some(proposal) = self.proposals.pending.leave_queue(id, self.log.find(id), n) {
             if self.would_find(proposal.first_ballot, proposal.min_idx) {
                 self.take_own_proposal(proposal);
             } else {
-                self.pending.give_up(id, &mut self.outcomes);
+                self.proposals.pending.give_up(id, &mut self.proposals.outcomes);
             }
         }
     }
@@ -204,6 +351,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         reason: RejectionReason,
     ) {
         let (config_id, stamp) = (self.config_id, Stamp::default());
-        self.rejections.push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
+        self.proposals
+            .rejections
+            .push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
     }
 }
