@@ -50,7 +50,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.log.decided_idx() >= decided_idx {
             self.report_caught_up();
         } else if self.catch_up.source.is_none() || self.catch_up.waited > 0 {
-            let is_reachable = self.reachable.contains(&source);
+            let is_reachable = self.routing.is_reachable(source);
             self.catch_up_from(if is_reachable { source } else { teller });
         }
     }
@@ -186,9 +186,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Asks the next of the peers that are there.
     fn ask_next(&mut self) {
-        let turn = self.catch_up.turn.wrapping_add(1) % self.reachable.len().max(1);
+        let turn = self.catch_up.turn.wrapping_add(1) % self.routing.reachable().len().max(1);
         self.catch_up.turn = turn;
-        if let Some(peer) = self.reachable.get(turn) {
+        if let Some(peer) = self.routing.reachable().get(turn) {
             self.outbox.request_chunk(*peer);
         }
     }

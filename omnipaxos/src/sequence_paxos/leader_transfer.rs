@@ -126,7 +126,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 | Stage::CatchingUp(_)
                 | Stage::Syncing(..) => false,
             };
-            let is_there = self.reachable.contains(&transfer.to);
+            let is_there = self.routing.is_reachable(transfer.to);
             if is_there && accepted_idx >= goal && is_all_sent {
                 transfer.step = Step::HoldingBack;
             }
@@ -162,7 +162,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let Some(transfer) = &mut leading.transfer else {
             return;
         };
-        if !self.reachable.contains(&transfer.to) {
+        if !self.routing.is_reachable(transfer.to) {
             transfer.step = Step::CatchingUp(self.log.len());
             transfer.is_due = false;
         }

@@ -19,15 +19,16 @@ mod proposals;
 mod reads;
 mod reconfiguration;
 mod recovery;
+mod routing;
 mod state;
 mod status;
 
-pub(crate) use self::status::Readiness;
+pub(crate) use self::{routing::Relay, status::Readiness};
 
 use self::{
     applied::Applied, catch_up::CatchUp, compaction::CompactionRequests, loss::Loss,
     outbox::Outbox, progress::Presence, proposals::Proposals, reads::Reads,
-    reconfiguration::Reconfiguration, state::State,
+    reconfiguration::Reconfiguration, routing::Routing, state::State,
 };
 use crate::{
     ballot::Ballot,
@@ -64,12 +65,9 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     leadership_change: Option<LeadershipChange>,
     limits: Limits,
     keeps_undecided_appends: bool,
-    /// The peers that answered the last heartbeat round, or have answered since, in order.
-    reachable: Vec<NodeId>,
     /// So many heartbeat rounds a leader waits for promises.
     prepare_rounds: u32,
-    /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
-    relay: Option<Relay>,
+    routing: Routing,
     catch_up: CatchUp,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
@@ -107,14 +105,6 @@ pub(crate) enum LeadershipChange {
     NotPromised(u32),
     /// The leader asks it to take over.
     Transferred,
-}
-
-/// A way to a leader that does not answer here.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Relay {
-    pub(crate) leader: Ballot,
-    /// A peer that the leader answers.
-    pub(crate) peer: NodeId,
 }
 
 /// Whether a server reaches its leader, or as a leader the quorum that it needs.
@@ -158,9 +148,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             leadership_change: None,
             limits: server.limits(),
             keeps_undecided_appends: server.keeps_undecided_appends,
-            reachable: Vec::new(),
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
-            relay: None,
+            routing: Routing::default(),
             catch_up: CatchUp::default(),
             loss: None,
             decided_at_promise: 0,
@@ -257,9 +246,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.ask_all_for_leader();
         }
         self.resign_if_not_promised(contact);
-        self.reachable.clear();
-        self.reachable.extend(self.members.peers().iter().filter(|peer| answered(**peer)));
-        self.relay = relay;
+        let peers = self.members.peers().iter().copied();
+        self.routing.end_round(peers.filter(|peer| answered(*peer)), relay);
         self.end_round_of_reads();
         self.end_round_of_transfer();
         self.catch_up_in_turn(contact);
@@ -270,13 +258,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.proposals.release_held();
         self.repeat_forwards();
         self.propose_if_leading();
-    }
-
-    /// A peer has answered a heartbeat.
-    pub(crate) fn note_reachable(&mut self, pid: NodeId) {
-        if let Err(position) = self.reachable.binary_search(&pid) {
-            self.reachable.insert(position, pid);
-        }
     }
 
     /// Gives the storage back, which holds what the last flush left.
@@ -296,30 +277,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether there is no news for the election, and none from it, if it names this ballot.
     pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
         self.elected == leader && self.leadership_change.is_none()
-    }
-
-    /// The ballot that this server takes part in, as follower or leader.
-    pub(crate) fn followed_ballot(&self) -> Option<Ballot> {
-        match self.state {
-            State::Recovering => None,
-            State::Promised { .. }
-            | State::Following(_)
-            | State::Preparing(_)
-            | State::Leading(_) => Some(self.log.promise()),
-        }
-    }
-
-    /// The server to which proposals go: the owner of the highest ballot that this server follows
-    /// or has heard to be elected. `None` if it would have to be this server, which does not lead.
-    pub(crate) fn leader(&self) -> Option<NodeId> {
-        self.leader_ballot().map(|ballot| ballot.pid)
-    }
-
-    /// The ballot of the [leader](Self::leader).
-    pub(crate) fn leader_ballot(&self) -> Option<Ballot> {
-        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
-        let ballot = self.followed_ballot().unwrap_or_default().max(self.elected);
-        Some(ballot).filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
     }
 
     /// The quorum that this server needs as a leader.

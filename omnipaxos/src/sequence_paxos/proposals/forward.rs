@@ -204,7 +204,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.proposals.queue.is_empty() {
             return;
         }
-        let Some(to) = self.next_hop() else {
+        let Some(to) = self.way_for_proposals() else {
             return;
         };
         while let Some(forwarded) = self.proposals.queue.pop_relayed() {
@@ -302,27 +302,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }))
             }
         }
-    }
-
-    /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
-    ///
-    /// To neither if a later incarnation might use the same ids again.
-    pub(super) fn next_hop(&self) -> Option<NodeId> {
-        if !self.has_lasting_ids() {
-            return None;
-        }
-        let leader = self.leader().filter(|leader| *leader != self.pid)?;
-        if self.reachable.contains(&leader) {
-            return self.followed_ballot().map(|_| leader);
-        }
-        self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
-    }
-
-    /// Whether no later incarnation uses the ids of this one. Either incarnations are counted, or
-    /// this server has made a promise: that is stored before a message leaves, so that it knows
-    /// after a restart that it may have sent something.
-    pub(in crate::sequence_paxos) fn has_lasting_ids(&self) -> bool {
-        self.is_counted || !self.log.promise().is_nobodys()
     }
 }
 

@@ -213,11 +213,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
         let leader = self.leader().filter(|_| self.has_lasting_ids());
         let leader = leader.ok_or(ReadRefused::NoLeader)?;
-        let relay = self.relay.filter(|relay| relay.leader.pid == leader);
-        let to = match self.reachable.contains(&leader) {
-            true => leader,
-            false => relay.ok_or(ReadRefused::Unreachable(leader))?.peer,
-        };
+        let route = self.routing.to(leader).ok_or(ReadRefused::Unreachable(leader))?;
+        let to = route.next_hop();
         Ok(Way { to, incarnation })
     }
 
@@ -241,7 +238,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 );
             }
         }
-        let leader = self.leader().filter(|leader| self.reachable.contains(leader));
+        let leader = self.leader().filter(|leader| self.routing.is_reachable(*leader));
         while let Some((origin, request)) = self.reads.passing.pop_first() {
             if let Some(leader) = leader.filter(|leader| *leader != origin) {
                 send(leader, PaxosMsg::ReadIndexRequest(request));
@@ -285,7 +282,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let asked = match rounds.take_due() {
             Due::Nobody => &[][..],
             Due::Everybody => self.members.peers(),
-            Due::Reachable => &self.reachable[..],
+            Due::Reachable => self.routing.reachable(),
         };
         for to in asked.iter().filter(|pid| !rounds.has_confirmed(**pid)) {
             send(*to, PaxosMsg::LeadershipCheck(LeadershipCheck { n, round }));
