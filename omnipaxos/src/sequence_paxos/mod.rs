@@ -26,7 +26,7 @@ mod status;
 pub(crate) use self::{routing::Relay, status::Readiness};
 
 use self::{
-    applied::Applied, catch_up::CatchUp, compaction::CompactionRequests, loss::Loss,
+    applied::Applied, catch_up::Requester, compaction::CompactionRequests, loss::Loss,
     outbox::Outbox, progress::Presence, proposals::Proposals, reads::Reads,
     reconfiguration::Reconfiguration, routing::Routing, state::State,
 };
@@ -68,7 +68,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// So many heartbeat rounds a leader waits for promises.
     prepare_rounds: u32,
     routing: Routing,
-    catch_up: CatchUp,
+    catch_up: Requester,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
     /// Number of entries that were decided here when the leader's ballot was promised; 0 if that was
@@ -150,7 +150,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             keeps_undecided_appends: server.keeps_undecided_appends,
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
-            catch_up: CatchUp::default(),
+            catch_up: Requester::default(),
             loss: None,
             decided_at_promise: 0,
             codec: Codec::new(server.limits().in_flight),
