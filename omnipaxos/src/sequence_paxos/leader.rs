@@ -3,7 +3,7 @@
 use super::{
     in_flight::InFlight,
     progress::{Followers, Promised},
-    reads::Rounds,
+    reads::rounds::Rounds,
     state::{Best, Leading, Preparing, State},
     Contact, LeadershipChange, SequencePaxos,
 };

@@ -5,11 +5,9 @@
 //! asked to take over, in a ballot of its own, which it prepares like any other. What waits is
 //! forwarded to it. What is marked as cold is so beside replication.
 
-mod transfer;
+pub(super) mod transfer;
 
-pub(super) use self::transfer::Transfer;
-
-use self::transfer::{Advanced, Target};
+use self::transfer::{Advanced, Target, Transfer};
 use super::{progress::Stage, state::State, LeadershipChange, SequencePaxos};
 use crate::{
     clock::Tick,

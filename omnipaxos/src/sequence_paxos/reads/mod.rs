@@ -11,9 +11,7 @@
 //! What is marked as cold is so beside replication: it stays out of the code that every entry passes.
 
 mod requests;
-mod rounds;
-
-pub(super) use self::rounds::Rounds;
+pub(super) mod rounds;
 
 use self::{
     requests::Requests,
@@ -31,7 +29,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// What a server keeps of reads, whatever its part is. A leader has [`Rounds`] besides.
+/// What a server keeps of reads, whatever its part is. A leader has [`Rounds`](rounds::Rounds) besides.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     requests: Requests,
