@@ -4,7 +4,6 @@
 //! Handlers check a message and change the state in memory. [`SequencePaxos::output`] flushes what
 //! changed and then builds the messages from the state, so that none can claim what is not stored.
 
-mod applied;
 mod catch_up;
 mod compaction;
 mod follower;
@@ -26,9 +25,9 @@ mod status;
 pub(crate) use self::{routing::Relay, status::Readiness};
 
 use self::{
-    applied::Applied, catch_up::Requester, compaction::CompactionRequests, loss::Loss,
-    outbox::Outbox, progress::Presence, proposals::Proposals, reads::Reads,
-    reconfiguration::Reconfiguration, routing::Routing, state::State,
+    catch_up::Requester, compaction::Compactions, loss::Loss, outbox::Outbox, progress::Presence,
+    proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration, routing::Routing,
+    state::State,
 };
 use crate::{
     ballot::Ballot,
@@ -88,8 +87,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     is_counted: bool,
     /// So many runs of ids of decided entries are remembered.
     most_id_runs: usize,
-    compactions: CompactionRequests,
-    applied: Applied,
+    compaction: Compactions,
     outbox: Outbox,
     resend_timer: Timer,
 }
@@ -159,8 +157,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             incarnation: incarnation.number(),
             is_counted: matches!(incarnation, Incarnation::Counted(_)),
             most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
-            compactions: CompactionRequests::default(),
-            applied: Applied::default(),
+            compaction: Compactions::default(),
             reads: Reads::default(),
             is_end_reported: log.decided_stopsign().is_some(),
             trace,
@@ -252,8 +249,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.end_round_of_transfer();
         self.catch_up_in_turn(contact);
         self.end_round_of_loss(contact);
-        self.compactions.repeat();
-        self.applied.repeat();
+        self.compaction.repeat();
         self.end_round_of_reconfiguration();
         self.proposals.release_held();
         self.repeat_forwards();

@@ -43,8 +43,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether nothing is due besides what the state tells.
     fn has_nothing_due(&self) -> bool {
         self.outbox.is_empty()
-            && self.compactions.is_silent()
-            && self.applied.is_silent()
+            && self.compaction.is_silent()
             && self.proposals.has_nothing_due()
             && self.reads.is_silent()
     }
@@ -165,11 +164,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.build_due(&due, |msg| send(to, msg))?;
         }
         let (config_id, stamp) = (self.config_id, Stamp::default());
-        self.compactions.build_messages(|to, action| {
-            send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
-        });
-        self.applied.build_messages(|to, report| {
-            let action = CompactionAction::Applied(report);
+        self.compaction.build_messages(|to, action| {
             send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         });
         if !self.reads.is_silent() {

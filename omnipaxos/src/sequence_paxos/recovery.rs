@@ -71,7 +71,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.leader() == Some(pid) {
             self.ask_leader_again();
         }
-        self.compactions.repeat_to(pid);
-        self.applied.repeat_to(pid);
+        self.compaction.repeat_to(pid);
     }
 }
