@@ -1,13 +1,13 @@
-//! Proposals: taking them into the log of a leader, and the answers where that is not done.
+//! Proposals, as one part.
 //!
-//! An entry waits in the [`queue`], if it must. Where this server leads it goes into the log, else
-//! it is [forwarded](forward) to the leader, and is [`pending`] here until it is decided. What cannot
-//! be stored gets no [`admission`].
+//! An entry waits in the [`queue`], if it must. Where this server leads it
+//! [goes into the log](append), else it is [forwarded](forward) to the leader, and is [`pending`]
+//! here until it is decided. What cannot be stored gets no [`admission`].
 
 mod admission;
+mod append;
 mod content_ids;
 mod forward;
-mod outcomes;
 mod pending;
 mod queue;
 mod rejections;
@@ -15,22 +15,15 @@ mod rejections;
 use self::{
     admission::Admission,
     content_ids::ContentIds,
-    outcomes::Outcomes,
-    pending::{IdentifiedProposal, Interest, PendingProposals},
-    queue::{Next, ProposalQueue},
+    pending::{Outcomes, PendingProposals},
+    queue::ProposalQueue,
     rejections::Rejections,
 };
-use super::{state::State, SequencePaxos};
 use crate::{
     amount::Amount,
-    ballot::Ballot,
     clock::Tick,
     config::ServerConfig,
-    errors::{ProposeErr, TryProposeErr},
-    identity::Stamp,
-    ids::NodeId,
-    messages::sequence_paxos::{ForwardedStopSign, ProposalRejection, RejectionReason},
-    observe::trace::LogEvent,
+    messages::sequence_paxos::ForwardedStopSign,
     proposals::{Outcome, ProposalId},
     replica_log::ReplicaLog,
     storage::{Entry, Storage},
@@ -162,197 +155,5 @@ impl<T> Proposals<T> {
 
     pub(super) fn check_invariants(&self) {
         self.queue.check_invariants();
-    }
-}
-
-impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Proposes an entry at this server.
-    pub(crate) fn append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
-        if self.is_reconfiguring() {
-            return Err(ProposeErr::PendingReconfigEntry(entry).into());
-        }
-        let amount = Amount::one(entry.size_hint());
-        if let Err(cause) = self.check_entry(&entry, amount.bytes) {
-            return Err(TryProposeErr::Unstorable(entry, cause));
-        }
-        if self.proposals.queue.waits_for_nothing() && self.has_room_in_log() {
-            self.log.append(entry, amount.bytes);
-            return Ok(());
-        }
-        if !self.proposals.queue.has_room(self.proposals.pending.amount()) {
-            return Err(TryProposeErr::Busy(entry));
-        }
-        self.proposals.queue.push(entry, amount);
-        self.propose_if_leading();
-        Ok(())
-    }
-
-    /// Proposes an entry at this server, and tracks it.
-    pub(crate) fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
-        let Some(id) = self.peek_id() else {
-            return Err(TryProposeErr::NoIncarnation(entry));
-        };
-        if self.is_reconfiguring() {
-            return Err(ProposeErr::PendingReconfigEntry(entry).into());
-        }
-        let bytes = entry.size_hint() as u64;
-        if let Err(cause) = self.check_entry(&entry, bytes) {
-            return Err(TryProposeErr::Unstorable(entry, cause));
-        }
-        if !self.proposals.queue.has_room(self.proposals.pending.amount()) {
-            return Err(TryProposeErr::Busy(entry));
-        }
-        self.proposals.take_number();
-        self.proposals.pending.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
-        self.proposals.queue.push_pending(id);
-        self.propose_if_leading();
-        Ok(id)
-    }
-
-    /// The id of the next proposal of this server. `None` if it may be that of an earlier one.
-    pub(super) fn peek_id(&self) -> Option<ProposalId> {
-        let (origin, number) = (self.pid, self.proposals.next_number);
-        self.incarnation.map(|incarnation| ProposalId { origin, incarnation, number })
-    }
-
-    /// The oldest outcome that was not told.
-    pub(crate) fn take_outcome(&mut self) -> Option<(ProposalId, Outcome)> {
-        self.proposals.outcomes.pop()
-    }
-
-    /// Whether this server leads and may take another entry into its log. The undecided entries
-    /// must fit into one message, for when the leader changes, unless they are decided here alone.
-    fn has_room_in_log(&self) -> bool {
-        let State::Leading(leading) = &self.state else {
-            return false;
-        };
-        if self.is_held_back() {
-            return false;
-        }
-        let limit = match self.members.quorum().can_accept(1) {
-            true => self.limits.pending,
-            false => self.limits.message,
-        };
-        self.log.undecided(leading.undecided.total()).is_below(limit)
-    }
-
-    /// Whether proposals wait for a transfer.
-    fn is_held_back(&self) -> bool {
-        match &self.state {
-            State::Leading(leading) => {
-                leading.transfer.as_ref().is_some_and(|transfer| transfer.holds_back())
-            }
-            State::Recovering
-            | State::Promised { .. }
-            | State::Following(_)
-            | State::Preparing(_) => false,
-        }
-    }
-
-    /// Gives up a proposal for which there is no room.
-    pub(crate) fn drop_proposal(&mut self) {
-        self.trace.emit(|| LogEvent::warn("drops a proposal, since as many wait as may wait"));
-        self.proposals.queue.drop_one();
-    }
-
-    /// Number of proposals given up since there was no room.
-    pub(crate) fn dropped_proposals(&self) -> u64 {
-        self.proposals.queue.dropped()
-    }
-
-    /// Number of proposals that wait for their batch to fill.
-    pub(crate) fn batched_len(&self) -> usize {
-        usize::try_from(self.proposals.queue.batched()).unwrap_or(usize::MAX)
-    }
-
-    /// Takes what was proposed into the log, if this server leads, as far as batches are full and
-    /// there is room. Where a stop sign has got there first, entries can no longer be decided in
-    /// this configuration.
-    pub(super) fn propose_if_leading(&mut self) {
-        let State::Leading(_) = self.state else {
-            return;
-        };
-        if self.proposals.queue.is_empty() {
-            return;
-        }
-        if self.log.stopsign().is_some() {
-            // Once it is decided they are given up. If it is not, the configuration goes on.
-            return;
-        }
-        if self.proposals.queue.is_batch_full(self.proposals.pending.amount()) {
-            self.proposals.queue.release_all();
-        }
-        while self.proposals.queue.released > 0 && self.has_room_in_log() {
-            match self.proposals.queue.pop() {
-                None => break,
-                Some(Next::Plain(entry)) => self.take_plain(entry),
-                Some(Next::Pending(id)) => self.take_own(id),
-                Some(Next::Forwarded(proposal, via)) => self.take_forwarded_proposal(proposal, via),
-            }
-        }
-        if self.proposals.queue.count() == 0 && !self.is_held_back() {
-            self.take_stopsign();
-        }
-    }
-
-    fn take_own(&mut self, id: ProposalId) {
-        let n = self.log.promise();
-        if let Some(proposal) = self.proposals.pending.leave_queue(id, self.log.find(id), n) {
-            if self.would_find(proposal.first_ballot, proposal.min_idx) {
-                self.take_own_proposal(proposal);
-            } else {
-                self.proposals.pending.give_up(id, &mut self.proposals.outcomes);
-            }
-        }
-    }
-
-    /// Takes a proposal of another server into the log, if it is certain that it is not there. In a
-    /// ballot before that of the forward it is left, see [`ForwardedProposals::first_ballot`], but
-    /// then this server learns that it must get above that, also where it is not linked to whoever
-    /// promised it.
-    ///
-    /// [`ForwardedProposals::first_ballot`]: crate::messages::sequence_paxos::ForwardedProposals::first_ballot
-    fn take_forwarded_proposal(&mut self, proposal: IdentifiedProposal<T>, via: NodeId) {
-        let IdentifiedProposal { id, first_ballot, min_idx, .. } = proposal;
-        match self.log.find(id) {
-            Some(idx) if idx < self.log.decided_idx() => {
-                self.send_rejection(via, id, RejectionReason::Decided(idx));
-            }
-            Some(_) => {}
-            None if first_ballot > self.log.promise() => self.handle_not_accepted(first_ballot),
-            None if self.would_find(first_ballot, min_idx) => {
-                self.take_peer_proposal(proposal, via)
-            }
-            None => {
-                let known_from = self.log.ids().known_from();
-                self.send_rejection(via, id, RejectionReason::Unknown(known_from));
-            }
-        }
-    }
-
-    /// Whether a proposal would be found if it were in the log of this leader. It cannot be before
-    /// `min_idx`. One that was forwarded first in this ballot was not there when the log was
-    /// adopted: this ballot was prepared after whatever this server does not know was stored; and
-    /// what it learned since that was decided in a higher ballot keeps it from deciding in this
-    /// one.
-    fn would_find(&self, first_ballot: Ballot, min_idx: u64) -> bool {
-        let State::Leading(leading) = &self.state else {
-            return false;
-        };
-        let known_from = self.log.ids().known_from();
-        let is_new = first_ballot == self.log.promise() && known_from <= leading.adopted_len;
-        is_new || min_idx >= known_from
-    }
-
-    pub(super) fn send_rejection(
-        &mut self,
-        to: NodeId,
-        first: ProposalId,
-        reason: RejectionReason,
-    ) {
-        let (config_id, stamp) = (self.config_id, Stamp::default());
-        self.proposals
-            .rejections
-            .push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
     }
 }
