@@ -219,7 +219,9 @@ impl Checker {
             "server {pid} restarted with {now:?} from {stored:?}"
         );
         check_order(pid, &now)?;
-        self.restarts += 1;
+        if std::mem::replace(&mut self.started[server], true) {
+            self.restarts += 1;
+        }
         self.shown[server] = now;
         if now.decided > 0 {
             let entries = read(0..now.decided);

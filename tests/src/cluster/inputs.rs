@@ -222,6 +222,9 @@ impl<T: SimEntry> Cluster<T> {
             Accident::Crashed(done) => {
                 self.counts.add(match done {
                     Done::Nothing => Kind::CrashBeforeWrite,
+                    Done::Part if self.servers[at].disk.peek(|image| image.compacted_idx > 0) => {
+                        Kind::TornCompacted
+                    }
                     Done::Part => Kind::CrashTorn,
                     Done::All => Kind::CrashAfterWrite,
                 });

@@ -10,6 +10,7 @@ mod reads;
 mod rest;
 mod server;
 mod steps;
+mod strike;
 mod trace;
 
 use self::{
@@ -122,7 +123,7 @@ impl<T: SimEntry> Cluster<T> {
         self.heal_due()?;
         for at in 0..self.servers.len() {
             if self.servers[at].is_back(self.now) {
-                self.counts.add(Kind::Restart);
+                self.count_start(at);
                 self.start(at)?;
             }
         }
@@ -184,7 +185,7 @@ impl<T: SimEntry> Cluster<T> {
             self.servers[at].setting.speed = ServerSetting::FULL_SPEED;
             self.servers[at].wake(self.now);
             if !matches!(self.servers[at].running, Running::Up(_)) {
-                self.counts.add(Kind::Restart);
+                self.count_start(at);
                 self.start(at)?;
             }
             self.servers[at].disk.repair();
@@ -354,6 +355,13 @@ impl<T: SimEntry> Cluster<T> {
             }
             _other => {}
         }
+    }
+
+    fn count_start(&mut self, at: usize) {
+        self.counts.add(match self.servers[at].incarnation {
+            0 => Kind::LateStart,
+            _ => Kind::Restart,
+        });
     }
 
     fn drain_some(&mut self) -> Result<(), Violation> {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
     coverage::Kind,
-    plan::{Action, Notify, Refusal, Shape, Until, CONFIGURATION},
+    plan::{Action, Missed, Notify, Refusal, Shape, Until, CONFIGURATION},
     rng::Rng,
     value::{is_refused, stop_sign_metadata, SimEntry},
 };
@@ -87,11 +87,15 @@ impl<T: SimEntry> Cluster<T> {
                 self.servers[server].pause(self.now + ticks);
                 Ok(())
             }
-            Action::Freeze { server, ticks } => {
+            Action::Freeze { server, ticks, missed } => {
                 self.counts.add(Kind::Freeze);
-                self.servers[server].freeze(self.now + ticks);
+                if missed == Missed::Made {
+                    self.counts.add(Kind::TickBurst);
+                }
+                self.servers[server].freeze(self.now + ticks, missed);
                 Ok(())
             }
+            Action::Strike { whom, strike, ticks } => self.strike(whom, strike, ticks),
             Action::Forge { server, seed } => self.forge(server, seed),
             Action::Reconnected { server, peer } => {
                 self.counts.add(Kind::Reconnected);
@@ -311,6 +315,8 @@ impl<T: SimEntry> Cluster<T> {
             Shape::OneWay { .. } => Kind::OneWayCut,
             Shape::TwoWay { .. } => Kind::TwoWayCut,
             Shape::Isolated(_) => Kind::Isolation,
+            Shape::Deaf(_) => Kind::Deaf,
+            Shape::Mute(_) => Kind::Mute,
             Shape::Halves(_) => Kind::Halves,
             Shape::Star(_) => Kind::Star,
             Shape::Constrained { .. } => Kind::Constrained,

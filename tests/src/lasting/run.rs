@@ -4,7 +4,7 @@ use super::{Adversary, Bound, Direction, Lasting, What};
 use crate::{
     checker::{ensure, violated, Check, Violation},
     cluster::{Cluster, Proposed, Trace},
-    plan::{Action, Plan},
+    plan::{Action, Missed, Plan},
     rng::Rng,
     run::{caught, Failure},
     value::{Plain, SimEntry},
@@ -149,7 +149,7 @@ fn disturb<T: SimEntry>(
         let server = disturbance.server;
         cluster.act(&match disturbance.what {
             What::Crash { down } => Action::Crash { server, down },
-            What::Freeze { ticks } => Action::Freeze { server, ticks },
+            What::Freeze { ticks } => Action::Freeze { server, ticks, missed: Missed::Skipped },
             What::PauseTicks { ticks } => Action::PauseTicks { server, ticks },
             What::TransferLeadership => Action::BecomeLeader { server },
             What::Priority => {

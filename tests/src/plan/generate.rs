@@ -1,7 +1,9 @@
 //! From a seed to a plan.
 
 use super::{
-    limits, Action, Compaction, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, Refusal,
+    limits,
+    storms::{self, Faults},
+    Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify, Partial, Plan, Refusal,
     ServerSetting, Service, Setting, Shape, Step, Until, Wire,
 };
 use crate::{
@@ -62,6 +64,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         server.config.max_election_tick_factor = kept.pick(&[1, 3, 16, 16]);
     }
     give_ids(&mut Rng::of(&[seed, 0x6964_7300]), &mut setting.servers);
+    start_late(&mut Rng::of(&[seed, 0x6C61_7465]), &mut setting);
     let mut rates = rates(&mut rng, theme);
     if setting.atomicity == Atomicity::OneByOne {
         // Crashes between two operations are what these runs are for.
@@ -75,6 +78,8 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     ask(&mut Rng::of(&[seed, 0x6E65_7773]), &setting, &mut steps);
     read_and_transfer(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
     choose_compaction(&mut Rng::of(&[seed, 0x636F_6D70]), &mut setting, &mut steps);
+    let faults = if theme == Theme::Calm { Faults::None } else { Faults::Any };
+    storms::brew(&mut Rng::of(&[seed, 0x7374_6F72]), faults, &setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps }
 }
@@ -83,10 +88,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
     let size = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
     let atomicity =
         rng.pick(&[Atomicity::Atomic, Atomicity::Atomic, Atomicity::Atomic, Atomicity::OneByOne]);
-    let entries = match atomicity {
-        Atomicity::Atomic => rng.pick(&[EntryKind::Summed, EntryKind::Summed, EntryKind::Plain]),
-        Atomicity::OneByOne => EntryKind::Plain,
-    };
+    let entries = rng.pick(&[EntryKind::Summed, EntryKind::Summed, EntryKind::Plain]);
     let quorum = quorum(rng, size);
     Setting {
         servers: servers(rng, theme, size),
@@ -125,6 +127,19 @@ fn give_ids(rng: &mut Rng, servers: &mut [ServerSetting]) {
     for server in servers {
         if rng.chance(percent, 100) {
             server.storage_id = Some(rng.number().max(1));
+        }
+    }
+}
+
+/// In some runs, some servers are not there at the beginning.
+fn start_late(rng: &mut Rng, setting: &mut Setting) {
+    if !rng.chance(1, 4) {
+        return;
+    }
+    let latest = rng.pick(&[10, 100, setting.ticks / 2]);
+    for server in &mut setting.servers {
+        if rng.chance(1, 2) {
+            server.starts_at = rng.between(1, latest);
         }
     }
 }
@@ -283,7 +298,7 @@ fn step(rng: &mut Rng, rates: &Rates, setting: &Setting, mut add: impl FnMut(Act
     if rng.chance(rates.append, OF) {
         add(Action::Append { server, count: rng.pick(&[1, 1, 1, 3, 10]) });
     }
-    if rng.chance(rates.compact, OF) && setting.atomicity == Atomicity::Atomic {
+    if rng.chance(rates.compact, OF) {
         let server = rng.index(size);
         add(compaction(rng, setting.entries, server));
     }
@@ -322,7 +337,10 @@ fn step(rng: &mut Rng, rates: &Rates, setting: &Setting, mut add: impl FnMut(Act
         let ticks = rng.pick(&[3, 20, 60, 150]);
         add(match rng.chance(1, 2) {
             true => Action::PauseTicks { server, ticks },
-            false => Action::Freeze { server, ticks },
+            false => {
+                let missed = rng.pick(&[Missed::Skipped, Missed::Made]);
+                Action::Freeze { server, ticks, missed }
+            }
         });
     }
     if rng.chance(rates.forge, OF) {
@@ -353,7 +371,7 @@ fn choose_compaction(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
                 server.config.takes_delta_snapshots = rng.chance(1, 2);
             }
         }
-        EntryKind::Plain if setting.atomicity == Atomicity::Atomic && rng.chance(1, 2) => {
+        EntryKind::Plain if rng.chance(1, 2) => {
             setting.compaction = Compaction::AsApplied;
             for Step { action, .. } in steps {
                 if let Action::Trim { server, .. } = *action {
@@ -373,6 +391,8 @@ fn shape(rng: &mut Rng, size: usize) -> Shape {
         Shape::OneWay { from: a, to: b },
         Shape::TwoWay { a, b },
         Shape::Isolated(a),
+        Shape::Deaf(a),
+        Shape::Mute(a),
         Shape::Halves(groups),
         Shape::Star(a),
         Shape::Constrained { centre: a, lost: b },

@@ -4,6 +4,7 @@ mod generate;
 mod limits;
 mod links;
 mod shape;
+mod storms;
 
 pub use self::{links::Links, shape::Shape};
 use crate::{
@@ -222,7 +223,9 @@ pub enum Action {
     /// The clock stands still.
     PauseTicks { server: usize, ticks: u64 },
     /// The server stands still, and messages to it wait.
-    Freeze { server: usize, ticks: u64 },
+    Freeze { server: usize, ticks: u64, missed: Missed },
+    /// A fault hits a server for what it does.
+    Strike { whom: Whom, strike: Strike, ticks: u64 },
     /// A message that no honest member sent.
     Forge { server: usize, seed: u64 },
     /// The server is told that a link is back.
@@ -231,6 +234,41 @@ pub enum Action {
     RequestRead { server: usize },
     /// Whoever leads begins to transfer leadership.
     TransferLeadership { to: usize, ticks: u64 },
+}
+
+/// What becomes of the ticks of a server that stood still.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out.
+    Skipped,
+    /// They all pass at once, after the messages that waited.
+    Made,
+}
+
+/// A server that is chosen when the step is done.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Of the servers that take themselves for the leader, the one with the highest ballot.
+    Leader,
+    /// As `Leader`, if it waits for promises.
+    Candidate,
+}
+
+/// What hits a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// It crashes.
+    Crash,
+    /// It stands still.
+    Freeze,
+    /// Its clock stands still.
+    PauseTicks,
+    /// It loses all links.
+    Isolate,
+    /// No message reaches it.
+    Deafen,
+    /// No message of it arrives.
+    Mute,
 }
 
 /// Up to where a log is compacted.
@@ -260,7 +298,8 @@ impl Plan {
                 | Action::ReadFault { .. }
                 | Action::Cut { .. }
                 | Action::PauseTicks { .. }
-                | Action::Freeze { .. } => return None,
+                | Action::Freeze { .. }
+                | Action::Strike { .. } => return None,
                 Action::Append { .. }
                 | Action::Reconfigure { .. }
                 | Action::Trim { .. }
