@@ -153,6 +153,16 @@ counted! {
     Reconfigure: "reconfigurations",
     /// A reconfiguration was proposed with an id.
     ProposeReconfiguration: "reconfigurations followed to their end",
+    /// A configuration began where another had ended.
+    NextConfiguration: "next configurations begun",
+    /// A server was started in such a one.
+    StartedNext: "servers started in a next configuration",
+    /// A server was left out of it.
+    Removed: "servers that a next configuration leaves out",
+    /// A message of the configuration before reached a server of the next.
+    LowerStray: "messages of the configuration before",
+    /// A message of the next configuration reached a server of the one before.
+    HigherStray: "messages of the next configuration",
     /// The log was trimmed.
     Trim: "trims",
     /// An application that lags said what it has applied.

@@ -5,7 +5,7 @@ use crate::{
     checker::Indices,
     describe,
     disk::{SimDisk, Taken},
-    plan::{Missed, ServerSetting, Setting, CONFIGURATION},
+    plan::{Missed, ServerSetting, Setting},
     value::SimEntry,
 };
 use omnipaxos::{ballot_leader_election::Ballot, status::Role, ClusterConfig, OmniPaxos};
@@ -86,12 +86,12 @@ impl<T: SimEntry> Server<T> {
         Self {
             setting: setting.servers[at].clone(),
             cluster_config: ClusterConfig {
-                configuration_id: CONFIGURATION,
+                configuration_id: setting.configuration,
                 nodes: setting.servers.iter().map(|server| server.config.pid).collect(),
                 flexible_quorum: setting.quorum,
             },
             disk,
-            running: Running::Down { until: setting.servers[at].starts_at },
+            running: Running::Down { until: u64::MAX },
             incarnation: 0,
             reported: Reported::default(),
             application: Application::default(),

@@ -2,13 +2,14 @@
 
 use super::{
     forge,
+    next::Next,
     server::{indices, Replica},
     Cluster, Healing,
 };
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
     coverage::Kind,
-    plan::{Action, Missed, Notify, Refusal, Shape, Until, CONFIGURATION},
+    plan::{Action, Missed, Notify, Refusal, Shape, Until},
     rng::Rng,
     value::{is_refused, stop_sign_metadata, SimEntry},
 };
@@ -201,9 +202,7 @@ impl<T: SimEntry> Cluster<T> {
     /// What does not hold.
     pub fn reconfigure(&mut self, at: usize) -> Result<Proposed, Violation> {
         let id = self.checker.propose();
-        let nodes = self.servers.iter().map(|server| server.pid()).collect();
-        let next =
-            ClusterConfig { configuration_id: CONFIGURATION + 1, nodes, flexible_quorum: None };
+        let next = self.next_config();
         let metadata = Some(stop_sign_metadata(id));
         if Rng::of(&[self.seed, id]).chance(1, 2) {
             return self.propose_reconfiguration(at, id, next, metadata);
@@ -221,6 +220,19 @@ impl<T: SimEntry> Cluster<T> {
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
             Some(Err(refused)) => violated(Check::Proposing, format!("server {at}: {refused:?}")),
         }
+    }
+
+    /// The next configuration as it is planned; the same servers if none is.
+    fn next_config(&self) -> ClusterConfig {
+        let (servers, flexible_quorum) = match &self.next {
+            Next::Planned(plan) | Next::Begun { plan, .. } => {
+                (&plan.setting.servers, plan.setting.quorum)
+            }
+            Next::Never => (&self.setting.servers, None),
+        };
+        let nodes = servers.iter().map(|server| server.config.pid).collect();
+        let configuration_id = self.setting.configuration + 1;
+        ClusterConfig { configuration_id, nodes, flexible_quorum }
     }
 
     /// Proposes a stop sign with an id.
@@ -382,7 +394,8 @@ impl<T: SimEntry> Cluster<T> {
         };
         let pids: Vec<u64> = self.servers.iter().map(|server| server.pid()).collect();
         let before = (indices(replica), replica.get_current_leader());
-        let (kind, message) = forge::message::<T>(seed, &pids, at, replica.get_promise());
+        let (kind, message) =
+            forge::message::<T>(seed, &pids, at, self.setting.configuration, replica.get_promise());
         let words = crate::describe::message(&message);
         self.counts.add(kind);
         self.trace.note(|| format!("{} {}: {words}", self.now, kind.name()));

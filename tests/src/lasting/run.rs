@@ -78,7 +78,8 @@ fn play<T: SimEntry>(
     place: &mut Option<Cluster<T>>,
     watch: &mut Watch,
 ) -> Result<(), Violation> {
-    let plan = Plan { seed: lasting.seed, setting: lasting.setting.clone(), steps: Vec::new() };
+    let setting = lasting.setting.clone();
+    let plan = Plan { seed: lasting.seed, setting, steps: Vec::new(), next: None };
     let bound = Bound::of(lasting);
     let cluster = place.insert(Cluster::new(&plan, trace)?);
     for now in 0..lasting.ticks {

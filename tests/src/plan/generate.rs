@@ -4,7 +4,7 @@ use super::{
     limits,
     storms::{self, Faults},
     Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify, Partial, Plan, Refusal,
-    ServerSetting, Service, Setting, Shape, Step, Until, Wire,
+    ServerSetting, Service, Setting, Shape, Step, Until, Wire, CONFIGURATION,
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
@@ -43,6 +43,40 @@ enum Theme {
 }
 
 pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
+    let mut plan = planned(seed, ticks, None);
+    let ends = |step: &Step| matches!(step.action, Action::Reconfigure { .. });
+    if plan.steps.iter().any(ends) {
+        plan.next = Some(Box::new(next(&plan)));
+    }
+    plan
+}
+
+/// The configuration after that of a plan: some of its servers, and some that join.
+fn next(before: &Plan) -> Plan {
+    const JOIN: [u64; 7] = [21, 22, 23, 24, 25, 26, 27];
+    let mut rng = Rng::of(&[before.seed, 0x6E65_7874]);
+    let entries = before.setting.entries;
+    let ticks = rng.between(1, before.setting.ticks / 3 + 1);
+    let mut plan = planned(rng.number(), ticks, Some(entries));
+    let old = before.setting.servers.iter().map(|server| server.config.pid);
+    let mut pids: Vec<u64> = old.collect();
+    let leave = rng.pick(&[0, 0, 1, 2, pids.len()]);
+    for _ in 0..leave.min(pids.len()) {
+        pids.swap_remove(rng.index(pids.len()));
+    }
+    pids.extend(JOIN);
+    let tells_removed_servers = rng.chance(1, 2);
+    for (server, pid) in plan.setting.servers.iter_mut().zip(pids) {
+        server.config.pid = pid;
+        server.config.tells_removed_servers = tells_removed_servers;
+        server.starts_at = rng.pick(&[0, 0, 5, 50]);
+    }
+    plan.setting.configuration = before.setting.configuration + 1;
+    plan
+}
+
+/// A configuration by itself, with entries of the given kind, or of any.
+fn planned(seed: u64, ticks: u64, entries: Option<EntryKind>) -> Plan {
     let mut rng = Rng::of(&[seed, 0x706C_616E]);
     let theme = rng.pick(&[
         Theme::Calm,
@@ -56,6 +90,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         Theme::Wild,
     ]);
     let mut setting = setting(&mut rng, theme, ticks);
+    setting.entries = entries.unwrap_or(setting.entries);
     setting.refusal = refusal(&mut Rng::of(&[seed, 0x7265_6675]), setting.servers.len());
     limits::limit(&mut Rng::of(&[seed, 0x6C69_6D69]), &mut setting.servers);
     let mut kept = Rng::of(&[seed, 0x6B65_6570]);
@@ -81,7 +116,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     let faults = if theme == Theme::Calm { Faults::None } else { Faults::Any };
     storms::brew(&mut Rng::of(&[seed, 0x7374_6F72]), faults, &setting, &mut steps);
     steps.sort_by_key(|step| step.at);
-    Plan { seed, setting, steps }
+    Plan { seed, setting, steps, next: None }
 }
 
 fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
@@ -91,6 +126,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
     let entries = rng.pick(&[EntryKind::Summed, EntryKind::Summed, EntryKind::Plain]);
     let quorum = quorum(rng, size);
     Setting {
+        configuration: CONFIGURATION,
         servers: servers(rng, theme, size),
         quorum,
         entries,

@@ -13,7 +13,7 @@ use crate::{
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
-/// The configuration of the servers of a run. There are lower ones, for forgers.
+/// The first configuration of a run. There are lower ones, for forgers.
 pub const CONFIGURATION: u32 = 3;
 
 /// A run.
@@ -25,11 +25,16 @@ pub struct Plan {
     pub setting: Setting,
     /// What happens, in order of time.
     pub steps: Vec<Step>,
+    /// The next configuration, which begins when a stop sign is decided. The times of its steps count
+    /// from then on.
+    pub next: Option<Box<Plan>>,
 }
 
 /// What holds for a whole run.
 #[derive(Clone, Debug)]
 pub struct Setting {
+    /// The id of the configuration.
+    pub configuration: u32,
     /// The servers.
     pub servers: Vec<ServerSetting>,
     /// Quorums, where they are not majorities.
@@ -89,7 +94,8 @@ pub struct ServerSetting {
     pub config: ServerConfig,
     /// How many ticks of its clock pass in [`ServerSetting::FULL_SPEED`] ticks of the run.
     pub speed: u64,
-    /// The tick of the run in which it starts for the first time.
+    /// The tick of the run in which it starts for the first time. In a next configuration it counts
+    /// from when the server sees the stop sign, or from the beginning if it joins.
     pub starts_at: u64,
     /// The id of its disk, if that is one that lasts.
     pub storage_id: Option<u64>,
