@@ -216,9 +216,10 @@ pub enum StorageOp<T: Entry> {
 /// # Atomicity
 /// Each method must be atomic by itself: done or not done after a crash. `write_atomically` should
 /// make the whole list atomic. With the provided body, which applies one operation after another,
-/// the library is safe under a crash between any two operations, but only as long as the log is
-/// never compacted and no snapshot is installed: indices are relative, and a crash between
-/// `trim` and `set_compacted_idx` leaves them meaning something else.
+/// the library is safe under a crash between any two operations of a list without `trim`,
+/// `set_compacted_idx` and `set_snapshot`, also on a log that was compacted before. A list with one of
+/// these compacts the log or installs a snapshot, and must be whole: indices are relative, and a crash
+/// between `trim` and `set_compacted_idx` leaves them meaning something else.
 pub trait Storage<T: Entry> {
     /// Appends an entry and returns the new length of the log.
     ///

@@ -43,6 +43,10 @@ counted! {
     TwoWayCut: "two-way cuts",
     /// A server was cut off.
     Isolation: "isolated servers",
+    /// Nothing reached a server.
+    Deaf: "servers that hear nothing",
+    /// Nothing of a server arrived.
+    Mute: "servers that are not heard",
     /// The cluster was cut in two.
     Halves: "split clusters",
     /// Only one server had links.
@@ -63,6 +67,12 @@ counted! {
     TickPause: "pauses of ticks",
     /// A server stood still, and its messages waited.
     Freeze: "frozen servers",
+    /// A server that stood still made up for its ticks, all at once.
+    TickBurst: "of these, which make up for their ticks at once",
+    /// A leader was hit by a fault for being one.
+    LeaderStruck: "faults that hit whoever leads",
+    /// A server that waited for promises was hit by a fault for that.
+    CandidateStruck: "faults that hit whoever is about to lead",
     /// A run had servers with clocks of different speed.
     Skew: "runs with skewed ticks",
     /// A run had drains only now and then.
@@ -83,12 +93,16 @@ counted! {
     CrashBeforeWrite: "crashes before a write",
     /// A server crashed in a flush, after all was written.
     CrashAfterWrite: "crashes after a write",
-    /// A server crashed in a flush, after a part was written.
+    /// A server crashed in a flush, after a part was written, on a log that was never compacted.
     CrashTorn: "crashes between two operations of a write",
+    /// As `CrashTorn`, where the log is compacted.
+    TornCompacted: "crashes between two operations of a write, on a compacted log",
     /// A write failed, and the replica halted.
     WriteError: "write errors",
     /// A read failed while the replica worked.
     ReadError: "read errors",
+    /// A server was started for the first time after the others.
+    LateStart: "servers started late",
     /// A server was started from its disk.
     Restart: "restarts",
     /// A message came from no member.
@@ -139,6 +153,16 @@ counted! {
     Reconfigure: "reconfigurations",
     /// A reconfiguration was proposed with an id.
     ProposeReconfiguration: "reconfigurations followed to their end",
+    /// A configuration began where another had ended.
+    NextConfiguration: "next configurations begun",
+    /// A server was started in such a one.
+    StartedNext: "servers started in a next configuration",
+    /// A server was left out of it.
+    Removed: "servers that a next configuration leaves out",
+    /// A message of the configuration before reached a server of the next.
+    LowerStray: "messages of the configuration before",
+    /// A message of the next configuration reached a server of the one before.
+    HigherStray: "messages of the next configuration",
     /// The log was trimmed.
     Trim: "trims",
     /// An application that lags said what it has applied.

@@ -7,6 +7,9 @@
 //! the cluster must become live and then silent. A plan that fails is made smaller by [`shrink`].
 //! The same seed gives the same run, to the byte.
 //!
+//! Where a stop sign is decided, the next configuration begins on other servers and empty disks, beside the
+//! one before, and must come to rest likewise; what reaches the wrong one of both changes nothing.
+//!
 //! In the runs of [`lasting`] the faults do not stop: one server keeps a quorum, and something must be
 //! decided again and again.
 //!

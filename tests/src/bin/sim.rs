@@ -102,13 +102,21 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn plan(seed: u64, arguments: &Arguments) -> Plan {
     let mut plan = Plan::of(seed, arguments.ticks);
+    adapt(&mut plan, arguments);
+    plan
+}
+
+/// Sets what the arguments say, in all configurations.
+fn adapt(plan: &mut Plan, arguments: &Arguments) {
     if arguments.persistent {
         plan.setting.medium = Medium::Persistent;
     }
     if let Some(Lie::SkipFlush) = arguments.lie {
         plan.setting.honesty = Honesty::SkipsFlushes;
     }
-    plan
+    if let Some(next) = &mut plan.next {
+        adapt(next, arguments);
+    }
 }
 
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
@@ -119,6 +127,9 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
         }
     }
     println!("{:#?}", plan.setting);
+    if let Some(next) = &plan.next {
+        println!("next: {:#?}", next.setting);
+    }
     match run(&plan, Trace::Printed).failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
@@ -149,6 +160,10 @@ fn batch(arguments: &Arguments) -> ExitCode {
         let shrunk = shrink(&plan(*seed, arguments), failure, arguments.shrink);
         println!("after {} runs, smaller: {:#?}", shrunk.runs, shrunk.plan.setting);
         shrunk.plan.steps.iter().for_each(|step| println!("  {step:?}"));
+        if let Some(next) = &shrunk.plan.next {
+            println!("next: {:#?}", next.setting);
+            next.steps.iter().for_each(|step| println!("  {step:?}"));
+        }
         print_failure(*seed, &shrunk.failure);
         println!("replay: sim --seed {seed} --ticks {} [--smallest]", arguments.ticks);
     }

@@ -73,7 +73,7 @@ impl Checker {
         );
         let number = id & !STOP_SIGN;
         ensure!(
-            number > 0 && self.was_proposed(number) && !self.refused.contains(&number),
+            self.was_proposed(number) && !self.refused.contains(&number),
             Check::Validity,
             "{who} decided {words} at {idx}, which was not proposed or was given back"
         );
@@ -107,12 +107,12 @@ impl Checker {
     }
 
     fn was_proposed(&self, number: u64) -> bool {
-        number <= self.proposed.len() as u64
+        self.ids_after < number && number <= self.last_id()
     }
 
     /// Whether some server was restarted since `number` was proposed.
     fn is_forgotten(&self, number: u64) -> bool {
-        let at = number.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        let at = number.checked_sub(self.ids_after + 1).and_then(|at| usize::try_from(at).ok());
         at.and_then(|at| self.proposed.get(at)) != Some(&self.restarts)
     }
 
@@ -219,7 +219,9 @@ impl Checker {
             "server {pid} restarted with {now:?} from {stored:?}"
         );
         check_order(pid, &now)?;
-        self.restarts += 1;
+        if std::mem::replace(&mut self.started[server], true) {
+            self.restarts += 1;
+        }
         self.shown[server] = now;
         if now.decided > 0 {
             let entries = read(0..now.decided);

@@ -163,9 +163,13 @@ pub struct Checker {
     rounds: BTreeMap<Ballot, Round>,
     /// The server and its incarnation that speaks as the owner of a ballot.
     owners: BTreeMap<Ballot, (usize, u64)>,
-    /// For each id from 1 on, how many restarts there were when it was proposed.
+    /// The id before the first.
+    ids_after: u64,
+    /// For each id from there on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,
     restarts: u64,
+    /// The servers that were started at least once.
+    started: Vec<bool>,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
     followed: Followed,
@@ -200,8 +204,10 @@ impl Checker {
             stored: (0..size).map(|_| Stored::default()).collect(),
             rounds: BTreeMap::new(),
             owners: BTreeMap::new(),
+            ids_after: 0,
             proposed: Vec::new(),
             restarts: 0,
+            started: vec![false; size],
             refused: BTreeSet::new(),
             followed: Followed::default(),
             given_up: GivenUp::anything(),
@@ -218,15 +224,31 @@ impl Checker {
         self
     }
 
+    /// Watches this configuration. The ids of another are never proposed here.
+    #[must_use]
+    pub fn in_configuration(mut self, id: u32) -> Self {
+        self.ids_after = u64::from(id - crate::plan::CONFIGURATION) << 32;
+        self
+    }
+
+    /// Whether another configuration came before, and servers which it left out may be told of this.
+    fn is_next(&self) -> bool {
+        self.ids_after > 0
+    }
+
     /// A new id, for a proposal.
     pub fn propose(&mut self) -> u64 {
         self.proposed.push(self.restarts);
-        self.proposed.len() as u64
+        self.last_id()
     }
 
     /// The id of the next proposal.
     pub fn next_id(&self) -> u64 {
-        self.proposed.len() as u64 + 1
+        self.last_id() + 1
+    }
+
+    fn last_id(&self) -> u64 {
+        self.ids_after + self.proposed.len() as u64
     }
 
     /// A proposal was given back.

@@ -183,8 +183,7 @@ impl Checker {
     /// Whether some server may not know the ids in its log: it was restarted, or remembers fewer.
     fn may_not_know(&self) -> bool {
         let len = self.log.len();
-        let is_restarted = self.restarts > self.pids.len() as u64;
-        is_restarted || self.limits.iter().any(|limits| limits.forgets_ids(len))
+        self.restarts > 0 || self.limits.iter().any(|limits| limits.forgets_ids(len))
     }
 
     /// The proposals of an incarnation of a server that have not ended.

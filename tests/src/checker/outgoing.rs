@@ -64,8 +64,10 @@ impl Checker {
     ) -> Result<(), Violation> {
         let pid = self.pids[server];
         let to = message.get_receiver();
+        let is_member = self.pids.contains(&to);
+        let may_be_told = self.is_next() && matches!(message, Message::BLE(_));
         ensure!(
-            message.get_sender() == pid && to != pid && self.pids.contains(&to),
+            message.get_sender() == pid && to != pid && (is_member || may_be_told),
             Check::StoredFirst,
             "server {pid} sends from {} to {to}: {}",
             message.get_sender(),

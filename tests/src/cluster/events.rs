@@ -8,7 +8,6 @@ use crate::{
     checker::{ensure, violated, Check, Violation},
     coverage::Kind,
     describe,
-    plan::CONFIGURATION,
     value::SimEntry,
 };
 use omnipaxos::{
@@ -36,7 +35,7 @@ pub(super) struct Reported {
 
 impl Reported {
     /// Takes an event in.
-    fn hear(&mut self, event: &Event) -> Result<(), String> {
+    fn hear(&mut self, event: &Event, configuration: u32) -> Result<(), String> {
         let is_new = match event {
             Event::LeaderChanged { leader, is_ready } => {
                 self.leader = *leader;
@@ -53,7 +52,7 @@ impl Reported {
             Event::PeerBack(pid) => self.answering.insert(*pid),
             Event::HigherConfiguration(higher) => {
                 let before = self.higher.replace(*higher);
-                before.map_or(CONFIGURATION, |before| before.configuration_id)
+                before.map_or(configuration, |before| before.configuration_id)
                     < higher.configuration_id
             }
             Event::ReadReady { up_to } => {
@@ -89,7 +88,7 @@ impl<T: SimEntry> Cluster<T> {
         let again = replica.take_events();
         ensure!(again.is_empty(), Check::Events, "server {pid} tells {again:?} at once again");
         for event in &events {
-            if let Err(what) = server.reported.hear(event) {
+            if let Err(what) = server.reported.hear(event, self.setting.configuration) {
                 return violated(Check::Events, format!("server {pid}: {what}"));
             }
         }
@@ -166,7 +165,7 @@ impl<T: SimEntry> Cluster<T> {
         let mut wrong = vec![
             (shown != answered, "the promise, the leader or the stop sign"),
             (status.pid != replica.get_pid(), "the pid"),
-            (status.configuration_id != CONFIGURATION, "the configuration"),
+            (status.configuration_id != self.setting.configuration, "the configuration"),
             (status.decided_idx != replica.get_decided_idx(), "the decided index"),
             (status.accepted_idx != replica.get_accepted_idx(), "the accepted index"),
             (status.compacted_idx != replica.get_compacted_idx(), "the compacted index"),

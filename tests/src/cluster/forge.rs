@@ -1,6 +1,6 @@
 //! Messages that no honest member sends.
 
-use crate::{coverage::Kind, plan::CONFIGURATION, rng::Rng, value::SimEntry};
+use crate::{coverage::Kind, rng::Rng, value::SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Stamp,
@@ -25,17 +25,13 @@ pub(super) fn message<T: SimEntry>(
     seed: u64,
     pids: &[u64],
     at: usize,
+    config_id: u32,
     promise: Ballot,
 ) -> (Kind, Message<T>) {
     let mut rng = Rng::of(&[seed]);
     let to = pids[at];
     let peer = pids[(at + 1 + rng.index(pids.len().max(2) - 1)) % pids.len()];
-    let owner = Ballot {
-        pid: peer,
-        config_id: CONFIGURATION,
-        n: promise.n.max(1),
-        priority: promise.priority,
-    };
+    let owner = Ballot { pid: peer, config_id, n: promise.n.max(1), priority: promise.priority };
     let ahead = Ballot { n: owner.n + 1, ..owner };
     let n = rng.pick(&[owner, ahead]);
     let kind = rng.pick(&[

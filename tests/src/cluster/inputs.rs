@@ -146,10 +146,14 @@ impl<T: SimEntry> Cluster<T> {
                 Message::BLE(_) => self.traffic.heartbeats += 1,
             }
             let receiver = message.get_receiver();
-            if let Some(to) = self.servers.iter().position(|s| s.pid() == receiver) {
+            let to = self.servers.iter().position(|s| s.pid() == receiver);
+            if let Some(to) = to {
                 let message = self.transport(message)?;
                 let parcel = Parcel::new(at, to, self.servers[to].incarnation, message);
                 self.network.send(self.now, parcel, &mut self.counts);
+            } else if self.is_next {
+                // To a server that the stop sign left out.
+                self.strays.push(message);
             }
         }
         Ok(())
@@ -222,6 +226,9 @@ impl<T: SimEntry> Cluster<T> {
             Accident::Crashed(done) => {
                 self.counts.add(match done {
                     Done::Nothing => Kind::CrashBeforeWrite,
+                    Done::Part if self.servers[at].disk.peek(|image| image.compacted_idx > 0) => {
+                        Kind::TornCompacted
+                    }
                     Done::Part => Kind::CrashTorn,
                     Done::All => Kind::CrashAfterWrite,
                 });

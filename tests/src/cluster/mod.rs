@@ -6,14 +6,17 @@ mod forge;
 mod inputs;
 mod lasting;
 mod leader_transfer;
+mod next;
 mod reads;
 mod rest;
 mod server;
 mod steps;
+mod strike;
 mod trace;
 
 use self::{
     leader_transfer::Transfers,
+    next::Next,
     reads::Reads,
     server::{Running, Server},
 };
@@ -52,6 +55,15 @@ pub struct Cluster<T: SimEntry> {
     slack: u64,
     trace: Trace,
     buffer: Vec<Message<T>>,
+    next: Next<T>,
+    /// Whether another configuration came before.
+    is_next: bool,
+    /// Messages that arrived here and also reach the other configuration.
+    strays: Vec<Message<T>>,
+    /// Number of messages that arrived.
+    arrived: u64,
+    /// Entries that the next configuration has decided.
+    decided_next: u64,
 }
 
 /// So many messages in flight are not the work of clients: they breed.
@@ -80,6 +92,19 @@ impl<T: SimEntry> Cluster<T> {
     /// # Errors
     /// A server cannot be built from an empty disk.
     pub fn new(plan: &Plan, trace: Trace) -> Result<Self, Violation> {
+        let mut cluster = Self::unstarted(plan, trace);
+        for at in 0..cluster.size() {
+            let starts_at = cluster.servers[at].setting.starts_at;
+            cluster.servers[at].running = Running::Down { until: starts_at };
+            if starts_at == 0 {
+                cluster.start(at)?;
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// The servers of a plan, which nobody has started yet.
+    fn unstarted(plan: &Plan, trace: Trace) -> Self {
         let setting = plan.setting.clone();
         let size = setting.servers.len();
         let write_quorum = setting.quorum.map_or(size / 2 + 1, |q| q.write_quorum_size);
@@ -94,7 +119,10 @@ impl<T: SimEntry> Cluster<T> {
                 .collect(),
             network: Network::new(size, setting.conditions, setting.in_flight, plan.seed),
             healings: Vec::new(),
-            checker: Checker::new(pids, write_quorum).limited_to(limits).compacted_by(&setting),
+            checker: Checker::new(pids, write_quorum)
+                .in_configuration(setting.configuration)
+                .limited_to(limits)
+                .compacted_by(&setting),
             counts: Counts::default(),
             traffic: Traffic::default(),
             reads: Reads::default(),
@@ -102,15 +130,15 @@ impl<T: SimEntry> Cluster<T> {
             slack: 0,
             trace,
             buffer: Vec::new(),
+            next: plan.next.clone().map_or(Next::Never, Next::Planned),
+            is_next: false,
+            strays: Vec::new(),
+            arrived: 0,
+            decided_next: 0,
             setting,
         };
         cluster.count_setting();
-        for at in 0..size {
-            if cluster.servers[at].setting.starts_at == 0 {
-                cluster.start(at)?;
-            }
-        }
-        Ok(cluster)
+        cluster
     }
 
     /// Lets a tick of the run pass: links heal, servers restart, messages arrive, clocks tick.
@@ -122,7 +150,7 @@ impl<T: SimEntry> Cluster<T> {
         self.heal_due()?;
         for at in 0..self.servers.len() {
             if self.servers[at].is_back(self.now) {
-                self.counts.add(Kind::Restart);
+                self.count_start(at);
                 self.start(at)?;
             }
         }
@@ -136,7 +164,8 @@ impl<T: SimEntry> Cluster<T> {
         }
         let in_flight = self.network.in_flight();
         ensure!(in_flight <= FLOOD, Check::Flood, "{in_flight} messages are in flight");
-        self.drain_some()
+        self.drain_some()?;
+        self.pass_tick_of_next()
     }
 
     /// The time of the run.
@@ -184,7 +213,7 @@ impl<T: SimEntry> Cluster<T> {
             self.servers[at].setting.speed = ServerSetting::FULL_SPEED;
             self.servers[at].wake(self.now);
             if !matches!(self.servers[at].running, Running::Up(_)) {
-                self.counts.add(Kind::Restart);
+                self.count_start(at);
                 self.start(at)?;
             }
             self.servers[at].disk.repair();
@@ -234,7 +263,7 @@ impl<T: SimEntry> Cluster<T> {
     /// All servers, in short.
     pub fn describe(&self) -> String {
         let servers: Vec<String> = self.servers.iter().map(Server::describe).collect();
-        servers.join("; ")
+        servers.join("; ") + &self.describe_next()
     }
 
     fn each_link(&self, mut f: impl FnMut(&Network<T>, usize, usize)) {
@@ -269,6 +298,7 @@ impl<T: SimEntry> Cluster<T> {
             format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
         });
         self.count_delivered(&parcel.message);
+        self.keep_stray(&parcel.message);
         if self.servers[parcel.to].replica().is_none() {
             return self.handle(parcel.to, parcel.message);
         }
@@ -354,6 +384,14 @@ impl<T: SimEntry> Cluster<T> {
             }
             _other => {}
         }
+    }
+
+    fn count_start(&mut self, at: usize) {
+        self.counts.add(match self.servers[at].incarnation {
+            0 if self.is_next => Kind::StartedNext,
+            0 => Kind::LateStart,
+            _ => Kind::Restart,
+        });
     }
 
     fn drain_some(&mut self) -> Result<(), Violation> {

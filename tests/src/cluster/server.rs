@@ -5,7 +5,7 @@ use crate::{
     checker::Indices,
     describe,
     disk::{SimDisk, Taken},
-    plan::{ServerSetting, Setting, CONFIGURATION},
+    plan::{Missed, ServerSetting, Setting},
     value::SimEntry,
 };
 use omnipaxos::{ballot_leader_election::Ballot, status::Role, ClusterConfig, OmniPaxos};
@@ -38,6 +38,8 @@ pub(super) struct Server<T: SimEntry> {
     clock: u64,
     paused_until: u64,
     pub(super) frozen_until: u64,
+    /// What becomes of the ticks while it is frozen.
+    missed: Missed,
 }
 
 /// A server leads.
@@ -84,12 +86,12 @@ impl<T: SimEntry> Server<T> {
         Self {
             setting: setting.servers[at].clone(),
             cluster_config: ClusterConfig {
-                configuration_id: CONFIGURATION,
+                configuration_id: setting.configuration,
                 nodes: setting.servers.iter().map(|server| server.config.pid).collect(),
                 flexible_quorum: setting.quorum,
             },
             disk,
-            running: Running::Down { until: setting.servers[at].starts_at },
+            running: Running::Down { until: u64::MAX },
             incarnation: 0,
             reported: Reported::default(),
             application: Application::default(),
@@ -101,6 +103,7 @@ impl<T: SimEntry> Server<T> {
             clock: 0,
             paused_until: 0,
             frozen_until: 0,
+            missed: Missed::Skipped,
         }
     }
 
@@ -164,10 +167,14 @@ impl<T: SimEntry> Server<T> {
 
     /// How often its clock ticks in this tick of the run.
     pub(super) fn ticks(&mut self, now: u64) -> u64 {
-        if self.paused_until > now || self.frozen_until > now {
+        let is_frozen = self.frozen_until > now;
+        if self.paused_until > now || (is_frozen && self.missed == Missed::Skipped) {
             return 0;
         }
         self.clock += self.setting.speed;
+        if is_frozen {
+            return 0;
+        }
         let ticks = self.clock / ServerSetting::FULL_SPEED;
         self.clock %= ServerSetting::FULL_SPEED;
         ticks
@@ -177,13 +184,15 @@ impl<T: SimEntry> Server<T> {
         self.paused_until = self.paused_until.max(until);
     }
 
-    pub(super) fn freeze(&mut self, until: u64) {
+    pub(super) fn freeze(&mut self, until: u64, missed: Missed) {
         self.frozen_until = self.frozen_until.max(until);
+        self.missed = missed;
     }
 
     pub(super) fn wake(&mut self, now: u64) {
         self.paused_until = self.paused_until.min(now);
         self.frozen_until = self.frozen_until.min(now);
+        self.clock %= ServerSetting::FULL_SPEED;
     }
 
     pub(super) fn describe(&self) -> String {

@@ -22,7 +22,8 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 pub enum Atomicity {
     /// All of it or nothing.
     Atomic,
-    /// One operation after another, as the provided method of the trait does.
+    /// One operation after another, as the provided method of the trait does. A write that compacts
+    /// is whole all the same: `Storage` asks for that, since it moves indices.
     OneByOne,
 }
 
@@ -276,6 +277,22 @@ impl<T: SimEntry> SimDisk<T> {
     }
 }
 
+/// Whether an operation gives up entries, or moves the indices of others.
+fn is_compaction<T: SimEntry>(op: &StorageOp<T>) -> bool {
+    match op {
+        StorageOp::Trim(_) | StorageOp::SetCompactedIdx(_) | StorageOp::SetSnapshot(_) => true,
+        StorageOp::AppendEntry(_)
+        | StorageOp::AppendEntries(_)
+        | StorageOp::AppendOnPrefix(..)
+        | StorageOp::AppendShared(_)
+        | StorageOp::AppendSharedOnPrefix(..)
+        | StorageOp::SetPromise(_)
+        | StorageOp::SetDecidedIndex(_)
+        | StorageOp::SetAcceptedRound(_)
+        | StorageOp::SetStopsign(_) => false,
+    }
+}
+
 /// Whether an operation may be done.
 enum Verdict {
     Do,
@@ -290,6 +307,7 @@ impl<T: SimEntry> Disk<T> {
         self.choose_honesty();
         match self.atomicity {
             Atomicity::Atomic => self.write_all(ops),
+            Atomicity::OneByOne if ops.iter().any(is_compaction) => self.write_all(ops),
             Atomicity::OneByOne => self.write_each(ops),
         }
     }

@@ -4,7 +4,10 @@ use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, Wh
 use crate::{
     disk::{Atomicity, Honesty, Medium},
     network::{InFlight, LinkConditions, Order},
-    plan::{Compaction, Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire},
+    plan::{
+        Compaction, Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire,
+        CONFIGURATION,
+    },
     rng::Rng,
 };
 use omnipaxos::ServerConfig;
@@ -186,6 +189,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
     };
     let servers: Vec<ServerSetting> = (1..=size as u64).map(&mut server).collect();
     Setting {
+        configuration: CONFIGURATION,
         servers,
         quorum: None,
         entries: EntryKind::Plain,

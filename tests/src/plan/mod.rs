@@ -4,6 +4,7 @@ mod generate;
 mod limits;
 mod links;
 mod shape;
+mod storms;
 
 pub use self::{links::Links, shape::Shape};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
-/// The configuration of the servers of a run. There are lower ones, for forgers.
+/// The first configuration of a run. There are lower ones, for forgers.
 pub const CONFIGURATION: u32 = 3;
 
 /// A run.
@@ -24,11 +25,16 @@ pub struct Plan {
     pub setting: Setting,
     /// What happens, in order of time.
     pub steps: Vec<Step>,
+    /// The next configuration, which begins when a stop sign is decided. The times of its steps count
+    /// from then on.
+    pub next: Option<Box<Plan>>,
 }
 
 /// What holds for a whole run.
 #[derive(Clone, Debug)]
 pub struct Setting {
+    /// The id of the configuration.
+    pub configuration: u32,
     /// The servers.
     pub servers: Vec<ServerSetting>,
     /// Quorums, where they are not majorities.
@@ -88,7 +94,8 @@ pub struct ServerSetting {
     pub config: ServerConfig,
     /// How many ticks of its clock pass in [`ServerSetting::FULL_SPEED`] ticks of the run.
     pub speed: u64,
-    /// The tick of the run in which it starts for the first time.
+    /// The tick of the run in which it starts for the first time. In a next configuration it counts
+    /// from when the server sees the stop sign, or from the beginning if it joins.
     pub starts_at: u64,
     /// The id of its disk, if that is one that lasts.
     pub storage_id: Option<u64>,
@@ -222,7 +229,9 @@ pub enum Action {
     /// The clock stands still.
     PauseTicks { server: usize, ticks: u64 },
     /// The server stands still, and messages to it wait.
-    Freeze { server: usize, ticks: u64 },
+    Freeze { server: usize, ticks: u64, missed: Missed },
+    /// A fault hits a server for what it does.
+    Strike { whom: Whom, strike: Strike, ticks: u64 },
     /// A message that no honest member sent.
     Forge { server: usize, seed: u64 },
     /// The server is told that a link is back.
@@ -231,6 +240,41 @@ pub enum Action {
     RequestRead { server: usize },
     /// Whoever leads begins to transfer leadership.
     TransferLeadership { to: usize, ticks: u64 },
+}
+
+/// What becomes of the ticks of a server that stood still.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out.
+    Skipped,
+    /// They all pass at once, after the messages that waited.
+    Made,
+}
+
+/// A server that is chosen when the step is done.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Of the servers that take themselves for the leader, the one with the highest ballot.
+    Leader,
+    /// As `Leader`, if it waits for promises.
+    Candidate,
+}
+
+/// What hits a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// It crashes.
+    Crash,
+    /// It stands still.
+    Freeze,
+    /// Its clock stands still.
+    PauseTicks,
+    /// It loses all links.
+    Isolate,
+    /// No message reaches it.
+    Deafen,
+    /// No message of it arrives.
+    Mute,
 }
 
 /// Up to where a log is compacted.
@@ -260,7 +304,8 @@ impl Plan {
                 | Action::ReadFault { .. }
                 | Action::Cut { .. }
                 | Action::PauseTicks { .. }
-                | Action::Freeze { .. } => return None,
+                | Action::Freeze { .. }
+                | Action::Strike { .. } => return None,
                 Action::Append { .. }
                 | Action::Reconfigure { .. }
                 | Action::Trim { .. }

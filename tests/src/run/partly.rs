@@ -25,6 +25,7 @@ impl<T: SimEntry> Cluster<T> {
         self.count(Kind::PartialHeal);
         self.set_conditions(Notify::Nobody)?;
         self.cut(partial.shape);
+        self.allow_a_lengthened_round();
         let links = Links::under(partial.shape, self.size());
         let mut partly = Partly::default();
         match partial.service {
