@@ -23,6 +23,7 @@ pub struct ProposalId {
 /// How a proposal ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Outcome {
     /// It is decided, at this index and nowhere else: so many entries are before it. This server has
     /// decided it, too.

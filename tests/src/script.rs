@@ -252,7 +252,7 @@ fn outcomes(
                 Outcome::Decided(idx) => format!("{word} is decided at {idx}"),
                 Outcome::NotDecided => format!("{word} is not decided"),
                 Outcome::Refused(why) => format!("{word} is refused: {why}"),
-                Outcome::Unknown => format!("{word} is unknown"),
+                _ => format!("{word} is unknown"),
             });
         }
     }
@@ -266,6 +266,7 @@ fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             ReadState::Waiting => "waits".to_string(),
             ReadState::Ready(idx) => format!("ready at {idx}"),
             ReadState::Refused(reason) => format!("refused, {reason}"),
+            other => format!("{other:?}"),
         }),
         ["transferring", pid] => Some(match lab.server(number(pid)?).leadership_transfer() {
             Some(to) => format!("to {to}"),

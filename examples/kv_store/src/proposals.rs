@@ -83,7 +83,7 @@ fn answer(known: Known, outcome: Outcome) -> Answer {
         (Known::No, Outcome::Decided(idx)) => Answer::Done { idx },
         (Known::No, Outcome::NotDecided) => Answer::AskAgain(Why::NotDecided),
         (Known::No, Outcome::Refused(why)) => Answer::Refused(why),
-        (Known::No, Outcome::Unknown) => Answer::AskAgain(Why::Unknown),
+        (Known::No, _) => Answer::AskAgain(Why::Unknown),
     }
 }
 

@@ -133,10 +133,10 @@ impl Checker {
                     "server {who} tells that {value} is never decided, and it is"
                 );
             }
-            Outcome::Unknown => ensure!(
-                self.may_not_know() && !is_stop_sign,
+            other => ensure!(
+                other == Outcome::Unknown && self.may_not_know() && !is_stop_sign,
                 Check::Outcome,
-                "server {who} cannot tell how {value} ended, and nobody was restarted or forgets ids"
+                "server {who} returns {other:?} for {value}; no server was restarted or forgets ids"
             ),
         }
         Ok(())

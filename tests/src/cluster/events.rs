@@ -130,7 +130,7 @@ impl<T: SimEntry> Cluster<T> {
                 Event::ProposalEnded { outcome: Outcome::Decided(_), .. } => Kind::EndedDecided,
                 Event::ProposalEnded { outcome: Outcome::NotDecided, .. } => Kind::EndedNotDecided,
                 Event::ProposalEnded { outcome: Outcome::Refused(_), .. } => Kind::EndedRefused,
-                Event::ProposalEnded { outcome: Outcome::Unknown, .. } => Kind::EndedUnknown,
+                Event::ProposalEnded { .. } => Kind::EndedUnknown,
                 _another => Kind::Reported,
             });
             if let Event::ProposalEnded { id, outcome } = event {

@@ -59,6 +59,7 @@ pub struct ProposalRejection {
 /// The reason of a [`ProposalRejection`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum RejectionReason {
     /// They are decided; the first at this index, the others after it.
     Decided(u64),

@@ -331,6 +331,7 @@ pub struct Compaction {
 /// What a [`Compaction`] message asks or answers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum CompactionAction {
     /// Asks to trim the entries before an index, which every server has.
     Trim(u64),

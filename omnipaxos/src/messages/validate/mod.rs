@@ -36,6 +36,7 @@ const LARGEST_IDX: u64 = 1 << 62;
 /// they cannot be stored. Each counter stops at its maximum.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Dropped {
     /// Addressed to another server.
     pub misdelivered: u64,

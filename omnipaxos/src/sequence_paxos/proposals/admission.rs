@@ -204,7 +204,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Number of entries given up since they cannot be stored.
+    /// Drops the stop sign of [`reconfigure`](crate::OmniPaxos::reconfigure), which a leader refused.
+    pub(crate) fn drop_unstorable_stopsign(&mut self, cause: &str) {
+        let refused = &mut self.proposals.admission.refused;
+        *refused = refused.saturating_add(1);
+        self.trace
+            .emit(|| LogEvent::warn("drops a stop sign that cannot be stored").because(cause));
+    }
+
+    /// Number of entries and stop signs given up since they cannot be stored.
     pub(crate) fn dropped_unstorable(&self) -> u64 {
         self.proposals.admission.refused
     }
