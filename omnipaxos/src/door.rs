@@ -7,8 +7,8 @@ use crate::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
-            AppliedReport, CompactionAction, EntryIds, Learn, LogSync, PaxosMsg, Promise,
-            VerdictReason, LONGEST_CAUSE,
+            AppliedReport, CompactionAction, EntryIds, ForgottenIds, Learn, LogSync, PaxosMsg,
+            Promise, VerdictReason, LONGEST_CAUSE,
         },
         Message,
     },
@@ -269,7 +269,7 @@ impl Door {
                 ballots.owned(m.n, from)?;
                 let end = m.from_idx.saturating_add(m.entries.len() as u64);
                 indices(m.from_idx, end)?;
-                ids(m.ids.as_deref(), end)
+                self.ids(m.ids.as_deref(), end)
             }
             PaxosMsg::AcceptStopSign(m) => {
                 ballots.owned(m.n, from)?;
@@ -301,9 +301,9 @@ impl Door {
                 self.configuration(m.config_id)?;
                 self.proposals(m.first, m.count)?;
                 match &m.reason {
-                    VerdictReason::Decided(idx) | VerdictReason::Unknown(idx) => {
-                        indices(*idx, idx.saturating_add(m.count))
-                    }
+                    VerdictReason::Decided(idx)
+                    | VerdictReason::DecidedBefore(idx)
+                    | VerdictReason::Unknown(idx) => indices(*idx, idx.saturating_add(m.count)),
                     VerdictReason::Refused(refusal) => {
                         ballots.any(refusal.n)?;
                         check(refusal.cause.len() <= LONGEST_CAUSE)
@@ -365,8 +365,21 @@ impl Door {
         self.configuration(piece.config_id)?;
         indices(piece.len().ok_or(Reason::Malformed)?, piece.decided_idx)?;
         let end = piece.from_idx.saturating_add(piece.entries.len() as u64);
-        ids(piece.ids.as_deref(), end)?;
+        self.ids(piece.ids.as_deref(), end)?;
         piece.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+    }
+
+    /// Ids must be of entries before index `end`, and of members.
+    #[inline]
+    fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
+        ids.map_or(Ok(()), |ids| self.some_ids(ids, end))
+    }
+
+    fn some_ids(&self, ids: &EntryIds, end: u64) -> Result<(), Reason> {
+        let in_doubt = |ids: &ForgottenIds| ids.in_doubt.iter().map(|ids| ids.before).max();
+        let before = |ids: &ForgottenIds| ids.before.max(in_doubt(ids).unwrap_or_default());
+        indices(0, ids.forgotten.as_deref().map_or(0, before))?;
+        check(ids.is_sound(end, |pid| self.is_member(pid)))
     }
 
     fn promise<T: Entry>(&self, m: &Promise<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {
@@ -381,7 +394,7 @@ impl Door {
     fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
         check(sync.len() == Some(len))?;
         let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
-        ids(sync.ids.as_deref(), end)?;
+        self.ids(sync.ids.as_deref(), end)?;
         check(match &sync.snapshot {
             None => sync.base == sync.suffix_idx,
             Some(SnapshotType::Complete(_)) => sync.base == 0,
@@ -437,12 +450,6 @@ impl Ballots<'_> {
         check(reply.ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)?;
         self.any_or_nobodys(reply.leader)
     }
-}
-
-/// Ids must be of entries before index `end`.
-#[inline]
-fn ids(ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
-    check(ids.is_none_or(|ids| ids.is_sound(end)))
 }
 
 /// Of two indices the first must not exceed the second, and neither be what no log reaches.

@@ -178,7 +178,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let mut lost = 0;
         for id in self.tracked.among(verdict) {
-            if self.log.find(id).is_none() && !self.tracked.is_offered_since(id, *n) {
+            if !self.log.has(id) && !self.tracked.is_offered_since(id, *n) {
                 lost += self.tracked.refuse(id, cause, &mut self.outcomes);
             }
         }

@@ -36,7 +36,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         matches!(self.state, State::Following(Ack::No))
             && self.log.is_flushed()
             && self.is_all_said()
-            && self.tracked.is_settled(self.log.decided_idx())
+            && self.tracked.is_settled(&self.log)
             && self.is_reconfiguration_settled()
     }
 

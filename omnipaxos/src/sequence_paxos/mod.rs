@@ -52,8 +52,9 @@ use crate::{
     trace::{Moment, Trace},
 };
 
-/// At least so many runs of ids of decided entries are remembered, however small messages are.
-const LEAST_ID_RUNS: usize = 256;
+/// So many runs of ids of decided entries are remembered with their indices where messages may have as many
+/// entries. Where they may have fewer, eight times as many as they may, up to this.
+const ID_RUNS: usize = 256;
 
 /// At least so many outcomes are kept for a user who does not ask.
 const LEAST_OUTCOMES: u64 = 1 << 16;
@@ -102,7 +103,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     incarnation: Option<u64>,
     /// Whether a later life is sure to have another incarnation.
     is_counted: bool,
-    /// So many runs of ids of decided entries are remembered.
+    /// So many runs of ids of decided entries are remembered with their indices.
     most_id_runs: usize,
     /// The number of the next proposal of this life.
     next_number: u64,
@@ -150,6 +151,11 @@ pub(crate) enum Needs {
     ToAccept,
 }
 
+/// How many runs of ids are remembered with their indices.
+fn most_id_runs(max_message_entries: usize) -> usize {
+    max_message_entries.saturating_mul(8).min(ID_RUNS).max(max_message_entries)
+}
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
     pub(crate) fn new(
@@ -192,7 +198,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             verdicts: Verdicts::default(),
             incarnation: incarnation.number(),
             is_counted: matches!(incarnation, Incarnation::Counted(_)),
-            most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
+            most_id_runs: most_id_runs(server.max_message_entries),
             next_number: 0,
             compactions: CompactionRequests::default(),
             applied: Applied::default(),

@@ -76,14 +76,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A heartbeat round has ended: what is not in the log is offered again.
     pub(super) fn repeat_offers(&mut self) {
-        let due = self.tracked.end_round(|id| self.log.find(id));
+        let due = self.tracked.end_round(|id| self.log.has(id));
         due.into_iter().for_each(|id| self.proposals.push_tracked(id));
     }
 
     /// The leader is back: what was lost on the way is offered and asked for again.
     pub(super) fn ask_leader_again(&mut self) {
         self.reads.ask_again();
-        let due = self.tracked.offer_all(|id| self.log.find(id));
+        let due = self.tracked.offer_all(|id| self.log.has(id));
         due.into_iter().for_each(|id| self.proposals.push_tracked(id));
     }
 
@@ -92,7 +92,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn offer_anew(&mut self) {
         self.reads.begin_anew(self.log.len());
         if !self.tracked.is_empty() {
-            let due = self.tracked.begin_anew(self.log.promise(), |id| self.log.find(id));
+            let due = self.tracked.begin_anew(self.log.promise(), |id| self.log.has(id));
             due.into_iter().for_each(|id| self.proposals.push_tracked(id));
         }
         self.offer_stopsign();
@@ -202,7 +202,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             match batch {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
                 OwnBatch::Tracked(id) => {
-                    let Some(claim) = self.tracked.claim(id, self.log.find(id), n) else {
+                    let Some(claim) = self.tracked.claim(id, self.log.has(id), n) else {
                         continue;
                     };
                     match collected.take() {

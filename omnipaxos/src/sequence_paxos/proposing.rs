@@ -150,8 +150,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
-        if let Some(claim) = self.tracked.claim(id, self.log.find(id), n) {
-            if self.would_find(claim.since, claim.not_before) {
+        if let Some(claim) = self.tracked.claim(id, self.log.has(id), n) {
+            if self.would_find(id, claim.since, claim.not_before) {
                 self.take_claim(claim);
             } else {
                 self.tracked.give_up(id, &mut self.outcomes);
@@ -170,25 +170,29 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Some(idx) if idx < self.log.decided_idx() => {
                 self.answer_offer(via, id, VerdictReason::Decided(idx));
             }
+            _ if self.log.ids().is_forgotten(id) => {
+                let before = self.log.ids().forgotten_before();
+                self.answer_offer(via, id, VerdictReason::DecidedBefore(before));
+            }
             Some(_) => {}
             None if since > self.log.promise() => self.handle_not_accepted(since),
-            None if self.would_find(since, not_before) => self.take_claim_of(claim, via),
+            None if self.would_find(id, since, not_before) => self.take_claim_of(claim, via),
             None => {
-                let known_from = self.log.ids().known_from();
+                let known_from = self.log.ids().known_from(id);
                 self.answer_offer(via, id, VerdictReason::Unknown(known_from));
             }
         }
     }
 
-    /// Whether a proposal would be found if it were in the log of this leader. It cannot be before
+    /// Whether a proposal would be found if it were in the log of this leader, or forgotten. It cannot be before
     /// `not_before`. One that was offered first in this ballot was not there when the log was
     /// adopted: this ballot was prepared after whatever this server does not know was stored; and
     /// what it learnt since that was decided in a higher ballot keeps it from deciding in this one.
-    fn would_find(&self, since: Ballot, not_before: u64) -> bool {
+    fn would_find(&self, id: ProposalId, since: Ballot, not_before: u64) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
         };
-        let known_from = self.log.ids().known_from();
+        let known_from = self.log.ids().known_from(id);
         let is_new = since == self.log.promise() && known_from <= leading.adopted_len;
         is_new || not_before >= known_from
     }

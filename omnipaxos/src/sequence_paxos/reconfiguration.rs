@@ -169,7 +169,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             queued.is_some_and(|sign| sign.id.origin == self.pid)
         });
         own.is_none_or(|pending| {
-            pending.rounds >= MOST_ROUNDS_BEHIND || !self.tracked.lacks_some(|id| self.log.find(id))
+            pending.rounds >= MOST_ROUNDS_BEHIND || !self.tracked.lacks_some(|id| self.log.has(id))
         })
     }
 

@@ -10,7 +10,7 @@ use crate::{
     ballot::Ballot,
     messages::sequence_paxos::{Verdict, VerdictReason},
     proposals::{IdRun, Outcome, ProposalId},
-    replica_log::ReplicaLog,
+    replica_log::{Ids, ReplicaLog},
     storage::{Entry, Storage},
 };
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub(super) struct Tracked<T> {
     amount: Amount,
     /// None of them is decided before this index, but for those that are in doubt.
     scanned_idx: u64,
+    /// How often another server had told what it has forgotten when that was looked at last.
+    looked_at: u64,
     /// Whether some were decided in this heartbeat round, so that there may be room for others.
     is_progressing: bool,
 }
@@ -74,6 +76,7 @@ impl<T> Tracked<T> {
             in_doubt_from: BTreeMap::new(),
             amount: Amount::default(),
             scanned_idx: decided_idx,
+            looked_at: 0,
             is_progressing: false,
         }
     }
@@ -162,6 +165,13 @@ impl<T> Tracked<T> {
                 let run = IdRun { idx, count: decided_here, first };
                 self.end_decided(&run, outcomes);
             }
+            VerdictReason::DecidedBefore(before) if before <= self.scanned_idx => {
+                let decided = self.by_id.range(first..first.later(count)).map(|(id, _)| *id);
+                for id in decided.collect::<Vec<_>>() {
+                    self.end(id, Outcome::DecidedBefore(before), outcomes);
+                }
+            }
+            VerdictReason::DecidedBefore(_) => {}
             VerdictReason::Unknown(known_from) => {
                 let in_doubt = self.in_doubt_from.range(first..first.later(count));
                 let unknown = in_doubt.filter(|(_, idx)| **idx < known_from).map(|(id, _)| *id);
@@ -215,10 +225,7 @@ impl<T> Tracked<T> {
     }
 
     /// A heartbeat round has ended: returns what is to be offered again.
-    pub(super) fn end_round(
-        &mut self,
-        find: impl Fn(ProposalId) -> Option<u64>,
-    ) -> Vec<ProposalId> {
+    pub(super) fn end_round(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let is_progressing = std::mem::take(&mut self.is_progressing);
         for kept in self.by_id.values_mut().filter(|kept| !kept.is_queued) {
             if is_progressing {
@@ -226,43 +233,40 @@ impl<T> Tracked<T> {
             }
             kept.rounds = kept.rounds.saturating_sub(1);
         }
-        self.overdue(find)
+        self.overdue(has)
     }
 
     /// The leader of ballot `n` takes over: returns what is to be offered to it at once.
     pub(super) fn begin_anew(
         &mut self,
         n: Ballot,
-        find: impl Fn(ProposalId) -> Option<u64>,
+        has: impl Fn(ProposalId) -> bool,
     ) -> Vec<ProposalId> {
         for kept in self.by_id.values_mut().filter(|kept| kept.offered_in < n) {
             (kept.rounds, kept.patience) = (0, 1);
         }
-        self.overdue(find)
+        self.overdue(has)
     }
 
     /// Whether something that is kept is not in the log.
-    pub(super) fn lacks_some(&self, find: impl Fn(ProposalId) -> Option<u64>) -> bool {
-        self.by_id.keys().any(|id| find(*id).is_none())
+    pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
+        self.by_id.keys().any(|id| !has(*id))
     }
 
     /// Returns all that is to be offered and does not wait for it.
-    pub(super) fn offer_all(
-        &mut self,
-        find: impl Fn(ProposalId) -> Option<u64>,
-    ) -> Vec<ProposalId> {
+    pub(super) fn offer_all(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         for kept in self.by_id.values_mut() {
             (kept.rounds, kept.patience) = (0, 1);
         }
-        self.overdue(find)
+        self.overdue(has)
     }
 
     /// What is not in the log and was not offered for a while.
-    fn overdue(&mut self, find: impl Fn(ProposalId) -> Option<u64>) -> Vec<ProposalId> {
+    fn overdue(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let mut overdue = Vec::new();
         for (id, kept) in &mut self.by_id {
             let is_due = !kept.is_queued && kept.rounds == 0;
-            if !is_due || find(*id).is_some() {
+            if !is_due || has(*id) {
                 continue;
             }
             kept.is_queued = true;
@@ -277,15 +281,10 @@ impl<T> Tracked<T> {
 impl<T: Entry> Tracked<T> {
     /// A proposal leaves the queue, to be offered in ballot `n`. `None` if it has ended, or was
     /// found in the log.
-    pub(super) fn claim(
-        &mut self,
-        id: ProposalId,
-        found: Option<u64>,
-        n: Ballot,
-    ) -> Option<Claim<T>> {
+    pub(super) fn claim(&mut self, id: ProposalId, is_found: bool, n: Ballot) -> Option<Claim<T>> {
         let kept = self.by_id.get_mut(&id)?;
         (kept.is_queued, kept.offered_in) = (false, n);
-        if found.is_some() {
+        if is_found {
             return None;
         }
         Some(Claim {
@@ -298,8 +297,9 @@ impl<T: Entry> Tracked<T> {
     }
 
     /// Whether all that is decided was looked at.
-    pub(super) fn is_settled(&self, decided_idx: u64) -> bool {
-        self.by_id.is_empty() || self.scanned_idx == decided_idx
+    pub(super) fn is_settled<B: Storage<T>>(&self, log: &ReplicaLog<T, B>) -> bool {
+        let is_known = || self.looked_at == log.ids().told_forgotten();
+        self.by_id.is_empty() || (self.scanned_idx == log.decided_idx() && is_known())
     }
 
     /// Ends what is decided.
@@ -309,22 +309,27 @@ impl<T: Entry> Tracked<T> {
         outcomes: &mut Outcomes,
     ) {
         let (scanned_idx, decided_idx) = (self.scanned_idx, log.decided_idx());
-        if self.is_settled(decided_idx) {
+        if self.is_settled(log) {
             return;
         }
+        let Some(origin) = self.by_id.keys().next().map(|id| id.origin) else {
+            return;
+        };
         let ids = log.ids();
-        if ids.known_from() > scanned_idx {
+        if ids.all_known_from(origin) > scanned_idx {
             for (id, _) in self.by_id.iter().filter(|(_, kept)| kept.since.is_some()) {
-                self.in_doubt_from.entry(*id).or_insert(scanned_idx);
+                if ids.known_from(*id) > scanned_idx {
+                    self.in_doubt_from.entry(*id).or_insert(scanned_idx);
+                }
             }
         }
-        let origin = self.by_id.keys().next().map(|id| id.origin);
         let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
-        for run in all.filter(|run| Some(run.first.origin) == origin) {
+        for run in all.filter(|run| run.first.origin == origin) {
             self.end_decided(&run, outcomes);
             self.is_progressing = true;
         }
         self.scanned_idx = decided_idx;
+        self.end_forgotten(ids, outcomes);
         if log.decided_stopsign().is_some() {
             while let Some((id, _)) = self.by_id.first_key_value() {
                 let outcome = match self.in_doubt_from.contains_key(id) {
@@ -333,6 +338,19 @@ impl<T: Entry> Tracked<T> {
                 };
                 self.end(*id, outcome, outcomes);
             }
+        }
+    }
+
+    /// Ends what is decided and forgotten, once all is decided here among which it is.
+    fn end_forgotten(&mut self, ids: &Ids, outcomes: &mut Outcomes) {
+        let before = ids.forgotten_before();
+        if self.looked_at == ids.told_forgotten() || before > self.scanned_idx {
+            return;
+        }
+        self.looked_at = ids.told_forgotten();
+        let forgotten = self.by_id.keys().copied().filter(|id| ids.is_forgotten(*id));
+        for id in forgotten.collect::<Vec<_>>() {
+            self.end(id, Outcome::DecidedBefore(before), outcomes);
         }
     }
 }
@@ -365,7 +383,7 @@ mod tests {
         let mut tracked = tracked();
         let mut again = Vec::new();
         for round in 1..14 {
-            let due = tracked.end_round(|found| (found == id(1)).then_some(9));
+            let due = tracked.end_round(|found| found == id(1));
             assert!(due.iter().all(|due| *due == id(0)), "in the log, or in the queue: {due:?}");
             if !due.is_empty() {
                 again.push(round);
@@ -378,9 +396,9 @@ mod tests {
     #[test]
     fn another_leader_is_offered_what_is_missing_at_once() {
         let mut tracked = tracked();
-        assert!(tracked.begin_anew(n(1), |_| None).is_empty(), "it has got them");
-        assert_eq!(tracked.begin_anew(n(2), |_| None), [id(0), id(1)]);
-        assert!(tracked.begin_anew(n(2), |_| None).is_empty(), "they are queued");
+        assert!(tracked.begin_anew(n(1), |_| false).is_empty(), "it has got them");
+        assert_eq!(tracked.begin_anew(n(2), |_| false), [id(0), id(1)]);
+        assert!(tracked.begin_anew(n(2), |_| false).is_empty(), "they are queued");
     }
 
     #[test]

@@ -44,11 +44,18 @@ fn follows(last: &Verdict, next: &Verdict) -> bool {
         (VerdictReason::Decided(first), VerdictReason::Decided(idx)) => {
             first.checked_add(last.count) == Some(*idx)
         }
+        (VerdictReason::DecidedBefore(before), VerdictReason::DecidedBefore(idx)) => before == idx,
         (VerdictReason::Unknown(_), VerdictReason::Unknown(_))
         | (VerdictReason::Refused(_), VerdictReason::Refused(_)) => last.reason == next.reason,
         (
-            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused(_),
-            VerdictReason::Decided(_) | VerdictReason::Unknown(_) | VerdictReason::Refused(_),
+            VerdictReason::Decided(_)
+            | VerdictReason::DecidedBefore(_)
+            | VerdictReason::Unknown(_)
+            | VerdictReason::Refused(_),
+            VerdictReason::Decided(_)
+            | VerdictReason::DecidedBefore(_)
+            | VerdictReason::Unknown(_)
+            | VerdictReason::Refused(_),
         ) => false,
     };
     same_reason && last.first.later(last.count) == next.first

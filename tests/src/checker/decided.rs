@@ -32,6 +32,11 @@ impl DecidedLog {
         self.first_idx.contains_key(&id)
     }
 
+    /// Where an id was decided first.
+    pub(super) fn first_idx(&self, id: u64) -> Option<u64> {
+        self.first_idx.get(&id).copied()
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.ids.last().is_some_and(|id| id & STOP_SIGN != 0)
     }
@@ -117,8 +122,8 @@ impl Checker {
     }
 
     /// Invariant I10: no ballot places a proposal twice. Copies that the network makes of a forward
-    /// are known in memory only, so this holds as long as no server restarts. The id of a forward is
-    /// made of its text, so it is forgotten after so many later runs of ids, each an entry at least.
+    /// are known in memory only, so this holds as long as no server restarts. That some ids lose their
+    /// index meanwhile makes no difference.
     fn check_once(&self, who: &str, idx: u64, id: u64) -> Result<(), Violation> {
         let Some(earlier) = self.log.first_idx.get(&id).copied() else {
             return Ok(());
@@ -130,8 +135,7 @@ impl Checker {
         );
         let (first, again) = (self.placed(earlier, id), self.placed(idx, id));
         let words = describe::id(id);
-        let is_long_ago = self.limits.iter().any(|limits| limits.forgets_ids(idx - earlier));
-        let is_excused = is_long_ago || self.is_forgotten(id & !STOP_SIGN);
+        let is_excused = self.is_forgotten(id & !STOP_SIGN);
         ensure!(
             first != again || first.is_none() || is_excused,
             Check::DecidedOnce,

@@ -121,6 +121,20 @@ impl Checker {
                     self.history.end_write(value);
                 }
             }
+            Outcome::DecidedBefore(idx) => {
+                let first = self.log.first_idx(value);
+                ensure!(
+                    first.is_some_and(|first| first < idx),
+                    Check::Outcome,
+                    "server {who} tells that {value} is decided before {idx}, and it is at {first:?}"
+                );
+                ensure!(
+                    self.forgets_index(idx) && !is_stop_sign,
+                    Check::Outcome,
+                    "server {who} does not know where {value} is decided, and nobody forgets so much"
+                );
+                self.history.end_write(value);
+            }
             Outcome::NotDecided | Outcome::Refused(_) => {
                 self.followed.not_decided.insert(value);
                 if !is_stop_sign {
@@ -135,7 +149,7 @@ impl Checker {
             Outcome::Unknown => ensure!(
                 self.may_not_know() && !is_stop_sign,
                 Check::Outcome,
-                "server {who} cannot tell how {value} ended, and nobody was restarted or forgets ids"
+                "server {who} cannot tell how {value} ended, and nobody was restarted"
             ),
         }
         Ok(())
@@ -178,11 +192,15 @@ impl Checker {
         taken.copied().filter(|value| !self.log.contains(*value)).collect()
     }
 
-    /// Whether some server may not know the ids in its log: it was restarted, or remembers fewer.
+    /// Whether some server may not know the ids in its log: it was restarted. What loses its index
+    /// meanwhile is known to be decided.
     fn may_not_know(&self) -> bool {
-        let len = self.log.len();
-        let is_restarted = self.restarts > self.pids.len() as u64;
-        is_restarted || self.limits.iter().any(|limits| limits.forgets_ids(len))
+        self.restarts > self.pids.len() as u64
+    }
+
+    /// Whether some server may have forgotten indices before this one.
+    fn forgets_index(&self, idx: u64) -> bool {
+        self.limits.iter().any(|limits| limits.forgets_ids(idx))
     }
 
     /// The proposals of a life of a server that have not ended.

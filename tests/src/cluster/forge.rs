@@ -367,6 +367,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             count: rng.pick(&[0, 1, 5, u64::MAX]),
             reason: rng.pick(&[
                 VerdictReason::Decided(len),
+                VerdictReason::DecidedBefore(len),
                 VerdictReason::Unknown(len),
                 VerdictReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
             ]),

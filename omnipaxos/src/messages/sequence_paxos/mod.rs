@@ -4,7 +4,8 @@ mod offers;
 mod stamps;
 
 pub use self::offers::{
-    EntryIds, ForwardedStopSign, Offer, Refusal, Verdict, VerdictReason, LONGEST_CAUSE,
+    EntryIds, ForgottenIds, ForwardedStopSign, IdRange, IdsInDoubt, Offer, Refusal, Verdict,
+    VerdictReason, LONGEST_CAUSE,
 };
 pub use crate::codec::CodedEntries;
 
