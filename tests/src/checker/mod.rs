@@ -166,6 +166,8 @@ pub struct Checker {
     /// For each id from 1 on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,
     restarts: u64,
+    /// How long the log was with which each of them began.
+    restarted_with: Vec<u64>,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
     followed: Followed,
@@ -202,6 +204,7 @@ impl Checker {
             owners: BTreeMap::new(),
             proposed: Vec::new(),
             restarts: 0,
+            restarted_with: Vec::new(),
             refused: BTreeSet::new(),
             followed: Followed::default(),
             given_up: GivenUp::anything(),

@@ -12,8 +12,8 @@ pub(super) struct Followed {
     /// The values that are said never to be decided.
     not_decided: BTreeSet<u64>,
     values: BTreeSet<u64>,
-    /// By server and its life, what was taken there without an id.
-    plain: BTreeMap<(usize, u64), Vec<u64>>,
+    /// By server and its life, what was taken there without an id, and how much was decided there then.
+    plain: BTreeMap<(usize, u64), Vec<(u64, u64)>>,
     /// The servers, in which life, that took a stop sign without an id.
     plain_stop_signs: BTreeSet<(usize, u64)>,
 }
@@ -23,6 +23,8 @@ struct Proposal {
     server: usize,
     life: u64,
     value: u64,
+    /// How much its server had decided when it was proposed.
+    decided: u64,
     outcome: Option<Outcome>,
 }
 
@@ -51,7 +53,8 @@ impl Checker {
         value: u64,
     ) -> Result<(), Violation> {
         let words = describe::proposal(id);
-        let proposal = Proposal { server, life, value, outcome: None };
+        let decided = self.shown[server].decided;
+        let proposal = Proposal { server, life, value, decided, outcome: None };
         self.followed.values.insert(value);
         self.history.begin_write(value);
         match self.followed.by_id.insert(id, proposal) {
@@ -74,7 +77,8 @@ impl Checker {
         number: u64,
     ) -> Result<(), Violation> {
         let words = describe::proposal(id);
-        let proposal = Proposal { server, life, value: STOP_SIGN | number, outcome: None };
+        let (decided, value) = (self.shown[server].decided, STOP_SIGN | number);
+        let proposal = Proposal { server, life, value, decided, outcome: None };
         match self.followed.by_id.insert(id, proposal) {
             None => Ok(()),
             Some(other) => violated(
@@ -107,7 +111,7 @@ impl Checker {
             "server {who}, life {life}, tells {outcome:?} of {proposal:?}"
         );
         proposal.outcome = Some(outcome.clone());
-        let value = proposal.value;
+        let (value, decided_then) = (proposal.value, proposal.decided);
         let is_stop_sign = value & STOP_SIGN != 0;
         match outcome {
             Outcome::Decided(idx) => {
@@ -147,9 +151,10 @@ impl Checker {
                 );
             }
             Outcome::Unknown => ensure!(
-                self.may_not_know() && !is_stop_sign,
+                self.may_not_know_from(decided_then) && !is_stop_sign,
                 Check::Outcome,
-                "server {who} cannot tell how {value} ended, and nobody was restarted"
+                "server {who} cannot tell how {value} ended, and nobody was restarted with more than the \
+                 {decided_then} entries that were decided there before"
             ),
         }
         Ok(())
@@ -157,7 +162,8 @@ impl Checker {
 
     /// A server has taken a value without an id.
     pub fn took(&mut self, server: usize, life: u64, value: u64) {
-        self.followed.plain.entry((server, life)).or_default().push(value);
+        let decided = self.shown[server].decided;
+        self.followed.plain.entry((server, life)).or_default().push((value, decided));
     }
 
     /// A server has taken a stop sign without an id.
@@ -185,17 +191,18 @@ impl Checker {
     /// The values that a life of a server took without an id and that are not decided. Where all
     /// know their ids there must be none, unless a stop sign is decided.
     pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {
-        if self.may_not_know() || self.is_stopped() {
+        if self.is_stopped() {
             return Vec::new();
         }
         let taken = self.followed.plain.get(&(server, life)).into_iter().flatten();
-        taken.copied().filter(|value| !self.log.contains(*value)).collect()
+        let known = taken.filter(|(_, decided)| !self.may_not_know_from(*decided));
+        known.map(|(value, _)| *value).filter(|value| !self.log.contains(*value)).collect()
     }
 
-    /// Whether some server may not know the ids in its log: it was restarted. What loses its index
-    /// meanwhile is known to be decided.
-    fn may_not_know(&self) -> bool {
-        self.restarts > self.pids.len() as u64
+    /// Whether some server may not know whether a proposal is in its log from an index on: it was restarted
+    /// with a longer log. What loses its index meanwhile is known to be decided.
+    fn may_not_know_from(&self, idx: u64) -> bool {
+        self.restarted_with.iter().any(|len| *len > idx)
     }
 
     /// Whether some server may have forgotten indices before this one.
