@@ -133,7 +133,7 @@ impl Checker {
                     "server {who} tells that {value} is decided before {idx}, and it is at {first:?}"
                 );
                 ensure!(
-                    self.forgets_index(idx) && !is_stop_sign,
+                    self.forgets_indices() && !is_stop_sign,
                     Check::Outcome,
                     "server {who} does not know where {value} is decided, and nobody forgets so much"
                 );
@@ -205,9 +205,10 @@ impl Checker {
         self.restarted_with.iter().any(|len| *len > idx)
     }
 
-    /// Whether some server may have forgotten indices before this one.
-    fn forgets_index(&self, idx: u64) -> bool {
-        self.limits.iter().any(|limits| limits.forgets_ids(idx))
+    /// Whether some server may have forgotten an index.
+    fn forgets_indices(&self) -> bool {
+        let longest = self.shown.iter().map(|indices| indices.accepted).max().unwrap_or_default();
+        self.limits.iter().any(|limits| limits.forgets_ids(longest))
     }
 
     /// The proposals of a life of a server that have not ended.

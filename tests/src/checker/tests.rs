@@ -307,8 +307,6 @@ fn a_proposal_decided_twice() {
 /// A server follows the proposal of value 3, when entry 1 is decided there.
 fn followed() -> (Checker, ProposalId) {
     let (mut checker, n) = (checker(), ballot(1, 1));
-    let config = ServerConfig { max_message_entries: 1, ..ServerConfig::default() };
-    checker = checker.limited_to(vec![Limits::of(&config); 3]);
     flush(&mut checker, 2, &image(n, 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
     assert_eq!(show(&mut checker, 0, n, &decided(&[1]), 1), None);
     let id = ProposalId { origin: 1, incarnation: 1, number: 0 };
@@ -319,11 +317,19 @@ fn followed() -> (Checker, ProposalId) {
 
 #[test]
 fn an_index_that_is_forgotten() {
-    for (idx, fault) in [(2, Some(Check::Outcome)), (9, None), (8, Some(Check::Outcome))] {
+    let (one, two) = (config_of(1), config_of(2));
+    for (config, idx, fault) in
+        [(&one, 2, Some(Check::Outcome)), (&one, 3, None), (&two, 3, Some(Check::Outcome))]
+    {
         let (mut checker, id) = followed();
+        checker = checker.limited_to(vec![Limits::of(config); 3]);
         let ended = checker.ended(0, 1, id, Outcome::DecidedBefore(idx));
         assert_eq!(ended.err().map(|violation| violation.check), fault, "before {idx}");
     }
+}
+
+fn config_of(max_message_entries: usize) -> ServerConfig {
+    ServerConfig { max_message_entries, ..ServerConfig::default() }
 }
 
 #[test]
