@@ -105,6 +105,17 @@ impl Forgotten {
         in_doubt.map(|in_doubt| in_doubt.before).max().unwrap_or_default()
     }
 
+    /// The highest number in here of an incarnation that counts.
+    pub(super) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
+        let ranges = self.by_kind.get(&(origin, Kind::Counted))?;
+        let last = ProposalId { origin, incarnation, number: u64::MAX };
+        let range = ranges.counts.range(..=last).next_back();
+        let known = range.map(|(first, count)| first.later(count.saturating_sub(1)));
+        let in_doubt = ranges.in_doubt.map(|in_doubt| in_doubt.last);
+        let of_incarnation = known.into_iter().chain(in_doubt);
+        of_incarnation.filter(|id| id.incarnation == incarnation).map(|id| id.number).max()
+    }
+
     /// How often another server told what it has forgotten.
     pub(super) fn told(&self) -> u64 {
         self.told
@@ -254,6 +265,8 @@ mod tests {
         }
         assert_eq!(forgotten.any_in_doubt_before(1), before);
         assert_eq!(forgotten.any_in_doubt_before(2), 0);
+        let highest = [0, 1, 2].map(|incarnation| forgotten.highest_number(1, incarnation));
+        assert_eq!(highest, [None, Some(2 * (most + 2)), None]);
     }
 
     #[test]

@@ -256,6 +256,19 @@ impl Ids {
         self.forgotten.before()
     }
 
+    /// The highest number that is known of the proposals of an incarnation that counts them.
+    pub(crate) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
+        let number = match incarnation {
+            0 => u64::MAX >> 1,
+            1.. => u64::MAX,
+        };
+        let last = self.by_id.range(..=ProposalId { origin, incarnation, number }).next_back();
+        let of_incarnation =
+            last.filter(|(first, _)| (first.origin, first.incarnation) == (origin, incarnation));
+        let in_run = of_incarnation.map(|(first, run)| first.number + (run.count - 1));
+        in_run.max(self.forgotten.highest_number(origin, incarnation))
+    }
+
     /// How often another server told what it has forgotten.
     pub(crate) fn told_forgotten(&self) -> u64 {
         self.forgotten.told()

@@ -1,7 +1,7 @@
 //! Forwarding proposals to the leader, and offering them again until they are in its log.
 
 use super::{
-    forward::{number_of, BY_TEXT},
+    forward::{number_of, Predecessor, BY_TEXT},
     proposals::{Goes, OwnBatch},
     state::State,
     tracked::{Claim, Interest},
@@ -90,12 +90,28 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Another leader has taken over, and this log is in step with it: what was lost on the way is
     /// offered anew.
     pub(super) fn offer_anew(&mut self) {
+        let len = self.log.len();
+        if self.forwards.predecessor() == Predecessor::NotKnown {
+            self.forwards.get_in_step(len);
+            self.next_number = self.next_number.max(len);
+        }
         self.reads.begin_anew(self.log.len());
         if !self.tracked.is_empty() {
             let due = self.tracked.begin_anew(self.log.promise(), |id| self.log.has(id));
             due.into_iter().for_each(|id| self.proposals.push_tracked(id));
         }
         self.offer_stopsign();
+    }
+
+    /// Passes over the ids in the log that a predecessor of this server gave.
+    pub(super) fn mind_predecessor(&mut self) {
+        if self.forwards.predecessor() == Predecessor::None {
+            return;
+        }
+        let incarnation = self.incarnation.unwrap_or_default();
+        if let Some(highest) = self.log.ids().highest_number(self.pid, incarnation) {
+            self.next_number = self.next_number.max(highest.saturating_add(1));
+        }
     }
 
     /// Whether what was appended here as the leader is proposed again when `next` leads: if a setting
@@ -185,14 +201,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while let Some(offer) = self.proposals.pop_relayed() {
             send(to, PaxosMsg::Offer(Box::new(offer)));
         }
-        // A server that has promised nothing knows its leader by hearsay.
-        let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
-        self.draw_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
+        if !self.is_about_to_know(to) {
+            // A server that has promised nothing knows its leader by hearsay.
+            let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
+            self.draw_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
+        }
         if self.may_forward_stopsign() {
             if let Some(sign) = self.proposals.stopsign.take() {
                 send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
             }
         }
+    }
+
+    /// Whether this server does not know of a predecessor, and will when `leader` has brought it in step.
+    fn is_about_to_know(&self, leader: NodeId) -> bool {
+        let has_promised =
+            matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
+        has_promised && self.forwards.predecessor() == Predecessor::NotKnown
     }
 
     /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
@@ -229,6 +254,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// forwarded it travels without: whoever gets it makes the same ids of it. A server that knows
     /// no ids to give forwards entries once and forgets them.
     fn name(&mut self, entries: Vec<T>, n: Ballot) -> PaxosMsg<T> {
+        self.mind_predecessor();
         let Some(counted) = self.peek_id() else {
             let number = self.forwards.repeated_number(&entries);
             let first = ProposalId { origin: self.pid, incarnation: BY_TEXT, number };

@@ -42,6 +42,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Proposes an entry at this server, and tracks it.
     pub(crate) fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
+        self.mind_predecessor();
         let Some(id) = self.peek_id() else {
             return Err(TryProposeErr::NoIncarnation(entry));
         };
@@ -170,7 +171,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Some(idx) if idx < self.log.decided_idx() => {
                 self.answer_offer(via, id, VerdictReason::Decided(idx));
             }
-            _ if self.log.ids().is_forgotten(id) => {
+            Some(_) | None if self.log.ids().is_forgotten(id) => {
                 let before = self.log.ids().forgotten_before();
                 self.answer_offer(via, id, VerdictReason::DecidedBefore(before));
             }
