@@ -5,8 +5,8 @@ use crate::ids::{ConfigurationId, NodeId};
 /// The number of a round of leadership (paper §5).
 ///
 /// Ballots are ordered by configuration, then `n`, then `priority`, then `pid`, so no two servers
-/// ever own the same one. A ballot has one owner and one life: a server leads in a given ballot at
-/// most once, also over restarts.
+/// ever own the same one. A ballot has one owner and one incarnation: a server leads in a given
+/// ballot at most once, also over restarts.
 ///
 /// ```
 /// use omnipaxos::ballot_leader_election::Ballot;

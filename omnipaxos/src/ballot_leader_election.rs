@@ -20,10 +20,10 @@ use self::{
     candidates::Candidates,
     heartbeats::Mine,
     pace::{Late, Pace, Waits},
-    takeover::Moment,
+    takeover::RoundPoint,
 };
 use crate::{
-    clock::Ring,
+    clock::Tick,
     config::OmniPaxosConfig,
     ids::{ConfigurationId, NodeId},
     messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
@@ -40,11 +40,11 @@ pub(crate) struct BallotLeaderElection {
     quorum: Quorum,
     /// The ballot in which this server took over last; number 0 before that.
     ballot: Ballot,
-    /// The leader followed. Never goes back in one life.
+    /// The leader followed. Never goes back in one incarnation.
     leader: Ballot,
     /// Whether that leader was named in this round: what was answered before tells nothing of it.
     is_leader_new: bool,
-    mood: Mood,
+    happy: bool,
     /// Used in the ballot of the next takeover.
     priority: u32,
     /// What the storage of this server can hold: the requests report it.
@@ -66,10 +66,10 @@ pub(crate) struct BallotLeaderElection {
     /// Whether the user asked meanwhile.
     is_asked: bool,
     /// What the last request told.
-    last_told: Option<Mine>,
+    last_reported: Option<Mine>,
     /// What this server has promised: it refuses a leader below.
     promise: Ballot,
-    outbid: Outbid,
+    preempted: Preempted,
     round: u32,
     pace: Pace,
     /// The replies to this round, one a peer.
@@ -94,13 +94,6 @@ pub(crate) struct BallotLeaderElection {
     replies_due: BTreeMap<NodeId, u32>,
 }
 
-/// Whether a server is content with its leader.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Mood {
-    Happy,
-    Unhappy,
-}
-
 /// Whether a request to a peer has left.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Asked {
@@ -110,7 +103,7 @@ enum Asked {
 
 /// Whether a server was refused as a leader, for a higher ballot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Outbid {
+enum Preempted {
     No,
     /// In this round. Whoever follows the higher ballot may not have said so yet.
     Lately,
@@ -137,8 +130,8 @@ pub(crate) enum Peer {
 }
 
 impl BallotLeaderElection {
-    /// A server that has promised `promise` in an earlier life. It follows nobody at first, and
-    /// never leads in a ballot of that life.
+    /// A server that has promised `promise` in an earlier incarnation. It follows nobody at first,
+    /// and never leads in a ballot of that incarnation.
     pub(crate) fn new(config: &OmniPaxosConfig, promise: Ballot, max_entry_bytes: u64) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
         let (config_id, pid) = (cluster.configuration_id, server.pid);
@@ -153,7 +146,7 @@ impl BallotLeaderElection {
             ballot: Ballot::with(config_id, 0, server.leader_priority, pid),
             leader: Ballot::default(),
             is_leader_new: false,
-            mood: Mood::Unhappy,
+            happy: false,
             priority: server.leader_priority,
             max_entry_bytes,
             highest: promise,
@@ -164,9 +157,9 @@ impl BallotLeaderElection {
             rests: 0,
             asked_rounds: 0,
             is_asked: false,
-            last_told: None,
+            last_reported: None,
             promise,
-            outbid: Outbid::No,
+            preempted: Preempted::No,
             round: 1,
             pace: Pace::new(server.election_tick_timeout, server.max_election_tick_factor),
             replies: BTreeMap::new(),
@@ -187,15 +180,15 @@ impl BallotLeaderElection {
         let mut late = self.last_late_replies.keys();
         let have_late_answered = late.all(|peer| self.replies.contains_key(peer));
         match self.pace.tick(Waits::if_not(have_late_answered && self.have_all_answered())) {
-            Ring::Silent => Round::GoesOn,
-            Ring::Rings => {
+            Tick::Running => Round::GoesOn,
+            Tick::Expired => {
                 self.end_round(enough);
                 Round::Ended
             }
         }
     }
 
-    /// Handles a heartbeat that has passed the door.
+    /// Handles a heartbeat that has passed validation.
     pub(crate) fn handle(&mut self, from: NodeId, msg: HeartbeatMsg) -> Peer {
         self.heard_of.insert(from);
         match msg {
@@ -227,7 +220,7 @@ impl BallotLeaderElection {
         if let Some(reply) = self.replies.get_mut(&from).filter(|reply| reply.happy) {
             (reply.happy, reply.leader) = (false, request.leader);
             if self.leader.pid == from && !self.is_leader_new {
-                self.mood = Mood::Unhappy;
+                self.happy = false;
             }
             self.take_over_if_all_answered();
         }
@@ -260,15 +253,15 @@ impl BallotLeaderElection {
         if reply.happy && reply.leader > self.leader && reply.leader.pid != self.pid {
             self.name_leader(reply.leader);
             if reply.leader.pid == from {
-                self.mood = Mood::Happy;
+                self.happy = true;
             }
         }
         if self.leader.pid == from && !self.is_leader_new && !self.is_content_with(&reply) {
-            self.mood = Mood::Unhappy;
+            self.happy = false;
         }
         if self.leads() && reply.leader > self.leader {
             // It follows somebody who is not there, and refuses this leader.
-            self.be_outbid(reply.leader);
+            self.be_preempted(reply.leader);
         }
         self.take_over_if_all_answered();
         peer
@@ -282,22 +275,22 @@ impl BallotLeaderElection {
             } else {
                 self.replies.get(&self.leader.pid).is_some_and(|reply| self.is_content_with(reply))
             };
-            self.mood = if is_content { Mood::Happy } else { Mood::Unhappy };
+            self.happy = is_content;
         }
-        self.outbid = match self.outbid {
-            Outbid::No => Outbid::No,
-            Outbid::Lately => Outbid::Known,
-            Outbid::Known => {
+        self.preempted = match self.preempted {
+            Preempted::No => Preempted::No,
+            Preempted::Lately => Preempted::Known,
+            Preempted::Known => {
                 if self.leads() {
                     // Somebody that reaches more servers should, if this one cannot.
-                    self.mood = Mood::Unhappy;
+                    self.happy = false;
                     self.take_over_if_possible();
                 }
-                Outbid::No
+                Preempted::No
             }
         };
-        let missed = self.mood == Mood::Unhappy;
-        self.take_over_if_nobody_is_happy(Moment::AtTheEnd);
+        let missed = !self.happy;
+        self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
         self.take_over_if_asked();
         self.rests = self.rests.saturating_sub(1);
         self.insists = self.insists.saturating_sub(1);
@@ -346,22 +339,22 @@ impl BallotLeaderElection {
         if ballot > self.leader {
             self.see(ballot);
             self.name_leader(ballot);
-            self.mood = Mood::Happy;
+            self.happy = true;
         }
     }
 
     /// Sequence Paxos was refused as a leader, for `ballot`. If a round later nobody happy follows
     /// that ballot, this server takes over above it; else it learns of the other leader by then.
-    pub(crate) fn be_outbid(&mut self, ballot: Ballot) {
+    pub(crate) fn be_preempted(&mut self, ballot: Ballot) {
         self.see(ballot);
-        if self.outbid == Outbid::No {
-            self.outbid = Outbid::Lately;
+        if self.preempted == Preempted::No {
+            self.preempted = Preempted::Lately;
         }
     }
 
     /// Whether this server is content with its leader, which may be itself.
     pub(crate) fn is_happy(&self) -> bool {
-        self.mood == Mood::Happy
+        self.happy
     }
 
     pub(crate) fn set_priority(&mut self, priority: u32) {
@@ -470,9 +463,9 @@ mod tests {
         round(&mut leader, &[(2, NONE, false)]);
         leader.promise(ballot(1, 1));
         (0..2).for_each(|_| round(&mut leader, &[]));
-        assert_eq!((leader.mood, leader.leader()), (super::Mood::Unhappy, ballot(1, 1)));
+        assert_eq!((leader.happy, leader.leader()), (false, ballot(1, 1)));
         round(&mut leader, &[(2, ballot(1, 1), false)]);
-        assert_eq!((leader.mood, leader.leader()), (super::Mood::Happy, ballot(1, 1)));
+        assert_eq!((leader.happy, leader.leader()), (true, ballot(1, 1)));
         leader.be_asked_to_lead();
         assert_eq!(leader.leader(), ballot(1, 1), "and so it does if the user asks");
     }
@@ -542,11 +535,11 @@ mod tests {
         assert_eq!(leader.leader(), ballot(1, 1));
         round(&mut leader, &[(2, ballot(1, 1), true)]);
         round(&mut leader, &[(2, ballot(1, 1), true)]);
-        assert!(leader.mood == super::Mood::Unhappy);
+        assert!(!leader.happy);
     }
 
     #[test]
-    fn never_leads_in_a_ballot_of_an_earlier_life() {
+    fn never_leads_in_a_ballot_of_an_earlier_incarnation() {
         let mut restarted = server(1, 3, ballot(7, 1));
         assert_eq!(restarted.leader(), NONE);
         round(&mut restarted, &[(2, NONE, false)]);
@@ -554,10 +547,10 @@ mod tests {
     }
 
     #[test]
-    fn an_outbid_leader_waits_a_round_and_outbids() {
+    fn a_preempted_leader_waits_a_round_and_preempts() {
         let mut leader = server(1, 3, NONE);
         round(&mut leader, &[(2, NONE, false)]);
-        leader.be_outbid(ballot(5, 3));
+        leader.be_preempted(ballot(5, 3));
         round(&mut leader, &[(2, ballot(1, 1), true)]);
         assert_eq!(leader.leader(), ballot(1, 1), "somebody may follow 5");
         round(&mut leader, &[(2, ballot(1, 1), true)]);
@@ -565,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_outbids_whom_an_unhappy_peer_follows() {
+    fn a_leader_preempts_whom_an_unhappy_peer_follows() {
         let mut leader = server(1, 3, NONE);
         round(&mut leader, &[(2, NONE, false)]);
         round(&mut leader, &[(2, ballot(5, 3), false)]);
@@ -575,15 +568,15 @@ mod tests {
     }
 
     #[test]
-    fn an_outbid_leader_that_cannot_prepare_is_unhappy() {
+    fn a_preempted_leader_that_cannot_prepare_is_unhappy() {
         let mut leader = server(1, 5, NONE);
         round(&mut leader, &[(2, NONE, false), (3, NONE, false)]);
-        leader.be_outbid(ballot(5, 3));
+        leader.be_preempted(ballot(5, 3));
         let enough = |_: &super::Quorum, servers: usize| servers >= 2;
-        for (expected, n) in [(super::Mood::Happy, 1), (super::Mood::Unhappy, 1)] {
+        for (expected, n) in [(true, 1), (false, 1)] {
             hear(&mut leader, 2, ballot(1, 1), true);
             leader.tick(enough);
-            assert_eq!((leader.mood, leader.leader().n), (expected, n));
+            assert_eq!((leader.happy, leader.leader().n), (expected, n));
         }
     }
 
@@ -594,14 +587,14 @@ mod tests {
             round(&mut follower, &[(2, ballot(4, 2), true)]);
         }
         assert_eq!(follower.leader(), ballot(4, 2));
-        assert!(follower.mood == super::Mood::Unhappy);
+        assert!(!follower.happy);
     }
 
     #[test]
-    fn an_outbid_leader_gives_way_to_one_that_is_followed() {
+    fn a_preempted_leader_gives_way_to_one_that_is_followed() {
         let mut leader = server(1, 3, NONE);
         round(&mut leader, &[(2, NONE, false)]);
-        leader.be_outbid(ballot(5, 3));
+        leader.be_preempted(ballot(5, 3));
         round(&mut leader, &[(2, ballot(1, 1), true)]);
         round(&mut leader, &[(2, ballot(5, 3), true)]);
         assert_eq!(leader.leader(), ballot(5, 3));

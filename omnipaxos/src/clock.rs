@@ -1,6 +1,6 @@
 //! Time, counted in ticks.
 
-/// Rings once every `timeout` ticks.
+/// Expires once every `timeout` ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Timer {
     timeout: u64,
@@ -9,25 +9,25 @@ pub(crate) struct Timer {
 
 /// What one tick did to a [`Timer`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ring {
-    Silent,
-    Rings,
+pub(crate) enum Tick {
+    Running,
+    Expired,
 }
 
 impl Timer {
-    /// A timer that rings first after `timeout` ticks, then again after as many.
+    /// A timer that expires first after `timeout` ticks, then again after as many.
     pub(crate) fn every(timeout: u64) -> Self {
         Self { timeout, elapsed: 0 }
     }
 
     /// Lets one tick pass.
-    pub(crate) fn tick(&mut self) -> Ring {
+    pub(crate) fn tick(&mut self) -> Tick {
         self.elapsed = self.elapsed.saturating_add(1);
         if self.elapsed < self.timeout {
-            return Ring::Silent;
+            return Tick::Running;
         }
         self.elapsed = 0;
-        Ring::Rings
+        Tick::Expired
     }
 
     /// Starts counting anew.
@@ -38,13 +38,13 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ring, Timer};
+    use super::{Tick, Timer};
 
     #[test]
-    fn rings_after_each_timeout() {
+    fn expires_after_each_timeout() {
         let mut timer = Timer::every(3);
-        let rings: Vec<bool> = (0..7).map(|_| timer.tick() == Ring::Rings).collect();
-        assert_eq!(rings, [false, false, true, false, false, true, false]);
+        let expired: Vec<bool> = (0..7).map(|_| timer.tick() == Tick::Expired).collect();
+        assert_eq!(expired, [false, false, true, false, false, true, false]);
     }
 
     #[test]
@@ -52,7 +52,7 @@ mod tests {
         let mut timer = Timer::every(2);
         timer.tick();
         timer.restart();
-        assert_eq!(timer.tick(), Ring::Silent);
-        assert_eq!(timer.tick(), Ring::Rings);
+        assert_eq!(timer.tick(), Tick::Running);
+        assert_eq!(timer.tick(), Tick::Expired);
     }
 }

@@ -236,11 +236,12 @@ pub enum TryProposeErr<T: Entry> {
     /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes).
     #[error("busy: as many proposals wait as may wait; propose this entry again later")]
     Busy(T),
-    /// This server was restarted over a storage that does not count its lives, so that it has no id
-    /// to give. Implement [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation)
-    /// or set [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    /// This server was restarted over a storage that does not count its incarnations, so that it
+    /// has no id to give. Implement
+    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation) or set
+    /// [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
     #[error(
-        "this life of the server has no number that earlier ones did not have: implement \
+        "this incarnation of the server has no number that earlier ones did not have: implement \
          Storage::next_incarnation or set ServerConfig::incarnation"
     )]
     NoIncarnation(T),
@@ -266,10 +267,10 @@ pub enum ReconfigurationErr {
     /// A stop sign is in the log already, or waits to get there.
     #[error("a reconfiguration is pending: only one can follow a configuration")]
     Pending(ClusterConfig, Option<Vec<u8>>),
-    /// This server was restarted over a storage that does not count its lives, so that it has no id
-    /// to give: see [`TryProposeErr::NoIncarnation`].
+    /// This server was restarted over a storage that does not count its incarnations, so that it
+    /// has no id to give: see [`TryProposeErr::NoIncarnation`].
     #[error(
-        "this life of the server has no number that earlier ones did not have: implement \
+        "this incarnation of the server has no number that earlier ones did not have: implement \
          Storage::next_incarnation or set ServerConfig::incarnation"
     )]
     NoIncarnation(ClusterConfig, Option<Vec<u8>>),

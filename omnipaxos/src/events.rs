@@ -1,8 +1,9 @@
 //! What has happened at a replica since it was asked last.
 //!
 //! [`OmniPaxos::take_events`](crate::OmniPaxos::take_events) compares what is with what it told
-//! before. So news cost nothing until they are asked for, and of what changed several times the last
-//! is told. Only the ends of proposals are kept, each by itself: as many as may wait, or 65,536.
+//! before. So events cost nothing until they are asked for, and of what changed several times the
+//! last is told. Only the ends of proposals are kept, each by itself: as many as may wait, or
+//! 65,536.
 
 pub use crate::other_configurations::HigherConfiguration;
 
@@ -56,9 +57,10 @@ pub enum Event {
         /// This one, and all that were requested here before it and not refused.
         up_to: ReadId,
     },
-    /// A [handover](crate::OmniPaxos::hand_over) is over. If it succeeded, its server is the leader
-    /// now or will be once this one has heard of it; if it was given up, proposals go on here.
-    HandoverEnded {
+    /// A [transfer](crate::OmniPaxos::transfer_leadership) is over. If it succeeded, its server is
+    /// the leader now or will be once this one has heard of it; if it was given up, proposals go on
+    /// here.
+    LeadershipTransferEnded {
         /// The server that was to lead.
         to: NodeId,
     },
@@ -70,7 +72,7 @@ pub enum Event {
     /// reconfiguration.
     HigherConfiguration(HigherConfiguration),
     /// This server and another ignore each other, since their configurations differ, or a storage is
-    /// not the one that it was. Told once, and again if it is found after some rounds without.
+    /// not the one that it was. Reported once, and again if it is found after some rounds without.
     Conflict(PeerConflict),
     /// The leader lacks entries that are decided here: servers have lost what they had accepted. Stop
     /// the cluster: see [`LostEntries`].
@@ -110,14 +112,14 @@ impl fmt::Display for LostEntries {
 
 /// A replica as it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Present<'a> {
+pub(crate) struct Observed<'a> {
     pub(crate) leader: Option<Ballot>,
     pub(crate) is_ready: bool,
     pub(crate) compacted_idx: u64,
     pub(crate) decided_idx: u64,
     pub(crate) stopsign: Option<&'a StopSign>,
     pub(crate) ready_read: Option<ReadId>,
-    pub(crate) handover: Option<NodeId>,
+    pub(crate) transfer: Option<NodeId>,
     pub(crate) higher: Option<HigherConfiguration>,
     pub(crate) conflicts: Vec<PeerConflict>,
     pub(crate) lost: Option<LostEntries>,
@@ -126,14 +128,14 @@ pub(crate) struct Present<'a> {
 
 /// A replica as it was told last. At first, nothing was.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct LastReported {
     leader: Option<Ballot>,
     is_ready: bool,
     compacted_idx: u64,
     decided_idx: u64,
     is_reconfigured: bool,
     ready_read: Option<ReadId>,
-    handover: Option<NodeId>,
+    transfer: Option<NodeId>,
     higher: Option<HigherConfiguration>,
     is_halted: bool,
     conflicts: Vec<PeerConflict>,
@@ -142,176 +144,188 @@ pub(crate) struct Told {
     answering: Vec<NodeId>,
 }
 
-impl Told {
-    /// A handover has begun.
-    pub(crate) fn begin_handover(&mut self, to: NodeId) {
-        self.handover = Some(to);
+impl LastReported {
+    /// A transfer has begun.
+    pub(crate) fn begin_transfer(&mut self, to: NodeId) {
+        self.transfer = Some(to);
     }
 
-    /// What is news. `answered` tells which of the `peers` answered the last heartbeat round.
-    pub(crate) fn news(
+    /// What is new. `answered` tells which of the `peers` answered the last heartbeat round.
+    pub(crate) fn new_events(
         &mut self,
-        present: &Present<'_>,
+        observed: &Observed<'_>,
         peers: &[NodeId],
         answered: impl Fn(NodeId) -> bool,
     ) -> Vec<Event> {
-        let mut news = Vec::new();
-        let Present { leader, is_ready, compacted_idx, decided_idx, .. } = *present;
+        let mut events = Vec::new();
+        let Observed { leader, is_ready, compacted_idx, decided_idx, .. } = *observed;
         if (leader, is_ready) != (self.leader, self.is_ready) {
             (self.leader, self.is_ready) = (leader, is_ready);
-            news.push(Event::LeaderChanged { leader, is_ready });
+            events.push(Event::LeaderChanged { leader, is_ready });
         }
         // First, so that whoever reads on knows that a snapshot may stand in between.
         if compacted_idx > self.compacted_idx {
             self.compacted_idx = compacted_idx;
-            news.push(Event::Compacted { idx: compacted_idx });
+            events.push(Event::Compacted { idx: compacted_idx });
         }
         if decided_idx > self.decided_idx {
             self.decided_idx = decided_idx;
-            news.push(Event::Decided { idx: decided_idx });
+            events.push(Event::Decided { idx: decided_idx });
         }
-        if let Some(stopsign) = present.stopsign.filter(|_| !self.is_reconfigured) {
+        if let Some(stopsign) = observed.stopsign.filter(|_| !self.is_reconfigured) {
             self.is_reconfigured = true;
-            news.push(Event::Reconfigured(stopsign.clone()));
+            events.push(Event::Reconfigured(stopsign.clone()));
         }
-        if let Some(up_to) = present.ready_read.filter(|read| self.ready_read < Some(*read)) {
+        if let Some(up_to) = observed.ready_read.filter(|read| self.ready_read < Some(*read)) {
             self.ready_read = Some(up_to);
-            news.push(Event::ReadReady { up_to });
+            events.push(Event::ReadReady { up_to });
         }
-        if let Some(to) = self.handover.filter(|_| present.handover != self.handover) {
-            self.handover = present.handover;
-            news.push(Event::HandoverEnded { to });
+        if let Some(to) = self.transfer.filter(|_| observed.transfer != self.transfer) {
+            self.transfer = observed.transfer;
+            events.push(Event::LeadershipTransferEnded { to });
         }
         for pid in peers {
             match (self.answering.binary_search(pid), answered(*pid)) {
                 (Ok(at), false) => {
                     self.answering.remove(at);
-                    news.push(Event::PeerLost(*pid));
+                    events.push(Event::PeerLost(*pid));
                 }
                 (Err(at), true) => {
                     self.answering.insert(at, *pid);
-                    news.push(Event::PeerBack(*pid));
+                    events.push(Event::PeerBack(*pid));
                 }
                 (Ok(_), true) | (Err(_), false) => {}
             }
         }
-        if let Some(higher) = present.higher.filter(|higher| self.higher != Some(*higher)) {
+        if let Some(higher) = observed.higher.filter(|higher| self.higher != Some(*higher)) {
             self.higher = Some(higher);
-            news.push(Event::HigherConfiguration(higher));
+            events.push(Event::HigherConfiguration(higher));
         }
-        if present.conflicts != self.conflicts {
+        if observed.conflicts != self.conflicts {
             let is_new = |found: &&PeerConflict| !self.conflicts.contains(found);
-            news.extend(present.conflicts.iter().filter(is_new).copied().map(Event::Conflict));
-            self.conflicts.clone_from(&present.conflicts);
+            events.extend(observed.conflicts.iter().filter(is_new).copied().map(Event::Conflict));
+            self.conflicts.clone_from(&observed.conflicts);
         }
-        if let Some(lost) = present.lost.filter(|lost| self.lost != Some(*lost)) {
+        if let Some(lost) = observed.lost.filter(|lost| self.lost != Some(*lost)) {
             self.lost = Some(lost);
-            news.push(Event::EntriesLost(lost));
+            events.push(Event::EntriesLost(lost));
         }
-        if let Some(halted) = present.halted.filter(|_| !self.is_halted) {
+        if let Some(halted) = observed.halted.filter(|_| !self.is_halted) {
             self.is_halted = true;
-            news.push(Event::Halted(halted.clone()));
+            events.push(Event::Halted(halted.clone()));
         }
-        news
+        events
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        Ballot, Event, Halted, HigherConfiguration, NodeId, Present, ReadId, StopSign, Told,
+        Ballot, Event, Halted, HigherConfiguration, LastReported, NodeId, Observed, ReadId,
+        StopSign,
     };
     use crate::config::ClusterConfig;
 
-    const NOTHING: Present<'_> = Present {
+    const NOTHING: Observed<'_> = Observed {
         leader: None,
         is_ready: false,
         compacted_idx: 0,
         decided_idx: 0,
         stopsign: None,
         ready_read: None,
-        handover: None,
+        transfer: None,
         higher: None,
         conflicts: Vec::new(),
         lost: None,
         halted: None,
     };
 
-    fn news(told: &mut Told, present: &Present<'_>, answering: &[NodeId]) -> Vec<Event> {
-        let news = told.news(present, &[2, 3], |pid| answering.contains(&pid));
-        assert_eq!(told.news(present, &[2, 3], |pid| answering.contains(&pid)), [], "told twice");
-        news
+    fn new_events(
+        told: &mut LastReported,
+        observed: &Observed<'_>,
+        answering: &[NodeId],
+    ) -> Vec<Event> {
+        let events = told.new_events(observed, &[2, 3], |pid| answering.contains(&pid));
+        assert_eq!(
+            told.new_events(observed, &[2, 3], |pid| answering.contains(&pid)),
+            [],
+            "told twice"
+        );
+        events
     }
 
     #[test]
-    fn nothing_is_no_news() {
-        let events = Told::default().news(&NOTHING, &[2, 3], |_| false);
+    fn nothing_is_no_event() {
+        let events = LastReported::default().new_events(&NOTHING, &[2, 3], |_| false);
         assert_eq!((events.len(), events.capacity()), (0, 0), "no allocation");
     }
 
     #[test]
     fn the_last_of_several_changes_is_told() {
-        let mut told = Told::default();
+        let mut told = LastReported::default();
         let leader = Some(Ballot::with(1, 1, 0, 2));
         let new = Event::LeaderChanged { leader, is_ready: false };
-        let present = Present { leader, decided_idx: 4, ..NOTHING };
-        assert_eq!(news(&mut told, &present, &[]), [new, Event::Decided { idx: 4 }]);
-        let present = Present { is_ready: true, decided_idx: 9, compacted_idx: 7, ..present };
+        let observed = Observed { leader, decided_idx: 4, ..NOTHING };
+        assert_eq!(new_events(&mut told, &observed, &[]), [new, Event::Decided { idx: 4 }]);
+        let observed = Observed { is_ready: true, decided_idx: 9, compacted_idx: 7, ..observed };
         let ready = Event::LeaderChanged { leader, is_ready: true };
         let more = [ready, Event::Compacted { idx: 7 }, Event::Decided { idx: 9 }];
-        assert_eq!(news(&mut told, &present, &[]), more);
+        assert_eq!(new_events(&mut told, &observed, &[]), more);
         let gone = Event::LeaderChanged { leader: None, is_ready: false };
-        let present = Present { compacted_idx: 7, decided_idx: 9, ..NOTHING };
-        assert_eq!(news(&mut told, &present, &[]), [gone]);
+        let observed = Observed { compacted_idx: 7, decided_idx: 9, ..NOTHING };
+        assert_eq!(new_events(&mut told, &observed, &[]), [gone]);
     }
 
     #[test]
     fn indices_that_go_back_are_not_told() {
-        let mut told = Told::default();
-        let present = Present { decided_idx: 9, ..NOTHING };
-        assert_eq!(news(&mut told, &present, &[]).len(), 1);
+        let mut told = LastReported::default();
+        let observed = Observed { decided_idx: 9, ..NOTHING };
+        assert_eq!(new_events(&mut told, &observed, &[]).len(), 1);
         for (decided_idx, expected) in [(5, None), (9, None), (10, Some(10))] {
-            let present = Present { decided_idx, ..NOTHING };
+            let observed = Observed { decided_idx, ..NOTHING };
             let expected: Vec<Event> =
                 expected.map(|idx| Event::Decided { idx }).into_iter().collect();
-            assert_eq!(news(&mut told, &present, &[]), expected);
+            assert_eq!(new_events(&mut told, &observed, &[]), expected);
         }
     }
 
     #[test]
-    fn reads_and_handovers_are_told_once() {
-        let mut told = Told::default();
+    fn reads_and_transfers_are_told_once() {
+        let mut told = LastReported::default();
         for number in [3, 5] {
             let up_to = ReadId::new(number);
-            let present = Present { ready_read: Some(up_to), ..NOTHING };
-            assert_eq!(news(&mut told, &present, &[]), [Event::ReadReady { up_to }]);
+            let observed = Observed { ready_read: Some(up_to), ..NOTHING };
+            assert_eq!(new_events(&mut told, &observed, &[]), [Event::ReadReady { up_to }]);
         }
-        told.begin_handover(2);
-        let under_way = Present { handover: Some(2), ..NOTHING };
-        assert_eq!(news(&mut told, &under_way, &[]), []);
-        assert_eq!(news(&mut told, &NOTHING, &[]), [Event::HandoverEnded { to: 2 }]);
+        told.begin_transfer(2);
+        let under_way = Observed { transfer: Some(2), ..NOTHING };
+        assert_eq!(new_events(&mut told, &under_way, &[]), []);
+        assert_eq!(
+            new_events(&mut told, &NOTHING, &[]),
+            [Event::LeadershipTransferEnded { to: 2 }]
+        );
     }
 
     #[test]
     fn peers_come_and_go() {
-        let mut told = Told::default();
+        let mut told = LastReported::default();
         for (answering, expected) in [
             (vec![3], vec![Event::PeerBack(3)]),
             (vec![2], vec![Event::PeerBack(2), Event::PeerLost(3)]),
             (vec![2, 3], vec![Event::PeerBack(3)]),
             (vec![], vec![Event::PeerLost(2), Event::PeerLost(3)]),
         ] {
-            assert_eq!(news(&mut told, &NOTHING, &answering), expected);
+            assert_eq!(new_events(&mut told, &NOTHING, &answering), expected);
         }
     }
 
     #[test]
     fn ends_are_told_once() {
-        let mut told = Told::default();
+        let mut told = LastReported::default();
         let stopsign = StopSign::with(ClusterConfig::default(), None);
         let halted = Halted::new("write", "the disk is full");
-        let higher = HigherConfiguration { configuration_id: 2, told_by: 3 };
-        let present = Present {
+        let higher = HigherConfiguration { configuration_id: 2, reported_by: 3 };
+        let observed = Observed {
             stopsign: Some(&stopsign),
             higher: Some(higher),
             halted: Some(&halted),
@@ -322,9 +336,9 @@ mod tests {
             Event::HigherConfiguration(higher),
             Event::Halted(halted.clone()),
         ];
-        assert_eq!(news(&mut told, &present, &[]), expected);
-        let higher = HigherConfiguration { configuration_id: 4, told_by: 2 };
-        let present = Present { higher: Some(higher), ..present };
-        assert_eq!(news(&mut told, &present, &[]), [Event::HigherConfiguration(higher)]);
+        assert_eq!(new_events(&mut told, &observed, &[]), expected);
+        let higher = HigherConfiguration { configuration_id: 4, reported_by: 2 };
+        let observed = Observed { higher: Some(higher), ..observed };
+        assert_eq!(new_events(&mut told, &observed, &[]), [Event::HigherConfiguration(higher)]);
     }
 }

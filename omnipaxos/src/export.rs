@@ -96,12 +96,12 @@ mod to_recorder {
             status.waiting.bytes
         }),
         count(
-            "omnipaxos_kept_entries",
+            "omnipaxos_pending_entries",
             "Proposals of this server that are kept until they are decided.",
-            |status| status.kept.entries,
+            |status| status.pending.entries,
         ),
-        bytes("omnipaxos_kept_bytes", "Size of the proposals that are kept.", |status| {
-            status.kept.bytes
+        bytes("omnipaxos_pending_bytes", "Size of the proposals that are kept.", |status| {
+            status.pending.bytes
         }),
         count(
             "omnipaxos_max_pending_entries",
@@ -154,9 +154,9 @@ mod to_recorder {
             |peer| peer.answered().into(),
         ),
         count(
-            "omnipaxos_follower_in_step",
+            "omnipaxos_follower_replicating",
             "1 if the peer is a follower of this server in the accept phase, else 0.",
-            |peer| of_follower(peer, |follower| (follower.stage == Stage::InStep).into()),
+            |peer| of_follower(peer, |follower| (follower.stage == Stage::Replicating).into()),
         ),
         count(
             "omnipaxos_follower_lag_entries",
@@ -191,7 +191,7 @@ mod to_recorder {
         OF_PEER.iter().for_each(describe_gauge);
         let role = "1 with the role that the server plays, 0 with all others.";
         metrics::describe_gauge!(ROLE, Unit::Count, role);
-        let messages = "Messages dropped at the door, by reason.";
+        let messages = "Messages dropped by validation, by reason.";
         metrics::describe_counter!(DROPPED_MESSAGES, Unit::Count, messages);
         let proposals = "Proposals dropped for lack of room.";
         metrics::describe_counter!(DROPPED_PROPOSALS, Unit::Count, proposals);
@@ -302,7 +302,7 @@ mod to_recorder {
             let ballot = Ballot::with(4, 30, 0, 2);
             let heartbeat = HeartbeatReply { round: 1, ballot, leader: ballot, happy: true };
             let follower = FollowerStatus {
-                stage: Stage::InStep,
+                stage: Stage::Replicating,
                 accepted_idx: 41,
                 decided_idx: 40,
                 lag: 6,
@@ -322,7 +322,10 @@ mod to_recorder {
                 compacted_idx: 20,
                 applied_idx: 0,
                 next_configuration_id: None,
-                higher_configuration: Some(HigherConfiguration { configuration_id: 5, told_by: 1 }),
+                higher_configuration: Some(HigherConfiguration {
+                    configuration_id: 5,
+                    reported_by: 1,
+                }),
                 peers: vec![
                     PeerStatus {
                         pid: 1,
@@ -338,7 +341,7 @@ mod to_recorder {
                     },
                 ],
                 waiting: load(3),
-                kept: load(7),
+                pending: load(7),
                 conflicts: vec![],
                 lost: None,
                 limits: Limits { message: load(50), in_flight: load(60), waiting: load(70) },
@@ -375,14 +378,14 @@ follower_in_flight_bytes peer=1 500
 follower_in_flight_bytes peer=9 500
 follower_in_flight_entries peer=1 5
 follower_in_flight_entries peer=9 5
-follower_in_step peer=1 1
-follower_in_step peer=9 0
+follower_replicating peer=1 1
+follower_replicating peer=9 0
 follower_lag_entries peer=1 6
 follower_lag_entries peer=9 47
 has_leader 1
 is_reconfigured 0
-kept_bytes 700
-kept_entries 7
+pending_bytes 700
+pending_entries 7
 knows_higher_configuration 1
 max_pending_bytes 7000
 max_pending_entries 70

@@ -29,13 +29,12 @@ mod codec;
 mod config;
 #[doc(hidden)]
 pub mod derive_support;
-mod door;
 pub mod errors;
 pub mod events;
 mod export;
-pub mod handover;
 pub mod identity;
 mod ids;
+pub mod leader_transfer;
 mod log_entry;
 pub mod messages;
 mod omni_paxos;
@@ -57,6 +56,7 @@ mod ui;
 pub mod unicache;
 pub mod util;
 pub mod utils;
+mod validate;
 
 /// Derive macros.
 #[cfg(feature = "macros")]
@@ -66,7 +66,7 @@ pub mod macros {
 
 /// What a replica counts.
 pub mod counters {
-    pub use crate::door::Dropped;
+    pub use crate::validate::Dropped;
 }
 
 pub use config::{ClusterConfig, OmniPaxosConfig, ServerConfig};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// A configuration above this server's own, and who told of it.
 ///
-/// A hint that this server has missed a reconfiguration: ask `told_by`, or any server of the
+/// A hint that this server has missed a reconfiguration: ask `reported_by`, or any server of the
 /// new configuration, what became of this one. It proves nothing, since messages can be forged on
 /// their way; nothing in the library depends on it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct HigherConfiguration {
     /// The highest id that was told.
     pub configuration_id: ConfigurationId,
     /// The member of this server's own configuration that told it first.
-    pub told_by: NodeId,
+    pub reported_by: NodeId,
 }
 
 /// At most so many senders wait to be told of this configuration. Whoever is not among them is
@@ -31,14 +31,14 @@ pub(crate) struct OtherConfigurations {
 
 impl OtherConfigurations {
     /// A member told of a higher configuration.
-    pub(crate) fn hear(&mut self, configuration_id: ConfigurationId, told_by: NodeId) {
+    pub(crate) fn hear(&mut self, configuration_id: ConfigurationId, reported_by: NodeId) {
         if self.highest.is_none_or(|highest| highest.configuration_id < configuration_id) {
-            self.highest = Some(HigherConfiguration { configuration_id, told_by });
+            self.highest = Some(HigherConfiguration { configuration_id, reported_by });
         }
     }
 
     /// Somebody is in a lower configuration.
-    pub(crate) fn owe_word(&mut self, to: NodeId) {
+    pub(crate) fn schedule_notice(&mut self, to: NodeId) {
         if self.to_tell.len() < MOST_TO_TELL {
             self.to_tell.insert(to);
         }
@@ -48,7 +48,7 @@ impl OtherConfigurations {
         self.highest
     }
 
-    pub(crate) fn is_word_owed(&self) -> bool {
+    pub(crate) fn is_notice_due(&self) -> bool {
         !self.to_tell.is_empty()
     }
 
@@ -68,17 +68,17 @@ mod tests {
         for (id, from) in [(3, 1), (2, 2), (3, 4), (5, 2), (5, 1)] {
             others.hear(id, from);
         }
-        let highest = HigherConfiguration { configuration_id: 5, told_by: 2 };
+        let highest = HigherConfiguration { configuration_id: 5, reported_by: 2 };
         assert_eq!(others.highest(), Some(highest));
     }
 
     #[test]
     fn each_is_told_once_and_no_flood_is_answered() {
         let mut others = OtherConfigurations::default();
-        (1..=3).chain(1..=3).for_each(|sender| others.owe_word(sender));
+        (1..=3).chain(1..=3).for_each(|sender| others.schedule_notice(sender));
         assert_eq!(std::iter::from_fn(|| others.pop()).collect::<Vec<_>>(), [1, 2, 3]);
-        (1..=10_000).for_each(|sender| others.owe_word(sender));
+        (1..=10_000).for_each(|sender| others.schedule_notice(sender));
         assert_eq!(std::iter::from_fn(|| others.pop()).count(), MOST_TO_TELL);
-        assert!(!others.is_word_owed());
+        assert!(!others.is_notice_due());
     }
 }

@@ -3,7 +3,7 @@
 use crate::ids::NodeId;
 use std::collections::BTreeMap;
 
-/// What is due to each peer. Bounded: each kind is said once per drain, however often it was asked
+/// What is due to each peer. Bounded: each kind is said once per output, however often it was asked
 /// for, with the state as it is then.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
@@ -20,9 +20,9 @@ pub(crate) struct Due {
     /// Tell it that there is nothing left to compact up to this index.
     pub(crate) compacted: Option<u64>,
     /// Ask it for decided entries.
-    pub(crate) learn_req: bool,
+    pub(crate) chunk_request: bool,
     /// Tell it what is decided from this index on.
-    pub(crate) learn: Option<u64>,
+    pub(crate) chunk: Option<u64>,
 }
 
 impl Outbox {
@@ -39,12 +39,12 @@ impl Outbox {
         *compacted = (*compacted).max(Some(idx));
     }
 
-    pub(crate) fn ask_to_learn(&mut self, to: NodeId) {
-        self.due.entry(to).or_default().learn_req = true;
+    pub(crate) fn request_chunk(&mut self, to: NodeId) {
+        self.due.entry(to).or_default().chunk_request = true;
     }
 
-    pub(crate) fn teach(&mut self, to: NodeId, decided_idx: u64) {
-        self.due.entry(to).or_default().learn = Some(decided_idx);
+    pub(crate) fn send_chunk(&mut self, to: NodeId, decided_idx: u64) {
+        self.due.entry(to).or_default().chunk = Some(decided_idx);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

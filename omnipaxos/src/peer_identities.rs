@@ -30,9 +30,9 @@ pub(crate) struct PeerIdentities {
     /// The other members.
     peers: Vec<Peer>,
     conflicts: Vec<Kept>,
-    is_news: bool,
+    has_unlogged: bool,
     /// Whether some peer has `told` something.
-    is_told: bool,
+    has_unstored: bool,
 }
 
 /// Another member.
@@ -100,7 +100,15 @@ impl PeerIdentities {
                 peer
             })
             .collect();
-        Self { digest, storage, own, peers, conflicts: Vec::new(), is_news: false, is_told: false }
+        Self {
+            digest,
+            storage,
+            own,
+            peers,
+            conflicts: Vec::new(),
+            has_unlogged: false,
+            has_unstored: false,
+        }
     }
 
     /// Checks a message of the configuration of this server.
@@ -134,12 +142,12 @@ impl PeerIdentities {
         match peer.told.or(peer.stored) {
             None => {
                 peer.told = Some(storage);
-                self.is_told = true;
+                self.has_unstored = true;
             }
             Some(known) if known == storage || known == DISPUTED || storage == DISPUTED => {}
             Some(known) => {
                 peer.told = Some(DISPUTED);
-                self.is_told = true;
+                self.has_unstored = true;
                 self.keep(pid, Conflict::OtherStorage { known: storage, found: Some(known) });
             }
         }
@@ -173,7 +181,7 @@ impl PeerIdentities {
         match (known, sender.storage) {
             (None, found) => {
                 peer.told = found;
-                self.is_told |= found.is_some();
+                self.has_unstored |= found.is_some();
             }
             (Some(known), found) if found != Some(known) => {
                 self.keep(from, Conflict::OtherStorage { known, found });
@@ -205,7 +213,7 @@ impl PeerIdentities {
         if self.conflicts.len() < MOST_STRANGERS + 3 * self.peers.len() {
             let found = PeerConflict::new(pid, conflict);
             self.conflicts.push(Kept { found, silent_rounds: 0, is_logged: false });
-            self.is_news = true;
+            self.has_unlogged = true;
         }
     }
 
@@ -224,11 +232,11 @@ impl PeerIdentities {
 
     /// The next conflict that was not logged.
     pub(crate) fn take_unlogged(&mut self) -> Option<PeerConflict> {
-        if !self.is_news {
+        if !self.has_unlogged {
             return None;
         }
         let next = self.conflicts.iter_mut().find(|kept| !kept.is_logged);
-        self.is_news = next.is_some();
+        self.has_unlogged = next.is_some();
         next.map(|kept| {
             kept.is_logged = true;
             kept.found
@@ -238,7 +246,7 @@ impl PeerIdentities {
     /// Whether some server has told its storage since the last flush.
     #[inline]
     pub(crate) fn is_unstored(&self) -> bool {
-        self.is_told
+        self.has_unstored
     }
 
     /// The identity to be stored, with what other servers told.
@@ -257,7 +265,7 @@ impl PeerIdentities {
             peer.set_stamps(&self.digest, self.storage);
         }
         self.own = identity;
-        self.is_told = false;
+        self.has_unstored = false;
     }
 
     /// Stamps messages that leave.

@@ -5,18 +5,18 @@ use crate::ids::NodeId;
 /// Names a proposal: see [`OmniPaxos::propose`](crate::OmniPaxos::propose).
 ///
 /// No two proposals have the same id, also over restarts of the server that they were proposed at,
-/// as long as no two lives of it have the same incarnation.
+/// as long as no two incarnations of it have the same number.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProposalId {
     /// The server where it was proposed.
     pub origin: NodeId,
-    /// The life of that server: see
+    /// The incarnation of that server: see
     /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). 0 is the first over a
     /// storage that does not count. Entries that were appended without an id are told apart by 0 and
     /// a number from 2^63 on, or by an incarnation from there on.
     pub incarnation: u64,
-    /// Counts the proposals of that life.
+    /// Counts the proposals of that incarnation.
     pub number: u64,
 }
 

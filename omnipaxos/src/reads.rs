@@ -3,9 +3,9 @@
 use crate::{errors::Halted, ids::NodeId};
 use thiserror::Error;
 
-/// Names a read that was requested of one replica, in its present life.
+/// Names a read that was requested of one replica, in its present incarnation.
 ///
-/// Reads that are requested between two drains share an id.
+/// Reads that are requested between two outputs share an id.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(u64);
 
@@ -48,11 +48,11 @@ pub enum ReadRefused {
     #[error("the configuration has ended: read in the next one")]
     Reconfigured,
     /// This server was restarted, and does not know how to tell its requests from those of an
-    /// earlier life: see [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
-    #[error("the storage does not count the lives of this server, and none was configured")]
+    /// earlier incarnation: see [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    #[error("the storage does not count the incarnations of this server, and none was configured")]
     NoIncarnation,
-    /// The id is not one of this replica in its present life.
-    #[error("no such read was requested here in this life")]
+    /// The id is not one of this replica in its present incarnation.
+    #[error("no such read was requested here in this incarnation")]
     Unknown,
     /// The replica has halted.
     #[error(transparent)]

@@ -13,6 +13,10 @@ use std::{
     vec,
 };
 
+/// The most entries that are cloned under one lock. Each lock costs as much as a short clone, and the
+/// clones of a batch are in memory at once.
+const BATCH_LEN: usize = 16;
+
 /// A run of entries, shared and immutable: one allocation for the leader's storage and for the
 /// messages to all followers.
 ///
@@ -150,17 +154,32 @@ impl<T: Clone> SharedEntries<T> {
     pub fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(&T)) {
         let end = range.end.min(self.len());
         let range = range.start.min(end)..end;
-        if self.is_shared() {
-            range.for_each(|position| visit(&self.clone_of(position)));
-        } else {
-            self.lock()[range].iter().for_each(visit);
+        if !self.is_shared() {
+            return self.lock()[range].iter().for_each(visit);
+        }
+        if range.len() == 1 {
+            let clone = self.lock()[range.start].clone();
+            return visit(&clone);
+        }
+        let mut clones = Vec::new();
+        for batch in batches(range) {
+            self.clone_batch(batch, &mut clones);
+            clones.iter().for_each(&mut visit);
         }
     }
 
-    /// A clone of the entry at `position`, which must be there; made under the lock, and used after.
-    fn clone_of(&self, position: usize) -> T {
-        self.lock()[position].clone()
+    /// Replaces `clones` by clones of the entries at `batch`, which must be there. They are made under the
+    /// lock, and used after it.
+    fn clone_batch(&self, batch: Range<usize>, clones: &mut Vec<T>) {
+        clones.clear();
+        clones.extend_from_slice(&self.lock()[batch]);
     }
+}
+
+/// The positions `range` in batches for [`clone_batch`](SharedEntries::clone_batch).
+fn batches(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(BATCH_LEN).map(move |from| from..end.min(from + BATCH_LEN))
 }
 
 /// The entries one by one: moved if nobody else holds them, else cloned.
@@ -241,11 +260,18 @@ impl<T: RefUnwindSafe> RefUnwindSafe for SharedEntries<T> {}
 #[cfg(feature = "serde")]
 impl<T: serde::Serialize + Clone> serde::Serialize for SharedEntries<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.is_shared() {
-            serializer.collect_seq((0..self.len()).map(|position| self.clone_of(position)))
-        } else {
-            serializer.collect_seq(self.lock().iter())
+        use serde::ser::SerializeSeq;
+
+        if !self.is_shared() {
+            return serializer.collect_seq(self.lock().iter());
         }
+        let mut sequence = serializer.serialize_seq(Some(self.len()))?;
+        let mut clones = Vec::new();
+        for batch in batches(0..self.len()) {
+            self.clone_batch(batch, &mut clones);
+            clones.iter().try_for_each(|entry| sequence.serialize_element(entry))?;
+        }
+        sequence.end()
     }
 }
 
@@ -296,7 +322,7 @@ mod from_serde {
 
 #[cfg(test)]
 mod tests {
-    use super::SharedEntries;
+    use super::{SharedEntries, BATCH_LEN};
     use std::cell::Cell;
 
     #[test]
@@ -317,6 +343,17 @@ mod tests {
             let others = entries.clone();
             others.for_each(range.clone(), |letter| found.push(*letter));
             assert_eq!(found, visited.repeat(2), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn shared_entries_are_visited_in_batches() {
+        for len in [BATCH_LEN - 1, BATCH_LEN, BATCH_LEN + 1, 3 * BATCH_LEN] {
+            let entries = SharedEntries::from((0..len).collect::<Vec<_>>());
+            let others = entries.clone();
+            let mut visited = Vec::new();
+            others.for_each(2..len, |number| visited.push(*number));
+            assert_eq!(visited, (2..len).collect::<Vec<_>>());
         }
     }
 

@@ -4,10 +4,10 @@
 //! metrics and people. Every `*_idx` is a number of entries: those before that index.
 
 pub use crate::{
-    door::Dropped,
     events::LostEntries,
     identity::{Conflict, PeerConflict},
     other_configurations::HigherConfiguration,
+    validate::Dropped,
 };
 
 use crate::{
@@ -65,10 +65,10 @@ pub struct Status {
     pub waiting: Load,
     /// Proposals of this server that are kept until they are decided: those that it forwarded, and
     /// those of [`propose`](crate::OmniPaxos::propose).
-    pub kept: Load,
+    pub pending: Load,
     /// The limits that this server keeps.
     pub limits: Limits,
-    /// What was dropped in this life of the server, and why.
+    /// What was dropped in this incarnation of the server, and why.
     pub dropped: Dropped,
 }
 
@@ -154,14 +154,14 @@ pub struct FollowerStatus {
 pub enum Stage {
     /// It has not promised.
     Unpromised,
-    /// It has promised; what its log lacks is sent with the next drain.
+    /// It has promised; what its log lacks is sent with the next output.
     Promised,
     /// It lacks too much for a message, and was told from which server to learn it.
-    Learning,
+    CatchingUp,
     /// It was sent what its log lacked, and has not acknowledged that.
     Syncing,
     /// It has accepted the ballot: its log is a prefix of the leader's.
-    InStep,
+    Replicating,
 }
 
 /// An amount of entries.

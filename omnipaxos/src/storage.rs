@@ -203,7 +203,7 @@ pub enum StorageOp<T: Entry> {
 
 /// Where a server keeps its log and its promises.
 ///
-/// The library calls it from one place, once per drain of outgoing messages, before any message
+/// The library calls it from one place, once per output of messages, before any message
 /// leaves. What [`write_atomically`](Storage::write_atomically) has returned `Ok` for must survive
 /// whatever faults the storage claims to survive.
 ///
@@ -216,9 +216,10 @@ pub enum StorageOp<T: Entry> {
 /// # Atomicity
 /// Each method must be atomic by itself: done or not done after a crash. `write_atomically` should
 /// make the whole list atomic. With the provided body, which applies one operation after another,
-/// the library is safe under a crash between any two operations, but only as long as the log is
-/// never compacted and no snapshot is installed: indices are relative, and a crash between
-/// `trim` and `set_compacted_idx` leaves them meaning something else.
+/// the library is safe under a crash between any two operations of a list without `trim`,
+/// `set_compacted_idx` and `set_snapshot`, also on a log that was compacted before. A list with one of
+/// these compacts the log or installs a snapshot, and must be whole: indices are relative, and a crash
+/// between `trim` and `set_compacted_idx` leaves them meaning something else.
 pub trait Storage<T: Entry> {
     /// Appends an entry and returns the new length of the log.
     ///
@@ -307,8 +308,8 @@ pub trait Storage<T: Entry> {
         self.get_entries(from, to).map(|entries| entries.iter().for_each(visit))
     }
 
-    /// Begins another life of the server: raises a counter, stores it durably and returns it; the
-    /// first life is 1. Called once when a replica is built.
+    /// Begins another incarnation of the server: raises a counter, stores it durably and returns
+    /// it; the first incarnation is 1. Called once when a replica is built.
     ///
     /// The number is part of every [`ProposalId`](crate::proposals::ProposalId), so that what a
     /// server proposed before a restart is never taken for what it proposes after. `None`, as
@@ -371,7 +372,7 @@ pub trait Storage<T: Entry> {
 
     /// Keeps, durably and as one, to which server of which configuration the storage belongs, and
     /// which storages the other servers have. Called when a replica is built, and when it first
-    /// hears of the storage of another server: not in each drain.
+    /// hears of the storage of another server: not in each output.
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
         let _not_kept = identity;
         Ok(())

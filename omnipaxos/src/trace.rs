@@ -15,7 +15,7 @@ pub(crate) struct Trace {
     logger: slog::Logger,
 }
 
-/// How important a moment is.
+/// How important an event is.
 #[cfg_attr(not(any(feature = "logging", feature = "tracing")), allow(dead_code))]
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
@@ -32,7 +32,7 @@ pub(crate) enum Level {
 /// Something that happens.
 #[cfg_attr(not(any(feature = "logging", feature = "tracing")), allow(dead_code))]
 #[derive(Clone, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct LogEvent {
     level: Level,
     text: &'static str,
     n: Option<Ballot>,
@@ -41,7 +41,7 @@ pub(crate) struct Moment {
     what: Option<String>,
 }
 
-impl Moment {
+impl LogEvent {
     fn of(level: Level, text: &'static str) -> Self {
         Self { level, text, n: None, idx: None, peer: None, what: None }
     }
@@ -84,22 +84,22 @@ impl Moment {
 }
 
 impl Trace {
-    /// Tells of a moment, which is made only if somebody listens.
+    /// Emits an event, which is made only if a logger listens.
     #[inline]
-    pub(crate) fn tell(&self, moment: impl FnOnce() -> Moment) {
+    pub(crate) fn emit(&self, event: impl FnOnce() -> LogEvent) {
         #[cfg(any(feature = "logging", feature = "tracing"))]
-        self.tell_all(&moment());
+        self.emit_all(&event());
         #[cfg(not(any(feature = "logging", feature = "tracing")))]
-        let _ = moment;
+        let _ = event;
     }
 
     #[cfg(any(feature = "logging", feature = "tracing"))]
     #[cold]
-    fn tell_all(&self, moment: &Moment) {
+    fn emit_all(&self, event: &LogEvent) {
         #[cfg(feature = "logging")]
-        to_slog::tell(&self.logger, moment);
+        to_slog::emit(&self.logger, event);
         #[cfg(feature = "tracing")]
-        to_tracing::tell(self.pid, moment);
+        to_tracing::emit(self.pid, event);
     }
 }
 
@@ -107,7 +107,7 @@ impl Trace {
 pub(crate) mod to_slog {
     //! The feature `logging`.
 
-    use super::{Level, Moment, Trace};
+    use super::{Level, LogEvent, Trace};
     use crate::config::{ConfigError, ServerConfig};
     use slog::{Drain, Record, Serializer};
     use std::{fs, io, path::Path, sync::Mutex};
@@ -145,16 +145,16 @@ pub(crate) mod to_slog {
         }
     }
 
-    pub(super) fn tell(logger: &slog::Logger, moment: &Moment) {
-        match moment.level {
-            Level::Error => slog::error!(logger, "{}", moment.text; moment),
-            Level::Warn => slog::warn!(logger, "{}", moment.text; moment),
-            Level::Info => slog::info!(logger, "{}", moment.text; moment),
-            Level::Debug => slog::debug!(logger, "{}", moment.text; moment),
+    pub(super) fn emit(logger: &slog::Logger, event: &LogEvent) {
+        match event.level {
+            Level::Error => slog::error!(logger, "{}", event.text; event),
+            Level::Warn => slog::warn!(logger, "{}", event.text; event),
+            Level::Info => slog::info!(logger, "{}", event.text; event),
+            Level::Debug => slog::debug!(logger, "{}", event.text; event),
         }
     }
 
-    impl slog::KV for Moment {
+    impl slog::KV for LogEvent {
         fn serialize(&self, _record: &Record<'_>, to: &mut dyn Serializer) -> slog::Result {
             if let Some(n) = self.n {
                 to.emit_u32("n", n.n)?;
@@ -194,32 +194,32 @@ mod without_slog {
 mod to_tracing {
     //! The feature `tracing`.
 
-    use super::{Level, Moment};
+    use super::{Level, LogEvent};
     use crate::ids::NodeId;
 
     macro_rules! event {
-        ($level:ident, $pid:expr, $moment:expr) => {
+        ($level:ident, $pid:expr, $event:expr) => {
             tracing::event!(
                 target: "omnipaxos",
                 tracing::Level::$level,
                 pid = $pid,
-                n = $moment.n.map(|n| n.n),
-                leader = $moment.n.map(|n| n.pid),
-                idx = $moment.idx,
-                peer = $moment.peer,
-                what = $moment.what.as_deref(),
+                n = $event.n.map(|n| n.n),
+                leader = $event.n.map(|n| n.pid),
+                idx = $event.idx,
+                peer = $event.peer,
+                what = $event.what.as_deref(),
                 "{}",
-                $moment.text
+                $event.text
             )
         };
     }
 
-    pub(super) fn tell(pid: NodeId, moment: &Moment) {
-        match moment.level {
-            Level::Error => event!(ERROR, pid, moment),
-            Level::Warn => event!(WARN, pid, moment),
-            Level::Info => event!(INFO, pid, moment),
-            Level::Debug => event!(DEBUG, pid, moment),
+    pub(super) fn emit(pid: NodeId, event: &LogEvent) {
+        match event.level {
+            Level::Error => event!(ERROR, pid, event),
+            Level::Warn => event!(WARN, pid, event),
+            Level::Info => event!(INFO, pid, event),
+            Level::Debug => event!(DEBUG, pid, event),
         }
     }
 }

@@ -31,13 +31,13 @@ fn build(config: ServerConfig) -> Result<Server, ConfigError> {
     cluster().build_for_server(config, MemoryStorage::default())
 }
 
-/// Elects a leader, hands over, and ends the configuration.
+/// Elects a leader, transfers leadership, and ends the configuration.
 fn live(servers: &mut [Server]) {
     run(servers);
     servers[0].try_become_leader();
     run(servers);
     servers[0].append(Word("hello")).unwrap();
-    servers[0].hand_over(2, 50).unwrap();
+    servers[0].transfer_leadership(2, 50).unwrap();
     run(servers);
     let next = ClusterConfig { configuration_id: 2, ..cluster() };
     servers[2].reconfigure(next, None).unwrap();
@@ -70,12 +70,12 @@ const STORY: [&str; 7] = [
     "the configuration has ended",
 ];
 
-/// Whether the moments are told in this order, whatever comes between.
-fn tells(log: &str, moments: &[&str]) -> Result<(), String> {
+/// Whether the events are told in this order, whatever comes between.
+fn tells(log: &str, events: &[&str]) -> Result<(), String> {
     let mut lines = log.lines();
-    for moment in moments {
-        if !lines.any(|line| line.contains(moment)) {
-            return Err(format!("{moment:?} is not told, or too early, in\n{log}"));
+    for event in events {
+        if !lines.any(|line| line.contains(event)) {
+            return Err(format!("{event:?} is not told, or too early, in\n{log}"));
         }
     }
     Ok(())
@@ -95,8 +95,11 @@ fn a_file_tells_the_story_of_its_server() {
     let log = fs::read_to_string(path(2)).unwrap();
     tells(&log, &STORY).unwrap();
     assert!(log.lines().all(|line| line.contains("pid: 2")), "{log}");
-    tells(&fs::read_to_string(path(1)).unwrap(), &["leads", "hands over", "promises", "follows"])
-        .unwrap();
+    tells(
+        &fs::read_to_string(path(1)).unwrap(),
+        &["leads", "transfers leadership", "promises", "follows"],
+    )
+    .unwrap();
 }
 
 #[test]

@@ -146,10 +146,10 @@ fn a_cluster_gives_what_is() {
         }
         assert_eq!(taken.of(1, "follower_lag_entries", "peer=3"), 1.0);
         assert_eq!(taken.of(1, "follower_lag_entries", "peer=2"), 0.0);
-        assert_eq!(taken.of(1, "follower_in_step", "peer=2"), 1.0);
-        assert_eq!(taken.of(2, "follower_in_step", "peer=1"), 0.0);
+        assert_eq!(taken.of(1, "follower_replicating", "peer=2"), 1.0);
+        assert_eq!(taken.of(2, "follower_replicating", "peer=1"), 0.0);
         assert_eq!(taken.of(1, "peer_answers", "peer=2"), 1.0);
-        assert_eq!(taken.of(3, "kept_entries", "") + taken.of(3, "waiting_entries", ""), 1.0);
+        assert_eq!(taken.of(3, "pending_entries", "") + taken.of(3, "waiting_entries", ""), 1.0);
         let promised = f64::from(servers[0].get_promise().n);
         assert!(promised > 0.0);
         assert_eq!(taken.of(1, "promised_ballot_number", ""), promised);

@@ -88,7 +88,7 @@ enum Step {
     /// One `write_atomically`.
     Batch(Vec<Op>),
     Reopen,
-    /// Counts a life.
+    /// Counts an incarnation.
     Live,
     /// Keeps an identity.
     Identify(u8),
@@ -169,7 +169,7 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
     let Subject { mut storage, mut reopen } = subject;
     let mut model = Model::default();
     let mut next_id = 0;
-    let mut lives = None;
+    let mut incarnations = None;
     let id = storage.get_storage_id().map_err(|error| format!("an error: {error}"))?;
     let mut kept = None;
     for (number, step) in steps.iter().enumerate() {
@@ -196,7 +196,7 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
                     storage = reopen(storage);
                 }
             }
-            Step::Live => lives = live(&mut storage, lives).map_err(at)?,
+            Step::Live => incarnations = live(&mut storage, incarnations).map_err(at)?,
             Step::Identify(number) => kept = identify(&mut storage, *number).map_err(at)?,
         }
         compare(&storage, &model).map_err(at)?;
@@ -239,7 +239,7 @@ fn check_limits<S: Storage<Item>>(storage: &mut S, model: &mut Model) -> Result<
     compare(storage, model)
 }
 
-/// Counts a life after `last`, which must be a higher number, if the storage counts.
+/// Counts an incarnation after `last`, which must be a higher number, if the storage counts.
 fn live<S: Storage<Item>>(storage: &mut S, last: Option<u64>) -> Result<Option<u64>, String> {
     let counted = storage.next_incarnation().map_err(|error| format!("an error: {error}"))?;
     match (last, counted) {

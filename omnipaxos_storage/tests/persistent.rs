@@ -98,13 +98,13 @@ fn one_folder_has_one_storage() {
 }
 
 #[test]
-fn lives_are_counted_over_restarts() {
+fn incarnations_are_counted_over_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    for life in [1, 3, 5] {
+    for incarnation in [1, 3, 5] {
         let mut storage = Disk::open(config(folder.path()));
-        assert_eq!(storage.next_incarnation().unwrap(), Some(life));
-        storage.append_entry(blob(10, life)).unwrap();
-        assert_eq!(storage.next_incarnation().unwrap(), Some(life + 1));
+        assert_eq!(storage.next_incarnation().unwrap(), Some(incarnation));
+        storage.append_entry(blob(10, incarnation)).unwrap();
+        assert_eq!(storage.next_incarnation().unwrap(), Some(incarnation + 1));
     }
 }
 

@@ -19,7 +19,7 @@ use omnipaxos_ui::{
 use std::{fs, path::PathBuf, time::Duration};
 
 /// A server of a cluster, and what it tells.
-struct Told {
+struct Reported {
     pid: NodeId,
     nodes: Vec<NodeId>,
     leader: Option<NodeId>,
@@ -29,7 +29,7 @@ struct Told {
     decided: u64,
 }
 
-impl Told {
+impl Reported {
     fn config(&self) -> OmniPaxosConfig {
         OmniPaxosConfig {
             cluster_config: ClusterConfig {
@@ -83,8 +83,8 @@ fn reply(from: NodeId, follows: Option<NodeId>) -> HeartbeatReply {
     HeartbeatReply { round: 9, ballot: ballot(from), leader, happy: follows.is_some() }
 }
 
-fn five(pid: NodeId, leader: Option<NodeId>, answered: &[NodeId]) -> Told {
-    Told {
+fn five(pid: NodeId, leader: Option<NodeId>, answered: &[NodeId]) -> Reported {
+    Reported {
         pid,
         nodes: vec![3, 1, 2, 5, 4],
         leader,
@@ -94,24 +94,24 @@ fn five(pid: NodeId, leader: Option<NodeId>, answered: &[NodeId]) -> Told {
     }
 }
 
-fn leader() -> Told {
+fn leader() -> Reported {
     let accepted = vec![0, 52_400, 52_350, 52_400, 9_000, 0];
-    Told { accepted, ..five(3, Some(3), &[1, 2, 4]) }
+    Reported { accepted, ..five(3, Some(3), &[1, 2, 4]) }
 }
 
-fn fifteen() -> Told {
+fn fifteen() -> Reported {
     let nodes: Vec<_> = (1..=15).collect();
-    Told {
+    Reported {
         answered: (2..=14).map(|from| (from, Some(1))).collect(),
         accepted: (0..=15).map(|pid| 1_000_000 - 10 * pid).collect(),
         decided: 999_900,
-        ..Told { nodes, ..five(1, Some(1), &[]) }
+        ..Reported { nodes, ..five(1, Some(1), &[]) }
     }
 }
 
-fn huge() -> Told {
+fn huge() -> Reported {
     let (most, sparse) = (u64::MAX, 9_000_000_000);
-    Told {
+    Reported {
         pid: most,
         nodes: vec![most, 7, sparse],
         leader: Some(most),
@@ -122,7 +122,7 @@ fn huge() -> Told {
 }
 
 /// Two servers on this side of a cut, three on the other.
-fn partition() -> Told {
+fn partition() -> Reported {
     let mut told = five(3, Some(5), &[4]);
     told.answered = vec![(4, None)];
     told
@@ -153,7 +153,7 @@ fn situations() -> Vec<(&'static str, App, (u16, u16))> {
         ("follower", with_log(five(2, Some(3), &[1, 3, 4, 5]).app_after(20), 9), (80, 24)),
         ("no_leader", five(2, None, &[1]).app(), (80, 24)),
         ("partition", partition().app_after(3), (80, 24)),
-        ("preparing", Told { accepted: vec![0; 6], ..leader() }.app(), (80, 24)),
+        ("preparing", Reported { accepted: vec![0; 6], ..leader() }.app(), (80, 24)),
         ("tiny", leader().app_after(2), (18, 4)),
         ("one_cell", leader().app(), (1, 1)),
         ("low", leader().app_after(2), (80, 10)),

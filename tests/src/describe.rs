@@ -128,38 +128,54 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
         PaxosMsg::Decide(m) => {
             format!("Decide n={} decided={}", ballot(m.n), m.decided_idx)
         }
-        PaxosMsg::LearnFrom(m) => {
-            format!("LearnFrom n={} source={} decided={}", ballot(m.n), m.source, m.decided_idx)
+        PaxosMsg::CatchUpRedirect(m) => {
+            format!(
+                "CatchUpRedirect n={} source={} decided={}",
+                ballot(m.n),
+                m.source,
+                m.decided_idx
+            )
         }
-        PaxosMsg::LearnReq(m) => format!("LearnReq decided={}", m.decided_idx),
-        PaxosMsg::Learn(m) => {
+        PaxosMsg::CatchUpRequest(m) => format!("CatchUpRequest decided={}", m.decided_idx),
+        PaxosMsg::CatchUpChunk(m) => {
             let snapshot = m.snapshot.as_ref().and_then(T::covered);
             let stopsign = m.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
             let (from, entries, decided) = (m.from_idx, ids(&m.entries.lock()), m.decided_idx);
-            format!("Learn {snapshot:?} from={from} {entries}{stopsign} decided={decided}")
+            format!("CatchUpChunk {snapshot:?} from={from} {entries}{stopsign} decided={decided}")
         }
         PaxosMsg::ProposalForward(entries) => format!("ProposalForward {}", ids(entries)),
-        PaxosMsg::Offer(m) => {
-            let (first, since, entries) = (proposal(m.first), ballot(m.since), ids(&m.entries));
-            format!("Offer {first} since={since} not_before={} {entries}", m.not_before)
+        PaxosMsg::ForwardedProposals(m) => {
+            let (first, first_ballot, entries) =
+                (proposal(m.first), ballot(m.first_ballot), ids(&m.entries));
+            format!(
+                "ForwardedProposals {first} first_ballot={first_ballot} min_idx={} {entries}",
+                m.min_idx
+            )
         }
-        PaxosMsg::Verdict(m) => {
-            format!("Verdict {} count={} {:?}", proposal(m.first), m.count, m.reason)
+        PaxosMsg::ProposalRejection(m) => {
+            format!("ProposalRejection {} count={} {:?}", proposal(m.first), m.count, m.reason)
         }
         PaxosMsg::ForwardStopSign(m) => {
             format!("ForwardStopSign {}", id(stop_sign_id(&m.stopsign)))
         }
         PaxosMsg::Compaction(m) => format!("Compaction {:?}", m.action),
-        PaxosMsg::ReadRequest(m) => {
-            format!("ReadRequest origin={} life={} number={}", m.origin, m.incarnation, m.number)
+        PaxosMsg::ReadIndexRequest(m) => {
+            format!(
+                "ReadIndexRequest origin={} incarnation={} number={}",
+                m.origin, m.incarnation, m.number
+            )
         }
-        PaxosMsg::ReadAnswer(m) => format!(
-            "ReadAnswer origin={} life={} number={} idx={}",
+        PaxosMsg::ReadIndexResponse(m) => format!(
+            "ReadIndexResponse origin={} incarnation={} number={} idx={}",
             m.origin, m.incarnation, m.number, m.read_idx
         ),
-        PaxosMsg::Confirm(m) => format!("Confirm n={} round={}", ballot(m.n), m.round),
-        PaxosMsg::Confirmed(m) => format!("Confirmed n={} round={}", ballot(m.n), m.round),
-        PaxosMsg::TakeOver(m) => format!("TakeOver n={}", ballot(m.n)),
+        PaxosMsg::LeadershipCheck(m) => {
+            format!("LeadershipCheck n={} round={}", ballot(m.n), m.round)
+        }
+        PaxosMsg::LeadershipCheckAck(m) => {
+            format!("LeadershipCheckAck n={} round={}", ballot(m.n), m.round)
+        }
+        PaxosMsg::TransferLeadership(m) => format!("TransferLeadership n={}", ballot(m.n)),
     }
 }
 

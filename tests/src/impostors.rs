@@ -369,10 +369,10 @@ impl World {
         process.checked = decided_idx;
         for event in replica.take_events() {
             if let Event::ProposalEnded { id, outcome: Outcome::Decided(idx) } = event {
-                let said = process.proposed.get(&id);
-                if said.is_some() && said != self.log.get(idx as usize) {
+                let proposed = process.proposed.get(&id);
+                if proposed.is_some() && proposed != self.log.get(idx as usize) {
                     let (pid, log) = (process.pid, self.log.get(idx as usize));
-                    return Err(format!("{pid} says {said:?} is decided at {idx}: {log:?}"));
+                    return Err(format!("{pid} says {proposed:?} is decided at {idx}: {log:?}"));
                 }
             }
         }
@@ -407,13 +407,13 @@ impl World {
             .filter_map(|p| Some((p.pid, p.impostor?, p.cluster.nodes.len())))
             .collect();
         for (pid, kind, nodes) in impostors {
-            self.check_told(pid, kind, nodes)?;
+            self.check_reported(pid, kind, nodes)?;
         }
         Ok(())
     }
 
     /// The impostor and those who know better say that they are in conflict.
-    fn check_told(&self, pid: NodeId, kind: Impostor, nodes: usize) -> Result<(), String> {
+    fn check_reported(&self, pid: NodeId, kind: Impostor, nodes: usize) -> Result<(), String> {
         let conflicts = |process: &Process| {
             process.replica.as_ref().map(|replica| replica.status().conflicts).unwrap_or_default()
         };
@@ -464,9 +464,9 @@ fn take_off(message: &mut Message<Word>) {
                 PaxosMsg::AcceptDecide(m) => &mut m.stamp,
                 PaxosMsg::Accepted(m) => &mut m.stamp,
                 PaxosMsg::Decide(m) => &mut m.stamp,
-                PaxosMsg::Learn(m) => &mut m.stamp,
-                PaxosMsg::Offer(m) => &mut m.stamp,
-                PaxosMsg::Verdict(m) => &mut m.stamp,
+                PaxosMsg::CatchUpChunk(m) => &mut m.stamp,
+                PaxosMsg::ForwardedProposals(m) => &mut m.stamp,
+                PaxosMsg::ProposalRejection(m) => &mut m.stamp,
                 _another => return,
             };
             *stamp = Stamp::default();

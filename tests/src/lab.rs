@@ -52,7 +52,7 @@ impl Snapshot<Word> for Words {
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     storage: Rc<RefCell<MemoryStorage<Word>>>,
-    counts_no_lives: bool,
+    counts_no_incarnations: bool,
     refuses_snapshots: bool,
     id: Option<u64>,
 }
@@ -145,7 +145,7 @@ impl Storage<Word> for Disk {
         }
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
-        match self.counts_no_lives {
+        match self.counts_no_incarnations {
             true => Ok(None),
             false => self.storage.borrow_mut().next_incarnation(),
         }
@@ -214,19 +214,19 @@ pub fn kind<T: Entry>(message: &Message<T>) -> &'static str {
             PaxosMsg::Accepted(_) => "Accepted",
             PaxosMsg::NotAccepted(_) => "NotAccepted",
             PaxosMsg::Decide(_) => "Decide",
-            PaxosMsg::LearnFrom(_) => "LearnFrom",
-            PaxosMsg::LearnReq(_) => "LearnReq",
-            PaxosMsg::Learn(_) => "Learn",
+            PaxosMsg::CatchUpRedirect(_) => "CatchUpRedirect",
+            PaxosMsg::CatchUpRequest(_) => "CatchUpRequest",
+            PaxosMsg::CatchUpChunk(_) => "CatchUpChunk",
             PaxosMsg::ProposalForward(_) => "ProposalForward",
-            PaxosMsg::Offer(_) => "Offer",
-            PaxosMsg::Verdict(_) => "Verdict",
+            PaxosMsg::ForwardedProposals(_) => "ForwardedProposals",
+            PaxosMsg::ProposalRejection(_) => "ProposalRejection",
             PaxosMsg::ForwardStopSign(_) => "ForwardStopSign",
             PaxosMsg::Compaction(_) => "Compaction",
-            PaxosMsg::ReadRequest(_) => "ReadRequest",
-            PaxosMsg::ReadAnswer(_) => "ReadAnswer",
-            PaxosMsg::Confirm(_) => "Confirm",
-            PaxosMsg::Confirmed(_) => "Confirmed",
-            PaxosMsg::TakeOver(_) => "TakeOver",
+            PaxosMsg::ReadIndexRequest(_) => "ReadIndexRequest",
+            PaxosMsg::ReadIndexResponse(_) => "ReadIndexResponse",
+            PaxosMsg::LeadershipCheck(_) => "LeadershipCheck",
+            PaxosMsg::LeadershipCheckAck(_) => "LeadershipCheckAck",
+            PaxosMsg::TransferLeadership(_) => "TransferLeadership",
         },
     }
 }
@@ -330,10 +330,10 @@ impl Lab {
         self.server(pid).read_state(read)
     }
 
-    /// From its next start on, the disk of a server does not count lives.
-    pub fn count_no_lives(&mut self, pid: NodeId) {
+    /// From its next start on, the disk of a server does not count incarnations.
+    pub fn count_no_incarnations(&mut self, pid: NodeId) {
         if let Some(disk) = self.disks.get_mut(&pid) {
-            disk.counts_no_lives = true;
+            disk.counts_no_incarnations = true;
         }
     }
 

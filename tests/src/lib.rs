@@ -1,10 +1,14 @@
 //! The simulator, and the suites that run on it.
 //!
-//! One run is a [`plan::Plan`], made from a seed: a cluster, the weather of its network, and a list
-//! of steps (operations and faults). [`run::run`] executes it on one thread, over the real replicas,
-//! with a simulated network, clocks and disks; the [`checker`] watches every input, flush and
-//! message, and what clients are told must be [`linearizable`]. At the end all faults stop, and the cluster must become live and then silent. A plan
-//! that fails is made smaller by [`shrink`]. The same seed gives the same run, to the byte.
+//! One run is a [`plan::Plan`], made from a seed: a cluster, the conditions on its links, and a
+//! list of steps (operations and faults). [`run::run`] executes it on one thread, over the real
+//! replicas, with a simulated network, clocks and disks; the [`checker`] watches every input, flush
+//! and message, and what clients are told must be [`linearizable`]. At the end all faults stop, and
+//! the cluster must become live and then silent. A plan that fails is made smaller by [`shrink`].
+//! The same seed gives the same run, to the byte.
+//!
+//! Where a stop sign is decided, the next configuration begins on other servers and empty disks, beside the
+//! one before, and must come to rest likewise; what reaches the wrong one of both changes nothing.
 //!
 //! In the runs of [`lasting`] the faults do not stop: one server keeps a quorum, and something must be
 //! decided again and again.
@@ -15,10 +19,10 @@
 pub mod caches;
 pub mod checker;
 pub mod cluster;
+pub mod coverage;
 pub mod describe;
 pub mod disk;
-pub mod faults;
-pub mod faulty;
+pub mod failing_storage;
 pub mod impostors;
 pub mod lab;
 pub mod lasting;

@@ -1,7 +1,7 @@
 //! Messages in flight.
 
 use crate::{
-    faults::{Counts, Kind},
+    coverage::{Counts, Kind},
     rng::Rng,
     value::SimEntry,
 };
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// How the network treats messages. Chances are of 1,000.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Weather {
+pub struct LinkConditions {
     /// Chance that a message is lost.
     pub loss: u64,
     /// Chance that a message is delivered twice.
@@ -34,9 +34,9 @@ pub enum Order {
     Free,
 }
 
-impl Weather {
+impl LinkConditions {
     /// Each message arrives, once, in the next tick.
-    pub const FAIR: Weather = Weather {
+    pub const PERFECT: LinkConditions = LinkConditions {
         loss: 0,
         duplicates: 0,
         stragglers: 0,
@@ -62,8 +62,8 @@ pub struct Parcel<T: SimEntry> {
     pub from: usize,
     /// The receiver, by its position in the cluster.
     pub to: usize,
-    /// The life of the receiver when the message was sent.
-    pub life: u64,
+    /// The incarnation of the receiver when the message was sent.
+    pub incarnation: u64,
     /// The message.
     pub message: Message<T>,
     sent: u64,
@@ -74,7 +74,7 @@ pub struct Parcel<T: SimEntry> {
 pub struct Network<T: SimEntry> {
     seed: u64,
     size: usize,
-    weather: Weather,
+    conditions: LinkConditions,
     in_flight: InFlight,
     parcels: BTreeMap<(u64, u64), Parcel<T>>,
     sent: u64,
@@ -88,12 +88,12 @@ pub struct Network<T: SimEntry> {
 
 impl<T: SimEntry> Network<T> {
     /// Links among `size` servers.
-    pub fn new(size: usize, weather: Weather, in_flight: InFlight, seed: u64) -> Self {
+    pub fn new(size: usize, conditions: LinkConditions, in_flight: InFlight, seed: u64) -> Self {
         let links = size * size;
         Self {
             seed,
             size,
-            weather,
+            conditions,
             in_flight,
             parcels: BTreeMap::new(),
             sent: 0,
@@ -112,22 +112,22 @@ impl<T: SimEntry> Network<T> {
             return;
         }
         let mut rng = Rng::of(&[self.seed, now, self.sent]);
-        if rng.chance(self.weather.loss, 1000) {
+        if rng.chance(self.conditions.loss, 1000) {
             counts.add(Kind::Loss);
             return;
         }
         parcel.sent = self.sent;
-        if rng.chance(self.weather.duplicates, 1000) {
+        if rng.chance(self.conditions.duplicates, 1000) {
             counts.add(Kind::Duplicate);
-            let at = now + 1 + rng.below(3 * self.weather.delay + 5);
+            let at = now + 1 + rng.below(3 * self.conditions.delay + 5);
             self.sent += 1;
             self.parcels.insert((at, self.sent), parcel.clone());
         }
-        let mut at = now + 1 + self.weather.least_delay + rng.below(self.weather.delay + 1);
-        if rng.chance(self.weather.stragglers, 1000) {
+        let mut at = now + 1 + self.conditions.least_delay + rng.below(self.conditions.delay + 1);
+        if rng.chance(self.conditions.stragglers, 1000) {
             counts.add(Kind::Straggle);
             at += rng.between(20, 400);
-        } else if self.weather.order == Order::Kept {
+        } else if self.conditions.order == Order::Kept {
             at = at.max(self.busy_until[link]);
             self.busy_until[link] = at;
         }
@@ -187,8 +187,8 @@ impl<T: SimEntry> Network<T> {
     }
 
     /// Takes back all cuts; from now on messages arrive soon, also those in flight.
-    pub fn clear_up(&mut self, now: u64, weather: Weather) {
-        self.weather = weather;
+    pub fn set_conditions(&mut self, now: u64, conditions: LinkConditions) {
+        self.conditions = conditions;
         self.cuts.fill(0);
         self.busy_until.fill(0);
         let parcels = std::mem::take(&mut self.parcels);
@@ -210,7 +210,7 @@ impl<T: SimEntry> Network<T> {
 
 impl<T: SimEntry> Parcel<T> {
     /// A message to be sent.
-    pub fn new(from: usize, to: usize, life: u64, message: Message<T>) -> Self {
-        Self { from, to, life, message, sent: 0 }
+    pub fn new(from: usize, to: usize, incarnation: u64, message: Message<T>) -> Self {
+        Self { from, to, incarnation, message, sent: 0 }
     }
 }

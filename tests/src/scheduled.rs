@@ -43,7 +43,7 @@ pub struct Scheduled<F> {
     in_flight: BTreeMap<u64, Vec<Message<Word>>>,
     now: u64,
     leaders: Vec<Vec<NodeId>>,
-    told_leaders: Vec<Vec<NodeId>>,
+    reported_leaders: Vec<Vec<NodeId>>,
     decided: u64,
     decided_at: u64,
     longest_wait: u64,
@@ -75,7 +75,7 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
             in_flight: BTreeMap::new(),
             now: 0,
             leaders: vec![Vec::new(); size],
-            told_leaders: vec![Vec::new(); size],
+            reported_leaders: vec![Vec::new(); size],
             decided: 0,
             decided_at: 0,
             longest_wait: 0,
@@ -127,8 +127,8 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
     }
 
     /// The leaders that each server has told of with events, in order.
-    pub fn told_leaders(&self) -> &[Vec<NodeId>] {
-        &self.told_leaders
+    pub fn reported_leaders(&self) -> &[Vec<NodeId>] {
+        &self.reported_leaders
     }
 
     /// The highest ballot number that a server has promised.
@@ -196,7 +196,7 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
             note(&mut self.leaders[at], server.get_current_leader());
             for event in server.take_events() {
                 if let Event::LeaderChanged { leader, .. } = event {
-                    note(&mut self.told_leaders[at], leader.map(|ballot| ballot.pid));
+                    note(&mut self.reported_leaders[at], leader.map(|ballot| ballot.pid));
                 }
             }
         }

@@ -34,12 +34,12 @@
 //! | `crash 1`, `restart 1` | stops a server, and starts it with what its disk holds |
 //! | `read 1` | requests a linearizable read at server 1 |
 //! | `read-state 1` | prints how far the last read of server 1 is |
-//! | `hand-over 1 2 30` | server 1 hands leadership over to server 2, for 30 ticks at most |
-//! | `handover 1` | prints whom server 1 hands over to |
+//! | `transfer 1 2 30` | server 1 transfers leadership to server 2, for 30 ticks at most |
+//! | `transferring 1` | prints whom server 1 transfers leadership to |
 //! | `settle` | delivers until nothing is in flight; time stands still |
 //! | `run 20` | lets ticks pass; a message takes one |
 //! | `show` | prints the state here too |
-//! | `sent Learn` | prints how many messages of a kind have left servers so far |
+//! | `sent CatchUpChunk` | prints how many messages of a kind have left servers so far |
 
 use crate::lab::{Lab, Pick};
 use omnipaxos::{
@@ -268,7 +268,7 @@ fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             ReadState::Ready(idx) => format!("ready at {idx}"),
             ReadState::Refused(reason) => format!("refused, {reason}"),
         }),
-        ["handover", pid] => Some(match lab.server(number(pid)?).handover() {
+        ["transferring", pid] => Some(match lab.server(number(pid)?).leadership_transfer() {
             Some(to) => format!("to {to}"),
             None => "none".to_string(),
         }),
@@ -323,9 +323,9 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             let pid = running(lab, pid)?;
             lab.request_read(pid).err().map(|refused| refused.to_string())
         }
-        ["hand-over", pid, to, ticks] => {
+        ["transfer", pid, to, ticks] => {
             let (pid, to, ticks) = (running(lab, pid)?, number(to)?, number(ticks)?);
-            lab.server(pid).hand_over(to, ticks).err().map(|error| error.to_string())
+            lab.server(pid).transfer_leadership(to, ticks).err().map(|error| error.to_string())
         }
         ["crash", pid] => {
             let pid = running(lab, pid)?;

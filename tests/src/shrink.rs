@@ -3,8 +3,8 @@
 use crate::{
     checker::Check,
     cluster::Trace,
-    network::{Order, Weather},
-    plan::{Drains, Notify, Plan, Refusal, ServerSetting, Wire},
+    network::{LinkConditions, Order},
+    plan::{Drains, Notify, Plan, Refusal, ServerSetting, Step, Wire},
     run::{run, Failure},
 };
 
@@ -27,7 +27,9 @@ pub fn shrink(plan: &Plan, failure: &Failure, budget: u64) -> Shrunk {
     loop {
         let size = shrinker.size();
         shrinker.shorten();
-        shrinker.drop_steps();
+        shrinker.drop_next();
+        shrinker.drop_steps(|plan| Some(&mut plan.steps));
+        shrinker.drop_steps(|plan| plan.next.as_mut().map(|next| &mut next.steps));
         shrinker.simplify();
         let is_spent = shrinker.smallest.runs >= budget;
         if is_spent || shrinker.size() == size {
@@ -51,7 +53,9 @@ enum Attempt {
 
 impl Shrinker {
     fn size(&self) -> (usize, u64) {
-        (self.smallest.plan.steps.len(), self.smallest.plan.setting.ticks)
+        let plan = &self.smallest.plan;
+        let later = plan.next.as_ref().map_or(0, |next| next.steps.len() + 1);
+        (plan.steps.len() + later, plan.setting.ticks)
     }
 
     fn attempt(&mut self, plan: Plan) -> Attempt {
@@ -90,15 +94,25 @@ impl Shrinker {
         }
     }
 
+    /// Removes the next configuration.
+    fn drop_next(&mut self) {
+        if self.smallest.plan.next.is_some() {
+            self.attempt(Plan { next: None, ..self.smallest.plan.clone() });
+        }
+    }
+
     /// Removes runs of steps, long ones first.
-    fn drop_steps(&mut self) {
-        let mut length = self.smallest.plan.steps.len().div_ceil(2);
+    fn drop_steps(&mut self, steps_of: fn(&mut Plan) -> Option<&mut Vec<Step>>) {
+        let count = |plan: &mut Plan| steps_of(plan).map_or(0, |steps| steps.len());
+        let mut length = count(&mut self.smallest.plan).div_ceil(2);
         while length > 0 {
             let mut start = 0;
-            while start < self.smallest.plan.steps.len() {
+            while start < count(&mut self.smallest.plan) {
                 let mut plan = self.smallest.plan.clone();
-                let end = (start + length).min(plan.steps.len());
-                plan.steps.drain(start..end);
+                let end = (start + length).min(count(&mut plan));
+                if let Some(steps) = steps_of(&mut plan) {
+                    steps.drain(start..end);
+                }
                 if self.attempt(plan) == Attempt::Passes {
                     start += length;
                 }
@@ -111,12 +125,12 @@ impl Shrinker {
     fn simplify(&mut self) {
         let plainer: [fn(&mut Plan); 11] = [
             |plan| plan.setting.refusal = Refusal::Nowhere,
-            |plan| plan.setting.weather.loss = 0,
-            |plan| plan.setting.weather.duplicates = 0,
-            |plan| plan.setting.weather.stragglers = 0,
-            |plan| plan.setting.weather.order = Order::Kept,
-            |plan| plan.setting.weather.delay = 0,
-            |plan| plan.setting.weather = Weather::FAIR,
+            |plan| plan.setting.conditions.loss = 0,
+            |plan| plan.setting.conditions.duplicates = 0,
+            |plan| plan.setting.conditions.stragglers = 0,
+            |plan| plan.setting.conditions.order = Order::Kept,
+            |plan| plan.setting.conditions.delay = 0,
+            |plan| plan.setting.conditions = LinkConditions::PERFECT,
             |plan| plan.setting.drains = Drains::EachTick,
             |plan| plan.setting.servers.iter_mut().for_each(ServerSetting::lift_limits),
             |plan| {

@@ -84,7 +84,7 @@ fn a_server_that_missed_the_change_is_told() {
     run(&mut servers, 50, None);
     let higher = servers[&away].higher_configuration().unwrap();
     assert_eq!(higher.configuration_id, 2);
-    assert!(higher.told_by < 4 && higher.told_by != away, "4 was no member: {higher:?}");
+    assert!(higher.reported_by < 4 && higher.reported_by != away, "4 was no member: {higher:?}");
     assert_eq!(servers[&away].status().higher_configuration, Some(higher));
     let told = servers.get_mut(&away).unwrap().take_events();
     assert!(told.contains(&Event::HigherConfiguration(higher)), "{told:?}");
@@ -107,7 +107,7 @@ fn only_members_are_believed() {
     assert_eq!(server.dropped().from_strangers, 5);
     server.handle_incoming(request(9, 2, 1));
     server.handle_incoming(request(8, 3, 1));
-    let higher = HigherConfiguration { configuration_id: 9, told_by: 2 };
+    let higher = HigherConfiguration { configuration_id: 9, reported_by: 2 };
     assert_eq!(server.higher_configuration(), Some(higher));
     assert!(server.outgoing_messages().is_empty(), "a higher configuration needs no answer");
 }

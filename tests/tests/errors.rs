@@ -6,7 +6,7 @@ use omnipaxos::{
     errors::{
         with_causes, CompactionErr, ConfigError, ProposeErr, TryCompactionErr, TryProposeErr,
     },
-    handover::HandoverErr,
+    leader_transfer::TransferErr,
     reads::ReadRefused,
     storage::{Storage, StorageResult},
     ClusterConfig, OmniPaxosConfig, ServerConfig,
@@ -15,7 +15,7 @@ use omnipaxos_storage::{
     persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
     sled,
 };
-use omnipaxos_tests::{faulty::FaultyStorage, lab::Word};
+use omnipaxos_tests::{failing_storage::FailingStorage, lab::Word};
 use std::{error::Error, io, path::PathBuf};
 
 /// An error and its causes.
@@ -146,7 +146,7 @@ impl Error for Caused {
 #[test]
 fn a_halted_replica_names_all_causes() {
     let halted_by = |fail: fn() -> StorageResult<()>| {
-        let storage = FaultyStorage::<Word>::default();
+        let storage = FailingStorage::<Word>::default();
         let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
         let server = ServerConfig { pid: 1, ..Default::default() };
         let mut replica = cluster.build_for_server(server, storage.clone()).unwrap();
@@ -168,7 +168,7 @@ fn a_halted_replica_names_all_causes() {
         let all: [Box<dyn Error>; 4] = [
             Box::new(TryProposeErr::<Word>::Halted(error.clone())),
             Box::new(TryCompactionErr::Halted(error.clone())),
-            Box::new(HandoverErr::Halted(error.clone())),
+            Box::new(TransferErr::Halted(error.clone())),
             Box::new(ReadRefused::Halted(error.clone())),
         ];
         for wrapped in all {
@@ -180,7 +180,7 @@ fn a_halted_replica_names_all_causes() {
 }
 
 #[test]
-fn errors_of_reads_and_handovers() {
+fn errors_of_reads_and_transfers() {
     for refused in [
         ReadRefused::NoLeader,
         ReadRefused::Unreachable(2),
@@ -192,15 +192,15 @@ fn errors_of_reads_and_handovers() {
         says_all_once(&refused);
     }
     for refused in [
-        HandoverErr::NotLeader(None),
-        HandoverErr::NotLeader(Some(2)),
-        HandoverErr::NotAMember(2),
-        HandoverErr::ToItself,
-        HandoverErr::AlreadyHandingOver(2),
+        TransferErr::NotLeader(None),
+        TransferErr::NotLeader(Some(2)),
+        TransferErr::NotAMember(2),
+        TransferErr::ToItself,
+        TransferErr::AlreadyTransferring(2),
     ] {
         says_all_once(&refused);
     }
-    let storage = FaultyStorage::<Word>::default();
+    let storage = FailingStorage::<Word>::default();
     let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
     let server = ServerConfig { pid: 1, ..Default::default() };
     let mut replica = cluster.build_for_server(server, storage.clone()).unwrap();

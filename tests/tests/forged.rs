@@ -7,10 +7,11 @@ use omnipaxos::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
-            AcceptDecide, AcceptSync, Accepted, Compaction, CompactionAction, Confirm, Confirmed,
-            Decide, EntryIds, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync, NotAccepted,
-            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer, ReadRequest, Refusal,
-            TakeOver, Verdict, VerdictReason,
+            AcceptDecide, AcceptSync, Accepted, CatchUpChunk, CatchUpRedirect, CatchUpRequest,
+            Compaction, CompactionAction, Decide, EntryIds, ForwardedStopSign, LeadershipCheck,
+            LeadershipCheckAck, LogSync, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
+            Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal,
+            RejectionReason, TransferLeadership,
         },
         Message,
     },
@@ -31,7 +32,7 @@ fn config(configuration_id: u32) -> ClusterConfig {
     ClusterConfig { configuration_id, nodes: vec![1, 2, 3], flexible_quorum: None }
 }
 
-/// A piece of the decided log with one entry.
+/// A chunk of the decided log with one entry.
 fn learn(
     config_id: u32,
     from_idx: u64,
@@ -40,7 +41,7 @@ fn learn(
 ) -> PaxosMsg<Word> {
     let entries = vec![Word("forged".into())].into();
     let snapshot = None;
-    PaxosMsg::Learn(Box::new(Learn {
+    PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
         config_id,
         snapshot,
         from_idx,
@@ -52,9 +53,9 @@ fn learn(
     }))
 }
 
-/// A piece that is a snapshot.
+/// A chunk that is a snapshot.
 fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
-    PaxosMsg::Learn(Box::new(Learn {
+    PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
         config_id,
         snapshot: Some(Words(vec!["forged".into()])),
         from_idx,
@@ -69,17 +70,17 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
 /// Refuses a proposal of a server, with a text of so many bytes.
 fn refusal(n: Ballot, origin: u64, number: u64, length: usize) -> PaxosMsg<Word> {
     let refusal = Refusal { n, cause: "x".repeat(length) };
-    PaxosMsg::Verdict(Verdict {
+    PaxosMsg::ProposalRejection(ProposalRejection {
         config_id: n.config_id,
         first: ProposalId { origin, incarnation: 1, number },
         count: 1,
-        reason: VerdictReason::Refused(Box::new(refusal)),
+        reason: RejectionReason::Refused(Box::new(refusal)),
         stamp: Stamp::default(),
     })
 }
 
-fn read_request(n: Ballot, number: u64) -> ReadRequest {
-    ReadRequest {
+fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
+    ReadIndexRequest {
         config_id: n.config_id,
         origin: n.pid,
         incarnation: 1,
@@ -88,9 +89,9 @@ fn read_request(n: Ballot, number: u64) -> ReadRequest {
     }
 }
 
-fn read_answer(n: Ballot, read_idx: u64) -> ReadAnswer {
-    let ReadRequest { config_id, origin, incarnation, number, .. } = read_request(n, 1);
-    ReadAnswer { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
+fn read_index_response(n: Ballot, read_idx: u64) -> ReadIndexResponse {
+    let ReadIndexRequest { config_id, origin, incarnation, number, .. } = read_index_request(n, 1);
+    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
 }
 
 /// All that somebody from `from` may say with a ballot of its own choice.
@@ -170,8 +171,8 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         }),
         PaxosMsg::NotAccepted(NotAccepted { n }),
         PaxosMsg::Decide(Decide { n, decided_idx: idx, stamp: Stamp::default() }),
-        PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: idx }),
-        PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: idx }),
+        PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: idx }),
+        PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: n.config_id, decided_idx: idx }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
         PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
@@ -180,11 +181,11 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             stopsign: StopSign::with(config(0), None),
         })),
         refusal(n, from, idx, 300),
-        PaxosMsg::ReadRequest(read_request(n, idx)),
-        PaxosMsg::ReadAnswer(read_answer(n, idx)),
-        PaxosMsg::Confirm(Confirm { n, round: idx }),
-        PaxosMsg::Confirmed(Confirmed { n, round: idx, stamp: Stamp::default() }),
-        PaxosMsg::TakeOver(TakeOver { n }),
+        PaxosMsg::ReadIndexRequest(read_index_request(n, idx)),
+        PaxosMsg::ReadIndexResponse(read_index_response(n, idx)),
+        PaxosMsg::LeadershipCheck(LeadershipCheck { n, round: idx }),
+        PaxosMsg::LeadershipCheckAck(LeadershipCheckAck { n, round: idx, stamp: Stamp::default() }),
+        PaxosMsg::TransferLeadership(TransferLeadership { n }),
         PaxosMsg::Compaction(Compaction {
             config_id: n.config_id,
             action: CompactionAction::Trim(idx),
@@ -251,7 +252,7 @@ fn forged_messages_change_nothing_and_do_not_panic() {
                 for n in ballots {
                     // A member that asks to trim what all have, or for what is decided, is not a
                     // forger; one that says what is decided must be believed.
-                    let believed = ["Compaction", "LearnReq", "Learn"];
+                    let believed = ["Compaction", "CatchUpRequest", "CatchUpChunk"];
                     let is_forged =
                         |m: &Message<_>| n.config_id != 1 || !believed.contains(&kind(m));
                     for forged in forgeries(from, to, n, idx).into_iter().filter(is_forged) {
@@ -277,14 +278,15 @@ fn forged_messages_change_nothing_and_do_not_panic() {
 }
 
 #[test]
-fn impossible_pieces_are_dropped_at_the_door() {
+fn impossible_chunks_are_dropped_by_validation() {
     let mut lab = three();
     lab.append(1, "a");
     lab.settle();
     let n = lab.server(2).get_promise();
     let ends = |configuration_id: u32| Some(StopSign::with(config(configuration_id), None));
-    let from_itself =
-        |source: u64, decided_idx: u64| PaxosMsg::LearnFrom(LearnFrom { n, source, decided_idx });
+    let from_itself = |source: u64, decided_idx: u64| {
+        PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source, decided_idx })
+    };
     let forged = [
         ("longer than what is decided", learn(1, 1, 1, None)),
         ("and with a stop sign", learn(1, 1, 2, ends(2))),
@@ -299,7 +301,7 @@ fn impossible_pieces_are_dropped_at_the_door() {
         ("up to an index no log reaches", from_itself(3, u64::MAX)),
         (
             "a question from an index no log reaches",
-            PaxosMsg::LearnReq(LearnReq { config_id: 1, decided_idx: u64::MAX }),
+            PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: 1, decided_idx: u64::MAX }),
         ),
     ];
     for (what, msg) in forged {
@@ -313,9 +315,9 @@ fn impossible_pieces_are_dropped_at_the_door() {
     lab.assert_decided_everywhere(&["a", "b"]);
 }
 
-/// What concerns reads and handovers, from a member that is not in a position to say it.
+/// What concerns reads and transfers, from a member that is not in a position to say it.
 #[test]
-fn words_of_a_leader_from_a_follower_are_dropped_at_the_door() {
+fn words_of_a_leader_from_a_follower_are_dropped_by_validation() {
     let mut lab = three();
     lab.append(1, "a");
     lab.settle();
@@ -323,17 +325,31 @@ fn words_of_a_leader_from_a_follower_are_dropped_at_the_door() {
     let of_another = Ballot { config_id: 2, ..n };
     let stranger = Ballot { pid: 4, ..n };
     let forged = [
-        ("a question of another leader", 2, 3, PaxosMsg::Confirm(Confirm { n, round: 1 })),
-        ("a word of another leader", 2, 3, PaxosMsg::TakeOver(TakeOver { n })),
+        (
+            "a question of another leader",
+            2,
+            3,
+            PaxosMsg::LeadershipCheck(LeadershipCheck { n, round: 1 }),
+        ),
+        ("a word of another leader", 2, 3, PaxosMsg::TransferLeadership(TransferLeadership { n })),
         (
             "an answer for another leader",
             2,
             3,
-            PaxosMsg::Confirmed(Confirmed { n, round: 1, stamp: Stamp::default() }),
+            PaxosMsg::LeadershipCheckAck(LeadershipCheckAck {
+                n,
+                round: 1,
+                stamp: Stamp::default(),
+            }),
         ),
-        ("for a stranger", 2, 1, PaxosMsg::ReadRequest(read_request(stranger, 1))),
-        ("to a stranger", 2, 1, PaxosMsg::ReadAnswer(read_answer(stranger, 1))),
-        ("at an index no log reaches", 1, 2, PaxosMsg::ReadAnswer(read_answer(n, u64::MAX))),
+        ("for a stranger", 2, 1, PaxosMsg::ReadIndexRequest(read_index_request(stranger, 1))),
+        ("to a stranger", 2, 1, PaxosMsg::ReadIndexResponse(read_index_response(stranger, 1))),
+        (
+            "at an index no log reaches",
+            1,
+            2,
+            PaxosMsg::ReadIndexResponse(read_index_response(n, u64::MAX)),
+        ),
     ];
     for (what, from, to, msg) in forged {
         let before = lab.server(to).dropped().malformed;
@@ -342,8 +358,8 @@ fn words_of_a_leader_from_a_follower_are_dropped_at_the_door() {
         assert_eq!(lab.server(to).dropped().malformed, before + 1, "{what}");
     }
     for msg in [
-        PaxosMsg::ReadRequest(read_request(of_another, 1)),
-        PaxosMsg::ReadAnswer(read_answer(of_another, 1)),
+        PaxosMsg::ReadIndexRequest(read_index_request(of_another, 1)),
+        PaxosMsg::ReadIndexResponse(read_index_response(of_another, 1)),
     ] {
         let before = lab.server(1).dropped().of_other_configurations;
         let message = Message::SequencePaxos(PaxosMessage { from: 2, to: 1, msg });
@@ -356,7 +372,7 @@ fn words_of_a_leader_from_a_follower_are_dropped_at_the_door() {
 
 /// A disk with such a log could not be opened again.
 #[test]
-fn a_sync_to_an_index_no_log_reaches_is_dropped_at_the_door() {
+fn a_sync_to_an_index_no_log_reaches_is_dropped_by_validation() {
     let mut lab = three();
     lab.append(1, "a");
     lab.settle();
@@ -422,8 +438,8 @@ fn a_huge_count_in_a_message_costs_nothing() {
     };
     let snapshot = || Words(vec!["forged".into()]);
     let first = ProposalId { origin: 2, incarnation: 1, number: 0 };
-    let verdict = |reason| {
-        PaxosMsg::Verdict(Verdict {
+    let rejection = |reason| {
+        PaxosMsg::ProposalRejection(ProposalRejection {
             config_id: 1,
             first,
             count: HUGE,
@@ -452,7 +468,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     ids,
                     stopsign: None,
                 };
-                let learn = PaxosMsg::Learn(Box::new(Learn {
+                let learn = PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
                     config_id: 1,
                     snapshot: Some(snapshot()),
                     from_idx: HUGE,
@@ -473,8 +489,8 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     stamp: Stamp::default(),
                 };
                 for msg in [
-                    verdict(VerdictReason::Unknown(HUGE)),
-                    verdict(VerdictReason::Decided(1)),
+                    rejection(RejectionReason::Unknown(HUGE)),
+                    rejection(RejectionReason::Decided(1)),
                     PaxosMsg::Compaction(Compaction {
                         config_id: 1,
                         action: CompactionAction::Snapshot(HUGE),
@@ -488,8 +504,12 @@ fn a_huge_count_in_a_message_costs_nothing() {
                         stamp: Stamp::default(),
                     }),
                     learn,
-                    PaxosMsg::LearnReq(LearnReq { config_id: 1, decided_idx: 0 }),
-                    PaxosMsg::LearnFrom(LearnFrom { n, source: 1, decided_idx: 2 * HUGE }),
+                    PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: 1, decided_idx: 0 }),
+                    PaxosMsg::CatchUpRedirect(CatchUpRedirect {
+                        n,
+                        source: 1,
+                        decided_idx: 2 * HUGE,
+                    }),
                     PaxosMsg::Decide(Decide { n, decided_idx: 2 * HUGE, stamp: Stamp::default() }),
                 ] {
                     let message = Message::SequencePaxos(PaxosMessage { from, to: 2, msg });

@@ -6,7 +6,7 @@ use omnipaxos::{
     events::Event,
     identity::Stamp,
     messages::{
-        sequence_paxos::{Offer, PaxosMessage, PaxosMsg, VerdictReason},
+        sequence_paxos::{ForwardedProposals, PaxosMessage, PaxosMsg, RejectionReason},
         Message,
     },
     proposals::{Outcome, ProposalId},
@@ -106,11 +106,11 @@ fn a_late_copy_is_not_decided_again() {
             for copy in &copies {
                 if let Message::SequencePaxos(PaxosMessage {
                     from,
-                    msg: PaxosMsg::Offer(offer),
+                    msg: PaxosMsg::ForwardedProposals(offer),
                     ..
                 }) = copy
                 {
-                    let msg = PaxosMsg::Offer(offer.clone());
+                    let msg = PaxosMsg::ForwardedProposals(offer.clone());
                     let (from, to) = (*from, leader);
                     if from != to {
                         lab.inject(Message::SequencePaxos(PaxosMessage { from, to, msg }));
@@ -120,15 +120,16 @@ fn a_late_copy_is_not_decided_again() {
             lab.deliver();
             let answers = lab.in_flight().iter().filter_map(|message| match message {
                 Message::SequencePaxos(PaxosMessage {
-                    msg: PaxosMsg::Verdict(verdict), ..
-                }) => Some(verdict.reason.clone()),
+                    msg: PaxosMsg::ProposalRejection(rejection),
+                    ..
+                }) => Some(rejection.reason.clone()),
                 Message::SequencePaxos(_) | Message::BLE(_) => None,
             });
             let answers: Vec<_> = answers.collect();
             if leader != 2 {
                 let before = 2 * REMEMBERED + 1;
                 assert!(
-                    matches!(answers[..], [VerdictReason::DecidedBefore(idx)] if idx <= before + 1),
+                    matches!(answers[..], [RejectionReason::DecidedBefore(idx)] if idx <= before + 1),
                     "{answers:?} at {leader}"
                 );
             }
@@ -144,10 +145,16 @@ fn a_number_that_was_overtaken_is_new() {
     let mut lab = three();
     let offer = |number: u64, lab: &mut Lab| {
         let first = ProposalId { origin: 2, incarnation: 9, number };
-        let since = lab.server(1).get_promise();
+        let first_ballot = lab.server(1).get_promise();
         let entries = vec![Word(format!("number {number}"))];
-        let offer = Offer { first, since, not_before: 0, entries, stamp: Stamp::default() };
-        let msg = PaxosMsg::Offer(Box::new(offer));
+        let offer = ForwardedProposals {
+            first,
+            first_ballot,
+            min_idx: 0,
+            entries,
+            stamp: Stamp::default(),
+        };
+        let msg = PaxosMsg::ForwardedProposals(Box::new(offer));
         lab.inject(Message::SequencePaxos(PaxosMessage { from: 2, to: 1, msg }));
         lab.settle();
         lab.server(1).get_decided_idx()

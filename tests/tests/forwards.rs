@@ -9,7 +9,7 @@ use omnipaxos::{
     identity::Stamp,
     macros::Entry,
     messages::{
-        sequence_paxos::{Offer, PaxosMessage, PaxosMsg},
+        sequence_paxos::{ForwardedProposals, PaxosMessage, PaxosMsg},
         Message,
     },
     proposals::{Outcome, ProposalId},
@@ -52,7 +52,7 @@ fn deliver(servers: &mut [Server]) {
 fn forwards(messages: Vec<Message<Word>>) -> Vec<PaxosMsg<Word>> {
     let forward = |message| match message {
         Message::SequencePaxos(PaxosMessage { msg, .. }) => match msg {
-            PaxosMsg::ProposalForward(_) | PaxosMsg::Offer(_) => Some(msg),
+            PaxosMsg::ProposalForward(_) | PaxosMsg::ForwardedProposals(_) => Some(msg),
             _other => None,
         },
         Message::BLE(_) => None,
@@ -72,7 +72,9 @@ fn a_forward_travels_plainly_and_then_with_its_ids() {
     // It is lost, and the text comes again.
     origin.append(Word("a".into())).unwrap();
     let sent = forwards(origin.outgoing_messages());
-    assert!(matches!(&sent[..], [PaxosMsg::Offer(offer)] if offer.entries.len() == 1));
+    assert!(
+        matches!(&sent[..], [PaxosMsg::ForwardedProposals(forwarded)] if forwarded.entries.len() == 1)
+    );
     for _ in 0..100 {
         servers.iter_mut().for_each(OmniPaxos::tick);
         deliver(&mut servers);
@@ -82,13 +84,13 @@ fn a_forward_travels_plainly_and_then_with_its_ids() {
     }
 }
 
-/// A restarted server that cannot name its life gives no ids. It forwards each entry once.
+/// A restarted server that cannot name its incarnation gives no ids. It forwards each entry once.
 #[test]
-fn without_a_count_of_lives_entries_are_forwarded_once() {
+fn without_a_count_of_incarnations_entries_are_forwarded_once() {
     let word = |word: &str| lab::Word(word.into());
     let mut lab = Lab::new(&[1, 2, 3]);
     lab.elect(1);
-    lab.count_no_lives(2);
+    lab.count_no_incarnations(2);
     lab.append(2, "a");
     lab.settle();
     lab.crash(2);
@@ -101,37 +103,37 @@ fn without_a_count_of_lives_entries_are_forwarded_once() {
         lab.settle();
     }
     lab.assert_decided_everywhere(&["a", "a", "b", "b"]);
-    lab.drop_next(Pick::of(2, 1, "Offer"), 1);
+    lab.drop_next(Pick::of(2, 1, "ForwardedProposals"), 1);
     lab.append(2, "lost");
     lab.run(100);
     lab.assert_decided_everywhere(&["a", "a", "b", "b"]);
     lab.server(1).propose(word("c")).expect("it was not restarted");
 }
 
-/// Where a leader that was overtaken took it, a later one could not rely on the ballot of the offer
-/// to tell that the proposal is in no log whose ids are not known.
+/// Where a leader that was overtaken took it, a later one could not rely on the ballot of the
+/// forward to tell that the proposal is in no log whose ids are not known.
 #[test]
-fn an_offer_goes_to_no_leader_of_an_earlier_ballot() {
+fn an_forward_goes_to_no_leader_of_an_earlier_ballot() {
     let mut servers = servers();
     let leader = servers[0].get_current_leader().unwrap();
     let follower = leader % 3 + 1;
     let promise = servers[leader as usize - 1].get_promise();
     for (n, decided) in [(promise.n + 1, 0), (promise.n, 1)] {
         let first = ProposalId { origin: follower, incarnation: 7, number: 1 };
-        let since = Ballot { n, ..promise };
-        let offer = Offer {
+        let first_ballot = Ballot { n, ..promise };
+        let forwarded = ForwardedProposals {
             first,
-            since,
-            not_before: 0,
+            first_ballot,
+            min_idx: 0,
             entries: vec![Word("a".into())],
             stamp: Stamp::default(),
         };
-        let msg = PaxosMsg::Offer(Box::new(offer));
+        let msg = PaxosMsg::ForwardedProposals(Box::new(forwarded));
         let message = PaxosMessage { from: follower, to: leader, msg };
         servers[leader as usize - 1].handle_incoming(Message::SequencePaxos(message));
         deliver(&mut servers);
         for server in &servers {
-            assert_eq!(server.get_decided_idx(), decided, "offered in ballot {n}");
+            assert_eq!(server.get_decided_idx(), decided, "forwarded in ballot {n}");
         }
     }
 }
@@ -139,7 +141,7 @@ fn an_offer_goes_to_no_leader_of_an_earlier_ballot() {
 /// A server learns what is decided in ballots above its promise. So when it was restarted, what it
 /// had stored may hold a proposal of such a ballot, and its promise tells nothing of that.
 #[test]
-fn a_restarted_leader_trusts_only_what_is_offered_first_in_its_own_ballot() {
+fn a_restarted_leader_trusts_only_what_is_forwarded_first_in_its_own_ballot() {
     let mut lab = Lab::new(&[1, 2, 3]);
     lab.elect(1);
     lab.append(1, "a");
@@ -153,19 +155,29 @@ fn a_restarted_leader_trusts_only_what_is_offered_first_in_its_own_ballot() {
     let n = lab.server(1).get_promise();
     let between = Ballot { n: stored.n + 1, pid: 2, ..stored };
     assert!(stored < between && between < n);
-    for (since, not_before, expected) in
+    for (first_ballot, min_idx, expected) in
         [(between, 0, vec!["a"]), (n, 0, vec!["a", "b"]), (between, 1, vec!["a", "b", "b"])]
     {
-        let number = not_before + u64::from(since.n);
+        let number = min_idx + u64::from(first_ballot.n);
         let first = ProposalId { origin: 2, incarnation: 9, number };
         let entries = vec![lab::Word("b".into())];
-        let offer = Box::new(Offer { first, since, not_before, entries, stamp: Stamp::default() });
-        let message = PaxosMessage { from: 2, to: 1, msg: PaxosMsg::Offer(offer) };
+        let forwarded = Box::new(ForwardedProposals {
+            first,
+            first_ballot,
+            min_idx,
+            entries,
+            stamp: Stamp::default(),
+        });
+        let message = PaxosMessage { from: 2, to: 1, msg: PaxosMsg::ForwardedProposals(forwarded) };
         lab.inject(Message::SequencePaxos(message));
         lab.settle();
-        assert_eq!(lab.decided(1), expected, "first offered in {since:?}, not before {not_before}");
+        assert_eq!(
+            lab.decided(1),
+            expected,
+            "first forwarded in {first_ballot:?}, not before {min_idx}"
+        );
     }
-    assert_eq!(lab.sent("Verdict"), 1, "of the first it cannot tell");
+    assert_eq!(lab.sent("ProposalRejection"), 1, "of the first it cannot tell");
 }
 
 /// Builds a server anew that leads not, on an empty storage. Returns its position.
@@ -191,25 +203,25 @@ fn a_server_on_a_fresh_storage_is_not_taken_for_its_predecessor() {
     for (waits, before_restart) in [(0, 1), (100, 1), (0, 3), (100, 3)] {
         let mut servers = servers();
         let word = || Word("a".into());
-        let mut lives = 0;
+        let mut incarnations = 0;
         for times in [before_restart, 2, 2] {
-            let follower = match lives {
+            let follower = match incarnations {
                 0 => (servers[0].get_current_leader().unwrap() % 3) as usize,
                 _ => replace_follower(&mut servers),
             };
-            lives += 1;
+            incarnations += 1;
             run(&mut servers, waits);
             for _ in 0..times {
                 servers[follower].append(word()).unwrap();
                 deliver(&mut servers);
             }
             run(&mut servers, 100);
-            if lives > 1 && waits > 0 {
+            if incarnations > 1 && waits > 0 {
                 let id = servers[follower].propose(word()).unwrap();
                 run(&mut servers, 100);
                 let idx = servers[follower].get_decided_idx() - 1;
                 let ended = Event::ProposalEnded { id, outcome: Outcome::Decided(idx) };
-                assert!(servers[follower].take_events().contains(&ended), "{lives}");
+                assert!(servers[follower].take_events().contains(&ended), "{incarnations}");
             }
         }
         let decided = before_restart + 4 + if waits > 0 { 2 } else { 0 };
@@ -226,7 +238,7 @@ fn a_refusal_that_comes_twice_counts_once() {
         config.max_entry_bytes = Some(if config.pid == 1 { 1 } else { 1000 });
     });
     lab.elect(1);
-    lab.count_no_lives(2);
+    lab.count_no_incarnations(2);
     lab.crash(2);
     lab.restart(2);
     lab.run(30);
@@ -234,11 +246,12 @@ fn a_refusal_that_comes_twice_counts_once() {
         lab.append(2, word);
         lab.drain();
         while !lab.in_flight().is_empty() {
-            let doubled =
-                |message: &&Message<lab::Word>| ["Offer", "Verdict"].contains(&lab::kind(*message));
+            let doubled = |message: &&Message<lab::Word>| {
+                ["ForwardedProposals", "ProposalRejection"].contains(&lab::kind(*message))
+            };
             let copies: Vec<_> = lab.in_flight().iter().filter(doubled).cloned().collect();
             lab.deliver();
-            if lab.sent("Verdict") < 100 {
+            if lab.sent("ProposalRejection") < 100 {
                 for copy in copies {
                     let link = (copy.get_sender(), copy.get_receiver());
                     lab.server(link.1).handle_incoming(copy);

@@ -5,7 +5,7 @@
 use omnipaxos::{storage::Storage, util::LogEntry, ClusterConfig, OmniPaxos, ServerConfig};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::{
-    faulty::FaultyStorage,
+    failing_storage::FailingStorage,
     lab::{Word, Words},
 };
 
@@ -41,7 +41,7 @@ fn a_replica_goes_on_from_the_storage_of_another() {
 
 #[test]
 fn the_storage_of_a_halted_replica_is_as_the_failure_left_it() {
-    let storage = FaultyStorage::default();
+    let storage = FailingStorage::default();
     let mut server = alone(storage.clone());
     server.append(Word("a".into())).unwrap();
     server.outgoing_messages();

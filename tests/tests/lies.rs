@@ -25,7 +25,7 @@ const LIES_A_SERVER: u64 = 12;
 /// the log of the [`Lab`], which is a few hundred bytes.
 const ALLOWANCE: u64 = 64 << 10;
 
-/// A short life of a cluster: elections, entries, a gap, a trim, snapshots, reads, a handover, a
+/// A short run of a cluster: elections, entries, a gap, a trim, snapshots, reads, a transfer, a
 /// restart, a stop sign. Returns what was in flight.
 fn traffic() -> Vec<Message<Word>> {
     let mut lab = Lab::new(&[1, 2, 3]);
@@ -58,7 +58,7 @@ fn traffic() -> Vec<Message<Word>> {
     let _ = lab.server(leader).snapshot(Some(12), true);
     lab.heal_all();
     run(&mut lab, 40);
-    let _ = lab.server(leader).hand_over(other, 30);
+    let _ = lab.server(leader).transfer_leadership(other, 30);
     run(&mut lab, 30);
     lab.crash(third);
     run(&mut lab, 20);
@@ -252,7 +252,7 @@ fn no_lie_panics_hangs_or_exhausts_memory() {
             let text = value.to_string();
             let mut messages = Vec::new();
             let server = lab.server(to);
-            let told_to = std::panic::AssertUnwindSafe(|| {
+            let reported_to = std::panic::AssertUnwindSafe(|| {
                 measure(|| {
                     server.handle_incoming(message);
                     server.take_outgoing_messages(&mut messages);
@@ -260,7 +260,7 @@ fn no_lie_panics_hangs_or_exhausts_memory() {
                     server.take_outgoing_messages(&mut messages);
                 })
             });
-            let taken = match std::panic::catch_unwind(told_to) {
+            let taken = match std::panic::catch_unwind(reported_to) {
                 Ok(info) => info.bytes_total,
                 Err(_) => panic!("seed {seed}: server {to} panics at {text}"),
             };

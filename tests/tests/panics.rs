@@ -308,9 +308,9 @@ impl Cluster {
         assert_eq!(replica.read_entries(..=decided_idx), None, "{who}");
         assert_eq!(replica.try_tick(), Err(halted.clone()), "{who}");
         assert_eq!(replica.flush(), Err(halted.clone()), "{who}");
-        let mut said = Vec::new();
-        assert_eq!(replica.try_take_outgoing_messages(&mut said), Err(halted), "{who}");
-        assert!(said.is_empty(), "{who}");
+        let mut messages = Vec::new();
+        assert_eq!(replica.try_take_outgoing_messages(&mut messages), Err(halted), "{who}");
+        assert!(messages.is_empty(), "{who}");
         assert!(matches!(replica.try_append(Item(99)), Err(TryProposeErr::Halted(_))), "{who}");
     }
 
@@ -374,7 +374,7 @@ impl Cluster {
         self.run(10);
         self.append(1, 27..29);
         self.input(2, "request_read", |replica| drop(replica.request_read()));
-        self.input(1, "hand_over", |replica| drop(replica.hand_over(2, 20)));
+        self.input(1, "transfer_leadership", |replica| drop(replica.transfer_leadership(2, 20)));
         self.append(3, 29..31);
         self.run(12);
         self.input(1, "flush", |replica| drop(replica.flush()));

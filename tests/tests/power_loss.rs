@@ -51,8 +51,8 @@ fn seeds() -> std::ops::Range<u64> {
     first.parse().unwrap()..end.parse().unwrap()
 }
 
-/// Records several lives of a storage, each begun from what a loss of power left of the one before,
-/// and verifies `states` states of the disk in each.
+/// Records several incarnations of a storage, each begun from what a loss of power left of the one
+/// before, and verifies `states` states of the disk in each.
 fn lose_power(seed: u64, rounds: u64, states: usize, controls: Controls) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -210,13 +210,13 @@ fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
             command.arg(folder.path()).args([9u64, 0, 60].map(|number| number.to_string()));
             recorder.watch(&mut command, folder.path(), &tools.path().join("record"));
             let output = command.env(kind, number.to_string()).output().unwrap();
-            let (said, error) = (
+            let (stdout, error) = (
                 String::from_utf8_lossy(&output.stdout).into_owned(),
                 String::from_utf8_lossy(&output.stderr).into_owned(),
             );
             assert_eq!(output.status.code(), Some(1), "{kind}={number}: {error}");
             assert!(error.contains(says), "{kind}={number}: {error}");
-            let last = said.lines().last().unwrap_or("ACK 0");
+            let last = stdout.lines().last().unwrap_or("ACK 0");
             let acknowledged = last.trim_start_matches("ACK ").parse().unwrap();
             let verdict = verify(folder.path(), 9, acknowledged);
             assert!(matches!(verdict, Verdict::Holds(_)), "{kind}={number}: {verdict:?}");

@@ -10,7 +10,8 @@ use omnipaxos::{
 };
 use omnipaxos_tests::lab::{kind, Lab, Pick};
 
-const KINDS: [&str; 4] = ["ReadRequest", "Confirm", "Confirmed", "ReadAnswer"];
+const KINDS: [&str; 4] =
+    ["ReadIndexRequest", "LeadershipCheck", "LeadershipCheckAck", "ReadIndexResponse"];
 
 /// Servers led by 1, that have decided two entries.
 fn cluster(nodes: &[u64], quorum: Option<FlexibleQuorum>) -> Lab {
@@ -75,7 +76,7 @@ fn a_write_quorum_of_one_asks_nobody() {
 #[test]
 fn reads_of_all_servers_share_a_round() {
     let mut lab = cluster(&[1, 2, 3], None);
-    let before = lab.sent("Confirm");
+    let before = lab.sent("LeadershipCheck");
     lab.request_read(1).expect("it leads");
     lab.drain();
     for _ in 0..3 {
@@ -88,22 +89,22 @@ fn reads_of_all_servers_share_a_round() {
     for pid in 1..=3 {
         assert_eq!(lab.read_state(pid), ReadState::Ready(2));
     }
-    let rounds = (lab.sent("Confirm") - before) / 2;
+    let rounds = (lab.sent("LeadershipCheck") - before) / 2;
     assert!(rounds <= 3, "{rounds} rounds");
 }
 
 fn requested_before(lab: &Lab) -> Message<omnipaxos_tests::lab::Word> {
     let mut messages = lab.in_flight().iter();
-    messages.find(|message| kind(message) == "ReadAnswer").expect("it is on its way").clone()
+    messages.find(|message| kind(message) == "ReadIndexResponse").expect("it is on its way").clone()
 }
 
-/// The answer to a request of an earlier life has the number of one of this life.
+/// The answer to a request of an earlier incarnation has the number of one of this incarnation.
 #[test]
-fn an_answer_to_an_earlier_life_is_dropped() {
+fn an_answer_to_an_earlier_incarnation_is_dropped() {
     let mut lab = cluster(&[1, 2, 3], None);
     lab.request_read(2).expect("there is a leader");
     lab.drain();
-    while !lab.in_flight().iter().any(|message| kind(message) == "ReadAnswer") {
+    while !lab.in_flight().iter().any(|message| kind(message) == "ReadIndexResponse") {
         lab.deliver();
     }
     let old = requested_before(&lab);
@@ -112,7 +113,7 @@ fn an_answer_to_an_earlier_life_is_dropped() {
     lab.restart(2);
     lab.append(1, "c");
     lab.run(15);
-    lab.drop_next(Pick::of(1, 2, "ReadAnswer"), 1);
+    lab.drop_next(Pick::of(1, 2, "ReadIndexResponse"), 1);
     lab.request_read(2).expect("there is a leader");
     lab.settle();
     lab.inject(old.clone());
@@ -120,7 +121,8 @@ fn an_answer_to_an_earlier_life_is_dropped() {
     assert_eq!(lab.read_state(2), ReadState::Waiting, "{old:?}");
     lab.run(20);
     assert_eq!(lab.read_state(2), ReadState::Ready(3));
-    let Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::ReadAnswer(answer), .. }) = old else {
+    let Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::ReadIndexResponse(answer), .. }) = old
+    else {
         panic!("{old:?}");
     };
     assert_eq!((answer.number, answer.read_idx), (1, 2));
@@ -130,7 +132,7 @@ fn an_answer_to_an_earlier_life_is_dropped() {
 #[test]
 fn late_confirmations_do_not_count() {
     let mut lab = cluster(&[1, 2, 3], None);
-    lab.hold_next(Pick::of(3, 1, "Confirmed"), 1);
+    lab.hold_next(Pick::of(3, 1, "LeadershipCheckAck"), 1);
     lab.request_read(1).expect("it leads");
     lab.settle();
     assert_eq!(lab.read_state(1), ReadState::Ready(2));
@@ -166,7 +168,7 @@ fn a_server_that_stays_behind_is_served() {
 }
 
 #[test]
-fn an_id_of_another_life_is_unknown() {
+fn an_id_of_another_incarnation_is_unknown() {
     let mut lab = cluster(&[1], None);
     let read = lab.server(1).request_read().expect("it leads");
     lab.settle();
@@ -175,15 +177,16 @@ fn an_id_of_another_life_is_unknown() {
     lab.crash(1);
     lab.restart(1);
     let state = lab.server(1).read_state(unknown);
-    assert_eq!(state, ReadState::Refused(ReadRefused::Unknown), "it is of another life");
+    assert_eq!(state, ReadState::Refused(ReadRefused::Unknown), "it is of another incarnation");
 }
 
-/// A restarted server that cannot name its life reads only as a leader. One that is told does.
+/// A restarted server that cannot name its incarnation reads only as a leader. One that is told
+/// does.
 #[test]
-fn without_a_count_of_lives_only_a_leader_reads() {
+fn without_a_count_of_incarnations_only_a_leader_reads() {
     let mut lab = cluster(&[1, 2, 3], None);
     for pid in [1, 2] {
-        lab.count_no_lives(pid);
+        lab.count_no_incarnations(pid);
     }
     lab.crash(2);
     lab.restart(2);

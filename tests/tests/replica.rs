@@ -16,12 +16,12 @@ use omnipaxos::{
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::{
-    faulty::FaultyStorage,
+    failing_storage::FailingStorage,
     lab::{kind, Lab, Word},
 };
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-type Replica = OmniPaxos<Word, FaultyStorage<Word>>;
+type Replica = OmniPaxos<Word, FailingStorage<Word>>;
 
 fn word(text: &str) -> Word {
     Word(text.to_string())
@@ -39,8 +39,8 @@ fn config(nodes: &[u64], pid: u64) -> OmniPaxosConfig {
 }
 
 /// A server alone, which leads and has decided two words.
-fn alone() -> (Replica, FaultyStorage<Word>) {
-    let storage = FaultyStorage::default();
+fn alone() -> (Replica, FailingStorage<Word>) {
+    let storage = FailingStorage::default();
     let mut replica: Replica = config(&[1], 1).build(storage.clone()).unwrap();
     for _ in 0..10 {
         replica.tick();
@@ -130,7 +130,7 @@ fn a_failed_write_halts_the_replica() {
 /// the disk holds.
 #[test]
 fn entries_that_a_failed_write_was_to_replace_are_not_served() {
-    let storage = FaultyStorage::default();
+    let storage = FailingStorage::default();
     let mut replica: Replica = config(&[1, 2, 3], 2).build(storage.clone()).unwrap();
     let mut accept = |from: u64, words: &[&str], decided_idx: u64, fails: bool| {
         let n = Ballot::with(1, 10 + u32::try_from(from).unwrap(), 0, from);
@@ -182,7 +182,7 @@ fn a_failed_read_is_an_error_and_not_a_shorter_answer() {
 
 #[test]
 fn a_storage_that_cannot_be_read_or_contradicts_itself_is_refused() {
-    let storage = FaultyStorage::<Word>::default();
+    let storage = FailingStorage::<Word>::default();
     storage.order(|orders| orders.fail_reads = true);
     let error = config(&[1], 1).build::<Word, _>(storage).unwrap_err().to_string();
     assert!(error.contains("the storage failed to read the promise: bad sector"), "{error}");

@@ -5,7 +5,7 @@ use omnipaxos::{
     identity::Stamp,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
-        sequence_paxos::{Learn, PaxosMessage, PaxosMsg},
+        sequence_paxos::{CatchUpChunk, PaxosMessage, PaxosMsg},
         Message,
     },
 };
@@ -25,7 +25,7 @@ fn a_leader_that_reaches_a_quorum_does_not_learn_and_resign() {
     lab.inject(Message::SequencePaxos(PaxosMessage {
         from: 2,
         to: 1,
-        msg: PaxosMsg::Learn(Box::new(Learn {
+        msg: PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
             config_id: 1,
             snapshot: None,
             from_idx: 0,

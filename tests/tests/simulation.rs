@@ -5,9 +5,9 @@
 use omnipaxos_tests::{
     checker::Check,
     cluster::Trace,
-    disk::{Atomicity, Honesty},
-    faults::Counts,
-    plan::{EntryKind, Plan},
+    coverage::Counts,
+    disk::Honesty,
+    plan::Plan,
     run::{run, Report},
     shrink::shrink,
 };
@@ -84,12 +84,4 @@ fn shrinking_keeps_the_failure_and_drops_steps() {
     assert!(shrunk.plan.steps.len() < plan.steps.len());
     let again = run(&shrunk.plan, Trace::Off).failure;
     assert_eq!(again, Some(shrunk.failure), "what was shrunk fails again, in the same way");
-}
-
-/// Where operations are written one by one, indices are relative: nothing may be compacted.
-#[test]
-fn logs_written_one_by_one_are_never_compacted() {
-    let plans = (0..200).map(|seed| Plan::of(seed, 100));
-    let one_by_one = plans.filter(|plan| plan.setting.atomicity == Atomicity::OneByOne);
-    assert!(one_by_one.map(|plan| plan.setting.entries).all(|kind| kind == EntryKind::Plain));
 }

@@ -12,7 +12,7 @@ fn check_start(starts: &[Start], delay: u64, priorities: &[u32], best: u64) {
         |_, _| Fate::Arrives(delay),
     );
     cluster.run(100);
-    for seen in [cluster.leaders(), cluster.told_leaders()] {
+    for seen in [cluster.leaders(), cluster.reported_leaders()] {
         for (at, seen) in seen.iter().enumerate() {
             assert_eq!(
                 *seen,

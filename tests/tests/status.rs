@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
+    messages::{
+        sequence_paxos::{CatchUpRedirect, PaxosMessage, PaxosMsg},
+        Message,
+    },
     status::{Load, Role, Stage, Status},
     ClusterConfig,
 };
-use omnipaxos_tests::lab::{Lab, Pick};
+use omnipaxos_tests::lab::{Lab, Pick, Word};
 
 /// Three servers led by 1.
 fn three() -> Lab {
@@ -44,10 +48,10 @@ fn a_leader_tells_how_far_its_followers_are() {
     assert_eq!((second.pid, second.answered()), (2, true));
     assert_eq!((third.pid, third.answered()), (3, false));
     let second = second.follower.unwrap();
-    assert_eq!((second.stage, second.accepted_idx, second.lag), (Stage::InStep, 3, 0));
+    assert_eq!((second.stage, second.accepted_idx, second.lag), (Stage::Replicating, 3, 0));
     assert_eq!((second.decided_idx, second.in_flight), (3, Load::default()));
     let third = third.follower.unwrap();
-    assert_eq!((third.stage, third.accepted_idx, third.lag), (Stage::InStep, 1, 2));
+    assert_eq!((third.stage, third.accepted_idx, third.lag), (Stage::Replicating, 1, 2));
     assert_eq!(third.in_flight.entries, 2);
     assert!(third.in_flight.bytes >= 4, "{:?}", third.in_flight);
     let follower = assert_answers_as_the_getters(&mut lab, 2);
@@ -91,4 +95,45 @@ fn the_end_of_a_configuration_shows() {
     for pid in 1..=3 {
         assert_eq!(assert_answers_as_the_getters(&mut lab, pid).next_configuration_id, Some(5));
     }
+}
+
+/// The leader lacks nothing: its AcceptSync is older than what its receiver learned in the same
+/// ballot.
+#[test]
+fn an_accept_sync_that_comes_late_is_no_loss() {
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.elect(1);
+    lab.append(1, "a");
+    lab.settle();
+    lab.cut(3, 1);
+    lab.cut(3, 2);
+    lab.elect_among(2, &[1, 2]);
+    lab.append(2, "b");
+    lab.settle();
+    lab.heal_all();
+    let is_sync = Pick::of(2, 3, "AcceptSync");
+    while !lab.in_flight().iter().any(|message| is_sync.matches(message)) {
+        lab.run(1);
+    }
+    let is_first = |message: &&Message<Word>| is_sync.matches(message);
+    let late = lab.in_flight().iter().find(is_first).expect("it is there").clone();
+    lab.cut_one_way(2, 3);
+    lab.run(1);
+    lab.heal(2, 3);
+    lab.drop_next(Pick::of(2, 3, "AcceptSync"), 200);
+    for word in ["c", "d"] {
+        lab.append(2, word);
+    }
+    lab.run(20);
+    let n = lab.server(2).status().promise;
+    let msg = PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: 1, decided_idx: 4 });
+    lab.inject(Message::SequencePaxos(PaxosMessage { from: 2, to: 3, msg }));
+    lab.run(10);
+    assert_eq!(lab.decided(3), ["a", "b", "c", "d"]);
+    lab.inject(late);
+    for _ in 0..100 {
+        lab.run(1);
+        assert_eq!(lab.server(3).status().lost, None);
+    }
+    assert_eq!(lab.server(3).status().promise, n, "it waits for the AcceptSync all the time");
 }

@@ -10,7 +10,7 @@
 use omnipaxos::{
     macros::Entry,
     messages::{sequence_paxos::PaxosMsg, Message},
-    storage::{Entry, Storage},
+    storage::{Entry, SharedEntries, Storage},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::{
@@ -237,4 +237,19 @@ fn a_visitor_may_read() {
         visited += 1;
     });
     assert_eq!(visited, 1);
+}
+
+#[test]
+fn entries_that_others_hold_are_written_as_a_vector_is() {
+    fn written(entries: &impl Serialize) -> Vec<u8> {
+        bincode::serde::encode_to_vec(entries, bincode::config::standard()).unwrap()
+    }
+    for len in [0, 1, 2, 15, 16, 17, 40] {
+        let words: Vec<Seen> = (0..len).map(|number| Seen(Cell::new(number))).collect();
+        let entries = SharedEntries::from(words.clone());
+        let held = entries.clone();
+        assert_eq!(written(&held), written(&words));
+        drop(entries);
+        assert_eq!(written(&held), written(&words));
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Board {
 pub(crate) struct Member {
     /// What it showed if it had a dashboard of its own.
     pub(crate) app: App,
-    /// Its last report in this life, and when that came.
+    /// Its last report in this incarnation, and when that came.
     pub(crate) report: Option<(Report, Duration)>,
     is_running: bool,
 }
@@ -150,7 +150,7 @@ impl Board {
         self.all_report()
             && self.reports().all(|Report { status, digest, .. }| {
                 status.waiting.entries == 0
-                    && status.kept.entries == 0
+                    && status.pending.entries == 0
                     && status.accepted_idx == status.decided_idx
                     && (status.decided_idx, *digest) == (first.status.decided_idx, first.digest)
             })

@@ -128,7 +128,7 @@ impl Cluster {
     /// It is not, for too long, or a server ended by itself.
     pub(crate) async fn wait_for(
         &mut self,
-        patience: Duration,
+        time_limit: Duration,
         what: &str,
         is_so: impl Fn(&Board) -> bool,
     ) -> Result<()> {
@@ -138,8 +138,8 @@ impl Cluster {
             if is_so(&self.board) {
                 return Ok(());
             }
-            if start.elapsed() > patience {
-                bail!("it is not so after {patience:?}: {what}");
+            if start.elapsed() > time_limit {
+                bail!("it is not so after {time_limit:?}: {what}");
             }
             sleep(POLL).await;
         }

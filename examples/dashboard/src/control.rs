@@ -19,7 +19,7 @@ use tokio::{
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Gives a server its orders, and passes its reports on, until nobody takes them any more.
 pub(crate) async fn run(
@@ -57,7 +57,7 @@ async fn converse(
             writer.write_all(&frames).await?;
             frame::read(&mut reader, Kind::Response, &mut body).await
         };
-        let Some(report) = timeout(PATIENCE, answer).await.context("no answer")?? else {
+        let Some(report) = timeout(TIMEOUT, answer).await.context("no answer")?? else {
             bail!("the server has closed the connection");
         };
         reports.send((pid, report)).await.context("nobody takes the reports")?;

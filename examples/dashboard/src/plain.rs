@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 /// How long the cluster may be without a leader, and how long it may take to agree in the end: much
 /// longer than it does, for machines that are busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is done to the cluster.
 #[derive(Copy, Clone, Debug)]
@@ -57,7 +57,7 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
         }
     }
     cluster.set_appends(0);
-    cluster.wait_for(PATIENCE, "all servers agree", Board::all_agree).await.map_err(|cause| {
+    cluster.wait_for(TIMEOUT, "all servers agree", Board::all_agree).await.map_err(|cause| {
         cause.context(format!(
             "the servers do not agree:\n{}",
             line(cluster.board(), start.elapsed())
@@ -112,7 +112,7 @@ async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) ->
 
 /// Waits for a leader.
 async fn leader(cluster: &mut Cluster) -> Result<NodeId> {
-    cluster.wait_for(PATIENCE, "a server leads", |board| board.leader().is_some()).await?;
+    cluster.wait_for(TIMEOUT, "a server leads", |board| board.leader().is_some()).await?;
     cluster.board().leader().context("no server leads")
 }
 

@@ -26,7 +26,7 @@ const ROUND: u64 = 20;
 /// Ticks after which what was not acknowledged is sent again at the latest.
 const RESEND: u64 = 50;
 
-/// Inputs that are handled before messages are drawn and the disk is written.
+/// Inputs that are handled before messages are built and the disk is written.
 const BATCH: usize = 1024;
 
 /// Log lines that wait for the next report.

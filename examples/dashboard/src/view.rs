@@ -118,7 +118,9 @@ impl View<'_> {
             ),
             Column::numbers(
                 "waiting",
-                told(&|status| grouped(status.waiting.entries.saturating_add(status.kept.entries))),
+                told(&|status| {
+                    grouped(status.waiting.entries.saturating_add(status.pending.entries))
+                }),
             ),
         ]);
         columns

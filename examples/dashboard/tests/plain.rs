@@ -64,6 +64,6 @@ fn it_ends_quietly_when_nobody_reads_its_lines() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dashboard"));
     command.args(["--plain", "--servers", "3"]).stdin(Stdio::null()).stdout(writer);
     let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), &*said), (Some(141), ""));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*stderr), (Some(141), ""));
 }

@@ -21,10 +21,10 @@ use tokio::{
 use tracing::{debug, info};
 
 /// How long a server may take to connect, or to give the next answer, before another is asked.
-const PATIENCE: Duration = Duration::from_millis(1000);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// How long it may take to answer a handover.
-const HANDOVER_PATIENCE: Duration = Duration::from_secs(8);
+/// How long it may take to answer a transfer.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// After so long without any answer from any server the client gives up, unless told otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -96,7 +96,7 @@ impl Client {
             client.connect().await?;
             client.ask(Ask::Status).await
         };
-        match timeout(PATIENCE, asked).await.context("no answer in time")?? {
+        match timeout(ANSWER_TIMEOUT, asked).await.context("no answer in time")?? {
             Answer::Status(status) => Ok(*status),
             other => bail!("asked for the status, and the answer is {other:?}"),
         }
@@ -116,8 +116,8 @@ impl Client {
         self.next += round.len();
         let mut last_progress = Instant::now();
         let mut pause = PAUSE;
-        // What a server said tells more than that another cannot be reached.
-        let mut said = None;
+        // What a server answered tells more than that another cannot be reached.
+        let mut answer = None;
         while !round.is_done() {
             let before = round.answered();
             match self.pursue(&mut round, &mut progress).await {
@@ -125,15 +125,15 @@ impl Client {
                 Err(Stopped::Refused(why)) => bail!("refused: {why}"),
                 Err(Stopped::Elsewhere(cause)) => {
                     if cause.is::<Why>() {
-                        said = Some(cause.to_string());
+                        answer = Some(cause.to_string());
                     }
                     if round.answered() > before {
                         last_progress = Instant::now();
                         pause = PAUSE;
                     }
                     if last_progress.elapsed() > self.timeout {
-                        let said = said.map(|why| format!("; a server said: {why}"));
-                        let unanswered = round.unanswered(self.id) + &said.unwrap_or_default();
+                        let answer = answer.map(|why| format!("; a server said: {why}"));
+                        let unanswered = round.unanswered(self.id) + &answer.unwrap_or_default();
                         return Err(cause.context(unanswered + "; the last cause"));
                     }
                     self.turn_to_next(&cause);
@@ -187,14 +187,15 @@ impl Client {
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
-        let patience = if round.hands_over() { HANDOVER_PATIENCE } else { PATIENCE };
+        let time_limit =
+            if round.transfers_leadership() { TRANSFER_TIMEOUT } else { ANSWER_TIMEOUT };
         while !round.is_done() {
             let requests = round.due(self.id);
             let exchange = async {
                 connection.send(requests.into_iter()).await?;
                 connection.receive().await
             };
-            let response = match timeout(patience, exchange).await {
+            let response = match timeout(time_limit, exchange).await {
                 Ok(exchanged) => exchanged.map_err(Stopped::Elsewhere)?,
                 Err(_) => return Err(Stopped::Elsewhere(anyhow!("no answer in time"))),
             };
@@ -226,7 +227,7 @@ impl Client {
     /// Connects to the server of this time.
     pub(crate) async fn connect(&mut self) -> Result<()> {
         let address = self.servers.get(self.at).context("no server is known")?;
-        let stream = timeout(PATIENCE, TcpStream::connect(address))
+        let stream = timeout(ANSWER_TIMEOUT, TcpStream::connect(address))
             .await
             .context("no connection in time")?
             .with_context(|| format!("cannot connect to {address}"))?;

@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     /// Waits until all servers that run name the same leader, which is one of them.
-    pub(crate) async fn wait_for_leader(&mut self, patience: Duration) -> Result<u64> {
+    pub(crate) async fn wait_for_leader(&mut self, time_limit: Duration) -> Result<u64> {
         let start = Instant::now();
         loop {
             let leaders: Vec<_> =
@@ -127,8 +127,8 @@ impl Cluster {
                 }
             }
             self.processes.check_alive()?;
-            if start.elapsed() > patience {
-                bail!("after {patience:?} the servers name as leader {leaders:?}");
+            if start.elapsed() > time_limit {
+                bail!("after {time_limit:?} the servers name as leader {leaders:?}");
             }
             sleep(POLL).await;
         }
@@ -136,7 +136,7 @@ impl Cluster {
 
     /// Waits until all servers that run have decided and applied the same log, and gives their statuses,
     /// equal or not.
-    pub(crate) async fn wait_until_in_step(&mut self, patience: Duration) -> Result<Vec<Status>> {
+    pub(crate) async fn wait_until_in_step(&mut self, time_limit: Duration) -> Result<Vec<Status>> {
         let start = Instant::now();
         loop {
             self.processes.check_alive()?;
@@ -146,11 +146,11 @@ impl Cluster {
                     status.replica.decided_idx == status.replica.accepted_idx
                         && statuses.iter().all(|other| in_step(status, other))
                 });
-                if all_equal || start.elapsed() > patience {
+                if all_equal || start.elapsed() > time_limit {
                     return Ok(statuses);
                 }
             }
-            if start.elapsed() > patience {
+            if start.elapsed() > time_limit {
                 bail!("not all servers answer");
             }
             sleep(POLL).await;

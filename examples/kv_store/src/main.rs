@@ -2,15 +2,14 @@
 //!
 //! Without arguments it demonstrates itself: three servers as child processes, a file loaded
 //! through a client, the leader killed and restarted, then all three killed and restarted from
-//! their disks; reads at followers, a handover, a request that outlives the leader it was sent to; and
-//! the logs of all compared at the end.
+//! their disks; reads at followers, a transfer, a request that outlives the leader it was sent to;
+//! and the logs of all compared at the end.
 #![forbid(unsafe_code)]
 
 mod client;
 mod cluster;
 mod config;
 mod demo;
-mod handovers;
 mod proposals;
 mod protocol;
 mod reads;
@@ -19,6 +18,7 @@ mod round;
 mod server;
 mod showcase;
 mod state;
+mod transfers;
 mod waiter;
 mod wish;
 

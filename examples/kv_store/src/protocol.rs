@@ -37,7 +37,7 @@ pub(crate) enum Ask {
     GetStale { key: String },
     /// Asks the leader to let this server lead. Answered with `Leads` when that is over; or with
     /// `AskAgain`.
-    HandOver { to: NodeId },
+    TransferLeadership { to: NodeId },
     /// Answered with a `Changed` for each change of a key with this prefix, from now on.
     Watch { prefix: String },
     /// Answered with `Status`.
@@ -55,7 +55,7 @@ impl Ask {
             Ask::Put { key, value } => ("a key and its value", key.len() + value.len()),
             Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => ("a key", key.len()),
             Ask::Watch { prefix } => ("a prefix", prefix.len()),
-            Ask::HandOver { .. } | Ask::Status => return Ok(()),
+            Ask::TransferLeadership { .. } | Ask::Status => return Ok(()),
         };
         if bytes <= LONGEST_CHANGE {
             return Ok(());
@@ -94,7 +94,7 @@ pub(crate) enum Answer {
     Changed { key: String, value: Option<String> },
     /// How the server is.
     Status(Box<Status>),
-    /// The handover is over, and this server leads: the other one, if it was given up.
+    /// The transfer is over, and this server leads: the other one, if it was given up.
     Leads { pid: NodeId },
     /// Not answered yet. Ask again, later or another server, with the same number.
     AskAgain(Why),
@@ -128,11 +128,11 @@ pub(crate) enum Why {
     /// Nobody confirmed in time how far the state must be.
     #[error("it cannot be read there now: {0}")]
     NotRead(String),
-    /// Only the leader can hand over.
+    /// Only the leader can transfer leadership.
     #[error("that server does not lead: {}", led_by(*leader))]
     NotLeader { leader: Option<NodeId> },
     /// Leadership is on its way to another server.
-    #[error("leadership is being handed over to server {to}")]
+    #[error("leadership is being transferred to server {to}")]
     HandingOver { to: NodeId },
 }
 
@@ -196,7 +196,7 @@ impl Status {
             ),
         ];
         if let Some(higher) = self.replica.higher_configuration {
-            let (id, by) = (higher.configuration_id, higher.told_by);
+            let (id, by) = (higher.configuration_id, higher.reported_by);
             lines.push(format!("  server {by} tells of configuration {id}"));
         }
         lines.extend(self.replica.peers.iter().map(peer));

@@ -13,12 +13,12 @@ use omnipaxos::{
 use std::collections::BTreeMap;
 
 /// So many ticks a read may wait here. Then the client hears why, and asks another server.
-const PATIENCE: u64 = 75;
+const TIMEOUT: u64 = 75;
 
 /// Reads that were not answered. None is here for longer than it may wait.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
-    /// Under way. Those that come between two drains share an id, and cost one request.
+    /// Under way. Those that come between two outputs share an id, and cost one request.
     requested: BTreeMap<ReadId, Vec<Read>>,
     /// To be requested again with the next tick, and why.
     refused: Vec<(Read, ReadRefused)>,
@@ -42,7 +42,7 @@ impl Reads {
         waiter: Waiter,
         now: u64,
     ) {
-        self.request(replica, Read { key, waiter, last_tick: now + PATIENCE });
+        self.request(replica, Read { key, waiter, last_tick: now + TIMEOUT });
     }
 
     /// Requests again what was refused, and gives up what has waited for too long.

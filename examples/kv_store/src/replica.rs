@@ -2,11 +2,11 @@
 
 use crate::{
     config::Config,
-    handovers::Handovers,
     proposals::Proposals,
     protocol::{Answer, Ask, Request, Response, Status, Why},
     reads::Reads,
     state::{Applied, Change, Command, Known, State},
+    transfers::Transfers,
     waiter::{Waiter, Watchers},
 };
 use anyhow::{bail, Result};
@@ -29,7 +29,7 @@ use tracing::{debug, info, warn};
 /// How often the replica is told that time passes.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Inputs that are handled before messages are drawn and the disk is written.
+/// Inputs that are handled before messages are built and the disk is written.
 const BATCH: usize = 1024;
 
 /// Ticks after which watchers that went away are forgotten.
@@ -53,7 +53,7 @@ pub(crate) struct Replica<B: Storage<Command>> {
     compacts_from: u64,
     proposals: Proposals,
     reads: Reads,
-    handovers: Handovers,
+    transfers: Transfers,
     watchers: Watchers,
     /// Kept to be filled again and again.
     outgoing: Vec<Message<Command>>,
@@ -74,7 +74,7 @@ impl<B: Storage<Command>> Replica<B> {
             compacts_from: 0,
             proposals: Proposals::default(),
             reads: Reads::default(),
-            handovers: Handovers::default(),
+            transfers: Transfers::default(),
             watchers: Watchers::default(),
             outgoing: Vec::new(),
             ticks: 0,
@@ -161,8 +161,8 @@ impl<B: Storage<Command>> Replica<B> {
                 waiter.answer(Answer::Value(self.state.get(&key).cloned()));
                 return Ok(());
             }
-            Ask::HandOver { to } => {
-                return self.handovers.begin(&mut self.omni_paxos, to, waiter);
+            Ask::TransferLeadership { to } => {
+                return self.transfers.begin(&mut self.omni_paxos, to, waiter);
             }
             Ask::Watch { prefix } => {
                 self.watchers.add(prefix, waiter);
@@ -222,7 +222,7 @@ impl<B: Storage<Command>> Replica<B> {
             match event {
                 Event::Decided { .. } => self.apply_decided()?,
                 Event::ProposalEnded { id, outcome } => self.proposals.end(id, outcome),
-                Event::HandoverEnded { .. } => self.handovers.end(),
+                Event::LeadershipTransferEnded { .. } => self.transfers.end(),
                 Event::LeaderChanged { leader, is_ready } => {
                     let leader = leader.map(|ballot| ballot.pid);
                     info!("the leader is now {leader:?}, ready: {is_ready}");
@@ -238,7 +238,7 @@ impl<B: Storage<Command>> Replica<B> {
     fn answer_clients(&mut self) {
         self.proposals.answer(&self.state, self.applied_idx);
         self.reads.answer(&self.omni_paxos, &self.state, self.applied_idx);
-        self.handovers.answer(self.leader);
+        self.transfers.answer(self.leader);
     }
 
     fn apply_decided(&mut self) -> Result<()> {

@@ -43,9 +43,9 @@ impl Round {
         self.answered == self.asks.len()
     }
 
-    /// Whether a handover is asked for, which takes longer than all else.
-    pub(crate) fn hands_over(&self) -> bool {
-        self.asks.iter().any(|ask| matches!(ask, Ask::HandOver { .. }))
+    /// Whether a transfer is asked for, which takes longer than all else.
+    pub(crate) fn transfers_leadership(&self) -> bool {
+        self.asks.iter().any(|ask| matches!(ask, Ask::TransferLeadership { .. }))
     }
 
     /// There is a new connection: what is under way was not sent on it.
@@ -108,7 +108,7 @@ impl Round {
             Some(
                 Ask::Get { .. }
                 | Ask::GetStale { .. }
-                | Ask::HandOver { .. }
+                | Ask::TransferLeadership { .. }
                 | Ask::Watch { .. }
                 | Ask::Status,
             )

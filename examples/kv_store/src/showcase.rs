@@ -1,5 +1,5 @@
 //! What a cluster can do besides to survive: reads at any server that see all that was written,
-//! handing leadership over, and requests that are done once though their server is killed.
+//! transferring leadership, and requests that are done once though their server is killed.
 
 use crate::{
     client::Client,
@@ -21,7 +21,7 @@ pub(crate) async fn run(
     records: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     read_at_each_server(cluster, records).await?;
-    hand_over(cluster).await?;
+    transfer_leadership(cluster).await?;
     kill_with_a_put_under_way(cluster, records).await
 }
 
@@ -49,15 +49,15 @@ async fn read_at_each_server(
 }
 
 /// Asks the leader to let another server lead.
-async fn hand_over(cluster: &mut Cluster) -> Result<()> {
+async fn transfer_leadership(cluster: &mut Cluster) -> Result<()> {
     let leader = cluster.wait_for_leader(LEADER).await?;
     let to = *cluster.addresses().keys().find(|pid| **pid != leader).context("one server")?;
-    match client_of(cluster, leader)?.ask(Ask::HandOver { to }).await? {
+    match client_of(cluster, leader)?.ask(Ask::TransferLeadership { to }).await? {
         Answer::Leads { pid } if pid == to => {
-            say!("server {leader} has handed leadership over to server {to}")?;
+            say!("server {leader} has transferred leadership to server {to}")?;
             Ok(())
         }
-        other => bail!("server {leader} should hand over to {to}, and answers {other:?}"),
+        other => bail!("server {leader} should transfer leadership to {to}, and answers {other:?}"),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) enum Request {
     /// Removes a key.
     Delete { key: String },
     /// Lets another server lead, as before the leader is stopped for maintenance.
-    Handover {
+    Transfer {
         /// The pid of the server that is to lead.
         to: NodeId,
     },
@@ -73,14 +73,14 @@ async fn ask(request: Request, client: &mut Client) -> Result<String> {
         Request::Delete { key } => (Ask::Delete { key }, None),
         Request::Get { key, stale: false } => (Ask::Get { key }, None),
         Request::Get { key, stale: true } => (Ask::GetStale { key }, None),
-        Request::Handover { to } => (Ask::HandOver { to }, Some(to)),
+        Request::Transfer { to } => (Ask::TransferLeadership { to }, Some(to)),
     };
     match client.ask(ask).await? {
         Answer::Done { idx } => Ok(format!("ok, at index {idx}")),
         Answer::Value(Some(value)) => Ok(value),
         Answer::Value(None) => bail!("there is no such key"),
         Answer::Leads { pid } if Some(pid) == pid_wanted => Ok(format!("server {pid} leads now")),
-        Answer::Leads { pid } => bail!("the handover was given up: server {pid} leads"),
+        Answer::Leads { pid } => bail!("the transfer was given up: server {pid} leads"),
         other @ (Answer::Changed { .. }
         | Answer::Status(_)
         | Answer::AskAgain(_)

@@ -150,8 +150,8 @@ fn fault(cluster: &mut Cluster, record: &Record, dice: &mut Dice) -> &'static st
         }
         _ => {
             let to = (index + 1).to_string();
-            drop(cluster.client(&["--timeout", "1", "handover", &to]));
-            "handover"
+            drop(cluster.client(&["--timeout", "1", "transfer", &to]));
+            "transfer"
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{kv_store, wait_for_end, Cluster, PATIENCE};
+use common::{kv_store, wait_for_end, Cluster, TIMEOUT};
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
@@ -18,7 +18,7 @@ type Samples = BTreeMap<String, f64>;
 /// The body of the answer to a request over HTTP/1.0, after which the server closes the connection.
 fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -68,7 +68,7 @@ fn wait_for(port: u16, fit: impl Fn(&Samples) -> bool) -> Samples {
         if fit(&samples) {
             return samples;
         }
-        assert!(start.elapsed() < PATIENCE, "{samples:#?}");
+        assert!(start.elapsed() < TIMEOUT, "{samples:#?}");
         std::thread::yield_now();
     }
 }
@@ -94,7 +94,7 @@ fn prometheus_is_served_what_a_cluster_does() {
         .map(|pid| {
             wait_for(cluster.metrics_ports[pid - 1], |samples| {
                 // A client that had no answer in time has asked at another server, too.
-                let is_over = ["waiting_entries", "kept_entries", "undecided_entries"]
+                let is_over = ["waiting_entries", "pending_entries", "undecided_entries"]
                     .iter()
                     .all(|metric| value(samples, &name(pid, metric, "")) == 0.0);
                 // The last that a round records: a page may be made in the middle of one.

@@ -24,8 +24,8 @@ fn unread(command: &mut Command, lines: &str) -> Output {
 
 #[track_caller]
 fn assert_quiet(output: &Output, what: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), &*said), (Some(ENDED_BY_SIGPIPE), ""), "{what}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*stderr), (Some(ENDED_BY_SIGPIPE), ""), "{what}");
 }
 
 #[test]

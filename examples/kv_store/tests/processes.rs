@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{kv_store, spawn, wait_for_end, Cluster, PATIENCE};
+use common::{kv_store, spawn, wait_for_end, Cluster, TIMEOUT};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -23,7 +23,7 @@ fn the_demonstration_succeeds() {
         "restarted all 3 servers from their disks",
         "of 4537 records acknowledged",
         ": seen at once at server ",
-        "has handed leadership over to server",
+        "has transferred leadership to server",
         "the leader, with a put under way",
         "it was done once",
         "no record is missing",
@@ -68,9 +68,11 @@ fn a_client_puts_gets_deletes_and_asks_for_the_status() {
     let lines = cluster.status_in_step();
     assert!(lines[0].starts_with("server 1: leader "), "{lines:?}");
     assert!(lines[0].contains(" 1 keys, digest "), "{lines:?}");
-    for says in
-        ["  Leading in configuration 1, promise ", "  Following in", " answers, InStep, lacks 0"]
-    {
+    for says in [
+        "  Leading in configuration 1, promise ",
+        "  Following in",
+        " answers, Replicating, lacks 0",
+    ] {
         // A leader may be elected before its first heartbeat round has ended, which tells who answers.
         cluster.status_says(says);
     }
@@ -106,15 +108,15 @@ fn a_client_asks_again_where_a_server_is_busy() {
         if String::from_utf8(status).unwrap().contains(" 1 of clients here are unanswered") {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "the first command does not wait");
+        assert!(start.elapsed() < TIMEOUT, "the first command does not wait");
     }
     let mut clients = [first, put("b")];
-    let mut said = BufReader::new(clients[1].stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.any(|line| line.contains("it is busy")), "it was not told to ask again");
+    let mut stderr = BufReader::new(clients[1].stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(stderr.any(|line| line.contains("it is busy")), "it was not told to ask again");
     for index in [1, 2] {
         cluster.restart(index);
     }
-    said.for_each(drop);
+    stderr.for_each(drop);
     for client in clients {
         let output = client.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -145,7 +147,7 @@ fn a_watcher_sees_the_changes_under_its_prefix() {
         cluster.ask(&["put", "b/unseen", "1"]);
         cluster.ask(&["put", "a/last", "2"]);
         cluster.ask(&["delete", "a/last"]);
-        assert!(start.elapsed() < PATIENCE, "the watcher sees nothing");
+        assert!(start.elapsed() < TIMEOUT, "the watcher sees nothing");
     }
     let seen = reader.join().unwrap();
     assert!(!seen.contains("unseen"), "{seen}");
@@ -184,7 +186,7 @@ fn garbage_harms_nothing() {
             // The server may close the connection before it has read all of it.
             drop(stream.write_all(bytes));
             drop(stream.shutdown(std::net::Shutdown::Write));
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             drop(stream.read_to_end(&mut Vec::new()));
         }
     }

@@ -1,9 +1,9 @@
-//! What clients are answered: reads, changes that are asked for again, and handovers.
+//! What clients are answered: reads, changes that are asked for again, and transfers.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
 
-use common::{kv_store, Asker, Cluster, PATIENCE};
+use common::{kv_store, Asker, Cluster, TIMEOUT};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -53,7 +53,7 @@ fn leader(cluster: &Cluster, running: &[usize]) -> usize {
                 return pid - 1;
             }
         }
-        assert!(start.elapsed() < PATIENCE, "the servers name as leader {named:?}");
+        assert!(start.elapsed() < TIMEOUT, "the servers name as leader {named:?}");
     }
 }
 
@@ -218,21 +218,21 @@ fn a_put_under_way_when_the_leader_is_killed_is_done_once() {
 }
 
 #[test]
-fn leadership_is_handed_over_and_back() {
+fn leadership_is_transferred_and_back() {
     let mut cluster = Cluster::start();
     for _ in 0..3 {
         for to in 1..=3 {
             let pid = to.to_string();
-            assert_eq!(cluster.ask(&["handover", &pid]), format!("server {pid} leads now\n"));
+            assert_eq!(cluster.ask(&["transfer", &pid]), format!("server {pid} leads now\n"));
             // It stays so, and is no news when it is asked for again.
-            assert_eq!(cluster.ask(&["handover", &pid]), format!("server {pid} leads now\n"));
+            assert_eq!(cluster.ask(&["transfer", &pid]), format!("server {pid} leads now\n"));
             assert_eq!(leader(&cluster, &[0, 1, 2]), to - 1);
             cluster.change(&["put", "leader", &pid]);
         }
     }
-    let error = error_at(&cluster, 0, &["handover", "1"]);
+    let error = error_at(&cluster, 0, &["transfer", "1"]);
     assert!(error.contains("does not lead: server 3 does"), "{error}");
-    let error = error_at(&cluster, 2, &["handover", "9"]);
+    let error = error_at(&cluster, 2, &["transfer", "9"]);
     assert!(error.contains("server 9 is not a member"), "{error}");
     cluster.assert_alive();
 }

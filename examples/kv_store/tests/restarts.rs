@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{kv_store, wait_for_end, Cluster, PATIENCE};
+use common::{kv_store, wait_for_end, Cluster, TIMEOUT};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -33,7 +33,7 @@ fn a_server_that_is_killed_ten_times_comes_back_each_time() {
         let wait_for_more = |more: usize| {
             let (from, start) = (acknowledged.load(Ordering::Relaxed), Instant::now());
             while acknowledged.load(Ordering::Relaxed) < from + more {
-                assert!(start.elapsed() < PATIENCE, "nothing is acknowledged");
+                assert!(start.elapsed() < TIMEOUT, "nothing is acknowledged");
                 std::thread::yield_now();
             }
         };
@@ -44,7 +44,7 @@ fn a_server_that_is_killed_ten_times_comes_back_each_time() {
             cluster.restart(1);
             let start = Instant::now();
             while cluster.client(&["status"]).status.code() != Some(0) {
-                assert!(start.elapsed() < PATIENCE, "it does not come back in round {round}");
+                assert!(start.elapsed() < TIMEOUT, "it does not come back in round {round}");
                 cluster.assert_alive();
             }
         }
@@ -65,7 +65,7 @@ fn a_server_that_is_killed_ten_times_comes_back_each_time() {
     }
     let start = Instant::now();
     while cluster.client(&["status"]).status.code() != Some(0) {
-        assert!(start.elapsed() < PATIENCE, "the cluster does not come back");
+        assert!(start.elapsed() < TIMEOUT, "the cluster does not come back");
     }
     let again = cluster.status_in_step();
     let state = |line: &String| line.split_once("keys").unwrap().1.to_owned();
@@ -141,7 +141,7 @@ fn damaged_data_is_refused() {
     cluster.restart(2);
     let start = Instant::now();
     while cluster.client(&["status"]).status.code() != Some(0) {
-        assert!(start.elapsed() < PATIENCE, "it does not come back");
+        assert!(start.elapsed() < TIMEOUT, "it does not come back");
     }
     assert!(cluster.status_in_step()[0].contains(" 21 keys, "));
 }

@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 /// What the last requests of the peers told of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
-    by_pid: BTreeMap<NodeId, Told>,
+    by_pid: BTreeMap<NodeId, Report>,
 }
 
 /// What a request told of its sender.
 #[derive(Copy, Clone, Debug)]
-struct Told {
+struct Report {
     /// The round of the sender.
     round: u32,
     leader: Ballot,
@@ -46,7 +46,7 @@ impl Candidates {
         if self.by_pid.get(&from).is_some_and(|told| told.round > round) {
             return false;
         }
-        self.by_pid.insert(from, Told { round, leader, happy, priority, electable, age: 0 });
+        self.by_pid.insert(from, Report { round, leader, happy, priority, electable, age: 0 });
         true
     }
 

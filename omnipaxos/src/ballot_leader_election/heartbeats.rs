@@ -1,6 +1,6 @@
 //! The heartbeats that a server sends.
 
-use super::{Asked, BallotLeaderElection, Mood};
+use super::{Asked, BallotLeaderElection};
 use crate::{
     ballot::Ballot,
     ids::NodeId,
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mine {
     leader: Ballot,
-    mood: Mood,
+    happy: bool,
     priority: u32,
     electable: bool,
 }
@@ -22,12 +22,12 @@ impl BallotLeaderElection {
     /// Asks for an answer in this round, as every round does. A server of another configuration
     /// learns of this one by it.
     pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
-        let Mine { leader, mood, priority, electable } = self.mine();
+        let Mine { leader, happy, priority, electable } = self.mine();
         let request = HeartbeatRequest {
             config_id: self.config_id,
             round: self.round,
             leader,
-            happy: mood == Mood::Happy,
+            happy,
             priority,
             electable,
             max_entry_bytes: self.max_entry_bytes,
@@ -39,27 +39,27 @@ impl BallotLeaderElection {
     fn mine(&self) -> Mine {
         Mine {
             leader: self.leader,
-            mood: self.mood,
+            happy: self.happy,
             priority: self.priority,
             electable: self.rests == 0
                 && (self.heard_of_quorum || self.quorum.can_prepare(self.heard_of.len() + 1)),
         }
     }
 
-    /// Draws the heartbeats that are due. An unhappy server tells at once what changes with it, so
+    /// Builds the heartbeats that are due. An unhappy server tells at once what changes with it, so
     /// that all that may take over know of each other.
     #[inline]
-    pub(crate) fn draw(&mut self, send: impl FnMut(BLEMessage)) {
-        if self.mood == Mood::Unhappy && self.last_told != Some(self.mine()) {
+    pub(crate) fn build_messages(&mut self, send: impl FnMut(BLEMessage)) {
+        if !self.happy && self.last_reported != Some(self.mine()) {
             self.is_request_due = true;
         }
         if self.is_request_due || !self.replies_due.is_empty() {
-            self.draw_due(send);
+            self.build_due(send);
         }
     }
 
     #[cold]
-    fn draw_due(&mut self, mut send: impl FnMut(BLEMessage)) {
+    fn build_due(&mut self, mut send: impl FnMut(BLEMessage)) {
         let from = self.pid;
         let asked = std::mem::take(&mut self.asked_again);
         self.asked_again = asked
@@ -72,7 +72,7 @@ impl BallotLeaderElection {
             })
             .collect();
         if std::mem::take(&mut self.is_request_due) {
-            self.last_told = Some(self.mine());
+            self.last_reported = Some(self.mine());
             self.peers.iter().for_each(|to| send(self.request(*to)));
         }
         while let Some((to, round)) = self.replies_due.pop_first() {
@@ -80,7 +80,7 @@ impl BallotLeaderElection {
                 round,
                 ballot: self.ballot,
                 leader: self.leader,
-                happy: self.mood == Mood::Happy,
+                happy: self.happy,
             };
             send(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) });
         }

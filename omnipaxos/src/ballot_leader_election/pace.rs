@@ -3,7 +3,7 @@
 //! A round in which the replies that a server needs come too late tells it nothing. The next ones are
 //! made longer then, and shorter again once replies come sooner (paper §5.2).
 
-use crate::clock::Ring;
+use crate::clock::Tick;
 use std::collections::VecDeque;
 
 /// The length of the rounds of one server.
@@ -61,17 +61,17 @@ impl Pace {
         }
     }
 
-    /// Lets one tick pass. Rings at the end of a round. One that was lengthened ends as soon as all
-    /// replies have come that it `waits` for.
-    pub(super) fn tick(&mut self, waits: Waits) -> Ring {
+    /// Lets one tick pass. Expires at the end of a round. One that was lengthened ends as soon as
+    /// all replies have come that it `waits` for.
+    pub(super) fn tick(&mut self, waits: Waits) -> Tick {
         self.elapsed = self.elapsed.saturating_add(1);
         let length = match waits {
             Waits::ForReplies => self.length,
             Waits::ForNone => self.shortest,
         };
         match self.elapsed < length {
-            true => Ring::Silent,
-            false => Ring::Rings,
+            true => Tick::Running,
+            false => Tick::Expired,
         }
     }
 
@@ -126,18 +126,18 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{Late, Pace, Ring, Waits};
+    use super::{Late, Pace, Tick, Waits};
 
     /// Lets a round pass, with a reply after so many ticks. Returns its length.
     fn round(pace: &mut Pace, round: u32, reply_after: Option<u64>, missed: bool) -> u64 {
         let mut ticks = 0;
         loop {
-            let ring = pace.tick(Waits::ForReplies);
+            let tick = pace.tick(Waits::ForReplies);
             ticks += 1;
             if Some(ticks) == reply_after {
                 pace.note_reply();
             }
-            if ring == Ring::Rings {
+            if tick == Tick::Expired {
                 pace.end_round(round, missed);
                 return ticks;
             }
@@ -180,8 +180,9 @@ mod tests {
     fn a_long_round_ends_when_all_have_answered() {
         let mut pace = Pace::new(10, 8);
         pace.length = 50;
-        let rings: Vec<bool> = (0..10).map(|_| pace.tick(Waits::ForNone) == Ring::Rings).collect();
-        assert_eq!(rings, [vec![false; 9], vec![true]].concat());
+        let expired: Vec<bool> =
+            (0..10).map(|_| pace.tick(Waits::ForNone) == Tick::Expired).collect();
+        assert_eq!(expired, [vec![false; 9], vec![true]].concat());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Taking over: when, in which ballot, and when not.
 
-use super::{candidates::Rank, BallotLeaderElection, Mood, Outbid};
+use super::{candidates::Rank, BallotLeaderElection, Preempted};
 use crate::{ballot::Ballot, ids::NodeId};
 
 /// When it is asked whether this server takes over.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum RoundPoint {
     InRound,
     AtTheEnd,
 }
@@ -26,18 +26,18 @@ impl BallotLeaderElection {
     /// Takes over, if it may, as soon as all have answered.
     pub(super) fn take_over_if_all_answered(&mut self) {
         if self.have_all_answered() {
-            self.take_over_if_nobody_is_happy(Moment::InRound);
+            self.take_over_if_nobody_is_happy(RoundPoint::InRound);
         }
     }
 
-    pub(super) fn take_over_if_nobody_is_happy(&mut self, moment: Moment) {
+    pub(super) fn take_over_if_nobody_is_happy(&mut self, point: RoundPoint) {
         let somebody_is = self.replies.values().any(|reply| reply.happy);
         let can = self.quorum.can_prepare(self.reached()) && self.rests == 0;
-        if self.mood == Mood::Happy || somebody_is || !can {
-            if moment == Moment::AtTheEnd {
+        if self.happy || somebody_is || !can {
+            if point == RoundPoint::AtTheEnd {
                 self.end_yielding();
             }
-        } else if !self.yields(moment) {
+        } else if !self.yields(point) {
             self.go_on_or_take_over();
         }
     }
@@ -45,8 +45,8 @@ impl BallotLeaderElection {
     /// Whether this server leaves it to a better one to take over, which it does until the end of the
     /// next round: by then the other has heard of all that is known here, and has asked for promises.
     /// If that led to nothing, it does not do so again for a while.
-    fn yields(&mut self, moment: Moment) -> bool {
-        let is_over = self.yields_until == Some(self.round) && moment == Moment::AtTheEnd;
+    fn yields(&mut self, point: RoundPoint) -> bool {
+        let is_over = self.yields_until == Some(self.round) && point == RoundPoint::AtTheEnd;
         if self.can_go_on() || self.insists > 0 || is_over {
             return false;
         }
@@ -75,7 +75,7 @@ impl BallotLeaderElection {
     fn go_on_or_take_over(&mut self) {
         if self.can_go_on() {
             self.name_leader(self.ballot);
-            self.mood = Mood::Happy;
+            self.happy = true;
         } else {
             self.take_over();
         }
@@ -94,8 +94,8 @@ impl BallotLeaderElection {
             self.ballot = Ballot::with(self.config_id, n, self.priority, self.pid);
             self.highest = self.ballot;
             self.name_leader(self.ballot);
-            self.mood = Mood::Happy;
-            self.outbid = Outbid::No;
+            self.happy = true;
+            self.preempted = Preempted::No;
             self.rests = 0;
         }
     }
@@ -128,9 +128,9 @@ impl BallotLeaderElection {
         }
     }
 
-    /// The leader hands over to this server, which takes over if it reached enough servers in the
-    /// last round.
-    pub(crate) fn be_handed_over(&mut self) {
+    /// The leader transfers leadership to this server, which takes over if it reached enough
+    /// servers in the last round.
+    pub(crate) fn take_over_on_transfer(&mut self) {
         if self.quorum.can_prepare(self.last_replies.len() + 1) {
             self.take_over();
         }
@@ -142,7 +142,7 @@ impl BallotLeaderElection {
             self.leader = Ballot::default();
             self.is_leader_new = false;
             self.content_rounds.clear();
-            self.mood = Mood::Unhappy;
+            self.happy = false;
         }
     }
 

@@ -52,7 +52,7 @@ impl<T: Entry> Codec<T> {
     }
 
     #[inline]
-    pub(crate) fn start_anew(&mut self, _idx: u64) {}
+    pub(crate) fn reset(&mut self, _idx: u64) {}
 
     #[inline]
     pub(crate) fn encode(&mut self, _from_idx: u64, _entries: &SharedEntries<T>, _bytes: u64) {}
@@ -71,7 +71,7 @@ impl<T: Entry> Codec<T> {
     }
 
     #[inline]
-    pub(crate) fn lose(&mut self) {}
+    pub(crate) fn invalidate(&mut self) {}
 
     #[inline]
     pub(crate) fn decode(

@@ -4,7 +4,7 @@
 //! same entries through its own, whether they travel encoded or not. So the caches are a function of
 //! the entries from the index at which they were empty. Each message tells that index, and nothing
 //! else has to be agreed: a follower that does not know the entries since then (it was restarted,
-//! or learnt some from others) can read what travels as it is, and says that it cannot read the
+//! or learned some from others) can read what travels as it is, and says that it cannot read the
 //! rest; then the leader begins with empty caches at the end of its log.
 //!
 //! Invariant I15: a follower decodes an entry only with a cache through which just the entries of
@@ -121,7 +121,7 @@ impl<T: Entry> Codec<T> {
     }
 
     /// As a leader: begins with an empty cache at index `idx`, the end of the log.
-    pub(crate) fn start_anew(&mut self, idx: u64) {
+    pub(crate) fn reset(&mut self, idx: u64) {
         self.encoded.clear();
         let is_used = T::UniCache::is_used();
         self.cache = is_used.then(|| Cache { since: idx, end: idx, state: T::UniCache::new() });
@@ -135,7 +135,7 @@ impl<T: Entry> Codec<T> {
             return;
         };
         if cache.end < from_idx {
-            return self.start_anew(end);
+            return self.reset(end);
         }
         let first = cache.end;
         let entries = entries.lock();
@@ -176,7 +176,7 @@ impl<T: Entry> Codec<T> {
     }
 
     /// As a follower: the log was changed by others than the leader, or is that of another.
-    pub(crate) fn lose(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         self.cache = None;
         self.encoded.clear();
     }
@@ -216,11 +216,11 @@ impl<T: Entry> Codec<T> {
         }
         let end = from_idx + entries.len() as u64;
         if end <= since {
-            return self.lose();
+            return self.invalidate();
         }
         let skipped = since.saturating_sub(from_idx);
         let Some(cache) = self.cache_at(from_idx + skipped, since) else {
-            return self.lose();
+            return self.invalidate();
         };
         for entry in entries.iter().skip(to_position(skipped)) {
             cache.state.try_encode(entry);
@@ -249,7 +249,7 @@ impl<T: Entry> Codec<T> {
                 Decoded::Entries { from_idx, entries: entries.into() }
             }
             None => {
-                self.lose();
+                self.invalidate();
                 Decoded::Unreadable
             }
         }

@@ -56,7 +56,7 @@ impl Leader {
     fn that_keeps(most: Amount, log: &str) -> Self {
         let log: Vec<_> = log.chars().map(Letter).collect();
         let mut codec = Codec::new(most);
-        codec.start_anew(log.len() as u64);
+        codec.reset(log.len() as u64);
         Self { log, codec }
     }
 
@@ -172,7 +172,7 @@ fn who_missed_something_reads_on_when_the_leader_starts_anew() {
     leader.append("a");
     let message = leader.messages(2).remove(0);
     assert_eq!(restarted.take(&message), Err("unreadable"));
-    leader.codec.start_anew(3);
+    leader.codec.reset(3);
     leader.append("ba");
     let messages = leader.messages(2);
     assert_eq!(forms(&messages), [(2, 1, false), (3, 2, true)]);
@@ -190,7 +190,7 @@ fn a_code_that_nobody_gave_out_is_unreadable() {
     let mut follower = Follower::new("");
     leader.append("abab");
     let of_another = leader.codec.coded(2, SharedEntries::from(vec![Letter('a'), Letter('b')]));
-    leader.codec.start_anew(0);
+    leader.codec.reset(0);
     assert_eq!(follower.take(&(0, of_another)), Err("unreadable"));
     leader.codec.encode(0, &SharedEntries::from(leader.log.clone()), 4);
     assert_eq!(follower.take(&leader.messages(0)[0]), Ok(()));
@@ -220,7 +220,7 @@ fn a_cache_that_was_empty_elsewhere_reads_nothing() {
     anew.append("ab");
     anew.append("ab");
     assert_eq!(follower.take(&anew.messages(4)[0]), Err("unreadable"));
-    follower.codec.lose();
+    follower.codec.invalidate();
     assert_eq!(follower.take(&anew.messages(4)[0]), Err("unreadable"), "of no leader");
 }
 

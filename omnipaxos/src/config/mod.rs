@@ -226,7 +226,7 @@ pub struct ServerConfig {
     /// Default 4 MiB.
     pub max_in_flight_bytes: usize,
     /// The most entries that a leader sends to a follower ahead of its acknowledgements. A follower
-    /// that lacks more decided entries fetches them in pieces, from any server. Default 65,536.
+    /// that lacks more decided entries fetches them in chunks, from any server. Default 65,536.
     pub max_in_flight_entries: usize,
     /// The most bytes of proposals that wait in memory, for a leader or for room in its log. When
     /// there is no room, [`OmniPaxos::try_append`] gives a proposal back and
@@ -269,11 +269,12 @@ pub struct ServerConfig {
     #[cfg(feature = "logging")]
     #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(skip))]
     pub custom_logger: Option<slog::Logger>,
-    /// Names this life of the server: a number below 2^63 that no earlier life had. Two lives with
-    /// the same number may read what is out of date and lose proposals. Default `None`: the storage counts, with
-    /// [`Storage::next_incarnation`]. Without either, a server that was restarted can neither
-    /// [propose with an outcome](OmniPaxos::propose) nor [read](OmniPaxos::request_read) while
-    /// another server leads, and what it forwards is not offered again when it is lost.
+    /// Names this incarnation of the server: a number below 2^63 that no earlier incarnation had.
+    /// Two incarnations with the same number may read what is out of date and lose proposals.
+    /// Default `None`: the storage counts, with [`Storage::next_incarnation`]. Without either, a
+    /// server that was restarted can neither [propose with an outcome](OmniPaxos::propose) nor
+    /// [read](OmniPaxos::request_read) while another server leads, and what it forwards is not
+    /// forwarded again when it is lost.
     pub incarnation: Option<u64>,
 }
 

@@ -4,7 +4,7 @@ use super::{expect_storage, OmniPaxos};
 use crate::{
     errors::{CompactionErr, TryCompactionErr},
     storage::{Entry, Snapshot, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
@@ -186,12 +186,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             done @ (Ok(())
             | Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_))) => {
                 let idx = self.paxos.log().compacted_idx();
-                self.trace.tell(|| match &done {
-                    Ok(()) => Moment::debug("compacts").at(idx),
+                self.trace.emit(|| match &done {
+                    Ok(()) => LogEvent::debug("compacts").at(idx),
                     Err(refused @ TryCompactionErr::Unstorable(_)) => {
-                        Moment::warn("does not compact").at(idx).because(refused)
+                        LogEvent::warn("does not compact").at(idx).because(refused)
                     }
-                    Err(refused) => Moment::debug("does not compact").at(idx).because(refused),
+                    Err(refused) => LogEvent::debug("does not compact").at(idx).because(refused),
                 });
                 self.end();
                 done

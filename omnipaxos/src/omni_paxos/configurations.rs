@@ -22,12 +22,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// It is a hint, as [`HigherConfiguration`] says: before you stop this server, learn from the
     /// application at one that has the stop sign.
     pub fn higher_configuration(&self) -> Option<HigherConfiguration> {
-        self.door.others().highest()
+        self.validator.others().highest()
     }
 
     /// Tells those that sent messages of a lower configuration of this one.
     pub(super) fn tell_lower_configurations(&mut self, messages: &mut Vec<Message<T>>) {
-        while let Some(to) = self.door.others_mut().pop() {
+        while let Some(to) = self.validator.others_mut().pop() {
             messages.push(Message::BLE(self.ble.request(to)));
         }
     }

@@ -1,8 +1,8 @@
-//! News for the application.
+//! Events for the application.
 
 use super::OmniPaxos;
 use crate::{
-    events::{Event, Present},
+    events::{Event, Observed},
     sequence_paxos::Readiness,
     storage::{Entry, Storage},
 };
@@ -10,10 +10,10 @@ use crate::{
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Takes what has happened since the last call: another leader, decided entries, lost peers.
     ///
-    /// Call it whenever it suits, such as after each drain. The first call tells all that is not as
-    /// it is in an empty server that knows nobody. Of what changed several times, only the last is
-    /// told; indices only grow. Whoever never calls it misses nothing but the news, and little memory
-    /// is used for them: that of the latest ends of proposals. Where there are none, nothing
+    /// Call it whenever it suits, such as after each output. The first call tells all that is not
+    /// as it is in an empty server that knows nobody. Of what changed several times, only the last
+    /// is told; indices only grow. Whoever never calls it misses nothing but the events, and little
+    /// memory is used for them: that of the latest ends of proposals. Where there are none, nothing
     /// is allocated. What is told may be ahead of the storage, as all questions are.
     ///
     /// # Example
@@ -53,23 +53,23 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let leader = self.paxos.leader_ballot();
         let decided_idx = self.get_decided_idx();
         let halted = self.halted().cloned();
-        let present = Present {
+        let observed = Observed {
             leader,
             is_ready: self.input.is_none() && self.paxos.readiness(leader) == Readiness::Ready,
             compacted_idx: log.compacted_idx().min(decided_idx),
             decided_idx,
             ready_read: self.paxos.ready_read(),
-            handover: self.paxos.handover(),
+            transfer: self.paxos.leadership_transfer(),
             stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
             higher: self.higher_configuration(),
-            conflicts: self.door.identities().conflicts(),
+            conflicts: self.validator.identities().conflicts(),
             lost: self.paxos.loss(),
             halted: halted.as_ref(),
         };
         let (peers, ble) = (self.paxos.peers(), &self.ble);
-        let mut news = self.told.news(&present, peers, |pid| ble.answered(pid));
+        let mut events = self.last_reported.new_events(&observed, peers, |pid| ble.answered(pid));
         let ended = std::iter::from_fn(|| self.paxos.take_outcome());
-        news.extend(ended.map(|(id, outcome)| Event::ProposalEnded { id, outcome }));
-        news
+        events.extend(ended.map(|(id, outcome)| Event::ProposalEnded { id, outcome }));
+        events
     }
 }

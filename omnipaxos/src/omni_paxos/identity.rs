@@ -9,7 +9,7 @@ use crate::{
     peer_identities::PeerIdentities,
     replica_log::ReplicaLog,
     storage::{Entry, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 /// Why a storage does not fit a configuration.
@@ -56,25 +56,25 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Stores which storages other servers have told of. It is rare: once for each server.
     #[inline]
     pub(super) fn store_peer_identities(&mut self) -> Result<(), Halted> {
-        if !self.door.identities().is_unstored() {
+        if !self.validator.identities().is_unstored() {
             return Ok(());
         }
-        let identity = self.door.identities().unstored();
+        let identity = self.validator.identities().unstored();
         self.paxos.store_identity(identity.clone())?;
-        self.door.identities_mut().stored(identity);
+        self.validator.identities_mut().stored(identity);
         Ok(())
     }
 
     /// Stamps the messages of `buffer` from position `from` on, which are about to leave.
     pub(super) fn stamp(&self, buffer: &mut [Message<T>], from: usize) {
-        self.door.identities().stamp(buffer.iter_mut().skip(from));
+        self.validator.identities().stamp(buffer.iter_mut().skip(from));
     }
 
     /// Logs conflicts that were found.
     pub(super) fn log_conflicts(&mut self) {
-        while let Some(found) = self.door.identities_mut().take_unlogged() {
-            self.trace.tell(|| {
-                Moment::error("is in conflict with a server")
+        while let Some(found) = self.validator.identities_mut().take_unlogged() {
+            self.trace.emit(|| {
+                LogEvent::error("is in conflict with a server")
                     .with_peer(found.pid)
                     .because(found.conflict)
             });

@@ -3,8 +3,8 @@
 mod compact;
 mod configurations;
 mod events;
-mod handover;
 mod identity;
+mod leader_transfer;
 mod propose;
 mod read;
 mod reads;
@@ -18,16 +18,16 @@ use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
     config::{ConfigError, OmniPaxosConfig},
-    door::{Door, Dropped, Entrance},
     errors::{with_causes, Halted},
-    events::Told,
+    events::LastReported,
     export,
     ids::NodeId,
     messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMessage, Message},
     replica_log::ReplicaLog,
-    sequence_paxos::{Contact, Needs, Relay, SequencePaxos, Setback},
+    sequence_paxos::{Contact, LeadershipChange, Needs, Relay, SequencePaxos},
     storage::{Entry, StopSign, Storage},
-    trace::{Moment, Trace},
+    trace::{LogEvent, Trace},
+    validate::{Dropped, MessageValidator, Validity},
 };
 use std::{error::Error, sync::OnceLock};
 
@@ -41,12 +41,12 @@ use std::{error::Error, sync::OnceLock};
 ///   [`tick`](Self::tick), [`trim`](Self::trim), [`snapshot`](Self::snapshot),
 ///   [`compact`](Self::compact), [`reconnected`](Self::reconnected),
 ///   [`set_priority`](Self::set_priority), [`try_become_leader`](Self::try_become_leader),
-///   [`request_read`](Self::request_read), [`hand_over`](Self::hand_over). They may come in any
-///   order, from one thread.
+///   [`request_read`](Self::request_read), [`transfer_leadership`](Self::transfer_leadership). They
+///   may come in any order, from one thread.
 /// - **Outputs**: [`take_outgoing_messages`](Self::take_outgoing_messages) writes to the storage
 ///   what changed, all at once, and then gives the messages. Call it after inputs, also in a
-///   cluster of one server, where it gives none: only what was drained survives a restart. The more
-///   inputs between two drains, the fewer and larger the writes and messages. Messages may be
+///   cluster of one server, where it gives none: only what was output survives a restart. The more
+///   inputs between two outputs, the fewer and larger the writes and messages. Messages may be
 ///   lost, doubled, delayed and reordered on their way. A new replica has some to send at once.
 ///   [`take_events`](Self::take_events) tells what has happened since it was asked last, and
 ///   [`into_storage`](Self::into_storage) ends the replica.
@@ -119,7 +119,7 @@ use std::{error::Error, sync::OnceLock};
 #[derive(Clone, Debug)]
 pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     pid: NodeId,
-    door: Door,
+    validator: MessageValidator,
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
     /// The input that runs. One that has not ended when the next begins has halted the replica: by
@@ -127,9 +127,9 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     input: Option<&'static str>,
     /// Why the replica has halted. Of a panic it is made when somebody asks.
     halted: OnceLock<Halted>,
-    told: Told,
+    last_reported: LastReported,
     trace: Trace,
-    /// Whether nothing has happened since the last drain, which left nothing to say or to write.
+    /// Whether nothing has happened since the last output, which left nothing to say or to write.
     is_idle: bool,
 }
 
@@ -161,12 +161,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let paxos = SequencePaxos::new(&config, log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,
-            door: Door::new(&config, identities),
+            validator: MessageValidator::new(&config, identities),
             ble: BallotLeaderElection::new(&config, promise, paxos.own_max_entry_bytes()),
             paxos,
             input: None,
             halted: OnceLock::new(),
-            told: Told::default(),
+            last_reported: LastReported::default(),
             trace,
             is_idle: false,
         })
@@ -188,9 +188,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// The storage has failed.
     pub fn try_handle_incoming(&mut self, message: Message<T>) -> Result<(), Halted> {
         self.begin("handle_incoming")?;
-        if self.door.check(&message, self.ble.highest_n()) == Entrance::Closed {
+        if self.validator.check(&message, self.ble.highest_n()) == Validity::Invalid {
             drop(message);
-            self.is_idle &= !self.door.others().is_word_owed();
+            self.is_idle &= !self.validator.others().is_notice_due();
             self.log_conflicts();
             self.input = None;
             return Ok(());
@@ -204,13 +204,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 }
                 match self.ble.handle(message.from, message.msg) {
                     Peer::Asks => {}
-                    Peer::Heard => self.paxos.note_presence(message.from),
+                    Peer::Heard => self.paxos.note_reachable(message.from),
                     Peer::Back => {
-                        self.paxos.note_presence(message.from);
+                        self.paxos.note_reachable(message.from);
                         self.paxos.reconnected(message.from);
                     }
                 }
-                self.carry_word()
+                self.sync_election()
             }
         };
         self.end_or_halt(handled)
@@ -218,7 +218,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     fn handle_paxos(&mut self, message: PaxosMessage<T>) -> Result<(), Halted> {
         self.paxos.handle(message)?;
-        self.carry_word()
+        self.sync_election()
     }
 
     /// Lets one tick of time pass. The timeouts of [`ServerConfig`](crate::ServerConfig) count
@@ -243,7 +243,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
-            self.door.identities_mut().end_round();
+            self.validator.identities_mut().end_round();
             let contact = match self.ble.is_happy() {
                 true => Contact::Kept,
                 false => Contact::Lost,
@@ -252,7 +252,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             let relay = self.ble.relay().map(|peer| Relay { leader, peer });
             self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
         }
-        let carried = self.carry_word();
+        let carried = self.sync_election();
         if round == Round::Ended && carried.is_ok() {
             export::record(|| self.status_as(self.paxos.role(), self.paxos.log().decided_idx()));
         }
@@ -304,26 +304,26 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.begin("take_outgoing_messages")?;
         let first = buffer.len();
-        let drained = self.store_peer_identities().and_then(|()| self.drain_paxos(buffer));
-        if drained.is_err() {
+        let result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
+        if result.is_err() {
             self.stamp(buffer, first);
-            return self.end_or_halt(drained);
+            return self.end_or_halt(result);
         }
-        self.ble.draw(|message| buffer.push(Message::BLE(message)));
-        if self.door.others().is_word_owed() {
+        self.ble.build_messages(|message| buffer.push(Message::BLE(message)));
+        if self.validator.others().is_notice_due() {
             self.tell_lower_configurations(buffer);
         }
         self.stamp(buffer, first);
-        // What a drain decides is written by the next.
+        // What an output decides is written by the next.
         self.is_idle = self.paxos.log().is_flushed();
         self.end();
         Ok(())
     }
 
-    fn drain_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
+    fn output_of_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
         match self.paxos.is_silent() {
             true => Ok(()),
-            false => self.paxos.drain(buffer),
+            false => self.paxos.output(buffer),
         }
     }
 
@@ -333,7 +333,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// The storage has failed.
     pub fn flush(&mut self) -> Result<(), Halted> {
         self.begin("flush")?;
-        self.paxos.owe_decided_idx();
+        self.paxos.schedule_decided_idx();
         let flushed = self.store_peer_identities().and_then(|()| self.paxos.flush());
         self.end_or_halt(flushed)
     }
@@ -355,7 +355,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_become_leader(&mut self) {
         expect_storage(self.wake("try_become_leader"));
         self.ble.be_asked_to_lead();
-        let carried = self.carry_word();
+        let carried = self.sync_election();
         expect_storage(self.end_or_halt(carried));
     }
 
@@ -364,13 +364,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.input.map(|input| self.halted.get_or_init(|| Halted::in_input(input)))
     }
 
-    /// How many messages were dropped at the door, by reason, and proposals for lack of room or
+    /// How many messages were dropped by validation, by reason, and proposals for lack of room or
     /// since they cannot be stored.
     pub fn dropped(&self) -> Dropped {
         Dropped {
             proposals: self.paxos.dropped_proposals(),
             unstorable: self.paxos.dropped_unstorable(),
-            ..self.door.dropped()
+            ..self.validator.dropped()
         }
     }
 
@@ -420,8 +420,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         log.decided_stopsign().filter(|_| self.get_decided_idx() > log.end()).cloned()
     }
 
-    /// Carries word between the election and Sequence Paxos, which do not know each other.
-    fn carry_word(&mut self) -> Result<(), Halted> {
+    /// Passes what changed between the election and Sequence Paxos, which do not know each other.
+    fn sync_election(&mut self) -> Result<(), Halted> {
         let promise = self.paxos.log().promise();
         if self.ble.is_settled_on(promise) && self.paxos.is_settled_on(promise) {
             return Ok(());
@@ -430,17 +430,17 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if let Some(ballot) = self.paxos.followed_ballot() {
             self.ble.follow(ballot);
         }
-        match self.paxos.take_setback() {
+        match self.paxos.take_leadership_change() {
             None => {}
-            Some(Setback::Outbid(ballot)) => self.ble.be_outbid(ballot),
-            Some(Setback::Resigned) => self.ble.resign(),
-            Some(Setback::NotPromised(rounds)) => self.ble.rest(rounds),
-            Some(Setback::HandedOver) => self.ble.be_handed_over(),
+            Some(LeadershipChange::Preempted(ballot)) => self.ble.be_preempted(ballot),
+            Some(LeadershipChange::Resigned) => self.ble.resign(),
+            Some(LeadershipChange::NotPromised(rounds)) => self.ble.rest(rounds),
+            Some(LeadershipChange::Transferred) => self.ble.take_over_on_transfer(),
         }
         self.paxos.handle_elected(self.ble.leader())
     }
 
-    /// Begins an input after which the next drain has to look.
+    /// Begins an input after which the next output has to look.
     #[inline]
     fn wake(&mut self, input: &'static str) -> Result<(), Halted> {
         self.is_idle = false;
@@ -490,7 +490,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     #[cold]
     fn halt(&mut self, halted: Halted) -> Halted {
         let halted = self.halted.get_or_init(|| halted).clone();
-        self.trace.tell(|| Moment::error("halted").because(with_causes(&halted)));
+        self.trace.emit(|| LogEvent::error("halted").because(with_causes(&halted)));
         export::record(|| self.status());
         halted
     }

@@ -12,15 +12,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Proposes an entry, at any server of the cluster.
     ///
     /// `Ok` means that it was taken, not that it is decided: watch
-    /// [`get_decided_idx`](Self::get_decided_idx), or [propose](Self::propose) it. A server that does
-    /// not lead forwards it, and offers it again until it is in the log; so it outlives lost messages
-    /// and leaders, and is decided once (`docs/divergence.md` in the repository has the exceptions,
-    /// which [`propose`](Self::propose) does not have). It is lost if this server stops first, if a stop sign gets
-    /// into the log before it, or, rarely, if nobody can tell any more whether it is in the log: see
-    /// [`Outcome::Unknown`](crate::proposals::Outcome::Unknown). A leader drops what was appended there
-    /// if it loses leadership before another server has that in its log, as in 0.2.2;
-    /// [`ServerConfig::keeps_undecided_appends`](crate::ServerConfig::keeps_undecided_appends) has it
-    /// proposed again.
+    /// [`get_decided_idx`](Self::get_decided_idx), or [propose](Self::propose) it. A server that
+    /// does not lead forwards it, and forwards it again until it is in the log; so it outlives lost
+    /// messages and leaders, and is decided once (`docs/divergence.md` in the repository has the
+    /// exceptions, which [`propose`](Self::propose) does not have). It is lost if this server stops
+    /// first, if a stop sign gets into the log before it, or, rarely, if nobody can tell any more
+    /// whether it is in the log: see [`Outcome::Unknown`](crate::proposals::Outcome::Unknown). A
+    /// leader drops what was appended there if it loses leadership before another server has that
+    /// in its log, as in 0.2.2;
+    /// [`ServerConfig::keeps_undecided_appends`](crate::ServerConfig::keeps_undecided_appends) has
+    /// it proposed again.
     ///
     /// Until it is decided, or in the log of this server as the leader, it is kept in memory. As many
     /// are as [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
@@ -97,11 +98,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// [`take_events`](Self::take_events) will be
     /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id.
     ///
-    /// The entry is offered to whoever leads until it is seen in the log, decided. However often that
-    /// takes, and whatever is lost, doubled, delayed or restarted meanwhile, it is decided once at
-    /// most. `Decided` is told once this server has decided the entry, so that it can be read here;
-    /// in the same call [`Decided`](crate::events::Event::Decided) comes first. An outcome is not told if this server is restarted first: then nobody remembers the
-    /// id.
+    /// The entry is forwarded to whoever leads until it is seen in the log, decided. However often
+    /// that takes, and whatever is lost, doubled, delayed or restarted meanwhile, it is decided
+    /// once at most. `Decided` is told once this server has decided the entry, so that it can be
+    /// read here; in the same call [`Decided`](crate::events::Event::Decided) comes first. An
+    /// outcome is not told if this server is restarted first: then nobody remembers the id.
     ///
     /// It costs more than [`append`](Self::append): a clone of the entry, which is kept until it is
     /// decided, and an id that travels with it.
@@ -111,7 +112,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// [`TryProposeErr::Unstorable`] if it cannot be stored, as far as this server can tell: a leader
     /// that knows better ends it as [`Refused`](crate::proposals::Outcome::Refused).
     /// [`TryProposeErr::NoIncarnation`] if this server was restarted over a storage that does not count
-    /// its lives; [`TryProposeErr::Refused`] holds
+    /// its incarnations; [`TryProposeErr::Refused`] holds
     /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way;
     /// [`TryProposeErr::Halted`] says that the storage has failed.
     ///
@@ -166,12 +167,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// decided here any more: start the servers of `next_config`, each with an empty storage, and
     /// hand them whatever they need of this log. `metadata` travels with the stop sign.
     ///
-    /// `Ok` means accepted for retry, not decided: the stop sign is offered to whoever leads until it
-    /// is decided, or another is. It outlives lost messages and leaders, also this server as a leader
-    /// that is replaced, but not a restart of this server.
-    /// [`propose_reconfiguration`](Self::propose_reconfiguration) also reports how it ended. Until then
-    /// `append` is refused here. What was proposed here before gets into the log first, unless it
-    /// finds no way there for eight heartbeat rounds; so does what waits at the leader.
+    /// `Ok` means accepted for retry, not decided: the stop sign is forwarded to whoever leads
+    /// until it is decided, or another is. It outlives lost messages and leaders, also this server
+    /// as a leader that is replaced, but not a restart of this server.
+    /// [`propose_reconfiguration`](Self::propose_reconfiguration) also reports how it ended. Until
+    /// then `append` is refused here. What was proposed here before gets into the log first, unless
+    /// it finds no way there for eight heartbeat rounds; so does what waits at the leader.
     ///
     /// # Errors
     /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's, or if

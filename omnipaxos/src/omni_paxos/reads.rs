@@ -14,7 +14,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// that was replaced and does not know it.
     ///
     /// The leader has a write quorum confirm that it still leads. All reads that are requested at a
-    /// server between two drains cost one request together, and all that wait at the leader one
+    /// server between two outputs cost one request together, and all that wait at the leader one
     /// round: in a cluster of three, four small messages at the leader and six at a follower, for
     /// one read or a thousand. Messages that are lost are sent again with the heartbeats. A read
     /// takes constant memory, and one that is never asked about leaks nothing.

@@ -76,11 +76,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 .filter(|_| decided_idx > log.end())
                 .map(|stopsign| stopsign.next_config.configuration_id),
             higher_configuration: self.higher_configuration(),
-            conflicts: self.door.identities().conflicts(),
+            conflicts: self.validator.identities().conflicts(),
             lost: self.paxos.loss(),
             peers: self.paxos.peers().iter().map(peer).collect(),
             waiting: self.paxos.waiting(),
-            kept: self.paxos.kept(),
+            pending: self.paxos.pending(),
             limits: self.paxos.limits(),
             dropped: self.dropped(),
         }

@@ -12,8 +12,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn trim(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
         self.check_compaction(idx)?;
         match self.compacted {
-            Compacted::Bare => {
-                self.compact(idx);
+            Compacted::Trimmed => {
+                self.raise_compacted_idx(idx);
                 Ok(())
             }
             Compacted::Snapshot | Compacted::UnstoredSnapshot(_) => self.take_snapshot(idx),
@@ -32,8 +32,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 self.check_snapshot(snapshot).map_err(TryCompactionErr::Unstorable)?;
             }
             self.unstored.compaction = true;
-            self.compacted = snapshot.map_or(Compacted::Bare, Compacted::UnstoredSnapshot);
-            self.compact(idx);
+            self.compacted = snapshot.map_or(Compacted::Trimmed, Compacted::UnstoredSnapshot);
+            self.raise_compacted_idx(idx);
         }
         Ok(())
     }
@@ -48,10 +48,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(())
     }
 
-    fn compact(&mut self, idx: u64) {
+    fn raise_compacted_idx(&mut self, idx: u64) {
         if idx > self.compacted_idx {
             self.compacted_idx = idx;
-            self.tail.compact(idx);
+            self.tail.drop_before(idx);
             self.unstored.compaction = true;
         }
     }
@@ -90,7 +90,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ids.cut(self.decided_idx);
         self.set_stopsign(None);
         self.compacted = Compacted::UnstoredSnapshot(snapshot);
-        self.compact(idx);
+        self.raise_compacted_idx(idx);
         self.decided_idx = self.decided_idx.max(idx);
         self.unstored.decided_idx = true;
         Ok(())

@@ -49,7 +49,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Whether nothing is to be written. A decided index alone waits for the next write, or until
-    /// it is due: it is learnt again after a crash, and a sync for it would double the syncs.
+    /// it is due: it is learned again after a crash, and a sync for it would double the syncs.
     pub(crate) fn is_flushed(&self) -> bool {
         let Unstored { promise, accepted_round, compaction, stopsign, .. } = self.unstored;
         let is_decided_idx_due = self.unstored.decided_idx && self.unstored.is_decided_idx_due;
@@ -58,7 +58,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// The next flush writes the decided index, also alone.
-    pub(crate) fn owe_decided_idx(&mut self) {
+    pub(crate) fn schedule_decided_idx(&mut self) {
         self.unstored.is_decided_idx_due = true;
     }
 
@@ -111,7 +111,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 self.ops.push(StorageOp::SetSnapshot(Some(snapshot)));
             }
             Compacted::Snapshot => {}
-            Compacted::Bare => self.compacted = Compacted::Bare,
+            Compacted::Trimmed => self.compacted = Compacted::Trimmed,
         }
         let gone = self.compacted_idx.min(self.stored.end) - self.stored.compacted_idx;
         if gone > 0 {

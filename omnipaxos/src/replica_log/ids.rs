@@ -55,7 +55,7 @@ impl Ids {
     }
 
     /// Says in runs what went without saying so far, up to the end of the log.
-    pub(super) fn spell_out(&mut self, end: u64) {
+    pub(super) fn materialize_ids(&mut self, end: u64) {
         let led_from = self.led.1;
         if self.led_in(led_from, end).next().is_some() {
             let first = self.runs.partition_point(|run| run.end() <= led_from);
@@ -81,12 +81,12 @@ impl Ids {
 
     /// All that is known of the entries `from..to`, in order.
     pub(crate) fn all_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
-        let mut said = self.runs_in(from, to).peekable();
-        let mut unsaid = self.led_in(from, to).peekable();
-        std::iter::from_fn(move || match (said.peek(), unsaid.peek()) {
-            (Some(a), Some(b)) if b.idx < a.idx => unsaid.next(),
-            (Some(_), _) => said.next(),
-            (None, _) => unsaid.next(),
+        let mut explicit = self.runs_in(from, to).peekable();
+        let mut implicit = self.led_in(from, to).peekable();
+        std::iter::from_fn(move || match (explicit.peek(), implicit.peek()) {
+            (Some(a), Some(b)) if b.idx < a.idx => implicit.next(),
+            (Some(_), _) => explicit.next(),
+            (None, _) => implicit.next(),
         })
     }
 
@@ -130,9 +130,9 @@ impl Ids {
         }
     }
 
-    /// As [`extend`](Self::extend), for what the log holds beyond a piece that was learnt. A proposal
-    /// of which the log held a copy there may be decided in the piece, at an earlier index. The copy
-    /// will be replaced, and gets no id: that names the decided one.
+    /// As [`extend`](Self::extend), for what the log holds beyond a chunk that was learned. A
+    /// proposal of which the log held a copy there may be decided in the chunk, at an earlier
+    /// index. The copy will be replaced, and gets no id: that names the decided one.
     pub(super) fn extend_beyond(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
         let Some(EntryIds { known_from, runs, forgotten: _ }) = told.map(|told| *told) else {
             return;
@@ -188,8 +188,8 @@ impl Ids {
     /// goes without saying.
     #[inline]
     pub(crate) fn of_accepts(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
-        let is_unsaid = self.runs.back().is_none_or(|last| last.end() <= from);
-        if is_unsaid && self.known_from.max(self.forgotten.before()) <= from {
+        let is_implicit = self.runs.back().is_none_or(|last| last.end() <= from);
+        if is_implicit && self.known_from.max(self.forgotten.before()) <= from {
             return None;
         }
         self.to_travel(from, to, self.runs_in(from, to).collect())
@@ -221,8 +221,8 @@ impl Ids {
     pub(crate) fn find(&self, id: ProposalId, end: u64) -> Option<u64> {
         let (n, led_from) = self.led;
         if id == led_id(n, id.number) && (led_from..end).contains(&id.number) {
-            let is_unsaid = self.runs_in(id.number, id.number + 1).next().is_none();
-            return is_unsaid.then_some(id.number);
+            let is_implicit = self.runs_in(id.number, id.number + 1).next().is_none();
+            return is_implicit.then_some(id.number);
         }
         self.run_with(id).map(|run| run.idx + (id.number - run.first.number))
     }
@@ -417,7 +417,7 @@ mod tests {
                 run(11, 1, led(11)),
             ];
             assert_eq!(all.runs, runs);
-            ids.spell_out(12);
+            ids.materialize_ids(12);
         }
         assert_eq!(ids.led_in(0, 12).count(), 0);
         assert_eq!(ids.find(id(1, 9), 12), Some(6), "what was there before");

@@ -46,7 +46,7 @@ impl<T: Entry> Part<T> {
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// The first of the flushed entries `from..to` that fit under `limit`, at least one if there
-    /// are any; shared with other messages of this drain where they were flushed just now.
+    /// are any; shared with other messages of this output where they were flushed just now.
     pub(crate) fn sendable(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
         if from >= to {
             return Ok(Part::default());
@@ -82,18 +82,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// The index after what the last flush wrote, and how much that was, if the messages of this
-    /// drain may [send](Self::sendable) it.
+    /// output may [send](Self::sendable) it.
     pub(crate) fn recent(&self) -> (u64, Amount) {
         (self.recent.from_idx + self.recent.amount.entries, self.recent.amount)
     }
 
     /// The entries that the last flush wrote, with the index of the first, if the messages of this
-    /// drain may [send](Self::sendable) them.
+    /// output may [send](Self::sendable) them.
     pub(crate) fn recent_entries(&self) -> (u64, &SharedEntries<T>) {
         (self.recent.from_idx, &self.recent.entries)
     }
 
-    /// Forgets the entries kept for the messages of this drain.
+    /// Forgets the entries kept for the messages of this output.
     pub(crate) fn forget_recent(&mut self) {
         if !self.recent.entries.is_empty() {
             self.recent = Recent::default();

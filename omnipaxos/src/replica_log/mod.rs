@@ -3,21 +3,21 @@
 //! Changes are made in memory and written by [`ReplicaLog::flush`], all at once. Indices are
 //! absolute here: they count from the beginning of the log, and the stop sign counts as an entry.
 
+mod catch_up;
 mod check;
 mod compaction;
 mod flush;
 mod forgotten;
 mod identity;
 mod ids;
-mod learn;
 mod message;
 mod read;
 mod sync;
 mod tail;
 
+pub(crate) use catch_up::ChunkOutcome;
 pub(crate) use flush::Readers;
 pub(crate) use ids::Ids;
-pub(crate) use learn::Learnt;
 pub(crate) use message::Part;
 pub(crate) use sync::{Extended, Synced};
 
@@ -65,14 +65,14 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
 #[derive(Clone, Debug)]
 enum Compacted<S> {
     /// Nothing: they were trimmed, or there are none.
-    Bare,
+    Trimmed,
     /// A snapshot that the storage holds.
     Snapshot,
     /// A snapshot that is not flushed yet.
     UnstoredSnapshot(S),
 }
 
-/// The entries of the last flush, kept for the messages of the same drain.
+/// The entries of the last flush, kept for the messages of the same output.
 #[derive(Clone, Debug)]
 struct Recent<T> {
     from_idx: u64,
@@ -165,7 +165,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let mut ids = Ids::unknown_before(end);
         ids.accept_in(accepted_round, end);
-        let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Bare };
+        let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Trimmed };
         Ok(Self {
             storage,
             promise,
@@ -211,14 +211,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.storage
     }
 
-    /// Whether an earlier life of the server may have said something.
+    /// Whether an earlier incarnation of the server may have said something.
     pub(crate) fn has_history(&self) -> bool {
         !self.promise.is_nobodys() || self.len() > 0
     }
 
     pub(crate) fn promise_to(&mut self, n: Ballot) {
         debug_assert!(n > self.promise, "I3: promise {n:?} after {:?}", self.promise);
-        self.ids.spell_out(self.tail.end());
+        self.ids.materialize_ids(self.tail.end());
         self.promise = n;
         self.unstored.promise = true;
     }
@@ -365,7 +365,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Whether the entries before the compacted index are gone without a snapshot.
     pub(crate) fn is_trimmed(&self) -> bool {
-        self.compacted_idx > 0 && matches!(self.compacted, Compacted::Bare)
+        self.compacted_idx > 0 && matches!(self.compacted, Compacted::Trimmed)
     }
 
     /// Asks for a delta snapshot in place of the entries that this log lacks, where it can be merged.

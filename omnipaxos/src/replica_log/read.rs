@@ -76,7 +76,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// The snapshot of the entries before the compacted index.
     pub(super) fn snapshot(&self) -> Result<Option<T::Snapshot>, Halted> {
         match &self.compacted {
-            Compacted::Bare => Ok(None),
+            Compacted::Trimmed => Ok(None),
             Compacted::Snapshot => named(self.storage.get_snapshot(), "read the snapshot"),
             Compacted::UnstoredSnapshot(snapshot) => Ok(Some(snapshot.clone())),
         }

@@ -21,7 +21,7 @@ pub(crate) enum Synced {
     /// It ends before what is decided here: its sender was overtaken.
     Overtaken,
     /// It does not begin where this log can take it.
-    Elsewhere,
+    Gap,
 }
 
 /// What became of entries that a leader in the same round sent.
@@ -51,13 +51,13 @@ impl<T: Entry> LogSync<T> {
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// What a log lacks that is decided up to `decided_idx`, so as to become this one, as far as
     /// `limit` allows; but up to `must_reach` in any case. `None` if that is too much for a message
-    /// since it lacks entries that are decided here: it must [learn](Self::piece) those first.
+    /// since it lacks entries that are decided here: it must [learn](Self::chunk) those first.
     ///
     /// It begins at the receiver's decided index: two undecided tails are never spliced. Where
     /// that was trimmed here, it begins at the trimmed index, since a trim proves that every
     /// server holds what it covers; where a snapshot covers it, with the whole snapshot. What this
     /// log holds travels as entries (I16), unless the receiver wants a delta.
-    pub(crate) fn lacking(
+    pub(crate) fn build_sync(
         &self,
         decided_idx: u64,
         takes_delta: bool,
@@ -103,7 +103,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Makes this log that of the sender, but for what is decided here.
     pub(crate) fn apply(&mut self, sync: LogSync<T>) -> Result<Synced, Halted> {
         let Some(len) = sync.len() else {
-            return Ok(Synced::Elsewhere);
+            return Ok(Synced::Gap);
         };
         if len < self.decided_idx {
             return Ok(Synced::Overtaken);
@@ -113,17 +113,17 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let LogSync { base, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
         let decided_before = self.decided_idx;
-        let is_news = suffix_idx > decided_before;
-        self.ids.spell_out(self.end());
+        let is_newer = suffix_idx > decided_before;
+        self.ids.materialize_ids(self.end());
         let mut replaced_from = suffix_idx.max(decided_before);
         match snapshot {
-            Some(SnapshotType::Complete(snapshot)) if is_news => {
+            Some(SnapshotType::Complete(snapshot)) if is_newer => {
                 self.install(suffix_idx, snapshot)?;
                 replaced_from = decided_before;
             }
-            Some(SnapshotType::Delta(delta)) if is_news => {
+            Some(SnapshotType::Delta(delta)) if is_newer => {
                 if base != self.decided_idx || !self.can_merge_delta() {
-                    return Ok(Synced::Elsewhere);
+                    return Ok(Synced::Gap);
                 }
                 let merged = match self.snapshot_until(base)? {
                     Some(mut snapshot) => {
@@ -134,7 +134,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 };
                 if self.check_snapshot(&merged).is_err() {
                     self.has_refused_delta = true;
-                    return Ok(Synced::Elsewhere);
+                    return Ok(Synced::Gap);
                 }
                 self.install(suffix_idx, merged)?;
                 replaced_from = decided_before;
@@ -142,7 +142,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Some(_) | None => {}
         }
         if suffix_idx > self.end() {
-            return Ok(Synced::Elsewhere);
+            return Ok(Synced::Gap);
         }
         self.replace_undecided(suffix_idx, suffix, stopsign);
         self.replace_ids(replaced_from, ids);
@@ -201,7 +201,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Takes an AcceptSync of the round in which this log was accepted already.
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Result<Extended, Halted> {
         let LogSync { base: _, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
-        self.ids.spell_out(self.end());
+        self.ids.materialize_ids(self.end());
         match snapshot {
             Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
                 let decided_before = self.decided_idx;

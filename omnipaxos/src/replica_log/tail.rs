@@ -85,7 +85,7 @@ impl<T: Clone> Tail<T> {
     }
 
     /// Forgets the entries before `idx`, which need not be stored any more.
-    pub(super) fn compact(&mut self, idx: u64) {
+    pub(super) fn drop_before(&mut self, idx: u64) {
         if idx > self.from_idx {
             let gone = position(idx - self.from_idx).min(self.len());
             self.own.drain(..gone.saturating_sub(self.shared.len()));
@@ -109,7 +109,7 @@ impl<T: Clone> Tail<T> {
         self.own.get(own).unwrap_or_default().iter().for_each(visit);
     }
 
-    /// Hands over the entries, to be flushed.
+    /// Returns the entries, to be flushed.
     #[inline]
     pub(super) fn take(&mut self) -> SharedEntries<T> {
         self.from_idx = self.end();
@@ -180,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn compacts() {
+    fn drops_entries() {
         for made in [tail, in_parts] {
             for (idx, from_idx, end) in
                 [(3, 5, 8), (5, 5, 8), (6, 6, 8), (7, 7, 8), (8, 8, 8), (9, 9, 9)]
             {
                 let mut tail = made(5, 3);
-                tail.compact(idx);
+                tail.drop_before(idx);
                 assert_eq!((tail.start(), tail.end()), (from_idx, end), "compacted to {idx}");
                 assert_eq!(*tail.take().lock(), *(from_idx..end).collect::<Vec<_>>());
             }

@@ -5,14 +5,14 @@
 //! proposed, and by the leader if another server forwards it. What the leader has taken is checked
 //! nowhere else. The limits of the storages travel with the heartbeats, and the smallest counts.
 
-use super::{state::State, tracked::Claim, SequencePaxos};
+use super::{pending::IdentifiedProposal, state::State, SequencePaxos};
 use crate::{
     ballot::Ballot,
     config::ServerConfig,
     ids::NodeId,
-    messages::sequence_paxos::{Refusal, Verdict, VerdictReason},
+    messages::sequence_paxos::{ProposalRejection, Refusal, RejectionReason},
     storage::{Entry, StopSign, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 use std::collections::BTreeMap;
 
@@ -146,70 +146,70 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Takes an own proposal with an id into the log, which does not have it. If it cannot be stored
     /// and another leader may have taken it, that is found out later.
-    pub(super) fn take_claim(&mut self, claim: Claim<T>) {
-        match self.check_again(&claim.entry, claim.bytes) {
-            Ok(()) => self.log.append_proposal(claim.entry, claim.bytes, claim.id),
-            Err(cause) if self.is_nowhere_else(claim.since) => {
-                let lost = self.tracked.refuse(claim.id, &cause, &mut self.outcomes);
+    pub(super) fn take_own_proposal(&mut self, proposal: IdentifiedProposal<T>) {
+        match self.check_again(&proposal.entry, proposal.bytes) {
+            Ok(()) => self.log.append_proposal(proposal.entry, proposal.bytes, proposal.id),
+            Err(cause) if self.is_nowhere_else(proposal.first_ballot) => {
+                let lost = self.pending.refuse(proposal.id, &cause, &mut self.outcomes);
                 self.drop_unstorable(lost, &cause);
             }
             Err(_) => {}
         }
     }
 
-    /// Takes a proposal that a server offers into the log, which does not have it. If it cannot be
-    /// stored, its origin is told, once it is certain that no earlier leader has it decided: until
-    /// then the origin offers it again.
-    pub(super) fn take_claim_of(&mut self, claim: Claim<T>, via: NodeId) {
-        match self.check_entry(&claim.entry, claim.bytes) {
-            Ok(()) => self.log.append_proposal(claim.entry, claim.bytes, claim.id),
-            Err(cause) if self.is_nowhere_else(claim.since) => {
-                self.trace.tell(|| {
-                    let moment = Moment::warn("refuses a proposal that cannot be stored");
-                    moment.with_peer(claim.id.origin).because(&cause)
+    /// Takes a proposal that a server forwards into the log, which does not have it. If it cannot
+    /// be stored, its origin is told, once it is certain that no earlier leader has it decided:
+    /// until then the origin forwards it again.
+    pub(super) fn take_peer_proposal(&mut self, proposal: IdentifiedProposal<T>, via: NodeId) {
+        match self.check_entry(&proposal.entry, proposal.bytes) {
+            Ok(()) => self.log.append_proposal(proposal.entry, proposal.bytes, proposal.id),
+            Err(cause) if self.is_nowhere_else(proposal.first_ballot) => {
+                self.trace.emit(|| {
+                    let event = LogEvent::warn("refuses a proposal that cannot be stored");
+                    event.with_peer(proposal.id.origin).because(&cause)
                 });
                 let n = self.log.promise();
-                self.answer_offer(
+                self.send_rejection(
                     via,
-                    claim.id,
-                    VerdictReason::Refused(Box::new(Refusal { n, cause })),
+                    proposal.id,
+                    RejectionReason::Refused(Box::new(Refusal { n, cause })),
                 );
             }
             Err(_) => {}
         }
     }
 
-    /// Whether a proposal that is not in the log of this leader cannot be decided by an earlier one:
-    /// it was offered first in this ballot, or a write quorum has accepted this log, so that every
-    /// later leader adopts a log that goes on from it.
-    pub(super) fn is_nowhere_else(&self, since: Ballot) -> bool {
+    /// Whether a proposal that is not in the log of this leader cannot be decided by an earlier
+    /// one: it was forwarded first in this ballot, or a write quorum has accepted this log, so that
+    /// every later leader adopts a log that goes on from it.
+    pub(super) fn is_nowhere_else(&self, first_ballot: Ballot) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
         };
         let accepted = leading.followers.in_step() + 1;
-        since == self.log.promise()
+        first_ballot == self.log.promise()
             || (self.log.is_accepted_round_stored() && self.quorum.can_accept(accepted))
     }
 
     /// A leader has refused proposals of this server. Entries without an outcome are given up. If a
-    /// later leader is known here, it may have taken them meanwhile, and is offered them.
-    pub(super) fn handle_refusal(&mut self, verdict: &Verdict, refusal: &Refusal) {
+    /// later leader is known here, it may have taken them meanwhile, and is forwarded them.
+    pub(super) fn handle_refusal(&mut self, rejection: &ProposalRejection, refusal: &Refusal) {
         let Refusal { n, cause } = refusal;
         if self.log.promise().max(self.elected) > *n {
             return;
         }
-        if self.is_reconfiguration(verdict.first) {
-            return self.handle_refused_stopsign(verdict.first, cause);
+        if self.is_reconfiguration(rejection.first) {
+            return self.handle_refused_stopsign(rejection.first, cause);
         }
         if self.incarnation.is_none() {
-            // Nothing is tracked.
-            let news = self.admission.refuse_numbers(verdict.first.number, verdict.count);
+            // Nothing is pending.
+            let news = self.admission.refuse_numbers(rejection.first.number, rejection.count);
             return self.drop_unstorable(news, cause);
         }
         let mut lost = 0;
-        for id in self.tracked.among(verdict) {
-            if !self.log.has(id) && !self.tracked.is_offered_since(id, *n) {
-                lost += self.tracked.refuse(id, cause, &mut self.outcomes);
+        for id in self.pending.among(rejection) {
+            if !self.log.has(id) && !self.pending.is_forwarded_since(id, *n) {
+                lost += self.pending.refuse(id, cause, &mut self.outcomes);
             }
         }
         self.drop_unstorable(lost, cause);
@@ -219,8 +219,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn drop_unstorable(&mut self, entries: u64, cause: &str) {
         if entries > 0 {
             self.admission.refused = self.admission.refused.saturating_add(entries);
-            self.trace.tell(|| {
-                Moment::warn("drops an appended entry that cannot be stored").because(cause)
+            self.trace.emit(|| {
+                LogEvent::warn("drops an appended entry that cannot be stored").because(cause)
             });
         }
     }

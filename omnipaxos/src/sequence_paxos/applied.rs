@@ -25,7 +25,7 @@ pub(super) struct Applied {
     by_peer: BTreeMap<NodeId, u64>,
     /// The peers that have not confirmed `own_idx`.
     unconfirmed: BTreeSet<NodeId>,
-    /// The peers to which the next drain reports.
+    /// The peers to which the next output reports.
     due: BTreeSet<NodeId>,
 }
 
@@ -79,8 +79,8 @@ impl Applied {
         self.due.is_empty()
     }
 
-    /// Draws what is due.
-    pub(super) fn draw(&mut self, mut send: impl FnMut(NodeId, AppliedReport)) {
+    /// Builds what is due.
+    pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, AppliedReport)) {
         while let Some(to) = self.due.pop_first() {
             let applied_idx = self.own_idx;
             let confirmed_idx = self.by_peer.get(&to).copied().unwrap_or(0);
@@ -160,7 +160,7 @@ mod tests {
         loop {
             let mut sent = Vec::new();
             for (from, server) in servers.iter_mut() {
-                server.draw(|to, report| sent.push((*from, to, report)));
+                server.build_messages(|to, report| sent.push((*from, to, report)));
             }
             if sent.is_empty() {
                 return count;

@@ -6,7 +6,7 @@ use crate::{
     ids::NodeId,
     messages::sequence_paxos::CompactionAction,
     storage::{Entry, Snapshot, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub(super) struct CompactionRequests {
 struct Request {
     idx: u64,
     unanswered: BTreeSet<NodeId>,
-    /// The peers to which it is to be said with the next drain.
+    /// The peers to which it is to be said with the next output.
     due: BTreeSet<NodeId>,
 }
 
@@ -67,8 +67,8 @@ impl CompactionRequests {
         [&self.trim, &self.snapshot].into_iter().flatten().all(|request| request.due.is_empty())
     }
 
-    /// Draws what is due.
-    pub(super) fn draw(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
+    /// Builds what is due.
+    pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
         if let Some(Request { idx, due, .. }) = &mut self.trim {
             while let Some(to) = due.pop_first() {
                 send(to, CompactionAction::Trim(*idx));
@@ -184,8 +184,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             CompactionAction::Applied(report) => return self.handle_applied(report, from),
         };
         if let Err(TryCompactionErr::Unstorable(cause)) = &done {
-            self.trace.tell(|| {
-                Moment::warn("does not compact, since the snapshot cannot be stored").because(cause)
+            self.trace.emit(|| {
+                LogEvent::warn("does not compact, since the snapshot cannot be stored")
+                    .because(cause)
             });
         }
         match done {

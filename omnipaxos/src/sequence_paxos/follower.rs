@@ -10,21 +10,21 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{
-        AcceptDecide, AcceptStopSign, AcceptSync, Decide, LearnFrom, LogSync, Prepare,
+        AcceptDecide, AcceptStopSign, AcceptSync, CatchUpRedirect, Decide, LogSync, Prepare,
     },
     replica_log::{Extended, Synced},
     storage::{Entry, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 /// How this server stands to the sender of a message of the accept phase.
 enum Standing {
     /// It follows the sender's ballot and may change its log for it.
-    InStep,
+    Replicating,
     /// It has promised the sender's ballot and was not synced yet.
     Promised,
     /// It has nothing to do with that ballot.
-    Apart,
+    BallotMismatch,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -36,20 +36,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if prepare.n == self.log.promise() && self.log.accepted_round() == prepare.n {
             match &mut self.state {
-                State::Following(ack) => ack.owe(),
+                State::Following(ack) => ack.schedule(),
                 State::Recovering => self.outbox.ask_for_leader(from),
                 State::Promised { .. } | State::Preparing(_) | State::Leading(_) => {}
             }
             return Ok(());
         }
         if prepare.n > self.log.promise() {
-            self.trace.tell(|| Moment::info("promises").in_ballot(prepare.n).with_peer(from));
+            self.trace.emit(|| LogEvent::info("promises").in_ballot(prepare.n).with_peer(from));
             self.keep_what_it_led(prepare.n.pid)?;
             self.drop_what_it_led(prepare.n.pid);
             self.log.promise_to(prepare.n);
+            self.decided_at_promise = self.log.decided_idx();
             self.end_pauses();
         }
-        self.setback = None;
+        self.leadership_change = None;
         self.state = State::Promised { prepare, is_promise_due: true };
         Ok(())
     }
@@ -63,8 +64,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     ) -> Result<(), Halted> {
         let AcceptSync { n, decided_idx, sync, .. } = sync;
         match self.standing(n, from) {
-            Standing::Apart => {}
-            Standing::InStep => {
+            Standing::BallotMismatch => {}
+            Standing::Replicating => {
                 let extended = self.log.extend_by(*sync)?;
                 self.finish_accept(extended, decided_idx);
             }
@@ -76,39 +77,45 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Makes the log that of the leader of ballot `n`, which is promised.
     fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) -> Result<(), Halted> {
         // A leader with a shorter log than was promised to it sends nothing beyond its base.
-        let was_news = sync.len().is_some_and(|len| len > sync.base);
-        match self.apply_sync(sync, n)? {
+        let was_newer = sync.len().is_some_and(|len| len > sync.base);
+        match self.apply_sync(sync, n, decided_idx)? {
             Synced::Applied => {
                 self.log.accept_in(n);
                 self.end_pauses();
-                self.codec.lose();
+                self.codec.invalidate();
                 let len = self.log.len();
-                self.trace.tell(|| Moment::info("follows").in_ballot(n).at(len));
+                self.trace.emit(|| LogEvent::info("follows").in_ballot(n).at(len));
                 self.state = State::Following(Ack::No);
                 self.finish_accept(Extended::Appended, decided_idx);
                 self.announce_trim();
-                self.offer_anew();
+                self.forward_anew();
             }
-            // The leader was overtaken, or it does not know how much was learnt here: the promise
+            // The leader was overtaken, or it does not know how much was learned here: the promise
             // that told it may be lost.
-            outcome @ (Synced::Overtaken | Synced::Elsewhere) => {
+            outcome @ (Synced::Overtaken | Synced::Gap) => {
                 if let State::Promised { is_promise_due, .. } = &mut self.state {
                     *is_promise_due = true;
                 }
-                if outcome == Synced::Overtaken && was_news {
-                    self.pause_learning();
+                if outcome == Synced::Overtaken && was_newer {
+                    self.pause_catch_up();
                 }
             }
         }
         Ok(())
     }
 
-    /// Makes the log that of the leader of ballot `n`, if it may be.
-    fn apply_sync(&mut self, sync: LogSync<T>, n: Ballot) -> Result<Synced, Halted> {
+    /// Makes the log that of the leader of ballot `n`, which has decided `decided_idx` entries, if it
+    /// may be.
+    fn apply_sync(
+        &mut self,
+        sync: LogSync<T>,
+        n: Ballot,
+        decided_idx: u64,
+    ) -> Result<Synced, Halted> {
         let len = sync.len();
         let applied = self.log.apply(sync)?;
         if let (Synced::Overtaken, Some(len)) = (applied, len) {
-            self.suspect_loss(n, len);
+            self.suspect_loss(n, len, decided_idx);
         } else if applied == Synced::Applied {
             self.loss = None;
         }
@@ -116,24 +123,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// The leader tells where to learn what this server lacks.
-    pub(super) fn handle_learn_from(&mut self, told: &LearnFrom, from: NodeId) {
+    pub(super) fn handle_catch_up_redirect(&mut self, told: &CatchUpRedirect, from: NodeId) {
         match self.standing(told.n, from) {
-            Standing::Apart => return,
-            Standing::InStep => self.log.decide_in_round(told.decided_idx),
+            Standing::BallotMismatch => return,
+            Standing::Replicating => self.log.decide_in_round(told.decided_idx),
             Standing::Promised => {}
         }
-        self.trace.tell(|| {
-            let moment = Moment::debug("is told where to learn").with_peer(told.source);
-            moment.at(told.decided_idx)
+        self.trace.emit(|| {
+            let event = LogEvent::debug("is told where to learn").with_peer(told.source);
+            event.at(told.decided_idx)
         });
-        self.learn_up_to(told.decided_idx, told.source, from);
+        self.catch_up_to(told.decided_idx, told.source, from);
     }
 
     /// The leader sends entries (paper §4.1.3). If they cannot be read, since this server does not
     /// know what was encoded before them, it asks for them as a restarted one does.
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
         let AcceptDecide { n, from_idx, entries, decided_idx, ids, .. } = accept;
-        if let Standing::InStep = self.standing(n, from) {
+        if let Standing::Replicating = self.standing(n, from) {
             match self.codec.decode(from_idx, entries, self.log.end()) {
                 Decoded::Entries { from_idx, entries } => {
                     let extended = self.log.extend(from_idx, entries, ids);
@@ -149,7 +156,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The leader sends the stop sign (paper §6).
     pub(super) fn handle_accept_stopsign(&mut self, accept: AcceptStopSign, from: NodeId) {
-        if let Standing::InStep = self.standing(accept.n, from) {
+        if let Standing::Replicating = self.standing(accept.n, from) {
             let extended = self.log.extend_stopsign(accept.idx, *accept.stopsign);
             self.finish_accept(extended, accept.decided_idx);
         }
@@ -157,24 +164,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The leader has decided (paper §4.1.3, step 3). No answer, unless entries are missing.
     pub(super) fn handle_decide(&mut self, decide: &Decide, from: NodeId) {
-        if let Standing::InStep = self.standing(decide.n, from) {
+        if let Standing::Replicating = self.standing(decide.n, from) {
             if decide.decided_idx > self.log.len() {
-                self.owe(Ack::DueWithGap);
+                self.schedule_ack(Ack::DueWithGap);
             }
             self.log.decide_in_round(decide.decided_idx);
         }
     }
 
-    /// Learns what is decided and owes an acknowledgement.
+    /// Learns what is decided and schedules an acknowledgement.
     fn finish_accept(&mut self, extended: Extended, decided_idx: u64) {
         self.log.decide_in_round(decided_idx);
-        self.owe(match extended {
+        self.schedule_ack(match extended {
             Extended::Appended => Ack::Due,
             Extended::Gap => Ack::DueWithGap,
         });
     }
 
-    fn owe(&mut self, due: Ack) {
+    fn schedule_ack(&mut self, due: Ack) {
         if let State::Following(ack) = &mut self.state {
             *ack = due;
         }
@@ -190,21 +197,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             } else {
                 self.outbox.ask_for_leader(from);
             }
-            return Standing::Apart;
+            return Standing::BallotMismatch;
         }
         let has_accepted = self.log.accepted_round() == n;
         match &self.state {
-            State::Following(_) => Standing::InStep,
+            State::Following(_) => Standing::Replicating,
             State::Promised { .. } => Standing::Promised,
             State::Recovering if has_accepted => {
                 self.state = State::Following(Ack::No);
-                Standing::InStep
+                Standing::Replicating
             }
             State::Recovering => {
                 self.outbox.ask_for_leader(from);
-                Standing::Apart
+                Standing::BallotMismatch
             }
-            State::Preparing(_) | State::Leading(_) => Standing::Apart,
+            State::Preparing(_) | State::Leading(_) => Standing::BallotMismatch,
         }
     }
 }

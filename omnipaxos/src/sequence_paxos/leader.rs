@@ -1,11 +1,11 @@
 //! Leading: the prepare phase and the accept phase (paper §4.1).
 
 use super::{
-    outstanding::Outstanding,
+    in_flight::InFlight,
     progress::{Followers, Promised},
     reads::Rounds,
     state::{Best, Leading, Preparing, State},
-    Contact, SequencePaxos, Setback,
+    Contact, LeadershipChange, SequencePaxos,
 };
 use crate::{
     ballot::Ballot,
@@ -14,7 +14,7 @@ use crate::{
     messages::sequence_paxos::{Accepted, Promise},
     replica_log::Synced,
     storage::{Entry, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 /// At least so many heartbeat rounds a leader waits for promises. If they do not come, it waits twice as
@@ -42,9 +42,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let (State::Leading(_), false) = (&self.state, self.keeps_what_it_led(self.pid)) {
             self.proposals.note_led();
         }
-        self.trace.tell(|| Moment::info("prepares").in_ballot(ballot));
+        self.trace.emit(|| LogEvent::info("prepares").in_ballot(ballot));
         self.log.promise_to(ballot);
-        self.setback = None;
+        self.leadership_change = None;
         self.state = State::Preparing(Preparing::new(&self.peers));
         self.lead_if_promised()
     }
@@ -54,7 +54,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Preparing(_) | State::Leading(_) = self.state {
             self.drop_what_it_led(next);
             let n = self.log.promise();
-            self.trace.tell(|| Moment::info("gives up leading").in_ballot(n));
+            self.trace.emit(|| LogEvent::info("gives up leading").in_ballot(n));
             self.state = State::Recovering;
             self.ask_all_for_leader();
         }
@@ -95,7 +95,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Learns what the sender of a promise has decided, and asks it again then.
     fn catch_up_with(&mut self, decided_idx: u64, promiser: NodeId) {
         if decided_idx > self.log.decided_idx() {
-            self.learn_up_to(decided_idx, promiser, promiser);
+            self.catch_up_to(decided_idx, promiser, promiser);
         } else if let Some(progress) = self.followers_mut().and_then(|f| f.get_mut(promiser)) {
             progress.ask_again();
         }
@@ -113,7 +113,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Some(Best { sync, .. }) = preparing.best.take() {
             match self.log.apply(*sync)? {
                 Synced::Applied => {}
-                Synced::Overtaken | Synced::Elsewhere => {
+                Synced::Overtaken | Synced::Gap => {
                     // The log was compacted since the Prepare. The next best was not kept.
                     *preparing = Preparing::new(&self.peers);
                     return Ok(());
@@ -124,26 +124,26 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let followers = std::mem::replace(&mut preparing.followers, Followers::unpromised(&[]));
         self.log.accept_in(self.log.promise());
         self.log.decide(decided_idx);
-        let mut undecided = Outstanding::default();
+        let mut undecided = InFlight::default();
         let (end, stored) = self.log.count_undecided()?;
         undecided.add(end, stored);
         let adopted_len = self.log.len();
-        self.codec.start_anew(self.log.end());
+        self.codec.reset(self.log.end());
         self.state = State::Leading(Leading {
             followers,
             adopted_len,
             undecided,
             reads: Rounds::default(),
-            handover: None,
+            transfer: None,
             asked_to_take_over: None,
         });
         self.prepare_rounds = LEAST_PREPARE_ROUNDS;
         self.reads.ask_again();
         let n = self.log.promise();
-        self.trace.tell(|| Moment::info("leads").in_ballot(n).at(adopted_len));
-        self.stop_learning();
+        self.trace.emit(|| LogEvent::info("leads").in_ballot(n).at(adopted_len));
+        self.stop_catch_up();
         self.announce_trim();
-        self.offer_anew();
+        self.forward_anew();
         self.propose_if_leading();
         Ok(())
     }
@@ -167,9 +167,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         self.drop_what_it_led(self.pid);
         let n = self.log.promise();
-        self.trace.tell(|| Moment::warn("resigns, since no quorum promises").in_ballot(n));
+        self.trace.emit(|| LogEvent::warn("resigns, since no quorum promises").in_ballot(n));
         self.state = State::Recovering;
-        self.setback = Some(Setback::NotPromised(2 * self.prepare_rounds));
+        self.leadership_change = Some(LeadershipChange::NotPromised(2 * self.prepare_rounds));
         self.prepare_rounds = (2 * self.prepare_rounds).min(MOST_PREPARE_ROUNDS);
         self.ask_all_for_leader();
     }
@@ -185,10 +185,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             if let Some(progress) = leading.followers.get_mut(from) {
                 progress.accept(accepted);
-                let is_handing_over = leading.handover.is_some();
+                let is_transferring = leading.transfer.is_some();
                 self.decide_chosen();
-                if is_handing_over {
-                    self.hand_over_if_caught_up();
+                if is_transferring {
+                    self.request_takeover_if_caught_up();
                 }
                 self.propose_if_leading();
             }
@@ -198,9 +198,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server has decided so much. If that is beyond the log of this leader, a later leader has
     /// decided it: what an earlier one has is in the log that was adopted.
     pub(super) fn suspect_overtaken(&mut self, decided_idx: u64) {
-        if decided_idx > self.log.len() && self.setback.is_none() {
+        if decided_idx > self.log.len() && self.leadership_change.is_none() {
             if let State::Leading(_) = self.state {
-                self.setback = Some(Setback::Outbid(self.log.promise()));
+                self.leadership_change = Some(LeadershipChange::Preempted(self.log.promise()));
             }
         }
     }
@@ -230,18 +230,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A server has promised a ballot above this leader's (paper §4.1.2).
     ///
-    /// The election decides what to make of it: see [`take_setback`](Self::take_setback).
+    /// The election decides what to make of it: see
+    /// [`take_leadership_change`](Self::take_leadership_change).
     pub(super) fn handle_not_accepted(&mut self, n: Ballot) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         if leads && n > self.log.promise() {
-            self.trace.tell(|| Moment::info("is refused as the leader").in_ballot(n));
-            self.setback = self.setback.max(Some(Setback::Outbid(n)));
+            self.trace.emit(|| LogEvent::info("is refused as the leader").in_ballot(n));
+            self.leadership_change =
+                self.leadership_change.max(Some(LeadershipChange::Preempted(n)));
         }
     }
 
-    /// Hands over what keeps this server from leading, if something does.
-    pub(crate) fn take_setback(&mut self) -> Option<Setback> {
-        self.setback.take()
+    /// Returns what keeps this server from leading, if something does.
+    pub(crate) fn take_leadership_change(&mut self) -> Option<LeadershipChange> {
+        self.leadership_change.take()
     }
 
     /// What every server has accepted in this ballot, if this one leads.
@@ -280,7 +282,7 @@ impl<T: Entry> Preparing<T> {
     /// more recent, does not count yet.
     fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) -> Considered {
         self.decided_idx = self.decided_idx.max(promise.decided_idx);
-        // What was learnt meanwhile may make the own log the most recent.
+        // What was learned meanwhile may make the own log the most recent.
         self.best.take_if(|best| (best.n_accepted, best.accepted_idx) <= own);
         let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
         if (promise.n_accepted, promise.accepted_idx) <= known {

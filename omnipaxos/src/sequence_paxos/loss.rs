@@ -7,13 +7,18 @@
 //!
 //! A leader that was overtaken lacks entries, too, of ballots above its own. Where those cannot be
 //! ruled out, a leader that goes on for some rounds is no such: it would have heard of the other.
+//!
+//! An AcceptSync also ends before what is decided here if the entries beyond it were decided in the same
+//! ballot, and this server has learned them on another way meanwhile. It answers a promise, so it
+//! reaches what was decided here when the ballot was promised, or tells that its leader has decided so
+//! much. Only if it does neither, the leader lacks entries.
 
 use super::{state::State, Contact, SequencePaxos};
 use crate::{
     ballot::Ballot,
     events::LostEntries,
     storage::{Entry, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 /// Heartbeat rounds after which a leader that goes on was not overtaken.
@@ -28,20 +33,23 @@ pub(super) struct Loss {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// The leader of ballot `n`, which is promised here, has a log of `len` entries in its accept
-    /// phase: fewer than are decided here.
+    /// The leader of ballot `n`, which is promised here, has decided `decided_idx` entries, and brings
+    /// this log to a length of `len`: fewer than are decided here.
     #[cold]
-    pub(super) fn suspect_loss(&mut self, n: Ballot, len: u64) {
+    pub(super) fn suspect_loss(&mut self, n: Ballot, len: u64, decided_idx: u64) {
         let is_proven = len < self.log.chosen_idx() && n > self.log.accepted_round();
+        if !is_proven && len.max(decided_idx) >= self.decided_at_promise {
+            return;
+        }
         let known = self.loss.filter(|loss| loss.lost.leader == n);
-        let was_told = known.is_some_and(|loss| loss.rounds >= ROUNDS_TO_BE_SURE);
+        let was_reported = known.is_some_and(|loss| loss.rounds >= ROUNDS_TO_BE_SURE);
         let lost = LostEntries { leader: n, leader_idx: len, decided_idx: self.log.decided_idx() };
         let rounds = match is_proven {
             true => ROUNDS_TO_BE_SURE,
             false => known.map_or(0, |loss| loss.rounds),
         };
         self.loss = Some(known.map_or(Loss { lost, rounds }, |loss| Loss { rounds, ..loss }));
-        if !was_told {
+        if !was_reported {
             self.log_loss();
         }
     }
@@ -68,9 +76,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     fn log_loss(&self) {
         if let Some(lost) = self.loss() {
-            self.trace.tell(|| {
-                let moment = Moment::error("the leader lacks entries that are decided here");
-                moment.in_ballot(lost.leader).at(lost.decided_idx).because(lost)
+            self.trace.emit(|| {
+                let event = LogEvent::error("the leader lacks entries that are decided here");
+                event.in_ballot(lost.leader).at(lost.decided_idx).because(lost)
             });
         }
     }

@@ -1,44 +1,44 @@
 //! Sequence Paxos (paper §4): replicates the log under the ballot that the election names. All
 //! safety is here; the election gives only a hint.
 //!
-//! Handlers check a message and change the state in memory. [`SequencePaxos::drain`] flushes what
-//! changed and then draws the messages from the state, so that none can claim what is not stored.
+//! Handlers check a message and change the state in memory. [`SequencePaxos::output`] flushes what
+//! changed and then builds the messages from the state, so that none can claim what is not stored.
 
 mod admission;
 mod applied;
+mod catch_up;
 mod compaction;
-mod drain;
+mod content_ids;
 mod follower;
-mod forward;
-mod handover;
+mod forwarding;
+mod in_flight;
 mod leader;
-mod learning;
+mod leader_transfer;
 mod loss;
-mod offering;
 mod outcomes;
-mod outstanding;
+mod output;
+mod pending;
 mod progress;
 mod proposals;
 mod proposing;
 mod reads;
 mod reconfiguration;
 mod recovery;
+mod rejections;
 mod state;
 mod status;
-mod tracked;
-mod verdicts;
 
 pub(crate) use self::status::Readiness;
 
 use self::{
-    admission::Admission, applied::Applied, compaction::CompactionRequests, forward::Forwards,
-    learning::Learning, loss::Loss, outcomes::Outcomes, progress::Presence, proposals::Proposals,
-    reads::Reads, reconfiguration::Reconfiguration, state::State, tracked::Tracked,
-    verdicts::Verdicts,
+    admission::Admission, applied::Applied, catch_up::CatchUp, compaction::CompactionRequests,
+    content_ids::ContentIds, loss::Loss, outcomes::Outcomes, pending::PendingProposals,
+    progress::Presence, proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration,
+    rejections::Rejections, state::State,
 };
 use crate::{
     ballot::Ballot,
-    clock::{Ring, Timer},
+    clock::{Tick, Timer},
     codec::Codec,
     config::{Limits, OmniPaxosConfig},
     errors::Halted,
@@ -49,7 +49,7 @@ use crate::{
     quorum::Quorum,
     replica_log::{Incarnation, ReplicaLog},
     storage::{Entry, Storage},
-    trace::{Moment, Trace},
+    trace::{LogEvent, Trace},
 };
 
 /// So many runs of ids of decided entries are remembered with their indices where messages may have as many
@@ -74,38 +74,41 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// The highest leader that the election named.
     elected: Ballot,
     /// What the election does not know yet.
-    setback: Option<Setback>,
+    leadership_change: Option<LeadershipChange>,
     limits: Limits,
     keeps_undecided_appends: bool,
     /// The peers that answered the last heartbeat round, or have answered since, in order.
-    present: Vec<NodeId>,
+    reachable: Vec<NodeId>,
     /// So many heartbeat rounds a leader waits for promises.
     prepare_rounds: u32,
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
-    learning: Learning,
+    catch_up: CatchUp,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
+    /// Number of entries that were decided here when the leader's ballot was promised; 0 if that was
+    /// before a restart.
+    decided_at_promise: u64,
     codec: Codec<T>,
     admission: Admission,
     proposals: Proposals<T>,
-    forwards: Forwards,
-    tracked: Tracked<T>,
+    content_ids: ContentIds,
+    pending: PendingProposals<T>,
     /// What was proposed here to follow this configuration.
     reconfiguration: Option<Reconfiguration>,
     outcomes: Outcomes,
-    verdicts: Verdicts,
+    rejections: Rejections,
     reads: Reads,
     trace: Trace,
     /// Whether it was told that the configuration has ended.
-    is_end_told: bool,
-    /// Names this life of the server; `None` if that is not known to be new.
+    is_end_reported: bool,
+    /// Names this incarnation of the server; `None` if that is not known to be new.
     incarnation: Option<u64>,
-    /// Whether a later life is sure to have another incarnation.
+    /// Whether a later incarnation is sure to have another number.
     is_counted: bool,
     /// So many runs of ids of decided entries are remembered with their indices.
     most_id_runs: usize,
-    /// The number of the next proposal of this life.
+    /// The number of the next proposal of this incarnation.
     next_number: u64,
     compactions: CompactionRequests,
     applied: Applied,
@@ -115,15 +118,15 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
 
 /// What keeps a server from leading, though the election named it; or makes it lead.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Setback {
+pub(crate) enum LeadershipChange {
     /// It was refused, or may have been overtaken, for this ballot.
-    Outbid(Ballot),
+    Preempted(Ballot),
     /// It has given up leading.
     Resigned,
     /// No quorum promised its ballot, and it leaves it to others to lead for so many rounds.
     NotPromised(u32),
     /// The leader asks it to take over.
-    HandedOver,
+    Transferred,
 }
 
 /// A way to a leader that does not answer here.
@@ -180,22 +183,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             state: State::Recovering,
             accepted: Vec::new(),
             elected: Ballot::default(),
-            setback: None,
+            leadership_change: None,
             limits: server.limits(),
             keeps_undecided_appends: server.keeps_undecided_appends,
-            present: Vec::new(),
+            reachable: Vec::new(),
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             relay: None,
-            learning: Learning::default(),
+            catch_up: CatchUp::default(),
             loss: None,
+            decided_at_promise: 0,
             codec: Codec::new(server.limits().in_flight),
             admission: Admission::new(server, log.max_entry_bytes()),
             proposals: Proposals::new(server),
-            forwards: Forwards::new(log.len(), log.has_history()),
-            tracked: Tracked::new(log.decided_idx()),
+            content_ids: ContentIds::new(log.len(), log.has_history()),
+            pending: PendingProposals::new(log.decided_idx()),
             reconfiguration: None,
             outcomes: Outcomes::at_most(server.limits().pending.entries.max(LEAST_OUTCOMES)),
-            verdicts: Verdicts::default(),
+            rejections: Rejections::default(),
             incarnation: incarnation.number(),
             is_counted: matches!(incarnation, Incarnation::Counted(_)),
             most_id_runs: most_id_runs(server.max_message_entries),
@@ -203,17 +207,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             compactions: CompactionRequests::default(),
             applied: Applied::default(),
             reads: Reads::default(),
-            is_end_told: log.decided_stopsign().is_some(),
+            is_end_reported: log.decided_stopsign().is_some(),
             trace,
             outbox: Outbox::default(),
             resend_timer: Timer::every(server.resend_message_tick_timeout),
             log,
         };
-        paxos.trace.tell(|| {
-            let moment = Moment::info("starts with the stored log").at(paxos.log.len());
+        paxos.trace.emit(|| {
+            let event = LogEvent::info("starts with the stored log").at(paxos.log.len());
             match paxos.log.promise() {
-                n if n.is_nobodys() => moment,
-                n => moment.in_ballot(n),
+                n if n.is_nobodys() => event,
+                n => event.in_ballot(n),
             }
         });
         paxos.ask_all_for_leader();
@@ -221,7 +225,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         paxos
     }
 
-    /// Handles a message that has passed the door.
+    /// Handles a message that has passed validation.
     #[inline]
     pub(crate) fn handle(&mut self, message: PaxosMessage<T>) -> Result<(), Halted> {
         let PaxosMessage { from, to: _, msg } = message;
@@ -235,33 +239,37 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::Accepted(accepted) => self.handle_accepted(&accepted, from),
             PaxosMsg::NotAccepted(refusal) => self.handle_not_accepted(refusal.n),
             PaxosMsg::Decide(decide) => self.handle_decide(&decide, from),
-            PaxosMsg::LearnFrom(told) => self.handle_learn_from(&told, from),
-            PaxosMsg::LearnReq(asks) => self.handle_learn_req(&asks, from),
-            PaxosMsg::Learn(piece) => return self.handle_learn(*piece, from),
+            PaxosMsg::CatchUpRedirect(told) => self.handle_catch_up_redirect(&told, from),
+            PaxosMsg::CatchUpRequest(asks) => self.handle_catch_up_request(&asks, from),
+            PaxosMsg::CatchUpChunk(chunk) => return self.handle_catch_up_chunk(*chunk, from),
             PaxosMsg::ProposalForward(entries) => self.handle_plain_forward(entries, from),
-            PaxosMsg::Offer(offer) => self.handle_offer(*offer, from),
-            PaxosMsg::Verdict(verdict) => self.handle_verdict(verdict),
+            PaxosMsg::ForwardedProposals(forwarded) => {
+                self.handle_forwarded_proposals(*forwarded, from)
+            }
+            PaxosMsg::ProposalRejection(rejection) => self.handle_rejection(rejection),
             PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign, from),
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)
             }
-            PaxosMsg::ReadRequest(request) => self.handle_read_request(request, from),
-            PaxosMsg::ReadAnswer(answer) => self.handle_read_answer(answer, from),
-            PaxosMsg::Confirm(confirm) => self.handle_confirm(confirm, from),
-            PaxosMsg::Confirmed(confirmed) => self.handle_confirmed(confirmed, from),
-            PaxosMsg::TakeOver(asks) => self.handle_take_over(asks),
+            PaxosMsg::ReadIndexRequest(request) => self.handle_read_index_request(request, from),
+            PaxosMsg::ReadIndexResponse(answer) => self.handle_read_index_response(answer, from),
+            PaxosMsg::LeadershipCheck(confirm) => self.handle_leadership_check(confirm, from),
+            PaxosMsg::LeadershipCheckAck(confirmed) => {
+                self.handle_leadership_check_ack(confirmed, from)
+            }
+            PaxosMsg::TransferLeadership(asks) => self.handle_transfer_leadership(asks),
         }
         Ok(())
     }
 
     /// Lets one tick pass. `answered` tells which peers answered the last heartbeat round.
     pub(crate) fn tick(&mut self, answered: impl Fn(NodeId) -> bool) {
-        if self.proposals.tick() == Ring::Rings {
+        if self.proposals.tick() == Tick::Expired {
             self.proposals.release_all();
         }
-        self.tick_handover();
+        self.tick_transfer();
         self.propose_if_leading();
-        if self.resend_timer.tick() == Ring::Rings {
+        if self.resend_timer.tick() == Tick::Expired {
             self.resend_to_all(answered);
         }
     }
@@ -274,7 +282,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         contact: Contact,
         relay: Option<Relay>,
     ) {
-        self.log.owe_decided_idx();
+        self.log.schedule_decided_idx();
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         if let Some(followers) = self.followers_mut() {
             for (pid, progress) in followers.iter_mut() {
@@ -285,25 +293,25 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.ask_all_for_leader();
         }
         self.resign_if_not_promised(contact);
-        self.present.clear();
-        self.present.extend(self.peers.iter().filter(|peer| answered(**peer)));
+        self.reachable.clear();
+        self.reachable.extend(self.peers.iter().filter(|peer| answered(**peer)));
         self.relay = relay;
         self.end_round_of_reads();
-        self.end_round_of_handover();
-        self.learn_in_turn(contact);
+        self.end_round_of_transfer();
+        self.catch_up_in_turn(contact);
         self.end_round_of_loss(contact);
         self.compactions.repeat();
         self.applied.repeat();
         self.end_round_of_reconfiguration();
         self.proposals.release_held();
-        self.repeat_offers();
+        self.repeat_forwards();
         self.propose_if_leading();
     }
 
     /// A peer has answered a heartbeat.
-    pub(crate) fn note_presence(&mut self, pid: NodeId) {
-        if let Err(position) = self.present.binary_search(&pid) {
-            self.present.insert(position, pid);
+    pub(crate) fn note_reachable(&mut self, pid: NodeId) {
+        if let Err(position) = self.reachable.binary_search(&pid) {
+            self.reachable.insert(position, pid);
         }
     }
 
@@ -323,7 +331,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Whether there is no news for the election, and none from it, if it names this ballot.
     pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
-        self.elected == leader && self.setback.is_none()
+        self.elected == leader && self.leadership_change.is_none()
     }
 
     /// The ballot that this server takes part in, as follower or leader.

@@ -24,7 +24,7 @@ impl Outcomes {
         self.ended.push_back((id, outcome));
     }
 
-    /// Hands over the oldest.
+    /// Returns the oldest.
     pub(super) fn pop(&mut self) -> Option<(ProposalId, Outcome)> {
         self.ended.pop_front()
     }

@@ -1,6 +1,6 @@
 //! How far each follower is, as its leader knows it.
 
-use super::outstanding::Outstanding;
+use super::in_flight::InFlight;
 use crate::{amount::Amount, ids::NodeId, messages::sequence_paxos::Accepted};
 
 /// The other servers of the configuration, by id. Invariant I6: nobody else is counted.
@@ -40,7 +40,7 @@ impl Followers {
 
     /// How many have accepted this ballot.
     pub(super) fn in_step(&self) -> usize {
-        let is_in_step = |(_, p): &&(NodeId, Progress)| matches!(p.stage, Stage::InStep(_));
+        let is_in_step = |(_, p): &&(NodeId, Progress)| matches!(p.stage, Stage::Replicating(_));
         self.by_node.iter().filter(is_in_step).count()
     }
 
@@ -107,7 +107,7 @@ pub(super) struct Progress {
     /// Rounds since an AcceptSync was sent, or since there was progress.
     waited: u32,
     /// Rounds to wait before it is sent again.
-    patience: u32,
+    backoff_rounds: u32,
     /// Whether it answered the last heartbeat round.
     presence: Presence,
     /// How often it was told where to learn.
@@ -115,7 +115,7 @@ pub(super) struct Progress {
 }
 
 /// The most rounds between sending an AcceptSync and sending it again.
-const MOST_PATIENCE: u32 = 4;
+const MOST_BACKOFF_ROUNDS: u32 = 4;
 
 /// What has passed between leader and follower in this ballot.
 #[derive(Clone, Debug)]
@@ -125,31 +125,31 @@ pub(super) enum Stage {
     /// It has promised; an AcceptSync is due.
     Promised(Promised),
     /// It has promised and lacks too much for an AcceptSync: it was told where to learn it.
-    Redirected(Promised),
+    CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
     /// It has accepted this ballot: its log is a prefix of the leader's.
-    InStep(Sent),
+    Replicating(Sent),
 }
 
 impl Stage {
     /// It has accepted this ballot.
     #[inline]
     fn in_step(&mut self) -> &mut Sent {
-        if !matches!(self, Stage::InStep(_)) {
-            *self = Stage::InStep(match self {
+        if !matches!(self, Stage::Replicating(_)) {
+            *self = Stage::Replicating(match self {
                 Stage::Syncing(_, sent) => std::mem::take(sent),
                 Stage::Unpromised { .. }
                 | Stage::Promised(_)
-                | Stage::Redirected(_)
-                | Stage::InStep(_) => Sent::default(),
+                | Stage::CatchingUp(_)
+                | Stage::Replicating(_) => Sent::default(),
             });
         }
         match self {
-            Stage::InStep(sent) => sent,
+            Stage::Replicating(sent) => sent,
             Stage::Unpromised { .. }
             | Stage::Promised(_)
-            | Stage::Redirected(_)
+            | Stage::CatchingUp(_)
             | Stage::Syncing(..) => unreachable!("it was put in step"),
         }
     }
@@ -163,11 +163,11 @@ pub(super) struct Sent {
     /// The decided index that was sent.
     pub(super) decided_idx: u64,
     /// What was sent and not acknowledged.
-    in_flight: Outstanding,
+    in_flight: InFlight,
     /// Whether to go on with a message that is answered, though there may be no news.
     pub(super) is_probe_due: bool,
     /// It was told where to learn what it lacks, and is left alone until it has so much.
-    pub(super) redirected_up_to: Option<u64>,
+    pub(super) catching_up_to: Option<u64>,
     /// Up to this index was sent again in this round. A report that something before it is missing
     /// may come from before, and is not answered: where messages are small and change places, each
     /// would bring about as many again.
@@ -219,7 +219,7 @@ impl Sent {
     fn rewind(&mut self, accepted_idx: u64) {
         self.resent_up_to = Some(self.next_idx.max(accepted_idx + 1));
         self.next_idx = accepted_idx;
-        self.redirected_up_to = None;
+        self.catching_up_to = None;
         self.in_flight.clear();
     }
 
@@ -238,7 +238,7 @@ impl Progress {
             stage: Stage::Unpromised { is_prepare_due: true },
             behind_at: None,
             waited: 0,
-            patience: 1,
+            backoff_rounds: 1,
             presence: Presence::Answered,
             redirects: 0,
         }
@@ -248,11 +248,11 @@ impl Progress {
     /// then is late; one that tells nothing new while it was answered is a copy.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
-            Stage::InStep(_) => {}
-            Stage::Redirected(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {}
+            Stage::Replicating(_) => {}
+            Stage::CatchingUp(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {}
             Stage::Unpromised { .. }
             | Stage::Promised(_)
-            | Stage::Redirected(_)
+            | Stage::CatchingUp(_)
             | Stage::Syncing(..) => {
                 self.stage = Stage::Promised(promised);
             }
@@ -286,7 +286,7 @@ impl Progress {
         }
     }
 
-    /// Its promise cannot be used before this leader has learnt what is decided; it is asked again
+    /// Its promise cannot be used before this leader has learned what is decided; it is asked again
     /// then, or with the next heartbeat round.
     pub(super) fn put_off(&mut self) {
         self.stage = Stage::Unpromised { is_prepare_due: false };
@@ -310,11 +310,11 @@ impl Progress {
         match &mut self.stage {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
-            Stage::Redirected(promised) | Stage::Syncing(promised, _) => {
+            Stage::CatchingUp(promised) | Stage::Syncing(promised, _) => {
                 self.stage = Stage::Promised(*promised);
             }
-            Stage::InStep(sent) if is_behind => sent.resend_from(self.accepted_idx),
-            Stage::InStep(_) => {}
+            Stage::Replicating(sent) if is_behind => sent.resend_from(self.accepted_idx),
+            Stage::Replicating(_) => {}
         }
     }
 
@@ -329,21 +329,21 @@ impl Progress {
         self.behind_at = known.filter(|_| self.is_behind(len, decided_idx));
         self.waited = if is_stuck { self.waited + 1 } else { 0 };
         if !is_stuck {
-            self.patience = 1;
+            self.backoff_rounds = 1;
         }
         match &mut self.stage {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
-            Stage::InStep(sent) => {
+            Stage::Replicating(sent) => {
                 sent.resent_up_to = None;
                 if is_stuck && presence == Presence::Answered {
                     sent.probe();
                 }
             }
-            Stage::Redirected(promised) | Stage::Syncing(promised, _) => {
-                if self.waited >= self.patience && presence == Presence::Answered {
+            Stage::CatchingUp(promised) | Stage::Syncing(promised, _) => {
+                if self.waited >= self.backoff_rounds && presence == Presence::Answered {
                     self.waited = 0;
-                    self.patience = (self.patience * 2).min(MOST_PATIENCE);
+                    self.backoff_rounds = (self.backoff_rounds * 2).min(MOST_BACKOFF_ROUNDS);
                     self.stage = Stage::Promised(*promised);
                 }
             }
@@ -373,7 +373,7 @@ mod tests {
 
     fn next_idx(progress: &Progress) -> u64 {
         match &progress.stage {
-            Stage::InStep(sent) => sent.next_idx,
+            Stage::Replicating(sent) => sent.next_idx,
             other => panic!("not in step but {other:?}"),
         }
     }
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_gap_rewinds_once_until_that_was_made_good() {
         let mut progress = Progress::unpromised();
-        progress.stage = Stage::InStep(Sent::up_to(9, 0));
+        progress.stage = Stage::Replicating(Sent::up_to(9, 0));
         progress.accept(&accepted(4, true));
         assert_eq!(next_idx(&progress), 4);
         send_up_to(&mut progress, 9);
@@ -410,7 +410,7 @@ mod tests {
 
     fn send_up_to(progress: &mut Progress, idx: u64) {
         match &mut progress.stage {
-            Stage::InStep(sent) => sent.next_idx = idx,
+            Stage::Replicating(sent) => sent.next_idx = idx,
             other => panic!("not in step but {other:?}"),
         }
     }
@@ -427,13 +427,13 @@ mod tests {
         assert!(matches!(progress.stage, Stage::Promised(_)), "news");
         progress.accept(&accepted(5, false));
         progress.promise(promised);
-        assert!(matches!(progress.stage, Stage::InStep(_)), "late");
+        assert!(matches!(progress.stage, Stage::Replicating(_)), "late");
     }
 
     #[test]
     fn what_is_missing_is_sent_again_once_a_round() {
         let mut progress = Progress::unpromised();
-        progress.stage = Stage::InStep(Sent::up_to(9, 0));
+        progress.stage = Stage::Replicating(Sent::up_to(9, 0));
         progress.accepted_idx = 4;
         progress.resend(9, 0);
         assert_eq!(next_idx(&progress), 4);
@@ -449,7 +449,7 @@ mod tests {
 
     fn room(progress: &Progress) -> Option<Amount> {
         match &progress.stage {
-            Stage::InStep(sent) => sent.room(LIMIT),
+            Stage::Replicating(sent) => sent.room(LIMIT),
             other => panic!("not in step but {other:?}"),
         }
     }
@@ -461,7 +461,7 @@ mod tests {
         sent.advance(2, Amount { entries: 2, bytes: 60 });
         assert_eq!(sent.room(LIMIT), Some(Amount { entries: 1, bytes: 40 }));
         sent.advance(3, Amount { entries: 1, bytes: 10 });
-        progress.stage = Stage::InStep(sent);
+        progress.stage = Stage::Replicating(sent);
         assert_eq!(room(&progress), None);
         progress.accept(&accepted(2, false));
         assert_eq!(room(&progress), Some(Amount { entries: 2, bytes: 90 }));
@@ -485,14 +485,14 @@ mod tests {
     }
 
     fn is_probe_due(progress: &Progress) -> bool {
-        matches!(&progress.stage, Stage::InStep(sent) if sent.is_probe_due)
+        matches!(&progress.stage, Stage::Replicating(sent) if sent.is_probe_due)
     }
 
     #[test]
     fn asks_after_a_round_without_progress() {
         let mut progress = Progress::unpromised();
         progress.accept(&accepted(2, false));
-        progress.stage = Stage::InStep(Sent::up_to(5, 0));
+        progress.stage = Stage::Replicating(Sent::up_to(5, 0));
         progress.end_round(5, 0, Presence::Answered);
         assert!(!is_probe_due(&progress), "it may be on its way");
         progress.end_round(5, 0, Presence::Absent);
@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(next_idx(&progress), 5);
         progress.accept(&accepted(2, true));
         assert_eq!(next_idx(&progress), 2, "what is missing is sent again");
-        progress.stage = Stage::InStep(Sent::up_to(5, 0));
+        progress.stage = Stage::Replicating(Sent::up_to(5, 0));
         progress.accept(&accepted(5, false));
         progress.end_round(5, 0, Presence::Answered);
         progress.end_round(5, 0, Presence::Answered);

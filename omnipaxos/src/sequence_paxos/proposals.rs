@@ -1,14 +1,14 @@
 //! Proposals on their way into the log: entries and the stop sign.
 
-use super::tracked::Claim;
+use super::pending::IdentifiedProposal;
 use crate::{
     amount::Amount,
     ballot::Ballot,
-    clock::{Ring, Timer},
+    clock::{Tick, Timer},
     config::ServerConfig,
     identity::Stamp,
     ids::NodeId,
-    messages::sequence_paxos::{ForwardedStopSign, Offer},
+    messages::sequence_paxos::{ForwardedProposals, ForwardedStopSign},
     proposals::ProposalId,
     storage::Entry,
 };
@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 /// What was proposed and is not in the log yet.
 ///
 /// At the leader entries wait for a full batch or the timer, and for room in the log; elsewhere all
-/// wait for the next drain with a leader to forward them to. How many may wait is limited.
+/// wait for the next output with a leader to forward them to. How many may wait is limited.
 #[derive(Clone, Debug)]
 pub(super) struct Proposals<T> {
     /// Proposed here.
@@ -37,7 +37,7 @@ pub(super) struct Proposals<T> {
     pub(super) stopsign: Option<ForwardedStopSign>,
     /// As `held`.
     pub(super) held_stopsign: Option<ForwardedStopSign>,
-    /// How much waits: own, relayed and held, but for what is tracked.
+    /// How much waits: own, relayed and held, but for what is pending.
     waiting: Amount,
     limit: Amount,
     /// Number of proposals for which there was no room.
@@ -51,8 +51,8 @@ pub(super) struct Proposals<T> {
 enum Own<T> {
     /// Without an id.
     Plain(T),
-    /// It is [tracked](super::tracked::Tracked) under this id.
-    Tracked(ProposalId),
+    /// It is [pending](super::pending::PendingProposals) under this id.
+    Pending(ProposalId),
 }
 
 /// What is left of a forward.
@@ -62,17 +62,17 @@ struct Relayed<T> {
     via: NodeId,
     /// The id of the next entry.
     next: ProposalId,
-    since: Ballot,
-    not_before: u64,
+    first_ballot: Ballot,
+    min_idx: u64,
     entries: std::vec::IntoIter<T>,
 }
 
 /// What becomes of a forward at the server that it came to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Goes {
+pub(super) enum Route {
     IntoTheLog,
     /// To the leader.
-    On,
+    Relay,
 }
 
 /// An entry that leaves the queue for the log.
@@ -80,10 +80,10 @@ pub(super) enum Goes {
 pub(super) enum Next<T> {
     /// Proposed here, without an id.
     Plain(T),
-    /// Tracked here.
-    Tracked(ProposalId),
-    /// Offered by another server, and where an answer goes.
-    Offered(Claim<T>, NodeId),
+    /// Pending here.
+    Pending(ProposalId),
+    /// Forwarded by another server, and where an answer goes.
+    Forwarded(IdentifiedProposal<T>, NodeId),
 }
 
 /// Own proposals that leave the queue to be forwarded.
@@ -91,7 +91,7 @@ pub(super) enum Next<T> {
 pub(super) enum OwnBatch<T> {
     /// They fit into a message.
     Plain(Vec<T>),
-    Tracked(ProposalId),
+    Pending(ProposalId),
 }
 
 impl<T> Proposals<T> {
@@ -114,11 +114,11 @@ impl<T> Proposals<T> {
         }
     }
 
-    /// Lets one tick pass. Rings when a batch must go though it is not full.
-    pub(super) fn tick(&mut self) -> Ring {
+    /// Lets one tick pass. Expires when a batch must go though it is not full.
+    pub(super) fn tick(&mut self) -> Tick {
         if self.count == 0 {
             self.batch_timer.restart();
-            return Ring::Silent;
+            return Tick::Running;
         }
         self.batch_timer.tick()
     }
@@ -153,8 +153,8 @@ impl<T> Proposals<T> {
 
     /// Whether the entries that are not released must be: the batch is full, nothing more can wait,
     /// or a stop sign follows, which takes what was proposed before it along.
-    pub(super) fn is_batch_full(&self, tracked: Amount) -> bool {
-        self.batched() >= self.batch_size || !self.has_room(tracked) || self.stopsign.is_some()
+    pub(super) fn is_batch_full(&self, pending: Amount) -> bool {
+        self.batched() >= self.batch_size || !self.has_room(pending) || self.stopsign.is_some()
     }
 
     /// How many proposals wait for their batch to fill.
@@ -162,10 +162,10 @@ impl<T> Proposals<T> {
         self.count - self.released
     }
 
-    /// Whether another entry may wait, with so much tracked.
-    pub(super) fn has_room(&self, tracked: Amount) -> bool {
+    /// Whether another entry may wait, with so much pending.
+    pub(super) fn has_room(&self, pending: Amount) -> bool {
         let mut all = self.waiting;
-        all.add(tracked);
+        all.add(pending);
         all.is_below(self.limit)
     }
 
@@ -199,10 +199,10 @@ impl<T> Proposals<T> {
         (self.stopsign, self.held_stopsign) = (None, None);
     }
 
-    /// A tracked proposal waits to be proposed or offered.
-    pub(super) fn push_tracked(&mut self, id: ProposalId) {
+    /// A pending proposal waits to be proposed or forwarded.
+    pub(super) fn push_pending(&mut self, id: ProposalId) {
         self.count += 1;
-        self.own.push_back(Own::Tracked(id));
+        self.own.push_back(Own::Pending(id));
     }
 
     pub(super) fn check_invariants(&self) {
@@ -245,7 +245,7 @@ impl<T: Entry> Proposals<T> {
         let mut dropped = 0;
         for own in std::mem::replace(&mut self.own, rest).into_iter().rev() {
             match own {
-                Own::Tracked(_) => self.own.push_front(own),
+                Own::Pending(_) => self.own.push_front(own),
                 Own::Plain(entry) => {
                     self.waiting.subtract(Amount::one(entry.size_hint()));
                     dropped += 1;
@@ -265,7 +265,7 @@ impl<T: Entry> Proposals<T> {
                 self.waiting.subtract(Amount::one(entry.size_hint()));
                 Next::Plain(entry)
             }
-            Own::Tracked(id) => Next::Tracked(id),
+            Own::Pending(id) => Next::Pending(id),
         })
     }
 
@@ -276,65 +276,66 @@ impl<T: Entry> Proposals<T> {
                 self.relayed.pop_front();
                 continue;
             };
-            let Relayed { via, next: id, since, not_before, entries: _ } = *forward;
+            let Relayed { via, next: id, first_ballot, min_idx, entries: _ } = *forward;
             forward.next = id.later(1);
             let amount = Amount::one(entry.size_hint());
             self.waiting.subtract(amount);
             self.leave(1);
-            let claim = Claim { id, since, not_before, entry, bytes: amount.bytes };
-            return Some(Next::Offered(claim, via));
+            let proposal =
+                IdentifiedProposal { id, first_ballot, min_idx, entry, bytes: amount.bytes };
+            return Some(Next::Forwarded(proposal, via));
         }
     }
 
     /// Takes what another server forwarded, as a whole, if there is room for its first entry.
     pub(super) fn take_forwarded(
         &mut self,
-        offer: Offer<T>,
+        forwarded: ForwardedProposals<T>,
         via: NodeId,
-        goes: Goes,
-        tracked: Amount,
+        route: Route,
+        pending: Amount,
     ) {
-        let Offer { first, since, not_before, entries, .. } = offer;
-        if !self.has_room(tracked) {
+        let ForwardedProposals { first, first_ballot, min_idx, entries, .. } = forwarded;
+        if !self.has_room(pending) {
             self.dropped = self.dropped.saturating_add(entries.len() as u64);
             return;
         }
         let taken = amount_of(&entries);
         self.waiting.add(taken);
         let entries = entries.into_iter();
-        let forward = Relayed { via, next: first, since, not_before, entries };
-        match goes {
-            Goes::IntoTheLog => {
+        let forward = Relayed { via, next: first, first_ballot, min_idx, entries };
+        match route {
+            Route::IntoTheLog => {
                 self.count += taken.entries;
                 self.relayed.push_back(forward);
             }
-            Goes::On => self.held.push_back(forward),
+            Route::Relay => self.held.push_back(forward),
         }
     }
 
     /// The next forward that travels on.
-    pub(super) fn pop_relayed(&mut self) -> Option<Offer<T>> {
+    pub(super) fn pop_relayed(&mut self) -> Option<ForwardedProposals<T>> {
         let forward = loop {
             let forward = self.relayed.pop_front()?;
             if forward.entries.len() > 0 {
                 break forward;
             }
         };
-        let Relayed { via: _, next: first, since, not_before, entries } = forward;
+        let Relayed { via: _, next: first, first_ballot, min_idx, entries } = forward;
         let entries: Vec<T> = entries.collect();
         self.waiting.subtract(amount_of(&entries));
         self.leave(entries.len() as u64);
-        Some(Offer { first, since, not_before, entries, stamp: Stamp::default() })
+        Some(ForwardedProposals { first, first_ballot, min_idx, entries, stamp: Stamp::default() })
     }
 
-    /// The next own proposals, as many plain ones as fit into a message or one that is tracked.
+    /// The next own proposals, as many plain ones as fit into a message or one that is pending.
     pub(super) fn pop_own_batch(&mut self, limit: Amount) -> Option<OwnBatch<T>> {
-        if let Own::Tracked(id) = self.own.front()? {
+        if let Own::Pending(id) = self.own.front()? {
             let id = *id;
             self.own.pop_front();
             self.led = self.led.saturating_sub(1);
             self.leave(1);
-            return Some(OwnBatch::Tracked(id));
+            return Some(OwnBatch::Pending(id));
         }
         let mut amount = Amount::default();
         for own in &self.own {
@@ -355,7 +356,7 @@ impl<T: Entry> Proposals<T> {
         let taken = self.own.drain(..taken);
         let entries = taken.filter_map(|own| match own {
             Own::Plain(entry) => Some(entry),
-            Own::Tracked(_) => None,
+            Own::Pending(_) => None,
         });
         Some(OwnBatch::Plain(entries.collect()))
     }

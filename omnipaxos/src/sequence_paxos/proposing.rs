@@ -1,9 +1,9 @@
 //! Proposing at the leader.
 
 use super::{
+    pending::{IdentifiedProposal, Interest},
     proposals::Next,
     state::State,
-    tracked::{Claim, Interest},
     SequencePaxos,
 };
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
     errors::{ProposeErr, TryProposeErr},
     identity::Stamp,
     ids::NodeId,
-    messages::sequence_paxos::{Verdict, VerdictReason},
+    messages::sequence_paxos::{ProposalRejection, RejectionReason},
     proposals::{Outcome, ProposalId},
     storage::{Entry, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -32,7 +32,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.log.append(entry, amount.bytes);
             return Ok(());
         }
-        if !self.proposals.has_room(self.tracked.amount()) {
+        if !self.proposals.has_room(self.pending.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
         self.proposals.push(entry, amount);
@@ -53,12 +53,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Err(cause) = self.check_entry(&entry, bytes) {
             return Err(TryProposeErr::Unstorable(entry, cause));
         }
-        if !self.proposals.has_room(self.tracked.amount()) {
+        if !self.proposals.has_room(self.pending.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
         self.next_number += 1;
-        self.tracked.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
-        self.proposals.push_tracked(id);
+        self.pending.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
+        self.proposals.push_pending(id);
         self.propose_if_leading();
         Ok(id)
     }
@@ -90,11 +90,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.undecided(leading.undecided.total()).is_below(limit)
     }
 
-    /// Whether proposals wait for a handover.
+    /// Whether proposals wait for a transfer.
     fn is_held_back(&self) -> bool {
         match &self.state {
             State::Leading(leading) => {
-                leading.handover.as_ref().is_some_and(|handover| handover.holds_back())
+                leading.transfer.as_ref().is_some_and(|transfer| transfer.holds_back())
             }
             State::Recovering
             | State::Promised { .. }
@@ -105,7 +105,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Gives up a proposal for which there is no room.
     pub(crate) fn drop_proposal(&mut self) {
-        self.trace.tell(|| Moment::warn("drops a proposal, since as many wait as may wait"));
+        self.trace.emit(|| LogEvent::warn("drops a proposal, since as many wait as may wait"));
         self.proposals.drop_one();
     }
 
@@ -133,15 +133,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             // Once it is decided they are given up. If it is not, the configuration goes on.
             return;
         }
-        if self.proposals.is_batch_full(self.tracked.amount()) {
+        if self.proposals.is_batch_full(self.pending.amount()) {
             self.proposals.release_all();
         }
         while self.proposals.released > 0 && self.has_room_in_log() {
             match self.proposals.pop() {
                 None => break,
                 Some(Next::Plain(entry)) => self.take_plain(entry),
-                Some(Next::Tracked(id)) => self.take_own(id),
-                Some(Next::Offered(claim, via)) => self.take_offered(claim, via),
+                Some(Next::Pending(id)) => self.take_own(id),
+                Some(Next::Forwarded(proposal, via)) => self.take_forwarded_proposal(proposal, via),
             }
         }
         if self.proposals.count() == 0 && !self.is_held_back() {
@@ -151,55 +151,64 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
-        if let Some(claim) = self.tracked.claim(id, self.log.has(id), n) {
-            if self.would_find(id, claim.since, claim.not_before) {
-                self.take_claim(claim);
+        if let Some(proposal) = self.pending.leave_queue(id, self.log.has(id), n) {
+            if self.would_find(id, proposal.first_ballot, proposal.min_idx) {
+                self.take_own_proposal(proposal);
             } else {
-                self.tracked.give_up(id, &mut self.outcomes);
+                self.pending.give_up(id, &mut self.outcomes);
             }
         }
     }
 
     /// Takes a proposal of another server into the log, if it is certain that it is not there. In a
-    /// ballot before that of the offer it is left, see [`Offer::since`], but then this server learns
-    /// that it must get above that, also where it is not linked to whoever promised it.
+    /// ballot before that of the forward it is left, see [`ForwardedProposals::first_ballot`], but
+    /// then this server learns that it must get above that, also where it is not linked to whoever
+    /// promised it.
     ///
-    /// [`Offer::since`]: crate::messages::sequence_paxos::Offer::since
-    fn take_offered(&mut self, claim: Claim<T>, via: NodeId) {
-        let Claim { id, since, not_before, .. } = claim;
+    /// [`ForwardedProposals::first_ballot`]: crate::messages::sequence_paxos::ForwardedProposals::first_ballot
+    fn take_forwarded_proposal(&mut self, proposal: IdentifiedProposal<T>, via: NodeId) {
+        let IdentifiedProposal { id, first_ballot, min_idx, .. } = proposal;
         match self.log.find(id) {
             Some(idx) if idx < self.log.decided_idx() => {
-                self.answer_offer(via, id, VerdictReason::Decided(idx));
+                self.send_rejection(via, id, RejectionReason::Decided(idx));
             }
             Some(_) | None if self.log.ids().is_forgotten(id) => {
                 let before = self.log.ids().forgotten_before();
-                self.answer_offer(via, id, VerdictReason::DecidedBefore(before));
+                self.send_rejection(via, id, RejectionReason::DecidedBefore(before));
             }
             Some(_) => {}
-            None if since > self.log.promise() => self.handle_not_accepted(since),
-            None if self.would_find(id, since, not_before) => self.take_claim_of(claim, via),
+            None if first_ballot > self.log.promise() => self.handle_not_accepted(first_ballot),
+            None if self.would_find(id, first_ballot, min_idx) => {
+                self.take_peer_proposal(proposal, via)
+            }
             None => {
                 let known_from = self.log.ids().known_from(id);
-                self.answer_offer(via, id, VerdictReason::Unknown(known_from));
+                self.send_rejection(via, id, RejectionReason::Unknown(known_from));
             }
         }
     }
 
-    /// Whether a proposal would be found if it were in the log of this leader, or forgotten. It cannot be before
-    /// `not_before`. One that was offered first in this ballot was not there when the log was
+    /// Whether a proposal would be found if it were in the log of this leader, or forgotten. It cannot
+    /// be before `min_idx`. One that was forwarded first in this ballot was not there when the log was
     /// adopted: this ballot was prepared after whatever this server does not know was stored; and
-    /// what it learnt since that was decided in a higher ballot keeps it from deciding in this one.
-    fn would_find(&self, id: ProposalId, since: Ballot, not_before: u64) -> bool {
+    /// what it learned since that was decided in a higher ballot keeps it from deciding in this
+    /// one.
+    fn would_find(&self, id: ProposalId, first_ballot: Ballot, min_idx: u64) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
         };
         let known_from = self.log.ids().known_from(id);
-        let is_new = since == self.log.promise() && known_from <= leading.adopted_len;
-        is_new || not_before >= known_from
+        let is_new = first_ballot == self.log.promise() && known_from <= leading.adopted_len;
+        is_new || min_idx >= known_from
     }
 
-    pub(super) fn answer_offer(&mut self, to: NodeId, first: ProposalId, reason: VerdictReason) {
+    pub(super) fn send_rejection(
+        &mut self,
+        to: NodeId,
+        first: ProposalId,
+        reason: RejectionReason,
+    ) {
         let (config_id, stamp) = (self.config_id, Stamp::default());
-        self.verdicts.push(to, Verdict { config_id, first, count: 1, reason, stamp });
+        self.rejections.push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
     }
 }

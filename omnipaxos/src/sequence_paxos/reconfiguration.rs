@@ -1,8 +1,8 @@
 //! The reconfiguration that was proposed at this server, until it ends.
 //!
-//! Its stop sign is offered to whoever leads, once a heartbeat round, until a stop sign is in the own
-//! log; and again, if a later leader drops that. It ends when a stop sign is decided: this one, or
-//! another. A leader takes one stop sign, so copies change nothing.
+//! Its stop sign is forwarded to whoever leads, once a heartbeat round, until a stop sign is in the
+//! own log; and again, if a later leader drops that. It ends when a stop sign is decided: this one,
+//! or another. A leader takes one stop sign, so copies change nothing.
 
 use super::{state::State, SequencePaxos};
 use crate::{
@@ -10,10 +10,10 @@ use crate::{
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, ReconfigurationErr},
     ids::NodeId,
-    messages::sequence_paxos::{ForwardedStopSign, Refusal, VerdictReason},
+    messages::sequence_paxos::{ForwardedStopSign, Refusal, RejectionReason},
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
-    trace::Moment,
+    trace::LogEvent,
 };
 
 /// So many heartbeat rounds the stop sign lets what was proposed here before go first. What is still
@@ -110,7 +110,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         self.next_number += 1;
         self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0 });
-        self.offer_stopsign();
+        self.submit_stopsign();
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Lets the stop sign that was proposed here go into the log, or to the leader, unless some stop
     /// sign is in the own log.
-    pub(super) fn offer_stopsign(&mut self) {
+    pub(super) fn submit_stopsign(&mut self) {
         if let Some(Reconfiguration { stopsign, id, .. }) = &self.reconfiguration {
             if self.log.stopsign().is_none() && self.proposals.stopsign.is_none() {
                 let (config_id, stopsign) = (self.config_id, stopsign.clone());
@@ -149,15 +149,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended: what is not in the log is offered again. What another server
-    /// offered is left to that.
+    /// A heartbeat round has ended: what is not in the log is forwarded again. What another server
+    /// forwarded is left to that.
     pub(super) fn end_round_of_reconfiguration(&mut self) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let pid = self.pid;
         self.proposals.stopsign.take_if(|sign| !leads && sign.id.origin != pid);
         if let Some(pending) = &mut self.reconfiguration {
             pending.rounds = pending.rounds.saturating_add(1);
-            self.offer_stopsign();
+            self.submit_stopsign();
         }
     }
 
@@ -169,13 +169,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             queued.is_some_and(|sign| sign.id.origin == self.pid)
         });
         own.is_none_or(|pending| {
-            pending.rounds >= MOST_ROUNDS_BEHIND || !self.tracked.lacks_some(|id| self.log.has(id))
+            pending.rounds >= MOST_ROUNDS_BEHIND || !self.pending.lacks_some(|id| self.log.has(id))
         })
     }
 
     /// A server that takes this one for the leader, or for one that reaches it, forwards a
-    /// reconfiguration. A second one in the same configuration is dropped, and its origin offers it
-    /// again, in case the first is.
+    /// reconfiguration. A second one in the same configuration is dropped, and its origin forwards
+    /// it again, in case the first is.
     pub(super) fn handle_forwarded_stopsign(&mut self, sign: ForwardedStopSign, from: NodeId) {
         let is_own = sign.id.origin == self.pid;
         if is_own || self.takes_no_more() || self.check_next(&sign.stopsign.next_config).is_err() {
@@ -198,25 +198,26 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Refuses a stop sign that cannot be stored, if it is such a one. Its origin is told through `via`,
-    /// once it is certain that no earlier leader has it decided; until then the origin offers it again.
+    /// Refuses a stop sign that cannot be stored, if it is such a one. Its origin is told through
+    /// `via`, once it is certain that no earlier leader has it decided; until then the origin
+    /// forwards it again.
     fn refuse_stopsign(&mut self, sign: &ForwardedStopSign, via: NodeId) -> bool {
         let Err(cause) = self.check_stopsign(&sign.stopsign) else {
             return false;
         };
-        self.trace.tell(|| {
-            let moment = Moment::warn("refuses a stop sign that cannot be stored");
-            moment.with_peer(sign.id.origin).because(&cause)
+        self.trace.emit(|| {
+            let event = LogEvent::warn("refuses a stop sign that cannot be stored");
+            event.with_peer(sign.id.origin).because(&cause)
         });
         if self.is_nowhere_else(Ballot::default()) {
             if sign.id.origin == self.pid {
                 self.handle_refused_stopsign(sign.id, &cause);
             } else {
                 let n = self.log.promise();
-                self.answer_offer(
+                self.send_rejection(
                     via,
                     sign.id,
-                    VerdictReason::Refused(Box::new(Refusal { n, cause })),
+                    RejectionReason::Refused(Box::new(Refusal { n, cause })),
                 );
             }
         }
@@ -251,15 +252,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             let ForwardedStopSign { stopsign, .. } = sign;
             let next = stopsign.next_config.configuration_id;
-            self.trace.tell(|| {
-                let moment = Moment::info("takes a stop sign into the log");
-                moment.at(self.log.end()).because(format!("configuration {next} is to follow"))
+            self.trace.emit(|| {
+                let event = LogEvent::info("takes a stop sign into the log");
+                event.at(self.log.end()).because(format!("configuration {next} is to follow"))
             });
             self.log.append_stopsign(stopsign);
         }
     }
 
-    /// Whether the next drain has nothing to tell of the reconfiguration.
+    /// Whether the next output has nothing to tell of the reconfiguration.
     pub(super) fn is_reconfiguration_settled(&self) -> bool {
         self.reconfiguration.is_none() || self.log.decided_stopsign().is_none()
     }

@@ -1,6 +1,6 @@
 //! What a server is in Sequence Paxos.
 
-use super::{handover::Handover, outstanding::Outstanding, progress::Followers, reads::Rounds};
+use super::{in_flight::InFlight, leader_transfer::Transfer, progress::Followers, reads::Rounds};
 use crate::{
     ballot::Ballot,
     ids::NodeId,
@@ -35,12 +35,13 @@ pub(super) struct Leading {
     /// index, so a follower may accept this ballot only with all of that.
     pub(super) adopted_len: u64,
     /// What is stored and not decided.
-    pub(super) undecided: Outstanding,
+    pub(super) undecided: InFlight,
     /// Reads that wait until this server is known to lead still.
     pub(super) reads: Rounds,
     /// Leadership goes to another server, if it can.
-    pub(super) handover: Option<Box<Handover>>,
-    /// The server that was asked last to take over, which may do so though the handover was given up.
+    pub(super) transfer: Option<Box<Transfer>>,
+    /// The server that was asked last to take over, which may do so though the transfer was given
+    /// up.
     pub(super) asked_to_take_over: Option<NodeId>,
 }
 
@@ -55,13 +56,13 @@ pub(super) enum Ack {
 
 impl Ack {
     /// Makes an acknowledgement due.
-    pub(super) fn owe(&mut self) {
+    pub(super) fn schedule(&mut self) {
         if *self == Ack::No {
             *self = Ack::Due;
         }
     }
 
-    /// Hands over what is due.
+    /// Returns what is due.
     pub(super) fn take(&mut self) -> Ack {
         std::mem::replace(self, Ack::No)
     }

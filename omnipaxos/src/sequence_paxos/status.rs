@@ -68,8 +68,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// The proposals that are kept until they are decided.
-    pub(crate) fn kept(&self) -> Load {
-        load(self.tracked.amount())
+    pub(crate) fn pending(&self) -> Load {
+        load(self.pending.amount())
     }
 
     /// The limits that this server keeps.
@@ -87,11 +87,11 @@ fn described(progress: &Progress, len: u64) -> FollowerStatus {
     let (stage, sent) = match &progress.stage {
         Stage::Unpromised { .. } => (status::Stage::Unpromised, None),
         Stage::Promised(_) => (status::Stage::Promised, None),
-        Stage::Redirected(_) => (status::Stage::Learning, None),
+        Stage::CatchingUp(_) => (status::Stage::CatchingUp, None),
         Stage::Syncing(_, sent) => (status::Stage::Syncing, Some(sent)),
-        Stage::InStep(sent) => match sent.redirected_up_to {
-            None => (status::Stage::InStep, Some(sent)),
-            Some(_) => (status::Stage::Learning, Some(sent)),
+        Stage::Replicating(sent) => match sent.catching_up_to {
+            None => (status::Stage::Replicating, Some(sent)),
+            Some(_) => (status::Stage::CatchingUp, Some(sent)),
         },
     };
     FollowerStatus {

@@ -132,8 +132,8 @@ impl Database {
         self.sync()
     }
 
-    /// Counts another life of the server, and syncs that. In a database without a count, which an
-    /// earlier version may have made, it is the first that is counted.
+    /// Counts another incarnation of the server, and syncs that. In a database without a count,
+    /// which an earlier version may have made, it is the first that is counted.
     pub(super) fn next_incarnation(&self) -> Result<u64, StorageError> {
         const WHAT: &str = "the count of incarnations";
         let last = self.get(INCARNATION, WHAT)?.unwrap_or(0);

@@ -14,13 +14,13 @@ use std::{
 };
 
 /// How long one call of the database may take. The calls are small: see [`DatabaseThread::run`].
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long opening it may take, which reads it.
-const PATIENCE_TO_OPEN: Duration = Duration::from_secs(600);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long a database that has failed may take to end. If it does, it can be opened again here.
-const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+const TIMEOUT_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// An open database.
 #[derive(Debug)]
@@ -65,11 +65,11 @@ impl DatabaseThread {
             .name("omnipaxos database".to_string())
             .spawn(run)
             .map_err(StorageError::io("start a thread for", &folder))?;
-        match opened.recv_timeout(PATIENCE_TO_OPEN) {
+        match opened.recv_timeout(OPEN_TIMEOUT) {
             Ok(Ok(())) => Ok(Self { jobs, folder, failure: OnceLock::new() }),
             Ok(Err(error)) => Err(StorageError::database("open", folder)(error)),
             Err(silence) => {
-                let error = explained(silence, PATIENCE_TO_OPEN);
+                let error = explained(silence, OPEN_TIMEOUT);
                 Err(StorageError::database("open", folder)(error))
             }
         }
@@ -108,9 +108,9 @@ impl DatabaseThread {
         };
         // If the thread has ended, there is no answer.
         let _ = self.jobs.send(Box::new(job));
-        let result = match answered.recv_timeout(PATIENCE) {
+        let result = match answered.recv_timeout(TIMEOUT) {
             Ok(result) => result,
-            Err(silence) => Err(explained(silence, PATIENCE)),
+            Err(silence) => Err(explained(silence, TIMEOUT)),
         };
         result.map_err(|error| {
             let error = StorageError::database(doing, &self.folder)(error);
@@ -128,17 +128,17 @@ impl Drop for DatabaseThread {
             drop(database.take());
             drop(ending);
         };
-        let patience = if self.failure.get().is_some() { PATIENCE_AFTER_FAILURE } else { PATIENCE };
+        let time_limit = if self.failure.get().is_some() { TIMEOUT_AFTER_FAILURE } else { TIMEOUT };
         if self.jobs.send(Box::new(end)).is_ok() {
-            let _ = ended.recv_timeout(patience);
+            let _ = ended.recv_timeout(time_limit);
         }
     }
 }
 
-fn explained(silence: mpsc::RecvTimeoutError, patience: Duration) -> sled::Error {
+fn explained(silence: mpsc::RecvTimeoutError, time_limit: Duration) -> sled::Error {
     let text = match silence {
         mpsc::RecvTimeoutError::Timeout => {
-            format!("it did not answer within {} s", patience.as_secs())
+            format!("it did not answer within {} s", time_limit.as_secs())
         }
         mpsc::RecvTimeoutError::Disconnected => "it panicked".to_string(),
     };

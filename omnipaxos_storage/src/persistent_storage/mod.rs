@@ -581,7 +581,7 @@ where
     }
 
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
-        Ok(Some(self.begin_life()?))
+        Ok(Some(self.begin_incarnation()?))
     }
 
     fn get_identity(&self) -> StorageResult<Option<Identity>> {

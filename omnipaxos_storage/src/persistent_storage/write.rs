@@ -94,8 +94,8 @@ where
         self.write(&mut vec![op])
     }
 
-    /// Counts another life of the server, durably.
-    pub(super) fn begin_life(&mut self) -> Result<u64, StorageError> {
+    /// Counts another incarnation of the server, durably.
+    pub(super) fn begin_incarnation(&mut self) -> Result<u64, StorageError> {
         self.check_health()?;
         self.health = Health::Writing;
         let counted = self.database.next_incarnation();

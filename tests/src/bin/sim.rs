@@ -3,8 +3,8 @@
 use clap::Parser;
 use omnipaxos_tests::{
     cluster::Trace,
+    coverage::{Counts, Kind},
     disk::{Honesty, Medium},
-    faults::{Counts, Kind},
     lasting::{self, Lasting, Sums},
     plan::Plan,
     run::{run, Ended, Failure, Report},
@@ -102,13 +102,21 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn plan(seed: u64, arguments: &Arguments) -> Plan {
     let mut plan = Plan::of(seed, arguments.ticks);
+    adapt(&mut plan, arguments);
+    plan
+}
+
+/// Sets what the arguments say, in all configurations.
+fn adapt(plan: &mut Plan, arguments: &Arguments) {
     if arguments.persistent {
         plan.setting.medium = Medium::Persistent;
     }
     if let Some(Lie::SkipFlush) = arguments.lie {
         plan.setting.honesty = Honesty::SkipsFlushes;
     }
-    plan
+    if let Some(next) = &mut plan.next {
+        adapt(next, arguments);
+    }
 }
 
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
@@ -119,6 +127,9 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
         }
     }
     println!("{:#?}", plan.setting);
+    if let Some(next) = &plan.next {
+        println!("next: {:#?}", next.setting);
+    }
     match run(&plan, Trace::Printed).failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
@@ -149,6 +160,10 @@ fn batch(arguments: &Arguments) -> ExitCode {
         let shrunk = shrink(&plan(*seed, arguments), failure, arguments.shrink);
         println!("after {} runs, smaller: {:#?}", shrunk.runs, shrunk.plan.setting);
         shrunk.plan.steps.iter().for_each(|step| println!("  {step:?}"));
+        if let Some(next) = &shrunk.plan.next {
+            println!("next: {:#?}", next.setting);
+            next.steps.iter().for_each(|step| println!("  {step:?}"));
+        }
         print_failure(*seed, &shrunk.failure);
         println!("replay: sim --seed {seed} --ticks {} [--smallest]", arguments.ticks);
     }
@@ -253,7 +268,7 @@ impl Sum {
             let slowest = self.slowest.partly.get_or_insert_default();
             let partly = ended.partly.unwrap_or_default();
             slowest.live = slowest.live.max(partly.live);
-            slowest.learnt = slowest.learnt.max(partly.learnt);
+            slowest.learned = slowest.learned.max(partly.learned);
             slowest.decides = slowest.decides.max(partly.decides);
             self.slowest.live = self.slowest.live.max(ended.live);
             self.slowest.decides = self.slowest.decides.max(ended.decides);
@@ -276,12 +291,12 @@ fn print_summary(sum: &Sum, seconds: f64) {
     let partly = sum.slowest.partly.unwrap_or_default();
     println!(
         "slowest, in election timeouts: live {:.1}, one more decided {:.1}, silent {:.1}; with \
-         some links cut live {:.1}, learnt {:.1}, one more decided {:.1}",
+         some links cut live {:.1}, learned {:.1}, one more decided {:.1}",
         sum.slowest.live,
         sum.slowest.decides,
         sum.slowest.silent,
         partly.live,
-        partly.learnt,
+        partly.learned,
         partly.decides
     );
     let rate = sum.seeds as f64 / seconds;

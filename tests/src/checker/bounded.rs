@@ -74,7 +74,7 @@ pub(super) struct Window {
     n: Ballot,
     start: u64,
     end: u64,
-    /// What the follower has confirmed to this life of the leader.
+    /// What the follower has confirmed to this incarnation of the leader.
     confirmed: u64,
 }
 
@@ -149,9 +149,11 @@ impl Checker {
                 self.check_size(server, &entries, limits, message)?;
                 self.check_window(server, m, &entries, message, image)
             }
-            PaxosMsg::Learn(m) => self.check_size(server, &m.entries.lock(), limits, message),
+            PaxosMsg::CatchUpChunk(m) => {
+                self.check_size(server, &m.entries.lock(), limits, message)
+            }
             PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
-            PaxosMsg::Offer(m) => {
+            PaxosMsg::ForwardedProposals(m) => {
                 // It is passed on as its origin made it.
                 let origin =
                     self.position(m.first.origin).and_then(|origin| self.limits.get(origin));
@@ -175,16 +177,16 @@ impl Checker {
             | PaxosMsg::Accepted(_)
             | PaxosMsg::NotAccepted(_)
             | PaxosMsg::Decide(_)
-            | PaxosMsg::LearnFrom(_)
-            | PaxosMsg::LearnReq(_)
-            | PaxosMsg::Verdict(_)
+            | PaxosMsg::CatchUpRedirect(_)
+            | PaxosMsg::CatchUpRequest(_)
+            | PaxosMsg::ProposalRejection(_)
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::Compaction(_)
-            | PaxosMsg::ReadRequest(_)
-            | PaxosMsg::ReadAnswer(_)
-            | PaxosMsg::Confirm(_)
-            | PaxosMsg::Confirmed(_)
-            | PaxosMsg::TakeOver(_) => Ok(()),
+            | PaxosMsg::ReadIndexRequest(_)
+            | PaxosMsg::ReadIndexResponse(_)
+            | PaxosMsg::LeadershipCheck(_)
+            | PaxosMsg::LeadershipCheckAck(_)
+            | PaxosMsg::TransferLeadership(_) => Ok(()),
         }
     }
 

@@ -78,7 +78,7 @@ impl Checker {
         );
         let number = id & !STOP_SIGN;
         ensure!(
-            number > 0 && self.was_proposed(number) && !self.refused.contains(&number),
+            self.was_proposed(number) && !self.refused.contains(&number),
             Check::Validity,
             "{who} decided {words} at {idx}, which was not proposed or was given back"
         );
@@ -112,12 +112,12 @@ impl Checker {
     }
 
     fn was_proposed(&self, number: u64) -> bool {
-        number <= self.proposed.len() as u64
+        self.ids_after < number && number <= self.last_id()
     }
 
     /// Whether some server was restarted since `number` was proposed, with a log that has index `idx`.
     fn is_forgotten(&self, number: u64, idx: u64) -> bool {
-        let at = number.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        let at = number.checked_sub(self.ids_after + 1).and_then(|at| usize::try_from(at).ok());
         let restarts = at.and_then(|at| self.proposed.get(at)).copied().unwrap_or_default();
         let since = usize::try_from(restarts).ok().and_then(|n| self.restarted_with.get(n..));
         since.unwrap_or_default().iter().any(|len| *len > idx)
@@ -225,8 +225,10 @@ impl Checker {
             "server {pid} restarted with {now:?} from {stored:?}"
         );
         check_order(pid, &now)?;
-        self.restarts += 1;
-        self.restarted_with.push(now.accepted);
+        if std::mem::replace(&mut self.started[server], true) {
+            self.restarts += 1;
+            self.restarted_with.push(now.accepted);
+        }
         self.shown[server] = now;
         if now.decided > 0 {
             let entries = read(0..now.decided);

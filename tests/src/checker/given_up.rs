@@ -6,7 +6,8 @@ use crate::plan::{Compaction, ServerSetting, Setting};
 /// Who may give up what.
 #[derive(Debug)]
 pub(super) struct GivenUp {
-    /// What each application has said that it has applied; `None` where logs are compacted otherwise.
+    /// What each application has reported that it has applied; `None` where logs are compacted
+    /// otherwise.
     applied: Option<Vec<u64>>,
     /// Some server was asked to compact so much, or may have been.
     asked: u64,
@@ -34,8 +35,8 @@ impl GivenUp {
 impl Checker {
     /// An application tells its server that it has applied so much.
     pub fn say_applied(&mut self, server: usize, idx: u64) {
-        if let Some(said) = self.given_up.applied.as_mut().and_then(|all| all.get_mut(server)) {
-            *said = idx.max(*said);
+        if let Some(reported) = self.given_up.applied.as_mut().and_then(|all| all.get_mut(server)) {
+            *reported = idx.max(*reported);
         }
     }
 
@@ -72,11 +73,11 @@ impl Checker {
 
     /// A server reports that its application has applied so much.
     pub(super) fn check_report(&self, server: usize, idx: u64) -> Result<(), Violation> {
-        let said = self.given_up.applied.as_ref().and_then(|all| all.get(server)).copied();
+        let reported = self.given_up.applied.as_ref().and_then(|all| all.get(server)).copied();
         ensure!(
-            said.is_some_and(|said| idx <= said),
+            reported.is_some_and(|reported| idx <= reported),
             Check::AppliedFirst,
-            "server {} reports that {idx} entries are applied, and its application said {said:?}",
+            "server {} reports that {idx} entries are applied, and its application reported {reported:?}",
             self.pids[server]
         );
         Ok(())

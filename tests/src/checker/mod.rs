@@ -6,7 +6,7 @@ mod decided;
 mod given_up;
 mod history;
 mod outcomes;
-mod said;
+mod outgoing;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ pub enum Check {
     RoundPromised,
     /// I3: promise and indices never go back.
     NeverBack,
-    /// I4: a ballot has one owner and one life.
+    /// I4: a ballot has one owner and one incarnation.
     OneOwner,
     /// I5: what a message claims is stored.
     StoredFirst,
@@ -56,10 +56,10 @@ pub enum Check {
     History,
     /// A read ends once there is a leader.
     ReadEnds,
-    /// Nobody takes over in calm weather unless it is asked to.
+    /// Nobody takes over with perfect links unless it is asked to.
     Stability,
-    /// Leadership is handed over or not, as the contract says.
-    Handover,
+    /// Leadership is transferred or not, as the contract says.
+    Transfer,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
     /// I16: nothing is given up that nobody asked to give up.
@@ -81,7 +81,7 @@ pub enum Check {
     /// A read gives what its contract says.
     Reading,
     /// What a server tells of itself is as it answers, and told once.
-    News,
+    Events,
     /// A proposal is taken or refused as its contract says.
     Proposing,
     /// A server can be built from what its disk holds.
@@ -161,13 +161,17 @@ pub struct Checker {
     shown: Vec<Indices>,
     stored: Vec<Stored>,
     rounds: BTreeMap<Ballot, Round>,
-    /// The server and its life that speaks as the owner of a ballot.
+    /// The server and its incarnation that speaks as the owner of a ballot.
     owners: BTreeMap<Ballot, (usize, u64)>,
-    /// For each id from 1 on, how many restarts there were when it was proposed.
+    /// The id before the first.
+    ids_after: u64,
+    /// For each id from there on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,
     restarts: u64,
     /// How long the log was with which each of them began.
     restarted_with: Vec<u64>,
+    /// The servers that were started at least once.
+    started: Vec<bool>,
     /// Proposals that were given back.
     refused: BTreeSet<u64>,
     followed: Followed,
@@ -202,9 +206,11 @@ impl Checker {
             stored: (0..size).map(|_| Stored::default()).collect(),
             rounds: BTreeMap::new(),
             owners: BTreeMap::new(),
+            ids_after: 0,
             proposed: Vec::new(),
             restarts: 0,
             restarted_with: Vec::new(),
+            started: vec![false; size],
             refused: BTreeSet::new(),
             followed: Followed::default(),
             given_up: GivenUp::anything(),
@@ -221,15 +227,31 @@ impl Checker {
         self
     }
 
+    /// Watches this configuration. The ids of another are never proposed here.
+    #[must_use]
+    pub fn in_configuration(mut self, id: u32) -> Self {
+        self.ids_after = u64::from(id - crate::plan::CONFIGURATION) << 32;
+        self
+    }
+
+    /// Whether another configuration came before, and servers which it left out may be told of this.
+    fn is_next(&self) -> bool {
+        self.ids_after > 0
+    }
+
     /// A new id, for a proposal.
     pub fn propose(&mut self) -> u64 {
         self.proposed.push(self.restarts);
-        self.proposed.len() as u64
+        self.last_id()
     }
 
     /// The id of the next proposal.
     pub fn next_id(&self) -> u64 {
-        self.proposed.len() as u64 + 1
+        self.last_id() + 1
+    }
+
+    fn last_id(&self) -> u64 {
+        self.ids_after + self.proposed.len() as u64
     }
 
     /// A proposal was given back.

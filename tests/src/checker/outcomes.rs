@@ -12,16 +12,16 @@ pub(super) struct Followed {
     /// The values that are said never to be decided.
     not_decided: BTreeSet<u64>,
     values: BTreeSet<u64>,
-    /// By server and its life, what was taken there without an id, and how much was decided there then.
+    /// By server and its incarnation, what was taken there without an id, and how much was decided there then.
     plain: BTreeMap<(usize, u64), Vec<(u64, u64)>>,
-    /// The servers, in which life, that took a stop sign without an id.
+    /// The servers, in which incarnation, that took a stop sign without an id.
     plain_stop_signs: BTreeSet<(usize, u64)>,
 }
 
 #[derive(Debug)]
 struct Proposal {
     server: usize,
-    life: u64,
+    incarnation: u64,
     value: u64,
     /// How much its server had decided when it was proposed.
     decided: u64,
@@ -41,20 +41,20 @@ impl Followed {
 }
 
 impl Checker {
-    /// A server, in one of its lives, has given a value an id.
+    /// A server, in one of its incarnations, has given a value an id.
     ///
     /// # Errors
     /// Another has it.
     pub fn follow(
         &mut self,
         server: usize,
-        life: u64,
+        incarnation: u64,
         id: ProposalId,
         value: u64,
     ) -> Result<(), Violation> {
         let words = describe::proposal(id);
         let decided = self.shown[server].decided;
-        let proposal = Proposal { server, life, value, decided, outcome: None };
+        let proposal = Proposal { server, incarnation, value, decided, outcome: None };
         self.followed.values.insert(value);
         self.history.begin_write(value);
         match self.followed.by_id.insert(id, proposal) {
@@ -65,20 +65,20 @@ impl Checker {
         }
     }
 
-    /// A server, in one of its lives, has given the stop sign of a number an id.
+    /// A server, in one of its incarnations, has given the stop sign of a number an id.
     ///
     /// # Errors
     /// Another proposal has it.
     pub fn follow_stop_sign(
         &mut self,
         server: usize,
-        life: u64,
+        incarnation: u64,
         id: ProposalId,
         number: u64,
     ) -> Result<(), Violation> {
         let words = describe::proposal(id);
         let (decided, value) = (self.shown[server].decided, STOP_SIGN | number);
-        let proposal = Proposal { server, life, value, decided, outcome: None };
+        let proposal = Proposal { server, incarnation, value, decided, outcome: None };
         match self.followed.by_id.insert(id, proposal) {
             None => Ok(()),
             Some(other) => violated(
@@ -88,14 +88,15 @@ impl Checker {
         }
     }
 
-    /// A server tells how a proposal ended: once, in the life in which it was proposed, and true.
+    /// A server tells how a proposal ended: once, in the incarnation in which it was proposed, and
+    /// true.
     ///
     /// # Errors
     /// What does not hold.
     pub fn ended(
         &mut self,
         server: usize,
-        life: u64,
+        incarnation: u64,
         id: ProposalId,
         outcome: Outcome,
     ) -> Result<(), Violation> {
@@ -103,12 +104,12 @@ impl Checker {
         let Some(proposal) = self.followed.by_id.get_mut(&id) else {
             return violated(Check::Outcome, format!("{words} was never proposed: {outcome:?}"));
         };
-        let told_to = (proposal.server, proposal.life);
+        let reported_to = (proposal.server, proposal.incarnation);
         let who = self.pids[server];
         ensure!(
-            told_to == (server, life) && proposal.outcome.is_none(),
+            reported_to == (server, incarnation) && proposal.outcome.is_none(),
             Check::Outcome,
-            "server {who}, life {life}, tells {outcome:?} of {proposal:?}"
+            "server {who}, incarnation {incarnation}, tells {outcome:?} of {proposal:?}"
         );
         proposal.outcome = Some(outcome.clone());
         let (value, decided_then) = (proposal.value, proposal.decided);
@@ -161,40 +162,41 @@ impl Checker {
     }
 
     /// A server has taken a value without an id.
-    pub fn took(&mut self, server: usize, life: u64, value: u64) {
+    pub fn took(&mut self, server: usize, incarnation: u64, value: u64) {
         let decided = self.shown[server].decided;
-        self.followed.plain.entry((server, life)).or_default().push((value, decided));
+        self.followed.plain.entry((server, incarnation)).or_default().push((value, decided));
     }
 
     /// A server has taken a stop sign without an id.
-    pub fn took_stop_sign(&mut self, server: usize, life: u64) {
-        self.followed.plain_stop_signs.insert((server, life));
+    pub fn took_stop_sign(&mut self, server: usize, incarnation: u64) {
+        self.followed.plain_stop_signs.insert((server, incarnation));
     }
 
-    /// Whether a life of a server took a stop sign, and none is decided.
-    pub fn lost_stop_sign(&self, server: usize, life: u64) -> bool {
-        !self.is_stopped() && self.followed.plain_stop_signs.contains(&(server, life))
+    /// Whether an incarnation of a server took a stop sign, and none is decided.
+    pub fn lost_stop_sign(&self, server: usize, incarnation: u64) -> bool {
+        !self.is_stopped() && self.followed.plain_stop_signs.contains(&(server, incarnation))
     }
 
     /// A server has lost leadership. What it took without an id while it led, and before, and what is
     /// not decided, is dropped, as documented, unless a setting keeps it.
-    pub fn may_drop(&mut self, server: usize, life: u64) {
-        self.followed.plain.remove(&(server, life));
+    pub fn may_drop(&mut self, server: usize, incarnation: u64) {
+        self.followed.plain.remove(&(server, incarnation));
     }
 
-    /// Whether a life of a server took a stop sign that may yet be decided.
-    pub fn awaits_stop_sign(&self, server: usize, life: u64) -> bool {
+    /// Whether an incarnation of a server took a stop sign that may yet be decided.
+    pub fn awaits_stop_sign(&self, server: usize, incarnation: u64) -> bool {
         let is_open = |value: &u64| value & STOP_SIGN != 0;
-        self.lost_stop_sign(server, life) || self.open_proposals(server, life).iter().any(is_open)
+        self.lost_stop_sign(server, incarnation)
+            || self.open_proposals(server, incarnation).iter().any(is_open)
     }
 
-    /// The values that a life of a server took without an id and that are not decided. Where all
+    /// The values that an incarnation of a server took without an id and that are not decided. Where all
     /// know their ids there must be none, unless a stop sign is decided.
-    pub fn lost(&self, server: usize, life: u64) -> Vec<u64> {
+    pub fn lost(&self, server: usize, incarnation: u64) -> Vec<u64> {
         if self.is_stopped() {
             return Vec::new();
         }
-        let taken = self.followed.plain.get(&(server, life)).into_iter().flatten();
+        let taken = self.followed.plain.get(&(server, incarnation)).into_iter().flatten();
         let known = taken.filter(|(_, decided)| !self.may_not_know_from(*decided));
         known.map(|(value, _)| *value).filter(|value| !self.log.contains(*value)).collect()
     }
@@ -211,9 +213,11 @@ impl Checker {
         self.limits.iter().any(|limits| limits.forgets_ids(longest))
     }
 
-    /// The proposals of a life of a server that have not ended.
-    pub fn open_proposals(&self, server: usize, life: u64) -> Vec<u64> {
-        let of_life = |p: &&Proposal| (p.server, p.life) == (server, life) && p.outcome.is_none();
-        self.followed.by_id.values().filter(of_life).map(|proposal| proposal.value).collect()
+    /// The proposals of an incarnation of a server that have not ended.
+    pub fn open_proposals(&self, server: usize, incarnation: u64) -> Vec<u64> {
+        let of_incarnation = |p: &&Proposal| {
+            (p.server, p.incarnation) == (server, incarnation) && p.outcome.is_none()
+        };
+        self.followed.by_id.values().filter(of_incarnation).map(|proposal| proposal.value).collect()
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Stored {
     ids: VecDeque<u64>,
     /// Whether the log was written in part in this round, so that it does not show the round's.
     is_torn: bool,
-    /// Entries before this index may have been learnt in this round, though they do not count as
+    /// Entries before this index may have been learned in this round, though they do not count as
     /// decided: they were decided elsewhere when a write was done in part.
     doubtful: u64,
 }
@@ -191,9 +191,9 @@ impl Checker {
         );
         for idx in from.max(image.decided_idx)..had.min(len) {
             let (is, was) = (image.id_at(idx), before.id_at(idx));
-            let is_learnt = is_torn && is.is_some() && is == self.log.id_at(idx);
+            let is_learned = is_torn && is.is_some() && is == self.log.id_at(idx);
             ensure!(
-                is == was || was.is_none() || is_learnt,
+                is == was || was.is_none() || is_learned,
                 Check::OneLogARound,
                 "server {pid} changed {idx} from {was:?} to {is:?} in round {n}"
             );
@@ -203,12 +203,12 @@ impl Checker {
 
     /// Invariant I8: in a round all logs are prefixes of one.
     ///
-    /// That holds for what was accepted in the round. What was learnt was not: it is decided, and
+    /// That holds for what was accepted in the round. What was learned was not: it is decided, and
     /// `decide` holds it against what others decided. Of entries that are written as decided only
     /// a leader may have accepted some in this very write, so there, and before `doubtful`, what
     /// is known to be decided is passed over.
     ///
-    /// Learnt entries count for the length of the log. That does not weaken I7: they were decided
+    /// Learned entries count for the length of the log. That does not weaken I7: they were decided
     /// by others before, and what is beyond them in the log was accepted in the round.
     fn record_round<T: SimEntry>(
         &mut self,
@@ -223,13 +223,13 @@ impl Checker {
             true => self.stored[server].decided_idx,
             false => image.decided_idx,
         };
-        let may_be_learnt_before = image.decided_idx.max(doubtful);
+        let may_be_learned_before = image.decided_idx.max(doubtful);
         let len = image.accepted_idx();
         let round = self.rounds.entry(n).or_insert_with(|| Round::among(size));
         round.accepted[server] = round.accepted[server].max(len);
         for idx in from.max(accepted_from)..len {
             let Some(id) = image.id_at(idx) else { continue };
-            if idx < may_be_learnt_before && self.log.id_at(idx) == Some(id) {
+            if idx < may_be_learned_before && self.log.id_at(idx) == Some(id) {
                 continue;
             }
             if let Some(other) = round.record(idx, id) {

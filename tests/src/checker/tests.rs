@@ -11,8 +11,8 @@ use omnipaxos::{
     identity::Stamp,
     messages::{
         sequence_paxos::{
-            AcceptDecide, AcceptSync, Accepted, AppliedReport, Compaction, CompactionAction, Learn,
-            LogSync, PaxosMessage, PaxosMsg, Prepare,
+            AcceptDecide, AcceptSync, Accepted, AppliedReport, CatchUpChunk, Compaction,
+            CompactionAction, LogSync, PaxosMessage, PaxosMsg, Prepare,
         },
         Message,
     },
@@ -79,11 +79,19 @@ fn flushed(checker: &mut Checker, server: usize, image: &Image<Summed>) -> Optio
     flushed.err().map(|violation| violation.check)
 }
 
-fn said(checker: &mut Checker, server: usize, life: u64, msg: PaxosMsg<Summed>) -> Option<Check> {
+fn outgoing(
+    checker: &mut Checker,
+    server: usize,
+    incarnation: u64,
+    msg: PaxosMsg<Summed>,
+) -> Option<Check> {
     let pid = server as u64 + 1;
     let message = Message::SequencePaxos(PaxosMessage { from: pid, to: 1 + pid % 3, msg });
     let image = image(ballot(1, 1), 0, &[1, 2]);
-    checker.said(server, life, &message, &image).err().map(|violation| violation.check)
+    checker
+        .check_outgoing(server, incarnation, &message, &image)
+        .err()
+        .map(|violation| violation.check)
 }
 
 #[test]
@@ -212,24 +220,24 @@ fn overtaken() -> Checker {
 #[test]
 fn a_server_that_learns_what_a_later_round_decided() {
     let n = ballot(1, 1);
-    let learnt = |decided_idx: u64, ids: &[u64]| image(n, decided_idx, ids);
-    assert_eq!(flushed(&mut overtaken(), 2, &learnt(2, &[1, 2, 4])), None);
-    let cut = flushed(&mut overtaken(), 2, &learnt(2, &[1, 2]));
+    let learned = |decided_idx: u64, ids: &[u64]| image(n, decided_idx, ids);
+    assert_eq!(flushed(&mut overtaken(), 2, &learned(2, &[1, 2, 4])), None);
+    let cut = flushed(&mut overtaken(), 2, &learned(2, &[1, 2]));
     assert_eq!(cut, Some(Check::OneLogARound), "what is beyond must stay");
-    let changed = flushed(&mut overtaken(), 2, &learnt(2, &[1, 2, 5]));
+    let changed = flushed(&mut overtaken(), 2, &learned(2, &[1, 2, 5]));
     assert_eq!(changed, Some(Check::OneLogARound), "and stay the same");
-    let undecided = flushed(&mut overtaken(), 2, &learnt(1, &[1, 2, 4]));
+    let undecided = flushed(&mut overtaken(), 2, &learned(1, &[1, 2, 4]));
     assert_eq!(undecided, Some(Check::OneLogARound), "and what changes must be decided");
     let mut checker = overtaken();
     let torn = |checker: &mut Checker, ids: &[u64]| {
-        checker.flushed(2, &learnt(1, ids), Change::Torn).err().map(|violation| violation.check)
+        checker.flushed(2, &learned(1, ids), Change::Torn).err().map(|violation| violation.check)
     };
     assert_eq!(torn(&mut checker, &[1, 2, 4]), None, "the decided index was not written");
     assert_eq!(torn(&mut overtaken(), &[1, 5, 4]), Some(Check::OneLogARound));
 }
 
 #[test]
-fn what_is_learnt_was_not_accepted_in_the_round() {
+fn what_is_learned_was_not_accepted_in_the_round() {
     let mut checker = overtaken();
     let (n, leader) = (ballot(1, 1), 0);
     let mut behind = self::checker();
@@ -244,12 +252,12 @@ fn what_is_learnt_was_not_accepted_in_the_round() {
 }
 
 #[test]
-fn a_piece_that_is_not_decided() {
+fn a_chunk_that_is_not_decided() {
     let (mut checker, n) = (checker(), ballot(1, 1));
     flush(&mut checker, 2, &image(n, 1, &[1, 2]));
-    let piece = |ids: &[u64], decided_idx: u64| {
+    let chunk = |ids: &[u64], decided_idx: u64| {
         let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
-        PaxosMsg::Learn(Box::new(Learn {
+        PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
             config_id: 1,
             snapshot: None,
             from_idx: 0,
@@ -260,10 +268,10 @@ fn a_piece_that_is_not_decided() {
             stamp: Stamp::default(),
         }))
     };
-    assert_eq!(said(&mut checker, 0, 1, piece(&[1], 1)), None);
-    assert_eq!(said(&mut checker, 0, 1, piece(&[2], 1)), Some(Check::Agreement));
-    assert_eq!(said(&mut checker, 0, 1, piece(&[1, 2], 1)), Some(Check::Agreement));
-    assert_eq!(said(&mut checker, 0, 1, piece(&[1, 2], 2)), Some(Check::QuorumDecides));
+    assert_eq!(outgoing(&mut checker, 0, 1, chunk(&[1], 1)), None);
+    assert_eq!(outgoing(&mut checker, 0, 1, chunk(&[2], 1)), Some(Check::Agreement));
+    assert_eq!(outgoing(&mut checker, 0, 1, chunk(&[1, 2], 1)), Some(Check::Agreement));
+    assert_eq!(outgoing(&mut checker, 0, 1, chunk(&[1, 2], 2)), Some(Check::QuorumDecides));
 }
 
 #[test]
@@ -377,9 +385,9 @@ fn claims_beyond_the_disk() {
             stamp: Stamp::default(),
         })
     };
-    assert_eq!(said(&mut checker, 1, 1, accepted(n, 2)), None);
-    assert_eq!(said(&mut checker, 1, 1, accepted(n, 3)), Some(Check::StoredFirst));
-    assert_eq!(said(&mut checker, 1, 1, accepted(ballot(2, 3), 1)), Some(Check::StoredFirst));
+    assert_eq!(outgoing(&mut checker, 1, 1, accepted(n, 2)), None);
+    assert_eq!(outgoing(&mut checker, 1, 1, accepted(n, 3)), Some(Check::StoredFirst));
+    assert_eq!(outgoing(&mut checker, 1, 1, accepted(ballot(2, 3), 1)), Some(Check::StoredFirst));
     let accept = |ids: &[u64]| {
         let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
         let entries = entries.into();
@@ -392,9 +400,9 @@ fn claims_beyond_the_disk() {
             stamp: Stamp::default(),
         })
     };
-    assert_eq!(said(&mut checker, 0, 1, accept(&[2])), None);
-    assert_eq!(said(&mut checker, 0, 1, accept(&[2, 3])), Some(Check::StoredFirst));
-    assert_eq!(said(&mut checker, 0, 1, accept(&[3])), Some(Check::StoredFirst));
+    assert_eq!(outgoing(&mut checker, 0, 1, accept(&[2])), None);
+    assert_eq!(outgoing(&mut checker, 0, 1, accept(&[2, 3])), Some(Check::StoredFirst));
+    assert_eq!(outgoing(&mut checker, 0, 1, accept(&[3])), Some(Check::StoredFirst));
 }
 
 #[test]
@@ -413,9 +421,13 @@ fn two_owners_of_a_ballot() {
             stamp: Stamp::default(),
         })
     };
-    assert_eq!(said(&mut checker, 0, 1, prepare(n)), None);
-    assert_eq!(said(&mut checker, 0, 2, prepare(n)), Some(Check::OneOwner), "another life");
-    assert_eq!(said(&mut checker, 1, 1, prepare(n)), Some(Check::OneOwner), "another server");
+    assert_eq!(outgoing(&mut checker, 0, 1, prepare(n)), None);
+    assert_eq!(
+        outgoing(&mut checker, 0, 2, prepare(n)),
+        Some(Check::OneOwner),
+        "another incarnation"
+    );
+    assert_eq!(outgoing(&mut checker, 1, 1, prepare(n)), Some(Check::OneOwner), "another server");
 }
 
 #[test]
@@ -426,9 +438,9 @@ fn a_trim_of_what_some_server_lacks() {
         let action = CompactionAction::Trim(2);
         PaxosMsg::Compaction(Compaction { config_id: 1, action, stamp: Stamp::default() })
     };
-    assert_eq!(said(&mut checker, 0, 1, trim()), Some(Check::TrimSafe));
+    assert_eq!(outgoing(&mut checker, 0, 1, trim()), Some(Check::TrimSafe));
     checker.flushed(2, &image(n, 2, &[1, 2]), Change::Everything).unwrap();
-    assert_eq!(said(&mut checker, 0, 1, trim()), None);
+    assert_eq!(outgoing(&mut checker, 0, 1, trim()), None);
 }
 
 /// What the plan of some seed sets, with logs compacted so, and nobody who wants deltas.
@@ -477,8 +489,8 @@ fn what_an_application_has_not_applied_is_given_up() {
         let action = CompactionAction::Applied(report);
         PaxosMsg::Compaction(Compaction { config_id: 1, action, stamp: Stamp::default() })
     };
-    assert_eq!(said(&mut checker, 2, 1, report(1)), None);
-    assert_eq!(said(&mut checker, 2, 1, report(2)), Some(Check::AppliedFirst));
+    assert_eq!(outgoing(&mut checker, 2, 1, report(1)), None);
+    assert_eq!(outgoing(&mut checker, 2, 1, report(2)), Some(Check::AppliedFirst));
 }
 
 /// Messages of at most 2 entries and 40 bytes, with at most 3 entries and 40 bytes on their way.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     checker::{ensure, violated, Check, Violation},
-    faults::Kind,
+    coverage::Kind,
     linearizable::INITIAL,
     rng::Rng,
     value::{Registers, SimEntry, REGISTERS},
@@ -143,7 +143,7 @@ impl<T: SimEntry> Cluster<T> {
             return Ok(());
         }
         self.checker.say_applied(at, to_idx);
-        self.servers[at].said_applied_idx = to_idx;
+        self.servers[at].reported_applied_idx = to_idx;
         self.counts.add(Kind::SaidApplied);
         let recorded = self.input(at, |replica| replica.try_compact(to_idx))?;
         match recorded {
@@ -156,9 +156,10 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// What all applications have said that they have applied, in the present lives of their servers.
+    /// What all applications have said that they have applied, in the present incarnations of their
+    /// servers.
     pub fn applied_by_all(&self) -> u64 {
-        self.servers.iter().map(|server| server.said_applied_idx).min().unwrap_or(0)
+        self.servers.iter().map(|server| server.reported_applied_idx).min().unwrap_or(0)
     }
 
     /// All applications apply all that is decided, and say so. Returns how much that is.

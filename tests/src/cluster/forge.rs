@@ -1,16 +1,17 @@
 //! Messages that no honest member sends.
 
-use crate::{faults::Kind, plan::CONFIGURATION, rng::Rng, value::SimEntry};
+use crate::{coverage::Kind, rng::Rng, value::SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Stamp,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
         sequence_paxos::{
-            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, Compaction, CompactionAction,
-            Confirm, Confirmed, Decide, ForwardedStopSign, Learn, LearnFrom, LearnReq, LogSync,
-            NotAccepted, Offer, PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ReadAnswer,
-            ReadRequest, Refusal, TakeOver, Verdict, VerdictReason,
+            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CatchUpChunk, CatchUpRedirect,
+            CatchUpRequest, Compaction, CompactionAction, Decide, ForwardedProposals,
+            ForwardedStopSign, LeadershipCheck, LeadershipCheckAck, LogSync, NotAccepted,
+            PaxosMessage, PaxosMsg, Prepare, PrepareReq, Promise, ProposalRejection,
+            ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason, TransferLeadership,
         },
         Message,
     },
@@ -24,17 +25,13 @@ pub(super) fn message<T: SimEntry>(
     seed: u64,
     pids: &[u64],
     at: usize,
+    config_id: u32,
     promise: Ballot,
 ) -> (Kind, Message<T>) {
     let mut rng = Rng::of(&[seed]);
     let to = pids[at];
     let peer = pids[(at + 1 + rng.index(pids.len().max(2) - 1)) % pids.len()];
-    let owner = Ballot {
-        pid: peer,
-        config_id: CONFIGURATION,
-        n: promise.n.max(1),
-        priority: promise.priority,
-    };
+    let owner = Ballot { pid: peer, config_id, n: promise.n.max(1), priority: promise.priority };
     let ahead = Ballot { n: owner.n + 1, ..owner };
     let n = rng.pick(&[owner, ahead]);
     let kind = rng.pick(&[
@@ -44,7 +41,7 @@ pub(super) fn message<T: SimEntry>(
         Kind::ForgedConfiguration,
         Kind::ForgedIndex,
         Kind::ForgedBallot,
-        Kind::ForgedPiece,
+        Kind::ForgedChunk,
     ]);
     let message = match kind {
         Kind::ForgedZero => plausible(&mut rng, 0, to, Ballot { pid: 0, ..n }),
@@ -55,7 +52,7 @@ pub(super) fn message<T: SimEntry>(
         Kind::ForgedConfiguration => of_another_configuration(&mut rng, peer, to, n),
         Kind::ForgedIndex => impossible_index(&mut rng, peer, to, n),
         Kind::ForgedBallot => impossible_ballot(&mut rng, peer, to, n),
-        Kind::ForgedPiece => impossible_piece(&mut rng, peer, to, n),
+        Kind::ForgedChunk => impossible_chunk(&mut rng, peer, to, n),
         // The other kinds are not drawn.
         _stranger => plausible(&mut rng, 4_711, to, Ballot { pid: 4_711, ..n }),
     };
@@ -100,7 +97,7 @@ fn of_another_configuration<T: SimEntry>(
         match plausible(rng, from, to, n) {
             // A forward names no configuration.
             Message::SequencePaxos(PaxosMessage {
-                msg: PaxosMsg::ProposalForward(_) | PaxosMsg::Offer(_),
+                msg: PaxosMsg::ProposalForward(_) | PaxosMsg::ForwardedProposals(_),
                 ..
             }) => {}
             message @ (Message::SequencePaxos(_) | Message::BLE(_)) => return message,
@@ -158,9 +155,12 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             takes_delta: false,
             stamp: Stamp::default(),
         }),
-        5 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx: u64::MAX }),
-        6 => PaxosMsg::LearnFrom(LearnFrom { n, source: from, decided_idx: u64::MAX }),
-        7 => PaxosMsg::ReadAnswer(read_answer(n, low, u64::MAX)),
+        5 => PaxosMsg::CatchUpRequest(CatchUpRequest {
+            config_id: n.config_id,
+            decided_idx: u64::MAX,
+        }),
+        6 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: u64::MAX }),
+        7 => PaxosMsg::ReadIndexResponse(read_index_response(n, low, u64::MAX)),
         _ => PaxosMsg::Promise(Promise {
             n,
             n_accepted,
@@ -174,30 +174,30 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
     paxos(from, to, msg)
 }
 
-/// A piece that is longer than what is decided, or ends in a stop sign that is none; or the word to
+/// A chunk that is longer than what is decided, or ends in a stop sign that is none; or the word to
 /// learn from oneself, or from a stranger.
-fn impossible_piece<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+fn impossible_chunk<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
     let from_idx = rng.pick(&[0, 1, 7, 1 << 40, u64::MAX]);
     let msg = match rng.below(4) {
-        0 => piece(n.config_id, from_idx, from_idx, None),
+        0 => chunk(n.config_id, from_idx, from_idx, None),
         1 => {
             let same = Some(stopsign(n.config_id));
-            piece(n.config_id, from_idx, from_idx.saturating_add(2), same)
+            chunk(n.config_id, from_idx, from_idx.saturating_add(2), same)
         }
         2 => {
             let next = Some(stopsign(n.config_id.saturating_add(1)));
-            piece(n.config_id, from_idx, from_idx.saturating_add(1), next)
+            chunk(n.config_id, from_idx, from_idx.saturating_add(1), next)
         }
         _ => {
             let source = rng.pick(&[to, 0, 4_711]);
-            PaxosMsg::LearnFrom(LearnFrom { n, source, decided_idx: from_idx.min(20) })
+            PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source, decided_idx: from_idx.min(20) })
         }
     };
     paxos(from, to, msg)
 }
 
-/// A piece with one entry.
-fn piece<T: SimEntry>(
+/// A chunk with one entry.
+fn chunk<T: SimEntry>(
     config_id: u32,
     from_idx: u64,
     decided_idx: u64,
@@ -205,7 +205,7 @@ fn piece<T: SimEntry>(
 ) -> PaxosMsg<T> {
     let entries = vec![T::with_id(u64::MAX >> 1)].into();
     let snapshot = None;
-    PaxosMsg::Learn(Box::new(Learn {
+    PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
         config_id,
         snapshot,
         from_idx,
@@ -229,13 +229,13 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
         };
         return match msg {
             PaxosMsg::ProposalForward(_)
-            | PaxosMsg::Offer(_)
-            | PaxosMsg::Verdict(_)
+            | PaxosMsg::ForwardedProposals(_)
+            | PaxosMsg::ProposalRejection(_)
             | PaxosMsg::ForwardStopSign(_)
-            | PaxosMsg::LearnReq(_)
-            | PaxosMsg::Learn(_)
-            | PaxosMsg::ReadRequest(_)
-            | PaxosMsg::ReadAnswer(_)
+            | PaxosMsg::CatchUpRequest(_)
+            | PaxosMsg::CatchUpChunk(_)
+            | PaxosMsg::ReadIndexRequest(_)
+            | PaxosMsg::ReadIndexResponse(_)
             | PaxosMsg::Compaction(_) => {
                 Message::BLE(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) })
             }
@@ -254,13 +254,13 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             stamp: Stamp::default(),
         }),
         1 => PaxosMsg::Decide(Decide { n: strange, decided_idx, stamp: Stamp::default() }),
-        2 => PaxosMsg::Confirm(Confirm { n: strange, round: index }),
-        3 => PaxosMsg::Confirmed(Confirmed {
+        2 => PaxosMsg::LeadershipCheck(LeadershipCheck { n: strange, round: index }),
+        3 => PaxosMsg::LeadershipCheckAck(LeadershipCheckAck {
             n: Ballot { pid: from, ..strange },
             round: index,
             stamp: Stamp::default(),
         }),
-        4 => PaxosMsg::TakeOver(TakeOver { n: strange }),
+        4 => PaxosMsg::TransferLeadership(TransferLeadership { n: strange }),
         _ => PaxosMsg::AcceptDecide(AcceptDecide {
             n: strange,
             from_idx: 0,
@@ -346,30 +346,34 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             id: ProposalId { origin: n.pid, incarnation: 1, number: len },
             stopsign: stopsign(n.config_id.saturating_add(1)),
         })),
-        11 => PaxosMsg::LearnReq(LearnReq { config_id: n.config_id, decided_idx }),
-        12 => PaxosMsg::LearnFrom(LearnFrom { n, source: n.pid, decided_idx }),
-        13 => piece(n.config_id, len, len.saturating_add(1), None),
-        14 => PaxosMsg::ReadRequest(read_request(n, len)),
-        15 => PaxosMsg::ReadAnswer(read_answer(n, len, decided_idx)),
-        16 => PaxosMsg::Confirm(Confirm { n, round: len }),
-        17 => PaxosMsg::Confirmed(Confirmed { n, round: len, stamp: Stamp::default() }),
-        18 => PaxosMsg::TakeOver(TakeOver { n }),
-        19 => PaxosMsg::Offer(Box::new(Offer {
+        11 => PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: n.config_id, decided_idx }),
+        12 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: n.pid, decided_idx }),
+        13 => chunk(n.config_id, len, len.saturating_add(1), None),
+        14 => PaxosMsg::ReadIndexRequest(read_index_request(n, len)),
+        15 => PaxosMsg::ReadIndexResponse(read_index_response(n, len, decided_idx)),
+        16 => PaxosMsg::LeadershipCheck(LeadershipCheck { n, round: len }),
+        17 => PaxosMsg::LeadershipCheckAck(LeadershipCheckAck {
+            n,
+            round: len,
+            stamp: Stamp::default(),
+        }),
+        18 => PaxosMsg::TransferLeadership(TransferLeadership { n }),
+        19 => PaxosMsg::ForwardedProposals(Box::new(ForwardedProposals {
             first: proposal(rng, n.pid),
-            since: n,
-            not_before: len,
+            first_ballot: n,
+            min_idx: len,
             entries: vec![value],
             stamp: Stamp::default(),
         })),
-        20 => PaxosMsg::Verdict(Verdict {
+        20 => PaxosMsg::ProposalRejection(ProposalRejection {
             config_id: n.config_id,
             first: proposal(rng, n.pid),
             count: rng.pick(&[0, 1, 5, u64::MAX]),
             reason: rng.pick(&[
-                VerdictReason::Decided(len),
-                VerdictReason::DecidedBefore(len),
-                VerdictReason::Unknown(len),
-                VerdictReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
+                RejectionReason::Decided(len),
+                RejectionReason::DecidedBefore(len),
+                RejectionReason::Unknown(len),
+                RejectionReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
             ]),
             stamp: Stamp::default(),
         }),
@@ -391,8 +395,8 @@ fn proposal(rng: &mut Rng, origin: u64) -> ProposalId {
     ProposalId { origin, incarnation: rng.below(2), number }
 }
 
-fn read_request(n: Ballot, number: u64) -> ReadRequest {
-    ReadRequest {
+fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
+    ReadIndexRequest {
         config_id: n.config_id,
         origin: n.pid,
         incarnation: 1,
@@ -401,9 +405,10 @@ fn read_request(n: Ballot, number: u64) -> ReadRequest {
     }
 }
 
-fn read_answer(n: Ballot, number: u64, read_idx: u64) -> ReadAnswer {
-    let ReadRequest { config_id, origin, incarnation, number, .. } = read_request(n, number);
-    ReadAnswer { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
+fn read_index_response(n: Ballot, number: u64, read_idx: u64) -> ReadIndexResponse {
+    let ReadIndexRequest { config_id, origin, incarnation, number, .. } =
+        read_index_request(n, number);
+    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
 }
 
 fn stopsign(configuration_id: u32) -> StopSign {

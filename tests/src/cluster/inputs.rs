@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     checker::{ensure, violated, Check, Violation},
+    coverage::Kind,
     disk::{Accident, Done},
-    faults::Kind,
     network::Parcel,
     plan::Drains,
     value::SimEntry,
@@ -111,8 +111,8 @@ impl<T: SimEntry> Cluster<T> {
         if let Running::Halted { replica, .. } = &mut self.servers[at].running {
             let drained = replica.try_take_outgoing_messages(&mut messages);
             let pid = self.servers[at].pid();
-            let said = messages.len();
-            ensure!(said == 0, Check::Halting, "server {pid} has halted and says {said} messages");
+            let sent = messages.len();
+            ensure!(sent == 0, Check::Halting, "server {pid} has halted and sends {sent} messages");
             self.buffer = messages;
             return self.expect_halted(at, &drained);
         }
@@ -136,9 +136,9 @@ impl<T: SimEntry> Cluster<T> {
     fn send(&mut self, at: usize, messages: &mut Vec<Message<T>>) -> Result<(), Violation> {
         for message in messages.drain(..) {
             let server = &self.servers[at];
-            let life = server.life;
+            let incarnation = server.incarnation;
             server.disk.peek(|image| {
-                self.checker.said(at, life, &message, image)?;
+                self.checker.check_outgoing(at, incarnation, &message, image)?;
                 self.checker.bounded(at, &message, image)
             })?;
             match &message {
@@ -146,10 +146,14 @@ impl<T: SimEntry> Cluster<T> {
                 Message::BLE(_) => self.traffic.heartbeats += 1,
             }
             let receiver = message.get_receiver();
-            if let Some(to) = self.servers.iter().position(|s| s.pid() == receiver) {
+            let to = self.servers.iter().position(|s| s.pid() == receiver);
+            if let Some(to) = to {
                 let message = self.transport(message)?;
-                let parcel = Parcel::new(at, to, self.servers[to].life, message);
+                let parcel = Parcel::new(at, to, self.servers[to].incarnation, message);
                 self.network.send(self.now, parcel, &mut self.counts);
+            } else if self.is_next {
+                // To a server that the stop sign left out.
+                self.strays.push(message);
             }
         }
         Ok(())
@@ -171,25 +175,25 @@ impl<T: SimEntry> Cluster<T> {
                 self.observe(at)?;
                 self.apply(at)?;
                 self.watch_reads(at)?;
-                self.watch_handover(at);
+                self.watch_transfer(at);
                 self.watch_leadership(at);
                 Ok(Left::Working)
             }
         }
     }
 
-    /// Whether a server leads no longer in the ballot that it led in. If it was handing over, it keeps
-    /// what it took.
+    /// Whether a server leads no longer in the ballot that it led in. If it was transferring
+    /// leadership, it keeps what it took.
     fn watch_leadership(&mut self, at: usize) {
         let server = &mut self.servers[at];
         let leads = server.leading();
         let before = std::mem::replace(&mut server.leads, leads);
         let is_lost = before.is_some_and(|before| {
-            !before.is_handing_over && leads.is_none_or(|leads| leads.ballot != before.ballot)
+            !before.is_transferring && leads.is_none_or(|leads| leads.ballot != before.ballot)
         });
         if is_lost && !server.setting.config.keeps_undecided_appends {
             self.counts.add(Kind::Deposed);
-            self.checker.may_drop(at, server.life);
+            self.checker.may_drop(at, server.incarnation);
         }
     }
 
@@ -222,6 +226,9 @@ impl<T: SimEntry> Cluster<T> {
             Accident::Crashed(done) => {
                 self.counts.add(match done {
                     Done::Nothing => Kind::CrashBeforeWrite,
+                    Done::Part if self.servers[at].disk.peek(|image| image.compacted_idx > 0) => {
+                        Kind::TornCompacted
+                    }
                     Done::Part => Kind::CrashTorn,
                     Done::All => Kind::CrashAfterWrite,
                 });

@@ -1,29 +1,32 @@
 //! The servers of a run, their clocks, disks and links.
 
 mod application;
+mod events;
 mod forge;
-mod handover;
 mod inputs;
 mod lasting;
-mod news;
+mod leader_transfer;
+mod next;
 mod reads;
 mod rest;
 mod server;
 mod steps;
+mod strike;
 mod trace;
 
 use self::{
-    handover::Handovers,
+    leader_transfer::Transfers,
+    next::Next,
     reads::Reads,
     server::{Running, Server},
 };
 pub use self::{reads::Requested, rest::Rest, steps::Proposed, trace::Trace};
 use crate::{
     checker::{ensure, Check, Checker, Limits, Violation},
+    coverage::{Counts, Kind},
     describe,
     disk::Taken,
-    faults::{Counts, Kind},
-    network::{Network, Parcel, Weather},
+    network::{LinkConditions, Network, Parcel},
     plan::{Drains, Notify, Plan, ServerSetting, Setting, Shape, Wire},
     rng::Rng,
     value::SimEntry,
@@ -47,11 +50,20 @@ pub struct Cluster<T: SimEntry> {
     counts: Counts,
     traffic: Traffic,
     reads: Reads,
-    handovers: Handovers,
+    transfers: Transfers,
     /// See [`slack`](Self::slack).
     slack: u64,
     trace: Trace,
     buffer: Vec<Message<T>>,
+    next: Next<T>,
+    /// Whether another configuration came before.
+    is_next: bool,
+    /// Messages that arrived here and also reach the other configuration.
+    strays: Vec<Message<T>>,
+    /// Number of messages that arrived.
+    arrived: u64,
+    /// Entries that the next configuration has decided.
+    decided_next: u64,
 }
 
 /// So many messages in flight are not the work of clients: they breed.
@@ -80,6 +92,19 @@ impl<T: SimEntry> Cluster<T> {
     /// # Errors
     /// A server cannot be built from an empty disk.
     pub fn new(plan: &Plan, trace: Trace) -> Result<Self, Violation> {
+        let mut cluster = Self::unstarted(plan, trace);
+        for at in 0..cluster.size() {
+            let starts_at = cluster.servers[at].setting.starts_at;
+            cluster.servers[at].running = Running::Down { until: starts_at };
+            if starts_at == 0 {
+                cluster.start(at)?;
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// The servers of a plan, which nobody has started yet.
+    fn unstarted(plan: &Plan, trace: Trace) -> Self {
         let setting = plan.setting.clone();
         let size = setting.servers.len();
         let write_quorum = setting.quorum.map_or(size / 2 + 1, |q| q.write_quorum_size);
@@ -92,25 +117,28 @@ impl<T: SimEntry> Cluster<T> {
             servers: (0..size)
                 .map(|at| Server::new(&setting, at, &taken, plan.seed, trace.is_on()))
                 .collect(),
-            network: Network::new(size, setting.weather, setting.in_flight, plan.seed),
+            network: Network::new(size, setting.conditions, setting.in_flight, plan.seed),
             healings: Vec::new(),
-            checker: Checker::new(pids, write_quorum).limited_to(limits).compacted_by(&setting),
+            checker: Checker::new(pids, write_quorum)
+                .in_configuration(setting.configuration)
+                .limited_to(limits)
+                .compacted_by(&setting),
             counts: Counts::default(),
             traffic: Traffic::default(),
             reads: Reads::default(),
-            handovers: Handovers::default(),
+            transfers: Transfers::default(),
             slack: 0,
             trace,
             buffer: Vec::new(),
+            next: plan.next.clone().map_or(Next::Never, Next::Planned),
+            is_next: false,
+            strays: Vec::new(),
+            arrived: 0,
+            decided_next: 0,
             setting,
         };
         cluster.count_setting();
-        for at in 0..size {
-            if cluster.servers[at].setting.starts_at == 0 {
-                cluster.start(at)?;
-            }
-        }
-        Ok(cluster)
+        cluster
     }
 
     /// Lets a tick of the run pass: links heal, servers restart, messages arrive, clocks tick.
@@ -122,7 +150,7 @@ impl<T: SimEntry> Cluster<T> {
         self.heal_due()?;
         for at in 0..self.servers.len() {
             if self.servers[at].is_back(self.now) {
-                self.counts.add(Kind::Restart);
+                self.count_start(at);
                 self.start(at)?;
             }
         }
@@ -136,7 +164,8 @@ impl<T: SimEntry> Cluster<T> {
         }
         let in_flight = self.network.in_flight();
         ensure!(in_flight <= FLOOD, Check::Flood, "{in_flight} messages are in flight");
-        self.drain_some()
+        self.drain_some()?;
+        self.pass_tick_of_next()
     }
 
     /// The time of the run.
@@ -169,7 +198,7 @@ impl<T: SimEntry> Cluster<T> {
     ///
     /// # Errors
     /// What does not hold when a server restarts.
-    pub fn clear_up(&mut self, notify: Notify) -> Result<(), Violation> {
+    pub fn set_conditions(&mut self, notify: Notify) -> Result<(), Violation> {
         self.trace.note(|| format!("{} the faults are over", self.now));
         let mut cut = Vec::new();
         self.each_link(|network, a, b| {
@@ -177,14 +206,14 @@ impl<T: SimEntry> Cluster<T> {
                 cut.push((a, b));
             }
         });
-        self.network.clear_up(self.now, Weather::FAIR);
+        self.network.set_conditions(self.now, LinkConditions::PERFECT);
         self.healings.clear();
         self.setting.drains = Drains::EachTick;
         for at in 0..self.servers.len() {
             self.servers[at].setting.speed = ServerSetting::FULL_SPEED;
             self.servers[at].wake(self.now);
             if !matches!(self.servers[at].running, Running::Up(_)) {
-                self.counts.add(Kind::Restart);
+                self.count_start(at);
                 self.start(at)?;
             }
             self.servers[at].disk.repair();
@@ -219,9 +248,9 @@ impl<T: SimEntry> Cluster<T> {
         for (from, to) in shape.cuts(self.servers.len()) {
             let healed = self.network.heal(from, to);
             match notify {
-                Notify::Nobody => self.counts.add(Kind::HealUntold),
+                Notify::Nobody => self.counts.add(Kind::HealUnnotified),
                 Notify::Both if healed => {
-                    self.counts.add(Kind::HealTold);
+                    self.counts.add(Kind::HealNotified);
                     self.reconnected(from, to)?;
                     self.reconnected(to, from)?;
                 }
@@ -234,7 +263,7 @@ impl<T: SimEntry> Cluster<T> {
     /// All servers, in short.
     pub fn describe(&self) -> String {
         let servers: Vec<String> = self.servers.iter().map(Server::describe).collect();
-        servers.join("; ")
+        servers.join("; ") + &self.describe_next()
     }
 
     fn each_link(&self, mut f: impl FnMut(&Network<T>, usize, usize)) {
@@ -261,7 +290,7 @@ impl<T: SimEntry> Cluster<T> {
             self.network.put_back(to.frozen_until, parcel);
             return Ok(());
         }
-        if parcel.life != to.life {
+        if parcel.incarnation != to.incarnation {
             self.counts.add(Kind::Stale);
         }
         let (from, to) = (self.servers[parcel.from].pid(), to.pid());
@@ -269,6 +298,7 @@ impl<T: SimEntry> Cluster<T> {
             format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
         });
         self.count_delivered(&parcel.message);
+        self.keep_stray(&parcel.message);
         if self.servers[parcel.to].replica().is_none() {
             return self.handle(parcel.to, parcel.message);
         }
@@ -287,12 +317,12 @@ impl<T: SimEntry> Cluster<T> {
         let shows_none = matches!(
             message.msg,
             PaxosMsg::NotAccepted(_)
-                | PaxosMsg::LearnFrom(_)
-                | PaxosMsg::LearnReq(_)
+                | PaxosMsg::CatchUpRedirect(_)
+                | PaxosMsg::CatchUpRequest(_)
                 | PaxosMsg::ProposalForward(_)
                 | PaxosMsg::ForwardStopSign(_)
-                | PaxosMsg::Confirm(_)
-                | PaxosMsg::TakeOver(_)
+                | PaxosMsg::LeadershipCheck(_)
+                | PaxosMsg::TransferLeadership(_)
         );
         let id = self.servers[from].setting.storage_id;
         let stored = self.servers[to].disk.peek(|image| {
@@ -338,22 +368,30 @@ impl<T: SimEntry> Cluster<T> {
             PaxosMsg::AcceptDecide(m) if m.entries.plain().is_none() => {
                 self.counts.add(Kind::Encoded);
             }
-            PaxosMsg::LearnFrom(_) => self.counts.add(Kind::Redirect),
+            PaxosMsg::CatchUpRedirect(_) => self.counts.add(Kind::Redirect),
             PaxosMsg::AcceptSync(m) if matches!(m.sync.snapshot, Some(SnapshotType::Delta(_))) => {
                 self.counts.add(Kind::DeltaSync);
             }
-            PaxosMsg::TakeOver(_) => self.counts.add(Kind::TakeOver),
-            PaxosMsg::ReadRequest(request) if request.origin != message.from => {
+            PaxosMsg::TransferLeadership(_) => self.counts.add(Kind::TransferLeadership),
+            PaxosMsg::ReadIndexRequest(request) if request.origin != message.from => {
                 self.counts.add(Kind::ReadRelayed);
             }
-            PaxosMsg::Learn(piece) => {
-                self.counts.add(Kind::Piece);
-                if piece.snapshot.is_some() {
+            PaxosMsg::CatchUpChunk(chunk) => {
+                self.counts.add(Kind::Chunk);
+                if chunk.snapshot.is_some() {
                     self.counts.add(Kind::SnapshotPiece);
                 }
             }
             _other => {}
         }
+    }
+
+    fn count_start(&mut self, at: usize) {
+        self.counts.add(match self.servers[at].incarnation {
+            0 if self.is_next => Kind::StartedNext,
+            0 => Kind::LateStart,
+            _ => Kind::Restart,
+        });
     }
 
     fn drain_some(&mut self) -> Result<(), Violation> {
@@ -390,7 +428,7 @@ impl<T: SimEntry> Cluster<T> {
             kinds.push(Kind::MixedLimits);
         }
         if matches!(self.setting.drains, Drains::Rarely(_)) {
-            kinds.push(Kind::LazyDrain);
+            kinds.push(Kind::LateOutput);
         }
         if self.setting.atomicity == crate::disk::Atomicity::OneByOne {
             kinds.push(Kind::OneByOne);

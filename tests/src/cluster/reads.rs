@@ -3,7 +3,7 @@
 use super::{server::Server, Cluster};
 use crate::{
     checker::{ensure, violated, Check, Violation},
-    faults::Kind,
+    coverage::Kind,
     value::SimEntry,
 };
 use omnipaxos::reads::{ReadId, ReadRefused, ReadState};
@@ -16,8 +16,8 @@ pub(super) struct Reads(Vec<Read>);
 #[derive(Copy, Clone, Debug)]
 struct Read {
     at: usize,
-    /// The life of the server in which it was requested.
-    life: u64,
+    /// The incarnation of the server in which it was requested.
+    incarnation: u64,
     id: ReadId,
     /// So much had some server decided by then.
     least_idx: u64,
@@ -46,16 +46,16 @@ impl<T: SimEntry> Cluster<T> {
             return Ok(Requested::Nowhere);
         }
         let least_idx = self.checker.decided_len();
-        let life = self.servers[at].life;
+        let incarnation = self.servers[at].incarnation;
         let invoked = self.checker.begin_read();
-        self.counts.add(Kind::ReadRequest);
+        self.counts.add(Kind::ReadIndexRequest);
         let mut requested = None;
         // Watched before the drain that may follow.
         self.input(at, |replica| requested = Some(replica.request_read()))?;
         match requested {
             Some(Ok(id)) => {
                 self.trace.note(|| format!("{} read {id:?} from {least_idx} on", self.now));
-                self.reads.0.push(Read { at, life, id, least_idx, invoked });
+                self.reads.0.push(Read { at, incarnation, id, least_idx, invoked });
                 self.watch_reads(at)?;
                 Ok(Requested::Taken(id))
             }
@@ -94,8 +94,8 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     fn watch_read(&mut self, read: &Read) -> Result<Watched, Violation> {
-        let Server { life, .. } = &self.servers[read.at];
-        if *life != read.life {
+        let Server { incarnation, .. } = &self.servers[read.at];
+        if *incarnation != read.incarnation {
             return Ok(Watched::Over);
         }
         let Some(replica) = self.servers[read.at].replica() else {

@@ -3,8 +3,7 @@
 use super::{server::Server, Cluster};
 use crate::{
     checker::{ensure, violated, Check, Violation},
-    disk::Atomicity,
-    faults::Kind,
+    coverage::Kind,
     plan::{Compaction, Links},
     value::{SimEntry, LARGEST},
 };
@@ -14,7 +13,7 @@ use omnipaxos::{
     ServerConfig,
 };
 
-/// Ticks from a message to what its answer brings about, in fair weather and with a drain at the
+/// Ticks from a message to what its answer brings about, with perfect links and with a drain at the
 /// end of each tick: one for each way, and one at either end.
 const ROUND_TRIP: u64 = 4;
 
@@ -120,7 +119,7 @@ impl<T: SimEntry> Cluster<T> {
         self.servers[at].replica().map(|replica| replica.get_decided_idx())
     }
 
-    /// Number of proposals that servers had no room for, in their present lives.
+    /// Number of proposals that servers had no room for, in their present incarnations.
     pub fn dropped_proposals(&self) -> u64 {
         let replicas = self.servers.iter().filter_map(Server::replica);
         replicas.map(|replica| replica.dropped().proposals).sum()
@@ -134,10 +133,10 @@ impl<T: SimEntry> Cluster<T> {
         })
     }
 
-    /// Whether some server has taken a stop sign, and offers it.
+    /// Whether some server has taken a stop sign, and forwards it.
     pub fn awaits_stop_sign(&self) -> bool {
         let mut servers = self.servers.iter().enumerate();
-        servers.any(|(at, server)| self.checker.awaits_stop_sign(at, server.life))
+        servers.any(|(at, server)| self.checker.awaits_stop_sign(at, server.incarnation))
     }
 
     /// Whether some server has tiny limits.
@@ -149,11 +148,20 @@ impl<T: SimEntry> Cluster<T> {
     ///
     /// At the end of the faults a server may lack much, and proposals may wait. In one round trip a
     /// server with tiny limits learns no more than one message holds, and a leader gets no more
-    /// decided than that, or than it may have in flight. What it has no room for is offered again
+    /// decided than that, or than it may have in flight. What it has no room for is forwarded again
     /// after a heartbeat round, so it takes no more in one than may wait there. With the default
     /// limits all of it fits into one message.
     pub fn slack(&self) -> u64 {
         self.slack
+    }
+
+    /// Adds the longest heartbeat round to [`slack`](Self::slack). A server may have lengthened its
+    /// rounds while replies came late. The one that it is in goes on until then, if a reply that it
+    /// waits for cannot come. The next waits only for those that came in this one.
+    pub fn allow_a_lengthened_round(&mut self) {
+        self.slack += self.longest(|config| {
+            config.election_tick_timeout * config.max_election_tick_factor.saturating_sub(1)
+        });
     }
 
     /// Measures [`slack`](Self::slack) anew.
@@ -164,15 +172,16 @@ impl<T: SimEntry> Cluster<T> {
             let longest = replicas().map(|r| r.get_accepted_idx()).max().unwrap_or_default();
             let shortest = replicas().map(|r| r.get_decided_idx()).min().unwrap_or_default();
             let is_open = |id: &&u64| !self.checker.is_decided(**id);
-            // Any may wait at another server than the one that took it, which may be another life.
+            // Any may wait at another server than the one that took it, which may be another
+            // incarnation.
             let taken = self.servers.iter().flat_map(|server| &server.taken);
             let waiting = taken.filter(is_open).count() as u64;
             let at_once = self.servers.iter().map(|server| entries_at_once(&server.setting.config));
             let at_once = at_once.min().unwrap_or(1);
             let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
-            let offers = waiting.div_ceil(room.min().unwrap_or(1));
+            let forwards = waiting.div_ceil(room.min().unwrap_or(1));
             self.slack = (longest - shortest + waiting).div_ceil(at_once) * ROUND_TRIP
-                + offers * self.election_timeout();
+                + forwards * self.election_timeout();
         }
     }
 
@@ -182,15 +191,12 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// Lets the leader trim all that is decided, where the disks allow it. Returns the index. The
-    /// leader or a follower may have learnt that from others, and is given a few heartbeat rounds to
-    /// get in step.
+    /// leader or a follower may have learned that from others, and is given a few heartbeat rounds
+    /// to get in step.
     ///
     /// # Errors
     /// The leader refuses for no good reason.
     pub fn trim_at_leader(&mut self) -> Result<Option<u64>, Violation> {
-        if self.setting.atomicity == Atomicity::OneByOne {
-            return Ok(None);
-        }
         let all: Vec<usize> = (0..self.size()).collect();
         if self.setting.compaction == Compaction::AsApplied {
             // What was on its way to a server may still be decided, and a report be lost.
@@ -258,11 +264,11 @@ impl<T: SimEntry> Cluster<T> {
             }
         }
         for (at, server) in self.servers.iter().enumerate() {
-            let lost = self.checker.lost(at, server.life);
+            let lost = self.checker.lost(at, server.incarnation);
             if !lost.is_empty() {
                 return Rest::Apart(format!("{} lost {lost:?}", server.pid()));
             }
-            if self.checker.lost_stop_sign(at, server.life) {
+            if self.checker.lost_stop_sign(at, server.incarnation) {
                 return Rest::Apart(format!("{} lost a stop sign", server.pid()));
             }
         }

@@ -1,11 +1,11 @@
 //! One server: a replica, its clock and its disk.
 
-use super::{application::Application, news::Told};
+use super::{application::Application, events::Reported};
 use crate::{
     checker::Indices,
     describe,
     disk::{SimDisk, Taken},
-    plan::{ServerSetting, Setting, CONFIGURATION},
+    plan::{Missed, ServerSetting, Setting},
     value::SimEntry,
 };
 use omnipaxos::{ballot_leader_election::Ballot, status::Role, ClusterConfig, OmniPaxos};
@@ -21,30 +21,32 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) disk: SimDisk<T>,
     pub(super) running: Running<T>,
     /// Counts the starts.
-    pub(super) life: u64,
-    /// What the replica has told in its present life.
-    pub(super) told: Told,
+    pub(super) incarnation: u64,
+    /// What the replica has told in its present incarnation.
+    pub(super) reported: Reported,
     pub(super) application: Application,
     /// What an application that lags has applied, durably.
     pub(super) slowly_applied_idx: u64,
-    /// What it has said of that in this life of the server.
-    pub(super) said_applied_idx: u64,
+    /// What it has said of that in this incarnation of the server.
+    pub(super) reported_applied_idx: u64,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
-    /// The ballot in which it leads, and whether it hands over.
+    /// The ballot in which it leads, and whether it transfers leadership.
     pub(super) leads: Option<Leads>,
     /// For how long it will be down after the fault that is planned.
     pub(super) down: u64,
     clock: u64,
     paused_until: u64,
     pub(super) frozen_until: u64,
+    /// What becomes of the ticks while it is frozen.
+    missed: Missed,
 }
 
 /// A server leads.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leads {
     pub(super) ballot: Ballot,
-    pub(super) is_handing_over: bool,
+    pub(super) is_transferring: bool,
 }
 
 /// Whether a server runs.
@@ -84,23 +86,24 @@ impl<T: SimEntry> Server<T> {
         Self {
             setting: setting.servers[at].clone(),
             cluster_config: ClusterConfig {
-                configuration_id: CONFIGURATION,
+                configuration_id: setting.configuration,
                 nodes: setting.servers.iter().map(|server| server.config.pid).collect(),
                 flexible_quorum: setting.quorum,
             },
             disk,
-            running: Running::Down { until: setting.servers[at].starts_at },
-            life: 0,
-            told: Told::default(),
+            running: Running::Down { until: u64::MAX },
+            incarnation: 0,
+            reported: Reported::default(),
             application: Application::default(),
             slowly_applied_idx: 0,
-            said_applied_idx: 0,
+            reported_applied_idx: 0,
             taken: Vec::new(),
             leads: None,
             down: 0,
             clock: 0,
             paused_until: 0,
             frozen_until: 0,
+            missed: Missed::Skipped,
         }
     }
 
@@ -111,9 +114,9 @@ impl<T: SimEntry> Server<T> {
     /// Builds the replica from the disk.
     pub(super) fn build(&mut self) -> Result<&Replica<T>, String> {
         self.disk.repair();
-        self.life += 1;
-        self.told = Told::default();
-        self.said_applied_idx = 0;
+        self.incarnation += 1;
+        self.reported = Reported::default();
+        self.reported_applied_idx = 0;
         self.leads = None;
         let built = self
             .cluster_config
@@ -142,9 +145,9 @@ impl<T: SimEntry> Server<T> {
             return None;
         }
         let is_known = self.leads.is_some_and(|leads| leads.ballot == ballot);
-        let is_handing_over = replica.handover().is_some();
+        let is_transferring = replica.leadership_transfer().is_some();
         (is_known || replica.status().role == Role::Leading)
-            .then_some(Leads { ballot, is_handing_over })
+            .then_some(Leads { ballot, is_transferring })
     }
 
     pub(super) fn replica_mut(&mut self) -> Option<&mut Replica<T>> {
@@ -164,10 +167,14 @@ impl<T: SimEntry> Server<T> {
 
     /// How often its clock ticks in this tick of the run.
     pub(super) fn ticks(&mut self, now: u64) -> u64 {
-        if self.paused_until > now || self.frozen_until > now {
+        let is_frozen = self.frozen_until > now;
+        if self.paused_until > now || (is_frozen && self.missed == Missed::Skipped) {
             return 0;
         }
         self.clock += self.setting.speed;
+        if is_frozen {
+            return 0;
+        }
         let ticks = self.clock / ServerSetting::FULL_SPEED;
         self.clock %= ServerSetting::FULL_SPEED;
         ticks
@@ -177,13 +184,15 @@ impl<T: SimEntry> Server<T> {
         self.paused_until = self.paused_until.max(until);
     }
 
-    pub(super) fn freeze(&mut self, until: u64) {
+    pub(super) fn freeze(&mut self, until: u64, missed: Missed) {
         self.frozen_until = self.frozen_until.max(until);
+        self.missed = missed;
     }
 
     pub(super) fn wake(&mut self, now: u64) {
         self.paused_until = self.paused_until.min(now);
         self.frozen_until = self.frozen_until.min(now);
+        self.clock %= ServerSetting::FULL_SPEED;
     }
 
     pub(super) fn describe(&self) -> String {

@@ -2,13 +2,14 @@
 
 use super::{
     forge,
+    next::Next,
     server::{indices, Replica},
     Cluster, Healing,
 };
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
-    faults::Kind,
-    plan::{Action, Notify, Refusal, Shape, Until, CONFIGURATION},
+    coverage::Kind,
+    plan::{Action, Missed, Notify, Refusal, Shape, Until},
     rng::Rng,
     value::{is_refused, stop_sign_metadata, SimEntry},
 };
@@ -87,18 +88,22 @@ impl<T: SimEntry> Cluster<T> {
                 self.servers[server].pause(self.now + ticks);
                 Ok(())
             }
-            Action::Freeze { server, ticks } => {
+            Action::Freeze { server, ticks, missed } => {
                 self.counts.add(Kind::Freeze);
-                self.servers[server].freeze(self.now + ticks);
+                if missed == Missed::Made {
+                    self.counts.add(Kind::TickBurst);
+                }
+                self.servers[server].freeze(self.now + ticks, missed);
                 Ok(())
             }
+            Action::Strike { whom, strike, ticks } => self.strike(whom, strike, ticks),
             Action::Forge { server, seed } => self.forge(server, seed),
             Action::Reconnected { server, peer } => {
                 self.counts.add(Kind::Reconnected);
                 self.reconnected(server, peer)
             }
             Action::RequestRead { server } => self.request_read(server).map(drop),
-            Action::HandOver { to, ticks } => self.hand_over(to, ticks),
+            Action::TransferLeadership { to, ticks } => self.transfer_leadership(to, ticks),
         }
     }
 
@@ -128,7 +133,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(kind);
                 self.servers[at].taken.push(id);
                 if !is_followed && !self.may_be_refused(id) {
-                    self.checker.took(at, self.servers[at].life, id);
+                    self.checker.took(at, self.servers[at].incarnation, id);
                 }
                 Ok(Proposed::Taken(id))
             }
@@ -183,7 +188,7 @@ impl<T: SimEntry> Cluster<T> {
         let proposed = match replica.propose(value) {
             Ok(proposal) => {
                 self.counts.add(Kind::Propose);
-                self.checker.follow(at, self.servers[at].life, proposal, id)?;
+                self.checker.follow(at, self.servers[at].incarnation, proposal, id)?;
                 Ok(())
             }
             Err(refused) => Err(refused),
@@ -197,9 +202,7 @@ impl<T: SimEntry> Cluster<T> {
     /// What does not hold.
     pub fn reconfigure(&mut self, at: usize) -> Result<Proposed, Violation> {
         let id = self.checker.propose();
-        let nodes = self.servers.iter().map(|server| server.pid()).collect();
-        let next =
-            ClusterConfig { configuration_id: CONFIGURATION + 1, nodes, flexible_quorum: None };
+        let next = self.next_config();
         let metadata = Some(stop_sign_metadata(id));
         if Rng::of(&[self.seed, id]).chance(1, 2) {
             return self.propose_reconfiguration(at, id, next, metadata);
@@ -208,7 +211,7 @@ impl<T: SimEntry> Cluster<T> {
         match proposed {
             Some(Ok(())) => {
                 self.counts.add(Kind::Reconfigure);
-                self.checker.took_stop_sign(at, self.servers[at].life);
+                self.checker.took_stop_sign(at, self.servers[at].incarnation);
                 Ok(Proposed::Taken(id))
             }
             Some(Err(TryProposeErr::Refused(ProposeErr::PendingReconfigConfig(..)))) => {
@@ -217,6 +220,19 @@ impl<T: SimEntry> Cluster<T> {
             Some(Err(TryProposeErr::Halted(_))) | None => Ok(Proposed::Nowhere),
             Some(Err(refused)) => violated(Check::Proposing, format!("server {at}: {refused:?}")),
         }
+    }
+
+    /// The next configuration as it is planned; the same servers if none is.
+    fn next_config(&self) -> ClusterConfig {
+        let (servers, flexible_quorum) = match &self.next {
+            Next::Planned(plan) | Next::Begun { plan, .. } => {
+                (&plan.setting.servers, plan.setting.quorum)
+            }
+            Next::Never => (&self.setting.servers, None),
+        };
+        let nodes = servers.iter().map(|server| server.config.pid).collect();
+        let configuration_id = self.setting.configuration + 1;
+        ClusterConfig { configuration_id, nodes, flexible_quorum }
     }
 
     /// Proposes a stop sign with an id.
@@ -234,7 +250,7 @@ impl<T: SimEntry> Cluster<T> {
         let outcome = match proposed {
             Ok(proposal) => {
                 self.counts.add(Kind::ProposeReconfiguration);
-                self.checker.follow_stop_sign(at, self.servers[at].life, proposal, id)?;
+                self.checker.follow_stop_sign(at, self.servers[at].incarnation, proposal, id)?;
                 Proposed::Taken(id)
             }
             Err(ReconfigurationErr::Pending(..)) => {
@@ -311,6 +327,8 @@ impl<T: SimEntry> Cluster<T> {
             Shape::OneWay { .. } => Kind::OneWayCut,
             Shape::TwoWay { .. } => Kind::TwoWayCut,
             Shape::Isolated(_) => Kind::Isolation,
+            Shape::Deaf(_) => Kind::Deaf,
+            Shape::Mute(_) => Kind::Mute,
             Shape::Halves(_) => Kind::Halves,
             Shape::Star(_) => Kind::Star,
             Shape::Constrained { .. } => Kind::Constrained,
@@ -376,7 +394,8 @@ impl<T: SimEntry> Cluster<T> {
         };
         let pids: Vec<u64> = self.servers.iter().map(|server| server.pid()).collect();
         let before = (indices(replica), replica.get_current_leader());
-        let (kind, message) = forge::message::<T>(seed, &pids, at, replica.get_promise());
+        let (kind, message) =
+            forge::message::<T>(seed, &pids, at, self.setting.configuration, replica.get_promise());
         let words = crate::describe::message(&message);
         self.counts.add(kind);
         self.trace.note(|| format!("{} {}: {words}", self.now, kind.name()));

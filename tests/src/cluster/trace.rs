@@ -27,6 +27,13 @@ impl Trace {
         }
     }
 
+    /// Takes the lines that another has kept.
+    pub(super) fn take_over(&mut self, other: &mut Trace) {
+        if let (Trace::Kept(lines), Trace::Kept(others)) = (self, other) {
+            lines.append(others);
+        }
+    }
+
     /// Whether lines are wanted.
     pub fn is_on(&self) -> bool {
         match self {

@@ -1,10 +1,10 @@
 //! A disk that survives the crash of its server, and fails on request.
 
-mod beneath;
+mod backing;
 mod image;
 mod storage;
 
-use self::beneath::Beneath;
+use self::backing::BackingStorage;
 pub use self::image::{Change, Image};
 use crate::{
     plan::Setting,
@@ -22,7 +22,8 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 pub enum Atomicity {
     /// All of it or nothing.
     Atomic,
-    /// One operation after another, as the provided method of the trait does.
+    /// One operation after another, as the provided method of the trait does. A write that compacts
+    /// is whole all the same: `Storage` asks for that, since it moves indices.
     OneByOne,
 }
 
@@ -101,7 +102,7 @@ struct Disk<T: SimEntry> {
     /// What the replica reads.
     image: Image<T>,
     /// The persistent storage that is written the same, if this run has them.
-    beneath: Option<Beneath<T>>,
+    backing: Option<BackingStorage<T>>,
     /// What survives a crash, where that is less than `image`.
     durable: Option<Box<Image<T>>>,
     atomicity: Atomicity,
@@ -139,16 +140,16 @@ impl<T: SimEntry> SimDisk<T> {
     /// An empty disk.
     pub fn new(setting: &Setting, at: usize, taken: Taken, seed: u64) -> Self {
         let (atomicity, honesty, medium) = (setting.atomicity, setting.honesty, setting.medium);
-        let (beneath, misuse) = match medium {
+        let (backing, misuse) = match medium {
             Medium::Memory => (None, None),
-            Medium::Persistent => match Beneath::new() {
-                Ok(beneath) => (Some(beneath), None),
+            Medium::Persistent => match BackingStorage::new() {
+                Ok(backing) => (Some(backing), None),
                 Err(problem) => (None, Some(problem)),
             },
         };
         Self(Rc::new(RefCell::new(Disk {
             image: Image::default(),
-            beneath,
+            backing,
             durable: None,
             atomicity,
             honesty,
@@ -193,7 +194,7 @@ impl<T: SimEntry> SimDisk<T> {
             disk.change = Change::Everything;
         }
         let disk = &mut *disk;
-        if let Some(Err(problem)) = disk.beneath.as_mut().map(|below| below.reopen(&disk.image)) {
+        if let Some(Err(problem)) = disk.backing.as_mut().map(|below| below.reopen(&disk.image)) {
             disk.misuse.get_or_insert(problem);
         }
     }
@@ -276,6 +277,22 @@ impl<T: SimEntry> SimDisk<T> {
     }
 }
 
+/// Whether an operation gives up entries, or moves the indices of others.
+fn is_compaction<T: SimEntry>(op: &StorageOp<T>) -> bool {
+    match op {
+        StorageOp::Trim(_) | StorageOp::SetCompactedIdx(_) | StorageOp::SetSnapshot(_) => true,
+        StorageOp::AppendEntry(_)
+        | StorageOp::AppendEntries(_)
+        | StorageOp::AppendOnPrefix(..)
+        | StorageOp::AppendShared(_)
+        | StorageOp::AppendSharedOnPrefix(..)
+        | StorageOp::SetPromise(_)
+        | StorageOp::SetDecidedIndex(_)
+        | StorageOp::SetAcceptedRound(_)
+        | StorageOp::SetStopsign(_) => false,
+    }
+}
+
 /// Whether an operation may be done.
 enum Verdict {
     Do,
@@ -290,6 +307,7 @@ impl<T: SimEntry> Disk<T> {
         self.choose_honesty();
         match self.atomicity {
             Atomicity::Atomic => self.write_all(ops),
+            Atomicity::OneByOne if ops.iter().any(is_compaction) => self.write_all(ops),
             Atomicity::OneByOne => self.write_each(ops),
         }
     }
@@ -314,7 +332,7 @@ impl<T: SimEntry> Disk<T> {
 
     fn keep_identity(&mut self, identity: Identity) {
         if let Some(Err(problem)) =
-            self.beneath.as_mut().map(|below| below.set_identity(identity.clone()))
+            self.backing.as_mut().map(|below| below.set_identity(identity.clone()))
         {
             self.misuse.get_or_insert(problem);
         }
@@ -341,12 +359,12 @@ impl<T: SimEntry> Disk<T> {
     fn write_all(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         match self.verdict() {
             Verdict::Do => {
-                self.write_beneath(ops);
+                self.write_to_backing(ops);
                 ops.drain(..).for_each(|op| self.apply(op));
                 Ok(())
             }
             Verdict::Fail(fault) if fault.applied => {
-                self.write_beneath(ops);
+                self.write_to_backing(ops);
                 ops.drain(..).for_each(|op| self.apply(op));
                 self.fail(fault, Done::All)
             }
@@ -359,12 +377,12 @@ impl<T: SimEntry> Disk<T> {
         for (done, op) in ops.drain(..).enumerate() {
             match self.verdict() {
                 Verdict::Do => {
-                    self.write_beneath(std::slice::from_ref(&op));
+                    self.write_to_backing(std::slice::from_ref(&op));
                     self.apply(op);
                 }
                 Verdict::Fail(fault) => {
                     let done = if fault.applied {
-                        self.write_beneath(std::slice::from_ref(&op));
+                        self.write_to_backing(std::slice::from_ref(&op));
                         self.apply(op);
                         done + 1
                     } else {
@@ -407,8 +425,8 @@ impl<T: SimEntry> Disk<T> {
         Err("the write failed".into())
     }
 
-    fn write_beneath(&mut self, ops: &[StorageOp<T>]) {
-        if let Some(Err(problem)) = self.beneath.as_mut().map(|below| below.write(ops.to_vec())) {
+    fn write_to_backing(&mut self, ops: &[StorageOp<T>]) {
+        if let Some(Err(problem)) = self.backing.as_mut().map(|below| below.write(ops.to_vec())) {
             self.misuse.get_or_insert(problem);
         }
     }

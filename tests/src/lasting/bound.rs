@@ -44,12 +44,12 @@ impl Bound {
     /// - loss: each of these leaders needs a few rounds more, see `rounds_of_luck`.
     pub fn of(lasting: &Lasting) -> Self {
         let servers = &lasting.setting.servers;
-        let weather = lasting.setting.weather;
+        let conditions = lasting.setting.conditions;
         let ticks = |server: &ServerSetting| {
             let timeout = server.config.election_tick_timeout * ServerSetting::FULL_SPEED;
             timeout.div_ceil(server.speed.max(1))
         };
-        let round_trip = 2 * (1 + weather.least_delay + weather.delay);
+        let round_trip = 2 * (1 + conditions.least_delay + conditions.delay);
         let slowest = servers.iter().map(ticks).max().unwrap_or(1);
         let shortest_round = servers.iter().map(ticks).min().unwrap_or(1);
         // A round that just ended without the last reply is lengthened to twice what it was.
@@ -57,7 +57,7 @@ impl Bound {
         let round = if is_late { slowest.max(2 * round_trip) } else { slowest };
         let change = ROUNDS_OF_A_CHANGE * round + ROUND_TRIPS_TO_DECIDE * round_trip;
         let n = servers.len() as u64;
-        let changes = n * (change + rounds_of_luck(servers.len(), weather.loss) * round);
+        let changes = n * (change + rounds_of_luck(servers.len(), conditions.loss) * round);
         let period = lasting.links.iter().map(|link| link.period).max().unwrap_or(1);
         let extra = match lasting.kind {
             Kind::Windows => n * period,

@@ -3,8 +3,11 @@
 use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, What};
 use crate::{
     disk::{Atomicity, Honesty, Medium},
-    network::{InFlight, Order, Weather},
-    plan::{Compaction, Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire},
+    network::{InFlight, LinkConditions, Order},
+    plan::{
+        Compaction, Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire,
+        CONFIGURATION,
+    },
     rng::Rng,
 };
 use omnipaxos::ServerConfig;
@@ -101,7 +104,11 @@ impl Lasting {
                 for nth in 0..count {
                     let server = (self.keeper + nth) % self.size();
                     let every = if is_alone { rng.between(1, 2 * round) } else { 2 * change };
-                    self.disturbances.push(Disturbance { server, every, what: What::TakeOver });
+                    self.disturbances.push(Disturbance {
+                        server,
+                        every,
+                        what: What::TransferLeadership,
+                    });
                 }
                 let (server, every) = (rng.index(self.size()), rng.between(1, 2 * round));
                 self.disturbances.push(Disturbance { server, every, what: What::Priority });
@@ -182,6 +189,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
     };
     let servers: Vec<ServerSetting> = (1..=size as u64).map(&mut server).collect();
     Setting {
+        configuration: CONFIGURATION,
         servers,
         quorum: None,
         entries: EntryKind::Plain,
@@ -192,36 +200,40 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
         refusal: Refusal::Nowhere,
         drains: Drains::EachTick,
         wire: Wire::Values,
-        weather: weather(rng, kind, election),
+        conditions: conditions(rng, kind, election),
         in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),
         ticks: 0,
         ending: Ending { notify: Notify::Nobody, partial: None },
     }
 }
 
-fn weather(rng: &mut Rng, kind: Kind, election: u64) -> Weather {
+fn conditions(rng: &mut Rng, kind: Kind, election: u64) -> LinkConditions {
     let order = rng.pick(&[Order::Kept, Order::Free]);
     match kind {
-        Kind::Loss => Weather { loss: rng.between(50, 500), order, ..Weather::FAIR },
-        Kind::Delay => Weather {
+        Kind::Loss => {
+            LinkConditions { loss: rng.between(50, 500), order, ..LinkConditions::PERFECT }
+        }
+        Kind::Delay => LinkConditions {
             least_delay: rng.below(5 * election),
             delay: rng.pick(&[0, 1, election, 5 * election]),
             order,
-            ..Weather::FAIR
+            ..LinkConditions::PERFECT
         },
-        Kind::Mixed => Weather {
+        Kind::Mixed => LinkConditions {
             loss: rng.pick(&[0, 20, 50]),
             delay: rng.below(election),
             order,
-            ..Weather::FAIR
+            ..LinkConditions::PERFECT
         },
-        Kind::Calm | Kind::LateStart => Weather::FAIR,
+        Kind::Calm | Kind::LateStart => LinkConditions::PERFECT,
         Kind::Flaps
         | Kind::Windows
         | Kind::OneWay
         | Kind::Skew
         | Kind::Adversary
         | Kind::Restarts
-        | Kind::Takeovers => Weather { delay: rng.pick(&[0, 0, 1]), order, ..Weather::FAIR },
+        | Kind::Takeovers => {
+            LinkConditions { delay: rng.pick(&[0, 0, 1]), order, ..LinkConditions::PERFECT }
+        }
     }
 }

@@ -165,7 +165,7 @@ pub enum What {
         ticks: u64,
     },
     /// It is asked to take over.
-    TakeOver,
+    TransferLeadership,
     /// Its priority changes.
     Priority,
 }

@@ -4,7 +4,7 @@ use super::{Adversary, Bound, Direction, Lasting, What};
 use crate::{
     checker::{ensure, violated, Check, Violation},
     cluster::{Cluster, Proposed, Trace},
-    plan::{Action, Plan},
+    plan::{Action, Missed, Plan},
     rng::Rng,
     run::{caught, Failure},
     value::{Plain, SimEntry},
@@ -78,7 +78,8 @@ fn play<T: SimEntry>(
     place: &mut Option<Cluster<T>>,
     watch: &mut Watch,
 ) -> Result<(), Violation> {
-    let plan = Plan { seed: lasting.seed, setting: lasting.setting.clone(), steps: Vec::new() };
+    let setting = lasting.setting.clone();
+    let plan = Plan { seed: lasting.seed, setting, steps: Vec::new(), next: None };
     let bound = Bound::of(lasting);
     let cluster = place.insert(Cluster::new(&plan, trace)?);
     for now in 0..lasting.ticks {
@@ -149,9 +150,9 @@ fn disturb<T: SimEntry>(
         let server = disturbance.server;
         cluster.act(&match disturbance.what {
             What::Crash { down } => Action::Crash { server, down },
-            What::Freeze { ticks } => Action::Freeze { server, ticks },
+            What::Freeze { ticks } => Action::Freeze { server, ticks, missed: Missed::Skipped },
             What::PauseTicks { ticks } => Action::PauseTicks { server, ticks },
-            What::TakeOver => Action::BecomeLeader { server },
+            What::TransferLeadership => Action::BecomeLeader { server },
             What::Priority => {
                 let priority = Rng::of(&[lasting.seed, now]).pick(&[0, 1, 9, u32::MAX]);
                 Action::SetPriority { server, priority }

@@ -1,12 +1,14 @@
 //! From a seed to a plan.
 
 use super::{
-    limits, Action, Compaction, Drains, Ending, EntryKind, Links, Notify, Partial, Plan, Refusal,
-    ServerSetting, Service, Setting, Shape, Step, Until, Wire,
+    limits,
+    storms::{self, Faults},
+    Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify, Partial, Plan, Refusal,
+    ServerSetting, Service, Setting, Shape, Step, Until, Wire, CONFIGURATION,
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
-    network::{InFlight, Order, Weather},
+    network::{InFlight, LinkConditions, Order},
     rng::Rng,
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
@@ -32,7 +34,7 @@ struct Rates {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Theme {
     Calm,
-    Weather,
+    Network,
     Crashes,
     Disks,
     Cuts,
@@ -41,10 +43,44 @@ enum Theme {
 }
 
 pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
+    let mut plan = planned(seed, ticks, None);
+    let ends = |step: &Step| matches!(step.action, Action::Reconfigure { .. });
+    if plan.steps.iter().any(ends) {
+        plan.next = Some(Box::new(next(&plan)));
+    }
+    plan
+}
+
+/// The configuration after that of a plan: some of its servers, and some that join.
+fn next(before: &Plan) -> Plan {
+    const JOIN: [u64; 7] = [21, 22, 23, 24, 25, 26, 27];
+    let mut rng = Rng::of(&[before.seed, 0x6E65_7874]);
+    let entries = before.setting.entries;
+    let ticks = rng.between(1, before.setting.ticks / 3 + 1);
+    let mut plan = planned(rng.number(), ticks, Some(entries));
+    let old = before.setting.servers.iter().map(|server| server.config.pid);
+    let mut pids: Vec<u64> = old.collect();
+    let leave = rng.pick(&[0, 0, 1, 2, pids.len()]);
+    for _ in 0..leave.min(pids.len()) {
+        pids.swap_remove(rng.index(pids.len()));
+    }
+    pids.extend(JOIN);
+    let tells_removed_servers = rng.chance(1, 2);
+    for (server, pid) in plan.setting.servers.iter_mut().zip(pids) {
+        server.config.pid = pid;
+        server.config.tells_removed_servers = tells_removed_servers;
+        server.starts_at = rng.pick(&[0, 0, 5, 50]);
+    }
+    plan.setting.configuration = before.setting.configuration + 1;
+    plan
+}
+
+/// A configuration by itself, with entries of the given kind, or of any.
+fn planned(seed: u64, ticks: u64, entries: Option<EntryKind>) -> Plan {
     let mut rng = Rng::of(&[seed, 0x706C_616E]);
     let theme = rng.pick(&[
         Theme::Calm,
-        Theme::Weather,
+        Theme::Network,
         Theme::Crashes,
         Theme::Disks,
         Theme::Cuts,
@@ -54,6 +90,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         Theme::Wild,
     ]);
     let mut setting = setting(&mut rng, theme, ticks);
+    setting.entries = entries.unwrap_or(setting.entries);
     setting.refusal = refusal(&mut Rng::of(&[seed, 0x7265_6675]), setting.servers.len());
     limits::limit(&mut Rng::of(&[seed, 0x6C69_6D69]), &mut setting.servers);
     let mut kept = Rng::of(&[seed, 0x6B65_6570]);
@@ -62,6 +99,7 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
         server.config.max_election_tick_factor = kept.pick(&[1, 3, 16, 16]);
     }
     give_ids(&mut Rng::of(&[seed, 0x6964_7300]), &mut setting.servers);
+    start_late(&mut Rng::of(&[seed, 0x6C61_7465]), &mut setting);
     let mut rates = rates(&mut rng, theme);
     if setting.atomicity == Atomicity::OneByOne {
         // Crashes between two operations are what these runs are for.
@@ -73,22 +111,22 @@ pub(super) fn plan(seed: u64, ticks: u64) -> Plan {
     }
     reconfigure(&mut rng, &setting, &mut steps);
     ask(&mut Rng::of(&[seed, 0x6E65_7773]), &setting, &mut steps);
-    read_and_hand_over(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
+    read_and_transfer(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
     choose_compaction(&mut Rng::of(&[seed, 0x636F_6D70]), &mut setting, &mut steps);
+    let faults = if theme == Theme::Calm { Faults::None } else { Faults::Any };
+    storms::brew(&mut Rng::of(&[seed, 0x7374_6F72]), faults, &setting, &mut steps);
     steps.sort_by_key(|step| step.at);
-    Plan { seed, setting, steps }
+    Plan { seed, setting, steps, next: None }
 }
 
 fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
     let size = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
     let atomicity =
         rng.pick(&[Atomicity::Atomic, Atomicity::Atomic, Atomicity::Atomic, Atomicity::OneByOne]);
-    let entries = match atomicity {
-        Atomicity::Atomic => rng.pick(&[EntryKind::Summed, EntryKind::Summed, EntryKind::Plain]),
-        Atomicity::OneByOne => EntryKind::Plain,
-    };
+    let entries = rng.pick(&[EntryKind::Summed, EntryKind::Summed, EntryKind::Plain]);
     let quorum = quorum(rng, size);
     Setting {
+        configuration: CONFIGURATION,
         servers: servers(rng, theme, size),
         quorum,
         entries,
@@ -99,7 +137,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
         refusal: Refusal::Nowhere,
         drains: rng.pick(&[Drains::EachInput, Drains::EachTick, Drains::Rarely(40)]),
         wire: rng.pick(&[Wire::Values, Wire::Values, Wire::Values, Wire::Bytes]),
-        weather: weather(rng, theme),
+        conditions: conditions(rng, theme),
         in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),
         ticks,
         ending: Ending {
@@ -125,6 +163,19 @@ fn give_ids(rng: &mut Rng, servers: &mut [ServerSetting]) {
     for server in servers {
         if rng.chance(percent, 100) {
             server.storage_id = Some(rng.number().max(1));
+        }
+    }
+}
+
+/// In some runs, some servers are not there at the beginning.
+fn start_late(rng: &mut Rng, setting: &mut Setting) {
+    if !rng.chance(1, 4) {
+        return;
+    }
+    let latest = rng.pick(&[10, 100, setting.ticks / 2]);
+    for server in &mut setting.servers {
+        if rng.chance(1, 2) {
+            server.starts_at = rng.between(1, latest);
         }
     }
 }
@@ -225,15 +276,15 @@ fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
     pids.iter().take(size).map(|pid| server(*pid)).collect()
 }
 
-fn weather(rng: &mut Rng, theme: Theme) -> Weather {
+fn conditions(rng: &mut Rng, theme: Theme) -> LinkConditions {
     match theme {
-        Theme::Calm => Weather::FAIR,
-        Theme::Crashes | Theme::Disks | Theme::Cuts | Theme::Clocks => Weather {
+        Theme::Calm => LinkConditions::PERFECT,
+        Theme::Crashes | Theme::Disks | Theme::Cuts | Theme::Clocks => LinkConditions {
             delay: rng.below(3),
             order: rng.pick(&[Order::Kept, Order::Free]),
-            ..Weather::FAIR
+            ..LinkConditions::PERFECT
         },
-        Theme::Weather | Theme::Wild => Weather {
+        Theme::Network | Theme::Wild => LinkConditions {
             loss: rng.pick(&[0, 5, 50, 200]),
             duplicates: rng.pick(&[0, 5, 50, 200]),
             stragglers: rng.pick(&[0, 0, 2, 20]),
@@ -256,7 +307,7 @@ fn rates(rng: &mut Rng, theme: Theme) -> Rates {
     };
     let mut often = |rate: &mut u64| *rate = rng.pick(&[150, 500, 1_500]);
     match theme {
-        Theme::Calm | Theme::Weather => {}
+        Theme::Calm | Theme::Network => {}
         Theme::Crashes => often(&mut rates.crash),
         Theme::Disks => {
             often(&mut rates.write_fault);
@@ -283,7 +334,7 @@ fn step(rng: &mut Rng, rates: &Rates, setting: &Setting, mut add: impl FnMut(Act
     if rng.chance(rates.append, OF) {
         add(Action::Append { server, count: rng.pick(&[1, 1, 1, 3, 10]) });
     }
-    if rng.chance(rates.compact, OF) && setting.atomicity == Atomicity::Atomic {
+    if rng.chance(rates.compact, OF) {
         let server = rng.index(size);
         add(compaction(rng, setting.entries, server));
     }
@@ -322,7 +373,10 @@ fn step(rng: &mut Rng, rates: &Rates, setting: &Setting, mut add: impl FnMut(Act
         let ticks = rng.pick(&[3, 20, 60, 150]);
         add(match rng.chance(1, 2) {
             true => Action::PauseTicks { server, ticks },
-            false => Action::Freeze { server, ticks },
+            false => {
+                let missed = rng.pick(&[Missed::Skipped, Missed::Made]);
+                Action::Freeze { server, ticks, missed }
+            }
         });
     }
     if rng.chance(rates.forge, OF) {
@@ -353,7 +407,7 @@ fn choose_compaction(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
                 server.config.takes_delta_snapshots = rng.chance(1, 2);
             }
         }
-        EntryKind::Plain if setting.atomicity == Atomicity::Atomic && rng.chance(1, 2) => {
+        EntryKind::Plain if rng.chance(1, 2) => {
             setting.compaction = Compaction::AsApplied;
             for Step { action, .. } in steps {
                 if let Action::Trim { server, .. } = *action {
@@ -373,6 +427,8 @@ fn shape(rng: &mut Rng, size: usize) -> Shape {
         Shape::OneWay { from: a, to: b },
         Shape::TwoWay { a, b },
         Shape::Isolated(a),
+        Shape::Deaf(a),
+        Shape::Mute(a),
         Shape::Halves(groups),
         Shape::Star(a),
         Shape::Constrained { centre: a, lost: b },
@@ -413,18 +469,21 @@ fn reconfigure(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
     }
 }
 
-/// Requests reads, and in some runs handovers. A handover is over before the run ends.
-fn read_and_hand_over(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
+/// Requests reads, and in some runs transfers. A transfer is over before the run ends.
+fn read_and_transfer(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
     const OF: u64 = 100_000;
-    let (reads, handovers) = (rng.pick(&[500, 3_000, 20_000]), rng.pick(&[0, 0, 200, 1_000]));
+    let (reads, transfers) = (rng.pick(&[500, 3_000, 20_000]), rng.pick(&[0, 0, 200, 1_000]));
     let size = setting.servers.len();
     for at in 0..setting.ticks {
         if rng.chance(reads, OF) {
             steps.push(Step { at, action: Action::RequestRead { server: rng.index(size) } });
         }
-        if rng.chance(handovers, OF) {
+        if rng.chance(transfers, OF) {
             let ticks = rng.pick(&[1, 5, 10, 15]);
-            steps.push(Step { at, action: Action::HandOver { to: rng.index(size), ticks } });
+            steps.push(Step {
+                at,
+                action: Action::TransferLeadership { to: rng.index(size), ticks },
+            });
         }
     }
 }

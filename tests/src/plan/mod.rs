@@ -1,18 +1,19 @@
-//! What a run does: a cluster, the weather, and a list of steps. Made from a seed.
+//! What a run does: a cluster, the conditions on its links, and a list of steps. Made from a seed.
 
 mod generate;
 mod limits;
 mod links;
 mod shape;
+mod storms;
 
 pub use self::{links::Links, shape::Shape};
 use crate::{
     disk::{Atomicity, Honesty, Medium, WriteFault},
-    network::{InFlight, Weather},
+    network::{InFlight, LinkConditions},
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
-/// The configuration of the servers of a run. There are lower ones, for forgers.
+/// The first configuration of a run. There are lower ones, for forgers.
 pub const CONFIGURATION: u32 = 3;
 
 /// A run.
@@ -24,11 +25,16 @@ pub struct Plan {
     pub setting: Setting,
     /// What happens, in order of time.
     pub steps: Vec<Step>,
+    /// The next configuration, which begins when a stop sign is decided. The times of its steps count
+    /// from then on.
+    pub next: Option<Box<Plan>>,
 }
 
 /// What holds for a whole run.
 #[derive(Clone, Debug)]
 pub struct Setting {
+    /// The id of the configuration.
+    pub configuration: u32,
     /// The servers.
     pub servers: Vec<ServerSetting>,
     /// Quorums, where they are not majorities.
@@ -50,7 +56,7 @@ pub struct Setting {
     /// Whether messages go through bytes.
     pub wire: Wire,
     /// What the network does.
-    pub weather: Weather,
+    pub conditions: LinkConditions,
     /// What becomes of messages on a link that is cut.
     pub in_flight: InFlight,
     /// Ticks with faults.
@@ -88,7 +94,8 @@ pub struct ServerSetting {
     pub config: ServerConfig,
     /// How many ticks of its clock pass in [`ServerSetting::FULL_SPEED`] ticks of the run.
     pub speed: u64,
-    /// The tick of the run in which it starts for the first time.
+    /// The tick of the run in which it starts for the first time. In a next configuration it counts
+    /// from when the server sees the stop sign, or from the beginning if it joins.
     pub starts_at: u64,
     /// The id of its disk, if that is one that lasts.
     pub storage_id: Option<u64>,
@@ -222,15 +229,52 @@ pub enum Action {
     /// The clock stands still.
     PauseTicks { server: usize, ticks: u64 },
     /// The server stands still, and messages to it wait.
-    Freeze { server: usize, ticks: u64 },
+    Freeze { server: usize, ticks: u64, missed: Missed },
+    /// A fault hits a server for what it does.
+    Strike { whom: Whom, strike: Strike, ticks: u64 },
     /// A message that no honest member sent.
     Forge { server: usize, seed: u64 },
     /// The server is told that a link is back.
     Reconnected { server: usize, peer: usize },
     /// A linearizable read is requested.
     RequestRead { server: usize },
-    /// Whoever leads begins to hand over.
-    HandOver { to: usize, ticks: u64 },
+    /// Whoever leads begins to transfer leadership.
+    TransferLeadership { to: usize, ticks: u64 },
+}
+
+/// What becomes of the ticks of a server that stood still.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out.
+    Skipped,
+    /// They all pass at once, after the messages that waited.
+    Made,
+}
+
+/// A server that is chosen when the step is done.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Of the servers that take themselves for the leader, the one with the highest ballot.
+    Leader,
+    /// As `Leader`, if it waits for promises.
+    Candidate,
+}
+
+/// What hits a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// It crashes.
+    Crash,
+    /// It stands still.
+    Freeze,
+    /// Its clock stands still.
+    PauseTicks,
+    /// It loses all links.
+    Isolate,
+    /// No message reaches it.
+    Deafen,
+    /// No message of it arrives.
+    Mute,
 }
 
 /// Up to where a log is compacted.
@@ -248,19 +292,20 @@ impl Plan {
     pub fn calm_takeovers(&self) -> Option<u64> {
         let setting = &self.setting;
         let is_steady = |server: &ServerSetting| server.speed == ServerSetting::FULL_SPEED;
-        let is_calm = setting.weather == Weather::FAIR
+        let is_calm = setting.conditions == LinkConditions::PERFECT
             && !matches!(setting.drains, Drains::Rarely(_))
             && setting.servers.iter().all(is_steady);
         let mut takeovers = 0;
         for step in &self.steps {
             match step.action {
-                Action::BecomeLeader { .. } | Action::HandOver { .. } => takeovers += 1,
+                Action::BecomeLeader { .. } | Action::TransferLeadership { .. } => takeovers += 1,
                 Action::Crash { .. }
                 | Action::WriteFault { .. }
                 | Action::ReadFault { .. }
                 | Action::Cut { .. }
                 | Action::PauseTicks { .. }
-                | Action::Freeze { .. } => return None,
+                | Action::Freeze { .. }
+                | Action::Strike { .. } => return None,
                 Action::Append { .. }
                 | Action::Reconfigure { .. }
                 | Action::Trim { .. }

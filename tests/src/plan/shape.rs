@@ -19,6 +19,10 @@ pub enum Shape {
     },
     /// All links of one server.
     Isolated(usize),
+    /// All messages to one server.
+    Deaf(usize),
+    /// All messages from one server.
+    Mute(usize),
     /// All links between two groups; a server belongs to the one its bit names.
     Halves(u64),
     /// All links but those of one server (quorum loss).
@@ -49,6 +53,8 @@ impl Shape {
             Shape::OneWay { from: f, to: t } => (from, to) == (f, t),
             Shape::TwoWay { a, b } => (from, to) == (a, b) || (from, to) == (b, a),
             Shape::Isolated(server) => from == server || to == server,
+            Shape::Deaf(server) => to == server,
+            Shape::Mute(server) => from == server,
             Shape::Halves(groups) => side(groups, from) != side(groups, to),
             Shape::Star(centre) => from != centre && to != centre,
             Shape::Constrained { centre, lost } => {
@@ -86,5 +92,7 @@ mod tests {
         assert_eq!(open(Shape::Halves(0b0011), 4), [(0, 1), (2, 3)]);
         assert_eq!(open(Shape::Isolated(0), 3), [(1, 2)]);
         assert_eq!(Shape::OneWay { from: 0, to: 1 }.cuts(3), [(0, 1)]);
+        assert_eq!(Shape::Deaf(1).cuts(3), [(0, 1), (2, 1)]);
+        assert_eq!(Shape::Mute(1).cuts(3), [(1, 0), (1, 2)]);
     }
 }

@@ -16,11 +16,12 @@ use std::path::Path;
 /// Small segments, so that many are begun and removed.
 const SEGMENT_BYTES: usize = 24 << 10;
 
-/// After so many batches the process counts a life.
-const BATCHES_A_LIFE: u64 = 20;
+/// After so many batches the process counts an incarnation.
+const BATCHES_PER_INCARNATION: u64 = 20;
 
-/// Under these ids of servers, the identity notes the number of lives and the id of the storage.
-const LIVES: u64 = 2;
+/// Under these ids of servers, the identity notes the number of incarnations and the id of the
+/// storage.
+const INCARNATIONS: u64 = 2;
 const STORAGE: u64 = 3;
 
 /// The batches of a seed, and what a storage holds after each.
@@ -80,8 +81,8 @@ impl Plan {
         self.batches
     }
 
-    /// Writes the next batch, and after some counts a life, and notes it and the id of the storage in
-    /// the identity.
+    /// Writes the next batch, and after some counts an incarnation, and notes it and the id of the
+    /// storage in the identity.
     ///
     /// # Errors
     /// The storage failed.
@@ -90,12 +91,12 @@ impl Plan {
         storage: &mut PersistentStorage<Item>,
     ) -> Result<(), Box<dyn std::error::Error>> {
         storage.write_atomically(&mut self.next_batch())?;
-        if self.batches.is_multiple_of(BATCHES_A_LIFE) {
+        if self.batches.is_multiple_of(BATCHES_PER_INCARNATION) {
             storage.next_incarnation()?;
-            let nodes = vec![1, LIVES, STORAGE];
+            let nodes = vec![1, INCARNATIONS, STORAGE];
             let config = ClusterConfig { configuration_id: 1, nodes, flexible_quorum: None };
             let mut identity = Identity::new(1, config, Some("power".into()));
-            identity.peers.insert(LIVES, self.batches / BATCHES_A_LIFE);
+            identity.peers.insert(INCARNATIONS, self.batches / BATCHES_PER_INCARNATION);
             identity.peers.extend(storage.get_storage_id()?.map(|id| (STORAGE, id)));
             storage.set_identity(identity)?;
         }
@@ -214,12 +215,12 @@ pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
         Ok(held) => held,
         Err(error) => return Verdict::Bad(error.to_string()),
     };
-    let lives = acknowledged / BATCHES_A_LIFE;
+    let incarnations = acknowledged / BATCHES_PER_INCARNATION;
     match storage.next_incarnation() {
-        Ok(Some(life)) if life > lives => {}
-        other => return Verdict::Bad(format!("{other:?} comes after {lives} lives")),
+        Ok(Some(incarnation)) if incarnation > incarnations => {}
+        other => return Verdict::Bad(format!("{other:?} comes after {incarnations} incarnations")),
     }
-    if let Err(problem) = check_identity(&storage, lives) {
+    if let Err(problem) = check_identity(&storage, incarnations) {
         return Verdict::Bad(problem);
     }
     let mut plan = Plan::after(seed, acknowledged);
@@ -233,26 +234,26 @@ pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
     Verdict::Bad(format!("it holds neither {acknowledged} batches nor one more"))
 }
 
-/// Whether the identity is at least the one before the last life acknowledged, which a process that was
-/// killed between a batch and its identity leaves when it goes on after that batch; and the id
-/// of the storage the one that was noted then.
-fn check_identity(storage: &PersistentStorage<Item>, lives: u64) -> Result<(), String> {
+/// Whether the identity is at least the one before the last incarnation acknowledged, which a
+/// process that was killed between a batch and its identity leaves when it goes on after that
+/// batch; and the id of the storage the one that was noted then.
+fn check_identity(storage: &PersistentStorage<Item>, incarnations: u64) -> Result<(), String> {
     let failed = |error: Box<dyn std::error::Error>| error.to_string();
     let stored = storage.get_identity().map_err(failed)?;
     let id = storage.get_storage_id().map_err(failed)?;
     let is_right = match &stored {
-        None => lives <= 1,
+        None => incarnations <= 1,
         Some(stored) => {
-            let noted = stored.peers.get(&LIVES).copied();
+            let noted = stored.peers.get(&INCARNATIONS).copied();
             let is_named = stored.cluster_name.as_deref() == Some("power") && stored.pid == 1;
             is_named
-                && noted.map(|noted| noted + 1) >= Some(lives)
+                && noted.map(|noted| noted + 1) >= Some(incarnations)
                 && stored.peers.get(&STORAGE).copied() == id
         }
     };
     match is_right {
         true => Ok(()),
-        false => Err(format!("storage {id:?} has {stored:?} after {lives} lives")),
+        false => Err(format!("storage {id:?} has {stored:?} after {incarnations} incarnations")),
     }
 }
 

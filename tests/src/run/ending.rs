@@ -27,7 +27,7 @@ pub struct Partly {
     /// Until the server with most links and its peers had decided the same, or there was a leader.
     pub live: f64,
     /// From then until all that have a way to each other had decided the same.
-    pub learnt: f64,
+    pub learned: f64,
     /// Until one more value was decided by all that have a way to the leader.
     pub decides: f64,
 }
@@ -62,7 +62,7 @@ impl<T: SimEntry> Cluster<T> {
         if let Some(partial) = ending.partial {
             ended.partly = Some(self.end_partly(partial)?);
         }
-        self.clear_up(ending.notify)?;
+        self.set_conditions(ending.notify)?;
         let all: Vec<usize> = (0..self.size()).collect();
         ended.live = self.become_live(&all, "to be live")?;
         let anywhere = self.checker().decided_len() as usize % self.size();
@@ -134,7 +134,7 @@ impl<T: SimEntry> Cluster<T> {
 
     /// Proposes a value at a server at rest. `None` if a stop sign is decided.
     fn propose(&mut self, at: usize, place: Place) -> Result<Option<u64>, Violation> {
-        let last = self.now() + self.patience(DECIDES_WITHIN);
+        let last = self.now() + self.time_limit(DECIDES_WITHIN);
         loop {
             let proposed = self.append_storable(at)?;
             let is_stopped = self.checker().is_stopped();
@@ -169,8 +169,8 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Whether a proposal is decided. A stop sign that some server has offered since before may get in
-    /// first.
+    /// Whether a proposal is decided. A stop sign that some server has forwarded since before may
+    /// get in first.
     pub(super) fn is_decided_or_stopped(&self, id: u64) -> bool {
         self.checker().is_decided(id) || self.checker().is_stopped()
     }
@@ -184,7 +184,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     fn read_at(&mut self, at: usize) -> Result<(), Violation> {
-        let last = self.now() + self.patience(DECIDES_WITHIN);
+        let last = self.now() + self.time_limit(DECIDES_WITHIN);
         let mut requested = self.request_read(at)?;
         loop {
             let state = match requested.clone() {
@@ -230,12 +230,12 @@ impl<T: SimEntry> Cluster<T> {
     fn fall_silent(&mut self) -> Result<f64, Violation> {
         let timeout = self.election_timeout();
         let start = self.now();
-        let (mut said, mut since) = (self.traffic().paxos, start);
+        let (mut sent, mut since) = (self.traffic().paxos, start);
         let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             self.pass_tick()?;
-            if self.traffic().paxos != said {
-                (said, since) = (self.traffic().paxos, self.now());
+            if self.traffic().paxos != sent {
+                (sent, since) = (self.traffic().paxos, self.now());
             }
             if self.now() - start > bound {
                 return violated(Check::Silence, format!("still talking: {}", self.describe()));
@@ -248,7 +248,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// The ticks that so many election timeouts are, with what batches and tiny limits add.
-    fn patience(&self, timeouts: u64) -> u64 {
+    fn time_limit(&self, timeouts: u64) -> u64 {
         timeouts * self.election_timeout() + self.longest_flush_timer() + self.slack()
     }
 
@@ -262,7 +262,7 @@ impl<T: SimEntry> Cluster<T> {
     ) -> Result<f64, Violation> {
         let timeout = self.election_timeout();
         let start = self.now();
-        let bound = self.patience(timeouts);
+        let bound = self.time_limit(timeouts);
         while !holds(self, group) {
             if self.now() - start > bound {
                 let servers = self.describe();

@@ -1,6 +1,7 @@
 //! Runs a plan, from its first step to silence.
 
 mod ending;
+mod next;
 mod panics;
 mod partly;
 
@@ -9,7 +10,7 @@ pub(crate) use self::panics::caught;
 use crate::{
     checker::{Check, Violation},
     cluster::{Cluster, Trace, Traffic},
-    faults::Counts,
+    coverage::Counts,
     plan::{EntryKind, Plan},
     value::{Plain, SimEntry, Summed},
 };
@@ -78,7 +79,7 @@ fn run_with<T: SimEntry>(plan: &Plan, trace: Trace) -> Report {
             servers = panics::caught(|| cluster.describe()).unwrap_or_default();
         }
         report.ticks = cluster.now();
-        report.decided = cluster.checker().decided_len();
+        report.decided = cluster.checker().decided_len() + cluster.decided_next();
         report.decided_again = cluster.checker().decided_again();
         report.traffic = cluster.traffic();
         report.counts = cluster.counts().clone();
@@ -110,5 +111,6 @@ fn play<T: SimEntry>(
     }
     let ended = cluster.end(plan.setting.ending)?;
     cluster.checker().check_history()?;
+    cluster.end_next()?;
     Ok(ended)
 }

@@ -4,7 +4,7 @@ use super::ending::{Partly, Place, DECIDES_WITHIN, ELECTIONS_END_WITHIN, LIVE_WI
 use crate::{
     checker::{violated, Check, Violation},
     cluster::Cluster,
-    faults::Kind,
+    coverage::Kind,
     plan::{Links, Notify, Partial, Service},
     value::SimEntry,
 };
@@ -23,8 +23,9 @@ impl<T: SimEntry> Cluster<T> {
     /// It does not come about in time, or something else does not hold.
     pub(super) fn end_partly(&mut self, partial: Partial) -> Result<Partly, Violation> {
         self.count(Kind::PartialHeal);
-        self.clear_up(Notify::Nobody)?;
+        self.set_conditions(Notify::Nobody)?;
         self.cut(partial.shape);
+        self.allow_a_lengthened_round();
         let links = Links::under(partial.shape, self.size());
         let mut partly = Partly::default();
         match partial.service {
@@ -45,7 +46,7 @@ impl<T: SimEntry> Cluster<T> {
             }
         }
         for component in links.components() {
-            partly.learnt = partly.learnt.max(self.learn_all(&links, &component)?);
+            partly.learned = partly.learned.max(self.catch_up(&links, &component)?);
         }
         match partial.service {
             Service::Follows | Service::Decides => partly.decides = self.decide_afar(&links)?,
@@ -75,9 +76,9 @@ impl<T: SimEntry> Cluster<T> {
     /// the longest decided log among them is what they can learn, and it may get longer only while
     /// there is a leader. Undecided entries may differ.
     ///
-    /// A server asks one peer a round for news, in turn, so word takes as many rounds over a link
-    /// as a server has peers. Then it comes in pieces, one a round trip.
-    fn learn_all(&mut self, links: &Links, component: &[usize]) -> Result<f64, Violation> {
+    /// A server asks one peer a round for more, in turn, so word takes as many rounds over a link
+    /// as a server has peers. Then it comes in chunks, one a round trip.
+    fn catch_up(&mut self, links: &Links, component: &[usize]) -> Result<f64, Violation> {
         let timeouts = LIVE_WITHIN + links.rounds_to_spread();
         let all_have = |cluster: &Self, component: &[usize]| {
             let decided = |at: &usize| cluster.decided_idx(*at);
@@ -92,7 +93,7 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// What is proposed where the leader can be told of it is decided, and learnt by all that have
+    /// What is proposed where the leader can be told of it is decided, and learned by all that have
     /// a way to the leader.
     ///
     /// The leader can be told of it by a server that knows the leader and has a link to it, or to

@@ -90,7 +90,7 @@ fn memory_does_not_grow_with_what_is_missing() {
 }
 
 #[test]
-fn a_snapshot_and_pieces_bring_up_a_server_that_lacks_what_is_compacted() {
+fn a_snapshot_and_chunks_bring_up_a_server_that_lacks_what_is_compacted() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::led_by_1(|pid| on_disk(folder.path(), pid), small_window);
     let entry = |number| Summand { number, value: "7".repeat(64) };

@@ -173,7 +173,7 @@ where
         }
     }
 
-    /// Lets one tick pass, and hands over what was sent until nobody has anything to say.
+    /// Lets one tick pass, and delivers what was sent until nobody has anything to say.
     pub(crate) fn tick(&mut self) {
         for (pid, server) in &mut self.servers {
             if !self.never_ticked.contains(pid) {

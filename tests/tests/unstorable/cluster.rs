@@ -142,7 +142,7 @@ where
         }
     }
 
-    /// Hands over what was sent, until nobody has anything to say. A server that halts is silent.
+    /// Delivers what was sent, until nobody has anything to say. A server that halts is silent.
     pub(crate) fn settle(&mut self) {
         loop {
             let mut messages: Vec<Message<T>> = Vec::new();

@@ -143,7 +143,7 @@ fn what_waits_is_checked_again_when_the_limit_falls() {
     }
     for pid in [1, 2] {
         assert_eq!(cluster.server(pid).dropped().unstorable, 1);
-        assert_eq!(cluster.server(pid).status().kept.entries, 0);
+        assert_eq!(cluster.server(pid).status().pending.entries, 0);
     }
     cluster.assert_goes_on(small);
 }
@@ -176,7 +176,7 @@ fn what_the_leader_refuses_ends_at_its_origin() {
     cluster.run(30);
     assert_eq!(cluster.outcome(id), Some(Outcome::Refused(TOO_LARGE.to_string())));
     assert_eq!(cluster.server(2).dropped().unstorable, 2);
-    assert_eq!(cluster.server(2).status().kept.entries, 0, "it is offered no more");
+    assert_eq!(cluster.server(2).status().pending.entries, 0, "it is forwarded no more");
     assert_eq!(cluster.halted(), []);
     cluster.assert_goes_on(small);
 }
@@ -216,7 +216,7 @@ fn what_may_be_decided_is_not_refused() {
     cluster.mend(1, 2);
     cluster.run(60);
     assert_eq!(cluster.server(2).get_accepted_idx(), 0, "it has lost the entry");
-    assert_eq!(cluster.server(2).status().kept.entries, 1, "and offers it");
+    assert_eq!(cluster.server(2).status().pending.entries, 1, "and forwards it");
     assert_eq!(cluster.outcome(id), None);
     // Server 3 has it still.
     cluster.crash(1);
@@ -252,7 +252,7 @@ fn what_was_lost_with_an_earlier_leader_is_refused_in_the_end() {
 fn a_late_refusal_is_not_believed() {
     let mut cluster = Cluster::with(&[LARGE; 3], only_1_limits);
     cluster.elect(1);
-    cluster.holds = BTreeSet::from([(1, 2, "Verdict")]);
+    cluster.holds = BTreeSet::from([(1, 2, "ProposalRejection")]);
     let id = cluster.server(2).propose(large()).unwrap();
     cluster.run(1);
     [2, 3].into_iter().for_each(|pid| cluster.cut(1, pid));
@@ -261,7 +261,7 @@ fn a_late_refusal_is_not_believed() {
     cluster.run(30);
     assert_eq!(cluster.server(3).get_accepted_idx(), 1, "it has taken the entry");
     assert_eq!(cluster.server(2).get_accepted_idx(), 0);
-    assert!(cluster.release(1, 2, "Verdict") > 0);
+    assert!(cluster.release(1, 2, "ProposalRejection") > 0);
     cluster.settle();
     assert_eq!(cluster.outcome(id), None);
     cluster.release(3, 2, "AcceptDecide");

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn kv_store() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kv_store"));
@@ -63,7 +63,7 @@ impl Cluster {
             if cluster.servers.iter_mut().any(|server| server.try_wait().unwrap().is_some()) {
                 return None;
             }
-            assert!(start.elapsed() < PATIENCE, "the servers do not answer");
+            assert!(start.elapsed() < TIMEOUT, "the servers do not answer");
         }
         Some(cluster)
     }
@@ -177,7 +177,7 @@ impl Cluster {
             if lines.iter().all(|line| rest(line) == rest(&lines[0])) {
                 return lines;
             }
-            assert!(start.elapsed() < PATIENCE, "not in step: {status}");
+            assert!(start.elapsed() < TIMEOUT, "not in step: {status}");
         }
     }
 
@@ -189,7 +189,7 @@ impl Cluster {
             if status.contains(text) {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "`{text}` is not in:\n{status}");
+            assert!(start.elapsed() < TIMEOUT, "`{text}` is not in:\n{status}");
         }
     }
 }
@@ -266,7 +266,7 @@ pub fn wait_for_end(process: &mut Child) -> Option<i32> {
         if let Some(status) = process.try_wait().unwrap() {
             return status.code();
         }
-        assert!(start.elapsed() < PATIENCE, "the process does not end");
+        assert!(start.elapsed() < TIMEOUT, "the process does not end");
         std::thread::yield_now();
     }
 }

@@ -1,11 +1,11 @@
 //! The messages of Sequence Paxos (paper §4).
 
-mod offers;
+mod forwarded;
 mod stamps;
 
-pub use self::offers::{
-    EntryIds, ForgottenIds, ForwardedStopSign, IdRange, IdsInDoubt, Offer, Refusal, Verdict,
-    VerdictReason, LONGEST_CAUSE,
+pub use self::forwarded::{
+    EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, IdsInDoubt,
+    ProposalRejection, Refusal, RejectionReason, LONGEST_CAUSE,
 };
 pub use crate::codec::CodedEntries;
 
@@ -62,31 +62,31 @@ pub enum PaxosMsg<T: Entry> {
     /// Tells how many entries are decided.
     Decide(Decide),
     /// Tells a follower that lacks much where to learn it.
-    LearnFrom(LearnFrom),
+    CatchUpRedirect(CatchUpRedirect),
     /// Asks any server for decided entries.
-    LearnReq(LearnReq),
+    CatchUpRequest(CatchUpRequest),
     /// Decided entries, of any server.
-    Learn(Box<Learn<T>>),
+    CatchUpChunk(Box<CatchUpChunk<T>>),
     /// Proposals of a server that does not lead.
     ProposalForward(Vec<T>),
-    /// Proposals with their ids, offered until they are decided.
-    Offer(Box<Offer<T>>),
-    /// Why proposals that were offered are not taken.
-    Verdict(Verdict),
+    /// Proposals with their ids, forwarded until they are decided.
+    ForwardedProposals(Box<ForwardedProposals<T>>),
+    /// Why proposals that were forwarded are not taken.
+    ProposalRejection(ProposalRejection),
     /// The proposal of a reconfiguration by a server that does not lead.
     ForwardStopSign(Box<ForwardedStopSign>),
     /// Compaction of the log.
     Compaction(Compaction),
     /// Asks the leader for an index to read at.
-    ReadRequest(ReadRequest),
+    ReadIndexRequest(ReadIndexRequest),
     /// The index to read at.
-    ReadAnswer(ReadAnswer),
+    ReadIndexResponse(ReadIndexResponse),
     /// Asks whether the receiver follows a ballot still.
-    Confirm(Confirm),
+    LeadershipCheck(LeadershipCheck),
     /// Says so.
-    Confirmed(Confirmed),
+    LeadershipCheckAck(LeadershipCheckAck),
     /// Asks a follower to take over.
-    TakeOver(TakeOver),
+    TransferLeadership(TransferLeadership),
 }
 
 /// Asks the leader to go on, or to prepare the sender anew.
@@ -269,7 +269,7 @@ pub struct Decide {
 /// Sends a follower that lacks many decided entries to a server that holds them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct LearnFrom {
+pub struct CatchUpRedirect {
     /// The ballot of the leader.
     pub n: Ballot,
     /// The server to ask; may be the leader.
@@ -278,17 +278,17 @@ pub struct LearnFrom {
     pub decided_idx: u64,
 }
 
-/// Asks for decided entries. Answered with a [`Learn`] if the receiver has decided more.
+/// Asks for decided entries. Answered with a [`CatchUpChunk`] if the receiver has decided more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct LearnReq {
+pub struct CatchUpRequest {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
     /// Number of entries decided at the sender: those after are asked for.
     pub decided_idx: u64,
 }
 
-/// A piece of the decided log. What is decided never changes, so it can come from any server, and
+/// A chunk of the decided log. What is decided never changes, so it can come from any server, and
 /// has no ballot.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -296,7 +296,7 @@ pub struct LearnReq {
     feature = "serde",
     serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
 )]
-pub struct Learn<T: Entry> {
+pub struct CatchUpChunk<T: Entry> {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
     /// Sums up all entries before `from_idx`, where the sender has compacted what was asked for.
@@ -310,7 +310,7 @@ pub struct Learn<T: Entry> {
     pub ids: Option<Box<EntryIds>>,
     /// The decided stop sign, where it follows on `entries`.
     pub stopsign: Option<StopSign>,
-    /// Number of entries decided at the sender: beyond the end of this piece, if there is more.
+    /// Number of entries decided at the sender: beyond the end of this chunk, if there is more.
     pub decided_idx: u64,
     /// Between which servers this travels.
     pub stamp: Stamp,
@@ -354,32 +354,32 @@ pub struct AppliedReport {
     pub asks: bool,
 }
 
-/// Asks the leader for an index to read at. The answer stands for all requests of that life with
-/// this number or a lower one.
+/// Asks the leader for an index to read at. The answer stands for all requests of that incarnation
+/// with this number or a lower one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct ReadRequest {
+pub struct ReadIndexRequest {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
     /// The server that reads; the sender, unless that passes it on.
     pub origin: NodeId,
-    /// The life of that server.
+    /// The incarnation of that server.
     pub incarnation: u64,
-    /// Counts what was requested in that life.
+    /// Counts what was requested in that incarnation.
     pub number: u64,
     /// Between which servers this travels.
     pub stamp: Stamp,
 }
 
-/// Answer to a [`ReadRequest`]: all that was decided before the request is before an index.
+/// Answer to a [`ReadIndexRequest`]: all that was decided before the request is before an index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct ReadAnswer {
+pub struct ReadIndexResponse {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
     /// The server that reads; the receiver, unless that passes it on.
     pub origin: NodeId,
-    /// The life of that server in which it asked.
+    /// The incarnation of that server in which it asked.
     pub incarnation: u64,
     /// The number of the request.
     pub number: u64,
@@ -392,17 +392,17 @@ pub struct ReadAnswer {
 /// Asks whether the receiver has promised no higher ballot than that of the leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Confirm {
+pub struct LeadershipCheck {
     /// The ballot of the leader.
     pub n: Ballot,
     /// Counts the questions in this ballot.
     pub round: u64,
 }
 
-/// Answer to a [`Confirm`]: this is the highest ballot that the sender has promised.
+/// Answer to a [`LeadershipCheck`]: this is the highest ballot that the sender has promised.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Confirmed {
+pub struct LeadershipCheckAck {
     /// The ballot of the leader.
     pub n: Ballot,
     /// The round of the question.
@@ -414,7 +414,7 @@ pub struct Confirmed {
 /// Asks a follower that has all of the leader's log to take over, in a ballot of its own.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct TakeOver {
+pub struct TransferLeadership {
     /// The ballot of the leader.
     pub n: Ballot,
 }

@@ -17,20 +17,20 @@ impl<T: Entry> PaxosMsg<T> {
             PaxosMsg::AcceptStopSign(m) => Some(m.stamp),
             PaxosMsg::Accepted(m) => Some(m.stamp),
             PaxosMsg::Decide(m) => Some(m.stamp),
-            PaxosMsg::Learn(m) => Some(m.stamp),
-            PaxosMsg::Offer(m) => Some(m.stamp),
-            PaxosMsg::Verdict(m) => Some(m.stamp),
+            PaxosMsg::CatchUpChunk(m) => Some(m.stamp),
+            PaxosMsg::ForwardedProposals(m) => Some(m.stamp),
+            PaxosMsg::ProposalRejection(m) => Some(m.stamp),
             PaxosMsg::Compaction(m) => Some(m.stamp),
-            PaxosMsg::ReadRequest(m) => Some(m.stamp),
-            PaxosMsg::ReadAnswer(m) => Some(m.stamp),
-            PaxosMsg::Confirmed(m) => Some(m.stamp),
+            PaxosMsg::ReadIndexRequest(m) => Some(m.stamp),
+            PaxosMsg::ReadIndexResponse(m) => Some(m.stamp),
+            PaxosMsg::LeadershipCheckAck(m) => Some(m.stamp),
             PaxosMsg::NotAccepted(_)
-            | PaxosMsg::LearnFrom(_)
-            | PaxosMsg::LearnReq(_)
+            | PaxosMsg::CatchUpRedirect(_)
+            | PaxosMsg::CatchUpRequest(_)
             | PaxosMsg::ProposalForward(_)
             | PaxosMsg::ForwardStopSign(_)
-            | PaxosMsg::Confirm(_)
-            | PaxosMsg::TakeOver(_) => None,
+            | PaxosMsg::LeadershipCheck(_)
+            | PaxosMsg::TransferLeadership(_) => None,
         }
     }
 
@@ -46,20 +46,20 @@ impl<T: Entry> PaxosMsg<T> {
             PaxosMsg::AcceptStopSign(m) => Some(&mut m.stamp),
             PaxosMsg::Accepted(m) => Some(&mut m.stamp),
             PaxosMsg::Decide(m) => Some(&mut m.stamp),
-            PaxosMsg::Learn(m) => Some(&mut m.stamp),
-            PaxosMsg::Offer(m) => Some(&mut m.stamp),
-            PaxosMsg::Verdict(m) => Some(&mut m.stamp),
+            PaxosMsg::CatchUpChunk(m) => Some(&mut m.stamp),
+            PaxosMsg::ForwardedProposals(m) => Some(&mut m.stamp),
+            PaxosMsg::ProposalRejection(m) => Some(&mut m.stamp),
             PaxosMsg::Compaction(m) => Some(&mut m.stamp),
-            PaxosMsg::ReadRequest(m) => Some(&mut m.stamp),
-            PaxosMsg::ReadAnswer(m) => Some(&mut m.stamp),
-            PaxosMsg::Confirmed(m) => Some(&mut m.stamp),
+            PaxosMsg::ReadIndexRequest(m) => Some(&mut m.stamp),
+            PaxosMsg::ReadIndexResponse(m) => Some(&mut m.stamp),
+            PaxosMsg::LeadershipCheckAck(m) => Some(&mut m.stamp),
             PaxosMsg::NotAccepted(_)
-            | PaxosMsg::LearnFrom(_)
-            | PaxosMsg::LearnReq(_)
+            | PaxosMsg::CatchUpRedirect(_)
+            | PaxosMsg::CatchUpRequest(_)
             | PaxosMsg::ProposalForward(_)
             | PaxosMsg::ForwardStopSign(_)
-            | PaxosMsg::Confirm(_)
-            | PaxosMsg::TakeOver(_) => None,
+            | PaxosMsg::LeadershipCheck(_)
+            | PaxosMsg::TransferLeadership(_) => None,
         }
     }
 }

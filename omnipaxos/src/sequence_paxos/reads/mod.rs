@@ -5,8 +5,8 @@
 //! still. What was decided before the request is before the index that it notes: in its own ballot
 //! it is the first to decide; what was chosen in a lower ballot is in the log that it adopted; and
 //! in a higher one nothing was decided, since a read quorum would have promised that. The answer
-//! holds for ever, whoever leads by then, so it needs no ballot, only the life of the server that
-//! asked.
+//! holds for ever, whoever leads by then, so it needs no ballot, only the incarnation of the server
+//! that asked.
 //!
 //! What is marked as cold is so beside replication: it stays out of the code that every entry passes.
 
@@ -23,7 +23,9 @@ use super::{state::State, SequencePaxos};
 use crate::{
     identity::Stamp,
     ids::NodeId,
-    messages::sequence_paxos::{Confirm, Confirmed, PaxosMsg, ReadAnswer, ReadRequest},
+    messages::sequence_paxos::{
+        LeadershipCheck, LeadershipCheckAck, PaxosMsg, ReadIndexRequest, ReadIndexResponse,
+    },
     reads::{ReadId, ReadRefused, ReadState},
     storage::{Entry, Storage},
 };
@@ -34,19 +36,19 @@ use std::collections::BTreeMap;
 pub(super) struct Reads {
     requests: Requests,
     /// The leader asks whether this server follows it still.
-    confirm: Option<Confirm>,
+    confirm: Option<LeadershipCheck>,
     /// On their way through this server to the leader; by origin.
-    passing: BTreeMap<NodeId, ReadRequest>,
+    passing: BTreeMap<NodeId, ReadIndexRequest>,
     /// On their way back; by origin.
-    passing_back: BTreeMap<NodeId, ReadAnswer>,
-    /// Whether the next drain must look here.
+    passing_back: BTreeMap<NodeId, ReadIndexResponse>,
+    /// Whether the next output must look here.
     is_due: bool,
 }
 
 /// How this server asks a leader.
 struct Way {
     to: NodeId,
-    /// Its own life.
+    /// Its own incarnation.
     incarnation: u64,
 }
 
@@ -115,8 +117,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server asks to read. A leader that is not past Prepare does not know what was decided, and
     /// is asked again. Another server passes it on, if it came from the one that reads.
     #[cold]
-    pub(super) fn handle_read_request(&mut self, request: ReadRequest, from: NodeId) {
-        let ReadRequest { config_id: _, origin, incarnation, number, .. } = request;
+    pub(super) fn handle_read_index_request(&mut self, request: ReadIndexRequest, from: NodeId) {
+        let ReadIndexRequest { config_id: _, origin, incarnation, number, .. } = request;
         if origin == self.pid || self.is_ended() {
             return;
         }
@@ -140,7 +142,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The leader asks whether this server follows it still. Not only who is in step does: what
     /// counts is that nothing higher is promised.
     #[cold]
-    pub(super) fn handle_confirm(&mut self, confirm: Confirm, from: NodeId) {
+    pub(super) fn handle_leadership_check(&mut self, confirm: LeadershipCheck, from: NodeId) {
         let promise = self.log.promise();
         if confirm.n < promise {
             self.outbox.refuse(from);
@@ -149,14 +151,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         } else {
             let known = self.reads.confirm.filter(|known| known.n == promise);
             let round = known.map_or(0, |known| known.round).max(confirm.round);
-            self.reads.confirm = Some(Confirm { n: promise, round });
+            self.reads.confirm = Some(LeadershipCheck { n: promise, round });
             self.reads.is_due = true;
         }
     }
 
     /// A server follows this leader still.
     #[cold]
-    pub(super) fn handle_confirmed(&mut self, confirmed: Confirmed, from: NodeId) {
+    pub(super) fn handle_leadership_check_ack(
+        &mut self,
+        confirmed: LeadershipCheckAck,
+        from: NodeId,
+    ) {
         if confirmed.n != self.log.promise() {
             return;
         }
@@ -168,7 +174,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A leader has confirmed a read, of this server or of one that it does not reach.
     #[cold]
-    pub(super) fn handle_read_answer(&mut self, answer: ReadAnswer, from: NodeId) {
+    pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
             if answer.origin != from {
                 self.reads.passing_back.insert(answer.origin, answer);
@@ -208,7 +214,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let leader = self.leader().filter(|_| self.has_lasting_ids());
         let leader = leader.ok_or(ReadRefused::NoLeader)?;
         let relay = self.relay.filter(|relay| relay.leader.pid == leader);
-        let to = match self.present.contains(&leader) {
+        let to = match self.reachable.contains(&leader) {
             true => leader,
             false => relay.ok_or(ReadRefused::Unreachable(leader))?.peer,
         };
@@ -217,32 +223,39 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Says what is due of reads.
     #[cold]
-    pub(super) fn draw_reads(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+    pub(super) fn build_reads(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         self.reads.is_due = false;
         if self.reads.requests.is_ask_due() && !self.is_ended() {
-            self.draw_request(&mut send);
+            self.build_request(&mut send);
         }
-        self.draw_rounds(&mut send);
-        if let Some(Confirm { n, round }) = self.reads.confirm.take() {
+        self.build_rounds(&mut send);
+        if let Some(LeadershipCheck { n, round }) = self.reads.confirm.take() {
             if n == self.log.promise() {
-                send(n.pid, PaxosMsg::Confirmed(Confirmed { n, round, stamp: Stamp::default() }));
+                send(
+                    n.pid,
+                    PaxosMsg::LeadershipCheckAck(LeadershipCheckAck {
+                        n,
+                        round,
+                        stamp: Stamp::default(),
+                    }),
+                );
             }
         }
-        let leader = self.leader().filter(|leader| self.present.contains(leader));
+        let leader = self.leader().filter(|leader| self.reachable.contains(leader));
         while let Some((origin, request)) = self.reads.passing.pop_first() {
             if let Some(leader) = leader.filter(|leader| *leader != origin) {
-                send(leader, PaxosMsg::ReadRequest(request));
+                send(leader, PaxosMsg::ReadIndexRequest(request));
             }
         }
         while let Some((origin, answer)) = self.reads.passing_back.pop_first() {
-            send(origin, PaxosMsg::ReadAnswer(answer));
+            send(origin, PaxosMsg::ReadIndexResponse(answer));
         }
         self.reads.requests.settle(self.decided_for_reads());
     }
 
     /// Asks for all that was requested here. What finds no way now waits for the end of the
     /// heartbeat round.
-    fn draw_request(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+    fn build_request(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         if let State::Leading(leading) = &mut self.state {
             let number = self.reads.requests.ask();
             let read_idx = self.log.decided_idx().max(leading.adopted_len);
@@ -256,13 +269,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let (config_id, origin) = (self.config_id, self.pid);
             let number = self.reads.requests.ask();
             let stamp = Stamp::default();
-            let request = ReadRequest { config_id, origin, incarnation, number, stamp };
-            send(to, PaxosMsg::ReadRequest(request));
+            let request = ReadIndexRequest { config_id, origin, incarnation, number, stamp };
+            send(to, PaxosMsg::ReadIndexRequest(request));
         }
     }
 
     /// What a leader asks and answers.
-    fn draw_rounds(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+    fn build_rounds(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         let State::Leading(leading) = &mut self.state else {
             return;
         };
@@ -272,10 +285,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let asked = match rounds.take_due() {
             Due::Nobody => &[][..],
             Due::Everybody => &self.peers[..],
-            Due::Present => &self.present[..],
+            Due::Reachable => &self.reachable[..],
         };
         for to in asked.iter().filter(|pid| !rounds.has_confirmed(**pid)) {
-            send(*to, PaxosMsg::Confirm(Confirm { n, round }));
+            send(*to, PaxosMsg::LeadershipCheck(LeadershipCheck { n, round }));
         }
         while let Some(Answer { origin, incarnation, via, asked }) = rounds.take_answer() {
             let Asked { number, read_idx } = asked;
@@ -283,8 +296,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.reads.requests.confirm(number, read_idx);
             } else {
                 let (config_id, stamp) = (self.config_id, Stamp::default());
-                let answer = ReadAnswer { config_id, origin, incarnation, number, read_idx, stamp };
-                send(via, PaxosMsg::ReadAnswer(answer));
+                let answer =
+                    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp };
+                send(via, PaxosMsg::ReadIndexResponse(answer));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// What was requested here, whoever leads. Takes the same room however many reads wait.
 ///
-/// All that is requested between two drains has one number. What is told of a number holds for all
+/// All that is requested between two outputs has one number. What is told of a number holds for all
 /// that are lower, too: whatever was decided before those were requested was decided before this.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
@@ -168,7 +168,7 @@ mod tests {
     use super::{ReadId, ReadRefused, ReadState, Requests, MOST_CONFIRMED};
 
     #[test]
-    fn requests_between_two_drains_share_a_number() {
+    fn requests_between_two_outputs_share_a_number() {
         let mut requests = Requests::default();
         let first = requests.request();
         assert_eq!(requests.request(), first);

@@ -33,7 +33,7 @@ pub(super) enum Due {
     Nobody,
     Everybody,
     /// Again those that have not answered, and are there.
-    Present,
+    Reachable,
 }
 
 /// A server that reads.
@@ -76,7 +76,7 @@ pub(super) struct From {
 }
 
 impl Rounds {
-    /// A server asks. What it asked in another life is forgotten.
+    /// A server asks. What it asked in another incarnation is forgotten.
     pub(super) fn ask(&mut self, from: From, asked: Asked) {
         let From { origin, incarnation, via } = from;
         let asker = self.askers.entry(origin).or_insert(Asker::new(incarnation, via));
@@ -138,7 +138,7 @@ impl Rounds {
     /// Asks again those that have not answered.
     pub(super) fn repeat(&mut self) {
         if let Phase::InFlight { due, .. } = &mut self.phase {
-            *due = Due::Present;
+            *due = Due::Reachable;
         }
     }
 
@@ -151,7 +151,7 @@ impl Rounds {
         self.number
     }
 
-    /// Hands over whom to ask, of those that have not answered.
+    /// Returns whom to ask, of those that have not answered.
     pub(super) fn take_due(&mut self) -> Due {
         match &mut self.phase {
             Phase::Idle => Due::Nobody,
@@ -166,7 +166,7 @@ impl Rounds {
         }
     }
 
-    /// Hands over the next answer that is due.
+    /// Returns the next answer that is due.
     pub(super) fn take_answer(&mut self) -> Option<Answer> {
         self.askers.iter_mut().find_map(|(origin, asker)| {
             let is_due = std::mem::take(&mut asker.is_answer_due);
@@ -236,7 +236,7 @@ mod tests {
         }
         assert_eq!(answers(&mut rounds), []);
         rounds.repeat();
-        assert_eq!(rounds.take_due(), Due::Present);
+        assert_eq!(rounds.take_due(), Due::Reachable);
         assert!(rounds.has_confirmed(2) && !rounds.has_confirmed(3));
     }
 
@@ -252,6 +252,6 @@ mod tests {
         assert_eq!(answers(&mut rounds), [(2, asked(1, 5))]);
         rounds.ask(from(2, 1), asked(1, 9));
         rounds.go_on(alone);
-        assert_eq!(answers(&mut rounds), [(2, asked(1, 9))], "in another life");
+        assert_eq!(answers(&mut rounds), [(2, asked(1, 9))], "in another incarnation");
     }
 }

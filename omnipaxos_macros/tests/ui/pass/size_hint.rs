@@ -73,9 +73,9 @@ fn plain() {
 struct Opaque(#[allow(dead_code)] String);
 
 #[derive(Clone, Debug)]
-struct Told(String);
+struct Reported(String);
 
-impl Owned for Told {
+impl Owned for Reported {
     fn owned_bytes(&self) -> usize {
         self.0.owned_bytes()
     }
@@ -86,11 +86,11 @@ impl Owned for Told {
 struct Mixed {
     opaque: Opaque,
     opaques: Vec<Opaque>,
-    told: Told,
-    tolds: Vec<Told>,
+    told: Reported,
+    tolds: Vec<Reported>,
     act: fn(&str) -> usize,
     object: Arc<dyn Debug + Send + Sync>,
-    map: BTreeMap<u8, Told>,
+    map: BTreeMap<u8, Reported>,
 }
 
 #[derive(Clone, Debug, Entry)]
@@ -109,7 +109,7 @@ struct Packed {
 }
 
 fn without_owned() {
-    let told = || Told("abc".into());
+    let told = || Reported("abc".into());
     let opaque = || Opaque("abc".into());
     let mixed = Mixed {
         opaque: opaque(),
@@ -120,7 +120,7 @@ fn without_owned() {
         object: Arc::new(told()),
         map: BTreeMap::from([(1, told())]),
     };
-    assert_eq!(owned(&mixed), 3 + (size_of::<Told>() + 3) + (1 + size_of::<Told>() + 3));
+    assert_eq!(owned(&mixed), 3 + (size_of::<Reported>() + 3) + (1 + size_of::<Reported>() + 3));
 
     let leaf = Node { name: "leaf".into(), children: Vec::new(), next: None };
     let root =

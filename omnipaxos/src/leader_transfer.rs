@@ -1,0 +1,33 @@
+//! Transferring leadership: see
+//! [`OmniPaxos::transfer_leadership`](crate::OmniPaxos::transfer_leadership).
+
+use crate::{errors::Halted, ids::NodeId};
+use thiserror::Error;
+
+/// Why leadership is not transferred.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TransferErr {
+    /// Only the leader can transfer leadership; holds the leader known here, which may be this
+    /// server if it is about to lead.
+    #[error("only a leader can transfer leadership, and {}", described(*.0))]
+    NotLeader(Option<NodeId>),
+    /// The server is not one of this configuration.
+    #[error("server {0} is not a member of this configuration")]
+    NotAMember(NodeId),
+    /// The server leads already.
+    #[error("this server leads already")]
+    ToItself,
+    /// Leadership is being transferred to this server.
+    #[error("leadership is being transferred to server {0}")]
+    AlreadyTransferring(NodeId),
+    /// The replica has halted.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+fn described(leader: Option<NodeId>) -> String {
+    match leader {
+        Some(pid) => format!("the leader known here is server {pid}"),
+        None => "no leader is known here".to_string(),
+    }
+}

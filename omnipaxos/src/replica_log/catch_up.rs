@@ -1,0 +1,120 @@
+//! Decided entries, told to any server and learned from any.
+//!
+//! What is decided never changes, so it needs no ballot. A chunk replaces only what lies between
+//! the own decided index and its end. What the log holds beyond stays, and so does the accepted
+//! round: other servers may count on it that this one has accepted those entries.
+
+use super::ReplicaLog;
+use crate::{
+    amount::Amount,
+    errors::Halted,
+    identity::Stamp,
+    ids::ConfigurationId,
+    messages::sequence_paxos::CatchUpChunk,
+    storage::{Entry, StopSign, Storage},
+};
+
+/// What became of a [`CatchUpChunk`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChunkOutcome {
+    /// More is decided here than before.
+    Advanced,
+    /// All of it was decided here already.
+    Stale,
+    /// It begins beyond what this log can take.
+    Gap,
+}
+
+impl<T: Entry> CatchUpChunk<T> {
+    /// Number of entries decided with this chunk, `None` if there is no such index.
+    pub(crate) fn len(&self) -> Option<u64> {
+        let entries = u64::try_from(self.entries.len()).ok()?;
+        self.from_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
+    }
+}
+
+impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
+    /// The next chunk for a server that is decided up to `decided_idx`, under `limit`; what is
+    /// decided here must be stored. `None` if there is nothing to tell.
+    ///
+    /// Where the chunk begins in the compacted part, it has the snapshot that stands for it; after
+    /// a bare trim it says so by beginning later, since a trim proves that every server holds what
+    /// it covers.
+    pub(crate) fn chunk(
+        &self,
+        config_id: ConfigurationId,
+        decided_idx: u64,
+        limit: Amount,
+    ) -> Result<Option<CatchUpChunk<T>>, Halted> {
+        if decided_idx >= self.decided_idx {
+            return Ok(None);
+        }
+        let (from_idx, snapshot) = if decided_idx < self.compacted_idx {
+            (self.compacted_idx, self.snapshot()?)
+        } else {
+            (decided_idx, None)
+        };
+        let entries = self.sendable(from_idx, self.decided_end(), limit)?.entries;
+        let is_last = from_idx + entries.len() as u64 == self.end();
+        let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
+        let ids = self.ids.of(decided_idx, from_idx + entries.len() as u64);
+        Ok(Some(CatchUpChunk {
+            config_id,
+            snapshot,
+            from_idx,
+            entries,
+            ids,
+            stopsign,
+            decided_idx: self.decided_idx,
+            stamp: Stamp::default(),
+        }))
+    }
+
+    /// Takes a chunk of the decided log.
+    pub(crate) fn apply_chunk(&mut self, chunk: CatchUpChunk<T>) -> Result<ChunkOutcome, Halted> {
+        let Some(len) = chunk.len() else {
+            return Ok(ChunkOutcome::Gap);
+        };
+        if len <= self.decided_idx {
+            return Ok(ChunkOutcome::Stale);
+        }
+        let CatchUpChunk { config_id: _, snapshot, from_idx, entries, ids, stopsign, .. } = chunk;
+        if snapshot.is_none() && from_idx > self.end() {
+            return Ok(ChunkOutcome::Gap);
+        }
+        let end = from_idx + entries.len() as u64;
+        let (beyond, own_stopsign) = self.undecided_beyond(end, stopsign.as_ref())?;
+        self.ids.materialize_ids(self.end());
+        let beyond_ids = self.ids.of(end, end + beyond.len() as u64);
+        let replaced_from = match snapshot.filter(|_| from_idx > self.decided_idx) {
+            Some(snapshot) => {
+                let decided_before = self.decided_idx;
+                self.install(from_idx, snapshot)?;
+                decided_before
+            }
+            None => {
+                self.decide(from_idx);
+                from_idx.max(self.decided_idx)
+            }
+        };
+        self.replace_undecided(from_idx, entries, stopsign.or(own_stopsign));
+        self.replace_ids(replaced_from, ids);
+        self.tail.append(beyond);
+        self.ids.extend_beyond(beyond_ids, end, self.end());
+        self.ids.accept_in(self.accepted_round, self.end());
+        self.decide(len);
+        Ok(ChunkOutcome::Advanced)
+    }
+
+    /// What the log holds beyond `end` and must keep: nothing if a decided stop sign is there.
+    fn undecided_beyond(
+        &self,
+        end: u64,
+        decided_stopsign: Option<&StopSign>,
+    ) -> Result<(Vec<T>, Option<StopSign>), Halted> {
+        if decided_stopsign.is_some() || end > self.end() {
+            return Ok((Vec::new(), None));
+        }
+        Ok((self.entries(end, self.end())?, self.stopsign.clone()))
+    }
+}

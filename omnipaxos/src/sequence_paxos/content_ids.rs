@@ -1,0 +1,188 @@
+//! Names forwarded proposals that travel without ids.
+//!
+//! What is appended at a server that does not lead travels as plain entries the first time, so it
+//! is known by its text: that of `Debug`. Origin and receiver make the same number of it. What has
+//! the text of an earlier forward of the same origin travels with ids from the beginning.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::{Debug, Write},
+    hash::{DefaultHasher, Hasher},
+};
+
+/// The incarnation in the ids of proposals that are known by their text. Numbers made of texts and
+/// counted ones differ in the highest bit.
+pub(super) const CONTENT_HASH: u64 = 0;
+
+const IS_CONTENT_HASH: u64 = 1 << 63;
+
+/// Number of forwards that their origin remembers. Once it has forgotten one, all travel with ids.
+const REMEMBERED: usize = 4096;
+
+/// Whether another server, on another storage, had the id of this one before, and may have given the ids that
+/// this one would give.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Predecessor {
+    None,
+    /// This server started without history, and was not in step with a leader yet.
+    NotKnown,
+    /// It was empty when it got in step with a leader that had entries.
+    Possible,
+}
+
+/// What was forwarded from here.
+#[derive(Clone, Debug)]
+pub(super) struct ContentIds {
+    texts: BTreeSet<u64>,
+    oldest_first: VecDeque<u64>,
+    /// Whether a text may have been used before and is not remembered.
+    has_forgotten: bool,
+    predecessor: Predecessor,
+    repetitions: u64,
+}
+
+impl ContentIds {
+    /// A server that starts with a log of length `len`. If it `has_history`, it has forgotten what
+    /// it sent; it starts to count repetitions with a number that no earlier incarnation of it used
+    /// for what has since got into the log.
+    pub(super) fn new(len: u64, has_history: bool) -> Self {
+        Self {
+            texts: BTreeSet::new(),
+            oldest_first: VecDeque::new(),
+            has_forgotten: has_history,
+            predecessor: match has_history {
+                true => Predecessor::None,
+                false => Predecessor::NotKnown,
+            },
+            repetitions: len,
+        }
+    }
+
+    pub(super) fn predecessor(&self) -> Predecessor {
+        self.predecessor
+    }
+
+    /// This server is in step with a leader, in a log of so many entries.
+    pub(super) fn get_in_step(&mut self, len: u64) {
+        if self.predecessor == Predecessor::NotKnown {
+            self.predecessor = match len {
+                0 => Predecessor::None,
+                1.. => Predecessor::Possible,
+            };
+        }
+    }
+
+    /// The number of the first of `entries`, if they may travel without ids.
+    pub(super) fn plain_number<T: Debug>(&mut self, entries: &[T]) -> Option<u64> {
+        if self.has_forgotten || self.predecessor != Predecessor::None {
+            return None;
+        }
+        let number = number_of(entries);
+        if !self.texts.insert(number) {
+            return None;
+        }
+        self.oldest_first.push_back(number);
+        if self.oldest_first.len() > REMEMBERED {
+            if let Some(oldest) = self.oldest_first.pop_front() {
+                self.texts.remove(&oldest);
+                self.has_forgotten = true;
+            }
+        }
+        Some(number)
+    }
+
+    /// A number for `entries` that a server forwards which has no ids to give.
+    pub(super) fn repeated_number<T: Debug>(&mut self, entries: &[T]) -> u64 {
+        self.repetitions = self.repetitions.wrapping_add(1);
+        number_of_text(entries, Some(self.repetitions))
+    }
+}
+
+/// The number that plain entries get from their text.
+pub(super) fn number_of<T: Debug>(entries: &[T]) -> u64 {
+    number_of_text(entries, None)
+}
+
+/// A hash of what `Debug` says of the entries, and of the repetition. It leaves room for as many
+/// numbers after it as a message has entries.
+fn number_of_text<T: Debug>(entries: &[T], repetition: Option<u64>) -> u64 {
+    let mut text = HashedText(DefaultHasher::new());
+    for entry in entries {
+        // Hashing cannot fail. An entry whose `Debug` does is known by what it said before.
+        let _ = write!(text, "{entry:?}\0");
+    }
+    if let Some(number) = repetition {
+        text.0.write_u64(number);
+    }
+    (text.0.finish() >> 2) | IS_CONTENT_HASH
+}
+
+struct HashedText(DefaultHasher);
+
+impl Write for HashedText {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        self.0.write(part.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{number_of, ContentIds, IS_CONTENT_HASH, REMEMBERED};
+
+    #[test]
+    fn origin_and_receiver_make_the_same_number() {
+        let mut origin = in_step(0, false);
+        let number = origin.plain_number(&["a", "b"]);
+        assert_eq!(number, Some(number_of(&["a".to_string(), "b".to_string()])));
+        assert_ne!(number, origin.plain_number(&["ab"]));
+        assert!(number.is_some_and(|number| number >= IS_CONTENT_HASH));
+    }
+
+    /// As [`ContentIds::new`], in step with a leader.
+    fn in_step(len: u64, has_history: bool) -> ContentIds {
+        let mut ids = ContentIds::new(len, has_history);
+        ids.get_in_step(len);
+        ids
+    }
+
+    #[test]
+    fn a_text_is_used_where_there_was_no_predecessor() {
+        let mut origin = ContentIds::new(0, false);
+        assert_eq!(origin.plain_number(&["a"]), None);
+        origin.get_in_step(0);
+        assert!(origin.plain_number(&["a"]).is_some());
+        origin.get_in_step(3);
+        assert!(origin.plain_number(&["b"]).is_some());
+        let mut origin = ContentIds::new(0, false);
+        origin.get_in_step(3);
+        assert_eq!(origin.plain_number(&["a"]), None);
+    }
+
+    #[test]
+    fn a_text_is_used_once() {
+        let mut origin = in_step(0, false);
+        assert!(origin.plain_number(&["a"]).is_some());
+        assert_eq!(origin.plain_number(&["a"]), None);
+        assert_ne!(origin.repeated_number(&["a"]), origin.repeated_number(&["a"]));
+    }
+
+    #[test]
+    fn whoever_has_forgotten_uses_none() {
+        let mut origin = in_step(0, false);
+        for number in 0..=REMEMBERED {
+            assert!(origin.plain_number(&[number]).is_some());
+        }
+        assert_eq!(origin.plain_number(&["a"]), None);
+        assert_eq!(origin.texts.len(), REMEMBERED);
+        assert_eq!(in_step(1, true).plain_number(&["a"]), None);
+    }
+
+    #[test]
+    fn a_restarted_server_repeats_what_got_into_the_log() {
+        let mut incarnations = (0..3).map(|len| ContentIds::new(len, true).repeated_number(&["a"]));
+        let (first, second) = (incarnations.next(), incarnations.next());
+        assert_ne!(first, second);
+        assert!(!incarnations.any(|number| Some(number) == first || Some(number) == second));
+    }
+}

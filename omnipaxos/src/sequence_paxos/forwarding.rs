@@ -1,0 +1,357 @@
+//! Forwarding proposals to the leader, again and again, until they are in its log.
+
+use super::{
+    content_ids::{number_of, Predecessor, CONTENT_HASH},
+    pending::{IdentifiedProposal, Interest},
+    proposals::{OwnBatch, Route},
+    state::State,
+    SequencePaxos,
+};
+use crate::{
+    amount::Amount,
+    ballot::Ballot,
+    errors::Halted,
+    identity::Stamp,
+    ids::NodeId,
+    messages::sequence_paxos::{ForwardedProposals, PaxosMsg, ProposalRejection, RejectionReason},
+    proposals::ProposalId,
+    storage::{Entry, Storage},
+    trace::LogEvent,
+};
+
+/// Forwarded proposals whose ids follow on each other, on their way into one message.
+struct Collected<T> {
+    forwarded: ForwardedProposals<T>,
+    amount: Amount,
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Plain proposals of a server that takes this one for the leader.
+    pub(super) fn handle_plain_forward(&mut self, entries: Vec<T>, from: NodeId) {
+        let number = number_of(&entries);
+        let first = ProposalId { origin: from, incarnation: CONTENT_HASH, number };
+        // Its origin names neither. It was not decided when it was sent, and is taken to be no older
+        // than what is decided here now. It may wait long, while its origin forwards it again.
+        let (first_ballot, min_idx) = (Ballot::default(), self.log.decided_idx());
+        let stamp = Stamp::default();
+        self.handle_forwarded_proposals(
+            ForwardedProposals { first, first_ballot, min_idx, entries, stamp },
+            from,
+        );
+    }
+
+    /// A server that takes this one for the leader, or for one that reaches it, forwards proposals.
+    ///
+    /// Entries that come after a stop sign are dropped: they cannot be decided in this
+    /// configuration, and their origin learns of the sign with the log. What was passed on once is
+    /// not passed on again, or it could go round in circles; its origin forwards it again.
+    pub(super) fn handle_forwarded_proposals(
+        &mut self,
+        forwarded: ForwardedProposals<T>,
+        from: NodeId,
+    ) {
+        let is_pending_here = forwarded.first.origin == self.pid && self.incarnation.is_some();
+        if self.takes_no_more() || is_pending_here || forwarded.entries.is_empty() {
+            return;
+        }
+        let route = match self.state {
+            State::Preparing(_) | State::Leading(_) => Route::IntoTheLog,
+            State::Recovering | State::Promised { .. } | State::Following(_) => {
+                if forwarded.first.origin != from {
+                    return;
+                }
+                Route::Relay
+            }
+        };
+        self.proposals.take_forwarded(forwarded, from, route, self.pending.amount());
+        self.propose_if_leading();
+    }
+
+    /// Why proposals are not taken. Whoever passed them on passes the answer back.
+    pub(super) fn handle_rejection(&mut self, rejection: ProposalRejection) {
+        let origin = rejection.first.origin;
+        if origin == self.pid {
+            if let RejectionReason::Refused(refusal) = &rejection.reason {
+                self.handle_refusal(&rejection, refusal);
+            }
+            let decided_idx = self.log.decided_idx();
+            self.pending.handle_rejection(&rejection, decided_idx, &mut self.outcomes);
+        } else {
+            self.rejections.push(origin, rejection);
+        }
+    }
+
+    /// A heartbeat round has ended: what is not in the log is forwarded again.
+    pub(super) fn repeat_forwards(&mut self) {
+        let due = self.pending.end_round(|id| self.log.has(id));
+        due.into_iter().for_each(|id| self.proposals.push_pending(id));
+    }
+
+    /// The leader is back: what was lost on the way is forwarded and asked for again.
+    pub(super) fn ask_leader_again(&mut self) {
+        self.reads.ask_again();
+        let due = self.pending.forward_all(|id| self.log.has(id));
+        due.into_iter().for_each(|id| self.proposals.push_pending(id));
+    }
+
+    /// Another leader has taken over, and this log is in step with it: what was lost on the way is
+    /// forwarded anew.
+    pub(super) fn forward_anew(&mut self) {
+        let len = self.log.len();
+        if self.content_ids.predecessor() == Predecessor::NotKnown {
+            self.content_ids.get_in_step(len);
+            self.next_number = self.next_number.max(len);
+        }
+        self.reads.begin_anew(len);
+        if !self.pending.is_empty() {
+            let due = self.pending.begin_anew(self.log.promise(), |id| self.log.has(id));
+            due.into_iter().for_each(|id| self.proposals.push_pending(id));
+        }
+        self.submit_stopsign();
+    }
+
+    /// Passes over the ids in the log that a predecessor of this server gave.
+    pub(super) fn mind_predecessor(&mut self) {
+        if self.content_ids.predecessor() == Predecessor::None {
+            return;
+        }
+        let incarnation = self.incarnation.unwrap_or_default();
+        if let Some(highest) = self.log.ids().highest_number(self.pid, incarnation) {
+            self.next_number = self.next_number.max(highest.saturating_add(1));
+        }
+    }
+
+    /// Whether what was appended here as the leader is proposed again when `next` leads: if a setting
+    /// asks for it, or if this server transfers leadership, which loses nothing.
+    pub(super) fn keeps_what_it_led(&self, next: NodeId) -> bool {
+        let is_transferred = match &self.state {
+            State::Leading(leading) => {
+                leading.transfer.is_some() || leading.asked_to_take_over == Some(next)
+            }
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_) => false,
+        };
+        self.keeps_undecided_appends || is_transferred
+    }
+
+    /// This server loses leadership to `next`. What it appended and has not decided may not be in the
+    /// next log, and is kept if that is asked for.
+    pub(super) fn keep_what_it_led(&mut self, next: NodeId) -> Result<(), Halted> {
+        let State::Leading(_) = self.state else {
+            return Ok(());
+        };
+        if !self.keeps_what_it_led(next) {
+            return Ok(());
+        }
+        let (decided_idx, n) = (self.log.decided_idx(), self.log.promise());
+        let mut led = Vec::new();
+        for run in self.log.ids().led_in(decided_idx, self.log.end()) {
+            let mut id = run.first;
+            let keep = &mut |entry: &T| {
+                led.push((id, entry.clone()));
+                id = id.later(1);
+            };
+            self.log.visit(run.idx, run.end(), keep)?;
+        }
+        for (id, entry) in led {
+            let bytes = entry.size_hint() as u64;
+            self.pending.keep(id, entry, bytes, Interest::None, decided_idx);
+            self.pending.was_forwarded(id, n, n);
+        }
+        Ok(())
+    }
+
+    /// This server loses leadership to `next`. What was appended here without an id, while it led,
+    /// and waits for its batch or for room in the log, is dropped as the end of its log will be. What
+    /// was appended while this server was not promised goes to the next leader.
+    pub(super) fn drop_what_it_led(&mut self, next: NodeId) {
+        if self.keeps_what_it_led(next) {
+            return;
+        }
+        match &self.state {
+            State::Leading(_) => self.proposals.note_led(),
+            State::Preparing(_) => {}
+            State::Recovering | State::Promised { .. } | State::Following(_) => return,
+        }
+        let dropped = self.proposals.drop_led();
+        if dropped > 0 {
+            self.trace.emit(|| {
+                let event = LogEvent::info("drops what was appended here and waits");
+                event.with_peer(next).because(format!("{dropped} entries"))
+            });
+        }
+    }
+
+    /// Tells how proposals ended that are decided now.
+    pub(crate) fn settle_proposals(&mut self) {
+        self.pending.settle(&self.log, &mut self.outcomes);
+        self.settle_reconfiguration();
+        if self.log.decided_stopsign().is_some() && !self.proposals.is_empty() {
+            self.proposals.clear();
+        }
+    }
+
+    /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
+    /// how to reach it.
+    pub(super) fn build_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
+        for (to, rejection) in self.rejections.take() {
+            send(to, PaxosMsg::ProposalRejection(rejection));
+        }
+        if self.proposals.is_empty() {
+            return;
+        }
+        let Some(to) = self.next_hop() else {
+            return;
+        };
+        while let Some(forwarded) = self.proposals.pop_relayed() {
+            send(to, PaxosMsg::ForwardedProposals(Box::new(forwarded)));
+        }
+        if !self.is_about_to_know(to) {
+            // A server that has promised nothing knows its leader by hearsay.
+            let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
+            self.build_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
+        }
+        if self.may_forward_stopsign() {
+            if let Some(sign) = self.proposals.stopsign.take() {
+                send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
+            }
+        }
+    }
+
+    /// Whether this server does not know of a predecessor, and will when `leader` has brought it in step.
+    fn is_about_to_know(&self, leader: NodeId) -> bool {
+        let has_promised =
+            matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
+        has_promised && self.content_ids.predecessor() == Predecessor::NotKnown
+    }
+
+    /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
+    fn build_own(&mut self, n: Ballot, mut send: impl FnMut(PaxosMsg<T>)) {
+        let mut collected: Option<Collected<T>> = None;
+        while let Some(batch) = self.proposals.pop_own_batch(self.limits.message) {
+            match batch {
+                OwnBatch::Plain(entries) => send(self.name(entries, n)),
+                OwnBatch::Pending(id) => {
+                    let Some(proposal) = self.pending.leave_queue(id, self.log.has(id), n) else {
+                        continue;
+                    };
+                    match collected.take() {
+                        None => collected = Some(Collected::of(proposal)),
+                        Some(mut before) => {
+                            if before.is_followed_by(&proposal, self.limits.message) {
+                                before.push(proposal);
+                                collected = Some(before);
+                            } else {
+                                send(PaxosMsg::ForwardedProposals(Box::new(before.forwarded)));
+                                collected = Some(Collected::of(proposal));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(last) = collected {
+            send(PaxosMsg::ForwardedProposals(Box::new(last.forwarded)));
+        }
+    }
+
+    /// Gives ids to entries that were appended here, and keeps them. The first time that a text is
+    /// forwarded it travels without: whoever gets it makes the same ids of it. A server that knows
+    /// no ids to give forwards entries once and forgets them.
+    fn name(&mut self, entries: Vec<T>, n: Ballot) -> PaxosMsg<T> {
+        self.mind_predecessor();
+        let Some(counted) = self.peek_id() else {
+            let number = self.content_ids.repeated_number(&entries);
+            let first = ProposalId { origin: self.pid, incarnation: CONTENT_HASH, number };
+            let (first_ballot, min_idx) = (Ballot::default(), u64::MAX);
+            let stamp = Stamp::default();
+            return PaxosMsg::ForwardedProposals(Box::new(ForwardedProposals {
+                first,
+                first_ballot,
+                min_idx,
+                entries,
+                stamp,
+            }));
+        };
+        // A restarted server that has promised nothing does not know that it used a text before.
+        let is_known_later = !self.log.promise().is_nobodys();
+        let plain = match is_known_later {
+            true => self.content_ids.plain_number(&entries),
+            false => None,
+        };
+        let first = match plain {
+            Some(number) => ProposalId { incarnation: CONTENT_HASH, number, ..counted },
+            None => {
+                self.next_number += entries.len() as u64;
+                counted
+            }
+        };
+        let (decided_idx, first_ballot) =
+            (self.log.decided_idx(), if plain.is_some() { Ballot::default() } else { n });
+        for (entry, position) in entries.iter().zip(0..) {
+            let (id, bytes) = (first.later(position), entry.size_hint() as u64);
+            self.pending.keep(id, entry.clone(), bytes, Interest::None, decided_idx);
+            self.pending.was_forwarded(id, first_ballot, n);
+        }
+        match plain {
+            Some(_) => PaxosMsg::ProposalForward(entries),
+            None => {
+                let (min_idx, stamp) = (self.pending.min_idx(), Stamp::default());
+                PaxosMsg::ForwardedProposals(Box::new(ForwardedProposals {
+                    first,
+                    first_ballot,
+                    min_idx,
+                    entries,
+                    stamp,
+                }))
+            }
+        }
+    }
+
+    /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
+    ///
+    /// To neither if a later incarnation might use the same ids again.
+    pub(super) fn next_hop(&self) -> Option<NodeId> {
+        if !self.has_lasting_ids() {
+            return None;
+        }
+        let leader = self.leader().filter(|leader| *leader != self.pid)?;
+        if self.reachable.contains(&leader) {
+            return self.followed_ballot().map(|_| leader);
+        }
+        self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
+    }
+
+    /// Whether no later incarnation uses the ids of this one. Either incarnations are counted, or
+    /// this server has made a promise: that is stored before a message leaves, so that it knows
+    /// after a restart that it may have sent something.
+    pub(super) fn has_lasting_ids(&self) -> bool {
+        self.is_counted || !self.log.promise().is_nobodys()
+    }
+}
+
+impl<T> Collected<T> {
+    fn of(proposal: IdentifiedProposal<T>) -> Self {
+        let IdentifiedProposal { id: first, first_ballot, min_idx, entry, bytes } = proposal;
+        let (entries, stamp) = (vec![entry], Stamp::default());
+        let forwarded = ForwardedProposals { first, first_ballot, min_idx, entries, stamp };
+        Self { forwarded, amount: Amount { entries: 1, bytes } }
+    }
+
+    /// Whether a proposal fits into the message.
+    fn is_followed_by(&self, proposal: &IdentifiedProposal<T>, limit: Amount) -> bool {
+        let ForwardedProposals { first, first_ballot, min_idx, entries, .. } = &self.forwarded;
+        let mut amount = self.amount;
+        amount.add(Amount { entries: 1, bytes: proposal.bytes });
+        first.later(entries.len() as u64) == proposal.id
+            && (*first_ballot, *min_idx) == (proposal.first_ballot, proposal.min_idx)
+            && amount.fits(limit)
+    }
+
+    fn push(&mut self, proposal: IdentifiedProposal<T>) {
+        self.amount.add(Amount { entries: 1, bytes: proposal.bytes });
+        self.forwarded.entries.push(proposal.entry);
+    }
+}

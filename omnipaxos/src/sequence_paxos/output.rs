@@ -1,0 +1,407 @@
+//! Flush, then build messages: the only place where the log is written and where messages are made.
+
+use super::{
+    progress::{Progress, Promised, Sent, Stage},
+    state::{Ack, Leading, State},
+    SequencePaxos,
+};
+use crate::{
+    amount::Amount,
+    ballot::Ballot,
+    codec::Codec,
+    config::Limits,
+    errors::Halted,
+    identity::Stamp,
+    ids::NodeId,
+    messages::{
+        sequence_paxos::{
+            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CatchUpRedirect, CatchUpRequest,
+            Compaction, CompactionAction, Decide, NotAccepted, PaxosMessage, PaxosMsg, Prepare,
+            PrepareReq, Promise,
+        },
+        Message,
+    },
+    outbox::Due,
+    replica_log::{Part, Readers, ReplicaLog},
+    shared_entries::SharedEntries,
+    storage::{Entry, Storage},
+    trace::LogEvent,
+};
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Whether there is nothing to write and nothing to say, as at a follower that has learned what
+    /// is decided.
+    #[inline]
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.state, State::Following(Ack::No))
+            && self.log.is_flushed()
+            && self.has_nothing_due()
+            && self.pending.is_settled(&self.log)
+            && self.is_reconfiguration_settled()
+    }
+
+    /// Whether nothing is due besides what the state tells.
+    fn has_nothing_due(&self) -> bool {
+        self.outbox.is_empty()
+            && self.compactions.is_silent()
+            && self.applied.is_silent()
+            && self.proposals.is_empty()
+            && self.rejections.is_empty()
+            && self.reads.is_silent()
+    }
+
+    /// Writes what changed, then appends to `messages` all that is due.
+    ///
+    /// # Errors
+    /// The storage failed; then nothing was said that is not stored.
+    pub(crate) fn output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        self.flush()?;
+        if self.quorum.can_accept(1) {
+            self.decide_chosen();
+        }
+        if !self.pending.is_empty() || self.log.decided_stopsign().is_some() {
+            self.settle_proposals();
+            self.tell_end();
+        }
+        self.log.bound_ids(self.most_id_runs);
+        let built = self.build_messages(messages);
+        self.log.forget_recent();
+        self.advance_transfer();
+        built
+    }
+
+    /// Tells once that the configuration has ended.
+    fn tell_end(&mut self) {
+        if let Some(stopsign) = self.log.decided_stopsign().filter(|_| !self.is_end_reported) {
+            let next = stopsign.next_config.configuration_id;
+            self.is_end_reported = true;
+            self.trace.emit(|| {
+                let event = LogEvent::info("the configuration has ended").at(self.log.len());
+                event.because(format!("configuration {next} follows"))
+            });
+        }
+    }
+
+    /// The next flush writes all that changed, also if that is the decided index alone.
+    pub(crate) fn schedule_decided_idx(&mut self) {
+        self.log.schedule_decided_idx();
+    }
+
+    /// Writes what changed.
+    pub(crate) fn flush(&mut self) -> Result<(), Halted> {
+        let readers = match &self.state {
+            State::Leading(_) if !self.peers.is_empty() => Readers::StorageAndMessages,
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_)
+            | State::Leading(_) => Readers::Storage,
+        };
+        self.log.flush(readers)?;
+        if let State::Leading(leading) = &mut self.state {
+            let (end, amount) = self.log.recent();
+            leading.undecided.add(end, amount);
+            let accepted = leading.followers.accepted().map(|(_, idx)| idx);
+            self.codec.forget_before(|| accepted.min());
+            let (from_idx, entries) = self.log.recent_entries();
+            self.codec.encode(from_idx, entries, amount.bytes);
+            leading.undecided.pass(self.log.decided_idx());
+        }
+        Ok(())
+    }
+
+    fn build_messages(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        let from = self.pid;
+        let mut send = |to: NodeId, msg: PaxosMsg<T>| {
+            messages.push(Message::SequencePaxos(PaxosMessage { from, to, msg }));
+        };
+        let mut is_transfer_due = false;
+        match &mut self.state {
+            State::Recovering => {}
+            State::Promised { prepare, is_promise_due } => {
+                if std::mem::take(is_promise_due) {
+                    send(prepare.n.pid, build_promise(&self.log, prepare, self.limits.message)?);
+                }
+            }
+            State::Following(ack) => match ack.take() {
+                Ack::No => {}
+                due @ (Ack::Due | Ack::DueWithGap) => {
+                    send(self.log.promise().pid, build_accepted(&self.log, due));
+                }
+            },
+            State::Preparing(preparing) => {
+                for (to, progress) in preparing.followers.iter_mut() {
+                    build_prepare(&self.log, progress, |msg| send(to, msg));
+                }
+            }
+            State::Leading(Leading { followers, adopted_len, transfer, .. }) => {
+                is_transfer_due = transfer.as_ref().is_some_and(|transfer| transfer.is_due());
+                let mut builder = MessageBuilder {
+                    log: &self.log,
+                    limits: &self.limits,
+                    codec: &mut self.codec,
+                    adopted_len: *adopted_len,
+                };
+                let mut lagging = Vec::new();
+                for (to, progress) in followers.iter_mut() {
+                    match builder.for_follower(progress, |msg| send(to, msg))? {
+                        Built::All => {}
+                        Built::TooMuch => lagging.push(to),
+                    }
+                }
+                for to in lagging {
+                    let source = followers.source_for(to, from);
+                    let (n, decided_idx) = (self.log.promise(), self.log.decided_idx());
+                    send(to, PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source, decided_idx }));
+                }
+            }
+        }
+        if is_transfer_due {
+            self.build_transfer(&mut send);
+        }
+        if self.has_nothing_due() {
+            return Ok(());
+        }
+        while let Some((to, due)) = self.outbox.pop() {
+            self.build_due(&due, |msg| send(to, msg))?;
+        }
+        let (config_id, stamp) = (self.config_id, Stamp::default());
+        self.compactions.build_messages(|to, action| {
+            send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
+        });
+        self.applied.build_messages(|to, report| {
+            let action = CompactionAction::Applied(report);
+            send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
+        });
+        if !self.reads.is_silent() {
+            self.build_reads(&mut send);
+        }
+        self.build_forwards(send);
+        Ok(())
+    }
+
+    fn build_due(&self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
+        let (config_id, stamp) = (self.config_id, Stamp::default());
+        if due.prepare_req {
+            send(PaxosMsg::PrepareReq(PrepareReq {
+                config_id,
+                n: self.log.promise(),
+                n_accepted: self.log.accepted_round(),
+                accepted_idx: self.log.stored_len(),
+                decided_idx: self.log.decided_idx(),
+                stamp,
+            }));
+        }
+        if due.not_accepted {
+            send(PaxosMsg::NotAccepted(NotAccepted { n: self.log.promise() }));
+        }
+        if let Some(idx) = due.compacted {
+            let action = CompactionAction::Compacted(idx);
+            send(PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
+        }
+        if due.chunk_request {
+            let decided_idx = self.log.decided_idx();
+            send(PaxosMsg::CatchUpRequest(CatchUpRequest {
+                config_id: self.config_id,
+                decided_idx,
+            }));
+        }
+        if let Some(decided_idx) = due.chunk {
+            let chunk = self.log.chunk(self.config_id, decided_idx, self.limits.message)?;
+            chunk.into_iter().for_each(|chunk| send(PaxosMsg::CatchUpChunk(Box::new(chunk))));
+        }
+        Ok(())
+    }
+}
+
+/// Promises, with what the leader's log lacks if this one is more recent (paper §4.1.1, step 2),
+/// and if that is not too much for a message.
+fn build_promise<T: Entry, B: Storage<T>>(
+    log: &ReplicaLog<T, B>,
+    prepare: &Prepare,
+    limit: Amount,
+) -> Result<PaxosMsg<T>, Halted> {
+    let own = (log.accepted_round(), log.stored_len());
+    let sync = if own > (prepare.n_accepted, prepare.accepted_idx) {
+        log.build_sync(prepare.decided_idx, prepare.takes_delta, log.end(), limit)?.map(Box::new)
+    } else {
+        None
+    };
+    Ok(PaxosMsg::Promise(Promise {
+        n: prepare.n,
+        n_accepted: log.accepted_round(),
+        accepted_idx: log.stored_len(),
+        decided_idx: log.decided_idx(),
+        takes_delta: log.takes_delta(),
+        sync,
+        stamp: Stamp::default(),
+    }))
+}
+
+fn build_accepted<T: Entry, B: Storage<T>>(log: &ReplicaLog<T, B>, due: Ack) -> PaxosMsg<T> {
+    PaxosMsg::Accepted(Accepted {
+        n: log.promise(),
+        accepted_idx: log.stored_len(),
+        decided_idx: log.decided_idx(),
+        gap: due == Ack::DueWithGap,
+        stamp: Stamp::default(),
+    })
+}
+
+/// Asks for a promise (paper §4.1.1, step 1), if that is due.
+fn build_prepare<T: Entry, B: Storage<T>>(
+    log: &ReplicaLog<T, B>,
+    progress: &mut Progress,
+    send: impl FnOnce(PaxosMsg<T>),
+) {
+    if let Stage::Unpromised { is_prepare_due } = &mut progress.stage {
+        if std::mem::take(is_prepare_due) {
+            send(PaxosMsg::Prepare(Prepare {
+                n: log.promise(),
+                n_accepted: log.accepted_round(),
+                accepted_idx: log.stored_len(),
+                decided_idx: log.decided_idx(),
+                takes_delta: log.takes_delta(),
+                stamp: Stamp::default(),
+            }));
+        }
+    }
+}
+
+/// Whether a follower was sent all that it can be sent.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Built {
+    All,
+    /// It lacks too many decided entries: it must learn them from a server that has them.
+    TooMuch,
+}
+
+/// Builds the messages of a leader to its followers.
+struct MessageBuilder<'a, T: Entry, B: Storage<T>> {
+    log: &'a ReplicaLog<T, B>,
+    limits: &'a Limits,
+    codec: &'a mut Codec<T>,
+    adopted_len: u64,
+}
+
+impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
+    /// Brings one follower forward: whatever it lacks and was not sent.
+    fn for_follower(
+        &mut self,
+        progress: &mut Progress,
+        send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<Built, Halted> {
+        match &mut progress.stage {
+            Stage::Unpromised { .. } => {
+                build_prepare(self.log, progress, send);
+                Ok(Built::All)
+            }
+            Stage::Promised(promised) => {
+                let promised = *promised;
+                match self.sync(promised, send)? {
+                    Some(sent) => {
+                        progress.stage = Stage::Syncing(promised, sent);
+                        Ok(Built::All)
+                    }
+                    None => {
+                        progress.stage = Stage::CatchingUp(promised);
+                        Ok(Built::TooMuch)
+                    }
+                }
+            }
+            Stage::CatchingUp(_) => Ok(Built::All),
+            Stage::Syncing(_, sent) | Stage::Replicating(sent) => self.accepts(sent, send),
+        }
+    }
+
+    /// Sends what a log lacks (paper §4.1.2), at least so much of it that the follower holds all
+    /// that was chosen before this ballot. `None` if that is too much for a message.
+    fn sync(
+        &mut self,
+        promised: Promised,
+        mut send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<Option<Sent>, Halted> {
+        let (log, limit) = (self.log, self.limits.message);
+        let Promised { decided_idx, takes_delta } = promised;
+        let Some(sync) = log.build_sync(decided_idx, takes_delta, self.adopted_len, limit)? else {
+            return Ok(None);
+        };
+        let (n, decided_idx, stamp) = (log.promise(), log.decided_idx(), Stamp::default());
+        let mut sent = Sent::up_to(sync.suffix_idx, decided_idx);
+        sent.advance(sync.len().unwrap_or(sync.suffix_idx), sync.amount());
+        self.codec.reset(log.end());
+        let sync = Box::new(sync);
+        send(PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync, stamp }));
+        Ok(Some(sent))
+    }
+
+    /// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3), as
+    /// far as they may be in flight.
+    fn accepts(&self, sent: &mut Sent, mut send: impl FnMut(PaxosMsg<T>)) -> Result<Built, Halted> {
+        let log = self.log;
+        let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
+        let stamp = Stamp::default();
+        let mut is_probe_due = std::mem::take(&mut sent.is_probe_due);
+        if self.is_far_behind(sent) {
+            let was_redirected = sent.catching_up_to.is_some() && !is_probe_due;
+            sent.catching_up_to.get_or_insert(decided_idx);
+            return Ok(if was_redirected { Built::All } else { Built::TooMuch });
+        }
+        sent.catching_up_to = None;
+        let end = log.end();
+        while sent.next_idx < end {
+            let Some(room) = sent.room(self.limits.in_flight) else {
+                break;
+            };
+            let from_idx = sent.next_idx;
+            let end_of_run = self.codec.end_of_run(from_idx, end);
+            let Part { entries, amount } =
+                log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
+            let entries = self.codec.coded(from_idx, entries);
+            let ids = log.ids().of_accepts(from_idx, from_idx + amount.entries);
+            let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };
+            send(PaxosMsg::AcceptDecide(accept));
+            sent.advance(from_idx + amount.entries, amount);
+            sent.decided_idx = decided_idx;
+            is_probe_due = false;
+        }
+        let is_all_sent = sent.next_idx >= end;
+        if let Some(stopsign) =
+            log.stopsign().filter(|_| sent.next_idx == end || (is_all_sent && is_probe_due))
+        {
+            let stopsign = Box::new(stopsign.clone());
+            send(PaxosMsg::AcceptStopSign(AcceptStopSign {
+                n,
+                idx: end,
+                stopsign,
+                decided_idx,
+                stamp,
+            }));
+            sent.next_idx = end + 1;
+            sent.decided_idx = decided_idx;
+        } else if is_probe_due {
+            let from_idx = sent.next_idx;
+            let (entries, ids) = (SharedEntries::default().into(), None);
+            let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };
+            send(PaxosMsg::AcceptDecide(accept));
+            sent.decided_idx = decided_idx;
+        }
+        if is_all_sent && sent.decided_idx < decided_idx {
+            send(PaxosMsg::Decide(Decide { n, decided_idx, stamp }));
+            sent.decided_idx = decided_idx;
+        }
+        Ok(Built::All)
+    }
+
+    /// Whether a follower in step, to which nothing is on its way, lacks so many decided entries
+    /// that it should learn them, or entries that are compacted here. It goes on until it has all
+    /// that was decided then, or the leader would read the rest of that in one output.
+    fn is_far_behind(&self, sent: &Sent) -> bool {
+        let has = sent.next_idx;
+        let lacks = self.log.decided_idx().min(self.log.end()).saturating_sub(has);
+        let is_compacted = has < self.log.compacted_idx();
+        let is_catching_up = sent.catching_up_to.is_some_and(|idx| has < idx.min(self.log.end()));
+        let is_far = lacks > self.limits.in_flight.entries && sent.is_nothing_in_flight();
+        is_compacted || is_catching_up || is_far
+    }
+}

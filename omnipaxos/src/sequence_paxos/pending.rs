@@ -1,0 +1,447 @@
+//! The proposals of this server, until they are seen to be decided.
+//!
+//! Each is pending here and forwarded, to whoever leads, until its id is in the own log. It ends
+//! when it is decided there, or when the configuration ends without it. What the log lost when
+//! another leader took over is forwarded anew; a leader takes no id twice.
+
+use super::Outcomes;
+use crate::{
+    amount::Amount,
+    ballot::Ballot,
+    messages::sequence_paxos::{ProposalRejection, RejectionReason},
+    proposals::{IdRun, Outcome, ProposalId},
+    replica_log::{Ids, ReplicaLog},
+    storage::{Entry, Storage},
+};
+use std::collections::BTreeMap;
+
+/// The most heartbeat rounds between two forwards of a proposal.
+const MOST_BACKOFF_ROUNDS: u32 = 4;
+
+/// What was proposed here with an id, or was given one to be forwarded.
+#[derive(Clone, Debug)]
+pub(super) struct PendingProposals<T> {
+    by_id: BTreeMap<ProposalId, Pending<T>>,
+    /// Those of them that are in doubt: each may be decided at this index or later, where ids are
+    /// not known here.
+    in_doubt_from: BTreeMap<ProposalId, u64>,
+    amount: Amount,
+    /// None of them is decided before this index, but for those that are in doubt.
+    scanned_idx: u64,
+    /// How often another server had told what it has forgotten when that was looked at last.
+    looked_at: u64,
+    /// Whether some were decided in this heartbeat round, so that there may be room for others.
+    is_progressing: bool,
+}
+
+/// A proposal that is pending.
+#[derive(Clone, Debug)]
+struct Pending<T> {
+    entry: T,
+    bytes: u64,
+    interest: Interest,
+    /// The ballot in which it was forwarded first.
+    first_ballot: Option<Ballot>,
+    /// The ballot in which it was forwarded last.
+    forwarded_in: Ballot,
+    /// Whether it waits in the queue of proposals.
+    is_queued: bool,
+    /// Heartbeat rounds until it is forwarded again.
+    rounds: u32,
+    backoff_rounds: u32,
+}
+
+/// Whether the user wants to know how a proposal ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Interest {
+    Outcome,
+    None,
+}
+
+/// A proposal as it is forwarded.
+#[derive(Clone, Debug)]
+pub(super) struct IdentifiedProposal<T> {
+    pub(super) id: ProposalId,
+    pub(super) first_ballot: Ballot,
+    pub(super) min_idx: u64,
+    pub(super) entry: T,
+    pub(super) bytes: u64,
+}
+
+impl<T> PendingProposals<T> {
+    /// Nothing is pending, in a log that is decided up to `decided_idx`.
+    pub(super) fn new(decided_idx: u64) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            in_doubt_from: BTreeMap::new(),
+            amount: Amount::default(),
+            scanned_idx: decided_idx,
+            looked_at: 0,
+            is_progressing: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// How much is pending.
+    pub(super) fn amount(&self) -> Amount {
+        self.amount
+    }
+
+    /// Keeps a proposal, which waits in the queue, unless it is pending already.
+    pub(super) fn keep(
+        &mut self,
+        id: ProposalId,
+        entry: T,
+        bytes: u64,
+        interest: Interest,
+        decided_idx: u64,
+    ) {
+        if self.by_id.is_empty() {
+            self.scanned_idx = decided_idx;
+        }
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        self.amount.add(Amount { entries: 1, bytes });
+        let pending = Pending {
+            entry,
+            bytes,
+            interest,
+            first_ballot: None,
+            forwarded_in: Ballot::default(),
+            is_queued: true,
+            rounds: 1,
+            backoff_rounds: 1,
+        };
+        self.by_id.insert(id, pending);
+    }
+
+    fn remove(&mut self, id: ProposalId) -> Option<Pending<T>> {
+        let pending = self.by_id.remove(&id)?;
+        self.in_doubt_from.remove(&id);
+        self.amount.subtract(Amount { entries: 1, bytes: pending.bytes });
+        Some(pending)
+    }
+
+    /// It was forwarded in ballot `n`, to leaders of ballot `first_ballot` or later.
+    pub(super) fn was_forwarded(&mut self, id: ProposalId, first_ballot: Ballot, n: Ballot) {
+        if let Some(pending) = self.by_id.get_mut(&id) {
+            pending.is_queued = false;
+            (pending.first_ballot, pending.forwarded_in) = (Some(first_ballot), n);
+        }
+    }
+
+    /// What is pending now and not in doubt is in no log before this index.
+    pub(super) fn min_idx(&self) -> u64 {
+        self.scanned_idx
+    }
+
+    fn end(&mut self, id: ProposalId, outcome: Outcome, outcomes: &mut Outcomes) {
+        if let Some(pending) = self.remove(id) {
+            match pending.interest {
+                Interest::Outcome => outcomes.push(id, outcome),
+                Interest::None => {}
+            }
+        }
+    }
+
+    /// A leader says why proposals are not taken. One that is decided there and not here yet ends
+    /// when it is, or is forwarded again then. Looks only at what ends, or is in doubt: the message
+    /// names as many proposals as it likes.
+    pub(super) fn handle_rejection(
+        &mut self,
+        rejection: &ProposalRejection,
+        decided_idx: u64,
+        outcomes: &mut Outcomes,
+    ) {
+        let ProposalRejection { first, count, .. } = *rejection;
+        match rejection.reason {
+            RejectionReason::Refused(_) => {}
+            RejectionReason::Decided(idx) => {
+                let decided_here = decided_idx.saturating_sub(idx).min(count);
+                let run = IdRun { idx, count: decided_here, first };
+                self.end_decided(&run, outcomes);
+            }
+            RejectionReason::DecidedBefore(before) if before <= self.scanned_idx => {
+                let decided = self.by_id.range(first..first.later(count)).map(|(id, _)| *id);
+                for id in decided.collect::<Vec<_>>() {
+                    self.end(id, Outcome::DecidedBefore(before), outcomes);
+                }
+            }
+            RejectionReason::DecidedBefore(_) => {}
+            RejectionReason::Unknown(known_from) => {
+                let in_doubt = self.in_doubt_from.range(first..first.later(count));
+                let unknown = in_doubt.filter(|(_, idx)| **idx < known_from).map(|(id, _)| *id);
+                for id in unknown.collect::<Vec<_>>() {
+                    self.end(id, Outcome::Unknown, outcomes);
+                }
+            }
+        }
+    }
+
+    /// A run of the log is decided here. It may be as long as the log: what is pending is looked
+    /// for in it, and not the other way round.
+    fn end_decided(&mut self, run: &IdRun, outcomes: &mut Outcomes) {
+        let first = run.first;
+        let pending = self.by_id.range(first..first.later(run.count)).map(|(id, _)| *id);
+        for id in pending.collect::<Vec<_>>() {
+            let idx = run.idx + (id.number - first.number);
+            self.end(id, Outcome::Decided(idx), outcomes);
+        }
+    }
+
+    /// The proposals that a rejection is of, and that have not ended.
+    pub(super) fn among(&self, rejection: &ProposalRejection) -> Vec<ProposalId> {
+        let last = rejection.first.later(rejection.count);
+        self.by_id.range(rejection.first..last).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a proposal was forwarded in a ballot above `n`.
+    pub(super) fn is_forwarded_since(&self, id: ProposalId, n: Ballot) -> bool {
+        self.by_id.get(&id).is_some_and(|pending| pending.forwarded_in > n)
+    }
+
+    /// A proposal ends since it cannot be stored. Returns how many ended of which nobody is told.
+    pub(super) fn refuse(&mut self, id: ProposalId, cause: &str, outcomes: &mut Outcomes) -> u64 {
+        match self.by_id.get(&id).map(|pending| pending.interest) {
+            Some(Interest::Outcome) => {
+                self.end(id, Outcome::Refused(cause.to_string()), outcomes);
+                0
+            }
+            Some(Interest::None) => {
+                self.remove(id);
+                1
+            }
+            None => 0,
+        }
+    }
+
+    /// The leader, which is this server, cannot tell whether the proposal is in its log.
+    pub(super) fn give_up(&mut self, id: ProposalId, outcomes: &mut Outcomes) {
+        self.end(id, Outcome::Unknown, outcomes);
+    }
+
+    /// A heartbeat round has ended: returns what is to be forwarded again.
+    pub(super) fn end_round(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
+        let is_progressing = std::mem::take(&mut self.is_progressing);
+        for pending in self.by_id.values_mut().filter(|pending| !pending.is_queued) {
+            if is_progressing {
+                (pending.rounds, pending.backoff_rounds) = (pending.rounds.min(1), 1);
+            }
+            pending.rounds = pending.rounds.saturating_sub(1);
+        }
+        self.overdue(has)
+    }
+
+    /// The leader of ballot `n` takes over: returns what is to be forwarded to it at once.
+    pub(super) fn begin_anew(
+        &mut self,
+        n: Ballot,
+        has: impl Fn(ProposalId) -> bool,
+    ) -> Vec<ProposalId> {
+        for pending in self.by_id.values_mut().filter(|pending| pending.forwarded_in < n) {
+            (pending.rounds, pending.backoff_rounds) = (0, 1);
+        }
+        self.overdue(has)
+    }
+
+    /// Whether something that is pending is not in the log.
+    pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
+        self.by_id.keys().any(|id| !has(*id))
+    }
+
+    /// Returns all that is to be forwarded and does not wait for it.
+    pub(super) fn forward_all(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
+        for pending in self.by_id.values_mut() {
+            (pending.rounds, pending.backoff_rounds) = (0, 1);
+        }
+        self.overdue(has)
+    }
+
+    /// What is not in the log and was not forwarded for a while.
+    fn overdue(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
+        let mut overdue = Vec::new();
+        for (id, pending) in &mut self.by_id {
+            let is_due = !pending.is_queued && pending.rounds == 0;
+            if !is_due || has(*id) {
+                continue;
+            }
+            pending.is_queued = true;
+            pending.backoff_rounds = (pending.backoff_rounds * 2).min(MOST_BACKOFF_ROUNDS);
+            pending.rounds = pending.backoff_rounds;
+            overdue.push(*id);
+        }
+        overdue
+    }
+}
+
+impl<T: Entry> PendingProposals<T> {
+    /// A proposal leaves the queue, to be forwarded in ballot `n`. `None` if it has ended, or was
+    /// found in the log.
+    pub(super) fn leave_queue(
+        &mut self,
+        id: ProposalId,
+        is_found: bool,
+        n: Ballot,
+    ) -> Option<IdentifiedProposal<T>> {
+        let pending = self.by_id.get_mut(&id)?;
+        (pending.is_queued, pending.forwarded_in) = (false, n);
+        if is_found {
+            return None;
+        }
+        Some(IdentifiedProposal {
+            id,
+            first_ballot: *pending.first_ballot.get_or_insert(n),
+            min_idx: *self.in_doubt_from.get(&id).unwrap_or(&self.scanned_idx),
+            entry: pending.entry.clone(),
+            bytes: pending.bytes,
+        })
+    }
+
+    /// Whether all that is decided was looked at.
+    pub(super) fn is_settled<B: Storage<T>>(&self, log: &ReplicaLog<T, B>) -> bool {
+        let is_known = || self.looked_at == log.ids().told_forgotten();
+        self.by_id.is_empty() || (self.scanned_idx == log.decided_idx() && is_known())
+    }
+
+    /// Ends what is decided.
+    pub(super) fn settle<B: Storage<T>>(
+        &mut self,
+        log: &ReplicaLog<T, B>,
+        outcomes: &mut Outcomes,
+    ) {
+        let (scanned_idx, decided_idx) = (self.scanned_idx, log.decided_idx());
+        if self.is_settled(log) {
+            return;
+        }
+        let Some(origin) = self.by_id.keys().next().map(|id| id.origin) else {
+            return;
+        };
+        let ids = log.ids();
+        if ids.all_known_from(origin) > scanned_idx {
+            for (id, _) in self.by_id.iter().filter(|(_, pending)| pending.first_ballot.is_some()) {
+                if ids.known_from(*id) > scanned_idx {
+                    self.in_doubt_from.entry(*id).or_insert(scanned_idx);
+                }
+            }
+        }
+        let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
+        for run in all.filter(|run| run.first.origin == origin) {
+            self.end_decided(&run, outcomes);
+            self.is_progressing = true;
+        }
+        self.scanned_idx = decided_idx;
+        self.end_forgotten(ids, outcomes);
+        if log.decided_stopsign().is_some() {
+            while let Some((id, _)) = self.by_id.first_key_value() {
+                let outcome = match self.in_doubt_from.contains_key(id) {
+                    false => Outcome::NotDecided,
+                    true => Outcome::Unknown,
+                };
+                self.end(*id, outcome, outcomes);
+            }
+        }
+    }
+
+    /// Ends what is decided and forgotten, once all is decided here among which it is.
+    fn end_forgotten(&mut self, ids: &Ids, outcomes: &mut Outcomes) {
+        let before = ids.forgotten_before();
+        if self.looked_at == ids.told_forgotten() || before > self.scanned_idx {
+            return;
+        }
+        self.looked_at = ids.told_forgotten();
+        let forgotten = self.by_id.keys().copied().filter(|id| ids.is_forgotten(*id));
+        for id in forgotten.collect::<Vec<_>>() {
+            self.end(id, Outcome::DecidedBefore(before), outcomes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Ballot, Interest, Outcome, Outcomes, PendingProposals, ProposalId, ProposalRejection,
+        RejectionReason,
+    };
+    use crate::identity::Stamp;
+
+    fn id(number: u64) -> ProposalId {
+        ProposalId { origin: 1, incarnation: 1, number }
+    }
+
+    fn n(n: u32) -> Ballot {
+        Ballot { config_id: 1, n, priority: 0, pid: 2 }
+    }
+
+    /// Three proposals, of which the first two were forwarded in ballot 1.
+    fn pending() -> PendingProposals<&'static str> {
+        let mut pending = PendingProposals::new(5);
+        for number in 0..3 {
+            pending.keep(id(number), "entry", 10, Interest::Outcome, 7);
+        }
+        (0..2).for_each(|number| pending.was_forwarded(id(number), n(1), n(1)));
+        pending
+    }
+
+    #[test]
+    fn what_is_not_in_the_log_is_forwarded_less_and_less_often() {
+        let mut pending = pending();
+        let mut again = Vec::new();
+        for round in 1..14 {
+            let due = pending.end_round(|found| found == id(1));
+            assert!(due.iter().all(|due| *due == id(0)), "in the log, or in the queue: {due:?}");
+            if !due.is_empty() {
+                again.push(round);
+                due.iter().for_each(|id| pending.was_forwarded(*id, n(1), n(1)));
+            }
+        }
+        assert_eq!(again, [1, 3, 7, 11]);
+    }
+
+    #[test]
+    fn another_leader_is_forwarded_what_is_missing_at_once() {
+        let mut pending = pending();
+        assert!(pending.begin_anew(n(1), |_| false).is_empty(), "it has got them");
+        assert_eq!(pending.begin_anew(n(2), |_| false), [id(0), id(1)]);
+        assert!(pending.begin_anew(n(2), |_| false).is_empty(), "they are queued");
+    }
+
+    #[test]
+    fn a_proposal_is_kept_once() {
+        let mut pending = pending();
+        pending.keep(id(0), "entry", 10, Interest::None, 7);
+        assert_eq!((pending.amount().entries, pending.amount().bytes), (3, 30));
+        assert_eq!(pending.min_idx(), 7);
+    }
+
+    #[test]
+    fn a_rejection_ends_what_it_names() {
+        let (mut pending, mut outcomes) = (pending(), Outcomes::at_most(9));
+        let rejection = |number, reason| ProposalRejection {
+            config_id: 1,
+            first: id(number),
+            count: 2,
+            reason,
+            stamp: Stamp::default(),
+        };
+        pending.handle_rejection(&rejection(0, RejectionReason::Unknown(99)), 9, &mut outcomes);
+        assert_eq!(outcomes.pop(), None, "they are not in doubt here");
+        pending.handle_rejection(&rejection(1, RejectionReason::Decided(4)), 4, &mut outcomes);
+        assert_eq!(outcomes.pop(), None, "they are not decided here");
+        for _copy in 0..2 {
+            pending.handle_rejection(&rejection(1, RejectionReason::Decided(4)), 6, &mut outcomes);
+        }
+        assert_eq!(outcomes.pop(), Some((id(1), Outcome::Decided(4))));
+        assert_eq!(outcomes.pop(), Some((id(2), Outcome::Decided(5))));
+        assert_eq!(outcomes.pop(), None);
+        pending.in_doubt_from.insert(id(0), 7);
+        pending.handle_rejection(&rejection(0, RejectionReason::Unknown(7)), 9, &mut outcomes);
+        assert_eq!(outcomes.pop(), None, "the leader knows all from 7 on");
+        pending.handle_rejection(&rejection(0, RejectionReason::Unknown(8)), 9, &mut outcomes);
+        assert_eq!(outcomes.pop(), Some((id(0), Outcome::Unknown)));
+        assert!(pending.is_empty() && pending.amount().bytes == 0);
+    }
+}

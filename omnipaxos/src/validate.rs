@@ -1,0 +1,467 @@
+//! Validation of incoming messages, before any handler sees them.
+
+use crate::{
+    ballot::Ballot,
+    config::OmniPaxosConfig,
+    ids::{ConfigurationId, NodeId},
+    messages::{
+        ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
+        sequence_paxos::{
+            AppliedReport, CatchUpChunk, CompactionAction, EntryIds, ForgottenIds, LogSync,
+            PaxosMsg, Promise, RejectionReason, LONGEST_CAUSE,
+        },
+        Message,
+    },
+    other_configurations::OtherConfigurations,
+    peer_identities::{PeerIdentities, Unidentified},
+    proposals::ProposalId,
+    storage::{Entry, SnapshotType, StopSign},
+};
+
+/// By so much may a ballot number exceed all that were seen. Each takeover raises it by one, so
+/// more is no cluster's doing, and one forged maximum must not use up the numbers.
+const LARGEST_JUMP: u32 = 1 << 24;
+
+/// No log gets longer. Leaves room for arithmetic on indices.
+const LARGEST_IDX: u64 = 1 << 62;
+
+/// How many messages were dropped by validation, by reason, and proposals for lack of room or since
+/// they cannot be stored. Each counter stops at its maximum.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Dropped {
+    /// Addressed to another server.
+    pub misdelivered: u64,
+    /// From a server that is not another member of the configuration.
+    pub from_strangers: u64,
+    /// Of another configuration.
+    pub of_other_configurations: u64,
+    /// From servers with other nodes, quorum sizes or another cluster name under the same
+    /// configuration id: see [`Conflict`](crate::identity::Conflict).
+    pub of_conflicting_configurations: u64,
+    /// From a storage other than the one known here as that of the sender, or for another than this
+    /// one: see [`Conflict`](crate::identity::Conflict).
+    pub of_other_storages: u64,
+    /// From a storage that is not known here yet, as before the first heartbeat of a new server.
+    pub of_unknown_storages: u64,
+    /// Saying what cannot be: a ballot that is not the sender's to use, an implausible ballot
+    /// number, indices that contradict each other.
+    pub malformed: u64,
+    /// Proposals for which there was no room: those of [`append`](crate::OmniPaxos::append), and
+    /// those that other servers forwarded here, which forward them again.
+    pub proposals: u64,
+    /// Entries of [`append`](crate::OmniPaxos::append) and stop signs of
+    /// [`reconfigure`](crate::OmniPaxos::reconfigure) at this server that
+    /// [cannot be stored](crate::errors::TryProposeErr::Unstorable).
+    pub unstorable: u64,
+}
+
+/// Why a message is dropped.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    Misdelivered,
+    Stranger,
+    /// Of this one.
+    OtherConfiguration(ConfigurationId),
+    Malformed,
+    Unidentified(Unidentified),
+}
+
+/// Decides which incoming messages are valid here.
+#[derive(Clone, Debug)]
+pub(crate) struct MessageValidator {
+    pid: NodeId,
+    config_id: ConfigurationId,
+    /// Few, so that looking at all is quicker than a search.
+    members: Vec<NodeId>,
+    dropped: Dropped,
+    others: OtherConfigurations,
+    identities: PeerIdentities,
+    tells_removed_servers: bool,
+}
+
+/// Whether a message is handed to its handler.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Validity {
+    Valid,
+    Invalid,
+}
+
+impl MessageValidator {
+    pub(crate) fn new(config: &OmniPaxosConfig, identities: PeerIdentities) -> Self {
+        Self {
+            pid: config.server_config.pid,
+            config_id: config.cluster_config.configuration_id,
+            members: config.cluster_config.nodes.clone(),
+            dropped: Dropped::default(),
+            others: OtherConfigurations::default(),
+            identities,
+            tells_removed_servers: config.server_config.tells_removed_servers,
+        }
+    }
+
+    /// Checks a message, and counts it if it is dropped. `highest_n` is the highest ballot number
+    /// seen so far.
+    #[inline]
+    pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Validity {
+        let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
+            return Validity::Valid;
+        };
+        self.compare_configurations(message, reason, highest_n);
+        let counter = match reason {
+            Reason::Misdelivered => &mut self.dropped.misdelivered,
+            Reason::Stranger => &mut self.dropped.from_strangers,
+            Reason::OtherConfiguration(_) => &mut self.dropped.of_other_configurations,
+            Reason::Malformed => &mut self.dropped.malformed,
+            Reason::Unidentified(Unidentified::OtherConfiguration) => {
+                &mut self.dropped.of_conflicting_configurations
+            }
+            Reason::Unidentified(Unidentified::OtherStorage) => &mut self.dropped.of_other_storages,
+            Reason::Unidentified(Unidentified::NotYet) => &mut self.dropped.of_unknown_storages,
+        };
+        *counter = counter.saturating_add(1);
+        Validity::Invalid
+    }
+
+    /// Checks who sent a message that is for this configuration, given what is wrong with it
+    /// otherwise.
+    #[inline]
+    fn identify<T: Entry>(
+        &mut self,
+        message: &Message<T>,
+        examined: Result<(), Reason>,
+    ) -> Result<(), Reason> {
+        match examined {
+            Ok(()) | Err(Reason::Malformed) => {
+                self.identities.check(message).map_err(Reason::Unidentified)?;
+            }
+            Err(Reason::Stranger) => {
+                if let Message::BLE(BLEMessage {
+                    from, msg: HeartbeatMsg::Request(request), ..
+                }) = message
+                {
+                    let is_same = request.config_id == self.config_id && *from != self.pid;
+                    if is_same && self.identities.hear_stranger(*from, &request.sender) {
+                        return Err(Reason::Unidentified(Unidentified::OtherConfiguration));
+                    }
+                }
+            }
+            Err(Reason::Misdelivered | Reason::OtherConfiguration(_) | Reason::Unidentified(_)) => {
+            }
+        }
+        examined
+    }
+
+    pub(crate) fn identities(&self) -> &PeerIdentities {
+        &self.identities
+    }
+
+    pub(crate) fn identities_mut(&mut self) -> &mut PeerIdentities {
+        &mut self.identities
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    pub(crate) fn others(&self) -> &OtherConfigurations {
+        &self.others
+    }
+
+    pub(crate) fn others_mut(&mut self) -> &mut OtherConfigurations {
+        &mut self.others
+    }
+
+    /// Takes from a dropped message whether its sender, or this server, has missed a
+    /// reconfiguration. Of a higher configuration only members can tell: whoever else says so may
+    /// say anything. Whoever is in a lower one is to be told. It may be a stranger, since it is not
+    /// known here who was a member then, and is told if the user wants that.
+    #[cold]
+    fn compare_configurations<T: Entry>(
+        &mut self,
+        message: &Message<T>,
+        reason: Reason,
+        highest_n: u32,
+    ) {
+        let from = message.get_sender();
+        match reason {
+            Reason::Misdelivered | Reason::Malformed | Reason::Unidentified(_) => {}
+            Reason::OtherConfiguration(id) if id > self.config_id => self.others.hear(id, from),
+            Reason::OtherConfiguration(id) => self.answer_lower(id, from),
+            Reason::Stranger if !self.tells_removed_servers => {}
+            Reason::Stranger => match self.examine_body(message, highest_n) {
+                Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
+                Ok(())
+                | Err(
+                    Reason::Misdelivered
+                    | Reason::Stranger
+                    | Reason::Malformed
+                    | Reason::Unidentified(_),
+                ) => {}
+            },
+        }
+    }
+
+    /// Answers a message of a lower configuration. There is none with id 0.
+    fn answer_lower(&mut self, id: ConfigurationId, from: NodeId) {
+        if (1..self.config_id).contains(&id) && from != self.pid && from != 0 {
+            self.others.schedule_notice(from);
+        }
+    }
+
+    fn examine<T: Entry>(&self, message: &Message<T>, highest_n: u32) -> Result<(), Reason> {
+        let from = message.get_sender();
+        if message.get_receiver() != self.pid {
+            return Err(Reason::Misdelivered);
+        }
+        if from == self.pid || !self.is_member(from) {
+            return Err(Reason::Stranger);
+        }
+        self.examine_body(message, highest_n)
+    }
+
+    #[inline]
+    fn examine_body<T: Entry>(&self, message: &Message<T>, highest_n: u32) -> Result<(), Reason> {
+        let from = message.get_sender();
+        let ballots = Ballots { validator: self, highest_n };
+        match message {
+            Message::BLE(ble) => match &ble.msg {
+                HeartbeatMsg::Request(request) => {
+                    self.configuration(request.config_id)?;
+                    ballots.any_or_nobodys(request.leader)
+                }
+                HeartbeatMsg::Reply(reply) => ballots.reply(reply, from),
+            },
+            Message::SequencePaxos(paxos) => self.examine_paxos(&paxos.msg, from, &ballots),
+        }
+    }
+
+    fn examine_paxos<T: Entry>(
+        &self,
+        msg: &PaxosMsg<T>,
+        from: NodeId,
+        ballots: &Ballots<'_>,
+    ) -> Result<(), Reason> {
+        match msg {
+            PaxosMsg::PrepareReq(m) => {
+                self.configuration(m.config_id)?;
+                ballots.any_or_nobodys(m.n)?;
+                ballots.any_or_nobodys(m.n_accepted)?;
+                indices(m.decided_idx, m.accepted_idx)?;
+                check(m.n_accepted <= m.n)
+            }
+            PaxosMsg::Prepare(m) => {
+                ballots.owned(m.n, from)?;
+                ballots.any_or_nobodys(m.n_accepted)?;
+                indices(m.decided_idx, m.accepted_idx)?;
+                check(m.n_accepted <= m.n)
+            }
+            PaxosMsg::Promise(m) => self.promise(m, ballots),
+            PaxosMsg::AcceptSync(m) => {
+                ballots.owned(m.n, from)?;
+                let len = m.sync.len().ok_or(Reason::Malformed)?;
+                indices(0, m.decided_idx)?;
+                indices(m.sync.suffix_idx, len)?;
+                self.sync(&m.sync, len)
+            }
+            PaxosMsg::AcceptDecide(m) => {
+                ballots.owned(m.n, from)?;
+                let end = m.from_idx.saturating_add(m.entries.len() as u64);
+                indices(m.from_idx, end)?;
+                self.ids(m.ids.as_deref(), end)
+            }
+            PaxosMsg::AcceptStopSign(m) => {
+                ballots.owned(m.n, from)?;
+                indices(m.idx, m.idx.saturating_add(1))?;
+                self.stopsign(&m.stopsign)
+            }
+            PaxosMsg::Accepted(m) => {
+                ballots.any(m.n)?;
+                indices(m.decided_idx, m.accepted_idx)
+            }
+            PaxosMsg::NotAccepted(m) => ballots.any(m.n),
+            PaxosMsg::Decide(m) => ballots.owned(m.n, from),
+            PaxosMsg::CatchUpRedirect(m) => {
+                ballots.owned(m.n, from)?;
+                check(m.source != self.pid && self.is_member(m.source))?;
+                indices(0, m.decided_idx)
+            }
+            PaxosMsg::CatchUpRequest(m) => {
+                self.configuration(m.config_id)?;
+                indices(0, m.decided_idx)
+            }
+            PaxosMsg::CatchUpChunk(m) => self.chunk(m),
+            PaxosMsg::ProposalForward(_) => Ok(()),
+            PaxosMsg::ForwardedProposals(m) => {
+                ballots.any_or_nobodys(m.first_ballot)?;
+                self.proposals(m.first, m.entries.len() as u64)
+            }
+            PaxosMsg::ProposalRejection(m) => {
+                self.configuration(m.config_id)?;
+                self.proposals(m.first, m.count)?;
+                match &m.reason {
+                    RejectionReason::Decided(idx)
+                    | RejectionReason::DecidedBefore(idx)
+                    | RejectionReason::Unknown(idx) => indices(*idx, idx.saturating_add(m.count)),
+                    RejectionReason::Refused(refusal) => {
+                        ballots.any(refusal.n)?;
+                        check(refusal.cause.len() <= LONGEST_CAUSE)
+                    }
+                }
+            }
+            PaxosMsg::ForwardStopSign(m) => {
+                self.configuration(m.config_id)?;
+                self.proposals(m.id, 1)?;
+                self.stopsign(&m.stopsign)
+            }
+            PaxosMsg::Compaction(m) => {
+                self.configuration(m.config_id)?;
+                match m.action {
+                    CompactionAction::Applied(AppliedReport {
+                        applied_idx, confirmed_idx, ..
+                    }) => indices(0, applied_idx.max(confirmed_idx)),
+                    CompactionAction::Trim(_)
+                    | CompactionAction::Snapshot(_)
+                    | CompactionAction::Compacted(_) => Ok(()),
+                }
+            }
+            PaxosMsg::ReadIndexRequest(m) => {
+                self.configuration(m.config_id)?;
+                check(self.is_member(m.origin))
+            }
+            PaxosMsg::ReadIndexResponse(m) => {
+                self.configuration(m.config_id)?;
+                check(self.is_member(m.origin))?;
+                indices(0, m.read_idx)
+            }
+            PaxosMsg::LeadershipCheck(m) => ballots.owned(m.n, from),
+            PaxosMsg::LeadershipCheckAck(m) => ballots.owned(m.n, self.pid),
+            PaxosMsg::TransferLeadership(m) => ballots.owned(m.n, from),
+        }
+    }
+
+    #[inline]
+    fn is_member(&self, pid: NodeId) -> bool {
+        self.members.contains(&pid)
+    }
+
+    #[inline]
+    fn configuration(&self, config_id: ConfigurationId) -> Result<(), Reason> {
+        if config_id == self.config_id {
+            Ok(())
+        } else {
+            Err(Reason::OtherConfiguration(config_id))
+        }
+    }
+
+    /// Proposals of a member, each with a number.
+    fn proposals(&self, first: ProposalId, count: u64) -> Result<(), Reason> {
+        check(self.is_member(first.origin) && first.number.checked_add(count).is_some())
+    }
+
+    /// A chunk must not end beyond what its sender has decided.
+    fn chunk<T: Entry>(&self, chunk: &CatchUpChunk<T>) -> Result<(), Reason> {
+        self.configuration(chunk.config_id)?;
+        indices(chunk.len().ok_or(Reason::Malformed)?, chunk.decided_idx)?;
+        let end = chunk.from_idx.saturating_add(chunk.entries.len() as u64);
+        self.ids(chunk.ids.as_deref(), end)?;
+        chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+    }
+
+    /// Ids must be of entries before index `end`, and of members.
+    #[inline]
+    fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
+        ids.map_or(Ok(()), |ids| self.some_ids(ids, end))
+    }
+
+    fn some_ids(&self, ids: &EntryIds, end: u64) -> Result<(), Reason> {
+        let in_doubt = |ids: &ForgottenIds| ids.in_doubt.iter().map(|ids| ids.before).max();
+        let before = |ids: &ForgottenIds| ids.before.max(in_doubt(ids).unwrap_or_default());
+        indices(0, ids.forgotten.as_deref().map_or(0, before))?;
+        check(ids.is_sound(end, |pid| self.is_member(pid)))
+    }
+
+    fn promise<T: Entry>(&self, m: &Promise<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {
+        ballots.owned(m.n, self.pid)?;
+        ballots.any_or_nobodys(m.n_accepted)?;
+        indices(m.decided_idx, m.accepted_idx)?;
+        check(m.n_accepted < m.n)?;
+        m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx))
+    }
+
+    /// A sync must make a log of length `len`.
+    fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
+        check(sync.len() == Some(len))?;
+        let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
+        self.ids(sync.ids.as_deref(), end)?;
+        check(match &sync.snapshot {
+            None => sync.base == sync.suffix_idx,
+            Some(SnapshotType::Complete(_)) => sync.base == 0,
+            Some(SnapshotType::Delta(_)) => sync.base < sync.suffix_idx,
+        })?;
+        sync.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+    }
+
+    fn stopsign(&self, stopsign: &StopSign) -> Result<(), Reason> {
+        let next = &stopsign.next_config;
+        check(next.configuration_id > self.config_id && next.validate().is_ok())
+    }
+}
+
+/// Knows which ballots there can be.
+struct Ballots<'a> {
+    validator: &'a MessageValidator,
+    highest_n: u32,
+}
+
+impl Ballots<'_> {
+    #[inline]
+    fn any(&self, ballot: Ballot) -> Result<(), Reason> {
+        self.plausible(ballot)?;
+        check(self.validator.is_member(ballot.pid))
+    }
+
+    #[inline]
+    fn plausible(&self, ballot: Ballot) -> Result<(), Reason> {
+        self.validator.configuration(ballot.config_id)?;
+        check(!ballot.is_nobodys())?;
+        check(ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)
+    }
+
+    fn any_or_nobodys(&self, ballot: Ballot) -> Result<(), Reason> {
+        if ballot == Ballot::default() {
+            return Ok(());
+        }
+        self.any(ballot)
+    }
+
+    /// A ballot of `owner`, which is a member.
+    #[inline]
+    fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
+        check(ballot.pid == owner)?;
+        self.plausible(ballot)
+    }
+
+    /// The ballot of a server that has never taken over has number 0, and is its own all the same.
+    fn reply(&self, reply: &HeartbeatReply, from: NodeId) -> Result<(), Reason> {
+        self.validator.configuration(reply.ballot.config_id)?;
+        check(reply.ballot.pid == from)?;
+        check(reply.ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)?;
+        self.any_or_nobodys(reply.leader)
+    }
+}
+
+/// Of two indices the first must not exceed the second, and neither be what no log reaches.
+#[inline]
+fn indices(lower: u64, upper: u64) -> Result<(), Reason> {
+    check(lower <= upper && upper <= LARGEST_IDX)
+}
+
+#[inline]
+fn check(holds: bool) -> Result<(), Reason> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Reason::Malformed)
+    }
+}

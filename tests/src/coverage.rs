@@ -1,0 +1,261 @@
+//! What was done to the clusters, counted by kind.
+
+macro_rules! counted {
+    ($($(#[$doc:meta])* $kind:ident: $name:literal,)*) => {
+        /// A fault or an operation; each must occur in any large batch of seeds.
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// All kinds, in the order of declaration.
+            pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+counted! {
+    /// A message was lost.
+    Loss: "messages lost",
+    /// A message was delivered twice.
+    Duplicate: "messages duplicated",
+    /// A message was delivered after one that was sent later on the same link.
+    Reorder: "messages reordered",
+    /// A message was held for very long.
+    Straggle: "messages held for long",
+    /// A message reached a later incarnation of its receiver.
+    Stale: "messages delivered to a later incarnation",
+    /// A message fell on a cut link.
+    Severed: "messages on cut links",
+    /// A message went through bytes.
+    Codec: "messages encoded and decoded",
+    /// A link was cut in one direction.
+    OneWayCut: "one-way cuts",
+    /// A link was cut in both directions.
+    TwoWayCut: "two-way cuts",
+    /// A server was cut off.
+    Isolation: "isolated servers",
+    /// Nothing reached a server.
+    Deaf: "servers that hear nothing",
+    /// Nothing of a server arrived.
+    Mute: "servers that are not heard",
+    /// The cluster was cut in two.
+    Halves: "split clusters",
+    /// Only one server had links.
+    Star: "quorum-loss stars",
+    /// A star, and one of the others cut off too.
+    Constrained: "constrained elections",
+    /// Each server had links to its neighbours only.
+    Chain: "chains",
+    /// As a chain, and the ends were neighbours too.
+    Ring: "rings",
+    /// A link was healed, with a call of `reconnected`.
+    HealNotified: "healings with reconnected",
+    /// A link was healed, and nobody was told.
+    HealUnnotified: "healings without reconnected",
+    /// `reconnected` was called out of the blue.
+    Reconnected: "needless calls of reconnected",
+    /// A server's ticks stood still, while messages reached it.
+    TickPause: "pauses of ticks",
+    /// A server stood still, and its messages waited.
+    Freeze: "frozen servers",
+    /// A server that stood still made up for its ticks, all at once.
+    TickBurst: "of these, which make up for their ticks at once",
+    /// A leader was hit by a fault for being one.
+    LeaderStruck: "faults that hit whoever leads",
+    /// A server that waited for promises was hit by a fault for that.
+    CandidateStruck: "faults that hit whoever is about to lead",
+    /// A run had servers with clocks of different speed.
+    Skew: "runs with skewed ticks",
+    /// A run had drains only now and then.
+    LateOutput: "runs with rare drains",
+    /// A run had a storage that writes operations one by one.
+    OneByOne: "runs without atomic writes",
+    /// A run had servers of different batch size.
+    MixedBatches: "runs with mixed batch sizes",
+    /// A run had quorums other than majorities.
+    Flexible: "runs with flexible quorums",
+    /// A run had limits so small that they matter.
+    TinyLimits: "runs with tiny limits",
+    /// A run had servers of different limits.
+    MixedLimits: "runs with mixed limits",
+    /// A server crashed at some instant between inputs.
+    Crash: "crashes between inputs",
+    /// A server crashed in a flush, of which nothing was written.
+    CrashBeforeWrite: "crashes before a write",
+    /// A server crashed in a flush, after all was written.
+    CrashAfterWrite: "crashes after a write",
+    /// A server crashed in a flush, after a part was written, on a log that was never compacted.
+    CrashTorn: "crashes between two operations of a write",
+    /// As `CrashTorn`, where the log is compacted.
+    TornCompacted: "crashes between two operations of a write, on a compacted log",
+    /// A write failed, and the replica halted.
+    WriteError: "write errors",
+    /// A read failed while the replica worked.
+    ReadError: "read errors",
+    /// A server was started for the first time after the others.
+    LateStart: "servers started late",
+    /// A server was started from its disk.
+    Restart: "restarts",
+    /// A message came from no member.
+    ForgedStranger: "forged: from a stranger",
+    /// A message came from pid 0.
+    ForgedZero: "forged: from pid 0",
+    /// A message was addressed to another server.
+    ForgedAddress: "forged: to another server",
+    /// A message was of another configuration.
+    ForgedConfiguration: "forged: of another configuration",
+    /// A message had an index that cannot be.
+    ForgedIndex: "forged: impossible index",
+    /// A message had a ballot that the sender does not own, or a jump.
+    ForgedBallot: "forged: impossible ballot",
+    /// A chunk of the decided log, or a word of where to learn it, was not what such can be.
+    ForgedChunk: "forged: impossible chunk or source",
+    /// A message came from a disk that the receiver did not know yet.
+    UnknownDisk: "messages from a disk that is not known yet",
+    /// A value was proposed at the leader.
+    Append: "appends at a leader",
+    /// A value was proposed elsewhere.
+    AppendElsewhere: "appends elsewhere",
+    /// A value was proposed with an id.
+    Propose: "proposals followed to their end",
+    /// Such a proposal was decided.
+    EndedDecided: "of these, told to be decided",
+    /// Such a proposal was decided, and its index was forgotten.
+    EndedDecidedBefore: "of these, told to be decided, the index forgotten",
+    /// Such a proposal was not decided when the configuration ended.
+    EndedNotDecided: "of these, told to be not decided",
+    /// What became of such a proposal could not be told.
+    EndedUnknown: "of these, told to be unknown",
+    /// The leader refused such a proposal, as its disk refuses the value.
+    EndedRefused: "of these, refused by a leader's disk",
+    /// A value was given back, as the disk of its server refuses it.
+    Unstorable: "values that the own disk refuses",
+    /// A proposal was refused, as a stop sign is in the log.
+    Refused: "proposals refused",
+    /// A proposal was given back, as too many wait.
+    Busy: "proposals given back as busy",
+    /// A message with encoded entries was delivered.
+    Encoded: "messages with encoded entries delivered",
+    /// A chunk of the decided log was delivered.
+    Chunk: "chunks of the decided log delivered",
+    /// A chunk with a snapshot was delivered.
+    SnapshotPiece: "chunks with a snapshot delivered",
+    /// A follower was sent to another server for what it lacks.
+    Redirect: "redirects to a server to learn from",
+    /// A reconfiguration was proposed.
+    Reconfigure: "reconfigurations",
+    /// A reconfiguration was proposed with an id.
+    ProposeReconfiguration: "reconfigurations followed to their end",
+    /// A configuration began where another had ended.
+    NextConfiguration: "next configurations begun",
+    /// A server was started in such a one.
+    StartedNext: "servers started in a next configuration",
+    /// A server was left out of it.
+    Removed: "servers that a next configuration leaves out",
+    /// A message of the configuration before reached a server of the next.
+    LowerStray: "messages of the configuration before",
+    /// A message of the next configuration reached a server of the one before.
+    HigherStray: "messages of the next configuration",
+    /// The log was trimmed.
+    Trim: "trims",
+    /// An application that lags said what it has applied.
+    SaidApplied: "compactions up to what an application has applied",
+    /// A follower got a delta snapshot, which it wants.
+    DeltaSync: "syncs with a delta snapshot delivered",
+    /// A snapshot was made by the cluster.
+    Snapshot: "snapshots",
+    /// A snapshot was made locally.
+    LocalSnapshot: "local snapshots",
+    /// A compaction was refused.
+    CompactionRefused: "compactions refused",
+    /// A priority was changed.
+    SetPriority: "changes of priority",
+    /// A server was asked to take over.
+    BecomeLeader: "calls of try_become_leader",
+    /// A range was read.
+    Read: "random reads",
+    /// A server told that something has happened.
+    Reported: "events told",
+    /// A server told of a higher configuration.
+    ReportedHigher: "events told of a higher configuration",
+    /// A server told that it has halted.
+    ReportedHalted: "events told of a halt",
+    /// A server told of reads that can be served.
+    ReportedReads: "events told of ready reads",
+    /// A server told that a transfer is over.
+    ReportedTransfer: "events told of the end of a transfer",
+    /// A server was asked for its status.
+    Status: "questions for the status",
+    /// A linearizable read was requested.
+    ReadIndexRequest: "linearizable reads requested",
+    /// A linearizable read could be served.
+    ReadReady: "linearizable reads ready",
+    /// Such a read was served from the state as of the index that it was given.
+    ServedEarly: "of these, served from the earliest state",
+    /// Such a read was served from all that was applied.
+    ServedNow: "of these, served from the state of the moment",
+    /// A linearizable read was refused.
+    ReadRefused: "linearizable reads refused",
+    /// A request to read reached the leader through a peer.
+    ReadRelayed: "linearizable reads passed on by a peer",
+    /// A leader began to transfer leadership.
+    Transfer: "transfers begun",
+    /// A leader asked another server to take over.
+    TransferLeadership: "requests to take over delivered",
+    /// A run in which nobody had a reason to take over.
+    CalmRun: "calm runs with as few leaders as can be",
+    /// A leader that drops what it appended lost leadership.
+    Deposed: "leaders that lost leadership",
+    /// A transfer ended with that other server as the leader.
+    Transferred: "transfers that ended with the new leader",
+    /// A transfer ended otherwise.
+    TransferAbandoned: "transfers given up",
+    /// A cluster had to be live while some links were cut.
+    PartialHeal: "partial healings",
+    /// Servers had to learn what was decided, while none of them reached a quorum.
+    NoQuorum: "partial healings without a quorum",
+    /// A value was proposed where a peer must pass it on to the leader, and had to be decided.
+    FarProposal: "appends that a peer must pass on",
+}
+
+/// How often each [`Kind`] occurred.
+#[derive(Clone, Debug)]
+pub struct Counts(Vec<u64>);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self(vec![0; Kind::ALL.len()])
+    }
+}
+
+impl Counts {
+    /// Counts one occurrence.
+    pub fn add(&mut self, kind: Kind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// How often `kind` occurred.
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Counts) {
+        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// The kinds that never occurred, though they could.
+    pub fn missing(&self) -> Vec<Kind> {
+        let could = |kind: &Kind| *kind != Kind::Encoded || cfg!(feature = "unicache");
+        Kind::ALL.iter().copied().filter(could).filter(|kind| self.of(*kind) == 0).collect()
+    }
+}
