@@ -26,18 +26,20 @@ use crate::{
     clock::Tick,
     config::OmniPaxosConfig,
     ids::{ConfigurationId, NodeId},
+    membership::{Membership, Quorum},
     messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
-    quorum::Quorum,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Elects the leader, as one server sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct BallotLeaderElection {
     config_id: ConfigurationId,
     pid: NodeId,
-    peers: Vec<NodeId>,
-    quorum: Quorum,
+    members: Arc<Membership>,
     /// The ballot in which this server took over last; number 0 before that.
     ballot: Ballot,
     /// The leader followed. Never goes back in one incarnation.
@@ -132,17 +134,18 @@ pub(crate) enum Peer {
 impl BallotLeaderElection {
     /// A server that has promised `promise` in an earlier incarnation. It follows nobody at first,
     /// and never leads in a ballot of that incarnation.
-    pub(crate) fn new(config: &OmniPaxosConfig, promise: Ballot, max_entry_bytes: u64) -> Self {
+    pub(crate) fn new(
+        config: &OmniPaxosConfig,
+        members: Arc<Membership>,
+        promise: Ballot,
+        max_entry_bytes: u64,
+    ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
-        let (config_id, pid) = (cluster.configuration_id, server.pid);
-        let mut peers = cluster.nodes.clone();
-        peers.retain(|peer| *peer != pid);
-        peers.sort_unstable();
+        let (config_id, pid) = (cluster.configuration_id, members.pid());
         Self {
             config_id,
             pid,
-            peers,
-            quorum: Quorum::of(cluster.nodes.len(), cluster.flexible_quorum),
+            members,
             ballot: Ballot::with(config_id, 0, server.leader_priority, pid),
             leader: Ballot::default(),
             is_leader_new: false,
@@ -271,7 +274,7 @@ impl BallotLeaderElection {
     fn end_round(&mut self, enough: impl Fn(&Quorum, usize) -> bool) {
         if !std::mem::take(&mut self.is_leader_new) {
             let is_content = if self.leads() {
-                enough(&self.quorum, self.reached())
+                enough(self.members.quorum(), self.reached())
             } else {
                 self.replies.get(&self.leader.pid).is_some_and(|reply| self.is_content_with(reply))
             };
@@ -294,7 +297,7 @@ impl BallotLeaderElection {
         self.take_over_if_asked();
         self.rests = self.rests.saturating_sub(1);
         self.insists = self.insists.saturating_sub(1);
-        self.heard_of_quorum = self.quorum.can_prepare(self.heard_of.len() + 1);
+        self.heard_of_quorum = self.members.quorum().can_prepare(self.heard_of.len() + 1);
         self.heard_of.clear();
         self.candidates.end_round();
         self.pace.end_round(self.round, missed);
@@ -420,7 +423,7 @@ mod tests {
                 ..Default::default()
             },
         };
-        BallotLeaderElection::new(&config, promise, u64::MAX)
+        BallotLeaderElection::new(&config, config.membership().into(), promise, u64::MAX)
     }
 
     fn round(ble: &mut BallotLeaderElection, replies: &[(u64, Ballot, bool)]) {

@@ -9,7 +9,7 @@
 use crate::{
     config::ClusterConfig,
     ids::{ConfigurationId, NodeId},
-    quorum::{FlexibleQuorum, Quorum},
+    membership::{FlexibleQuorum, Quorum},
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -355,7 +355,7 @@ impl PeerConflict {
 #[cfg(test)]
 mod tests {
     use super::{storages, Conflict, Digest, Identity, Mismatch, Stamp};
-    use crate::{config::ClusterConfig, quorum::FlexibleQuorum};
+    use crate::{config::ClusterConfig, membership::FlexibleQuorum};
 
     fn config(nodes: &[u64], sizes: Option<(usize, usize)>) -> ClusterConfig {
         let flexible_quorum = sizes.map(|(read_quorum_size, write_quorum_size)| FlexibleQuorum {

@@ -23,40 +23,26 @@
 mod amount;
 mod ballot;
 pub mod ballot_leader_election;
-mod bounds;
 mod clock;
 mod codec;
 mod config;
-#[doc(hidden)]
-pub mod derive_support;
+mod entry;
 pub mod errors;
-pub mod events;
-mod export;
 pub mod identity;
 mod ids;
 pub mod leader_transfer;
 mod log_entry;
+mod membership;
 pub mod messages;
+mod observe;
 mod omni_paxos;
-mod other_configurations;
-mod outbox;
-mod owned;
-mod peer_identities;
 pub mod proposals;
-mod quorum;
 pub mod reads;
 mod replica_log;
 mod sequence_paxos;
-mod shared_entries;
-pub mod status;
 pub mod storage;
-mod trace;
-mod ui;
-#[cfg(feature = "unicache")]
-pub mod unicache;
 pub mod util;
 pub mod utils;
-mod validate;
 
 /// Derive macros.
 #[cfg(feature = "macros")]
@@ -66,9 +52,14 @@ pub mod macros {
 
 /// What a replica counts.
 pub mod counters {
-    pub use crate::validate::Dropped;
+    pub use crate::messages::validate::Dropped;
 }
 
 pub use config::{ClusterConfig, OmniPaxosConfig, ServerConfig};
+#[doc(hidden)]
+pub use entry::derive_support;
+#[cfg(feature = "unicache")]
+pub use entry::unicache;
 pub use errors::{CompactionErr, ProposeErr};
+pub use observe::{events, status};
 pub use omni_paxos::OmniPaxos;

@@ -3,5 +3,5 @@
 pub use crate::{
     ids::{ConfigurationId, NodeId, SequenceNumber, TrimmedIndex},
     log_entry::{LogEntry, SnapshottedEntry},
-    quorum::FlexibleQuorum,
+    membership::FlexibleQuorum,
 };

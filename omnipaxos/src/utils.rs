@@ -2,7 +2,7 @@
 
 /// What a dashboard shows.
 pub mod ui {
-    pub use crate::ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN};
+    pub use crate::observe::ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN};
 }
 
 /// Loggers (feature `logging`).
@@ -14,7 +14,7 @@ pub mod logger {
     /// # Panics
     /// If the file cannot be made or opened. In the configuration, that is an error of `build`.
     pub fn create_logger(path: &str) -> slog::Logger {
-        match crate::trace::to_slog::to_file(path) {
+        match crate::observe::trace::to_slog::to_file(path) {
             Ok(logger) => logger,
             Err(cause) => panic!("could not open the log file {path}: {cause}"),
         }

@@ -42,7 +42,8 @@ impl BallotLeaderElection {
             happy: self.happy,
             priority: self.priority,
             electable: self.rests == 0
-                && (self.heard_of_quorum || self.quorum.can_prepare(self.heard_of.len() + 1)),
+                && (self.heard_of_quorum
+                    || self.members.quorum().can_prepare(self.heard_of.len() + 1)),
         }
     }
 
@@ -73,7 +74,7 @@ impl BallotLeaderElection {
             .collect();
         if std::mem::take(&mut self.is_request_due) {
             self.last_reported = Some(self.mine());
-            self.peers.iter().for_each(|to| send(self.request(*to)));
+            self.members.peers().iter().for_each(|to| send(self.request(*to)));
         }
         while let Some((to, round)) = self.replies_due.pop_first() {
             let reply = HeartbeatReply {

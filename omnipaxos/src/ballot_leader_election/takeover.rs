@@ -18,7 +18,7 @@ impl BallotLeaderElection {
     pub(super) fn have_all_answered(&self) -> bool {
         let is_there = |peer: &NodeId| self.replies.contains_key(peer);
         match self.last_replies.is_empty() {
-            true => self.peers.iter().all(is_there),
+            true => self.members.peers().iter().all(is_there),
             false => self.last_replies.keys().all(is_there),
         }
     }
@@ -32,7 +32,7 @@ impl BallotLeaderElection {
 
     pub(super) fn take_over_if_nobody_is_happy(&mut self, point: RoundPoint) {
         let somebody_is = self.replies.values().any(|reply| reply.happy);
-        let can = self.quorum.can_prepare(self.reached()) && self.rests == 0;
+        let can = self.members.quorum().can_prepare(self.reached()) && self.rests == 0;
         if self.happy || somebody_is || !can {
             if point == RoundPoint::AtTheEnd {
                 self.end_yielding();
@@ -82,7 +82,7 @@ impl BallotLeaderElection {
     }
 
     pub(super) fn take_over_if_possible(&mut self) {
-        if self.quorum.can_prepare(self.reached()) {
+        if self.members.quorum().can_prepare(self.reached()) {
             self.take_over();
         }
     }
@@ -115,7 +115,7 @@ impl BallotLeaderElection {
 
     fn take_over_since_asked(&mut self) {
         if std::mem::take(&mut self.is_asked) && !self.can_go_on() {
-            self.asked_rounds = u32::try_from(self.peers.len() + 1).unwrap_or(u32::MAX);
+            self.asked_rounds = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
             self.take_over();
         }
     }
@@ -131,7 +131,7 @@ impl BallotLeaderElection {
     /// The leader transfers leadership to this server, which takes over if it reached enough
     /// servers in the last round.
     pub(crate) fn take_over_on_transfer(&mut self) {
-        if self.quorum.can_prepare(self.last_replies.len() + 1) {
+        if self.members.quorum().can_prepare(self.last_replies.len() + 1) {
             self.take_over();
         }
     }

@@ -20,7 +20,7 @@ pub(crate) use self::off::Codec;
 #[cfg(feature = "unicache")]
 pub(crate) use self::on::Codec;
 
-use crate::shared_entries::SharedEntries;
+use crate::entry::SharedEntries;
 
 /// Entries that a leader sent, as far as a log lacks them.
 #[derive(Debug)]

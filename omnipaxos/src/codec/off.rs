@@ -1,7 +1,7 @@
 //! Entries travel as they are.
 
 use super::Decoded;
-use crate::{amount::Amount, shared_entries::SharedEntries, storage::Entry};
+use crate::{amount::Amount, entry::SharedEntries, storage::Entry};
 use std::marker::PhantomData;
 
 /// The entries of an [`AcceptDecide`](crate::messages::sequence_paxos::AcceptDecide).

@@ -11,7 +11,11 @@
 //! its leader's log before that entry went, from the index on that the message tells.
 
 use super::Decoded;
-use crate::{amount::Amount, shared_entries::SharedEntries, storage::Entry, unicache::UniCache};
+use crate::{
+    amount::Amount,
+    entry::{unicache::UniCache, SharedEntries},
+    storage::Entry,
+};
 use std::collections::VecDeque;
 
 /// The entries of an [`AcceptDecide`](crate::messages::sequence_paxos::AcceptDecide).

@@ -1,9 +1,11 @@
 use super::{Codec, CodedEntries, Decoded};
 use crate::{
     amount::Amount,
-    shared_entries::SharedEntries,
+    entry::{
+        unicache::{FieldCache, LRUniCache, MaybeEncoded, UniCache},
+        SharedEntries,
+    },
     storage::{Entry, NoSnapshot},
-    unicache::{FieldCache, LRUniCache, MaybeEncoded, UniCache},
 };
 
 #[derive(Clone, Debug, PartialEq)]

@@ -193,7 +193,7 @@ mod tests {
     use super::distance;
     use crate::config::{ConfigError, OmniPaxosConfig};
     use crate::errors::with_causes;
-    use crate::quorum::FlexibleQuorum;
+    use crate::membership::FlexibleQuorum;
 
     const LEAST: &str =
         "[cluster_config]\nconfiguration_id = 1\nnodes = [1, 2, 3]\n[server_config]\npid = 2\n";

@@ -6,9 +6,7 @@ mod from_toml;
 use crate::{
     amount::Amount,
     ids::{ConfigurationId, NodeId},
-    omni_paxos::OmniPaxos,
-    quorum::FlexibleQuorum,
-    storage::{Entry, Storage},
+    membership::{FlexibleQuorum, Membership},
 };
 use std::collections::BTreeSet;
 use thiserror::Error;
@@ -74,18 +72,10 @@ impl OmniPaxosConfig {
         Ok(())
     }
 
-    /// Builds the replica, from what `storage` holds.
-    ///
-    /// # Errors
-    /// [`ConfigError::InvalidConfig`] if a field is wrong, or if the storage cannot be read or
-    /// belongs to another configuration.
-    pub fn build<T, B>(self, storage: B) -> Result<OmniPaxos<T, B>, ConfigError>
-    where
-        T: Entry,
-        B: Storage<T>,
-    {
-        self.validate()?;
-        OmniPaxos::build(self, storage)
+    /// The servers of the configuration, and the place of this one among them.
+    pub(crate) fn membership(&self) -> Membership {
+        let ClusterConfig { nodes, flexible_quorum, .. } = &self.cluster_config;
+        Membership::new(self.server_config.pid, nodes, *flexible_quorum)
     }
 }
 
@@ -153,22 +143,6 @@ impl ClusterConfig {
         }
         Ok(())
     }
-
-    /// Builds the replica of one server of this configuration, from what `storage` holds.
-    ///
-    /// # Errors
-    /// As [`OmniPaxosConfig::build`].
-    pub fn build_for_server<T, B>(
-        self,
-        server_config: ServerConfig,
-        storage: B,
-    ) -> Result<OmniPaxos<T, B>, ConfigError>
-    where
-        T: Entry,
-        B: Storage<T>,
-    {
-        OmniPaxosConfig { cluster_config: self, server_config }.build(storage)
-    }
 }
 
 /// How much may be where: see the fields of [`ServerConfig`] that begin with `max_`.
@@ -181,7 +155,8 @@ pub(crate) struct Limits {
 
 /// What concerns one server.
 ///
-/// Times are in ticks: calls of [`OmniPaxos::tick`], which the user makes as often as suits.
+/// Times are in ticks: calls of [`OmniPaxos::tick`](crate::OmniPaxos::tick), which the user makes
+/// as often as suits.
 #[derive(Clone, Debug)]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
@@ -211,8 +186,9 @@ pub struct ServerConfig {
     pub flush_batch_tick_timeout: u64,
     /// Decides between servers that take over at the same time; the highest wins. Default 0.
     pub leader_priority: u32,
-    /// The most bytes of entries in one message, as [`Entry::size_hint`] estimates them. An entry
-    /// that is larger travels alone, and a snapshot as a whole. Default 1 MiB.
+    /// The most bytes of entries in one message, as
+    /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. An entry that is
+    /// larger travels alone, and a snapshot as a whole. Default 1 MiB.
     ///
     /// It also bounds the entries that a leader takes into its log before they are decided, since
     /// the undecided end of a log goes into one message when the leader changes. So a cluster
@@ -229,32 +205,35 @@ pub struct ServerConfig {
     /// that lacks more decided entries fetches them in chunks, from any server. Default 65,536.
     pub max_in_flight_entries: usize,
     /// The most bytes of proposals that wait in memory, for a leader or for room in its log. When
-    /// there is no room, [`OmniPaxos::try_append`] gives a proposal back and
-    /// [`OmniPaxos::append`] drops it. Default 64 MiB.
+    /// there is no room, [`OmniPaxos::try_append`](crate::OmniPaxos::try_append) gives a proposal
+    /// back and [`OmniPaxos::append`](crate::OmniPaxos::append) drops it. Default 64 MiB.
     pub max_pending_bytes: usize,
     /// The most proposals that wait in memory: see [`max_pending_bytes`](Self::max_pending_bytes).
     /// Default 1,048,576.
     pub max_pending_entries: usize,
-    /// The largest entry that may be proposed, in bytes as [`Entry::size_hint`] estimates them, and
-    /// the longest metadata of a stop sign. A larger one is refused at once, here and where this
-    /// server leads. Set it to what the network of the cluster carries in one message. Default
-    /// `None`: only the storages limit an entry, see
+    /// The largest entry that may be proposed, in bytes as
+    /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them, and the longest
+    /// metadata of a stop sign. A larger one is refused at once, here and where this server leads.
+    /// Set it to what the network of the cluster carries in one message. Default `None`: only the
+    /// storages limit an entry, see
     /// [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
     pub max_entry_bytes: Option<usize>,
     /// Whether a server that was removed from the cluster, and missed it, is told of this
     /// configuration when it says something in a lower one. Then
-    /// [`OmniPaxos::take_outgoing_messages`] may give a message for a server that is no member here:
-    /// drop it if you do not know that server. Members are told in any case. Default `false`.
+    /// [`OmniPaxos::take_outgoing_messages`](crate::OmniPaxos::take_outgoing_messages) may give a
+    /// message for a server that is no member here: drop it if you do not know that server. Members
+    /// are told in any case. Default `false`.
     pub tells_removed_servers: bool,
     /// Whether this server, when it lacks many decided entries, accepts a delta snapshot in their
     /// place: less to send, and the entries cannot be read one by one here. Matters only for an entry
     /// type with snapshots. Default `false`: this server gets entries as long as the server that sends
     /// them holds them, and a snapshot only of what was compacted there.
     pub takes_delta_snapshots: bool,
-    /// Whether this server proposes again what was [appended](OmniPaxos::append) here while it led,
-    /// if it loses leadership before that is decided. By default such an entry is dropped, unless
-    /// another server has it in its log: programs that roll back when they lose leadership must not
-    /// see it decided later. [`OmniPaxos::propose`] does not depend on this. Default `false`.
+    /// Whether this server proposes again what was [appended](crate::OmniPaxos::append) here while
+    /// it led, if it loses leadership before that is decided. By default such an entry is dropped,
+    /// unless another server has it in its log: programs that roll back when they lose leadership
+    /// must not see it decided later. [`OmniPaxos::propose`](crate::OmniPaxos::propose) does not
+    /// depend on this. Default `false`.
     pub keeps_undecided_appends: bool,
     /// Names the cluster, the same at all its servers: servers of clusters with other names ignore
     /// each other, and a storage is not used in another cluster. It is kept with the storage. A name
@@ -271,10 +250,11 @@ pub struct ServerConfig {
     pub custom_logger: Option<slog::Logger>,
     /// Names this incarnation of the server: a number below 2^63 that no earlier incarnation had.
     /// Two incarnations with the same number may read what is out of date and lose proposals.
-    /// Default `None`: the storage counts, with [`Storage::next_incarnation`]. Without either, a
-    /// server that was restarted can neither [propose with an outcome](OmniPaxos::propose) nor
-    /// [read](OmniPaxos::request_read) while another server leads, and what it forwards is not
-    /// forwarded again when it is lost.
+    /// Default `None`: the storage counts, with
+    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). Without either, a
+    /// server that was restarted can neither [propose with an outcome](crate::OmniPaxos::propose)
+    /// nor [read](crate::OmniPaxos::request_read) while another server leads, and what it forwards
+    /// is not forwarded again when it is lost.
     pub incarnation: Option<u64>,
 }
 
@@ -360,7 +340,7 @@ impl ServerConfig {
 #[allow(clippy::type_complexity, reason = "the rows of tables")]
 mod tests {
     use super::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig};
-    use crate::quorum::FlexibleQuorum;
+    use crate::membership::FlexibleQuorum;
 
     fn config(nodes: &[u64], quorum: Option<(usize, usize)>) -> OmniPaxosConfig {
         let flexible_quorum = quorum.map(|(read_quorum_size, write_quorum_size)| FlexibleQuorum {

@@ -5,6 +5,7 @@
 
 pub mod ballot_leader_election;
 pub mod sequence_paxos;
+pub(crate) mod validate;
 
 use self::{ballot_leader_election::BLEMessage, sequence_paxos::PaxosMessage};
 use crate::{ids::NodeId, storage::Entry};

@@ -3,8 +3,8 @@
 use super::{expect_storage, OmniPaxos};
 use crate::{
     errors::{CompactionErr, TryCompactionErr},
+    observe::trace::LogEvent,
     storage::{Entry, Snapshot, Storage},
-    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {

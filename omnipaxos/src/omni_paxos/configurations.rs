@@ -2,8 +2,7 @@
 
 use super::OmniPaxos;
 use crate::{
-    messages::Message,
-    other_configurations::HigherConfiguration,
+    messages::{validate::HigherConfiguration, Message},
     storage::{Entry, Storage},
 };
 

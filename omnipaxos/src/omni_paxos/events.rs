@@ -2,7 +2,7 @@
 
 use super::OmniPaxos;
 use crate::{
-    events::{Event, Observed},
+    observe::events::{Event, Observed},
     sequence_paxos::Readiness,
     storage::{Entry, Storage},
 };

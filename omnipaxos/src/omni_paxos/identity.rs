@@ -5,11 +5,10 @@ use crate::{
     config::OmniPaxosConfig,
     errors::Halted,
     identity::{other_configuration, Identity},
-    messages::Message,
-    peer_identities::PeerIdentities,
+    messages::{validate::PeerIdentities, Message},
+    observe::trace::LogEvent,
     replica_log::ReplicaLog,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// Why a storage does not fit a configuration.

@@ -1,5 +1,6 @@
 //! The replica: wires the parts and carries word between them.
 
+mod build;
 mod compact;
 mod configurations;
 mod events;
@@ -13,21 +14,24 @@ mod storage;
 #[cfg(test)]
 mod threads;
 
-use self::identity::Unfit;
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
-    config::{ConfigError, OmniPaxosConfig},
     errors::{with_causes, Halted},
-    events::LastReported,
-    export,
     ids::NodeId,
-    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMessage, Message},
-    replica_log::ReplicaLog,
+    messages::{
+        ballot_leader_election::HeartbeatMsg,
+        sequence_paxos::PaxosMessage,
+        validate::{Dropped, MessageValidator, Validity},
+        Message,
+    },
+    observe::{
+        events::LastReported,
+        metrics,
+        trace::{LogEvent, Trace},
+    },
     sequence_paxos::{Contact, LeadershipChange, Needs, Relay, SequencePaxos},
     storage::{Entry, StopSign, Storage},
-    trace::{LogEvent, Trace},
-    validate::{Dropped, MessageValidator, Validity},
 };
 use std::{error::Error, sync::OnceLock};
 
@@ -142,36 +146,6 @@ fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Builds a server from a valid configuration and what its storage holds.
-    pub(crate) fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, ConfigError> {
-        let refused = |failed: Halted| {
-            let (operation, cause) = (failed.operation(), failed.cause());
-            ConfigError::InvalidConfig(format!("the storage failed to {operation}: {cause}"))
-        };
-        let trace = Trace::new(&config.server_config)?;
-        let mut log = ReplicaLog::load(storage).map_err(refused)?;
-        let promise = log.promise();
-        let identities = identity::identify(&mut log, &config).map_err(|unfit| match unfit {
-            Unfit::Failed(failed) => refused(failed),
-            Unfit::Refused(why) => ConfigError::InvalidConfig(why),
-        })?;
-        let incarnation =
-            log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
-        export::describe();
-        let paxos = SequencePaxos::new(&config, log, incarnation, trace.clone());
-        Ok(Self {
-            pid: config.server_config.pid,
-            validator: MessageValidator::new(&config, identities),
-            ble: BallotLeaderElection::new(&config, promise, paxos.own_max_entry_bytes()),
-            paxos,
-            input: None,
-            halted: OnceLock::new(),
-            last_reported: LastReported::default(),
-            trace,
-            is_idle: false,
-        })
-    }
-
     /// Handles a message from another server. What does not belong here is dropped and counted:
     /// see [`dropped`](Self::dropped).
     ///
@@ -254,7 +228,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         let carried = self.sync_election();
         if round == Round::Ended && carried.is_ok() {
-            export::record(|| self.status_as(self.paxos.role(), self.paxos.log().decided_idx()));
+            metrics::record(|| self.status_as(self.paxos.role(), self.paxos.log().decided_idx()));
         }
         self.end_or_halt(carried)
     }
@@ -491,7 +465,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     fn halt(&mut self, halted: Halted) -> Halted {
         let halted = self.halted.get_or_init(|| halted).clone();
         self.trace.emit(|| LogEvent::error("halted").because(with_causes(&halted)));
-        export::record(|| self.status());
+        metrics::record(|| self.status());
         halted
     }
 }

@@ -3,9 +3,11 @@
 use super::OmniPaxos;
 use crate::{
     ids::NodeId,
-    status::{PeerStatus, Role, Status},
+    observe::{
+        status::{PeerStatus, Role, Status},
+        ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
+    },
     storage::{Entry, Storage},
-    ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN},
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {

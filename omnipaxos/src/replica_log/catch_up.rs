@@ -4,7 +4,7 @@
 //! the own decided index and its end. What the log holds beyond stays, and so does the accepted
 //! round: other servers may count on it that this one has accepted those entries.
 
-use super::ReplicaLog;
+use super::{Compacted, ReplicaLog};
 use crate::{
     amount::Amount,
     errors::Halted,
@@ -104,6 +104,26 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ids.accept_in(self.accepted_round, self.end());
         self.decide(len);
         Ok(ChunkOutcome::Advanced)
+    }
+
+    /// Replaces the whole log by a snapshot of its first `idx` entries, and nothing after it.
+    /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
+    /// The ids of what it covers must be told from the present decided index on.
+    ///
+    /// # Errors
+    /// The storage cannot hold the snapshot, so that this server cannot go on: nothing was changed.
+    pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) -> Result<(), Halted> {
+        self.check_snapshot(&snapshot)
+            .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
+        self.unstored.compaction = true;
+        self.tail.cut(self.compacted_idx);
+        self.ids.cut(self.decided_idx);
+        self.set_stopsign(None);
+        self.compacted = Compacted::UnstoredSnapshot(snapshot);
+        self.raise_compacted_idx(idx);
+        self.decided_idx = self.decided_idx.max(idx);
+        self.unstored.decided_idx = true;
+        Ok(())
     }
 
     /// What the log holds beyond `end` and must keep: nothing if a decided stop sign is there.

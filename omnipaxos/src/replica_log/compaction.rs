@@ -48,7 +48,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(())
     }
 
-    fn raise_compacted_idx(&mut self, idx: u64) {
+    pub(super) fn raise_compacted_idx(&mut self, idx: u64) {
         if idx > self.compacted_idx {
             self.compacted_idx = idx;
             self.tail.drop_before(idx);
@@ -74,25 +74,5 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             }
             None => later,
         }))
-    }
-
-    /// Replaces the whole log by a snapshot of its first `idx` entries, and nothing after it.
-    /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
-    /// The ids of what it covers must be told from the present decided index on.
-    ///
-    /// # Errors
-    /// The storage cannot hold the snapshot, so that this server cannot go on: nothing was changed.
-    pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) -> Result<(), Halted> {
-        self.check_snapshot(&snapshot)
-            .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
-        self.unstored.compaction = true;
-        self.tail.cut(self.compacted_idx);
-        self.ids.cut(self.decided_idx);
-        self.set_stopsign(None);
-        self.compacted = Compacted::UnstoredSnapshot(snapshot);
-        self.raise_compacted_idx(idx);
-        self.decided_idx = self.decided_idx.max(idx);
-        self.unstored.decided_idx = true;
-        Ok(())
     }
 }

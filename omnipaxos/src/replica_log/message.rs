@@ -3,8 +3,8 @@
 use super::{Recent, ReplicaLog};
 use crate::{
     amount::Amount,
+    entry::SharedEntries,
     errors::Halted,
-    shared_entries::SharedEntries,
     storage::{Entry, Storage},
 };
 

@@ -25,9 +25,9 @@ use self::tail::Tail;
 use crate::{
     amount::Amount,
     ballot::Ballot,
+    entry::SharedEntries,
     errors::Halted,
     proposals::ProposalId,
-    shared_entries::SharedEntries,
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
 };
 

@@ -2,9 +2,9 @@
 
 use super::{named, Compacted, ReplicaLog};
 use crate::{
+    entry::SharedEntries,
     errors::Halted,
     log_entry::{LogEntry, SnapshottedEntry},
-    shared_entries::SharedEntries,
     storage::{Entry, StopSign, Storage},
 };
 

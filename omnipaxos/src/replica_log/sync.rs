@@ -3,9 +3,9 @@
 use super::ReplicaLog;
 use crate::{
     amount::Amount,
+    entry::SharedEntries,
     errors::Halted,
     messages::sequence_paxos::{EntryIds, LogSync},
-    shared_entries::SharedEntries,
     storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
 };
 

@@ -1,6 +1,6 @@
 //! The end of the log that is not flushed yet.
 
-use crate::{shared_entries::SharedEntries, storage::Entry};
+use crate::{entry::SharedEntries, storage::Entry};
 
 /// The entries from `from_idx` on, which are in memory only. What the storage holds from there on
 /// is out of date.

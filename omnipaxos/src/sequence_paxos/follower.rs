@@ -12,9 +12,9 @@ use crate::{
     messages::sequence_paxos::{
         AcceptDecide, AcceptStopSign, AcceptSync, CatchUpRedirect, Decide, LogSync, Prepare,
     },
+    observe::trace::LogEvent,
     replica_log::{Extended, Synced},
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// How this server stands to the sender of a message of the accept phase.

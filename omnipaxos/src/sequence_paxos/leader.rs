@@ -3,7 +3,7 @@
 use super::{
     in_flight::InFlight,
     progress::{Followers, Promised},
-    reads::Rounds,
+    reads::rounds::Rounds,
     state::{Best, Leading, Preparing, State},
     Contact, LeadershipChange, SequencePaxos,
 };
@@ -12,9 +12,9 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{Accepted, Promise},
+    observe::trace::LogEvent,
     replica_log::Synced,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// At least so many heartbeat rounds a leader waits for promises. If they do not come, it waits twice as
@@ -45,7 +45,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.trace.emit(|| LogEvent::info("prepares").in_ballot(ballot));
         self.log.promise_to(ballot);
         self.leadership_change = None;
-        self.state = State::Preparing(Preparing::new(&self.peers));
+        self.state = State::Preparing(Preparing::new(self.members.peers()));
         self.lead_if_promised()
     }
 
@@ -107,7 +107,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let State::Preparing(preparing) = &mut self.state else {
             return Ok(());
         };
-        if !self.quorum.can_prepare(preparing.followers.promised() + 1) {
+        if !self.members.quorum().can_prepare(preparing.followers.promised() + 1) {
             return Ok(());
         }
         if let Some(Best { sync, .. }) = preparing.best.take() {
@@ -115,7 +115,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Synced::Applied => {}
                 Synced::Overtaken | Synced::Gap => {
                     // The log was compacted since the Prepare. The next best was not kept.
-                    *preparing = Preparing::new(&self.peers);
+                    *preparing = Preparing::new(self.members.peers());
                     return Ok(());
                 }
             }
@@ -222,7 +222,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 "accepted {:?}, of which {own} is stored at the leader",
                 self.accepted
             );
-            let chosen = self.quorum.chosen_idx(&mut self.accepted);
+            let chosen = self.members.quorum().chosen_idx(&mut self.accepted);
             self.log.decide_in_round(chosen.min(own));
             leading.undecided.pass(self.log.decided_idx());
         }

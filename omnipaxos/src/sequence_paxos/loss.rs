@@ -16,9 +16,8 @@
 use super::{state::State, Contact, SequencePaxos};
 use crate::{
     ballot::Ballot,
-    events::LostEntries,
+    observe::{events::LostEntries, trace::LogEvent},
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// Heartbeat rounds after which a leader that goes on was not overtaken.

@@ -4,37 +4,30 @@
 //! Handlers check a message and change the state in memory. [`SequencePaxos::output`] flushes what
 //! changed and then builds the messages from the state, so that none can claim what is not stored.
 
-mod admission;
-mod applied;
 mod catch_up;
 mod compaction;
-mod content_ids;
 mod follower;
-mod forwarding;
 mod in_flight;
 mod leader;
 mod leader_transfer;
 mod loss;
-mod outcomes;
+mod outbox;
 mod output;
-mod pending;
 mod progress;
 mod proposals;
-mod proposing;
 mod reads;
 mod reconfiguration;
 mod recovery;
-mod rejections;
+mod routing;
 mod state;
 mod status;
 
-pub(crate) use self::status::Readiness;
+pub(crate) use self::{routing::Relay, status::Readiness};
 
 use self::{
-    admission::Admission, applied::Applied, catch_up::CatchUp, compaction::CompactionRequests,
-    content_ids::ContentIds, loss::Loss, outcomes::Outcomes, pending::PendingProposals,
-    progress::Presence, proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration,
-    rejections::Rejections, state::State,
+    catch_up::Requester, compaction::Compactions, loss::Loss, outbox::Outbox, progress::Presence,
+    proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration, routing::Routing,
+    state::State,
 };
 use crate::{
     ballot::Ballot,
@@ -44,29 +37,24 @@ use crate::{
     errors::Halted,
     identity::Identity,
     ids::{ConfigurationId, NodeId},
+    membership::Membership,
     messages::sequence_paxos::{PaxosMessage, PaxosMsg},
-    outbox::Outbox,
-    quorum::Quorum,
+    observe::trace::{LogEvent, Trace},
     replica_log::{Incarnation, ReplicaLog},
     storage::{Entry, Storage},
-    trace::{LogEvent, Trace},
 };
+use std::sync::Arc;
 
 /// So many runs of ids of decided entries are remembered with their indices where messages may have as many
 /// entries. Where they may have fewer, eight times as many as they may, up to this.
 const ID_RUNS: usize = 256;
-
-/// At least so many outcomes are kept for a user who does not ask.
-const LEAST_OUTCOMES: u64 = 1 << 16;
 
 /// Replicates the log of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     config_id: ConfigurationId,
     pid: NodeId,
-    /// The other servers, in order.
-    peers: Vec<NodeId>,
-    quorum: Quorum,
+    members: Arc<Membership>,
     log: ReplicaLog<T, B>,
     state: State<T>,
     /// What each server has accepted; reused by each count.
@@ -77,27 +65,19 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     leadership_change: Option<LeadershipChange>,
     limits: Limits,
     keeps_undecided_appends: bool,
-    /// The peers that answered the last heartbeat round, or have answered since, in order.
-    reachable: Vec<NodeId>,
     /// So many heartbeat rounds a leader waits for promises.
     prepare_rounds: u32,
-    /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
-    relay: Option<Relay>,
-    catch_up: CatchUp,
+    routing: Routing,
+    catch_up: Requester,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
     /// Number of entries that were decided here when the leader's ballot was promised; 0 if that was
     /// before a restart.
     decided_at_promise: u64,
     codec: Codec<T>,
-    admission: Admission,
     proposals: Proposals<T>,
-    content_ids: ContentIds,
-    pending: PendingProposals<T>,
     /// What was proposed here to follow this configuration.
     reconfiguration: Option<Reconfiguration>,
-    outcomes: Outcomes,
-    rejections: Rejections,
     reads: Reads,
     trace: Trace,
     /// Whether it was told that the configuration has ended.
@@ -108,10 +88,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     is_counted: bool,
     /// So many runs of ids of decided entries are remembered with their indices.
     most_id_runs: usize,
-    /// The number of the next proposal of this incarnation.
-    next_number: u64,
-    compactions: CompactionRequests,
-    applied: Applied,
+    compaction: Compactions,
     outbox: Outbox,
     resend_timer: Timer,
 }
@@ -127,14 +104,6 @@ pub(crate) enum LeadershipChange {
     NotPromised(u32),
     /// The leader asks it to take over.
     Transferred,
-}
-
-/// A way to a leader that does not answer here.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Relay {
-    pub(crate) leader: Ballot,
-    /// A peer that the leader answers.
-    pub(crate) peer: NodeId,
 }
 
 /// Whether a server reaches its leader, or as a leader the quorum that it needs.
@@ -163,6 +132,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
     pub(crate) fn new(
         config: &OmniPaxosConfig,
+        members: Arc<Membership>,
         mut log: ReplicaLog<T, B>,
         incarnation: Incarnation,
         trace: Trace,
@@ -171,41 +141,29 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if server.takes_delta_snapshots {
             log.want_deltas();
         }
-        let pid = server.pid;
-        let mut peers = cluster.nodes.clone();
-        peers.retain(|peer| *peer != pid);
-        peers.sort_unstable();
+        let pid = members.pid();
         let mut paxos = Self {
             config_id: cluster.configuration_id,
             pid,
-            peers,
-            quorum: Quorum::of(cluster.nodes.len(), cluster.flexible_quorum),
+            members,
             state: State::Recovering,
             accepted: Vec::new(),
             elected: Ballot::default(),
             leadership_change: None,
             limits: server.limits(),
             keeps_undecided_appends: server.keeps_undecided_appends,
-            reachable: Vec::new(),
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
-            relay: None,
-            catch_up: CatchUp::default(),
+            routing: Routing::default(),
+            catch_up: Requester::default(),
             loss: None,
             decided_at_promise: 0,
             codec: Codec::new(server.limits().in_flight),
-            admission: Admission::new(server, log.max_entry_bytes()),
-            proposals: Proposals::new(server),
-            content_ids: ContentIds::new(log.len(), log.has_history()),
-            pending: PendingProposals::new(log.decided_idx()),
+            proposals: Proposals::new(server, &log),
             reconfiguration: None,
-            outcomes: Outcomes::at_most(server.limits().pending.entries.max(LEAST_OUTCOMES)),
-            rejections: Rejections::default(),
             incarnation: incarnation.number(),
             is_counted: matches!(incarnation, Incarnation::Counted(_)),
             most_id_runs: most_id_runs(server.max_message_entries),
-            next_number: 0,
-            compactions: CompactionRequests::default(),
-            applied: Applied::default(),
+            compaction: Compactions::default(),
             reads: Reads::default(),
             is_end_reported: log.decided_stopsign().is_some(),
             trace,
@@ -264,9 +222,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Lets one tick pass. `answered` tells which peers answered the last heartbeat round.
     pub(crate) fn tick(&mut self, answered: impl Fn(NodeId) -> bool) {
-        if self.proposals.tick() == Tick::Expired {
-            self.proposals.release_all();
-        }
+        self.proposals.tick();
         self.tick_transfer();
         self.propose_if_leading();
         if self.resend_timer.tick() == Tick::Expired {
@@ -293,26 +249,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.ask_all_for_leader();
         }
         self.resign_if_not_promised(contact);
-        self.reachable.clear();
-        self.reachable.extend(self.peers.iter().filter(|peer| answered(**peer)));
-        self.relay = relay;
+        let peers = self.members.peers().iter().copied();
+        self.routing.end_round(peers.filter(|peer| answered(*peer)), relay);
         self.end_round_of_reads();
         self.end_round_of_transfer();
         self.catch_up_in_turn(contact);
         self.end_round_of_loss(contact);
-        self.compactions.repeat();
-        self.applied.repeat();
+        self.compaction.repeat();
         self.end_round_of_reconfiguration();
         self.proposals.release_held();
         self.repeat_forwards();
         self.propose_if_leading();
-    }
-
-    /// A peer has answered a heartbeat.
-    pub(crate) fn note_reachable(&mut self, pid: NodeId) {
-        if let Err(position) = self.reachable.binary_search(&pid) {
-            self.reachable.insert(position, pid);
-        }
     }
 
     /// Gives the storage back, which holds what the last flush left.
@@ -332,30 +279,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether there is no news for the election, and none from it, if it names this ballot.
     pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
         self.elected == leader && self.leadership_change.is_none()
-    }
-
-    /// The ballot that this server takes part in, as follower or leader.
-    pub(crate) fn followed_ballot(&self) -> Option<Ballot> {
-        match self.state {
-            State::Recovering => None,
-            State::Promised { .. }
-            | State::Following(_)
-            | State::Preparing(_)
-            | State::Leading(_) => Some(self.log.promise()),
-        }
-    }
-
-    /// The server to which proposals go: the owner of the highest ballot that this server follows
-    /// or has heard to be elected. `None` if it would have to be this server, which does not lead.
-    pub(crate) fn leader(&self) -> Option<NodeId> {
-        self.leader_ballot().map(|ballot| ballot.pid)
-    }
-
-    /// The ballot of the [leader](Self::leader).
-    pub(crate) fn leader_ballot(&self) -> Option<Ballot> {
-        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
-        let ballot = self.followed_ballot().unwrap_or_default().max(self.elected);
-        Some(ballot).filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
     }
 
     /// The quorum that this server needs as a leader.

@@ -1,6 +1,7 @@
 //! Flush, then build messages: the only place where the log is written and where messages are made.
 
 use super::{
+    outbox::Due,
     progress::{Progress, Promised, Sent, Stage},
     state::{Ack, Leading, State},
     SequencePaxos,
@@ -10,6 +11,7 @@ use crate::{
     ballot::Ballot,
     codec::Codec,
     config::Limits,
+    entry::SharedEntries,
     errors::Halted,
     identity::Stamp,
     ids::NodeId,
@@ -21,11 +23,9 @@ use crate::{
         },
         Message,
     },
-    outbox::Due,
+    observe::trace::LogEvent,
     replica_log::{Part, Readers, ReplicaLog},
-    shared_entries::SharedEntries,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -36,17 +36,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         matches!(self.state, State::Following(Ack::No))
             && self.log.is_flushed()
             && self.has_nothing_due()
-            && self.pending.is_settled(&self.log)
+            && self.proposals.is_settled(&self.log)
             && self.is_reconfiguration_settled()
     }
 
     /// Whether nothing is due besides what the state tells.
     fn has_nothing_due(&self) -> bool {
         self.outbox.is_empty()
-            && self.compactions.is_silent()
-            && self.applied.is_silent()
-            && self.proposals.is_empty()
-            && self.rejections.is_empty()
+            && self.compaction.is_silent()
+            && self.proposals.has_nothing_due()
             && self.reads.is_silent()
     }
 
@@ -56,10 +54,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The storage failed; then nothing was said that is not stored.
     pub(crate) fn output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
         self.flush()?;
-        if self.quorum.can_accept(1) {
+        if self.members.quorum().can_accept(1) {
             self.decide_chosen();
         }
-        if !self.pending.is_empty() || self.log.decided_stopsign().is_some() {
+        if self.proposals.has_pending() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
             self.tell_end();
         }
@@ -90,7 +88,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Writes what changed.
     pub(crate) fn flush(&mut self) -> Result<(), Halted> {
         let readers = match &self.state {
-            State::Leading(_) if !self.peers.is_empty() => Readers::StorageAndMessages,
+            State::Leading(_) if !self.members.peers().is_empty() => Readers::StorageAndMessages,
             State::Recovering
             | State::Promised { .. }
             | State::Following(_)
@@ -166,11 +164,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.build_due(&due, |msg| send(to, msg))?;
         }
         let (config_id, stamp) = (self.config_id, Stamp::default());
-        self.compactions.build_messages(|to, action| {
-            send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
-        });
-        self.applied.build_messages(|to, report| {
-            let action = CompactionAction::Applied(report);
+        self.compaction.build_messages(|to, action| {
             send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         });
         if !self.reads.is_silent() {

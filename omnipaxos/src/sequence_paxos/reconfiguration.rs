@@ -11,9 +11,9 @@ use crate::{
     errors::{ProposeErr, ReconfigurationErr},
     ids::NodeId,
     messages::sequence_paxos::{ForwardedStopSign, Refusal, RejectionReason},
+    observe::trace::LogEvent,
     proposals::{Outcome, ProposalId},
     storage::{Entry, StopSign, Storage},
-    trace::LogEvent,
 };
 
 /// So many heartbeat rounds the stop sign lets what was proposed here before go first. What is still
@@ -69,7 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         next_config: ClusterConfig,
         metadata: Option<Vec<u8>>,
     ) -> Result<(), ProposeErr<T>> {
-        let number = self.next_number;
+        let number = self.proposals.next_number();
         let unnamed = ProposalId { origin: self.pid, incarnation: 0, number };
         let id = self.peek_id().unwrap_or(unnamed);
         self.begin_reconfiguration(next_config, metadata, id, Interest::None).map_err(Into::into)
@@ -108,7 +108,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let error = unstorable(&cause);
             return Err(Refused::Config(error, stopsign.next_config, stopsign.metadata));
         }
-        self.next_number += 1;
+        self.proposals.take_number();
         self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0 });
         self.submit_stopsign();
         Ok(())
@@ -134,16 +134,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// its way there.
     pub(super) fn takes_no_more(&self) -> bool {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
-        self.log.stopsign().is_some() || (leads && self.proposals.stopsign.is_some())
+        self.log.stopsign().is_some() || (leads && self.proposals.stopsign().is_some())
     }
 
     /// Lets the stop sign that was proposed here go into the log, or to the leader, unless some stop
     /// sign is in the own log.
     pub(super) fn submit_stopsign(&mut self) {
         if let Some(Reconfiguration { stopsign, id, .. }) = &self.reconfiguration {
-            if self.log.stopsign().is_none() && self.proposals.stopsign.is_none() {
+            if self.log.stopsign().is_none() && self.proposals.stopsign().is_none() {
                 let (config_id, stopsign) = (self.config_id, stopsign.clone());
-                self.proposals.stopsign = Some(ForwardedStopSign { config_id, id: *id, stopsign });
+                self.proposals.queue_stopsign(ForwardedStopSign { config_id, id: *id, stopsign });
                 self.propose_if_leading();
             }
         }
@@ -154,7 +154,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn end_round_of_reconfiguration(&mut self) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let pid = self.pid;
-        self.proposals.stopsign.take_if(|sign| !leads && sign.id.origin != pid);
+        self.proposals.drop_stopsign_if(|sign| !leads && sign.id.origin != pid);
         if let Some(pending) = &mut self.reconfiguration {
             pending.rounds = pending.rounds.saturating_add(1);
             self.submit_stopsign();
@@ -165,11 +165,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// proposed here before is in the log.
     pub(super) fn may_forward_stopsign(&self) -> bool {
         let own = self.reconfiguration.as_ref().filter(|_| {
-            let queued = self.proposals.stopsign.as_ref();
+            let queued = self.proposals.stopsign();
             queued.is_some_and(|sign| sign.id.origin == self.pid)
         });
         own.is_none_or(|pending| {
-            pending.rounds >= MOST_ROUNDS_BEHIND || !self.pending.lacks_some(|id| self.log.has(id))
+            pending.rounds >= MOST_ROUNDS_BEHIND
+                || !self.proposals.lacks_some(|id| self.log.has(id))
         })
     }
 
@@ -187,12 +188,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         match self.state {
             State::Preparing(_) | State::Leading(_) => {
-                self.proposals.stopsign = Some(sign);
+                self.proposals.queue_stopsign(sign);
                 self.propose_if_leading();
             }
             State::Recovering | State::Promised { .. } | State::Following(_) => {
                 if sign.id.origin == from {
-                    self.proposals.held_stopsign = Some(sign);
+                    self.proposals.hold_stopsign(sign);
                 }
             }
         }
@@ -236,9 +237,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         }
         if let Some(refused) = self.reconfiguration.take_if(|pending| pending.id == id) {
-            self.proposals.stopsign.take_if(|sign| sign.id == id);
+            self.proposals.drop_stopsign_if(|sign| sign.id == id);
             match refused.interest {
-                Interest::Outcome => self.outcomes.push(id, Outcome::Refused(cause.to_string())),
+                Interest::Outcome => self.proposals.report(id, Outcome::Refused(cause.to_string())),
                 Interest::None => self.drop_unstorable(1, cause),
             }
         }
@@ -246,7 +247,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Takes the queued stop sign into the log of this leader, after all that waits before it.
     pub(super) fn take_stopsign(&mut self) {
-        if let Some(sign) = self.proposals.stopsign.take() {
+        if let Some(sign) = self.proposals.take_stopsign() {
             if self.refuse_stopsign(&sign, sign.id.origin) {
                 return;
             }
@@ -276,7 +277,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 false => Outcome::NotDecided,
             };
             match interest {
-                Interest::Outcome => self.outcomes.push(id, outcome),
+                Interest::Outcome => self.proposals.report(id, outcome),
                 Interest::None => {}
             }
         }

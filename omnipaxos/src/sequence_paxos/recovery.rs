@@ -13,11 +13,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// before, in step and with another storage, and asks nothing.
     pub(super) fn ask_all_for_leader(&mut self) {
         if self.log.promise().is_nobodys() {
-            if self.peers.contains(&self.elected.pid) {
+            if self.members.is_peer(self.elected.pid) {
                 self.outbox.ask_for_leader(self.elected.pid);
             }
         } else {
-            for peer in &self.peers {
+            for peer in self.members.peers() {
                 self.outbox.ask_for_leader(*peer);
             }
         }
@@ -63,7 +63,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             State::Promised { is_promise_due, .. } if promise.pid == pid => *is_promise_due = true,
             State::Following(_) if promise.pid == pid => self.outbox.ask_for_leader(pid),
-            State::Recovering if !promise.is_nobodys() && self.peers.contains(&pid) => {
+            State::Recovering if !promise.is_nobodys() && self.members.is_peer(pid) => {
                 self.outbox.ask_for_leader(pid);
             }
             State::Recovering | State::Promised { .. } | State::Following(_) => {}
@@ -71,7 +71,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.leader() == Some(pid) {
             self.ask_leader_again();
         }
-        self.compactions.repeat_to(pid);
-        self.applied.repeat_to(pid);
+        self.compaction.repeat_to(pid);
     }
 }

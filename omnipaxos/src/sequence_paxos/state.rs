@@ -1,6 +1,9 @@
 //! What a server is in Sequence Paxos.
 
-use super::{in_flight::InFlight, leader_transfer::Transfer, progress::Followers, reads::Rounds};
+use super::{
+    in_flight::InFlight, leader_transfer::transfer::Transfer, progress::Followers,
+    reads::rounds::Rounds,
+};
 use crate::{
     ballot::Ballot,
     ids::NodeId,

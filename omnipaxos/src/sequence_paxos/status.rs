@@ -9,7 +9,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     ids::NodeId,
-    status::{self, FollowerStatus, Load, Role},
+    observe::status::{self, FollowerStatus, Load, Role},
     storage::{Entry, Storage},
 };
 
@@ -25,7 +25,7 @@ pub(crate) enum Readiness {
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The other servers, in order.
     pub(crate) fn peers(&self) -> &[NodeId] {
-        &self.peers
+        self.members.peers()
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -69,7 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The proposals that are kept until they are decided.
     pub(crate) fn pending(&self) -> Load {
-        load(self.pending.amount())
+        load(self.proposals.pending())
     }
 
     /// The limits that this server keeps.

@@ -6,12 +6,10 @@
 use super::{
     codec::{self, StoredBallot, StoredStopSign},
     error::StorageError,
+    format::{chunk, FORMAT},
     records::{seal, RECORD_HEADER_BYTES},
 };
 use serde::{Deserialize, Serialize};
-
-/// Version of the layout; a library reads its own.
-pub(super) const FORMAT: u16 = 1;
 
 /// Begins the payload of a header record.
 const MAGIC: [u8; 4] = *b"OPXs";
@@ -117,11 +115,6 @@ impl Header {
         codec::decode("a batch header", header)
             .map_or(Parsed::Damaged, |header| Parsed::Header(Box::new(header)))
     }
-}
-
-/// The `N` bytes of `bytes` at `at`.
-pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk::<N>().copied()
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use super::{
     checkpoint::{Checkpoint, Database, Place},
     config::PersistentStorageConfig,
     error::StorageError,
+    files::sync_folder,
     folders,
     journal::Journal,
-    positioned::sync_folder,
     segments,
 };
 use std::{

@@ -1,12 +1,13 @@
 //! The database: the checkpoint, from which the log is read again, and the snapshots.
 
 use super::{
-    batch::{SnapshotRef, FORMAT},
+    batch::SnapshotRef,
     codec::{self, StoredIdentity},
     database_thread::{DatabaseThread, Opened},
     error::StorageError,
+    files::{open_to_sync, sync_folder},
+    format::FORMAT,
     journal::Known,
-    positioned::{open_to_sync, sync_folder},
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::{

@@ -1,6 +1,6 @@
 //! The folders of a storage, before anything in them is opened.
 
-use super::{error::StorageError, segments};
+use super::{error::StorageError, format::log_file, segments};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -56,7 +56,7 @@ pub(super) fn without_database(log_folder: &Path, database: &Path) -> StorageErr
 
 fn begins_as_ours(log_folder: &Path, base: u64) -> bool {
     let mut begin = Vec::new();
-    File::open(segments::log_file(log_folder, base))
+    File::open(log_file(log_folder, base))
         .and_then(|file| file.take(64).read_to_end(&mut begin))
         .is_ok_and(|_| begin.windows(OUR_MAGIC.len()).any(|bytes| bytes == OUR_MAGIC))
 }

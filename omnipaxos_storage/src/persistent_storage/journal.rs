@@ -9,9 +9,9 @@
 //! bears an older stamp, and cannot be mistaken for one that was damaged.
 
 use super::{
-    batch::chunk,
     error::StorageError,
-    positioned::{read_exact_at, sync_folder, write_all_at},
+    files::{read_exact_at, sync_folder, write_all_at},
+    format::chunk,
 };
 use std::{
     fs::File,

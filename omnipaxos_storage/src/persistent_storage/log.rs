@@ -3,11 +3,12 @@
 use super::{
     checkpoint::Place,
     error::StorageError,
+    files::{read_at, sync_folder},
+    format::{log_file, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
     parts::{Part, Parts, Target},
-    positioned::{read_at, sync_folder},
     records::{RecordHeader, RECORD_HEADER_BYTES},
     scan::Scanned,
-    segments::{self, IndexRoom, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
+    segments::{self, IndexRoom},
 };
 use commitlog::{
     message::{MessageError, MessageSet},
@@ -166,7 +167,7 @@ impl Log {
     /// Syncs the file of the last segment. The commit log's own flush does not.
     fn sync_file(&mut self) -> Result<(), StorageError> {
         let last = self.commit.next_offset().saturating_sub(1);
-        let path = segments::log_file(&self.folder, self.end.segment);
+        let path = log_file(&self.folder, self.end.segment);
         self.commit
             .reader(&mut SyncFile, last, ReadLimit::max_bytes(REST))
             .map(drop)
@@ -176,7 +177,7 @@ impl Log {
     /// The payloads of `count` records from `offset` on, which are in one segment.
     pub(super) fn read(&self, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, StorageError> {
         let base = self.segments.range(..=offset).next_back().copied().unwrap_or(0);
-        let path = segments::log_file(&self.folder, base);
+        let path = log_file(&self.folder, base);
         let mut records = ReadRecords { offset, count, damaged_at: None };
         let read = self.commit.reader(&mut records, offset, ReadLimit::max_bytes(REST));
         match (read, records.damaged_at) {

@@ -4,8 +4,8 @@ use super::{
     batch::{Header, Parsed, State, PREFIX_BYTES},
     codec,
     error::StorageError,
+    format::SPARE_INDEX_ENTRIES,
     records::{RecordHeader, Records, RECORD_HEADER_BYTES},
-    segments::SPARE_INDEX_ENTRIES,
 };
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 //! A record is, in little endian: its offset (8 bytes), the size of its payload (4), the payload's
 //! CRC-32C (4), four zeros, which the commit log uses for metadata, and the payload.
 
-use super::{batch::chunk, codec, error::StorageError};
+use super::{codec, error::StorageError, format::chunk};
 use serde::Serialize;
 use std::ops::Range;
 

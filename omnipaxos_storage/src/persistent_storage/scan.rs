@@ -2,12 +2,12 @@
 //! known to be on the disk, so whatever is not as it was written is damage.
 
 use super::{
-    batch::{Header, Parsed, State, FORMAT},
+    batch::{Header, Parsed, State},
     checkpoint::{Checkpoint, Place},
     error::StorageError,
+    format::{self, FORMAT, SEGMENT_MAGIC},
     records::{RecordHeader, RECORD_HEADER_BYTES},
     runs::Runs,
-    segments::{self, SEGMENT_MAGIC},
 };
 use std::{
     fs::File,
@@ -50,7 +50,7 @@ pub(super) fn scan(folder: &Path, checkpoint: &Checkpoint) -> Result<Scanned, St
         open_parts: Vec::new(),
     };
     let corrupt = |segment: u64, byte: u64, what: &str| StorageError::Corrupt {
-        path: segments::log_file(folder, segment),
+        path: format::log_file(folder, segment),
         byte,
         what: what.to_string(),
     };
@@ -60,7 +60,7 @@ pub(super) fn scan(folder: &Path, checkpoint: &Checkpoint) -> Result<Scanned, St
         if base > durable.segment {
             return Err(corrupt(durable.segment, durable.byte, "no batch ends here"));
         }
-        let path = segments::log_file(folder, base);
+        let path = format::log_file(folder, base);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -221,6 +221,7 @@ mod tests {
     use super::scan;
     use crate::persistent_storage::{
         checkpoint::{Checkpoint, Place},
+        format,
         log::Log,
         parts::{largest_payload, Parts},
         records::Records,
@@ -260,7 +261,7 @@ mod tests {
         let segments = segments::list(folder.path()).unwrap();
         assert!(segments.len() > 1);
         for base in segments {
-            let file = segments::log_file(folder.path(), base);
+            let file = format::log_file(folder.path(), base);
             let mut bytes = fs::read(&file).unwrap();
             for bit in 0..bytes.len() * 8 {
                 bytes[bit / 8] ^= 1 << (bit % 8);
@@ -287,7 +288,7 @@ mod tests {
         assert!(refused(elsewhere(segment + 9, byte)).contains("is missing"));
         let fewer = Checkpoint { batches: 7, ..checkpoint.clone() };
         assert!(refused(fewer).contains("8 batches end here, but 7 were stored"));
-        fs::remove_file(segments::log_file(folder.path(), 0)).unwrap();
+        fs::remove_file(format::log_file(folder.path(), 0)).unwrap();
         assert!(refused(checkpoint.clone()).contains("is missing"));
     }
 }

@@ -2,17 +2,15 @@
 
 use super::{
     error::StorageError,
+    files::{sync_folder, write_all_at},
+    format::{log_file, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
     parts::Part,
-    positioned::{sync_folder, write_all_at},
     scan::Scanned,
 };
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
 };
-
-/// The first bytes of a segment file.
-pub(super) const SEGMENT_MAGIC: [u8; 2] = [0xff, 0xff];
 
 /// Bytes of an index entry: offset within the segment, and position in its file.
 const INDEX_ENTRY_BYTES: usize = 8;
@@ -22,10 +20,6 @@ const LEAST_SEGMENT_BYTES: usize = 4 << 10;
 
 /// The largest segment size: positions in a segment have 32 bits.
 const LARGEST_SEGMENT_BYTES: usize = 3 << 30;
-
-/// Empty entries at the end of an index that is written to. The commit log makes an index half as
-/// large again at most, so it must be large to begin with.
-pub(super) const SPARE_INDEX_ENTRIES: usize = 1 << 17;
 
 /// Index entries for which space is taken at a time, so that it is done seldom.
 const INDEX_ENTRIES_AHEAD: usize = 1 << 13;
@@ -41,11 +35,6 @@ const RESERVE: &str = "reserve";
 pub(super) fn bytes_for<'a>(set: usize, parts: impl Iterator<Item = &'a Part>) -> usize {
     let largest = parts.map(|part| part.range.len() + SEGMENT_MAGIC.len()).max().unwrap_or(0);
     set.clamp(LEAST_SEGMENT_BYTES, LARGEST_SEGMENT_BYTES).max(largest)
-}
-
-/// The file of the segment that begins with record `base`.
-pub(super) fn log_file(folder: &Path, base: u64) -> PathBuf {
-    folder.join(format!("{base:020}.log"))
 }
 
 fn index_file(folder: &Path, base: u64) -> PathBuf {

@@ -11,9 +11,9 @@ pub use crate::codec::CodedEntries;
 
 use crate::{
     ballot::Ballot,
+    entry::SharedEntries,
     identity::Stamp,
     ids::{ConfigurationId, NodeId},
-    shared_entries::SharedEntries,
     storage::{Entry, SnapshotType, StopSign},
 };
 

@@ -11,9 +11,7 @@
 //! What is marked as cold is so beside replication: it stays out of the code that every entry passes.
 
 mod requests;
-mod rounds;
-
-pub(super) use self::rounds::Rounds;
+pub(super) mod rounds;
 
 use self::{
     requests::Requests,
@@ -31,7 +29,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// What a server keeps of reads, whatever its part is. A leader has [`Rounds`] besides.
+/// What a server keeps of reads, whatever its part is. A leader has [`Rounds`](rounds::Rounds) besides.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     requests: Requests,
@@ -213,11 +211,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
         let leader = self.leader().filter(|_| self.has_lasting_ids());
         let leader = leader.ok_or(ReadRefused::NoLeader)?;
-        let relay = self.relay.filter(|relay| relay.leader.pid == leader);
-        let to = match self.reachable.contains(&leader) {
-            true => leader,
-            false => relay.ok_or(ReadRefused::Unreachable(leader))?.peer,
-        };
+        let route = self.routing.to(leader).ok_or(ReadRefused::Unreachable(leader))?;
+        let to = route.next_hop();
         Ok(Way { to, incarnation })
     }
 
@@ -241,7 +236,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 );
             }
         }
-        let leader = self.leader().filter(|leader| self.reachable.contains(leader));
+        let leader = self.leader().filter(|leader| self.routing.is_reachable(*leader));
         while let Some((origin, request)) = self.reads.passing.pop_first() {
             if let Some(leader) = leader.filter(|leader| *leader != origin) {
                 send(leader, PaxosMsg::ReadIndexRequest(request));
@@ -280,12 +275,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         };
         let rounds = &mut leading.reads;
-        rounds.go_on(self.quorum);
+        rounds.go_on(self.members.quorum());
         let (n, round) = (self.log.promise(), rounds.number());
         let asked = match rounds.take_due() {
             Due::Nobody => &[][..],
-            Due::Everybody => &self.peers[..],
-            Due::Reachable => &self.reachable[..],
+            Due::Everybody => self.members.peers(),
+            Due::Reachable => self.routing.reachable(),
         };
         for to in asked.iter().filter(|pid| !rounds.has_confirmed(**pid)) {
             send(*to, PaxosMsg::LeadershipCheck(LeadershipCheck { n, round }));

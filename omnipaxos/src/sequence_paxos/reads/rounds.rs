@@ -1,6 +1,6 @@
 //! The rounds in which a leader asks the others whether they still follow its ballot.
 
-use crate::{ids::NodeId, quorum::Quorum};
+use crate::{ids::NodeId, membership::Quorum};
 use std::collections::BTreeMap;
 
 /// Who waits for a confirmation, and the round that is on its way.
@@ -102,7 +102,7 @@ impl Rounds {
     }
 
     /// Ends the round on its way if it is confirmed, and begins the next if somebody waits for it.
-    pub(super) fn go_on(&mut self, quorum: Quorum) {
+    pub(super) fn go_on(&mut self, quorum: &Quorum) {
         self.end(quorum);
         self.begin();
         // Where this server is a write quorum alone.
@@ -111,7 +111,7 @@ impl Rounds {
 
     /// A write quorum, this server included, follows this ballot still. It meets every read quorum,
     /// so nobody had been promised a higher ballot by one of those when the round began.
-    fn end(&mut self, quorum: Quorum) {
+    fn end(&mut self, quorum: &Quorum) {
         let Phase::InFlight { confirmed, .. } = &self.phase else {
             return;
         };
@@ -186,7 +186,7 @@ impl Asker {
 #[cfg(test)]
 mod tests {
     use super::{Asked, Due, From, Rounds};
-    use crate::quorum::Quorum;
+    use crate::membership::Quorum;
 
     fn from(origin: u64, incarnation: u64) -> From {
         From { origin, incarnation, via: origin }
@@ -205,22 +205,22 @@ mod tests {
         let quorum = Quorum::of(3, None);
         let mut rounds = Rounds::default();
         rounds.ask(from(1, 0), asked(1, 5));
-        rounds.go_on(quorum);
+        rounds.go_on(&quorum);
         assert_eq!((rounds.take_due(), rounds.number()), (Due::Everybody, 1));
         rounds.ask(from(1, 0), asked(2, 6));
         rounds.ask(from(2, 0), asked(7, 6));
         rounds.ask(from(2, 0), asked(8, 7));
-        rounds.go_on(quorum);
+        rounds.go_on(&quorum);
         assert_eq!((rounds.take_due(), rounds.number()), (Due::Nobody, 1), "one at a time");
         rounds.confirm(2, 1);
-        rounds.go_on(quorum);
+        rounds.go_on(&quorum);
         assert_eq!(answers(&mut rounds), [(1, asked(1, 5))]);
         assert_eq!((rounds.take_due(), rounds.number()), (Due::Everybody, 2));
         rounds.confirm(3, 1);
-        rounds.go_on(quorum);
+        rounds.go_on(&quorum);
         assert_eq!(answers(&mut rounds), [], "an answer to the round before does not count");
         rounds.confirm(3, 2);
-        rounds.go_on(quorum);
+        rounds.go_on(&quorum);
         assert_eq!(answers(&mut rounds), [(1, asked(2, 6)), (2, asked(8, 7))]);
     }
 
@@ -229,10 +229,10 @@ mod tests {
         let quorum = Quorum::of(5, None);
         let mut rounds = Rounds::default();
         rounds.ask(from(1, 0), asked(1, 5));
-        rounds.go_on(quorum);
+        rounds.go_on(&quorum);
         for _ in 0..3 {
             rounds.confirm(2, 1);
-            rounds.go_on(quorum);
+            rounds.go_on(&quorum);
         }
         assert_eq!(answers(&mut rounds), []);
         rounds.repeat();
@@ -245,13 +245,13 @@ mod tests {
         let mut rounds = Rounds::default();
         let alone = Quorum::of(1, None);
         rounds.ask(from(2, 0), asked(1, 5));
-        rounds.go_on(alone);
+        rounds.go_on(&alone);
         assert_eq!(answers(&mut rounds), [(2, asked(1, 5))]);
         rounds.ask(from(2, 0), asked(1, 9));
-        rounds.go_on(alone);
+        rounds.go_on(&alone);
         assert_eq!(answers(&mut rounds), [(2, asked(1, 5))]);
         rounds.ask(from(2, 1), asked(1, 9));
-        rounds.go_on(alone);
+        rounds.go_on(&alone);
         assert_eq!(answers(&mut rounds), [(2, asked(1, 9))], "in another incarnation");
     }
 }

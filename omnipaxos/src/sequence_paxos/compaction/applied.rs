@@ -7,13 +7,7 @@
 //! is kept in memory: one that is restarted hears it again when its application reports anew, and
 //! has the log trimmed by the leader.
 
-use super::{state::State, SequencePaxos};
-use crate::{
-    errors::{CompactionErr, Halted, TryCompactionErr},
-    ids::NodeId,
-    messages::sequence_paxos::AppliedReport,
-    storage::{Entry, Storage},
-};
+use crate::{ids::NodeId, messages::sequence_paxos::AppliedReport};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known here of the applications. Bounded by the configuration.
@@ -31,7 +25,7 @@ pub(super) struct Applied {
 
 impl Applied {
     /// The application at this server has applied so much, which is reported if it is news.
-    fn advance(&mut self, idx: u64, peers: &[NodeId]) {
+    pub(super) fn advance(&mut self, idx: u64, peers: &[NodeId]) {
         if idx > self.own_idx {
             self.own_idx = idx;
             self.unconfirmed.extend(peers);
@@ -40,7 +34,7 @@ impl Applied {
     }
 
     /// A peer reports what its application has applied, and what it has heard from here.
-    fn hear(&mut self, from: NodeId, report: AppliedReport) {
+    pub(super) fn hear(&mut self, from: NodeId, report: AppliedReport) {
         let AppliedReport { applied_idx, confirmed_idx, asks } = report;
         let known = self.by_peer.entry(from).or_default();
         *known = applied_idx.max(*known);
@@ -56,9 +50,19 @@ impl Applied {
     }
 
     /// Number of entries that the applications of this server and of all `peers` have applied.
-    fn by_all(&self, peers: &[NodeId]) -> u64 {
+    pub(super) fn by_all(&self, peers: &[NodeId]) -> u64 {
         let reported = peers.iter().map(|peer| self.by_peer.get(peer).copied().unwrap_or(0));
         reported.fold(self.own_idx, u64::min)
+    }
+
+    /// What the application at this server has applied.
+    pub(super) fn own_idx(&self) -> u64 {
+        self.own_idx
+    }
+
+    /// What the application at a peer has applied.
+    pub(super) fn of_peer(&self, pid: NodeId) -> Option<u64> {
+        self.by_peer.get(&pid).copied()
     }
 
     /// Reports again to whoever has not confirmed.
@@ -87,59 +91,6 @@ impl Applied {
             let asks = self.unconfirmed.contains(&to);
             send(to, AppliedReport { applied_idx, confirmed_idx, asks });
         }
-    }
-}
-
-impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// The application at this server has applied the entries before `idx` and does not need them any
-    /// more.
-    pub(crate) fn record_applied(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
-        if idx > self.log.decided_idx() {
-            return Err(CompactionErr::UndecidedIndex(self.log.decided_idx()).into());
-        }
-        self.applied.advance(self.without_stopsign(idx), &self.peers);
-        Ok(self.give_up_applied()?)
-    }
-
-    /// A peer reports what its application has applied.
-    pub(super) fn handle_applied(
-        &mut self,
-        report: AppliedReport,
-        from: NodeId,
-    ) -> Result<(), Halted> {
-        self.applied.hear(from, report);
-        self.give_up_applied()
-    }
-
-    /// Gives up the entries that all applications have applied. The leader has the others do so, too:
-    /// one that was restarted does not know.
-    fn give_up_applied(&mut self) -> Result<(), Halted> {
-        let idx = self.applied.by_all(&self.peers);
-        if idx <= self.log.compacted_idx() {
-            return Ok(());
-        }
-        match self.log.trim(idx) {
-            Ok(()) => {
-                if let State::Leading(_) = self.state {
-                    self.announce_trim();
-                }
-                Ok(())
-            }
-            Err(TryCompactionErr::Halted(halted)) => Err(halted),
-            // Nothing before this one's own decided index is refused, and there is no snapshot that
-            // the storage could not hold.
-            Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_)) => Ok(()),
-        }
-    }
-
-    /// What the application at this server has applied, as far as it has said so.
-    pub(crate) fn applied_idx(&self) -> u64 {
-        self.applied.own_idx.max(self.log.compacted_idx())
-    }
-
-    /// What the application at a peer has applied, as far as that is known here.
-    pub(crate) fn applied_idx_of(&self, pid: NodeId) -> Option<u64> {
-        self.applied.by_peer.get(&pid).copied()
     }
 }
 

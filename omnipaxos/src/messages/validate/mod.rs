@@ -1,9 +1,17 @@
 //! Validation of incoming messages, before any handler sees them.
 
+mod other_configurations;
+mod peer_identities;
+
+pub use self::other_configurations::HigherConfiguration;
+pub(crate) use self::{other_configurations::OtherConfigurations, peer_identities::PeerIdentities};
+
+use self::peer_identities::Unidentified;
 use crate::{
     ballot::Ballot,
     config::OmniPaxosConfig,
     ids::{ConfigurationId, NodeId},
+    membership::Membership,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
@@ -12,11 +20,10 @@ use crate::{
         },
         Message,
     },
-    other_configurations::OtherConfigurations,
-    peer_identities::{PeerIdentities, Unidentified},
     proposals::ProposalId,
     storage::{Entry, SnapshotType, StopSign},
 };
+use std::sync::Arc;
 
 /// By so much may a ballot number exceed all that were seen. Each takeover raises it by one, so
 /// more is no cluster's doing, and one forged maximum must not use up the numbers.
@@ -72,8 +79,7 @@ enum Reason {
 pub(crate) struct MessageValidator {
     pid: NodeId,
     config_id: ConfigurationId,
-    /// Few, so that looking at all is quicker than a search.
-    members: Vec<NodeId>,
+    members: Arc<Membership>,
     dropped: Dropped,
     others: OtherConfigurations,
     identities: PeerIdentities,
@@ -88,11 +94,15 @@ pub(crate) enum Validity {
 }
 
 impl MessageValidator {
-    pub(crate) fn new(config: &OmniPaxosConfig, identities: PeerIdentities) -> Self {
+    pub(crate) fn new(
+        config: &OmniPaxosConfig,
+        members: Arc<Membership>,
+        identities: PeerIdentities,
+    ) -> Self {
         Self {
-            pid: config.server_config.pid,
+            pid: members.pid(),
             config_id: config.cluster_config.configuration_id,
-            members: config.cluster_config.nodes.clone(),
+            members,
             dropped: Dropped::default(),
             others: OtherConfigurations::default(),
             identities,
@@ -342,7 +352,7 @@ impl MessageValidator {
 
     #[inline]
     fn is_member(&self, pid: NodeId) -> bool {
-        self.members.contains(&pid)
+        self.members.contains(pid)
     }
 
     #[inline]

@@ -4,10 +4,9 @@
 //! metrics and people. Every `*_idx` is a number of entries: those before that index.
 
 pub use crate::{
-    events::LostEntries,
     identity::{Conflict, PeerConflict},
-    other_configurations::HigherConfiguration,
-    validate::Dropped,
+    messages::validate::{Dropped, HigherConfiguration},
+    observe::events::LostEntries,
 };
 
 use crate::{

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 /// At the leader entries wait for a full batch or the timer, and for room in the log; elsewhere all
 /// wait for the next output with a leader to forward them to. How many may wait is limited.
 #[derive(Clone, Debug)]
-pub(super) struct Proposals<T> {
+pub(super) struct ProposalQueue<T> {
     /// Proposed here.
     own: VecDeque<Own<T>>,
     /// So many at the front of `own` were there when this server led last.
@@ -94,7 +94,7 @@ pub(super) enum OwnBatch<T> {
     Pending(ProposalId),
 }
 
-impl<T> Proposals<T> {
+impl<T> ProposalQueue<T> {
     pub(super) fn new(config: &ServerConfig) -> Self {
         Self {
             own: VecDeque::new(),
@@ -220,7 +220,7 @@ impl<T> Proposals<T> {
     }
 }
 
-impl<T: Entry> Proposals<T> {
+impl<T: Entry> ProposalQueue<T> {
     /// An entry waits.
     pub(super) fn push(&mut self, entry: T, amount: Amount) {
         self.waiting.add(amount);

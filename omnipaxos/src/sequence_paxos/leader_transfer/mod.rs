@@ -5,52 +5,18 @@
 //! asked to take over, in a ballot of its own, which it prepares like any other. What waits is
 //! forwarded to it. What is marked as cold is so beside replication.
 
+pub(super) mod transfer;
+
+use self::transfer::{Advanced, Target, Transfer};
 use super::{progress::Stage, state::State, LeadershipChange, SequencePaxos};
 use crate::{
-    clock::{Tick, Timer},
+    clock::Tick,
     ids::NodeId,
     leader_transfer::TransferErr,
     messages::sequence_paxos::{PaxosMsg, TransferLeadership},
+    observe::trace::LogEvent,
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
-
-/// A transfer that is under way at the leader.
-#[derive(Clone, Debug)]
-pub(super) struct Transfer {
-    to: NodeId,
-    step: Step,
-    /// Expires when it is given up.
-    timer: Timer,
-    /// Whether the other server is asked with the next output.
-    is_due: bool,
-}
-
-/// How far a transfer is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Step {
-    /// The other server lacks some of the log as it was, up to this index, when this step began.
-    CatchingUp(u64),
-    /// The rest is on its way; nothing more gets into the log.
-    HoldingBack,
-    /// The other server has accepted all.
-    Asked,
-}
-
-impl Transfer {
-    /// Whether proposals wait for it.
-    pub(super) fn holds_back(&self) -> bool {
-        match self.step {
-            Step::CatchingUp(_) => false,
-            Step::HoldingBack | Step::Asked => true,
-        }
-    }
-
-    /// Whether the next output must look here.
-    pub(super) fn is_due(&self) -> bool {
-        self.is_due
-    }
-}
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Begins to transfer leadership to `to`, for so many ticks at most.
@@ -66,18 +32,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if to == self.pid {
             return Err(TransferErr::ToItself);
         }
-        if !self.peers.contains(&to) {
+        if !self.members.is_peer(to) {
             return Err(TransferErr::NotAMember(to));
         }
         if let Some(transfer) = &leading.transfer {
-            return Err(TransferErr::AlreadyTransferring(transfer.to));
+            return Err(TransferErr::AlreadyTransferring(transfer.to()));
         }
-        leading.transfer = Some(Box::new(Transfer {
-            to,
-            step: Step::CatchingUp(self.log.len()),
-            timer: Timer::every(timeout_ticks),
-            is_due: false,
-        }));
+        let transfer = Transfer::new(to, self.log.len(), timeout_ticks);
+        leading.transfer = Some(Box::new(transfer));
         self.trace.emit(|| LogEvent::info("transfers leadership").with_peer(to));
         self.request_takeover_if_caught_up();
         Ok(())
@@ -86,7 +48,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The server that leadership is being transferred to.
     pub(crate) fn leadership_transfer(&self) -> Option<NodeId> {
         match &self.state {
-            State::Leading(leading) => leading.transfer.as_ref().map(|transfer| transfer.to),
+            State::Leading(leading) => leading.transfer.as_ref().map(|transfer| transfer.to()),
             State::Recovering
             | State::Promised { .. }
             | State::Following(_)
@@ -114,27 +76,22 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         };
         let (end, len) = (self.log.end(), self.log.len());
-        let Some(progress) = leading.followers.get_mut(transfer.to) else {
+        let to = transfer.to();
+        let Some(progress) = leading.followers.get_mut(to) else {
             return;
         };
-        let accepted_idx = progress.accepted_idx;
-        if let Step::CatchingUp(goal) = transfer.step {
-            let is_all_sent = match &progress.stage {
-                Stage::Replicating(sent) => sent.next_idx >= end,
-                Stage::Unpromised { .. }
-                | Stage::Promised(_)
-                | Stage::CatchingUp(_)
-                | Stage::Syncing(..) => false,
-            };
-            let is_there = self.reachable.contains(&transfer.to);
-            if is_there && accepted_idx >= goal && is_all_sent {
-                transfer.step = Step::HoldingBack;
-            }
-        }
-        if transfer.step == Step::HoldingBack && accepted_idx >= len {
-            transfer.step = Step::Asked;
-            transfer.is_due = true;
-            leading.asked_to_take_over = Some(transfer.to);
+        let is_all_sent = match &progress.stage {
+            Stage::Replicating(sent) => sent.next_idx >= end,
+            Stage::Unpromised { .. }
+            | Stage::Promised(_)
+            | Stage::CatchingUp(_)
+            | Stage::Syncing(..) => false,
+        };
+        let is_reachable = self.routing.is_reachable(to);
+        let target = Target { accepted_idx: progress.accepted_idx, is_all_sent, is_reachable };
+        match transfer.advance(target, len) {
+            Advanced::Waits => {}
+            Advanced::Asks => leading.asked_to_take_over = Some(to),
         }
     }
 
@@ -142,8 +99,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn tick_transfer(&mut self) {
         if let State::Leading(leading) = &mut self.state {
             if let Some(transfer) = &mut leading.transfer {
-                if transfer.timer.tick() == Tick::Expired {
-                    let to = transfer.to;
+                if transfer.tick() == Tick::Expired {
+                    let to = transfer.to();
                     self.trace
                         .emit(|| LogEvent::warn("gives up transferring leadership").with_peer(to));
                     leading.transfer = None;
@@ -162,13 +119,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let Some(transfer) = &mut leading.transfer else {
             return;
         };
-        if !self.reachable.contains(&transfer.to) {
-            transfer.step = Step::CatchingUp(self.log.len());
-            transfer.is_due = false;
-        }
-        if transfer.step == Step::Asked {
-            transfer.is_due = true;
-        }
+        let is_reachable = self.routing.is_reachable(transfer.to());
+        transfer.end_round(is_reachable, self.log.len());
     }
 
     /// Asks the other server to take over, if that is due.
@@ -178,11 +130,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         };
         if let Some(transfer) = &mut leading.transfer {
-            if std::mem::take(&mut transfer.is_due) {
-                send(
-                    transfer.to,
-                    PaxosMsg::TransferLeadership(TransferLeadership { n: self.log.promise() }),
-                );
+            if let Some(to) = transfer.take_due() {
+                let n = self.log.promise();
+                send(to, PaxosMsg::TransferLeadership(TransferLeadership { n }));
             }
         }
     }

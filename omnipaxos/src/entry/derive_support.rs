@@ -1,6 +1,6 @@
 //! What the code that the derive macros generate calls. Not for use by hand.
 
-use crate::owned::Owned;
+use super::Owned;
 use std::ops::Deref;
 
 // Where the user has shadowed them, or is of edition 2015, there is no other way to name them.

@@ -4,7 +4,6 @@
 //! when it is decided there, or when the configuration ends without it. What the log lost when
 //! another leader took over is forwarded anew; a leader takes no id twice.
 
-use super::Outcomes;
 use crate::{
     amount::Amount,
     ballot::Ballot,
@@ -13,7 +12,7 @@ use crate::{
     replica_log::{Ids, ReplicaLog},
     storage::{Entry, Storage},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The most heartbeat rounds between two forwards of a proposal.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
@@ -360,6 +359,33 @@ impl<T: Entry> PendingProposals<T> {
     }
 }
 
+/// Outcomes in the order in which they became known.
+#[derive(Clone, Debug)]
+pub(super) struct Outcomes {
+    ended: VecDeque<(ProposalId, Outcome)>,
+    /// So many are kept for a user who does not ask: as many as can end at once.
+    most: u64,
+}
+
+impl Outcomes {
+    /// None yet, and never more than `most`.
+    pub(super) fn at_most(most: u64) -> Self {
+        Self { ended: VecDeque::new(), most }
+    }
+
+    pub(super) fn push(&mut self, id: ProposalId, outcome: Outcome) {
+        if self.ended.len() as u64 >= self.most {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((id, outcome));
+    }
+
+    /// Returns the oldest.
+    pub(super) fn pop(&mut self) -> Option<(ProposalId, Outcome)> {
+        self.ended.pop_front()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
@@ -443,5 +469,16 @@ mod tests {
         pending.handle_rejection(&rejection(0, RejectionReason::Unknown(8)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), Some((id(0), Outcome::Unknown)));
         assert!(pending.is_empty() && pending.amount().bytes == 0);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let mut outcomes = Outcomes::at_most(9);
+        for number in 0..12 {
+            let id = ProposalId { origin: 1, incarnation: 1, number };
+            outcomes.push(id, Outcome::Decided(number));
+        }
+        assert_eq!(outcomes.ended.len(), 9);
+        assert_eq!(outcomes.pop().map(|(_, outcome)| outcome), Some(Outcome::Decided(3)));
     }
 }

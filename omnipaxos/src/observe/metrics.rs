@@ -8,7 +8,7 @@
 //! beside the time between two scrapes, and long beside an input: what appends and messages cost
 //! does not change. Nothing comes back from a recorder, so it cannot change what a replica does.
 
-use crate::status::Status;
+use crate::observe::status::Status;
 
 /// Says what the metrics mean, for those who show them.
 #[inline]
@@ -30,7 +30,7 @@ pub(crate) fn record(status: impl FnOnce() -> Status) {
 mod to_recorder {
     //! The feature `metrics`. `docs/metrics.md` has the table for users.
 
-    use crate::status::{Dropped, FollowerStatus, PeerStatus, Role, Stage, Status};
+    use crate::observe::status::{Dropped, FollowerStatus, PeerStatus, Role, Stage, Status};
     use metrics::{Label, SharedString, Unit};
     use std::sync::Arc;
 
@@ -292,7 +292,7 @@ mod to_recorder {
         use crate::{
             ballot::Ballot,
             messages::ballot_leader_election::HeartbeatReply,
-            status::{HigherConfiguration, Limits, Load},
+            observe::status::{HigherConfiguration, Limits, Load},
         };
         use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 

@@ -5,14 +5,15 @@
 //! proposed, and by the leader if another server forwards it. What the leader has taken is checked
 //! nowhere else. The limits of the storages travel with the heartbeats, and the smallest counts.
 
-use super::{pending::IdentifiedProposal, state::State, SequencePaxos};
+use super::pending::IdentifiedProposal;
 use crate::{
     ballot::Ballot,
     config::ServerConfig,
     ids::NodeId,
     messages::sequence_paxos::{ProposalRejection, Refusal, RejectionReason},
+    observe::trace::LogEvent,
+    sequence_paxos::{state::State, SequencePaxos},
     storage::{Entry, StopSign, Storage},
-    trace::LogEvent,
 };
 use std::collections::BTreeMap;
 
@@ -103,36 +104,39 @@ impl Admission {
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A peer reports the largest entry that its storage holds.
     pub(crate) fn handle_max_entry_bytes(&mut self, from: NodeId, limit: u64) {
-        self.admission.report(from, limit);
+        self.proposals.admission.report(from, limit);
     }
 
     /// The largest entry that the own storage holds.
     pub(crate) fn own_max_entry_bytes(&self) -> u64 {
-        self.admission.own
+        self.proposals.admission.own
     }
 
     /// Whether an entry may get into the log; the error says why not.
     #[inline]
     pub(super) fn check_entry(&self, entry: &T, bytes: u64) -> Result<(), String> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.admission.check_hint("an entry", bytes)?;
-        self.log.check_entry(entry, self.admission.limit)
+        self.proposals.admission.check_hint("an entry", bytes)?;
+        self.log.check_entry(entry, self.proposals.admission.limit)
     }
 
     /// As [`check_entry`](Self::check_entry), an entry that passed it when it was proposed here.
     #[inline]
     fn check_again(&self, entry: &T, bytes: u64) -> Result<(), String> {
-        match self.admission.has_fallen {
+        match self.proposals.admission.has_fallen {
             true => self.check_entry(entry, bytes),
             false => Ok(()),
         }
     }
 
     /// Whether a stop sign may get into the log.
-    pub(super) fn check_stopsign(&self, stopsign: &StopSign) -> Result<(), String> {
+    pub(in crate::sequence_paxos) fn check_stopsign(
+        &self,
+        stopsign: &StopSign,
+    ) -> Result<(), String> {
         let bytes = stopsign.metadata.as_ref().map_or(0, Vec::len);
-        self.admission.check_hint("metadata", bytes)?;
-        self.log.check_stopsign(stopsign, self.admission.limit)
+        self.proposals.admission.check_hint("metadata", bytes)?;
+        self.log.check_stopsign(stopsign, self.proposals.admission.limit)
     }
 
     /// Takes an own entry without an id into the log.
@@ -150,7 +154,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match self.check_again(&proposal.entry, proposal.bytes) {
             Ok(()) => self.log.append_proposal(proposal.entry, proposal.bytes, proposal.id),
             Err(cause) if self.is_nowhere_else(proposal.first_ballot) => {
-                let lost = self.pending.refuse(proposal.id, &cause, &mut self.outcomes);
+                let lost = self.proposals.pending.refuse(
+                    proposal.id,
+                    &cause,
+                    &mut self.proposals.outcomes,
+                );
                 self.drop_unstorable(lost, &cause);
             }
             Err(_) => {}
@@ -182,13 +190,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether a proposal that is not in the log of this leader cannot be decided by an earlier
     /// one: it was forwarded first in this ballot, or a write quorum has accepted this log, so that
     /// every later leader adopts a log that goes on from it.
-    pub(super) fn is_nowhere_else(&self, first_ballot: Ballot) -> bool {
+    pub(in crate::sequence_paxos) fn is_nowhere_else(&self, first_ballot: Ballot) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
         };
         let accepted = leading.followers.in_step() + 1;
         first_ballot == self.log.promise()
-            || (self.log.is_accepted_round_stored() && self.quorum.can_accept(accepted))
+            || (self.log.is_accepted_round_stored() && self.members.quorum().can_accept(accepted))
     }
 
     /// A leader has refused proposals of this server. Entries without an outcome are given up. If a
@@ -203,13 +211,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.incarnation.is_none() {
             // Nothing is pending.
-            let news = self.admission.refuse_numbers(rejection.first.number, rejection.count);
+            let news =
+                self.proposals.admission.refuse_numbers(rejection.first.number, rejection.count);
             return self.drop_unstorable(news, cause);
         }
         let mut lost = 0;
-        for id in self.pending.among(rejection) {
-            if !self.log.has(id) && !self.pending.is_forwarded_since(id, *n) {
-                lost += self.pending.refuse(id, cause, &mut self.outcomes);
+        for id in self.proposals.pending.among(rejection) {
+            if !self.log.has(id) && !self.proposals.pending.is_forwarded_since(id, *n) {
+                lost += self.proposals.pending.refuse(id, cause, &mut self.proposals.outcomes);
             }
         }
         self.drop_unstorable(lost, cause);
@@ -218,7 +227,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up entries that cannot be stored, and that nobody asks for.
     pub(crate) fn drop_unstorable(&mut self, entries: u64, cause: &str) {
         if entries > 0 {
-            self.admission.refused = self.admission.refused.saturating_add(entries);
+            self.proposals.admission.refused =
+                self.proposals.admission.refused.saturating_add(entries);
             self.trace.emit(|| {
                 LogEvent::warn("drops an appended entry that cannot be stored").because(cause)
             });
@@ -227,7 +237,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Number of entries given up since they cannot be stored.
     pub(crate) fn dropped_unstorable(&self) -> u64 {
-        self.admission.refused
+        self.proposals.admission.refused
     }
 }
 

@@ -1,4 +1,6 @@
-//! How many servers must agree.
+//! The servers of a configuration, the place of this one among them, and how many must agree.
+
+use crate::ids::NodeId;
 
 /// The sizes of read and write quorums, where they are not majorities.
 ///
@@ -14,6 +16,51 @@ pub struct FlexibleQuorum {
     pub read_quorum_size: usize,
     /// Number of servers, the leader included, that must accept an entry.
     pub write_quorum_size: usize,
+}
+
+/// The servers of one configuration, as one of them sees it. Election, replication and validation
+/// share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pid: NodeId,
+    /// The other servers, in order. Few, so that a scan is quicker than a search.
+    peers: Vec<NodeId>,
+    quorum: Quorum,
+}
+
+impl Membership {
+    /// Server `pid` among `nodes`, which are distinct.
+    pub(crate) fn new(pid: NodeId, nodes: &[NodeId], flexible: Option<FlexibleQuorum>) -> Self {
+        let mut peers = nodes.to_vec();
+        peers.retain(|peer| *peer != pid);
+        peers.sort_unstable();
+        Self { pid, peers, quorum: Quorum::of(nodes.len(), flexible) }
+    }
+
+    pub(crate) fn pid(&self) -> NodeId {
+        self.pid
+    }
+
+    /// The other servers, in order.
+    pub(crate) fn peers(&self) -> &[NodeId] {
+        &self.peers
+    }
+
+    pub(crate) fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
+    /// Whether `pid` is a server of this configuration.
+    #[inline]
+    pub(crate) fn contains(&self, pid: NodeId) -> bool {
+        self.is_peer(pid) || pid == self.pid
+    }
+
+    /// Whether `pid` is another server of this configuration.
+    #[inline]
+    pub(crate) fn is_peer(&self, pid: NodeId) -> bool {
+        self.peers.contains(&pid)
+    }
 }
 
 /// The quorums of one configuration.
@@ -61,7 +108,16 @@ impl Quorum {
 
 #[cfg(test)]
 mod tests {
-    use super::{FlexibleQuorum, Quorum};
+    use super::{FlexibleQuorum, Membership, Quorum};
+
+    #[test]
+    fn a_server_is_a_member_and_no_peer_of_itself() {
+        let members = Membership::new(3, &[9, 3, 1], None);
+        assert_eq!((members.pid(), members.peers()), (3, &[1, 9][..]));
+        assert!(members.contains(3) && members.contains(9) && !members.contains(2));
+        assert!(members.is_peer(1) && !members.is_peer(3) && !members.is_peer(2));
+        assert!(members.quorum().can_accept(2) && !members.quorum().can_accept(1));
+    }
 
     #[test]
     fn majorities() {

@@ -1,99 +1,49 @@
-//! Compaction of the log, here and at the other servers.
+//! Compaction of the log, here and at the other servers: asked for, or since all applications have
+//! applied the entries.
 
+mod applied;
+mod requests;
+
+use self::{applied::Applied, requests::CompactionRequests};
 use super::{state::State, SequencePaxos};
 use crate::{
     errors::{CompactionErr, Halted, TryCompactionErr},
     ids::NodeId,
-    messages::sequence_paxos::CompactionAction,
+    messages::sequence_paxos::{AppliedReport, CompactionAction},
+    observe::trace::LogEvent,
     storage::{Entry, Snapshot, Storage},
-    trace::LogEvent,
 };
-use std::collections::BTreeSet;
 
-/// What the others were asked to compact, until each has answered. Bounded: of each kind the
-/// largest index only.
+/// What a server keeps of compaction.
 #[derive(Clone, Debug, Default)]
-pub(super) struct CompactionRequests {
-    trim: Option<Request>,
-    snapshot: Option<Request>,
+pub(super) struct Compactions {
+    requests: CompactionRequests,
+    applied: Applied,
 }
 
-#[derive(Clone, Debug)]
-struct Request {
-    idx: u64,
-    unanswered: BTreeSet<NodeId>,
-    /// The peers to which it is to be said with the next output.
-    due: BTreeSet<NodeId>,
-}
-
-impl Request {
-    fn to(peers: &[NodeId], idx: u64) -> Option<Self> {
-        let unanswered: BTreeSet<NodeId> = peers.iter().copied().collect();
-        Some(Self { idx, due: unanswered.clone(), unanswered })
-    }
-}
-
-impl CompactionRequests {
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Request> {
-        self.trim.iter_mut().chain(&mut self.snapshot)
-    }
-
-    /// Asks `peers` to trim up to `idx`. A trim asked for earlier that goes further says it all.
-    fn ask_to_trim(&mut self, peers: &[NodeId], idx: u64) {
-        if self.trim.as_ref().is_none_or(|open| open.idx < idx) {
-            self.trim = Request::to(peers, idx);
-        }
-    }
-
-    /// Asks again whoever has not answered.
+impl Compactions {
+    /// Asks again, and reports again, where that was not answered.
     pub(super) fn repeat(&mut self) {
-        for request in self.all_mut() {
-            request.due.clone_from(&request.unanswered);
-        }
+        self.requests.repeat();
+        self.applied.repeat();
     }
 
-    /// Asks one peer again, if it has not answered.
+    /// As [`repeat`](Self::repeat), for one peer.
     pub(super) fn repeat_to(&mut self, pid: NodeId) {
-        for request in self.all_mut() {
-            if request.unanswered.contains(&pid) {
-                request.due.insert(pid);
-            }
-        }
+        self.requests.repeat_to(pid);
+        self.applied.repeat_to(pid);
     }
 
     /// Whether nothing is due.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
-        [&self.trim, &self.snapshot].into_iter().flatten().all(|request| request.due.is_empty())
+        self.requests.is_silent() && self.applied.is_silent()
     }
 
     /// Builds what is due.
     pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
-        if let Some(Request { idx, due, .. }) = &mut self.trim {
-            while let Some(to) = due.pop_first() {
-                send(to, CompactionAction::Trim(*idx));
-            }
-        }
-        if let Some(Request { idx, due, .. }) = &mut self.snapshot {
-            while let Some(to) = due.pop_first() {
-                send(to, CompactionAction::Snapshot(*idx));
-            }
-        }
-    }
-
-    /// `from` has nothing left to compact up to `idx`.
-    fn answer(&mut self, from: NodeId, idx: u64) {
-        for request in [&mut self.trim, &mut self.snapshot] {
-            if let Some(open) = request {
-                if open.idx <= idx {
-                    open.unanswered.remove(&from);
-                    open.due.remove(&from);
-                }
-                if open.unanswered.is_empty() {
-                    *request = None;
-                }
-            }
-        }
+        self.requests.build_messages(&mut send);
+        self.applied.build_messages(|to, report| send(to, CompactionAction::Applied(report)));
     }
 }
 
@@ -119,7 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 all
             }
         };
-        self.compactions.ask_to_trim(&self.peers, idx);
+        self.compaction.requests.ask_to_trim(self.members.peers(), idx);
         self.announce_trim();
         Ok(())
     }
@@ -134,7 +84,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let idx = self.without_stopsign(idx.unwrap_or(self.log.decided_idx()));
         self.log.take_snapshot(idx)?;
         if !local_only {
-            self.compactions.snapshot = Request::to(&self.peers, idx);
+            self.compaction.requests.ask_for_snapshot(self.members.peers(), idx);
         }
         Ok(())
     }
@@ -157,9 +107,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 State::Recovering
                 | State::Promised { .. }
                 | State::Preparing(_)
-                | State::Leading(_) => self.peers.clone(),
+                | State::Leading(_) => self.members.peers().to_vec(),
             };
-            self.compactions.ask_to_trim(&to, self.log.compacted_idx());
+            self.compaction.requests.ask_to_trim(&to, self.log.compacted_idx());
         }
     }
 
@@ -178,7 +128,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             CompactionAction::Snapshot(idx) => (idx, Ok(())),
             CompactionAction::Compacted(idx) => {
-                self.compactions.answer(from, idx);
+                self.compaction.requests.answer(from, idx);
                 return Ok(());
             }
             CompactionAction::Applied(report) => return self.handle_applied(report, from),
@@ -209,5 +159,56 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             )) => Ok(()),
             Err(TryCompactionErr::Halted(halted)) => Err(halted),
         }
+    }
+
+    /// The application at this server has applied the entries before `idx` and does not need them any
+    /// more.
+    pub(crate) fn record_applied(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
+        if idx > self.log.decided_idx() {
+            return Err(CompactionErr::UndecidedIndex(self.log.decided_idx()).into());
+        }
+        self.compaction.applied.advance(self.without_stopsign(idx), self.members.peers());
+        Ok(self.give_up_applied()?)
+    }
+
+    /// A peer reports what its application has applied.
+    pub(super) fn handle_applied(
+        &mut self,
+        report: AppliedReport,
+        from: NodeId,
+    ) -> Result<(), Halted> {
+        self.compaction.applied.hear(from, report);
+        self.give_up_applied()
+    }
+
+    /// Gives up the entries that all applications have applied. The leader has the others do so, too:
+    /// one that was restarted does not know.
+    fn give_up_applied(&mut self) -> Result<(), Halted> {
+        let idx = self.compaction.applied.by_all(self.members.peers());
+        if idx <= self.log.compacted_idx() {
+            return Ok(());
+        }
+        match self.log.trim(idx) {
+            Ok(()) => {
+                if let State::Leading(_) = self.state {
+                    self.announce_trim();
+                }
+                Ok(())
+            }
+            Err(TryCompactionErr::Halted(halted)) => Err(halted),
+            // Nothing before this one's own decided index is refused, and there is no snapshot that
+            // the storage could not hold.
+            Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_)) => Ok(()),
+        }
+    }
+
+    /// What the application at this server has applied, as far as it has said so.
+    pub(crate) fn applied_idx(&self) -> u64 {
+        self.compaction.applied.own_idx().max(self.log.compacted_idx())
+    }
+
+    /// What the application at a peer has applied, as far as that is known here.
+    pub(crate) fn applied_idx_of(&self, pid: NodeId) -> Option<u64> {
+        self.compaction.applied.of_peer(pid)
     }
 }

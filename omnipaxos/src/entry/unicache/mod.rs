@@ -35,7 +35,7 @@ pub mod lru_cache;
 
 pub use self::{lfu_cache::LFUniCache, lru_cache::LRUniCache};
 
-use crate::{bounds::Wire, storage::Entry};
+use super::{bounds::Wire, Entry};
 use std::{fmt::Debug, hash::Hash, marker::PhantomData, ops::Add};
 
 /// What stands for a field in a message. Never implemented by hand.

@@ -3,9 +3,7 @@
 use super::{
     content_ids::{number_of, Predecessor, CONTENT_HASH},
     pending::{IdentifiedProposal, Interest},
-    proposals::{OwnBatch, Route},
-    state::State,
-    SequencePaxos,
+    queue::{OwnBatch, Route},
 };
 use crate::{
     amount::Amount,
@@ -14,9 +12,10 @@ use crate::{
     identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{ForwardedProposals, PaxosMsg, ProposalRejection, RejectionReason},
+    observe::trace::LogEvent,
     proposals::ProposalId,
+    sequence_paxos::{state::State, SequencePaxos},
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 /// Forwarded proposals whose ids follow on each other, on their way into one message.
@@ -27,7 +26,11 @@ struct Collected<T> {
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Plain proposals of a server that takes this one for the leader.
-    pub(super) fn handle_plain_forward(&mut self, entries: Vec<T>, from: NodeId) {
+    pub(in crate::sequence_paxos) fn handle_plain_forward(
+        &mut self,
+        entries: Vec<T>,
+        from: NodeId,
+    ) {
         let number = number_of(&entries);
         let first = ProposalId { origin: from, incarnation: CONTENT_HASH, number };
         // Its origin names neither. It was not decided when it was sent, and is taken to be no older
@@ -45,7 +48,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Entries that come after a stop sign are dropped: they cannot be decided in this
     /// configuration, and their origin learns of the sign with the log. What was passed on once is
     /// not passed on again, or it could go round in circles; its origin forwards it again.
-    pub(super) fn handle_forwarded_proposals(
+    pub(in crate::sequence_paxos) fn handle_forwarded_proposals(
         &mut self,
         forwarded: ForwardedProposals<T>,
         from: NodeId,
@@ -63,67 +66,77 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Route::Relay
             }
         };
-        self.proposals.take_forwarded(forwarded, from, route, self.pending.amount());
+        self.proposals.queue.take_forwarded(
+            forwarded,
+            from,
+            route,
+            self.proposals.pending.amount(),
+        );
         self.propose_if_leading();
     }
 
     /// Why proposals are not taken. Whoever passed them on passes the answer back.
-    pub(super) fn handle_rejection(&mut self, rejection: ProposalRejection) {
+    pub(in crate::sequence_paxos) fn handle_rejection(&mut self, rejection: ProposalRejection) {
         let origin = rejection.first.origin;
         if origin == self.pid {
             if let RejectionReason::Refused(refusal) = &rejection.reason {
                 self.handle_refusal(&rejection, refusal);
             }
             let decided_idx = self.log.decided_idx();
-            self.pending.handle_rejection(&rejection, decided_idx, &mut self.outcomes);
+            self.proposals.pending.handle_rejection(
+                &rejection,
+                decided_idx,
+                &mut self.proposals.outcomes,
+            );
         } else {
-            self.rejections.push(origin, rejection);
+            self.proposals.rejections.push(origin, rejection);
         }
     }
 
     /// A heartbeat round has ended: what is not in the log is forwarded again.
-    pub(super) fn repeat_forwards(&mut self) {
-        let due = self.pending.end_round(|id| self.log.has(id));
-        due.into_iter().for_each(|id| self.proposals.push_pending(id));
+    pub(in crate::sequence_paxos) fn repeat_forwards(&mut self) {
+        let due = self.proposals.pending.end_round(|id| self.log.has(id));
+        due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
     /// The leader is back: what was lost on the way is forwarded and asked for again.
-    pub(super) fn ask_leader_again(&mut self) {
+    pub(in crate::sequence_paxos) fn ask_leader_again(&mut self) {
         self.reads.ask_again();
-        let due = self.pending.forward_all(|id| self.log.has(id));
-        due.into_iter().for_each(|id| self.proposals.push_pending(id));
+        let due = self.proposals.pending.forward_all(|id| self.log.has(id));
+        due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
     /// Another leader has taken over, and this log is in step with it: what was lost on the way is
     /// forwarded anew.
-    pub(super) fn forward_anew(&mut self) {
+    pub(in crate::sequence_paxos) fn forward_anew(&mut self) {
         let len = self.log.len();
-        if self.content_ids.predecessor() == Predecessor::NotKnown {
-            self.content_ids.get_in_step(len);
-            self.next_number = self.next_number.max(len);
+        if self.proposals.content_ids.predecessor() == Predecessor::NotKnown {
+            self.proposals.content_ids.get_in_step(len);
+            self.proposals.next_number = self.proposals.next_number.max(len);
         }
         self.reads.begin_anew(len);
-        if !self.pending.is_empty() {
-            let due = self.pending.begin_anew(self.log.promise(), |id| self.log.has(id));
-            due.into_iter().for_each(|id| self.proposals.push_pending(id));
+        if !self.proposals.pending.is_empty() {
+            let due = self.proposals.pending.begin_anew(self.log.promise(), |id| self.log.has(id));
+            due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
         }
         self.submit_stopsign();
     }
 
     /// Passes over the ids in the log that a predecessor of this server gave.
     pub(super) fn mind_predecessor(&mut self) {
-        if self.content_ids.predecessor() == Predecessor::None {
+        if self.proposals.content_ids.predecessor() == Predecessor::None {
             return;
         }
         let incarnation = self.incarnation.unwrap_or_default();
         if let Some(highest) = self.log.ids().highest_number(self.pid, incarnation) {
-            self.next_number = self.next_number.max(highest.saturating_add(1));
+            let next = highest.saturating_add(1);
+            self.proposals.next_number = self.proposals.next_number.max(next);
         }
     }
 
     /// Whether what was appended here as the leader is proposed again when `next` leads: if a setting
     /// asks for it, or if this server transfers leadership, which loses nothing.
-    pub(super) fn keeps_what_it_led(&self, next: NodeId) -> bool {
+    pub(in crate::sequence_paxos) fn keeps_what_it_led(&self, next: NodeId) -> bool {
         let is_transferred = match &self.state {
             State::Leading(leading) => {
                 leading.transfer.is_some() || leading.asked_to_take_over == Some(next)
@@ -138,7 +151,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// This server loses leadership to `next`. What it appended and has not decided may not be in the
     /// next log, and is kept if that is asked for.
-    pub(super) fn keep_what_it_led(&mut self, next: NodeId) -> Result<(), Halted> {
+    pub(in crate::sequence_paxos) fn keep_what_it_led(
+        &mut self,
+        next: NodeId,
+    ) -> Result<(), Halted> {
         let State::Leading(_) = self.state else {
             return Ok(());
         };
@@ -157,8 +173,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         for (id, entry) in led {
             let bytes = entry.size_hint() as u64;
-            self.pending.keep(id, entry, bytes, Interest::None, decided_idx);
-            self.pending.was_forwarded(id, n, n);
+            self.proposals.pending.keep(id, entry, bytes, Interest::None, decided_idx);
+            self.proposals.pending.was_forwarded(id, n, n);
         }
         Ok(())
     }
@@ -166,16 +182,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// This server loses leadership to `next`. What was appended here without an id, while it led,
     /// and waits for its batch or for room in the log, is dropped as the end of its log will be. What
     /// was appended while this server was not promised goes to the next leader.
-    pub(super) fn drop_what_it_led(&mut self, next: NodeId) {
+    pub(in crate::sequence_paxos) fn drop_what_it_led(&mut self, next: NodeId) {
         if self.keeps_what_it_led(next) {
             return;
         }
         match &self.state {
-            State::Leading(_) => self.proposals.note_led(),
+            State::Leading(_) => self.proposals.queue.note_led(),
             State::Preparing(_) => {}
             State::Recovering | State::Promised { .. } | State::Following(_) => return,
         }
-        let dropped = self.proposals.drop_led();
+        let dropped = self.proposals.queue.drop_led();
         if dropped > 0 {
             self.trace.emit(|| {
                 let event = LogEvent::info("drops what was appended here and waits");
@@ -186,26 +202,29 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Tells how proposals ended that are decided now.
     pub(crate) fn settle_proposals(&mut self) {
-        self.pending.settle(&self.log, &mut self.outcomes);
+        self.proposals.pending.settle(&self.log, &mut self.proposals.outcomes);
         self.settle_reconfiguration();
-        if self.log.decided_stopsign().is_some() && !self.proposals.is_empty() {
-            self.proposals.clear();
+        if self.log.decided_stopsign().is_some() && !self.proposals.queue.is_empty() {
+            self.proposals.queue.clear();
         }
     }
 
     /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
     /// how to reach it.
-    pub(super) fn build_forwards(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
-        for (to, rejection) in self.rejections.take() {
+    pub(in crate::sequence_paxos) fn build_forwards(
+        &mut self,
+        mut send: impl FnMut(NodeId, PaxosMsg<T>),
+    ) {
+        for (to, rejection) in self.proposals.rejections.take() {
             send(to, PaxosMsg::ProposalRejection(rejection));
         }
-        if self.proposals.is_empty() {
+        if self.proposals.queue.is_empty() {
             return;
         }
-        let Some(to) = self.next_hop() else {
+        let Some(to) = self.way_for_proposals() else {
             return;
         };
-        while let Some(forwarded) = self.proposals.pop_relayed() {
+        while let Some(forwarded) = self.proposals.queue.pop_relayed() {
             send(to, PaxosMsg::ForwardedProposals(Box::new(forwarded)));
         }
         if !self.is_about_to_know(to) {
@@ -214,7 +233,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.build_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
         }
         if self.may_forward_stopsign() {
-            if let Some(sign) = self.proposals.stopsign.take() {
+            if let Some(sign) = self.proposals.queue.stopsign.take() {
                 send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
             }
         }
@@ -224,17 +243,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn is_about_to_know(&self, leader: NodeId) -> bool {
         let has_promised =
             matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
-        has_promised && self.content_ids.predecessor() == Predecessor::NotKnown
+        has_promised && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
     }
 
     /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
     fn build_own(&mut self, n: Ballot, mut send: impl FnMut(PaxosMsg<T>)) {
         let mut collected: Option<Collected<T>> = None;
-        while let Some(batch) = self.proposals.pop_own_batch(self.limits.message) {
+        while let Some(batch) = self.proposals.queue.pop_own_batch(self.limits.message) {
             match batch {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
                 OwnBatch::Pending(id) => {
-                    let Some(proposal) = self.pending.leave_queue(id, self.log.has(id), n) else {
+                    let Some(proposal) =
+                        self.proposals.pending.leave_queue(id, self.log.has(id), n)
+                    else {
                         continue;
                     };
                     match collected.take() {
@@ -263,7 +284,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn name(&mut self, entries: Vec<T>, n: Ballot) -> PaxosMsg<T> {
         self.mind_predecessor();
         let Some(counted) = self.peek_id() else {
-            let number = self.content_ids.repeated_number(&entries);
+            let number = self.proposals.content_ids.repeated_number(&entries);
             let first = ProposalId { origin: self.pid, incarnation: CONTENT_HASH, number };
             let (first_ballot, min_idx) = (Ballot::default(), u64::MAX);
             let stamp = Stamp::default();
@@ -278,13 +299,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         // A restarted server that has promised nothing does not know that it used a text before.
         let is_known_later = !self.log.promise().is_nobodys();
         let plain = match is_known_later {
-            true => self.content_ids.plain_number(&entries),
+            true => self.proposals.content_ids.plain_number(&entries),
             false => None,
         };
         let first = match plain {
             Some(number) => ProposalId { incarnation: CONTENT_HASH, number, ..counted },
             None => {
-                self.next_number += entries.len() as u64;
+                self.proposals.next_number += entries.len() as u64;
                 counted
             }
         };
@@ -292,13 +313,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             (self.log.decided_idx(), if plain.is_some() { Ballot::default() } else { n });
         for (entry, position) in entries.iter().zip(0..) {
             let (id, bytes) = (first.later(position), entry.size_hint() as u64);
-            self.pending.keep(id, entry.clone(), bytes, Interest::None, decided_idx);
-            self.pending.was_forwarded(id, first_ballot, n);
+            self.proposals.pending.keep(id, entry.clone(), bytes, Interest::None, decided_idx);
+            self.proposals.pending.was_forwarded(id, first_ballot, n);
         }
         match plain {
             Some(_) => PaxosMsg::ProposalForward(entries),
             None => {
-                let (min_idx, stamp) = (self.pending.min_idx(), Stamp::default());
+                let (min_idx, stamp) = (self.proposals.pending.min_idx(), Stamp::default());
                 PaxosMsg::ForwardedProposals(Box::new(ForwardedProposals {
                     first,
                     first_ballot,
@@ -308,27 +329,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }))
             }
         }
-    }
-
-    /// Where proposals go: to the leader if it answers here, else to a peer that it answers.
-    ///
-    /// To neither if a later incarnation might use the same ids again.
-    pub(super) fn next_hop(&self) -> Option<NodeId> {
-        if !self.has_lasting_ids() {
-            return None;
-        }
-        let leader = self.leader().filter(|leader| *leader != self.pid)?;
-        if self.reachable.contains(&leader) {
-            return self.followed_ballot().map(|_| leader);
-        }
-        self.relay.filter(|relay| relay.leader.pid == leader).map(|relay| relay.peer)
-    }
-
-    /// Whether no later incarnation uses the ids of this one. Either incarnations are counted, or
-    /// this server has made a promise: that is stored before a message leaves, so that it knows
-    /// after a restart that it may have sent something.
-    pub(super) fn has_lasting_ids(&self) -> bool {
-        self.is_counted || !self.log.promise().is_nobodys()
     }
 }
 

@@ -1,10 +1,8 @@
-//! Proposing at the leader.
+//! Taking proposals into the log of a leader, or letting them wait.
 
 use super::{
     pending::{IdentifiedProposal, Interest},
-    proposals::Next,
-    state::State,
-    SequencePaxos,
+    queue::Next,
 };
 use crate::{
     amount::Amount,
@@ -13,9 +11,10 @@ use crate::{
     identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{ProposalRejection, RejectionReason},
+    observe::trace::LogEvent,
     proposals::{Outcome, ProposalId},
+    sequence_paxos::{state::State, SequencePaxos},
     storage::{Entry, Storage},
-    trace::LogEvent,
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -28,14 +27,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Err(cause) = self.check_entry(&entry, amount.bytes) {
             return Err(TryProposeErr::Unstorable(entry, cause));
         }
-        if self.proposals.waits_for_nothing() && self.has_room_in_log() {
+        if self.proposals.queue.waits_for_nothing() && self.has_room_in_log() {
             self.log.append(entry, amount.bytes);
             return Ok(());
         }
-        if !self.proposals.has_room(self.pending.amount()) {
+        if !self.proposals.queue.has_room(self.proposals.pending.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
-        self.proposals.push(entry, amount);
+        self.proposals.queue.push(entry, amount);
         self.propose_if_leading();
         Ok(())
     }
@@ -53,25 +52,25 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Err(cause) = self.check_entry(&entry, bytes) {
             return Err(TryProposeErr::Unstorable(entry, cause));
         }
-        if !self.proposals.has_room(self.pending.amount()) {
+        if !self.proposals.queue.has_room(self.proposals.pending.amount()) {
             return Err(TryProposeErr::Busy(entry));
         }
-        self.next_number += 1;
-        self.pending.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
-        self.proposals.push_pending(id);
+        self.proposals.take_number();
+        self.proposals.pending.keep(id, entry, bytes, Interest::Outcome, self.log.decided_idx());
+        self.proposals.queue.push_pending(id);
         self.propose_if_leading();
         Ok(id)
     }
 
     /// The id of the next proposal of this server. `None` if it may be that of an earlier one.
-    pub(super) fn peek_id(&self) -> Option<ProposalId> {
-        let (origin, number) = (self.pid, self.next_number);
+    pub(in crate::sequence_paxos) fn peek_id(&self) -> Option<ProposalId> {
+        let (origin, number) = (self.pid, self.proposals.next_number);
         self.incarnation.map(|incarnation| ProposalId { origin, incarnation, number })
     }
 
     /// The oldest outcome that was not told.
     pub(crate) fn take_outcome(&mut self) -> Option<(ProposalId, Outcome)> {
-        self.outcomes.pop()
+        self.proposals.outcomes.pop()
     }
 
     /// Whether this server leads and may take another entry into its log. The undecided entries
@@ -83,7 +82,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.is_held_back() {
             return false;
         }
-        let limit = match self.quorum.can_accept(1) {
+        let limit = match self.members.quorum().can_accept(1) {
             true => self.limits.pending,
             false => self.limits.message,
         };
@@ -106,56 +105,56 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up a proposal for which there is no room.
     pub(crate) fn drop_proposal(&mut self) {
         self.trace.emit(|| LogEvent::warn("drops a proposal, since as many wait as may wait"));
-        self.proposals.drop_one();
+        self.proposals.queue.drop_one();
     }
 
     /// Number of proposals given up since there was no room.
     pub(crate) fn dropped_proposals(&self) -> u64 {
-        self.proposals.dropped()
+        self.proposals.queue.dropped()
     }
 
     /// Number of proposals that wait for their batch to fill.
     pub(crate) fn batched_len(&self) -> usize {
-        usize::try_from(self.proposals.batched()).unwrap_or(usize::MAX)
+        usize::try_from(self.proposals.queue.batched()).unwrap_or(usize::MAX)
     }
 
     /// Takes what was proposed into the log, if this server leads, as far as batches are full and
     /// there is room. Where a stop sign has got there first, entries can no longer be decided in
     /// this configuration.
-    pub(super) fn propose_if_leading(&mut self) {
+    pub(in crate::sequence_paxos) fn propose_if_leading(&mut self) {
         let State::Leading(_) = self.state else {
             return;
         };
-        if self.proposals.is_empty() {
+        if self.proposals.queue.is_empty() {
             return;
         }
         if self.log.stopsign().is_some() {
             // Once it is decided they are given up. If it is not, the configuration goes on.
             return;
         }
-        if self.proposals.is_batch_full(self.pending.amount()) {
-            self.proposals.release_all();
+        if self.proposals.queue.is_batch_full(self.proposals.pending.amount()) {
+            self.proposals.queue.release_all();
         }
-        while self.proposals.released > 0 && self.has_room_in_log() {
-            match self.proposals.pop() {
+        while self.proposals.queue.released > 0 && self.has_room_in_log() {
+            match self.proposals.queue.pop() {
                 None => break,
                 Some(Next::Plain(entry)) => self.take_plain(entry),
                 Some(Next::Pending(id)) => self.take_own(id),
                 Some(Next::Forwarded(proposal, via)) => self.take_forwarded_proposal(proposal, via),
             }
         }
-        if self.proposals.count() == 0 && !self.is_held_back() {
+        if self.proposals.queue.count() == 0 && !self.is_held_back() {
             self.take_stopsign();
         }
     }
 
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
-        if let Some(proposal) = self.pending.leave_queue(id, self.log.has(id), n) {
+        if let Some(proposal) = self.proposals.pending.leave_queue(id, self.log.has(id), n) {
             if self.would_find(id, proposal.first_ballot, proposal.min_idx) {
                 self.take_own_proposal(proposal);
             } else {
-                self.pending.give_up(id, &mut self.outcomes);
+                self.proposals.pending.give_up(id, &mut self.proposals.outcomes);
             }
         }
     }
@@ -202,13 +201,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         is_new || min_idx >= known_from
     }
 
-    pub(super) fn send_rejection(
+    pub(in crate::sequence_paxos) fn send_rejection(
         &mut self,
         to: NodeId,
         first: ProposalId,
         reason: RejectionReason,
     ) {
         let (config_id, stamp) = (self.config_id, Stamp::default());
-        self.rejections.push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
+        self.proposals
+            .rejections
+            .push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
     }
 }

@@ -5,7 +5,7 @@
 //! last is told. Only the ends of proposals are kept, each by itself: as many as may wait, or
 //! 65,536.
 
-pub use crate::other_configurations::HigherConfiguration;
+pub use crate::messages::validate::HigherConfiguration;
 
 use crate::{
     ballot::Ballot,

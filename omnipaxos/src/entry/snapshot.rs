@@ -1,0 +1,79 @@
+//! What may stand in for many entries.
+
+use super::Entry;
+use std::fmt::Debug;
+
+/// The sum of many entries, which may stand in for them.
+///
+/// ```
+/// use omnipaxos::storage::{Entry, Snapshot};
+/// use std::collections::BTreeMap;
+///
+/// #[derive(Clone, Debug)]
+/// struct KeyValue {
+///     key: String,
+///     value: u64,
+/// }
+///
+/// impl Entry for KeyValue {
+///     type Snapshot = State;
+///     # omnipaxos::without_unicache!();
+/// }
+///
+/// #[derive(Clone, Debug)]
+/// # #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+/// struct State(BTreeMap<String, u64>);
+///
+/// impl Snapshot<KeyValue> for State {
+///     fn create(entries: &[KeyValue]) -> Self {
+///         State(entries.iter().map(|e| (e.key.clone(), e.value)).collect())
+///     }
+///
+///     fn merge(&mut self, delta: Self) {
+///         self.0.extend(delta.0);
+///     }
+///
+///     fn use_snapshots() -> bool {
+///         true
+///     }
+/// }
+/// ```
+pub trait Snapshot<T: Entry>: Clone + Debug {
+    /// Sums up `entries`, in log order. They may begin anywhere in the log.
+    fn create(entries: &[T]) -> Self;
+
+    /// Adds `delta`, the sum of the entries that follow directly on those of `self`. The library
+    /// only ever merges into a snapshot that begins where the log begins.
+    fn merge(&mut self, delta: Self);
+
+    /// Whether snapshots may replace entries. If not, a log is only ever trimmed.
+    fn use_snapshots() -> bool;
+}
+
+/// The snapshot type of entries that have none.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NoSnapshot;
+
+impl<T: Entry> Snapshot<T> for NoSnapshot {
+    fn create(_entries: &[T]) -> Self {
+        NoSnapshot
+    }
+
+    fn merge(&mut self, _delta: Self) {}
+
+    fn use_snapshots() -> bool {
+        false
+    }
+}
+
+/// A snapshot as it travels between servers.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(bound(serialize = "", deserialize = "")))]
+pub enum SnapshotType<T: Entry> {
+    /// Sums up the log from its beginning.
+    Complete(T::Snapshot),
+    /// Sums up the log from an index that travels with it.
+    Delta(T::Snapshot),
+}

@@ -1,0 +1,7 @@
+//! What a replica shows of itself: events, a status, log messages, metrics, views for dashboards.
+
+pub mod events;
+pub(crate) mod metrics;
+pub mod status;
+pub(crate) mod trace;
+pub(crate) mod ui;

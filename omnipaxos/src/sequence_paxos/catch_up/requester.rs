@@ -1,0 +1,186 @@
+//! Which server is asked for decided entries, and when.
+
+use super::super::Contact;
+use crate::ids::NodeId;
+
+/// Rounds after which a source that sends nothing is asked again.
+const ASKED_AGAIN_AFTER: u32 = 2;
+
+/// Rounds after which it is given up.
+const GIVEN_UP_AFTER: u32 = 4;
+
+/// Rounds of the first and of the longest pause.
+const SHORTEST_PAUSE: u32 = 2;
+const LONGEST_PAUSE: u32 = 8;
+
+/// The requests of one server. Each method that returns a server wants it asked for a chunk.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sequence_paxos) struct Requester {
+    /// The server that is asked until it has no more to send.
+    source: Option<NodeId>,
+    /// Heartbeat rounds since it was asked, or sent something.
+    waited: u32,
+    /// While it is lost, peers are asked in turn.
+    contact: Contact,
+    /// The peer asked last in turn.
+    turn: usize,
+    /// Heartbeat rounds for which a server that has promised catches up no further.
+    pause: u32,
+    /// How many those were last, in the ballot that this server has promised.
+    last_pause: u32,
+}
+
+impl Requester {
+    /// Whether the leader, or the quorum that a leader needs, is reached.
+    pub(super) fn contact(&self) -> Contact {
+        self.contact
+    }
+
+    /// Whether a server that has promised waits for its leader now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause > 0
+    }
+
+    /// Somebody has told of entries that this server lacks: the pause is over.
+    pub(super) fn resume(&mut self) {
+        self.pause = 0;
+    }
+
+    /// Asks `source`, unless another source was asked in this round and may answer yet.
+    pub(super) fn begin(&mut self, source: NodeId) -> Option<NodeId> {
+        (self.source.is_none() || self.waited > 0).then(|| self.ask(source))
+    }
+
+    /// Asks `source` until it has no more to send.
+    pub(super) fn ask(&mut self, source: NodeId) -> NodeId {
+        (self.source, self.waited) = (Some(source), 0);
+        source
+    }
+
+    /// `source` has no more to send.
+    pub(super) fn finish(&mut self, source: NodeId) {
+        self.source.take_if(|asked| *asked == source);
+    }
+
+    /// A quorum has promised this server, which leads and catches up no further.
+    pub(super) fn stop(&mut self) {
+        self.source = None;
+        self.contact = Contact::Kept;
+    }
+
+    /// The leader was told once more what is decided here: it gets as long as last time.
+    pub(super) fn wait_again(&mut self) {
+        self.pause = self.last_pause;
+    }
+
+    /// An AcceptSync came too late: waits for the next one, longer than last time.
+    pub(super) fn pause(&mut self) {
+        let pause = (2 * self.last_pause).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        (self.pause, self.last_pause) = (pause, pause);
+        self.source = None;
+    }
+
+    /// This server has promised another ballot, or is in step.
+    pub(super) fn end_pauses(&mut self) {
+        (self.pause, self.last_pause) = (0, 0);
+    }
+
+    /// A heartbeat round has ended.
+    pub(super) fn begin_round(&mut self, contact: Contact) {
+        self.contact = contact;
+        self.pause = self.pause.saturating_sub(1);
+    }
+
+    /// In each heartbeat round but those of a pause. A source that sends nothing is asked again and
+    /// then given up: the leader names another, or the `reachable` peers are asked in turn.
+    pub(super) fn repeat(&mut self, reachable: &[NodeId]) -> Option<NodeId> {
+        if let Some(source) = self.source {
+            self.waited += 1;
+            match self.waited {
+                ASKED_AGAIN_AFTER => return Some(source),
+                GIVEN_UP_AFTER.. => self.source = None,
+                0..ASKED_AGAIN_AFTER | ASKED_AGAIN_AFTER..GIVEN_UP_AFTER => {}
+            }
+        }
+        match (self.source, self.contact) {
+            (None, Contact::Lost) => self.next_in_turn(reachable),
+            (None, Contact::Kept) | (Some(_), _) => None,
+        }
+    }
+
+    fn next_in_turn(&mut self, reachable: &[NodeId]) -> Option<NodeId> {
+        self.turn = self.turn.wrapping_add(1) % reachable.len().max(1);
+        reachable.get(self.turn).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Contact, Requester};
+
+    /// Whom it asks in each of so many rounds, among servers 2, 5 and 7.
+    fn asked(requester: &mut Requester, contact: Contact, rounds: usize) -> Vec<Option<u64>> {
+        let round = |_| {
+            requester.begin_round(contact);
+            requester.repeat(&[2, 5, 7])
+        };
+        (0..rounds).map(round).collect()
+    }
+
+    #[test]
+    fn a_source_that_is_silent_is_asked_again_and_given_up() {
+        let mut requester = Requester::default();
+        assert_eq!(requester.begin(5), Some(5));
+        assert_eq!(requester.begin(7), None, "5 may answer");
+        let again = [None, Some(5), None, None, None];
+        assert_eq!(asked(&mut requester, Contact::Kept, 5), again);
+        assert_eq!(requester.begin(7), Some(7));
+    }
+
+    #[test]
+    fn another_source_is_asked_after_a_round() {
+        let mut requester = Requester::default();
+        requester.begin(5);
+        asked(&mut requester, Contact::Kept, 1);
+        assert_eq!(requester.begin(7), Some(7));
+        requester.finish(5);
+        assert_eq!(requester.begin(5), None, "7 may answer");
+        requester.finish(7);
+        assert_eq!(requester.begin(5), Some(5));
+    }
+
+    #[test]
+    fn peers_are_asked_in_turn_while_the_leader_is_lost() {
+        let mut requester = Requester::default();
+        let in_turn = [Some(5), Some(7), Some(2), Some(5)];
+        assert_eq!(asked(&mut requester, Contact::Lost, 4), in_turn);
+        requester.ask(2);
+        let source_first = [None, Some(2), None, Some(7)];
+        assert_eq!(asked(&mut requester, Contact::Lost, 4), source_first);
+        requester.begin_round(Contact::Lost);
+        assert_eq!(requester.repeat(&[]), None, "nobody is there");
+    }
+
+    #[test]
+    fn each_pause_is_longer_than_the_last() {
+        let mut requester = Requester::default();
+        let mut lengths = Vec::new();
+        for _ in 0..4 {
+            requester.pause();
+            let mut rounds = 0;
+            while requester.is_paused() {
+                requester.begin_round(Contact::Kept);
+                rounds += 1;
+            }
+            lengths.push(rounds);
+        }
+        assert_eq!(lengths, [2, 4, 8, 8]);
+        requester.wait_again();
+        assert!(requester.is_paused());
+        requester.resume();
+        assert!(!requester.is_paused());
+        requester.end_pauses();
+        requester.wait_again();
+        assert!(!requester.is_paused(), "another ballot");
+    }
+}

@@ -1,0 +1,96 @@
+//! What the other servers were asked to compact.
+
+use crate::{ids::NodeId, messages::sequence_paxos::CompactionAction};
+use std::collections::BTreeSet;
+
+/// What the others were asked to compact, until each has answered. Bounded: of each kind the
+/// largest index only.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CompactionRequests {
+    trim: Option<Request>,
+    snapshot: Option<Request>,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    idx: u64,
+    unanswered: BTreeSet<NodeId>,
+    /// The peers to which it is to be said with the next output.
+    due: BTreeSet<NodeId>,
+}
+
+impl Request {
+    fn to(peers: &[NodeId], idx: u64) -> Option<Self> {
+        let unanswered: BTreeSet<NodeId> = peers.iter().copied().collect();
+        Some(Self { idx, due: unanswered.clone(), unanswered })
+    }
+}
+
+impl CompactionRequests {
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.trim.iter_mut().chain(&mut self.snapshot)
+    }
+
+    /// Asks `peers` to trim up to `idx`. A trim asked for earlier that goes further says it all.
+    pub(super) fn ask_to_trim(&mut self, peers: &[NodeId], idx: u64) {
+        if self.trim.as_ref().is_none_or(|open| open.idx < idx) {
+            self.trim = Request::to(peers, idx);
+        }
+    }
+
+    /// Asks `peers` to replace the entries before `idx` by a snapshot.
+    pub(super) fn ask_for_snapshot(&mut self, peers: &[NodeId], idx: u64) {
+        self.snapshot = Request::to(peers, idx);
+    }
+
+    /// Asks again whoever has not answered.
+    pub(super) fn repeat(&mut self) {
+        for request in self.all_mut() {
+            request.due.clone_from(&request.unanswered);
+        }
+    }
+
+    /// Asks one peer again, if it has not answered.
+    pub(super) fn repeat_to(&mut self, pid: NodeId) {
+        for request in self.all_mut() {
+            if request.unanswered.contains(&pid) {
+                request.due.insert(pid);
+            }
+        }
+    }
+
+    /// Whether nothing is due.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        [&self.trim, &self.snapshot].into_iter().flatten().all(|request| request.due.is_empty())
+    }
+
+    /// Builds what is due.
+    pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
+        if let Some(Request { idx, due, .. }) = &mut self.trim {
+            while let Some(to) = due.pop_first() {
+                send(to, CompactionAction::Trim(*idx));
+            }
+        }
+        if let Some(Request { idx, due, .. }) = &mut self.snapshot {
+            while let Some(to) = due.pop_first() {
+                send(to, CompactionAction::Snapshot(*idx));
+            }
+        }
+    }
+
+    /// `from` has nothing left to compact up to `idx`.
+    pub(super) fn answer(&mut self, from: NodeId, idx: u64) {
+        for request in [&mut self.trim, &mut self.snapshot] {
+            if let Some(open) = request {
+                if open.idx <= idx {
+                    open.unanswered.remove(&from);
+                    open.due.remove(&from);
+                }
+                if open.unanswered.is_empty() {
+                    *request = None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The way to the leader, for proposals and reads: one that does not answer here is reached through a
+//! peer that it answers.
+
+use super::{state::State, SequencePaxos};
+use crate::{
+    ballot::Ballot,
+    ids::NodeId,
+    storage::{Entry, Storage},
+};
+
+/// Which servers can be reached.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routing {
+    /// The peers that answered the last heartbeat round, or have answered since, in order.
+    reachable: Vec<NodeId>,
+    /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
+    relay: Option<Relay>,
+}
+
+/// A way to a leader that does not answer here.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relay {
+    pub(crate) leader: Ballot,
+    /// A peer that the leader answers.
+    pub(crate) peer: NodeId,
+}
+
+/// A way to the leader.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// The leader answers here.
+    Direct(NodeId),
+    /// A peer that it answers.
+    Through(NodeId),
+}
+
+impl Route {
+    /// The server to send to.
+    pub(super) fn next_hop(self) -> NodeId {
+        match self {
+            Route::Direct(to) | Route::Through(to) => to,
+        }
+    }
+}
+
+impl Routing {
+    /// A peer has answered a heartbeat.
+    fn note_reachable(&mut self, pid: NodeId) {
+        if let Err(position) = self.reachable.binary_search(&pid) {
+            self.reachable.insert(position, pid);
+        }
+    }
+
+    /// A heartbeat round has ended: the peers that `answered` it, in order. If the leader did not,
+    /// `relay` is a peer that it answers.
+    pub(super) fn end_round(
+        &mut self,
+        answered: impl Iterator<Item = NodeId>,
+        relay: Option<Relay>,
+    ) {
+        self.reachable.clear();
+        self.reachable.extend(answered);
+        self.relay = relay;
+    }
+
+    pub(super) fn is_reachable(&self, pid: NodeId) -> bool {
+        self.reachable.contains(&pid)
+    }
+
+    /// The peers that can be reached, in order.
+    pub(super) fn reachable(&self) -> &[NodeId] {
+        &self.reachable
+    }
+
+    /// The way to `leader`, if there is one.
+    pub(super) fn to(&self, leader: NodeId) -> Option<Route> {
+        if self.is_reachable(leader) {
+            return Some(Route::Direct(leader));
+        }
+        let relay = self.relay.filter(|relay| relay.leader.pid == leader);
+        relay.map(|relay| Route::Through(relay.peer))
+    }
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// A peer has answered a heartbeat.
+    pub(crate) fn note_reachable(&mut self, pid: NodeId) {
+        self.routing.note_reachable(pid);
+    }
+
+    /// The ballot that this server takes part in, as follower or leader.
+    pub(crate) fn followed_ballot(&self) -> Option<Ballot> {
+        match self.state {
+            State::Recovering => None,
+            State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_)
+            | State::Leading(_) => Some(self.log.promise()),
+        }
+    }
+
+    /// The server to which proposals go: the owner of the highest ballot that this server follows
+    /// or has heard to be elected. `None` if it would have to be this server, which does not lead.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.leader_ballot().map(|ballot| ballot.pid)
+    }
+
+    /// The ballot of the [leader](Self::leader).
+    pub(crate) fn leader_ballot(&self) -> Option<Ballot> {
+        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
+        let ballot = self.followed_ballot().unwrap_or_default().max(self.elected);
+        Some(ballot).filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
+    }
+
+    /// The server to which proposals are sent: the leader if it answers here and this server follows
+    /// it, else a peer that it answers.
+    ///
+    /// None if a later incarnation might use the same ids again.
+    pub(super) fn way_for_proposals(&self) -> Option<NodeId> {
+        if !self.has_lasting_ids() {
+            return None;
+        }
+        let leader = self.leader().filter(|leader| *leader != self.pid)?;
+        match self.routing.to(leader)? {
+            Route::Direct(leader) => self.followed_ballot().map(|_| leader),
+            Route::Through(peer) => Some(peer),
+        }
+    }
+
+    /// Whether no later incarnation uses the ids of this one. Either incarnations are counted, or
+    /// this server has made a promise: that is stored before a message leaves, so that it knows
+    /// after a restart that it may have sent something.
+    pub(super) fn has_lasting_ids(&self) -> bool {
+        self.is_counted || !self.log.promise().is_nobodys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ballot, Relay, Route, Routing};
+
+    #[test]
+    fn a_leader_that_does_not_answer_is_reached_through_a_peer() {
+        let relay = Some(Relay { leader: Ballot::with(1, 1, 0, 3), peer: 2 });
+        let table: [(&[u64], Option<Relay>, u64, Option<Route>); 5] = [
+            (&[2, 3], None, 3, Some(Route::Direct(3))),
+            (&[2, 3], relay, 3, Some(Route::Direct(3))),
+            (&[2], relay, 3, Some(Route::Through(2))),
+            (&[2], relay, 4, None),
+            (&[2], None, 3, None),
+        ];
+        for (answered, relay, leader, expected) in table {
+            let mut routing = Routing::default();
+            routing.end_round(answered.iter().copied(), relay);
+            assert_eq!(routing.to(leader), expected, "{answered:?}, {relay:?}, to {leader}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_answers_late_is_reachable_until_the_end_of_the_round() {
+        let mut routing = Routing::default();
+        routing.end_round([2, 9].into_iter(), None);
+        [4, 2].into_iter().for_each(|pid| routing.note_reachable(pid));
+        assert_eq!(routing.reachable(), [2, 4, 9]);
+        routing.end_round([9].into_iter(), None);
+        assert_eq!(routing.reachable(), [9]);
+    }
+}
