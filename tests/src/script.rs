@@ -250,6 +250,7 @@ fn outcomes(
             let word = proposed.get(&id).ok_or(format!("{id:?} was not proposed"))?;
             told.push(match outcome {
                 Outcome::Decided(idx) => format!("{word} is decided at {idx}"),
+                Outcome::DecidedBefore(idx) => format!("{word} is decided before {idx}"),
                 Outcome::NotDecided => format!("{word} is not decided"),
                 Outcome::Refused(why) => format!("{word} is refused: {why}"),
                 _ => format!("{word} is unknown"),

@@ -170,7 +170,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         });
         own.is_none_or(|pending| {
             pending.rounds >= MOST_ROUNDS_BEHIND
-                || !self.proposals.lacks_some(|id| self.log.find(id))
+                || !self.proposals.lacks_some(|id| self.log.has(id))
         })
     }
 

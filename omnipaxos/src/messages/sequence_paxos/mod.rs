@@ -4,8 +4,8 @@ mod forwarded;
 mod stamps;
 
 pub use self::forwarded::{
-    EntryIds, ForwardedProposals, ForwardedStopSign, ProposalRejection, Refusal, RejectionReason,
-    LONGEST_CAUSE,
+    EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, IdsInDoubt,
+    ProposalRejection, Refusal, RejectionReason, LONGEST_CAUSE,
 };
 pub use crate::codec::CodedEntries;
 
