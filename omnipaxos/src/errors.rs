@@ -1,7 +1,7 @@
 //! What can go wrong, and what it means.
 
 use crate::{config::ClusterConfig, ids::NodeId, storage::Entry};
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 use thiserror::Error;
 
 pub use crate::config::ConfigError;
@@ -45,7 +45,8 @@ pub enum CompactionErr {
 /// It sends nothing more, so that it cannot claim what its disk does not hold. Open the storage
 /// anew and build a replica from it.
 ///
-/// [`source`](StdError::source) is the error of the storage, as text, with its own causes after it.
+/// [`source`](StdError::source) is the error of the storage, with its own causes after it: the error
+/// itself if the storage returned a [`SharedError`] or an [`io::Error`], else a copy of its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halted(Arc<Why>);
 
@@ -57,20 +58,79 @@ enum Why {
     Panicked(&'static str),
 }
 
-/// What failed, and why.
-#[derive(Debug, PartialEq, Eq)]
+/// What failed, and why. Equal to another if both have the same texts.
+#[derive(Debug)]
 struct Failure {
     operation: String,
     /// The causes in one text.
     text: String,
-    cause: Cause,
+    cause: Arc<dyn StdError + Send + Sync>,
 }
 
-/// An error of a storage as text. A `Box<dyn Error>` can neither be cloned nor sent.
-#[derive(Debug, PartialEq, Eq)]
-struct Cause {
+impl PartialEq for Failure {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.operation, &self.text) == (&other.operation, &other.text)
+    }
+}
+
+impl Eq for Failure {}
+
+/// An error that a storage returns and that the replica keeps as it is.
+///
+/// The replica keeps the error that halts it, and copies of that leave it on any thread. A
+/// `Box<dyn Error>` of [`StorageResult`](crate::storage::StorageResult) can neither be cloned nor sent,
+/// so of such an error only the texts are kept. A storage that returns its errors in a `SharedError`
+/// lets users downcast the [`source`](StdError::source) of [`Halted`] to its own type.
+///
+/// ```
+/// use omnipaxos::errors::SharedError;
+/// use std::error::Error;
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("the disk is full")]
+/// struct DiskFull;
+///
+/// let error: Box<dyn Error> = Box::new(SharedError::new(DiskFull));
+/// assert_eq!(error.to_string(), "the disk is full");
+/// ```
+#[derive(Clone)]
+pub struct SharedError(Arc<dyn StdError + Send + Sync>);
+
+impl SharedError {
+    /// Shares an error.
+    pub fn new(error: impl StdError + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// Returns the error.
+    pub fn get(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for SharedError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+/// The texts of an error that cannot be kept.
+#[derive(Debug)]
+struct Texts {
     text: String,
-    source: Option<Box<Cause>>,
+    source: Option<Box<Texts>>,
 }
 
 /// The most causes that are kept: an error may name itself as its cause.
@@ -81,7 +141,7 @@ fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static
     std::iter::successors(error.source(), |&cause| cause.source()).take(MOST_CAUSES)
 }
 
-impl Cause {
+impl Texts {
     fn of(error: &dyn StdError) -> Self {
         let texts: Vec<String> = causes(error).map(ToString::to_string).collect();
         let source = texts
@@ -92,15 +152,27 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for Texts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl StdError for Cause {
+impl StdError for Texts {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Keeps an error of a storage: itself if it can be sent, which a `Box<dyn Error>` does not show.
+fn keep(error: Box<dyn StdError>) -> Arc<dyn StdError + Send + Sync> {
+    let error = match error.downcast::<SharedError>() {
+        Ok(shared) => return shared.0,
+        Err(error) => error,
+    };
+    match error.downcast::<io::Error>() {
+        Ok(error) => Arc::new(*error),
+        Err(error) => Arc::new(Texts::of(&*error)),
     }
 }
 
@@ -108,9 +180,8 @@ impl Halted {
     /// The storage failed to do `operation`.
     pub(crate) fn new(operation: impl Into<String>, cause: impl Into<Box<dyn StdError>>) -> Self {
         let cause = cause.into();
-        let text = with_causes(&*cause);
-        let cause = Cause::of(&*cause);
-        Self(Arc::new(Why::Failed(Failure { operation: operation.into(), text, cause })))
+        let (operation, text) = (operation.into(), with_causes(&*cause));
+        Self(Arc::new(Why::Failed(Failure { operation, text, cause: keep(cause) })))
     }
 
     /// Code of the user panicked in this input.
@@ -156,20 +227,20 @@ impl fmt::Display for Halted {
 impl StdError for Halted {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.0 {
-            Why::Failed(failure) => Some(&failure.cause),
+            Why::Failed(failure) => Some(&*failure.cause),
             Why::Panicked(_) => None,
         }
     }
 }
 
-/// The storage failed to read. The replica goes on: [`halted`](crate::OmniPaxos::halted) tells
-/// whether it has stopped.
+/// The storage failed in a read, or while a replica was built.
 ///
-/// [`source`](StdError::source) is the error of the storage, as text, with its own causes after it.
+/// A replica goes on after a read that failed: [`halted`](crate::OmniPaxos::halted) returns whether it
+/// has stopped. [`source`](StdError::source) is the error of the storage, as that of [`Halted`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadFailed(Halted);
+pub struct StorageFailed(Halted);
 
-impl ReadFailed {
+impl StorageFailed {
     pub(crate) fn new(failed: Halted) -> Self {
         Self(failed)
     }
@@ -185,16 +256,35 @@ impl ReadFailed {
     }
 }
 
-impl fmt::Display for ReadFailed {
+impl fmt::Display for StorageFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the storage failed to {}", self.operation())
     }
 }
 
-impl StdError for ReadFailed {
+impl StdError for StorageFailed {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source()
     }
+}
+
+/// Finds an error of type `E`: the error itself or the nearest of its causes, also in a
+/// [`SharedError`].
+///
+/// ```
+/// use omnipaxos::errors::{find_cause, BuildErr};
+/// use std::io;
+///
+/// /// Whether a disk is full.
+/// fn is_full(error: &BuildErr) -> bool {
+///     find_cause(error).is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::StorageFull)
+/// }
+/// ```
+pub fn find_cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    std::iter::once(error).chain(causes(error)).find_map(|error| {
+        let shared = || error.downcast_ref().and_then(|error: &SharedError| error.0.downcast_ref());
+        error.downcast_ref().or_else(shared)
+    })
 }
 
 /// Writes an error and all its causes in one line, with a colon before each cause.
@@ -225,8 +315,50 @@ pub fn with_causes(error: &dyn StdError) -> String {
     text
 }
 
+/// The log file of [`ServerConfig::logger_file_path`] cannot be opened.
+///
+/// [`ServerConfig::logger_file_path`]: crate::ServerConfig
+#[derive(Debug, Error)]
+#[error("logger_file_path: could not open {path}")]
+pub struct LogFileErr {
+    pub(crate) path: String,
+    pub(crate) source: io::Error,
+}
+
+/// Why [`OmniPaxosConfig::try_build`](crate::OmniPaxosConfig::try_build) did not build a replica.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildErr {
+    /// The configuration is not legal.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The storage failed, or holds what cannot be.
+    #[error(transparent)]
+    Storage(#[from] StorageFailed),
+    /// The storage belongs to another server, configuration or cluster; the text says to which.
+    #[error("{0}")]
+    StorageMismatch(String),
+    /// The log file that the configuration names cannot be opened.
+    #[error(transparent)]
+    LogFile(#[from] LogFileErr),
+}
+
+impl From<BuildErr> for ConfigError {
+    /// What the methods of 0.2.2 that build return: their error has no place for a cause.
+    fn from(error: BuildErr) -> Self {
+        match error {
+            BuildErr::Config(error) => error,
+            other
+            @ (BuildErr::Storage(_) | BuildErr::StorageMismatch(_) | BuildErr::LogFile(_)) => {
+                Self::InvalidConfig(with_causes(&other))
+            }
+        }
+    }
+}
+
 /// Why a `try_*` method that proposes did not.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TryProposeErr<T: Entry> {
     /// As the method without `try_` says.
     #[error(transparent)]
@@ -281,6 +413,7 @@ pub enum ReconfigurationErr {
 
 /// Why a `try_*` method that compacts did not.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum TryCompactionErr {
     /// As the method without `try_` says.
     #[error(transparent)]

@@ -1,11 +1,12 @@
 //! Transferring leadership: see
 //! [`OmniPaxos::transfer_leadership`](crate::OmniPaxos::transfer_leadership).
 
-use crate::{errors::Halted, ids::NodeId};
+use crate::{errors::Halted, identity::PeerConflict, ids::NodeId};
 use thiserror::Error;
 
 /// Why leadership is not transferred.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum TransferErr {
     /// Only the leader can transfer leadership; holds the leader known here, which may be this
     /// server if it is about to lead.
@@ -20,6 +21,10 @@ pub enum TransferErr {
     /// Leadership is being transferred to this server.
     #[error("leadership is being transferred to server {0}")]
     AlreadyTransferring(NodeId),
+    /// This server and the other one ignore each other: the other one cannot be asked, and if it
+    /// took over, this server would not follow it.
+    #[error("server {} cannot lead this one: {}", .0.pid, .0.conflict)]
+    InConflict(PeerConflict),
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),

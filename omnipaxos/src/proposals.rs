@@ -23,10 +23,15 @@ pub struct ProposalId {
 /// How a proposal ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Outcome {
     /// It is decided, at this index and nowhere else: so many entries are before it. This server has
     /// decided it, too.
     Decided(u64),
+    /// It is decided, once, among the entries before this index, and this server has decided them all.
+    /// Its own index is forgotten: this server was cut off while the others gave more ids than they
+    /// remember with an index.
+    DecidedBefore(u64),
     /// It is not decided and never will be: the configuration ended without it. It is safe to
     /// propose the entry in the next one.
     NotDecided,
@@ -42,8 +47,7 @@ pub enum Outcome {
     Refused(String),
     /// It may have been decided, or may yet be, once at most, and cannot be followed any further: it
     /// may be among entries whose ids the leader does not know, or this server was not told. Ids are
-    /// kept in memory: a server that was restarted does not know those of what it had stored, and
-    /// after many entries the oldest are forgotten.
+    /// kept in memory: a server that was restarted does not know those of what it had stored.
     Unknown,
 }
 

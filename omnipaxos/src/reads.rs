@@ -21,6 +21,7 @@ impl ReadId {
 
 /// How far a read is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReadState {
     /// The leader has not confirmed yet that it leads, or this server has not yet decided what was
     /// decided when it did.
@@ -34,6 +35,7 @@ pub enum ReadState {
 
 /// Why a read is refused. It is always safe to request it again.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ReadRefused {
     /// No leader is known here.
     #[error("no leader is known: request the read again later")]

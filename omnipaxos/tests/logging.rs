@@ -103,6 +103,29 @@ fn a_file_tells_the_story_of_its_server() {
 }
 
 #[test]
+fn a_refused_stop_sign_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |pid: u64| folder.path().join(format!("server{pid}.log"));
+    let config = |pid| ServerConfig {
+        pid,
+        max_entry_bytes: (pid == 1).then_some(10),
+        logger_file_path: Some(path(pid).to_str().unwrap().to_string()),
+        ..Default::default()
+    };
+    let mut servers: Vec<Server> = (1..=3).map(|pid| build(config(pid)).unwrap()).collect();
+    run(&mut servers);
+    servers[0].try_become_leader();
+    run(&mut servers);
+    let next = ClusterConfig { configuration_id: 2, ..cluster() };
+    servers[1].reconfigure(next, Some(vec![1; 11])).unwrap();
+    run(&mut servers);
+    assert_eq!(servers[1].dropped().unstorable, 1);
+    let log = fs::read_to_string(path(2)).unwrap();
+    tells(&log, &["drops a stop sign that cannot be stored"]).unwrap();
+    assert!(log.contains("metadata of about 11 bytes") && !log.contains("entry that"), "{log}");
+}
+
+#[test]
 fn a_logger_of_the_user_comes_before_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let (own, unused) = (folder.path().join("own.log"), folder.path().join("unused.log"));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
+    errors::find_cause,
     macros::Entry,
     storage::{Snapshot, Storage, StorageOp},
 };
@@ -61,7 +62,7 @@ fn config(folder: &Path) -> PersistentStorageConfig {
 }
 
 fn is_poisoned(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(StorageError::Poisoned { .. }))
+    matches!(find_cause(error), Some(StorageError::Poisoned { .. }))
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    errors::find_cause,
     macros::Entry,
     storage::{Snapshot, StopSign, Storage, StorageOp},
     ClusterConfig,
@@ -205,7 +206,7 @@ fn an_entry_over_the_limit_is_refused_before_anything_is_written() {
     let error = storage
         .append_entries(vec![blob(10, 2), blob(64 << 10, 3), blob(10, 4)])
         .expect_err("it does not fit");
-    let Some(StorageError::TooLarge { limit, .. }) = error.downcast_ref() else {
+    let Some(StorageError::TooLarge { limit, .. }) = find_cause(&*error) else {
         panic!("{error:?}");
     };
     assert_eq!(contents(folder.path()), before);
@@ -245,7 +246,7 @@ fn the_largest_entry_and_a_large_stop_sign_fit_together() {
     storage.append_entries(batch.to_vec()).unwrap();
     entries.extend(batch);
     let error = storage.set_stopsign(Some(stopsign(20 << 10))).expect_err("it does not fit");
-    assert!(matches!(error.downcast_ref(), Some(StorageError::TooLarge { .. })), "{error}");
+    assert!(matches!(find_cause(&*error), Some(StorageError::TooLarge { .. })), "{error}");
     // That wrote nothing, so the storage is still of use.
     storage.set_decided_idx(6).unwrap();
     drop(storage);
@@ -433,7 +434,7 @@ fn fill_up(size: usize, segment_bytes: usize) {
     println!("full after {acknowledged} entries of {size} bytes: {error}");
     for _ in 0..3 {
         let later = storage.set_decided_idx(1).expect_err("it is poisoned");
-        let is_poisoned = matches!(later.downcast_ref(), Some(StorageError::Poisoned { .. }));
+        let is_poisoned = matches!(find_cause(&*later), Some(StorageError::Poisoned { .. }));
         assert!(is_poisoned, "{later:?}");
     }
     assert_eq!(storage.get_log_len().unwrap(), acknowledged);

@@ -47,6 +47,7 @@ pub struct App {
 
 /// A server, as the one that is shown knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Server {
     /// Which one it is.
     pub pid: NodeId,
@@ -66,6 +67,7 @@ pub struct Server {
 
 /// The link to a server, as heartbeats show it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Link {
     /// There is none: it is the same server.
     Own,
@@ -77,6 +79,7 @@ pub enum Link {
 
 /// How many entries a follower is behind.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Lag {
     /// So many.
     Exactly(u64),

@@ -28,6 +28,7 @@ pub struct LogLine {
 
 /// A line, or how many are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogItem {
     /// A line.
     Line(LogLine),

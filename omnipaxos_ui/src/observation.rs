@@ -55,11 +55,7 @@ impl From<&Status> for Observation {
                 .filter_map(|peer| Some((peer.pid, peer.follower?.accepted_idx)))
                 .chain([(status.pid, status.accepted_idx)])
                 .collect(),
-            Role::Recovering
-            | Role::Promised
-            | Role::Following
-            | Role::Preparing
-            | Role::Halted => BTreeMap::new(),
+            _ => BTreeMap::new(),
         };
         Self {
             ballot: status.ballot,

@@ -34,6 +34,7 @@ static HOOK: Once = Once::new();
 
 /// Why the terminal cannot be taken.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The standard output goes to a file or a pipe.
     #[error("the standard output is no terminal")]

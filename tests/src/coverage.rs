@@ -129,6 +129,8 @@ counted! {
     Propose: "proposals followed to their end",
     /// Such a proposal was decided.
     EndedDecided: "of these, told to be decided",
+    /// Such a proposal was decided, and its index was forgotten.
+    EndedDecidedBefore: "of these, told to be decided, the index forgotten",
     /// Such a proposal was not decided when the configuration ended.
     EndedNotDecided: "of these, told to be not decided",
     /// What became of such a proposal could not be told.

@@ -250,9 +250,10 @@ fn outcomes(
             let word = proposed.get(&id).ok_or(format!("{id:?} was not proposed"))?;
             told.push(match outcome {
                 Outcome::Decided(idx) => format!("{word} is decided at {idx}"),
+                Outcome::DecidedBefore(idx) => format!("{word} is decided before {idx}"),
                 Outcome::NotDecided => format!("{word} is not decided"),
                 Outcome::Refused(why) => format!("{word} is refused: {why}"),
-                Outcome::Unknown => format!("{word} is unknown"),
+                _ => format!("{word} is unknown"),
             });
         }
     }
@@ -266,6 +267,7 @@ fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             ReadState::Waiting => "waits".to_string(),
             ReadState::Ready(idx) => format!("ready at {idx}"),
             ReadState::Refused(reason) => format!("refused, {reason}"),
+            other => format!("{other:?}"),
         }),
         ["transferring", pid] => Some(match lab.server(number(pid)?).leadership_transfer() {
             Some(to) => format!("to {to}"),

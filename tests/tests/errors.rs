@@ -4,7 +4,8 @@
 
 use omnipaxos::{
     errors::{
-        with_causes, CompactionErr, ConfigError, ProposeErr, TryCompactionErr, TryProposeErr,
+        find_cause, with_causes, BuildErr, CompactionErr, ConfigError, ProposeErr, SharedError,
+        TryCompactionErr, TryProposeErr,
     },
     leader_transfer::TransferErr,
     reads::ReadRefused,
@@ -99,7 +100,7 @@ fn storage_errors() -> Vec<StorageError> {
         StorageError::NotEmpty { path: path() },
         StorageError::NoStorage { path: path() },
         StorageError::TooLarge { what: "an entry", bytes: 7, limit: 6 },
-        StorageError::Code { doing: "decode", what: "an entry", cause: "an end".to_string() },
+        StorageError::Code { doing: "decode", what: "an entry", source: "an end".into() },
         StorageError::Poisoned { cause: "an earlier one".to_string() },
     ]
 }
@@ -177,6 +178,80 @@ fn a_halted_replica_names_all_causes() {
         fn is_send<E: Send + Sync + 'static>(_: &E) {}
         is_send(&error);
     }
+}
+
+fn fails_without_space() -> StorageResult<()> {
+    Err(io_error().into())
+}
+
+fn fails_with_a_shared_error() -> StorageResult<()> {
+    let path = PathBuf::from("/a/b");
+    Err(SharedError::new(StorageError::Io { doing: "write to", path, source: io_error() }).into())
+}
+
+#[test]
+fn a_halted_replica_keeps_the_error_itself_where_it_can_be_sent() {
+    for (fail, text, is_of_storage) in [
+        (fails_without_space as fn() -> StorageResult<()>, io_error().to_string(), false),
+        (fails_with_a_shared_error, format!("could not write to /a/b: {}", io_error()), true),
+    ] {
+        let storage = FailingStorage::<Word>::default();
+        let mut replica = alone().0.build_for_server(alone().1, storage.clone()).unwrap();
+        storage.order(|orders| orders.fails_with = Some(fail));
+        (0..30).for_each(|_| replica.tick());
+        let halted = replica.flush().unwrap_err();
+        says_all_once(&halted);
+        assert_eq!(halted.cause(), text);
+        let cause = halted.source().unwrap();
+        assert_eq!(cause.downcast_ref::<StorageError>().is_some(), is_of_storage, "{cause:?}");
+        assert_eq!(cause.downcast_ref::<io::Error>().is_some(), !is_of_storage, "{cause:?}");
+        let found = find_cause::<io::Error>(&halted).unwrap();
+        assert_eq!(found.raw_os_error(), Some(28));
+    }
+    let shared = fails_with_a_shared_error().unwrap_err();
+    assert!(find_cause::<StorageError>(&*shared).is_some(), "not only in a halted replica");
+    assert!(find_cause::<StorageError>(&io_error()).is_none());
+}
+
+fn alone() -> (ClusterConfig, ServerConfig) {
+    let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    (cluster, ServerConfig { pid: 1, ..Default::default() })
+}
+
+#[test]
+fn a_storage_that_fails_when_a_replica_is_built_is_named_as_such() {
+    let (cluster, server) = alone();
+    let failing = || {
+        let storage = FailingStorage::<Word>::default();
+        storage.order(|orders| orders.fails_with = Some(fails_with_a_shared_error));
+        storage
+    };
+    let error = cluster.clone().try_build_for_server(server.clone(), failing()).unwrap_err();
+    says_all_once(&error);
+    let BuildErr::Storage(failed) = &error else { panic!("{error:?}") };
+    assert!(failed.operation().contains("identity"), "{failed}");
+    assert!(matches!(find_cause(&error), Some(StorageError::Io { doing: "write to", .. })));
+    let as_in_0_2_2 = cluster.clone().build_for_server(server, failing()).unwrap_err();
+    let text = format!("invalid configuration: {}", with_causes(&error));
+    assert_eq!(as_in_0_2_2.to_string(), text, "no cause is lost");
+
+    let illegal = ServerConfig::default();
+    let error = cluster.clone().try_build_for_server(illegal, failing()).unwrap_err();
+    assert!(matches!(&error, BuildErr::Config(ConfigError::InvalidConfig(_))), "{error:?}");
+    says_all_once(&error);
+
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let folder = folder.path().to_str().unwrap();
+        PersistentStorage::<Word>::open(PersistentStorageConfig::with_path(folder))
+    };
+    let nodes = vec![1, 2];
+    let two = ClusterConfig { configuration_id: 1, nodes, ..Default::default() };
+    let server = |pid| ServerConfig { pid, ..Default::default() };
+    drop(two.clone().try_build_for_server(server(1), open()).unwrap());
+    let error = two.try_build_for_server(server(2), open()).unwrap_err();
+    assert!(matches!(error, BuildErr::StorageMismatch(_)), "{error:?}");
+    says_all_once(&error);
 }
 
 #[test]

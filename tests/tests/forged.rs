@@ -434,7 +434,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
     let run_of = |origin: u64, incarnation: u64, idx: u64, count: u64| {
         let first = ProposalId { origin, incarnation, number: 0 };
         let runs = vec![IdRun { idx, count, first }];
-        Some(Box::new(EntryIds { known_from: 0, runs }))
+        Some(Box::new(EntryIds { known_from: 0, runs, forgotten: None }))
     };
     let snapshot = || Words(vec!["forged".into()]);
     let first = ProposalId { origin: 2, incarnation: 1, number: 0 };

@@ -5,13 +5,14 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::TryProposeErr,
+    events::Event,
     identity::Stamp,
     macros::Entry,
     messages::{
         sequence_paxos::{ForwardedProposals, PaxosMessage, PaxosMsg},
         Message,
     },
-    proposals::ProposalId,
+    proposals::{Outcome, ProposalId},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
@@ -177,4 +178,87 @@ fn a_restarted_leader_trusts_only_what_is_forwarded_first_in_its_own_ballot() {
         );
     }
     assert_eq!(lab.sent("ProposalRejection"), 1, "of the first it cannot tell");
+}
+
+/// Builds a server anew that leads not, on an empty storage. Returns its position.
+fn replace_follower(servers: &mut [Server]) -> usize {
+    let leader = servers[0].get_current_leader().unwrap();
+    let follower = (leader % 3 + 1) as usize - 1;
+    let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let config = ServerConfig { pid: follower as u64 + 1, ..Default::default() };
+    servers[follower] = cluster.build_for_server(config, MemoryStorage::default()).unwrap();
+    follower
+}
+
+fn run(servers: &mut [Server], ticks: usize) {
+    for _ in 0..ticks {
+        servers.iter_mut().for_each(OmniPaxos::tick);
+        deliver(servers);
+    }
+}
+
+/// It may have had a predecessor. What that has forwarded is in its log once it is in step.
+#[test]
+fn a_server_on_a_fresh_storage_is_not_taken_for_its_predecessor() {
+    for (waits, before_restart) in [(0, 1), (100, 1), (0, 3), (100, 3)] {
+        let mut servers = servers();
+        let word = || Word("a".into());
+        let mut incarnations = 0;
+        for times in [before_restart, 2, 2] {
+            let follower = match incarnations {
+                0 => (servers[0].get_current_leader().unwrap() % 3) as usize,
+                _ => replace_follower(&mut servers),
+            };
+            incarnations += 1;
+            run(&mut servers, waits);
+            for _ in 0..times {
+                servers[follower].append(word()).unwrap();
+                deliver(&mut servers);
+            }
+            run(&mut servers, 100);
+            if incarnations > 1 && waits > 0 {
+                let id = servers[follower].propose(word()).unwrap();
+                run(&mut servers, 100);
+                let idx = servers[follower].get_decided_idx() - 1;
+                let ended = Event::ProposalEnded { id, outcome: Outcome::Decided(idx) };
+                assert!(servers[follower].take_events().contains(&ended), "{incarnations}");
+            }
+        }
+        let decided = before_restart + 4 + if waits > 0 { 2 } else { 0 };
+        for server in &servers {
+            assert_eq!(server.get_decided_idx(), decided, "{waits} {before_restart}");
+        }
+    }
+}
+
+/// A refusal that comes twice is one refusal, also where nothing is kept to be offered again.
+#[test]
+fn a_refusal_that_comes_twice_counts_once() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| {
+        config.max_entry_bytes = Some(if config.pid == 1 { 1 } else { 1000 });
+    });
+    lab.elect(1);
+    lab.count_no_incarnations(2);
+    lab.crash(2);
+    lab.restart(2);
+    lab.run(30);
+    for (word, refused) in [("a", 1), ("a", 2), ("b", 3)] {
+        lab.append(2, word);
+        lab.drain();
+        while !lab.in_flight().is_empty() {
+            let doubled = |message: &&Message<lab::Word>| {
+                ["ForwardedProposals", "ProposalRejection"].contains(&lab::kind(*message))
+            };
+            let copies: Vec<_> = lab.in_flight().iter().filter(doubled).cloned().collect();
+            lab.deliver();
+            if lab.sent("ProposalRejection") < 100 {
+                for copy in copies {
+                    let link = (copy.get_sender(), copy.get_receiver());
+                    lab.server(link.1).handle_incoming(copy);
+                }
+                lab.drain();
+            }
+        }
+        assert_eq!(lab.server(2).dropped().unstorable, refused, "{word}");
+    }
 }

@@ -7,6 +7,7 @@ use omnipaxos::{
     errors::ConfigError,
     events::Event,
     identity::{Conflict, PeerConflict},
+    leader_transfer::TransferErr,
     messages::Message,
     storage::Storage,
     ClusterConfig, OmniPaxos, ServerConfig,
@@ -233,6 +234,28 @@ fn of_two_servers_with_one_id_the_one_that_was_first_stays() {
     cluster.run(300);
     cluster.append(1, "c");
     assert_eq!((cluster.decided(2).len(), cluster.decided(3).len()), (3, 0));
+}
+
+#[test]
+fn leadership_is_not_transferred_to_a_server_in_conflict() {
+    let mut cluster = Cluster::new(&ALL);
+    cluster.run(60);
+    cluster.append(1, "a");
+    cluster.stop(3);
+    cluster.start(3, &ALL, Disk::with_id(999));
+    cluster.run(300);
+    let leader = cluster.server(2).get_current_leader().unwrap();
+    let refused = cluster.server(leader).transfer_leadership(3, 100).unwrap_err();
+    let conflict = cluster.server(leader).status().conflicts[0];
+    assert_eq!((conflict.pid, &refused), (3, &TransferErr::InConflict(conflict)));
+    assert_eq!(cluster.server(leader).leadership_transfer(), None);
+    assert!(refused.to_string().contains("the disk"), "{refused}");
+    let other = 3 - leader;
+    assert_eq!(
+        cluster.server(leader).transfer_leadership(other, 100),
+        Ok(()),
+        "the others are not concerned"
+    );
 }
 
 #[test]

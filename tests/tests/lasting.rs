@@ -139,7 +139,7 @@ where
         match requested.clone().map(|read| cluster.server(1).read_state(read)) {
             Ok(ReadState::Ready(_)) => return true,
             Ok(ReadState::Waiting) => {}
-            Ok(ReadState::Refused(_)) | Err(_) => requested = cluster.server(1).request_read(),
+            _ => requested = cluster.server(1).request_read(),
         }
     }
     false

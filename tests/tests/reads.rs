@@ -161,7 +161,7 @@ fn a_server_that_stays_behind_is_served() {
                 assert!(idx >= *least_idx && idx <= lab.server(3).get_decided_idx());
                 false
             }
-            ReadState::Refused(reason) => panic!("{reason}"),
+            other => panic!("{other:?}"),
         });
         assert!(waiting.len() <= 12, "{} reads wait in round {round}", waiting.len());
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{bail, Context, Result};
 use example_net::say;
-use omnipaxos::{status::Role, util::NodeId};
+use omnipaxos::util::NodeId;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
@@ -124,7 +124,7 @@ fn line(board: &Board, at: Duration) -> String {
             (Presence::Killed, _) => "killed".to_owned(),
             (Presence::Silent, _) | (_, None) => "silent".to_owned(),
             (Presence::Reports, Some((report, _))) => {
-                format!("{} {}", role(report.status.role), report.status.decided_idx)
+                format!("{} {}", report.status.role, report.status.decided_idx)
             }
         };
         format!("{pid} {state}")
@@ -134,15 +134,4 @@ fn line(board: &Board, at: Duration) -> String {
     let cut = cut.iter().map(Link::to_string).collect::<Vec<_>>().join(" ");
     let cut = if cut.is_empty() { String::new() } else { format!("; cut: {cut}") };
     format!("{:>4} s  leader {leader}, {rate} entries/s: {states}{cut}", at.as_secs())
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Leading => "leading",
-        Role::Following => "following",
-        Role::Preparing => "preparing",
-        Role::Promised => "promised",
-        Role::Recovering => "recovering",
-        Role::Halted => "halted",
-    }
 }

@@ -47,6 +47,9 @@ impl From<LogItem> for Line {
                 Self::Text { level: level.as_str().to_owned(), text }
             }
             LogItem::Dropped(lines) => Self::Dropped(lines),
+            other => {
+                Self::Text { level: Level::Info.as_str().to_owned(), text: format!("{other:?}") }
+            }
         }
     }
 }

@@ -134,12 +134,7 @@ impl Replica {
                 Ok(()) => {}
                 Err(TryProposeErr::Halted(halted)) => return Err(halted),
                 // There is no room: this one and the others of the order are left out.
-                Err(
-                    TryProposeErr::Busy(_)
-                    | TryProposeErr::Refused(_)
-                    | TryProposeErr::NoIncarnation(_)
-                    | TryProposeErr::Unstorable(..),
-                ) => return Ok(()),
+                Err(_) => return Ok(()),
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use omnipaxos_ui::{
     ratatui::{
         buffer::Buffer,
         layout::{Constraint, Layout, Rect},
-        style::{Color, Style},
+        style::{Color, Style, Stylize},
         text::{Line, Span},
         widgets::Widget,
     },
@@ -144,19 +144,18 @@ impl View<'_> {
             Some(Heard::Own) => Span::raw("-"),
             _ if member.report.is_none() => Span::raw(" "),
             Some(Heard::Answers) => Span::styled("+", Color::Green),
-            Some(Heard::Silent) | None => Span::styled(".", Color::Yellow),
+            _ => Span::styled(".", Color::Yellow),
         }
     }
 }
 
 fn role(role: Role) -> Span<'static> {
+    let name = Span::raw(role.to_string());
     match role {
-        Role::Leading => Span::styled("leading", Color::Green),
-        Role::Following => Span::raw("following"),
-        Role::Preparing => Span::styled("preparing", Color::Yellow),
-        Role::Promised => Span::styled("promised", Color::Yellow),
-        Role::Recovering => Span::styled("recovering", Color::Yellow),
-        Role::Halted => Span::styled("halted", Color::Red),
+        Role::Leading => name.fg(Color::Green),
+        Role::Following => name,
+        Role::Halted => name.fg(Color::Red),
+        _ => name.fg(Color::Yellow),
     }
 }
 

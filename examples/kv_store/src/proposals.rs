@@ -60,7 +60,12 @@ impl Proposals {
     pub(crate) fn answer(&mut self, state: &State, applied_idx: u64) {
         let Self { by_id, ids, ended } = self;
         ended.retain(|(id, outcome)| {
-            if matches!(outcome, Outcome::Decided(idx) if *idx >= applied_idx) {
+            let is_applied = match outcome {
+                Outcome::Decided(idx) => *idx < applied_idx,
+                Outcome::DecidedBefore(idx) => *idx <= applied_idx,
+                Outcome::NotDecided | Outcome::Refused(_) | Outcome::Unknown => true,
+            };
+            if !is_applied {
                 return true;
             }
             if let Some(Proposed { name, waiter }) = by_id.remove(id) {
@@ -83,7 +88,9 @@ fn answer(known: Known, outcome: Outcome) -> Answer {
         (Known::No, Outcome::Decided(idx)) => Answer::Done { idx },
         (Known::No, Outcome::NotDecided) => Answer::AskAgain(Why::NotDecided),
         (Known::No, Outcome::Refused(why)) => Answer::Refused(why),
-        (Known::No, Outcome::Unknown) => Answer::AskAgain(Why::Unknown),
+        // The library has forgotten the index, too.
+        (Known::No, Outcome::DecidedBefore(_)) => Answer::Refused("it was done before".to_owned()),
+        (Known::No, _) => Answer::AskAgain(Why::Unknown),
     }
 }
 
@@ -116,6 +123,7 @@ mod tests {
             ((7, 0), Outcome::Decided(0), Answer::Done { idx: 0 }),
             // It was decided before, through another server.
             ((7, 0), Outcome::Decided(1), Answer::Done { idx: 0 }),
+            ((7, 1), Outcome::DecidedBefore(2), Answer::Done { idx: 1 }),
             ((7, 1), Outcome::Unknown, Answer::Done { idx: 1 }),
             ((7, 2), Outcome::Unknown, Answer::AskAgain(Why::Unknown)),
             ((7, 2), Outcome::NotDecided, Answer::AskAgain(Why::NotDecided)),
@@ -128,6 +136,10 @@ mod tests {
             proposals.answer(&state, 2);
             assert!(answers.try_recv().is_err(), "answered before its end");
             proposals.end(id(3), outcome.clone());
+            if let Outcome::DecidedBefore(idx) = outcome {
+                proposals.answer(&state, idx - 1);
+                assert!(answers.try_recv().is_err(), "answered before it is applied");
+            }
             if let Outcome::Decided(idx) = outcome {
                 proposals.answer(&state, idx);
                 assert!(answers.try_recv().is_err(), "answered before it is applied");

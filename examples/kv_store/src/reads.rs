@@ -82,11 +82,11 @@ impl Reads {
                 }
                 false
             }
-            ReadState::Ready(_) | ReadState::Waiting => true,
             ReadState::Refused(why) => {
                 refused.extend(reads.drain(..).map(|read| (read, why.clone())));
                 false
             }
+            _ => true,
         });
         for (read, why) in refused {
             self.refuse(read, why);
@@ -107,9 +107,7 @@ impl Reads {
             | ReadRefused::Unreachable(_)
             | ReadRefused::Preparing
             | ReadRefused::Unknown => self.refused.push((read, why)),
-            ReadRefused::Reconfigured | ReadRefused::NoIncarnation | ReadRefused::Halted(_) => {
-                read.waiter.answer(Answer::Refused(why.to_string()));
-            }
+            _ => read.waiter.answer(Answer::Refused(why.to_string())),
         }
     }
 }

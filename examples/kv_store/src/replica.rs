@@ -196,14 +196,8 @@ impl<B: Storage<Command>> Replica<B> {
         match self.omni_paxos.propose(command) {
             Ok(id) => self.proposals.add(id, name, waiter),
             Err(TryProposeErr::Busy(_)) => waiter.answer(Answer::AskAgain(Why::Busy)),
-            Err(
-                refused @ (TryProposeErr::Refused(_)
-                | TryProposeErr::NoIncarnation(_)
-                | TryProposeErr::Unstorable(..)),
-            ) => {
-                waiter.answer(Answer::Refused(refused.to_string()));
-            }
             Err(TryProposeErr::Halted(halted)) => return Err(halted),
+            Err(refused) => waiter.answer(Answer::Refused(refused.to_string())),
         }
         Ok(())
     }
@@ -298,12 +292,12 @@ impl<B: Storage<Command>> Replica<B> {
         match self.omni_paxos.try_compact(applied_idx) {
             Ok(()) => debug!("made a snapshot of {applied_idx} entries"),
             Err(TryCompactionErr::Refused(cause)) => debug!("no snapshot: {cause}"),
-            Err(unstorable @ TryCompactionErr::Unstorable(_)) => {
+            Err(TryCompactionErr::Halted(halted)) => return Err(halted),
+            Err(unstorable) => {
                 // Made of more entries, it may be another matter.
                 self.compacts_from = applied_idx + self.snapshot_every;
                 warn!("no snapshot: {unstorable}");
             }
-            Err(TryCompactionErr::Halted(halted)) => return Err(halted),
         }
         Ok(())
     }

@@ -41,10 +41,8 @@ impl Transfers {
             Err(TransferErr::AlreadyTransferring(to)) => {
                 waiter.answer(Answer::AskAgain(Why::HandingOver { to }));
             }
-            Err(why @ TransferErr::NotAMember(_)) => {
-                waiter.answer(Answer::Refused(why.to_string()));
-            }
             Err(TransferErr::Halted(halted)) => return Err(halted),
+            Err(why) => waiter.answer(Answer::Refused(why.to_string())),
         }
         Ok(())
     }

@@ -195,7 +195,7 @@ mod to_recorder {
         metrics::describe_counter!(DROPPED_MESSAGES, Unit::Count, messages);
         let proposals = "Proposals dropped for lack of room.";
         metrics::describe_counter!(DROPPED_PROPOSALS, Unit::Count, proposals);
-        let unstorable = "Appended entries dropped since they cannot be stored.";
+        let unstorable = "Entries and stop signs dropped since they cannot be stored.";
         metrics::describe_counter!(UNSTORABLE_PROPOSALS, Unit::Count, unstorable);
     }
 

@@ -14,6 +14,7 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     messages::ballot_leader_election::HeartbeatReply,
 };
+use std::fmt;
 
 /// The state of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,7 @@ pub struct Status {
 /// The part that a server plays, in the words of the paper.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Role {
     /// Knows no leader: new, restarted, or overtaken as a leader.
     Recovering,
@@ -88,6 +90,19 @@ pub enum Role {
     /// Its storage has failed, and it says nothing more:
     /// [`OmniPaxos::halted`](crate::OmniPaxos::halted) tells why.
     Halted,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Recovering => "recovering",
+            Self::Promised => "promised",
+            Self::Following => "following",
+            Self::Preparing => "preparing",
+            Self::Leading => "leading",
+            Self::Halted => "halted",
+        })
+    }
 }
 
 /// What is known here of another server.
@@ -150,6 +165,7 @@ pub struct FollowerStatus {
 /// What has passed between a leader and a follower in a ballot, in the words of the paper.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Stage {
     /// It has not promised.
     Unpromised,

@@ -4,7 +4,7 @@
 //! [tracing](https://docs.rs/tracing) subscriber of the process. Without them a [`Trace`] is nothing,
 //! and so is what it is told.
 
-use crate::{ballot::Ballot, ids::NodeId};
+use crate::{ballot::Ballot, errors::LogFileErr, ids::NodeId};
 
 /// Where a replica tells what happens.
 #[derive(Clone, Debug)]
@@ -107,8 +107,8 @@ impl Trace {
 pub(crate) mod to_slog {
     //! The feature `logging`.
 
-    use super::{Level, LogEvent, Trace};
-    use crate::config::{ConfigError, ServerConfig};
+    use super::{Level, LogEvent, LogFileErr, Trace};
+    use crate::config::ServerConfig;
     use slog::{Drain, Record, Serializer};
     use std::{fs, io, path::Path, sync::Mutex};
 
@@ -128,13 +128,12 @@ pub(crate) mod to_slog {
 
     impl Trace {
         /// Where the configuration wants it: the user's logger, else a file, else nowhere.
-        pub(crate) fn new(config: &ServerConfig) -> Result<Self, ConfigError> {
+        pub(crate) fn new(config: &ServerConfig) -> Result<Self, LogFileErr> {
             let parent = match (&config.custom_logger, &config.logger_file_path) {
                 (Some(logger), _) => logger.clone(),
-                (None, Some(path)) => to_file(path).map_err(|cause| {
-                    let what = format!("logger_file_path: could not open {path}: {cause}");
-                    ConfigError::InvalidConfig(what)
-                })?,
+                (None, Some(path)) => {
+                    to_file(path).map_err(|source| LogFileErr { path: path.clone(), source })?
+                }
                 (None, None) => slog::Logger::root(slog::Discard, slog::o!()),
             };
             Ok(Self {
@@ -173,13 +172,13 @@ pub(crate) mod to_slog {
 
 #[cfg(not(feature = "logging"))]
 mod without_slog {
-    use super::Trace;
-    use crate::config::{ConfigError, ServerConfig};
+    use super::{LogFileErr, Trace};
+    use crate::config::ServerConfig;
 
     impl Trace {
         /// Nothing that can fail.
         #[allow(clippy::unnecessary_wraps, reason = "with the feature `logging` it can fail")]
-        pub(crate) fn new(config: &ServerConfig) -> Result<Self, ConfigError> {
+        pub(crate) fn new(config: &ServerConfig) -> Result<Self, LogFileErr> {
             #[cfg(not(feature = "tracing"))]
             let _ = config;
             Ok(Self {

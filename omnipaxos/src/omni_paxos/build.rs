@@ -1,13 +1,10 @@
 //! Building a replica from a configuration and a storage.
 
-use super::{
-    identity::{identify, Unfit},
-    OmniPaxos,
-};
+use super::{identity::identify, OmniPaxos};
 use crate::{
     ballot_leader_election::BallotLeaderElection,
     config::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig},
-    errors::Halted,
+    errors::{BuildErr, StorageFailed},
     messages::validate::MessageValidator,
     observe::{events::LastReported, metrics, trace::Trace},
     replica_log::ReplicaLog,
@@ -20,9 +17,46 @@ impl OmniPaxosConfig {
     /// Builds the replica, from what `storage` holds.
     ///
     /// # Errors
-    /// [`ConfigError::InvalidConfig`] if a field is wrong, or if the storage cannot be read or
-    /// belongs to another configuration.
+    /// [`ConfigError::InvalidConfig`] if a field is wrong, or if the storage fails or belongs to
+    /// another configuration. [`try_build`](Self::try_build) returns the cause of that, too.
     pub fn build<T, B>(self, storage: B) -> Result<OmniPaxos<T, B>, ConfigError>
+    where
+        T: Entry,
+        B: Storage<T>,
+    {
+        self.validate()?;
+        Ok(OmniPaxos::build(self, storage)?)
+    }
+
+    /// Builds the replica, from what `storage` holds. As [`build`](Self::build), which can return a
+    /// failure of the storage only as the text of a
+    /// [`ConfigError::InvalidConfig`](crate::errors::ConfigError::InvalidConfig).
+    ///
+    /// # Errors
+    /// [`BuildErr`] is the reason.
+    ///
+    /// # Example
+    /// ```
+    /// use omnipaxos::{errors::BuildErr, ClusterConfig, OmniPaxosConfig, ServerConfig};
+    /// # use omnipaxos::{macros::Entry, OmniPaxos};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// # #[derive(Clone, Debug, Entry)]
+    /// # struct Number(u64);
+    /// # fn start(config: OmniPaxosConfig, storage: MemoryStorage<Number>) -> &'static str {
+    /// match config.try_build(storage) {
+    ///     # Ok(replica) => { let _: OmniPaxos<Number, MemoryStorage<Number>> = replica; "started" }
+    ///     # /*
+    ///     Ok(replica) => run(replica),
+    ///     # */
+    ///     Err(BuildErr::Storage(_)) => "check the disk, and start this server again",
+    ///     Err(BuildErr::StorageMismatch(_)) => "this is the disk of another server",
+    ///     Err(_) => "the configuration is not legal",
+    /// }
+    /// # }
+    /// # let text = start(OmniPaxosConfig::default(), MemoryStorage::default());
+    /// # assert_eq!(text, "the configuration is not legal");
+    /// ```
+    pub fn try_build<T, B>(self, storage: B) -> Result<OmniPaxos<T, B>, BuildErr>
     where
         T: Entry,
         B: Storage<T>,
@@ -48,24 +82,34 @@ impl ClusterConfig {
     {
         OmniPaxosConfig { cluster_config: self, server_config }.build(storage)
     }
+
+    /// Builds the replica of one server of this configuration, from what `storage` holds. As
+    /// [`build_for_server`](Self::build_for_server), with an error that keeps its cause.
+    ///
+    /// # Errors
+    /// [`BuildErr`] is the reason.
+    pub fn try_build_for_server<T, B>(
+        self,
+        server_config: ServerConfig,
+        storage: B,
+    ) -> Result<OmniPaxos<T, B>, BuildErr>
+    where
+        T: Entry,
+        B: Storage<T>,
+    {
+        OmniPaxosConfig { cluster_config: self, server_config }.try_build(storage)
+    }
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Builds a server from a valid configuration and what its storage holds.
-    fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, ConfigError> {
-        let refused = |failed: Halted| {
-            let (operation, cause) = (failed.operation(), failed.cause());
-            ConfigError::InvalidConfig(format!("the storage failed to {operation}: {cause}"))
-        };
+    fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, BuildErr> {
         let trace = Trace::new(&config.server_config)?;
-        let mut log = ReplicaLog::load(storage).map_err(refused)?;
+        let mut log = ReplicaLog::load(storage).map_err(StorageFailed::new)?;
         let promise = log.promise();
-        let identities = identify(&mut log, &config).map_err(|unfit| match unfit {
-            Unfit::Failed(failed) => refused(failed),
-            Unfit::Refused(why) => ConfigError::InvalidConfig(why),
-        })?;
+        let identities = identify(&mut log, &config)?;
         let incarnation =
-            log.begin_incarnation(config.server_config.incarnation).map_err(refused)?;
+            log.begin_incarnation(config.server_config.incarnation).map_err(StorageFailed::new)?;
         let members = Arc::new(config.membership());
         metrics::describe();
         let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());

@@ -3,7 +3,7 @@
 use super::OmniPaxos;
 use crate::{
     config::OmniPaxosConfig,
-    errors::Halted,
+    errors::{BuildErr, Halted, StorageFailed},
     identity::{other_configuration, Identity},
     messages::{validate::PeerIdentities, Message},
     observe::trace::LogEvent,
@@ -11,42 +11,30 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Why a storage does not fit a configuration.
-pub(super) enum Unfit {
-    Failed(Halted),
-    Refused(String),
-}
-
-impl From<Halted> for Unfit {
-    fn from(failed: Halted) -> Self {
-        Self::Failed(failed)
-    }
-}
-
 /// Checks that the storage belongs to the server that is built, and stores that it does if it
 /// belonged to none. Durable when this returns.
 pub(super) fn identify<T: Entry, B: Storage<T>>(
     log: &mut ReplicaLog<T, B>,
     config: &OmniPaxosConfig,
-) -> Result<PeerIdentities, Unfit> {
+) -> Result<PeerIdentities, BuildErr> {
     let (cluster, server) = (&config.cluster_config, &config.server_config);
     let mut own = Identity::new(server.pid, cluster.clone(), server.cluster_name.clone());
     let (promise, config_id) = (log.promise(), cluster.configuration_id);
-    let stored = log.identity()?;
+    let stored = log.identity().map_err(StorageFailed::new)?;
     if let Some(stored) = &stored {
         if let Some(refusal) = stored.refusal(&own) {
-            return Err(Unfit::Refused(refusal));
+            return Err(BuildErr::StorageMismatch(refusal));
         }
         own.peers.clone_from(&stored.peers);
     }
     // A storage of an earlier version, or one that keeps no identity.
     if !promise.is_nobodys() && promise.config_id != config_id {
-        return Err(Unfit::Refused(other_configuration(promise.config_id, config_id)));
+        return Err(BuildErr::StorageMismatch(other_configuration(promise.config_id, config_id)));
     }
     let is_kept = stored.is_some_and(|stored| stored.cluster_name == own.cluster_name);
-    let storage_id = log.storage_id()?;
+    let storage_id = log.storage_id().map_err(StorageFailed::new)?;
     if !is_kept {
-        log.store_identity(own.clone())?;
+        log.store_identity(own.clone()).map_err(StorageFailed::new)?;
     }
     Ok(PeerIdentities::new(config, own, storage_id))
 }

@@ -67,7 +67,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         timeout_ticks: u64,
     ) -> Result<(), TransferErr> {
         self.wake("transfer_leadership")?;
-        let begun = self.paxos.transfer_leadership(to, timeout_ticks);
+        let conflict = self.validator.identities().conflict_with(to);
+        let begun = self.paxos.transfer_leadership(to, timeout_ticks, conflict);
         if begun.is_ok() {
             self.last_reported.begin_transfer(to);
         }

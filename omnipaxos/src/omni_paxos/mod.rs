@@ -63,7 +63,7 @@ use std::{error::Error, sync::OnceLock};
 /// serve what was decided and stored before. Open the storage anew to go on.
 ///
 /// A read that fails is no reason to halt: the `try_*` methods that read return
-/// [`ReadFailed`](crate::errors::ReadFailed), and the replica goes on.
+/// [`StorageFailed`](crate::errors::StorageFailed), and the replica goes on.
 ///
 /// # Panics in code of the user
 /// Inputs and outputs call code of the user: the storage, `Clone`, `Debug`, `Drop` and `size_hint`

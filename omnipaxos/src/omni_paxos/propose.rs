@@ -142,9 +142,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///         let Some(client) = clients.remove(&id) else { continue };
     ///         match &outcome {
     ///             Outcome::Decided(idx) => println!("{client}: done, at index {idx}"),
+    ///             Outcome::DecidedBefore(idx) => println!("{client}: done, before index {idx}"),
     ///             Outcome::NotDecided => println!("{client}: not done; ask the next configuration"),
     ///             Outcome::Refused(why) => println!("{client}: not done, and never will be: {why}"),
-    ///             Outcome::Unknown => println!("{client}: perhaps done"),
+    ///             _ => println!("{client}: perhaps done"),
     ///         }
     /// #       assert_eq!(outcome, Outcome::Decided(0));
     /// #       answered += 1;

@@ -2,7 +2,7 @@
 
 use super::{expect_storage, OmniPaxos};
 use crate::{
-    errors::ReadFailed,
+    errors::StorageFailed,
     log_entry::LogEntry,
     storage::{Entry, Storage},
 };
@@ -22,9 +22,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Errors
     /// The storage failed to read. That does not halt the replica.
-    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, ReadFailed> {
+    pub fn try_read(&self, idx: u64) -> Result<Option<LogEntry<T>>, StorageFailed> {
         if self.input.is_none() {
-            return self.paxos.log().read_one(idx).map_err(ReadFailed::new);
+            return self.paxos.log().read_one(idx).map_err(StorageFailed::new);
         }
         let read = self.read_range(idx, idx.checked_add(1))?;
         Ok(read.and_then(|mut entries| entries.pop()))
@@ -46,7 +46,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_read_entries<R: RangeBounds<u64>>(
         &self,
         range: R,
-    ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
+    ) -> Result<Option<Vec<LogEntry<T>>>, StorageFailed> {
         let from = match range.start_bound() {
             Bound::Included(from) => Some(*from),
             Bound::Excluded(before) => before.checked_add(1),
@@ -81,7 +81,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_read_decided_suffix(
         &self,
         from_idx: u64,
-    ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
+    ) -> Result<Option<Vec<LogEntry<T>>>, StorageFailed> {
         self.read_range(from_idx, Some(self.get_decided_idx()))
     }
 
@@ -131,19 +131,19 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         &self,
         from_idx: u64,
         mut visit: impl FnMut(&T),
-    ) -> Result<Option<u64>, ReadFailed> {
+    ) -> Result<Option<u64>, StorageFailed> {
         let log = self.paxos.log();
         if self.input.is_some() && log.is_torn() {
             return Ok(None);
         }
-        log.visit(from_idx, self.get_decided_idx(), &mut visit).map_err(ReadFailed::new)
+        log.visit(from_idx, self.get_decided_idx(), &mut visit).map_err(StorageFailed::new)
     }
 
     fn read_range(
         &self,
         from: u64,
         to: Option<u64>,
-    ) -> Result<Option<Vec<LogEntry<T>>>, ReadFailed> {
+    ) -> Result<Option<Vec<LogEntry<T>>>, StorageFailed> {
         let Some(to) = to else {
             return Ok(None);
         };
@@ -151,6 +151,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             None => self.paxos.log().read(from, to),
             Some(_halted_in) => self.paxos.log().read_halted(from, to),
         };
-        read.map_err(ReadFailed::new)
+        read.map_err(StorageFailed::new)
     }
 }

@@ -46,7 +46,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// // Send what `take_outgoing_messages` gives, and handle what comes; then, now and again:
     /// # server.outgoing_messages();
     /// match server.read_state(read) {
-    ///     ReadState::Waiting => { /* ask again later, or give up */ }
     ///     ReadState::Ready(idx) => {
     ///         if let Some(idx) = server.for_each_decided(applied_idx, |Add(n)| sum += n) {
     ///             applied_idx = idx;
@@ -54,7 +53,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///         assert!(applied_idx >= idx);
     ///         // Answer the client from `sum`.
     ///     }
-    ///     ReadState::Refused(reason) => { /* request it again, or tell the client */ }
+    ///     ReadState::Refused(reason) => { /* request it again, or report it to the client */ }
+    ///     _ => { /* it waits: ask again later */ }
     /// }
     /// assert_eq!((sum, server.read_state(read)), (3, ReadState::Ready(1)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

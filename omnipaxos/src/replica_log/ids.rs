@@ -6,8 +6,10 @@
 //! An entry that was appended at the leader, without an id, is named after the ballot and its
 //! index. As long as the ballot lasts, that goes without saying, at the leader and at its followers.
 
+use super::forgotten::Forgotten;
 use crate::{
     ballot::Ballot,
+    ids::NodeId,
     messages::sequence_paxos::EntryIds,
     proposals::{IdRun, ProposalId},
 };
@@ -17,13 +19,15 @@ use std::collections::{BTreeMap, VecDeque};
 /// is made of a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
-    /// From this index on, an entry that is in no run has no id. What is in a run is known in any
-    /// case.
+    /// From this index on, an entry that is in no run has no id, or it is forgotten. What is in a run
+    /// is known in any case.
     known_from: u64,
     /// In the order of the log.
     runs: VecDeque<IdRun>,
     /// Where each run is, by its first id.
     by_id: BTreeMap<ProposalId, IdRun>,
+    /// The ids of decided entries that were in runs.
+    forgotten: Forgotten,
     /// The ballot in which the log is accepted, and the index from which on an entry in no run was
     /// appended at its leader.
     led: (Ballot, u64),
@@ -41,7 +45,8 @@ impl Ids {
     /// Nothing is known of the entries before `known_from`, and there are no others.
     pub(super) fn unknown_before(known_from: u64) -> Self {
         let led = (Ballot::default(), known_from);
-        Self { known_from, runs: VecDeque::new(), by_id: BTreeMap::new(), led }
+        let (runs, by_id) = (VecDeque::new(), BTreeMap::new());
+        Self { known_from, runs, by_id, forgotten: Forgotten::default(), led }
     }
 
     /// The log, of length `end`, is accepted in ballot `n`.
@@ -113,7 +118,10 @@ impl Ids {
 
     #[cold]
     fn extend_by(&mut self, told: EntryIds, from: u64, to: u64) {
-        let EntryIds { known_from, runs } = told;
+        let EntryIds { known_from, runs, forgotten } = told;
+        if let Some(forgotten) = forgotten {
+            self.forgotten.join(&forgotten);
+        }
         if known_from > from {
             self.known_from = self.known_from.max(known_from.min(to));
         }
@@ -126,7 +134,7 @@ impl Ids {
     /// proposal of which the log held a copy there may be decided in the chunk, at an earlier
     /// index. The copy will be replaced, and gets no id: that names the decided one.
     pub(super) fn extend_beyond(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
-        let Some(EntryIds { known_from, runs }) = told.map(|told| *told) else {
+        let Some(EntryIds { known_from, runs, forgotten: _ }) = told.map(|told| *told) else {
             return;
         };
         if known_from > from {
@@ -181,7 +189,7 @@ impl Ids {
     #[inline]
     pub(crate) fn of_accepts(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
         let is_implicit = self.runs.back().is_none_or(|last| last.end() <= from);
-        if is_implicit && self.known_from <= from {
+        if is_implicit && self.known_from.max(self.forgotten.before()) <= from {
             return None;
         }
         self.to_travel(from, to, self.runs_in(from, to).collect())
@@ -194,10 +202,12 @@ impl Ids {
     }
 
     fn to_travel(&self, from: u64, to: u64, runs: Vec<IdRun>) -> Option<Box<EntryIds>> {
-        if from >= to || (runs.is_empty() && self.known_from <= from) {
+        let forgets_some = from < self.forgotten.before();
+        if from >= to || (runs.is_empty() && self.known_from <= from && !forgets_some) {
             return None;
         }
-        Some(Box::new(EntryIds { known_from: self.known_from.clamp(from, to), runs }))
+        let forgotten = forgets_some.then(|| self.forgotten.to_tell());
+        Some(Box::new(EntryIds { known_from: self.known_from.clamp(from, to), runs, forgotten }))
     }
 
     /// What is known of the entries `from..to` and does not go without saying, in order.
@@ -206,8 +216,8 @@ impl Ids {
         self.runs.range(first..).map_while(move |run| run.within(from, to))
     }
 
-    /// The index of the proposal in the log. `None` proves that it is not there only if it cannot be
-    /// before [`known_from`](Self::known_from).
+    /// The index of the proposal in the log. `None` proves that it is not there only if it is not
+    /// [forgotten](Self::is_forgotten) and cannot be before [`known_from`](Self::known_from).
     pub(crate) fn find(&self, id: ProposalId, end: u64) -> Option<u64> {
         let (n, led_from) = self.led;
         if id == led_id(n, id.number) && (led_from..end).contains(&id.number) {
@@ -225,12 +235,46 @@ impl Ids {
         (is_in_run && position < run.count).then_some(*run)
     }
 
-    /// From this index on, all ids are known.
-    pub(crate) fn known_from(&self) -> u64 {
-        self.known_from
+    /// From this index on, it is known whether the proposal is in the log.
+    pub(crate) fn known_from(&self, id: ProposalId) -> u64 {
+        self.known_from.max(self.forgotten.in_doubt_before(id))
     }
 
-    /// Forgets the oldest, but none at or after `idx`, if there are more than `most`.
+    /// From this index on, it is known of all proposals of a server whether they are in the log.
+    pub(crate) fn all_known_from(&self, origin: NodeId) -> u64 {
+        self.known_from.max(self.forgotten.any_in_doubt_before(origin))
+    }
+
+    /// Whether the proposal is decided before [`forgotten_before`](Self::forgotten_before), at an index that
+    /// is forgotten.
+    pub(crate) fn is_forgotten(&self, id: ProposalId) -> bool {
+        self.forgotten.contains(id)
+    }
+
+    /// See [`is_forgotten`](Self::is_forgotten).
+    pub(crate) fn forgotten_before(&self) -> u64 {
+        self.forgotten.before()
+    }
+
+    /// The highest number that is known of the proposals of an incarnation that counts them.
+    pub(crate) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
+        let number = match incarnation {
+            0 => u64::MAX >> 1,
+            1.. => u64::MAX,
+        };
+        let last = self.by_id.range(..=ProposalId { origin, incarnation, number }).next_back();
+        let of_incarnation =
+            last.filter(|(first, _)| (first.origin, first.incarnation) == (origin, incarnation));
+        let in_run = of_incarnation.map(|(first, run)| first.number + (run.count - 1));
+        in_run.max(self.forgotten.highest_number(origin, incarnation))
+    }
+
+    /// How often another server told what it has forgotten.
+    pub(crate) fn told_forgotten(&self) -> u64 {
+        self.forgotten.told()
+    }
+
+    /// Forgets the indices of the oldest, but none at or after `idx`, if there are more runs than `most`.
     #[inline]
     pub(super) fn bound(&mut self, idx: u64, most: usize) {
         while self.runs.len() > most {
@@ -239,7 +283,7 @@ impl Ids {
             };
             self.runs.pop_front();
             self.forget(&oldest);
-            self.known_from = self.known_from.max(oldest.end());
+            self.forgotten.add(oldest.first, oldest.count, oldest.end());
         }
     }
 
@@ -254,6 +298,7 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::{led_id, Ballot, EntryIds, IdRun, Ids, ProposalId};
+    use crate::messages::sequence_paxos::{ForgottenIds, IdRange, IdsInDoubt};
 
     const MOST_RUNS: usize = 100;
 
@@ -306,7 +351,7 @@ mod tests {
             let all = [id(1, 7), id(1, 8), id(2, 9), id(1, 9), id(1, 10)];
             let found = all.iter().filter(|id| ids.find(**id, 99).is_some()).count();
             assert_eq!(found, left, "cut to {cut}");
-            assert_eq!(ids.known_from(), cut.min(2));
+            assert_eq!(ids.known_from, cut.min(2));
         }
     }
 
@@ -316,17 +361,22 @@ mod tests {
         assert_eq!(ids.of_accepts(8, 9), None);
         assert_eq!(ids.of(5, 6), None);
         let told = ids.of(3, 7).unwrap();
+        assert_eq!(told.forgotten, None);
         assert_eq!(told.runs, [run(3, 1, id(1, 8)), run(4, 1, id(2, 9)), run(6, 1, id(1, 9))]);
         assert_eq!(told.known_from, 3);
         assert_eq!(ids.of(0, 3).unwrap().known_from, 2);
         let mut other = Ids::unknown_before(0);
         other.extend(Some(told), 4, 7);
         assert_eq!((other.find(id(1, 8), 99), other.find(id(1, 9), 99)), (None, Some(6)));
-        assert_eq!(other.known_from(), 0, "all that was appended is known");
+        assert_eq!(other.known_from, 0, "all that was appended is known");
         other.extend(ids.of(7, 8), 7, 8);
         assert_eq!(other.of(6, 8).unwrap().runs, [run(6, 2, id(1, 9))], "joined");
-        other.extend(Some(Box::new(EntryIds { known_from: 12, runs: Vec::new() })), 8, 12);
-        assert_eq!(other.known_from(), 12);
+        other.extend(
+            Some(Box::new(EntryIds { known_from: 12, runs: Vec::new(), forgotten: None })),
+            8,
+            12,
+        );
+        assert_eq!(other.known_from, 12);
         assert_eq!(other.find(id(1, 9), 99), Some(6));
     }
 
@@ -337,7 +387,7 @@ mod tests {
         ids.append(1, id(1, 8));
         ids.append(2, id(2, 1));
         let runs = vec![run(3, 6, id(1, 4)), run(9, 1, id(2, 1)), run(10, 1, id(2, 2))];
-        ids.extend_beyond(Some(Box::new(EntryIds { known_from: 3, runs })), 3, 11);
+        ids.extend_beyond(Some(Box::new(EntryIds { known_from: 3, runs, forgotten: None })), 3, 11);
         let left =
             [run(3, 1, id(1, 4)), run(5, 2, id(1, 6)), run(8, 1, id(1, 9)), run(10, 1, id(2, 2))];
         assert_eq!(ids.runs_in(3, 11).collect::<Vec<_>>(), left);
@@ -389,9 +439,23 @@ mod tests {
             (0, vec![run(u64::MAX, 1, id(1, 1))], false),
             (0, vec![run(5, 2, id(1, 1)), run(6, 1, id(1, 9))], false),
             (0, vec![run(5, 1, max)], false),
+            (0, vec![run(5, 1, id(3, 1))], false),
         ] {
-            let ids = EntryIds { known_from, runs };
-            assert_eq!(ids.is_sound(10), is_sound, "{ids:?}");
+            let ids = EntryIds { known_from, runs, forgotten: None };
+            assert_eq!(ids.is_sound(10, |pid| pid < 3), is_sound, "{ids:?}");
+        }
+        for (first, count, last, is_sound) in [
+            (id(1, 1), 1, id(2, 1), true),
+            (id(1, 1), 0, id(2, 1), false),
+            (id(1, 1), u64::MAX, id(2, 1), false),
+            (id(3, 1), 1, id(2, 1), false),
+            (id(1, 1), 1, id(3, 1), false),
+        ] {
+            let (ids, in_doubt) =
+                (vec![IdRange { first, count }], vec![IdsInDoubt { last, before: 3 }]);
+            let forgotten = Some(Box::new(ForgottenIds { before: 5, ids, in_doubt }));
+            let ids = EntryIds { known_from: 0, runs: Vec::new(), forgotten };
+            assert_eq!(ids.is_sound(10, |pid| pid < 3), is_sound, "{ids:?}");
         }
     }
 
@@ -402,9 +466,40 @@ mod tests {
             ids.append(idx, id(1, idx * 2));
         }
         ids.bound(100, MOST_RUNS);
-        assert_eq!((ids.runs.len(), ids.known_from()), (2 * MOST_RUNS - 100, 100), "not decided");
+        let left = (ids.runs.len(), ids.forgotten_before());
+        assert_eq!(left, (2 * MOST_RUNS - 100, 100), "not decided");
         ids.bound(u64::MAX, MOST_RUNS);
         assert_eq!((ids.runs.len(), ids.by_id.len()), (MOST_RUNS, MOST_RUNS));
+        for (number, is_forgotten) in [(0, true), (1, false), (198, true), (200, false)] {
+            assert_eq!(ids.is_forgotten(id(1, number)), is_forgotten, "{number}");
+            assert_eq!(ids.known_from(id(1, number)), 0);
+        }
         assert_eq!(ids.find(id(1, 0), 99), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_travels_with_entries_that_may_be_among_it() {
+        let mut ids = Ids::unknown_before(0);
+        for idx in 0..10 {
+            ids.append(idx, id(idx % 2, idx));
+        }
+        ids.accept_in(N, 10);
+        ids.bound(7, 4);
+        assert_eq!(ids.forgotten_before(), 6);
+        assert_eq!((ids.of(6, 10).unwrap().forgotten, ids.of_accepts(10, 11)), (None, None));
+        for told in [ids.of(5, 8), ids.of_accepts(5, 8)] {
+            assert_eq!(told.as_ref().unwrap().runs.len(), 2);
+            let mut other = Ids::unknown_before(2);
+            other.extend(told, 5, 8);
+            let known = [5, 6, 7].map(|idx| other.find(id(idx % 2, idx), 99));
+            assert_eq!(known, [None, Some(6), Some(7)]);
+            assert!((0..6).all(|idx| other.is_forgotten(id(idx % 2, idx))));
+            assert!((6..10).all(|idx| !other.is_forgotten(id(idx % 2, idx))));
+            assert_eq!(
+                (other.forgotten_before(), other.told_forgotten(), other.known_from),
+                (6, 1, 2)
+            );
+        }
+        assert!(ids.of_accepts(5, 6).is_some(), "though there are no runs");
     }
 }

@@ -7,6 +7,7 @@ mod catch_up;
 mod check;
 mod compaction;
 mod flush;
+mod forgotten;
 mod identity;
 mod ids;
 mod message;
@@ -262,7 +263,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.append(entry, bytes);
     }
 
-    /// Forgets ids of decided entries, if they are too many.
+    /// Forgets the indices of decided entries with ids, if they are too many.
     #[inline]
     pub(crate) fn bound_ids(&mut self, most: usize) {
         self.ids.bound(self.decided_idx, most);
@@ -276,6 +277,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Where in the log the proposal is: see [`Ids::find`].
     pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
         self.ids.find(id, self.end())
+    }
+
+    /// Whether the proposal is in the log, or decided at an index that is forgotten.
+    pub(crate) fn has(&self, id: ProposalId) -> bool {
+        self.find(id).is_some() || self.ids.is_forgotten(id)
     }
 
     /// Appends the last entry.

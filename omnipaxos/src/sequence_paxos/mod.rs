@@ -45,8 +45,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// At least so many runs of ids of decided entries are remembered, however small messages are.
-const LEAST_ID_RUNS: usize = 256;
+/// So many runs of ids of decided entries are remembered with their indices where messages may have as many
+/// entries. Where they may have fewer, eight times as many as they may, up to this.
+const ID_RUNS: usize = 256;
 
 /// Replicates the log of one server.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     incarnation: Option<u64>,
     /// Whether a later incarnation is sure to have another number.
     is_counted: bool,
-    /// So many runs of ids of decided entries are remembered.
+    /// So many runs of ids of decided entries are remembered with their indices.
     most_id_runs: usize,
     compaction: Compactions,
     outbox: Outbox,
@@ -122,6 +123,11 @@ pub(crate) enum Needs {
     ToAccept,
 }
 
+/// How many runs of ids are remembered with their indices.
+fn most_id_runs(max_message_entries: usize) -> usize {
+    max_message_entries.saturating_mul(8).min(ID_RUNS).max(max_message_entries)
+}
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that starts with what its log holds.
     pub(crate) fn new(
@@ -156,7 +162,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             reconfiguration: None,
             incarnation: incarnation.number(),
             is_counted: matches!(incarnation, Incarnation::Counted(_)),
-            most_id_runs: server.max_message_entries.max(LEAST_ID_RUNS),
+            most_id_runs: most_id_runs(server.max_message_entries),
             compaction: Compactions::default(),
             reads: Reads::default(),
             is_end_reported: log.decided_stopsign().is_some(),

@@ -36,7 +36,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         matches!(self.state, State::Following(Ack::No))
             && self.log.is_flushed()
             && self.has_nothing_due()
-            && self.proposals.is_settled(self.log.decided_idx())
+            && self.proposals.is_settled(&self.log)
             && self.is_reconfiguration_settled()
     }
 

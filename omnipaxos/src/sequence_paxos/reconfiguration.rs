@@ -170,7 +170,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         });
         own.is_none_or(|pending| {
             pending.rounds >= MOST_ROUNDS_BEHIND
-                || !self.proposals.lacks_some(|id| self.log.find(id))
+                || !self.proposals.lacks_some(|id| self.log.has(id))
         })
     }
 
@@ -240,7 +240,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.proposals.drop_stopsign_if(|sign| sign.id == id);
             match refused.interest {
                 Interest::Outcome => self.proposals.report(id, Outcome::Refused(cause.to_string())),
-                Interest::None => self.drop_unstorable(1, cause),
+                Interest::None => self.drop_unstorable_stopsign(cause),
             }
         }
     }

@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn a_leader_that_does_not_answer_is_reached_through_a_peer() {
         let relay = Some(Relay { leader: Ballot::with(1, 1, 0, 3), peer: 2 });
-        let table: [(&[u64], Option<Relay>, u64, Option<Route>); 5] = [
+        type Row<'a> = (&'a [u64], Option<Relay>, u64, Option<Route>);
+        let table: [Row; 5] = [
             (&[2, 3], None, 3, Some(Route::Direct(3))),
             (&[2, 3], relay, 3, Some(Route::Direct(3))),
             (&[2], relay, 3, Some(Route::Through(2))),

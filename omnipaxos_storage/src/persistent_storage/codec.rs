@@ -25,7 +25,7 @@ pub(super) fn encode_into<V: Serialize>(
     bytes: &mut Vec<u8>,
 ) -> Result<(), StorageError> {
     bincode::serde::encode_into_writer(value, At(bytes), bincode::config::standard())
-        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })
+        .map_err(StorageError::code("encode", what))
 }
 
 /// Writes at the end of a vector.
@@ -45,11 +45,11 @@ pub(super) fn decode<V: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<V, StorageError> {
-    let failed = |cause| StorageError::Code { doing: "decode", what, cause };
     let (value, used) = bincode::serde::decode_from_slice(bytes, bincode::config::standard())
-        .map_err(|cause| failed(cause.to_string()))?;
+        .map_err(StorageError::code("decode", what))?;
     if used < bytes.len() {
-        return Err(failed(format!("{} bytes are left over", bytes.len() - used)));
+        let left_over = format!("{} bytes are left over", bytes.len() - used);
+        return Err(StorageError::code("decode", what)(left_over));
     }
     Ok(value)
 }
@@ -61,7 +61,7 @@ pub(super) fn encoded_len<V: Serialize>(
 ) -> Result<u64, StorageError> {
     let mut counted = Counted(0);
     bincode::serde::encode_into_writer(value, &mut counted, bincode::config::standard())
-        .map_err(|cause| StorageError::Code { doing: "encode", what, cause: cause.to_string() })?;
+        .map_err(StorageError::code("encode", what))?;
     Ok(counted.0)
 }
 
@@ -82,18 +82,18 @@ pub(super) fn check_round_trip<V: Serialize + DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<(), StorageError> {
-    let failed = |cause| StorageError::Code { doing: "read back", what, cause };
+    let doing = "read back";
     let value: V = decode_guarded(what, bytes).map_err(|error| match error {
-        StorageError::Code { cause, .. } => failed(cause),
+        StorageError::Code { source, .. } => StorageError::Code { doing, what, source },
         other => other,
     })?;
     let mut rest = Compared { rest: Some(bytes) };
     bincode::serde::encode_into_writer(&value, &mut rest, bincode::config::standard())
-        .map_err(|cause| failed(cause.to_string()))?;
+        .map_err(StorageError::code(doing, what))?;
     if rest.rest.is_some_and(<[u8]>::is_empty) || counts(&encode(what, &value)?) == counts(bytes) {
         return Ok(());
     }
-    Err(failed("what is read is not what was written".to_string()))
+    Err(StorageError::code(doing, what)("what is read is not what was written"))
 }
 
 /// Compares what is written with what was written before, of which `rest` is left; `None` once they
@@ -142,10 +142,10 @@ fn decode_guarded<V: DeserializeOwned>(
     match decoded {
         Ok((value, used)) if used == bytes.len() => Ok(value),
         Ok((_, used)) => {
-            let cause = format!("{} bytes are left over", bytes.len() - used);
-            Err(StorageError::Code { doing: "decode", what, cause })
+            let left_over = format!("{} bytes are left over", bytes.len() - used);
+            Err(StorageError::code("decode", what)(left_over))
         }
-        Err(cause) => Err(StorageError::Code { doing: "decode", what, cause: cause.to_string() }),
+        Err(error) => Err(StorageError::code("decode", what)(error)),
     }
 }
 

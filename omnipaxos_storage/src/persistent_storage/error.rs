@@ -1,6 +1,6 @@
 //! What can go wrong with a persistent storage, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 use thiserror::Error;
 
 /// An error that says nothing: an item of 0.2.2, for programs that name it. No method returns it; see
@@ -134,14 +134,14 @@ pub enum StorageError {
         limit: u64,
     },
     /// A value could not be encoded, or not be decoded as the type asked for.
-    #[error("could not {doing} {what}: {cause}")]
+    #[error("could not {doing} {what}")]
     Code {
         /// Encode or decode.
         doing: &'static str,
         /// The value.
         what: &'static str,
         /// What the codec said.
-        cause: String,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// An earlier write failed, so that what is stored is not known. Open the storage anew.
     #[error("an earlier write failed ({cause}): open the storage anew")]
@@ -152,6 +152,13 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    pub(super) fn code<E: Into<Box<dyn Error + Send + Sync>>>(
+        doing: &'static str,
+        what: &'static str,
+    ) -> impl Fn(E) -> Self {
+        move |source| Self::Code { doing, what, source: source.into() }
+    }
+
     pub(super) fn io(
         doing: &'static str,
         path: impl Into<PathBuf>,

@@ -46,7 +46,7 @@ use self::{
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
-    errors::with_causes,
+    errors::{with_causes, SharedError},
     identity::Identity,
     storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
 };
@@ -458,8 +458,8 @@ where
         let (mut position, end) = (self.state.first + from, self.state.first + to);
         while position < end {
             let Some((offset, run)) = self.runs.find(position) else {
-                let cause = format!("entry {position} has no place in the log");
-                return Err(StorageError::Code { doing: "find", what: "an entry", cause });
+                let source = format!("entry {position} has no place in the log").into();
+                return Err(StorageError::Code { doing: "find", what: "an entry", source });
             };
             let count = run.min(end - position).min(BLOCK);
             for payload in self.log.read(offset, count)? {
@@ -471,32 +471,37 @@ where
     }
 }
 
+/// Returns an error as one that a halted replica keeps as it is.
+fn shared<V>(result: Result<V, StorageError>) -> StorageResult<V> {
+    result.map_err(|error| SharedError::new(error).into())
+}
+
 impl<T> Storage<T> for PersistentStorage<T>
 where
     T: Entry + Serialize + DeserializeOwned,
     T::Snapshot: Serialize + DeserializeOwned,
 {
     fn append_entry(&mut self, entry: T) -> StorageResult<u64> {
-        self.write_one(StorageOp::AppendEntry(entry))?;
+        shared(self.write_one(StorageOp::AppendEntry(entry)))?;
         Ok(self.held())
     }
 
     fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64> {
-        self.write_one(StorageOp::AppendEntries(entries))?;
+        shared(self.write_one(StorageOp::AppendEntries(entries)))?;
         Ok(self.held())
     }
 
     fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
-        self.write_one(StorageOp::AppendOnPrefix(from_idx, entries))?;
+        shared(self.write_one(StorageOp::AppendOnPrefix(from_idx, entries)))?;
         Ok(self.held())
     }
 
     fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::SetPromise(n_prom))?)
+        shared(self.write_one(StorageOp::SetPromise(n_prom)))
     }
 
     fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::SetDecidedIndex(ld))?)
+        shared(self.write_one(StorageOp::SetDecidedIndex(ld)))
     }
 
     fn get_decided_idx(&self) -> StorageResult<u64> {
@@ -504,7 +509,7 @@ where
     }
 
     fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::SetAcceptedRound(na))?)
+        shared(self.write_one(StorageOp::SetAcceptedRound(na)))
     }
 
     fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
@@ -512,11 +517,11 @@ where
     }
 
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
-        Ok(self.read(from, to)?)
+        shared(self.read(from, to))
     }
 
     fn for_each(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> StorageResult<()> {
-        Ok(self.visit(from, to, |entry| visit(&entry))?)
+        shared(self.visit(from, to, |entry| visit(&entry)))
     }
 
     fn get_log_len(&self) -> StorageResult<u64> {
@@ -524,7 +529,7 @@ where
     }
 
     fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>> {
-        Ok(self.read(from, self.held())?)
+        shared(self.read(from, self.held()))
     }
 
     fn get_promise(&self) -> StorageResult<Option<Ballot>> {
@@ -532,7 +537,7 @@ where
     }
 
     fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::SetStopsign(s))?)
+        shared(self.write_one(StorageOp::SetStopsign(s)))
     }
 
     fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
@@ -540,11 +545,11 @@ where
     }
 
     fn trim(&mut self, idx: u64) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::Trim(idx))?)
+        shared(self.write_one(StorageOp::Trim(idx)))
     }
 
     fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::SetCompactedIdx(idx))?)
+        shared(self.write_one(StorageOp::SetCompactedIdx(idx)))
     }
 
     fn get_compacted_idx(&self) -> StorageResult<u64> {
@@ -552,15 +557,15 @@ where
     }
 
     fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()> {
-        Ok(self.write_one(StorageOp::SetSnapshot(snapshot))?)
+        shared(self.write_one(StorageOp::SetSnapshot(snapshot)))
     }
 
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
         match self.state.snapshot {
             None => Ok(None),
             Some(stored) => {
-                let bytes = self.database.snapshot(stored)?;
-                Ok(Some(codec::decode("a snapshot", &bytes)?))
+                let bytes = shared(self.database.snapshot(stored))?;
+                shared(codec::decode("a snapshot", &bytes)).map(Some)
             }
         }
     }
@@ -570,27 +575,27 @@ where
     }
 
     fn check_entry(&self, entry: &T, limit: u64) -> StorageResult<()> {
-        Ok(self.check(entry, limit)?)
+        shared(self.check(entry, limit))
     }
 
     fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
-        Ok(self.check_end(stopsign, limit)?)
+        shared(self.check_end(stopsign, limit))
     }
 
     fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
-        Ok(self.check_sum(snapshot)?)
+        shared(self.check_sum(snapshot))
     }
 
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
-        Ok(Some(self.begin_incarnation()?))
+        shared(self.begin_incarnation()).map(Some)
     }
 
     fn get_identity(&self) -> StorageResult<Option<Identity>> {
-        Ok(self.database.identity()?.map(Into::into))
+        Ok(shared(self.database.identity())?.map(Into::into))
     }
 
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
-        Ok(self.keep_identity(identity)?)
+        shared(self.keep_identity(identity))
     }
 
     fn get_storage_id(&self) -> StorageResult<Option<u64>> {
@@ -598,6 +603,6 @@ where
     }
 
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
-        Ok(self.write(ops)?)
+        shared(self.write(ops))
     }
 }

@@ -45,13 +45,15 @@ pub struct Limits {
     in_flight: Size,
 }
 
-/// So many runs of ids are remembered however few entries a message may have.
-const LEAST_REMEMBERED: u64 = 256;
+/// So many runs of ids are remembered with their indices where a message may have as many entries; else
+/// eight times as many as it may have, up to this.
+const REMEMBERED: u64 = 256;
 
 impl Limits {
-    /// Whether ids may be forgotten of a log of so many entries, each a run by itself.
+    /// Whether indices may be forgotten of a log of so many entries, each a run by itself.
     pub(super) fn forgets_ids(&self, len: u64) -> bool {
-        len > self.message.entries.max(LEAST_REMEMBERED)
+        let most = self.message.entries;
+        len > most.saturating_mul(8).min(REMEMBERED).max(most)
     }
 
     /// Those of a configuration.

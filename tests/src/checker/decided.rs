@@ -32,6 +32,11 @@ impl DecidedLog {
         self.first_idx.contains_key(&id)
     }
 
+    /// Where an id was decided first.
+    pub(super) fn first_idx(&self, id: u64) -> Option<u64> {
+        self.first_idx.get(&id).copied()
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.ids.last().is_some_and(|id| id & STOP_SIGN != 0)
     }
@@ -110,15 +115,17 @@ impl Checker {
         self.ids_after < number && number <= self.last_id()
     }
 
-    /// Whether some server was restarted since `number` was proposed.
-    fn is_forgotten(&self, number: u64) -> bool {
+    /// Whether some server was restarted since `number` was proposed, with a log that has index `idx`.
+    fn is_forgotten(&self, number: u64, idx: u64) -> bool {
         let at = number.checked_sub(self.ids_after + 1).and_then(|at| usize::try_from(at).ok());
-        at.and_then(|at| self.proposed.get(at)) != Some(&self.restarts)
+        let restarts = at.and_then(|at| self.proposed.get(at)).copied().unwrap_or_default();
+        let since = usize::try_from(restarts).ok().and_then(|n| self.restarted_with.get(n..));
+        since.unwrap_or_default().iter().any(|len| *len > idx)
     }
 
     /// Invariant I10: no ballot places a proposal twice. Copies that the network makes of a forward
-    /// are known in memory only, so this holds as long as no server restarts. The id of a forward is
-    /// made of its text, so it is forgotten after so many later runs of ids, each an entry at least.
+    /// are known in memory only, so this holds as long as no server restarts that has stored the first. That
+    /// some ids lose their index meanwhile makes no difference.
     fn check_once(&self, who: &str, idx: u64, id: u64) -> Result<(), Violation> {
         let Some(earlier) = self.log.first_idx.get(&id).copied() else {
             return Ok(());
@@ -130,8 +137,7 @@ impl Checker {
         );
         let (first, again) = (self.placed(earlier, id), self.placed(idx, id));
         let words = describe::id(id);
-        let is_long_ago = self.limits.iter().any(|limits| limits.forgets_ids(idx - earlier));
-        let is_excused = is_long_ago || self.is_forgotten(id & !STOP_SIGN);
+        let is_excused = self.is_forgotten(id & !STOP_SIGN, earlier);
         ensure!(
             first != again || first.is_none() || is_excused,
             Check::DecidedOnce,
@@ -221,6 +227,7 @@ impl Checker {
         check_order(pid, &now)?;
         if std::mem::replace(&mut self.started[server], true) {
             self.restarts += 1;
+            self.restarted_with.push(now.accepted);
         }
         self.shown[server] = now;
         if now.decided > 0 {

@@ -168,6 +168,8 @@ pub struct Checker {
     /// For each id from there on, how many restarts there were when it was proposed.
     proposed: Vec<u64>,
     restarts: u64,
+    /// How long the log was with which each of them began.
+    restarted_with: Vec<u64>,
     /// The servers that were started at least once.
     started: Vec<bool>,
     /// Proposals that were given back.
@@ -207,6 +209,7 @@ impl Checker {
             ids_after: 0,
             proposed: Vec::new(),
             restarts: 0,
+            restarted_with: Vec::new(),
             started: vec![false; size],
             refused: BTreeSet::new(),
             followed: Followed::default(),

@@ -12,8 +12,8 @@ pub(super) struct Followed {
     /// The values that are said never to be decided.
     not_decided: BTreeSet<u64>,
     values: BTreeSet<u64>,
-    /// By server and its incarnation, what was taken there without an id.
-    plain: BTreeMap<(usize, u64), Vec<u64>>,
+    /// By server and its incarnation, what was taken there without an id, and how much was decided there then.
+    plain: BTreeMap<(usize, u64), Vec<(u64, u64)>>,
     /// The servers, in which incarnation, that took a stop sign without an id.
     plain_stop_signs: BTreeSet<(usize, u64)>,
 }
@@ -23,6 +23,8 @@ struct Proposal {
     server: usize,
     incarnation: u64,
     value: u64,
+    /// How much its server had decided when it was proposed.
+    decided: u64,
     outcome: Option<Outcome>,
 }
 
@@ -51,7 +53,8 @@ impl Checker {
         value: u64,
     ) -> Result<(), Violation> {
         let words = describe::proposal(id);
-        let proposal = Proposal { server, incarnation, value, outcome: None };
+        let decided = self.shown[server].decided;
+        let proposal = Proposal { server, incarnation, value, decided, outcome: None };
         self.followed.values.insert(value);
         self.history.begin_write(value);
         match self.followed.by_id.insert(id, proposal) {
@@ -74,7 +77,8 @@ impl Checker {
         number: u64,
     ) -> Result<(), Violation> {
         let words = describe::proposal(id);
-        let proposal = Proposal { server, incarnation, value: STOP_SIGN | number, outcome: None };
+        let (decided, value) = (self.shown[server].decided, STOP_SIGN | number);
+        let proposal = Proposal { server, incarnation, value, decided, outcome: None };
         match self.followed.by_id.insert(id, proposal) {
             None => Ok(()),
             Some(other) => violated(
@@ -108,7 +112,7 @@ impl Checker {
             "server {who}, incarnation {incarnation}, tells {outcome:?} of {proposal:?}"
         );
         proposal.outcome = Some(outcome.clone());
-        let value = proposal.value;
+        let (value, decided_then) = (proposal.value, proposal.decided);
         let is_stop_sign = value & STOP_SIGN != 0;
         match outcome {
             Outcome::Decided(idx) => {
@@ -122,6 +126,20 @@ impl Checker {
                     self.history.end_write(value);
                 }
             }
+            Outcome::DecidedBefore(idx) => {
+                let first = self.log.first_idx(value);
+                ensure!(
+                    first.is_some_and(|first| first < idx),
+                    Check::Outcome,
+                    "server {who} tells that {value} is decided before {idx}, and it is at {first:?}"
+                );
+                ensure!(
+                    self.forgets_indices() && !is_stop_sign,
+                    Check::Outcome,
+                    "server {who} does not know where {value} is decided, and nobody forgets so much"
+                );
+                self.history.end_write(value);
+            }
             Outcome::NotDecided | Outcome::Refused(_) => {
                 self.followed.not_decided.insert(value);
                 if !is_stop_sign {
@@ -133,10 +151,13 @@ impl Checker {
                     "server {who} tells that {value} is never decided, and it is"
                 );
             }
-            Outcome::Unknown => ensure!(
-                self.may_not_know() && !is_stop_sign,
+            other => ensure!(
+                other == Outcome::Unknown
+                    && self.may_not_know_from(decided_then)
+                    && !is_stop_sign,
                 Check::Outcome,
-                "server {who} cannot tell how {value} ended, and nobody was restarted or forgets ids"
+                "server {who} returns {other:?} for {value}, and nobody was restarted with more than the \
+                 {decided_then} entries that were decided there before"
             ),
         }
         Ok(())
@@ -144,7 +165,8 @@ impl Checker {
 
     /// A server has taken a value without an id.
     pub fn took(&mut self, server: usize, incarnation: u64, value: u64) {
-        self.followed.plain.entry((server, incarnation)).or_default().push(value);
+        let decided = self.shown[server].decided;
+        self.followed.plain.entry((server, incarnation)).or_default().push((value, decided));
     }
 
     /// A server has taken a stop sign without an id.
@@ -170,20 +192,27 @@ impl Checker {
             || self.open_proposals(server, incarnation).iter().any(is_open)
     }
 
-    /// The values that an incarnation of a server took without an id and that are not decided.
-    /// Where all know their ids there must be none, unless a stop sign is decided.
+    /// The values that an incarnation of a server took without an id and that are not decided. Where all
+    /// know their ids there must be none, unless a stop sign is decided.
     pub fn lost(&self, server: usize, incarnation: u64) -> Vec<u64> {
-        if self.may_not_know() || self.is_stopped() {
+        if self.is_stopped() {
             return Vec::new();
         }
         let taken = self.followed.plain.get(&(server, incarnation)).into_iter().flatten();
-        taken.copied().filter(|value| !self.log.contains(*value)).collect()
+        let known = taken.filter(|(_, decided)| !self.may_not_know_from(*decided));
+        known.map(|(value, _)| *value).filter(|value| !self.log.contains(*value)).collect()
     }
 
-    /// Whether some server may not know the ids in its log: it was restarted, or remembers fewer.
-    fn may_not_know(&self) -> bool {
-        let len = self.log.len();
-        self.restarts > 0 || self.limits.iter().any(|limits| limits.forgets_ids(len))
+    /// Whether some server may not know whether a proposal is in its log from an index on: it was restarted
+    /// with a longer log. What loses its index meanwhile is known to be decided.
+    fn may_not_know_from(&self, idx: u64) -> bool {
+        self.restarted_with.iter().any(|len| *len > idx)
+    }
+
+    /// Whether some server may have forgotten an index.
+    fn forgets_indices(&self) -> bool {
+        let longest = self.shown.iter().map(|indices| indices.accepted).max().unwrap_or_default();
+        self.limits.iter().any(|limits| limits.forgets_ids(longest))
     }
 
     /// The proposals of an incarnation of a server that have not ended.

@@ -128,6 +128,7 @@ impl Checker {
                     let is_bare = image.snapshot.is_none() && image.compacted_idx > 0;
                     speaker.stored(is_bare || image.compacted_idx >= idx, message)
                 }
+                _ => speaker.stored(false, message),
             },
             PaxosMsg::LeadershipCheck(m) => self.check_owner(server, incarnation, m.n),
             PaxosMsg::LeadershipCheckAck(m) => speaker.stored(speaker.promise() == m.n, message),

@@ -16,6 +16,7 @@ use omnipaxos::{
         },
         Message,
     },
+    proposals::{Outcome, ProposalId},
     storage::StopSign,
     util::{LogEntry, SnapshottedEntry},
     ClusterConfig, ServerConfig,
@@ -309,6 +310,58 @@ fn a_proposal_decided_twice() {
     flush(&mut checker, 2, &image(ballot(2, 2), 0, &[1, 2, 1]));
     let shown = show(&mut checker, 0, ballot(2, 2), &decided(&[1, 2, 1]), 3);
     assert_eq!(shown, None, "in different ballots it may be");
+}
+
+/// A server follows the proposal of value 3, when entry 1 is decided there.
+fn followed() -> (Checker, ProposalId) {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1]), 1), None);
+    let id = ProposalId { origin: 1, incarnation: 1, number: 0 };
+    checker.follow(0, 1, id, 3).unwrap();
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 10), None);
+    (checker, id)
+}
+
+#[test]
+fn an_index_that_is_forgotten() {
+    let (one, two) = (config_of(1), config_of(2));
+    for (config, idx, fault) in
+        [(&one, 2, Some(Check::Outcome)), (&one, 3, None), (&two, 3, Some(Check::Outcome))]
+    {
+        let (mut checker, id) = followed();
+        checker = checker.limited_to(vec![Limits::of(config); 3]);
+        let ended = checker.ended(0, 1, id, Outcome::DecidedBefore(idx));
+        assert_eq!(ended.err().map(|violation| violation.check), fault, "before {idx}");
+    }
+}
+
+fn config_of(max_message_entries: usize) -> ServerConfig {
+    ServerConfig { max_message_entries, ..ServerConfig::default() }
+}
+
+#[test]
+fn an_outcome_that_somebody_knows() {
+    for (restarted_with, fault) in [(1, Some(Check::Outcome)), (2, None)] {
+        let (mut checker, id) = followed();
+        checker.restarted_with.push(restarted_with);
+        let ended = checker.ended(0, 1, id, Outcome::Unknown);
+        assert_eq!(ended.err().map(|violation| violation.check), fault, "{restarted_with} entries");
+        assert_eq!(checker.lost(0, 1), []);
+    }
+}
+
+#[test]
+fn an_append_that_is_lost() {
+    let (mut checker, n) = (checker(), ballot(1, 1));
+    flush(&mut checker, 2, &image(n, 0, &[1, 2]));
+    assert_eq!(show(&mut checker, 0, n, &decided(&[1, 2]), 2), None);
+    checker.took(0, 1, 2);
+    checker.took(0, 1, 3);
+    for (restarted_with, lost) in [(2, vec![3]), (3, vec![])] {
+        checker.restarted_with.push(restarted_with);
+        assert_eq!(checker.lost(0, 1), lost);
+    }
 }
 
 #[test]

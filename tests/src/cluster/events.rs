@@ -128,16 +128,24 @@ impl<T: SimEntry> Cluster<T> {
                 Event::ReadReady { .. } => Kind::ReportedReads,
                 Event::LeadershipTransferEnded { .. } => Kind::ReportedTransfer,
                 Event::ProposalEnded { outcome: Outcome::Decided(_), .. } => Kind::EndedDecided,
+                Event::ProposalEnded { outcome: Outcome::DecidedBefore(_), .. } => {
+                    Kind::EndedDecidedBefore
+                }
                 Event::ProposalEnded { outcome: Outcome::NotDecided, .. } => Kind::EndedNotDecided,
                 Event::ProposalEnded { outcome: Outcome::Refused(_), .. } => Kind::EndedRefused,
-                Event::ProposalEnded { outcome: Outcome::Unknown, .. } => Kind::EndedUnknown,
+                Event::ProposalEnded { .. } => Kind::EndedUnknown,
                 _another => Kind::Reported,
             });
             if let Event::ProposalEnded { id, outcome } = event {
-                if let Outcome::Decided(idx) = *outcome {
+                let until = match *outcome {
+                    Outcome::Decided(idx) => Some(idx + 1),
+                    Outcome::DecidedBefore(idx) => Some(idx),
+                    Outcome::NotDecided | Outcome::Refused(_) | Outcome::Unknown => None,
+                };
+                if let Some(idx) = until {
                     let decided_idx = self.servers[at].reported.decided_idx;
                     ensure!(
-                        idx < decided_idx || is_halted,
+                        idx <= decided_idx || is_halted,
                         Check::Outcome,
                         "server {pid} tells of {idx}, and that {decided_idx} are decided"
                     );

@@ -371,6 +371,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             count: rng.pick(&[0, 1, 5, u64::MAX]),
             reason: rng.pick(&[
                 RejectionReason::Decided(len),
+                RejectionReason::DecidedBefore(len),
                 RejectionReason::Unknown(len),
                 RejectionReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
             ]),

@@ -129,6 +129,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::ReadRefused);
                 Ok(Watched::Over)
             }
+            other => violated(Check::ReadEnds, format!("server {pid} returns {other:?}")),
         }
     }
 

@@ -242,9 +242,7 @@ impl<T: SimEntry> Cluster<T> {
                     let what = format!("the leader refuses to trim: {refused}");
                     return violated(Check::TrimSpreads, what);
                 }
-                Some(Err(unstorable @ TryCompactionErr::Unstorable(_))) => {
-                    return violated(Check::TrimSpreads, unstorable.to_string());
-                }
+                Some(Err(other)) => return violated(Check::TrimSpreads, other.to_string()),
             }
             self.pass_tick()?;
         }

@@ -307,10 +307,10 @@ impl<T: SimEntry> Cluster<T> {
         match done {
             Some(Ok(())) => self.counts.add(kind),
             Some(Err(TryCompactionErr::Refused(_))) => self.counts.add(Kind::CompactionRefused),
-            Some(Err(TryCompactionErr::Unstorable(cause))) => {
-                return violated(Check::Proposing, format!("a snapshot is refused: {cause}"));
-            }
             Some(Err(TryCompactionErr::Halted(_))) | None => {}
+            Some(Err(refused)) => {
+                return violated(Check::Proposing, format!("a snapshot is refused: {refused}"));
+            }
         }
         Ok(())
     }

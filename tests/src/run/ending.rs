@@ -203,7 +203,7 @@ impl<T: SimEntry> Cluster<T> {
                 Some(ReadState::Refused(_)) if self.now() <= last => {
                     requested = self.request_read(at)?;
                 }
-                Some(ReadState::Waiting | ReadState::Refused(_)) | None => {
+                _ => {
                     let servers = self.describe();
                     let what = format!("a read at {at} does not end: {state:?}; {servers}");
                     return violated(Check::ReadEnds, what);

@@ -3,7 +3,7 @@
 use crate::{
     ballot::Ballot,
     identity::Stamp,
-    ids::ConfigurationId,
+    ids::{ConfigurationId, NodeId},
     proposals::{IdRun, ProposalId},
     storage::StopSign,
 };
@@ -59,9 +59,12 @@ pub struct ProposalRejection {
 /// The reason of a [`ProposalRejection`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum RejectionReason {
     /// They are decided; the first at this index, the others after it.
     Decided(u64),
+    /// They are decided, each at some index before this one.
+    DecidedBefore(u64),
     /// They may be in the log before this index, where the leader does not know the ids.
     Unknown(u64),
     /// The leader cannot store them.
@@ -93,17 +96,60 @@ pub struct EntryIds {
     pub known_from: u64,
     /// In the order of the log.
     pub runs: Vec<IdRun>,
+    /// What the sender has forgotten the indices of, if some of these entries may be among them.
+    pub forgotten: Option<Box<ForgottenIds>>,
+}
+
+/// The ids of decided entries whose indices the sender does not remember.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ForgottenIds {
+    /// The entries are decided before this index.
+    pub before: u64,
+    /// Their ids.
+    pub ids: Vec<IdRange>,
+    /// Further ids that may belong to such entries.
+    pub in_doubt: Vec<IdsInDoubt>,
+}
+
+/// Ids that follow on each other.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct IdRange {
+    /// The first.
+    pub first: ProposalId,
+    /// How many they are; not 0.
+    pub count: u64,
+}
+
+/// Ids of one server and kind that may belong to entries whose indices are forgotten.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct IdsInDoubt {
+    /// The highest.
+    pub last: ProposalId,
+    /// Those that belong to entries are decided before this index.
+    pub before: u64,
 }
 
 impl EntryIds {
-    /// Whether this can be told of entries up to index `end`: runs in order that do not overlap.
-    pub(crate) fn is_sound(&self, end: u64) -> bool {
+    /// Whether this can be told of entries up to index `end`, by servers that `is_member` knows: runs in
+    /// order that do not overlap, and ranges with an end.
+    pub(crate) fn is_sound(&self, end: u64, is_member: impl Fn(NodeId) -> bool) -> bool {
         let mut next = 0;
         let are_in_order = self.runs.iter().all(|run| {
             let fits = run.idx >= next && run.count > 0 && run.count <= end.saturating_sub(run.idx);
             next = run.end();
-            fits && run.first.number.checked_add(run.count).is_some()
+            let has_end = run.first.number.checked_add(run.count).is_some();
+            fits && has_end && is_member(run.first.origin)
         });
-        are_in_order && self.known_from <= end
+        let is_forgotten_sound = self.forgotten.as_ref().is_none_or(|forgotten| {
+            let have_ends = forgotten.ids.iter().all(|range| {
+                let end = range.first.number.checked_add(range.count);
+                range.count > 0 && end.is_some() && is_member(range.first.origin)
+            });
+            have_ends && forgotten.in_doubt.iter().all(|ids| is_member(ids.last.origin))
+        });
+        are_in_order && self.known_from <= end && is_forgotten_sound
     }
 }

@@ -4,8 +4,8 @@ mod forwarded;
 mod stamps;
 
 pub use self::forwarded::{
-    EntryIds, ForwardedProposals, ForwardedStopSign, ProposalRejection, Refusal, RejectionReason,
-    LONGEST_CAUSE,
+    EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, IdsInDoubt,
+    ProposalRejection, Refusal, RejectionReason, LONGEST_CAUSE,
 };
 pub use crate::codec::CodedEntries;
 
@@ -331,6 +331,7 @@ pub struct Compaction {
 /// What a [`Compaction`] message asks or answers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum CompactionAction {
     /// Asks to trim the entries before an index, which every server has.
     Trim(u64),

@@ -15,8 +15,8 @@ use crate::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
-            AppliedReport, CatchUpChunk, CompactionAction, EntryIds, LogSync, PaxosMsg, Promise,
-            RejectionReason, LONGEST_CAUSE,
+            AppliedReport, CatchUpChunk, CompactionAction, EntryIds, ForgottenIds, LogSync,
+            PaxosMsg, Promise, RejectionReason, LONGEST_CAUSE,
         },
         Message,
     },
@@ -36,6 +36,7 @@ const LARGEST_IDX: u64 = 1 << 62;
 /// they cannot be stored. Each counter stops at its maximum.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Dropped {
     /// Addressed to another server.
     pub misdelivered: u64,
@@ -278,7 +279,7 @@ impl MessageValidator {
                 ballots.owned(m.n, from)?;
                 let end = m.from_idx.saturating_add(m.entries.len() as u64);
                 indices(m.from_idx, end)?;
-                ids(m.ids.as_deref(), end)
+                self.ids(m.ids.as_deref(), end)
             }
             PaxosMsg::AcceptStopSign(m) => {
                 ballots.owned(m.n, from)?;
@@ -310,9 +311,9 @@ impl MessageValidator {
                 self.configuration(m.config_id)?;
                 self.proposals(m.first, m.count)?;
                 match &m.reason {
-                    RejectionReason::Decided(idx) | RejectionReason::Unknown(idx) => {
-                        indices(*idx, idx.saturating_add(m.count))
-                    }
+                    RejectionReason::Decided(idx)
+                    | RejectionReason::DecidedBefore(idx)
+                    | RejectionReason::Unknown(idx) => indices(*idx, idx.saturating_add(m.count)),
                     RejectionReason::Refused(refusal) => {
                         ballots.any(refusal.n)?;
                         check(refusal.cause.len() <= LONGEST_CAUSE)
@@ -374,8 +375,21 @@ impl MessageValidator {
         self.configuration(chunk.config_id)?;
         indices(chunk.len().ok_or(Reason::Malformed)?, chunk.decided_idx)?;
         let end = chunk.from_idx.saturating_add(chunk.entries.len() as u64);
-        ids(chunk.ids.as_deref(), end)?;
+        self.ids(chunk.ids.as_deref(), end)?;
         chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+    }
+
+    /// Ids must be of entries before index `end`, and of members.
+    #[inline]
+    fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
+        ids.map_or(Ok(()), |ids| self.some_ids(ids, end))
+    }
+
+    fn some_ids(&self, ids: &EntryIds, end: u64) -> Result<(), Reason> {
+        let in_doubt = |ids: &ForgottenIds| ids.in_doubt.iter().map(|ids| ids.before).max();
+        let before = |ids: &ForgottenIds| ids.before.max(in_doubt(ids).unwrap_or_default());
+        indices(0, ids.forgotten.as_deref().map_or(0, before))?;
+        check(ids.is_sound(end, |pid| self.is_member(pid)))
     }
 
     fn promise<T: Entry>(&self, m: &Promise<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {
@@ -390,7 +404,7 @@ impl MessageValidator {
     fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
         check(sync.len() == Some(len))?;
         let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
-        ids(sync.ids.as_deref(), end)?;
+        self.ids(sync.ids.as_deref(), end)?;
         check(match &sync.snapshot {
             None => sync.base == sync.suffix_idx,
             Some(SnapshotType::Complete(_)) => sync.base == 0,
@@ -446,12 +460,6 @@ impl Ballots<'_> {
         check(reply.ballot.n.saturating_sub(self.highest_n) <= LARGEST_JUMP)?;
         self.any_or_nobodys(reply.leader)
     }
-}
-
-/// Ids must be of entries before index `end`.
-#[inline]
-fn ids(ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
-    check(ids.is_none_or(|ids| ids.is_sound(end)))
 }
 
 /// Of two indices the first must not exceed the second, and neither be what no log reaches.

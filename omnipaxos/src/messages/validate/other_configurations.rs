@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 /// their way; nothing in the library depends on it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct HigherConfiguration {
     /// The highest id that was told.
     pub configuration_id: ConfigurationId,

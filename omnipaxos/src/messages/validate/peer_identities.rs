@@ -230,6 +230,11 @@ impl PeerIdentities {
         self.conflicts.iter().map(|kept| kept.found).collect()
     }
 
+    /// The conflict of late with server `pid`, if there is one.
+    pub(crate) fn conflict_with(&self, pid: NodeId) -> Option<PeerConflict> {
+        self.conflicts.iter().map(|kept| kept.found).find(|found| found.pid == pid)
+    }
+
     /// The next conflict that was not logged.
     pub(crate) fn take_unlogged(&mut self) -> Option<PeerConflict> {
         if !self.has_unlogged {

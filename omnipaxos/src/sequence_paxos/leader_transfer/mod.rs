@@ -11,6 +11,7 @@ use self::transfer::{Advanced, Target, Transfer};
 use super::{progress::Stage, state::State, LeadershipChange, SequencePaxos};
 use crate::{
     clock::Tick,
+    identity::PeerConflict,
     ids::NodeId,
     leader_transfer::TransferErr,
     messages::sequence_paxos::{PaxosMsg, TransferLeadership},
@@ -19,11 +20,13 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Begins to transfer leadership to `to`, for so many ticks at most.
+    /// Begins to transfer leadership to `to`, for so many ticks at most. `conflict` is what keeps
+    /// the two servers from understanding each other, if something does.
     pub(crate) fn transfer_leadership(
         &mut self,
         to: NodeId,
         timeout_ticks: u64,
+        conflict: Option<PeerConflict>,
     ) -> Result<(), TransferErr> {
         let known = self.leader();
         let State::Leading(leading) = &mut self.state else {
@@ -34,6 +37,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if !self.members.is_peer(to) {
             return Err(TransferErr::NotAMember(to));
+        }
+        if let Some(conflict) = conflict {
+            return Err(TransferErr::InConflict(conflict));
         }
         if let Some(transfer) = &leading.transfer {
             return Err(TransferErr::AlreadyTransferring(transfer.to()));

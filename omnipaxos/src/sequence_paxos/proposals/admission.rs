@@ -32,7 +32,13 @@ pub(super) struct Admission {
     has_fallen: bool,
     /// Number of entries given up without anybody to give them back to.
     refused: u64,
+    /// The numbers of entries without an id that leaders have refused: such an answer may come twice. From
+    /// each on, so many.
+    refused_numbers: BTreeMap<u64, u64>,
 }
+
+/// So many ranges of numbers that were refused are remembered.
+const MOST_REFUSED_NUMBERS: usize = 1024;
 
 impl Admission {
     /// Nothing is known of the peers.
@@ -44,6 +50,7 @@ impl Admission {
             limit: own,
             has_fallen: false,
             refused: 0,
+            refused_numbers: BTreeMap::new(),
         }
     }
 
@@ -55,6 +62,28 @@ impl Admission {
         let before = self.limit;
         self.limit = self.reported.values().copied().fold(self.own, u64::min);
         self.has_fallen |= self.limit < before;
+    }
+
+    /// A leader refuses so many numbers. Returns how many of them it did not refuse before.
+    fn refuse_numbers(&mut self, first: u64, count: u64) -> u64 {
+        if self.refused_numbers.len() >= MOST_REFUSED_NUMBERS {
+            self.refused_numbers.clear();
+        }
+        let end = first.saturating_add(count);
+        let (mut union, mut known) = ((first, end), 0);
+        while let Some((number, count)) = self.refused_numbers.range(..end).next_back() {
+            let (number, other_end) = (*number, number.saturating_add(*count));
+            if other_end <= first {
+                break;
+            }
+            self.refused_numbers.remove(&number);
+            known += other_end.min(end) - number.max(first);
+            union = (union.0.min(number), union.1.max(other_end));
+        }
+        if first < end {
+            self.refused_numbers.insert(union.0, union.1 - union.0);
+        }
+        end - first - known
     }
 
     #[inline]
@@ -182,11 +211,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.incarnation.is_none() {
             // Nothing is pending.
-            return self.drop_unstorable(rejection.count, cause);
+            let news =
+                self.proposals.admission.refuse_numbers(rejection.first.number, rejection.count);
+            return self.drop_unstorable(news, cause);
         }
         let mut lost = 0;
         for id in self.proposals.pending.among(rejection) {
-            if self.log.find(id).is_none() && !self.proposals.pending.is_forwarded_since(id, *n) {
+            if !self.log.has(id) && !self.proposals.pending.is_forwarded_since(id, *n) {
                 lost += self.proposals.pending.refuse(id, cause, &mut self.proposals.outcomes);
             }
         }
@@ -204,7 +235,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Number of entries given up since they cannot be stored.
+    /// Drops the stop sign of [`reconfigure`](crate::OmniPaxos::reconfigure), which a leader refused.
+    pub(crate) fn drop_unstorable_stopsign(&mut self, cause: &str) {
+        let refused = &mut self.proposals.admission.refused;
+        *refused = refused.saturating_add(1);
+        self.trace
+            .emit(|| LogEvent::warn("drops a stop sign that cannot be stored").because(cause));
+    }
+
+    /// Number of entries and stop signs given up since they cannot be stored.
     pub(crate) fn dropped_unstorable(&self) -> u64 {
         self.proposals.admission.refused
     }
@@ -212,7 +251,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Admission, ServerConfig};
+    use super::{Admission, ServerConfig, MOST_REFUSED_NUMBERS};
 
     #[test]
     fn the_smallest_limit_counts() {
@@ -228,6 +267,27 @@ mod tests {
             admission.report(from, limit);
             assert_eq!((admission.limit, admission.has_fallen), (smallest, has_fallen));
         }
+    }
+
+    #[test]
+    fn what_is_refused_twice_counts_once() {
+        let mut admission = Admission::new(&ServerConfig::default(), 100);
+        for (first, count, news) in [
+            (10, 5, 5),
+            (10, 5, 0),
+            (12, 2, 0),
+            (12, 5, 2),
+            (5, 5, 5),
+            (0, 30, 18),
+            (0, 30, 0),
+            (1 << 62, u64::MAX, u64::MAX - (1 << 62)),
+        ] {
+            assert_eq!(admission.refuse_numbers(first, count), news, "{count} from {first}");
+        }
+        for number in 0..3 * MOST_REFUSED_NUMBERS as u64 {
+            admission.refuse_numbers(100 + 2 * number, 1);
+        }
+        assert!(admission.refused_numbers.len() <= MOST_REFUSED_NUMBERS);
     }
 
     #[test]

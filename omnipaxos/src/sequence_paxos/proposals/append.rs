@@ -41,6 +41,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Proposes an entry at this server, and tracks it.
     pub(crate) fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
+        self.mind_predecessor();
         let Some(id) = self.peek_id() else {
             return Err(TryProposeErr::NoIncarnation(entry));
         };
@@ -149,8 +150,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     fn take_own(&mut self, id: ProposalId) {
         let n = self.log.promise();
-        if let Some(proposal) = self.proposals.pending.leave_queue(id, self.log.find(id), n) {
-            if self.would_find(proposal.first_ballot, proposal.min_idx) {
+        if let Some(proposal) = self.proposals.pending.leave_queue(id, self.log.has(id), n) {
+            if self.would_find(id, proposal.first_ballot, proposal.min_idx) {
                 self.take_own_proposal(proposal);
             } else {
                 self.proposals.pending.give_up(id, &mut self.proposals.outcomes);
@@ -170,28 +171,32 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Some(idx) if idx < self.log.decided_idx() => {
                 self.send_rejection(via, id, RejectionReason::Decided(idx));
             }
+            Some(_) | None if self.log.ids().is_forgotten(id) => {
+                let before = self.log.ids().forgotten_before();
+                self.send_rejection(via, id, RejectionReason::DecidedBefore(before));
+            }
             Some(_) => {}
             None if first_ballot > self.log.promise() => self.handle_not_accepted(first_ballot),
-            None if self.would_find(first_ballot, min_idx) => {
+            None if self.would_find(id, first_ballot, min_idx) => {
                 self.take_peer_proposal(proposal, via)
             }
             None => {
-                let known_from = self.log.ids().known_from();
+                let known_from = self.log.ids().known_from(id);
                 self.send_rejection(via, id, RejectionReason::Unknown(known_from));
             }
         }
     }
 
-    /// Whether a proposal would be found if it were in the log of this leader. It cannot be before
-    /// `min_idx`. One that was forwarded first in this ballot was not there when the log was
+    /// Whether a proposal would be found if it were in the log of this leader, or forgotten. It cannot
+    /// be before `min_idx`. One that was forwarded first in this ballot was not there when the log was
     /// adopted: this ballot was prepared after whatever this server does not know was stored; and
     /// what it learned since that was decided in a higher ballot keeps it from deciding in this
     /// one.
-    fn would_find(&self, first_ballot: Ballot, min_idx: u64) -> bool {
+    fn would_find(&self, id: ProposalId, first_ballot: Ballot, min_idx: u64) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
         };
-        let known_from = self.log.ids().known_from();
+        let known_from = self.log.ids().known_from(id);
         let is_new = first_ballot == self.log.promise() && known_from <= leading.adopted_len;
         is_new || min_idx >= known_from
     }

@@ -19,6 +19,17 @@ const IS_CONTENT_HASH: u64 = 1 << 63;
 /// Number of forwards that their origin remembers. Once it has forgotten one, all travel with ids.
 const REMEMBERED: usize = 4096;
 
+/// Whether another server, on another storage, had the id of this one before, and may have given the ids that
+/// this one would give.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Predecessor {
+    None,
+    /// This server started without history, and was not in step with a leader yet.
+    NotKnown,
+    /// It was empty when it got in step with a leader that had entries.
+    Possible,
+}
+
 /// What was forwarded from here.
 #[derive(Clone, Debug)]
 pub(super) struct ContentIds {
@@ -26,6 +37,7 @@ pub(super) struct ContentIds {
     oldest_first: VecDeque<u64>,
     /// Whether a text may have been used before and is not remembered.
     has_forgotten: bool,
+    predecessor: Predecessor,
     repetitions: u64,
 }
 
@@ -38,13 +50,31 @@ impl ContentIds {
             texts: BTreeSet::new(),
             oldest_first: VecDeque::new(),
             has_forgotten: has_history,
+            predecessor: match has_history {
+                true => Predecessor::None,
+                false => Predecessor::NotKnown,
+            },
             repetitions: len,
+        }
+    }
+
+    pub(super) fn predecessor(&self) -> Predecessor {
+        self.predecessor
+    }
+
+    /// This server is in step with a leader, in a log of so many entries.
+    pub(super) fn get_in_step(&mut self, len: u64) {
+        if self.predecessor == Predecessor::NotKnown {
+            self.predecessor = match len {
+                0 => Predecessor::None,
+                1.. => Predecessor::Possible,
+            };
         }
     }
 
     /// The number of the first of `entries`, if they may travel without ids.
     pub(super) fn plain_number<T: Debug>(&mut self, entries: &[T]) -> Option<u64> {
-        if self.has_forgotten {
+        if self.has_forgotten || self.predecessor != Predecessor::None {
             return None;
         }
         let number = number_of(entries);
@@ -102,16 +132,36 @@ mod tests {
 
     #[test]
     fn origin_and_receiver_make_the_same_number() {
-        let mut origin = ContentIds::new(0, false);
+        let mut origin = in_step(0, false);
         let number = origin.plain_number(&["a", "b"]);
         assert_eq!(number, Some(number_of(&["a".to_string(), "b".to_string()])));
         assert_ne!(number, origin.plain_number(&["ab"]));
         assert!(number.is_some_and(|number| number >= IS_CONTENT_HASH));
     }
 
+    /// As [`ContentIds::new`], in step with a leader.
+    fn in_step(len: u64, has_history: bool) -> ContentIds {
+        let mut ids = ContentIds::new(len, has_history);
+        ids.get_in_step(len);
+        ids
+    }
+
+    #[test]
+    fn a_text_is_used_where_there_was_no_predecessor() {
+        let mut origin = ContentIds::new(0, false);
+        assert_eq!(origin.plain_number(&["a"]), None);
+        origin.get_in_step(0);
+        assert!(origin.plain_number(&["a"]).is_some());
+        origin.get_in_step(3);
+        assert!(origin.plain_number(&["b"]).is_some());
+        let mut origin = ContentIds::new(0, false);
+        origin.get_in_step(3);
+        assert_eq!(origin.plain_number(&["a"]), None);
+    }
+
     #[test]
     fn a_text_is_used_once() {
-        let mut origin = ContentIds::new(0, false);
+        let mut origin = in_step(0, false);
         assert!(origin.plain_number(&["a"]).is_some());
         assert_eq!(origin.plain_number(&["a"]), None);
         assert_ne!(origin.repeated_number(&["a"]), origin.repeated_number(&["a"]));
@@ -119,13 +169,13 @@ mod tests {
 
     #[test]
     fn whoever_has_forgotten_uses_none() {
-        let mut origin = ContentIds::new(0, false);
+        let mut origin = in_step(0, false);
         for number in 0..=REMEMBERED {
             assert!(origin.plain_number(&[number]).is_some());
         }
         assert_eq!(origin.plain_number(&["a"]), None);
         assert_eq!(origin.texts.len(), REMEMBERED);
-        assert_eq!(ContentIds::new(1, true).plain_number(&["a"]), None);
+        assert_eq!(in_step(1, true).plain_number(&["a"]), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Forwarding proposals to the leader, again and again, until they are in its log.
 
 use super::{
-    content_ids::{number_of, CONTENT_HASH},
+    content_ids::{number_of, Predecessor, CONTENT_HASH},
     pending::{IdentifiedProposal, Interest},
     queue::{OwnBatch, Route},
 };
@@ -95,26 +95,43 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A heartbeat round has ended: what is not in the log is forwarded again.
     pub(in crate::sequence_paxos) fn repeat_forwards(&mut self) {
-        let due = self.proposals.pending.end_round(|id| self.log.find(id));
+        let due = self.proposals.pending.end_round(|id| self.log.has(id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
     /// The leader is back: what was lost on the way is forwarded and asked for again.
     pub(in crate::sequence_paxos) fn ask_leader_again(&mut self) {
         self.reads.ask_again();
-        let due = self.proposals.pending.forward_all(|id| self.log.find(id));
+        let due = self.proposals.pending.forward_all(|id| self.log.has(id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
     /// Another leader has taken over, and this log is in step with it: what was lost on the way is
     /// forwarded anew.
     pub(in crate::sequence_paxos) fn forward_anew(&mut self) {
-        self.reads.begin_anew(self.log.len());
+        let len = self.log.len();
+        if self.proposals.content_ids.predecessor() == Predecessor::NotKnown {
+            self.proposals.content_ids.get_in_step(len);
+            self.proposals.next_number = self.proposals.next_number.max(len);
+        }
+        self.reads.begin_anew(len);
         if !self.proposals.pending.is_empty() {
-            let due = self.proposals.pending.begin_anew(self.log.promise(), |id| self.log.find(id));
+            let due = self.proposals.pending.begin_anew(self.log.promise(), |id| self.log.has(id));
             due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
         }
         self.submit_stopsign();
+    }
+
+    /// Passes over the ids in the log that a predecessor of this server gave.
+    pub(super) fn mind_predecessor(&mut self) {
+        if self.proposals.content_ids.predecessor() == Predecessor::None {
+            return;
+        }
+        let incarnation = self.incarnation.unwrap_or_default();
+        if let Some(highest) = self.log.ids().highest_number(self.pid, incarnation) {
+            let next = highest.saturating_add(1);
+            self.proposals.next_number = self.proposals.next_number.max(next);
+        }
     }
 
     /// Whether what was appended here as the leader is proposed again when `next` leads: if a setting
@@ -210,14 +227,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while let Some(forwarded) = self.proposals.queue.pop_relayed() {
             send(to, PaxosMsg::ForwardedProposals(Box::new(forwarded)));
         }
-        // A server that has promised nothing knows its leader by hearsay.
-        let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
-        self.build_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
+        if !self.is_about_to_know(to) {
+            // A server that has promised nothing knows its leader by hearsay.
+            let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
+            self.build_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
+        }
         if self.may_forward_stopsign() {
             if let Some(sign) = self.proposals.queue.stopsign.take() {
                 send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
             }
         }
+    }
+
+    /// Whether this server does not know of a predecessor, and will when `leader` has brought it in step.
+    fn is_about_to_know(&self, leader: NodeId) -> bool {
+        let has_promised =
+            matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
+        has_promised && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
     }
 
     /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
@@ -228,7 +254,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
                 OwnBatch::Pending(id) => {
                     let Some(proposal) =
-                        self.proposals.pending.leave_queue(id, self.log.find(id), n)
+                        self.proposals.pending.leave_queue(id, self.log.has(id), n)
                     else {
                         continue;
                     };
@@ -256,6 +282,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// forwarded it travels without: whoever gets it makes the same ids of it. A server that knows
     /// no ids to give forwards entries once and forgets them.
     fn name(&mut self, entries: Vec<T>, n: Ballot) -> PaxosMsg<T> {
+        self.mind_predecessor();
         let Some(counted) = self.peek_id() else {
             let number = self.proposals.content_ids.repeated_number(&entries);
             let first = ProposalId { origin: self.pid, incarnation: CONTENT_HASH, number };

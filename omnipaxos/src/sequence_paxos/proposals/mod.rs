@@ -87,11 +87,11 @@ impl<T> Proposals<T> {
 
     /// Whether no outcome is to be found in what is decided.
     #[inline]
-    pub(super) fn is_settled(&self, decided_idx: u64) -> bool
+    pub(super) fn is_settled<B: Storage<T>>(&self, log: &ReplicaLog<T, B>) -> bool
     where
         T: Entry,
     {
-        self.pending.is_settled(decided_idx)
+        self.pending.is_settled(log)
     }
 
     /// Whether some proposals of this server have not ended.
@@ -101,8 +101,8 @@ impl<T> Proposals<T> {
     }
 
     /// Whether a proposal of this server that has not ended is not in the log.
-    pub(super) fn lacks_some(&self, find: impl Fn(ProposalId) -> Option<u64>) -> bool {
-        self.pending.lacks_some(find)
+    pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
+        self.pending.lacks_some(has)
     }
 
     /// How much waits here.

@@ -9,7 +9,7 @@ use crate::{
     ballot::Ballot,
     messages::sequence_paxos::{ProposalRejection, RejectionReason},
     proposals::{IdRun, Outcome, ProposalId},
-    replica_log::ReplicaLog,
+    replica_log::{Ids, ReplicaLog},
     storage::{Entry, Storage},
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +27,8 @@ pub(super) struct PendingProposals<T> {
     amount: Amount,
     /// None of them is decided before this index, but for those that are in doubt.
     scanned_idx: u64,
+    /// How often another server had told what it has forgotten when that was looked at last.
+    looked_at: u64,
     /// Whether some were decided in this heartbeat round, so that there may be room for others.
     is_progressing: bool,
 }
@@ -73,6 +75,7 @@ impl<T> PendingProposals<T> {
             in_doubt_from: BTreeMap::new(),
             amount: Amount::default(),
             scanned_idx: decided_idx,
+            looked_at: 0,
             is_progressing: false,
         }
     }
@@ -161,6 +164,13 @@ impl<T> PendingProposals<T> {
                 let run = IdRun { idx, count: decided_here, first };
                 self.end_decided(&run, outcomes);
             }
+            RejectionReason::DecidedBefore(before) if before <= self.scanned_idx => {
+                let decided = self.by_id.range(first..first.later(count)).map(|(id, _)| *id);
+                for id in decided.collect::<Vec<_>>() {
+                    self.end(id, Outcome::DecidedBefore(before), outcomes);
+                }
+            }
+            RejectionReason::DecidedBefore(_) => {}
             RejectionReason::Unknown(known_from) => {
                 let in_doubt = self.in_doubt_from.range(first..first.later(count));
                 let unknown = in_doubt.filter(|(_, idx)| **idx < known_from).map(|(id, _)| *id);
@@ -214,10 +224,7 @@ impl<T> PendingProposals<T> {
     }
 
     /// A heartbeat round has ended: returns what is to be forwarded again.
-    pub(super) fn end_round(
-        &mut self,
-        find: impl Fn(ProposalId) -> Option<u64>,
-    ) -> Vec<ProposalId> {
+    pub(super) fn end_round(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let is_progressing = std::mem::take(&mut self.is_progressing);
         for pending in self.by_id.values_mut().filter(|pending| !pending.is_queued) {
             if is_progressing {
@@ -225,43 +232,40 @@ impl<T> PendingProposals<T> {
             }
             pending.rounds = pending.rounds.saturating_sub(1);
         }
-        self.overdue(find)
+        self.overdue(has)
     }
 
     /// The leader of ballot `n` takes over: returns what is to be forwarded to it at once.
     pub(super) fn begin_anew(
         &mut self,
         n: Ballot,
-        find: impl Fn(ProposalId) -> Option<u64>,
+        has: impl Fn(ProposalId) -> bool,
     ) -> Vec<ProposalId> {
         for pending in self.by_id.values_mut().filter(|pending| pending.forwarded_in < n) {
             (pending.rounds, pending.backoff_rounds) = (0, 1);
         }
-        self.overdue(find)
+        self.overdue(has)
     }
 
     /// Whether something that is pending is not in the log.
-    pub(super) fn lacks_some(&self, find: impl Fn(ProposalId) -> Option<u64>) -> bool {
-        self.by_id.keys().any(|id| find(*id).is_none())
+    pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
+        self.by_id.keys().any(|id| !has(*id))
     }
 
     /// Returns all that is to be forwarded and does not wait for it.
-    pub(super) fn forward_all(
-        &mut self,
-        find: impl Fn(ProposalId) -> Option<u64>,
-    ) -> Vec<ProposalId> {
+    pub(super) fn forward_all(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         for pending in self.by_id.values_mut() {
             (pending.rounds, pending.backoff_rounds) = (0, 1);
         }
-        self.overdue(find)
+        self.overdue(has)
     }
 
     /// What is not in the log and was not forwarded for a while.
-    fn overdue(&mut self, find: impl Fn(ProposalId) -> Option<u64>) -> Vec<ProposalId> {
+    fn overdue(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let mut overdue = Vec::new();
         for (id, pending) in &mut self.by_id {
             let is_due = !pending.is_queued && pending.rounds == 0;
-            if !is_due || find(*id).is_some() {
+            if !is_due || has(*id) {
                 continue;
             }
             pending.is_queued = true;
@@ -279,12 +283,12 @@ impl<T: Entry> PendingProposals<T> {
     pub(super) fn leave_queue(
         &mut self,
         id: ProposalId,
-        found: Option<u64>,
+        is_found: bool,
         n: Ballot,
     ) -> Option<IdentifiedProposal<T>> {
         let pending = self.by_id.get_mut(&id)?;
         (pending.is_queued, pending.forwarded_in) = (false, n);
-        if found.is_some() {
+        if is_found {
             return None;
         }
         Some(IdentifiedProposal {
@@ -297,8 +301,9 @@ impl<T: Entry> PendingProposals<T> {
     }
 
     /// Whether all that is decided was looked at.
-    pub(super) fn is_settled(&self, decided_idx: u64) -> bool {
-        self.by_id.is_empty() || self.scanned_idx == decided_idx
+    pub(super) fn is_settled<B: Storage<T>>(&self, log: &ReplicaLog<T, B>) -> bool {
+        let is_known = || self.looked_at == log.ids().told_forgotten();
+        self.by_id.is_empty() || (self.scanned_idx == log.decided_idx() && is_known())
     }
 
     /// Ends what is decided.
@@ -308,22 +313,27 @@ impl<T: Entry> PendingProposals<T> {
         outcomes: &mut Outcomes,
     ) {
         let (scanned_idx, decided_idx) = (self.scanned_idx, log.decided_idx());
-        if self.is_settled(decided_idx) {
+        if self.is_settled(log) {
             return;
         }
+        let Some(origin) = self.by_id.keys().next().map(|id| id.origin) else {
+            return;
+        };
         let ids = log.ids();
-        if ids.known_from() > scanned_idx {
+        if ids.all_known_from(origin) > scanned_idx {
             for (id, _) in self.by_id.iter().filter(|(_, pending)| pending.first_ballot.is_some()) {
-                self.in_doubt_from.entry(*id).or_insert(scanned_idx);
+                if ids.known_from(*id) > scanned_idx {
+                    self.in_doubt_from.entry(*id).or_insert(scanned_idx);
+                }
             }
         }
-        let origin = self.by_id.keys().next().map(|id| id.origin);
         let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
-        for run in all.filter(|run| Some(run.first.origin) == origin) {
+        for run in all.filter(|run| run.first.origin == origin) {
             self.end_decided(&run, outcomes);
             self.is_progressing = true;
         }
         self.scanned_idx = decided_idx;
+        self.end_forgotten(ids, outcomes);
         if log.decided_stopsign().is_some() {
             while let Some((id, _)) = self.by_id.first_key_value() {
                 let outcome = match self.in_doubt_from.contains_key(id) {
@@ -332,6 +342,19 @@ impl<T: Entry> PendingProposals<T> {
                 };
                 self.end(*id, outcome, outcomes);
             }
+        }
+    }
+
+    /// Ends what is decided and forgotten, once all is decided here among which it is.
+    fn end_forgotten(&mut self, ids: &Ids, outcomes: &mut Outcomes) {
+        let before = ids.forgotten_before();
+        if self.looked_at == ids.told_forgotten() || before > self.scanned_idx {
+            return;
+        }
+        self.looked_at = ids.told_forgotten();
+        let forgotten = self.by_id.keys().copied().filter(|id| ids.is_forgotten(*id));
+        for id in forgotten.collect::<Vec<_>>() {
+            self.end(id, Outcome::DecidedBefore(before), outcomes);
         }
     }
 }
@@ -394,7 +417,7 @@ mod tests {
         let mut pending = pending();
         let mut again = Vec::new();
         for round in 1..14 {
-            let due = pending.end_round(|found| (found == id(1)).then_some(9));
+            let due = pending.end_round(|found| found == id(1));
             assert!(due.iter().all(|due| *due == id(0)), "in the log, or in the queue: {due:?}");
             if !due.is_empty() {
                 again.push(round);
@@ -407,9 +430,9 @@ mod tests {
     #[test]
     fn another_leader_is_forwarded_what_is_missing_at_once() {
         let mut pending = pending();
-        assert!(pending.begin_anew(n(1), |_| None).is_empty(), "it has got them");
-        assert_eq!(pending.begin_anew(n(2), |_| None), [id(0), id(1)]);
-        assert!(pending.begin_anew(n(2), |_| None).is_empty(), "they are queued");
+        assert!(pending.begin_anew(n(1), |_| false).is_empty(), "it has got them");
+        assert_eq!(pending.begin_anew(n(2), |_| false), [id(0), id(1)]);
+        assert!(pending.begin_anew(n(2), |_| false).is_empty(), "they are queued");
     }
 
     #[test]

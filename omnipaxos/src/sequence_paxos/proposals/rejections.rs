@@ -44,11 +44,20 @@ fn follows(last: &ProposalRejection, next: &ProposalRejection) -> bool {
         (RejectionReason::Decided(first), RejectionReason::Decided(idx)) => {
             first.checked_add(last.count) == Some(*idx)
         }
+        (RejectionReason::DecidedBefore(before), RejectionReason::DecidedBefore(idx)) => {
+            before == idx
+        }
         (RejectionReason::Unknown(_), RejectionReason::Unknown(_))
         | (RejectionReason::Refused(_), RejectionReason::Refused(_)) => last.reason == next.reason,
         (
-            RejectionReason::Decided(_) | RejectionReason::Unknown(_) | RejectionReason::Refused(_),
-            RejectionReason::Decided(_) | RejectionReason::Unknown(_) | RejectionReason::Refused(_),
+            RejectionReason::Decided(_)
+            | RejectionReason::DecidedBefore(_)
+            | RejectionReason::Unknown(_)
+            | RejectionReason::Refused(_),
+            RejectionReason::Decided(_)
+            | RejectionReason::DecidedBefore(_)
+            | RejectionReason::Unknown(_)
+            | RejectionReason::Refused(_),
         ) => false,
     };
     same_reason && last.first.later(last.count) == next.first

@@ -1,0 +1,293 @@
+//! The ids of decided entries whose indices are not remembered.
+//!
+//! Invariant I19: what is in here is decided, before an index that is remembered with all of it. What is
+//! decided never changes, so the memories of two servers are joined by taking both. Numbers that
+//! follow on each other are one range, and of each server and kind so many ranges are kept. Beyond that the
+//! lowest are in doubt: each number up to some one may have been here.
+
+use crate::{
+    ids::NodeId,
+    messages::sequence_paxos::{ForgottenIds, IdRange, IdsInDoubt},
+    proposals::ProposalId,
+};
+use std::collections::BTreeMap;
+
+/// So many ranges of one server and kind are kept: as many as it gives ids that are made of a text.
+const MOST_RANGES: usize = 4096;
+
+/// Of ids by ballot the incarnation, and of those by text the number, has this bit.
+const HIGHEST: u64 = 1 << 63;
+
+/// Tells the ids of one server apart that have nothing to do with each other. In each but those by text
+/// the later one is higher.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Counted,
+    ByText,
+    ByBallot,
+}
+
+impl Kind {
+    fn of(id: ProposalId) -> Self {
+        if id.incarnation & HIGHEST != 0 {
+            Self::ByBallot
+        } else if id.incarnation == 0 && id.number & HIGHEST != 0 {
+            Self::ByText
+        } else {
+            Self::Counted
+        }
+    }
+}
+
+/// The ids of decided entries whose indices are not remembered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forgotten {
+    by_kind: BTreeMap<(NodeId, Kind), Ranges>,
+    /// The entries are decided before this index.
+    before: u64,
+    /// How often another server told what it has forgotten.
+    told: u64,
+}
+
+/// Ids of one server and kind.
+#[derive(Clone, Debug, Default)]
+struct Ranges {
+    /// The number of ids from each on: they differ in their number, which grows by one.
+    counts: BTreeMap<ProposalId, u64>,
+    in_doubt: Option<IdsInDoubt>,
+}
+
+impl Forgotten {
+    /// Ids of entries that are decided before an index.
+    pub(super) fn add(&mut self, first: ProposalId, count: u64, before: u64) {
+        let before = self.before.max(before);
+        self.before = before;
+        self.of_kind(first).add(first, count, before);
+    }
+
+    /// Another server tells what it has forgotten.
+    pub(super) fn join(&mut self, told: &ForgottenIds) {
+        let before = self.before.max(told.before);
+        (self.told, self.before) = (self.told + 1, before);
+        for range in &told.ids {
+            self.of_kind(range.first).add(range.first, range.count, before);
+        }
+        for in_doubt in &told.in_doubt {
+            self.of_kind(in_doubt.last).doubt(*in_doubt);
+        }
+    }
+
+    fn of_kind(&mut self, id: ProposalId) -> &mut Ranges {
+        self.by_kind.entry((id.origin, Kind::of(id))).or_default()
+    }
+
+    pub(super) fn contains(&self, id: ProposalId) -> bool {
+        self.by_kind.get(&(id.origin, Kind::of(id))).is_some_and(|ranges| ranges.contain(id))
+    }
+
+    /// All that it [contains](Self::contains) is decided before this index.
+    pub(super) fn before(&self) -> u64 {
+        self.before
+    }
+
+    /// The entry of an id that it does not [contain](Self::contains) may be decided before this index all
+    /// the same.
+    pub(super) fn in_doubt_before(&self, id: ProposalId) -> u64 {
+        let ranges = self.by_kind.get(&(id.origin, Kind::of(id)));
+        let in_doubt = ranges.and_then(|ranges| ranges.in_doubt);
+        in_doubt.filter(|in_doubt| id <= in_doubt.last).map_or(0, |in_doubt| in_doubt.before)
+    }
+
+    /// The highest of these for any id of a server.
+    pub(super) fn any_in_doubt_before(&self, origin: NodeId) -> u64 {
+        let of_origin = self.by_kind.range((origin, Kind::Counted)..=(origin, Kind::ByBallot));
+        let in_doubt = of_origin.filter_map(|(_, ranges)| ranges.in_doubt);
+        in_doubt.map(|in_doubt| in_doubt.before).max().unwrap_or_default()
+    }
+
+    /// The highest number in here of an incarnation that counts.
+    pub(super) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
+        let ranges = self.by_kind.get(&(origin, Kind::Counted))?;
+        let last = ProposalId { origin, incarnation, number: u64::MAX };
+        let range = ranges.counts.range(..=last).next_back();
+        let known = range.map(|(first, count)| first.later(count.saturating_sub(1)));
+        let in_doubt = ranges.in_doubt.map(|in_doubt| in_doubt.last);
+        let of_incarnation = known.into_iter().chain(in_doubt);
+        of_incarnation.filter(|id| id.incarnation == incarnation).map(|id| id.number).max()
+    }
+
+    /// How often another server told what it has forgotten.
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// All of it, for another server.
+    #[cold]
+    pub(super) fn to_tell(&self) -> Box<ForgottenIds> {
+        let ranges = self.by_kind.values().flat_map(|ranges| &ranges.counts);
+        let ids = ranges.map(|(first, count)| IdRange { first: *first, count: *count }).collect();
+        let in_doubt = self.by_kind.values().filter_map(|ranges| ranges.in_doubt).collect();
+        Box::new(ForgottenIds { before: self.before, ids, in_doubt })
+    }
+}
+
+impl Ranges {
+    /// Adds a range as a part of those that it touches, then gives up the lowest if there are too many.
+    fn add(&mut self, first: ProposalId, count: u64, before: u64) {
+        let (mut first, mut end) = (first, first.number.saturating_add(count));
+        let last_before = |counts: &BTreeMap<ProposalId, u64>, first: ProposalId, end: u64| {
+            let (other, count) =
+                counts.range(..=ProposalId { number: end, ..first }).next_back()?;
+            let other_end = other.number.saturating_add(*count);
+            let touches = is_same_life(*other, first) && other_end >= first.number;
+            touches.then_some((*other, other_end))
+        };
+        while let Some((other, other_end)) = last_before(&self.counts, first, end) {
+            self.counts.remove(&other);
+            (first, end) = (first.min(other), end.max(other_end));
+        }
+        self.counts.insert(first, end - first.number);
+        while self.counts.len() > MOST_RANGES {
+            if let Some((lowest, count)) = self.counts.pop_first() {
+                self.doubt(IdsInDoubt { last: lowest.later(count.saturating_sub(1)), before });
+            }
+        }
+    }
+
+    fn doubt(&mut self, told: IdsInDoubt) {
+        let known = self.in_doubt.get_or_insert(told);
+        known.last = known.last.max(told.last);
+        known.before = known.before.max(told.before);
+    }
+
+    fn contain(&self, id: ProposalId) -> bool {
+        let range = self.counts.range(..=id).next_back();
+        range.is_some_and(|(first, count)| {
+            is_same_life(*first, id) && id.number - first.number < *count
+        })
+    }
+}
+
+/// Whether two ids of one server and kind differ in their number only.
+fn is_same_life(one: ProposalId, other: ProposalId) -> bool {
+    one.incarnation == other.incarnation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Forgotten, IdsInDoubt, ProposalId, HIGHEST, MOST_RANGES};
+
+    fn id(incarnation: u64, number: u64) -> ProposalId {
+        ProposalId { origin: 1, incarnation, number }
+    }
+
+    /// The ranges in order: incarnation, first number and count.
+    fn ranges(forgotten: &Forgotten) -> Vec<(u64, u64, u64)> {
+        let told = forgotten.to_tell();
+        told.ids.iter().map(|r| (r.first.incarnation, r.first.number, r.count)).collect()
+    }
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        let mut forgotten = Forgotten::default();
+        for (number, count, left) in [
+            (10, 5, vec![(1, 10, 5)]),
+            (20, 5, vec![(1, 10, 5), (1, 20, 5)]),
+            (15, 1, vec![(1, 10, 6), (1, 20, 5)]),
+            (12, 2, vec![(1, 10, 6), (1, 20, 5)]),
+            (18, 2, vec![(1, 10, 6), (1, 18, 7)]),
+            (2, 1, vec![(1, 2, 1), (1, 10, 6), (1, 18, 7)]),
+            (9, 9, vec![(1, 2, 1), (1, 9, 16)]),
+            (0, 99, vec![(1, 0, 99)]),
+        ] {
+            forgotten.add(id(1, number), count, 7);
+            assert_eq!(ranges(&forgotten), left, "after {number} and {count}");
+        }
+        forgotten.add(id(2, 99), 1, 5);
+        forgotten.add(id(0, 99), 1, 5);
+        assert_eq!(ranges(&forgotten), [(0, 99, 1), (1, 0, 99), (2, 99, 1)]);
+        assert_eq!(forgotten.before(), 7);
+    }
+
+    #[test]
+    fn holes_are_not_forgotten() {
+        let mut forgotten = Forgotten::default();
+        forgotten.add(id(1, 10), 5, 7);
+        forgotten.add(id(1, 16), 2, 9);
+        forgotten.add(id(2, 3), 1, 9);
+        for (id, is_in) in [
+            (id(1, 9), false),
+            (id(1, 10), true),
+            (id(1, 14), true),
+            (id(1, 15), false),
+            (id(1, 17), true),
+            (id(1, 18), false),
+            (id(2, 3), true),
+            (id(2, 17), false),
+            (id(0, 10), false),
+            (id(1, 10 | HIGHEST), false),
+            (id(1 | HIGHEST, 10), false),
+            (ProposalId { origin: 2, ..id(1, 10) }, false),
+        ] {
+            assert_eq!(forgotten.contains(id), is_in, "{id:?}");
+            assert_eq!(forgotten.in_doubt_before(id), 0);
+        }
+    }
+
+    #[test]
+    fn beyond_the_bound_the_lowest_are_in_doubt() {
+        let mut forgotten = Forgotten::default();
+        let most = MOST_RANGES as u64;
+        for idx in 0..most + 3 {
+            forgotten.add(id(1, 2 * idx), 1, idx + 1);
+        }
+        forgotten.add(id(0, 7 | HIGHEST), 1, 1);
+        forgotten.add(id(7 | HIGHEST, 7), 1, 1);
+        let before = most + 3;
+        assert_eq!(
+            forgotten.by_kind.values().map(|r| r.counts.len()).sum::<usize>(),
+            2 + MOST_RANGES
+        );
+        for (id, is_in, in_doubt_before) in [
+            (id(0, 8), false, before),
+            (id(1, 0), false, before),
+            (id(1, 3), false, before),
+            (id(1, 4), false, before),
+            (id(1, 5), false, 0),
+            (id(1, 6), true, 0),
+            (id(2, 0), false, 0),
+            (id(0, 7 | HIGHEST), true, 0),
+            (id(0, 6 | HIGHEST), false, 0),
+            (id(7 | HIGHEST, 7), true, 0),
+        ] {
+            assert_eq!(forgotten.contains(id), is_in, "{id:?}");
+            assert_eq!(forgotten.in_doubt_before(id), in_doubt_before, "{id:?}");
+        }
+        assert_eq!(forgotten.any_in_doubt_before(1), before);
+        assert_eq!(forgotten.any_in_doubt_before(2), 0);
+        let highest = [0, 1, 2].map(|incarnation| forgotten.highest_number(1, incarnation));
+        assert_eq!(highest, [None, Some(2 * (most + 2)), None]);
+    }
+
+    #[test]
+    fn two_memories_are_joined() {
+        let (mut one, mut other) = (Forgotten::default(), Forgotten::default());
+        one.add(id(1, 0), 5, 9);
+        other.add(id(1, 3), 5, 12);
+        other.add(id(3, 0), 1, 14);
+        let mut told = other.to_tell();
+        told.in_doubt.push(IdsInDoubt { last: id(0, 5), before: 4 });
+        one.join(&told);
+        assert_eq!(ranges(&one), [(1, 0, 8), (3, 0, 1)]);
+        assert_eq!((one.before(), one.told()), (14, 1));
+        assert_eq!((one.in_doubt_before(id(0, 5)), one.in_doubt_before(id(0, 6))), (4, 0));
+        told.in_doubt = vec![IdsInDoubt { last: id(0, 3), before: 8 }];
+        one.join(&told);
+        assert_eq!(one.to_tell().in_doubt, [IdsInDoubt { last: id(0, 5), before: 8 }]);
+        assert_eq!(*one.to_tell(), {
+            let mut both = Forgotten::default();
+            both.join(&one.to_tell());
+            *both.to_tell()
+        });
+    }
+}
