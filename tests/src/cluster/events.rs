@@ -137,10 +137,10 @@ impl<T: SimEntry> Cluster<T> {
                 _another => Kind::Reported,
             });
             if let Event::ProposalEnded { id, outcome } = event {
-                let until = match *outcome {
+                let until = match outcome {
                     Outcome::Decided(idx) => Some(idx + 1),
-                    Outcome::DecidedBefore(idx) => Some(idx),
-                    Outcome::NotDecided | Outcome::Refused(_) | Outcome::Unknown => None,
+                    Outcome::DecidedBefore(idx) => Some(*idx),
+                    _other => None,
                 };
                 if let Some(idx) = until {
                     let decided_idx = self.servers[at].reported.decided_idx;
