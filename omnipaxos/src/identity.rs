@@ -11,7 +11,7 @@ use crate::{
     ids::{ConfigurationId, NodeId},
     membership::{FlexibleQuorum, Quorum},
 };
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, iter::once};
 
 /// What a storage keeps of the server that it belongs to: see
 /// [`Storage::set_identity`](crate::storage::Storage::set_identity).
@@ -112,7 +112,7 @@ fn describe_quorums(config: &ClusterConfig) -> String {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Digest {
-    /// Of the nodes, in order.
+    /// Of the configuration id and the nodes, in order. Some messages show the id only by this.
     pub nodes: u32,
     /// Of the quorum sizes.
     pub quorums: u32,
@@ -124,9 +124,10 @@ impl Digest {
     pub(crate) fn of(config: &ClusterConfig, cluster_name: Option<&str>) -> Self {
         let FlexibleQuorum { read_quorum_size, write_quorum_size } = quorums(config);
         let sizes = [read_quorum_size as u64, write_quorum_size as u64];
+        let id = u64::from(config.configuration_id);
         let name = cluster_name.map(|name| mix(name.bytes().map(u64::from)));
         Self {
-            nodes: short(mix(sorted(&config.nodes).into_iter())),
+            nodes: short(mix(once(id).chain(sorted(&config.nodes)))),
             quorums: short(mix(sizes.into_iter())),
             cluster_name: short(mix(name.into_iter())),
         }

@@ -94,6 +94,40 @@ fn a_server_that_missed_the_change_is_told() {
     }
 }
 
+/// A forward that is sent again has ids made of its text and no ballot: only its stamp shows where it belongs.
+#[test]
+fn forwards_of_the_configuration_before_are_dropped() {
+    let nodes = [1, 2, 3];
+    let start = |id: u32| nodes.map(|pid| (pid, server(id, &nodes, pid))).into();
+    let mut before: BTreeMap<u64, Server> = start(1);
+    let mut next: BTreeMap<u64, Server> = start(2);
+    run(&mut before, 50, None);
+    run(&mut next, 50, None);
+    let origin =
+        nodes.into_iter().find(|pid| before[&1].get_current_leader() != Some(*pid)).unwrap();
+    before.get_mut(&origin).unwrap().append(Word("late".into())).unwrap();
+    let mut again = Vec::new();
+    for _ in 0..100 {
+        before.values_mut().for_each(OmniPaxos::tick);
+        let messages: Vec<_> = before.values_mut().flat_map(OmniPaxos::outgoing_messages).collect();
+        for message in messages {
+            match kind(&message) {
+                "ProposalForward" => {}
+                "ForwardedProposals" => again.push(message),
+                _other => before.get_mut(&message.get_receiver()).unwrap().handle_incoming(message),
+            }
+        }
+    }
+    assert!(!again.is_empty(), "it is sent again until it is decided");
+    for message in again {
+        next.get_mut(&message.get_receiver()).unwrap().handle_incoming(message);
+    }
+    run(&mut next, 50, None);
+    for server in next.values() {
+        assert_eq!(server.get_accepted_idx(), 0, "server {}", server.get_pid());
+    }
+}
+
 #[test]
 fn only_members_are_believed() {
     let mut server = server(3, &[1, 2, 3], 1);
