@@ -47,6 +47,8 @@ counted! {
     Deaf: "servers that hear nothing",
     /// Nothing of a server arrived.
     Mute: "servers that are not heard",
+    /// Promises to a server which bear some of the log were lost.
+    Unpromised: "servers that no large promise reaches",
     /// The cluster was cut in two.
     Halves: "split clusters",
     /// Only one server had links.

@@ -5,7 +5,7 @@ use crate::{
     rng::Rng,
     value::SimEntry,
 };
-use omnipaxos::messages::Message;
+use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
 use std::collections::BTreeMap;
 
 /// How the network treats messages. Chances are of 1,000.
@@ -80,6 +80,8 @@ pub struct Network<T: SimEntry> {
     sent: u64,
     /// For each link, how many cuts hold it.
     cuts: Vec<u32>,
+    /// For each server, how many faults keep large promises from it.
+    unpromised: Vec<u32>,
     /// For each link, when the last message arrives.
     busy_until: Vec<u64>,
     /// For each link, the number of the last message delivered.
@@ -98,6 +100,7 @@ impl<T: SimEntry> Network<T> {
             parcels: BTreeMap::new(),
             sent: 0,
             cuts: vec![0; links],
+            unpromised: vec![0; size],
             busy_until: vec![0; links],
             delivered: vec![0; links],
         }
@@ -107,7 +110,7 @@ impl<T: SimEntry> Network<T> {
     pub fn send(&mut self, now: u64, mut parcel: Parcel<T>, counts: &mut Counts) {
         self.sent += 1;
         let link = self.link(parcel.from, parcel.to);
-        if self.cuts[link] > 0 {
+        if self.cuts[link] > 0 || self.loses(&parcel) {
             counts.add(Kind::Severed);
             return;
         }
@@ -167,6 +170,26 @@ impl<T: SimEntry> Network<T> {
         self.cuts[link] = u32::from(!is_open);
     }
 
+    /// Loses the promises to a server which bear some of the log; such faults add up.
+    pub fn lose_promises(&mut self, to: usize) {
+        self.unpromised[to] += 1;
+    }
+
+    /// Takes one such fault back.
+    pub fn carry_promises(&mut self, to: usize) {
+        self.unpromised[to] = self.unpromised[to].saturating_sub(1);
+    }
+
+    fn loses(&self, parcel: &Parcel<T>) -> bool {
+        let is_large = match &parcel.message {
+            Message::SequencePaxos(paxos) => {
+                matches!(&paxos.msg, PaxosMsg::Promise(promise) if promise.sync.is_some())
+            }
+            Message::BLE(_) => false,
+        };
+        is_large && self.unpromised[parcel.to] > 0
+    }
+
     /// Cuts one direction of a link; cuts add up.
     pub fn cut(&mut self, from: usize, to: usize) {
         let link = self.link(from, to);
@@ -190,6 +213,7 @@ impl<T: SimEntry> Network<T> {
     pub fn set_conditions(&mut self, now: u64, conditions: LinkConditions) {
         self.conditions = conditions;
         self.cuts.fill(0);
+        self.unpromised.fill(0);
         self.busy_until.fill(0);
         let parcels = std::mem::take(&mut self.parcels);
         for ((at, number), parcel) in parcels {

@@ -237,6 +237,9 @@ impl<T: SimEntry> Cluster<T> {
         for (from, to) in shape.cuts(self.servers.len()) {
             self.network.cut(from, to);
         }
+        if let Shape::Unpromised(server) = shape {
+            self.network.lose_promises(server);
+        }
     }
 
     /// Takes the cuts of a shape back.
@@ -245,6 +248,9 @@ impl<T: SimEntry> Cluster<T> {
     /// What does not hold when servers are told.
     pub fn heal(&mut self, shape: Shape, notify: Notify) -> Result<(), Violation> {
         self.trace.note(|| format!("{} heal {shape:?}, tell {notify:?}", self.now));
+        if let Shape::Unpromised(server) = shape {
+            self.network.carry_promises(server);
+        }
         for (from, to) in shape.cuts(self.servers.len()) {
             let healed = self.network.heal(from, to);
             match notify {

@@ -9,6 +9,7 @@ use crate::{
 };
 use omnipaxos::{
     errors::{CompactionErr, TryCompactionErr},
+    status::Status,
     util::LogEntry,
     ServerConfig,
 };
@@ -139,6 +140,15 @@ impl<T: SimEntry> Cluster<T> {
         servers.any(|(at, server)| self.checker.awaits_stop_sign(at, server.incarnation))
     }
 
+    /// Whether a server keeps so many proposals that one more may not fit.
+    pub fn is_full(&self, at: usize) -> bool {
+        self.servers[at].replica().is_some_and(|replica| {
+            let Status { kept, limits, .. } = replica.status();
+            kept.entries >= limits.waiting.entries
+                || kept.bytes + LARGEST as u64 > limits.waiting.bytes
+        })
+    }
+
     /// Whether some server has tiny limits.
     pub fn is_limited(&self) -> bool {
         self.servers.iter().any(|server| server.setting.is_limited())
@@ -162,6 +172,11 @@ impl<T: SimEntry> Cluster<T> {
         self.slack += self.longest(|config| {
             config.election_tick_timeout * config.max_election_tick_factor.saturating_sub(1)
         });
+    }
+
+    /// Adds so many heartbeat rounds to [`slack`](Self::slack).
+    pub fn allow_rounds(&mut self, rounds: u64) {
+        self.slack += rounds * self.election_timeout();
     }
 
     /// Measures [`slack`](Self::slack) anew.

@@ -329,6 +329,7 @@ impl<T: SimEntry> Cluster<T> {
             Shape::Isolated(_) => Kind::Isolation,
             Shape::Deaf(_) => Kind::Deaf,
             Shape::Mute(_) => Kind::Mute,
+            Shape::Unpromised(_) => Kind::Unpromised,
             Shape::Halves(_) => Kind::Halves,
             Shape::Star(_) => Kind::Star,
             Shape::Constrained { .. } => Kind::Constrained,

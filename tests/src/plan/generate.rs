@@ -238,6 +238,7 @@ fn followed(
     let shapes = [
         (minority > 0, Shape::Isolated(lost)),
         (minority > 0, Shape::Halves(away)),
+        (size > 1, Shape::Unpromised(lost)),
         (size > 3 && is_majority, Shape::Star(centre)),
         (size > 4 && is_majority, Shape::Constrained { centre, lost }),
     ];
@@ -429,6 +430,7 @@ fn shape(rng: &mut Rng, size: usize) -> Shape {
         Shape::Isolated(a),
         Shape::Deaf(a),
         Shape::Mute(a),
+        Shape::Unpromised(a),
         Shape::Halves(groups),
         Shape::Star(a),
         Shape::Constrained { centre: a, lost: b },

@@ -23,6 +23,9 @@ pub enum Shape {
     Deaf(usize),
     /// All messages from one server.
     Mute(usize),
+    /// No link; but promises to one server which bear some of the log are lost, as where they are more than
+    /// the network carries.
+    Unpromised(usize),
     /// All links between two groups; a server belongs to the one its bit names.
     Halves(u64),
     /// All links but those of one server (quorum loss).
@@ -55,6 +58,7 @@ impl Shape {
             Shape::Isolated(server) => from == server || to == server,
             Shape::Deaf(server) => to == server,
             Shape::Mute(server) => from == server,
+            Shape::Unpromised(_) => false,
             Shape::Halves(groups) => side(groups, from) != side(groups, to),
             Shape::Star(centre) => from != centre && to != centre,
             Shape::Constrained { centre, lost } => {
