@@ -378,19 +378,19 @@ follower_in_flight_bytes peer=1 500
 follower_in_flight_bytes peer=9 500
 follower_in_flight_entries peer=1 5
 follower_in_flight_entries peer=9 5
-follower_replicating peer=1 1
-follower_replicating peer=9 0
 follower_lag_entries peer=1 6
 follower_lag_entries peer=9 47
+follower_replicating peer=1 1
+follower_replicating peer=9 0
 has_leader 1
 is_reconfigured 0
-pending_bytes 700
-pending_entries 7
 knows_higher_configuration 1
 max_pending_bytes 7000
 max_pending_entries 70
 peer_answers peer=1 1
 peer_answers peer=9 0
+pending_bytes 700
+pending_entries 7
 promised_ballot_number 31
 role role=following 0
 role role=halted 0

@@ -1,4 +1,4 @@
-//! The replica: wires the parts and carries word between them.
+//! The replica: wires the parts, which do not know each other.
 
 mod build;
 mod compact;

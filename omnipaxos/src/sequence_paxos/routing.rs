@@ -115,7 +115,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// The server to which proposals are sent: the leader if it answers here and this server follows
     /// it, else a peer that it answers.
     ///
-    /// None if a later incarnation might use the same ids again.
+    /// `None` if a later incarnation might use the same ids again.
     pub(super) fn way_for_proposals(&self) -> Option<NodeId> {
         if !self.has_lasting_ids() {
             return None;
@@ -139,10 +139,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 mod tests {
     use super::{Ballot, Relay, Route, Routing};
 
+    /// Who answered, the relay, the leader, and the way to it.
+    type Row = (&'static [u64], Option<Relay>, u64, Option<Route>);
+
     #[test]
     fn a_leader_that_does_not_answer_is_reached_through_a_peer() {
         let relay = Some(Relay { leader: Ballot::with(1, 1, 0, 3), peer: 2 });
-        type Row<'a> = (&'a [u64], Option<Relay>, u64, Option<Route>);
         let table: [Row; 5] = [
             (&[2, 3], None, 3, Some(Route::Direct(3))),
             (&[2, 3], relay, 3, Some(Route::Direct(3))),

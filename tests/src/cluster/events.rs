@@ -140,7 +140,7 @@ impl<T: SimEntry> Cluster<T> {
                 let until = match *outcome {
                     Outcome::Decided(idx) => Some(idx + 1),
                     Outcome::DecidedBefore(idx) => Some(idx),
-                    Outcome::NotDecided | Outcome::Refused(_) | Outcome::Unknown => None,
+                    _other => None,
                 };
                 if let Some(idx) = until {
                     let decided_idx = self.servers[at].reported.decided_idx;

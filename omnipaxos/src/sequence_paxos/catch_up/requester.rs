@@ -41,7 +41,7 @@ impl Requester {
         self.pause > 0
     }
 
-    /// Somebody has told of entries that this server lacks: the pause is over.
+    /// A server reports decided entries that this one lacks: the pause is over.
     pub(super) fn resume(&mut self) {
         self.pause = 0;
     }
