@@ -137,9 +137,9 @@ impl<T: SimEntry> Cluster<T> {
                 _another => Kind::Reported,
             });
             if let Event::ProposalEnded { id, outcome } = event {
-                let until = match *outcome {
-                    Outcome::Decided(idx) => Some(idx + 1),
-                    Outcome::DecidedBefore(idx) => Some(idx),
+                let until = match outcome {
+                    Outcome::Decided(idx) => Some(*idx + 1),
+                    Outcome::DecidedBefore(idx) => Some(*idx),
                     _other => None,
                 };
                 if let Some(idx) = until {
