@@ -63,7 +63,7 @@ impl Proposals {
             let is_applied = match outcome {
                 Outcome::Decided(idx) => *idx < applied_idx,
                 Outcome::DecidedBefore(idx) => *idx <= applied_idx,
-                Outcome::NotDecided | Outcome::Refused(_) | Outcome::Unknown => true,
+                _another => true,
             };
             if !is_applied {
                 return true;

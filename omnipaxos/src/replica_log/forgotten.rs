@@ -132,14 +132,14 @@ impl Forgotten {
 }
 
 impl Ranges {
-    /// Adds a range as a part of those that it touches, then gives up the lowest if there are too many.
+    /// Adds a range as a part of those that it touches, then removes the lowest if there are too many.
     fn add(&mut self, first: ProposalId, count: u64, before: u64) {
         let (mut first, mut end) = (first, first.number.saturating_add(count));
         let last_before = |counts: &BTreeMap<ProposalId, u64>, first: ProposalId, end: u64| {
             let (other, count) =
                 counts.range(..=ProposalId { number: end, ..first }).next_back()?;
             let other_end = other.number.saturating_add(*count);
-            let touches = is_same_life(*other, first) && other_end >= first.number;
+            let touches = is_same_incarnation(*other, first) && other_end >= first.number;
             touches.then_some((*other, other_end))
         };
         while let Some((other, other_end)) = last_before(&self.counts, first, end) {
@@ -163,13 +163,13 @@ impl Ranges {
     fn contain(&self, id: ProposalId) -> bool {
         let range = self.counts.range(..=id).next_back();
         range.is_some_and(|(first, count)| {
-            is_same_life(*first, id) && id.number - first.number < *count
+            is_same_incarnation(*first, id) && id.number - first.number < *count
         })
     }
 }
 
-/// Whether two ids of one server and kind differ in their number only.
-fn is_same_life(one: ProposalId, other: ProposalId) -> bool {
+/// Whether two ids of one server and kind differ only in their number.
+fn is_same_incarnation(one: ProposalId, other: ProposalId) -> bool {
     one.incarnation == other.incarnation
 }
 
