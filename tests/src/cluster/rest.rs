@@ -143,9 +143,9 @@ impl<T: SimEntry> Cluster<T> {
     /// Whether a server keeps so many proposals that one more may not fit.
     pub fn is_full(&self, at: usize) -> bool {
         self.servers[at].replica().is_some_and(|replica| {
-            let Status { kept, limits, .. } = replica.status();
-            kept.entries >= limits.waiting.entries
-                || kept.bytes + LARGEST as u64 > limits.waiting.bytes
+            let Status { pending, limits, .. } = replica.status();
+            pending.entries >= limits.waiting.entries
+                || pending.bytes + LARGEST as u64 > limits.waiting.bytes
         })
     }
 
