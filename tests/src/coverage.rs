@@ -172,7 +172,7 @@ counted! {
     /// An application that lags said what it has applied.
     SaidApplied: "compactions up to what an application has applied",
     /// A follower got a delta snapshot, which it wants.
-    DeltaSync: "syncs with a delta snapshot delivered",
+    DeltaChunk: "chunks with a delta snapshot delivered",
     /// A snapshot was made by the cluster.
     Snapshot: "snapshots",
     /// A snapshot was made locally.

@@ -39,14 +39,8 @@ pub fn ids<T: SimEntry>(entries: &[T]) -> String {
 }
 
 fn sync<T: SimEntry>(sync: &LogSync<T>) -> String {
-    let snapshot = match &sync.snapshot {
-        Some(SnapshotType::Complete(s)) => format!(" complete={:?}", T::covered(s)),
-        Some(SnapshotType::Delta(s)) => format!(" delta={:?}", T::covered(s)),
-        None => String::new(),
-    };
     let stopsign = sync.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
-    let (base, suffix_idx, suffix) = (sync.base, sync.suffix_idx, ids(&sync.suffix.lock()));
-    format!("base={base}{snapshot} suffix_idx={suffix_idx} {suffix}{stopsign}")
+    format!("suffix_idx={} {}{stopsign}", sync.suffix_idx, ids(&sync.suffix.lock()))
 }
 
 /// A message without its envelope.
@@ -138,10 +132,18 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
         }
         PaxosMsg::CatchUpRequest(m) => format!("CatchUpRequest decided={}", m.decided_idx),
         PaxosMsg::CatchUpChunk(m) => {
-            let snapshot = m.snapshot.as_ref().and_then(T::covered);
+            let snapshot = match &m.snapshot {
+                Some(SnapshotType::Complete(s)) => format!("complete={:?} ", T::covered(s)),
+                Some(SnapshotType::Delta(s)) => format!("delta={:?} ", T::covered(s)),
+                None => String::new(),
+            };
             let stopsign = m.stopsign.as_ref().map(|s| id(stop_sign_id(s))).unwrap_or_default();
-            let (from, entries, decided) = (m.from_idx, ids(&m.entries.lock()), m.decided_idx);
-            format!("CatchUpChunk {snapshot:?} from={from} {entries}{stopsign} decided={decided}")
+            let (base, from, decided) = (m.base, m.from_idx, m.decided_idx);
+            let entries = ids(&m.entries.lock());
+            format!(
+                "CatchUpChunk base={base} {snapshot}from={from} {entries}{stopsign} \
+                 decided={decided}"
+            )
         }
         PaxosMsg::ProposalForward(entries) => format!("ProposalForward {}", ids(entries)),
         PaxosMsg::ForwardedProposals(m) => {

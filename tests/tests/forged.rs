@@ -43,6 +43,7 @@ fn learn(
     let snapshot = None;
     PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
         config_id,
+        base: 0,
         snapshot,
         from_idx,
         entries,
@@ -57,7 +58,8 @@ fn learn(
 fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
     PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
         config_id,
-        snapshot: Some(Words(vec!["forged".into()])),
+        base: 0,
+        snapshot: Some(SnapshotType::Complete(Words(vec!["forged".into()]))),
         from_idx,
         entries: Vec::new().into(),
         stopsign: None,
@@ -99,22 +101,12 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
     let word = || vec![Word("forged".into())];
     let sync = |suffix_idx: u64| {
         Box::new(LogSync {
-            base: suffix_idx,
-            snapshot: None,
             suffix_idx,
             suffix: word().into(),
             stopsign: Some(StopSign::with(config(1), None)),
             ids: None,
         })
     };
-    let complete = Box::new(LogSync {
-        base: 0,
-        snapshot: Some(SnapshotType::Complete(Words(vec!["forged".into()]))),
-        suffix_idx: idx,
-        suffix: word().into(),
-        stopsign: None,
-        ids: None,
-    });
     let (n_accepted, none) = (n, Ballot::default());
     let paxos: Vec<PaxosMsg<Word>> = vec![
         PaxosMsg::PrepareReq(PrepareReq {
@@ -148,12 +140,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             sync: sync(idx),
             stamp: Stamp::default(),
         }),
-        PaxosMsg::AcceptSync(AcceptSync {
-            n,
-            decided_idx: idx,
-            sync: complete,
-            stamp: Stamp::default(),
-        }),
+        summed_up(n.config_id, idx),
         PaxosMsg::AcceptDecide(AcceptDecide {
             n,
             from_idx: idx,
@@ -172,7 +159,11 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::NotAccepted(NotAccepted { n }),
         PaxosMsg::Decide(Decide { n, decided_idx: idx, stamp: Stamp::default() }),
         PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: idx }),
-        PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: n.config_id, decided_idx: idx }),
+        PaxosMsg::CatchUpRequest(CatchUpRequest {
+            config_id: n.config_id,
+            decided_idx: idx,
+            takes_delta: false,
+        }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
         PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
@@ -301,7 +292,11 @@ fn impossible_chunks_are_dropped_by_validation() {
         ("up to an index no log reaches", from_itself(3, u64::MAX)),
         (
             "a question from an index no log reaches",
-            PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: 1, decided_idx: u64::MAX }),
+            PaxosMsg::CatchUpRequest(CatchUpRequest {
+                config_id: 1,
+                decided_idx: u64::MAX,
+                takes_delta: false,
+            }),
         ),
     ];
     for (what, msg) in forged {
@@ -379,8 +374,6 @@ fn a_sync_to_an_index_no_log_reaches_is_dropped_by_validation() {
     let n = lab.server(2).get_promise();
     for suffix_idx in [1 << 62, u64::MAX - 1] {
         let forged = LogSync {
-            base: 0,
-            snapshot: Some(SnapshotType::Complete(Words(vec!["forged".into()]))),
             suffix_idx,
             suffix: vec![Word("forged".into())].into(),
             stopsign: None,
@@ -460,17 +453,10 @@ fn a_huge_count_in_a_message_costs_nothing() {
                 }
                 lab.drain();
                 let n = lab.server(2).get_promise();
-                let complete = |ids| LogSync {
-                    base: 0,
-                    snapshot: Some(SnapshotType::Complete(snapshot())),
-                    suffix_idx: HUGE,
-                    suffix: Vec::new().into(),
-                    ids,
-                    stopsign: None,
-                };
                 let learn = PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
                     config_id: 1,
-                    snapshot: Some(snapshot()),
+                    base: 0,
+                    snapshot: Some(SnapshotType::Complete(snapshot())),
                     from_idx: HUGE,
                     entries: Vec::new().into(),
                     ids: run_of(origin, incarnation, 1, HUGE - 1),
@@ -478,7 +464,12 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     decided_idx: HUGE,
                     stamp: Stamp::default(),
                 }));
-                let sync = Box::new(complete(run_of(origin, incarnation, 1, HUGE - 1)));
+                let sync = Box::new(LogSync {
+                    suffix_idx: 1,
+                    suffix: Vec::new().into(),
+                    ids: run_of(origin, incarnation, 1, HUGE - 1),
+                    stopsign: None,
+                });
                 let n = Ballot { n: n.n + u32::from(from != n.pid), pid: from, ..n };
                 let prepare = Prepare {
                     n,
@@ -504,7 +495,11 @@ fn a_huge_count_in_a_message_costs_nothing() {
                         stamp: Stamp::default(),
                     }),
                     learn,
-                    PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: 1, decided_idx: 0 }),
+                    PaxosMsg::CatchUpRequest(CatchUpRequest {
+                        config_id: 1,
+                        decided_idx: 0,
+                        takes_delta: false,
+                    }),
                     PaxosMsg::CatchUpRedirect(CatchUpRedirect {
                         n,
                         source: 1,

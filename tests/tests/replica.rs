@@ -143,14 +143,7 @@ fn entries_that_a_failed_write_was_to_replace_are_not_served() {
             stamp: Stamp::default(),
         };
         let suffix: Vec<Word> = words.iter().map(|text| word(text)).collect();
-        let sync = LogSync {
-            base: 0,
-            snapshot: None,
-            suffix_idx: 0,
-            suffix: suffix.into(),
-            stopsign: None,
-            ids: None,
-        };
+        let sync = LogSync { suffix_idx: 0, suffix: suffix.into(), stopsign: None, ids: None };
         let sync = AcceptSync { n, decided_idx, sync: Box::new(sync), stamp: Stamp::default() };
         for msg in [PaxosMsg::Prepare(prepare), PaxosMsg::AcceptSync(sync)] {
             let is_sync = matches!(msg, PaxosMsg::AcceptSync(_));

@@ -27,6 +27,7 @@ fn a_leader_that_reaches_a_quorum_does_not_learn_and_resign() {
         to: 1,
         msg: PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
             config_id: 1,
+            base: 0,
             snapshot: None,
             from_idx: 0,
             entries: vec![Word("a".into())].into(),

@@ -224,8 +224,8 @@ pub struct ServerConfig {
     /// message for a server that is no member here: drop it if you do not know that server. Members
     /// are told in any case. Default `false`.
     pub tells_removed_servers: bool,
-    /// Whether this server, when it lacks many decided entries, accepts a delta snapshot in their
-    /// place: less to send, and the entries cannot be read one by one here. Matters only for an entry
+    /// Whether this server, when it lacks eight decided entries or more, accepts a delta snapshot in
+    /// their place: less to send, and the entries cannot be read one by one here. Matters only for an entry
     /// type with snapshots. Default `false`: this server gets entries as long as the server that sends
     /// them holds them, and a snapshot only of what was compacted there.
     pub takes_delta_snapshots: bool,

@@ -10,9 +10,13 @@ use crate::{
     errors::Halted,
     identity::Stamp,
     ids::ConfigurationId,
-    messages::sequence_paxos::CatchUpChunk,
-    storage::{Entry, StopSign, Storage},
+    messages::sequence_paxos::{CatchUpChunk, CatchUpRequest},
+    storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
 };
+
+/// The least number of decided entries that travel as a delta snapshot, where the receiver takes one.
+/// Fewer travel as they are.
+const LEAST_DELTA: u64 = 8;
 
 /// What became of a [`CatchUpChunk`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -34,25 +38,29 @@ impl<T: Entry> CatchUpChunk<T> {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// The next chunk for a server that is decided up to `decided_idx`, under `limit`; what is
-    /// decided here must be stored. `None` if there is nothing to tell.
+    /// The next chunk for a server that `asks`, under `limit`; what is decided here must be stored.
+    /// `None` if there is nothing to tell.
     ///
     /// Where the chunk begins in the compacted part, it has the snapshot that stands for it; after
     /// a bare trim it says so by beginning later, since a trim proves that every server holds what
-    /// it covers.
+    /// it covers. What this log holds travels as entries (I16), unless the receiver takes a delta.
     pub(crate) fn chunk(
         &self,
         config_id: ConfigurationId,
-        decided_idx: u64,
+        asks: CatchUpRequest,
         limit: Amount,
     ) -> Result<Option<CatchUpChunk<T>>, Halted> {
+        let CatchUpRequest { config_id: _, decided_idx, takes_delta } = asks;
         if decided_idx >= self.decided_idx {
             return Ok(None);
         }
         let (from_idx, snapshot) = if decided_idx < self.compacted_idx {
-            (self.compacted_idx, self.snapshot()?)
+            (self.compacted_idx, self.snapshot()?.map(SnapshotType::Complete))
         } else {
-            (decided_idx, None)
+            match self.delta(decided_idx, takes_delta, limit)? {
+                Some((end, delta)) => (end, Some(SnapshotType::Delta(delta))),
+                None => (decided_idx, None),
+            }
         };
         let entries = self.sendable(from_idx, self.decided_end(), limit)?.entries;
         let is_last = from_idx + entries.len() as u64 == self.end();
@@ -60,6 +68,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let ids = self.ids.of(decided_idx, from_idx + entries.len() as u64);
         Ok(Some(CatchUpChunk {
             config_id,
+            base: decided_idx,
             snapshot,
             from_idx,
             entries,
@@ -70,6 +79,30 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }))
     }
 
+    /// Whether a server that is decided up to `decided_idx`, and takes deltas, gets one from here.
+    pub(super) fn is_worth_a_delta(&self, decided_idx: u64) -> bool {
+        T::Snapshot::use_snapshots()
+            && self.decided_end() >= decided_idx.saturating_add(LEAST_DELTA)
+    }
+
+    /// A snapshot of as many decided entries from `from` on as `limit` allows, and the index after
+    /// them. `None` if entries are sent in its place: since the receiver does not take a delta, or
+    /// could hardly store this one, as this server cannot.
+    fn delta(
+        &self,
+        from: u64,
+        takes_delta: bool,
+        limit: Amount,
+    ) -> Result<Option<(u64, T::Snapshot)>, Halted> {
+        if !takes_delta || !self.is_worth_a_delta(from) {
+            return Ok(None);
+        }
+        let decided = self.sendable(from, self.decided_end(), limit)?;
+        let delta = T::Snapshot::create(&decided.entries.lock());
+        let is_storable = self.check_snapshot(&delta).is_ok();
+        Ok(is_storable.then(|| (from + decided.amount.entries, delta)))
+    }
+
     /// Takes a chunk of the decided log.
     pub(crate) fn apply_chunk(&mut self, chunk: CatchUpChunk<T>) -> Result<ChunkOutcome, Halted> {
         let Some(len) = chunk.len() else {
@@ -78,15 +111,22 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if len <= self.decided_idx {
             return Ok(ChunkOutcome::Stale);
         }
-        let CatchUpChunk { config_id: _, snapshot, from_idx, entries, ids, stopsign, .. } = chunk;
-        if snapshot.is_none() && from_idx > self.end() {
-            return Ok(ChunkOutcome::Gap);
-        }
+        let CatchUpChunk { config_id: _, base, snapshot, from_idx, entries, ids, stopsign, .. } =
+            chunk;
+        let snapshot = match snapshot.filter(|_| from_idx > self.decided_idx) {
+            Some(SnapshotType::Complete(snapshot)) => Some(snapshot),
+            Some(SnapshotType::Delta(delta)) => match self.merged(base, delta)? {
+                Some(snapshot) => Some(snapshot),
+                None => return Ok(ChunkOutcome::Gap),
+            },
+            None if from_idx > self.end() => return Ok(ChunkOutcome::Gap),
+            None => None,
+        };
         let end = from_idx + entries.len() as u64;
         let (beyond, own_stopsign) = self.undecided_beyond(end, stopsign.as_ref())?;
         self.ids.materialize_ids(self.end());
         let beyond_ids = self.ids.of(end, end + beyond.len() as u64);
-        let replaced_from = match snapshot.filter(|_| from_idx > self.decided_idx) {
+        let replaced_from = match snapshot {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
                 self.install(from_idx, snapshot)?;
@@ -124,6 +164,23 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.decided_idx = self.decided_idx.max(idx);
         self.unstored.decided_idx = true;
         Ok(())
+    }
+
+    /// The snapshot of this log with a delta that begins at `base`. `None` if that is not the decided
+    /// index any more, or if the storage cannot hold the whole: then this server takes entries.
+    fn merged(&mut self, base: u64, delta: T::Snapshot) -> Result<Option<T::Snapshot>, Halted> {
+        if base != self.decided_idx || !self.can_merge_delta() {
+            return Ok(None);
+        }
+        let merged = match self.snapshot_until(base)? {
+            Some(mut snapshot) => {
+                snapshot.merge(delta);
+                snapshot
+            }
+            None => delta,
+        };
+        self.has_refused_delta = self.check_snapshot(&merged).is_err();
+        Ok((!self.has_refused_delta).then_some(merged))
     }
 
     /// What the log holds beyond `end` and must keep: nothing if a decided stop sign is there.

@@ -37,6 +37,9 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     storage: B,
     /// Invariant I3: never goes back.
     promise: Ballot,
+    /// Number of entries that were decided here when `promise` was given; 0 if that was before a
+    /// restart.
+    decided_at_promise: u64,
     /// The ballot in which the log was accepted. Invariant I2: `accepted_round <= promise`.
     accepted_round: Ballot,
     /// Entries known to be chosen. Invariant I1: `compacted_idx <= decided_idx <= len`.
@@ -172,6 +175,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             accepted_round,
             decided_idx,
             chosen_idx: 0,
+            decided_at_promise: 0,
             compacted_idx,
             compacted,
             stopsign,
@@ -220,6 +224,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         debug_assert!(n > self.promise, "I3: promise {n:?} after {:?}", self.promise);
         self.ids.materialize_ids(self.tail.end());
         self.promise = n;
+        self.decided_at_promise = self.decided_idx;
         self.unstored.promise = true;
     }
 
@@ -371,6 +376,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Asks for a delta snapshot in place of the entries that this log lacks, where it can be merged.
     pub(crate) fn want_deltas(&mut self) {
         self.wants_deltas = true;
+    }
+
+    /// Number of entries that were decided here when the ballot was promised; 0 if that was before a
+    /// restart.
+    pub(crate) fn decided_at_promise(&self) -> u64 {
+        self.decided_at_promise
+    }
+
+    /// Whether this server learns by a delta snapshot before it is brought in step: once for each
+    /// promise, or it would never be in step where entries are decided all the time.
+    pub(crate) fn learns_delta_first(&self) -> bool {
+        self.takes_delta() && self.decided_idx == self.decided_at_promise
     }
 
     /// Whether to send a delta snapshot, rather than the entries, to this server.

@@ -6,12 +6,8 @@ use crate::{
     entry::SharedEntries,
     errors::Halted,
     messages::sequence_paxos::{EntryIds, LogSync},
-    storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
+    storage::{Entry, StopSign, Storage},
 };
-
-/// The least number of decided entries that travel as a delta snapshot, where the receiver wants
-/// one. Fewer travel as they are.
-const LEAST_DELTA: u64 = 8;
 
 /// What became of a [`LogSync`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -50,13 +46,13 @@ impl<T: Entry> LogSync<T> {
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// What a log lacks that is decided up to `decided_idx`, so as to become this one, as far as
-    /// `limit` allows; but up to `must_reach` in any case. `None` if that is too much for a message
-    /// since it lacks entries that are decided here: it must [learn](Self::chunk) those first.
+    /// `limit` allows; but up to `must_reach` in any case. `None` if it lacks entries that are decided
+    /// here and must [learn](Self::chunk) those first: they are a snapshot here, or too much for a
+    /// message, or the receiver takes a delta in their place.
     ///
     /// It begins at the receiver's decided index: two undecided tails are never spliced. Where
     /// that was trimmed here, it begins at the trimmed index, since a trim proves that every
-    /// server holds what it covers; where a snapshot covers it, with the whole snapshot. What this
-    /// log holds travels as entries (I16), unless the receiver wants a delta.
+    /// server holds what it covers. It has entries only: a snapshot travels only in a chunk.
     pub(crate) fn build_sync(
         &self,
         decided_idx: u64,
@@ -65,30 +61,15 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         limit: Amount,
     ) -> Result<Option<LogSync<T>>, Halted> {
         let base = decided_idx.min(self.end());
-        let decided_end = self.decided_end();
-        let (base, snapshot, suffix_idx) = if base < self.compacted_idx {
-            match self.snapshot()? {
-                Some(snapshot) => (0, Some(SnapshotType::Complete(snapshot)), self.compacted_idx),
-                None => (self.compacted_idx, None, self.compacted_idx),
-            }
-        } else if takes_delta && T::Snapshot::use_snapshots() && decided_end >= base + LEAST_DELTA {
-            let decided = self.sendable(base, decided_end, limit)?;
-            if base + decided.amount.entries < decided_end {
-                return Ok(None);
-            }
-            let delta = T::Snapshot::create(&decided.entries.lock());
-            match self.check_snapshot(&delta) {
-                Ok(()) => (base, Some(SnapshotType::Delta(delta)), decided_end),
-                // The receiver could hardly store it either: it gets the entries.
-                Err(_) => (base, None, base),
-            }
-        } else {
-            (base, None, base)
-        };
+        let is_snapshot = base < self.compacted_idx && !self.is_trimmed();
+        if is_snapshot || (takes_delta && self.is_worth_a_delta(base)) {
+            return Ok(None);
+        }
+        let suffix_idx = base.max(self.compacted_idx);
         let must_reach = must_reach.min(self.end());
         let mut suffix = self.sendable(suffix_idx, self.end(), limit)?;
         if suffix_idx + suffix.amount.entries < must_reach {
-            if decided_end > decided_idx {
+            if self.decided_end() > decided_idx {
                 return Ok(None);
             }
             suffix = self.sendable(suffix_idx, must_reach, Amount::UNLIMITED)?;
@@ -97,56 +78,28 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let stopsign = self.stopsign.clone().filter(|_| is_whole);
         let suffix = suffix.entries;
         let ids = self.ids.of(decided_idx, suffix_idx + suffix.len() as u64);
-        Ok(Some(LogSync { base, snapshot, suffix_idx, suffix, ids, stopsign }))
+        Ok(Some(LogSync { suffix_idx, suffix, ids, stopsign }))
     }
 
     /// Makes this log that of the sender, but for what is decided here.
-    pub(crate) fn apply(&mut self, sync: LogSync<T>) -> Result<Synced, Halted> {
+    pub(crate) fn apply(&mut self, sync: LogSync<T>) -> Synced {
         let Some(len) = sync.len() else {
-            return Ok(Synced::Gap);
+            return Synced::Gap;
         };
         if len < self.decided_idx {
-            return Ok(Synced::Overtaken);
+            return Synced::Overtaken;
         }
         if self.decided_stopsign().is_some() {
-            return Ok(Synced::Applied);
+            return Synced::Applied;
         }
-        let LogSync { base, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
-        let decided_before = self.decided_idx;
-        let is_newer = suffix_idx > decided_before;
-        self.ids.materialize_ids(self.end());
-        let mut replaced_from = suffix_idx.max(decided_before);
-        match snapshot {
-            Some(SnapshotType::Complete(snapshot)) if is_newer => {
-                self.install(suffix_idx, snapshot)?;
-                replaced_from = decided_before;
-            }
-            Some(SnapshotType::Delta(delta)) if is_newer => {
-                if base != self.decided_idx || !self.can_merge_delta() {
-                    return Ok(Synced::Gap);
-                }
-                let merged = match self.snapshot_until(base)? {
-                    Some(mut snapshot) => {
-                        snapshot.merge(delta);
-                        snapshot
-                    }
-                    None => delta,
-                };
-                if self.check_snapshot(&merged).is_err() {
-                    self.has_refused_delta = true;
-                    return Ok(Synced::Gap);
-                }
-                self.install(suffix_idx, merged)?;
-                replaced_from = decided_before;
-            }
-            Some(_) | None => {}
-        }
+        let LogSync { suffix_idx, suffix, ids, stopsign } = sync;
         if suffix_idx > self.end() {
-            return Ok(Synced::Gap);
+            return Synced::Gap;
         }
+        self.ids.materialize_ids(self.end());
         self.replace_undecided(suffix_idx, suffix, stopsign);
-        self.replace_ids(replaced_from, ids);
-        Ok(Synced::Applied)
+        self.replace_ids(suffix_idx.max(self.decided_idx), ids);
+        Synced::Applied
     }
 
     /// Replaces the log from `from_idx` on, but for what is decided here.
@@ -199,25 +152,17 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Takes an AcceptSync of the round in which this log was accepted already.
-    pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Result<Extended, Halted> {
-        let LogSync { base: _, snapshot, suffix_idx, suffix, ids, stopsign } = sync;
+    pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
+        let LogSync { suffix_idx, suffix, ids, stopsign } = sync;
         self.ids.materialize_ids(self.end());
-        match snapshot {
-            Some(SnapshotType::Complete(snapshot)) if suffix_idx > self.len() => {
-                let decided_before = self.decided_idx;
-                self.install(suffix_idx, snapshot)?;
-                self.ids.extend(ids.clone(), decided_before, suffix_idx);
-            }
-            Some(SnapshotType::Complete(_) | SnapshotType::Delta(_)) | None => {}
-        }
         let end = suffix_idx.saturating_add(suffix.len() as u64);
         let extended = self.extend(suffix_idx, suffix, ids);
         self.ids.accept_in(self.accepted_round, self.end());
-        Ok(match (extended, stopsign) {
+        match (extended, stopsign) {
             (Extended::Gap, _) => Extended::Gap,
             (Extended::Appended, Some(stopsign)) => self.extend_stopsign(end, stopsign),
             (Extended::Appended, None) => Extended::Appended,
-        })
+        }
     }
 }
 

@@ -47,7 +47,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.keep_what_it_led(prepare.n.pid)?;
             self.drop_what_it_led(prepare.n.pid);
             self.log.promise_to(prepare.n);
-            self.decided_at_promise = self.log.decided_idx();
             self.end_pauses();
         }
         self.leadership_change = None;
@@ -57,28 +56,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the
     /// decided index on, and only then counts as accepted in the leader's ballot.
-    pub(super) fn handle_accept_sync(
-        &mut self,
-        sync: AcceptSync<T>,
-        from: NodeId,
-    ) -> Result<(), Halted> {
+    pub(super) fn handle_accept_sync(&mut self, sync: AcceptSync<T>, from: NodeId) {
         let AcceptSync { n, decided_idx, sync, .. } = sync;
         match self.standing(n, from) {
             Standing::BallotMismatch => {}
             Standing::Replicating => {
-                let extended = self.log.extend_by(*sync)?;
+                let extended = self.log.extend_by(*sync);
                 self.finish_accept(extended, decided_idx);
             }
-            Standing::Promised => return self.get_in_step(n, decided_idx, *sync),
+            Standing::Promised => self.get_in_step(n, decided_idx, *sync),
         }
-        Ok(())
     }
 
     /// Makes the log that of the leader of ballot `n`, which is promised.
-    fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) -> Result<(), Halted> {
+    fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) {
         // A leader with a shorter log than was promised to it sends nothing beyond its base.
-        let was_newer = sync.len().is_some_and(|len| len > sync.base);
-        match self.apply_sync(sync, n, decided_idx)? {
+        let was_newer = sync.len().is_some_and(|len| len > sync.suffix_idx);
+        match self.apply_sync(sync, n, decided_idx) {
             Synced::Applied => {
                 self.log.accept_in(n);
                 self.end_pauses();
@@ -101,25 +95,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Makes the log that of the leader of ballot `n`, which has decided `decided_idx` entries, if it
     /// may be.
-    fn apply_sync(
-        &mut self,
-        sync: LogSync<T>,
-        n: Ballot,
-        decided_idx: u64,
-    ) -> Result<Synced, Halted> {
+    fn apply_sync(&mut self, sync: LogSync<T>, n: Ballot, decided_idx: u64) -> Synced {
         let len = sync.len();
-        let applied = self.log.apply(sync)?;
+        let applied = self.log.apply(sync);
         if let (Synced::Overtaken, Some(len)) = (applied, len) {
             self.suspect_loss(n, len, decided_idx);
         } else if applied == Synced::Applied {
             self.loss = None;
         }
-        Ok(applied)
+        applied
     }
 
     /// The leader tells where to learn what this server lacks.

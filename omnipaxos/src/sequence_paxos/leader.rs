@@ -111,7 +111,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         if let Some(Best { sync, .. }) = preparing.best.take() {
-            match self.log.apply(*sync)? {
+            match self.log.apply(*sync) {
                 Synced::Applied => {}
                 Synced::Overtaken | Synced::Gap => {
                     // The log was compacted since the Prepare. The next best was not kept.

@@ -37,7 +37,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[cold]
     pub(super) fn suspect_loss(&mut self, n: Ballot, len: u64, decided_idx: u64) {
         let is_proven = len < self.log.chosen_idx() && n > self.log.accepted_round();
-        if !is_proven && len.max(decided_idx) >= self.decided_at_promise {
+        if !is_proven && len.max(decided_idx) >= self.log.decided_at_promise() {
             return;
         }
         let known = self.loss.filter(|loss| loss.lost.leader == n);

@@ -71,9 +71,6 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     catch_up: Requester,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
-    /// Number of entries that were decided here when the leader's ballot was promised; 0 if that was
-    /// before a restart.
-    decided_at_promise: u64,
     codec: Codec<T>,
     proposals: Proposals<T>,
     /// What was proposed here to follow this configuration.
@@ -156,7 +153,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             routing: Routing::default(),
             catch_up: Requester::default(),
             loss: None,
-            decided_at_promise: 0,
             codec: Codec::new(server.limits().in_flight),
             proposals: Proposals::new(server, &log),
             reconfiguration: None,
@@ -191,7 +187,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::PrepareReq(prepare_req) => self.handle_prepare_req(&prepare_req, from),
             PaxosMsg::Prepare(prepare) => return self.handle_prepare(prepare, from),
             PaxosMsg::Promise(promise) => return self.handle_promise(promise, from),
-            PaxosMsg::AcceptSync(sync) => return self.handle_accept_sync(sync, from),
+            PaxosMsg::AcceptSync(sync) => self.handle_accept_sync(sync, from),
             PaxosMsg::AcceptDecide(accept) => self.handle_accept_decide(accept, from),
             PaxosMsg::AcceptStopSign(accept) => self.handle_accept_stopsign(accept, from),
             PaxosMsg::Accepted(accepted) => self.handle_accepted(&accepted, from),

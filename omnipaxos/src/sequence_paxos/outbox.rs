@@ -1,6 +1,6 @@
 //! What is to be said once and cannot be seen from the state later.
 
-use crate::ids::NodeId;
+use crate::{ids::NodeId, messages::sequence_paxos::CatchUpRequest};
 use std::collections::BTreeMap;
 
 /// What is due to each peer. Bounded: each kind is said once per output, however often it was asked
@@ -21,8 +21,8 @@ pub(crate) struct Due {
     pub(crate) compacted: Option<u64>,
     /// Ask it for decided entries.
     pub(crate) chunk_request: bool,
-    /// Tell it what is decided from this index on.
-    pub(crate) chunk: Option<u64>,
+    /// Tell it what is decided, as it asked.
+    pub(crate) chunk: Option<CatchUpRequest>,
 }
 
 impl Outbox {
@@ -43,8 +43,8 @@ impl Outbox {
         self.due.entry(to).or_default().chunk_request = true;
     }
 
-    pub(crate) fn send_chunk(&mut self, to: NodeId, decided_idx: u64) {
-        self.due.entry(to).or_default().chunk = Some(decided_idx);
+    pub(crate) fn send_chunk(&mut self, to: NodeId, asks: CatchUpRequest) {
+        self.due.entry(to).or_default().chunk = Some(asks);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

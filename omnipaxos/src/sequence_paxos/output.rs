@@ -195,13 +195,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if due.chunk_request {
             let decided_idx = self.log.decided_idx();
-            send(PaxosMsg::CatchUpRequest(CatchUpRequest {
-                config_id: self.config_id,
-                decided_idx,
-            }));
+            let takes_delta = self.log.takes_delta();
+            send(PaxosMsg::CatchUpRequest(CatchUpRequest { config_id, decided_idx, takes_delta }));
         }
-        if let Some(decided_idx) = due.chunk {
-            let chunk = self.log.chunk(self.config_id, decided_idx, self.limits.message)?;
+        if let Some(asks) = due.chunk {
+            let chunk = self.log.chunk(config_id, asks, self.limits.message)?;
             chunk.into_iter().for_each(|chunk| send(PaxosMsg::CatchUpChunk(Box::new(chunk))));
         }
         Ok(())
@@ -226,7 +224,7 @@ fn build_promise<T: Entry, B: Storage<T>>(
         n_accepted: log.accepted_round(),
         accepted_idx: log.stored_len(),
         decided_idx: log.decided_idx(),
-        takes_delta: log.takes_delta(),
+        takes_delta: log.learns_delta_first(),
         sync,
         stamp: Stamp::default(),
     }))
@@ -255,7 +253,7 @@ fn build_prepare<T: Entry, B: Storage<T>>(
                 n_accepted: log.accepted_round(),
                 accepted_idx: log.stored_len(),
                 decided_idx: log.decided_idx(),
-                takes_delta: log.takes_delta(),
+                takes_delta: log.learns_delta_first(),
                 stamp: Stamp::default(),
             }));
         }

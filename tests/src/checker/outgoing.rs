@@ -15,6 +15,7 @@ use omnipaxos::{
         },
         Message,
     },
+    storage::SnapshotType,
 };
 
 /// Who says something, with the disk behind it.
@@ -191,7 +192,14 @@ impl Checker {
             Check::Agreement,
             "server {pid} says {words}, others decided something else"
         );
-        let sum: Option<Chain> = m.snapshot.as_ref().and_then(T::covered);
+        let sum: Option<Chain> = match &m.snapshot {
+            Some(SnapshotType::Complete(snapshot)) => T::covered(snapshot),
+            Some(SnapshotType::Delta(delta)) => {
+                let before = self.log.sum(m.base);
+                before.zip(T::covered(delta)).map(|(before, delta)| before.then(delta))
+            }
+            None => None,
+        };
         ensure!(
             sum.is_none() || sum == self.log.sum(m.from_idx),
             Check::Agreement,

@@ -259,6 +259,7 @@ fn a_chunk_that_is_not_decided() {
         let entries: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
         PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
             config_id: 1,
+            base: 0,
             snapshot: None,
             from_idx: 0,
             entries: entries.into(),
@@ -532,8 +533,8 @@ fn a_message_too_large() {
     assert_eq!(sent(&mut limited(), &ids, accept(&ids, 2..4)), Some(Check::Bounded), "bytes");
     let sync = |suffix_idx: u64, decided_idx: u64| {
         let suffix: Vec<Summed> = ids.iter().map(|id| Summed::with_id(*id)).collect();
-        let (base, suffix) = (suffix_idx, suffix.into());
-        let sync = LogSync { base, snapshot: None, suffix_idx, suffix, stopsign: None, ids: None };
+        let suffix = suffix.into();
+        let sync = LogSync { suffix_idx, suffix, stopsign: None, ids: None };
         PaxosMsg::AcceptSync(AcceptSync {
             n: ballot(1, 1),
             decided_idx,

@@ -110,9 +110,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
     let (low, high) = (rng.below(5), rng.pick(&[7, 1 << 40, u64::MAX]));
     let value = T::with_id(u64::MAX >> 1);
     let sync = LogSync {
-        base: high,
-        snapshot: None,
-        suffix_idx: rng.pick(&[low, u64::MAX]),
+        suffix_idx: rng.pick(&[1 << 62, u64::MAX]),
         suffix: vec![value.clone()].into(),
         stopsign: None,
         ids: None,
@@ -158,6 +156,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
         5 => PaxosMsg::CatchUpRequest(CatchUpRequest {
             config_id: n.config_id,
             decided_idx: u64::MAX,
+            takes_delta: false,
         }),
         6 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: u64::MAX }),
         7 => PaxosMsg::ReadIndexResponse(read_index_response(n, low, u64::MAX)),
@@ -207,6 +206,7 @@ fn chunk<T: SimEntry>(
     let snapshot = None;
     PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
         config_id,
+        base: 0,
         snapshot,
         from_idx,
         entries,
@@ -307,8 +307,6 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             n,
             decided_idx: 0,
             sync: Box::new(LogSync {
-                base: 0,
-                snapshot: None,
                 suffix_idx: 0,
                 suffix: vec![value].into(),
                 stopsign: None,
@@ -346,7 +344,11 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             id: ProposalId { origin: n.pid, incarnation: 1, number: len },
             stopsign: stopsign(n.config_id.saturating_add(1)),
         })),
-        11 => PaxosMsg::CatchUpRequest(CatchUpRequest { config_id: n.config_id, decided_idx }),
+        11 => PaxosMsg::CatchUpRequest(CatchUpRequest {
+            config_id: n.config_id,
+            decided_idx,
+            takes_delta: false,
+        }),
         12 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: n.pid, decided_idx }),
         13 => chunk(n.config_id, len, len.saturating_add(1), None),
         14 => PaxosMsg::ReadIndexRequest(read_index_request(n, len)),

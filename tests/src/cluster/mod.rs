@@ -375,9 +375,6 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::Encoded);
             }
             PaxosMsg::CatchUpRedirect(_) => self.counts.add(Kind::Redirect),
-            PaxosMsg::AcceptSync(m) if matches!(m.sync.snapshot, Some(SnapshotType::Delta(_))) => {
-                self.counts.add(Kind::DeltaSync);
-            }
             PaxosMsg::TransferLeadership(_) => self.counts.add(Kind::TransferLeadership),
             PaxosMsg::ReadIndexRequest(request) if request.origin != message.from => {
                 self.counts.add(Kind::ReadRelayed);
@@ -386,6 +383,9 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::Chunk);
                 if chunk.snapshot.is_some() {
                     self.counts.add(Kind::SnapshotPiece);
+                }
+                if matches!(chunk.snapshot, Some(SnapshotType::Delta(_))) {
+                    self.counts.add(Kind::DeltaChunk);
                 }
             }
             _other => {}

@@ -119,7 +119,8 @@ pub struct Prepare {
     pub accepted_idx: u64,
     /// Number of entries decided at the leader: what it lacks is told from here.
     pub decided_idx: u64,
-    /// Whether the leader wants a delta snapshot in place of the entries that it lacks.
+    /// Whether the leader takes a delta snapshot in place of the entries that it lacks, and has
+    /// learned none in this ballot.
     pub takes_delta: bool,
     /// Between which servers this travels.
     pub stamp: Stamp,
@@ -141,16 +142,17 @@ pub struct Promise<T: Entry> {
     pub accepted_idx: u64,
     /// Number of entries decided at the follower.
     pub decided_idx: u64,
-    /// Whether the follower wants a delta snapshot in place of the entries that it lacks.
+    /// Whether the follower takes a delta snapshot in place of the entries that it lacks, and has
+    /// learned none since it promised.
     pub takes_delta: bool,
-    /// What the leader's log lacks, if the follower's is more recent. `None`, too, if that is too
-    /// much for a message: the leader learns first what is decided, and asks again.
+    /// What the leader's log lacks, if the follower's is more recent. `None`, too, if it must first
+    /// learn what is decided, since that is a snapshot or too much for a message: it asks again then.
     pub sync: Option<Box<LogSync<T>>>,
     /// Between which servers this travels.
     pub stamp: Stamp,
 }
 
-/// What one log lacks of another: the receiver's log from `base` on is replaced.
+/// What one log lacks of another: the receiver's log from `suffix_idx` on is replaced.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -158,17 +160,13 @@ pub struct Promise<T: Entry> {
     serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
 )]
 pub struct LogSync<T: Entry> {
-    /// Where it begins: 0 for a complete snapshot, the receiver's decided index for a delta.
-    pub base: u64,
-    /// Sums up the entries from `base` to `suffix_idx`, which are decided.
-    pub snapshot: Option<SnapshotType<T>>,
-    /// Index of the first entry of `suffix`; `base` where there is no snapshot.
+    /// Index of the first entry of `suffix`: the receiver's decided index, or beyond it where the entries
+    /// before were trimmed, which proves that every server holds them.
     pub suffix_idx: u64,
     /// The entries from there on: in a promise up to the end of the log, in an AcceptSync at least
     /// as many as the leader adopted.
     pub suffix: SharedEntries<T>,
-    /// The ids of these entries, and of those that the snapshot sums up, from the receiver's decided
-    /// index on.
+    /// The ids of these entries.
     pub ids: Option<Box<EntryIds>>,
     /// The stop sign, where it follows on `suffix`.
     pub stopsign: Option<StopSign>,
@@ -286,6 +284,8 @@ pub struct CatchUpRequest {
     pub config_id: ConfigurationId,
     /// Number of entries decided at the sender: those after are asked for.
     pub decided_idx: u64,
+    /// Whether the sender takes a delta snapshot in place of these entries.
+    pub takes_delta: bool,
 }
 
 /// A chunk of the decided log. What is decided never changes, so it can come from any server, and
@@ -299,8 +299,11 @@ pub struct CatchUpRequest {
 pub struct CatchUpChunk<T: Entry> {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// Sums up all entries before `from_idx`, where the sender has compacted what was asked for.
-    pub snapshot: Option<T::Snapshot>,
+    /// Number of entries decided at the receiver when it asked.
+    pub base: u64,
+    /// Sums up all entries before `from_idx`, where the sender has compacted what was asked for; those
+    /// from `base` to `from_idx`, where the receiver takes a delta.
+    pub snapshot: Option<SnapshotType<T>>,
     /// Index of the first of `entries`. If it is beyond what was asked for and there is no
     /// snapshot, the entries before were trimmed, which proves that every server holds them.
     pub from_idx: u64,

@@ -21,7 +21,7 @@ use crate::{
         Message,
     },
     proposals::ProposalId,
-    storage::{Entry, SnapshotType, StopSign},
+    storage::{Entry, StopSign},
 };
 use std::sync::Arc;
 
@@ -374,6 +374,7 @@ impl MessageValidator {
     fn chunk<T: Entry>(&self, chunk: &CatchUpChunk<T>) -> Result<(), Reason> {
         self.configuration(chunk.config_id)?;
         indices(chunk.len().ok_or(Reason::Malformed)?, chunk.decided_idx)?;
+        indices(chunk.base, chunk.from_idx)?;
         let end = chunk.from_idx.saturating_add(chunk.entries.len() as u64);
         self.ids(chunk.ids.as_deref(), end)?;
         chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
@@ -405,11 +406,6 @@ impl MessageValidator {
         check(sync.len() == Some(len))?;
         let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
         self.ids(sync.ids.as_deref(), end)?;
-        check(match &sync.snapshot {
-            None => sync.base == sync.suffix_idx,
-            Some(SnapshotType::Complete(_)) => sync.base == 0,
-            Some(SnapshotType::Delta(_)) => sync.base < sync.suffix_idx,
-        })?;
         sync.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
     }
 

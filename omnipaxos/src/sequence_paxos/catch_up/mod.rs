@@ -41,7 +41,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server asks for decided entries.
     pub(super) fn handle_catch_up_request(&mut self, asks: &CatchUpRequest, from: NodeId) {
         if asks.decided_idx < self.log.decided_idx() {
-            self.outbox.send_chunk(from, asks.decided_idx);
+            self.outbox.send_chunk(from, *asks);
         }
     }
 
