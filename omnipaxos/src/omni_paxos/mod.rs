@@ -1,6 +1,7 @@
 //! The replica: wires the parts, which do not know each other.
 
 mod build;
+mod clock;
 mod compact;
 mod configurations;
 mod events;
