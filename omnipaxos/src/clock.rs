@@ -65,11 +65,11 @@ mod tests {
         for timeout in 1..5 {
             for (before, ticks) in (0..12).flat_map(|before| (0..12).map(move |n| (before, n))) {
                 let mut one_by_one = Timer::every(timeout);
-                (0..before).for_each(|_| drop(one_by_one.tick()));
+                (0..before).for_each(|_| _ = one_by_one.tick());
                 let mut at_once = one_by_one.clone();
                 let rings = (1..).find(|_| one_by_one.clone().tick() == Tick::Expired);
                 assert!((rings == Some(1)) == (one_by_one.remaining() == 1));
-                (0..ticks).for_each(|_| drop(one_by_one.tick()));
+                (0..ticks).for_each(|_| _ = one_by_one.tick());
                 at_once.pass(ticks);
                 assert_eq!(at_once.elapsed, one_by_one.elapsed, "{timeout} {before} {ticks}");
             }

@@ -71,14 +71,15 @@ impl Cluster {
             let pid = server.get_pid();
             let is_due = server.next_timeout().is_some_and(|ticks| *seen + ticks <= now);
             let is_for_it = |message: &Message<Word>| message.get_receiver() == pid;
-            let mut ours = Vec::new();
-            (ours, arrived) = std::mem::take(&mut arrived).into_iter().partition(is_for_it);
+            let (ours, rest) = arrived.into_iter().partition::<Vec<_>, _>(is_for_it);
+            arrived = rest;
             match self.wakes {
                 Wakes::EachTick => server.tick(),
                 Wakes::WhenNeeded => {
                     // An input is after the ticks before it.
                     let ticks = now - *seen;
-                    match is_due || !ours.is_empty() || now.is_multiple_of(41) {
+                    // A new server has something to send.
+                    match now == 1 || is_due || !ours.is_empty() || now.is_multiple_of(41) {
                         true => assert_eq!(server.tick_by(ticks), ticks, "one is enough"),
                         false => continue,
                     }

@@ -51,15 +51,12 @@ impl BallotLeaderElection {
     /// that all that may take over know of each other.
     #[inline]
     pub(crate) fn build_messages(&mut self, send: impl FnMut(BLEMessage)) {
-        self.is_request_due |= self.is_change_due();
+        if !self.happy && self.last_reported != Some(self.mine()) {
+            self.is_request_due = true;
+        }
         if self.is_request_due || !self.replies_due.is_empty() {
             self.build_due(send);
         }
-    }
-
-    /// Whether the other servers are to learn now of what has changed with this one.
-    pub(crate) fn is_change_due(&self) -> bool {
-        !self.happy && self.last_reported != Some(self.mine())
     }
 
     #[cold]

@@ -12,8 +12,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// At least 1. Fewer ticks change nothing but the time: no message becomes due, nothing is
     /// written, and no answer of this replica changes. So a program sleeps until then, unless it has
     /// an input for the replica before, and calls [`tick_by`](Self::tick_by) with the ticks that
-    /// have passed. Every input can change the answer: ask again after the
-    /// [output](Self::take_outgoing_messages) that follows.
+    /// have passed. Every input can change the answer: ask after the
+    /// [output](Self::take_outgoing_messages) that follows it, and after that of a new replica.
     ///
     /// An idle server has the end of its heartbeat round before it: it wakes once in
     /// [`election_tick_timeout`](crate::ServerConfig::election_tick_timeout) ticks. The answer costs
@@ -39,7 +39,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// let started = Instant::now();
     /// let mut ticks: u64 = 0; // the ticks that the replica has seen
     ///
-    /// while let Some(timeout) = replica.next_timeout() {
+    /// loop {
+    ///     for message in replica.outgoing_messages() {
+    ///         // Send it.
+    /// #       drop(message);
+    ///     }
+    ///     let Some(timeout) = replica.next_timeout() else { break };
     ///     let wake = started + TICK * u32::try_from(ticks + timeout)?;
     ///     match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
     ///         Ok(message) => replica.handle_incoming(message),
@@ -48,10 +53,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///     }
     ///     let due = u64::try_from(started.elapsed().as_millis())?;
     ///     ticks += replica.tick_by(due - ticks);
-    ///     for message in replica.outgoing_messages() {
-    ///         // Send it.
-    /// #       drop(message);
-    ///     }
     /// }
     /// # assert!(ticks > 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -68,8 +69,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Returns the number of ticks that passed.
     ///
     /// As so many calls of [`tick`](Self::tick), at the price of one. It stops where messages may
-    /// be due. A program that is late outputs the replica then and calls it again with the rest, so
-    /// that other servers hear from this one between two heartbeat rounds.
+    /// be due. A program that is late takes them then, and calls it again with the rest: so other
+    /// servers hear from this one between two heartbeat rounds.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_tick_by`](Self::try_tick_by).
@@ -97,15 +98,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Whether the next tick does something though no timer expires: the election and Sequence Paxos
-    /// learn of each other, or the output after it does.
+    /// learn of each other.
     fn is_tick_due(&self) -> bool {
         let promise = self.paxos.log().promise();
         let is_settled = self.ble.is_settled_on(promise) && self.paxos.is_settled_on(promise);
-        let is_word_due = !is_settled
+        !is_settled
             && (self.ble.promised() != promise
                 || self.paxos.followed_ballot().is_some_and(|ballot| ballot > self.ble.leader())
-                || self.paxos.is_news(self.ble.leader()));
-        let is_drain_due = self.validator.identities().is_unstored() || self.ble.is_change_due();
-        is_word_due || (self.is_idle && is_drain_due)
+                || self.paxos.is_news(self.ble.leader()))
     }
 }

@@ -34,6 +34,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[inline]
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.state, State::Following(Ack::No))
+            && !self.leaves_rest
             && self.log.is_flushed()
             && self.has_nothing_due()
             && self.proposals.is_settled(&self.log)

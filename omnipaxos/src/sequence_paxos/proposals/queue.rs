@@ -130,9 +130,10 @@ impl<T> ProposalQueue<T> {
 
     /// Lets ticks pass, fewer than those after which a batch must go.
     pub(super) fn pass(&mut self, ticks: u64) {
-        match self.count {
-            0 => self.batch_timer.restart(),
-            _ => self.batch_timer.pass(ticks),
+        if self.count == 0 {
+            self.batch_timer.restart();
+        } else {
+            self.batch_timer.pass(ticks);
         }
     }
 
