@@ -93,7 +93,7 @@ impl Cluster {
             }
             for message in server.outgoing_messages() {
                 self.sent.push(format!("{now} {message:?}"));
-                if self.sent.len() % 10 > 0 {
+                if !self.sent.len().is_multiple_of(10) {
                     self.in_flight.entry(now + self.delay).or_default().push(message);
                 }
             }
