@@ -1,5 +1,5 @@
-//! Three servers, each in a thread of its own, send each other messages through channels. A thread
-//! sleeps until a message comes or a tick does something.
+//! Three servers in threads send messages through channels, and sleep until they are needed.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "not the core")]
 
 use omnipaxos::{
     macros::Entry, messages::Message, util::NodeId, ClusterConfig, OmniPaxos, ServerConfig,
