@@ -67,8 +67,9 @@ mod tests {
                 let mut one_by_one = Timer::every(timeout);
                 (0..before).for_each(|_| _ = one_by_one.tick());
                 let mut at_once = one_by_one.clone();
-                let rings = (1..).find(|_| one_by_one.clone().tick() == Tick::Expired);
-                assert!((rings == Some(1)) == (one_by_one.remaining() == 1));
+                let mut probe = one_by_one.clone();
+                let expires = (1..).find(|_| probe.tick() == Tick::Expired);
+                assert_eq!(expires, Some(one_by_one.remaining()));
                 (0..ticks).for_each(|_| _ = one_by_one.tick());
                 at_once.pass(ticks);
                 assert_eq!(at_once.elapsed, one_by_one.elapsed, "{timeout} {before} {ticks}");

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let mut server = start(folder.path())?;
     server.append(Note("written before the restart".to_string()))?;
-    // What was drained is stored.
+    // This writes the entry to the disk.
     server.outgoing_messages();
     assert_eq!(server.get_decided_idx(), 1);
     drop(server);
