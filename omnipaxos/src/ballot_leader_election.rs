@@ -180,15 +180,29 @@ impl BallotLeaderElection {
     /// Lets one tick pass. `enough` tells whether a leader that reaches so many servers, itself
     /// included, can get on.
     pub(crate) fn tick(&mut self, enough: impl Fn(&Quorum, usize) -> bool) -> Round {
-        let mut late = self.last_late_replies.keys();
-        let have_late_answered = late.all(|peer| self.replies.contains_key(peer));
-        match self.pace.tick(Waits::if_not(have_late_answered && self.have_all_answered())) {
+        match self.pace.tick(self.waits()) {
             Tick::Running => Round::GoesOn,
             Tick::Expired => {
                 self.end_round(enough);
                 Round::Ended
             }
         }
+    }
+
+    /// The number of ticks after which the round ends; at least 1.
+    pub(crate) fn next_timeout(&self) -> u64 {
+        self.pace.remaining(self.waits())
+    }
+
+    /// Lets ticks pass, fewer than those after which the round ends.
+    pub(crate) fn pass(&mut self, ticks: u64) {
+        self.pace.pass(ticks);
+    }
+
+    fn waits(&self) -> Waits {
+        let mut late = self.last_late_replies.keys();
+        let have_late_answered = late.all(|peer| self.replies.contains_key(peer));
+        Waits::if_not(have_late_answered && self.have_all_answered())
     }
 
     /// Handles a heartbeat that has passed validation.
@@ -329,6 +343,11 @@ impl BallotLeaderElection {
     /// Whether this ballot is known to be promised, and its owner to lead.
     pub(crate) fn is_settled_on(&self, promise: Ballot) -> bool {
         self.promise == promise && self.leader == promise
+    }
+
+    /// The ballot that Sequence Paxos has promised, as this server knows.
+    pub(crate) fn promised(&self) -> Ballot {
+        self.promise
     }
 
     /// Sequence Paxos has promised this ballot.

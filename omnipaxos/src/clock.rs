@@ -30,6 +30,19 @@ impl Timer {
         Tick::Expired
     }
 
+    /// The number of ticks after which it rings; at least 1.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.timeout.saturating_sub(self.elapsed).max(1)
+    }
+
+    /// Lets ticks pass. What it would have rung meanwhile is of no use to its owner.
+    pub(crate) fn pass(&mut self, ticks: u64) {
+        self.elapsed = match ticks < self.remaining() {
+            true => self.elapsed + ticks,
+            false => (ticks - self.remaining()) % self.timeout.max(1),
+        };
+    }
+
     /// Starts counting anew.
     pub(crate) fn restart(&mut self) {
         self.elapsed = 0;
@@ -45,6 +58,26 @@ mod tests {
         let mut timer = Timer::every(3);
         let expired: Vec<bool> = (0..7).map(|_| timer.tick() == Tick::Expired).collect();
         assert_eq!(expired, [false, false, true, false, false, true, false]);
+    }
+
+    #[test]
+    fn ticks_that_pass_at_once_are_as_many_ticks() {
+        for timeout in 1..5 {
+            for (before, ticks) in (0..12).flat_map(|before| (0..12).map(move |n| (before, n))) {
+                let mut one_by_one = Timer::every(timeout);
+                (0..before).for_each(|_| _ = one_by_one.tick());
+                let mut at_once = one_by_one.clone();
+                let mut probe = one_by_one.clone();
+                let expires = (1..).find(|_| probe.tick() == Tick::Expired);
+                assert_eq!(expires, Some(one_by_one.remaining()));
+                (0..ticks).for_each(|_| _ = one_by_one.tick());
+                at_once.pass(ticks);
+                assert_eq!(at_once.elapsed, one_by_one.elapsed, "{timeout} {before} {ticks}");
+            }
+        }
+        let mut longest = Timer::every(u64::MAX);
+        longest.pass(u64::MAX - 1);
+        assert_eq!(longest.remaining(), 1);
     }
 
     #[test]

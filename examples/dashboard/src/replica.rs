@@ -2,7 +2,7 @@
 
 use crate::protocol::{Line, Number, Order, Report};
 use anyhow::Result;
-use example_net::Peers;
+use example_net::{Clock, Peers};
 use omnipaxos::{
     errors::{Halted, TryProposeErr},
     messages::Message,
@@ -12,12 +12,9 @@ use omnipaxos::{
 use omnipaxos_storage::persistent_storage::PersistentStorage;
 use omnipaxos_ui::LogQueue;
 use std::{collections::BTreeSet, time::Duration};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{interval, MissedTickBehavior},
-};
+use tokio::sync::{mpsc, oneshot};
 
-/// How often the replica is told that time passes.
+/// The time of a tick.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks of a heartbeat round.
@@ -89,17 +86,19 @@ impl Replica {
         mut inputs: mpsc::Receiver<Input>,
         mut stop: oneshot::Receiver<()>,
     ) -> Result<()> {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut clock = Clock::every(TICK);
         let mut batch = Vec::with_capacity(BATCH);
+        self.send_outgoing()?;
         loop {
+            let timeout = self.omni_paxos.next_timeout().unwrap_or(1);
             tokio::select! {
                 received = inputs.recv_many(&mut batch, BATCH) => if received == 0 {
                     return Ok(());
                 },
-                _ = ticks.tick() => self.omni_paxos.try_tick()?,
+                () = clock.sleep(timeout) => {}
                 _ = &mut stop => return Ok(()),
             }
+            self.omni_paxos.try_tick_by(clock.count())?;
             let mut asked = Vec::new();
             for input in batch.drain(..) {
                 match input {

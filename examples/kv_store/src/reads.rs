@@ -45,6 +45,11 @@ impl Reads {
         self.request(replica, Read { key, waiter, last_tick: now + TIMEOUT });
     }
 
+    /// Whether reads wait for ticks.
+    pub(crate) fn needs_ticks(&self) -> bool {
+        !self.requested.is_empty() || !self.refused.is_empty()
+    }
+
     /// Requests again what was refused, and gives up what has waited for too long.
     pub(crate) fn tick<B: Storage<Command>>(
         &mut self,

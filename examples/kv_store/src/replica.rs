@@ -10,7 +10,7 @@ use crate::{
     waiter::{Waiter, Watchers},
 };
 use anyhow::{bail, Result};
-use example_net::Peers;
+use example_net::{Clock, Peers};
 use omnipaxos::{
     errors::{Halted, TryCompactionErr, TryProposeErr},
     events::Event,
@@ -20,13 +20,10 @@ use omnipaxos::{
     OmniPaxos,
 };
 use std::time::Duration;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{interval, MissedTickBehavior},
-};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
-/// How often the replica is told that time passes.
+/// The time of a tick.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Inputs that are handled before messages are built and the disk is written.
@@ -58,6 +55,8 @@ pub(crate) struct Replica<B: Storage<Command>> {
     /// Kept to be filled again and again.
     outgoing: Vec<Message<Command>>,
     ticks: u64,
+    /// The tick at which watchers that went away are forgotten.
+    cleans_at: u64,
     /// The leader, while this server is in step with it, or is it and can decide.
     leader: Option<NodeId>,
 }
@@ -78,6 +77,7 @@ impl<B: Storage<Command>> Replica<B> {
             watchers: Watchers::default(),
             outgoing: Vec::new(),
             ticks: 0,
+            cleans_at: CLEAN_EVERY,
             leader: None,
         };
         // The storage holds the log, and not the state that it makes.
@@ -96,17 +96,21 @@ impl<B: Storage<Command>> Replica<B> {
         mut inputs: mpsc::Receiver<Input>,
         mut stop: oneshot::Receiver<()>,
     ) -> Result<()> {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut clock = Clock::every(TICK);
         let mut batch = Vec::with_capacity(BATCH);
+        self.send_outgoing()?;
         loop {
+            // An idle server sleeps: it wakes when a request or a message comes, and when a tick of
+            // the replica does something.
+            let timeout = self.next_timeout();
             tokio::select! {
                 received = inputs.recv_many(&mut batch, BATCH) => if received == 0 {
                     return Ok(());
                 },
-                _ = ticks.tick() => self.tick()?,
+                () = clock.sleep(timeout) => {}
                 _ = &mut stop => return Ok(()),
             }
+            self.tick(&mut clock)?;
             for input in batch.drain(..) {
                 self.handle(input)?;
             }
@@ -118,11 +122,27 @@ impl<B: Storage<Command>> Replica<B> {
         }
     }
 
-    fn tick(&mut self) -> Result<(), Halted> {
-        self.omni_paxos.try_tick()?;
-        self.ticks = self.ticks.wrapping_add(1);
+    /// Ticks until the replica or a read that waits needs one.
+    fn next_timeout(&self) -> u64 {
+        let replica = self.omni_paxos.next_timeout().unwrap_or(1);
+        if self.reads.needs_ticks() {
+            1
+        } else {
+            replica
+        }
+    }
+
+    /// Lets the ticks pass that the clock has counted.
+    fn tick(&mut self, clock: &mut Clock) -> Result<(), Halted> {
+        // After a pause of this process, others are heard before more than a heartbeat round is over.
+        let passed = self.omni_paxos.try_tick_by(clock.count())?;
+        if passed == 0 {
+            return Ok(());
+        }
+        self.ticks = self.ticks.wrapping_add(passed);
         self.reads.tick(&mut self.omni_paxos, self.ticks);
-        if self.ticks.is_multiple_of(CLEAN_EVERY) {
+        if self.ticks >= self.cleans_at {
+            self.cleans_at = self.ticks + CLEAN_EVERY;
             self.watchers.forget_those_gone();
         }
         Ok(())

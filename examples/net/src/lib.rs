@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clients;
+mod clock;
 pub mod frame;
 mod input;
 mod local;
@@ -11,6 +12,7 @@ pub mod peers;
 mod processes;
 pub mod signals;
 
+pub use clock::Clock;
 pub use input::{Input, Wire};
 pub use local::{free_ports, open_storage, random, Directory, Missing};
 pub use peers::Peers;

@@ -65,13 +65,26 @@ impl Pace {
     /// all replies have come that it `waits` for.
     pub(super) fn tick(&mut self, waits: Waits) -> Tick {
         self.elapsed = self.elapsed.saturating_add(1);
-        let length = match waits {
-            Waits::ForReplies => self.length,
-            Waits::ForNone => self.shortest,
-        };
-        match self.elapsed < length {
+        match self.elapsed < self.length_if(waits) {
             true => Tick::Running,
             false => Tick::Expired,
+        }
+    }
+
+    /// The number of ticks after which the round ends; at least 1.
+    pub(super) fn remaining(&self, waits: Waits) -> u64 {
+        self.length_if(waits).saturating_sub(self.elapsed).max(1)
+    }
+
+    /// Lets ticks pass, fewer than [remain](Self::remaining).
+    pub(super) fn pass(&mut self, ticks: u64) {
+        self.elapsed = self.elapsed.saturating_add(ticks);
+    }
+
+    fn length_if(&self, waits: Waits) -> u64 {
+        match waits {
+            Waits::ForReplies => self.length,
+            Waits::ForNone => self.shortest,
         }
     }
 
@@ -183,6 +196,21 @@ mod tests {
         let expired: Vec<bool> =
             (0..10).map(|_| pace.tick(Waits::ForNone) == Tick::Expired).collect();
         assert_eq!(expired, [vec![false; 9], vec![true]].concat());
+    }
+
+    #[test]
+    fn the_end_of_a_round_is_known_before() {
+        for waits in [Waits::ForReplies, Waits::ForNone] {
+            let mut pace = Pace::new(10, 8);
+            pace.length = 50;
+            for _ in 0..120 {
+                let mut at_once = pace.clone();
+                let remaining = pace.remaining(waits);
+                at_once.pass(remaining - 1);
+                assert_eq!(at_once.remaining(waits), 1, "{at_once:?}");
+                assert_eq!(pace.tick(waits) == Tick::Expired, remaining == 1);
+            }
+        }
     }
 
     #[test]

@@ -1,42 +1,65 @@
 //! A configuration from a TOML file.
 
-use super::{invalid, ConfigError, OmniPaxosConfig};
-use serde::Deserialize;
+use super::{invalid, ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig};
+use crate::membership::FlexibleQuorum;
+use serde::{
+    de::{self, value, Visitor},
+    Deserialize, Deserializer,
+};
 use std::io;
 use thiserror::Error;
 
-/// Our tables and the keys that they may have, those of features that are off included.
-const TABLES: [(&str, &[&str]); 2] = [
-    ("cluster_config", &["configuration_id", "nodes", "flexible_quorum"]),
-    (
-        "server_config",
-        &[
-            "pid",
-            "election_tick_timeout",
-            "max_election_tick_factor",
-            "resend_message_tick_timeout",
-            "buffer_size",
-            "batch_size",
-            "flush_batch_tick_timeout",
-            "leader_priority",
-            "max_message_bytes",
-            "max_message_entries",
-            "max_in_flight_bytes",
-            "max_in_flight_entries",
-            "max_pending_bytes",
-            "max_pending_entries",
-            "max_entry_bytes",
-            "tells_removed_servers",
-            "takes_delta_snapshots",
-            "keeps_undecided_appends",
-            "incarnation",
-            "cluster_name",
-            "logger_file_path",
-        ],
-    ),
-];
+/// The keys of features that are off: legal in any file.
+const KEYS_OF_FEATURES: [&str; 1] = ["logger_file_path"];
 
-const QUORUM_KEYS: [&str; 2] = ["read_quorum_size", "write_quorum_size"];
+/// Our tables and the keys that they may have, those of features that are off included.
+fn tables() -> [(&'static str, Vec<&'static str>); 2] {
+    let mut server = fields::<ServerConfig>();
+    for key in KEYS_OF_FEATURES {
+        if !server.contains(&key) {
+            server.push(key);
+        }
+    }
+    [("cluster_config", fields::<ClusterConfig>()), ("server_config", server)]
+}
+
+fn quorum_keys() -> Vec<&'static str> {
+    fields::<FlexibleQuorum>()
+}
+
+/// The fields that a struct reads, as serde knows them.
+fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
+    let mut fields: &[&str] = &[];
+    // It reads nothing: it takes note of the fields that it is asked for.
+    let _ = T::deserialize(FieldNames(&mut fields));
+    fields.to_vec()
+}
+
+/// A format that takes note of the fields of a struct, and holds no value.
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("not a struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        Err(de::Error::custom("no value"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
 
 impl OmniPaxosConfig {
     /// Reads a configuration from a TOML file and validates it.
@@ -66,11 +89,11 @@ impl OmniPaxosConfig {
     fn parse(text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table = text.parse()?;
         check_top(&table)?;
-        for (name, keys) in TABLES {
+        for (name, keys) in tables() {
             if let Some(toml::Value::Table(ours)) = table.get(name) {
-                check_keys(name, ours, keys)?;
+                check_keys(name, ours, &keys)?;
                 if let Some(toml::Value::Table(quorum)) = ours.get("flexible_quorum") {
-                    check_keys("cluster_config.flexible_quorum", quorum, &QUORUM_KEYS)?;
+                    check_keys("cluster_config.flexible_quorum", quorum, &quorum_keys())?;
                 }
             }
         }
@@ -117,7 +140,7 @@ fn check_top(file: &toml::Table) -> Result<(), ConfigError> {
             }
             Some(_) | None => {}
         }
-        let Some((likely, keys)) = TABLES.into_iter().find(|(ours, _)| is_misspelt(ours, name))
+        let Some((likely, keys)) = tables().into_iter().find(|(ours, _)| is_misspelt(ours, name))
         else {
             continue;
         };
@@ -134,10 +157,10 @@ fn check_top(file: &toml::Table) -> Result<(), ConfigError> {
 
 /// Our table that has this key.
 fn home_of(key: &str) -> Option<&'static str> {
-    if QUORUM_KEYS.contains(&key) {
+    if quorum_keys().contains(&key) {
         return Some("cluster_config.flexible_quorum");
     }
-    TABLES.iter().find(|(_, keys)| keys.contains(&key)).map(|(name, _)| *name)
+    tables().into_iter().find(|(_, keys)| keys.contains(&key)).map(|(name, _)| name)
 }
 
 /// Refuses keys that are not ours.
@@ -232,7 +255,7 @@ mod tests {
         assert_eq!(config.server_config.leader_priority, 7);
     }
 
-    /// A field whose key is forgotten in `TABLES` could not be set.
+    /// A field that serde does not read could not be set.
     #[test]
     fn every_field_is_a_key() {
         let named = |fields: &str| -> Vec<String> {
@@ -244,7 +267,7 @@ mod tests {
         let server = named(&format!("{:#?}", config.server_config));
         let cluster = named(&format!("{:#?}", config.cluster_config));
         let of_features = ["logger_file_path", "custom_logger"];
-        for ((table, keys), fields) in super::TABLES.into_iter().zip([cluster, server]) {
+        for ((table, keys), fields) in super::tables().into_iter().zip([cluster, server]) {
             for field in fields.iter().filter(|field| *field != "custom_logger") {
                 assert!(keys.contains(&field.as_str()), "{field} in [{table}]");
             }

@@ -1,6 +1,7 @@
 //! The replica: wires the parts, which do not know each other.
 
 mod build;
+mod clock;
 mod compact;
 mod configurations;
 mod events;
@@ -164,7 +165,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.begin("handle_incoming")?;
         if self.validator.check(&message, self.ble.highest_n()) == Validity::Invalid {
             drop(message);
-            self.is_idle &= !self.validator.others().is_notice_due();
+            let is_identity_told = self.validator.identities().is_unstored();
+            self.is_idle &= !is_identity_told && !self.validator.others().is_notice_due();
             self.log_conflicts();
             self.input = None;
             return Ok(());
@@ -315,6 +317,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Sets the priority that this server has in its next takeover: the highest wins among servers
     /// that take over at the same time.
     pub fn set_priority(&mut self, priority: u32) {
+        self.is_idle = false;
         self.ble.set_priority(priority);
     }
 

@@ -259,6 +259,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// Whether this server leads, in the prepare or the accept phase.
+    pub(super) fn has_followers(&self) -> bool {
+        match &self.state {
+            State::Preparing(_) | State::Leading(_) => true,
+            State::Recovering | State::Promised { .. } | State::Following(_) => false,
+        }
+    }
+
     /// Sends again whatever was not acknowledged, to the peers that `answered` the last round.
     pub(super) fn resend_to_all(&mut self, answered: impl Fn(NodeId) -> bool) {
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());

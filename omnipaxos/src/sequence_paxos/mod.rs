@@ -88,6 +88,9 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     compaction: Compactions,
     outbox: Outbox,
     resend_timer: Timer,
+    /// Whether the last output left something to the next: the end of what a follower lacks, of
+    /// which it sent the beginning, or the decided index, which it moved after it wrote.
+    leaves_rest: bool,
 }
 
 /// What keeps a server from leading, though the election named it; or makes it lead.
@@ -165,6 +168,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             trace,
             outbox: Outbox::default(),
             resend_timer: Timer::every(server.resend_message_tick_timeout),
+            leaves_rest: false,
             log,
         };
         paxos.trace.emit(|| {
@@ -226,6 +230,31 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// The number of ticks after which one does something; at least 1. Fewer only pass time.
+    pub(crate) fn next_timeout(&self) -> u64 {
+        if self.leadership_change.is_some() || self.leaves_rest || self.can_propose() {
+            return 1;
+        }
+        let batch = match self.is_batch_full() {
+            true => None,
+            false => self.proposals.next_timeout(),
+        };
+        let resend = self.has_followers().then(|| self.resend_timer.remaining());
+        let timeouts = [batch, resend, self.timeout_of_transfer()];
+        timeouts.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// Lets ticks pass, fewer than those after which one does something.
+    pub(crate) fn pass(&mut self, ticks: u64) {
+        match self.is_batch_full() {
+            // All are released: each tick would begin the time of a batch anew.
+            true => self.proposals.release_all(),
+            false => self.proposals.pass(ticks),
+        }
+        self.pass_in_transfer(ticks);
+        self.resend_timer.pass(ticks);
+    }
+
     /// A heartbeat round of the election has ended: says again what was not answered for a round,
     /// to the peers that `answered` it. If the leader did not, `relay` is a peer that it answers.
     pub(crate) fn end_round(
@@ -275,6 +304,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether there is no news for the election, and none from it, if it names this ballot.
     pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
         self.elected == leader && self.leadership_change.is_none()
+    }
+
+    /// Whether [`handle_elected`](Self::handle_elected) would do something.
+    pub(crate) fn is_news(&self, elected: Ballot) -> bool {
+        let concerns_it = elected.pid == self.pid || self.has_followers();
+        elected > self.elected || (elected > self.log.promise() && concerns_it)
     }
 
     /// The quorum that this server needs as a leader.

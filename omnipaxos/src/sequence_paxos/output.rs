@@ -34,6 +34,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[inline]
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.state, State::Following(Ack::No))
+            && !self.leaves_rest
             && self.log.is_flushed()
             && self.has_nothing_due()
             && self.proposals.is_settled(&self.log)
@@ -65,6 +66,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let built = self.build_messages(messages);
         self.log.forget_recent();
         self.advance_transfer();
+        self.leaves_rest |= !self.log.is_flushed();
         built
     }
 
@@ -114,6 +116,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             messages.push(Message::SequencePaxos(PaxosMessage { from, to, msg }));
         };
         let mut is_transfer_due = false;
+        self.leaves_rest = false;
         match &mut self.state {
             State::Recovering => {}
             State::Promised { prepare, is_promise_due } => {
@@ -139,6 +142,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     limits: &self.limits,
                     codec: &mut self.codec,
                     adopted_len: *adopted_len,
+                    leaves_rest: false,
                 };
                 let mut lagging = Vec::new();
                 for (to, progress) in followers.iter_mut() {
@@ -147,6 +151,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                         Built::TooMuch => lagging.push(to),
                     }
                 }
+                self.leaves_rest = builder.leaves_rest;
                 for to in lagging {
                     let source = followers.source_for(to, from);
                     let (n, decided_idx) = (self.log.promise(), self.log.decided_idx());
@@ -274,6 +279,8 @@ struct MessageBuilder<'a, T: Entry, B: Storage<T>> {
     limits: &'a Limits,
     codec: &'a mut Codec<T>,
     adopted_len: u64,
+    /// Whether the next output goes on though there is no news.
+    leaves_rest: bool,
 }
 
 impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
@@ -292,6 +299,10 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                 let promised = *promised;
                 match self.sync(promised, send)? {
                     Some(sent) => {
+                        let (end, len) = (self.log.end(), self.log.len());
+                        let has_room = sent.room(self.limits.in_flight).is_some();
+                        self.leaves_rest |=
+                            sent.next_idx < len && (has_room || sent.next_idx == end);
                         progress.stage = Stage::Syncing(promised, sent);
                         Ok(Built::All)
                     }

@@ -56,6 +56,8 @@ pub enum Check {
     History,
     /// A read ends once there is a leader.
     ReadEnds,
+    /// A tick does something only when it was announced.
+    Clock,
     /// Nobody takes over with perfect links unless it is asked to.
     Stability,
     /// Leadership is transferred or not, as the contract says.

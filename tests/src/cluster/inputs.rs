@@ -1,6 +1,7 @@
 //! Inputs and drains, with the checks that end each.
 
 use super::{
+    clock::{self, Does, Ticked},
     server::{indices, Replica, Running},
     Cluster,
 };
@@ -14,6 +15,15 @@ use crate::{
 };
 use omnipaxos::{errors::Halted, messages::Message, util::LogEntry};
 use std::ops::Range;
+
+/// The whole state of a replica is compared once in so many ticks.
+const COMPARES_EVERY: u64 = 64;
+
+/// What an input returned, and whether it did something.
+struct Given<R> {
+    result: R,
+    does: Does,
+}
 
 /// What an input or a drain left behind.
 enum Left {
@@ -60,10 +70,19 @@ impl<T: SimEntry> Cluster<T> {
         at: usize,
         f: impl FnOnce(&mut Replica<T>) -> R,
     ) -> Result<Option<R>, Violation> {
+        self.give(at, |replica| Given { result: f(replica), does: Does::Something })
+    }
+
+    fn give<R>(
+        &mut self,
+        at: usize,
+        f: impl FnOnce(&mut Replica<T>) -> Given<R>,
+    ) -> Result<Option<R>, Violation> {
         let Some(replica) = self.servers[at].replica_mut() else {
             return Ok(None);
         };
-        let result = f(replica);
+        let Given { result, does } = f(replica);
+        self.servers[at].is_quiet &= does == Does::Nothing;
         match self.after_input(at)? {
             Left::Gone => {}
             Left::Working => match self.setting.drains {
@@ -92,10 +111,19 @@ impl<T: SimEntry> Cluster<T> {
             let ticked = replica.try_tick();
             return self.expect_halted(at, &ticked);
         }
-        match self.input(at, Replica::try_tick)? {
-            Some(ticked) => self.expect_working(at, &ticked),
-            None => Ok(()),
+        let compares = (self.now + at as u64).is_multiple_of(COMPARES_EVERY);
+        let ticked = self.give(at, |replica| {
+            let (ticked, does) = clock::tick(replica, compares);
+            Given { result: ticked, does }
+        })?;
+        let Some(Ticked { result, contradiction }) = ticked else {
+            return Ok(());
+        };
+        if let Some(contradiction) = contradiction {
+            let pid = self.servers[at].pid();
+            return violated(Check::Clock, format!("server {pid}: {contradiction}"));
         }
+        self.expect_working(at, &result)
     }
 
     /// Tells a server that its link to another is back.
@@ -121,8 +149,15 @@ impl<T: SimEntry> Cluster<T> {
             return Ok(());
         };
         let drained = replica.try_take_outgoing_messages(&mut messages);
-        let server = &self.servers[at];
+        let server = &mut self.servers[at];
         let written = server.disk.usage().writes - writes;
+        let was_quiet = std::mem::replace(&mut server.is_quiet, true);
+        ensure!(
+            !was_quiet || (messages.is_empty() && written == 0),
+            Check::Clock,
+            "server {} was drained, and after silent ticks it writes {written} times, says {messages:?}",
+            server.pid()
+        );
         ensure!(written <= 1, Check::OneWrite, "server {} wrote {written} times", server.pid());
         self.after_input(at)?;
         self.expect_working(at, &drained)?;

@@ -1,6 +1,7 @@
 //! The servers of a run, their clocks, disks and links.
 
 mod application;
+mod clock;
 mod events;
 mod forge;
 mod inputs;

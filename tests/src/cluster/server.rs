@@ -31,6 +31,8 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) reported_applied_idx: u64,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
+    /// Whether nothing but ticks that do nothing came since the last drain.
+    pub(super) is_quiet: bool,
     /// The ballot in which it leads, and whether it transfers leadership.
     pub(super) leads: Option<Leads>,
     /// For how long it will be down after the fault that is planned.
@@ -98,6 +100,7 @@ impl<T: SimEntry> Server<T> {
             slowly_applied_idx: 0,
             reported_applied_idx: 0,
             taken: Vec::new(),
+            is_quiet: false,
             leads: None,
             down: 0,
             clock: 0,
@@ -117,6 +120,7 @@ impl<T: SimEntry> Server<T> {
         self.incarnation += 1;
         self.reported = Reported::default();
         self.reported_applied_idx = 0;
+        self.is_quiet = false;
         self.leads = None;
         let built = self
             .cluster_config

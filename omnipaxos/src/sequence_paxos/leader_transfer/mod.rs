@@ -75,29 +75,53 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Goes on with a transfer as far as the other server has got.
     #[cold]
     pub(super) fn request_takeover_if_caught_up(&mut self) {
+        let Some(target) = self.transfer_target() else {
+            return;
+        };
         let State::Leading(leading) = &mut self.state else {
             return;
         };
-        let Some(transfer) = &mut leading.transfer else {
-            return;
+        if let Some(transfer) = &mut leading.transfer {
+            match transfer.advance(target, self.log.len()) {
+                Advanced::Waits => {}
+                Advanced::Asks => leading.asked_to_take_over = Some(transfer.to()),
+            }
+        }
+    }
+
+    /// What this leader knows of the server to which it transfers leadership.
+    fn transfer_target(&self) -> Option<Target> {
+        let State::Leading(leading) = &self.state else {
+            return None;
         };
-        let (end, len) = (self.log.end(), self.log.len());
-        let to = transfer.to();
-        let Some(progress) = leading.followers.get_mut(to) else {
-            return;
-        };
+        let to = leading.transfer.as_ref()?.to();
+        let progress = leading.followers.get(to)?;
         let is_all_sent = match &progress.stage {
-            Stage::Replicating(sent) => sent.next_idx >= end,
+            Stage::Replicating(sent) => sent.next_idx >= self.log.end(),
             Stage::Unpromised { .. }
             | Stage::Promised(_)
             | Stage::CatchingUp(_)
             | Stage::Syncing(..) => false,
         };
         let is_reachable = self.routing.is_reachable(to);
-        let target = Target { accepted_idx: progress.accepted_idx, is_all_sent, is_reachable };
-        match transfer.advance(target, len) {
-            Advanced::Waits => {}
-            Advanced::Asks => leading.asked_to_take_over = Some(to),
+        Some(Target { accepted_idx: progress.accepted_idx, is_all_sent, is_reachable })
+    }
+
+    /// The number of ticks after which a transfer is given up, or can go on; `None` without one.
+    pub(super) fn timeout_of_transfer(&self) -> Option<u64> {
+        let State::Leading(leading) = &self.state else {
+            return None;
+        };
+        let transfer = leading.transfer.as_ref()?;
+        Some(transfer.timeout(self.transfer_target(), self.log.len()))
+    }
+
+    /// Lets ticks pass, fewer than those after which the transfer is given up or goes on.
+    pub(super) fn pass_in_transfer(&mut self, ticks: u64) {
+        if let State::Leading(leading) = &mut self.state {
+            if let Some(transfer) = &mut leading.transfer {
+                transfer.pass(ticks);
+            }
         }
     }
 

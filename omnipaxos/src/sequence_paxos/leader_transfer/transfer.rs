@@ -79,20 +79,48 @@ impl Transfer {
         self.timer.tick()
     }
 
+    /// The number of ticks after which it is to be given up, or can go on; at least 1. `target` is
+    /// `None` where the leader knows nothing of the other server.
+    pub(super) fn timeout(&self, target: Option<Target>, len: u64) -> u64 {
+        let goes_on = target.is_some_and(|target| self.next_step(target, len).is_some());
+        match self.is_due || goes_on {
+            true => 1,
+            false => self.timer.remaining(),
+        }
+    }
+
+    /// Lets ticks pass, fewer than [`timeout`](Self::timeout).
+    pub(super) fn pass(&mut self, ticks: u64) {
+        self.timer.pass(ticks);
+    }
+
     /// Goes on as far as the other server has got with the log, which has length `len` now.
     pub(super) fn advance(&mut self, target: Target, len: u64) -> Advanced {
-        if let Step::CatchingUp(goal) = self.step {
-            let Target { accepted_idx, is_all_sent, is_reachable } = target;
-            if is_reachable && accepted_idx >= goal && is_all_sent {
-                self.step = Step::HoldingBack;
+        let Some(step) = self.next_step(target, len) else {
+            return Advanced::Waits;
+        };
+        self.step = step;
+        match step {
+            Step::CatchingUp(_) | Step::HoldingBack => Advanced::Waits,
+            Step::Asked => {
+                self.is_due = true;
+                Advanced::Asks
             }
         }
-        if self.step == Step::HoldingBack && target.accepted_idx >= len {
-            self.step = Step::Asked;
-            self.is_due = true;
-            return Advanced::Asks;
+    }
+
+    /// The step that it can go on to, if it can.
+    fn next_step(&self, target: Target, len: u64) -> Option<Step> {
+        let Target { accepted_idx, is_all_sent, is_reachable } = target;
+        let has_all = accepted_idx >= len;
+        match self.step {
+            Step::CatchingUp(goal) => {
+                let goes_on = is_reachable && accepted_idx >= goal && is_all_sent;
+                goes_on.then_some(if has_all { Step::Asked } else { Step::HoldingBack })
+            }
+            Step::HoldingBack => has_all.then_some(Step::Asked),
+            Step::Asked => None,
         }
-        Advanced::Waits
     }
 
     /// A heartbeat round has ended: asks again. Where the other server is gone, proposals do not
@@ -159,5 +187,21 @@ mod tests {
         let mut transfer = Transfer::new(2, 5, 3);
         let ticks = [Tick::Running, Tick::Running, Tick::Expired];
         assert_eq!(ticks.map(|_| transfer.tick()), ticks);
+    }
+
+    #[test]
+    fn the_tick_that_goes_on_or_gives_up_is_known_before() {
+        let mut transfer = Transfer::new(2, 5, 9);
+        assert_eq!(transfer.timeout(None, 7), 9);
+        assert_eq!(transfer.timeout(Some(target(4)), 7), 9);
+        assert_eq!(transfer.timeout(Some(target(5)), 7), 1, "it can go on");
+        transfer.advance(target(5), 7);
+        transfer.pass(3);
+        assert_eq!(transfer.timeout(Some(target(6)), 7), 6);
+        assert_eq!(transfer.timeout(Some(target(7)), 7), 1, "it can ask");
+        transfer.advance(target(7), 7);
+        assert_eq!(transfer.timeout(Some(target(7)), 7), 1, "it asks with the next output");
+        transfer.take_due();
+        assert_eq!(transfer.timeout(Some(target(7)), 7), 6);
     }
 }

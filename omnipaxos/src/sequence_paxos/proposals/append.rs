@@ -122,14 +122,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// there is room. Where a stop sign has got there first, entries can no longer be decided in
     /// this configuration.
     pub(in crate::sequence_paxos) fn propose_if_leading(&mut self) {
-        let State::Leading(_) = self.state else {
-            return;
-        };
-        if self.proposals.queue.is_empty() {
-            return;
-        }
-        if self.log.stopsign().is_some() {
-            // Once it is decided they are given up. If it is not, the configuration goes on.
+        if !self.may_propose() {
             return;
         }
         if self.proposals.queue.is_batch_full(self.proposals.pending.amount()) {
@@ -146,6 +139,31 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.proposals.queue.count() == 0 && !self.is_held_back() {
             self.take_stopsign();
         }
+    }
+
+    /// Whether this server leads, and has proposals that may go into its log. After a stop sign none
+    /// may. Once that is decided they are given up; if it is not, the configuration goes on.
+    fn may_propose(&self) -> bool {
+        matches!(self.state, State::Leading(_))
+            && !self.proposals.queue.is_empty()
+            && self.log.stopsign().is_none()
+    }
+
+    /// Whether [`propose_if_leading`](Self::propose_if_leading) would do something.
+    pub(in crate::sequence_paxos) fn can_propose(&self) -> bool {
+        if !self.may_propose() {
+            return false;
+        }
+        if self.proposals.queue.count() == 0 {
+            return !self.is_held_back();
+        }
+        let is_released_next = self.proposals.queue.batched() > 0 && self.is_batch_full();
+        is_released_next || (self.proposals.queue.released > 0 && self.has_room_in_log())
+    }
+
+    /// Whether entries go into the log as soon as there is room, so that no timer matters to them.
+    pub(in crate::sequence_paxos) fn is_batch_full(&self) -> bool {
+        self.may_propose() && self.proposals.queue.is_batch_full(self.proposals.pending.amount())
     }
 
     fn take_own(&mut self, id: ProposalId) {

@@ -69,6 +69,21 @@ impl<T> Proposals<T> {
         }
     }
 
+    /// The number of ticks after which a batch must go though it is not full; `None` without one.
+    pub(super) fn next_timeout(&self) -> Option<u64> {
+        self.queue.next_timeout()
+    }
+
+    /// Lets ticks pass, fewer than those after which a batch must go.
+    pub(super) fn pass(&mut self, ticks: u64) {
+        self.queue.pass(ticks);
+    }
+
+    /// Lets all entries go into the log as soon as there is room.
+    pub(super) fn release_all(&mut self) {
+        self.queue.release_all();
+    }
+
     /// A heartbeat round has ended: what was held for it travels on.
     pub(super) fn release_held(&mut self) {
         self.queue.release_held();

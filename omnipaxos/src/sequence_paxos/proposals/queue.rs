@@ -123,6 +123,20 @@ impl<T> ProposalQueue<T> {
         self.batch_timer.tick()
     }
 
+    /// The number of ticks after which a batch must go though it is not full.
+    pub(super) fn next_timeout(&self) -> Option<u64> {
+        (self.count > 0).then(|| self.batch_timer.remaining())
+    }
+
+    /// Lets ticks pass, fewer than those after which a batch must go.
+    pub(super) fn pass(&mut self, ticks: u64) {
+        if self.count == 0 {
+            self.batch_timer.restart();
+        } else {
+            self.batch_timer.pass(ticks);
+        }
+    }
+
     /// Lets travel on what was held for this heartbeat round.
     pub(super) fn release_held(&mut self) {
         self.count += self.held.iter().map(|held| held.entries.len() as u64).sum::<u64>();

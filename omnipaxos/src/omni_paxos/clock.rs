@@ -1,0 +1,110 @@
+//! Time: when the next tick matters, and many ticks at once.
+
+use super::{expect_storage, OmniPaxos};
+use crate::{
+    errors::Halted,
+    storage::{Entry, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Returns the number of ticks after which one does something; `None` if the replica has halted.
+    ///
+    /// At least 1. Fewer ticks change nothing but the time: no message becomes due, nothing is
+    /// written, and no answer of this replica changes. So a program sleeps until then, unless it has
+    /// an input for the replica before, and calls [`tick_by`](Self::tick_by) with the ticks that
+    /// have passed. Every input can change the answer: ask after the
+    /// [output](Self::take_outgoing_messages) that follows it, and after that of a new replica.
+    ///
+    /// An idle server has the end of its heartbeat round before it: it wakes once in
+    /// [`election_tick_timeout`](crate::ServerConfig::election_tick_timeout) ticks. The answer costs
+    /// about as much as a tick.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// # use std::{sync::mpsc::{self, RecvTimeoutError}, time::{Duration, Instant}};
+    /// # #[derive(Clone, Debug, Entry)]
+    /// # struct Number(u64);
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Number, MemoryStorage<Number>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # let (stop, inbox) = mpsc::channel();
+    /// # std::thread::spawn(move || {
+    /// #     std::thread::sleep(Duration::from_millis(30));
+    /// #     drop(stop);
+    /// # });
+    /// const TICK: Duration = Duration::from_millis(1);
+    /// let started = Instant::now();
+    /// let mut ticks: u64 = 0; // the ticks that the replica has seen
+    ///
+    /// loop {
+    ///     for message in replica.outgoing_messages() {
+    ///         // Send it.
+    /// #       drop(message);
+    ///     }
+    ///     let Some(timeout) = replica.next_timeout() else { break };
+    ///     let wake = started + TICK * u32::try_from(ticks + timeout)?;
+    ///     match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+    ///         Ok(message) => replica.handle_incoming(message),
+    ///         Err(RecvTimeoutError::Timeout) => {}
+    ///         Err(RecvTimeoutError::Disconnected) => break,
+    ///     }
+    ///     let due = u64::try_from(started.elapsed().as_millis())?;
+    ///     ticks += replica.tick_by(due - ticks);
+    /// }
+    /// # assert!(ticks > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_timeout(&self) -> Option<u64> {
+        match self.input {
+            Some(_halted_in) => None,
+            None if self.is_tick_due() => Some(1),
+            None => Some(self.paxos.next_timeout().min(self.ble.next_timeout())),
+        }
+    }
+
+    /// Lets up to `ticks` ticks of time pass, and stops after the first one that does something.
+    /// Returns the number of ticks that passed.
+    ///
+    /// As so many calls of [`tick`](Self::tick), at the price of one. It stops where messages may
+    /// be due. A program that is late takes them then, and calls it again with the rest: so other
+    /// servers hear from this one between two heartbeat rounds.
+    ///
+    /// # Panics
+    /// If the storage has failed; see [`try_tick_by`](Self::try_tick_by).
+    pub fn tick_by(&mut self, ticks: u64) -> u64 {
+        expect_storage(self.try_tick_by(ticks))
+    }
+
+    /// As [`tick_by`](Self::tick_by), without a panic.
+    ///
+    /// # Errors
+    /// The storage has failed.
+    pub fn try_tick_by(&mut self, ticks: u64) -> Result<u64, Halted> {
+        self.check_halted()?;
+        let timeout = self.next_timeout().unwrap_or(1);
+        let silent = ticks.min(timeout - 1);
+        if silent > 0 {
+            self.paxos.pass(silent);
+            self.ble.pass(silent);
+        }
+        if silent == ticks {
+            return Ok(ticks);
+        }
+        self.try_tick()?;
+        Ok(silent + 1)
+    }
+
+    /// Whether the next tick does something though no timer expires: the election and Sequence Paxos
+    /// learn of each other.
+    fn is_tick_due(&self) -> bool {
+        let promise = self.paxos.log().promise();
+        let is_settled = self.ble.is_settled_on(promise) && self.paxos.is_settled_on(promise);
+        !is_settled
+            && (self.ble.promised() != promise
+                || self.paxos.followed_ballot().is_some_and(|ballot| ballot > self.ble.leader())
+                || self.paxos.is_news(self.ble.leader()))
+    }
+}
