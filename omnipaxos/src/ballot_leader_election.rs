@@ -4,7 +4,7 @@
 //! and whether they are happy with it. A leader is happy while it reaches the quorum it needs; a
 //! follower while the leader answers, is happy, and still leads in the ballot that it follows. A
 //! server takes over when it is unhappy, reaches a quorum, and nobody that it reaches is happy; if a
-//! better server could, only a round later.
+//! better server could, only a round later. One that has lost its quorum lately is no better server.
 //!
 //! It needs no log and proves nothing: that a server was elected is a hint for Sequence Paxos.
 
@@ -61,6 +61,8 @@ pub(crate) struct BallotLeaderElection {
     heard_of_quorum: bool,
     /// For so many rounds this server leaves it to no other to take over: it did so lately.
     insists: u32,
+    /// For so many rounds this server counts as one that may be restarted or lose its quorum again.
+    unsteady_rounds: u32,
     /// For so many rounds this server leaves it to the others to take over, since it was not promised.
     rests: u32,
     /// For so many rounds it does not take over again only since the user asks for it.
@@ -142,7 +144,7 @@ impl BallotLeaderElection {
     ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
         let (config_id, pid) = (cluster.configuration_id, members.pid());
-        Self {
+        let mut ble = Self {
             config_id,
             pid,
             members,
@@ -157,6 +159,7 @@ impl BallotLeaderElection {
             yields_until: None,
             heard_of_quorum: true,
             insists: 0,
+            unsteady_rounds: 0,
             rests: 0,
             asked_rounds: 0,
             is_asked: false,
@@ -174,7 +177,11 @@ impl BallotLeaderElection {
             is_request_due: true,
             asked_again: BTreeMap::new(),
             replies_due: BTreeMap::new(),
+        };
+        if !promise.is_nobodys() {
+            ble.be_unsteady();
         }
+        ble
     }
 
     /// Lets one tick pass. `enough` tells whether a leader that reaches so many servers, itself
@@ -293,6 +300,10 @@ impl BallotLeaderElection {
             }
         };
         let missed = !self.happy;
+        self.unsteady_rounds = self.unsteady_rounds.saturating_sub(1);
+        if missed && self.leads() {
+            self.be_unsteady();
+        }
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
         self.take_over_if_asked();
         self.rests = self.rests.saturating_sub(1);
@@ -545,8 +556,28 @@ mod tests {
     fn never_leads_in_a_ballot_of_an_earlier_incarnation() {
         let mut restarted = server(1, 3, ballot(7, 1));
         assert_eq!(restarted.leader(), NONE);
-        round(&mut restarted, &[(2, NONE, false)]);
-        assert_eq!(restarted.leader(), ballot(8, 1));
+        for expected in [NONE, ballot(8, 1)] {
+            round(&mut restarted, &[(2, NONE, false)]);
+            assert_eq!(restarted.leader(), expected, "2 was not restarted, and goes before it");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_lost_its_quorum_leaves_it_to_a_steady_server() {
+        let mut leader = server(1, 3, NONE);
+        round(&mut leader, &[(2, NONE, false)]);
+        (0..2).for_each(|_| round(&mut leader, &[]));
+        assert!(!leader.is_steady());
+        leader.follow(ballot(2, 3));
+        for is_happy in [true, false] {
+            let leader_of_3 = ballot(2, 3);
+            round(&mut leader, &[(2, leader_of_3, is_happy), (3, leader_of_3, is_happy)]);
+            assert_eq!(leader.leader(), leader_of_3, "2 is steady");
+        }
+        for _ in 0..12 {
+            round(&mut leader, &[(3, ballot(2, 3), true)]);
+        }
+        assert!(leader.is_steady(), "three servers may have led");
     }
 
     #[test]

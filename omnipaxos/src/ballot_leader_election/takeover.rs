@@ -13,6 +13,9 @@ pub(super) enum RoundPoint {
 /// A server that left it to a better one to take over does not do so again for so many rounds.
 const INSISTS_FOR: u32 = 8;
 
+/// Rounds that it takes to find out that a leader is lost, and to elect another.
+const ROUNDS_OF_A_CHANGE: u32 = 4;
+
 impl BallotLeaderElection {
     /// Whether all have answered that answered in the last round, or if none did, all that there are.
     pub(super) fn have_all_answered(&self) -> bool {
@@ -50,7 +53,7 @@ impl BallotLeaderElection {
         if self.can_go_on() || self.insists > 0 || is_over {
             return false;
         }
-        let own = Rank { priority: self.priority, pid: self.pid };
+        let own = Rank { steady: self.is_steady(), priority: self.priority, pid: self.pid };
         let answered = self.replies.iter();
         let others = answered.filter_map(|(pid, reply)| self.candidates.rank(*pid, reply));
         if others.chain(self.candidates.best_that_asked()).max() <= Some(own) {
@@ -64,6 +67,18 @@ impl BallotLeaderElection {
         if self.yields_until.take().is_some() {
             self.insists = INSISTS_FOR;
         }
+    }
+
+    /// Whether this server has lately neither been restarted nor lost its quorum as a leader.
+    pub(super) fn is_steady(&self) -> bool {
+        self.unsteady_rounds == 0
+    }
+
+    /// This server was restarted, or has lost its quorum as a leader, and may again. A steady one goes
+    /// before it, for as long as all servers may need to lead once: so one that keeps its quorum does.
+    pub(super) fn be_unsteady(&mut self) {
+        let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
+        self.unsteady_rounds = ROUNDS_OF_A_CHANGE.saturating_mul(servers);
     }
 
     /// Whether this server owns the highest ballot and has not given up leading in it. Then it needs no
