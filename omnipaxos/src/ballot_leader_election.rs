@@ -9,6 +9,7 @@
 //! It needs no log and proves nothing: that a server was elected is a hint for Sequence Paxos.
 
 mod candidates;
+mod clocks;
 mod heartbeats;
 mod pace;
 mod relay;
@@ -18,6 +19,7 @@ pub use crate::ballot::Ballot;
 
 use self::{
     candidates::Candidates,
+    clocks::Clocks,
     heartbeats::Mine,
     pace::{Late, Pace, Waits},
     takeover::RoundPoint,
@@ -55,6 +57,8 @@ pub(crate) struct BallotLeaderElection {
     highest: Ballot,
     /// Other servers that might take over.
     candidates: Candidates,
+    /// Which peers' clocks run.
+    clocks: Clocks,
     /// If a better server may take over, the round until the end of which this one leaves it to that.
     yields_until: Option<u32>,
     /// Whether as many servers were heard of in the last round as a read quorum has. True in the first.
@@ -85,6 +89,8 @@ pub(crate) struct BallotLeaderElection {
     late_replies: BTreeMap<NodeId, HeartbeatReply>,
     /// As `late_replies`, in the round before.
     last_late_replies: BTreeMap<NodeId, HeartbeatReply>,
+    /// The peers that said in the last round that they are happy with a leader which denied that.
+    refuted: BTreeSet<NodeId>,
     /// The peers of which something came in this round.
     heard_of: BTreeSet<NodeId>,
     /// In how many rounds, one after the other, a peer said that it is happy with the leader, while
@@ -156,6 +162,7 @@ impl BallotLeaderElection {
             max_entry_bytes,
             highest: promise,
             candidates: Candidates::default(),
+            clocks: Clocks::default(),
             yields_until: None,
             heard_of_quorum: true,
             insists: 0,
@@ -172,6 +179,7 @@ impl BallotLeaderElection {
             last_replies: BTreeMap::new(),
             late_replies: BTreeMap::new(),
             last_late_replies: BTreeMap::new(),
+            refuted: BTreeSet::new(),
             heard_of: BTreeSet::new(),
             content_rounds: BTreeMap::new(),
             is_request_due: true,
@@ -215,6 +223,7 @@ impl BallotLeaderElection {
     /// round, its answer no longer counts.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
+        self.clocks.hear(from);
         let is_missed = match (self.leader.is_nobodys(), self.pace.is_lengthened()) {
             // The request of a long round may be lost: one more finds that out before its end.
             (_, true) => !self.replies.contains_key(&from),
@@ -305,12 +314,14 @@ impl BallotLeaderElection {
             self.be_unsteady();
         }
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
+        self.note_contradicted();
         self.take_over_if_asked();
         self.rests = self.rests.saturating_sub(1);
         self.insists = self.insists.saturating_sub(1);
         self.heard_of_quorum = self.members.quorum().can_prepare(self.heard_of.len() + 1);
         self.heard_of.clear();
         self.candidates.end_round();
+        self.clocks.end_round(self.members.peers());
         self.pace.end_round(self.round, missed);
         self.last_late_replies = std::mem::take(&mut self.late_replies);
         self.last_replies = std::mem::take(&mut self.replies);
@@ -578,6 +589,28 @@ mod tests {
             round(&mut leader, &[(3, ballot(2, 3), true)]);
         }
         assert!(leader.is_steady(), "three servers may have led");
+    }
+
+    #[test]
+    fn a_server_whose_clock_stands_still_stops_nobody() {
+        let mut ble = server(1, 3, NONE);
+        let old = ballot(4, 3);
+        for (says, expected) in [(true, old), (false, old), (false, ballot(5, 1))] {
+            let leader = if says { old } else { NONE };
+            round(&mut ble, &[(2, old, true), (3, leader, says)]);
+            assert_eq!(ble.leader(), expected);
+        }
+    }
+
+    #[test]
+    fn a_server_that_asks_nothing_for_long_stops_nobody() {
+        let mut ble = server(1, 3, NONE);
+        for _ in 0..9 {
+            round(&mut ble, &[(2, ballot(4, 3), true)]);
+            assert_eq!(ble.leader(), ballot(4, 3), "2 may reach 3");
+        }
+        round(&mut ble, &[(2, ballot(4, 3), true)]);
+        assert_eq!(ble.leader(), ballot(5, 1));
     }
 
     #[test]

@@ -73,6 +73,15 @@ mod tests {
     }
 
     #[test]
+    fn ours_decides_within_the_bound() {
+        for trial in trials().filter(|trial| trial.fault.leaves_a_quorum()) {
+            let outcome = run::<Ours>(&trial);
+            let bound = trial.bound();
+            assert!(outcome.longest <= bound, "{outcome:?}, bound {bound}: {trial:?}");
+        }
+    }
+
+    #[test]
     fn a_number_gives_the_same_outcome_again() {
         for trial in trials().take(12) {
             assert_eq!(run::<Ours>(&trial), run::<Ours>(&trial));

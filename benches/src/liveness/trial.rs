@@ -10,6 +10,9 @@ use omnipaxos_tests::{
 /// Ticks in which a cluster gets a leader before a fault strikes it.
 const CALM_TICKS: u64 = 100;
 
+/// The most ticks of a measurement.
+const MOST_TICKS: u64 = 200 * ELECTION_TICKS;
+
 /// A kind of fault.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -239,7 +242,7 @@ impl Trial {
 
     /// Ticks of the measurement.
     pub fn ticks(&self) -> u64 {
-        self.lasting.ticks
+        self.lasting.ticks.min(MOST_TICKS)
     }
 }
 

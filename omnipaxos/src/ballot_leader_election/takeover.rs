@@ -1,7 +1,7 @@
 //! Taking over: when, in which ballot, and when not.
 
 use super::{candidates::Rank, BallotLeaderElection, Preempted};
-use crate::{ballot::Ballot, ids::NodeId};
+use crate::{ballot::Ballot, ids::NodeId, messages::ballot_leader_election::HeartbeatReply};
 
 /// When it is asked whether this server takes over.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl BallotLeaderElection {
     }
 
     pub(super) fn take_over_if_nobody_is_happy(&mut self, point: RoundPoint) {
-        let somebody_is = self.replies.values().any(|reply| reply.happy);
+        let mut replies = self.replies.iter();
+        let somebody_is = replies.any(|(peer, reply)| self.is_known_to_be_happy(*peer, reply));
         let can = self.members.quorum().can_prepare(self.reached()) && self.rests == 0;
         if self.happy || somebody_is || !can {
             if point == RoundPoint::AtTheEnd {
@@ -43,6 +44,31 @@ impl BallotLeaderElection {
         } else if !self.yields(point) {
             self.go_on_or_take_over();
         }
+    }
+
+    /// Whether a server is happy, and would have found out if it had no reason to be. One whose clock
+    /// stands still would not, and must not keep all others from taking over.
+    fn is_known_to_be_happy(&self, peer: NodeId, reply: &HeartbeatReply) -> bool {
+        let is_refuted = self.refuted.contains(&peer) && self.is_contradicted(reply);
+        reply.happy && !is_refuted && self.clocks.runs(peer)
+    }
+
+    /// Whether a server is happy with a leader that itself says here, in the same round, that it does not
+    /// lead in that ballot or is not happy.
+    fn is_contradicted(&self, reply: &HeartbeatReply) -> bool {
+        let named = reply.leader;
+        let says = match named.pid == self.pid {
+            true => Some((self.leader, self.happy)),
+            false => self.replies.get(&named.pid).map(|leader| (leader.leader, leader.happy)),
+        };
+        reply.happy && says.is_some_and(|(leader, is_happy)| leader != named || !is_happy)
+    }
+
+    /// At the end of a round: which servers were contradicted in it. One whose clock runs hears of it
+    /// within a round, so one that is contradicted in the next round, too, does not count.
+    pub(super) fn note_contradicted(&mut self) {
+        let contradicted = self.replies.iter().filter(|(_, reply)| self.is_contradicted(reply));
+        self.refuted = contradicted.map(|(peer, _)| *peer).collect();
     }
 
     /// Whether this server leaves it to a better one to take over, which it does until the end of the
