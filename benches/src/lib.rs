@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod contestants;
+pub mod liveness;
 pub mod report;
 
 use cpu_time::ThreadTime;

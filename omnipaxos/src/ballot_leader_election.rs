@@ -4,11 +4,12 @@
 //! and whether they are happy with it. A leader is happy while it reaches the quorum it needs; a
 //! follower while the leader answers, is happy, and still leads in the ballot that it follows. A
 //! server takes over when it is unhappy, reaches a quorum, and nobody that it reaches is happy; if a
-//! better server could, only a round later.
+//! better server could, only a round later. One that has lost its quorum lately is no better server.
 //!
 //! It needs no log and proves nothing: that a server was elected is a hint for Sequence Paxos.
 
 mod candidates;
+mod clocks;
 mod heartbeats;
 mod pace;
 mod relay;
@@ -18,6 +19,7 @@ pub use crate::ballot::Ballot;
 
 use self::{
     candidates::Candidates,
+    clocks::Clocks,
     heartbeats::Mine,
     pace::{Late, Pace, Waits},
     takeover::RoundPoint,
@@ -55,12 +57,16 @@ pub(crate) struct BallotLeaderElection {
     highest: Ballot,
     /// Other servers that might take over.
     candidates: Candidates,
+    /// Which peers' clocks run.
+    clocks: Clocks,
     /// If a better server may take over, the round until the end of which this one leaves it to that.
     yields_until: Option<u32>,
     /// Whether as many servers were heard of in the last round as a read quorum has. True in the first.
     heard_of_quorum: bool,
     /// For so many rounds this server leaves it to no other to take over: it did so lately.
     insists: u32,
+    /// For so many rounds this server counts as one that may be restarted or lose its quorum again.
+    unsteady_rounds: u32,
     /// For so many rounds this server leaves it to the others to take over, since it was not promised.
     rests: u32,
     /// For so many rounds it does not take over again only since the user asks for it.
@@ -83,6 +89,8 @@ pub(crate) struct BallotLeaderElection {
     late_replies: BTreeMap<NodeId, HeartbeatReply>,
     /// As `late_replies`, in the round before.
     last_late_replies: BTreeMap<NodeId, HeartbeatReply>,
+    /// The peers that said in the last round that they are happy with a leader which denied that.
+    refuted: BTreeSet<NodeId>,
     /// The peers of which something came in this round.
     heard_of: BTreeSet<NodeId>,
     /// In how many rounds, one after the other, a peer said that it is happy with the leader, while
@@ -142,7 +150,7 @@ impl BallotLeaderElection {
     ) -> Self {
         let (cluster, server) = (&config.cluster_config, &config.server_config);
         let (config_id, pid) = (cluster.configuration_id, members.pid());
-        Self {
+        let mut ble = Self {
             config_id,
             pid,
             members,
@@ -154,9 +162,11 @@ impl BallotLeaderElection {
             max_entry_bytes,
             highest: promise,
             candidates: Candidates::default(),
+            clocks: Clocks::default(),
             yields_until: None,
             heard_of_quorum: true,
             insists: 0,
+            unsteady_rounds: 0,
             rests: 0,
             asked_rounds: 0,
             is_asked: false,
@@ -169,12 +179,17 @@ impl BallotLeaderElection {
             last_replies: BTreeMap::new(),
             late_replies: BTreeMap::new(),
             last_late_replies: BTreeMap::new(),
+            refuted: BTreeSet::new(),
             heard_of: BTreeSet::new(),
             content_rounds: BTreeMap::new(),
             is_request_due: true,
             asked_again: BTreeMap::new(),
             replies_due: BTreeMap::new(),
+        };
+        if !promise.is_nobodys() {
+            ble.be_unsteady();
         }
+        ble
     }
 
     /// Lets one tick pass. `enough` tells whether a leader that reaches so many servers, itself
@@ -222,6 +237,7 @@ impl BallotLeaderElection {
     /// round, its answer no longer counts.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
+        self.clocks.hear(from);
         let is_missed = match (self.leader.is_nobodys(), self.pace.is_lengthened()) {
             // The request of a long round may be lost: one more finds that out before its end.
             (_, true) => !self.replies.contains_key(&from),
@@ -307,13 +323,19 @@ impl BallotLeaderElection {
             }
         };
         let missed = !self.happy;
+        self.unsteady_rounds = self.unsteady_rounds.saturating_sub(1);
+        if missed && self.leads() {
+            self.be_unsteady();
+        }
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
+        self.note_contradicted();
         self.take_over_if_asked();
         self.rests = self.rests.saturating_sub(1);
         self.insists = self.insists.saturating_sub(1);
         self.heard_of_quorum = self.members.quorum().can_prepare(self.heard_of.len() + 1);
         self.heard_of.clear();
         self.candidates.end_round();
+        self.clocks.end_round(self.members.peers());
         self.pace.end_round(self.round, missed);
         self.last_late_replies = std::mem::take(&mut self.late_replies);
         self.last_replies = std::mem::take(&mut self.replies);
@@ -564,8 +586,50 @@ mod tests {
     fn never_leads_in_a_ballot_of_an_earlier_incarnation() {
         let mut restarted = server(1, 3, ballot(7, 1));
         assert_eq!(restarted.leader(), NONE);
-        round(&mut restarted, &[(2, NONE, false)]);
-        assert_eq!(restarted.leader(), ballot(8, 1));
+        for expected in [NONE, ballot(8, 1)] {
+            round(&mut restarted, &[(2, NONE, false)]);
+            assert_eq!(restarted.leader(), expected, "2 was not restarted, and goes before it");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_lost_its_quorum_leaves_it_to_a_steady_server() {
+        let mut leader = server(1, 3, NONE);
+        round(&mut leader, &[(2, NONE, false)]);
+        (0..2).for_each(|_| round(&mut leader, &[]));
+        assert!(!leader.is_steady());
+        leader.follow(ballot(2, 3));
+        for is_happy in [true, false] {
+            let leader_of_3 = ballot(2, 3);
+            round(&mut leader, &[(2, leader_of_3, is_happy), (3, leader_of_3, is_happy)]);
+            assert_eq!(leader.leader(), leader_of_3, "2 is steady");
+        }
+        for _ in 0..12 {
+            round(&mut leader, &[(3, ballot(2, 3), true)]);
+        }
+        assert!(leader.is_steady(), "three servers may have led");
+    }
+
+    #[test]
+    fn a_server_whose_clock_stands_still_stops_nobody() {
+        let mut ble = server(1, 3, NONE);
+        let old = ballot(4, 3);
+        for (says, expected) in [(true, old), (false, old), (false, ballot(5, 1))] {
+            let leader = if says { old } else { NONE };
+            round(&mut ble, &[(2, old, true), (3, leader, says)]);
+            assert_eq!(ble.leader(), expected);
+        }
+    }
+
+    #[test]
+    fn a_server_that_asks_nothing_for_long_stops_nobody() {
+        let mut ble = server(1, 3, NONE);
+        for _ in 0..9 {
+            round(&mut ble, &[(2, ballot(4, 3), true)]);
+            assert_eq!(ble.leader(), ballot(4, 3), "2 may reach 3");
+        }
+        round(&mut ble, &[(2, ballot(4, 3), true)]);
+        assert_eq!(ble.leader(), ballot(5, 1));
     }
 
     #[test]

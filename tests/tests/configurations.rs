@@ -33,6 +33,7 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
         happy: false,
         priority: 0,
         electable: true,
+        steady: true,
     });
     Message::BLE(BLEMessage { from, to, msg })
 }

@@ -197,6 +197,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             happy: true,
             priority: 0,
             electable: true,
+            steady: true,
         }),
         HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot: n, leader: n, happy: true }),
     ] {

@@ -99,6 +99,29 @@ fn links_that_flap_while_one_server_keeps_a_quorum() {
     assert!(worst <= 13 * ROUND, "{worst} ticks");
 }
 
+/// Two servers whose links flap took turns in leading, each overtaken just before it had decided
+/// something, and the centre left it to them. Before: no decision in 100 rounds.
+#[test]
+fn a_server_that_keeps_its_quorum_goes_before_those_that_lose_theirs() {
+    for seed in [938, 1894, 2122, 2683, 3038, 3511, 4122, 4406, 4654, 4810] {
+        let (wait, ballot) = Flaps::of(seed).run();
+        println!("pattern {seed}: {wait} ticks, ballot {ballot}");
+        assert!(wait <= 13 * ROUND, "pattern {seed}: {wait} ticks");
+    }
+}
+
+/// Links of the leader are open for a heartbeat and its answer, and no longer: what is sent after the
+/// answer is lost, and so is the answer to what is sent with the next heartbeat. Before: one decision in
+/// 100 rounds or none.
+#[test]
+fn what_was_lost_comes_again_with_the_heartbeats() {
+    for seed in [1135, 3855, 3883, 4007] {
+        let (wait, ballot) = Flaps::of(seed).run();
+        println!("pattern {seed}: {wait} ticks, ballot {ballot}");
+        assert!(wait <= 13 * ROUND, "pattern {seed}: {wait} ticks");
+    }
+}
+
 /// How many of the proposals of server 1, one a tick, are decided in the end, while its link to the
 /// leader is up and down for so many ticks; and how many of as many reads became ready.
 fn proposals_and_reads(up: u64, down: u64, phase: u64) -> (u64, u64, u64) {

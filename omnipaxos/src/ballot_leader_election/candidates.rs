@@ -25,13 +25,17 @@ struct Report {
     happy: bool,
     priority: u32,
     electable: bool,
+    steady: bool,
     /// Rounds of this server that have ended since.
     age: u32,
 }
 
-/// The order of the servers that may take over: the highest priority wins, and then the highest id.
+/// The order of the servers that may take over: a steady one wins, then the highest priority, and then
+/// the highest id.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
+    /// Whether the server has lately neither been restarted nor lost its quorum as a leader.
+    pub(super) steady: bool,
     pub(super) priority: u32,
     pub(super) pid: NodeId,
 }
@@ -42,11 +46,12 @@ const OUT_OF_DATE_AFTER: u32 = 2;
 impl Candidates {
     /// Takes in what a request tells. Returns whether it is later than what is known of its sender.
     pub(super) fn hear(&mut self, from: NodeId, request: &HeartbeatRequest) -> bool {
-        let HeartbeatRequest { round, leader, happy, priority, electable, .. } = *request;
+        let HeartbeatRequest { round, leader, happy, priority, electable, steady, .. } = *request;
         if self.by_pid.get(&from).is_some_and(|told| told.round > round) {
             return false;
         }
-        self.by_pid.insert(from, Report { round, leader, happy, priority, electable, age: 0 });
+        let told = Report { round, leader, happy, priority, electable, steady, age: 0 };
+        self.by_pid.insert(from, told);
         true
     }
 
@@ -66,7 +71,8 @@ impl Candidates {
             return None;
         }
         let priority = told.map_or(reply.ballot.priority, |told| told.priority);
-        Some(Rank { priority, pid })
+        let steady = told.is_none_or(|told| told.steady);
+        Some(Rank { steady, priority, pid })
     }
 
     /// The best of those that have asked in this round, are not happy and can take over, whether or not
@@ -75,7 +81,12 @@ impl Candidates {
         let asked = self.by_pid.iter().filter(|(_, told)| told.age == 0);
         let can =
             asked.filter(|(pid, told)| told.electable && !told.happy && told.leader.pid != **pid);
-        can.map(|(pid, told)| Rank { priority: told.priority, pid: *pid }).max()
+        let rank = |(pid, told): (&NodeId, &Report)| Rank {
+            steady: told.steady,
+            priority: told.priority,
+            pid: *pid,
+        };
+        can.map(rank).max()
     }
 }
 
@@ -92,6 +103,7 @@ mod tests {
             happy: false,
             priority,
             electable,
+            steady: true,
             max_entry_bytes: u64::MAX,
             sender: Box::default(),
         }
@@ -102,9 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn priority_comes_first_then_the_id() {
-        let rank = |priority, pid| Rank { priority, pid };
-        assert!(rank(9, 1) > rank(8, 2) && rank(9, 2) > rank(9, 1));
+    fn a_steady_one_comes_first_then_priority_then_the_id() {
+        let rank = |steady, priority, pid| Rank { steady, priority, pid };
+        assert!(rank(true, 0, 1) > rank(false, 9, 2));
+        assert!(rank(true, 9, 1) > rank(true, 8, 2) && rank(true, 9, 2) > rank(true, 9, 1));
     }
 
     #[test]
@@ -114,7 +127,7 @@ mod tests {
         assert_eq!(rank(&candidates).map(|rank| rank.priority), Some(5), "by the reply");
         assert!(candidates.hear(2, &request(7, 1, true)));
         assert!(!candidates.hear(2, &request(6, 2, false)), "an earlier one");
-        assert_eq!(rank(&candidates), Some(Rank { priority: 1, pid: 2 }));
+        assert_eq!(rank(&candidates), Some(Rank { steady: true, priority: 1, pid: 2 }));
         assert_eq!(candidates.best_that_asked(), rank(&candidates));
         candidates.end_round();
         assert_eq!(candidates.best_that_asked(), None, "in an earlier round");

@@ -16,13 +16,14 @@ pub(super) struct Mine {
     happy: bool,
     priority: u32,
     electable: bool,
+    steady: bool,
 }
 
 impl BallotLeaderElection {
     /// Asks for an answer in this round, as every round does. A server of another configuration
     /// learns of this one by it.
     pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
-        let Mine { leader, happy, priority, electable } = self.mine();
+        let Mine { leader, happy, priority, electable, steady } = self.mine();
         let request = HeartbeatRequest {
             config_id: self.config_id,
             round: self.round,
@@ -30,6 +31,7 @@ impl BallotLeaderElection {
             happy,
             priority,
             electable,
+            steady,
             max_entry_bytes: self.max_entry_bytes,
             sender: Box::default(),
         };
@@ -44,6 +46,7 @@ impl BallotLeaderElection {
             electable: self.rests == 0
                 && (self.heard_of_quorum
                     || self.members.quorum().can_prepare(self.heard_of.len() + 1)),
+            steady: self.is_steady(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Taking over: when, in which ballot, and when not.
 
 use super::{candidates::Rank, BallotLeaderElection, Preempted};
-use crate::{ballot::Ballot, ids::NodeId};
+use crate::{ballot::Ballot, ids::NodeId, messages::ballot_leader_election::HeartbeatReply};
 
 /// When it is asked whether this server takes over.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub(super) enum RoundPoint {
 
 /// A server that left it to a better one to take over does not do so again for so many rounds.
 const INSISTS_FOR: u32 = 8;
+
+/// Rounds that it takes to find out that a leader is lost, and to elect another.
+const ROUNDS_OF_A_CHANGE: u32 = 4;
 
 impl BallotLeaderElection {
     /// Whether all have answered that answered in the last round, or if none did, all that there are.
@@ -31,7 +34,8 @@ impl BallotLeaderElection {
     }
 
     pub(super) fn take_over_if_nobody_is_happy(&mut self, point: RoundPoint) {
-        let somebody_is = self.replies.values().any(|reply| reply.happy);
+        let mut replies = self.replies.iter();
+        let somebody_is = replies.any(|(peer, reply)| self.is_known_to_be_happy(*peer, reply));
         let can = self.members.quorum().can_prepare(self.reached()) && self.rests == 0;
         if self.happy || somebody_is || !can {
             if point == RoundPoint::AtTheEnd {
@@ -42,6 +46,31 @@ impl BallotLeaderElection {
         }
     }
 
+    /// Whether a server is happy, and would have found out if it had no reason to be. One whose clock
+    /// stands still would not, and must not keep all others from taking over.
+    fn is_known_to_be_happy(&self, peer: NodeId, reply: &HeartbeatReply) -> bool {
+        let is_refuted = self.refuted.contains(&peer) && self.is_contradicted(reply);
+        reply.happy && !is_refuted && self.clocks.runs(peer)
+    }
+
+    /// Whether a server is happy with a leader that itself says here, in the same round, that it does not
+    /// lead in that ballot or is not happy.
+    fn is_contradicted(&self, reply: &HeartbeatReply) -> bool {
+        let named = reply.leader;
+        let says = match named.pid == self.pid {
+            true => Some((self.leader, self.happy)),
+            false => self.replies.get(&named.pid).map(|leader| (leader.leader, leader.happy)),
+        };
+        reply.happy && says.is_some_and(|(leader, is_happy)| leader != named || !is_happy)
+    }
+
+    /// At the end of a round: which servers were contradicted in it. One whose clock runs hears of it
+    /// within a round, so one that is contradicted in the next round, too, does not count.
+    pub(super) fn note_contradicted(&mut self) {
+        let contradicted = self.replies.iter().filter(|(_, reply)| self.is_contradicted(reply));
+        self.refuted = contradicted.map(|(peer, _)| *peer).collect();
+    }
+
     /// Whether this server leaves it to a better one to take over, which it does until the end of the
     /// next round: by then the other has heard of all that is known here, and has asked for promises.
     /// If that led to nothing, it does not do so again for a while.
@@ -50,7 +79,7 @@ impl BallotLeaderElection {
         if self.can_go_on() || self.insists > 0 || is_over {
             return false;
         }
-        let own = Rank { priority: self.priority, pid: self.pid };
+        let own = Rank { steady: self.is_steady(), priority: self.priority, pid: self.pid };
         let answered = self.replies.iter();
         let others = answered.filter_map(|(pid, reply)| self.candidates.rank(*pid, reply));
         if others.chain(self.candidates.best_that_asked()).max() <= Some(own) {
@@ -64,6 +93,18 @@ impl BallotLeaderElection {
         if self.yields_until.take().is_some() {
             self.insists = INSISTS_FOR;
         }
+    }
+
+    /// Whether this server has lately neither been restarted nor lost its quorum as a leader.
+    pub(super) fn is_steady(&self) -> bool {
+        self.unsteady_rounds == 0
+    }
+
+    /// This server was restarted, or has lost its quorum as a leader, and may again. A steady one goes
+    /// before it, for as long as all servers may need to lead once: so one that keeps its quorum does.
+    pub(super) fn be_unsteady(&mut self) {
+        let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
+        self.unsteady_rounds = ROUNDS_OF_A_CHANGE.saturating_mul(servers);
     }
 
     /// Whether this server owns the highest ballot and has not given up leading in it. Then it needs no

@@ -184,7 +184,8 @@ pub struct ServerConfig {
     pub batch_size: usize,
     /// Ticks after which a batch is replicated though it is not full. Default 200.
     pub flush_batch_tick_timeout: u64,
-    /// Decides between servers that take over at the same time; the highest wins. Default 0.
+    /// Decides between servers that take over at the same time; the highest wins. A server that was
+    /// restarted or lost its quorum as a leader goes after the others for a while. Default 0.
     pub leader_priority: u32,
     /// The most bytes of entries in one message, as
     /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. An entry that is

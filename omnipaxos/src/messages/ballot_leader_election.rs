@@ -50,6 +50,8 @@ pub struct HeartbeatRequest {
     /// Whether the sender could take over: it reaches a read quorum, as far as it knows, and has not
     /// just failed to be promised.
     pub electable: bool,
+    /// Whether the sender has lately neither been restarted nor lost its quorum as a leader.
+    pub steady: bool,
 }
 
 /// Answers a heartbeat request.

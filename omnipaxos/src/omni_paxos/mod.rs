@@ -179,7 +179,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                     self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
                 }
                 match self.ble.handle(message.from, message.msg) {
-                    Peer::Asks => {}
+                    Peer::Asks if self.ble.answered(message.from) => {}
+                    Peer::Asks => self.paxos.acknowledge_again(message.from),
                     Peer::Heard => self.paxos.note_reachable(message.from),
                     Peer::Back => {
                         self.paxos.note_reachable(message.from);

@@ -169,6 +169,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         });
     }
 
+    /// A leader that did not answer the last heartbeat round asks: what was acknowledged to it may be
+    /// lost. An acknowledgement that leaves with the heartbeat reply comes through if that does. Where
+    /// links are never open for longer than that, no other would.
+    pub(crate) fn acknowledge_again(&mut self, leader: NodeId) {
+        if let State::Following(ack) = &mut self.state {
+            if self.log.promise().pid == leader {
+                ack.schedule();
+            }
+        }
+    }
+
     fn schedule_ack(&mut self, due: Ack) {
         if let State::Following(ack) = &mut self.state {
             *ack = due;

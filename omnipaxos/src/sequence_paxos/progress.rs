@@ -104,7 +104,7 @@ pub(super) struct Progress {
     pub(super) stage: Stage,
     /// What was acknowledged when the last heartbeat round ended with the follower behind.
     behind_at: Option<(u64, u64)>,
-    /// Rounds since an AcceptSync was sent, or since there was progress.
+    /// Rounds since something was sent again, or since there was progress.
     waited: u32,
     /// Rounds to wait before it is sent again.
     backoff_rounds: u32,
@@ -114,7 +114,7 @@ pub(super) struct Progress {
     redirects: u32,
 }
 
-/// The most rounds between sending an AcceptSync and sending it again.
+/// The most rounds between sending something and sending it again.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
 
 /// What has passed between leader and follower in this ballot.
@@ -320,8 +320,9 @@ impl Progress {
 
     /// A heartbeat round has ended: repeats the Prepare. If nothing was acknowledged for a whole
     /// round, asks a follower in step what it has, and sends an AcceptSync again; then only after
-    /// two rounds and four, since a large one may be on its way. A peer that did not answer the
-    /// round is sent what it missed when it is back.
+    /// two rounds and four, since a large one may be on its way. A follower in step whose answers
+    /// do not come is sent the entries again likewise. A peer that did not answer the round is
+    /// sent what it missed when it is back.
     pub(super) fn end_round(&mut self, len: u64, decided_idx: u64, presence: Presence) {
         self.presence = presence;
         let known = Some((self.accepted_idx, self.decided_idx));
@@ -337,7 +338,17 @@ impl Progress {
             Stage::Replicating(sent) => {
                 sent.resent_up_to = None;
                 if is_stuck && presence == Presence::Answered {
-                    sent.probe();
+                    // Not before it was asked, and two rounds have passed.
+                    if self.backoff_rounds > 1 && self.waited >= self.backoff_rounds {
+                        self.waited = 0;
+                        self.backoff_rounds = MOST_BACKOFF_ROUNDS;
+                        sent.resend_from(self.accepted_idx);
+                    } else {
+                        if self.backoff_rounds == 1 {
+                            (self.waited, self.backoff_rounds) = (0, 2);
+                        }
+                        sent.probe();
+                    }
                 }
             }
             Stage::CatchingUp(promised) | Stage::Syncing(promised, _) => {
@@ -507,6 +518,21 @@ mod tests {
         progress.end_round(5, 0, Presence::Answered);
         progress.end_round(5, 0, Presence::Answered);
         assert!(!is_probe_due(&progress), "in step");
+    }
+
+    #[test]
+    fn entries_are_sent_again_where_no_answer_comes() {
+        let mut progress = Progress::unpromised();
+        progress.accept(&accepted(2, false));
+        let mut again = Vec::new();
+        for round in 0..14 {
+            progress.stage = Stage::Replicating(Sent::up_to(5, 0));
+            progress.end_round(5, 0, Presence::Answered);
+            if next_idx(&progress) == 2 {
+                again.push(round);
+            }
+        }
+        assert_eq!(again, [3, 7, 11]);
     }
 
     #[test]

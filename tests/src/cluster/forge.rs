@@ -77,6 +77,7 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
             happy: rng.chance(1, 2),
             priority: 0,
             electable: true,
+            steady: true,
         };
         let msg = rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
         return Message::BLE(BLEMessage { from, to, msg });

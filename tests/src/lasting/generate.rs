@@ -31,13 +31,30 @@ impl Lasting {
             Kind::Adversary => rng.pick(&[3, 4, 5, 6, 7]),
             _other => rng.pick(&[2, 3, 3, 4, 4, 5, 5, 5, 6, 7]),
         };
+        Self::drawn(seed, &mut rng, kind, size, None)
+    }
+
+    /// As [`of_kind`](Self::of_kind), with so many servers, all of them with an election timeout of so
+    /// many ticks.
+    pub fn of_size(seed: u64, kind: Kind, size: usize, election_timeout: u64) -> Self {
+        let mut rng = Rng::of(&[seed, size as u64, 0x7369_7A65]);
+        Self::drawn(seed, &mut rng, kind, size, Some(election_timeout))
+    }
+
+    fn drawn(
+        seed: u64,
+        rng: &mut Rng,
+        kind: Kind,
+        size: usize,
+        election_timeout: Option<u64>,
+    ) -> Self {
         let keeper = rng.index(size);
         let mut quorum: Vec<usize> = (0..size).map(|nth| (keeper + nth) % size).collect();
         for nth in (2..size).rev() {
             quorum.swap(nth, 1 + rng.index(nth));
         }
         quorum.truncate(size / 2 + 1);
-        let setting = setting(&mut rng, kind, size);
+        let setting = setting(rng, kind, size, election_timeout);
         let mut lasting = Self {
             seed,
             kind,
@@ -49,7 +66,7 @@ impl Lasting {
             disturbances: Vec::new(),
             ticks: 0,
         };
-        lasting.disturb(&mut rng);
+        lasting.disturb(rng);
         let longest = Bound::of(&lasting).longest;
         lasting.ticks = (WAITS * longest).clamp(LEAST_TICKS, MOST_TICKS.max(longest));
         lasting.setting.ticks = lasting.ticks;
@@ -167,8 +184,9 @@ impl Lasting {
     }
 }
 
-fn setting(rng: &mut Rng, kind: Kind, size: usize) -> Setting {
-    let election = rng.pick(&[3, 5, 5, 8, 10, 20]);
+fn setting(rng: &mut Rng, kind: Kind, size: usize, election_timeout: Option<u64>) -> Setting {
+    let drawn = rng.pick(&[3, 5, 5, 8, 10, 20]);
+    let election = election_timeout.unwrap_or(drawn);
     let speeds: &[u64] = match kind {
         Kind::Skew => &[1, 1, 2, 5, 8, 15, 30],
         Kind::Mixed => &[4, 8, 12],

@@ -2,8 +2,8 @@
 //!
 //! The other runs end their faults and then ask whether the cluster is live. In these runs the
 //! faults go on, but one server, the keeper, can exchange messages with a quorum. Proposals wait
-//! there at all times, so the time between two decisions is measured, and held against a
-//! [`Bound`]. All other checks of the simulator hold as well.
+//! there at all times (with an adversary, at each server), so the time between two decisions is
+//! measured, and held against a [`Bound`]. All other checks of the simulator hold as well.
 
 mod bound;
 mod generate;

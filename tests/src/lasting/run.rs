@@ -45,7 +45,8 @@ struct Watch {
     measured: Measured,
     decided: u64,
     decided_at: u64,
-    open: Vec<u64>,
+    /// For each server, the proposals that wait there.
+    open: Vec<Vec<u64>>,
     /// For each server, the leader that it followed last, and how often that was another.
     followed: Vec<(Option<u64>, u64)>,
     /// Servers that are cut off, and until when.
@@ -56,7 +57,9 @@ struct Watch {
 /// Runs it. Nothing it does leaves this thread, and it depends on nothing but the seed.
 pub fn run(lasting: &Lasting, trace: Trace) -> Report {
     let mut cluster = None;
-    let mut watch = Watch { followed: vec![(None, 0); lasting.size()], ..Watch::default() };
+    let size = lasting.size();
+    let mut watch =
+        Watch { open: vec![Vec::new(); size], followed: vec![(None, 0); size], ..Watch::default() };
     let played = caught(|| play::<Plain>(lasting, trace, &mut cluster, &mut watch));
     let result = match played {
         Ok(result) => result,
@@ -162,16 +165,22 @@ fn disturb<T: SimEntry>(
     Ok(())
 }
 
-/// Some proposals wait at the keeper at all times. Others are made elsewhere now and then.
+/// Some proposals wait at the keeper at all times, and with an adversary at each server, since it may cut
+/// off any. Others are made elsewhere now and then.
 fn propose<T: SimEntry>(
     lasting: &Lasting,
     cluster: &mut Cluster<T>,
     watch: &mut Watch,
 ) -> Result<(), Violation> {
-    watch.open.retain(|id| !cluster.checker().is_decided(*id));
-    if watch.open.len() < MOST_OPEN {
-        if let Proposed::Taken(id) = cluster.append(lasting.keeper)? {
-            watch.open.push(id);
+    for (at, open) in watch.open.iter_mut().enumerate() {
+        if at != lasting.keeper && lasting.adversary.is_none() {
+            continue;
+        }
+        open.retain(|id| !cluster.checker().is_decided(*id));
+        if open.len() < MOST_OPEN {
+            if let Proposed::Taken(id) = cluster.append(at)? {
+                open.push(id);
+            }
         }
     }
     let mut rng = Rng::of(&[lasting.seed, cluster.now(), 0x7072_6F70]);

@@ -1,0 +1,73 @@
+//! Which peers have a clock that runs.
+//!
+//! A server finds out at the end of its rounds that its leader is lost. One whose clock stands still
+//! never does: it goes on to answer that it is happy. It asks nothing, though, and that shows.
+
+use crate::ids::NodeId;
+use std::collections::BTreeMap;
+
+/// When each peer asked last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clocks {
+    by_pid: BTreeMap<NodeId, Gap>,
+}
+
+/// Rounds of this server between the requests of a peer.
+#[derive(Copy, Clone, Debug, Default)]
+struct Gap {
+    /// Since the last one.
+    present: u32,
+    /// The longest so far, up to [`LONGEST`].
+    longest: u32,
+}
+
+/// A peer whose clock is slower than by so many times counts as one whose clock stands still.
+const LONGEST: u32 = 32;
+
+/// So many rounds more than ever before a peer may ask nothing: requests may be lost.
+const MARGIN: u32 = 8;
+
+impl Clocks {
+    /// A peer has asked.
+    pub(super) fn hear(&mut self, from: NodeId) {
+        let gap = self.by_pid.entry(from).or_default();
+        gap.longest = gap.longest.max(gap.present).min(LONGEST);
+        gap.present = 0;
+    }
+
+    /// A round has ended.
+    pub(super) fn end_round(&mut self, peers: &[NodeId]) {
+        for peer in peers {
+            let gap = self.by_pid.entry(*peer).or_default();
+            gap.present = gap.present.saturating_add(1);
+        }
+    }
+
+    /// Whether the clock of a peer runs, as far as its requests show it.
+    pub(super) fn runs(&self, peer: NodeId) -> bool {
+        self.by_pid.get(&peer).is_none_or(|gap| gap.present <= gap.longest + MARGIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Clocks;
+
+    #[test]
+    fn a_clock_runs_while_its_server_asks_about_as_often_as_before() {
+        let mut clocks = Clocks::default();
+        let mut pass = |rounds: u32, asks: bool| {
+            if asks {
+                clocks.hear(2);
+            }
+            (0..rounds).for_each(|_| clocks.end_round(&[2]));
+            clocks.runs(2)
+        };
+        assert!(pass(8, false));
+        assert!(!pass(1, false), "it never asked");
+        assert!(pass(17, true), "it was silent for nine rounds before");
+        assert!(!pass(1, false));
+        assert!(!pass(100, true) && !pass(41, true), "there is a limit");
+        assert!(pass(40, true));
+    }
+}
