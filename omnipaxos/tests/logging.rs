@@ -14,7 +14,7 @@ use std::{
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
     sync::{
         atomic::{AtomicU64, Ordering},
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
     },
 };
 
@@ -83,6 +83,7 @@ fn tells(log: &str, events: &[&str]) -> Result<(), String> {
 
 #[test]
 fn a_file_tells_the_story_of_its_server() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = |pid: u64| folder.path().join(format!("logs/server{pid}.log"));
     let config = |pid| ServerConfig {
@@ -104,6 +105,7 @@ fn a_file_tells_the_story_of_its_server() {
 
 #[test]
 fn a_refused_stop_sign_is_named_as_such() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = |pid: u64| folder.path().join(format!("server{pid}.log"));
     let config = |pid| ServerConfig {
@@ -127,6 +129,7 @@ fn a_refused_stop_sign_is_named_as_such() {
 
 #[test]
 fn a_logger_of_the_user_comes_before_a_file() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let (own, unused) = (folder.path().join("own.log"), folder.path().join("unused.log"));
     let config = ServerConfig {
@@ -143,6 +146,7 @@ fn a_logger_of_the_user_comes_before_a_file() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_of_build() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap().to_string();
     let config =
@@ -153,6 +157,13 @@ fn a_file_that_cannot_be_opened_is_an_error_of_build() {
         }
         other => panic!("a folder is no file: {other:?}"),
     }
+}
+
+/// Runs one test at a time. An event that a thread without a subscriber emits first, just when another thread
+/// sets one, may count as unwanted for good.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Collects what a subscriber writes.
@@ -172,6 +183,7 @@ impl io::Write for Written {
 
 #[test]
 fn a_subscriber_is_told_the_same() {
+    let _alone = alone();
     let written = Written::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -210,6 +222,7 @@ impl slog::Drain for Panics {
 
 #[test]
 fn a_logger_that_panics_leaves_a_halted_replica() {
+    let _alone = alone();
     let mut inputs = BTreeSet::new();
     for at in 1.. {
         let logger = Panics { records: AtomicU64::new(0), at };
