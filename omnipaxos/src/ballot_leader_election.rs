@@ -247,8 +247,11 @@ impl BallotLeaderElection {
         if is_missed {
             self.asked_again.entry(from).or_insert(Asked::Due);
         }
-        if !self.candidates.hear(from, request) || request.happy {
+        if !self.candidates.hear(from, request) {
             return;
+        }
+        if request.happy {
+            return self.note_recovery(from, request);
         }
         if let Some(reply) = self.replies.get_mut(&from).filter(|reply| reply.happy) {
             (reply.happy, reply.leader) = (false, request.leader);
@@ -257,6 +260,19 @@ impl BallotLeaderElection {
             }
             self.take_over_if_all_answered();
         }
+    }
+
+    /// In a long round, a leader that answered while it was unhappy may have become happy since.
+    fn note_recovery(&mut self, from: NodeId, request: &HeartbeatRequest) {
+        if !self.pace.is_lengthened() || self.leader.pid != from || self.is_leader_new {
+            return;
+        }
+        let Some(mut reply) = self.replies.get(&from).copied().filter(|reply| !reply.happy) else {
+            return;
+        };
+        (reply.happy, reply.leader) = (true, request.leader);
+        self.happy |= self.is_content_with(&reply);
+        self.replies.insert(from, reply);
     }
 
     /// Counts a reply, once per peer and round (paper §5.2).
