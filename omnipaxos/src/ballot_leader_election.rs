@@ -462,7 +462,7 @@ mod tests {
     use super::{Ballot, BallotLeaderElection, Peer};
     use crate::{
         config::{ClusterConfig, OmniPaxosConfig, ServerConfig},
-        messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply},
+        messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
     };
 
     /// Server 1 is the best, by its priority.
@@ -624,6 +624,40 @@ mod tests {
             round(&mut leader, &[(3, ballot(2, 3), true)]);
         }
         assert!(leader.is_steady(), "three servers may have led");
+    }
+
+    #[test]
+    fn in_a_long_round_what_the_leader_reports_last_counts() {
+        let of_1 = ballot(1, 1);
+        for (reports_recovery, expected) in [(false, ballot(2, 3)), (true, of_1)] {
+            let mut ble = server(3, 3, NONE);
+            round(&mut ble, &[(1, of_1, true), (2, of_1, true)]);
+            round(&mut ble, &[]);
+            let late =
+                HeartbeatReply { round: ble.round - 2, ballot: of_1, leader: of_1, happy: true };
+            ble.handle(1, HeartbeatMsg::Reply(late));
+            round(&mut ble, &[]);
+            assert!(ble.pace.is_lengthened());
+            hear(&mut ble, 1, of_1, false);
+            if reports_recovery {
+                let request = HeartbeatRequest {
+                    config_id: 1,
+                    round: 9,
+                    leader: of_1,
+                    happy: true,
+                    priority: 1,
+                    electable: true,
+                    steady: true,
+                    max_entry_bytes: u64::MAX,
+                    sender: Box::default(),
+                };
+                ble.handle(1, HeartbeatMsg::Request(request));
+            }
+            for _ in 0..2 {
+                ble.tick(|quorum, servers| quorum.can_accept(servers));
+            }
+            assert_eq!((ble.leader(), ble.is_happy()), (expected, true), "{reports_recovery}");
+        }
     }
 
     #[test]

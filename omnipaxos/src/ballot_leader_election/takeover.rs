@@ -64,8 +64,9 @@ impl BallotLeaderElection {
         reply.happy && says.is_some_and(|(leader, is_happy)| leader != named || !is_happy)
     }
 
-    /// At the end of a round: which servers were contradicted in it. One whose clock runs hears of it
-    /// within a round, so one that is contradicted in the next round, too, does not count.
+    /// Records at the end of a round which servers were contradicted in it. A server whose clock runs
+    /// learns within one round that its leader is lost. So a server that is contradicted in two rounds in a
+    /// row does not count.
     pub(super) fn note_contradicted(&mut self) {
         let contradicted = self.replies.iter().filter(|(_, reply)| self.is_contradicted(reply));
         self.refuted = contradicted.map(|(peer, _)| *peer).collect();

@@ -1,9 +1,10 @@
-//! What has happened at a replica since it was asked last.
+//! What has happened at a replica since the last call of
+//! [`OmniPaxos::take_events`](crate::OmniPaxos::take_events).
 //!
-//! [`OmniPaxos::take_events`](crate::OmniPaxos::take_events) compares what is with what it told
-//! before. So events cost nothing until they are asked for, and of what changed several times the
-//! last is told. Only the ends of proposals are kept, each by itself: as many as may wait, or
-//! 65,536.
+//! `take_events` compares the present state with the state that it reported last. So events cost nothing
+//! between two calls. If a value has changed several times, only the last value is reported. The
+//! outcomes of proposals are the exception: a replica keeps each of them, as many as the larger of
+//! `max_pending_entries` and 65,536.
 
 pub use crate::messages::validate::HigherConfiguration;
 

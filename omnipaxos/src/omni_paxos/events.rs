@@ -10,11 +10,11 @@ use crate::{
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Takes what has happened since the last call: another leader, decided entries, lost peers.
     ///
-    /// Call it whenever it suits, such as after each output. The first call tells all that is not
-    /// as it is in an empty server that knows nobody. Of what changed several times, only the last
-    /// is told; indices only grow. Whoever never calls it misses nothing but the events, and little
-    /// memory is used for them: that of the latest ends of proposals. Where there are none, nothing
-    /// is allocated. What is told may be ahead of the storage, as all questions are.
+    /// Call it at any time, for example after each output. The first call compares with an empty
+    /// server that knows no other. If a value has changed several times, only the last value is
+    /// reported; indices only grow. A program need not call it: a replica keeps only the latest
+    /// outcomes of proposals for it. If nothing has happened, nothing is allocated. The events may be
+    /// ahead of the storage, as the answers of all getters may be.
     ///
     /// # Example
     /// ```

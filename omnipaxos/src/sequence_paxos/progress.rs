@@ -104,7 +104,7 @@ pub(super) struct Progress {
     pub(super) stage: Stage,
     /// What was acknowledged when the last heartbeat round ended with the follower behind.
     behind_at: Option<(u64, u64)>,
-    /// Rounds since something was sent again, or since there was progress.
+    /// Rounds without progress since something was sent again, those before the promise included.
     waited: u32,
     /// Rounds to wait before it is sent again.
     backoff_rounds: u32,

@@ -340,7 +340,8 @@ pub enum CompactionAction {
     Trim(u64),
     /// Asks to replace the entries before an index by a snapshot.
     Snapshot(u64),
-    /// Answers: the entries before this index are compacted at the sender.
+    /// Answers: the sender has nothing left to compact before this index. It has compacted the entries, or
+    /// cannot make the snapshot.
     Compacted(u64),
     /// Reports what the application at the sender has applied.
     Applied(AppliedReport),
