@@ -12,7 +12,7 @@ mod reads;
 mod rest;
 mod server;
 mod steps;
-mod strike;
+mod targeted_faults;
 mod trace;
 
 use self::{

@@ -96,7 +96,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.servers[server].freeze(self.now + ticks, missed);
                 Ok(())
             }
-            Action::Strike { whom, strike, ticks } => self.strike(whom, strike, ticks),
+            Action::TargetedFault { whom, fault, ticks } => self.inject(whom, fault, ticks),
             Action::Forge { server, seed } => self.forge(server, seed),
             Action::Reconnected { server, peer } => {
                 self.counts.add(Kind::Reconnected);

@@ -1,10 +1,9 @@
 //! From a seed to a plan.
 
 use super::{
-    limits,
-    storms::{self, Faults},
-    Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify, Partial, Plan, Refusal,
-    ServerSetting, Service, Setting, Shape, Step, Until, Wire, CONFIGURATION,
+    bursts::{self, Faults},
+    limits, Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify, Partial, Plan,
+    Refusal, ServerSetting, Service, Setting, Shape, Step, Until, Wire, CONFIGURATION,
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
@@ -114,7 +113,7 @@ fn planned(seed: u64, ticks: u64, entries: Option<EntryKind>) -> Plan {
     read_and_transfer(&mut Rng::of(&[seed, 0x7265_6164]), &setting, &mut steps);
     choose_compaction(&mut Rng::of(&[seed, 0x636F_6D70]), &mut setting, &mut steps);
     let faults = if theme == Theme::Calm { Faults::None } else { Faults::Any };
-    storms::brew(&mut Rng::of(&[seed, 0x7374_6F72]), faults, &setting, &mut steps);
+    bursts::brew(&mut Rng::of(&[seed, 0x7374_6F72]), faults, &setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps, next: None }
 }

@@ -1,10 +1,10 @@
 //! What a run does: a cluster, the conditions on its links, and a list of steps. Made from a seed.
 
+mod bursts;
 mod generate;
 mod limits;
 mod links;
 mod shape;
-mod storms;
 
 pub use self::{links::Links, shape::Shape};
 use crate::{
@@ -231,7 +231,7 @@ pub enum Action {
     /// The server stands still, and messages to it wait.
     Freeze { server: usize, ticks: u64, missed: Missed },
     /// A fault hits a server for what it does.
-    Strike { whom: Whom, strike: Strike, ticks: u64 },
+    TargetedFault { whom: Whom, fault: TargetedFault, ticks: u64 },
     /// A message that no honest member sent.
     Forge { server: usize, seed: u64 },
     /// The server is told that a link is back.
@@ -262,7 +262,7 @@ pub enum Whom {
 
 /// What hits a server.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Strike {
+pub enum TargetedFault {
     /// It crashes.
     Crash,
     /// It stands still.
@@ -305,7 +305,7 @@ impl Plan {
                 | Action::Cut { .. }
                 | Action::PauseTicks { .. }
                 | Action::Freeze { .. }
-                | Action::Strike { .. } => return None,
+                | Action::TargetedFault { .. } => return None,
                 Action::Append { .. }
                 | Action::Reconfigure { .. }
                 | Action::Trim { .. }

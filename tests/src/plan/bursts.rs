@@ -1,11 +1,11 @@
 //! Stretches of a run in which one kind of thing happens again and again.
 
-use super::{Action, Missed, Setting, Step, Strike, Whom};
+use super::{Action, Missed, Setting, Step, TargetedFault, Whom};
 use crate::rng::Rng;
 
 /// What happens again and again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Storm {
+enum Burst {
     /// A server crashes soon after each start.
     Restarts,
     /// A server stands still.
@@ -15,21 +15,21 @@ enum Storm {
     /// Priorities change.
     Priorities,
     /// A fault hits whoever leads, or is about to.
-    Strikes,
+    TargetedFaults,
     /// A server is asked to take over, and crashes before or after it could.
     Attempts,
 }
 
-const CALM: [Storm; 2] = [Storm::Takeovers, Storm::Priorities];
-const ALL: [Storm; 8] = [
-    Storm::Restarts,
-    Storm::Pauses,
-    Storm::Takeovers,
-    Storm::Priorities,
-    Storm::Strikes,
-    Storm::Strikes,
-    Storm::Attempts,
-    Storm::Attempts,
+const CALM: [Burst; 2] = [Burst::Takeovers, Burst::Priorities];
+const ALL: [Burst; 8] = [
+    Burst::Restarts,
+    Burst::Pauses,
+    Burst::Takeovers,
+    Burst::Priorities,
+    Burst::TargetedFaults,
+    Burst::TargetedFaults,
+    Burst::Attempts,
+    Burst::Attempts,
 ];
 
 /// Whether faults may happen.
@@ -39,19 +39,19 @@ pub(super) enum Faults {
     Any,
 }
 
-/// Adds storms to half of the runs.
+/// Adds bursts to half of the runs.
 pub(super) fn brew(rng: &mut Rng, faults: Faults, setting: &Setting, steps: &mut Vec<Step>) {
     if !rng.chance(1, 2) {
         return;
     }
     for _ in 0..rng.between(1, 3) {
-        let storm = match faults {
+        let burst = match faults {
             Faults::None => rng.pick(&CALM),
             Faults::Any => rng.pick(&ALL),
         };
         let start = rng.below(setting.ticks);
         let end = setting.ticks.min(start + rng.between(20, setting.ticks / 2 + 20));
-        Stretch { rng, setting, start, end, steps }.fill(storm);
+        Stretch { rng, setting, start, end, steps }.fill(burst);
     }
 }
 
@@ -64,23 +64,23 @@ struct Stretch<'a> {
 }
 
 impl Stretch<'_> {
-    fn fill(&mut self, storm: Storm) {
+    fn fill(&mut self, burst: Burst) {
         let size = self.setting.servers.len();
         let round = self.setting.servers[0].config.election_tick_timeout;
         let server = self.rng.index(size);
-        match storm {
-            Storm::Restarts => {
+        match burst {
+            Burst::Restarts => {
                 let (every, down) =
                     (self.rng.between(2, 4 * round), self.rng.pick(&[0, 0, 1, round]));
                 self.each(every, |_rng| vec![(0, Action::Crash { server, down })]);
             }
-            Storm::Pauses => {
+            Burst::Pauses => {
                 let every = self.rng.between(2, 4 * round);
                 let ticks = self.rng.between(1, 2 * every);
                 let missed = self.rng.pick(&[Missed::Skipped, Missed::Made]);
                 self.each(every, |_rng| vec![(0, Action::Freeze { server, ticks, missed })]);
             }
-            Storm::Takeovers => {
+            Burst::Takeovers => {
                 let other = if self.rng.chance(1, 2) { server } else { self.rng.index(size) };
                 let every = self.rng.between(1, 2 * round);
                 self.each(every, |rng| {
@@ -88,31 +88,31 @@ impl Stretch<'_> {
                     vec![(0, Action::BecomeLeader { server })]
                 });
             }
-            Storm::Priorities => {
+            Burst::Priorities => {
                 let every = self.rng.between(1, 2 * round);
                 self.each(every, |rng| {
                     let (server, priority) = (rng.index(size), rng.pick(&[0, 1, 9, u32::MAX]));
                     vec![(0, Action::SetPriority { server, priority })]
                 });
             }
-            Storm::Strikes => {
+            Burst::TargetedFaults => {
                 let every = self.rng.between(1, 6 * round);
                 let whom = self.rng.pick(&[Whom::Leader, Whom::Leader, Whom::Candidate]);
-                let strike = self.rng.pick(&[
-                    Strike::Crash,
-                    Strike::Crash,
-                    Strike::Freeze,
-                    Strike::PauseTicks,
-                    Strike::Isolate,
-                    Strike::Deafen,
-                    Strike::Mute,
+                let fault = self.rng.pick(&[
+                    TargetedFault::Crash,
+                    TargetedFault::Crash,
+                    TargetedFault::Freeze,
+                    TargetedFault::PauseTicks,
+                    TargetedFault::Isolate,
+                    TargetedFault::Deafen,
+                    TargetedFault::Mute,
                 ]);
                 let longest = self.rng.pick(&[1, round, 6 * round]);
                 self.each(every, |rng| {
-                    vec![(0, Action::Strike { whom, strike, ticks: rng.below(longest + 1) })]
+                    vec![(0, Action::TargetedFault { whom, fault, ticks: rng.below(longest + 1) })]
                 });
             }
-            Storm::Attempts => {
+            Burst::Attempts => {
                 let every = self.rng.between(4, 4 * round);
                 let down = self.rng.pick(&[0, 0, 1, round]);
                 self.each(every, |rng| {

@@ -4,17 +4,17 @@ use super::{server::Server, Cluster};
 use crate::{
     checker::Violation,
     coverage::Kind,
-    plan::{Action, Missed, Notify, Shape, Strike, Whom},
+    plan::{Action, Missed, Notify, Shape, TargetedFault, Whom},
     value::SimEntry,
 };
 use omnipaxos::status::Role;
 
 impl<T: SimEntry> Cluster<T> {
     /// Hits a server, if there is such a one.
-    pub(super) fn strike(
+    pub(super) fn inject(
         &mut self,
         whom: Whom,
-        strike: Strike,
+        fault: TargetedFault,
         ticks: u64,
     ) -> Result<(), Violation> {
         let Some(server) = self.find(whom) else {
@@ -25,13 +25,13 @@ impl<T: SimEntry> Cluster<T> {
             Whom::Candidate => Kind::CandidateStruck,
         });
         let cut = |shape| Action::Cut { shape, ticks, notify: Notify::Nobody };
-        self.act(&match strike {
-            Strike::Crash => Action::Crash { server, down: ticks },
-            Strike::Freeze => Action::Freeze { server, ticks, missed: Missed::Made },
-            Strike::PauseTicks => Action::PauseTicks { server, ticks },
-            Strike::Isolate => cut(Shape::Isolated(server)),
-            Strike::Deafen => cut(Shape::Deaf(server)),
-            Strike::Mute => cut(Shape::Mute(server)),
+        self.act(&match fault {
+            TargetedFault::Crash => Action::Crash { server, down: ticks },
+            TargetedFault::Freeze => Action::Freeze { server, ticks, missed: Missed::Made },
+            TargetedFault::PauseTicks => Action::PauseTicks { server, ticks },
+            TargetedFault::Isolate => cut(Shape::Isolated(server)),
+            TargetedFault::Deafen => cut(Shape::Deaf(server)),
+            TargetedFault::Mute => cut(Shape::Mute(server)),
         })
     }
 
