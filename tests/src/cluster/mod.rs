@@ -7,7 +7,7 @@ mod forge;
 mod inputs;
 mod lasting;
 mod leader_transfer;
-mod next;
+mod next_configuration;
 mod reads;
 mod rest;
 mod server;
@@ -17,7 +17,7 @@ mod trace;
 
 use self::{
     leader_transfer::Transfers,
-    next::Next,
+    next_configuration::Next,
     reads::Reads,
     server::{Running, Server},
 };

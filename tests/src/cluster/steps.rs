@@ -2,7 +2,7 @@
 
 use super::{
     forge,
-    next::Next,
+    next_configuration::Next,
     server::{indices, Replica},
     Cluster, Healing,
 };

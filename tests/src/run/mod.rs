@@ -1,7 +1,7 @@
 //! Runs a plan, from its first step to silence.
 
 mod ending;
-mod next;
+mod next_configuration;
 mod panics;
 mod partly;
 
