@@ -448,7 +448,8 @@ impl World {
     }
 }
 
-/// Takes the identity of its sender off a message.
+/// Takes the identity of its sender off a message; and the ids of proposals, since those of servers that are no
+/// members give a sender away, too.
 fn take_off(message: &mut Message<Word>) {
     match message {
         Message::BLE(ble) => match &mut ble.msg {
@@ -456,20 +457,23 @@ fn take_off(message: &mut Message<Word>) {
             HeartbeatMsg::Reply(_) => {}
         },
         Message::SequencePaxos(paxos) => {
-            let stamp = match &mut paxos.msg {
-                PaxosMsg::PrepareReq(m) => &mut m.stamp,
-                PaxosMsg::Prepare(m) => &mut m.stamp,
-                PaxosMsg::Promise(m) => &mut m.stamp,
-                PaxosMsg::AcceptSync(m) => &mut m.stamp,
-                PaxosMsg::AcceptDecide(m) => &mut m.stamp,
-                PaxosMsg::Accepted(m) => &mut m.stamp,
-                PaxosMsg::Decide(m) => &mut m.stamp,
-                PaxosMsg::CatchUpChunk(m) => &mut m.stamp,
-                PaxosMsg::ForwardedProposals(m) => &mut m.stamp,
-                PaxosMsg::ProposalRejection(m) => &mut m.stamp,
+            let (stamp, ids) = match &mut paxos.msg {
+                PaxosMsg::PrepareReq(m) => (&mut m.stamp, None),
+                PaxosMsg::Prepare(m) => (&mut m.stamp, None),
+                PaxosMsg::Promise(m) => (&mut m.stamp, m.sync.as_mut().map(|sync| &mut sync.ids)),
+                PaxosMsg::AcceptSync(m) => (&mut m.stamp, Some(&mut m.sync.ids)),
+                PaxosMsg::AcceptDecide(m) => (&mut m.stamp, Some(&mut m.ids)),
+                PaxosMsg::Accepted(m) => (&mut m.stamp, None),
+                PaxosMsg::Decide(m) => (&mut m.stamp, None),
+                PaxosMsg::CatchUpChunk(m) => (&mut m.stamp, Some(&mut m.ids)),
+                PaxosMsg::ForwardedProposals(m) => (&mut m.stamp, None),
+                PaxosMsg::ProposalRejection(m) => (&mut m.stamp, None),
                 _another => return,
             };
             *stamp = Stamp::default();
+            if let Some(ids) = ids {
+                *ids = None;
+            }
         }
     }
 }

@@ -25,13 +25,13 @@ fn nothing_decided_is_lost_or_changed() {
     assert_eq!(impostors.len(), 5, "{impostors:?}");
 }
 
-/// Some four runs in 600 end so.
 #[test]
 fn a_quorum_that_counts_anybody_is_found() {
-    let is_found = (0..600).any(|seed| {
-        let failure = run(seed, Identities::TakenOff).failure;
+    let failed = (0..150).filter(|seed| {
+        let failure = run(*seed, Identities::TakenOff).failure;
         // Not only that nobody says so.
         failure.is_some_and(|what| what.contains("others"))
     });
-    assert!(is_found);
+    let failed: Vec<u64> = failed.collect();
+    assert!(failed.len() > 3, "{failed:?}");
 }
