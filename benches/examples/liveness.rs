@@ -1,7 +1,7 @@
 //! The longest time without a decision while faults last: ours, and raft 0.7 under the same faults.
 //!
 //! ```text
-//! cargo run --release -p omnipaxos_benches --features peers --example liveness -- [OPTION VALUE]...
+//! cargo run --release -p omnipaxos_benches --features liveness,peers --example liveness -- [OPTION VALUE]...
 //!
 //! --patterns 1000   so many patterns of each kind and number of servers
 //! --first 0         the first of them

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod contestants;
+#[cfg(feature = "liveness")]
 pub mod liveness;
 pub mod report;
 
