@@ -30,12 +30,12 @@ impl Timer {
         Tick::Expired
     }
 
-    /// The number of ticks after which it rings; at least 1.
+    /// The number of ticks after which it expires; at least 1.
     pub(crate) fn remaining(&self) -> u64 {
         self.timeout.saturating_sub(self.elapsed).max(1)
     }
 
-    /// Lets ticks pass. What it would have rung meanwhile is of no use to its owner.
+    /// Lets ticks pass. The caller does not need to know whether it expires meanwhile.
     pub(crate) fn pass(&mut self, ticks: u64) {
         self.elapsed = match ticks < self.remaining() {
             true => self.elapsed + ticks,

@@ -35,9 +35,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// #     std::thread::sleep(Duration::from_millis(30));
     /// #     drop(stop);
     /// # });
-    /// const TICK: Duration = Duration::from_millis(1);
     /// let started = Instant::now();
-    /// let mut ticks: u64 = 0; // the ticks that the replica has seen
+    /// let mut ticks: u64 = 0; // the ticks that the replica has seen, of one millisecond each
     ///
     /// loop {
     ///     for message in replica.outgoing_messages() {
@@ -45,7 +44,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// #       drop(message);
     ///     }
     ///     let Some(timeout) = replica.next_timeout() else { break };
-    ///     let wake = started + TICK * u32::try_from(ticks + timeout)?;
+    ///     let wake = started + Duration::from_millis(ticks + timeout);
     ///     match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
     ///         Ok(message) => replica.handle_incoming(message),
     ///         Err(RecvTimeoutError::Timeout) => {}
