@@ -233,6 +233,11 @@ impl BallotLeaderElection {
         }
     }
 
+    /// An observer asks. It is answered, and counts for nothing else.
+    pub(crate) fn handle_observer(&mut self, from: NodeId, round: u32) {
+        self.replies_due.insert(from, round);
+    }
+
     /// Records the state that a request reports. If its sender became unhappy since it answered in this
     /// round, its answer no longer counts.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
@@ -648,6 +653,7 @@ mod tests {
                     priority: 1,
                     electable: true,
                     steady: true,
+                    observes: false,
                     max_entry_bytes: u64::MAX,
                     sender: Box::default(),
                 };

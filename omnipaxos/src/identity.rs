@@ -230,6 +230,12 @@ fn mix(words: impl Iterator<Item = u64>) -> u64 {
     finish(hash).max(1)
 }
 
+/// The number of an incarnation of an observer: no member remembers which storage an observer has, so
+/// the incarnations of two storages must not have the same number.
+pub(crate) fn incarnation_of(storage: u64, number: u64) -> u64 {
+    (mix([storage, number].into_iter()) >> 1).max(1)
+}
+
 /// Why two servers ignore each other.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

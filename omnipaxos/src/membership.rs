@@ -23,7 +23,10 @@ pub struct FlexibleQuorum {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Membership {
     pid: NodeId,
-    /// The other servers, in order. Few, so that a scan is quicker than a search.
+    /// The servers of the configuration, in order. Few, so that a scan is quicker than a search.
+    members: Vec<NodeId>,
+    /// The servers that this one exchanges heartbeats with, in order: the other members, or those
+    /// that an observer observes.
     peers: Vec<NodeId>,
     quorum: Quorum,
 }
@@ -31,19 +34,39 @@ pub(crate) struct Membership {
 impl Membership {
     /// Server `pid` among `nodes`, which are distinct.
     pub(crate) fn new(pid: NodeId, nodes: &[NodeId], flexible: Option<FlexibleQuorum>) -> Self {
-        let mut peers = nodes.to_vec();
+        let members = sorted(nodes);
+        let mut peers = members.clone();
         peers.retain(|peer| *peer != pid);
-        peers.sort_unstable();
-        Self { pid, peers, quorum: Quorum::of(nodes.len(), flexible) }
+        Self { pid, members, peers, quorum: Quorum::of(nodes.len(), flexible) }
+    }
+
+    /// Server `pid`, which is none of `nodes` and learns what they decide from `sources`.
+    pub(crate) fn observer(pid: NodeId, nodes: &[NodeId], sources: &[NodeId]) -> Self {
+        Self { pid, members: sorted(nodes), peers: sorted(sources), quorum: Quorum::UNREACHABLE }
+    }
+
+    /// Whether this server is no member: it has no vote, and learns what the members decide.
+    #[inline]
+    pub(crate) fn is_observer(&self) -> bool {
+        self.quorum == Quorum::UNREACHABLE
     }
 
     pub(crate) fn pid(&self) -> NodeId {
         self.pid
     }
 
-    /// The other servers, in order.
+    /// The servers that this one exchanges heartbeats with, in order: the other members, or those
+    /// that this observer observes.
     pub(crate) fn peers(&self) -> &[NodeId] {
         &self.peers
+    }
+
+    /// The other members, with which this one agrees: none at an observer.
+    pub(crate) fn co_members(&self) -> &[NodeId] {
+        match self.is_observer() {
+            true => &[],
+            false => &self.peers,
+        }
     }
 
     pub(crate) fn quorum(&self) -> &Quorum {
@@ -53,14 +76,25 @@ impl Membership {
     /// Whether `pid` is a server of this configuration.
     #[inline]
     pub(crate) fn contains(&self, pid: NodeId) -> bool {
-        self.is_peer(pid) || pid == self.pid
+        self.members.contains(&pid)
     }
 
     /// Whether `pid` is another server of this configuration.
     #[inline]
     pub(crate) fn is_peer(&self, pid: NodeId) -> bool {
-        self.peers.contains(&pid)
+        pid != self.pid && self.contains(pid)
     }
+
+    /// Whether this server is an observer, and observes `pid`.
+    pub(crate) fn observes(&self, pid: NodeId) -> bool {
+        self.is_observer() && self.peers.contains(&pid)
+    }
+}
+
+fn sorted(pids: &[NodeId]) -> Vec<NodeId> {
+    let mut sorted = pids.to_vec();
+    sorted.sort_unstable();
+    sorted
 }
 
 /// The quorums of one configuration.
@@ -70,6 +104,11 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
+    /// Those of an observer: no number of servers is enough.
+    const UNREACHABLE: Self = Self {
+        sizes: FlexibleQuorum { read_quorum_size: usize::MAX, write_quorum_size: usize::MAX },
+    };
+
     /// The quorums of a cluster of `n` servers: majorities unless `flexible` says otherwise.
     pub(crate) fn of(n: usize, flexible: Option<FlexibleQuorum>) -> Self {
         let majority = n / 2 + 1;
@@ -117,6 +156,16 @@ mod tests {
         assert!(members.contains(3) && members.contains(9) && !members.contains(2));
         assert!(members.is_peer(1) && !members.is_peer(3) && !members.is_peer(2));
         assert!(members.quorum().can_accept(2) && !members.quorum().can_accept(1));
+    }
+
+    #[test]
+    fn an_observer_is_no_member_and_reaches_no_quorum() {
+        let members = Membership::observer(7, &[3, 1, 2], &[9, 1]);
+        assert_eq!((members.pid(), members.peers()), (7, &[1, 9][..]));
+        assert!(members.is_observer() && !members.contains(7) && !members.contains(9));
+        assert!(members.is_peer(3) && members.observes(9) && !members.observes(3));
+        assert!(!members.quorum().can_prepare(9) && !members.quorum().can_accept(9));
+        assert!(!Membership::new(1, &[1, 2], None).is_observer());
     }
 
     #[test]

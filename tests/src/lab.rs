@@ -295,6 +295,16 @@ impl Lab {
         &self.cluster.nodes
     }
 
+    /// The members and observers, running or not.
+    pub fn all(&self) -> Vec<NodeId> {
+        self.configs.keys().copied().collect()
+    }
+
+    /// Whether there is such a server, running or not.
+    pub fn knows(&self, pid: NodeId) -> bool {
+        self.configs.contains_key(&pid)
+    }
+
     /// The servers that run.
     pub fn running(&self) -> Vec<NodeId> {
         self.servers.keys().copied().collect()
@@ -328,6 +338,15 @@ impl Lab {
     pub fn read_state(&mut self, pid: NodeId) -> ReadState {
         let read = self.reads[&pid];
         self.server(pid).read_state(read)
+    }
+
+    /// Starts an observer, which learns from `sources`.
+    pub fn observe(&mut self, pid: NodeId, sources: &[NodeId]) {
+        let like = self.configs.values().next().cloned().unwrap_or_default();
+        let config = ServerConfig { pid, observes: sources.to_vec(), ..like };
+        self.configs.insert(pid, config);
+        self.disks.insert(pid, Disk::with_id(pid));
+        self.restart(pid);
     }
 
     /// From its next start on, the disk of a server does not count incarnations.
@@ -372,10 +391,11 @@ impl Lab {
     /// Cuts every link but those given, which are mended.
     pub fn cut_all_but(&mut self, links: &[(NodeId, NodeId)]) {
         self.cuts.clear();
-        for a in self.cluster.nodes.clone() {
-            for b in self.cluster.nodes.clone() {
-                if a != b && !links.contains(&(a, b)) && !links.contains(&(b, a)) {
-                    self.cut_one_way(a, b);
+        let servers: Vec<NodeId> = self.configs.keys().copied().collect();
+        for a in &servers {
+            for b in &servers {
+                if a != b && !links.contains(&(*a, *b)) && !links.contains(&(*b, *a)) {
+                    self.cut_one_way(*a, *b);
                 }
             }
         }

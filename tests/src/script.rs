@@ -17,6 +17,8 @@
 //! | command | does |
 //! |---|---|
 //! | `cluster 1 2 3 batch_size=4` | starts servers; settings are those of `ServerConfig` |
+//! | `observe 7 1 2` | starts server 7 as an observer, which asks servers 1 and 2 |
+//! | `observers 1` | prints the observers that server 1 serves |
 //! | `elect 1` | makes server 1 the leader |
 //! | `take-over 1` | calls `try_become_leader` |
 //! | `append 1 a b` | appends words at server 1 |
@@ -182,6 +184,7 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
         "max_in_flight_entries" => settings.max_in_flight_entries = number(value)?,
         "max_pending_bytes" => settings.max_pending_bytes = number(value)?,
         "keeps_undecided_appends" => settings.keeps_undecided_appends = number(value)?,
+        "max_observers" => settings.max_observers = number(value)?,
         "max_pending_entries" => settings.max_pending_entries = number(value)?,
         _ => return Err(format!("`{name}` is not a setting")),
     }
@@ -260,6 +263,23 @@ fn outcomes(
     Ok(if told.is_empty() { "none".to_string() } else { told.join(", ") })
 }
 
+/// The observers that a server serves, and how many entries are decided there.
+fn observers(lab: &mut Lab, pid: u64) -> String {
+    let served = lab.server(pid).status().observers;
+    let served: Vec<String> = served
+        .iter()
+        .map(|observer| match observer.pid == observer.via {
+            true => format!("{} has {}", observer.pid, observer.decided_idx),
+            false => format!("{} through {}", observer.pid, observer.via),
+        })
+        .collect();
+    if served.is_empty() {
+        "none".to_string()
+    } else {
+        served.join(", ")
+    }
+}
+
 /// Answers a question.
 fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
     Ok(match words {
@@ -269,6 +289,7 @@ fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
             ReadState::Refused(reason) => format!("refused, {reason}"),
             other => format!("{other:?}"),
         }),
+        ["observers", pid] => Some(observers(lab, number(pid)?)),
         ["transferring", pid] => Some(match lab.server(number(pid)?).leadership_transfer() {
             Some(to) => format!("to {to}"),
             None => "none".to_string(),
@@ -283,6 +304,11 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
         ["elect", pid] => {
             let pid = running(lab, pid)?;
             lab.elect(pid);
+            None
+        }
+        ["observe", pid, sources @ ..] => {
+            let sources: Result<Vec<u64>, _> = sources.iter().map(|word| number(word)).collect();
+            lab.observe(number(pid)?, &sources?);
             None
         }
         ["take-over", pid] => {
@@ -335,7 +361,7 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
         }
         ["restart", pid] => {
             let pid = number(pid)?;
-            if !lab.nodes().contains(&pid) || lab.running().contains(&pid) {
+            if !lab.knows(pid) || lab.running().contains(&pid) {
                 return Err(format!("server {pid} cannot be restarted"));
             }
             lab.restart(pid);
@@ -366,7 +392,7 @@ fn act_on_network(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
         ["cut", a, b] => lab.cut(number(a)?, number(b)?),
         ["isolate", pid] => {
             let pid = number(pid)?;
-            for other in lab.nodes().to_vec() {
+            for other in lab.all() {
                 lab.cut(pid, other);
             }
         }

@@ -34,6 +34,7 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
         priority: 0,
         electable: true,
         steady: true,
+        observes: false,
     });
     Message::BLE(BLEMessage { from, to, msg })
 }

@@ -87,6 +87,7 @@ fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
         origin: n.pid,
         incarnation: 1,
         number,
+        hops: 0,
         stamp: Stamp::default(),
     }
 }
@@ -163,6 +164,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             config_id: n.config_id,
             decided_idx: idx,
             takes_delta: false,
+            waits: false,
         }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
@@ -170,6 +172,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             config_id: n.config_id,
             id: ProposalId { origin: from, incarnation: 1, number: idx },
             stopsign: StopSign::with(config(0), None),
+            hops: 0,
         })),
         refusal(n, from, idx, 300),
         PaxosMsg::ReadIndexRequest(read_index_request(n, idx)),
@@ -198,6 +201,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             priority: 0,
             electable: true,
             steady: true,
+            observes: false,
         }),
         HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot: n, leader: n, happy: true }),
     ] {
@@ -297,6 +301,7 @@ fn impossible_chunks_are_dropped_by_validation() {
                 config_id: 1,
                 decided_idx: u64::MAX,
                 takes_delta: false,
+                waits: false,
             }),
         ),
     ];
@@ -500,6 +505,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                         config_id: 1,
                         decided_idx: 0,
                         takes_delta: false,
+                        waits: false,
                     }),
                     PaxosMsg::CatchUpRedirect(CatchUpRedirect {
                         n,

@@ -153,6 +153,7 @@ fn a_number_that_was_overtaken_is_new() {
             min_idx: 0,
             entries,
             stamp: Stamp::default(),
+            hops: 0,
         };
         let msg = PaxosMsg::ForwardedProposals(Box::new(offer));
         lab.inject(Message::SequencePaxos(PaxosMessage { from: 2, to: 1, msg }));

@@ -127,6 +127,7 @@ fn an_forward_goes_to_no_leader_of_an_earlier_ballot() {
             min_idx: 0,
             entries: vec![Word("a".into())],
             stamp: Stamp::default(),
+            hops: 0,
         };
         let msg = PaxosMsg::ForwardedProposals(Box::new(forwarded));
         let message = PaxosMessage { from: follower, to: leader, msg };
@@ -167,6 +168,7 @@ fn a_restarted_leader_trusts_only_what_is_forwarded_first_in_its_own_ballot() {
             min_idx,
             entries,
             stamp: Stamp::default(),
+            hops: 0,
         });
         let message = PaxosMessage { from: 2, to: 1, msg: PaxosMsg::ForwardedProposals(forwarded) };
         lab.inject(Message::SequencePaxos(message));

@@ -106,6 +106,7 @@ mod tests {
             steady: true,
             max_entry_bytes: u64::MAX,
             sender: Box::default(),
+            observes: false,
         }
     }
 

@@ -32,6 +32,7 @@ impl BallotLeaderElection {
             priority,
             electable,
             steady,
+            observes: self.members.is_observer(),
             max_entry_bytes: self.max_entry_bytes,
             sender: Box::default(),
         };
@@ -80,11 +81,14 @@ impl BallotLeaderElection {
             self.members.peers().iter().for_each(|to| send(self.request(*to)));
         }
         while let Some((to, round)) = self.replies_due.pop_first() {
-            let reply = HeartbeatReply {
-                round,
-                ballot: self.ballot,
-                leader: self.leader,
-                happy: self.happy,
+            let reply = match self.members.contains(to) {
+                true => HeartbeatReply {
+                    round,
+                    ballot: self.ballot,
+                    leader: self.leader,
+                    happy: self.happy,
+                },
+                false => self.reply_to_observer(round),
             };
             send(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) });
         }

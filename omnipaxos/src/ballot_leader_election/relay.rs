@@ -1,11 +1,18 @@
-//! Which peer the leader answers, if it does not answer here.
+//! Which peer the leader answers, or knows a way to it, if it does not answer here.
 
 use super::BallotLeaderElection;
-use crate::{ids::NodeId, messages::ballot_leader_election::HeartbeatReply};
+use crate::{
+    ballot::Ballot, ids::NodeId, membership::Membership,
+    messages::ballot_leader_election::HeartbeatReply,
+};
 
 /// A server that hears of a new leader may be happy with it for two rounds before it finds out that
 /// it does not reach it. In the third it has got an answer.
 const ROUNDS_TO_BE_SURE: u32 = 3;
+
+/// The longest way of an observer to the leader, in messages. Observers that observe each other in a
+/// circle, and have lost the leader, count up to this, and then know that there is no way.
+const LONGEST_WAY: u32 = 8;
 
 impl BallotLeaderElection {
     /// Counts the rounds in which each peer is happy with a leader that does not answer here.
@@ -15,7 +22,10 @@ impl BallotLeaderElection {
             self.content_rounds.clear();
             return;
         }
-        let is_content = |reply: &HeartbeatReply| reply.happy && reply.leader == leader;
+        let members = &self.members;
+        let is_content = |reply: &HeartbeatReply| {
+            reply.happy && reply.leader == leader && way_from(members, reply) < LONGEST_WAY
+        };
         let replies = &self.last_replies;
         self.content_rounds.retain(|peer, _| replies.get(peer).is_some_and(is_content));
         for (peer, _) in replies.iter().filter(|(_, reply)| is_content(reply)) {
@@ -24,9 +34,41 @@ impl BallotLeaderElection {
         }
     }
 
-    /// If the leader did not answer the last rounds, a peer that it answers.
+    /// If the leader did not answer the last rounds, a peer that it answers. An observer may also reach
+    /// it through other observers: then the one with the shortest way.
     pub(crate) fn relay(&self) -> Option<NodeId> {
-        let mut peers = self.content_rounds.iter();
-        peers.find(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer)
+        let peers = self.content_rounds.iter();
+        let sure = peers.filter(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer);
+        sure.min_by_key(|peer| (self.way_through(*peer), *peer))
+    }
+
+    /// The length of the way to the leader from a peer, in messages.
+    fn way_through(&self, peer: NodeId) -> u32 {
+        self.last_replies.get(&peer).map_or(LONGEST_WAY, |reply| way_from(&self.members, reply))
+    }
+
+    /// What an observer is told: an observer is happy with a server that knows a way to the leader. An
+    /// observer never takes over, so the priority in its ballot says how long its own way is.
+    pub(super) fn reply_to_observer(&self, round: u32) -> HeartbeatReply {
+        let relay = self.relay();
+        let way = match (self.is_happy(), relay) {
+            (true, _) => 1,
+            (false, Some(peer)) => self.way_through(peer).saturating_add(1),
+            (false, None) => LONGEST_WAY,
+        };
+        let ballot = match self.members.is_observer() {
+            true => Ballot { priority: way, ..self.ballot },
+            false => self.ballot,
+        };
+        let happy = way < LONGEST_WAY;
+        HeartbeatReply { round, ballot, leader: self.leader, happy }
+    }
+}
+
+/// The length of the way to the leader that the sender of a reply has, in messages; 0 for a member.
+fn way_from(members: &Membership, reply: &HeartbeatReply) -> u32 {
+    match members.contains(reply.ballot.pid) {
+        true => 0,
+        false => reply.ballot.priority,
     }
 }

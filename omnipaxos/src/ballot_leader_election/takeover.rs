@@ -146,7 +146,7 @@ impl BallotLeaderElection {
     /// are servers: a user who asks all the time, at all servers, must leave a leader time to decide. If
     /// it owns the highest ballot already, a higher one would only undo what was promised.
     pub(crate) fn be_asked_to_lead(&mut self) {
-        if self.can_go_on() {
+        if self.can_go_on() || self.members.is_observer() {
             return;
         }
         self.is_asked = true;

@@ -66,16 +66,24 @@ impl OmniPaxosConfig {
         self.cluster_config.validate()?;
         self.server_config.validate()?;
         let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
-        if !nodes.contains(&pid) {
-            return invalid(format!("pid {pid} must be one of the nodes {nodes:?}"));
+        match (self.server_config.is_observer(), nodes.contains(&pid)) {
+            (false, false) => invalid(format!("pid {pid} must be one of the nodes {nodes:?}")),
+            (true, true) => invalid(format!(
+                "pid {pid} observes, so it must not be one of the nodes {nodes:?}: an observer has \
+                 no vote"
+            )),
+            (false, true) | (true, false) => Ok(()),
         }
-        Ok(())
     }
 
     /// The servers of the configuration, and the place of this one among them.
     pub(crate) fn membership(&self) -> Membership {
         let ClusterConfig { nodes, flexible_quorum, .. } = &self.cluster_config;
-        Membership::new(self.server_config.pid, nodes, *flexible_quorum)
+        let ServerConfig { pid, observes, .. } = &self.server_config;
+        match self.server_config.is_observer() {
+            true => Membership::observer(*pid, nodes, observes),
+            false => Membership::new(*pid, nodes, *flexible_quorum),
+        }
     }
 }
 
@@ -161,7 +169,7 @@ pub(crate) struct Limits {
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
 pub struct ServerConfig {
-    /// The server; one of the nodes.
+    /// The server: one of the nodes, unless it [observes](Self::observes).
     pub pid: NodeId,
     /// Length of a heartbeat round, in ticks. A crashed leader is replaced within two and a half
     /// rounds. Where messages take longer to come back, the server lengthens its rounds: see
@@ -257,6 +265,18 @@ pub struct ServerConfig {
     /// nor [read](crate::OmniPaxos::request_read) while another server leads, and what it forwards
     /// is not forwarded again when it is lost.
     pub incarnation: Option<u64>,
+    /// Makes this server an **observer**, which learns what the members decide and has no vote. These
+    /// are the servers that it asks: members or other observers, in any order. Some of them must
+    /// have a place for it: see [`max_observers`](Self::max_observers). `nodes` are the members, as
+    /// in their own configuration, and the observer is none of them. Default: empty, this server is
+    /// a member.
+    pub observes: Vec<NodeId>,
+    /// The most observers that this server serves, directly or through other observers. A server that
+    /// is no member is ignored beyond that. Each costs a heartbeat reply a round and a few numbers.
+    /// A place is free again when an observer was silent for ten heartbeat rounds. Choose the same
+    /// at all members: the leader must have room for an observer that proposes or reads. Default 0:
+    /// no server may observe.
+    pub max_observers: usize,
 }
 
 /// Incarnations from here on name what was appended at a leader.
@@ -289,11 +309,18 @@ impl Default for ServerConfig {
             #[cfg(feature = "logging")]
             custom_logger: None,
             incarnation: None,
+            observes: Vec::new(),
+            max_observers: 0,
         }
     }
 }
 
 impl ServerConfig {
+    /// Whether this server has no vote: see [`observes`](Self::observes).
+    pub fn is_observer(&self) -> bool {
+        !self.observes.is_empty()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let amount =
             |entries: usize, bytes: usize| Amount { entries: entries as u64, bytes: bytes as u64 };
@@ -327,6 +354,15 @@ impl ServerConfig {
         ];
         if let Some((field, _)) = not_zero.iter().find(|(_, is_zero)| *is_zero) {
             return invalid(format!("{field} must not be 0"));
+        }
+        let mut seen = BTreeSet::new();
+        for pid in &self.observes {
+            if *pid == 0 || *pid == self.pid {
+                return invalid(format!("observes must name other servers, but contains {pid}"));
+            }
+            if !seen.insert(*pid) {
+                return invalid(format!("observes must be distinct, but {pid} is there twice"));
+            }
         }
         match self.incarnation {
             Some(incarnation @ HIGHEST_INCARNATION..) => {
@@ -399,7 +435,7 @@ mod tests {
 
     #[test]
     fn illegal_servers() {
-        let table: [(fn(&mut ServerConfig), &str); 16] = [
+        let table: [(fn(&mut ServerConfig), &str); 20] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
             (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
@@ -415,6 +451,13 @@ mod tests {
             (|c| c.max_pending_bytes = 0, "max_pending_bytes must not be 0"),
             (|c| c.max_pending_entries = 0, "max_pending_entries must not be 0"),
             (|c| c.max_entry_bytes = Some(0), "max_entry_bytes must not be 0"),
+            (
+                |c| c.observes = vec![2],
+                "pid 1 observes, so it must not be one of the nodes [1, 2, 3]: an observer has no vote",
+            ),
+            (|c| c.observes = vec![2, 1], "observes must name other servers, but contains 1"),
+            (|c| c.observes = vec![0], "observes must name other servers, but contains 0"),
+            (|c| c.observes = vec![2, 2], "observes must be distinct, but 2 is there twice"),
             (
                 |c| c.incarnation = Some(u64::MAX),
                 "incarnation must be below 2^63, but is 18446744073709551615",

@@ -52,6 +52,8 @@ pub struct HeartbeatRequest {
     pub electable: bool,
     /// Whether the sender has lately neither been restarted nor lost its quorum as a leader.
     pub steady: bool,
+    /// Whether the sender is an observer: it has no vote, and counts in no election.
+    pub observes: bool,
 }
 
 /// Answers a heartbeat request.

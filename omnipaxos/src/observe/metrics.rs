@@ -137,12 +137,13 @@ mod to_recorder {
 
     /// The gauge that is 1 with the label of the role that the server plays, and 0 with others.
     const ROLE: &str = "omnipaxos_role";
-    const ROLES: [Role; 6] = [
+    const ROLES: [Role; 7] = [
         Role::Recovering,
         Role::Promised,
         Role::Following,
         Role::Preparing,
         Role::Leading,
+        Role::Observing,
         Role::Halted,
     ];
 
@@ -257,6 +258,7 @@ mod to_recorder {
             Role::Following => "following",
             Role::Preparing => "preparing",
             Role::Leading => "leading",
+            Role::Observing => "observing",
             Role::Halted => "halted",
         })
     }

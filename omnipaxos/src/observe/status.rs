@@ -58,8 +58,10 @@ pub struct Status {
     /// Entries that are decided here, and that the leader lacks: the proof that a quorum has lost what
     /// was decided.
     pub lost: Option<LostEntries>,
-    /// The other servers of the configuration, by pid.
+    /// The other servers of the configuration, by pid; at an observer the servers that it observes.
     pub peers: Vec<PeerStatus>,
+    /// The observers that this server serves, by pid.
+    pub observers: Vec<ObserverStatus>,
     /// Proposals that wait here: for a leader, for a batch to fill, or for room in the log. They
     /// are not part of the log yet. Those that are `kept` are not counted.
     pub waiting: Load,
@@ -87,6 +89,8 @@ pub enum Role {
     Preparing,
     /// A leader in the accept phase. It may have been overtaken and not know yet.
     Leading,
+    /// An observer: it has no vote, and learns what the members decide.
+    Observing,
     /// Its storage has failed, and it says nothing more:
     /// [`OmniPaxos::halted`](crate::OmniPaxos::halted) tells why.
     Halted,
@@ -100,6 +104,7 @@ impl fmt::Display for Role {
             Self::Following => "following",
             Self::Preparing => "preparing",
             Self::Leading => "leading",
+            Self::Observing => "observing",
             Self::Halted => "halted",
         })
     }
@@ -143,6 +148,21 @@ impl PeerStatus {
     pub fn answered(&self) -> bool {
         self.heartbeat.is_some()
     }
+}
+
+/// An observer, as a server knows it that serves it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ObserverStatus {
+    /// The observer.
+    pub pid: NodeId,
+    /// The server that its last message came through: itself, unless it observes another observer.
+    pub via: NodeId,
+    /// Number of entries decided there, as it reported; 0 if it asked another server for them.
+    pub decided_idx: u64,
+    /// Number of entries decided here and not there, as far as this server knows.
+    pub lag: u64,
 }
 
 /// How far a follower is, as its leader knows it.

@@ -110,6 +110,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let identities = identify(&mut log, &config)?;
         let incarnation =
             log.begin_incarnation(config.server_config.incarnation).map_err(StorageFailed::new)?;
+        let incarnation = match config.server_config.is_observer() {
+            true => incarnation.of_storage(log.storage_id().map_err(StorageFailed::new)?),
+            false => incarnation,
+        };
         let members = Arc::new(config.membership());
         metrics::describe();
         let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());

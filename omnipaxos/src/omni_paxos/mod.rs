@@ -21,7 +21,7 @@ use crate::{
     errors::{with_causes, Halted},
     ids::NodeId,
     messages::{
-        ballot_leader_election::HeartbeatMsg,
+        ballot_leader_election::{BLEMessage, HeartbeatMsg},
         sequence_paxos::PaxosMessage,
         validate::{Dropped, MessageValidator, Validity},
         Message,
@@ -174,6 +174,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.is_idle = false;
         let handled = match message {
             Message::SequencePaxos(message) => self.handle_paxos(message),
+            Message::BLE(BLEMessage { from, msg: HeartbeatMsg::Request(request), .. })
+                if request.observes =>
+            {
+                self.ble.handle_observer(from, request.round);
+                Ok(())
+            }
             Message::BLE(message) => {
                 if let HeartbeatMsg::Request(request) = &message.msg {
                     self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
@@ -220,11 +226,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
-            self.validator.identities_mut().end_round();
-            let contact = match self.ble.is_happy() {
+            self.validator.end_round();
+            let contact = match self.ble.is_happy() && !self.paxos.is_observer() {
                 true => Contact::Kept,
+                // An observer gets nothing that it does not ask for.
                 false => Contact::Lost,
             };
+            let observers = self.validator.observers();
+            self.paxos.forget_observers(|pid| observers.contains(pid));
             let leader = self.ble.leader();
             let relay = self.ble.relay().map(|peer| Relay { leader, peer });
             self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
@@ -259,7 +268,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Appends the messages to send to the other servers to `buffer`, which can be reused.
     ///
     /// All are for members of the configuration, unless
-    /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set.
+    /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set, or
+    /// [`ServerConfig::max_observers`](crate::ServerConfig::max_observers): observers are answered.
+    /// Drop a message to a server that your transport does not know.
     ///
     /// # Panics
     /// If the storage fails; see

@@ -81,6 +81,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             conflicts: self.validator.identities().conflicts(),
             lost: self.paxos.loss(),
             peers: self.paxos.peers().iter().map(peer).collect(),
+            observers: self.paxos.observers(),
             waiting: self.paxos.waiting(),
             pending: self.paxos.pending(),
             limits: self.paxos.limits(),
@@ -107,9 +108,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 fn accepted_indexes(status: &Status) -> Vec<u64> {
     let own = match status.role {
         Role::Leading => Some(status.stored_idx),
-        Role::Recovering | Role::Promised | Role::Following | Role::Preparing | Role::Halted => {
-            None
-        }
+        Role::Recovering
+        | Role::Promised
+        | Role::Following
+        | Role::Preparing
+        | Role::Observing
+        | Role::Halted => None,
     };
     let peers = status
         .peers

@@ -50,7 +50,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         asks: CatchUpRequest,
         limit: Amount,
     ) -> Result<Option<CatchUpChunk<T>>, Halted> {
-        let CatchUpRequest { config_id: _, decided_idx, takes_delta } = asks;
+        let CatchUpRequest { config_id: _, decided_idx, takes_delta, waits: _ } = asks;
         if decided_idx >= self.decided_idx {
             return Ok(None);
         }

@@ -27,6 +27,7 @@ use crate::{
     ballot::Ballot,
     entry::SharedEntries,
     errors::Halted,
+    identity::incarnation_of,
     proposals::ProposalId,
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
 };
@@ -112,6 +113,16 @@ pub(crate) enum Incarnation {
 }
 
 impl Incarnation {
+    /// That of an observer with this storage.
+    pub(crate) fn of_storage(self, storage_id: Option<u64>) -> Self {
+        match (self, storage_id) {
+            (Incarnation::Counted(number), Some(id)) => {
+                Incarnation::Counted(incarnation_of(id, number))
+            }
+            (Incarnation::Counted(_) | Incarnation::First | Incarnation::Unknown, _) => self,
+        }
+    }
+
     /// The number, if no earlier incarnation had it.
     pub(crate) fn number(self) -> Option<u64> {
         match self {

@@ -11,6 +11,7 @@ mod in_flight;
 mod leader;
 mod leader_transfer;
 mod loss;
+mod observers;
 mod outbox;
 mod output;
 mod progress;
@@ -25,8 +26,16 @@ mod status;
 pub(crate) use self::{routing::Relay, status::Readiness};
 
 use self::{
-    catch_up::Requester, compaction::Compactions, loss::Loss, outbox::Outbox, progress::Presence,
-    proposals::Proposals, reads::Reads, reconfiguration::Reconfiguration, routing::Routing,
+    catch_up::Requester,
+    compaction::Compactions,
+    loss::Loss,
+    observers::{News, Observers},
+    outbox::Outbox,
+    progress::Presence,
+    proposals::Proposals,
+    reads::Reads,
+    reconfiguration::Reconfiguration,
+    routing::Routing,
     state::State,
 };
 use crate::{
@@ -69,6 +78,10 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     prepare_rounds: u32,
     routing: Routing,
     catch_up: Requester,
+    /// The servers that observe this one.
+    observers: Observers,
+    /// What this server waits for as an observer.
+    news: News,
     /// A leader that lacks entries which are decided here.
     loss: Option<Loss>,
     codec: Codec<T>,
@@ -155,6 +168,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
             catch_up: Requester::default(),
+            observers: Observers::default(),
+            news: News::default(),
             loss: None,
             codec: Codec::new(server.limits().in_flight),
             proposals: Proposals::new(server, &log),
@@ -279,6 +294,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.end_round_of_reads();
         self.end_round_of_transfer();
         self.catch_up_in_turn(contact);
+        self.end_round_of_news();
         self.end_round_of_loss(contact);
         self.compaction.repeat();
         self.end_round_of_reconfiguration();

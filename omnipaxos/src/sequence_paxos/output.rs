@@ -39,6 +39,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && self.has_nothing_due()
             && self.proposals.is_settled(&self.log)
             && self.is_reconfiguration_settled()
+            && !self.observers.is_any_due(self.log.decided_idx())
     }
 
     /// Whether nothing is due besides what the state tells.
@@ -62,6 +63,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.settle_proposals();
             self.tell_end();
         }
+        self.answer_waiting();
         self.log.bound_ids(self.most_id_runs);
         let built = self.build_messages(messages);
         self.log.forget_recent();
@@ -201,7 +203,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if due.chunk_request {
             let decided_idx = self.log.decided_idx();
             let takes_delta = self.log.takes_delta();
-            send(PaxosMsg::CatchUpRequest(CatchUpRequest { config_id, decided_idx, takes_delta }));
+            let waits = due.waits;
+            let asks = CatchUpRequest { config_id, decided_idx, takes_delta, waits };
+            send(PaxosMsg::CatchUpRequest(asks));
         }
         if let Some(asks) = due.chunk {
             let chunk = self.log.chunk(config_id, asks, self.limits.message)?;

@@ -143,7 +143,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Some(Reconfiguration { stopsign, id, .. }) = &self.reconfiguration {
             if self.log.stopsign().is_none() && self.proposals.stopsign().is_none() {
                 let (config_id, stopsign) = (self.config_id, stopsign.clone());
-                self.proposals.queue_stopsign(ForwardedStopSign { config_id, id: *id, stopsign });
+                self.proposals.queue_stopsign(ForwardedStopSign {
+                    config_id,
+                    id: *id,
+                    stopsign,
+                    hops: 0,
+                });
                 self.propose_if_leading();
             }
         }
@@ -177,11 +182,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A server that takes this one for the leader, or for one that reaches it, forwards a
     /// reconfiguration. A second one in the same configuration is dropped, and its origin forwards
     /// it again, in case the first is.
-    pub(super) fn handle_forwarded_stopsign(&mut self, sign: ForwardedStopSign, from: NodeId) {
+    pub(super) fn handle_forwarded_stopsign(&mut self, mut sign: ForwardedStopSign, from: NodeId) {
         let is_own = sign.id.origin == self.pid;
         if is_own || self.takes_no_more() || self.check_next(&sign.stopsign.next_config).is_err() {
             return;
         }
+        self.note_origin(sign.id.origin, from);
         let leads = matches!(self.state, State::Leading(_));
         if leads && self.refuse_stopsign(&sign, from) {
             return;
@@ -192,7 +198,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.propose_if_leading();
             }
             State::Recovering | State::Promised { .. } | State::Following(_) => {
-                if sign.id.origin == from {
+                if self.may_relay(sign.id.origin, from, sign.hops) {
+                    sign.hops = sign.hops.saturating_add(1);
                     self.proposals.hold_stopsign(sign);
                 }
             }
@@ -248,7 +255,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Takes the queued stop sign into the log of this leader, after all that waits before it.
     pub(super) fn take_stopsign(&mut self) {
         if let Some(sign) = self.proposals.take_stopsign() {
-            if self.refuse_stopsign(&sign, sign.id.origin) {
+            if self.refuse_stopsign(&sign, self.observers.way_to(sign.id.origin)) {
                 return;
             }
             let ForwardedStopSign { stopsign, .. } = sign;

@@ -13,11 +13,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// before, in step and with another storage, and asks nothing.
     pub(super) fn ask_all_for_leader(&mut self) {
         if self.log.promise().is_nobodys() {
-            if self.members.is_peer(self.elected.pid) {
+            if self.members.is_peer(self.elected.pid) && !self.is_observer() {
                 self.outbox.ask_for_leader(self.elected.pid);
             }
         } else {
-            for peer in self.members.peers() {
+            for peer in self.members.co_members() {
                 self.outbox.ask_for_leader(*peer);
             }
         }

@@ -122,6 +122,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let leader = self.leader().filter(|leader| *leader != self.pid)?;
         match self.routing.to(leader)? {
+            Route::Direct(leader) if self.is_observer() => Some(leader),
             Route::Direct(leader) => self.followed_ballot().map(|_| leader),
             Route::Through(peer) => Some(peer),
         }

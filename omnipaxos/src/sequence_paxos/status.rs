@@ -30,6 +30,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     pub(crate) fn role(&self) -> Role {
         match &self.state {
+            State::Recovering if self.is_observer() => Role::Observing,
             State::Recovering => Role::Recovering,
             State::Promised { .. } => Role::Promised,
             State::Following(_) => Role::Following,
@@ -41,6 +42,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Whether this server is in the accept phase of `leader`.
     pub(crate) fn readiness(&self, leader: Option<Ballot>) -> Readiness {
         match &self.state {
+            State::Recovering if self.is_observer() => match self.way_for_proposals() {
+                Some(_) => Readiness::Ready,
+                None => Readiness::Waits,
+            },
             State::Following(_) | State::Leading(_) if leader == Some(self.log.promise()) => {
                 Readiness::Ready
             }

@@ -78,6 +78,7 @@ fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Messa
             priority: 0,
             electable: true,
             steady: true,
+            observes: false,
         };
         let msg = rng.pick(&[HeartbeatMsg::Reply(reply), HeartbeatMsg::Request(request)]);
         return Message::BLE(BLEMessage { from, to, msg });
@@ -158,6 +159,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             config_id: n.config_id,
             decided_idx: u64::MAX,
             takes_delta: false,
+            waits: false,
         }),
         6 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: u64::MAX }),
         7 => PaxosMsg::ReadIndexResponse(read_index_response(n, low, u64::MAX)),
@@ -344,11 +346,13 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             config_id: n.config_id,
             id: ProposalId { origin: n.pid, incarnation: 1, number: len },
             stopsign: stopsign(n.config_id.saturating_add(1)),
+            hops: 0,
         })),
         11 => PaxosMsg::CatchUpRequest(CatchUpRequest {
             config_id: n.config_id,
             decided_idx,
             takes_delta: false,
+            waits: false,
         }),
         12 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: n.pid, decided_idx }),
         13 => chunk(n.config_id, len, len.saturating_add(1), None),
@@ -367,6 +371,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             min_idx: len,
             entries: vec![value],
             stamp: Stamp::default(),
+            hops: 0,
         })),
         20 => PaxosMsg::ProposalRejection(ProposalRejection {
             config_id: n.config_id,
@@ -404,6 +409,7 @@ fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
         origin: n.pid,
         incarnation: 1,
         number,
+        hops: 0,
         stamp: Stamp::default(),
     }
 }

@@ -22,6 +22,8 @@ pub struct ForwardedProposals<T> {
     pub min_idx: u64,
     /// The proposals.
     pub entries: Vec<T>,
+    /// Number of servers that have passed them on.
+    pub hops: u8,
     /// Between which servers this travels.
     pub stamp: Stamp,
 }
@@ -38,6 +40,8 @@ pub struct ForwardedStopSign {
     pub id: ProposalId,
     /// What was proposed.
     pub stopsign: StopSign,
+    /// Number of servers that have passed it on.
+    pub hops: u8,
 }
 
 /// Why proposals that were [forwarded](ForwardedProposals) are not taken into the log.
@@ -133,22 +137,23 @@ pub struct IdsInDoubt {
 }
 
 impl EntryIds {
-    /// Whether this can be told of entries up to index `end`, by servers that `is_member` knows: runs in
-    /// order that do not overlap, and ranges with an end.
-    pub(crate) fn is_sound(&self, end: u64, is_member: impl Fn(NodeId) -> bool) -> bool {
+    /// Whether this can be said of entries up to index `end`: runs in order that do not overlap, ranges
+    /// with an end, and a server as the origin of each.
+    pub(crate) fn is_sound(&self, end: u64) -> bool {
+        let is_server = |pid: NodeId| pid != 0;
         let mut next = 0;
         let are_in_order = self.runs.iter().all(|run| {
             let fits = run.idx >= next && run.count > 0 && run.count <= end.saturating_sub(run.idx);
             next = run.end();
             let has_end = run.first.number.checked_add(run.count).is_some();
-            fits && has_end && is_member(run.first.origin)
+            fits && has_end && is_server(run.first.origin)
         });
         let is_forgotten_sound = self.forgotten.as_ref().is_none_or(|forgotten| {
             let have_ends = forgotten.ids.iter().all(|range| {
                 let end = range.first.number.checked_add(range.count);
-                range.count > 0 && end.is_some() && is_member(range.first.origin)
+                range.count > 0 && end.is_some() && is_server(range.first.origin)
             });
-            have_ends && forgotten.in_doubt.iter().all(|ids| is_member(ids.last.origin))
+            have_ends && forgotten.in_doubt.iter().all(|ids| is_server(ids.last.origin))
         });
         are_in_order && self.known_from <= end && is_forgotten_sound
     }

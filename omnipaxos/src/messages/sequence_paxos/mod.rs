@@ -286,6 +286,8 @@ pub struct CatchUpRequest {
     pub decided_idx: u64,
     /// Whether the sender takes a delta snapshot in place of these entries.
     pub takes_delta: bool,
+    /// Whether the receiver, if it has decided no more, answers when it has.
+    pub waits: bool,
 }
 
 /// A chunk of the decided log. What is decided never changes, so it can come from any server, and
@@ -372,6 +374,8 @@ pub struct ReadIndexRequest {
     pub incarnation: u64,
     /// Counts what was requested in that incarnation.
     pub number: u64,
+    /// Number of servers that have passed it on.
+    pub hops: u8,
     /// Between which servers this travels.
     pub stamp: Stamp,
 }

@@ -1,10 +1,14 @@
 //! Validation of incoming messages, before any handler sees them.
 
+mod observers;
 mod other_configurations;
 mod peer_identities;
 
 pub use self::other_configurations::HigherConfiguration;
-pub(crate) use self::{other_configurations::OtherConfigurations, peer_identities::PeerIdentities};
+pub(crate) use self::{
+    observers::Observers, other_configurations::OtherConfigurations,
+    peer_identities::PeerIdentities,
+};
 
 use self::peer_identities::Unidentified;
 use crate::{
@@ -84,6 +88,7 @@ pub(crate) struct MessageValidator {
     dropped: Dropped,
     others: OtherConfigurations,
     identities: PeerIdentities,
+    observers: Observers,
     tells_removed_servers: bool,
 }
 
@@ -107,6 +112,7 @@ impl MessageValidator {
             dropped: Dropped::default(),
             others: OtherConfigurations::default(),
             identities,
+            observers: Observers::at_most(config.server_config.max_observers),
             tells_removed_servers: config.server_config.tells_removed_servers,
         }
     }
@@ -116,6 +122,9 @@ impl MessageValidator {
     #[inline]
     pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Validity {
         let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
+            if !self.observers.are_refused() {
+                self.hear_observers(message);
+            }
             return Validity::Valid;
         };
         self.compare_configurations(message, reason, highest_n);
@@ -161,6 +170,52 @@ impl MessageValidator {
             }
         }
         examined
+    }
+
+    /// Notes the observers that a valid message comes from.
+    fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
+        let origin = match message {
+            Message::BLE(_) => None,
+            Message::SequencePaxos(paxos) => match &paxos.msg {
+                PaxosMsg::ForwardedProposals(m) => Some(m.first.origin),
+                PaxosMsg::ForwardStopSign(m) => Some(m.id.origin),
+                PaxosMsg::ReadIndexRequest(m) => Some(m.origin),
+                PaxosMsg::PrepareReq(_)
+                | PaxosMsg::Prepare(_)
+                | PaxosMsg::Promise(_)
+                | PaxosMsg::AcceptSync(_)
+                | PaxosMsg::AcceptDecide(_)
+                | PaxosMsg::AcceptStopSign(_)
+                | PaxosMsg::Accepted(_)
+                | PaxosMsg::NotAccepted(_)
+                | PaxosMsg::Decide(_)
+                | PaxosMsg::CatchUpRedirect(_)
+                | PaxosMsg::CatchUpRequest(_)
+                | PaxosMsg::CatchUpChunk(_)
+                | PaxosMsg::ProposalForward(_)
+                | PaxosMsg::ProposalRejection(_)
+                | PaxosMsg::Compaction(_)
+                | PaxosMsg::ReadIndexResponse(_)
+                | PaxosMsg::LeadershipCheck(_)
+                | PaxosMsg::LeadershipCheckAck(_)
+                | PaxosMsg::TransferLeadership(_) => None,
+            },
+        };
+        for pid in [Some(message.get_sender()), origin].into_iter().flatten() {
+            if !self.is_member(pid) && !self.members.observes(pid) && pid != self.pid {
+                self.observers.hear(pid);
+            }
+        }
+    }
+
+    /// A heartbeat round has ended.
+    pub(crate) fn end_round(&mut self) {
+        self.identities.end_round();
+        self.observers.end_round();
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.observers
     }
 
     pub(crate) fn identities(&self) -> &PeerIdentities {
@@ -225,10 +280,65 @@ impl MessageValidator {
         if message.get_receiver() != self.pid {
             return Err(Reason::Misdelivered);
         }
-        if from == self.pid || !self.is_member(from) {
+        if from == self.pid {
             return Err(Reason::Stranger);
         }
+        if !self.is_member(from) || self.members.is_observer() {
+            self.examine_observing(message, from)?;
+        }
         self.examine_body(message, highest_n)
+    }
+
+    /// Checks a message to or from an observer. An observer asks, and the server that it observes
+    /// answers; an observer takes part in nothing else.
+    fn examine_observing<T: Entry>(
+        &self,
+        message: &Message<T>,
+        from: NodeId,
+    ) -> Result<(), Reason> {
+        let is_source =
+            self.members.is_observer() && (self.is_member(from) || self.members.observes(from));
+        let (is_question, is_answer) = match message {
+            Message::BLE(ble) => match &ble.msg {
+                HeartbeatMsg::Request(request) => {
+                    // A source sends none, but to say that it is in a higher configuration.
+                    let has_place = request.observes && self.observers.has_place_for(from);
+                    return if has_place || is_source { Ok(()) } else { Err(Reason::Stranger) };
+                }
+                HeartbeatMsg::Reply(_) => (false, true),
+            },
+            Message::SequencePaxos(paxos) => match &paxos.msg {
+                PaxosMsg::CatchUpRequest(_)
+                | PaxosMsg::ForwardedProposals(_)
+                | PaxosMsg::ForwardStopSign(_)
+                | PaxosMsg::ReadIndexRequest(_) => (true, false),
+                PaxosMsg::CatchUpChunk(_)
+                | PaxosMsg::ProposalRejection(_)
+                | PaxosMsg::ReadIndexResponse(_) => (false, true),
+                PaxosMsg::PrepareReq(_)
+                | PaxosMsg::Prepare(_)
+                | PaxosMsg::Promise(_)
+                | PaxosMsg::AcceptSync(_)
+                | PaxosMsg::AcceptDecide(_)
+                | PaxosMsg::AcceptStopSign(_)
+                | PaxosMsg::Accepted(_)
+                | PaxosMsg::NotAccepted(_)
+                | PaxosMsg::Decide(_)
+                | PaxosMsg::CatchUpRedirect(_)
+                | PaxosMsg::ProposalForward(_)
+                | PaxosMsg::Compaction(_)
+                | PaxosMsg::LeadershipCheck(_)
+                | PaxosMsg::LeadershipCheckAck(_)
+                | PaxosMsg::TransferLeadership(_) => (false, false),
+            },
+        };
+        let is_expected =
+            (is_source && is_answer) || (is_question && self.observers.contains(from));
+        if is_expected {
+            Ok(())
+        } else {
+            Err(Reason::Stranger)
+        }
     }
 
     #[inline]
@@ -338,11 +448,11 @@ impl MessageValidator {
             }
             PaxosMsg::ReadIndexRequest(m) => {
                 self.configuration(m.config_id)?;
-                check(self.is_member(m.origin))
+                check(self.may_originate(m.origin))
             }
             PaxosMsg::ReadIndexResponse(m) => {
                 self.configuration(m.config_id)?;
-                check(self.is_member(m.origin))?;
+                check(self.may_originate(m.origin))?;
                 indices(0, m.read_idx)
             }
             PaxosMsg::LeadershipCheck(m) => ballots.owned(m.n, from),
@@ -365,9 +475,14 @@ impl MessageValidator {
         }
     }
 
-    /// Proposals of a member, each with a number.
+    /// Whether a proposal or a read may be of server `pid`: a member or an observer.
+    fn may_originate(&self, pid: NodeId) -> bool {
+        self.is_member(pid) || pid == self.pid || self.observers.has_place_for(pid)
+    }
+
+    /// Proposals of a member or of an observer, each with a number.
     fn proposals(&self, first: ProposalId, count: u64) -> Result<(), Reason> {
-        check(self.is_member(first.origin) && first.number.checked_add(count).is_some())
+        check(self.may_originate(first.origin) && first.number.checked_add(count).is_some())
     }
 
     /// A chunk must not end beyond what its sender has decided.
@@ -380,7 +495,8 @@ impl MessageValidator {
         chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
     }
 
-    /// Ids must be of entries before index `end`, and of members.
+    /// Ids must be of entries before index `end`. Their origins need not be members: other servers
+    /// may serve observers.
     #[inline]
     fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
         ids.map_or(Ok(()), |ids| self.some_ids(ids, end))
@@ -390,7 +506,7 @@ impl MessageValidator {
         let in_doubt = |ids: &ForgottenIds| ids.in_doubt.iter().map(|ids| ids.before).max();
         let before = |ids: &ForgottenIds| ids.before.max(in_doubt(ids).unwrap_or_default());
         indices(0, ids.forgotten.as_deref().map_or(0, before))?;
-        check(ids.is_sound(end, |pid| self.is_member(pid)))
+        check(ids.is_sound(end))
     }
 
     fn promise<T: Entry>(&self, m: &Promise<T>, ballots: &Ballots<'_>) -> Result<(), Reason> {

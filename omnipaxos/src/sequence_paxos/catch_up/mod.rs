@@ -13,7 +13,7 @@ use super::{state::State, Contact, LeadershipChange, SequencePaxos};
 use crate::{
     errors::Halted,
     ids::NodeId,
-    messages::sequence_paxos::{CatchUpChunk, CatchUpRequest},
+    messages::sequence_paxos::CatchUpChunk,
     observe::trace::LogEvent,
     replica_log::ChunkOutcome,
     storage::{Entry, Storage},
@@ -36,13 +36,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Asks `source` until it has no more to tell.
     pub(super) fn catch_up_from(&mut self, source: NodeId) {
         self.outbox.request_chunk(self.catch_up.ask(source));
-    }
-
-    /// A server asks for decided entries.
-    pub(super) fn handle_catch_up_request(&mut self, asks: &CatchUpRequest, from: NodeId) {
-        if asks.decided_idx < self.log.decided_idx() {
-            self.outbox.send_chunk(from, *asks);
-        }
     }
 
     /// A server tells what is decided. A leader takes it only where it reaches no quorum: if others
@@ -76,6 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         } else {
             self.catch_up.finish(from);
             self.finish_catch_up(from);
+            self.wait_for_news(from);
         }
         Ok(())
     }

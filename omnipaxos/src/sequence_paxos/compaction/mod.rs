@@ -69,7 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 all
             }
         };
-        self.compaction.requests.ask_to_trim(self.members.peers(), idx);
+        self.compaction.requests.ask_to_trim(self.members.co_members(), idx);
         self.announce_trim();
         Ok(())
     }
@@ -84,7 +84,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let idx = self.without_stopsign(idx.unwrap_or(self.log.decided_idx()));
         self.log.take_snapshot(idx)?;
         if !local_only {
-            self.compaction.requests.ask_for_snapshot(self.members.peers(), idx);
+            self.compaction.requests.ask_for_snapshot(self.members.co_members(), idx);
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 State::Recovering
                 | State::Promised { .. }
                 | State::Preparing(_)
-                | State::Leading(_) => self.members.peers().to_vec(),
+                | State::Leading(_) => self.members.co_members().to_vec(),
             };
             self.compaction.requests.ask_to_trim(&to, self.log.compacted_idx());
         }
@@ -167,7 +167,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if idx > self.log.decided_idx() {
             return Err(CompactionErr::UndecidedIndex(self.log.decided_idx()).into());
         }
-        self.compaction.applied.advance(self.without_stopsign(idx), self.members.peers());
+        self.compaction.applied.advance(self.without_stopsign(idx), self.members.co_members());
         Ok(self.give_up_applied()?)
     }
 
@@ -184,7 +184,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Gives up the entries that all applications have applied. The leader has the others do so, too:
     /// one that was restarted does not know.
     fn give_up_applied(&mut self) -> Result<(), Halted> {
-        let idx = self.compaction.applied.by_all(self.members.peers());
+        let idx = self.compaction.applied.by_all(self.members.co_members());
         if idx <= self.log.compacted_idx() {
             return Ok(());
         }

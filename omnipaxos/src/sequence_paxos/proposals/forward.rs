@@ -38,7 +38,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let (first_ballot, min_idx) = (Ballot::default(), self.log.decided_idx());
         let stamp = Stamp::default();
         self.handle_forwarded_proposals(
-            ForwardedProposals { first, first_ballot, min_idx, entries, stamp },
+            ForwardedProposals { first, first_ballot, min_idx, entries, hops: 0, stamp },
             from,
         );
     }
@@ -60,12 +60,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let route = match self.state {
             State::Preparing(_) | State::Leading(_) => Route::IntoTheLog,
             State::Recovering | State::Promised { .. } | State::Following(_) => {
-                if forwarded.first.origin != from {
+                if !self.may_relay(forwarded.first.origin, from, forwarded.hops) {
                     return;
                 }
-                Route::Relay
+                match self.members.contains(forwarded.first.origin) {
+                    true => Route::RelayLater,
+                    false => Route::Relay,
+                }
             }
         };
+        self.note_origin(forwarded.first.origin, from);
         self.proposals.queue.take_forwarded(
             forwarded,
             from,
@@ -89,7 +93,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 &mut self.proposals.outcomes,
             );
         } else {
-            self.proposals.rejections.push(origin, rejection);
+            self.proposals.rejections.push(self.observers.way_to(origin), rejection);
         }
     }
 
@@ -293,6 +297,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 first_ballot,
                 min_idx,
                 entries,
+                hops: 0,
                 stamp,
             }));
         };
@@ -325,6 +330,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     first_ballot,
                     min_idx,
                     entries,
+                    hops: 0,
                     stamp,
                 }))
             }
@@ -336,7 +342,8 @@ impl<T> Collected<T> {
     fn of(proposal: IdentifiedProposal<T>) -> Self {
         let IdentifiedProposal { id: first, first_ballot, min_idx, entry, bytes } = proposal;
         let (entries, stamp) = (vec![entry], Stamp::default());
-        let forwarded = ForwardedProposals { first, first_ballot, min_idx, entries, stamp };
+        let forwarded =
+            ForwardedProposals { first, first_ballot, min_idx, entries, hops: 0, stamp };
         Self { forwarded, amount: Amount { entries: 1, bytes } }
     }
 

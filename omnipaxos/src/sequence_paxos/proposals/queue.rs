@@ -65,13 +65,17 @@ struct Relayed<T> {
     first_ballot: Ballot,
     min_idx: u64,
     entries: std::vec::IntoIter<T>,
+    /// Number of servers that have passed it on.
+    hops: u8,
 }
 
 /// What becomes of a forward at the server that it came to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     IntoTheLog,
-    /// To the leader.
+    /// To the leader, when the heartbeat round has ended.
+    RelayLater,
+    /// To the leader, with the next output.
     Relay,
 }
 
@@ -290,7 +294,7 @@ impl<T: Entry> ProposalQueue<T> {
                 self.relayed.pop_front();
                 continue;
             };
-            let Relayed { via, next: id, first_ballot, min_idx, entries: _ } = *forward;
+            let Relayed { via, next: id, first_ballot, min_idx, entries: _, hops: _ } = *forward;
             forward.next = id.later(1);
             let amount = Amount::one(entry.size_hint());
             self.waiting.subtract(amount);
@@ -309,7 +313,7 @@ impl<T: Entry> ProposalQueue<T> {
         route: Route,
         pending: Amount,
     ) {
-        let ForwardedProposals { first, first_ballot, min_idx, entries, .. } = forwarded;
+        let ForwardedProposals { first, first_ballot, min_idx, entries, hops, .. } = forwarded;
         if !self.has_room(pending) {
             self.dropped = self.dropped.saturating_add(entries.len() as u64);
             return;
@@ -317,13 +321,13 @@ impl<T: Entry> ProposalQueue<T> {
         let taken = amount_of(&entries);
         self.waiting.add(taken);
         let entries = entries.into_iter();
-        let forward = Relayed { via, next: first, first_ballot, min_idx, entries };
+        let forward = Relayed { via, next: first, first_ballot, min_idx, entries, hops };
         match route {
-            Route::IntoTheLog => {
+            Route::IntoTheLog | Route::Relay => {
                 self.count += taken.entries;
                 self.relayed.push_back(forward);
             }
-            Route::Relay => self.held.push_back(forward),
+            Route::RelayLater => self.held.push_back(forward),
         }
     }
 
@@ -335,11 +339,12 @@ impl<T: Entry> ProposalQueue<T> {
                 break forward;
             }
         };
-        let Relayed { via: _, next: first, first_ballot, min_idx, entries } = forward;
+        let Relayed { via: _, next: first, first_ballot, min_idx, entries, hops } = forward;
         let entries: Vec<T> = entries.collect();
         self.waiting.subtract(amount_of(&entries));
         self.leave(entries.len() as u64);
-        Some(ForwardedProposals { first, first_ballot, min_idx, entries, stamp: Stamp::default() })
+        let (hops, stamp) = (hops.saturating_add(1), Stamp::default());
+        Some(ForwardedProposals { first, first_ballot, min_idx, entries, hops, stamp })
     }
 
     /// The next own proposals, as many plain ones as fit into a message or one that is pending.

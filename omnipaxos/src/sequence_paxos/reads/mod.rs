@@ -17,7 +17,7 @@ use self::{
     requests::Requests,
     rounds::{Answer, Asked, Due, From},
 };
-use super::{state::State, SequencePaxos};
+use super::{routing::Route, state::State, SequencePaxos};
 use crate::{
     identity::Stamp,
     ids::NodeId,
@@ -108,6 +108,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.decided_idx().min(self.log.end())
     }
 
+    /// Forgets the reads of servers other than those to be kept.
+    pub(super) fn forget_reads_of(&mut self, is_kept: impl Fn(NodeId) -> bool) {
+        if let State::Leading(leading) = &mut self.state {
+            leading.reads.retain(&is_kept);
+        }
+        self.reads.passing.retain(|origin, _| is_kept(*origin));
+        self.reads.passing_back.retain(|origin, _| is_kept(*origin));
+    }
+
     fn is_ended(&self) -> bool {
         self.log.decided_stopsign().is_some()
     }
@@ -116,10 +125,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// is asked again. Another server passes it on, if it came from the one that reads.
     #[cold]
     pub(super) fn handle_read_index_request(&mut self, request: ReadIndexRequest, from: NodeId) {
-        let ReadIndexRequest { config_id: _, origin, incarnation, number, .. } = request;
+        let ReadIndexRequest { config_id: _, origin, incarnation, number, hops, .. } = request;
         if origin == self.pid || self.is_ended() {
             return;
         }
+        self.note_origin(origin, from);
         match &mut self.state {
             State::Leading(leading) => {
                 let read_idx = self.log.decided_idx().max(leading.adopted_len);
@@ -128,10 +138,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             State::Preparing(_) => return,
             State::Recovering | State::Promised { .. } | State::Following(_) => {
-                if from != origin {
+                if !self.may_relay(origin, from, hops) {
                     return;
                 }
-                self.reads.passing.insert(origin, request);
+                let hops = hops.saturating_add(1);
+                self.reads.passing.insert(origin, ReadIndexRequest { hops, ..request });
             }
         }
         self.reads.is_due = true;
@@ -236,14 +247,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 );
             }
         }
-        let leader = self.leader().filter(|leader| self.routing.is_reachable(*leader));
+        let route = self.leader().and_then(|leader| self.routing.to(leader));
         while let Some((origin, request)) = self.reads.passing.pop_first() {
-            if let Some(leader) = leader.filter(|leader| *leader != origin) {
-                send(leader, PaxosMsg::ReadIndexRequest(request));
+            let next_hop = match route {
+                Some(Route::Direct(leader)) if leader != origin => Some(leader),
+                Some(Route::Through(peer)) if !self.members.contains(origin) => Some(peer),
+                Some(Route::Direct(_) | Route::Through(_)) | None => None,
+            };
+            if let Some(to) = next_hop.filter(|to| *to != self.observers.way_to(origin)) {
+                send(to, PaxosMsg::ReadIndexRequest(request));
             }
         }
         while let Some((origin, answer)) = self.reads.passing_back.pop_first() {
-            send(origin, PaxosMsg::ReadIndexResponse(answer));
+            send(self.observers.way_to(origin), PaxosMsg::ReadIndexResponse(answer));
         }
         self.reads.requests.settle(self.decided_for_reads());
     }
@@ -264,7 +280,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let (config_id, origin) = (self.config_id, self.pid);
             let number = self.reads.requests.ask();
             let stamp = Stamp::default();
-            let request = ReadIndexRequest { config_id, origin, incarnation, number, stamp };
+            let request =
+                ReadIndexRequest { config_id, origin, incarnation, number, hops: 0, stamp };
             send(to, PaxosMsg::ReadIndexRequest(request));
         }
     }

@@ -92,6 +92,11 @@ impl Rounds {
         }
     }
 
+    /// Forgets what the other servers asked for.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
+        self.askers.retain(|origin, _| is_kept(*origin));
+    }
+
     /// A server follows this ballot still.
     pub(super) fn confirm(&mut self, from: NodeId, round: u64) {
         if let Phase::InFlight { confirmed, .. } = &mut self.phase {

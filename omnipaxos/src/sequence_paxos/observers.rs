@@ -1,0 +1,178 @@
+//! Observers: servers without a vote that learn what is decided.
+//!
+//! An observer asks, and sources answer: members, or other observers. So it costs the members no
+//! agreement, and the leader nothing if it observes others. It exchanges heartbeats with its
+//! sources, promises and accepts nothing, and remains `Recovering` in terms of [`State`]. Its
+//! entries come in chunks of the decided log, as to any server that [catches up](super::catch_up).
+//! Its proposals and reads go to the leader, through its sources where it does not reach that.
+//!
+//! **News.** A request for more than is decided waits at the source, and is answered when there is
+//! more. So news takes one message delay and not a heartbeat round. A source keeps one request for each
+//! observer, and forgets it when the observer is silent.
+//!
+//! An observer cannot tell whether its source knows the latest. So in each heartbeat round it also asks
+//! the next of the servers that it observes, without waiting, and changes to one that has more.
+
+use super::SequencePaxos;
+use crate::{
+    ids::NodeId,
+    messages::sequence_paxos::CatchUpRequest,
+    observe::status::ObserverStatus,
+    storage::{Entry, Storage},
+};
+use std::collections::BTreeMap;
+
+/// Servers that pass a proposal or a read of an observer on, at most. So one that goes round in a
+/// circle of observers ends.
+const MOST_HOPS: u8 = 16;
+
+/// Rounds after which an observer repeats a request that waits: it or its answer may be lost.
+const ASKED_AGAIN_AFTER: u32 = 2;
+
+/// What a server knows of those that observe it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observers {
+    by_pid: BTreeMap<NodeId, Observer>,
+}
+
+/// A server that observes this one, directly or through another observer.
+#[derive(Copy, Clone, Debug)]
+struct Observer {
+    /// Where its last message came from, and answers go.
+    via: NodeId,
+    /// The largest decided index that it reported.
+    decided_idx: u64,
+    /// Its request, if that waits for news.
+    waiting: Option<CatchUpRequest>,
+}
+
+impl Observers {
+    /// A request of `pid` came from `via`.
+    fn hear(&mut self, pid: NodeId, via: NodeId) -> &mut Observer {
+        let new = Observer { via, decided_idx: 0, waiting: None };
+        let observer = self.by_pid.entry(pid).or_insert(new);
+        observer.via = via;
+        observer
+    }
+
+    /// The server to send to, so that a message reaches `pid`: that server itself if it is no observer.
+    pub(super) fn way_to(&self, pid: NodeId) -> NodeId {
+        self.by_pid.get(&pid).map_or(pid, |observer| observer.via)
+    }
+
+    /// Whether an observer waits for less than is decided.
+    pub(super) fn is_any_due(&self, decided_idx: u64) -> bool {
+        let mut waiting = self.by_pid.values().filter_map(|observer| observer.waiting);
+        waiting.any(|asks| asks.decided_idx < decided_idx)
+    }
+
+    /// The requests that can be answered, now that `decided_idx` entries are decided.
+    fn take_due(
+        &mut self,
+        decided_idx: u64,
+    ) -> impl Iterator<Item = (NodeId, CatchUpRequest)> + '_ {
+        self.by_pid.iter_mut().filter_map(move |(pid, observer)| {
+            let due = observer.waiting.take_if(|asks| asks.decided_idx < decided_idx)?;
+            Some((*pid, due))
+        })
+    }
+}
+
+/// The request of an observer that waits for news at a source.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct News {
+    source: Option<NodeId>,
+    /// Rounds since it was sent.
+    waited: u32,
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Whether this server has no vote.
+    #[inline]
+    pub(crate) fn is_observer(&self) -> bool {
+        self.members.is_observer()
+    }
+
+    /// Whether a proposal or a read of `origin`, which came from `from` after so many hops, is passed
+    /// on to the leader. That of a member is passed on once, or it could go round in circles.
+    pub(super) fn may_relay(&self, origin: NodeId, from: NodeId, hops: u8) -> bool {
+        match self.members.contains(origin) {
+            true => origin == from,
+            false => hops < MOST_HOPS,
+        }
+    }
+
+    /// A proposal or a read of `origin` came from `from`.
+    pub(super) fn note_origin(&mut self, origin: NodeId, from: NodeId) {
+        if !self.members.contains(origin) && origin != self.pid {
+            self.observers.hear(origin, from);
+        }
+    }
+
+    /// A server asks for decided entries. The request of an observer that has all of them waits.
+    pub(super) fn handle_catch_up_request(&mut self, asks: &CatchUpRequest, from: NodeId) {
+        let is_behind = asks.decided_idx < self.log.decided_idx();
+        if !self.members.contains(from) {
+            let observer = self.observers.hear(from, from);
+            observer.decided_idx = observer.decided_idx.max(asks.decided_idx);
+            observer.waiting = Some(*asks).filter(|asks| asks.waits && !is_behind);
+        }
+        if is_behind {
+            self.outbox.send_chunk(from, *asks);
+        }
+    }
+
+    /// Answers the requests that waited for what is decided now.
+    pub(super) fn answer_waiting(&mut self) {
+        let decided_idx = self.log.decided_idx();
+        for (pid, asks) in self.observers.take_due(decided_idx) {
+            self.outbox.send_chunk(pid, asks);
+        }
+    }
+
+    /// A heartbeat round has ended: forgets the observers that are not served any more.
+    pub(crate) fn forget_observers(&mut self, is_served: impl Fn(NodeId) -> bool) {
+        if self.observers.by_pid.is_empty() {
+            return;
+        }
+        self.observers.by_pid.retain(|pid, _| is_served(*pid));
+        let members = self.members.clone();
+        self.forget_reads_of(|pid| members.contains(pid) || is_served(pid));
+    }
+
+    /// This observer has all that `source` has decided, and waits for more.
+    pub(super) fn wait_for_news(&mut self, source: NodeId) {
+        if self.is_observer() && self.log.decided_stopsign().is_none() {
+            self.news = News { source: Some(source), waited: 0 };
+            self.outbox.request_news(source);
+        }
+    }
+
+    /// A heartbeat round has ended.
+    pub(super) fn end_round_of_news(&mut self) {
+        if !self.is_observer() || self.log.decided_stopsign().is_some() {
+            return;
+        }
+        self.news.waited += 1;
+        match self.news.source.filter(|source| self.routing.is_reachable(*source)) {
+            Some(source) if self.news.waited >= ASKED_AGAIN_AFTER => self.wait_for_news(source),
+            Some(_) => {}
+            None => {
+                let source = self.routing.reachable().first().copied();
+                source.into_iter().for_each(|source| self.wait_for_news(source));
+            }
+        }
+    }
+
+    /// The servers that observe this one, in order.
+    pub(crate) fn observers(&self) -> Vec<ObserverStatus> {
+        let decided_idx = self.log.decided_idx();
+        let status = |(pid, observer): (&NodeId, &Observer)| ObserverStatus {
+            pid: *pid,
+            via: observer.via,
+            decided_idx: observer.decided_idx,
+            lag: decided_idx.saturating_sub(observer.decided_idx),
+        };
+        self.observers.by_pid.iter().map(status).collect()
+    }
+}
