@@ -78,6 +78,18 @@ pub enum Event {
     /// The leader lacks entries that are decided here: servers have lost what they had accepted. Stop
     /// the cluster: see [`LostEntries`].
     EntriesLost(LostEntries),
+    /// Another server observes this one, directly or through another observer. Its
+    /// [status](crate::status::ObserverStatus) says how far it is.
+    ObserverAdded(NodeId),
+    /// This server forgot an observer, which was silent for ten heartbeat rounds.
+    ObserverRemoved(NodeId),
+    /// This server is an observer, and a source has trimmed entries that it lacks: those before `idx`. The
+    /// observer asks its other sources. If all have trimmed them, it never gets them: an entry type
+    /// with snapshots avoids that.
+    TrimmedAtSource {
+        /// Number of entries that the source has trimmed.
+        idx: u64,
+    },
     /// The storage has failed, and the replica says nothing more.
     Halted(Halted),
 }
@@ -124,6 +136,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) higher: Option<HigherConfiguration>,
     pub(crate) conflicts: Vec<PeerConflict>,
     pub(crate) lost: Option<LostEntries>,
+    pub(crate) trimmed_at_source: Option<u64>,
+    pub(crate) observers: Vec<NodeId>,
     pub(crate) halted: Option<&'a Halted>,
 }
 
@@ -141,6 +155,9 @@ pub(crate) struct LastReported {
     is_halted: bool,
     conflicts: Vec<PeerConflict>,
     lost: Option<LostEntries>,
+    trimmed_at_source: Option<u64>,
+    /// The observers that were reported, in order. Bounded by a setting.
+    observers: Vec<NodeId>,
     /// The peers that were said to answer, in order. Bounded by the configuration.
     answering: Vec<NodeId>,
 }
@@ -211,6 +228,17 @@ impl LastReported {
             self.lost = Some(lost);
             events.push(Event::EntriesLost(lost));
         }
+        if observed.observers != self.observers {
+            let removed = self.observers.iter().filter(|pid| !observed.observers.contains(pid));
+            let added = observed.observers.iter().filter(|pid| !self.observers.contains(pid));
+            events.extend(removed.copied().map(Event::ObserverRemoved));
+            events.extend(added.copied().map(Event::ObserverAdded));
+            self.observers.clone_from(&observed.observers);
+        }
+        if observed.trimmed_at_source != self.trimmed_at_source {
+            self.trimmed_at_source = observed.trimmed_at_source;
+            events.extend(observed.trimmed_at_source.map(|idx| Event::TrimmedAtSource { idx }));
+        }
         if let Some(halted) = observed.halted.filter(|_| !self.is_halted) {
             self.is_halted = true;
             events.push(Event::Halted(halted.clone()));
@@ -238,6 +266,8 @@ mod tests {
         higher: None,
         conflicts: Vec::new(),
         lost: None,
+        trimmed_at_source: None,
+        observers: Vec::new(),
         halted: None,
     };
 
@@ -318,6 +348,23 @@ mod tests {
         ] {
             assert_eq!(new_events(&mut told, &NOTHING, &answering), expected);
         }
+    }
+
+    #[test]
+    fn observers_come_and_go() {
+        let mut told = LastReported::default();
+        for (observers, expected) in [
+            (vec![7, 9], vec![Event::ObserverAdded(7), Event::ObserverAdded(9)]),
+            (vec![8, 9], vec![Event::ObserverRemoved(7), Event::ObserverAdded(8)]),
+            (vec![], vec![Event::ObserverRemoved(8), Event::ObserverRemoved(9)]),
+        ] {
+            let observed = Observed { observers, ..NOTHING };
+            assert_eq!(new_events(&mut told, &observed, &[]), expected);
+        }
+        let observed = Observed { trimmed_at_source: Some(4), ..NOTHING };
+        let trimmed = Event::TrimmedAtSource { idx: 4 };
+        assert_eq!(new_events(&mut told, &observed, &[]), [trimmed]);
+        assert_eq!(new_events(&mut told, &NOTHING, &[]), []);
     }
 
     #[test]

@@ -59,7 +59,15 @@ mod to_recorder {
     }
 
     /// Gauges of a server.
-    const OF_SERVER: [Metric<Status>; 17] = [
+    const OF_SERVER: [Metric<Status>; 19] = [
+        count("omnipaxos_observers", "Observers that this server serves.", |status| {
+            status.observers.len() as u64
+        }),
+        count(
+            "omnipaxos_observer_lag_entries",
+            "Entries decided here that the slowest observer of this server lacks.",
+            |status| status.observers.iter().map(|observer| observer.lag).max().unwrap_or(0),
+        ),
         count("omnipaxos_has_leader", "1 if a leader is known here, else 0.", |status| {
             status.leader.is_some().into()
         }),
@@ -294,7 +302,7 @@ mod to_recorder {
         use crate::{
             ballot::Ballot,
             messages::ballot_leader_election::HeartbeatReply,
-            observe::status::{HigherConfiguration, Limits, Load},
+            observe::status::{HigherConfiguration, Limits, Load, ObserverStatus},
         };
         use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
@@ -346,6 +354,11 @@ mod to_recorder {
                 pending: load(7),
                 conflicts: vec![],
                 lost: None,
+                observers: vec![
+                    ObserverStatus { pid: 7, via: 7, decided_idx: 36, lag: 3 },
+                    ObserverStatus { pid: 8, via: 7, decided_idx: 10, lag: 29 },
+                ],
+                trimmed_at_source: None,
                 limits: Limits { message: load(50), in_flight: load(60), waiting: load(70) },
                 dropped: Dropped {
                     misdelivered: 81,
@@ -389,6 +402,8 @@ is_reconfigured 0
 knows_higher_configuration 1
 max_pending_bytes 7000
 max_pending_entries 70
+observer_lag_entries 29
+observers 2
 peer_answers peer=1 1
 peer_answers peer=9 0
 pending_bytes 700
@@ -397,6 +412,7 @@ promised_ballot_number 31
 role role=following 0
 role role=halted 0
 role role=leading 1
+role role=observing 0
 role role=preparing 0
 role role=promised 0
 role role=recovering 0

@@ -62,6 +62,9 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The observers that this server serves, by pid.
     pub observers: Vec<ObserverStatus>,
+    /// At an observer: the number of entries that a source has trimmed, if this server lacks some of
+    /// them. See [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
+    pub trimmed_at_source: Option<u64>,
     /// Proposals that wait here: for a leader, for a batch to fill, or for room in the log. They
     /// are not part of the log yet. Those that are `kept` are not counted.
     pub waiting: Load,

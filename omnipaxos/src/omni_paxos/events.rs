@@ -64,6 +64,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             higher: self.higher_configuration(),
             conflicts: self.validator.identities().conflicts(),
             lost: self.paxos.loss(),
+            trimmed_at_source: self.paxos.trimmed_at_source(),
+            observers: self.paxos.observer_pids().collect(),
             halted: halted.as_ref(),
         };
         let (peers, ble) = (self.paxos.peers(), &self.ble);

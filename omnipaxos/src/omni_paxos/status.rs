@@ -82,6 +82,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             lost: self.paxos.loss(),
             peers: self.paxos.peers().iter().map(peer).collect(),
             observers: self.paxos.observers(),
+            trimmed_at_source: self.paxos.trimmed_at_source(),
             waiting: self.paxos.waiting(),
             pending: self.paxos.pending(),
             limits: self.paxos.limits(),

@@ -16,8 +16,8 @@
 use super::SequencePaxos;
 use crate::{
     ids::NodeId,
-    messages::sequence_paxos::CatchUpRequest,
-    observe::status::ObserverStatus,
+    messages::sequence_paxos::{CatchUpChunk, CatchUpRequest},
+    observe::{status::ObserverStatus, trace::LogEvent},
     storage::{Entry, Storage},
 };
 use std::collections::BTreeMap;
@@ -82,8 +82,12 @@ impl Observers {
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct News {
     source: Option<NodeId>,
+    /// The position of the source that was chosen last, among those that can be reached.
+    turn: usize,
     /// Rounds since it was sent.
     waited: u32,
+    /// Number of entries that a source has trimmed, the largest reported.
+    trimmed_at_source: u64,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -143,7 +147,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// This observer has all that `source` has decided, and waits for more.
     pub(super) fn wait_for_news(&mut self, source: NodeId) {
         if self.is_observer() && self.log.decided_stopsign().is_none() {
-            self.news = News { source: Some(source), waited: 0 };
+            (self.news.source, self.news.waited) = (Some(source), 0);
             self.outbox.request_news(source);
         }
     }
@@ -158,13 +162,46 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Some(source) if self.news.waited >= ASKED_AGAIN_AFTER => self.wait_for_news(source),
             Some(_) => {}
             None => {
-                let source = self.routing.reachable().first().copied();
+                let reachable = self.routing.reachable();
+                let turn = self.news.turn.wrapping_add(1) % reachable.len().max(1);
+                let source = reachable.get(turn).copied();
+                self.news.turn = turn;
                 source.into_iter().for_each(|source| self.wait_for_news(source));
             }
         }
     }
 
+    /// A chunk came that begins beyond this log. Without a snapshot, its sender has trimmed the entries
+    /// before. It proves that every member stores them, but an observer lacks them. Returns whether it is
+    /// such a chunk.
+    pub(super) fn is_trimmed_at(&mut self, source: NodeId, chunk: &CatchUpChunk<T>) -> bool {
+        let CatchUpChunk { base, from_idx, ref snapshot, .. } = *chunk;
+        let is_trimmed = from_idx > base && base <= self.log.decided_idx() && snapshot.is_none();
+        if !self.is_observer() || !is_trimmed || from_idx <= self.log.decided_idx() {
+            return false;
+        }
+        if from_idx > self.news.trimmed_at_source {
+            self.news.trimmed_at_source = from_idx;
+            self.trace.emit(|| {
+                let event = LogEvent::warn("lacks entries that a source has trimmed");
+                event.at(from_idx).with_peer(source)
+            });
+        }
+        self.news.source = None;
+        true
+    }
+
+    /// Number of entries that a source has trimmed, if this observer lacks some of them.
+    pub(crate) fn trimmed_at_source(&self) -> Option<u64> {
+        Some(self.news.trimmed_at_source).filter(|idx| *idx > self.log.decided_idx())
+    }
+
     /// The servers that observe this one, in order.
+    pub(crate) fn observer_pids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.observers.by_pid.keys().copied()
+    }
+
+    /// The servers that observe this one, in order, and how far they are.
     pub(crate) fn observers(&self) -> Vec<ObserverStatus> {
         let decided_idx = self.log.decided_idx();
         let status = |(pid, observer): (&NodeId, &Observer)| ObserverStatus {

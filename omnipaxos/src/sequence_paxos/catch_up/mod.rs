@@ -54,6 +54,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if chunk.len().is_some_and(|len| len > self.log.decided_idx()) {
             self.keep_what_it_led(from)?;
         }
+        if self.is_trimmed_at(from, &chunk) {
+            self.catch_up.finish(from);
+            return Ok(());
+        }
         match self.log.apply_chunk(chunk)? {
             ChunkOutcome::Advanced => self.codec.invalidate(),
             ChunkOutcome::Gap | ChunkOutcome::Stale => return Ok(()),
