@@ -50,7 +50,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let for_control = bind(&format!("127.0.0.1:{control_port}")).await?;
 
     let (inputs, receiver) = mpsc::channel(INPUTS);
-    let peers = Peers::connect(pid, &addresses, &inputs);
+    let peers = Peers::connect(pid, &addresses, 0, &inputs);
+    let listening = peers.clone();
     let nodes = addresses.into_keys().collect();
     let (stop, stopped) = oneshot::channel();
     // A thread of its own: it waits for the disk, and the network goes on meanwhile.
@@ -60,7 +61,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     });
     let ended = tokio::select! {
         ended = &mut replica => return ended.context("the replica panicked")?,
-        ended = peers::listen(pid, for_peers, inputs.clone()) => ended,
+        ended = peers::listen(listening, for_peers, inputs.clone()) => ended,
         ended = clients::listen(for_control, inputs, |_| None) => ended,
         ended = signals::interrupted() => ended,
         () = signals::stdin_closed() => Ok(()),

@@ -3,7 +3,7 @@
 use crate::protocol::LONGEST_CHANGE;
 use anyhow::{bail, Context, Result};
 use example_net::Missing;
-use omnipaxos::{util::NodeId, OmniPaxosConfig};
+use omnipaxos::{util::NodeId, OmniPaxosConfig, ServerConfig};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -27,6 +27,28 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// What becomes of a start where it is not there.
     pub(crate) missing: Missing,
+}
+
+/// What a server is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A member, or an observer if the file says so.
+    AsConfigured,
+    /// An observer: of the servers that the file names, or else of all nodes.
+    Observer,
+}
+
+/// The file, with which servers are observed.
+fn observing(text: &str) -> Result<String> {
+    let mut table: toml::Table = text.parse()?;
+    let nodes = table.get("cluster_config").and_then(|cluster| cluster.get("nodes"));
+    let mut others = nodes.and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    if let Some(server) = table.get_mut("server_config").and_then(toml::Value::as_table_mut) {
+        let pid = server.get("pid").cloned();
+        others.retain(|node| Some(node) != pid.as_ref());
+        server.entry("observes").or_insert(others.into());
+    }
+    Ok(table.to_string())
 }
 
 /// The file, as far as the replication library does not read it.
@@ -55,11 +77,15 @@ fn snapshot_every() -> u64 {
 
 impl Config {
     /// Reads the tables of the library and our own from the same file.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path, part: Part) -> Result<Self> {
         let name = path.display();
-        let path_text = path.to_str().with_context(|| format!("{name} is not UTF-8"))?;
-        let omnipaxos = OmniPaxosConfig::with_toml(path_text)?;
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let text = match part {
+            Part::AsConfigured => text,
+            Part::Observer => observing(&text).with_context(|| format!("in {name}"))?,
+        };
+        let omnipaxos =
+            OmniPaxosConfig::from_toml(&text).with_context(|| format!("cannot use {name}"))?;
         let File { kv_store } =
             toml::from_str(&text).with_context(|| format!("cannot parse {name}"))?;
         Self::new(omnipaxos, kv_store).with_context(|| format!("in {name}"))
@@ -80,7 +106,14 @@ impl Config {
         if let Some(missing) = nodes.iter().find(|pid| !peers.contains_key(pid)) {
             bail!("[kv_store.peers] has no address for server {missing}");
         }
-        if let Some(stranger) = peers.keys().find(|pid| !nodes.contains(pid)) {
+        let ServerConfig { pid, observes, .. } = &omnipaxos.server_config;
+        if let Some(missing) = observes.iter().chain([pid]).find(|pid| !peers.contains_key(pid)) {
+            bail!("[kv_store.peers] has no address for server {missing}");
+        }
+        let is_expected = |peer: &NodeId| {
+            nodes.contains(peer) || observes.contains(peer) || (peer == pid && !observes.is_empty())
+        };
+        if let Some(stranger) = peers.keys().find(|peer| !is_expected(peer)) {
             bail!("server {stranger} in [kv_store.peers] is none of the nodes {nodes:?}");
         }
         if table.snapshot_every == 0 {
@@ -110,17 +143,45 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Config, Part};
     use std::path::Path;
 
     #[test]
     fn the_files_that_come_with_the_example() {
         for pid in 1..=3 {
             let file = format!("{}/config/node{pid}.toml", env!("CARGO_MANIFEST_DIR"));
-            let config = Config::read(Path::new(&file)).unwrap();
+            let config = Config::read(Path::new(&file), Part::AsConfigured).unwrap();
             assert_eq!(config.pid(), pid);
             assert_eq!(config.peers.len(), 3);
             assert_eq!(config.data, Path::new(&format!("kv_store_data/{pid}")));
+        }
+    }
+
+    #[test]
+    fn an_observer_is_no_node_and_has_an_address() {
+        let member =
+            std::fs::read_to_string(format!("{}/config/node1.toml", env!("CARGO_MANIFEST_DIR")))
+                .unwrap();
+        let fourth = member
+            .replace("pid = 1", "pid = 4")
+            .replace("[kv_store.peers]", "[kv_store.peers]\n4 = \"127.0.0.1:8004\"");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::read(&path, Part::Observer).map_err(|error| format!("{error:#}"))
+        };
+        let server = read(&fourth).unwrap().omnipaxos.server_config;
+        assert_eq!((server.pid, server.observes), (4, vec![1, 2, 3]));
+        let of_two = fourth.replace("pid = 4", "pid = 4\nobserves = [2]");
+        assert_eq!(read(&of_two).unwrap().omnipaxos.server_config.observes, [2]);
+        for (text, says) in [
+            (&member, "an observer has no vote"),
+            (&fourth.replace("4 = \"127", "5 = \"127"), "no address for server 4"),
+            (&fourth.replace("pid = 4", "pid = 4\nobserves = [9]"), "no address for server 9"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(says), "{error}");
         }
     }
 
@@ -142,7 +203,7 @@ mod tests {
         for (from, to, says) in table {
             assert!(good.contains(from), "{from}");
             std::fs::write(&path, good.replace(from, to)).unwrap();
-            let error = format!("{:#}", Config::read(&path).unwrap_err());
+            let error = format!("{:#}", Config::read(&path, Part::AsConfigured).unwrap_err());
             assert!(error.contains(says), "{error}");
         }
     }

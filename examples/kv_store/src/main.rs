@@ -25,6 +25,7 @@ mod wish;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
+use config::{Config, Part};
 use example_net::{output::status_of, signals, Missing};
 use server::StorageKind;
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -63,6 +64,11 @@ enum Task {
         /// starts without its storage has forgotten what it promised.
         #[arg(long)]
         must_exist: bool,
+        /// Be an observer: learn what the nodes decide, without a vote. The pid of the configuration must
+        /// be none of its nodes, and `[kv_store.peers]` must have an address for it. Observes all nodes,
+        /// unless the configuration names some with `observes`.
+        #[arg(long)]
+        observe: bool,
         /// Serve its metrics to Prometheus at this address, over HTTP. Default: what the
         /// configuration says, or not at all.
         #[arg(long, value_name = "ADDR")]
@@ -110,8 +116,17 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
     match task {
         None => demo::run(None).await?,
         Some(Task::Demo { data }) => demo::run(data.as_deref()).await?,
-        Some(Task::Server { config, storage, data, must_exist, metrics, until_stdin_closes }) => {
-            let mut config = config::Config::read(&config)?;
+        Some(Task::Server {
+            config,
+            storage,
+            data,
+            must_exist,
+            observe,
+            metrics,
+            until_stdin_closes,
+        }) => {
+            let part = if observe { Part::Observer } else { Part::AsConfigured };
+            let mut config = Config::read(&config, part)?;
             config.data = data.unwrap_or(config.data);
             if must_exist {
                 config.missing = Missing::IsRefused;

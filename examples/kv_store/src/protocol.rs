@@ -2,7 +2,7 @@
 
 use example_net::frame::{self, FrameError};
 use omnipaxos::{
-    status::{PeerStatus, Status as ReplicaStatus},
+    status::{ObserverStatus, PeerStatus, Status as ReplicaStatus},
     util::NodeId,
 };
 use serde::{Deserialize, Serialize};
@@ -200,7 +200,17 @@ impl Status {
             lines.push(format!("  server {by} tells of configuration {id}"));
         }
         lines.extend(self.replica.peers.iter().map(peer));
+        lines.extend(self.replica.observers.iter().map(observer));
         lines.join("\n")
+    }
+}
+
+/// What a server knows of one that observes it, in a line.
+fn observer(observer: &ObserverStatus) -> String {
+    let ObserverStatus { pid, via, decided_idx, lag, .. } = *observer;
+    match pid == via {
+        true => format!("  observer {pid} has {decided_idx} entries, lacks {lag}"),
+        false => format!("  observer {pid} asks server {via}"),
     }
 }
 

@@ -50,7 +50,9 @@ pub(crate) async fn run(
     }
 
     let (inputs, receiver) = mpsc::channel(INPUTS);
-    let peers = Peers::connect(own, &config.peers, &inputs);
+    let most_strangers = config.omnipaxos.server_config.max_observers;
+    let peers = Peers::connect(own, &config.peers, most_strangers, &inputs);
+    let listening = peers.clone();
     let (stop, stopped) = oneshot::channel();
     // A thread of its own: it waits for the disk, and the network goes on meanwhile.
     let mut replica = spawn_blocking(move || match storage {
@@ -66,7 +68,7 @@ pub(crate) async fn run(
     });
     let ended = tokio::select! {
         ended = &mut replica => return ended.context("the replica panicked")?,
-        ended = peers::listen(own, for_peers, inputs.clone()) => ended,
+        ended = peers::listen(listening, for_peers, inputs.clone()) => ended,
         ended = clients::listen(for_clients, inputs, Response::to_too_long) => ended,
         ended = end => ended,
     };

@@ -3,6 +3,9 @@
 //! Each server dials each other and sends on that connection only; what it receives comes on the
 //! connections that the others opened. So there is one writer and one reader to a connection, and
 //! nobody has to agree on which of two connections to keep.
+//!
+//! The first frame of a connection names its sender and where that listens. So a server that is in no
+//! configuration file, as an observer, can be answered.
 
 use crate::{
     frame::{self, FrameError, Kind},
@@ -10,7 +13,12 @@ use crate::{
 };
 use anyhow::{bail, Context, Result};
 use omnipaxos::{messages::Message, util::NodeId};
-use std::{collections::BTreeMap, time::Duration};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -30,50 +38,124 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// A server that is in no configuration file is forgotten after so many attempts to connect in a row.
+const ATTEMPTS: u32 = 60;
+
 /// The sending ends, one for each other server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peers<T: Wire> {
-    outboxes: BTreeMap<NodeId, mpsc::Sender<Message<T>>>,
+    own: Arc<Hello>,
+    /// The most servers that are in no configuration file.
+    most_strangers: usize,
+    outboxes: Arc<Mutex<BTreeMap<NodeId, Outbox<T>>>>,
+}
+
+/// The first frame of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Hello {
+    pid: NodeId,
+    /// Where this server listens for others.
+    address: String,
+}
+
+#[derive(Debug)]
+struct Outbox<T: Wire> {
+    address: String,
+    is_stranger: bool,
+    messages: mpsc::Sender<Message<T>>,
 }
 
 impl<T: Wire> Peers<T> {
-    /// Starts to connect to all servers but `own`.
+    /// Starts to connect to all servers but `own`, which must have an address. Answers up to
+    /// `most_strangers` servers besides.
     pub fn connect<Q, A>(
         own: NodeId,
         addresses: &BTreeMap<NodeId, String>,
+        most_strangers: usize,
         inputs: &mpsc::Sender<Input<T, Q, A>>,
     ) -> Self
     where
         Q: Send + 'static,
         A: Send + 'static,
     {
-        let mut outboxes = BTreeMap::new();
-        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != own) {
-            let (outbox, messages) = mpsc::channel(OUTBOX);
-            outboxes.insert(*peer, outbox);
-            let dialer = Dialer { own, peer: *peer, address: address.clone() };
-            tokio::spawn(dialer.run(messages, inputs.clone()));
+        let address = addresses.get(&own).cloned().unwrap_or_default();
+        let own = Arc::new(Hello { pid: own, address });
+        let peers = Self { own, most_strangers, outboxes: Arc::default() };
+        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != peers.own.pid) {
+            let hello = Hello { pid: *peer, address: address.clone() };
+            peers.dial(&mut peers.lock(), hello, None, inputs);
         }
-        Self { outboxes }
+        peers
+    }
+
+    fn dial<Q, A>(
+        &self,
+        outboxes: &mut BTreeMap<NodeId, Outbox<T>>,
+        to: Hello,
+        attempts: Option<u32>,
+        inputs: &mpsc::Sender<Input<T, Q, A>>,
+    ) where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        let (messages, receiver) = mpsc::channel(OUTBOX);
+        let Hello { pid: peer, address } = to;
+        let dialer = Dialer { own: self.own.clone(), peer, address: address.clone(), attempts };
+        outboxes.insert(peer, Outbox { address, is_stranger: attempts.is_some(), messages });
+        tokio::spawn(dialer.run(receiver, inputs.clone()));
+    }
+
+    /// A server has connected. One that is in no configuration file is dialled, so that it is answered.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    fn meet<Q, A>(&self, hello: &Hello, inputs: &mpsc::Sender<Input<T, Q, A>>) -> Result<()>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        let Hello { pid, address } = hello;
+        let mut outboxes = self.lock();
+        outboxes.retain(|_, outbox| !outbox.messages.is_closed());
+        match outboxes.get(pid) {
+            Some(known) if !known.is_stranger || known.address == *address => return Ok(()),
+            Some(_) => {}
+            None => {
+                let strangers = outboxes.values().filter(|outbox| outbox.is_stranger).count();
+                if *pid == self.own.pid || strangers >= self.most_strangers {
+                    bail!("server {pid} is not known here, and there is no place for it");
+                }
+            }
+        }
+        info!("server {pid} is in no configuration file, and is answered at {address}");
+        self.dial(&mut outboxes, hello.clone(), Some(ATTEMPTS), inputs);
+        Ok(())
     }
 
     /// Sends a message to its receiver, or drops it.
     pub fn send(&self, message: Message<T>) {
         let to = message.get_receiver();
-        let Some(outbox) = self.outboxes.get(&to) else {
-            return warn!("a message for server {to}, which is not known here");
+        let outboxes = self.lock();
+        let Some(outbox) = outboxes.get(&to) else {
+            return debug!("a message for server {to}, which is not known here");
         };
-        if outbox.try_send(message).is_err() {
+        if outbox.messages.try_send(message).is_err() {
             debug!("dropped a message: too many wait for server {to}");
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Outbox<T>>> {
+        self.outboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Keeps a connection to one peer.
 struct Dialer {
-    own: NodeId,
+    own: Arc<Hello>,
     peer: NodeId,
     address: String,
+    /// Attempts in a row after which it ends; `None`: never.
+    attempts: Option<u32>,
 }
 
 impl Dialer {
@@ -83,12 +165,14 @@ impl Dialer {
         inputs: mpsc::Sender<Input<T, Q, A>>,
     ) {
         let mut pause = FIRST_PAUSE;
-        loop {
+        let mut failed = 0;
+        while !messages.is_closed() && self.attempts.is_none_or(|most| failed < most) {
+            failed += 1;
             if let Ok(Ok(stream)) =
                 timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await
             {
                 info!("connected to server {} at {}", self.peer, self.address);
-                pause = FIRST_PAUSE;
+                (pause, failed) = (FIRST_PAUSE, 0);
                 match self.serve(stream, &mut messages, &inputs).await {
                     Ok(()) => return,
                     Err(cause) => info!("lost server {}: {cause:#}", self.peer),
@@ -111,7 +195,7 @@ impl Dialer {
         // What was meant for the time without connection is stale; the library says it anew.
         while messages.try_recv().is_ok() {}
         let mut frames = Vec::new();
-        frame::encode(Kind::Hello, &self.own, &mut frames)?;
+        frame::encode(Kind::Hello, &*self.own, &mut frames)?;
         if inputs.send(Input::Connected(self.peer)).await.is_err() {
             return Ok(());
         }
@@ -151,7 +235,7 @@ impl Dialer {
 /// # Errors
 /// None: it goes on.
 pub async fn listen<T, Q, A>(
-    own: NodeId,
+    peers: Peers<T>,
     listener: TcpListener,
     inputs: mpsc::Sender<Input<T, Q, A>>,
 ) -> Result<()>
@@ -170,9 +254,9 @@ where
                 continue;
             }
         };
-        let inputs = inputs.clone();
+        let (peers, inputs) = (peers.clone(), inputs.clone());
         tokio::spawn(async move {
-            match receive(own, stream, &inputs).await {
+            match receive(&peers, stream, &inputs).await {
                 Ok(()) => debug!("server at {from} closed its connection"),
                 Err(cause) => warn!("closed the server connection from {from}: {cause:#}"),
             }
@@ -181,7 +265,7 @@ where
 }
 
 async fn receive<T, Q, A>(
-    own: NodeId,
+    peers: &Peers<T>,
     stream: TcpStream,
     inputs: &mpsc::Sender<Input<T, Q, A>>,
 ) -> Result<()>
@@ -192,10 +276,12 @@ where
 {
     let mut reader = BufReader::new(stream);
     let mut body = Vec::new();
-    let hello: Option<NodeId> = frame::read(&mut reader, Kind::Hello, &mut body).await?;
-    let Some(peer) = hello else {
+    let hello: Option<Hello> = frame::read(&mut reader, Kind::Hello, &mut body).await?;
+    let Some(hello) = hello else {
         return Ok(());
     };
+    peers.meet(&hello, inputs)?;
+    let (own, peer) = (peers.own.pid, hello.pid);
     // It may have sent messages on an earlier connection that never came.
     inputs.send(Input::Connected(peer)).await.context("the server stops")?;
     while let Some(message) = read_message(&mut reader, &mut body).await? {

@@ -83,10 +83,15 @@ impl OmniPaxosConfig {
     pub fn with_toml(file_path: &str) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file_path)
             .map_err(|cause| io::Error::new(cause.kind(), Unreadable::new(file_path, cause)))?;
-        Self::parse(&text)
+        Self::from_toml(&text)
     }
 
-    fn parse(text: &str) -> Result<Self, ConfigError> {
+    /// Reads a configuration from the text of a TOML file and validates it, as
+    /// [`with_toml`](Self::with_toml).
+    ///
+    /// # Errors
+    /// As `with_toml`.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table = text.parse()?;
         check_top(&table)?;
         for (name, keys) in tables() {
@@ -222,7 +227,7 @@ mod tests {
         "[cluster_config]\nconfiguration_id = 1\nnodes = [1, 2, 3]\n[server_config]\npid = 2\n";
 
     fn invalid(text: &str) -> String {
-        match OmniPaxosConfig::parse(text) {
+        match OmniPaxosConfig::from_toml(text) {
             Err(ConfigError::InvalidConfig(what)) => what,
             other => panic!("expected an invalid configuration, got {other:?}"),
         }
@@ -230,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_least() {
-        let config = OmniPaxosConfig::parse(LEAST).unwrap();
+        let config = OmniPaxosConfig::from_toml(LEAST).unwrap();
         assert_eq!(config.cluster_config.nodes, [1, 2, 3]);
         assert_eq!(config.server_config.pid, 2);
         assert_eq!(config.server_config.election_tick_timeout, 10);
@@ -238,7 +243,7 @@ mod tests {
 
     #[test]
     fn everything() {
-        let config = OmniPaxosConfig::parse(
+        let config = OmniPaxosConfig::from_toml(
             "[cluster_config]\nconfiguration_id = 2\nnodes = [1, 2, 3, 4]\n\
              flexible_quorum = { read_quorum_size = 3, write_quorum_size = 2 }\n\
              [server_config]\npid = 2\nelection_tick_timeout = 5\n\
@@ -280,7 +285,7 @@ mod tests {
                     max_pending_entries = 6\nmax_entry_bytes = 7\ntells_removed_servers = true\n\
                     takes_delta_snapshots = true\nkeeps_undecided_appends = true\n\
                     incarnation = 8\ncluster_name = \"east\"\n";
-        let config = OmniPaxosConfig::parse(&format!("{LEAST}{rest}")).unwrap().server_config;
+        let config = OmniPaxosConfig::from_toml(&format!("{LEAST}{rest}")).unwrap().server_config;
         assert_eq!((config.max_election_tick_factor, config.max_entry_bytes), (3, Some(7)));
         assert!(config.takes_delta_snapshots && config.keeps_undecided_appends);
         assert_eq!((config.incarnation, config.cluster_name.as_deref()), (Some(8), Some("east")));
@@ -320,12 +325,12 @@ mod tests {
         }
         for other in ["metrics", "server", "cluster", "client_config", "storage", "kv_store"] {
             let text = format!("{LEAST}[{other}]\nnodes = [1]\npid = 2\n");
-            assert!(OmniPaxosConfig::parse(&text).is_ok(), "[{other}]");
+            assert!(OmniPaxosConfig::from_toml(&text).is_ok(), "[{other}]");
         }
         let beside_ours = format!("{LEAST}[server_confg]\nbatch_size = 4\n");
         assert!(invalid(&beside_ours).contains("did you mean [server_config]"));
         let text = format!("{LEAST}[server_configs]\nport = 2\n");
-        assert!(OmniPaxosConfig::parse(&text).is_ok(), "another program's, beside ours");
+        assert!(OmniPaxosConfig::from_toml(&text).is_ok(), "another program's, beside ours");
     }
 
     #[test]
@@ -359,7 +364,7 @@ mod tests {
             assert_eq!(invalid(text), says);
         }
         let other = format!("name = \"mine\"\nport = 7\npid = 9\n{LEAST}");
-        assert!(OmniPaxosConfig::parse(&other).is_ok(), "keys of the program");
+        assert!(OmniPaxosConfig::from_toml(&other).is_ok(), "keys of the program");
     }
 
     #[test]
@@ -371,7 +376,10 @@ mod tests {
         assert_eq!(error.to_string(), text);
         assert!(with_causes(&error).starts_with(&format!("{text}: No such file")), "{error:?}");
         for text in ["[cluster_config", "[cluster_config]\nnodes = 3\n", "", "[server_config]\n"] {
-            assert!(matches!(OmniPaxosConfig::parse(text), Err(ConfigError::Parse(_))), "{text}");
+            assert!(
+                matches!(OmniPaxosConfig::from_toml(text), Err(ConfigError::Parse(_))),
+                "{text}"
+            );
         }
         assert_eq!(
             invalid(&LEAST.replace("pid = 2", "pid = 9")),

@@ -284,8 +284,9 @@ impl PeerIdentities {
             let peer = self.peers.iter().find(|peer| peer.pid == to);
             match message {
                 Message::SequencePaxos(paxos) => {
-                    if let (Some(stamp), Some(peer)) = (paxos.msg.stamp_mut(), peer) {
-                        *stamp = peer.sends;
+                    if let Some(stamp) = paxos.msg.stamp_mut() {
+                        // An observer is no member, and what it is sent may be passed on: no stamp.
+                        *stamp = peer.map(|peer| peer.sends).unwrap_or_default();
                     }
                 }
                 Message::BLE(ble) => match &mut ble.msg {
