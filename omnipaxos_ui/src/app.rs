@@ -75,6 +75,8 @@ pub enum Link {
     Answers,
     /// It did not.
     Silent,
+    /// It observes the server that is shown, and is no member.
+    Observes,
 }
 
 /// How many entries a follower is behind.
@@ -159,7 +161,12 @@ impl App {
     /// Number of servers that it reaches: itself, and those that answered the last complete
     /// heartbeat round.
     pub fn reached(&self) -> usize {
-        self.servers().iter().filter(|server| server.link != Link::Silent).count()
+        let counts = |link| match link {
+            Link::Own => self.config.has_vote,
+            Link::Answers => true,
+            Link::Silent | Link::Observes => false,
+        };
+        self.servers().iter().filter(|server| counts(server.link)).count()
     }
 
     /// Number of servers that a quorum of the prepare phase has.
@@ -172,9 +179,10 @@ impl App {
         self.reached() >= self.read_quorum()
     }
 
-    /// All servers of the configuration, by pid.
+    /// All servers of the configuration, by pid, and then the observers of this one.
     pub fn servers(&self) -> Vec<Server> {
-        self.config.nodes.iter().map(|pid| self.server(*pid)).collect()
+        let observers = self.seen.iter().flat_map(|seen| &seen.observers).map(observer);
+        self.config.nodes.iter().map(|pid| self.server(*pid)).chain(observers).collect()
     }
 
     fn server(&self, pid: NodeId) -> Server {
@@ -213,6 +221,19 @@ impl App {
         }
         let longest = seen.accepted.values().copied().max()?.max(seen.decided_idx);
         Some(Lag::AtLeast(longest.saturating_sub(accepted_idx)))
+    }
+}
+
+/// A server that observes the one that is shown.
+fn observer((pid, lag): (&NodeId, &u64)) -> Server {
+    Server {
+        pid: *pid,
+        link: Link::Observes,
+        ballot: None,
+        follows: None,
+        is_happy: None,
+        accepted_idx: None,
+        lag: Some(Lag::Exactly(*lag)),
     }
 }
 

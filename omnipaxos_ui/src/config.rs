@@ -25,8 +25,10 @@ use omnipaxos::{
 pub struct UIAppConfig {
     pub(crate) pid: NodeId,
     pub(crate) configuration_id: ConfigurationId,
-    /// The members, each once, in order.
+    /// The members, and the server that is shown if it is an observer, each once, in order.
     pub(crate) nodes: Vec<NodeId>,
+    /// Whether the server that is shown is a member.
+    pub(crate) has_vote: bool,
     /// Number of servers, this one included, that a leader needs to prepare a ballot.
     pub(crate) read_quorum: usize,
 }
@@ -37,11 +39,17 @@ impl From<OmniPaxosConfig> for UIAppConfig {
         nodes.sort_unstable();
         nodes.dedup();
         let majority = nodes.len() / 2 + 1;
+        let has_vote = !config.server_config.is_observer();
+        if !has_vote {
+            nodes.push(config.server_config.pid);
+            nodes.sort_unstable();
+        }
         let flexible = config.cluster_config.flexible_quorum;
         Self {
             pid: config.server_config.pid,
             configuration_id: config.cluster_config.configuration_id,
             nodes,
+            has_vote,
             read_quorum: flexible.map_or(majority, |sizes| sizes.read_quorum_size),
         }
     }

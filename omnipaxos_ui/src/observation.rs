@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// [`OmniPaxos::get_ui_states`](omnipaxos::OmniPaxos::get_ui_states) or
 /// [`OmniPaxos::status`](omnipaxos::OmniPaxos::status).
 ///
-/// The latter has no limit on the pids of which it tells the accepted index.
+/// The latter has no limit on the pids of which it tells the accepted index, and it tells of observers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     pub(crate) ballot: Ballot,
@@ -24,6 +24,8 @@ pub struct Observation {
     /// How much each server has accepted. Empty where that is not known: only a leader in its
     /// accept phase knows.
     pub(crate) accepted: BTreeMap<NodeId, u64>,
+    /// The lag of each observer, where that is known.
+    pub(crate) observers: BTreeMap<NodeId, u64>,
 }
 
 fn by_sender(replies: impl Iterator<Item = HeartbeatReply>) -> BTreeMap<NodeId, HeartbeatReply> {
@@ -42,6 +44,7 @@ impl From<OmniPaxosStates> for Observation {
             decided_idx: states.decided_idx,
             replies: by_sender(states.heartbeats.into_iter()),
             accepted,
+            observers: BTreeMap::new(),
         }
     }
 }
@@ -63,6 +66,11 @@ impl From<&Status> for Observation {
             decided_idx: status.decided_idx,
             replies: by_sender(status.peers.iter().filter_map(|peer| peer.heartbeat)),
             accepted,
+            observers: status
+                .observers
+                .iter()
+                .map(|observer| (observer.pid, observer.lag))
+                .collect(),
         }
     }
 }

@@ -41,14 +41,14 @@ pub(crate) enum Presence {
 }
 
 impl Board {
-    /// Servers that do not run, all linked.
-    pub(crate) fn new(nodes: &[NodeId]) -> Self {
-        let member = |pid: &NodeId| {
-            let app = App::new(config(*pid, nodes.to_vec()).into());
-            (*pid, Member { app, report: None, is_running: false })
+    /// Servers that do not run, all linked: members and observers.
+    pub(crate) fn new(members: u64, observers: u64) -> Self {
+        let member = |pid: NodeId| {
+            let app = App::new(config(pid, members).into());
+            (pid, Member { app, report: None, is_running: false })
         };
         Self {
-            members: nodes.iter().map(member).collect(),
+            members: (1..=members + observers).map(member).collect(),
             cut: BTreeSet::new(),
             rates: Rates::default(),
             log: Log::default(),
@@ -157,10 +157,12 @@ impl Board {
     }
 }
 
-/// As far as a dashboard needs to know it.
-fn config(pid: NodeId, nodes: Vec<NodeId>) -> OmniPaxosConfig {
+/// The configuration of a server: the first are members, and the others observe all of them.
+pub(crate) fn config(pid: NodeId, members: u64) -> OmniPaxosConfig {
+    let nodes: Vec<NodeId> = (1..=members).collect();
+    let observes = if pid > members { nodes.clone() } else { Vec::new() };
     OmniPaxosConfig {
         cluster_config: ClusterConfig { configuration_id: 1, nodes, ..Default::default() },
-        server_config: ServerConfig { pid, ..Default::default() },
+        server_config: ServerConfig { pid, observes, max_observers: 8, ..Default::default() },
     }
 }

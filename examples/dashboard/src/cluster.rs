@@ -36,6 +36,8 @@ pub(crate) struct Cluster {
     board: Board,
     orders: Orders,
     peer_ports: Vec<u16>,
+    /// The servers up to this one have a vote.
+    members: u64,
     control_ports: BTreeMap<NodeId, u16>,
     reports: mpsc::Receiver<(NodeId, Report)>,
     started: Instant,
@@ -44,10 +46,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts the servers and waits until all have reported.
-    pub(crate) async fn start(servers: u64, appends: u64) -> Result<Self> {
+    pub(crate) async fn start(servers: u64, observers: u64, appends: u64) -> Result<Self> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let mut cluster = Self::spawn(servers, appends)?;
+            let mut cluster = Self::spawn(servers, observers, appends)?;
             match cluster.wait_for(START, "all servers report", Board::all_report).await {
                 Ok(()) => return Ok(cluster),
                 Err(cause) => last = Some(cause),
@@ -56,9 +58,9 @@ impl Cluster {
         Err(last.context("no attempt was made")?.context("the servers do not start"))
     }
 
-    fn spawn(servers: u64, appends: u64) -> Result<Self> {
+    fn spawn(servers: u64, observers: u64, appends: u64) -> Result<Self> {
         let directory = Directory::create("dashboard")?;
-        let nodes: Vec<NodeId> = (1..=servers).collect();
+        let nodes: Vec<NodeId> = (1..=servers + observers).collect();
         let ports = free_ports(2 * nodes.len())?;
         let (peer_ports, control_ports) = ports.split_at(nodes.len());
         let orders = Orders::new(appends);
@@ -68,9 +70,10 @@ impl Cluster {
         }
         let mut cluster = Self {
             processes: Processes::default(),
-            board: Board::new(&nodes),
+            board: Board::new(servers, observers),
             orders,
             peer_ports: peer_ports.to_vec(),
+            members: servers,
             control_ports: nodes.iter().copied().zip(control_ports.iter().copied()).collect(),
             reports,
             started: Instant::now(),
@@ -90,6 +93,7 @@ impl Cluster {
             "server".into(),
             format!("--pid={pid}"),
             format!("--peer-ports={}", ports.join(",")),
+            format!("--members={}", self.members),
             format!("--control-port={control_port}"),
             format!("--data={}", data.to_str().context("the temporary folder is not UTF-8")?),
         ];

@@ -35,6 +35,9 @@ struct Arguments {
     /// How many servers.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=9))]
     servers: u64,
+    /// How many observers besides: servers without a vote that learn what the others decide.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3))]
+    observers: u64,
     /// How many entries each server is given to append, ten times a second.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     appends: u64,
@@ -77,7 +80,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // Dropping the cluster, on whichever way out, kills the servers and removes their files.
     let show = async {
-        let mut cluster = Cluster::start(arguments.servers, arguments.appends).await?;
+        let mut cluster =
+            Cluster::start(arguments.servers, arguments.observers, arguments.appends).await?;
         if arguments.plain {
             plain::run(&mut cluster, Duration::from_secs(arguments.seconds)).await
         } else {

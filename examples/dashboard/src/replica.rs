@@ -7,7 +7,7 @@ use omnipaxos::{
     errors::{Halted, TryProposeErr},
     messages::Message,
     util::NodeId,
-    ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
+    OmniPaxos, OmniPaxosConfig,
 };
 use omnipaxos_storage::persistent_storage::PersistentStorage;
 use omnipaxos_ui::LogQueue;
@@ -49,30 +49,19 @@ pub(crate) struct Replica {
 impl Replica {
     /// A replica that goes on from what its storage holds.
     pub(crate) fn new(
-        pid: NodeId,
-        nodes: Vec<NodeId>,
+        mut config: OmniPaxosConfig,
+        all: BTreeSet<NodeId>,
         storage: PersistentStorage<Number>,
         peers: Peers<Number>,
     ) -> Result<Self> {
         let log = LogQueue::with_room(WAITING_LINES);
-        let config = OmniPaxosConfig {
-            cluster_config: ClusterConfig {
-                configuration_id: 1,
-                nodes: nodes.clone(),
-                ..Default::default()
-            },
-            server_config: ServerConfig {
-                pid,
-                election_tick_timeout: ROUND,
-                resend_message_tick_timeout: RESEND,
-                custom_logger: Some(log.logger()),
-                ..Default::default()
-            },
-        };
+        config.server_config.election_tick_timeout = ROUND;
+        config.server_config.resend_message_tick_timeout = RESEND;
+        config.server_config.custom_logger = Some(log.logger());
         Ok(Self {
             omni_paxos: config.build(storage)?,
             peers,
-            cut: nodes.into_iter().collect(),
+            cut: all,
             digested_idx: 0,
             digest: 0,
             log,

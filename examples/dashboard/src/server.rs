@@ -1,6 +1,6 @@
 //! A server: a process that ends with the dashboard that has started it.
 
-use crate::replica::Replica;
+use crate::{board, replica::Replica};
 use anyhow::{Context, Result};
 use example_net::{
     clients::{self, bind},
@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// The ports at which the servers hear each other, in the order of their pids.
     #[arg(long, value_delimiter = ',', required = true)]
     peer_ports: Vec<u16>,
+    /// How many of these servers are members. The others observe all members.
+    #[arg(long)]
+    members: u64,
     /// The port at which it hears the dashboard.
     #[arg(long)]
     control_port: u16,
@@ -42,7 +45,7 @@ impl Options {
 
 /// Serves until the standard input ends, a signal says so, or something breaks.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let Options { pid, peer_ports, control_port, data } = options;
+    let Options { pid, peer_ports, members, control_port, data } = options;
     let addresses: BTreeMap<NodeId, String> =
         (1..).zip(&peer_ports).map(|(pid, port)| (pid, format!("127.0.0.1:{port}"))).collect();
     let own_address = addresses.get(&pid).context("no port for this server")?;
@@ -52,11 +55,16 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let peers = Peers::connect(pid, &addresses, 0, &inputs);
     let listening = peers.clone();
-    let nodes = addresses.into_keys().collect();
+    let all = addresses.into_keys().collect();
     let (stop, stopped) = oneshot::channel();
     // A thread of its own: it waits for the disk, and the network goes on meanwhile.
     let mut replica = spawn_blocking(move || {
-        let replica = Replica::new(pid, nodes, open_storage(&data, Missing::IsMade)?, peers)?;
+        let replica = Replica::new(
+            board::config(pid, members),
+            all,
+            open_storage(&data, Missing::IsMade)?,
+            peers,
+        )?;
         Handle::current().block_on(replica.run(receiver, stopped))
     });
     let ended = tokio::select! {

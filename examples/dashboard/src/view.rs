@@ -175,7 +175,7 @@ mod tests {
     /// Servers of which one is killed and one silent, and a link that is cut.
     fn board(servers: u64) -> Board {
         let nodes: Vec<_> = (1..=servers).collect();
-        let mut board = Board::new(&nodes);
+        let mut board = Board::new(servers, 0);
         for pid in nodes.iter().copied() {
             board.set_running(pid, true);
             let cluster_config =

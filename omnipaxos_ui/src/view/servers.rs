@@ -68,6 +68,7 @@ fn link(link: Link) -> Span<'static> {
         Link::Own => Span::raw("-"),
         Link::Answers => Span::styled("answers", Color::Green),
         Link::Silent => Span::styled("no answer", Color::Red),
+        Link::Observes => Span::raw("observes"),
     }
 }
 
