@@ -411,7 +411,7 @@ pub enum ReconfigurationErr {
     Halted(#[from] Halted),
 }
 
-/// Why a `try_*` method that compacts did not.
+/// Why [`compact_with`](crate::OmniPaxos::compact_with), or a `try_*` method that compacts, did not.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TryCompactionErr {
@@ -422,6 +422,18 @@ pub enum TryCompactionErr {
     /// was changed.
     #[error("the snapshot cannot be stored: {0}")]
     Unstorable(String),
+    /// The entry type has no snapshots: [`Snapshot::use_snapshots`] returns false. Nothing was
+    /// changed.
+    ///
+    /// [`Snapshot::use_snapshots`]: crate::storage::Snapshot::use_snapshots
+    #[error("the entry type has no snapshots: name one with #[snapshot(..)]")]
+    NoSnapshots,
+    /// A snapshot cannot be made of entries: [`Snapshot::can_create`] returns false. Pass the state of
+    /// the application to [`compact_with`](crate::OmniPaxos::compact_with). Nothing was changed.
+    ///
+    /// [`Snapshot::can_create`]: crate::storage::Snapshot::can_create
+    #[error("a snapshot cannot be made of entries: only `compact_with` compacts this log")]
+    NotFromEntries,
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),

@@ -48,6 +48,22 @@ pub trait Snapshot<T: Entry>: Clone + Debug {
 
     /// Whether snapshots may replace entries. If not, a log is only ever trimmed.
     fn use_snapshots() -> bool;
+
+    /// Returns whether a snapshot can be made of entries. The provided body returns true.
+    ///
+    /// Return false if only the application can make a snapshot, which it passes to
+    /// [`compact_with`](crate::OmniPaxos::compact_with): if what an entry does depends on the state
+    /// before it. Then the library never calls [`create`](Self::create) and [`merge`](Self::merge).
+    /// All servers must return the same. As a consequence:
+    ///
+    /// - [`snapshot`](crate::OmniPaxos::snapshot) and [`compact`](crate::OmniPaxos::compact) are
+    ///   refused, and so is a [`trim`](crate::OmniPaxos::trim) of a log with a snapshot. A request of
+    ///   another server to do so changes nothing.
+    /// - No server sends or requests delta snapshots, whatever
+    ///   [`takes_delta_snapshots`](crate::ServerConfig::takes_delta_snapshots) says.
+    fn can_create() -> bool {
+        true
+    }
 }
 
 /// The snapshot type of entries that have none.

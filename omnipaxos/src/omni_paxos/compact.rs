@@ -177,6 +177,108 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
+    /// Replaces the entries before `applied_idx` by `snapshot`: the state of the application after
+    /// exactly these entries. Every server calls it for itself, at an index of its own.
+    ///
+    /// The library does not make this snapshot, so it need not be one that
+    /// [`create`](Snapshot::create) and [`merge`](Snapshot::merge) could make. If they cannot, return
+    /// false from [`Snapshot::can_create`].
+    ///
+    /// Afterwards [`read`](Self::read) returns
+    /// [`LogEntry::Snapshotted`](crate::util::LogEntry::Snapshotted) for the entries before
+    /// `applied_idx`. A server that lacks such entries gets the snapshot in their place. So does the
+    /// application at this server after a restart. The next output writes the snapshot; see
+    /// [`get_stored_compacted_idx`](Self::get_stored_compacted_idx).
+    ///
+    /// A snapshot may also take the place of entries that were [trimmed](Self::trim). If the log holds
+    /// a snapshot of the same index, that one stays.
+    ///
+    /// # Errors
+    /// In all cases nothing was changed.
+    ///
+    /// - [`CompactionErr::UndecidedIndex`] if `applied_idx` is above the decided index of this server. A
+    ///   restarted server may know of less than it had applied: repeat the call later.
+    /// - [`CompactionErr::TrimmedIndex`] if more was compacted here already, so that this state is
+    ///   outdated: this server got the snapshot of another one. The application must read that.
+    /// - [`TryCompactionErr::NoSnapshots`] if [`Snapshot::use_snapshots`] returns false.
+    /// - [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot.
+    /// - [`TryCompactionErr::Halted`] if the replica has halted.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{storage::Snapshot, util::LogEntry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// use omnipaxos::macros::Entry;
+    ///
+    /// /// Adds to a balance, unless that would make it negative.
+    /// #[derive(Clone, Debug, Entry)]
+    /// #[snapshot(Balance)]
+    /// struct Booking(i64);
+    ///
+    /// #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    /// struct Balance(i64);
+    ///
+    /// impl Balance {
+    ///     fn apply(&mut self, booking: &Booking) {
+    ///         if self.0 + booking.0 >= 0 {
+    ///             self.0 += booking.0;
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// impl Snapshot<Booking> for Balance {
+    ///     fn create(_: &[Booking]) -> Self {
+    ///         unreachable!("can_create() is false: a booking counts only with the balance before it")
+    ///     }
+    ///     fn merge(&mut self, _: Self) {
+    ///         unreachable!("can_create() is false")
+    ///     }
+    ///     fn use_snapshots() -> bool {
+    ///         true
+    ///     }
+    ///     fn can_create() -> bool {
+    ///         false
+    ///     }
+    /// }
+    ///
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// # let config = ServerConfig { pid: 1, ..Default::default() };
+    /// # let mut replica: OmniPaxos<Booking, MemoryStorage<Booking>> =
+    /// #     cluster.build_for_server(config, MemoryStorage::default())?;
+    /// # (0..30).for_each(|_| replica.tick());
+    /// # for booking in [5, -7, 3] {
+    /// #     replica.append(Booking(booking))?;
+    /// # }
+    /// # replica.outgoing_messages();
+    /// let mut applied_idx = 0;
+    /// let mut balance = Balance(0);
+    /// if let Some(end) = replica.for_each_decided(applied_idx, |booking| balance.apply(booking)) {
+    ///     applied_idx = end;
+    /// }
+    /// replica.compact_with(applied_idx, balance.clone())?;
+    ///
+    /// assert_eq!((applied_idx, &balance), (3, &Balance(8)));
+    /// match replica.read(0) {
+    ///     Some(LogEntry::Snapshotted(compacted)) => {
+    ///         assert_eq!((compacted.trimmed_idx, compacted.snapshot), (3, balance));
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compact_with(
+        &mut self,
+        applied_idx: u64,
+        snapshot: T::Snapshot,
+    ) -> Result<(), TryCompactionErr> {
+        self.wake("compact_with")?;
+        let compacted = match T::Snapshot::use_snapshots() {
+            true => self.paxos.compact_with(applied_idx, snapshot),
+            false => Err(TryCompactionErr::NoSnapshots),
+        };
+        self.finish_compaction(compacted)
+    }
+
     fn finish_compaction(
         &mut self,
         result: Result<(), TryCompactionErr>,
@@ -184,7 +286,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         match result {
             Err(TryCompactionErr::Halted(halted)) => Ok(self.end_or_halt(Err(halted))?),
             done @ (Ok(())
-            | Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_))) => {
+            | Err(
+                TryCompactionErr::Refused(_)
+                | TryCompactionErr::Unstorable(_)
+                | TryCompactionErr::NoSnapshots
+                | TryCompactionErr::NotFromEntries,
+            )) => {
                 let idx = self.paxos.log().compacted_idx();
                 self.trace.emit(|| match &done {
                     Ok(()) => LogEvent::debug("compacts").at(idx),
@@ -204,9 +311,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         match result {
             Ok(()) => Ok(()),
             Err(TryCompactionErr::Refused(refused)) => Err(refused),
-            Err(TryCompactionErr::Unstorable(_)) => {
-                Err(CompactionErr::TrimmedIndex(self.get_compacted_idx()))
-            }
+            Err(
+                TryCompactionErr::Unstorable(_)
+                | TryCompactionErr::NoSnapshots
+                | TryCompactionErr::NotFromEntries,
+            ) => Err(CompactionErr::TrimmedIndex(self.get_compacted_idx())),
             Err(TryCompactionErr::Halted(halted)) => expect_storage(Err(halted)),
         }
     }

@@ -4,7 +4,7 @@
 //! the own decided index and its end. What the log holds beyond stays, and so does the accepted
 //! round: other servers may count on it that this one has accepted those entries.
 
-use super::{Compacted, ReplicaLog};
+use super::{has_deltas, Compacted, ReplicaLog};
 use crate::{
     amount::Amount,
     errors::Halted,
@@ -81,8 +81,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Whether a server that is decided up to `decided_idx`, and takes deltas, gets one from here.
     pub(super) fn is_worth_a_delta(&self, decided_idx: u64) -> bool {
-        T::Snapshot::use_snapshots()
-            && self.decided_end() >= decided_idx.saturating_add(LEAST_DELTA)
+        has_deltas::<T>() && self.decided_end() >= decided_idx.saturating_add(LEAST_DELTA)
     }
 
     /// A snapshot of as many decided entries from `from` on as `limit` allows, and the index after

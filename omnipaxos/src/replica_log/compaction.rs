@@ -27,12 +27,32 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Err(CompactionErr::TrimmedIndex(self.compacted_idx).into());
         }
         if idx > self.compacted_idx {
+            if !T::Snapshot::can_create() {
+                return Err(TryCompactionErr::NotFromEntries);
+            }
             let snapshot = self.snapshot_until(idx)?;
             if let Some(snapshot) = &snapshot {
                 self.check_snapshot(snapshot).map_err(TryCompactionErr::Unstorable)?;
             }
             self.unstored.compaction = true;
             self.compacted = snapshot.map_or(Compacted::Trimmed, Compacted::UnstoredSnapshot);
+            self.raise_compacted_idx(idx);
+        }
+        Ok(())
+    }
+
+    /// Replaces the entries before `idx` by a snapshot that the application made. It also takes the
+    /// place of entries that were trimmed. A snapshot of the same index stays as it is.
+    pub(crate) fn compact_with(
+        &mut self,
+        idx: u64,
+        snapshot: T::Snapshot,
+    ) -> Result<(), TryCompactionErr> {
+        self.check_compaction(idx)?;
+        if idx > self.compacted_idx || self.is_trimmed() {
+            self.check_snapshot(&snapshot).map_err(TryCompactionErr::Unstorable)?;
+            self.unstored.compaction = true;
+            self.compacted = Compacted::UnstoredSnapshot(snapshot);
             self.raise_compacted_idx(idx);
         }
         Ok(())

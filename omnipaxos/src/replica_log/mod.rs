@@ -145,6 +145,11 @@ struct Unstored {
     stopsign: bool,
 }
 
+/// Whether entries may travel as a delta snapshot.
+fn has_deltas<T: Entry>() -> bool {
+    T::Snapshot::use_snapshots() && T::Snapshot::can_create()
+}
+
 /// Names the operation that failed.
 fn named<V>(result: StorageResult<V>, operation: &str) -> Result<V, Halted> {
     result.map_err(|cause| Halted::new(operation, cause))
@@ -408,7 +413,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Whether a delta that begins at the decided index can be merged here.
     pub(super) fn can_merge_delta(&self) -> bool {
-        T::Snapshot::use_snapshots() && !self.is_trimmed()
+        has_deltas::<T>() && !self.is_trimmed()
     }
 
     pub(crate) fn check_invariants(&self) {

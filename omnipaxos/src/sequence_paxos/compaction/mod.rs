@@ -89,6 +89,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
+    /// Replaces the entries before `idx` by a snapshot of the application, at this server.
+    pub(crate) fn compact_with(
+        &mut self,
+        idx: u64,
+        snapshot: T::Snapshot,
+    ) -> Result<(), TryCompactionErr> {
+        self.log.compact_with(self.without_stopsign(idx), snapshot)
+    }
+
     /// The decided index may count a stop sign, which is never compacted.
     pub(super) fn without_stopsign(&self, idx: u64) -> u64 {
         if idx == self.log.decided_idx() {
@@ -143,9 +152,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Ok(())
             | Err(
                 TryCompactionErr::Refused(CompactionErr::TrimmedIndex(_))
-                | TryCompactionErr::Unstorable(_),
+                | TryCompactionErr::Unstorable(_)
+                | TryCompactionErr::NoSnapshots
+                | TryCompactionErr::NotFromEntries,
             ) => {
-                // Also one that cannot be stored is answered: to ask again is no use.
+                // One that cannot be made or stored is answered, too: a repeated request is no use.
                 self.outbox.tell_compacted(from, idx);
                 if self.log.compacted_idx() > compacted_before && self.followers_mut().is_some() {
                     self.announce_trim();
@@ -198,7 +209,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Err(TryCompactionErr::Halted(halted)) => Err(halted),
             // Nothing before this one's own decided index is refused, and there is no snapshot that
             // the storage could not hold.
-            Err(TryCompactionErr::Refused(_) | TryCompactionErr::Unstorable(_)) => Ok(()),
+            Err(
+                TryCompactionErr::Refused(_)
+                | TryCompactionErr::Unstorable(_)
+                | TryCompactionErr::NoSnapshots
+                | TryCompactionErr::NotFromEntries,
+            ) => Ok(()),
         }
     }
 
