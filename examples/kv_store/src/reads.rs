@@ -83,7 +83,7 @@ impl Reads {
         self.requested.retain(|id, reads| match replica.read_state(*id) {
             ReadState::Ready(idx) if idx <= applied_idx => {
                 for Read { key, waiter, .. } in reads {
-                    waiter.answer(Answer::Value(state.get(key).cloned()));
+                    waiter.answer(Answer::Value(state.get(key).map(str::to_owned)));
                 }
                 false
             }

@@ -178,7 +178,7 @@ impl<B: Storage<Command>> Replica<B> {
                 return Ok(());
             }
             Ask::GetStale { key } => {
-                waiter.answer(Answer::Value(self.state.get(&key).cloned()));
+                waiter.answer(Answer::Value(self.state.get(&key).map(str::to_owned)));
                 return Ok(());
             }
             Ask::TransferLeadership { to } => {
@@ -268,7 +268,7 @@ impl<B: Storage<Command>> Replica<B> {
                 }
                 LogEntry::Snapshotted(snapshotted) => {
                     self.applied_idx = snapshotted.trimmed_idx;
-                    self.install(snapshotted.snapshot.into_state());
+                    self.install(snapshotted.snapshot);
                 }
                 LogEntry::StopSign(..) => self.applied_idx += 1,
                 LogEntry::Trimmed(idx) => bail!(
@@ -301,15 +301,15 @@ impl<B: Storage<Command>> Replica<B> {
         self.state = state;
     }
 
-    /// Gives up the entries that are applied, each server for itself: one that is down then is sent
-    /// the snapshot when it is back.
+    /// Replaces the applied entries by the state, each server for itself. One that is down is sent the
+    /// state when it is back.
     fn compact_if_due(&mut self) -> Result<(), Halted> {
         let applied_idx = self.applied_idx;
         let held = applied_idx.saturating_sub(self.omni_paxos.get_compacted_idx());
         if held < self.snapshot_every || applied_idx < self.compacts_from {
             return Ok(());
         }
-        match self.omni_paxos.try_compact(applied_idx) {
+        match self.omni_paxos.compact_with(applied_idx, self.state.clone()) {
             Ok(()) => debug!("made a snapshot of {applied_idx} entries"),
             Err(TryCompactionErr::Refused(cause)) => debug!("no snapshot: {cause}"),
             Err(TryCompactionErr::Halted(halted)) => return Err(halted),

@@ -1,15 +1,15 @@
-//! What the log means: commands, the state they make, and the snapshot of it.
+//! What the log means: commands, and the state they make, which is also the snapshot.
 
 use omnipaxos::{
     macros::Entry,
     storage::{Owned, Snapshot},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
-#[snapshot(Summary)]
+#[snapshot(State)]
 pub(crate) struct Command {
     pub(crate) client: u64,
     pub(crate) number: u64,
@@ -60,9 +60,11 @@ const MOST_CLIENTS: usize = 1024;
 const MOST_ANSWERS: usize = 1024;
 
 /// All keys and values, and what is needed to apply no command twice.
+///
+/// A snapshot is a clone of it, which shares the values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Arc<str>>,
     /// At most [`MOST_CLIENTS`].
     clients: BTreeMap<u64, Requests>,
     /// Number of log entries applied: the index of the next.
@@ -82,7 +84,7 @@ impl State {
         if applied == Applied::Now {
             let Change { key, value } = command.change.clone();
             match value {
-                Some(value) => drop(self.values.insert(key, value)),
+                Some(value) => drop(self.values.insert(key, value.into())),
                 None => drop(self.values.remove(&key)),
             }
         }
@@ -106,8 +108,8 @@ impl State {
         self.clients.get(&client).map_or(Known::No, |requests| requests.known(number))
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&String> {
-        self.values.get(key)
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|value| &**value)
     }
 
     pub(crate) fn number_of_keys(&self) -> u64 {
@@ -117,7 +119,7 @@ impl State {
     /// FNV-1a of all keys and values in order, with their lengths. The same on every machine.
     pub(crate) fn digest(&self) -> u64 {
         let mut digest = 0xcbf2_9ce4_8422_2325_u64;
-        for text in self.values.iter().flat_map(|(key, value)| [key, value]) {
+        for text in self.values.iter().flat_map(|(key, value)| [key.as_str(), value]) {
             for byte in (text.len() as u64).to_le_bytes().iter().chain(text.as_bytes()) {
                 digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
@@ -129,8 +131,9 @@ impl State {
     pub(crate) fn changes_to(&self, later: &State) -> Vec<Change> {
         let gone = self.values.keys().filter(|key| !later.values.contains_key(*key));
         let gone = gone.map(|key| Change { key: key.clone(), value: None });
-        let new = later.values.iter().filter(|(key, value)| self.get(key) != Some(value));
-        let new = new.map(|(key, value)| Change { key: key.clone(), value: Some(value.clone()) });
+        let new = later.values.iter().filter(|(key, value)| self.get(key) != Some(&***value));
+        let new =
+            new.map(|(key, value)| Change { key: key.clone(), value: Some(value.to_string()) });
         gone.chain(new).collect()
     }
 }
@@ -177,63 +180,32 @@ impl Requests {
     }
 }
 
-/// A snapshot.
-///
-/// Whether a command is a repetition can depend on all that was before it. So what begins in the
-/// middle of the log stays a run of commands until it is merged with what was before.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Summary {
-    /// What the log means, from its beginning.
-    Whole(State),
-    /// Commands that follow on one another.
-    Run(Vec<Command>),
-}
-
-impl Summary {
-    /// The state, for a summary that begins where the log begins.
-    pub(crate) fn into_state(self) -> State {
-        match self {
-            Summary::Whole(state) => state,
-            Summary::Run(commands) => {
-                let mut state = State::default();
-                for command in &commands {
-                    state.apply(command);
-                }
-                state
-            }
-        }
-    }
-}
-
-impl Snapshot<Command> for Summary {
-    fn create(commands: &[Command]) -> Self {
-        Summary::Run(commands.to_vec())
+/// The state is the snapshot: the server passes it to
+/// [`compact_with`](omnipaxos::OmniPaxos::compact_with). Whether a command is a repetition depends on all
+/// that was before it, so no snapshot can be made of commands alone.
+impl Snapshot<Command> for State {
+    fn create(_: &[Command]) -> Self {
+        unreachable!("can_create() is false")
     }
 
-    /// The library merges only into a snapshot that begins where the log begins.
-    fn merge(&mut self, delta: Self) {
-        let before = std::mem::replace(self, Summary::Run(Vec::new()));
-        *self = match delta {
-            Summary::Whole(state) => Summary::Whole(state),
-            Summary::Run(commands) => {
-                let mut state = before.into_state();
-                for command in &commands {
-                    state.apply(command);
-                }
-                Summary::Whole(state)
-            }
-        };
+    fn merge(&mut self, _: Self) {
+        unreachable!("can_create() is false")
     }
 
     fn use_snapshots() -> bool {
         true
     }
+
+    fn can_create() -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Applied, Change, Command, Known, State, Summary, MOST_ANSWERS, MOST_CLIENTS};
-    use omnipaxos::storage::{Entry, Snapshot};
+    use super::{Applied, Change, Command, Known, State, MOST_ANSWERS, MOST_CLIENTS};
+    use bincode::config::standard;
+    use omnipaxos::storage::Entry;
 
     fn put(client: u64, number: u64, key: &str, value: &str) -> Command {
         let change = Change { key: key.to_owned(), value: Some(value.to_owned()) };
@@ -265,7 +237,7 @@ mod tests {
     fn a_repetition_changes_nothing() {
         let mut state = state(&[put(1, 0, "a", "1"), put(2, 0, "a", "2")]);
         assert_eq!(state.apply(&put(1, 0, "a", "1")), Applied::Before);
-        assert_eq!(state.get("a").map(String::as_str), Some("2"));
+        assert_eq!(state.get("a"), Some("2"));
         assert_eq!(state.known(1, 0), Known::Decided { idx: 0 }, "not where it is again");
         assert_eq!((state.known(1, 1), state.known(3, 0)), (Known::No, Known::No));
     }
@@ -295,9 +267,6 @@ mod tests {
         assert_eq!(all.clients.len(), MOST_CLIENTS);
         assert_eq!(all.known(0, 0), Known::Decided { idx: 0 });
         assert_eq!((all.known(1, 0), all.known(2, 0)), (Known::No, Known::Decided { idx: 2 }));
-        let mut summary = Summary::create(&log[..most as usize]);
-        summary.merge(Summary::create(&log[most as usize..]));
-        assert_eq!(summary.into_state(), all, "by a snapshot as well");
     }
 
     #[test]
@@ -311,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_mean_the_same_as_the_log_wherever_it_is_cut() {
+    fn a_snapshot_at_any_index_continues_as_the_state() {
         let log = [
             put(1, 0, "a", "1"),
             put(1, 1, "b", "2"),
@@ -324,13 +293,14 @@ mod tests {
             put(1, 2, "a", "5"),
         ];
         let all = state(&log);
-        for first in 0..=log.len() {
-            for second in first..=log.len() {
-                let mut summary = Summary::create(&log[..first]);
-                summary.merge(Summary::create(&log[first..second]));
-                summary.merge(Summary::create(&log[second..]));
-                assert_eq!(summary.into_state(), all, "cut at {first} and {second}");
+        for idx in 0..=log.len() {
+            let bytes = bincode::serde::encode_to_vec(state(&log[..idx]), standard()).unwrap();
+            let (mut later, _): (State, usize) =
+                bincode::serde::decode_from_slice(&bytes, standard()).unwrap();
+            for command in &log[idx..] {
+                later.apply(command);
             }
+            assert_eq!(later, all, "at {idx}");
         }
     }
 
