@@ -1,6 +1,6 @@
-//! How much there is of something: entries and bytes.
+//! Amounts: a number of entries and their bytes.
 
-/// A number of entries and of bytes: what some entries are, or a limit to them.
+/// A number of entries and of bytes: the size of some entries, or a limit.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) entries: u64,
@@ -9,10 +9,10 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
-    /// A limit that nothing reaches.
+    /// A limit above any amount.
     pub(crate) const UNLIMITED: Self = Self { entries: u64::MAX, bytes: u64::MAX };
 
-    /// One entry of so many bytes.
+    /// Returns the amount of one entry with `bytes` bytes.
     pub(crate) fn one(bytes: usize) -> Self {
         Self { entries: 1, bytes: bytes as u64 }
     }
@@ -26,7 +26,7 @@ impl Amount {
         *self = self.without(less);
     }
 
-    /// What is left without `less`.
+    /// Returns the difference, at least 0.
     pub(crate) fn without(self, less: Amount) -> Self {
         Self {
             entries: self.entries.saturating_sub(less.entries),
@@ -34,18 +34,18 @@ impl Amount {
         }
     }
 
-    /// Whether there is room for another entry under `limit`. The last entry may exceed the bytes,
-    /// or one that is larger than the limit would never find room.
+    /// Returns whether there is room for another entry under `limit`. The last entry may exceed the
+    /// bytes; otherwise an entry that is larger than the limit would never find room.
     pub(crate) fn is_below(self, limit: Amount) -> bool {
         self.entries < limit.entries && self.bytes < limit.bytes
     }
 
-    /// Whether it does not exceed `limit`.
+    /// Returns whether the amount does not exceed `limit`.
     pub(crate) fn fits(self, limit: Amount) -> bool {
         self.entries <= limit.entries && self.bytes <= limit.bytes
     }
 
-    /// The smaller of two limits.
+    /// Returns the smaller of two limits.
     #[inline]
     pub(crate) fn min(self, other: Amount) -> Self {
         Self { entries: self.entries.min(other.entries), bytes: self.bytes.min(other.bytes) }

@@ -1,12 +1,12 @@
-//! The ballot: who leads, and since when.
+//! The ballot: names one leadership.
 
 use crate::ids::{ConfigurationId, NodeId};
 
-/// The number of a round of leadership (paper §5).
+/// The number of one leadership (paper §5).
 ///
-/// Ballots are ordered by configuration, then `n`, then `priority`, then `pid`, so no two servers
-/// ever own the same one. A ballot has one owner and one incarnation: a server leads in a given
-/// ballot at most once, also over restarts.
+/// Ballots are ordered by configuration, then `n`, then `priority`, then `pid`. So two servers
+/// never own the same ballot. One incarnation of the owner leads in a ballot: a server leads in it
+/// at most once, also over restarts.
 ///
 /// ```
 /// use omnipaxos::ballot_leader_election::Ballot;
@@ -19,11 +19,11 @@ use crate::ids::{ConfigurationId, NodeId};
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ballot {
-    /// The configuration in which this ballot counts.
+    /// The configuration to which the ballot belongs.
     pub config_id: ConfigurationId,
-    /// The number, raised by each takeover. 0 in the ballot of nobody.
+    /// The number, raised by each server that takes over. 0 means: no ballot.
     pub n: u32,
-    /// The priority of the owner when it took over.
+    /// The priority of the owner at the time when it took over.
     pub priority: u32,
     /// The owner.
     pub pid: NodeId,
@@ -35,7 +35,7 @@ impl Ballot {
         Self { config_id, n, priority, pid }
     }
 
-    /// Whether this is the ballot of nobody, which precedes all others.
+    /// Returns whether this is no ballot of a server. It precedes all others.
     pub(crate) fn is_nobodys(&self) -> bool {
         self.n == 0
     }

@@ -15,7 +15,7 @@ pub(crate) enum Tick {
 }
 
 impl Timer {
-    /// A timer that expires first after `timeout` ticks, then again after as many.
+    /// Creates a timer that expires every `timeout` ticks, first after `timeout` ticks.
     pub(crate) fn every(timeout: u64) -> Self {
         Self { timeout, elapsed: 0 }
     }
@@ -35,7 +35,7 @@ impl Timer {
         self.timeout.saturating_sub(self.elapsed).max(1)
     }
 
-    /// Lets ticks pass. The caller does not need to know whether it expires meanwhile.
+    /// Lets ticks pass. The caller does not need to know whether it expires in this time.
     pub(crate) fn pass(&mut self, ticks: u64) {
         self.elapsed = match ticks < self.remaining() {
             true => self.elapsed + ticks,
@@ -43,7 +43,7 @@ impl Timer {
         };
     }
 
-    /// Starts counting anew.
+    /// Starts counting again from 0.
     pub(crate) fn restart(&mut self) {
         self.elapsed = 0;
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, and what it means.
+//! Errors: what failed, and what the caller can do.
 
 use crate::{config::ClusterConfig, ids::NodeId, storage::Entry};
 use std::{error::Error as StdError, fmt, io, sync::Arc};
@@ -6,14 +6,14 @@ use thiserror::Error;
 
 pub use crate::config::ConfigError;
 
-/// Why a proposal was not taken. Gives the proposal back.
+/// Why a proposal was refused. Contains the proposal.
 #[derive(Debug, Error)]
 pub enum ProposeErr<T: Entry> {
-    /// The configuration has ended or is about to: a stop sign is in the log, or waits to get
-    /// there. Propose the entry in the next configuration.
+    /// The configuration has ended, or a stop sign waits to be appended. Propose the entry in the
+    /// next configuration.
     #[error("a reconfiguration is pending: propose this entry in the next configuration")]
     PendingReconfigEntry(T),
-    /// A stop sign is in the log already, or waits to get there.
+    /// A stop sign is in the log already, or waits to be appended.
     #[error("a reconfiguration is pending: only one can follow a configuration")]
     PendingReconfigConfig(ClusterConfig, Option<Vec<u8>>),
     /// The proposed configuration cannot follow this one.
@@ -24,29 +24,33 @@ pub enum ProposeErr<T: Entry> {
 /// Why the log was not compacted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompactionErr {
-    /// The index is beyond what is decided here; holds the decided index.
+    /// The index is above the decided index, which this contains.
     #[error("cannot compact beyond the decided index {0}")]
     UndecidedIndex(u64),
-    /// The log is compacted beyond the index already, or was trimmed without a snapshot so that
-    /// none can be made any more, or the storage cannot hold the snapshot
-    /// ([`TryCompactionErr::Unstorable`] says why); holds the compacted index.
+    /// The log cannot be compacted at the index; contains the compacted index. The reason is one of
+    /// these:
+    /// - The log is compacted beyond the index already.
+    /// - The log was trimmed without a snapshot, so no snapshot can be made any more.
+    /// - The storage cannot hold the snapshot. [`TryCompactionErr::Unstorable`] contains its
+    ///   reason.
     #[error("the log is compacted up to index {0} already")]
     TrimmedIndex(u64),
-    /// Some server has not accepted so much yet; holds the index that all have accepted.
+    /// Some server has not accepted the entries before the index yet. Contains the largest index
+    /// that all servers have accepted.
     #[error("cannot trim beyond index {0}, the largest that every server has accepted")]
     NotAllDecided(u64),
-    /// Only the leader can trim; holds the leader known here, 0 if none is.
+    /// Only the leader can trim. Contains the leader that this server knows, or 0 if it knows none.
     #[error("only the leader can trim, and the leader known here is server {0} (0: none)")]
     NotCurrentLeader(NodeId),
 }
 
-/// The replica has stopped for good: a storage call failed, or code of the user panicked in an input.
+/// The replica has stopped for good: a storage call failed, or code of the user panicked.
 ///
-/// It sends nothing more, so that it cannot claim what its disk does not hold. Open the storage
-/// anew and build a replica from it.
+/// It sends no further message, so that it cannot claim entries that its disk does not hold. Open
+/// the storage again and build a replica from it.
 ///
-/// [`source`](StdError::source) is the error of the storage, with its own causes after it: the error
-/// itself if the storage returned a [`SharedError`] or an [`io::Error`], else a copy of its texts.
+/// [`source`](StdError::source) returns the error of the storage, with its causes: the error itself
+/// if the storage returned a [`SharedError`] or an [`io::Error`], otherwise a copy of its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halted(Arc<Why>);
 
@@ -54,11 +58,11 @@ pub struct Halted(Arc<Why>);
 #[derive(Debug, PartialEq, Eq)]
 enum Why {
     Failed(Failure),
-    /// An input, named here, did not end.
+    /// This input did not return.
     Panicked(&'static str),
 }
 
-/// What failed, and why. Equal to another if both have the same texts.
+/// The operation that failed, and the cause. Two are equal if their texts are equal.
 #[derive(Debug)]
 struct Failure {
     operation: String,
@@ -75,12 +79,13 @@ impl PartialEq for Failure {
 
 impl Eq for Failure {}
 
-/// An error that a storage returns and that the replica keeps as it is.
+/// An error of a storage that the replica keeps as it is.
 ///
-/// The replica keeps the error that halts it, and copies of that leave it on any thread. A
-/// `Box<dyn Error>` of [`StorageResult`](crate::storage::StorageResult) can neither be cloned nor sent,
-/// so of such an error only the texts are kept. A storage that returns its errors in a `SharedError`
-/// lets users downcast the [`source`](StdError::source) of [`Halted`] to its own type.
+/// The replica keeps the error that halts it, and returns copies of it on any thread. The `Box<dyn
+/// Error>` of a [`StorageResult`](crate::storage::StorageResult) can be neither cloned nor sent to
+/// another thread. So the replica keeps only the texts of such an error. If a storage returns its
+/// errors in a `SharedError`, users can downcast the [`source`](StdError::source) of [`Halted`] to
+/// the type of that storage.
 ///
 /// ```
 /// use omnipaxos::errors::SharedError;
@@ -126,17 +131,17 @@ impl StdError for SharedError {
     }
 }
 
-/// The texts of an error that cannot be kept.
+/// The texts of an error that can be neither cloned nor sent.
 #[derive(Debug)]
 struct Texts {
     text: String,
     source: Option<Box<Texts>>,
 }
 
-/// The most causes that are kept: an error may name itself as its cause.
+/// The largest number of causes kept: an error may name itself as its cause.
 const MOST_CAUSES: usize = 16;
 
-/// The causes of an error, the nearest first.
+/// Returns the causes of an error, the nearest first.
 fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |&cause| cause.source()).take(MOST_CAUSES)
 }
@@ -164,7 +169,8 @@ impl StdError for Texts {
     }
 }
 
-/// Keeps an error of a storage: itself if it can be sent, which a `Box<dyn Error>` does not show.
+/// Keeps an error of a storage: the error itself if its type can be sent, otherwise its texts. A
+/// `Box<dyn Error>` does not show whether it can be sent.
 fn keep(error: Box<dyn StdError>) -> Arc<dyn StdError + Send + Sync> {
     let error = match error.downcast::<SharedError>() {
         Ok(shared) => return shared.0,
@@ -177,19 +183,19 @@ fn keep(error: Box<dyn StdError>) -> Arc<dyn StdError + Send + Sync> {
 }
 
 impl Halted {
-    /// The storage failed to do `operation`.
+    /// Reports that the storage failed to do `operation`.
     pub(crate) fn new(operation: impl Into<String>, cause: impl Into<Box<dyn StdError>>) -> Self {
         let cause = cause.into();
         let (operation, text) = (operation.into(), with_causes(&*cause));
         Self(Arc::new(Why::Failed(Failure { operation, text, cause: keep(cause) })))
     }
 
-    /// Code of the user panicked in this input.
+    /// Reports that code of the user panicked in this input.
     pub(crate) fn in_input(input: &'static str) -> Self {
         Self(Arc::new(Why::Panicked(input)))
     }
 
-    /// What the storage was asked to do, or the input in which code of the user panicked.
+    /// Returns the storage operation that failed, or the input in which code of the user panicked.
     pub fn operation(&self) -> &str {
         match &*self.0 {
             Why::Failed(failure) => &failure.operation,
@@ -197,7 +203,7 @@ impl Halted {
         }
     }
 
-    /// What the storage said, with all causes in one line.
+    /// Returns the error text of the storage, with all causes in one line.
     pub fn cause(&self) -> &str {
         match &*self.0 {
             Why::Failed(failure) => &failure.text,
@@ -205,7 +211,7 @@ impl Halted {
         }
     }
 
-    /// Whether code of the user panicked. Otherwise the storage failed.
+    /// Returns whether code of the user panicked. Otherwise the storage failed.
     pub fn is_panic(&self) -> bool {
         matches!(*self.0, Why::Panicked(_))
     }
@@ -233,10 +239,11 @@ impl StdError for Halted {
     }
 }
 
-/// The storage failed in a read, or while a replica was built.
+/// The storage failed during a read, or while a replica was built.
 ///
-/// A replica goes on after a read that failed: [`halted`](crate::OmniPaxos::halted) returns whether it
-/// has stopped. [`source`](StdError::source) is the error of the storage, as that of [`Halted`].
+/// A replica continues after a read that failed: [`halted`](crate::OmniPaxos::halted) returns
+/// whether it has halted. [`source`](StdError::source) returns the error of the storage, as it does
+/// for [`Halted`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageFailed(Halted);
 
@@ -245,12 +252,12 @@ impl StorageFailed {
         Self(failed)
     }
 
-    /// What the storage was asked to do.
+    /// Returns the storage operation that failed.
     pub fn operation(&self) -> &str {
         self.0.operation()
     }
 
-    /// What the storage said, with all causes in one line.
+    /// Returns the error text of the storage, with all causes in one line.
     pub fn cause(&self) -> &str {
         self.0.cause()
     }
@@ -268,7 +275,7 @@ impl StdError for StorageFailed {
     }
 }
 
-/// Finds an error of type `E`: the error itself or the nearest of its causes, also in a
+/// Finds an error of type `E`: the error itself or the nearest of its causes, also inside a
 /// [`SharedError`].
 ///
 /// ```
@@ -287,7 +294,7 @@ pub fn find_cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)
     })
 }
 
-/// Writes an error and all its causes in one line, with a colon before each cause.
+/// Returns an error and all its causes in one line, with a colon before each cause.
 ///
 /// The errors of this library do not repeat their causes: print them with this function, or with a
 /// library that prints causes, such as `anyhow`.
@@ -332,10 +339,10 @@ pub enum BuildErr {
     /// The configuration is not legal.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The storage failed, or holds what cannot be.
+    /// The storage failed, or its content is inconsistent.
     #[error(transparent)]
     Storage(#[from] StorageFailed),
-    /// The storage belongs to another server, configuration or cluster; the text says to which.
+    /// The storage belongs to another server, configuration or cluster. The text names it.
     #[error("{0}")]
     StorageMismatch(String),
     /// The log file that the configuration names cannot be opened.
@@ -344,7 +351,7 @@ pub enum BuildErr {
 }
 
 impl From<BuildErr> for ConfigError {
-    /// What the methods of 0.2.2 that build return: their error has no place for a cause.
+    /// Converts to the error of the build methods of 0.2.2, which has no place for a cause.
     fn from(error: BuildErr) -> Self {
         match error {
             BuildErr::Config(error) => error,
@@ -356,20 +363,20 @@ impl From<BuildErr> for ConfigError {
     }
 }
 
-/// Why a `try_*` method that proposes did not.
+/// Why a `try_*` method refused a proposal.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TryProposeErr<T: Entry> {
-    /// As the method without `try_` says.
+    /// The reason that the method without `try_` returns.
     #[error(transparent)]
     Refused(#[from] ProposeErr<T>),
-    /// As many proposals wait as may wait: there is no leader, or it does not get on. Propose the
-    /// entry, which is given back, again later. See
+    /// The queue of waiting proposals is full: there is no leader, or the leader makes no progress.
+    /// This contains the entry; propose it again later. See
     /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes).
     #[error("busy: as many proposals wait as may wait; propose this entry again later")]
     Busy(T),
-    /// This server was restarted over a storage that does not count its incarnations, so that it
-    /// has no id to give. Implement
+    /// This server was restarted, and its storage does not count incarnations, so it cannot give
+    /// the proposal an id. Implement
     /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation) or set
     /// [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
     #[error(
@@ -377,10 +384,11 @@ pub enum TryProposeErr<T: Entry> {
          Storage::next_incarnation or set ServerConfig::incarnation"
     )]
     NoIncarnation(T),
-    /// The entry, which is given back, cannot be stored: it exceeds
-    /// [`ServerConfig::max_entry_bytes`](crate::ServerConfig::max_entry_bytes) or what the storage of
-    /// some server holds, or the storage could not read it back. The text says why. It is of no use
-    /// to propose it again.
+    /// The entry cannot be stored. Contains the entry, and the reason as text. Proposing the entry
+    /// again is useless. The reason is one of these:
+    /// - The entry exceeds [`ServerConfig::max_entry_bytes`](crate::ServerConfig::max_entry_bytes).
+    /// - It exceeds what the storage of some server can hold.
+    /// - The storage could not read it back.
     #[error("this entry cannot be stored: {1}")]
     Unstorable(T, String),
     /// The replica has halted.
@@ -388,19 +396,19 @@ pub enum TryProposeErr<T: Entry> {
     Halted(#[from] Halted),
 }
 
-/// Why [`propose_reconfiguration`](crate::OmniPaxos::propose_reconfiguration) did not take a
-/// reconfiguration. Returns the configuration and the metadata.
+/// Why [`propose_reconfiguration`](crate::OmniPaxos::propose_reconfiguration) refused a
+/// reconfiguration. Contains the configuration and the metadata.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReconfigurationErr {
     /// The proposed configuration cannot follow this one.
     #[error("the proposed configuration is not legal")]
     Config(#[source] ConfigError, ClusterConfig, Option<Vec<u8>>),
-    /// A stop sign is in the log already, or waits to get there.
+    /// A stop sign is in the log already, or waits to be appended.
     #[error("a reconfiguration is pending: only one can follow a configuration")]
     Pending(ClusterConfig, Option<Vec<u8>>),
-    /// This server was restarted over a storage that does not count its incarnations, so that it
-    /// has no id to give: see [`TryProposeErr::NoIncarnation`].
+    /// This server was restarted, and its storage does not count incarnations, so it cannot give
+    /// the proposal an id: see [`TryProposeErr::NoIncarnation`].
     #[error(
         "this incarnation of the server has no number that earlier ones did not have: implement \
          Storage::next_incarnation or set ServerConfig::incarnation"
@@ -411,15 +419,15 @@ pub enum ReconfigurationErr {
     Halted(#[from] Halted),
 }
 
-/// Why [`compact_with`](crate::OmniPaxos::compact_with), or a `try_*` method that compacts, did not.
+/// Why [`compact_with`](crate::OmniPaxos::compact_with) or a `try_*` method refused a compaction.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TryCompactionErr {
-    /// As the method without `try_` says.
+    /// The reason that the method without `try_` returns.
     #[error(transparent)]
     Refused(#[from] CompactionErr),
-    /// The storage cannot hold the snapshot, or could not read it back; the text says why. Nothing
-    /// was changed.
+    /// The storage cannot hold the snapshot, or could not read it back. Contains the reason as
+    /// text. Nothing was changed.
     #[error("the snapshot cannot be stored: {0}")]
     Unstorable(String),
     /// The entry type has no snapshots: [`Snapshot::use_snapshots`] returns false. Nothing was

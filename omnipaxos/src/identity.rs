@@ -1,10 +1,12 @@
-//! Who a server is: what its storage keeps of that, and what its messages carry.
+//! The identity of a server: what its storage keeps about it, and what its messages contain.
 //!
-//! A storage belongs to one server of one configuration: it keeps an [`Identity`], and
-//! [`build`](crate::OmniPaxosConfig::build) refuses to use it as another one. Where a storage lasts,
-//! it also has an id of its own, made with it. The servers send each other both, and ignore a
-//! server whose configuration or storage is not the one that they know: see [`Conflict`].
-//! `docs/identity.md` is for operators.
+//! A storage belongs to one server of one configuration. It keeps an [`Identity`], and
+//! [`build`](crate::OmniPaxosConfig::build) refuses to use it for another server or configuration.
+//! A lasting storage also has an id, made with it.
+//!
+//! The servers send both to each other. A server ignores another one if that has another
+//! configuration, or another storage than the known one: see [`Conflict`]. `docs/identity.md` is
+//! for operators.
 
 use crate::{
     config::ClusterConfig,
@@ -13,32 +15,32 @@ use crate::{
 };
 use std::{collections::BTreeMap, fmt, iter::once};
 
-/// What a storage keeps of the server that it belongs to: see
+/// The identity that a storage keeps about its owner: see
 /// [`Storage::set_identity`](crate::storage::Storage::set_identity).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Identity {
-    /// The server.
+    /// The id of the server.
     pub pid: NodeId,
     /// Its configuration.
     pub configuration: ClusterConfig,
     /// The name of its cluster, if it has one.
     pub cluster_name: Option<String>,
-    /// The storage ids of other servers, as far as this one knows them; 0 where servers disagree.
+    /// The storage ids of other servers that this one knows; 0 if servers report different ids.
     pub peers: BTreeMap<NodeId, u64>,
 }
 
-/// In place of the id of a storage about which servers disagree.
+/// Takes the place of a storage id about which servers report different values.
 pub(crate) const DISPUTED: u64 = 0;
 
 impl Identity {
-    /// The identity of a server that knows no other.
+    /// Creates the identity of a server that knows no other server.
     pub fn new(pid: NodeId, configuration: ClusterConfig, cluster_name: Option<String>) -> Self {
         Self { pid, configuration, cluster_name, peers: BTreeMap::new() }
     }
 
-    /// Why a storage with this identity cannot be used as `configured`; `None` if it can.
+    /// Returns why a storage with this identity cannot be used as `configured`; `None` if it can.
     pub(crate) fn refusal(&self, configured: &Identity) -> Option<String> {
         let (stored, wanted) = (&self.configuration, &configured.configuration);
         if self.pid != configured.pid {
@@ -82,7 +84,7 @@ impl Identity {
     }
 }
 
-/// Says that a storage belongs to another configuration.
+/// Returns the text of the error that a storage belongs to another configuration.
 pub(crate) fn other_configuration(stored: ConfigurationId, wanted: ConfigurationId) -> String {
     format!(
         "the storage belongs to configuration {stored}, not to {wanted}: a new configuration starts \
@@ -105,18 +107,19 @@ fn describe_quorums(config: &ClusterConfig) -> String {
     format!("read_quorum_size {read} and write_quorum_size {write}")
 }
 
-/// What must be the same at all servers of a configuration, as numbers that are compared. Of two
-/// configurations that differ, all but one pair in four billion have other numbers.
+/// The settings that must be the same at all servers of a configuration, as numbers to compare. Two
+/// configurations that differ have equal numbers in one of four billion cases.
 ///
-/// Zeros say nothing: a message that was made by hand is not checked.
+/// Zeros mean: not set. A message that was made by hand is not checked.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Digest {
-    /// Of the configuration id and the nodes, in order. Some messages show the id only by this.
+    /// Digest of the configuration id and the nodes, in order. In some messages the id is only in
+    /// here.
     pub nodes: u32,
-    /// Of the quorum sizes.
+    /// Digest of the quorum sizes.
     pub quorums: u32,
-    /// Of the name of the cluster, also where it has none.
+    /// Digest of the name of the cluster, also if it has none.
     pub cluster_name: u32,
 }
 
@@ -133,48 +136,47 @@ impl Digest {
         }
     }
 
-    /// Whether this says nothing.
+    /// Returns whether the digest is not set.
     fn is_blank(&self) -> bool {
         *self == Self::default()
     }
 
-    /// All of it in one number, never 0.
+    /// Returns a digest of all three numbers, never 0.
     fn short(&self) -> u32 {
         short(mix([self.nodes, self.quorums, self.cluster_name].into_iter().map(u64::from)))
     }
 }
 
-/// What a heartbeat request tells of its sender.
+/// The identity of the sender, as a heartbeat request contains it.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SenderIdentity {
-    /// Its configuration.
+    /// The sender's configuration.
     pub digest: Digest,
-    /// The id of its storage, if that has one.
+    /// The id of the sender's storage, if it has one.
     pub storage: Option<u64>,
     /// The id of the receiver's storage, if the sender knows it.
     pub known: Option<u64>,
-    /// The storage of a third server, as the sender knows it: another one each round.
+    /// The storage id of a third server, as the sender knows it: of another server each round.
     pub other: Option<(NodeId, u64)>,
 }
 
-/// Tells of a message between which servers it is meant to travel.
+/// Marks between which configurations and storages a message may travel.
 ///
-/// A replica sets it when the message leaves. Numbers of 32 bits find all but one in four billion of
-/// the servers that are confused with each other. Zeros say nothing: a message that was made by hand
-/// is not checked.
+/// A replica sets it when the message leaves. Two different servers have the same 32 bits in one of
+/// four billion cases. Zeros mean: not set. A message that was made by hand is not checked.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stamp {
-    /// The configuration of the sender, in short.
+    /// A digest of the sender's configuration.
     pub configuration: u32,
-    /// The storage of the sender, and that of the receiver as the sender knows it; 0 if neither has
-    /// an id.
+    /// A digest of the sender's storage id and the receiver's, as the sender knows it; 0 if neither
+    /// has an id.
     pub storages: u32,
 }
 
 impl Stamp {
-    /// Of a message from a server with the first storage to one with the second.
+    /// Returns the stamp of a message from a server with storage `from` to one with storage `to`.
     pub(crate) fn of(digest: &Digest, from: Option<u64>, to: Option<u64>) -> Self {
         Self { configuration: digest.short(), storages: storages(from, to) }
     }
@@ -183,8 +185,8 @@ impl Stamp {
         self == Self::default()
     }
 
-    /// Why a message that carries this is not taken where `expected` is. The sender may not know the
-    /// storage of the receiver yet: then it must be `unknown`.
+    /// Returns why a message with this stamp is not accepted where `expected` is. If the sender
+    /// does not know the receiver's storage yet, its digest must be `unknown`.
     #[inline]
     pub(crate) fn check(self, expected: Stamp, unknown: u32) -> Result<(), Mismatch> {
         if self == expected || self.is_blank() {
@@ -199,7 +201,7 @@ impl Stamp {
     }
 }
 
-/// What a message shows to be different.
+/// The part of a stamp that differs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mismatch {
     Configuration,
@@ -217,7 +219,8 @@ fn short(hash: u64) -> u32 {
     ((hash >> 32) as u32).max(1)
 }
 
-/// A hash that is the same in every build: FNV-1a over words, and the finish of SplitMix64. Never 0.
+/// A hash that is the same in every build: FNV-1a over words, and the finalizer of SplitMix64.
+/// Never 0.
 fn mix(words: impl Iterator<Item = u64>) -> u64 {
     let finish = |mut word: u64| {
         word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -241,8 +244,8 @@ pub(crate) fn incarnation_of(storage: u64, number: u64) -> u64 {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Conflict {
-    /// The other server runs with other nodes, quorum sizes or another cluster name under the same
-    /// configuration id. This server ignores all that it sends.
+    /// The other server has other nodes, other quorum sizes or another cluster name under the same
+    /// configuration id. This server ignores all its messages.
     OtherConfiguration {
         /// Whether the nodes differ.
         nodes: bool,
@@ -251,27 +254,26 @@ pub enum Conflict {
         /// Whether the cluster names differ.
         cluster_name: bool,
     },
-    /// The storage of the other server is not the one that this server knows: its disk was lost or
-    /// replaced, or there are two servers with that id. It counts in no quorum here, and this server
-    /// ignores all that it sends.
+    /// The storage of the other server is not the known one: its disk was lost or replaced, or two
+    /// servers have that id. No quorum here counts it, and this server ignores all its messages.
     OtherStorage {
-        /// The storage id that this server knows; 0 if others know another one than this server.
+        /// The storage id that this server knows; 0 if other servers know a different one.
         known: u64,
-        /// The one that the other server has, if its storage has one.
+        /// The storage id that the other server has now, if it has one.
         found: Option<u64>,
     },
-    /// The other server knows another storage as that of this server, and ignores this one: here the
-    /// disk was lost or replaced, or there is another server with the id of this one.
+    /// The other server knows another storage as that of this server, and ignores this one. The
+    /// disk of this server was lost or replaced, or another server has the same id.
     Ignored {
         /// The storage id that the other server knows.
         known: u64,
-        /// The one of this server, if its storage has one.
+        /// The storage id of this server, if it has one.
         own: Option<u64>,
     },
 }
 
 impl Conflict {
-    /// What `theirs` shows to be different; `None` if nothing is.
+    /// Returns how `theirs` differs; `None` if it does not.
     pub(crate) fn between(ours: &Digest, theirs: &Digest) -> Option<Self> {
         (ours != theirs && !theirs.is_blank()).then_some(Self::OtherConfiguration {
             nodes: ours.nodes != theirs.nodes,
@@ -280,7 +282,7 @@ impl Conflict {
         })
     }
 
-    /// Whether both are of one kind.
+    /// Returns whether both are of one kind.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -330,7 +332,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// A storage by its id.
+/// Formats a storage id.
 struct Name(Option<u64>);
 
 impl fmt::Display for Name {
@@ -342,14 +344,14 @@ impl fmt::Display for Name {
     }
 }
 
-/// A server that this one is in [conflict](Conflict) with.
+/// Another server in [conflict](Conflict) with this one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PeerConflict {
-    /// The other server. It may be no member here, if it takes this server for one.
+    /// The other server. It may be no member here, if it considers this server a member.
     pub pid: NodeId,
-    /// What is wrong.
+    /// The kind of conflict, with its values.
     pub conflict: Conflict,
 }
 

@@ -1,4 +1,4 @@
-//! Transferring leadership: see
+//! Leadership transfer: see
 //! [`OmniPaxos::transfer_leadership`](crate::OmniPaxos::transfer_leadership).
 
 use crate::{errors::Halted, identity::PeerConflict, ids::NodeId};
@@ -8,21 +8,21 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TransferErr {
-    /// Only the leader can transfer leadership; holds the leader known here, which may be this
-    /// server if it is about to lead.
+    /// Only the leader can transfer leadership. Contains the leader that this server knows. That
+    /// may be this server itself, if it is about to lead.
     #[error("only a leader can transfer leadership, and {}", described(*.0))]
     NotLeader(Option<NodeId>),
-    /// The server is not one of this configuration.
+    /// The server is not a member of this configuration.
     #[error("server {0} is not a member of this configuration")]
     NotAMember(NodeId),
     /// The server leads already.
     #[error("this server leads already")]
     ToItself,
-    /// Leadership is being transferred to this server.
+    /// Leadership is being transferred to this server already.
     #[error("leadership is being transferred to server {0}")]
     AlreadyTransferring(NodeId),
-    /// This server and the other one ignore each other: the other one cannot be asked, and if it
-    /// took over, this server would not follow it.
+    /// This server and the other one ignore each other: this server cannot ask the other one to
+    /// take over, and would not follow it.
     #[error("server {} cannot lead this one: {}", .0.pid, .0.conflict)]
     InConflict(PeerConflict),
     /// The replica has halted.

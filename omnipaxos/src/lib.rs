@@ -1,22 +1,25 @@
 //! A replicated log that is as simple to use as a local one.
 //!
-//! A server holds an [`OmniPaxos`], [appends](OmniPaxos::append) entries at any node of a cluster,
-//! calls [`tick`](OmniPaxos::tick) now and then, passes messages between the servers with whatever
-//! network it has, and reads what was decided. The log is the same on all servers, under any mix of
-//! lost, doubled and reordered messages, cut links, crashes and restarts.
+//! Each server holds an [`OmniPaxos`] and uses it as follows. It [appends](OmniPaxos::append)
+//! entries at any server of the cluster. It calls [`tick`](OmniPaxos::tick) regularly. It passes
+//! messages between the servers, through any network. It reads the decided entries.
 //!
-//! The protocol is that of the paper "Omni-Paxos: Breaking the Barriers of Partial Connectivity"
-//! (EuroSys 2023). Start with the example at [`OmniPaxos`].
+//! All servers have the same log, whatever combination of faults occurs: messages that are lost,
+//! duplicated or reordered, links that are cut, servers that crash and restart.
+//!
+//! The protocol is described in the paper "Omni-Paxos: Breaking the Barriers of Partial
+//! Connectivity" (EuroSys 2023). Start with the example at [`OmniPaxos`].
 //!
 //! # Features
 //! - `macros` (default): `derive(Entry)`.
 //! - `batch_accept` (default): accepted for compatibility; accepts are always batched.
-//! - `serde`: messages can be serialised. Snapshots must be, too.
+//! - `serde`: messages can be serialised. Snapshots must be serialisable, too.
 //! - `toml_config`: `OmniPaxosConfig::with_toml`.
-//! - `logging`, `tracing`: tell what happens, to slog or to `tracing`.
-//! - `metrics`: gives gauges and counters to the recorder of the [`metrics`](https://docs.rs/metrics)
-//!   crate, for Prometheus and others: with the end of each heartbeat round, and when the replica
-//!   halts. Install the recorder first; nothing has to be called. `docs/metrics.md` has the table.
+//! - `logging`, `tracing`: log lines for slog, spans and events for `tracing`.
+//! - `metrics`: gauges and counters for the recorder of the [`metrics`](https://docs.rs/metrics)
+//!   crate, for Prometheus and others. The replica reports them at the end of each heartbeat round
+//!   and when it halts. Install the recorder first; no other call is needed. `docs/metrics.md` has
+//!   the table.
 //! - `unicache`: fields that repeat travel as short codes: see the module `unicache`.
 #![forbid(unsafe_code)]
 
@@ -50,7 +53,7 @@ pub mod macros {
     pub use omnipaxos_macros::*;
 }
 
-/// What a replica counts.
+/// Counters of a replica.
 pub mod counters {
     pub use crate::messages::validate::Dropped;
 }

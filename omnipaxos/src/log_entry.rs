@@ -1,4 +1,4 @@
-//! What a reader of the log gets.
+//! The result of reading the log.
 
 use crate::{
     ids::TrimmedIndex,
@@ -6,12 +6,12 @@ use crate::{
 };
 use std::fmt::Debug;
 
-/// One position of the log, or the compacted part of it.
+/// One element of the log, or the compacted part of it.
 #[derive(Clone, Debug)]
 pub enum LogEntry<T: Entry> {
-    /// An entry that is decided: it is final.
+    /// A decided entry. It never changes.
     Decided(T),
-    /// An entry that is accepted here and may yet be replaced.
+    /// An entry that this server has accepted and that may still be replaced.
     Undecided(T),
     /// The entries before this index were trimmed.
     Trimmed(TrimmedIndex),
@@ -51,14 +51,14 @@ where
 /// The part of the log that a snapshot replaced.
 #[derive(Clone, Debug)]
 pub struct SnapshottedEntry<T: Entry> {
-    /// Number of entries that the snapshot sums up.
+    /// Number of entries that the snapshot stands for.
     pub trimmed_idx: TrimmedIndex,
-    /// Their sum.
+    /// The snapshot of these entries.
     pub snapshot: T::Snapshot,
 }
 
 impl<T: Entry> SnapshottedEntry<T> {
-    /// The snapshot of the first `trimmed_idx` entries.
+    /// Creates the snapshot of the first `trimmed_idx` entries.
     pub fn with(trimmed_idx: TrimmedIndex, snapshot: T::Snapshot) -> Self {
         Self { trimmed_idx, snapshot }
     }

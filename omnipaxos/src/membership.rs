@@ -1,13 +1,13 @@
-//! The servers of a configuration, the place of this one among them, and how many must agree.
+//! The servers of a configuration, which of them this one is, and the quorum sizes.
 
 use crate::ids::NodeId;
 
-/// The sizes of read and write quorums, where they are not majorities.
+/// The sizes of read and write quorums, if they are not majorities.
 ///
-/// A read quorum promises a new leader its ballot (the prepare phase), a write quorum accepts an
-/// entry before it is decided. Any read quorum must meet any write quorum:
-/// `read_quorum_size + write_quorum_size > n`. A small write quorum makes deciding cheap and
-/// electing a leader dear.
+/// A read quorum promises a new leader its ballot (the prepare phase). A write quorum accepts an
+/// entry before it is decided. Any read quorum must meet any write quorum: `read_quorum_size +
+/// write_quorum_size > n`. With a small write quorum, fewer servers decide an entry, and more must
+/// be there to elect a leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -18,21 +18,21 @@ pub struct FlexibleQuorum {
     pub write_quorum_size: usize,
 }
 
-/// The servers of one configuration, as one of them sees it. Election, replication and validation
-/// share it.
+/// The servers of one configuration, from the view of one of them. Election, replication and
+/// validation share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Membership {
     pid: NodeId,
-    /// The servers of the configuration, in order. Few, so that a scan is quicker than a search.
+    /// The servers of the configuration, in order. They are few, so a scan is faster than a search.
     members: Vec<NodeId>,
-    /// The servers that this one exchanges heartbeats with, in order: the other members, or those
+    /// The servers with which this one exchanges heartbeats, in order: the other members, or those
     /// that an observer observes.
     peers: Vec<NodeId>,
     quorum: Quorum,
 }
 
 impl Membership {
-    /// Server `pid` among `nodes`, which are distinct.
+    /// Creates the membership of server `pid` among `nodes`, which are distinct.
     pub(crate) fn new(pid: NodeId, nodes: &[NodeId], flexible: Option<FlexibleQuorum>) -> Self {
         let members = sorted(nodes);
         let mut peers = members.clone();
@@ -55,8 +55,8 @@ impl Membership {
         self.pid
     }
 
-    /// The servers that this one exchanges heartbeats with, in order: the other members, or those
-    /// that this observer observes.
+    /// Returns the servers with which this one exchanges heartbeats, in order: the other members,
+    /// or those that this observer observes.
     pub(crate) fn peers(&self) -> &[NodeId] {
         &self.peers
     }
@@ -73,13 +73,13 @@ impl Membership {
         &self.quorum
     }
 
-    /// Whether `pid` is a server of this configuration.
+    /// Returns whether `pid` is a server of this configuration.
     #[inline]
     pub(crate) fn contains(&self, pid: NodeId) -> bool {
         self.members.contains(&pid)
     }
 
-    /// Whether `pid` is another server of this configuration.
+    /// Returns whether `pid` is another server of this configuration.
     #[inline]
     pub(crate) fn is_peer(&self, pid: NodeId) -> bool {
         pid != self.pid && self.contains(pid)
@@ -109,7 +109,7 @@ impl Quorum {
         sizes: FlexibleQuorum { read_quorum_size: usize::MAX, write_quorum_size: usize::MAX },
     };
 
-    /// The quorums of a cluster of `n` servers: majorities unless `flexible` says otherwise.
+    /// Returns the quorums of `n` servers: majorities unless `flexible` is set.
     pub(crate) fn of(n: usize, flexible: Option<FlexibleQuorum>) -> Self {
         let majority = n / 2 + 1;
         let sizes = flexible
@@ -121,18 +121,18 @@ impl Quorum {
         self.sizes
     }
 
-    /// Whether so many servers, the leader included, are enough to prepare a ballot.
+    /// Returns whether this number of servers, including the leader, can prepare a ballot.
     pub(crate) fn can_prepare(&self, servers: usize) -> bool {
         servers >= self.sizes.read_quorum_size
     }
 
-    /// Whether so many servers, the leader included, are enough to decide.
+    /// Returns whether this number of servers, including the leader, can decide.
     pub(crate) fn can_accept(&self, servers: usize) -> bool {
         servers >= self.sizes.write_quorum_size
     }
 
-    /// The largest index that a write quorum has reached, given the index of every server.
-    /// Invariant I6: `accepted` holds each server of the configuration at most once.
+    /// Returns the largest index that a write quorum has reached, given the index of every server.
+    /// Invariant I6: `accepted` contains each server of the configuration at most once.
     #[inline]
     pub(crate) fn chosen_idx(&self, accepted: &mut [u64]) -> u64 {
         accepted.sort_unstable_by(|a, b| b.cmp(a));

@@ -1,22 +1,22 @@
-//! Proposals that can be followed to their end.
+//! Proposals with an id and an outcome.
 
 use crate::ids::NodeId;
 
 /// Names a proposal: see [`OmniPaxos::propose`](crate::OmniPaxos::propose).
 ///
-/// No two proposals have the same id, also over restarts of the server that they were proposed at,
-/// as long as no two incarnations of it have the same number.
+/// No two proposals have the same id, also over restarts of their origin, if no two incarnations of
+/// the origin have the same number.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProposalId {
-    /// The server where it was proposed.
+    /// The server at which the proposal was made.
     pub origin: NodeId,
     /// The incarnation of that server: see
-    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). 0 is the first over a
-    /// storage that does not count. Entries that were appended without an id are told apart by 0 and
-    /// a number from 2^63 on, or by an incarnation from there on.
+    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). 0 is the first
+    /// incarnation over a storage that does not count. Entries appended without an id have either
+    /// incarnation 0 and a number from 2^63 on, or an incarnation from 2^63 on.
     pub incarnation: u64,
-    /// Counts the proposals of that incarnation.
+    /// The number of the proposal among those of that incarnation.
     pub number: u64,
 }
 
@@ -25,58 +25,58 @@ pub struct ProposalId {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is decided, at this index and nowhere else: so many entries are before it. This server has
-    /// decided it, too.
+    /// The proposal is decided at this index, and at no other. This server has decided it, too.
     Decided(u64),
-    /// It is decided, once, among the entries before this index, and this server has decided them all.
-    /// Its own index is forgotten: this server was cut off while the others gave more ids than they
-    /// remember with an index.
+    /// The proposal is decided, once, among the entries before this index. This server has decided
+    /// all of them. The proposal's own index is forgotten: while this server was cut off, the other
+    /// servers decided more entries than their ids are remembered for.
     DecidedBefore(u64),
-    /// It is not decided and never will be: the configuration ended without it. It is safe to
-    /// propose the entry in the next one.
+    /// The proposal is not decided and never will be: the configuration ended without it. It is
+    /// safe to propose the entry in the next configuration.
     NotDecided,
-    /// The leader refused it, for the reason that the text gives: its storage cannot hold the entry,
-    /// or not give it back, or it exceeds [`ServerConfig::max_entry_bytes`] there. It is not decided,
-    /// and it is of no use to propose the entry again.
+    /// The leader refused the proposal, for the reason in the text. It is not decided, and
+    /// proposing the entry again is useless. The reason is one of these:
+    /// - The storage of the leader cannot hold the entry, or cannot return it.
+    /// - The entry exceeds [`ServerConfig::max_entry_bytes`] there.
     ///
-    /// Where every server would refuse it, it never will be decided. Where servers have different
-    /// limits, a copy that the network delayed may still reach a later leader that takes it: once at
-    /// most.
+    /// If every server would refuse it, it never will be decided. If servers have different limits,
+    /// a copy delayed by the network may still reach a later leader that accepts it, once at most.
     ///
     /// [`ServerConfig::max_entry_bytes`]: crate::ServerConfig::max_entry_bytes
     Refused(String),
-    /// It may have been decided, or may yet be, once at most, and cannot be followed any further: it
-    /// may be among entries whose ids the leader does not know, or this server was not told. Ids are
-    /// kept in memory: a server that was restarted does not know those of what it had stored.
+    /// The proposal may have been decided, or may be decided later, once at most. This server
+    /// cannot find out: the proposal may be among entries whose ids are not known to the leader or
+    /// to this server. Ids are kept in memory: a restarted server does not know the ids of entries
+    /// in its storage.
     Unknown,
 }
 
-/// Entries one after the other in the log whose ids follow on each other.
+/// Consecutive entries of the log with consecutive ids.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IdRun {
-    /// Index of the first of them.
+    /// Index of the first entry.
     pub idx: u64,
-    /// How many they are; not 0.
+    /// Number of entries; not 0.
     pub count: u64,
-    /// The id of the first. The others differ in their number, which grows by one.
+    /// The id of the first entry. The number grows by one with each further entry.
     pub first: ProposalId,
 }
 
 impl ProposalId {
-    /// The id so many proposals later.
+    /// Returns the id `count` proposals later.
     pub(crate) fn later(self, count: u64) -> Self {
         Self { number: self.number.wrapping_add(count), ..self }
     }
 }
 
 impl IdRun {
-    /// The index after the last entry.
+    /// Returns the index after the last entry.
     pub(crate) fn end(&self) -> u64 {
         self.idx.saturating_add(self.count)
     }
 
-    /// The part of it in `from..to`, if there is any.
+    /// Returns the part of the run in `from..to`, if there is any.
     pub(crate) fn within(&self, from: u64, to: u64) -> Option<Self> {
         let (idx, end) = (self.idx.max(from), self.end().min(to));
         let skipped = idx - self.idx;

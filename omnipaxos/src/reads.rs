@@ -3,9 +3,9 @@
 use crate::{errors::Halted, ids::NodeId};
 use thiserror::Error;
 
-/// Names a read that was requested of one replica, in its present incarnation.
+/// Names a read requested from one replica, in its present incarnation.
 ///
-/// Reads that are requested between two outputs share an id.
+/// Reads requested between two outputs share an id.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(u64);
 
@@ -19,17 +19,17 @@ impl ReadId {
     }
 }
 
-/// How far a read is.
+/// The state of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadState {
-    /// The leader has not confirmed yet that it leads, or this server has not yet decided what was
-    /// decided when it did.
+    /// The leader has not yet confirmed that it leads, or this server has not yet decided the
+    /// entries up to the read index.
     Waiting,
-    /// The entries before this index are decided here, and hold all that was decided anywhere
-    /// before the read was requested. Apply them, and serve the read from the state.
+    /// The entries before this index are decided here. They include all entries decided anywhere
+    /// before the read was requested. Apply them, and serve the read from the application's state.
     Ready(u64),
-    /// It cannot be served. It is safe to request it again.
+    /// The read cannot be served. It is safe to request it again.
     Refused(ReadRefused),
 }
 
@@ -40,20 +40,20 @@ pub enum ReadRefused {
     /// No leader is known here.
     #[error("no leader is known: request the read again later")]
     NoLeader,
-    /// This server reaches the leader neither by itself nor through another server.
+    /// This server cannot reach the leader, directly or through a relay.
     #[error("the leader, server {0}, cannot be reached: request the read again later")]
     Unreachable(NodeId),
-    /// This server is about to lead, and does not know yet what was decided before.
+    /// This server is about to lead, and does not know yet which entries are decided.
     #[error("this server is about to lead: request the read again soon")]
     Preparing,
     /// The configuration has ended. Read in the next one.
     #[error("the configuration has ended: read in the next one")]
     Reconfigured,
-    /// This server was restarted, and does not know how to tell its requests from those of an
-    /// earlier incarnation: see [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    /// This server was restarted, and cannot distinguish its requests from those of an earlier
+    /// incarnation: see [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
     #[error("the storage does not count the incarnations of this server, and none was configured")]
     NoIncarnation,
-    /// The id is not one of this replica in its present incarnation.
+    /// The id does not belong to this replica in its present incarnation.
     #[error("no such read was requested here in this incarnation")]
     Unknown,
     /// The replica has halted.

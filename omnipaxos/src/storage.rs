@@ -1,4 +1,4 @@
-//! What the library asks of an entry, of a snapshot and of a disk.
+//! The interface between the library and the user's entries, snapshots and storage.
 
 pub use crate::entry::{
     Entry, LockedEntries, NoSnapshot, Owned, SharedEntries, Snapshot, SnapshotType,
@@ -7,29 +7,29 @@ pub use crate::entry::{
 use crate::{ballot::Ballot, config::ClusterConfig, identity::Identity};
 use std::error::Error;
 
-/// What a storage call gives: any error of the storage's own.
+/// The result of a storage call, with any error of the storage.
 pub type StorageResult<T> = Result<T, Box<dyn Error>>;
 
-/// The last entry of a configuration (paper §6): names the configuration that follows.
+/// The last entry of a configuration (paper §6). It names the next configuration.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StopSign {
-    /// The configuration that takes over.
+    /// The next configuration.
     pub next_config: ClusterConfig,
-    /// Whatever the servers of the next configuration should be told.
+    /// Information for the servers of the next configuration.
     pub metadata: Option<Vec<u8>>,
 }
 
 impl StopSign {
-    /// A stop sign for the given configuration.
+    /// Creates a stop sign for the given configuration.
     pub fn with(next_config: ClusterConfig, metadata: Option<Vec<u8>>) -> Self {
         Self { next_config, metadata }
     }
 }
 
-/// One change to a [`Storage`]; several of them make one [`Storage::write_atomically`].
+/// One change to a [`Storage`]. [`Storage::write_atomically`] takes a list of them.
 ///
-/// Indices are positions in what the storage holds, as everywhere in [`Storage`].
+/// Indices are positions among the entries held, as everywhere in [`Storage`].
 #[derive(Clone, Debug)]
 pub enum StorageOp<T: Entry> {
     /// [`Storage::append_entry`].
@@ -58,93 +58,97 @@ pub enum StorageOp<T: Entry> {
     SetSnapshot(Option<T::Snapshot>),
 }
 
-/// Where a server keeps its log and its promises.
+/// The store of a server: its log, its promises and its indices.
 ///
-/// The library calls it from one place, once per output of messages, before any message
-/// leaves. What [`write_atomically`](Storage::write_atomically) has returned `Ok` for must survive
-/// whatever faults the storage claims to survive.
+/// The library writes at one place, once per output of messages, before any message leaves. After
+/// [`write_atomically`](Storage::write_atomically) has returned `Ok`, the changes must survive all
+/// faults that the storage claims to survive.
 ///
 /// # Indices
 /// The indices of `append_on_prefix`, `get_entries`, `get_suffix`, `get_log_len` and `trim` count
-/// the entries that the storage *holds*: after `trim(k)`, what was entry `k` is entry 0. The
-/// library subtracts the compacted index. `decided_idx` and `compacted_idx` are plain numbers to
-/// the storage and count from the beginning of the log.
+/// the entries that the storage *holds*: after `trim(k)`, the entry at `k` has index 0. The library
+/// subtracts the compacted index. To the storage, `decided_idx` and `compacted_idx` are plain
+/// numbers. They count from the beginning of the log.
 ///
 /// # Atomicity
 /// Each method must be atomic by itself: done or not done after a crash. `write_atomically` should
-/// make the whole list atomic. With the provided body, which applies one operation after another,
-/// the library is safe under a crash between any two operations of a list without `trim`,
-/// `set_compacted_idx` and `set_snapshot`, also on a log that was compacted before. A list with one of
-/// these compacts the log or installs a snapshot, and must be whole: indices are relative, and a crash
-/// between `trim` and `set_compacted_idx` leaves them meaning something else.
+/// make the whole list atomic.
+///
+/// The provided body of `write_atomically` applies one operation after another. With it, the
+/// following holds for a crash between two operations of a list, also on a log that was compacted
+/// before:
+/// - The library is safe if the list contains no `trim`, `set_compacted_idx` or `set_snapshot`.
+/// - A list with one of these compacts the log or installs a snapshot, and must be atomic.
+///   Otherwise a crash between `trim` and `set_compacted_idx` shifts the meaning of all indices.
 pub trait Storage<T: Entry> {
     /// Appends an entry and returns the new length of the log.
     ///
     /// # Errors
-    /// Whatever the storage cannot do. This holds for every method; after an error of a write the
+    /// Returns any error of the storage, as every method does. After an error of a write the
     /// replica halts.
     fn append_entry(&mut self, entry: T) -> StorageResult<u64>;
 
     /// Appends entries and returns the new length of the log.
     fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64>;
 
-    /// Cuts the log to its first `from_idx` entries, appends, and returns the new length.
+    /// Truncates the log to its first `from_idx` entries, appends, and returns the new length.
     fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64>;
 
-    /// Sets the highest ballot promised.
+    /// Sets the highest promised ballot.
     fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()>;
 
-    /// Sets the number of entries decided, counted from the beginning of the log.
+    /// Sets the number of decided entries, counted from the beginning of the log.
     fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()>;
 
-    /// The number last set with [`set_decided_idx`](Storage::set_decided_idx), or 0.
+    /// Returns the number last set with [`set_decided_idx`](Storage::set_decided_idx), or 0.
     fn get_decided_idx(&self) -> StorageResult<u64>;
 
     /// Sets the ballot in which the log was last accepted.
     fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()>;
 
-    /// The ballot last set with [`set_accepted_round`](Storage::set_accepted_round).
+    /// Returns the ballot last set with [`set_accepted_round`](Storage::set_accepted_round).
     fn get_accepted_round(&self) -> StorageResult<Option<Ballot>>;
 
-    /// The entries from `from` up to, not including, `to`. Empty if the storage does not hold all.
+    /// Returns the entries from `from` up to, not including, `to`. Empty if it does not hold all.
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>>;
 
-    /// The number of entries held.
+    /// Returns the number of entries held.
     fn get_log_len(&self) -> StorageResult<u64>;
 
-    /// The entries from `from` to the end; empty if `from` is beyond it.
+    /// Returns the entries from `from` to the end; empty if `from` is beyond the end.
     fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>>;
 
-    /// The ballot last set with [`set_promise`](Storage::set_promise).
+    /// Returns the ballot last set with [`set_promise`](Storage::set_promise).
     fn get_promise(&self) -> StorageResult<Option<Ballot>>;
 
     /// Sets or clears the stop sign.
     fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()>;
 
-    /// The stop sign last set.
+    /// Returns the stop sign last set.
     fn get_stopsign(&self) -> StorageResult<Option<StopSign>>;
 
-    /// Removes the first `idx` of the entries held.
+    /// Removes the first `idx` entries of those held.
     fn trim(&mut self, idx: u64) -> StorageResult<()>;
 
-    /// Sets the number of entries compacted, counted from the beginning of the log.
+    /// Sets the number of compacted entries, counted from the beginning of the log.
     fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()>;
 
-    /// The number last set with [`set_compacted_idx`](Storage::set_compacted_idx), or 0.
+    /// Returns the number last set with [`set_compacted_idx`](Storage::set_compacted_idx), or 0.
     fn get_compacted_idx(&self) -> StorageResult<u64>;
 
-    /// Sets or clears the snapshot, which sums up the entries compacted.
+    /// Sets or clears the snapshot, which stands for the compacted entries.
     fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()>;
 
-    /// The snapshot last set.
+    /// Returns the snapshot last set.
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>>;
 
-    /// Appends entries that others read too. A storage that can keep them shared need not clone.
+    /// Appends entries that messages may share. A storage that keeps them shared need not clone
+    /// them.
     fn append_shared(&mut self, entries: SharedEntries<T>) -> StorageResult<u64> {
         self.append_entries(entries.into_vec())
     }
 
-    /// As [`append_on_prefix`](Storage::append_on_prefix), with entries that others read too.
+    /// Does the same as [`append_on_prefix`](Storage::append_on_prefix), with shared entries.
     fn append_shared_on_prefix(
         &mut self,
         from_idx: u64,
@@ -153,94 +157,106 @@ pub trait Storage<T: Entry> {
         self.append_on_prefix(from_idx, entries.into_vec())
     }
 
-    /// The entries from `from` up to `to`, as [`get_entries`](Storage::get_entries), possibly
-    /// shared with the storage.
+    /// Returns the entries from `from` up to `to`, as [`get_entries`](Storage::get_entries) does,
+    /// possibly shared with the storage.
     fn get_shared(&self, from: u64, to: u64) -> StorageResult<SharedEntries<T>> {
         self.get_entries(from, to).map(SharedEntries::from)
     }
 
-    /// Calls `visit` with each entry from `from` up to `to`, in order; with none if the storage does
-    /// not hold all. A storage that has them in memory need not clone.
+    /// Calls `visit` with each entry from `from` up to `to`, in order. If the storage does not hold
+    /// all of them, it calls `visit` with none. A storage with its entries in memory need not clone
+    /// them.
     fn for_each(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> StorageResult<()> {
         self.get_entries(from, to).map(|entries| entries.iter().for_each(visit))
     }
 
-    /// Begins another incarnation of the server: raises a counter, stores it durably and returns
-    /// it; the first incarnation is 1. Called once when a replica is built.
+    /// Begins a new incarnation of the server: raises a counter, stores it durably and returns it.
+    /// The first incarnation is 1. A replica calls this once, when it is built.
     ///
-    /// The number is part of every [`ProposalId`](crate::proposals::ProposalId), so that what a
-    /// server proposed before a restart is never taken for what it proposes after. `None`, as
-    /// provided, from a storage that does not count; one that wraps another must pass this on. See
+    /// The number is part of every [`ProposalId`](crate::proposals::ProposalId). So proposals from
+    /// before a restart are never taken for proposals from after it. See
     /// [`ServerConfig::incarnation`](crate::ServerConfig::incarnation).
+    ///
+    /// The provided body returns `None`: the storage does not count. A storage that wraps another
+    /// must forward this call.
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         Ok(None)
     }
 
-    /// The most bytes that an entry may take here, as this storage counts them; `None`, as provided,
-    /// if there is no limit.
+    /// Returns the size limit of an entry, in bytes as this storage counts them; `None` if there is
+    /// no limit. The provided body returns `None`.
     ///
-    /// Servers tell each other in heartbeats. The smallest of these limits is what a proposal is
-    /// [checked](Storage::check_entry) against, so that no server is sent what it cannot hold. A
-    /// storage that wraps another must pass this method and the three that follow on.
+    /// Servers exchange their limits in heartbeats. A proposal is [checked](Storage::check_entry)
+    /// against the smallest of these limits, so that no server receives an entry that it cannot
+    /// hold. A storage that wraps another must forward this call and the next three.
     fn max_entry_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// Checks that the storage can hold an entry in at most `limit` bytes, and give it back as it
-    /// is. Writes nothing.
+    /// Checks that the storage can hold an entry in at most `limit` bytes, and return it unchanged.
     ///
-    /// A server calls it for each entry that is proposed there, and a leader for each entry that
-    /// another server forwards. `limit` is the smallest [`max_entry_bytes`](Storage::max_entry_bytes)
-    /// of the servers that this one has heard of, `u64::MAX` where there is none. An entry that was
-    /// accepted by the leader is not checked again at a follower.
+    /// It writes nothing. The origin of a proposal calls it for each entry, and the leader calls it
+    /// for each forwarded entry. A follower does not check an entry that the leader has accepted.
+    /// `limit` is the smallest [`max_entry_bytes`](Storage::max_entry_bytes) that any server has
+    /// reported here, or `u64::MAX` if none has.
     ///
-    /// The same entry and limit must get the same answer. The provided body accepts all.
+    /// For the same entry and limit the result must be the same. The provided body accepts all
+    /// entries.
     ///
     /// # Errors
-    /// Why not. The proposer gets this text, its first 256 bytes; the replica does not halt.
+    /// Returns why the entry is refused. The proposer gets the first 256 bytes of this text. The
+    /// replica does not halt.
     fn check_entry(&self, entry: &T, limit: u64) -> StorageResult<()> {
         let _ = (entry, limit);
         Ok(())
     }
 
-    /// Checks a stop sign with its metadata as [`check_entry`](Storage::check_entry) checks an entry.
+    /// Checks a stop sign and its metadata, as [`check_entry`](Storage::check_entry) checks an
+    /// entry.
     ///
     /// # Errors
-    /// As `check_entry`.
+    /// Returns why the stop sign is refused, as `check_entry` does.
     fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
         let _ = (stopsign, limit);
         Ok(())
     }
 
-    /// Checks that the storage can hold a snapshot and give it back, before it replaces entries.
+    /// Checks that the storage can hold a snapshot and return it, before the snapshot replaces
+    /// entries.
     ///
     /// # Errors
-    /// Why not. A compaction is refused then, with this text.
+    /// Returns why the snapshot is refused. Then the compaction is refused with this text.
     fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
         let _ = snapshot;
         Ok(())
     }
 
-    /// The identity last set with [`set_identity`](Storage::set_identity). `None`, as provided, from
-    /// a storage that keeps none; one that wraps another must pass this and the next two on.
+    /// Returns the identity last set with [`set_identity`](Storage::set_identity).
+    ///
+    /// The provided body returns `None`: the storage keeps no identity. A storage that wraps
+    /// another must forward this call and the next two.
     fn get_identity(&self) -> StorageResult<Option<Identity>> {
         Ok(None)
     }
 
-    /// Keeps, durably and as one, to which server of which configuration the storage belongs, and
-    /// which storages the other servers have. Called when a replica is built, and when it first
-    /// hears of the storage of another server: not in each output.
+    /// Stores an identity, durably and atomically: the server and configuration to which the
+    /// storage belongs, and the storage ids of the other servers.
+    ///
+    /// A replica calls this when it is built, and when it first receives the storage id of another
+    /// server; not at each output.
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
         let _not_kept = identity;
         Ok(())
     }
 
-    /// The id of this storage: a random number other than 0, made once with the storage, durable
-    /// before this returns it, and never changed. The other servers ignore a server whose storage has
-    /// another id than before, since it may have forgotten what it promised and accepted.
+    /// Returns the id of this storage: a random number other than 0.
     ///
-    /// `None`, as provided, from a storage that does not outlive its process: its server is not
-    /// checked.
+    /// The id is made once with the storage, is durable before this method returns it, and never
+    /// changes. If the id of a server's storage changes, the other servers ignore that server,
+    /// since it may have lost its promises and accepted entries.
+    ///
+    /// The provided body returns `None`: the storage does not outlive its process. The other
+    /// servers do not check such a server.
     fn get_storage_id(&self) -> StorageResult<Option<u64>> {
         Ok(None)
     }
@@ -254,10 +270,10 @@ pub trait Storage<T: Entry> {
     }
 }
 
-/// Applies one operation by the method of its name.
+/// Applies one operation with the method of the same name.
 ///
 /// # Errors
-/// That of the method.
+/// Returns the error of that method.
 pub fn apply<T: Entry, S: Storage<T> + ?Sized>(
     storage: &mut S,
     op: StorageOp<T>,

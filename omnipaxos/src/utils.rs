@@ -1,6 +1,6 @@
-//! Views for tools.
+//! Views and loggers for tools.
 
-/// What a dashboard shows.
+/// The state of a replica for a dashboard.
 pub mod ui {
     pub use crate::observe::ui::{ClusterState, OmniPaxosStates, LARGEST_PID_SHOWN};
 }
@@ -8,11 +8,13 @@ pub mod ui {
 /// Loggers (feature `logging`).
 #[cfg(feature = "logging")]
 pub mod logger {
-    /// Makes a logger that appends to a file, which is made with its folders if it is not there: what
+    /// Creates a logger that appends to a file, as
     /// [`ServerConfig::logger_file_path`](crate::ServerConfig::logger_file_path) does.
     ///
+    /// The file is created, with its folders, if it does not exist.
+    ///
     /// # Panics
-    /// If the file cannot be made or opened. In the configuration, that is an error of `build`.
+    /// If the file cannot be created or opened. In the configuration, that is an error of `build`.
     pub fn create_logger(path: &str) -> slog::Logger {
         match crate::observe::trace::to_slog::to_file(path) {
             Ok(logger) => logger,

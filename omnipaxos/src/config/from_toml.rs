@@ -1,4 +1,4 @@
-//! A configuration from a TOML file.
+//! Reads a configuration from a TOML file.
 
 use super::{invalid, ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig};
 use crate::membership::FlexibleQuorum;
@@ -9,10 +9,10 @@ use serde::{
 use std::io;
 use thiserror::Error;
 
-/// The keys of features that are off: legal in any file.
+/// The keys of features that are off. They are legal in any file.
 const KEYS_OF_FEATURES: [&str; 1] = ["logger_file_path"];
 
-/// Our tables and the keys that they may have, those of features that are off included.
+/// Returns our tables and their keys, including the keys of features that are off.
 fn tables() -> [(&'static str, Vec<&'static str>); 2] {
     let mut server = fields::<ServerConfig>();
     for key in KEYS_OF_FEATURES {
@@ -27,7 +27,7 @@ fn quorum_keys() -> Vec<&'static str> {
     fields::<FlexibleQuorum>()
 }
 
-/// The fields that a struct reads, as serde knows them.
+/// Returns the fields of a struct that serde reads.
 fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
     let mut fields: &[&str] = &[];
     // It reads nothing: it takes note of the fields that it is asked for.
@@ -35,7 +35,7 @@ fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
     fields.to_vec()
 }
 
-/// A format that takes note of the fields of a struct, and holds no value.
+/// A format that records the field names of a struct, and holds no value.
 struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for FieldNames<'_> {
@@ -73,13 +73,15 @@ impl OmniPaxosConfig {
     /// pid = 2
     /// ```
     ///
-    /// Fields of [`ServerConfig`](crate::ServerConfig) that have a default may be left out. The
-    /// file may have other tables, which are ignored unless they look like misspelt ones of these.
+    /// Fields of [`ServerConfig`](crate::ServerConfig) with a default may be omitted. The file may
+    /// have other tables. They are ignored, unless their name looks like a misspelt name of one of
+    /// these tables.
     ///
     /// # Errors
-    /// [`ConfigError::ReadFile`] if there is no such file, [`ConfigError::Parse`] if it is not
-    /// TOML or a field has the wrong type, [`ConfigError::InvalidConfig`] if a value is not legal
-    /// or a key of our tables is misspelt or in another table, or a table is misspelt.
+    /// - [`ConfigError::ReadFile`] if the file cannot be read.
+    /// - [`ConfigError::Parse`] if it is not TOML, or a field has the wrong type.
+    /// - [`ConfigError::InvalidConfig`] if a value is not legal, if a key of our tables is misspelt
+    ///   or in another table, or if the name of a table is misspelt.
     pub fn with_toml(file_path: &str) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file_path)
             .map_err(|cause| io::Error::new(cause.kind(), Unreadable::new(file_path, cause)))?;
@@ -108,7 +110,7 @@ impl OmniPaxosConfig {
     }
 }
 
-/// What the system says of a file, which it does not name.
+/// An error of the system about a file, with the path that the system omits.
 #[derive(Debug, Error)]
 #[error("{cause}")]
 struct Unreadable {
@@ -122,14 +124,14 @@ impl Unreadable {
     }
 }
 
-/// Names the file that could not be read, if it is known.
+/// Returns the path of the file that could not be read, if it is known.
 pub(super) fn named(error: &io::Error) -> String {
     let unreadable = error.get_ref().and_then(|cause| cause.downcast_ref::<Unreadable>());
     unreadable.map_or_else(String::new, |unreadable| format!(" {}", unreadable.path))
 }
 
-/// Refuses a misspelt table, and keys of our tables that are outside of them and not in them. Other
-/// tables and keys may be there: they are not ours.
+/// Refuses a misspelt table, and a key of our tables at the top unless the table has it too. Other
+/// tables and keys are ignored: they are not ours.
 fn check_top(file: &toml::Table) -> Result<(), ConfigError> {
     let is_set =
         |table: &str, key: &str| file.get(table).is_some_and(|ours| ours.get(key).is_some());
@@ -160,7 +162,7 @@ fn check_top(file: &toml::Table) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Our table that has this key.
+/// Returns our table that has this key.
 fn home_of(key: &str) -> Option<&'static str> {
     if quorum_keys().contains(&key) {
         return Some("cluster_config.flexible_quorum");
@@ -188,7 +190,7 @@ fn check_keys(name: &str, table: &toml::Table, known: &[&str]) -> Result<(), Con
     }
 }
 
-/// Whether a table may be a misspelt one of ours. Case and the signs between words do not count.
+/// Returns whether a table name may be a misspelt one of ours. Case and punctuation are ignored.
 fn is_misspelt(ours: &str, table: &str) -> bool {
     let letters = |text: &str| -> String {
         text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
@@ -196,7 +198,7 @@ fn is_misspelt(ours: &str, table: &str) -> bool {
     ours != table && distance(&letters(ours), &letters(table)) <= 2
 }
 
-/// Number of letters to insert, drop or change to get from one word to the other (Levenshtein).
+/// Returns the edit distance of two words (Levenshtein): letters to insert, drop or change.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

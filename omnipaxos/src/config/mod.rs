@@ -1,4 +1,4 @@
-//! How a cluster and a server are set up.
+//! The configuration of a cluster and of a server.
 
 #[cfg(feature = "toml_config")]
 mod from_toml;
@@ -11,8 +11,10 @@ use crate::{
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// What is wrong with a configuration. The message does not repeat the cause, which is
-/// [`source`](std::error::Error::source): [`with_causes`](crate::errors::with_causes) prints both.
+/// Why a configuration is refused.
+///
+/// The message does not repeat its cause. [`source`](std::error::Error::source) returns the cause,
+/// and [`with_causes`](crate::errors::with_causes) prints both.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -23,7 +25,7 @@ pub enum ConfigError {
     #[cfg(feature = "toml_config")]
     #[error("could not parse the configuration file")]
     Parse(#[from] toml::de::Error),
-    /// A field has a value that it must not have, or the storage does not fit.
+    /// A field has an illegal value, or the storage does not fit the configuration.
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 }
@@ -33,7 +35,7 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::InvalidConfig(what.into()))
 }
 
-/// All that a server needs to know to take part.
+/// All settings of a server: those of the cluster, and its own.
 ///
 /// ```
 /// use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
@@ -51,9 +53,9 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, ConfigError> {
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 pub struct OmniPaxosConfig {
-    /// What is the same on all servers.
+    /// The settings that are the same on all servers.
     pub cluster_config: ClusterConfig,
-    /// What concerns this server.
+    /// The settings of this server.
     pub server_config: ServerConfig,
 }
 
@@ -76,7 +78,7 @@ impl OmniPaxosConfig {
         }
     }
 
-    /// The servers of the configuration, and the place of this one among them.
+    /// Returns the servers of the configuration, and which of them this one is.
     pub(crate) fn membership(&self) -> Membership {
         let ClusterConfig { nodes, flexible_quorum, .. } = &self.cluster_config;
         let ServerConfig { pid, observes, .. } = &self.server_config;
@@ -87,16 +89,16 @@ impl OmniPaxosConfig {
     }
 }
 
-/// What is the same on all servers of a configuration.
+/// The settings that are the same on all servers of a configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ClusterConfig {
-    /// Names the configuration; not 0, and higher in each that follows.
+    /// Names the configuration. It is not 0, and higher in each following configuration.
     pub configuration_id: ConfigurationId,
     /// The servers, in any order.
     pub nodes: Vec<NodeId>,
-    /// Quorum sizes, where they are not majorities.
+    /// The quorum sizes, if they are not majorities.
     #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
     pub flexible_quorum: Option<FlexibleQuorum>,
 }
@@ -153,7 +155,7 @@ impl ClusterConfig {
     }
 }
 
-/// How much may be where: see the fields of [`ServerConfig`] that begin with `max_`.
+/// The limits of a server: see the fields of [`ServerConfig`] that begin with `max_`.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) message: Amount,
@@ -161,109 +163,122 @@ pub(crate) struct Limits {
     pub(crate) pending: Amount,
 }
 
-/// What concerns one server.
+/// The settings of one server.
 ///
-/// Times are in ticks: calls of [`OmniPaxos::tick`](crate::OmniPaxos::tick), which the user makes
-/// as often as suits.
+/// Times are numbers of ticks. A tick is a call of [`OmniPaxos::tick`](crate::OmniPaxos::tick); the
+/// user chooses how often to call it.
 #[derive(Clone, Debug)]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(default))]
 pub struct ServerConfig {
-    /// The server: one of the nodes, unless it [observes](Self::observes).
+    /// The id of this server: one of the nodes, unless it [observes](Self::observes).
     pub pid: NodeId,
     /// Length of a heartbeat round, in ticks. A crashed leader is replaced within two and a half
-    /// rounds. Where messages take longer to come back, the server lengthens its rounds: see
+    /// rounds. If replies take longer than a round, the server lengthens its rounds: see
     /// [`max_election_tick_factor`](Self::max_election_tick_factor). Default 10.
     pub election_tick_timeout: u64,
-    /// How many times [`election_tick_timeout`](Self::election_tick_timeout) a heartbeat round may
-    /// last. A server lengthens its rounds while the replies that it needs come too late, and shortens
-    /// them when they come sooner. So a leader is elected though a round trip takes nearly so many
-    /// rounds, and a crash that comes meanwhile is noticed as much later. 1: rounds are never
-    /// lengthened. Default 16.
+    /// The longest heartbeat round, as a multiple of
+    /// [`election_tick_timeout`](Self::election_tick_timeout). A server lengthens its rounds while
+    /// the replies that it needs come too late, and shortens them when the replies come sooner. So
+    /// a leader is elected even if a round trip takes nearly this long. While rounds are long, a
+    /// crash is noticed later in proportion. With 1, rounds are never lengthened. Default 16.
     pub max_election_tick_factor: u64,
-    /// Ticks after which what was not acknowledged is sent again at the latest; the heartbeats of
-    /// the peers mostly bring it about sooner. Default 100.
+    /// Ticks after which unacknowledged entries are sent again at the latest. Mostly the heartbeats
+    /// of the peers cause that sooner. Default 100.
     pub resend_message_tick_timeout: u64,
-    /// Number of messages for which a buffer was reserved in 0.2.2. Accepted and checked, but
-    /// nothing is sized by it any more. Default 100,000.
+    /// Number of messages for which 0.2.2 reserves a buffer. It is accepted and checked, and has no
+    /// effect. Default 100,000.
     pub buffer_size: usize,
-    /// Number of entries that the leader waits for before it replicates them together.
-    /// Default 1: it does not wait.
+    /// Number of proposals that the leader collects before it replicates them together. Default 1:
+    /// the leader does not wait.
     pub batch_size: usize,
-    /// Ticks after which a batch is replicated though it is not full. Default 200.
+    /// Ticks after which the leader replicates a batch that is not full. Default 200.
     pub flush_batch_tick_timeout: u64,
-    /// Decides between servers that take over at the same time; the highest wins. A server that was
-    /// restarted or lost its quorum as a leader goes after the others for a while. Default 0.
+    /// Decides between servers that take over at the same time: the highest priority wins. For a
+    /// while, a server that was restarted, or lost its quorum as a leader, comes after the others.
+    /// Default 0.
     pub leader_priority: u32,
-    /// The most bytes of entries in one message, as
-    /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. An entry that is
-    /// larger travels alone, and a snapshot as a whole. Default 1 MiB.
+    /// The largest number of bytes of entries in one message, as
+    /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. A larger entry
+    /// travels alone, and a snapshot travels as a whole. Default 1 MiB.
     ///
-    /// It also bounds the entries that a leader takes into its log before they are decided, since
-    /// the undecided end of a log goes into one message when the leader changes. So a cluster
-    /// decides at most so many bytes in one round trip: raise it where that takes long, and
-    /// `max_message_entries` and `max_in_flight_bytes` with it.
+    /// It also limits the undecided entries that a leader appends to its log, since one message
+    /// contains the undecided tail of a log when the leader changes. So a cluster decides at most
+    /// this number of bytes per round trip. If round trips are long, raise it together with
+    /// `max_message_entries` and `max_in_flight_bytes`.
     pub max_message_bytes: usize,
-    /// The most entries in one message, and undecided in the log of a leader: see
-    /// [`max_message_bytes`](Self::max_message_bytes). Default 16,384.
+    /// The largest number of entries in one message, and of undecided entries in the log of a
+    /// leader: see [`max_message_bytes`](Self::max_message_bytes). Default 16,384.
     pub max_message_entries: usize,
-    /// The most bytes of entries that a leader sends to a follower ahead of its acknowledgements.
-    /// Default 4 MiB.
+    /// The largest number of bytes of entries that a leader sends to a follower and that are not
+    /// acknowledged. Default 4 MiB.
     pub max_in_flight_bytes: usize,
-    /// The most entries that a leader sends to a follower ahead of its acknowledgements. A follower
-    /// that lacks more decided entries fetches them in chunks, from any server. Default 65,536.
+    /// The largest number of entries that a leader sends to a follower and that are not
+    /// acknowledged. A follower that lacks more decided entries fetches them in chunks from any
+    /// server. Default 65,536.
     pub max_in_flight_entries: usize,
-    /// The most bytes of proposals that wait in memory, for a leader or for room in its log. When
-    /// there is no room, [`OmniPaxos::try_append`](crate::OmniPaxos::try_append) gives a proposal
-    /// back and [`OmniPaxos::append`](crate::OmniPaxos::append) drops it. Default 64 MiB.
+    /// The largest number of bytes of proposals that wait in memory, for a leader or for room in
+    /// its log. When there is no room, [`OmniPaxos::try_append`](crate::OmniPaxos::try_append)
+    /// returns the proposal, and [`OmniPaxos::append`](crate::OmniPaxos::append) drops it. Default
+    /// 64 MiB.
     pub max_pending_bytes: usize,
-    /// The most proposals that wait in memory: see [`max_pending_bytes`](Self::max_pending_bytes).
-    /// Default 1,048,576.
+    /// The largest number of proposals that wait in memory: see
+    /// [`max_pending_bytes`](Self::max_pending_bytes). Default 1,048,576.
     pub max_pending_entries: usize,
-    /// The largest entry that may be proposed, in bytes as
-    /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them, and the longest
-    /// metadata of a stop sign. A larger one is refused at once, here and where this server leads.
-    /// Set it to what the network of the cluster carries in one message. Default `None`: only the
-    /// storages limit an entry, see
+    /// The size of the largest entry that can be proposed, in bytes as
+    /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. It also limits the
+    /// metadata of a stop sign. This server refuses larger ones at once, as their origin and as the
+    /// leader. Set it to the size that the network of the cluster can carry in one message. Default
+    /// `None`: only the storages limit an entry, see
     /// [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
     pub max_entry_bytes: Option<usize>,
-    /// Whether a server that was removed from the cluster, and missed it, is told of this
-    /// configuration when it says something in a lower one. Then
-    /// [`OmniPaxos::take_outgoing_messages`](crate::OmniPaxos::take_outgoing_messages) may give a
-    /// message for a server that is no member here: drop it if you do not know that server. Members
-    /// are told in any case. Default `false`.
+    /// Whether to notify removed servers that contact this one from an older configuration. Default
+    /// `false`.
+    ///
+    /// If it is set,
+    /// [`OmniPaxos::take_outgoing_messages`](crate::OmniPaxos::take_outgoing_messages) may return a
+    /// message for a server that is no member here. Drop the message if you do not know that
+    /// server. Members are always notified.
     pub tells_removed_servers: bool,
-    /// Whether this server, when it lacks eight decided entries or more, accepts a delta snapshot in
-    /// their place: less to send, and the entries cannot be read one by one here. Matters only for an entry
-    /// type with snapshots. Default `false`: this server gets entries as long as the server that sends
-    /// them holds them, and a snapshot only of what was compacted there.
+    /// Whether this server accepts a delta snapshot instead of entries if it lacks eight decided
+    /// entries or more. Default `false`.
+    ///
+    /// A delta snapshot takes fewer bytes, but its entries cannot be read one by one here. The
+    /// setting matters only for an entry type with snapshots. By default this server receives
+    /// entries as long as the sending server holds them, and a snapshot only of entries that are
+    /// compacted there.
     pub takes_delta_snapshots: bool,
-    /// Whether this server proposes again what was [appended](crate::OmniPaxos::append) here while
-    /// it led, if it loses leadership before that is decided. By default such an entry is dropped,
-    /// unless another server has it in its log: programs that roll back when they lose leadership
-    /// must not see it decided later. [`OmniPaxos::propose`](crate::OmniPaxos::propose) does not
-    /// depend on this. Default `false`.
+    /// Whether this server proposes again, after it lost leadership, the entries that were
+    /// [appended](crate::OmniPaxos::append) here while it led. Default `false`.
+    ///
+    /// By default it drops such an undecided entry, unless another server has it in its log.
+    /// Programs that roll back when they lose leadership must not see it decided later.
+    /// [`OmniPaxos::propose`](crate::OmniPaxos::propose) does not depend on this setting.
     pub keeps_undecided_appends: bool,
-    /// Names the cluster, the same at all its servers: servers of clusters with other names ignore
-    /// each other, and a storage is not used in another cluster. It is kept with the storage. A name
-    /// can be given to a cluster without one only when all its servers are stopped, and not be
-    /// changed until the next configuration. Default `None`.
+    /// The name of the cluster, the same at all its servers. Default `None`.
+    ///
+    /// Servers of clusters with different names ignore each other, and a storage that contains a
+    /// name is refused in another cluster. The name cannot be changed until the next configuration.
+    /// To give a name to a cluster without one, stop all its servers first.
     pub cluster_name: Option<String>,
-    /// A file to which the replica appends what happens, made with its folders if it is not there.
-    /// Default `None`.
+    /// A file to which the replica appends its log lines. It is created, with its folders, if it
+    /// does not exist. Default `None`.
     #[cfg(feature = "logging")]
     pub logger_file_path: Option<String>,
-    /// A logger to which the replica tells what happens, rather than to a file. Default `None`.
+    /// A logger that receives the log lines instead of a file. Default `None`.
     #[cfg(feature = "logging")]
     #[cfg_attr(any(feature = "serde", feature = "toml_config"), serde(skip))]
     pub custom_logger: Option<slog::Logger>,
     /// Names this incarnation of the server: a number below 2^63 that no earlier incarnation had.
-    /// Two incarnations with the same number may read what is out of date and lose proposals.
-    /// Default `None`: the storage counts, with
-    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). Without either, a
-    /// server that was restarted can neither [propose with an outcome](crate::OmniPaxos::propose)
-    /// nor [read](crate::OmniPaxos::request_read) while another server leads, and what it forwards
-    /// is not forwarded again when it is lost.
+    /// If two incarnations have the same number, reads may return old state, and proposals may be
+    /// lost.
+    ///
+    /// Default `None`: the storage counts incarnations, with
+    /// [`Storage::next_incarnation`](crate::storage::Storage::next_incarnation). If there is
+    /// neither, the following holds for a restarted server while another server leads:
+    /// - It cannot [propose with an outcome](crate::OmniPaxos::propose).
+    /// - It cannot [read](crate::OmniPaxos::request_read).
+    /// - It forwards each plain proposal once, and does not repeat it if the message is lost.
     pub incarnation: Option<u64>,
     /// Makes this server an **observer**, which learns what the members decide and has no vote. These
     /// are the servers that it asks: members or other observers, in any order. Some of them must
@@ -279,7 +294,7 @@ pub struct ServerConfig {
     pub max_observers: usize,
 }
 
-/// Incarnations from here on name what was appended at a leader.
+/// Incarnations from this number on are reserved for entries appended at a leader without an id.
 const HIGHEST_INCARNATION: u64 = 1 << 63;
 
 impl Default for ServerConfig {

@@ -1,12 +1,12 @@
-//! What travels in messages must be serialisable, where the feature `serde` is on.
+//! The bounds on types in messages: serialisable with the feature `serde`.
 
-/// Serialisable when the feature `serde` is on, anything otherwise. Never implemented by hand.
+/// A type that is serialisable if the feature `serde` is on. It is never implemented by hand.
 #[cfg(feature = "serde")]
 pub trait Wire: serde::Serialize + serde::de::DeserializeOwned {}
 #[cfg(feature = "serde")]
 impl<T: serde::Serialize + serde::de::DeserializeOwned> Wire for T {}
 
-/// Serialisable when the feature `serde` is on, anything otherwise. Never implemented by hand.
+/// A type that is serialisable if the feature `serde` is on. It is never implemented by hand.
 #[cfg(not(feature = "serde"))]
 pub trait Wire {}
 #[cfg(not(feature = "serde"))]

@@ -1,20 +1,20 @@
-//! What the code that the derive macros generate calls. Not for use by hand.
+//! Functions for the code that the derive macros generate. Not for use by hand.
 
 use super::Owned;
 use std::ops::Deref;
 
-// Where the user has shadowed them, or is of edition 2015, there is no other way to name them.
+// If the user has shadowed these names, or uses edition 2015, no other path reaches them.
 pub use std::{mem::size_of_val, primitive::usize};
 
-/// A field, asked what it owns without knowing whether its type is [`Owned`].
+/// A field whose owned bytes are counted, whether or not its type is [`Owned`].
 ///
-/// Method lookup answers: it takes the method of `Probe` where `T` is known to be `Owned`, and
-/// elsewhere, through `Deref`, that of [`NotOwned`]. That needs neither a bound on `T` nor an
+/// Method lookup decides. If `T` is known to be `Owned`, it finds the method of `Probe`. Otherwise
+/// it finds, through `Deref`, the method of [`NotOwned`]. That needs neither a bound on `T` nor an
 /// import where the code is generated.
 pub struct Probe<'a, T: ?Sized>(pub &'a T);
 
 impl<T: Owned + ?Sized> Probe<'_, T> {
-    /// What the field owns. Named so that no method of a trait in scope is taken for it.
+    /// Returns the bytes that the field owns. The name avoids the methods of traits in scope.
     #[inline]
     pub fn __omnipaxos_owned_bytes(&self) -> usize {
         self.0.owned_bytes()
@@ -34,7 +34,7 @@ impl<T: ?Sized> Deref for Probe<'_, T> {
 pub struct NotOwned;
 
 impl NotOwned {
-    /// Nothing.
+    /// Returns 0.
     #[inline]
     pub fn __omnipaxos_owned_bytes(&self) -> usize {
         0

@@ -1,4 +1,4 @@
-//! What the log holds: entries, their snapshots, and how entries are shared and encoded.
+//! Entries of the log, their snapshots, and how entries are shared and encoded.
 
 pub(crate) mod bounds;
 #[doc(hidden)]
@@ -20,11 +20,11 @@ use self::bounds::Wire;
 use self::unicache::UniCache;
 use std::fmt::Debug;
 
-/// What the replicated log holds.
+/// An entry of the replicated log.
 ///
 /// Derive it, or implement it to name a [`Snapshot`]. Two copies of an entry must have the same
-/// `Debug` text: a proposal that a follower forwards is known again, when the network delivers it
-/// twice, by that.
+/// `Debug` text: if the network delivers a forwarded proposal twice, the leader recognises the copy
+/// by that text.
 ///
 /// ```
 /// use omnipaxos::macros::Entry;
@@ -36,11 +36,11 @@ use std::fmt::Debug;
 /// }
 /// ```
 pub trait Entry: Clone + Debug {
-    /// The type that sums up many entries; [`NoSnapshot`] where there is none. With the feature
-    /// `serde` it must be serialisable.
+    /// The snapshot of many entries; [`NoSnapshot`] if there is none. With the feature `serde` it
+    /// must be serialisable.
     type Snapshot: Snapshot<Self> + Wire;
 
-    /// The codes that fields travel as: the library does not look at this one and the next two.
+    /// The codes of fields. The library does not use this type and the next two.
     #[cfg(feature = "unicache")]
     type Encoded: unicache::Encoded;
 
@@ -48,25 +48,25 @@ pub trait Entry: Clone + Debug {
     #[cfg(feature = "unicache")]
     type Encodable: unicache::Encodable;
 
-    /// The fields that always travel as they are.
+    /// The fields that always travel in full.
     #[cfg(feature = "unicache")]
     type NotEncodable: unicache::NotEncodable;
 
-    /// The entry as it travels.
+    /// The entry in a message.
     #[cfg(feature = "unicache")]
     type EncodeResult: Clone + Debug + Wire;
 
-    /// The cache that encodes it. An entry without one writes
+    /// The cache that encodes the entry. An entry without a cache uses
     /// [`without_unicache!`](crate::without_unicache) in place of these types.
     #[cfg(feature = "unicache")]
     type UniCache: UniCache<T = Self> + Wire;
 
-    /// About how many bytes this entry takes in memory or in a message: what the limits of
-    /// [`ServerConfig`](crate::ServerConfig) count.
+    /// Returns about how many bytes this entry takes in memory or in a message.
     ///
-    /// The default is the size of the type without what it points to. `derive(Entry)` adds what
-    /// fields of the standard types own, as [`Owned`] tells. An estimate will do, but it should be
-    /// quick, and the same each time.
+    /// The limits of [`ServerConfig`](crate::ServerConfig) count these bytes. The default is the
+    /// size of the type, without the memory that it points to. `derive(Entry)` adds the memory that
+    /// fields of standard types own, according to [`Owned`]. An estimate is enough, but it should
+    /// be fast, and the same each time.
     ///
     /// ```
     /// use omnipaxos::{macros::Entry, storage::Entry};

@@ -1,4 +1,4 @@
-//! How much memory a value owns.
+//! The memory that a value owns.
 
 use std::{
     borrow::Cow,
@@ -7,12 +7,13 @@ use std::{
     sync::Arc,
 };
 
-/// How many bytes a value owns beyond its own size.
+/// A value that reports how many bytes it owns beyond its own size.
 ///
-/// `derive(Entry)` adds it up over the fields of an entry, for
-/// [`Entry::size_hint`](crate::storage::Entry::size_hint). The primitive types have it, strings,
-/// and the usual collections and pointers of the standard library, but not the hash maps and sets.
-/// What has it not counts as owning nothing. Implement it for your own types:
+/// `derive(Entry)` adds up these bytes over the fields of an entry, for
+/// [`Entry::size_hint`](crate::storage::Entry::size_hint). It is implemented for the primitive
+/// types, for strings, and for the usual collections and pointers of the standard library, except
+/// hash maps and sets. A field of any other type counts as owning nothing. Implement it for your
+/// own types:
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage::{Entry, Owned}};
@@ -41,19 +42,19 @@ use std::{
 /// assert_eq!(book.size_hint(), size_of::<Book>() + 5 + size_of::<Author>() + 3);
 /// ```
 pub trait Owned {
-    /// About how many bytes this value owns, its own size not counted.
+    /// Returns about how many bytes this value owns, without its own size.
     ///
-    /// Equal values give equal numbers: the length of a vector counts, not its capacity, and what
-    /// is shared, as in an `Arc` or a `Cow`, counts in full wherever it is.
+    /// Equal values return equal numbers: the length of a vector counts, not its capacity. Shared
+    /// values, as in an `Arc` or a `Cow`, count in full at each owner.
     fn owned_bytes(&self) -> usize;
 }
 
-/// What a pointer to `value` owns, or counts as its own.
+/// Returns the bytes that a pointer to `value` owns, or counts as its own.
 fn behind<T: Owned + ?Sized>(value: &T) -> usize {
     size_of_val(value).saturating_add(value.owned_bytes())
 }
 
-/// Saturates, since `Arc`s of the same value count it again and again.
+/// Adds up bytes. It saturates, since `Arc`s of the same value count it several times.
 fn sum(bytes: impl IntoIterator<Item = usize>) -> usize {
     bytes.into_iter().fold(0, usize::saturating_add)
 }
@@ -71,7 +72,7 @@ macro_rules! owns_nothing {
 
 owns_nothing!(() u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64 bool char str);
 
-/// Takes no time in optimised builds if the items own nothing, as bytes do: a sum of zeros.
+/// In optimised builds this takes no time if the items own nothing, as bytes do: a sum of zeros.
 impl<T: Owned> Owned for [T] {
     #[inline]
     fn owned_bytes(&self) -> usize {
@@ -136,7 +137,7 @@ macro_rules! owns_what_it_points_to {
 
 owns_what_it_points_to!(Box Rc Arc);
 
-/// Counts the text also where it is borrowed, as it is not at the server that receives it.
+/// Counts the text also if it is borrowed: the server that receives it owns it.
 impl Owned for Cow<'_, str> {
     fn owned_bytes(&self) -> usize {
         behind(&**self)

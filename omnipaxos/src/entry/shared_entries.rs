@@ -1,4 +1,4 @@
-//! Entries that several hold at once.
+//! Entries with several owners at once.
 
 use parking_lot::{MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard};
 use std::{
@@ -13,8 +13,8 @@ use std::{
     vec,
 };
 
-/// The most entries that are cloned under one lock. Each lock costs as much as a short clone, and the
-/// clones of a batch are in memory at once.
+/// The largest number of entries cloned under one lock. Each lock costs as much as a short clone,
+/// and the clones of a batch are in memory at once.
 const BATCH_LEN: usize = 16;
 
 /// A run of entries, shared and immutable: one allocation for the leader's storage and for the
@@ -23,36 +23,38 @@ const BATCH_LEN: usize = 16;
 /// Equality and serialisation are those of the entries, in order.
 ///
 /// # Threads
-/// Entries that are `Send` but not `Sync` may be shared between threads, since one thread at a time
-/// reads a run: [`lock`](Self::lock) waits for the others. No other thread waits while a caller's
-/// serialiser, formatter or [visitor](Self::for_each) runs: it is given a copy of the entries if
-/// others hold them. A blocked connection therefore never blocks a replica, nor other connections.
+/// Entries that are `Send` but not `Sync` may be shared between threads, since only one thread at a
+/// time reads a run: [`lock`](Self::lock) waits for the others.
+///
+/// A serialiser, a formatter and a [visitor](Self::for_each) of a caller never run under the lock
+/// while other owners exist: they get copies of the entries. So a blocked connection never blocks a
+/// replica or another connection.
 #[derive(Clone)]
 pub struct SharedEntries<T> {
     held: Held<T>,
 }
 
-/// The entries of a [`SharedEntries`], locked against other threads until this is dropped.
+/// The entries of a [`SharedEntries`], locked against other threads until this value is dropped.
 ///
 /// The same thread may lock them again. Not `Send`.
 pub struct LockedEntries<'a, T>(Option<MappedReentrantMutexGuard<'a, [T]>>);
 
 #[derive(Clone)]
 enum Held<T> {
-    /// None, which costs no allocation, or one that came alone, which costs no vector.
+    /// No entry, which needs no allocation, or a single one, which needs no vector.
     AtMostOne(Option<Arc<ReentrantMutex<T>>>),
-    /// The entries from `start` on, `len` of them.
+    /// The `len` entries from `start` on.
     Part { all: Arc<ReentrantMutex<Vec<T>>>, start: usize, len: NonZeroUsize },
 }
 
 impl<T> SharedEntries<T> {
-    /// A single entry.
+    /// Creates a run of one entry.
     #[inline]
     pub(crate) fn one(entry: T) -> Self {
         Self { held: Held::AtMostOne(Some(Arc::new(ReentrantMutex::new(entry)))) }
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.held {
@@ -61,13 +63,14 @@ impl<T> SharedEntries<T> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no entries.
     #[inline]
     pub fn is_empty(&self) -> bool {
         matches!(self.held, Held::AtMostOne(None))
     }
 
-    /// The entries `range` of these, sharing the same memory; `None` if they are not all there.
+    /// Returns the entries at `range`, sharing the same memory; `None` if the run does not have
+    /// all.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.len() {
             return None;
@@ -86,8 +89,8 @@ impl<T> SharedEntries<T> {
 
     /// Waits until no other thread reads the entries, and locks them.
     ///
-    /// Other threads wait meanwhile, the replica among them: hold the lock briefly, and wait for
-    /// nothing.
+    /// Meanwhile other threads wait, including the replica: hold the lock briefly, and do not
+    /// block.
     #[inline]
     pub fn lock(&self) -> LockedEntries<'_, T> {
         LockedEntries(match &self.held {
@@ -102,7 +105,7 @@ impl<T> SharedEntries<T> {
         })
     }
 
-    /// Whether somebody else holds them, too.
+    /// Returns whether another owner holds them, too.
     #[inline]
     pub fn is_shared(&self) -> bool {
         match &self.held {
@@ -111,10 +114,10 @@ impl<T> SharedEntries<T> {
         }
     }
 
-    /// The entries as a vector, moved there.
+    /// Moves the entries into a vector.
     ///
     /// # Errors
-    /// Somebody else holds them, too: they are given back.
+    /// Another owner holds them, too. Contains the entries.
     pub fn try_into_vec(self) -> Result<Vec<T>, Self> {
         let held = match self.held {
             Held::AtMostOne(None) => return Ok(Vec::new()),
@@ -139,7 +142,7 @@ impl<T> SharedEntries<T> {
 }
 
 impl<T: Clone> SharedEntries<T> {
-    /// The entries as a vector: moved if nobody else holds them, else cloned.
+    /// Returns the entries as a vector: moved if there is no other owner, otherwise cloned.
     pub fn into_vec(self) -> Vec<T> {
         self.try_into_vec().unwrap_or_else(|shared| shared.to_vec())
     }
@@ -149,8 +152,8 @@ impl<T: Clone> SharedEntries<T> {
         self.lock().to_vec()
     }
 
-    /// Calls `visit` with each entry of `range`, in order, as far as they are there; with clones if
-    /// others hold the entries, so that they need not wait for `visit`.
+    /// Calls `visit` with each existing entry of `range`, in order. If there are other owners, it
+    /// passes clones, so that they need not wait for `visit`.
     pub fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(&T)) {
         let end = range.end.min(self.len());
         let range = range.start.min(end)..end;
@@ -168,21 +171,21 @@ impl<T: Clone> SharedEntries<T> {
         }
     }
 
-    /// Replaces `clones` by clones of the entries at `batch`, which must be there. They are made under the
-    /// lock, and used after it.
+    /// Replaces `clones` by clones of the entries at `batch`, which must exist. The clones are made
+    /// under the lock, and used after it.
     fn clone_batch(&self, batch: Range<usize>, clones: &mut Vec<T>) {
         clones.clear();
         clones.extend_from_slice(&self.lock()[batch]);
     }
 }
 
-/// The positions `range` in batches for [`clone_batch`](SharedEntries::clone_batch).
+/// Returns the positions `range` in batches for [`clone_batch`](SharedEntries::clone_batch).
 fn batches(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range.step_by(BATCH_LEN).map(move |from| from..end.min(from + BATCH_LEN))
 }
 
-/// The entries one by one: moved if nobody else holds them, else cloned.
+/// Returns the entries one by one: moved if there is no other owner, otherwise cloned.
 impl<T: Clone> IntoIterator for SharedEntries<T> {
     type Item = T;
     type IntoIter = iter::Chain<option::IntoIter<T>, vec::IntoIter<T>>;
@@ -233,7 +236,7 @@ impl<T: Debug> Debug for LockedEntries<'_, T> {
     }
 }
 
-/// Writes when the entries are not locked any more: a writer may block.
+/// Writes after the lock is released, since a writer may block.
 impl<T: Debug> Debug for SharedEntries<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = if f.alternate() {
@@ -245,14 +248,14 @@ impl<T: Debug> Debug for SharedEntries<T> {
     }
 }
 
-/// Never locks two runs: two threads that compared the same two would wait for each other.
+/// Never locks two runs at once: two threads that compare the same two would wait for each other.
 impl<T: PartialEq + Clone> PartialEq for SharedEntries<T> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.to_vec() == *other.lock()
     }
 }
 
-/// A panic under the lock leaves the entries as they were: nobody changes them.
+/// A panic under the lock does not change the entries: no code writes to them.
 impl<T: UnwindSafe> UnwindSafe for SharedEntries<T> {}
 
 impl<T: RefUnwindSafe> RefUnwindSafe for SharedEntries<T> {}
@@ -282,14 +285,14 @@ impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for SharedEntries<
     }
 }
 
-/// One that comes alone is put where it stays, without a vector.
+/// Deserialises a single entry without a vector.
 #[cfg(feature = "serde")]
 mod from_serde {
     use super::SharedEntries;
     use serde::de::{Deserialize, SeqAccess, Visitor};
     use std::{fmt, marker::PhantomData};
 
-    /// As much is made room for before it comes: the number is what a peer claims.
+    /// The largest amount of memory reserved in advance: a peer chooses the number of entries.
     const MOST_EXPECTED_BYTES: usize = 1 << 20;
 
     pub(super) struct Entries<T>(pub(super) PhantomData<T>);

@@ -1,9 +1,9 @@
-//! What may stand in for many entries.
+//! Snapshots, which stand for many entries.
 
 use super::Entry;
 use std::fmt::Debug;
 
-/// The sum of many entries, which may stand in for them.
+/// A value that stands for many entries, as their sum.
 ///
 /// ```
 /// use omnipaxos::storage::{Entry, Snapshot};
@@ -39,14 +39,14 @@ use std::fmt::Debug;
 /// }
 /// ```
 pub trait Snapshot<T: Entry>: Clone + Debug {
-    /// Sums up `entries`, in log order. They may begin anywhere in the log.
+    /// Creates a snapshot of `entries`, in log order. They may begin anywhere in the log.
     fn create(entries: &[T]) -> Self;
 
-    /// Adds `delta`, the sum of the entries that follow directly on those of `self`. The library
-    /// only ever merges into a snapshot that begins where the log begins.
+    /// Adds `delta`, the snapshot of the entries that directly follow those of `self`. The library
+    /// merges only into a snapshot that begins where the log begins.
     fn merge(&mut self, delta: Self);
 
-    /// Whether snapshots may replace entries. If not, a log is only ever trimmed.
+    /// Returns whether snapshots may replace entries. Otherwise a log is only trimmed.
     fn use_snapshots() -> bool;
 
     /// Returns whether a snapshot can be made of entries. The provided body returns true.
@@ -66,7 +66,7 @@ pub trait Snapshot<T: Entry>: Clone + Debug {
     }
 }
 
-/// The snapshot type of entries that have none.
+/// The snapshot type of entries without snapshots.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NoSnapshot;
@@ -83,13 +83,13 @@ impl<T: Entry> Snapshot<T> for NoSnapshot {
     }
 }
 
-/// A snapshot as it travels between servers.
+/// A snapshot in a message between servers.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound(serialize = "", deserialize = "")))]
 pub enum SnapshotType<T: Entry> {
-    /// Sums up the log from its beginning.
+    /// A snapshot of the log from its beginning.
     Complete(T::Snapshot),
-    /// Sums up the log from an index that travels with it.
+    /// A snapshot of the log from an index in the same message.
     Delta(T::Snapshot),
 }

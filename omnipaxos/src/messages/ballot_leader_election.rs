@@ -6,7 +6,7 @@ use crate::{
     ids::{ConfigurationId, NodeId},
 };
 
-/// A heartbeat and its envelope.
+/// A heartbeat with sender and receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BLEMessage {
@@ -22,35 +22,36 @@ pub struct BLEMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum HeartbeatMsg {
-    /// Asks whether the receiver is there.
+    /// Asks whether the receiver answers.
     Request(HeartbeatRequest),
     /// Answers a request.
     Reply(HeartbeatReply),
 }
 
-/// Asks whether the receiver is there, and tells how the sender is.
+/// Asks whether the receiver answers, and reports the state of the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HeartbeatRequest {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// The heartbeat round of the sender; the reply bears it too.
+    /// The heartbeat round of the sender. The reply repeats it.
     pub round: u32,
-    /// The most bytes that an entry may take in the storage of the sender, `u64::MAX` if there is no
-    /// limit: see [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
+    /// The size limit of an entry in the storage of the sender, in bytes; `u64::MAX` if there is
+    /// none: see [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
     pub max_entry_bytes: u64,
-    /// Who the sender is. A replica sets it when the message leaves.
+    /// The identity of the sender. A replica sets it when the message leaves.
     pub sender: Box<SenderIdentity>,
     /// The ballot of the leader that the sender follows; number 0 if none.
     pub leader: Ballot,
-    /// Whether the sender is content with that leader.
+    /// Whether the sender is happy with that leader.
     pub happy: bool,
-    /// The priority with which the sender would take over.
+    /// The priority of the sender.
     pub priority: u32,
-    /// Whether the sender could take over: it reaches a read quorum, as far as it knows, and has not
-    /// just failed to be promised.
+    /// Whether the sender can take over: it reaches a read quorum, as far as it knows, and does not
+    /// pause after a ballot without promises.
     pub electable: bool,
-    /// Whether the sender has lately neither been restarted nor lost its quorum as a leader.
+    /// Whether the sender is steady: it was not restarted, and did not lose its quorum as a leader,
+    /// in the last rounds.
     pub steady: bool,
     /// Whether the sender is an observer: it has no vote, and counts in no election.
     pub observes: bool,
@@ -66,6 +67,6 @@ pub struct HeartbeatReply {
     pub ballot: Ballot,
     /// The ballot of the leader that the replying server follows; number 0 if none.
     pub leader: Ballot,
-    /// Whether the replying server is content with that leader.
+    /// Whether the replying server is happy with that leader.
     pub happy: bool,
 }

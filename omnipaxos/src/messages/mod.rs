@@ -1,7 +1,7 @@
-//! What servers say to each other.
+//! The messages between servers.
 //!
-//! A user only sends messages on: the fields of the bodies may change between versions, and all
-//! servers of a cluster must run the same one.
+//! A user only passes messages on. The fields of their bodies may change between versions, and all
+//! servers of a cluster must run the same version.
 
 pub mod ballot_leader_election;
 pub mod sequence_paxos;
@@ -25,7 +25,7 @@ pub enum Message<T: Entry> {
 }
 
 impl<T: Entry> Message<T> {
-    /// The server that sent this message.
+    /// Returns the server that sent this message.
     pub fn get_sender(&self) -> NodeId {
         match self {
             Message::SequencePaxos(m) => m.from,
@@ -33,7 +33,7 @@ impl<T: Entry> Message<T> {
         }
     }
 
-    /// The server that this message must be delivered to.
+    /// Returns the server to which this message must be delivered.
     pub fn get_receiver(&self) -> NodeId {
         match self {
             Message::SequencePaxos(m) => m.to,

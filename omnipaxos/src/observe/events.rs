@@ -1,10 +1,10 @@
-//! What has happened at a replica since the last call of
+//! Events: what has happened at a replica since the last call of
 //! [`OmniPaxos::take_events`](crate::OmniPaxos::take_events).
 //!
-//! `take_events` compares the present state with the state that it reported last. So events cost nothing
-//! between two calls. If a value has changed several times, only the last value is reported. The
-//! outcomes of proposals are the exception: a replica keeps each of them, as many as the larger of
-//! `max_pending_entries` and 65,536.
+//! `take_events` compares the present state with the state that it reported last. So events cost
+//! nothing between two calls. If a value has changed several times, only the last value is
+//! reported. The outcomes of proposals are the exception: a replica keeps each of them, up to a
+//! limit. The limit is the larger of `max_pending_entries` and 65,536.
 
 pub use crate::messages::validate::HigherConfiguration;
 
@@ -19,28 +19,27 @@ use crate::{
 };
 use std::fmt;
 
-/// Something that has happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another leader is known here, or none; or whether the present one is ready has changed.
+    /// This server knows another leader, or none; or `is_ready` has changed.
     LeaderChanged {
-        /// The ballot of the leader, which is the server `pid` of it; `None` if none is known.
+        /// The ballot of the leader, which is the server `pid` in it; `None` if no leader is known.
         leader: Option<Ballot>,
-        /// Whether this server is in the accept phase of that ballot: as the leader, which can
-        /// decide then, or as a follower in step. Until then proposals wait. Never so once the
+        /// Whether this server is in the accept phase of that ballot: as the leader, which can then
+        /// decide, or as a replicating follower. Until then proposals wait. It is `false` once the
         /// replica has halted.
         is_ready: bool,
     },
-    /// Entries were compacted here.
+    /// Entries were trimmed or replaced by a snapshot here.
     Compacted {
         /// The entries before this index are trimmed or replaced by a snapshot.
         idx: u64,
     },
     /// Entries were decided.
     Decided {
-        /// The entries before this index are decided and can be read here, unless they are
-        /// compacted.
+        /// The entries before this index are decided and can be read here, except compacted ones.
         idx: u64,
     },
     /// The stop sign is decided: nothing more is decided in this configuration.
@@ -49,34 +48,35 @@ pub enum Event {
     ProposalEnded {
         /// The proposal.
         id: ProposalId,
-        /// How it ended.
+        /// The outcome of the proposal.
         outcome: Outcome,
     },
-    /// [Reads](crate::OmniPaxos::request_read) can be served, which
-    /// [`read_state`](crate::OmniPaxos::read_state) tells how.
+    /// [Reads](crate::OmniPaxos::request_read) are ready.
+    /// [`read_state`](crate::OmniPaxos::read_state) returns the index.
     ReadReady {
-        /// This one, and all that were requested here before it and not refused.
+        /// This read, and all that were requested here before it and not refused.
         up_to: ReadId,
     },
-    /// A [transfer](crate::OmniPaxos::transfer_leadership) is over. If it succeeded, its server is
-    /// the leader now or will be once this one has heard of it; if it was given up, proposals go on
-    /// here.
+    /// A [transfer](crate::OmniPaxos::transfer_leadership) has ended. If it succeeded, its server
+    /// is the leader, and this server knows or will learn it. If it was cancelled, proposals
+    /// continue here.
     LeadershipTransferEnded {
-        /// The server that was to lead.
+        /// The server that was asked to take over.
         to: NodeId,
     },
     /// A peer that answered heartbeats does not answer any more.
     PeerLost(NodeId),
-    /// A peer answers heartbeats. At first, none does.
+    /// A peer answers heartbeats. At the start, no peer does.
     PeerBack(NodeId),
-    /// A member has told of a higher configuration: a hint that this server has missed a
+    /// A member has reported a higher configuration: a hint that this server missed a
     /// reconfiguration.
     HigherConfiguration(HigherConfiguration),
-    /// This server and another ignore each other, since their configurations differ, or a storage is
-    /// not the one that it was. Reported once, and again if it is found after some rounds without.
+    /// This server and another one ignore each other: their configurations differ, or a storage is
+    /// not the known one. Each conflict is reported once, and again if it returns after some rounds
+    /// without it.
     Conflict(PeerConflict),
-    /// The leader lacks entries that are decided here: servers have lost what they had accepted. Stop
-    /// the cluster: see [`LostEntries`].
+    /// The leader lacks entries that are decided here: servers have lost accepted entries. Stop the
+    /// cluster: see [`LostEntries`].
     EntriesLost(LostEntries),
     /// Another server observes this one, directly or through another observer. Its
     /// [status](crate::status::ObserverStatus) says how far it is.
@@ -90,23 +90,23 @@ pub enum Event {
         /// Number of entries that the source has trimmed.
         idx: u64,
     },
-    /// The storage has failed, and the replica says nothing more.
+    /// The storage has failed or code of the user panicked. The replica sends nothing more.
     Halted(Halted),
 }
 
-/// The proof that a quorum has lost entries that were decided: this server has them, and its leader
-/// has not.
+/// The proof that a quorum has lost decided entries: this server has them, and its leader has not.
 ///
-/// Disks of other servers were lost or replaced, and no server of the quorum knew. This server keeps
-/// its entries and does not follow that leader while it has fewer. But the cluster goes on without
-/// them. Stop all servers, and start the cluster anew from what this one has decided.
+/// The storages of other servers were lost or replaced, and no server of the quorum knew. This
+/// server keeps its entries, and does not follow that leader while the leader has fewer. But the
+/// cluster continues without them. Stop all servers, and start a new cluster from the entries
+/// decided here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LostEntries {
     /// The ballot of the leader.
     pub leader: Ballot,
-    /// Length of the log with which it led, when this server noticed.
+    /// Length of the leader's log when this server noticed the loss.
     pub leader_idx: u64,
     /// Number of entries decided here at that time.
     pub decided_idx: u64,
@@ -123,7 +123,7 @@ impl fmt::Display for LostEntries {
     }
 }
 
-/// A replica as it is.
+/// The present state of a replica.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed<'a> {
     pub(crate) leader: Option<Ballot>,
@@ -141,7 +141,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) halted: Option<&'a Halted>,
 }
 
-/// A replica as it was told last. At first, nothing was.
+/// The state of a replica at the last call. At the start it is empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastReported {
     leader: Option<Ballot>,
@@ -158,17 +158,17 @@ pub(crate) struct LastReported {
     trimmed_at_source: Option<u64>,
     /// The observers that were reported, in order. Bounded by a setting.
     observers: Vec<NodeId>,
-    /// The peers that were said to answer, in order. Bounded by the configuration.
+    /// The peers last reported as answering, in order. Bounded by the configuration.
     answering: Vec<NodeId>,
 }
 
 impl LastReported {
-    /// A transfer has begun.
+    /// Records that a transfer has begun.
     pub(crate) fn begin_transfer(&mut self, to: NodeId) {
         self.transfer = Some(to);
     }
 
-    /// What is new. `answered` tells which of the `peers` answered the last heartbeat round.
+    /// Returns the new events. `answered` returns whether a peer answered the last heartbeat round.
     pub(crate) fn new_events(
         &mut self,
         observed: &Observed<'_>,
@@ -181,7 +181,7 @@ impl LastReported {
             (self.leader, self.is_ready) = (leader, is_ready);
             events.push(Event::LeaderChanged { leader, is_ready });
         }
-        // First, so that whoever reads on knows that a snapshot may stand in between.
+        // Before `Decided`, so that a reader knows that a snapshot may stand for some entries.
         if compacted_idx > self.compacted_idx {
             self.compacted_idx = compacted_idx;
             events.push(Event::Compacted { idx: compacted_idx });

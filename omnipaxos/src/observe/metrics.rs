@@ -1,23 +1,24 @@
-//! Gives the numbers of a replica to a metrics recorder.
+//! Reports the numbers of a replica to a metrics recorder.
 //!
-//! With the feature `metrics`, to the recorder of the [metrics](https://docs.rs/metrics) crate: that
-//! of the process, or of the thread. Without it, nothing is given and no status is made.
+//! With the feature `metrics` that is the recorder of the [metrics](https://docs.rs/metrics) crate,
+//! of the process or of the thread. Without the feature, nothing is reported and no status is
+//! built.
 //!
-//! The replica gives them by itself, with the end of each heartbeat round and when it halts. Whoever
-//! scrapes expects numbers that are fresh without a task that copies them, and a round is short
-//! beside the time between two scrapes, and long beside an input: what appends and messages cost
-//! does not change. Nothing comes back from a recorder, so it cannot change what a replica does.
+//! The replica reports at the end of each heartbeat round and when it halts. So a scraper finds
+//! fresh numbers without a task that copies them. A round is short compared with the time between
+//! two scrapes, and long compared with an input: the cost of appends and messages does not change.
+//! A recorder returns nothing, so it cannot change what a replica does.
 
 use crate::observe::status::Status;
 
-/// Says what the metrics mean, for those who show them.
+/// Describes the metrics, for tools that show them.
 #[inline]
 pub(crate) fn describe() {
     #[cfg(feature = "metrics")]
     to_recorder::describe();
 }
 
-/// Gives all metrics, from a status that is made only if somebody takes them.
+/// Reports all metrics. The status is built only if a recorder takes them.
 #[inline]
 pub(crate) fn record(status: impl FnOnce() -> Status) {
     #[cfg(feature = "metrics")]
@@ -143,7 +144,7 @@ mod to_recorder {
         ),
     ];
 
-    /// The gauge that is 1 with the label of the role that the server plays, and 0 with others.
+    /// A gauge: 1 with the label of the server's role, 0 with the labels of other roles.
     const ROLE: &str = "omnipaxos_role";
     const ROLES: [Role; 7] = [
         Role::Recovering,
@@ -184,8 +185,8 @@ mod to_recorder {
         ),
     ];
 
-    /// 0 where this server does not lead: a gauge cannot be taken back, and would stay as it was
-    /// when it led.
+    /// Returns 0 if this server does not lead: a gauge cannot be withdrawn, and would keep the
+    /// value of the time when it led.
     fn of_follower(peer: &PeerStatus, value: fn(&FollowerStatus) -> u64) -> u64 {
         peer.follower.as_ref().map_or(0, value)
     }
@@ -253,12 +254,12 @@ mod to_recorder {
         metrics::counter!(UNSTORABLE_PROPOSALS, of_server.all()).absolute(unstorable);
     }
 
-    /// A gauge is an `f64`, which is exact up to 2^53.
+    /// Sets a gauge. Its value is an `f64`, which is exact up to 2^53.
     fn set(name: &'static str, labels: Vec<Label>, value: u64) {
         metrics::gauge!(name, labels).set(value as f64);
     }
 
-    /// A new role has to be in `ROLES`, too.
+    /// Returns the label of a role. A new role has to be in `ROLES`, too.
     fn role_label(role: Role) -> SharedString {
         SharedString::const_str(match role {
             Role::Recovering => "recovering",
@@ -271,7 +272,7 @@ mod to_recorder {
         })
     }
 
-    /// The labels that several metrics have.
+    /// The labels that several metrics share.
     struct Labels(Vec<Label>);
 
     impl Labels {
@@ -291,7 +292,7 @@ mod to_recorder {
         }
     }
 
-    /// The text of a number, of which copies are cheap.
+    /// Returns the text of a number. Copies of it are cheap.
     fn shared(number: impl ToString) -> SharedString {
         SharedString::from_shared(Arc::from(number.to_string()))
     }

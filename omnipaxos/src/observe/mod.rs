@@ -1,4 +1,4 @@
-//! What a replica shows of itself: events, a status, log messages, metrics, views for dashboards.
+//! Observation of a replica: events, a status, log messages, metrics, views for dashboards.
 
 pub mod events;
 pub(crate) mod metrics;

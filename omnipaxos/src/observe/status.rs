@@ -1,7 +1,7 @@
-//! What a replica tells of itself, at a glance.
+//! The status of a replica.
 //!
-//! [`OmniPaxos::status`](crate::OmniPaxos::status) makes a [`Status`]: plain values, for logs,
-//! metrics and people. Every `*_idx` is a number of entries: those before that index.
+//! [`OmniPaxos::status`](crate::OmniPaxos::status) returns a [`Status`]: plain values, for logs,
+//! metrics and people. Every `*_idx` is a number of entries: the entries before that index.
 
 pub use crate::{
     identity::{Conflict, PeerConflict},
@@ -21,42 +21,41 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Status {
-    /// This server.
+    /// The id of this server.
     pub pid: NodeId,
-    /// The configuration that it takes part in.
+    /// The configuration of this replica.
     pub configuration_id: ConfigurationId,
-    /// The part that it plays.
+    /// The role of the server in the protocol.
     pub role: Role,
-    /// The ballot that it gossips as its own.
+    /// The ballot that this server sends as its own.
     pub ballot: Ballot,
-    /// The highest ballot that it has promised.
+    /// The highest ballot that this server has promised.
     pub promise: Ballot,
-    /// The leader as known here, which may be out of date.
+    /// The leader that this server knows, which may be out of date.
     pub leader: Option<NodeId>,
-    /// Number of entries decided here, a stop sign included.
+    /// Number of entries decided here, including a stop sign.
     pub decided_idx: u64,
-    /// Length of the log here, decided or not, a stop sign included.
+    /// Length of the log here, decided or not, including a stop sign.
     pub accepted_idx: u64,
-    /// Length of the log as the storage holds it: what a restart cannot lose.
+    /// Length of the stored log, which survives a restart.
     pub stored_idx: u64,
     /// Number of entries trimmed or replaced by a snapshot here.
     pub compacted_idx: u64,
-    /// Number of entries that the application here has applied, as it told
-    /// [`compact`](crate::OmniPaxos::compact) since this server was started; not less than
+    /// Number of entries that the application here has reported as applied to
+    /// [`compact`](crate::OmniPaxos::compact) since the start of this server; not less than
     /// `compacted_idx`.
     pub applied_idx: u64,
-    /// The configuration that follows, if a stop sign is decided: nothing more is decided in this
-    /// one.
+    /// The next configuration, if a stop sign is decided. Then nothing more is decided in this one.
     pub next_configuration_id: Option<ConfigurationId>,
-    /// A higher configuration that a member has told of, if any: a hint that this server has missed
-    /// a reconfiguration.
+    /// A higher configuration that a member has reported, if any: a hint that this server missed a
+    /// reconfiguration.
     pub higher_configuration: Option<HigherConfiguration>,
-    /// The conflicts with other servers that messages of the last heartbeat rounds showed: who runs
-    /// with other nodes under the same configuration id, or lost its disk, or has a twin. A server
-    /// that is named here may be in no quorum.
+    /// The conflicts with other servers found in the last heartbeat rounds. A server in conflict
+    /// has other nodes under the same configuration id, has lost its disk, or shares its id with
+    /// another server. It may be in no quorum.
     pub conflicts: Vec<PeerConflict>,
-    /// Entries that are decided here, and that the leader lacks: the proof that a quorum has lost what
-    /// was decided.
+    /// The proof that a quorum has lost decided entries: this server has them, and the leader lacks
+    /// them.
     pub lost: Option<LostEntries>,
     /// The other servers of the configuration, by pid; at an observer the servers that it observes.
     pub peers: Vec<PeerStatus>,
@@ -65,24 +64,24 @@ pub struct Status {
     /// At an observer: the number of entries that a source has trimmed, if this server lacks some of
     /// them. See [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
     pub trimmed_at_source: Option<u64>,
-    /// Proposals that wait here: for a leader, for a batch to fill, or for room in the log. They
-    /// are not part of the log yet. Those that are `kept` are not counted.
+    /// Proposals that wait here: for a leader, for a full batch, or for room in the log. They are
+    /// not part of the log yet. Proposals in `pending` are not counted.
     pub waiting: Load,
-    /// Proposals of this server that are kept until they are decided: those that it forwarded, and
-    /// those of [`propose`](crate::OmniPaxos::propose).
+    /// Proposals of this server that it keeps until they are decided: forwarded ones, and those of
+    /// [`propose`](crate::OmniPaxos::propose).
     pub pending: Load,
-    /// The limits that this server keeps.
+    /// The limits of this server.
     pub limits: Limits,
-    /// What was dropped in this incarnation of the server, and why.
+    /// The number of dropped messages and proposals in this incarnation of the server, by reason.
     pub dropped: Dropped,
 }
 
-/// The part that a server plays, in the words of the paper.
+/// The role of a server, in the terms of the paper.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Role {
-    /// Knows no leader: new, restarted, or overtaken as a leader.
+    /// Knows no leader: the server is new, was restarted, or was overtaken as a leader.
     Recovering,
     /// A follower that has promised, and waits for the log of its leader.
     Promised,
@@ -90,12 +89,12 @@ pub enum Role {
     Following,
     /// A leader in the prepare phase: it waits for a quorum of promises.
     Preparing,
-    /// A leader in the accept phase. It may have been overtaken and not know yet.
+    /// A leader in the accept phase. It may have been overtaken and not know it yet.
     Leading,
     /// An observer: it has no vote, and learns what the members decide.
     Observing,
-    /// Its storage has failed, and it says nothing more:
-    /// [`OmniPaxos::halted`](crate::OmniPaxos::halted) tells why.
+    /// The replica has halted, and sends nothing more.
+    /// [`OmniPaxos::halted`](crate::OmniPaxos::halted) returns the reason.
     Halted,
 }
 
@@ -113,27 +112,29 @@ impl fmt::Display for Role {
     }
 }
 
-/// What is known here of another server.
+/// The state of another server as this one knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PeerStatus {
     /// The server.
     pub pid: NodeId,
-    /// What it answered in the last complete heartbeat round; `None` if it did not.
+    /// Its reply in the last complete heartbeat round; `None` if it did not reply.
     pub heartbeat: Option<HeartbeatReply>,
-    /// How far it is as a follower of this server. `None` where this server does not lead.
+    /// Its state as a follower of this server. `None` if this server does not lead.
     pub follower: Option<FollowerStatus>,
-    /// Number of entries that the application there has applied, as it told
-    /// [`compact`](crate::OmniPaxos::compact). `None` if this server has not heard of it, and where
-    /// the entry type has snapshots: then each server compacts for itself.
+    /// Number of entries that the application there has reported as applied to
+    /// [`compact`](crate::OmniPaxos::compact). `None` if no report has arrived, or if the entry
+    /// type has snapshots: then each server compacts for itself.
     pub applied_idx: Option<u64>,
 }
 
 impl Status {
-    /// The servers for which applied entries wait to be given up, where the entry type has no
-    /// snapshots: their applications have not told [`compact`](crate::OmniPaxos::compact) that they
-    /// have applied as much as another has. They may be down.
+    /// Returns the servers for which the others keep applied entries, if the entry type has no
+    /// snapshots.
+    ///
+    /// Their applications have not reported to [`compact`](crate::OmniPaxos::compact) that they
+    /// applied as many entries as another one. These servers may be down.
     pub fn holds_back(&self) -> Vec<NodeId> {
         let peers = self.peers.iter().map(|peer| (peer.pid, peer.applied_idx.unwrap_or(0)));
         let applied: Vec<_> = peers.chain([(self.pid, self.applied_idx)]).collect();
@@ -147,7 +148,7 @@ impl Status {
 }
 
 impl PeerStatus {
-    /// Whether it answered the last complete heartbeat round.
+    /// Returns whether it answered the last complete heartbeat round.
     pub fn answered(&self) -> bool {
         self.heartbeat.is_some()
     }
@@ -168,37 +169,39 @@ pub struct ObserverStatus {
     pub lag: u64,
 }
 
-/// How far a follower is, as its leader knows it.
+/// The progress of a follower, as its leader knows it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FollowerStatus {
-    /// What has passed between leader and follower.
+    /// The stage of the follower in the leader's ballot.
     pub stage: Stage,
-    /// The largest index that it has acknowledged in the leader's ballot; 0 before the first.
+    /// The largest index that the follower has acknowledged in the leader's ballot; 0 before the
+    /// first.
     pub accepted_idx: u64,
-    /// The largest decided index that it has acknowledged in the leader's ballot.
+    /// The largest decided index that the follower has acknowledged in the leader's ballot.
     pub decided_idx: u64,
-    /// Number of entries of the leader's log that it has not acknowledged.
+    /// Number of entries of the leader's log that the follower has not acknowledged.
     pub lag: u64,
-    /// What was sent to it and is neither acknowledged nor taken for lost.
+    /// Entries that were sent to the follower, and are neither acknowledged nor considered lost.
     pub in_flight: Load,
 }
 
-/// What has passed between a leader and a follower in a ballot, in the words of the paper.
+/// The stage of a follower in a ballot, in the terms of the paper.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Stage {
-    /// It has not promised.
+    /// The follower has not promised.
     Unpromised,
-    /// It has promised; what its log lacks is sent with the next output.
+    /// The follower has promised. The leader sends the missing entries with the next output.
     Promised,
-    /// It lacks too much for a message, and was told from which server to learn it.
+    /// The follower lacks more entries than a message may contain. The leader named a server that
+    /// has them.
     CatchingUp,
-    /// It was sent what its log lacked, and has not acknowledged that.
+    /// The leader has sent the missing entries, and the follower has not acknowledged them.
     Syncing,
-    /// It has accepted the ballot: its log is a prefix of the leader's.
+    /// The follower has accepted the ballot: its log is a prefix of the leader's.
     Replicating,
 }
 
@@ -212,16 +215,17 @@ pub struct Load {
     pub bytes: u64,
 }
 
-/// The limits that a server keeps: those of its [`ServerConfig`](crate::ServerConfig) that begin
-/// with `max_`.
+/// The limits of a server: the fields of its [`ServerConfig`](crate::ServerConfig) that begin with
+/// `max_`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Limits {
-    /// The most entries in one message, and undecided in the log of a leader.
+    /// The largest amount of entries in one message, and of undecided entries in the log of a
+    /// leader.
     pub message: Load,
-    /// The most that a leader sends to a follower ahead of its acknowledgements.
+    /// The largest amount of entries sent to a follower and not acknowledged.
     pub in_flight: Load,
-    /// The most proposals that wait or are kept.
+    /// The largest amount of proposals that are waiting or pending.
     pub waiting: Load,
 }

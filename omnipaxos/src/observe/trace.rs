@@ -1,12 +1,12 @@
-//! Tells loggers what happens.
+//! Log events for loggers.
 //!
-//! With the feature `logging` a [slog](https://docs.rs/slog) logger, with the feature `tracing` the
-//! [tracing](https://docs.rs/tracing) subscriber of the process. Without them a [`Trace`] is nothing,
-//! and so is what it is told.
+//! With the feature `logging` they go to a [slog](https://docs.rs/slog) logger, with the feature
+//! `tracing` to the [tracing](https://docs.rs/tracing) subscriber of the process. Without both
+//! features a [`Trace`] has no size, and events are not built.
 
 use crate::{ballot::Ballot, errors::LogFileErr, ids::NodeId};
 
-/// Where a replica tells what happens.
+/// The destination of a replica's log events.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     #[cfg(feature = "tracing")]
@@ -15,21 +15,21 @@ pub(crate) struct Trace {
     logger: slog::Logger,
 }
 
-/// How important an event is.
+/// The severity of an event.
 #[cfg_attr(not(any(feature = "logging", feature = "tracing")), allow(dead_code))]
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Somebody must act.
+    /// An operator must act.
     Error,
-    /// Something is lost, or somebody is wrong.
+    /// Data is lost, or a server is misconfigured.
     Warn,
-    /// The story of leadership and configuration.
+    /// Changes of leadership and configuration.
     Info,
-    /// What else changes the state, but for entries.
+    /// Other changes of the state, except entries.
     Debug,
 }
 
-/// Something that happens.
+/// One log event.
 #[cfg_attr(not(any(feature = "logging", feature = "tracing")), allow(dead_code))]
 #[derive(Clone, Debug)]
 pub(crate) struct LogEvent {
@@ -62,29 +62,29 @@ impl LogEvent {
         Self::of(Level::Debug, text)
     }
 
-    /// In this ballot.
+    /// Adds the ballot.
     pub(crate) fn in_ballot(self, n: Ballot) -> Self {
         Self { n: Some(n), ..self }
     }
 
-    /// At this index.
+    /// Adds the index.
     pub(crate) fn at(self, idx: u64) -> Self {
         Self { idx: Some(idx), ..self }
     }
 
-    /// By or to this server.
+    /// Adds the other server.
     pub(crate) fn with_peer(self, pid: NodeId) -> Self {
         Self { peer: Some(pid), ..self }
     }
 
-    /// In words.
+    /// Adds the reason as text.
     pub(crate) fn because(self, what: impl ToString) -> Self {
         Self { what: Some(what.to_string()), ..self }
     }
 }
 
 impl Trace {
-    /// Emits an event, which is made only if a logger listens.
+    /// Emits an event. It is built only if a logger receives it.
     #[inline]
     pub(crate) fn emit(&self, event: impl FnOnce() -> LogEvent) {
         #[cfg(any(feature = "logging", feature = "tracing"))]
@@ -112,10 +112,11 @@ pub(crate) mod to_slog {
     use slog::{Drain, Record, Serializer};
     use std::{fs, io, path::Path, sync::Mutex};
 
-    /// Makes a logger that appends to a file, which is made with its folders if it is not there.
+    /// Creates a logger that appends to a file, which is created with its folders if it does not
+    /// exist.
     ///
     /// # Errors
-    /// The file cannot be made or opened.
+    /// The file cannot be created or opened.
     pub(crate) fn to_file(path: &str) -> io::Result<slog::Logger> {
         if let Some(folder) = Path::new(path).parent() {
             fs::create_dir_all(folder)?;
@@ -127,7 +128,8 @@ pub(crate) mod to_slog {
     }
 
     impl Trace {
-        /// Where the configuration wants it: the user's logger, else a file, else nowhere.
+        /// Creates the trace that the configuration names: the user's logger, otherwise a file,
+        /// otherwise no destination.
         pub(crate) fn new(config: &ServerConfig) -> Result<Self, LogFileErr> {
             let parent = match (&config.custom_logger, &config.logger_file_path) {
                 (Some(logger), _) => logger.clone(),
@@ -176,7 +178,7 @@ mod without_slog {
     use crate::config::ServerConfig;
 
     impl Trace {
-        /// Nothing that can fail.
+        /// Creates a trace without slog. This cannot fail.
         #[allow(clippy::unnecessary_wraps, reason = "with the feature `logging` it can fail")]
         pub(crate) fn new(config: &ServerConfig) -> Result<Self, LogFileErr> {
             #[cfg(not(feature = "tracing"))]

@@ -1,4 +1,4 @@
-//! Building a replica from a configuration and a storage.
+//! Builds a replica from a configuration and a storage.
 
 use super::{identity::identify, OmniPaxos};
 use crate::{
@@ -14,11 +14,11 @@ use crate::{
 use std::sync::{Arc, OnceLock};
 
 impl OmniPaxosConfig {
-    /// Builds the replica, from what `storage` holds.
+    /// Builds the replica from the content of `storage`.
     ///
     /// # Errors
-    /// [`ConfigError::InvalidConfig`] if a field is wrong, or if the storage fails or belongs to
-    /// another configuration. [`try_build`](Self::try_build) returns the cause of that, too.
+    /// [`ConfigError::InvalidConfig`] if a field is wrong, if the storage fails, or if it belongs
+    /// to another server or configuration. [`try_build`](Self::try_build) also returns the cause.
     pub fn build<T, B>(self, storage: B) -> Result<OmniPaxos<T, B>, ConfigError>
     where
         T: Entry,
@@ -28,12 +28,13 @@ impl OmniPaxosConfig {
         Ok(OmniPaxos::build(self, storage)?)
     }
 
-    /// Builds the replica, from what `storage` holds. As [`build`](Self::build), which can return a
-    /// failure of the storage only as the text of a
+    /// Builds the replica from the content of `storage`, with an error that keeps its cause.
+    ///
+    /// [`build`](Self::build) can report a failure of the storage only as the text of a
     /// [`ConfigError::InvalidConfig`](crate::errors::ConfigError::InvalidConfig).
     ///
     /// # Errors
-    /// [`BuildErr`] is the reason.
+    /// [`BuildErr`] contains the reason.
     ///
     /// # Example
     /// ```
@@ -67,10 +68,10 @@ impl OmniPaxosConfig {
 }
 
 impl ClusterConfig {
-    /// Builds the replica of one server of this configuration, from what `storage` holds.
+    /// Builds the replica of one server of this configuration from the content of `storage`.
     ///
     /// # Errors
-    /// As [`OmniPaxosConfig::build`].
+    /// Returns the errors of [`OmniPaxosConfig::build`].
     pub fn build_for_server<T, B>(
         self,
         server_config: ServerConfig,
@@ -83,11 +84,12 @@ impl ClusterConfig {
         OmniPaxosConfig { cluster_config: self, server_config }.build(storage)
     }
 
-    /// Builds the replica of one server of this configuration, from what `storage` holds. As
-    /// [`build_for_server`](Self::build_for_server), with an error that keeps its cause.
+    /// Builds the replica of one server, with an error that keeps its cause.
+    ///
+    /// It does the same as [`build_for_server`](Self::build_for_server).
     ///
     /// # Errors
-    /// [`BuildErr`] is the reason.
+    /// [`BuildErr`] contains the reason.
     pub fn try_build_for_server<T, B>(
         self,
         server_config: ServerConfig,
@@ -102,7 +104,7 @@ impl ClusterConfig {
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Builds a server from a valid configuration and what its storage holds.
+    /// Builds a server from a valid configuration and the content of its storage.
     fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, BuildErr> {
         let trace = Trace::new(&config.server_config)?;
         let mut log = ReplicaLog::load(storage).map_err(StorageFailed::new)?;

@@ -1,4 +1,4 @@
-//! Time: when the next tick matters, and many ticks at once.
+//! Time: the next timeout, and many ticks at once.
 
 use super::{expect_storage, OmniPaxos};
 use crate::{
@@ -7,16 +7,18 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Returns the number of ticks after which one does something; `None` if the replica has halted.
+    /// Returns after how many ticks a tick does something; `None` if the replica has halted.
     ///
-    /// At least 1. Fewer ticks change nothing but the time: no message becomes due, nothing is
-    /// written, and no answer of this replica changes. So a program sleeps until then, unless it has
-    /// an input for the replica before, and calls [`tick_by`](Self::tick_by) with the ticks that
-    /// have passed. Every input can change the answer: ask after the
-    /// [output](Self::take_outgoing_messages) that follows it, and after that of a new replica.
+    /// The number is at least 1. Fewer ticks only count: they make no message due, write nothing
+    /// and change no answer of this replica. So a program sleeps until then, unless it has an input
+    /// for the replica earlier. Then it calls [`tick_by`](Self::tick_by) with the number of ticks
+    /// that have passed.
     ///
-    /// An idle server has the end of its heartbeat round before it: it wakes once in
-    /// [`election_tick_timeout`](crate::ServerConfig::election_tick_timeout) ticks. The answer costs
+    /// Every input can change the number. Ask after the [output](Self::take_outgoing_messages) that
+    /// follows an input, and after the first output of a new replica.
+    ///
+    /// An idle server waits for the end of its heartbeat round. So it wakes once in
+    /// [`election_tick_timeout`](crate::ServerConfig::election_tick_timeout) ticks. A call costs
     /// about as much as a tick.
     ///
     /// # Example
@@ -64,12 +66,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Lets up to `ticks` ticks of time pass, and stops after the first one that does something.
-    /// Returns the number of ticks that passed.
+    /// Lets up to `ticks` ticks pass, stops after the first that does something, and returns their
+    /// number.
     ///
-    /// As so many calls of [`tick`](Self::tick), at the price of one. It stops where messages may
-    /// be due. A program that is late takes them then, and calls it again with the rest: so other
-    /// servers hear from this one between two heartbeat rounds.
+    /// The effect is that of this number of calls of [`tick`](Self::tick), at the cost of one. It
+    /// stops when messages may be due. A program that is late takes these messages and then calls
+    /// it again with the remaining ticks. So the other servers receive messages of every heartbeat
+    /// round.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_tick_by`](Self::try_tick_by).
@@ -77,7 +80,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_tick_by(ticks))
     }
 
-    /// As [`tick_by`](Self::tick_by), without a panic.
+    /// Does the same as [`tick_by`](Self::tick_by), without a panic.
     ///
     /// # Errors
     /// The storage has failed.
@@ -96,8 +99,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(silent + 1)
     }
 
-    /// Whether the next tick does something though no timer expires: the election and Sequence Paxos
-    /// learn of each other.
+    /// Returns whether the next tick passes a change between the election and Sequence Paxos. Such
+    /// a tick does something, even if no timer expires.
     fn is_tick_due(&self) -> bool {
         let promise = self.paxos.log().promise();
         let is_settled = self.ble.is_settled_on(promise) && self.paxos.is_settled_on(promise);

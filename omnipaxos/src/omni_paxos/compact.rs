@@ -8,18 +8,20 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Trims the log: gives up the entries before `trim_idx` at all servers; `None`: all that
-    /// every server has accepted. Only the leader can. The others follow sooner or later. What some
-    /// server has not accepted cannot be trimmed, since it could not be brought there any more.
+    /// Trims the log: removes the entries before `trim_idx` at all servers.
     ///
-    /// It asks no application: one that has not applied the entries reads
+    /// With `None` it removes all entries that every server has accepted. Only the leader can trim;
+    /// the other servers follow later. Entries that some server has not accepted cannot be trimmed,
+    /// since no server could send them any more.
+    ///
+    /// A trim does not ask the applications. An application that has not applied the entries reads
     /// [`LogEntry::Trimmed`](crate::util::LogEntry::Trimmed) in their place.
-    /// [`compact`](Self::compact) waits for all.
+    /// [`compact`](Self::compact) waits for all applications.
     ///
-    /// Where the log was compacted by a snapshot before, a trim takes the entries into it.
+    /// If a snapshot stands for earlier entries, a trim adds the trimmed entries to it.
     ///
     /// # Errors
-    /// [`CompactionErr`] tells what is in the way, and the index or leader that matters.
+    /// [`CompactionErr`] contains the reason, and the index or leader that matters.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_trim`](Self::try_trim).
@@ -28,24 +30,26 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.compacted(done)
     }
 
-    /// As [`trim`](Self::trim), without a panic.
+    /// Does the same as [`trim`](Self::trim), without a panic.
     ///
     /// # Errors
-    /// [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot,
-    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `trim`.
+    /// - [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot.
+    /// - [`TryCompactionErr::Halted`] if the storage has failed.
+    /// - Otherwise the errors of `trim`.
     pub fn try_trim(&mut self, trim_idx: Option<u64>) -> Result<(), TryCompactionErr> {
         self.wake("trim")?;
         let trimmed = self.paxos.trim(trim_idx);
         self.finish_compaction(trimmed)
     }
 
-    /// Replaces the entries before `compact_idx` by a snapshot; `None`: all that are decided. Unless
-    /// `local_only`, the other servers are asked to do so too, until each has answered or this
-    /// server stops.
+    /// Replaces the entries before `compact_idx` by a snapshot.
+    ///
+    /// With `None` it replaces all decided entries. Unless `local_only` is set, this server asks
+    /// the other servers to do the same, until each has answered or this server stops.
     ///
     /// # Errors
-    /// [`CompactionErr`] tells what is in the way, and the index that matters. After a trim there
-    /// can be no snapshot any more: [`CompactionErr::TrimmedIndex`].
+    /// [`CompactionErr`] contains the reason, and the index that matters. After a trim without a
+    /// snapshot, no snapshot is possible: [`CompactionErr::TrimmedIndex`].
     ///
     /// # Panics
     /// If the entry type has no snapshots ([`Snapshot::use_snapshots`] is false), and if the
@@ -59,11 +63,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.compacted(done)
     }
 
-    /// As [`snapshot`](Self::snapshot), without a panic when the storage has failed.
+    /// Does the same as [`snapshot`](Self::snapshot), without a panic when the storage has failed.
     ///
     /// # Errors
-    /// [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot,
-    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `snapshot`.
+    /// - [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot.
+    /// - [`TryCompactionErr::Halted`] if the storage has failed.
+    /// - Otherwise the errors of `snapshot`.
     ///
     /// # Panics
     /// If the entry type has no snapshots.
@@ -81,26 +86,29 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.finish_compaction(taken)
     }
 
-    /// Gives up the entries before `applied_idx`, which the application at this server has applied
-    /// and does not need any more, also after a restart. Every server calls it for itself.
+    /// Removes the entries before `applied_idx`, once no server needs them.
     ///
-    /// **With snapshots** it does not matter which others are up: the entries are replaced by a
-    /// snapshot here, and a server that comes back and lacks them is sent the snapshot.
+    /// The application at this server has applied these entries, and does not need them any more,
+    /// also after a restart. Every server calls this for itself.
     ///
-    /// **Without snapshots** nothing but the entries can bring an application forward. So `Ok` means
-    /// recorded: this server reports it to the others, again and again, and each gives up the entries
-    /// that the applications of *all* servers have applied. Nothing has to be called again until
-    /// more is applied. A server that is down, or whose application does not call `compact`, holds
-    /// the entries back at all; [`Status::holds_back`](crate::status::Status::holds_back) names it.
-    /// What was recorded is kept in memory: an application whose server was restarted calls `compact`
-    /// again as it goes on.
+    /// **With snapshots** this server replaces the entries by a snapshot. The state of the other
+    /// servers does not matter: a server that returns and lacks the entries receives the snapshot.
     ///
-    /// What is compacted already is no error. After a [trim](Self::trim) before any snapshot there
-    /// can be none: [`CompactionErr::TrimmedIndex`].
+    /// **Without snapshots** an application can only continue from the entries. So `Ok` means
+    /// recorded: this server reports the index to the others until they have confirmed it. Each
+    /// server removes the entries that the applications of *all* servers have applied. The program
+    /// need not repeat a call. If a server is down, or its application does not call `compact`, all
+    /// servers keep the entries; [`Status::holds_back`](crate::status::Status::holds_back) names
+    /// that server. The record is kept in memory: after a restart of its server, an application
+    /// calls `compact` again as it continues.
+    ///
+    /// Compacting entries that are compacted already is no error. After a [trim](Self::trim)
+    /// without a snapshot, no snapshot is possible: [`CompactionErr::TrimmedIndex`].
     ///
     /// # Errors
-    /// [`CompactionErr::UndecidedIndex`] if `applied_idx` is beyond what is decided here, as it may
-    /// be shortly after a restart; [`CompactionErr::TrimmedIndex`] as said above.
+    /// - [`CompactionErr::UndecidedIndex`] if `applied_idx` is above the decided index of this
+    ///   server, which may be lower shortly after a restart.
+    /// - [`CompactionErr::TrimmedIndex`] after a trim without a snapshot.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_compact`](Self::try_compact).
@@ -141,8 +149,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # replica.outgoing_messages();
     /// let mut applied_idx = 0;
     /// let mut sum = 0;
-    /// // Whenever something was decided (`None` where this server was sent a snapshot:
-    /// // `read_decided_suffix` has it, and the state begins with that):
+    /// // After entries were decided (`None` if this server received a snapshot: then
+    /// // `read_decided_suffix` returns it, and the state begins with it):
     /// if let Some(end) = replica.for_each_decided(applied_idx, |summand| sum += summand.0) {
     ///     applied_idx = end;
     /// }
@@ -157,11 +165,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.compacted(done)
     }
 
-    /// As [`compact`](Self::compact), without a panic.
+    /// Does the same as [`compact`](Self::compact), without a panic.
     ///
     /// # Errors
-    /// [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot,
-    /// [`TryCompactionErr::Halted`] if the storage has failed, else as `compact`.
+    /// - [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot.
+    /// - [`TryCompactionErr::Halted`] if the storage has failed.
+    /// - Otherwise the errors of `compact`.
     pub fn try_compact(&mut self, applied_idx: u64) -> Result<(), TryCompactionErr> {
         self.check_halted()?;
         if applied_idx <= self.get_compacted_idx() {
@@ -306,7 +315,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// What the methods of 0.2.2 that compact return.
+    /// Converts to the result of the methods of 0.2.2 that compact.
     fn compacted(&self, result: Result<(), TryCompactionErr>) -> Result<(), CompactionErr> {
         match result {
             Ok(()) => Ok(()),

@@ -1,4 +1,4 @@
-//! Word between configurations: who has missed a reconfiguration finds out.
+//! Messages between configurations, so that a server notices a reconfiguration that it missed.
 
 use super::OmniPaxos;
 use crate::{
@@ -7,24 +7,27 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// The highest configuration above this one that a member of this one has told of, and who told
-    /// it. `None` if none has.
+    /// Returns the highest configuration above this one that a member has reported, and its
+    /// reporter.
     ///
-    /// A server that was down or cut off while the others were
-    /// [reconfigured](Self::reconfigure) may find nobody who takes part in this configuration any
-    /// more. It goes on asking; whoever runs in a higher configuration by then
-    /// answers with the id of that, if the server is a member there or
-    /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set
-    /// there. So it works where the messages of this server reach the
-    /// servers of the new configuration, and theirs come here, though either drops them otherwise.
+    /// It is `None` if no member has reported one. It helps a server that was down or cut off while
+    /// the others were [reconfigured](Self::reconfigure): no peer may take part in this
+    /// configuration any more. The server continues to send heartbeat requests. A server of a
+    /// higher configuration answers with its configuration id under one of two conditions:
+    /// - The sender of the request is a member there.
+    /// - [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set
+    ///   there.
     ///
-    /// It is a hint, as [`HigherConfiguration`] says: before you stop this server, learn from the
-    /// application at one that has the stop sign.
+    /// So this works if messages of this server reach the servers of the new configuration, and
+    /// their messages come here. Each side otherwise drops the messages of the other.
+    ///
+    /// The answer is a hint, as [`HigherConfiguration`] explains. Before you stop this server, get
+    /// the stop sign from the application at a server that has it.
     pub fn higher_configuration(&self) -> Option<HigherConfiguration> {
         self.validator.others().highest()
     }
 
-    /// Tells those that sent messages of a lower configuration of this one.
+    /// Notifies the servers that sent messages of a lower configuration.
     pub(super) fn tell_lower_configurations(&mut self, messages: &mut Vec<Message<T>>) {
         while let Some(to) = self.validator.others_mut().pop() {
             messages.push(Message::BLE(self.ble.request(to)));

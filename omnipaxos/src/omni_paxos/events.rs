@@ -8,13 +8,13 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Takes what has happened since the last call: another leader, decided entries, lost peers.
+    /// Returns the events since the last call: another leader, decided entries, lost peers.
     ///
     /// Call it at any time, for example after each output. The first call compares with an empty
-    /// server that knows no other. If a value has changed several times, only the last value is
-    /// reported; indices only grow. A program need not call it: a replica keeps only the latest
-    /// outcomes of proposals for it. If nothing has happened, nothing is allocated. The events may be
-    /// ahead of the storage, as the answers of all getters may be.
+    /// server that knows no other server. If a value has changed several times, only the last value
+    /// is reported; indices only grow. A program need not call it: a replica keeps only the latest
+    /// outcomes of proposals for it. A call without events allocates nothing. The events may be
+    /// ahead of the storage, as the results of all getters may be.
     ///
     /// # Example
     /// ```
@@ -31,21 +31,21 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # (0..30).for_each(|_| replica.tick());
     /// # replica.append(Word("hello"))?;
     /// # replica.outgoing_messages();
-    /// # let mut told = Vec::new();
+    /// # let mut seen = Vec::new();
     /// for event in replica.take_events() {
-    /// #   told.push(event.clone());
+    /// #   seen.push(event.clone());
     ///     match event {
     ///         Event::LeaderChanged { leader: Some(ballot), is_ready: true } => {
-    ///             println!("server {} leads, and proposals get on", ballot.pid);
+    ///             println!("server {} leads, and accepts proposals", ballot.pid);
     ///         }
-    ///         Event::Decided { idx } => println!("apply what is decided before index {idx}"),
+    ///         Event::Decided { idx } => println!("apply the entries before index {idx}"),
     ///         Event::Reconfigured(stopsign) => println!("start {:?}", stopsign.next_config),
     ///         other => println!("{other:?}"), // there may be more kinds in later versions
     ///     }
     /// }
-    /// assert!(replica.take_events().is_empty(), "nothing has happened meanwhile");
-    /// # assert!(told.contains(&Event::Decided { idx: 1 }), "{told:?}");
-    /// # assert_eq!(told.len(), 2, "{told:?}");
+    /// assert!(replica.take_events().is_empty(), "nothing has happened since");
+    /// # assert!(seen.contains(&Event::Decided { idx: 1 }), "{seen:?}");
+    /// # assert_eq!(seen.len(), 2, "{seen:?}");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_events(&mut self) -> Vec<Event> {

@@ -1,4 +1,4 @@
-//! Who this server is, and who the others are.
+//! The identity of this server and of its peers.
 
 use super::OmniPaxos;
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Checks that the storage belongs to the server that is built, and stores that it does if it
-/// belonged to none. Durable when this returns.
+/// Checks that the storage belongs to this server. A storage without an owner gets it as the owner,
+/// durably.
 pub(super) fn identify<T: Entry, B: Storage<T>>(
     log: &mut ReplicaLog<T, B>,
     config: &OmniPaxosConfig,
@@ -40,7 +40,7 @@ pub(super) fn identify<T: Entry, B: Storage<T>>(
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Stores which storages other servers have told of. It is rare: once for each server.
+    /// Stores the storage ids that other servers have reported. This is rare: once for each server.
     #[inline]
     pub(super) fn store_peer_identities(&mut self) -> Result<(), Halted> {
         if !self.validator.identities().is_unstored() {
@@ -52,12 +52,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(())
     }
 
-    /// Stamps the messages of `buffer` from position `from` on, which are about to leave.
+    /// Stamps the outgoing messages of `buffer` from position `from` on.
     pub(super) fn stamp(&self, buffer: &mut [Message<T>], from: usize) {
         self.validator.identities().stamp(buffer.iter_mut().skip(from));
     }
 
-    /// Logs conflicts that were found.
+    /// Logs the conflicts that were found.
     pub(super) fn log_conflicts(&mut self) {
         while let Some(found) = self.validator.identities_mut().take_unlogged() {
             self.trace.emit(|| {

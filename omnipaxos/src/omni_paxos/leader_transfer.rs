@@ -1,4 +1,4 @@
-//! Transferring leadership.
+//! Leadership transfer.
 
 use super::OmniPaxos;
 use crate::{
@@ -8,22 +8,26 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Transfers leadership to server `to`, as before the leader is stopped for maintenance.
+    /// Transfers leadership to server `to`, for example before maintenance of the leader.
     ///
-    /// `Ok` means that it has begun. Proposals go on until `to` has caught up; then they wait, for
-    /// as long as a few messages take, until it leads, and are forwarded to it. Nothing is refused
-    /// for it while there is room for proposals to wait, and what is forwarded is as safe as what is
-    /// proposed at a follower. A stop sign that finds no proposals waiting does not wait.
+    /// `Ok` means that the transfer has begun. While it is under way, proposals are handled as
+    /// follows:
+    /// - Until `to` has caught up, they are appended as usual.
+    /// - Then they wait until `to` leads, for the time of a few messages, and are forwarded to it.
+    ///   They are as safe as proposals at a follower.
+    /// - The transfer causes no refusal while there is room for waiting proposals.
+    /// - A stop sign waits only if proposals wait before it.
     ///
-    /// It is given up after `timeout_ticks`, or when this server leads no longer; then proposals
-    /// that waited go on here. A server that does not answer heartbeats delays no proposal for
-    /// longer than two rounds of them. [`leadership_transfer`](Self::leadership_transfer) tells
-    /// whether it is under way; that another leads,
-    /// [`get_current_leader`](Self::get_current_leader) tells. A server with a higher priority does
-    /// not take leadership back by itself.
+    /// The transfer is cancelled after `timeout_ticks`, or when this server stops leading. Then the
+    /// waiting proposals continue here. If `to` does not answer heartbeats, proposals wait for two
+    /// heartbeat rounds at most.
+    ///
+    /// [`leadership_transfer`](Self::leadership_transfer) returns whether a transfer is under way.
+    /// [`get_current_leader`](Self::get_current_leader) returns whether another server leads. A
+    /// server with a higher priority does not take leadership back by itself.
     ///
     /// # Errors
-    /// [`TransferErr`] says why it has not begun.
+    /// [`TransferErr`] contains the reason why the transfer has not begun.
     ///
     /// # Example
     /// ```
@@ -55,7 +59,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # let leader = &mut servers[0];
     /// leader.transfer_leadership(2, 50)?;
     /// assert_eq!(leader.leadership_transfer(), Some(2));
-    /// // Go on with ticks and messages, until:
+    /// // Continue with ticks and messages, until:
     /// # run(&mut servers, 10);
     /// # let leader = &servers[0];
     /// assert_eq!((leader.leadership_transfer(), leader.get_current_leader()), (None, Some(2)));
@@ -76,7 +80,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         begun
     }
 
-    /// The server that this leader is transferring leadership to, if it is.
+    /// Returns the server to which this leader is transferring leadership, if it is.
     pub fn leadership_transfer(&self) -> Option<NodeId> {
         self.paxos.leadership_transfer()
     }

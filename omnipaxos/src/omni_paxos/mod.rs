@@ -1,4 +1,4 @@
-//! The replica: wires the parts, which do not know each other.
+//! The replica: connects the parts, which do not know each other.
 
 mod build;
 mod clock;
@@ -38,8 +38,8 @@ use std::{error::Error, sync::OnceLock};
 
 /// One server of a replicated log.
 ///
-/// A machine without hands: it owns no socket, file, thread or clock. It takes inputs, gives
-/// outputs when asked, and answers questions. The same inputs give the same outputs.
+/// A deterministic state machine without I/O, threads or clock. The same inputs give the same
+/// outputs.
 ///
 /// - **Inputs** change the state in memory: [`append`](Self::append),
 ///   [`reconfigure`](Self::reconfigure), [`handle_incoming`](Self::handle_incoming),
@@ -48,32 +48,33 @@ use std::{error::Error, sync::OnceLock};
 ///   [`set_priority`](Self::set_priority), [`try_become_leader`](Self::try_become_leader),
 ///   [`request_read`](Self::request_read), [`transfer_leadership`](Self::transfer_leadership). They
 ///   may come in any order, from one thread.
-/// - **Outputs**: [`take_outgoing_messages`](Self::take_outgoing_messages) writes to the storage
-///   what changed, all at once, and then gives the messages. Call it after inputs, also in a
-///   cluster of one server, where it gives none: only what was output survives a restart. The more
-///   inputs between two outputs, the fewer and larger the writes and messages. Messages may be
-///   lost, doubled, delayed and reordered on their way. A new replica has some to send at once.
-///   [`take_events`](Self::take_events) tells what has happened since it was asked last, and
+/// - **Outputs**: [`take_outgoing_messages`](Self::take_outgoing_messages) writes all changes to
+///   the storage at once, and then returns the messages. Call it after inputs, also in a cluster of
+///   one server, where it returns no message: a change survives a restart only after an output. If
+///   more inputs come between two outputs, writes and messages are fewer and larger. The network
+///   may lose, duplicate, delay and reorder messages. A new replica has messages to send at once.
+///   [`take_events`](Self::take_events) returns the events since its last call.
 ///   [`into_storage`](Self::into_storage) ends the replica.
-/// - **Questions** are all that takes `&self`. What they tell may be ahead of the storage.
+/// - **Questions** are all methods with `&self`. Their answers may be ahead of the storage.
 ///
 /// # Storage failures
-/// When the storage fails, the replica halts: it says nothing more, so that it never claims what
-/// its disk does not hold. The methods that have a twin `try_*` panic then, now and at every later
-/// call; the twin returns [`Halted`] instead. [`halted`](Self::halted) tells the reason. Reads still
-/// serve what was decided and stored before. Open the storage anew to go on.
+/// When the storage fails, the replica halts: it sends no further message, so that it never claims
+/// entries that its disk does not hold. Then methods that have a twin `try_*` panic, at this call
+/// and at every later one. The twin returns [`Halted`] instead. [`halted`](Self::halted) returns
+/// the reason. Reads still return entries that were decided and stored before. To continue, open
+/// the storage again and build a new replica.
 ///
-/// A read that fails is no reason to halt: the `try_*` methods that read return
-/// [`StorageFailed`](crate::errors::StorageFailed), and the replica goes on.
+/// A read that fails does not halt the replica: the `try_*` methods that read return
+/// [`StorageFailed`](crate::errors::StorageFailed), and the replica continues.
 ///
 /// # Panics in code of the user
 /// Inputs and outputs call code of the user: the storage, `Clone`, `Debug`, `Drop` and `size_hint`
 /// of entries, snapshots, a logger, a recorder of metrics. If that code panics and the caller
-/// catches the panic, the replica has halted as after a storage failure, since what the input has
-/// done is not known. A panic in a method with `&self` changes nothing.
+/// catches the panic, the replica has halted, as after a storage failure: the effect of the
+/// interrupted input is not known. A panic in a method with `&self` changes nothing.
 ///
 /// # Example
-/// Three servers in one process; a real one sends the messages over its network.
+/// Three servers run in one process; a real server sends the messages over its network.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, messages::Message, util::LogEntry};
@@ -127,18 +128,19 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     validator: MessageValidator,
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
-    /// The input that runs. One that has not ended when the next begins has halted the replica: by
-    /// a failure of the storage, or since code of the user panicked.
+    /// The input that runs. If it has not ended when the next begins, the replica has halted: the
+    /// storage failed, or code of the user panicked.
     input: Option<&'static str>,
-    /// Why the replica has halted. Of a panic it is made when somebody asks.
+    /// Why the replica has halted. For a panic it is made at the first question.
     halted: OnceLock<Halted>,
     last_reported: LastReported,
     trace: Trace,
-    /// Whether nothing has happened since the last output, which left nothing to say or to write.
+    /// Whether nothing has happened since the last output, after which no message and no write was
+    /// due.
     is_idle: bool,
 }
 
-/// The one place that panics when the storage has failed.
+/// Panics if the storage has failed. No other place does.
 fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
     match result {
         Ok(value) => value,
@@ -147,8 +149,9 @@ fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Handles a message from another server. What does not belong here is dropped and counted:
-    /// see [`dropped`](Self::dropped).
+    /// Handles a message from another server.
+    ///
+    /// A message that does not belong here is dropped and counted: see [`dropped`](Self::dropped).
     ///
     /// # Panics
     /// If the storage has failed; see [`try_handle_incoming`](Self::try_handle_incoming). No
@@ -157,7 +160,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_handle_incoming(message));
     }
 
-    /// As [`handle_incoming`](Self::handle_incoming), without a panic.
+    /// Does the same as [`handle_incoming`](Self::handle_incoming), without a panic.
     ///
     /// # Errors
     /// The storage has failed.
@@ -204,8 +207,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.sync_election()
     }
 
-    /// Lets one tick of time pass. The timeouts of [`ServerConfig`](crate::ServerConfig) count
-    /// these calls; 10 ms between two suit a LAN.
+    /// Lets one tick pass.
+    ///
+    /// The timeouts of [`ServerConfig`](crate::ServerConfig) count these calls. An interval of 10
+    /// ms suits a LAN.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_tick`](Self::try_tick).
@@ -213,7 +218,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_tick());
     }
 
-    /// As [`tick`](Self::tick), without a panic.
+    /// Does the same as [`tick`](Self::tick), without a panic.
     ///
     /// # Errors
     /// The storage has failed.
@@ -245,8 +250,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.end_or_halt(carried)
     }
 
-    /// Tells that the connection to server `pid` was lost and is back. The replica finds out by
-    /// itself, with the heartbeats; this makes it sooner.
+    /// Reports that the connection to server `pid` was lost and is restored.
+    ///
+    /// The replica would notice that with the heartbeats. The call makes it faster.
     pub fn reconnected(&mut self, pid: NodeId) {
         if self.wake("reconnected").is_ok() {
             self.paxos.reconnected(pid);
@@ -254,7 +260,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Takes the messages to send to the other servers.
+    /// Returns the messages to send to the other servers.
     ///
     /// # Panics
     /// If the storage fails; see
@@ -267,7 +273,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Appends the messages to send to the other servers to `buffer`, which can be reused.
     ///
-    /// All are for members of the configuration, unless
+    /// All are for members of the configuration. The exception: messages for removed servers, if
     /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set, or
     /// [`ServerConfig::max_observers`](crate::ServerConfig::max_observers): observers are answered.
     /// Drop a message to a server that your transport does not know.
@@ -279,10 +285,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_take_outgoing_messages(buffer));
     }
 
-    /// As [`take_outgoing_messages`](Self::take_outgoing_messages), without a panic.
+    /// Does the same as [`take_outgoing_messages`](Self::take_outgoing_messages), without a panic.
     ///
     /// # Errors
-    /// The storage has failed. Messages that were appended to `buffer` before are true.
+    /// The storage has failed. Messages that are in `buffer` already claim only stored entries.
     pub fn try_take_outgoing_messages(
         &mut self,
         buffer: &mut Vec<Message<T>>,
@@ -302,7 +308,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.tell_lower_configurations(buffer);
         }
         self.stamp(buffer, first);
-        // What an output decides is written by the next.
+        // Changes that an output decides are written by the next output.
         self.is_idle = self.paxos.log().is_flushed();
         self.end();
         Ok(())
@@ -315,7 +321,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Writes to the storage what changed, without taking messages.
+    /// Writes all changes to the storage, without taking messages.
     ///
     /// # Errors
     /// The storage has failed.
@@ -326,18 +332,21 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.end_or_halt(flushed)
     }
 
-    /// Sets the priority that this server has in its next takeover: the highest wins among servers
-    /// that take over at the same time.
+    /// Sets the priority that this server has when it takes over the next time.
+    ///
+    /// Of servers that take over at the same time, the one with the highest priority wins.
     pub fn set_priority(&mut self, priority: u32) {
         self.is_idle = false;
         self.ble.set_priority(priority);
     }
 
-    /// Takes over from the present leader, if any. It needs a quorum to get anywhere.
+    /// Takes over from the present leader, if there is one. This succeeds only with a quorum.
     ///
-    /// A server that leads, or asks for promises in the highest ballot, goes on in that. One that took
-    /// over so within as many heartbeat rounds as there are servers, and was overtaken, does it at the
-    /// end of these. So a program may call this as often as it likes.
+    /// - A server continues in its ballot if it leads, or asks for promises, in the highest ballot.
+    /// - If the call follows a takeover that was overtaken within as many heartbeat rounds as there
+    ///   are servers, it takes effect at the end of these rounds.
+    ///
+    /// So a program may call this as often as it likes.
     ///
     /// # Panics
     /// If the storage has failed.
@@ -348,13 +357,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.end_or_halt(carried));
     }
 
-    /// Why the replica has halted, if it has: its storage failed, or code of the user panicked.
+    /// Returns why the replica has halted: its storage failed, or code of the user panicked.
     pub fn halted(&self) -> Option<&Halted> {
         self.input.map(|input| self.halted.get_or_init(|| Halted::in_input(input)))
     }
 
-    /// How many messages were dropped by validation, by reason, and proposals for lack of room or
-    /// since they cannot be stored.
+    /// Returns how many messages and proposals were dropped, by reason.
+    ///
+    /// Validation drops messages. Proposals are dropped for lack of room, or since they cannot be
+    /// stored.
     pub fn dropped(&self) -> Dropped {
         Dropped {
             proposals: self.paxos.dropped_proposals(),
@@ -363,8 +374,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Number of entries decided here: all before this index are final. In a replica that has
-    /// [halted](Self::halted), those of them that were stored before.
+    /// Returns the number of entries decided here. All entries before this index are final.
+    ///
+    /// A replica that has [halted](Self::halted) counts only decided entries that are stored.
     pub fn get_decided_idx(&self) -> u64 {
         match self.input {
             None => self.paxos.log().decided_idx(),
@@ -372,44 +384,45 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Returns the number of proposals that wait here for their batch to fill; see
+    /// Returns the number of proposals that wait here for a full batch; see
     /// [`ServerConfig::batch_size`](crate::ServerConfig::batch_size).
     pub fn get_batched_len(&self) -> usize {
         self.paxos.batched_len()
     }
 
-    /// Number of entries trimmed or replaced by a snapshot here.
+    /// Returns the number of entries trimmed here or replaced by a snapshot.
     pub fn get_compacted_idx(&self) -> u64 {
         self.paxos.log().compacted_idx().min(self.get_decided_idx())
     }
 
-    /// Length of the log here, decided or not.
+    /// Returns the length of the log here, decided or not.
     pub fn get_accepted_idx(&self) -> u64 {
         self.paxos.log().len()
     }
 
-    /// The id of this server.
+    /// Returns the id of this server.
     pub fn get_pid(&self) -> NodeId {
         self.pid
     }
 
-    /// The leader as known here, which may be out of date. `None` if none is known.
+    /// Returns the leader that this server knows, which may be out of date. `None` if it knows
+    /// none.
     pub fn get_current_leader(&self) -> Option<NodeId> {
         self.paxos.leader()
     }
 
-    /// The highest ballot that this server has promised.
+    /// Returns the highest ballot that this server has promised.
     pub fn get_promise(&self) -> Ballot {
         self.paxos.log().promise()
     }
 
-    /// The decided stop sign, if this configuration has ended.
+    /// Returns the decided stop sign, if this configuration has ended.
     pub fn is_reconfigured(&self) -> Option<StopSign> {
         let log = self.paxos.log();
         log.decided_stopsign().filter(|_| self.get_decided_idx() > log.end()).cloned()
     }
 
-    /// Passes what changed between the election and Sequence Paxos, which do not know each other.
+    /// Passes changes between the election and Sequence Paxos, which do not know each other.
     fn sync_election(&mut self) -> Result<(), Halted> {
         let promise = self.paxos.log().promise();
         if self.ble.is_settled_on(promise) && self.paxos.is_settled_on(promise) {
@@ -429,7 +442,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.paxos.handle_elected(self.ble.leader())
     }
 
-    /// Begins an input after which the next output has to look.
+    /// Begins an input that may cause messages or writes in the next output.
     #[inline]
     fn wake(&mut self, input: &'static str) -> Result<(), Halted> {
         self.is_idle = false;

@@ -1,4 +1,4 @@
-//! Proposing: entries, and the configuration that follows.
+//! Proposals of entries and of the next configuration.
 
 use super::{expect_storage, OmniPaxos};
 use crate::{
@@ -11,26 +11,30 @@ use crate::{
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Proposes an entry, at any server of the cluster.
     ///
-    /// `Ok` means that it was taken, not that it is decided: watch
-    /// [`get_decided_idx`](Self::get_decided_idx), or [propose](Self::propose) it. A server that
-    /// does not lead forwards it, and forwards it again until it is in the log; so it outlives lost
-    /// messages and leaders, and is decided once (`docs/divergence.md` in the repository has the
-    /// exceptions, which [`propose`](Self::propose) does not have). It is lost if this server stops
-    /// first, if a stop sign gets into the log before it, or, rarely, if nobody can tell any more
-    /// whether it is in the log: see [`Outcome::Unknown`](crate::proposals::Outcome::Unknown). A
-    /// leader drops what was appended there if it loses leadership before another server has that
-    /// in its log, as in 0.2.2;
-    /// [`ServerConfig::keeps_undecided_appends`](crate::ServerConfig::keeps_undecided_appends) has
-    /// it proposed again.
+    /// `Ok` means accepted for retry, not decided: compare
+    /// [`get_decided_idx`](Self::get_decided_idx), or use [`propose`](Self::propose). A server that
+    /// does not lead forwards the entry until the entry is in its log. So the entry survives lost
+    /// messages and changes of leader, and is decided once. `docs/divergence.md` in the repository
+    /// lists the exceptions, which do not apply to [`propose`](Self::propose).
     ///
-    /// Until it is decided, or in the log of this server as the leader, it is kept in memory. As many
-    /// are as [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
-    /// `max_pending_entries` allow. Beyond that an entry is dropped and [counted](Self::dropped), and
-    /// so is one that [cannot be stored](TryProposeErr::Unstorable);
-    /// [`try_append`](Self::try_append) gives it back instead.
+    /// The entry is lost in these cases:
+    /// - This server stops before the entry is in the log.
+    /// - A stop sign is decided before it.
+    /// - In rare cases no server can find out whether the entry is in the log: see
+    ///   [`Outcome::Unknown`](crate::proposals::Outcome::Unknown).
+    /// - It was appended at a leader that loses leadership before another server has it in its log,
+    ///   as in 0.2.2. If
+    ///   [`ServerConfig::keeps_undecided_appends`](crate::ServerConfig::keeps_undecided_appends) is
+    ///   set, the entry is proposed again instead.
+    ///
+    /// The server keeps the entry in memory until it is decided, or in its log if this server
+    /// leads. [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes) and
+    /// `max_pending_entries` limit these entries. Above the limit an entry is dropped and
+    /// [counted](Self::dropped), and so is an entry that [cannot be
+    /// stored](TryProposeErr::Unstorable). [`try_append`](Self::try_append) returns it instead.
     ///
     /// # Errors
-    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way.
+    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is pending.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_append`](Self::try_append).
@@ -55,13 +59,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// As [`append`](Self::append), without a panic, and without dropping what finds no room here.
+    /// Proposes an entry as [`append`](Self::append) does, without a panic, and returns what has no
+    /// room.
     ///
     /// # Errors
-    /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
-    /// [`TryProposeErr::Unstorable`] if it cannot be stored, as far as this server can tell: a leader
-    /// that knows better drops and [counts](Self::dropped) it here later.
-    /// [`TryProposeErr::Halted`] says that the storage has failed; else as `append`.
+    /// - [`TryProposeErr::Busy`] if the limit of waiting proposals is reached. Contains the entry.
+    /// - [`TryProposeErr::Unstorable`] if the entry cannot be stored, as far as this server knows.
+    ///   If only the leader knows, this server later drops the entry and [counts](Self::dropped)
+    ///   it.
+    /// - [`TryProposeErr::Halted`] if the storage has failed.
+    /// - Otherwise the errors of `append`.
     ///
     /// # Example
     /// ```
@@ -75,12 +82,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// let config = ServerConfig { pid: 1, max_pending_entries: 1, ..Default::default() };
     /// # let mut replica: OmniPaxos<Word, MemoryStorage<Word>> =
     /// #     cluster.build_for_server(config, MemoryStorage::default())?;
-    /// // There is no leader yet: as many entries wait as may wait.
+    /// // There is no leader yet: the first entry waits, and the limit is reached.
     /// replica.try_append(Word("first"))?;
     /// match replica.try_append(Word("second")) {
     ///     Ok(()) => {}
     ///     Err(TryProposeErr::Busy(word)) => {
-    ///         // Keep it and try again after a few ticks, or tell the client to.
+    ///         // Keep it and try again after a few ticks, or let the client do so.
     /// #       assert_eq!(word, Word("second"));
     ///     }
     ///     Err(error) => return Err(error.into()),
@@ -94,27 +101,29 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         proposed
     }
 
-    /// Proposes an entry, at any server of the cluster, and follows it to its end: one of
-    /// [`take_events`](Self::take_events) will be
+    /// Proposes an entry, at any server of the cluster, and reports its outcome as an event.
+    ///
+    /// One call of [`take_events`](Self::take_events) will return
     /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id.
     ///
-    /// The entry is forwarded to whoever leads until it is seen in the log, decided. However often
-    /// that takes, and whatever is lost, doubled, delayed or restarted meanwhile, it is decided
-    /// once at most. `Decided` is told once this server has decided the entry, so that it can be
-    /// read here; in the same call [`Decided`](crate::events::Event::Decided) comes first. An
-    /// outcome is not told if this server is restarted first: then nobody remembers the id.
+    /// The server forwards the entry to the present leader until the entry is decided here.
+    /// Messages may be lost, duplicated or delayed, and servers may restart: the entry is decided
+    /// once at most. `Decided` is reported after this server has decided the entry, so that it can
+    /// be read here. In the same call, [`Decided`](crate::events::Event::Decided) comes before it.
+    /// If this server is restarted first, no outcome is reported, since the id is only in memory.
     ///
-    /// It costs more than [`append`](Self::append): a clone of the entry, which is kept until it is
+    /// It costs more than [`append`](Self::append): a clone of the entry, kept until the entry is
     /// decided, and an id that travels with it.
     ///
     /// # Errors
-    /// [`TryProposeErr::Busy`] gives the entry back if as many wait as may wait,
-    /// [`TryProposeErr::Unstorable`] if it cannot be stored, as far as this server can tell: a leader
-    /// that knows better ends it as [`Refused`](crate::proposals::Outcome::Refused).
-    /// [`TryProposeErr::NoIncarnation`] if this server was restarted over a storage that does not count
-    /// its incarnations; [`TryProposeErr::Refused`] holds
-    /// [`ProposeErr::PendingReconfigEntry`] once a reconfiguration is on its way;
-    /// [`TryProposeErr::Halted`] says that the storage has failed.
+    /// - [`TryProposeErr::Busy`] if the limit of waiting proposals is reached. Contains the entry.
+    /// - [`TryProposeErr::Unstorable`] if the entry cannot be stored, as far as this server knows.
+    ///   If only the leader knows, the outcome is [`Refused`](crate::proposals::Outcome::Refused).
+    /// - [`TryProposeErr::NoIncarnation`] if this server was restarted, and its storage does not
+    ///   count incarnations.
+    /// - [`TryProposeErr::Refused`] with [`ProposeErr::PendingReconfigEntry`] once a
+    ///   reconfiguration is pending.
+    /// - [`TryProposeErr::Halted`] if the storage has failed.
     ///
     /// # Example
     /// ```
@@ -134,7 +143,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// let id = replica.propose(Word("hello"))?;
     /// clients.insert(id, "the client that said hello");
     ///
-    /// // Send what `take_outgoing_messages` gives, and handle what comes; then, now and again:
+    /// // Send the messages of `take_outgoing_messages`, handle incoming ones, and then, repeatedly:
     /// # replica.outgoing_messages();
     /// # let mut answered = 0;
     /// for event in replica.take_events() {
@@ -163,21 +172,24 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Proposes to end this configuration with a stop sign (paper §6), at any server.
     ///
-    /// Once [`is_reconfigured`](Self::is_reconfigured) tells that it is decided, nothing can be
-    /// decided here any more: start the servers of `next_config`, each with an empty storage, and
-    /// hand them whatever they need of this log. `metadata` travels with the stop sign.
+    /// Once [`is_reconfigured`](Self::is_reconfigured) returns a stop sign, nothing more can be
+    /// decided here. Then start the servers of `next_config`, each with an empty storage, and give
+    /// them what they need of this log. `metadata` travels with the stop sign.
     ///
-    /// `Ok` means accepted for retry, not decided: the stop sign is forwarded to whoever leads
-    /// until it is decided, or another is. It outlives lost messages and leaders, also this server
-    /// as a leader that is replaced, but not a restart of this server.
-    /// [`propose_reconfiguration`](Self::propose_reconfiguration) also reports how it ended. Until
-    /// then `append` is refused here. What was proposed here before gets into the log first, unless
-    /// it finds no way there for eight heartbeat rounds; so does what waits at the leader.
+    /// `Ok` means accepted for retry, not decided: this server forwards the stop sign to the
+    /// present leader until a stop sign is decided. It survives lost messages and changes of
+    /// leader, also if this server is the leader that is replaced. It does not survive a restart of
+    /// this server. [`propose_reconfiguration`](Self::propose_reconfiguration) also reports the
+    /// outcome.
+    ///
+    /// Until a stop sign is decided, this server refuses `append`. Entries proposed here before are
+    /// appended first, unless that fails for eight heartbeat rounds. Entries that wait at the
+    /// leader are appended first, too.
     ///
     /// # Errors
-    /// [`ProposeErr::ConfigError`] if `next_config` is not legal or its id not above this one's, or if
-    /// the stop sign cannot be stored, since `metadata` is too large;
-    /// [`ProposeErr::PendingReconfigConfig`] once a reconfiguration is on its way.
+    /// - [`ProposeErr::ConfigError`] if `next_config` is not legal, if its id is not above the
+    ///   present one, or if `metadata` is too large to be stored.
+    /// - [`ProposeErr::PendingReconfigConfig`] once a reconfiguration is pending.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_reconfigure`](Self::try_reconfigure).
@@ -200,10 +212,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// As [`reconfigure`](Self::reconfigure), without a panic.
+    /// Does the same as [`reconfigure`](Self::reconfigure), without a panic.
     ///
     /// # Errors
-    /// [`TryProposeErr::Halted`] if the storage has failed, else as `reconfigure`.
+    /// [`TryProposeErr::Halted`] if the storage has failed, otherwise the errors of `reconfigure`.
     pub fn try_reconfigure(
         &mut self,
         next_config: ClusterConfig,
@@ -216,15 +228,20 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         proposed
     }
 
-    /// As [`reconfigure`](Self::reconfigure), and follows the reconfiguration to its end: one of
-    /// [`take_events`](Self::take_events) will be
+    /// Proposes the next configuration as [`reconfigure`](Self::reconfigure) does, and reports the
+    /// outcome.
+    ///
+    /// One call of [`take_events`](Self::take_events) will return
     /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id. The outcome is
-    /// `Decided` with the index of the stop sign if this reconfiguration is decided, and `NotDecided` if
-    /// another is; it is known in either case. Two servers that propose equal stop signs are both told
-    /// `Decided`. An outcome is not told if this server is restarted first.
+    /// one of these:
+    /// - `Decided`, with the index of the stop sign, if this reconfiguration is decided.
+    /// - `NotDecided` if another one is decided.
+    ///
+    /// If two servers propose equal stop signs, both report `Decided`. If this server is restarted
+    /// first, no outcome is reported.
     ///
     /// # Errors
-    /// [`ReconfigurationErr`] names the reason and returns what was proposed.
+    /// [`ReconfigurationErr`] contains the reason and the proposed configuration.
     ///
     /// # Example
     /// ```
@@ -242,7 +259,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2, 3], ..Default::default() };
     /// let id = replica.propose_reconfiguration(next, None)?;
     ///
-    /// // Send what `take_outgoing_messages` gives, and handle what comes; then, now and again:
+    /// // Send the messages of `take_outgoing_messages`, handle incoming ones, and then, repeatedly:
     /// # replica.outgoing_messages();
     /// let events = replica.take_events();
     /// assert!(events.contains(&Event::ProposalEnded { id, outcome: Outcome::Decided(0) }));

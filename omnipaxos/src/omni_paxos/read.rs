@@ -1,4 +1,4 @@
-//! Reading the log.
+//! Reads of the log.
 
 use super::{expect_storage, OmniPaxos};
 use crate::{
@@ -9,8 +9,10 @@ use crate::{
 use std::ops::{Bound, RangeBounds};
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Reads the entry at index `idx`: the one with `idx` entries before it. `None` beyond the end
-    /// of the log. In the compacted part, what stands for it.
+    /// Reads the entry at index `idx`, which has `idx` entries before it.
+    ///
+    /// It returns `None` beyond the end of the log. In the compacted part it returns the trimmed
+    /// index or the snapshot.
     ///
     /// # Panics
     /// If the storage fails; see [`try_read`](Self::try_read).
@@ -18,7 +20,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_read(idx))
     }
 
-    /// As [`read`](Self::read), without a panic.
+    /// Does the same as [`read`](Self::read), without a panic.
     ///
     /// # Errors
     /// The storage failed to read. That does not halt the replica.
@@ -30,8 +32,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(read.and_then(|mut entries| entries.pop()))
     }
 
-    /// Reads a range of the log. `None` if it is empty, reversed, or reaches beyond the end. If it
-    /// starts in the compacted part, the first item stands for that.
+    /// Reads a range of the log.
+    ///
+    /// It returns `None` if the range is empty, reversed, or reaches beyond the end. If the range
+    /// starts in the compacted part, the first item is the trimmed index or the snapshot.
     ///
     /// # Panics
     /// If the storage fails; see [`try_read_entries`](Self::try_read_entries).
@@ -39,7 +43,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_read_entries(range))
     }
 
-    /// As [`read_entries`](Self::read_entries), without a panic.
+    /// Does the same as [`read_entries`](Self::read_entries), without a panic.
     ///
     /// # Errors
     /// The storage failed to read.
@@ -66,7 +70,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Reads what is decided from index `from_idx` on. `None` if nothing is.
+    /// Reads the decided entries from index `from_idx` on. `None` if there are none.
     ///
     /// # Panics
     /// If the storage fails; see [`try_read_decided_suffix`](Self::try_read_decided_suffix).
@@ -74,7 +78,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_read_decided_suffix(from_idx))
     }
 
-    /// As [`read_decided_suffix`](Self::read_decided_suffix), without a panic.
+    /// Does the same as [`read_decided_suffix`](Self::read_decided_suffix), without a panic.
     ///
     /// # Errors
     /// The storage failed to read.
@@ -85,13 +89,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.read_range(from_idx, Some(self.get_decided_idx()))
     }
 
-    /// Calls `visit` with each entry decided from index `from_idx` on, in order, and returns the
-    /// index after the last one: the `from_idx` of the next call. Where the storage has the entries
-    /// in memory, only those are cloned that messages share with it.
+    /// Calls `visit` with each decided entry from `from_idx` on, in order, and returns the next
+    /// index.
     ///
-    /// `None`, without a visit, if some of them are compacted or `from_idx` is beyond what is
-    /// decided: [`read_decided_suffix`](Self::read_decided_suffix) tells what stands for them. A
-    /// stop sign is not visited; see [`is_reconfigured`](Self::is_reconfigured).
+    /// That is the index after the last entry, and the `from_idx` of the next call. If the storage
+    /// has the entries in memory, only entries shared with messages are cloned.
+    ///
+    /// It returns `None`, without a visit, if some of these entries are compacted or if `from_idx`
+    /// is above the decided index. Then [`read_decided_suffix`](Self::read_decided_suffix) returns
+    /// the snapshot or the trimmed index. A stop sign is not visited; see
+    /// [`is_reconfigured`](Self::is_reconfigured).
     ///
     /// ```
     /// # use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxos, ServerConfig};
@@ -123,7 +130,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.try_for_each_decided(from_idx, visit))
     }
 
-    /// As [`for_each_decided`](Self::for_each_decided), without a panic.
+    /// Does the same as [`for_each_decided`](Self::for_each_decided), without a panic.
     ///
     /// # Errors
     /// The storage failed to read, perhaps after some visits.

@@ -9,22 +9,22 @@ use crate::{
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Requests a linearizable read, at any server of the cluster, without an entry in the log.
     ///
-    /// A read that is served as [`read_state`](Self::read_state) says sees all that was decided
-    /// anywhere before it was requested, also if this server is behind, was cut off, or is a leader
-    /// that was replaced and does not know it.
+    /// The read sees all entries that were decided anywhere before the request, if it is served as
+    /// [`read_state`](Self::read_state) describes. That holds also if this server lags, was cut
+    /// off, or is a leader that was replaced and does not know it.
     ///
-    /// The leader has a write quorum confirm that it still leads. All reads that are requested at a
-    /// server between two outputs cost one request together, and all that wait at the leader one
-    /// round: in a cluster of three, four small messages at the leader and six at a follower, for
-    /// one read or a thousand. Messages that are lost are sent again with the heartbeats. A read
-    /// takes constant memory, and one that is never asked about leaks nothing.
+    /// For a read, a write quorum confirms that the leader still leads. All reads requested at a
+    /// server between two outputs share one request, and all that wait at the leader share one
+    /// round of messages. In a cluster of three that is four small messages at the leader and six
+    /// at a follower, for one read or a thousand. Lost messages are sent again with the heartbeats.
+    /// A read takes constant memory, and leaks nothing if the program never asks for its state.
     ///
-    /// Where a leader cannot confirm that it leads, a read waits until it can, or until another
-    /// leads: give up after a while. One that waits is refused at the end of a heartbeat round in
-    /// which this server knows no way to a leader.
+    /// If the leader cannot confirm that it leads, a read waits until it can, or until another
+    /// server leads. So limit the time that the program waits. A waiting read is refused at the end
+    /// of a heartbeat round in which this server knows no way to a leader.
     ///
     /// # Errors
-    /// [`ReadRefused`] says why; it is always safe to request the read again.
+    /// [`ReadRefused`] contains the reason. It is always safe to request the read again.
     ///
     /// # Example
     /// ```
@@ -43,7 +43,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # server.outgoing_messages();
     /// let (mut sum, mut applied_idx) = (0, 0);
     /// let read = server.request_read()?;
-    /// // Send what `take_outgoing_messages` gives, and handle what comes; then, now and again:
+    /// // Send the messages of `take_outgoing_messages`, handle incoming ones, and then, repeatedly:
     /// # server.outgoing_messages();
     /// match server.read_state(read) {
     ///     ReadState::Ready(idx) => {
@@ -66,10 +66,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         requested
     }
 
-    /// How far a read is. Once it is ready it stays so; one that was refused may still become ready.
+    /// Returns the state of a read. Once it is ready it stays ready; a refused one may still become
+    /// ready.
     ///
-    /// A read is ready only at an index before a stop sign. The index may grow while it is asked
-    /// for; the state at any later index serves as well.
+    /// A read is ready only at an index before a stop sign. The index may grow between two calls.
+    /// The state of the application at any later index serves as well.
     pub fn read_state(&self, read: ReadId) -> ReadState {
         match self.halted() {
             None => self.paxos.read_state(read),

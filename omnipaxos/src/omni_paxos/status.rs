@@ -1,4 +1,4 @@
-//! What a replica tells of itself.
+//! The state of a replica for its user.
 
 use super::OmniPaxos;
 use crate::{
@@ -11,9 +11,11 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// The state of this replica at a glance: its role, its indices, its peers, what waits and what
-    /// was dropped. It reads nothing from the storage, costs a few allocations, and works also when
-    /// the replica has halted.
+    /// Returns the state of this replica: its role, indices and peers, and what waits or was
+    /// dropped.
+    ///
+    /// It reads nothing from the storage, costs a few allocations, and works also when the replica
+    /// has halted.
     ///
     /// # Example
     /// ```
@@ -70,7 +72,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             decided_idx,
             accepted_idx: log.len(),
             stored_idx: log.stored_len(),
-            // A halted replica may not have stored the snapshot that it was sent.
+            // A halted replica may not have stored the snapshot that it received.
             compacted_idx: log.compacted_idx().min(decided_idx),
             applied_idx: self.paxos.applied_idx().min(decided_idx),
             next_configuration_id: log
@@ -90,7 +92,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// A plain view for a dashboard, as in 0.2.2. [`status`](Self::status) tells more.
+    /// Returns the plain view of 0.2.2 for a dashboard. [`status`](Self::status) contains more.
     pub fn get_ui_states(&self) -> OmniPaxosStates {
         let status = self.status();
         let heartbeats: Vec<_> = status.peers.iter().filter_map(|peer| peer.heartbeat).collect();
@@ -105,7 +107,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 }
 
-/// What each server has accepted, by pid, if this one leads.
+/// Returns the accepted index of each server, by pid, if this server leads.
 fn accepted_indexes(status: &Status) -> Vec<u64> {
     let own = match status.role {
         Role::Leading => Some(status.stored_idx),

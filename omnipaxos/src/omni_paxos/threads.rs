@@ -1,4 +1,5 @@
-//! A replica and its messages move between threads where the entries do: no entry need be `Sync`.
+//! A replica and its messages can be sent to another thread if its entries can: no entry need be
+//! `Sync`.
 
 #![expect(dead_code, reason = "that it compiles is the test")]
 

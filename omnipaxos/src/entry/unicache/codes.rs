@@ -1,8 +1,8 @@
-//! Codes to give out.
+//! Assigns codes.
 
 use super::DefaultEncoded;
 
-/// Gives out codes: the default one, and then each time one more.
+/// Assigns codes: the default value, and then one more each time.
 #[derive(Clone)]
 pub(super) struct Codes<Encoded> {
     most: usize,
@@ -11,17 +11,17 @@ pub(super) struct Codes<Encoded> {
 }
 
 impl<Encoded: DefaultEncoded> Codes<Encoded> {
-    /// So many to give out, or as many as there are.
+    /// Limits the codes to `size`, or to the number that exist.
     pub(super) fn at_most(size: usize) -> Self {
         Self { most: size.min(most_codes::<Encoded>()), given: 0, next: Encoded::default() }
     }
 
-    /// How many may be given out.
+    /// Returns how many codes can be assigned.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// The next code; `None` if all are given out: a value must leave and hand on its own.
+    /// Assigns the next code; `None` if all are assigned: then an evicted value frees its code.
     pub(super) fn give(&mut self) -> Option<Encoded> {
         if self.given >= self.most {
             return None;
@@ -32,7 +32,7 @@ impl<Encoded: DefaultEncoded> Codes<Encoded> {
     }
 }
 
-/// How many codes there are to give out: a byte has 255, besides the one that would follow on them.
+/// Returns how many codes exist: a byte has 255, since one value must remain for the next code.
 fn most_codes<Encoded>() -> usize {
     let bits = u32::try_from(8 * size_of::<Encoded>()).unwrap_or(u32::MAX);
     1_usize.checked_shl(bits).map_or(usize::MAX, |codes| codes - 1)

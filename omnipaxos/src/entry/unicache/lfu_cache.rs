@@ -1,23 +1,23 @@
-//! A cache that gives up what was used least often.
+//! A cache that evicts the least frequently used value.
 
 use super::{
     codes::Codes, lookup::Lookup, DefaultEncodable, DefaultEncoded, FieldCache, MaybeEncoded,
 };
 use std::{collections::BTreeMap, fmt};
 
-/// A cache of values of one field, which gives up the one that was used least often; of several, the
-/// one whose last use is the oldest. What was used often once stays for long: for values that come
-/// and go, [`LRUniCache`](super::LRUniCache) is better.
+/// A cache of the values of one field. It evicts the least frequently used value.
 ///
-/// For the codes see there.
+/// Of several such values, it evicts the one whose last use is the oldest. A value that was once
+/// used often stays for a long time: if the set of values changes,
+/// [`LRUniCache`](super::LRUniCache) is better. Codes are assigned as there.
 #[derive(Clone)]
 pub struct LFUniCache<Encodable: DefaultEncodable, Encoded: DefaultEncoded> {
     codes: Codes<Encoded>,
     by_value: Lookup<Encodable, Encoded>,
     by_code: Lookup<Encoded, Ranked<Encodable>>,
-    /// In the order in which they leave.
+    /// In the order of eviction.
     by_rank: BTreeMap<Rank, Encoded>,
-    /// Counts the uses of all values.
+    /// The number of uses of all values.
     clock: u64,
 }
 
@@ -27,7 +27,7 @@ struct Ranked<Encodable> {
     rank: Rank,
 }
 
-/// How often a value was used, and when last.
+/// The number of uses of a value, and its last use.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Rank {
@@ -36,7 +36,7 @@ struct Rank {
 }
 
 impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> LFUniCache<Encodable, Encoded> {
-    /// Uses the value of a code; `None` if that is not given out.
+    /// Uses the value of a code; `None` if that code is not assigned.
     fn touch(&mut self, code: &Encoded) -> Option<&Encodable> {
         let ranked = self.by_code.get_mut(code)?;
         let code = self.by_rank.remove(&ranked.rank)?;
@@ -89,7 +89,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> FieldCache<Encodable,
     }
 
     /// # Panics
-    /// If the code is not given out.
+    /// If the code is not assigned.
     fn decode(&mut self, result: MaybeEncoded<Encodable, Encoded>) -> Encodable {
         self.try_decode(result).expect("the code was given out by a cache in the same state")
     }
@@ -114,7 +114,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> fmt::Debug
     }
 }
 
-/// The values with their codes, in the order in which they leave.
+/// Serialises the values with their codes, in the order of eviction.
 #[cfg(feature = "serde")]
 mod as_serde {
     use super::{DefaultEncodable, DefaultEncoded, FieldCache, LFUniCache, Rank};

@@ -1,4 +1,4 @@
-//! A hash map that cannot be walked, so that its order, which differs between runs, is not seen.
+//! A hash map without iteration, so that its order, which differs between runs, has no effect.
 #![expect(clippy::disallowed_types, reason = "the fields of users' entries are Hash and not Ord")]
 
 use std::{collections::HashMap, hash::Hash};
@@ -8,7 +8,7 @@ use std::{collections::HashMap, hash::Hash};
 pub(super) struct Lookup<K, V>(HashMap<K, V>);
 
 impl<K: Hash + Eq, V> Lookup<K, V> {
-    /// There are none.
+    /// Creates an empty map.
     pub(super) fn new() -> Self {
         Lookup(HashMap::new())
     }

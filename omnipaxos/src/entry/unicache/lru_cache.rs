@@ -1,4 +1,4 @@
-//! A cache that gives up what was not used for the longest time.
+//! A cache that evicts the least recently used value.
 
 use super::{
     codes::Codes, lookup::Lookup, DefaultEncodable, DefaultEncoded, FieldCache, MaybeEncoded,
@@ -6,15 +6,15 @@ use super::{
 use lru::LruCache;
 use std::fmt;
 
-/// A cache of values of one field, which gives up the one that was not used for the longest time.
+/// A cache of the values of one field. It evicts the least recently used value.
 ///
-/// Codes are given out from the default value of `Encoded` on, in steps of one. So there are no more
-/// of them than the type has, less one, and a larger cache is not used beyond that.
+/// Codes are assigned in steps of one from the default value of `Encoded` on. So there is one code
+/// less than the type has values. A size above that is reduced to it.
 #[derive(Clone)]
 pub struct LRUniCache<Encodable: DefaultEncodable, Encoded: DefaultEncoded> {
     codes: Codes<Encoded>,
     by_value: Lookup<Encodable, Encoded>,
-    /// In the order in which they were used.
+    /// In the order of their last use.
     by_code: LruCache<Encoded, Encodable>,
 }
 
@@ -57,7 +57,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> FieldCache<Encodable,
     }
 
     /// # Panics
-    /// If the code is not given out.
+    /// If the code is not assigned.
     fn decode(&mut self, result: MaybeEncoded<Encodable, Encoded>) -> Encodable {
         self.try_decode(result).expect("the code was given out by a cache in the same state")
     }
@@ -82,7 +82,7 @@ impl<Encodable: DefaultEncodable, Encoded: DefaultEncoded> fmt::Debug
     }
 }
 
-/// The values and their codes, in the order in which they were used last.
+/// Serialises the values and their codes, in the order of their last use.
 #[cfg(feature = "serde")]
 mod as_serde {
     use super::{DefaultEncodable, DefaultEncoded, FieldCache, LRUniCache};

@@ -1,10 +1,10 @@
 //! UniCache: fields that repeat travel as short codes (feature `unicache`).
 //!
-//! In many logs the same names, addresses or commands come again and again. With UniCache the leader
-//! and its followers each keep a cache of the values of such fields. A value that is in the cache
-//! travels as a code of one or a few bytes; one that is not travels as it is, and enters the cache on
-//! both sides. The idea is that of the paper "UniCache: Efficient Log Replication through Learning
-//! Workload Patterns" (EDBT 2023).
+//! In many logs the same names, addresses or commands repeat. With UniCache the leader and its
+//! followers each keep a cache of the values of such fields. A value in the cache travels as a code
+//! of one or a few bytes. Another value travels in full, and enters the cache on both sides. The
+//! idea is that of the paper "UniCache: Efficient Log Replication through Learning Workload
+//! Patterns" (EDBT 2023).
 //!
 //! Derive it, with [`UniCacheEntry`](crate::macros::UniCacheEntry) in place of `Entry`:
 //!
@@ -21,11 +21,11 @@
 //! }
 //! ```
 //!
-//! or implement [`UniCache`] and the types of [`Entry`] by hand. Nothing else changes: the
-//! log, the storage and what is read hold plain entries.
+//! or implement [`UniCache`] and the types of [`Entry`] by hand. Nothing else changes: the log, the
+//! storage and all reads contain plain entries.
 //!
-//! Caches live in memory and are a function of the log since an index that the leader tells, so that
-//! they need not be stored or agreed. All servers must be built with the same ones: with the same
+//! Caches are kept in memory. They are a function of the log since an index that the leader sends,
+//! so they are neither stored nor agreed on. All servers must have the same caches: the same
 //! feature and the same attributes.
 
 mod codes;
@@ -38,45 +38,45 @@ pub use self::{lfu_cache::LFUniCache, lru_cache::LRUniCache};
 use super::{bounds::Wire, Entry};
 use std::{fmt::Debug, hash::Hash, marker::PhantomData, ops::Add};
 
-/// What stands for a field in a message. Never implemented by hand.
+/// The code of a field in a message. It is never implemented by hand.
 pub trait Encoded: Clone + Debug + Wire {}
 impl<T: Clone + Debug + Wire> Encoded for T {}
 
-/// A field that may travel as a code. Never implemented by hand.
+/// A field that may travel as a code. It is never implemented by hand.
 pub trait Encodable: Clone + Debug + Wire {}
 impl<T: Clone + Debug + Wire> Encodable for T {}
 
-/// A field that always travels as it is. Never implemented by hand.
+/// A field that always travels in full. It is never implemented by hand.
 pub trait NotEncodable: Clone + Debug + Wire {}
 impl<T: Clone + Debug + Wire> NotEncodable for T {}
 
-/// What the caches of this module can hold. Never implemented by hand.
+/// A value that the caches of this module can hold. It is never implemented by hand.
 pub trait DefaultEncodable: Clone + Hash + Eq + Wire {}
 impl<T: Clone + Hash + Eq + Wire> DefaultEncodable for T {}
 
-/// Codes that can be given out one after another. Never implemented by hand.
+/// A code with a successor. It is never implemented by hand.
 pub trait IncrementByOne: Default + Clone + num_traits::One + Add<Output = Self> {}
 impl<T: Default + Clone + num_traits::One + Add<Output = T>> IncrementByOne for T {}
 
-/// The codes of the caches of this module, as `u8`, `u16`, `u32` and `u64` are. Never implemented by
-/// hand.
+/// A code of the caches of this module, as `u8`, `u16`, `u32` and `u64` are. It is never
+/// implemented by hand.
 pub trait DefaultEncoded: IncrementByOne + DefaultEncodable {}
 impl<T: IncrementByOne + DefaultEncodable> DefaultEncoded for T {}
 
-/// A field as it travels.
+/// A field in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum MaybeEncoded<Encodable, Encoded> {
-    /// As its code in the cache.
+    /// The code of the field in the cache.
     Encoded(Encoded),
-    /// As it is.
+    /// The field in full.
     NotEncoded(Encodable),
 }
 
-/// The cache of an entry: a deterministic machine that entries go through in log order.
+/// The cache of an entry type: a deterministic state machine that processes entries in log order.
 ///
-/// Invariant I15, which an implementation must keep: two caches through which the same entries went
-/// in the same order are alike, whether an entry went through
+/// An implementation must keep invariant I15: two caches that processed the same entries in the
+/// same order are equal. It does not matter whether an entry passed through
 /// [`try_encode`](UniCache::try_encode) or, encoded, through [`decode`](UniCache::decode).
 ///
 /// ```
@@ -128,29 +128,31 @@ pub enum MaybeEncoded<Encodable, Encoded> {
 /// # }
 /// ```
 pub trait UniCache: Clone + Debug {
-    /// The entry that it is for.
+    /// The entry type of the cache.
     type T: Entry;
 
-    /// An empty cache.
+    /// Creates an empty cache.
     fn new() -> Self;
 
-    /// Encodes what is in the cache, and takes in what is not.
+    /// Encodes fields that are in the cache, and adds those that are not.
     fn try_encode(&mut self, entry: &Self::T) -> <Self::T as Entry>::EncodeResult;
 
-    /// Decodes what [`try_encode`](UniCache::try_encode) made of an entry.
+    /// Decodes an entry that [`try_encode`](UniCache::try_encode) has encoded.
     ///
     /// # Panics
-    /// May panic if no cache in this state can have made it. [`try_decode`](UniCache::try_decode) is
-    /// what messages of others go through.
+    /// May panic if no cache in this state can have encoded it. Messages of other servers are
+    /// decoded with [`try_decode`](UniCache::try_decode).
     fn decode(&mut self, processed: <Self::T as Entry>::EncodeResult) -> Self::T;
 
-    /// As [`decode`](UniCache::decode); `None` if no cache in this state can have made it, which
-    /// leaves the cache in any state. The provided body cannot tell, and decodes.
+    /// Decodes an entry; `None` if no cache in this state can have encoded it.
+    ///
+    /// After `None` the cache may be in any state. The provided body calls
+    /// [`decode`](UniCache::decode), without a check.
     fn try_decode(&mut self, processed: <Self::T as Entry>::EncodeResult) -> Option<Self::T> {
         Some(self.decode(processed))
     }
 
-    /// Whether entries are to go through the cache at all.
+    /// Returns whether entries pass through the cache at all.
     fn is_used() -> bool {
         true
     }
@@ -158,31 +160,32 @@ pub trait UniCache: Clone + Debug {
 
 /// A cache of the values of one field, with the same contract as [`UniCache`].
 pub trait FieldCache<Encodable, Encoded> {
-    /// An empty cache of at most so many values.
+    /// Creates an empty cache of at most `size` values.
     fn new(size: usize) -> Self;
 
-    /// The code of the field if it is in the cache; else takes it in.
+    /// Returns the code of the field if it is in the cache; otherwise adds the field.
     fn try_encode(&mut self, field: &Encodable) -> MaybeEncoded<Encodable, Encoded>;
 
-    /// The field that [`try_encode`](FieldCache::try_encode) made this of.
+    /// Returns the field that [`try_encode`](FieldCache::try_encode) has encoded.
     ///
     /// # Panics
-    /// May panic on a code that is not given out.
+    /// May panic on a code that is not assigned.
     fn decode(&mut self, result: MaybeEncoded<Encodable, Encoded>) -> Encodable;
 
-    /// As [`decode`](FieldCache::decode); `None` for a code that is not given out. The provided body
-    /// cannot tell, and decodes.
+    /// Returns the field; `None` for a code that is not assigned.
+    ///
+    /// The provided body calls [`decode`](FieldCache::decode), without a check.
     fn try_decode(&mut self, result: MaybeEncoded<Encodable, Encoded>) -> Option<Encodable> {
         Some(self.decode(result))
     }
 }
 
-/// What an entry without a cache is never encoded as: there is no such value.
+/// The encoding of an entry without a cache: a type without values.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum NeverEncoded {}
 
-/// The cache of entries that have none: those of `derive(Entry)`, and of
+/// The cache of entries without a cache: those of `derive(Entry)`, and of
 /// [`without_unicache!`](crate::without_unicache).
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -197,7 +200,7 @@ impl<T: Entry<EncodeResult = NeverEncoded>> UniCache for NoCache<T> {
     }
 
     /// # Panics
-    /// Always: there is nothing that it could give back.
+    /// Always, since there is no value to return.
     fn try_encode(&mut self, _entry: &T) -> NeverEncoded {
         panic!("an entry without a cache was to be encoded")
     }

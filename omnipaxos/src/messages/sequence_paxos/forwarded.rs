@@ -1,4 +1,4 @@
-//! What servers say to each other about proposals that have ids.
+//! Messages about proposals that have ids.
 
 use crate::{
     ballot::Ballot,
@@ -8,55 +8,55 @@ use crate::{
     storage::StopSign,
 };
 
-/// Proposals whose ids follow on each other.
+/// Proposals with consecutive ids.
 ///
-/// A server forwards a proposal until it finds it in its log; a leader takes it once.
+/// A server forwards a proposal until the proposal is in its log. A leader appends it once.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ForwardedProposals<T> {
-    /// The id of the first; those of the others differ in their number, which grows by one.
+    /// The id of the first proposal. The number grows by one with each further proposal.
     pub first: ProposalId,
-    /// The ballot in which they were forwarded first: no leader of an earlier one may take them.
+    /// The ballot in which they were forwarded first. No leader of a lower ballot may append them.
     pub first_ballot: Ballot,
-    /// If they are in any log, then at this index or later.
+    /// If they are in any log, they are at this index or later.
     pub min_idx: u64,
     /// The proposals.
     pub entries: Vec<T>,
     /// Number of servers that have passed them on.
     pub hops: u8,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// A reconfiguration that was proposed at a server which does not lead.
+/// A reconfiguration proposed at a server that does not lead.
 ///
-/// That server sends it until a stop sign is in its log; a leader takes one.
+/// That server sends it until a stop sign is in its log. A leader appends one stop sign.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ForwardedStopSign {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// Names the proposal. A server that does not know its incarnation may use an id again.
+    /// The id of the proposal. A server that does not know its incarnation may reuse an id.
     pub id: ProposalId,
-    /// What was proposed.
+    /// The proposed stop sign.
     pub stopsign: StopSign,
     /// Number of servers that have passed it on.
     pub hops: u8,
 }
 
-/// Why proposals that were [forwarded](ForwardedProposals) are not taken into the log.
+/// Why [forwarded](ForwardedProposals) proposals are not appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProposalRejection {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// The proposals: the first of them.
+    /// The id of the first proposal.
     pub first: ProposalId,
-    /// How many they are.
+    /// Number of proposals.
     pub count: u64,
     /// The reason.
     pub reason: RejectionReason,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
@@ -65,46 +65,46 @@ pub struct ProposalRejection {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum RejectionReason {
-    /// They are decided; the first at this index, the others after it.
+    /// They are decided: the first at this index, the others after it.
     Decided(u64),
     /// They are decided, each at some index before this one.
     DecidedBefore(u64),
-    /// They may be in the log before this index, where the leader does not know the ids.
+    /// They may be in the log before this index, where the leader does not know all ids.
     Unknown(u64),
     /// The leader cannot store them.
     Refused(Box<Refusal>),
 }
 
-/// Says that proposals cannot be stored. No leader of a ballot up to that of the sender has decided
-/// them, and none of a later ballot will, unless it takes them itself.
+/// Reports that proposals cannot be stored. No leader of a ballot up to the sender's has decided
+/// them. A leader of a later ballot decides them only if it accepts them itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Refusal {
     /// The ballot of the leader.
     pub n: Ballot,
-    /// Why, in at most [`LONGEST_CAUSE`] bytes.
+    /// The cause, in at most [`LONGEST_CAUSE`] bytes.
     pub cause: String,
 }
 
-/// The longest text of a refusal, in bytes.
+/// The largest length of a cause, in bytes.
 pub const LONGEST_CAUSE: usize = 256;
 
-/// The ids of entries that travel in a message.
+/// The ids of entries in a message.
 ///
-/// An entry from `known_from` on that is in no run has no id. One before that may have an id that
+/// An entry from `known_from` on has no id if it is in no run. An earlier entry may have an id that
 /// the sender does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EntryIds {
-    /// Index of the first entry of which all is known.
+    /// Index from which on all ids are known.
     pub known_from: u64,
-    /// In the order of the log.
+    /// The runs of ids, in the order of the log.
     pub runs: Vec<IdRun>,
-    /// What the sender has forgotten the indices of, if some of these entries may be among them.
+    /// The forgotten ids, if they may include ids of these entries.
     pub forgotten: Option<Box<ForgottenIds>>,
 }
 
-/// The ids of decided entries whose indices the sender does not remember.
+/// The ids of decided entries whose indices the sender has forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ForgottenIds {
@@ -116,13 +116,13 @@ pub struct ForgottenIds {
     pub in_doubt: Vec<IdsInDoubt>,
 }
 
-/// Ids that follow on each other.
+/// Consecutive ids.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IdRange {
-    /// The first.
+    /// The first id.
     pub first: ProposalId,
-    /// How many they are; not 0.
+    /// Number of ids; not 0.
     pub count: u64,
 }
 
@@ -130,15 +130,15 @@ pub struct IdRange {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IdsInDoubt {
-    /// The highest.
+    /// The highest id.
     pub last: ProposalId,
-    /// Those that belong to entries are decided before this index.
+    /// The ids that belong to entries are decided before this index.
     pub before: u64,
 }
 
 impl EntryIds {
-    /// Whether this can be said of entries up to index `end`: runs in order that do not overlap, ranges
-    /// with an end, and a server as the origin of each.
+    /// Returns whether these ids are valid for entries up to index `end`: runs are in order and do
+    /// not overlap, ranges have an end, and each origin is a server.
     pub(crate) fn is_sound(&self, end: u64) -> bool {
         let is_server = |pid: NodeId| pid != 0;
         let mut next = 0;

@@ -17,7 +17,7 @@ use crate::{
     storage::{Entry, SnapshotType, StopSign},
 };
 
-/// A message of Sequence Paxos and its envelope.
+/// A message of Sequence Paxos with sender and receiver.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -29,13 +29,13 @@ pub struct PaxosMessage<T: Entry> {
     pub from: NodeId,
     /// The receiver.
     pub to: NodeId,
-    /// What is said.
+    /// The content.
     pub msg: PaxosMsg<T>,
 }
 
-/// What servers say to each other about the log.
+/// The content of a message about the log.
 ///
-/// What is rare and large is boxed, so that what is frequent is small to move.
+/// Rare and large contents are boxed, so that frequent ones are small to move.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -45,55 +45,55 @@ pub struct PaxosMessage<T: Entry> {
 pub enum PaxosMsg<T: Entry> {
     /// A recovering server asks for the leader.
     PrepareReq(PrepareReq),
-    /// A new leader asks to be followed.
+    /// A new leader asks for a promise.
     Prepare(Prepare),
-    /// Follows a new leader and tells it what it lacks.
+    /// Promises to follow a new leader, and sends what its log lacks.
     Promise(Promise<T>),
-    /// Brings a follower in step.
+    /// Synchronises a follower's log with the leader's.
     AcceptSync(AcceptSync<T>),
-    /// New entries, and how many are decided.
+    /// New entries, and the decided index.
     AcceptDecide(AcceptDecide<T>),
     /// The stop sign, which is the last entry.
     AcceptStopSign(AcceptStopSign),
-    /// Acknowledges what is accepted.
+    /// Acknowledges accepted entries.
     Accepted(Accepted),
-    /// Refuses a ballot because a higher one was promised.
+    /// Refuses a ballot because the sender has promised a higher one.
     NotAccepted(NotAccepted),
-    /// Tells how many entries are decided.
+    /// Reports the decided index.
     Decide(Decide),
-    /// Tells a follower that lacks much where to learn it.
+    /// Redirects a follower that lacks many entries to a server that has them.
     CatchUpRedirect(CatchUpRedirect),
     /// Asks any server for decided entries.
     CatchUpRequest(CatchUpRequest),
-    /// Decided entries, of any server.
+    /// Decided entries, from any server.
     CatchUpChunk(Box<CatchUpChunk<T>>),
-    /// Proposals of a server that does not lead.
+    /// Proposals forwarded by a server that does not lead.
     ProposalForward(Vec<T>),
     /// Proposals with their ids, forwarded until they are decided.
     ForwardedProposals(Box<ForwardedProposals<T>>),
-    /// Why proposals that were forwarded are not taken.
+    /// Why forwarded proposals are not appended.
     ProposalRejection(ProposalRejection),
-    /// The proposal of a reconfiguration by a server that does not lead.
+    /// A reconfiguration forwarded by a server that does not lead.
     ForwardStopSign(Box<ForwardedStopSign>),
     /// Compaction of the log.
     Compaction(Compaction),
-    /// Asks the leader for an index to read at.
+    /// Asks the leader for a read index.
     ReadIndexRequest(ReadIndexRequest),
-    /// The index to read at.
+    /// The read index.
     ReadIndexResponse(ReadIndexResponse),
-    /// Asks whether the receiver follows a ballot still.
+    /// Asks whether the receiver has promised a higher ballot than the leader's.
     LeadershipCheck(LeadershipCheck),
-    /// Says so.
+    /// Confirms that the sender has not.
     LeadershipCheckAck(LeadershipCheckAck),
     /// Asks a follower to take over.
     TransferLeadership(TransferLeadership),
 }
 
-/// Asks the leader to go on, or to prepare the sender anew.
+/// Asks the leader to continue, or to prepare the sender again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PrepareReq {
-    /// The configuration of the sender, which may have promised nobody yet.
+    /// The configuration of the sender, which may not have promised any ballot yet.
     pub config_id: ConfigurationId,
     /// The highest ballot that the sender has promised.
     pub n: Ballot,
@@ -103,11 +103,11 @@ pub struct PrepareReq {
     pub accepted_idx: u64,
     /// Number of entries decided at the sender.
     pub decided_idx: u64,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// First message of a new leader.
+/// The first message of a new leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Prepare {
@@ -117,16 +117,16 @@ pub struct Prepare {
     pub n_accepted: Ballot,
     /// Length of the leader's log.
     pub accepted_idx: u64,
-    /// Number of entries decided at the leader: what it lacks is told from here.
+    /// Number of entries decided at the leader: a promise contains entries from there on.
     pub decided_idx: u64,
-    /// Whether the leader takes a delta snapshot in place of the entries that it lacks, and has
-    /// learned none in this ballot.
+    /// Whether the leader accepts a delta snapshot instead of missing entries, and has learned no
+    /// decided entries in this ballot.
     pub takes_delta: bool,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// Answer to a [`Prepare`].
+/// The answer to a [`Prepare`].
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -134,7 +134,7 @@ pub struct Prepare {
     serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
 )]
 pub struct Promise<T: Entry> {
-    /// The ballot promised.
+    /// The promised ballot.
     pub n: Ballot,
     /// The ballot in which the follower accepted its log.
     pub n_accepted: Ballot,
@@ -142,17 +142,18 @@ pub struct Promise<T: Entry> {
     pub accepted_idx: u64,
     /// Number of entries decided at the follower.
     pub decided_idx: u64,
-    /// Whether the follower takes a delta snapshot in place of the entries that it lacks, and has
-    /// learned none since it promised.
+    /// Whether the follower accepts a delta snapshot instead of missing entries, and has learned no
+    /// decided entries since it promised.
     pub takes_delta: bool,
-    /// What the leader's log lacks, if the follower's is more recent. `None`, too, if it must first
-    /// learn what is decided, since that is a snapshot or too much for a message: it asks again then.
+    /// What the leader's log lacks, if the follower's is more recent. It is also `None` if the
+    /// leader must first fetch decided entries, since they are compacted or too many for a message.
+    /// Then the leader asks again.
     pub sync: Option<Box<LogSync<T>>>,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// What one log lacks of another: the receiver's log from `suffix_idx` on is replaced.
+/// The part of a log that another log lacks. It replaces the receiver's log from `suffix_idx` on.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -160,19 +161,19 @@ pub struct Promise<T: Entry> {
     serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
 )]
 pub struct LogSync<T: Entry> {
-    /// Index of the first entry of `suffix`: the receiver's decided index, or beyond it where the entries
-    /// before were trimmed, which proves that every server holds them.
+    /// Index of the first entry of `suffix`: the receiver's decided index. It is higher if the
+    /// entries before it were trimmed, which proves that every server holds them.
     pub suffix_idx: u64,
-    /// The entries from there on: in a promise up to the end of the log, in an AcceptSync at least
-    /// as many as the leader adopted.
+    /// The entries from `suffix_idx` on. In a promise they reach the end of the log. In an
+    /// AcceptSync they reach at least the length that the leader adopted.
     pub suffix: SharedEntries<T>,
     /// The ids of these entries.
     pub ids: Option<Box<EntryIds>>,
-    /// The stop sign, where it follows on `suffix`.
+    /// The stop sign, if it directly follows `suffix`.
     pub stopsign: Option<StopSign>,
 }
 
-/// Brings a follower in step with the leader.
+/// Synchronises a follower's log with the leader's.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -184,13 +185,13 @@ pub struct AcceptSync<T: Entry> {
     pub n: Ballot,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
-    /// What the follower lacks.
+    /// The entries that the follower lacks.
     pub sync: Box<LogSync<T>>,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// Entries to accept, and how many are decided. Without entries, asks for an acknowledgement.
+/// Entries to accept, and the decided index. Without entries it asks for an acknowledgement.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -200,15 +201,15 @@ pub struct AcceptSync<T: Entry> {
 pub struct AcceptDecide<T: Entry> {
     /// The ballot of the leader.
     pub n: Ballot,
-    /// Index of the first of `entries`.
+    /// Index of the first entry in `entries`.
     pub from_idx: u64,
     /// The entries.
     pub entries: CodedEntries<T>,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
-    /// Their ids.
+    /// The ids of the entries.
     pub ids: Option<Box<EntryIds>>,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
@@ -224,7 +225,7 @@ pub struct AcceptStopSign {
     pub stopsign: Box<StopSign>,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
@@ -232,15 +233,16 @@ pub struct AcceptStopSign {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Accepted {
-    /// The ballot in which they were accepted.
+    /// The ballot in which the entries were accepted.
     pub n: Ballot,
-    /// Length of the follower's log, as far as it is stored.
+    /// Length of the stored log of the follower.
     pub accepted_idx: u64,
     /// Number of entries decided at the follower.
     pub decided_idx: u64,
-    /// Whether the follower was sent entries that begin beyond its log, or a decided index there.
+    /// Whether the follower received entries that begin beyond its log, or a decided index beyond
+    /// it.
     pub gap: bool,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
@@ -252,7 +254,7 @@ pub struct NotAccepted {
     pub n: Ballot,
 }
 
-/// Tells how many entries are decided. Not acknowledged.
+/// Reports the decided index. It is not acknowledged.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Decide {
@@ -260,38 +262,38 @@ pub struct Decide {
     pub n: Ballot,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// Sends a follower that lacks many decided entries to a server that holds them.
+/// Redirects a follower that lacks many decided entries to a server that has them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CatchUpRedirect {
     /// The ballot of the leader.
     pub n: Ballot,
-    /// The server to ask; may be the leader.
+    /// The server to ask. It may be the leader.
     pub source: NodeId,
     /// Number of entries decided at the leader.
     pub decided_idx: u64,
 }
 
-/// Asks for decided entries. Answered with a [`CatchUpChunk`] if the receiver has decided more.
+/// Asks for decided entries. The answer is a [`CatchUpChunk`] if the receiver has decided more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CatchUpRequest {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// Number of entries decided at the sender: those after are asked for.
+    /// Number of entries decided at the sender. It asks for the entries from there on.
     pub decided_idx: u64,
-    /// Whether the sender takes a delta snapshot in place of these entries.
+    /// Whether the sender accepts a delta snapshot instead of these entries.
     pub takes_delta: bool,
     /// Whether the receiver, if it has decided no more, answers when it has.
     pub waits: bool,
 }
 
-/// A chunk of the decided log. What is decided never changes, so it can come from any server, and
-/// has no ballot.
+/// A chunk of the decided log. Decided entries never change, so a chunk can come from any server
+/// and has no ballot.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -303,21 +305,24 @@ pub struct CatchUpChunk<T: Entry> {
     pub config_id: ConfigurationId,
     /// Number of entries decided at the receiver when it asked.
     pub base: u64,
-    /// Sums up all entries before `from_idx`, where the sender has compacted what was asked for; those
-    /// from `base` to `from_idx`, where the receiver takes a delta.
+    /// A snapshot, if the sender has compacted entries that the receiver lacks, or the receiver
+    /// accepts a delta snapshot. It stands for all entries before `from_idx`; a delta stands for
+    /// those from `base` on.
     pub snapshot: Option<SnapshotType<T>>,
-    /// Index of the first of `entries`. If it is beyond what was asked for and there is no
-    /// snapshot, the entries before were trimmed, which proves that every server holds them.
+    /// Index of the first entry in `entries`. If it is above `base` and there is no snapshot, the
+    /// entries between were trimmed, which proves that every server holds them.
     pub from_idx: u64,
     /// Decided entries.
     pub entries: SharedEntries<T>,
-    /// Their ids, and those of what the snapshot sums up, from the decided index of the receiver on.
+    /// The ids of the entries, and of those that the snapshot stands for, from the decided index of
+    /// the receiver on.
     pub ids: Option<Box<EntryIds>>,
-    /// The decided stop sign, where it follows on `entries`.
+    /// The decided stop sign, if it directly follows `entries`.
     pub stopsign: Option<StopSign>,
-    /// Number of entries decided at the sender: beyond the end of this chunk, if there is more.
+    /// Number of entries decided at the sender. It is above the end of this chunk if there are
+    /// more.
     pub decided_idx: u64,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
@@ -327,96 +332,97 @@ pub struct CatchUpChunk<T: Entry> {
 pub struct Compaction {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// What is asked or answered.
+    /// The request or the answer.
     pub action: CompactionAction,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// What a [`Compaction`] message asks or answers.
+/// The request or the answer in a [`Compaction`] message.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum CompactionAction {
-    /// Asks to trim the entries before an index, which every server has.
+    /// Asks to trim the entries before an index. Every server has accepted them.
     Trim(u64),
     /// Asks to replace the entries before an index by a snapshot.
     Snapshot(u64),
-    /// Answers: the sender has nothing left to compact before this index. It has compacted the entries, or
-    /// cannot make the snapshot.
+    /// Answers that the sender has nothing to compact before this index. It has compacted the
+    /// entries, or cannot make the snapshot.
     Compacted(u64),
-    /// Reports what the application at the sender has applied.
+    /// Reports the applied index of the application at the sender.
     Applied(AppliedReport),
 }
 
-/// What the application at a server has applied, where the entry type has no snapshots.
+/// The applied index of a server's application, if the entry type has no snapshots.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AppliedReport {
-    /// The application at the sender has applied the entries before this index, and has said so.
+    /// The application at the sender has reported the entries before this index as applied.
     pub applied_idx: u64,
-    /// What the receiver has reported to the sender: 0 if nothing is known.
+    /// The applied index that the receiver has reported to the sender; 0 if the sender knows none.
     pub confirmed_idx: u64,
     /// Whether the sender waits for the receiver to confirm `applied_idx`.
     pub asks: bool,
 }
 
-/// Asks the leader for an index to read at. The answer stands for all requests of that incarnation
-/// with this number or a lower one.
+/// Asks the leader for a read index. The answer is valid for all requests of that incarnation with
+/// this number or a lower one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReadIndexRequest {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// The server that reads; the sender, unless that passes it on.
+    /// The server that reads. It is the sender, or the sender relays its request.
     pub origin: NodeId,
     /// The incarnation of that server.
     pub incarnation: u64,
-    /// Counts what was requested in that incarnation.
+    /// The number of the request in that incarnation.
     pub number: u64,
     /// Number of servers that have passed it on.
     pub hops: u8,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// Answer to a [`ReadIndexRequest`]: all that was decided before the request is before an index.
+/// The answer to a [`ReadIndexRequest`]: all entries decided before the request are before the read
+/// index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReadIndexResponse {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// The server that reads; the receiver, unless that passes it on.
+    /// The server that reads. It is the receiver, or the receiver relays the answer.
     pub origin: NodeId,
-    /// The incarnation of that server in which it asked.
+    /// The incarnation of that server at the time of the request.
     pub incarnation: u64,
     /// The number of the request.
     pub number: u64,
-    /// Number of entries to be decided at the server that reads before it does.
+    /// The decided index that the reading server must reach before it reads.
     pub read_idx: u64,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 
-/// Asks whether the receiver has promised no higher ballot than that of the leader.
+/// Asks whether the receiver has promised a higher ballot than the leader's.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LeadershipCheck {
     /// The ballot of the leader.
     pub n: Ballot,
-    /// Counts the questions in this ballot.
+    /// The number of the round in this ballot.
     pub round: u64,
 }
 
-/// Answer to a [`LeadershipCheck`]: this is the highest ballot that the sender has promised.
+/// The answer to a [`LeadershipCheck`]: the sender has promised no higher ballot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LeadershipCheckAck {
     /// The ballot of the leader.
     pub n: Ballot,
-    /// The round of the question.
+    /// The number of the round.
     pub round: u64,
-    /// Between which servers this travels.
+    /// Marks sender and receiver.
     pub stamp: Stamp,
 }
 

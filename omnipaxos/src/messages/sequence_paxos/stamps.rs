@@ -1,11 +1,11 @@
-//! Which messages carry a [`Stamp`].
+//! The messages that carry a [`Stamp`].
 
 use super::PaxosMsg;
 use crate::{identity::Stamp, storage::Entry};
 
 impl<T: Entry> PaxosMsg<T> {
-    /// The stamp. `None` for those that change no log, index or promise: questions, refusals, and
-    /// proposals without an id.
+    /// Returns the stamp. `None` for messages that change no log, index or promise: questions,
+    /// refusals, and proposals without an id.
     #[inline]
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         match self {
@@ -34,7 +34,7 @@ impl<T: Entry> PaxosMsg<T> {
         }
     }
 
-    /// Where the stamp is, in those that carry one.
+    /// Returns a reference to the stamp, in messages that carry one.
     #[inline]
     pub(crate) fn stamp_mut(&mut self) -> Option<&mut Stamp> {
         match self {

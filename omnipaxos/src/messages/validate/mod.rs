@@ -29,38 +29,41 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// By so much may a ballot number exceed all that were seen. Each takeover raises it by one, so
-/// more is no cluster's doing, and one forged maximum must not use up the numbers.
+/// The largest step by which a ballot number may exceed all that were seen. Each takeover raises it
+/// by one, so no cluster needs more, and one forged maximum must not use up the numbers.
 const LARGEST_JUMP: u32 = 1 << 24;
 
-/// No log gets longer. Leaves room for arithmetic on indices.
+/// The largest index that is valid. It leaves room for arithmetic on indices.
 const LARGEST_IDX: u64 = 1 << 62;
 
-/// How many messages were dropped by validation, by reason, and proposals for lack of room or since
-/// they cannot be stored. Each counter stops at its maximum.
+/// Numbers of dropped messages and proposals, by reason. Each counter stops at its maximum.
+///
+/// Validation drops messages. Proposals are dropped for lack of room, or since they cannot be
+/// stored.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Dropped {
-    /// Addressed to another server.
+    /// Messages addressed to another server.
     pub misdelivered: u64,
-    /// From a server that is not another member of the configuration.
+    /// Messages of servers that are not peers of this configuration.
     pub from_strangers: u64,
-    /// Of another configuration.
+    /// Messages of another configuration.
     pub of_other_configurations: u64,
-    /// From servers with other nodes, quorum sizes or another cluster name under the same
+    /// Messages of servers with other nodes, quorum sizes or another cluster name under the same
     /// configuration id: see [`Conflict`](crate::identity::Conflict).
     pub of_conflicting_configurations: u64,
-    /// From a storage other than the one known here as that of the sender, or for another than this
-    /// one: see [`Conflict`](crate::identity::Conflict).
+    /// Messages from another storage than the known one of the sender, or for another storage than
+    /// this one: see [`Conflict`](crate::identity::Conflict).
     pub of_other_storages: u64,
-    /// From a storage that is not known here yet, as before the first heartbeat of a new server.
+    /// Messages from a storage that is not known here yet, as before the first heartbeat of a new
+    /// server.
     pub of_unknown_storages: u64,
-    /// Saying what cannot be: a ballot that is not the sender's to use, an implausible ballot
-    /// number, indices that contradict each other.
+    /// Messages with impossible content: a ballot that the sender does not own, an implausible
+    /// ballot number, or indices that contradict each other.
     pub malformed: u64,
     /// Proposals for which there was no room: those of [`append`](crate::OmniPaxos::append), and
-    /// those that other servers forwarded here, which forward them again.
+    /// those forwarded here. Their origins forward the latter again.
     pub proposals: u64,
     /// Entries of [`append`](crate::OmniPaxos::append) and stop signs of
     /// [`reconfigure`](crate::OmniPaxos::reconfigure) at this server that
@@ -73,7 +76,7 @@ pub struct Dropped {
 enum Reason {
     Misdelivered,
     Stranger,
-    /// Of this one.
+    /// Contains the configuration of the message.
     OtherConfiguration(ConfigurationId),
     Malformed,
     Unidentified(Unidentified),
@@ -92,7 +95,7 @@ pub(crate) struct MessageValidator {
     tells_removed_servers: bool,
 }
 
-/// Whether a message is handed to its handler.
+/// Whether a message is passed to its handler.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
     Valid,
@@ -118,7 +121,7 @@ impl MessageValidator {
     }
 
     /// Checks a message, and counts it if it is dropped. `highest_n` is the highest ballot number
-    /// seen so far.
+    /// seen.
     #[inline]
     pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Validity {
         let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
@@ -143,8 +146,8 @@ impl MessageValidator {
         Validity::Invalid
     }
 
-    /// Checks who sent a message that is for this configuration, given what is wrong with it
-    /// otherwise.
+    /// Checks the identity of the sender of a message for this configuration. `examined` is the
+    /// result of the other checks.
     #[inline]
     fn identify<T: Entry>(
         &mut self,
@@ -238,10 +241,12 @@ impl MessageValidator {
         &mut self.others
     }
 
-    /// Takes from a dropped message whether its sender, or this server, has missed a
-    /// reconfiguration. Of a higher configuration only members can tell: whoever else says so may
-    /// say anything. Whoever is in a lower one is to be told. It may be a stranger, since it is not
-    /// known here who was a member then, and is told if the user wants that.
+    /// Notes from a dropped message whether its sender, or this server, missed a reconfiguration.
+    ///
+    /// Only a member can report a higher configuration: any other sender may be wrong. The sender
+    /// of a lower configuration will get a notice. It may be no member here, since this server does
+    /// not know the members of that configuration. Then it gets a notice only if the user has
+    /// allowed that.
     #[cold]
     fn compare_configurations<T: Entry>(
         &mut self,
@@ -268,7 +273,7 @@ impl MessageValidator {
         }
     }
 
-    /// Answers a message of a lower configuration. There is none with id 0.
+    /// Schedules an answer to a message of a lower configuration. No configuration has id 0.
     fn answer_lower(&mut self, id: ConfigurationId, from: NodeId) {
         if (1..self.config_id).contains(&id) && from != self.pid && from != 0 {
             self.others.schedule_notice(from);
@@ -475,17 +480,17 @@ impl MessageValidator {
         }
     }
 
-    /// Whether a proposal or a read may be of server `pid`: a member or an observer.
+    /// Returns whether `pid` may be the origin of a proposal or a read: a member or an observer.
     fn may_originate(&self, pid: NodeId) -> bool {
         self.is_member(pid) || pid == self.pid || self.observers.has_place_for(pid)
     }
 
-    /// Proposals of a member or of an observer, each with a number.
+    /// Checks that proposals are of a member or an observer, and that each has a number.
     fn proposals(&self, first: ProposalId, count: u64) -> Result<(), Reason> {
         check(self.may_originate(first.origin) && first.number.checked_add(count).is_some())
     }
 
-    /// A chunk must not end beyond what its sender has decided.
+    /// Checks that a chunk does not end above its sender's decided index.
     fn chunk<T: Entry>(&self, chunk: &CatchUpChunk<T>) -> Result<(), Reason> {
         self.configuration(chunk.config_id)?;
         indices(chunk.len().ok_or(Reason::Malformed)?, chunk.decided_idx)?;
@@ -495,8 +500,8 @@ impl MessageValidator {
         chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
     }
 
-    /// Ids must be of entries before index `end`. Their origins need not be members: other servers
-    /// may serve observers.
+    /// Checks that ids are of entries before index `end`. Their origins need not be members: other
+    /// servers may serve observers.
     #[inline]
     fn ids(&self, ids: Option<&EntryIds>, end: u64) -> Result<(), Reason> {
         ids.map_or(Ok(()), |ids| self.some_ids(ids, end))
@@ -517,7 +522,7 @@ impl MessageValidator {
         m.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync, m.accepted_idx))
     }
 
-    /// A sync must make a log of length `len`.
+    /// Checks that a sync results in a log of length `len`.
     fn sync<T: Entry>(&self, sync: &LogSync<T>, len: u64) -> Result<(), Reason> {
         check(sync.len() == Some(len))?;
         let end = sync.suffix_idx.saturating_add(sync.suffix.len() as u64);
@@ -531,7 +536,7 @@ impl MessageValidator {
     }
 }
 
-/// Knows which ballots there can be.
+/// Checks ballots.
 struct Ballots<'a> {
     validator: &'a MessageValidator,
     highest_n: u32,
@@ -558,14 +563,14 @@ impl Ballots<'_> {
         self.any(ballot)
     }
 
-    /// A ballot of `owner`, which is a member.
+    /// Checks a ballot of `owner`, which is a member.
     #[inline]
     fn owned(&self, ballot: Ballot, owner: NodeId) -> Result<(), Reason> {
         check(ballot.pid == owner)?;
         self.plausible(ballot)
     }
 
-    /// The ballot of a server that has never taken over has number 0, and is its own all the same.
+    /// Checks a reply. A server that has never taken over has a ballot of its own with number 0.
     fn reply(&self, reply: &HeartbeatReply, from: NodeId) -> Result<(), Reason> {
         self.validator.configuration(reply.ballot.config_id)?;
         check(reply.ballot.pid == from)?;
@@ -574,7 +579,7 @@ impl Ballots<'_> {
     }
 }
 
-/// Of two indices the first must not exceed the second, and neither be what no log reaches.
+/// Checks that the first index does not exceed the second, and that both are valid.
 #[inline]
 fn indices(lower: u64, upper: u64) -> Result<(), Reason> {
     check(lower <= upper && upper <= LARGEST_IDX)

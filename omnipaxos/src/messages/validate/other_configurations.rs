@@ -1,44 +1,44 @@
-//! What is known of the configurations before and after this one.
+//! The known configurations before and after this one.
 
 use crate::ids::{ConfigurationId, NodeId};
 use std::collections::BTreeSet;
 
-/// A configuration above this server's own, and who told of it.
+/// A configuration above this server's own, and the member that reported it.
 ///
-/// A hint that this server has missed a reconfiguration: ask `reported_by`, or any server of the
-/// new configuration, what became of this one. It proves nothing, since messages can be forged on
-/// their way; nothing in the library depends on it.
+/// It is a hint that this server missed a reconfiguration. Ask `reported_by`, or any server of the
+/// new configuration, how this one ended. It proves nothing, since the network can forge messages.
+/// Nothing in the library depends on it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct HigherConfiguration {
-    /// The highest id that was told.
+    /// The highest reported id.
     pub configuration_id: ConfigurationId,
-    /// The member of this server's own configuration that told it first.
+    /// The member of this server's own configuration that reported it first.
     pub reported_by: NodeId,
 }
 
-/// At most so many senders wait to be told of this configuration. Whoever is not among them is
-/// told when it says something again.
+/// The largest number of senders that wait for a notice of this configuration. Any other sender
+/// gets a notice after a later message.
 const MOST_TO_TELL: usize = 64;
 
-/// What is known of other configurations, and who is to be told of this one.
+/// The known other configurations, and the servers that will get a notice of this one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OtherConfigurations {
     highest: Option<HigherConfiguration>,
-    /// Senders of messages of a lower configuration: once each, whatever they sent.
+    /// Senders of messages of a lower configuration, each once.
     to_tell: BTreeSet<NodeId>,
 }
 
 impl OtherConfigurations {
-    /// A member told of a higher configuration.
+    /// Records a higher configuration that a member reported.
     pub(crate) fn hear(&mut self, configuration_id: ConfigurationId, reported_by: NodeId) {
         if self.highest.is_none_or(|highest| highest.configuration_id < configuration_id) {
             self.highest = Some(HigherConfiguration { configuration_id, reported_by });
         }
     }
 
-    /// Somebody is in a lower configuration.
+    /// Schedules a notice to a server in a lower configuration.
     pub(crate) fn schedule_notice(&mut self, to: NodeId) {
         if self.to_tell.len() < MOST_TO_TELL {
             self.to_tell.insert(to);
@@ -53,7 +53,7 @@ impl OtherConfigurations {
         !self.to_tell.is_empty()
     }
 
-    /// The next server to be told of this configuration.
+    /// Returns the next server that gets a notice of this configuration.
     pub(crate) fn pop(&mut self) -> Option<NodeId> {
         self.to_tell.pop_first()
     }

@@ -1,8 +1,9 @@
-//! The other servers as this one knows them: which configuration and which storage each has.
+//! The identities of the peers: the configuration and the storage of each.
 //!
-//! Invariant I18: a message of Sequence Paxos is taken only from the storage that this server has
-//! stored as that of the sender, and only if the sender takes this storage for the receiver's, or
-//! knows none. So a server whose disk was replaced is in no quorum of those that know its disk.
+//! Invariant I18: a message of Sequence Paxos is accepted only from the storage that this server
+//! has stored as that of the sender. The sender must also know this storage as the receiver's, or
+//! know none. So a server whose disk was replaced is in no quorum of servers that know its old
+//! disk.
 
 use crate::{
     config::OmniPaxosConfig,
@@ -15,13 +16,13 @@ use crate::{
     storage::Entry,
 };
 
-/// Heartbeat rounds after which a conflict is over of which nothing was heard again.
+/// Heartbeat rounds without a sign of a conflict, after which it is over.
 const ROUNDS_KEPT: u32 = 10;
 
-/// At most so many conflicts are kept, beside those with members.
+/// The largest number of conflicts kept, in addition to conflicts with members.
 const MOST_STRANGERS: usize = 16;
 
-/// What this server knows of itself and of the others.
+/// The identities of this server and of its peers.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerIdentities {
     digest: Digest,
@@ -31,7 +32,7 @@ pub(crate) struct PeerIdentities {
     peers: Vec<Peer>,
     conflicts: Vec<Kept>,
     has_unlogged: bool,
-    /// Whether some peer has `told` something.
+    /// Whether some peer has reported a storage id that is not stored.
     has_unstored: bool,
 }
 
@@ -39,15 +40,15 @@ pub(crate) struct PeerIdentities {
 #[derive(Clone, Debug)]
 struct Peer {
     pid: NodeId,
-    /// Its storage, as stored here.
+    /// The storage id of the peer, as stored here.
     stored: Option<u64>,
-    /// Its storage, as it told since the last flush.
+    /// The storage id of the peer, as reported since the last flush.
     told: Option<u64>,
-    /// What it stamps on messages to here.
+    /// The stamp that the peer's messages to this server must have.
     receives: Stamp,
-    /// The same where it does not know the storage here.
+    /// The same digest if the peer does not know the storage of this server.
     receives_unknown: u32,
-    /// What is stamped on messages to it.
+    /// The stamp of messages to the peer.
     sends: Stamp,
 }
 
@@ -55,7 +56,7 @@ struct Peer {
 #[derive(Clone, Debug)]
 struct Kept {
     found: PeerConflict,
-    /// Rounds in which nothing was heard of it.
+    /// Number of rounds without a sign of it.
     silent_rounds: u32,
     is_logged: bool,
 }
@@ -69,12 +70,12 @@ impl Conflict {
     }
 }
 
-/// Why a message is not taken.
+/// Why a message is not accepted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unidentified {
     /// The configuration of its sender differs.
     OtherConfiguration,
-    /// The storage of its sender is not the one known here, or that of the receiver not this one.
+    /// The storage of its sender is not the known one, or that of the receiver is not this one.
     OtherStorage,
     /// The storage of the sender is not known yet.
     NotYet,
@@ -126,15 +127,18 @@ impl PeerIdentities {
             }
             Message::BLE(ble) => match &ble.msg {
                 HeartbeatMsg::Request(request) => self.hear(ble.from, &request.sender),
-                // Sent only to a server that asked, and named the storage of the one that replies.
+                // Sent only to a server that asked, and that named the storage of the replying
+                // server.
                 HeartbeatMsg::Reply(_) => Ok(()),
             },
         }
     }
 
-    /// A server that is identified tells of the storage of another. So a server that first meets
-    /// another after that has lost its disk knows it, if anybody does whom it has heard. Of two
-    /// storages none is trusted: it is not known here which was the first.
+    /// Records the storage id of a third server, as an identified peer reported it.
+    ///
+    /// So if a server loses its disk before this server meets it, this server knows the old storage
+    /// from any peer that knew it. If two ids are reported, neither is trusted: this server does
+    /// not know which one was first.
     fn hear_of_another(&mut self, pid: NodeId, storage: u64) {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.pid == pid) else {
             return;
@@ -159,13 +163,13 @@ impl PeerIdentities {
         kept.map(|kept| kept.found.conflict.reason()).next().map_or(Ok(()), Err)
     }
 
-    /// A server that is no member here has sent a request in this configuration.
+    /// Records a request of this configuration from a server that is no member here.
     pub(crate) fn hear_stranger(&mut self, pid: NodeId, sender: &SenderIdentity) -> bool {
         let conflict = Conflict::between(&self.digest, &sender.digest);
         conflict.inspect(|conflict| self.keep(pid, *conflict)).is_some()
     }
 
-    /// A heartbeat request tells who its sender is.
+    /// Records the sender's identity from its heartbeat request.
     fn hear(&mut self, from: NodeId, sender: &SenderIdentity) -> Result<(), Unidentified> {
         if let Some(conflict) = Conflict::between(&self.digest, &sender.digest) {
             self.keep(from, conflict);
@@ -201,7 +205,7 @@ impl PeerIdentities {
         }
     }
 
-    /// Keeps a conflict: of one kind with one server the first that is found.
+    /// Records a conflict: the first of its kind with each server.
     #[cold]
     fn keep(&mut self, pid: NodeId, conflict: Conflict) {
         let same =
@@ -217,7 +221,7 @@ impl PeerIdentities {
         }
     }
 
-    /// A heartbeat round has ended.
+    /// Ends a heartbeat round.
     pub(crate) fn end_round(&mut self) {
         for kept in &mut self.conflicts {
             kept.silent_rounds += 1;
@@ -225,17 +229,17 @@ impl PeerIdentities {
         self.conflicts.retain(|kept| kept.silent_rounds <= ROUNDS_KEPT);
     }
 
-    /// The conflicts of late, in the order in which they were found.
+    /// Returns the recent conflicts, in the order in which they were found.
     pub(crate) fn conflicts(&self) -> Vec<PeerConflict> {
         self.conflicts.iter().map(|kept| kept.found).collect()
     }
 
-    /// The conflict of late with server `pid`, if there is one.
+    /// Returns the recent conflict with server `pid`, if there is one.
     pub(crate) fn conflict_with(&self, pid: NodeId) -> Option<PeerConflict> {
         self.conflicts.iter().map(|kept| kept.found).find(|found| found.pid == pid)
     }
 
-    /// The next conflict that was not logged.
+    /// Returns the next conflict that is not logged.
     pub(crate) fn take_unlogged(&mut self) -> Option<PeerConflict> {
         if !self.has_unlogged {
             return None;
@@ -248,13 +252,13 @@ impl PeerIdentities {
         })
     }
 
-    /// Whether some server has told its storage since the last flush.
+    /// Returns whether some server has reported its storage id since the last flush.
     #[inline]
     pub(crate) fn is_unstored(&self) -> bool {
         self.has_unstored
     }
 
-    /// The identity to be stored, with what other servers told.
+    /// Returns the identity to store, with the storage ids that other servers reported.
     pub(crate) fn unstored(&self) -> Identity {
         let mut identity = self.own.clone();
         let told = self.peers.iter().filter_map(|peer| Some((peer.pid, peer.told?)));
@@ -262,7 +266,7 @@ impl PeerIdentities {
         identity
     }
 
-    /// That identity is stored now: messages of those servers are taken from now on.
+    /// Records that the identity is stored: from now on messages of those servers are accepted.
     pub(crate) fn stored(&mut self, identity: Identity) {
         for peer in &mut self.peers {
             peer.stored = identity.peers.get(&peer.pid).copied();
@@ -273,7 +277,7 @@ impl PeerIdentities {
         self.has_unstored = false;
     }
 
-    /// Stamps messages that leave.
+    /// Stamps outgoing messages.
     #[inline]
     pub(crate) fn stamp<'a, T: Entry + 'a>(
         &self,
@@ -304,7 +308,7 @@ impl PeerIdentities {
 }
 
 impl PeerIdentities {
-    /// The storage of a member other than `to`: in each round the next that is known.
+    /// Returns the storage id of a member other than `to`: of the next member in each round.
     fn other_than(&self, to: NodeId, round: u32) -> Option<(NodeId, u64)> {
         let known = || {
             let peers = self.peers.iter().filter(|peer| peer.pid != to);
@@ -316,7 +320,8 @@ impl PeerIdentities {
 }
 
 impl Peer {
-    /// Checks the stamp of a message. The heartbeat requests of its sender tell users what is wrong.
+    /// Checks the stamp of a message. Users see the conflict from the heartbeat requests of its
+    /// sender.
     #[inline]
     fn check(&self, stamp: Stamp) -> Result<(), Unidentified> {
         match stamp.check(self.receives, self.receives_unknown) {
