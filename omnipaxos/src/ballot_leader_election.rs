@@ -1,12 +1,15 @@
-//! Ballot Leader Election (paper §5): gossips ballots and elects a quorum-connected server.
+//! Ballot Leader Election (paper §5): exchanges ballots and elects a quorum-connected server.
 //!
-//! In rounds of heartbeats each server asks all others for their ballot, the leader they follow
-//! and whether they are happy with it. A leader is happy while it reaches the quorum it needs; a
-//! follower while the leader answers, is happy, and still leads in the ballot that it follows. A
-//! server takes over when it is unhappy, reaches a quorum, and nobody that it reaches is happy; if a
-//! better server could, only a round later. One that has lost its quorum lately is no better server.
+//! In each heartbeat round a server asks all others for their ballot, the leader that they follow,
+//! and whether they are happy with it.
+//! - A leader is happy while it reaches the quorum that it needs.
+//! - A follower is happy while its leader answers, is happy, and still leads in the ballot that the
+//!   follower follows.
+//! - A server takes over if it is unhappy, reaches a quorum, and no server that answers is happy.
+//! - If a better server can take over, it waits one round for that. A server that lost its quorum
+//!   recently is not better.
 //!
-//! It needs no log and proves nothing: that a server was elected is a hint for Sequence Paxos.
+//! The election does not see the log and proves nothing. Its result is a hint for Sequence Paxos.
 
 mod candidates;
 mod clocks;
@@ -36,7 +39,7 @@ use std::{
     sync::Arc,
 };
 
-/// Elects the leader, as one server sees it.
+/// The election of the leader, from the view of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct BallotLeaderElection {
     config_id: ConfigurationId,
@@ -44,63 +47,64 @@ pub(crate) struct BallotLeaderElection {
     members: Arc<Membership>,
     /// The ballot in which this server took over last; number 0 before that.
     ballot: Ballot,
-    /// The leader followed. Never goes back in one incarnation.
+    /// The ballot of the leader that this server follows. It never decreases in one incarnation.
     leader: Ballot,
-    /// Whether that leader was named in this round: what was answered before tells nothing of it.
+    /// Whether that leader was named in this round. Earlier replies do not concern it.
     is_leader_new: bool,
     happy: bool,
-    /// Used in the ballot of the next takeover.
+    /// The priority in the ballot of the next takeover.
     priority: u32,
-    /// What the storage of this server can hold: the requests report it.
+    /// The size limit of an entry in the storage of this server, which the requests report.
     max_entry_bytes: u64,
     /// The highest ballot seen anywhere.
     highest: Ballot,
-    /// Other servers that might take over.
+    /// The other servers that may take over.
     candidates: Candidates,
-    /// Which peers' clocks run.
+    /// The peers whose clocks run.
     clocks: Clocks,
-    /// If a better server may take over, the round until the end of which this one leaves it to that.
+    /// If a better server may take over: the round at whose end this server stops waiting for it.
     yields_until: Option<u32>,
-    /// Whether as many servers were heard of in the last round as a read quorum has. True in the first.
+    /// Whether a read quorum sent messages in the last round. True in the first round.
     heard_of_quorum: bool,
-    /// For so many rounds this server leaves it to no other to take over: it did so lately.
+    /// For this number of rounds this server does not wait for a better one: it did so recently.
     insists: u32,
-    /// For so many rounds this server counts as one that may be restarted or lose its quorum again.
+    /// For this number of rounds this server counts as not steady.
     unsteady_rounds: u32,
-    /// For so many rounds this server leaves it to the others to take over, since it was not promised.
+    /// For this number of rounds this server does not take over, since no quorum promised its
+    /// ballot.
     rests: u32,
-    /// For so many rounds it does not take over again only since the user asks for it.
+    /// For this number of rounds a request of the user does not make it take over again.
     asked_rounds: u32,
-    /// Whether the user asked meanwhile.
+    /// Whether the user asked in these rounds.
     is_asked: bool,
-    /// What the last request told.
+    /// The state that the last request reported.
     last_reported: Option<Mine>,
-    /// What this server has promised: it refuses a leader below.
+    /// The ballot that this server has promised. It refuses leaders below.
     promise: Ballot,
     preempted: Preempted,
     round: u32,
     pace: Pace,
-    /// The replies to this round, one a peer.
+    /// The replies to this round, one per peer.
     replies: BTreeMap<NodeId, HeartbeatReply>,
-    /// The replies to the round before.
+    /// The replies to the previous round.
     last_replies: BTreeMap<NodeId, HeartbeatReply>,
-    /// The replies to earlier rounds that came in this one, the latest of each peer. They show that it
-    /// is there, and do not count for a quorum.
+    /// The replies to earlier rounds that arrived in this one, the latest of each peer. They show
+    /// that a peer answers, and do not count for a quorum.
     late_replies: BTreeMap<NodeId, HeartbeatReply>,
-    /// As `late_replies`, in the round before.
+    /// The same in the previous round.
     last_late_replies: BTreeMap<NodeId, HeartbeatReply>,
-    /// The peers that said in the last round that they are happy with a leader which denied that.
+    /// The peers that reported in the last round that they are happy with a leader which denied it.
     refuted: BTreeSet<NodeId>,
-    /// The peers of which something came in this round.
+    /// The peers that sent a message in this round.
     heard_of: BTreeSet<NodeId>,
-    /// In how many rounds, one after the other, a peer said that it is happy with the leader, while
-    /// that did not answer here.
+    /// Number of consecutive rounds in which a peer reported that it is happy with the leader,
+    /// while the leader did not answer here.
     content_rounds: BTreeMap<NodeId, u32>,
     is_request_due: bool,
-    /// Before there is a leader: the peers that asked in this round and had not answered before. They
-    /// are asked again, since they may not have been there at the beginning of the round.
+    /// Before there is a leader: the peers that sent a request in this round and had not answered
+    /// before. They get another request, since the first one may have come before their start.
     asked_again: BTreeMap<NodeId, Asked>,
-    /// The peers to which a reply is due, and the round that they asked in.
+    /// The peers to which a reply is due, and the rounds of their requests.
     replies_due: BTreeMap<NodeId, u32>,
 }
 
@@ -111,37 +115,37 @@ enum Asked {
     Done,
 }
 
-/// Whether a server was refused as a leader, for a higher ballot.
+/// Whether this server was refused as a leader for a higher ballot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Preempted {
     No,
-    /// In this round. Whoever follows the higher ballot may not have said so yet.
+    /// In this round. Followers of the higher ballot may not have reported it yet.
     Lately,
     /// Before this round began.
     Known,
 }
 
-/// What a tick brought.
+/// The result of a tick.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Round {
     GoesOn,
     Ended,
 }
 
-/// What a heartbeat tells about its sender.
+/// What a heartbeat shows about its sender.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// It asks.
+    /// It sent a request.
     Asks,
-    /// It answers as it did.
+    /// It answers, as before.
     Heard,
     /// It did not answer the last round, and now it does.
     Back,
 }
 
 impl BallotLeaderElection {
-    /// A server that has promised `promise` in an earlier incarnation. It follows nobody at first,
-    /// and never leads in a ballot of that incarnation.
+    /// Creates the election of a server that has promised `promise` in an earlier incarnation. The
+    /// server follows no leader at first, and never leads in a ballot of that incarnation.
     pub(crate) fn new(
         config: &OmniPaxosConfig,
         members: Arc<Membership>,
@@ -192,8 +196,8 @@ impl BallotLeaderElection {
         ble
     }
 
-    /// Lets one tick pass. `enough` tells whether a leader that reaches so many servers, itself
-    /// included, can get on.
+    /// Lets one tick pass. `enough` returns whether a leader that reaches this number of servers,
+    /// including itself, has the quorum that it needs.
     pub(crate) fn tick(&mut self, enough: impl Fn(&Quorum, usize) -> bool) -> Round {
         match self.pace.tick(self.waits()) {
             Tick::Running => Round::GoesOn,
@@ -204,12 +208,12 @@ impl BallotLeaderElection {
         }
     }
 
-    /// The number of ticks after which the round ends; at least 1.
+    /// Returns the number of ticks after which the round ends; at least 1.
     pub(crate) fn next_timeout(&self) -> u64 {
         self.pace.remaining(self.waits())
     }
 
-    /// Lets ticks pass, fewer than those after which the round ends.
+    /// Lets ticks pass, fewer than [`next_timeout`](Self::next_timeout).
     pub(crate) fn pass(&mut self, ticks: u64) {
         self.pace.pass(ticks);
     }
@@ -238,13 +242,14 @@ impl BallotLeaderElection {
         self.replies_due.insert(from, round);
     }
 
-    /// Records the state that a request reports. If its sender became unhappy since it answered in this
-    /// round, its answer no longer counts.
+    /// Records the state that a request reports. If its sender has become unhappy since its reply
+    /// in this round, the reply counts as unhappy.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
         self.clocks.hear(from);
         let is_missed = match (self.leader.is_nobodys(), self.pace.is_lengthened()) {
-            // The request of a long round may be lost: one more finds that out before its end.
+            // The request of a long round may be lost. Another one shows that before the round
+            // ends.
             (_, true) => !self.replies.contains_key(&from),
             (true, false) => !self.answered(from) && !self.replies.contains_key(&from),
             (false, false) => false,
@@ -267,7 +272,7 @@ impl BallotLeaderElection {
         }
     }
 
-    /// In a long round, a leader that answered while it was unhappy may have become happy since.
+    /// In a long round, a leader that replied as unhappy may have become happy since.
     fn note_recovery(&mut self, from: NodeId, request: &HeartbeatRequest) {
         if !self.pace.is_lengthened() || self.leader.pid != from || self.is_leader_new {
             return;
@@ -314,14 +319,14 @@ impl BallotLeaderElection {
             self.happy = false;
         }
         if self.leads() && reply.leader > self.leader {
-            // It follows somebody who is not there, and refuses this leader.
+            // It follows a server that is not there, and refuses this leader.
             self.be_preempted(reply.leader);
         }
         self.take_over_if_all_answered();
         peer
     }
 
-    /// Takes stock of a round and begins the next (paper §5.2).
+    /// Evaluates a round and begins the next (paper §5.2).
     fn end_round(&mut self, enough: impl Fn(&Quorum, usize) -> bool) {
         if !std::mem::take(&mut self.is_leader_new) {
             let is_content = if self.leads() {
@@ -336,7 +341,7 @@ impl BallotLeaderElection {
             Preempted::Lately => Preempted::Known,
             Preempted::Known => {
                 if self.leads() {
-                    // Somebody that reaches more servers should, if this one cannot.
+                    // If this server cannot lead, one that reaches more servers should.
                     self.happy = false;
                     self.take_over_if_possible();
                 }
@@ -366,8 +371,8 @@ impl BallotLeaderElection {
         self.is_request_due = true;
     }
 
-    /// Whether the reply of the leader shows that it still leads as this server believes, in a
-    /// ballot that this server does not refuse.
+    /// Returns whether the leader's reply shows that it leads in the ballot that this server
+    /// follows. This server must not refuse that ballot.
     fn is_content_with(&self, reply: &HeartbeatReply) -> bool {
         reply.happy && reply.leader == self.leader && self.leader >= self.promise
     }
@@ -383,23 +388,24 @@ impl BallotLeaderElection {
         self.highest = self.highest.max(ballot);
     }
 
-    /// Whether this ballot is known to be promised, and its owner to lead.
+    /// Returns whether this ballot is promised, and its owner is the leader, as far as the election
+    /// knows.
     pub(crate) fn is_settled_on(&self, promise: Ballot) -> bool {
         self.promise == promise && self.leader == promise
     }
 
-    /// The ballot that Sequence Paxos has promised, as this server knows.
+    /// Returns the ballot that Sequence Paxos has promised, as far as the election knows.
     pub(crate) fn promised(&self) -> Ballot {
         self.promise
     }
 
-    /// Sequence Paxos has promised this ballot.
+    /// Records that Sequence Paxos has promised this ballot.
     pub(crate) fn promise(&mut self, promise: Ballot) {
         self.see(promise);
         self.promise = promise;
     }
 
-    /// Sequence Paxos has promised `ballot` to another server, which leads then.
+    /// Records that Sequence Paxos has promised `ballot` to another server, which then leads.
     pub(crate) fn follow(&mut self, ballot: Ballot) {
         if ballot > self.leader {
             self.see(ballot);
@@ -408,8 +414,9 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Sequence Paxos was refused as a leader, for `ballot`. If a round later nobody happy follows
-    /// that ballot, this server takes over above it; else it learns of the other leader by then.
+    /// Records that Sequence Paxos was refused as a leader for `ballot`. If no happy peer follows
+    /// that ballot a round later, this server takes over above it. Otherwise it learns of the other
+    /// leader by then.
     pub(crate) fn be_preempted(&mut self, ballot: Ballot) {
         self.see(ballot);
         if self.preempted == Preempted::No {
@@ -417,7 +424,7 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Whether this server is content with its leader, which may be itself.
+    /// Returns whether this server is happy with its leader, which may be itself.
     pub(crate) fn is_happy(&self) -> bool {
         self.happy
     }
@@ -426,27 +433,27 @@ impl BallotLeaderElection {
         self.priority = priority;
     }
 
-    /// The leader followed; number 0 if none.
+    /// Returns the ballot of the leader that this server follows; number 0 if none.
     pub(crate) fn leader(&self) -> Ballot {
         self.leader
     }
 
-    /// The ballot that this server gossips as its own.
+    /// Returns the ballot that this server sends as its own.
     pub(crate) fn ballot(&self) -> Ballot {
         self.ballot
     }
 
-    /// The highest ballot number seen anywhere.
+    /// Returns the highest ballot number seen anywhere.
     pub(crate) fn highest_n(&self) -> u32 {
         self.highest.n
     }
 
-    /// Whether a server answered in the last complete round, be it to an earlier one.
+    /// Returns whether a server answered in the last complete round, possibly to an earlier round.
     pub(crate) fn answered(&self, pid: NodeId) -> bool {
         self.last_replies.contains_key(&pid) || self.last_late_replies.contains_key(&pid)
     }
 
-    /// What a server answered in the last complete round, if it did.
+    /// Returns the reply of a server in the last complete round, if there is one.
     pub(crate) fn last_reply(&self, pid: NodeId) -> Option<HeartbeatReply> {
         let late = || self.last_late_replies.get(&pid);
         self.last_replies.get(&pid).or_else(late).copied()
@@ -456,7 +463,7 @@ impl BallotLeaderElection {
         self.leader == self.ballot
     }
 
-    /// Number of servers that answered this round, this one included.
+    /// Returns the number of servers that answered this round, including this one.
     fn reached(&self) -> usize {
         self.replies.len() + 1
     }

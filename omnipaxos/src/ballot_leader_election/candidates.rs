@@ -1,7 +1,7 @@
-//! Which of the servers that may take over should.
+//! The candidates: which of the servers that may take over should.
 //!
-//! Where several servers miss a leader at the same time, each of them may take over. One of them is the
-//! best; the others leave it a round to do so.
+//! When several servers lose their leader at the same time, each of them may take over. One of them
+//! is the best. The others give it a round to take over.
 
 use crate::{
     ballot::Ballot,
@@ -10,13 +10,13 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// What the last requests of the peers told of them.
+/// The state of the peers, from their last requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
     by_pid: BTreeMap<NodeId, Report>,
 }
 
-/// What a request told of its sender.
+/// The state of the sender of a request.
 #[derive(Copy, Clone, Debug)]
 struct Report {
     /// The round of the sender.
@@ -26,25 +26,26 @@ struct Report {
     priority: u32,
     electable: bool,
     steady: bool,
-    /// Rounds of this server that have ended since.
+    /// Number of rounds of this server that have ended since.
     age: u32,
 }
 
-/// The order of the servers that may take over: a steady one wins, then the highest priority, and then
-/// the highest id.
+/// The order of candidates: a steady one wins, then the highest priority, then the highest id.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// Whether the server has lately neither been restarted nor lost its quorum as a leader.
+    /// Whether the server was not restarted, and did not lose its quorum as a leader, in the last
+    /// rounds.
     pub(super) steady: bool,
     pub(super) priority: u32,
     pub(super) pid: NodeId,
 }
 
-/// After so many rounds without a request, what a peer told is out of date.
+/// Number of rounds after which a report is out of date.
 const OUT_OF_DATE_AFTER: u32 = 2;
 
 impl Candidates {
-    /// Takes in what a request tells. Returns whether it is later than what is known of its sender.
+    /// Records the report of a request. Returns whether it is later than the last one of its
+    /// sender.
     pub(super) fn hear(&mut self, from: NodeId, request: &HeartbeatRequest) -> bool {
         let HeartbeatRequest { round, leader, happy, priority, electable, steady, .. } = *request;
         if self.by_pid.get(&from).is_some_and(|told| told.round > round) {
@@ -55,7 +56,7 @@ impl Candidates {
         true
     }
 
-    /// A round has ended.
+    /// Ends a round.
     pub(super) fn end_round(&mut self) {
         self.by_pid.retain(|_, told| {
             told.age += 1;
@@ -63,8 +64,8 @@ impl Candidates {
         });
     }
 
-    /// The rank of a server that has answered and is not happy. `None` if it cannot take over, or is a
-    /// leader that lost its quorum: whoever may take over from that should not wait for it.
+    /// Returns the rank of a server that replied as unhappy. `None` if it cannot take over, or is a
+    /// leader that lost its quorum: no server waits for such a leader.
     pub(super) fn rank(&self, pid: NodeId, reply: &HeartbeatReply) -> Option<Rank> {
         let told = self.by_pid.get(&pid);
         if reply.leader.pid == pid || told.is_some_and(|told| !told.electable) {
@@ -75,8 +76,8 @@ impl Candidates {
         Some(Rank { steady, priority, pid })
     }
 
-    /// The best of those that have asked in this round, are not happy and can take over, whether or not
-    /// they have answered.
+    /// Returns the best of the servers that sent a request in this round, are unhappy and can take
+    /// over, whether or not they have answered.
     pub(super) fn best_that_asked(&self) -> Option<Rank> {
         let asked = self.by_pid.iter().filter(|(_, told)| told.age == 0);
         let can =

@@ -1,41 +1,43 @@
-//! Which peers have a clock that runs.
+//! The peers whose clocks run.
 //!
-//! A server finds out at the end of its rounds that its leader is lost. One whose clock stands still
-//! never does: it goes on to answer that it is happy. It asks nothing, though, and that shows.
+//! A server notices at the end of its rounds that its leader is lost. If its clock stands still, it
+//! never notices, and continues to answer that it is happy. But it sends no requests, and that
+//! shows the fault.
 
 use crate::ids::NodeId;
 use std::collections::BTreeMap;
 
-/// When each peer asked last.
+/// The time of the last request of each peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clocks {
     by_pid: BTreeMap<NodeId, Gap>,
 }
 
-/// Rounds of this server between the requests of a peer.
+/// The number of rounds of this server between requests of a peer.
 #[derive(Copy, Clone, Debug, Default)]
 struct Gap {
-    /// Since the last one.
+    /// Since the last request.
     present: u32,
     /// The longest so far, up to [`LONGEST`].
     longest: u32,
 }
 
-/// A peer whose clock is slower than by so many times counts as one whose clock stands still.
+/// A peer whose clock is slower by more than this factor counts as one whose clock stands still.
 const LONGEST: u32 = 32;
 
-/// So many rounds more than ever before a peer may ask nothing: requests may be lost.
+/// The number of rounds by which the time without a request may exceed the longest so far: requests
+/// may be lost.
 const MARGIN: u32 = 8;
 
 impl Clocks {
-    /// A peer has asked.
+    /// Records a request of a peer.
     pub(super) fn hear(&mut self, from: NodeId) {
         let gap = self.by_pid.entry(from).or_default();
         gap.longest = gap.longest.max(gap.present).min(LONGEST);
         gap.present = 0;
     }
 
-    /// A round has ended.
+    /// Ends a round.
     pub(super) fn end_round(&mut self, peers: &[NodeId]) {
         for peer in peers {
             let gap = self.by_pid.entry(*peer).or_default();
@@ -43,7 +45,7 @@ impl Clocks {
         }
     }
 
-    /// Whether the clock of a peer runs, as far as its requests show it.
+    /// Returns whether the clock of a peer runs, as far as its requests show.
     pub(super) fn runs(&self, peer: NodeId) -> bool {
         self.by_pid.get(&peer).is_none_or(|gap| gap.present <= gap.longest + MARGIN)
     }

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// What a request tells of its sender.
+/// The state of this server, as a request reports it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mine {
     leader: Ballot,
@@ -20,8 +20,8 @@ pub(super) struct Mine {
 }
 
 impl BallotLeaderElection {
-    /// Asks for an answer in this round, as every round does. A server of another configuration
-    /// learns of this one by it.
+    /// Builds a request of this round. It also notifies a server of another configuration of this
+    /// one.
     pub(crate) fn request(&self, to: NodeId) -> BLEMessage {
         let Mine { leader, happy, priority, electable, steady } = self.mine();
         let request = HeartbeatRequest {
@@ -51,8 +51,8 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Builds the heartbeats that are due. An unhappy server tells at once what changes with it, so
-    /// that all that may take over know of each other.
+    /// Builds the heartbeats that are due. An unhappy server reports each change of its state at
+    /// once, so that all servers that may take over know of each other.
     #[inline]
     pub(crate) fn build_messages(&mut self, send: impl FnMut(BLEMessage)) {
         if !self.happy && self.last_reported != Some(self.mine()) {

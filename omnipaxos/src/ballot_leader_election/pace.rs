@@ -1,7 +1,7 @@
-//! How long a heartbeat round is.
+//! The length of a heartbeat round.
 //!
-//! A round in which the replies that a server needs come too late tells it nothing. The next ones are
-//! made longer then, and shorter again once replies come sooner (paper §5.2).
+//! A round is useless if the needed replies arrive after its end. Then the next rounds are longer,
+//! and shorter again once replies arrive sooner (paper §5.2).
 
 use crate::clock::Tick;
 use std::collections::VecDeque;
@@ -11,18 +11,18 @@ use std::collections::VecDeque;
 pub(super) struct Pace {
     shortest: u64,
     longest: u64,
-    /// Ticks of the present round.
+    /// The length of the present round, in ticks.
     length: u64,
     elapsed: u64,
-    /// The rounds before and their lengths, the latest first, as far back as a round may be long.
+    /// The previous rounds and their lengths, the latest first, as far back as a round may be long.
     before: VecDeque<(u32, u64)>,
-    /// Ticks that the slowest reply to the present round took.
+    /// Number of ticks that the slowest reply to the present round took.
     slowest: u64,
-    /// Ticks that the slowest reply to an earlier round took, of those that came in this one.
+    /// Number of ticks that the slowest late reply took, of those that arrived in this round.
     late: Option<u64>,
 }
 
-/// Whether replies to the present round may still come.
+/// Whether replies to the present round may still arrive.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
     ForReplies,
@@ -32,9 +32,9 @@ pub(super) enum Waits {
 /// Whether a reply to an earlier round counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// A round may be as long as this took.
+    /// A round may be as long as this reply took.
     Reply,
-    /// It may come from anywhere.
+    /// The reply counts for no round.
     OutOfDate,
 }
 
@@ -48,7 +48,7 @@ impl Waits {
 }
 
 impl Pace {
-    /// Rounds of `shortest` ticks, which may become `factor` times as long.
+    /// Creates rounds of `shortest` ticks, which may become `factor` times as long.
     pub(super) fn new(shortest: u64, factor: u64) -> Self {
         Self {
             shortest,
@@ -61,8 +61,8 @@ impl Pace {
         }
     }
 
-    /// Lets one tick pass. Expires at the end of a round. One that was lengthened ends as soon as
-    /// all replies have come that it `waits` for.
+    /// Lets one tick pass. It expires at the end of a round. A lengthened round ends as soon as all
+    /// replies that it `waits` for have arrived.
     pub(super) fn tick(&mut self, waits: Waits) -> Tick {
         self.elapsed = self.elapsed.saturating_add(1);
         match self.elapsed < self.length_if(waits) {
@@ -71,12 +71,12 @@ impl Pace {
         }
     }
 
-    /// The number of ticks after which the round ends; at least 1.
+    /// Returns the number of ticks after which the round ends; at least 1.
     pub(super) fn remaining(&self, waits: Waits) -> u64 {
         self.length_if(waits).saturating_sub(self.elapsed).max(1)
     }
 
-    /// Lets ticks pass, fewer than [remain](Self::remaining).
+    /// Lets ticks pass, fewer than [`remaining`](Self::remaining).
     pub(super) fn pass(&mut self, ticks: u64) {
         self.elapsed = self.elapsed.saturating_add(ticks);
     }
@@ -88,17 +88,17 @@ impl Pace {
         }
     }
 
-    /// Whether the present round may be longer than the shortest.
+    /// Returns whether the present round may be longer than the shortest.
     pub(super) fn is_lengthened(&self) -> bool {
         self.length > self.shortest
     }
 
-    /// A reply to the present round has come.
+    /// Records a reply to the present round.
     pub(super) fn note_reply(&mut self) {
         self.slowest = self.elapsed;
     }
 
-    /// A reply to an earlier round has come.
+    /// Records a reply to an earlier round.
     pub(super) fn note_late_reply(&mut self, round: u32) -> Late {
         let mut ticks = self.elapsed;
         for (earlier, length) in &self.before {
@@ -111,8 +111,8 @@ impl Pace {
         Late::OutOfDate
     }
 
-    /// The round has ended. If something was `missed` and came late, the next is long enough for that.
-    /// Else it is shortened half the way to what the slowest reply took.
+    /// Ends the round. If the server `missed` replies that arrived late, the next round is long
+    /// enough for them. Otherwise it is shortened halfway to the time of the slowest reply.
     pub(super) fn end_round(&mut self, round: u32, missed: bool) {
         let margin = self.shortest / 2;
         match self.late.filter(|_| missed) {

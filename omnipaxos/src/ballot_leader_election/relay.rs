@@ -1,4 +1,5 @@
-//! Which peer the leader answers, or knows a way to it, if it does not answer here.
+//! The relay: a peer that the leader answers, or that has a route to it, if the leader does not
+//! answer this server.
 
 use super::BallotLeaderElection;
 use crate::{
@@ -6,8 +7,8 @@ use crate::{
     messages::ballot_leader_election::HeartbeatReply,
 };
 
-/// A server that hears of a new leader may be happy with it for two rounds before it finds out that
-/// it does not reach it. In the third it has got an answer.
+/// A server that learns of a new leader may be happy with it for two rounds before it notices that
+/// it does not reach the leader. In the third round it has got an answer.
 const ROUNDS_TO_BE_SURE: u32 = 3;
 
 /// The longest way of an observer to the leader, in messages. Observers that observe each other in a
@@ -34,8 +35,9 @@ impl BallotLeaderElection {
         }
     }
 
-    /// If the leader did not answer the last rounds, a peer that it answers. An observer may also reach
-    /// it through other observers: then the one with the shortest way.
+    /// Returns a peer that the leader answers, if the leader did not answer here in the last
+    /// rounds. An observer may also reach the leader through other observers: then it is the one
+    /// with the shortest route.
     pub(crate) fn relay(&self) -> Option<NodeId> {
         let peers = self.content_rounds.iter();
         let sure = peers.filter(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer);

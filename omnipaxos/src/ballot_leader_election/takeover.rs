@@ -1,23 +1,24 @@
-//! Taking over: when, in which ballot, and when not.
+//! Takeovers: when a server takes over, and in which ballot.
 
 use super::{candidates::Rank, BallotLeaderElection, Preempted};
 use crate::{ballot::Ballot, ids::NodeId, messages::ballot_leader_election::HeartbeatReply};
 
-/// When it is asked whether this server takes over.
+/// The point of a round at which a takeover is considered.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum RoundPoint {
     InRound,
     AtTheEnd,
 }
 
-/// A server that left it to a better one to take over does not do so again for so many rounds.
+/// After a server has waited for a better one, it does not wait again for this number of rounds.
 const INSISTS_FOR: u32 = 8;
 
-/// Rounds that it takes to find out that a leader is lost, and to elect another.
+/// Number of rounds that it takes to notice that a leader is lost, and to elect another.
 const ROUNDS_OF_A_CHANGE: u32 = 4;
 
 impl BallotLeaderElection {
-    /// Whether all have answered that answered in the last round, or if none did, all that there are.
+    /// Returns whether all peers have answered that answered the last round. If none did, all peers
+    /// must have answered.
     pub(super) fn have_all_answered(&self) -> bool {
         let is_there = |peer: &NodeId| self.replies.contains_key(peer);
         match self.last_replies.is_empty() {
@@ -26,7 +27,7 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Takes over, if it may, as soon as all have answered.
+    /// Takes over, if it may, as soon as these peers have answered.
     pub(super) fn take_over_if_all_answered(&mut self) {
         if self.have_all_answered() {
             self.take_over_if_nobody_is_happy(RoundPoint::InRound);
@@ -46,15 +47,15 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Whether a server is happy, and would have found out if it had no reason to be. One whose clock
-    /// stands still would not, and must not keep all others from taking over.
+    /// Returns whether a server is happy, and would notice if it had no reason to be. A server
+    /// whose clock stands still would not. It must not keep all others from taking over.
     fn is_known_to_be_happy(&self, peer: NodeId, reply: &HeartbeatReply) -> bool {
         let is_refuted = self.refuted.contains(&peer) && self.is_contradicted(reply);
         reply.happy && !is_refuted && self.clocks.runs(peer)
     }
 
-    /// Whether a server is happy with a leader that itself says here, in the same round, that it does not
-    /// lead in that ballot or is not happy.
+    /// Returns whether a server is happy with a leader that denies it in its reply to the same
+    /// round: the leader does not lead in that ballot, or is unhappy.
     fn is_contradicted(&self, reply: &HeartbeatReply) -> bool {
         let named = reply.leader;
         let says = match named.pid == self.pid {
@@ -64,17 +65,17 @@ impl BallotLeaderElection {
         reply.happy && says.is_some_and(|(leader, is_happy)| leader != named || !is_happy)
     }
 
-    /// Records at the end of a round which servers were contradicted in it. A server whose clock runs
-    /// learns within one round that its leader is lost. So a server that is contradicted in two rounds in a
-    /// row does not count.
+    /// Records at the end of a round which servers were contradicted in it. A server whose clock
+    /// runs learns within one round that its leader is lost. So a server that is contradicted in
+    /// two consecutive rounds does not count.
     pub(super) fn note_contradicted(&mut self) {
         let contradicted = self.replies.iter().filter(|(_, reply)| self.is_contradicted(reply));
         self.refuted = contradicted.map(|(peer, _)| *peer).collect();
     }
 
-    /// Whether this server leaves it to a better one to take over, which it does until the end of the
-    /// next round: by then the other has heard of all that is known here, and has asked for promises.
-    /// If that led to nothing, it does not do so again for a while.
+    /// Returns whether this server waits for a better one to take over. It waits until the end of
+    /// the next round: by then the other server has received the same reports, and has asked for
+    /// promises. If it has not taken over by then, this server does not wait again for some rounds.
     fn yields(&mut self, point: RoundPoint) -> bool {
         let is_over = self.yields_until == Some(self.round) && point == RoundPoint::AtTheEnd;
         if self.can_go_on() || self.insists > 0 || is_over {
@@ -96,20 +97,21 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Whether this server has lately neither been restarted nor lost its quorum as a leader.
+    /// Returns whether this server is steady.
     pub(super) fn is_steady(&self) -> bool {
         self.unsteady_rounds == 0
     }
 
-    /// This server was restarted, or has lost its quorum as a leader, and may again. A steady one goes
-    /// before it, for as long as all servers may need to lead once: so one that keeps its quorum does.
+    /// Marks this server as not steady: it was restarted, or lost its quorum as a leader, and that
+    /// may happen again. Steady servers come first for as long as all servers may need to lead
+    /// once. So a server that keeps its quorum gets to lead.
     pub(super) fn be_unsteady(&mut self) {
         let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
         self.unsteady_rounds = ROUNDS_OF_A_CHANGE.saturating_mul(servers);
     }
 
-    /// Whether this server owns the highest ballot and has not given up leading in it. Then it needs no
-    /// other: what was promised in this one counts.
+    /// Returns whether this server owns the highest ballot and still leads in it. Then it needs no
+    /// higher ballot: the promises of this one count.
     fn can_go_on(&self) -> bool {
         self.leads() && self.promise == self.ballot && self.highest <= self.ballot
     }
@@ -129,8 +131,8 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Leads in a new ballot, above all that were seen. When the numbers are used up, which no
-    /// cluster lives to see, it does not.
+    /// Leads in a new ballot, above all that were seen. If the numbers are exhausted, it does
+    /// nothing; no cluster gets that far.
     pub(crate) fn take_over(&mut self) {
         if let Some(n) = self.highest.n.checked_add(1) {
             self.ballot = Ballot::with(self.config_id, n, self.priority, self.pid);
@@ -142,9 +144,10 @@ impl BallotLeaderElection {
         }
     }
 
-    /// The user asks this server to take over. It does at once, but for once in as many rounds as there
-    /// are servers: a user who asks all the time, at all servers, must leave a leader time to decide. If
-    /// it owns the highest ballot already, a higher one would only undo what was promised.
+    /// Takes over at the user's request: at once, but only once in as many rounds as there are
+    /// servers. If a program asks all the time, at all servers, a leader must still have time to
+    /// decide. If this server owns the highest ballot already, a higher one would only invalidate
+    /// promises.
     pub(crate) fn be_asked_to_lead(&mut self) {
         if self.can_go_on() || self.members.is_observer() {
             return;
@@ -162,7 +165,7 @@ impl BallotLeaderElection {
         }
     }
 
-    /// A round has ended: takes over if the user has asked for it too early.
+    /// At the end of a round, takes over if the user asked too early.
     pub(super) fn take_over_if_asked(&mut self) {
         self.asked_rounds = self.asked_rounds.saturating_sub(1);
         if self.asked_rounds == 0 {
@@ -170,15 +173,16 @@ impl BallotLeaderElection {
         }
     }
 
-    /// The leader transfers leadership to this server, which takes over if it reached enough
-    /// servers in the last round.
+    /// Takes over if the leader transfers leadership to this server, and the server reached enough
+    /// peers in the last round.
     pub(crate) fn take_over_on_transfer(&mut self) {
         if self.members.quorum().can_prepare(self.last_replies.len() + 1) {
             self.take_over();
         }
     }
 
-    /// Sequence Paxos has given up leading in the ballot of this server, which follows nobody then.
+    /// Records that Sequence Paxos resigned in the ballot of this server. Then it follows no
+    /// leader.
     pub(crate) fn resign(&mut self) {
         if self.leads() {
             self.leader = Ballot::default();
@@ -188,8 +192,8 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Sequence Paxos was not promised though a quorum is there, and has given up. Others may be, and
-    /// get so many rounds to take over.
+    /// Records that Sequence Paxos resigned, since no quorum promised though a quorum answered.
+    /// Another server may be promised. For this number of rounds the others have time to take over.
     pub(crate) fn rest(&mut self, rounds: u32) {
         self.resign();
         self.rests = rounds;

@@ -1,7 +1,7 @@
-//! What entries without a cache write, and what the code that `derive(UniCacheEntry)` generates calls.
+//! Macros for entries without a cache, and for the code that `derive(UniCacheEntry)` generates.
 
-/// The types of an [`Entry`](crate::storage::Entry) that is written by hand and has no cache, for
-/// programs that are built with the feature `unicache`; nothing without it.
+/// Defines the types of a handwritten [`Entry`](crate::storage::Entry) without a cache. It is for
+/// programs built with the feature `unicache`; without the feature it expands to nothing.
 ///
 /// ```
 /// use omnipaxos::storage::{Entry, NoSnapshot};
@@ -26,15 +26,15 @@ macro_rules! without_unicache {
     };
 }
 
-/// The types of an [`Entry`](crate::storage::Entry) that is written by hand and has no cache, for
-/// programs that are built with the feature `unicache`; nothing without it.
+/// Defines the types of a handwritten [`Entry`](crate::storage::Entry) without a cache. It is for
+/// programs built with the feature `unicache`; without the feature it expands to nothing.
 #[cfg(not(feature = "unicache"))]
 #[macro_export]
 macro_rules! without_unicache {
     () => {};
 }
 
-/// The struct of the caches of an entry: serialisable if messages are.
+/// Defines the struct of the caches of an entry. It is serialisable if messages are.
 #[cfg(all(feature = "serde", feature = "unicache"))]
 #[doc(hidden)]
 #[macro_export]
@@ -49,7 +49,7 @@ macro_rules! __omnipaxos_cache {
     };
 }
 
-/// The struct of the caches of an entry.
+/// Defines the struct of the caches of an entry.
 #[cfg(all(not(feature = "serde"), feature = "unicache"))]
 #[doc(hidden)]
 #[macro_export]

@@ -1,7 +1,7 @@
-//! How the entries of an AcceptDecide travel: as they are, or encoded with the caches of the feature
+//! The form of entries in an AcceptDecide: plain, or encoded with the caches of the feature
 //! `unicache`.
 //!
-//! With the feature off there is nothing but a name around the entries, and a [`Codec`] is empty and
+//! With the feature off, there is only a name around the entries, and a [`Codec`] has no size and
 //! does nothing.
 
 mod macros;
@@ -22,16 +22,16 @@ pub(crate) use self::on::Codec;
 
 use crate::entry::SharedEntries;
 
-/// Entries that a leader sent, as far as a log lacks them.
+/// The entries of a message that a log lacks.
 #[derive(Debug)]
 pub(crate) enum Decoded<T> {
     /// Entries as they were proposed.
     Entries {
-        /// Index of the first.
+        /// Index of the first entry.
         from_idx: u64,
         entries: SharedEntries<T>,
     },
-    /// Nobody can tell what they are who has not seen all that was encoded before them.
+    /// The follower does not know all entries encoded before them, so it cannot decode them.
     #[cfg_attr(not(feature = "unicache"), expect(dead_code, reason = "all can be read then"))]
     Unreadable,
 }

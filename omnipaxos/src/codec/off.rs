@@ -1,4 +1,4 @@
-//! Entries travel as they are.
+//! Entries are sent plain.
 
 use super::Decoded;
 use crate::{amount::Amount, entry::SharedEntries, storage::Entry};
@@ -14,17 +14,17 @@ use std::marker::PhantomData;
 pub struct CodedEntries<T: Entry>(SharedEntries<T>);
 
 impl<T: Entry> CodedEntries<T> {
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The entries, if they travel as they are; without the feature `unicache` they do.
+    /// Returns the entries, if they are plain. Without the feature `unicache` they are.
     pub fn plain(&self) -> Option<&SharedEntries<T>> {
         Some(&self.0)
     }
@@ -42,7 +42,7 @@ impl<T: Entry> From<Vec<T>> for CodedEntries<T> {
     }
 }
 
-/// Does nothing, and costs nothing.
+/// A codec without state, which does nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Codec<T>(PhantomData<T>);
 

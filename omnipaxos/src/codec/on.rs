@@ -1,14 +1,16 @@
-//! Entries travel encoded where the sender and the receiver have the same caches.
+//! Encodes entries if the sender and the receiver have the same caches.
 //!
-//! A leader passes each entry through its cache once, in log order, and every follower passes the
-//! same entries through its own, whether they travel encoded or not. So the caches are a function of
-//! the entries from the index at which they were empty. Each message tells that index, and nothing
-//! else has to be agreed: a follower that does not know the entries since then (it was restarted,
-//! or learned some from others) can read what travels as it is, and says that it cannot read the
-//! rest; then the leader begins with empty caches at the end of its log.
+//! A leader passes each entry through its cache once, in log order. Every follower passes the same
+//! entries through its own cache, whether they travel encoded or not. So a cache is a function of
+//! the entries since the index at which it was empty. Each message contains that index, and nothing
+//! else has to be agreed on.
 //!
-//! Invariant I15: a follower decodes an entry only with a cache through which just the entries of
-//! its leader's log before that entry went, from the index on that the message tells.
+//! A follower may not know all entries since then: it was restarted, or caught up from other
+//! servers. It accepts plain entries, and reports that it cannot decode the others. Then the leader
+//! begins with an empty cache at the end of its log.
+//!
+//! Invariant I15: a follower decodes an entry only with a cache that processed exactly the entries
+//! of its leader's log before that entry, from the index in the message on.
 
 use super::Decoded;
 use crate::{
@@ -26,8 +28,7 @@ use std::collections::VecDeque;
     serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
 )]
 pub struct CodedEntries<T: Entry> {
-    /// The caches were empty before the entry with this index; no entry before it goes through
-    /// them.
+    /// The cache was empty before the entry with this index. No earlier entry passes through it.
     since: u64,
     form: Form<T>,
 }
@@ -44,7 +45,7 @@ enum Form<T: Entry> {
 }
 
 impl<T: Entry> CodedEntries<T> {
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         match &self.form {
             Form::Plain(entries) => entries.len(),
@@ -52,12 +53,12 @@ impl<T: Entry> CodedEntries<T> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The entries, if they travel as they are.
+    /// Returns the entries, if they are plain.
     pub fn plain(&self) -> Option<&SharedEntries<T>> {
         match &self.form {
             Form::Plain(entries) => Some(entries),
@@ -66,7 +67,7 @@ impl<T: Entry> CodedEntries<T> {
     }
 }
 
-/// They travel as they are, and go through no cache.
+/// Makes plain entries, which pass through no cache.
 impl<T: Entry> From<SharedEntries<T>> for CodedEntries<T> {
     fn from(entries: SharedEntries<T>) -> Self {
         Self { since: u64::MAX, form: Form::Plain(entries) }
@@ -79,16 +80,16 @@ impl<T: Entry> From<Vec<T>> for CodedEntries<T> {
     }
 }
 
-/// The cache of a leader and what it has encoded, or the cache of a follower.
+/// The cache and the encoded entries of a leader, or the cache of a follower.
 #[derive(Clone, Debug)]
 pub(crate) struct Codec<T: Entry> {
-    /// `None` if it is not known what went through the cache of the leader.
+    /// `None` if it is not known which entries passed through the cache of the leader.
     cache: Option<Cache<T>>,
-    /// What a leader has encoded and may send.
+    /// The entries that a leader has encoded and may send.
     encoded: Encoded<T>,
 }
 
-/// A cache through which the entries `since..end` of the leader's log went, in order.
+/// A cache that processed the entries `since..end` of the leader's log, in order.
 #[derive(Clone, Debug)]
 struct Cache<T: Entry> {
     since: u64,
@@ -96,42 +97,42 @@ struct Cache<T: Entry> {
     state: T::UniCache,
 }
 
-/// The encoded entries up to the end of the leader's log, as many as are kept.
+/// The encoded entries up to the end of the leader's log that are kept.
 #[derive(Clone, Debug)]
 struct Encoded<T: Entry> {
-    /// As the flushes brought them.
+    /// One batch per flush.
     batches: VecDeque<Batch<T>>,
-    /// How much is in all batches.
+    /// The amount of all batches.
     total: Amount,
-    /// So much is kept: nothing that is in flight is more.
+    /// The largest amount that is kept: no more than this is in flight.
     most: Amount,
 }
 
-/// The encoded entries that a flush wrote.
+/// The encoded entries of one flush.
 #[derive(Clone, Debug)]
 struct Batch<T: Entry> {
-    /// Index of the first.
+    /// Index of the first entry.
     first: u64,
     results: SharedEntries<T::EncodeResult>,
-    /// How much they are, not encoded.
+    /// Their amount before encoding.
     amount: Amount,
 }
 
 impl<T: Entry> Codec<T> {
-    /// Knows nothing yet. Keeps the encoded forms of entries that are about `most`.
+    /// Creates an empty codec. It keeps the encoded forms of entries up to about `most`.
     pub(crate) fn new(most: Amount) -> Self {
         let encoded = Encoded { batches: VecDeque::new(), total: Amount::default(), most };
         Self { cache: None, encoded }
     }
 
-    /// As a leader: begins with an empty cache at index `idx`, the end of the log.
+    /// Leader: begins with an empty cache at index `idx`, the end of the log.
     pub(crate) fn reset(&mut self, idx: u64) {
         self.encoded.clear();
         let is_used = T::UniCache::is_used();
         self.cache = is_used.then(|| Cache { since: idx, end: idx, state: T::UniCache::new() });
     }
 
-    /// As a leader: encodes what was appended to the log, from the entry `from_idx` on, of so many
+    /// Leader: encodes entries appended to the log, from index `from_idx` on. They have `bytes`
     /// bytes.
     pub(crate) fn encode(&mut self, from_idx: u64, entries: &SharedEntries<T>, bytes: u64) {
         let end = from_idx + entries.len() as u64;
@@ -150,15 +151,16 @@ impl<T: Entry> Codec<T> {
         self.encoded.push(Batch { first, results: results.into(), amount });
     }
 
-    /// As a leader: every follower has accepted the entries before this index, so their encoded forms
-    /// are not sent again.
+    /// Leader: drops the encoded forms of entries before this index. Every follower has accepted
+    /// them, so they are not sent again.
     pub(crate) fn forget_before(&mut self, accepted_by_all: impl FnOnce() -> Option<u64>) {
         if !self.encoded.batches.is_empty() {
             self.encoded.forget_before(accepted_by_all().unwrap_or_default());
         }
     }
 
-    /// As a leader: the entries from `from_idx` up to here, `end` at most, travel in one form.
+    /// Leader: returns the index, at most `end`, up to which entries from `from_idx` on have one
+    /// form.
     pub(crate) fn end_of_run(&self, from_idx: u64, end: u64) -> u64 {
         match self.encoded.batches.front() {
             Some(Batch { first, .. }) if from_idx < *first => end.min(*first),
@@ -166,8 +168,8 @@ impl<T: Entry> Codec<T> {
         }
     }
 
-    /// As a leader: the entries of the log from `from_idx` on, of one [run](Self::end_of_run), in the
-    /// form in which they travel.
+    /// Leader: returns the entries from `from_idx` on, of one [run](Self::end_of_run), in the form
+    /// in which they are sent.
     pub(crate) fn coded(&self, from_idx: u64, entries: SharedEntries<T>) -> CodedEntries<T> {
         let Some(cache) = &self.cache else {
             return entries.into();
@@ -179,17 +181,18 @@ impl<T: Entry> Codec<T> {
         CodedEntries { since: cache.since, form }
     }
 
-    /// As a follower: the log was changed by others than the leader, or is that of another.
+    /// Follower: drops the cache, since the log was changed from another source or has another
+    /// leader.
     pub(crate) fn invalidate(&mut self) {
         self.cache = None;
         self.encoded.clear();
     }
 
-    /// As a follower whose log ends at `end`: reads what the leader sent, but for what the log holds.
+    /// Follower with a log that ends at `end`: decodes the leader's entries that the log lacks.
     pub(crate) fn decode(&mut self, from_idx: u64, coded: CodedEntries<T>, end: u64) -> Decoded<T> {
         let CodedEntries { since, form } = coded;
         let (Some(held), true) = (end.checked_sub(from_idx), T::UniCache::is_used()) else {
-            // With a gap before them, or without caches, there is nothing to decode.
+            // If there is a gap before them, or no cache, there is nothing to decode.
             return match form {
                 Form::Plain(entries) => Decoded::Entries { from_idx, entries },
                 Form::Encoded(_) => {
@@ -212,8 +215,8 @@ impl<T: Entry> Codec<T> {
         }
     }
 
-    /// Passes entries from index `from_idx` on, the end of the log, through the cache that was empty
-    /// at `since`.
+    /// Passes entries from index `from_idx` on, the end of the log, through the cache that was
+    /// empty at `since`.
     fn pass(&mut self, from_idx: u64, since: u64, entries: &[T]) {
         if entries.is_empty() {
             return;
@@ -232,7 +235,7 @@ impl<T: Entry> Codec<T> {
         cache.end = end;
     }
 
-    /// Decodes what follows on index `from_idx`, the end of the log.
+    /// Decodes entries from index `from_idx` on, the end of the log.
     fn read(
         &mut self,
         from_idx: u64,
@@ -259,7 +262,7 @@ impl<T: Entry> Codec<T> {
         }
     }
 
-    /// The cache through which the entries `since..idx` went; an empty one if there are none.
+    /// Returns the cache that processed the entries `since..idx`; an empty one if there are none.
     fn cache_at(&mut self, idx: u64, since: u64) -> Option<&mut Cache<T>> {
         if idx == since {
             self.cache = Some(Cache { since, end: since, state: T::UniCache::new() });
@@ -297,7 +300,7 @@ impl<T: Entry> Encoded<T> {
         self.total = Amount::default();
     }
 
-    /// So many encoded entries from `from_idx` on, shared if one flush brought them.
+    /// Returns `count` encoded entries from `from_idx` on, shared if one flush brought them.
     fn get(&self, from_idx: u64, count: usize) -> Option<SharedEntries<T::EncodeResult>> {
         if count == 0 {
             return None;
@@ -319,7 +322,7 @@ impl<T: Entry> Encoded<T> {
     }
 }
 
-/// A number of entries as a position in a slice.
+/// Converts a number of entries to a position in a slice.
 fn to_position(entries: u64) -> usize {
     usize::try_from(entries).unwrap_or(usize::MAX)
 }

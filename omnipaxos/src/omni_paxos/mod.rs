@@ -343,8 +343,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Takes over from the present leader, if there is one. This succeeds only with a quorum.
     ///
     /// - A server continues in its ballot if it leads, or asks for promises, in the highest ballot.
-    /// - If the call follows a takeover that was overtaken within as many heartbeat rounds as there
-    ///   are servers, it takes effect at the end of these rounds.
+    /// - A server that took over through this call, and was overtaken, does so again only after as
+    ///   many heartbeat rounds as there are servers.
     ///
     /// So a program may call this as often as it likes.
     ///

@@ -1,8 +1,8 @@
-//! Decided entries, told to any server and learned from any.
+//! Chunks of decided entries, for any server and from any server.
 //!
-//! What is decided never changes, so it needs no ballot. A chunk replaces only what lies between
-//! the own decided index and its end. What the log holds beyond stays, and so does the accepted
-//! round: other servers may count on it that this one has accepted those entries.
+//! Decided entries never change, so a chunk needs no ballot. It replaces only what lies between the
+//! own decided index and its end. The log beyond stays, and so does the accepted round: a leader
+//! may have counted those entries as accepted here.
 
 use super::{has_deltas, Compacted, ReplicaLog};
 use crate::{
@@ -14,23 +14,23 @@ use crate::{
     storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
 };
 
-/// The least number of decided entries that travel as a delta snapshot, where the receiver takes one.
-/// Fewer travel as they are.
+/// The smallest number of decided entries that travel as a delta snapshot, if the receiver accepts
+/// one. Fewer entries travel in full.
 const LEAST_DELTA: u64 = 8;
 
-/// What became of a [`CatchUpChunk`].
+/// The result of a [`CatchUpChunk`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkOutcome {
-    /// More is decided here than before.
+    /// More entries are decided here than before.
     Advanced,
-    /// All of it was decided here already.
+    /// All its entries were decided here already.
     Stale,
-    /// It begins beyond what this log can take.
+    /// It begins beyond the end of this log.
     Gap,
 }
 
 impl<T: Entry> CatchUpChunk<T> {
-    /// Number of entries decided with this chunk, `None` if there is no such index.
+    /// Returns the decided index with this chunk; `None` if it overflows.
     pub(crate) fn len(&self) -> Option<u64> {
         let entries = u64::try_from(self.entries.len()).ok()?;
         self.from_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
@@ -38,12 +38,13 @@ impl<T: Entry> CatchUpChunk<T> {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// The next chunk for a server that `asks`, under `limit`; what is decided here must be stored.
-    /// `None` if there is nothing to tell.
+    /// Returns the next chunk for a server that `asks`, within `limit`; `None` if it lacks nothing.
+    /// The entries decided here must be stored.
     ///
-    /// Where the chunk begins in the compacted part, it has the snapshot that stands for it; after
-    /// a bare trim it says so by beginning later, since a trim proves that every server holds what
-    /// it covers. What this log holds travels as entries (I16), unless the receiver takes a delta.
+    /// If the receiver lacks compacted entries, the chunk contains their snapshot. After a trim
+    /// without a snapshot, the chunk begins at the trimmed index, since a trim proves that every
+    /// server holds the entries before it. Entries in this log travel as entries (I16), unless the
+    /// receiver accepts a delta snapshot.
     pub(crate) fn chunk(
         &self,
         config_id: ConfigurationId,
@@ -79,14 +80,15 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }))
     }
 
-    /// Whether a server that is decided up to `decided_idx`, and takes deltas, gets one from here.
+    /// Returns whether a server with this decided index, which accepts deltas, gets one from here.
     pub(super) fn is_worth_a_delta(&self, decided_idx: u64) -> bool {
         has_deltas::<T>() && self.decided_end() >= decided_idx.saturating_add(LEAST_DELTA)
     }
 
-    /// A snapshot of as many decided entries from `from` on as `limit` allows, and the index after
-    /// them. `None` if entries are sent in its place: since the receiver does not take a delta, or
-    /// could hardly store this one, as this server cannot.
+    /// Returns a snapshot of decided entries from `from` on, as many as `limit` allows, and the
+    /// index after them. It returns `None` if entries are sent instead: the receiver does not
+    /// accept a delta, or this server cannot store the snapshot, so the receiver probably cannot
+    /// either.
     fn delta(
         &self,
         from: u64,
@@ -102,7 +104,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(is_storable.then(|| (from + decided.amount.entries, delta)))
     }
 
-    /// Takes a chunk of the decided log.
+    /// Applies a chunk of the decided log.
     pub(crate) fn apply_chunk(&mut self, chunk: CatchUpChunk<T>) -> Result<ChunkOutcome, Halted> {
         let Some(len) = chunk.len() else {
             return Ok(ChunkOutcome::Gap);
@@ -145,12 +147,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(ChunkOutcome::Advanced)
     }
 
-    /// Replaces the whole log by a snapshot of its first `idx` entries, and nothing after it.
-    /// Invariant I3: `idx` is beyond the compacted index. Merge comes before the decided index.
-    /// The ids of what it covers must be told from the present decided index on.
+    /// Replaces the whole log by a snapshot of its first `idx` entries, with nothing after it.
+    ///
+    /// Invariant I3: `idx` is above the compacted index. Merge comes before the decided index.
+    /// Afterwards the caller must set the ids of the covered entries, from the present decided
+    /// index on.
     ///
     /// # Errors
-    /// The storage cannot hold the snapshot, so that this server cannot go on: nothing was changed.
+    /// The storage cannot hold the snapshot, so this server cannot continue. Nothing was changed.
     pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) -> Result<(), Halted> {
         self.check_snapshot(&snapshot)
             .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
@@ -165,8 +169,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(())
     }
 
-    /// The snapshot of this log with a delta that begins at `base`. `None` if that is not the decided
-    /// index any more, or if the storage cannot hold the whole: then this server takes entries.
+    /// Returns the snapshot of this log merged with a delta that begins at `base`. `None` if `base`
+    /// is no longer the decided index, or if the storage cannot hold the result: then this server
+    /// needs entries.
     fn merged(&mut self, base: u64, delta: T::Snapshot) -> Result<Option<T::Snapshot>, Halted> {
         if base != self.decided_idx || !self.can_merge_delta() {
             return Ok(None);
@@ -182,7 +187,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok((!self.has_refused_delta).then_some(merged))
     }
 
-    /// What the log holds beyond `end` and must keep: nothing if a decided stop sign is there.
+    /// Returns the undecided log beyond `end`, which must stay; nothing after a decided stop sign.
     fn undecided_beyond(
         &self,
         end: u64,

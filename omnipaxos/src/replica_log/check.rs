@@ -1,4 +1,4 @@
-//! Asking the storage what it can hold and give back, before it is to.
+//! Asks the storage whether it can hold and return a value, before the value is written.
 
 use super::ReplicaLog;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::error::Error;
 
-/// The text of an error with its causes, which travels and is kept: only so much of it.
+/// Returns the text of an error with its causes, cut to the length that a message may contain.
 #[cold]
 fn cause(error: Box<dyn Error>) -> String {
     let mut text = with_causes(&*error);
@@ -19,23 +19,23 @@ fn cause(error: Box<dyn Error>) -> String {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// The most bytes of an entry, as the storage counts them.
+    /// Returns the size limit of an entry, in bytes as the storage counts them.
     pub(crate) fn max_entry_bytes(&self) -> u64 {
         self.storage.max_entry_bytes().unwrap_or(u64::MAX)
     }
 
-    /// Whether the storage can hold an entry; the error says why not.
+    /// Checks that the storage can hold an entry; the error is the reason why not.
     #[inline]
     pub(crate) fn check_entry(&self, entry: &T, limit: u64) -> Result<(), String> {
         self.storage.check_entry(entry, limit).map_err(cause)
     }
 
-    /// Whether the storage can hold a stop sign.
+    /// Checks that the storage can hold a stop sign.
     pub(crate) fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> Result<(), String> {
         self.storage.check_stopsign(stopsign, limit).map_err(cause)
     }
 
-    /// Whether the storage can hold a snapshot.
+    /// Checks that the storage can hold a snapshot.
     pub(crate) fn check_snapshot(&self, snapshot: &T::Snapshot) -> Result<(), String> {
         self.storage.check_snapshot(snapshot).map_err(cause)
     }

@@ -1,4 +1,4 @@
-//! Giving up entries that are decided: by a trim, or for a snapshot.
+//! Compacts decided entries: by a trim, or with a snapshot.
 
 use super::{Compacted, ReplicaLog};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Gives up the entries before `idx`, which every server has. Where a snapshot stands for the
-    /// earlier ones, it takes these in, or it would no longer be complete.
+    /// Trims the entries before `idx`, which every server has. If a snapshot stands for earlier
+    /// entries, it takes in the trimmed ones, since it would otherwise be incomplete.
     pub(crate) fn trim(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
         self.check_compaction(idx)?;
         match self.compacted {
@@ -76,8 +76,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// Sums up the first `idx` entries, which must be decided. `None` if `idx` is 0 or the first
-    /// of them are gone.
+    /// Returns a snapshot of the first `idx` entries, which must be decided. `None` if `idx` is 0,
+    /// or if the first of them were trimmed.
     pub(super) fn snapshot_until(&self, idx: u64) -> Result<Option<T::Snapshot>, Halted> {
         if self.is_trimmed() {
             return Ok(None);

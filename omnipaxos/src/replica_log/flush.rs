@@ -1,4 +1,4 @@
-//! Writing what changed, all at once.
+//! Writes all changes at once.
 
 use super::{Compacted, Recent, ReplicaLog, Stored, Unstored};
 use crate::{
@@ -7,25 +7,25 @@ use crate::{
     storage::{Entry, Storage, StorageOp},
 };
 
-/// Who reads the entries that a flush writes.
+/// Which parts read the entries of a flush.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// The storage alone.
+    /// The storage only.
     Storage,
-    /// The storage, and the messages of this drain: see [`ReplicaLog::sendable`].
+    /// The storage, and the messages of this output: see [`ReplicaLog::sendable`].
     StorageAndMessages,
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Writes what changed with at most one `write_atomically`.
+    /// Writes the changes with at most one `write_atomically`.
     ///
-    /// The order makes a crash after any prefix safe where operations are applied one by one:
+    /// If a storage applies operations one by one, their order makes a crash between them safe:
     /// promise, log, stop sign, accepted round, decided index. A log without its accepted round
-    /// counts as accepted in the earlier round, of which it holds all that was chosen; a decided
-    /// index comes after what it covers.
+    /// counts as accepted in the earlier round, and holds all entries chosen there. A decided index
+    /// is written after the entries that it covers.
     ///
     /// # Errors
-    /// The storage failed. What it holds is not known then, and the replica must halt.
+    /// The storage failed. Its content is not known then, and the replica must halt.
     pub(crate) fn flush(&mut self, readers: Readers) -> Result<(), Halted> {
         self.forget_recent();
         if self.is_flushed() {
@@ -37,7 +37,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.ops.is_empty() {
             return Ok(());
         }
-        // Until the write has succeeded, no more than what it keeps is known to be stored.
+        // Until the write has succeeded, only the entries that it keeps are known to be stored.
         self.stored.len = kept_len;
         let written = self.storage.write_atomically(&mut self.ops);
         self.ops.clear();
@@ -48,8 +48,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(())
     }
 
-    /// Whether nothing is to be written. A decided index alone waits for the next write, or until
-    /// it is due: it is learned again after a crash, and a sync for it would double the syncs.
+    /// Returns whether there is nothing to write. A decided index alone waits for the next write,
+    /// or until it is due. It is learned again after a crash, and a sync for it would double the
+    /// number of syncs.
     pub(crate) fn is_flushed(&self) -> bool {
         let Unstored { promise, accepted_round, compaction, stopsign, .. } = self.unstored;
         let is_decided_idx_due = self.unstored.decided_idx && self.unstored.is_decided_idx_due;
@@ -57,12 +58,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         !is_changed && self.tail.is_empty() && self.tail.start() == self.stored.end
     }
 
-    /// The next flush writes the decided index, also alone.
+    /// Makes the next flush write the decided index, also if nothing else changed.
     pub(crate) fn schedule_decided_idx(&mut self) {
         self.unstored.is_decided_idx_due = true;
     }
 
-    /// Says what a flush of the entries `from_idx..end` wrote, for an error.
+    /// Describes the write of a flush of the entries `from_idx..end`, for an error.
     fn describe_write(&self, from_idx: u64, end: u64) -> String {
         let changed = [
             (self.unstored.promise, "the promise"),
@@ -97,7 +98,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// The operations that compact. Returns what the storage holds after them.
+    /// Collects the operations that compact. Returns what the storage holds after them.
     fn gather_compaction(&mut self) -> Keep {
         let kept_end = self.tail.start();
         if !self.unstored.compaction {
@@ -124,7 +125,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// The operation that writes the tail, given what the storage holds before it.
+    /// Collects the operation that writes the tail, given what the storage holds before it.
     fn gather_entries(&mut self, keep: Keep, readers: Readers) {
         let (from_idx, bytes) = (self.tail.start(), self.tail.bytes());
         let entries = self.tail.take();

@@ -1,9 +1,10 @@
-//! The ids of decided entries whose indices are not remembered.
+//! The ids of decided entries whose indices are forgotten.
 //!
-//! Invariant I19: what is in here is decided, before an index that is remembered with all of it. What is
-//! decided never changes, so the memories of two servers are joined by taking both. Numbers that
-//! follow on each other are one range, and of each server and kind so many ranges are kept. Beyond that the
-//! lowest are in doubt: each number up to some one may have been here.
+//! Invariant I19: the entries of these ids are decided before an index that is kept with them.
+//! Decided entries never change, so the records of two servers are joined as a union. Consecutive
+//! numbers are one range, and for each server and kind a limited number of ranges is kept. Beyond
+//! the limit the lowest ranges are in doubt: any number up to the highest of them may belong to
+//! such an entry.
 
 use crate::{
     ids::NodeId,
@@ -12,13 +13,13 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// So many ranges of one server and kind are kept: as many as it gives ids that are made of a text.
+/// The number of ranges of one server and kind that are kept: as many as it gives content ids.
 const MOST_RANGES: usize = 4096;
 
-/// Of ids by ballot the incarnation, and of those by text the number, has this bit.
+/// The bit that is set in the incarnation of an id by ballot, and in the number of a content id.
 const HIGHEST: u64 = 1 << 63;
 
-/// Tells the ids of one server apart that have nothing to do with each other. In each but those by text
+/// The kind of an id. Ids of one server are ordered within their kind only. Except for content ids,
 /// the later one is higher.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -39,33 +40,33 @@ impl Kind {
     }
 }
 
-/// The ids of decided entries whose indices are not remembered.
+/// The ids of decided entries whose indices are forgotten.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forgotten {
     by_kind: BTreeMap<(NodeId, Kind), Ranges>,
     /// The entries are decided before this index.
     before: u64,
-    /// How often another server told what it has forgotten.
+    /// Number of reports of forgotten ids from other servers.
     told: u64,
 }
 
 /// Ids of one server and kind.
 #[derive(Clone, Debug, Default)]
 struct Ranges {
-    /// The number of ids from each on: they differ in their number, which grows by one.
+    /// The number of consecutive ids from each first id on.
     counts: BTreeMap<ProposalId, u64>,
     in_doubt: Option<IdsInDoubt>,
 }
 
 impl Forgotten {
-    /// Ids of entries that are decided before an index.
+    /// Adds ids of entries that are decided before an index.
     pub(super) fn add(&mut self, first: ProposalId, count: u64, before: u64) {
         let before = self.before.max(before);
         self.before = before;
         self.of_kind(first).add(first, count, before);
     }
 
-    /// Another server tells what it has forgotten.
+    /// Joins the forgotten ids that another server reports.
     pub(super) fn join(&mut self, told: &ForgottenIds) {
         let before = self.before.max(told.before);
         (self.told, self.before) = (self.told + 1, before);
@@ -85,27 +86,27 @@ impl Forgotten {
         self.by_kind.get(&(id.origin, Kind::of(id))).is_some_and(|ranges| ranges.contain(id))
     }
 
-    /// All that it [contains](Self::contains) is decided before this index.
+    /// Returns the index before which all [contained](Self::contains) ids are decided.
     pub(super) fn before(&self) -> u64 {
         self.before
     }
 
-    /// The entry of an id that it does not [contain](Self::contains) may be decided before this index all
-    /// the same.
+    /// Returns the index before which the entry of an id may be decided although the id is not
+    /// [contained](Self::contains).
     pub(super) fn in_doubt_before(&self, id: ProposalId) -> u64 {
         let ranges = self.by_kind.get(&(id.origin, Kind::of(id)));
         let in_doubt = ranges.and_then(|ranges| ranges.in_doubt);
         in_doubt.filter(|in_doubt| id <= in_doubt.last).map_or(0, |in_doubt| in_doubt.before)
     }
 
-    /// The highest of these for any id of a server.
+    /// Returns the highest of these indices for any id of a server.
     pub(super) fn any_in_doubt_before(&self, origin: NodeId) -> u64 {
         let of_origin = self.by_kind.range((origin, Kind::Counted)..=(origin, Kind::ByBallot));
         let in_doubt = of_origin.filter_map(|(_, ranges)| ranges.in_doubt);
         in_doubt.map(|in_doubt| in_doubt.before).max().unwrap_or_default()
     }
 
-    /// The highest number in here of an incarnation that counts.
+    /// Returns the highest contained number of an incarnation that counts.
     pub(super) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
         let ranges = self.by_kind.get(&(origin, Kind::Counted))?;
         let last = ProposalId { origin, incarnation, number: u64::MAX };
@@ -116,12 +117,12 @@ impl Forgotten {
         of_incarnation.filter(|id| id.incarnation == incarnation).map(|id| id.number).max()
     }
 
-    /// How often another server told what it has forgotten.
+    /// Returns the number of reports of forgotten ids from other servers.
     pub(super) fn told(&self) -> u64 {
         self.told
     }
 
-    /// All of it, for another server.
+    /// Returns all forgotten ids, for a message to another server.
     #[cold]
     pub(super) fn to_tell(&self) -> Box<ForgottenIds> {
         let ranges = self.by_kind.values().flat_map(|ranges| &ranges.counts);
@@ -132,7 +133,8 @@ impl Forgotten {
 }
 
 impl Ranges {
-    /// Adds a range as a part of those that it touches, then removes the lowest if there are too many.
+    /// Adds a range and joins it with ranges that it touches. Then it removes the lowest ranges
+    /// above the limit.
     fn add(&mut self, first: ProposalId, count: u64, before: u64) {
         let (mut first, mut end) = (first, first.number.saturating_add(count));
         let last_before = |counts: &BTreeMap<ProposalId, u64>, first: ProposalId, end: u64| {
@@ -168,7 +170,7 @@ impl Ranges {
     }
 }
 
-/// Whether two ids of one server and kind differ only in their number.
+/// Returns whether two ids of one server and kind differ only in their number.
 fn is_same_incarnation(one: ProposalId, other: ProposalId) -> bool {
     one.incarnation == other.incarnation
 }

@@ -1,4 +1,4 @@
-//! To which server the storage belongs.
+//! The identity in the storage: the server to which it belongs.
 
 use super::{named, ReplicaLog};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// The identity that the storage keeps.
+    /// Returns the identity in the storage.
     ///
     /// # Errors
     /// The storage failed.
@@ -16,7 +16,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         named(self.storage.get_identity(), "read the identity")
     }
 
-    /// The id of the storage.
+    /// Returns the id of the storage.
     ///
     /// # Errors
     /// The storage failed.
@@ -25,7 +25,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(id.filter(|id| *id != 0))
     }
 
-    /// Stores an identity at once, and not with the next flush.
+    /// Stores an identity at once, without waiting for the next flush.
     ///
     /// # Errors
     /// The storage failed, and the replica must halt.

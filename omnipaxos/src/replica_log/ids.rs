@@ -1,10 +1,10 @@
 //! The ids of the entries in the log.
 //!
 //! They are kept in memory beside the log and travel with the entries, so that storages need not
-//! know of them. After a restart, those of the entries stored before are not known.
+//! know them. After a restart, the ids of stored entries are not known.
 //!
-//! An entry that was appended at the leader, without an id, is named after the ballot and its
-//! index. As long as the ballot lasts, that goes without saying, at the leader and at its followers.
+//! An entry appended at the leader without an id is named by the ballot and its index. While the
+//! ballot lasts, this id is implied, at the leader and at its followers.
 
 use super::forgotten::Forgotten;
 use crate::{
@@ -15,46 +15,46 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Which proposals are in the log, and where. Invariant I13: no id is there twice, but for one that
-/// is made of a text.
+/// The ids of the log and their indices. Invariant I13: each id is in the log at most once, except
+/// content ids.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
-    /// From this index on, an entry that is in no run has no id, or it is forgotten. What is in a run
-    /// is known in any case.
+    /// From this index on, an entry in no run has no id, or its id is forgotten. The ids in runs
+    /// are always known.
     known_from: u64,
-    /// In the order of the log.
+    /// The runs, in the order of the log.
     runs: VecDeque<IdRun>,
-    /// Where each run is, by its first id.
+    /// The runs by their first id.
     by_id: BTreeMap<ProposalId, IdRun>,
-    /// The ids of decided entries that were in runs.
+    /// The ids of decided entries that were in runs before.
     forgotten: Forgotten,
-    /// The ballot in which the log is accepted, and the index from which on an entry in no run was
-    /// appended at its leader.
+    /// The ballot in which the log is accepted. From the index on, an entry in no run was appended
+    /// at the leader of this ballot.
     led: (Ballot, u64),
 }
 
-/// Set in the incarnation of an id that is made of a ballot and an index.
+/// The bit that is set in the incarnation of an id by ballot.
 const BY_BALLOT: u64 = 1 << 63;
 
-/// The id of an entry that the leader of ballot `n` appended at `idx`.
+/// Returns the id of an entry that the leader of ballot `n` appended at `idx`.
 fn led_id(n: Ballot, idx: u64) -> ProposalId {
     ProposalId { origin: n.pid, incarnation: BY_BALLOT | u64::from(n.n), number: idx }
 }
 
 impl Ids {
-    /// Nothing is known of the entries before `known_from`, and there are no others.
+    /// Creates the ids of a log of length `known_from`, none of which is known.
     pub(super) fn unknown_before(known_from: u64) -> Self {
         let led = (Ballot::default(), known_from);
         let (runs, by_id) = (VecDeque::new(), BTreeMap::new());
         Self { known_from, runs, by_id, forgotten: Forgotten::default(), led }
     }
 
-    /// The log, of length `end`, is accepted in ballot `n`.
+    /// Records that the log, of length `end`, is accepted in ballot `n`.
     pub(super) fn accept_in(&mut self, n: Ballot, end: u64) {
         self.led = (n, end);
     }
 
-    /// Says in runs what went without saying so far, up to the end of the log.
+    /// Turns implied ids into runs, up to the end of the log.
     pub(super) fn materialize_ids(&mut self, end: u64) {
         let led_from = self.led.1;
         if self.led_in(led_from, end).next().is_some() {
@@ -67,7 +67,7 @@ impl Ids {
         self.led.1 = end;
     }
 
-    /// What the leader of the present ballot appended of the entries `from..to`.
+    /// Returns the implied ids of the entries `from..to`.
     pub(crate) fn led_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
         let (n, led_from) = self.led;
         let ends = self.runs_in(from, to).map(|run| (run.idx, run.end())).chain([(to, to)]);
@@ -79,7 +79,7 @@ impl Ids {
         })
     }
 
-    /// All that is known of the entries `from..to`, in order.
+    /// Returns all known ids of the entries `from..to`, in order.
     pub(crate) fn all_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
         let mut explicit = self.runs_in(from, to).peekable();
         let mut implicit = self.led_in(from, to).peekable();
@@ -90,12 +90,12 @@ impl Ids {
         })
     }
 
-    /// The entry that is appended at `idx` has this id.
+    /// Records the id of the entry that is appended at `idx`.
     pub(super) fn append(&mut self, idx: u64, id: ProposalId) {
         self.push(IdRun { idx, count: 1, first: id });
     }
 
-    /// Adds a run at the end, as a part of the last one where it goes on with that.
+    /// Adds a run at the end. It extends the last run if it directly continues it.
     fn push(&mut self, run: IdRun) {
         if let Some(last) = self.runs.back_mut() {
             if last.end() == run.idx && last.first.later(last.count) == run.first {
@@ -108,7 +108,7 @@ impl Ids {
         self.by_id.insert(run.first, run);
     }
 
-    /// The entries `from..to` were appended, of which a message told the ids.
+    /// Records the ids from a message for the appended entries `from..to`.
     #[inline]
     pub(super) fn extend(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
         if let Some(told) = told {
@@ -130,9 +130,10 @@ impl Ids {
         }
     }
 
-    /// As [`extend`](Self::extend), for what the log holds beyond a chunk that was learned. A
-    /// proposal of which the log held a copy there may be decided in the chunk, at an earlier
-    /// index. The copy will be replaced, and gets no id: that names the decided one.
+    /// Records the ids of the log beyond a chunk.
+    ///
+    /// A proposal may have a copy in the log beyond the chunk, and be decided in the chunk, at an
+    /// earlier index. The copy will be replaced. So it gets no id: the id names the decided entry.
     pub(super) fn extend_beyond(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
         let Some(EntryIds { known_from, runs, forgotten: _ }) = told.map(|told| *told) else {
             return;
@@ -157,7 +158,7 @@ impl Ids {
         }
     }
 
-    /// The first number of a run that is in the log already.
+    /// Returns the first number of a run that is in the log already.
     fn first_named(&self, run: &IdRun) -> Option<u64> {
         if self.run_with(run.first).is_some() {
             return Some(run.first.number);
@@ -166,12 +167,12 @@ impl Ids {
         self.by_id.range(run.first..=last).next().map(|(id, _)| id.number)
     }
 
-    /// The number after the last one of the run in the log that has this id.
+    /// Returns the number after the last one of the run in the log that has this id.
     fn named_until(&self, id: ProposalId) -> u64 {
         self.run_with(id).map_or(id.number, |run| run.first.number + run.count)
     }
 
-    /// The log was cut to its first `idx` entries.
+    /// Records that the log was truncated to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
         self.known_from = self.known_from.min(idx);
         self.led.1 = self.led.1.min(idx);
@@ -184,8 +185,8 @@ impl Ids {
         }
     }
 
-    /// The ids of the entries `from..to`, to travel with them in the present ballot; `None` if all
-    /// goes without saying.
+    /// Returns the ids of the entries `from..to` for a message of the present ballot; `None` if all
+    /// are implied.
     #[inline]
     pub(crate) fn of_accepts(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
         let is_implicit = self.runs.back().is_none_or(|last| last.end() <= from);
@@ -195,8 +196,8 @@ impl Ids {
         self.to_travel(from, to, self.runs_in(from, to).collect())
     }
 
-    /// As [`of_accepts`](Self::of_accepts), to travel to where nothing goes without saying; `None`
-    /// if it is known that they have none.
+    /// Returns the ids of the entries `from..to` for a message in which none is implied; `None` if
+    /// it is known that they have none.
     pub(super) fn of(&self, from: u64, to: u64) -> Option<Box<EntryIds>> {
         self.to_travel(from, to, self.all_in(from, to).collect())
     }
@@ -210,14 +211,15 @@ impl Ids {
         Some(Box::new(EntryIds { known_from: self.known_from.clamp(from, to), runs, forgotten }))
     }
 
-    /// What is known of the entries `from..to` and does not go without saying, in order.
+    /// Returns the runs of the entries `from..to`, in order, without implied ids.
     pub(crate) fn runs_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
         let first = self.runs.partition_point(|run| run.end() <= from);
         self.runs.range(first..).map_while(move |run| run.within(from, to))
     }
 
-    /// The index of the proposal in the log. `None` proves that it is not there only if it is not
-    /// [forgotten](Self::is_forgotten) and cannot be before [`known_from`](Self::known_from).
+    /// Returns the index of the proposal in the log. `None` proves that the proposal is absent only
+    /// under two conditions: it is not [forgotten](Self::is_forgotten), and it cannot be before
+    /// [`known_from`](Self::known_from).
     pub(crate) fn find(&self, id: ProposalId, end: u64) -> Option<u64> {
         let (n, led_from) = self.led;
         if id == led_id(n, id.number) && (led_from..end).contains(&id.number) {
@@ -227,7 +229,7 @@ impl Ids {
         self.run_with(id).map(|run| run.idx + (id.number - run.first.number))
     }
 
-    /// The run that has an id.
+    /// Returns the run that contains an id.
     fn run_with(&self, id: ProposalId) -> Option<IdRun> {
         let (first, run) = self.by_id.range(..=id).next_back()?;
         let is_in_run = (first.origin, first.incarnation) == (id.origin, id.incarnation);
@@ -235,28 +237,29 @@ impl Ids {
         (is_in_run && position < run.count).then_some(*run)
     }
 
-    /// From this index on, it is known whether the proposal is in the log.
+    /// Returns the index from which on it is known whether the log contains the proposal.
     pub(crate) fn known_from(&self, id: ProposalId) -> u64 {
         self.known_from.max(self.forgotten.in_doubt_before(id))
     }
 
-    /// From this index on, it is known of all proposals of a server whether they are in the log.
+    /// Returns the index from which on it is known which proposals of a server the log contains.
     pub(crate) fn all_known_from(&self, origin: NodeId) -> u64 {
         self.known_from.max(self.forgotten.any_in_doubt_before(origin))
     }
 
-    /// Whether the proposal is decided before [`forgotten_before`](Self::forgotten_before), at an index that
-    /// is forgotten.
+    /// Returns whether the proposal is decided before [`forgotten_before`](Self::forgotten_before),
+    /// at a forgotten index.
     pub(crate) fn is_forgotten(&self, id: ProposalId) -> bool {
         self.forgotten.contains(id)
     }
 
-    /// See [`is_forgotten`](Self::is_forgotten).
+    /// Returns the index before which forgotten ids are decided: see
+    /// [`is_forgotten`](Self::is_forgotten).
     pub(crate) fn forgotten_before(&self) -> u64 {
         self.forgotten.before()
     }
 
-    /// The highest number that is known of the proposals of an incarnation that counts them.
+    /// Returns the highest known number among the proposals of an incarnation that counts them.
     pub(crate) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
         let number = match incarnation {
             0 => u64::MAX >> 1,
@@ -269,12 +272,13 @@ impl Ids {
         in_run.max(self.forgotten.highest_number(origin, incarnation))
     }
 
-    /// How often another server told what it has forgotten.
+    /// Returns the number of reports of forgotten ids from other servers.
     pub(crate) fn told_forgotten(&self) -> u64 {
         self.forgotten.told()
     }
 
-    /// Forgets the indices of the oldest, but none at or after `idx`, if there are more runs than `most`.
+    /// Forgets the indices of the oldest runs that end before `idx`, while there are more than
+    /// `most`.
     #[inline]
     pub(super) fn bound(&mut self, idx: u64, most: usize) {
         while self.runs.len() > most {
@@ -287,7 +291,7 @@ impl Ids {
         }
     }
 
-    /// A run is gone. Where its id is in the log again, that stays known.
+    /// Removes a run. If its id is in the log again, that stays known.
     fn forget(&mut self, run: &IdRun) {
         if self.by_id.get(&run.first).is_some_and(|known| known.idx == run.idx) {
             self.by_id.remove(&run.first);

@@ -1,4 +1,4 @@
-//! Reading what fits into a message.
+//! Reads the entries that fit into a message.
 
 use super::{Recent, ReplicaLog};
 use crate::{
@@ -8,7 +8,8 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// By so much may a read be longer than the one before it, which found out how large entries are.
+/// The largest factor by which a read may be longer than the one before it, which showed how large
+/// entries are.
 const GROWTH: u64 = 32;
 
 /// Entries for a message.
@@ -25,7 +26,7 @@ impl<T> Default for Part<T> {
 }
 
 impl<T: Entry> Part<T> {
-    /// The first of `entries` that fit under `limit`, at least one.
+    /// Returns the first of `entries` that fit under `limit`, at least one.
     fn of(entries: SharedEntries<T>, limit: Amount) -> Self {
         let mut amount = Amount::default();
         for entry in entries.lock().iter() {
@@ -45,8 +46,8 @@ impl<T: Entry> Part<T> {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// The first of the flushed entries `from..to` that fit under `limit`, at least one if there
-    /// are any; shared with other messages of this output where they were flushed just now.
+    /// Returns the first of the flushed entries `from..to` that fit under `limit`, at least one if
+    /// there are any. Entries of the last flush are shared with other messages of this output.
     pub(crate) fn sendable(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
         if from >= to {
             return Ok(Part::default());
@@ -66,8 +67,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// As [`sendable`](Self::sendable), from the storage. What is read beyond the limit is bounded:
-    /// how many entries fit is found out by reading a few, and then more.
+    /// Does the same as [`sendable`](Self::sendable), from the storage. Reads beyond the limit are
+    /// bounded: it reads a few entries to learn their size, and then more.
     fn stored_part(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
         let most = (to - from).min(limit.entries.max(1));
         let mut count = 1;
@@ -81,13 +82,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// The index after what the last flush wrote, and how much that was, if the messages of this
-    /// output may [send](Self::sendable) it.
+    /// Returns the index after the entries of the last flush, and their amount, if the messages of
+    /// this output may [send](Self::sendable) them.
     pub(crate) fn recent(&self) -> (u64, Amount) {
         (self.recent.from_idx + self.recent.amount.entries, self.recent.amount)
     }
 
-    /// The entries that the last flush wrote, with the index of the first, if the messages of this
+    /// Returns the entries of the last flush, with the index of the first, if the messages of this
     /// output may [send](Self::sendable) them.
     pub(crate) fn recent_entries(&self) -> (u64, &SharedEntries<T>) {
         (self.recent.from_idx, &self.recent.entries)
@@ -100,7 +101,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// How much the log holds that is not decided, of which what is `stored` is known.
+    /// Returns the amount of undecided entries in the log. The amount of those that are `stored` is
+    /// given.
     pub(crate) fn undecided(&self, stored: Amount) -> Amount {
         Amount {
             entries: self.end() - self.decided_end(),
@@ -108,8 +110,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// Counts the undecided entries, after which those that follow are counted as they come.
-    /// Returns the index after those that are stored, and how much those are.
+    /// Counts the undecided entries; later ones are counted as they are appended. Returns the index
+    /// after the stored ones, and their amount.
     pub(crate) fn count_undecided(&mut self) -> Result<(u64, Amount), Halted> {
         self.tail.count();
         let (from, to) = (self.decided_end(), self.tail.start());

@@ -1,6 +1,6 @@
 //! The log of one server: the only user of its storage.
 //!
-//! Changes are made in memory and written by [`ReplicaLog::flush`], all at once. Indices are
+//! Changes are made in memory, and [`ReplicaLog::flush`] writes them all at once. Indices are
 //! absolute here: they count from the beginning of the log, and the stop sign counts as an entry.
 
 mod catch_up;
@@ -36,10 +36,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     storage: B,
-    /// Invariant I3: never goes back.
+    /// Invariant I3: never decreases.
     promise: Ballot,
-    /// Number of entries that were decided here when `promise` was given; 0 if that was before a
-    /// restart.
+    /// The decided index when `promise` was given; 0 if that was before a restart.
     decided_at_promise: u64,
     /// The ballot in which the log was accepted. Invariant I2: `accepted_round <= promise`.
     accepted_round: Ballot,
@@ -47,30 +46,31 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     decided_idx: u64,
     /// Entries known to be chosen in `accepted_round` or before: a leader in a later ballot has them.
     chosen_idx: u64,
-    /// Entries that were trimmed or replaced by a snapshot. Invariant I3: never goes back.
+    /// Entries that were trimmed or replaced by a snapshot. Invariant I3: never decreases.
     compacted_idx: u64,
     compacted: Compacted<T::Snapshot>,
     /// Invariant I9: nothing comes after it.
     stopsign: Option<StopSign>,
     tail: Tail<T>,
     ids: Ids,
-    /// Whether this server wants a delta snapshot in place of the entries that it lacks.
+    /// Whether this server wants a delta snapshot instead of missing entries.
     wants_deltas: bool,
     stored: Stored,
     unstored: Unstored,
     recent: Recent<T>,
     /// Reused by each flush.
     ops: Vec<StorageOp<T>>,
-    /// Whether a snapshot made here of a delta could not be stored: no more deltas are asked for.
+    /// Whether the storage refused a snapshot merged with a delta: then no more deltas are
+    /// requested.
     has_refused_delta: bool,
 }
 
 /// What stands for the entries before the compacted index.
 #[derive(Clone, Debug)]
 enum Compacted<S> {
-    /// Nothing: they were trimmed, or there are none.
+    /// Nothing: the entries were trimmed, or there are none.
     Trimmed,
-    /// A snapshot that the storage holds.
+    /// A snapshot in the storage.
     Snapshot,
     /// A snapshot that is not flushed yet.
     UnstoredSnapshot(S),
@@ -90,7 +90,7 @@ impl<T> Default for Recent<T> {
     }
 }
 
-/// What the last flush left in the storage.
+/// The state of the storage after the last flush.
 #[derive(Clone, Debug)]
 struct Stored {
     compacted_idx: u64,
@@ -100,15 +100,15 @@ struct Stored {
     len: u64,
 }
 
-/// What is known of the number of the present incarnation of a server.
+/// What is known about the number of this incarnation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incarnation {
     /// No other incarnation has or gets this number.
     Counted(u64),
-    /// Nobody counts them, and this is the first. A later one knows that only if something is
-    /// stored by then.
+    /// No number is counted, and this is the first incarnation. A later one recognises that only
+    /// from data stored by then.
     First,
-    /// Nobody counts them, and there were earlier ones.
+    /// No number is counted, and there were earlier incarnations.
     Unknown,
 }
 
@@ -123,7 +123,7 @@ impl Incarnation {
         }
     }
 
-    /// The number, if no earlier incarnation had it.
+    /// Returns the number, if no earlier incarnation had it.
     pub(crate) fn number(self) -> Option<u64> {
         match self {
             Incarnation::Counted(number) => Some(number),
@@ -133,7 +133,7 @@ impl Incarnation {
     }
 }
 
-/// What changed since the last flush, besides the tail.
+/// The changes since the last flush, except the tail.
 #[derive(Copy, Clone, Debug, Default)]
 struct Unstored {
     promise: bool,
@@ -150,16 +150,16 @@ fn has_deltas<T: Entry>() -> bool {
     T::Snapshot::use_snapshots() && T::Snapshot::can_create()
 }
 
-/// Names the operation that failed.
+/// Adds the name of the failed operation to an error.
 fn named<V>(result: StorageResult<V>, operation: &str) -> Result<V, Halted> {
     result.map_err(|cause| Halted::new(operation, cause))
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Loads what `storage` holds.
+    /// Loads the content of `storage`.
     ///
     /// # Errors
-    /// The storage fails, or holds what cannot be: indices that contradict each other.
+    /// The storage fails, or its indices contradict each other.
     pub(crate) fn load(storage: B) -> Result<Self, Halted> {
         let promise = named(storage.get_promise(), "read the promise")?.unwrap_or_default();
         let accepted_round =
@@ -206,8 +206,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         })
     }
 
-    /// Begins another incarnation of the server, named by the configuration or else counted by the
-    /// storage.
+    /// Begins a new incarnation of the server. Its number is configured, or otherwise counted by
+    /// the storage.
     ///
     /// # Errors
     /// The storage failed.
@@ -226,12 +226,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         })
     }
 
-    /// Gives the storage back, which holds what the last flush left.
+    /// Returns the storage, as the last flush left it.
     pub(crate) fn into_storage(self) -> B {
         self.storage
     }
 
-    /// Whether an earlier incarnation of the server may have said something.
+    /// Returns whether an earlier incarnation of the server may have sent claims.
     pub(crate) fn has_history(&self) -> bool {
         !self.promise.is_nobodys() || self.len() > 0
     }
@@ -251,7 +251,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.unstored.accepted_round = true;
     }
 
-    /// Learns that the entries before `idx` are chosen, as far as they are here.
+    /// Records that the entries before `idx` are chosen, as far as they are in this log.
     pub(crate) fn decide(&mut self, idx: u64) {
         let idx = idx.min(self.len());
         if idx > self.decided_idx {
@@ -260,25 +260,25 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// As [`decide`](Self::decide), on the word of the leader of the accepted round.
+    /// Records a decided index that the leader of the accepted round reported.
     pub(crate) fn decide_in_round(&mut self, idx: u64) {
         self.decide(idx);
         self.chosen_idx = self.chosen_idx.max(idx.min(self.len()));
     }
 
-    /// Number of entries that were chosen in the accepted round or before, as far as this server can
-    /// prove it: no leader of a later ballot that prepared with a quorum has fewer.
+    /// Returns how many entries were certainly chosen in the accepted round or before. No leader of
+    /// a later ballot that prepared with a quorum has fewer.
     pub(crate) fn chosen_idx(&self) -> u64 {
         self.chosen_idx
     }
 
-    /// Appends one entry of so many bytes; not after a stop sign.
+    /// Appends one entry with its size in bytes; not after a stop sign.
     pub(crate) fn append(&mut self, entry: T, bytes: u64) {
         debug_assert!(self.stopsign.is_none(), "I9: an entry after the stop sign");
         self.tail.push(entry, bytes);
     }
 
-    /// As [`append`](Self::append), an entry that was proposed with this id.
+    /// Appends one entry that was proposed with this id.
     pub(crate) fn append_proposal(&mut self, entry: T, bytes: u64, id: ProposalId) {
         self.ids.append(self.end(), id);
         self.append(entry, bytes);
@@ -290,22 +290,22 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ids.bound(self.decided_idx, most);
     }
 
-    /// Which proposals are in the log, and where.
+    /// Returns the ids of the log and their indices.
     pub(crate) fn ids(&self) -> &Ids {
         &self.ids
     }
 
-    /// Where in the log the proposal is: see [`Ids::find`].
+    /// Returns the index of the proposal in the log: see [`Ids::find`].
     pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
         self.ids.find(id, self.end())
     }
 
-    /// Whether the proposal is in the log, or decided at an index that is forgotten.
+    /// Returns whether the proposal is in the log, or decided at a forgotten index.
     pub(crate) fn has(&self, id: ProposalId) -> bool {
         self.find(id).is_some() || self.ids.is_forgotten(id)
     }
 
-    /// Appends the last entry.
+    /// Appends the stop sign, which is the last entry.
     pub(crate) fn append_stopsign(&mut self, stopsign: StopSign) {
         debug_assert!(self.stopsign.is_none(), "I9: a stop sign after the stop sign");
         self.set_stopsign(Some(stopsign));
@@ -326,7 +326,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.accepted_round
     }
 
-    /// Whether the accepted round is stored.
+    /// Returns whether the accepted round is stored.
     pub(crate) fn is_accepted_round_stored(&self) -> bool {
         !self.unstored.accepted_round
     }
@@ -339,23 +339,23 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.compacted_idx
     }
 
-    /// Length of the log, the stop sign included.
+    /// Returns the length of the log, including the stop sign.
     pub(crate) fn len(&self) -> u64 {
         self.end() + u64::from(self.stopsign.is_some())
     }
 
-    /// Length of the log as stored: what may be claimed to others.
+    /// Returns the length of the stored log, which may be claimed to other servers.
     pub(crate) fn stored_len(&self) -> u64 {
         self.stored.len
     }
 
-    /// Number of entries decided that are stored: a write that fails cannot have undone them, and
-    /// an input that unwinds cannot have changed them.
+    /// Returns the number of decided entries that are stored. A failed write cannot have undone
+    /// them, and a panic in an input cannot have changed them.
     pub(crate) fn stored_decided_idx(&self) -> u64 {
         self.decided_idx.min(self.kept_len())
     }
 
-    /// Length of what is stored and stays as it is in the next write.
+    /// Returns the length of the stored log that the next write leaves unchanged.
     fn kept_len(&self) -> u64 {
         let Stored { end, len, .. } = self.stored;
         let is_kept = self.tail.start() >= end && !self.unstored.stopsign;
@@ -366,12 +366,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// Length of the log without the stop sign.
+    /// Returns the length of the log without the stop sign.
     pub(crate) fn end(&self) -> u64 {
         self.tail.end()
     }
 
-    /// Number of decided entries, the stop sign not counted.
+    /// Returns the number of decided entries, without the stop sign.
     fn decided_end(&self) -> u64 {
         self.decided_idx.min(self.end())
     }
@@ -384,34 +384,34 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.stopsign.as_ref().filter(|_| self.decided_idx > self.end())
     }
 
-    /// Whether the entries before the compacted index are gone without a snapshot.
+    /// Returns whether the entries before the compacted index were trimmed without a snapshot.
     pub(crate) fn is_trimmed(&self) -> bool {
         self.compacted_idx > 0 && matches!(self.compacted, Compacted::Trimmed)
     }
 
-    /// Asks for a delta snapshot in place of the entries that this log lacks, where it can be merged.
+    /// Requests delta snapshots instead of missing entries, if they can be merged.
     pub(crate) fn want_deltas(&mut self) {
         self.wants_deltas = true;
     }
 
-    /// Number of entries that were decided here when the ballot was promised; 0 if that was before a
-    /// restart.
+    /// Returns the decided index when the ballot was promised; 0 if that was before a restart.
     pub(crate) fn decided_at_promise(&self) -> u64 {
         self.decided_at_promise
     }
 
-    /// Whether this server learns by a delta snapshot before it is brought in step: once for each
-    /// promise, or it would never be in step where entries are decided all the time.
+    /// Returns whether this server gets a delta snapshot before its log is synchronised. It gets
+    /// one for each promise: otherwise it would never replicate while entries are decided all the
+    /// time.
     pub(crate) fn learns_delta_first(&self) -> bool {
         self.takes_delta() && self.decided_idx == self.decided_at_promise
     }
 
-    /// Whether to send a delta snapshot, rather than the entries, to this server.
+    /// Returns whether this server accepts a delta snapshot instead of entries.
     pub(crate) fn takes_delta(&self) -> bool {
         self.wants_deltas && !self.has_refused_delta && self.can_merge_delta()
     }
 
-    /// Whether a delta that begins at the decided index can be merged here.
+    /// Returns whether a delta that begins at the decided index can be merged here.
     pub(super) fn can_merge_delta(&self) -> bool {
         has_deltas::<T>() && !self.is_trimmed()
     }

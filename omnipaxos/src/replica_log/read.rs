@@ -1,4 +1,4 @@
-//! Reading the log.
+//! Reads the log.
 
 use super::{named, Compacted, ReplicaLog};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// The entries `from..to`, which must not be compacted and must all be there.
+    /// Returns the entries `from..to`, which must exist and not be compacted.
     pub(super) fn entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
         let stored_to = to.min(self.tail.start());
         let mut entries =
@@ -18,7 +18,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(entries)
     }
 
-    /// Visits the entries `from..to`, which must not be compacted and must all be there.
+    /// Visits the entries `from..to`, which must exist and not be compacted.
     fn visit_all(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> Result<(), Halted> {
         let stored_to = to.min(self.tail.start());
         if from < stored_to {
@@ -43,7 +43,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         whole(from, to, visited)
     }
 
-    /// The entries `from..to`, which the storage must hold all: never a shorter answer.
+    /// Returns the entries `from..to`. The storage must hold all of them; fewer are an error.
     fn stored_entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
         let (start, end) = self.stored_range(from, to)?;
         let read = self
@@ -54,7 +54,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(read)
     }
 
-    /// As [`stored_entries`](Self::stored_entries), possibly shared with the storage.
+    /// Returns the entries `from..to`, possibly shared with the storage; fewer are an error.
     pub(super) fn stored_shared(&self, from: u64, to: u64) -> Result<SharedEntries<T>, Halted> {
         let (start, end) = self.stored_range(from, to)?;
         let read = self
@@ -65,7 +65,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(read)
     }
 
-    /// Indices as positions in what the storage holds.
+    /// Converts indices to positions among the entries held by the storage.
     fn stored_range(&self, from: u64, to: u64) -> Result<(u64, u64), Halted> {
         let base = self.stored.compacted_idx;
         from.checked_sub(base).zip(to.checked_sub(base)).ok_or_else(|| {
@@ -73,7 +73,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         })
     }
 
-    /// The snapshot of the entries before the compacted index.
+    /// Returns the snapshot of the entries before the compacted index.
     pub(super) fn snapshot(&self) -> Result<Option<T::Snapshot>, Halted> {
         match &self.compacted {
             Compacted::Trimmed => Ok(None),
@@ -82,8 +82,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// The log from `from` up to `to`, as a user reads it. `None` if the range is empty or not all
-    /// there.
+    /// Returns the log from `from` up to `to`, in the form for users. `None` if the range is empty
+    /// or reaches beyond the end.
     pub(crate) fn read(&self, from: u64, to: u64) -> Result<Option<Vec<LogEntry<T>>>, Halted> {
         if from >= to || to > self.len() {
             return Ok(None);
@@ -103,7 +103,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(Some(read))
     }
 
-    /// The entry `idx`, as a user reads it; `None` beyond the end.
+    /// Returns the entry at `idx`, in the form for users; `None` beyond the end.
     pub(crate) fn read_one(&self, idx: u64) -> Result<Option<LogEntry<T>>, Halted> {
         if idx < self.compacted_idx {
             return self.compacted_entry().map(Some);
@@ -124,8 +124,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// As [`read`](ReplicaLog::read), but only what was decided, and stored before the storage
-    /// failed.
+    /// Does the same as [`read`](ReplicaLog::read) for entries that were decided and stored before
+    /// the replica halted.
     pub(crate) fn read_halted(
         &self,
         from: u64,
@@ -137,13 +137,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.read(from, to)
     }
 
-    /// Whether what a failed write did to the indices of the storage is not known.
+    /// Returns whether a failed write left the indices of the storage unknown.
     pub(crate) fn is_torn(&self) -> bool {
         self.unstored.compaction
     }
 
-    /// Visits the entries from `from` up to index `to`, the stop sign not among them. Returns the
-    /// index after the last one; `None`, without a visit, if they are compacted or not all there.
+    /// Visits the entries from `from` up to index `to`, without the stop sign. Returns the index
+    /// after the last one. It returns `None`, without a visit, if some are compacted or do not
+    /// exist.
     pub(crate) fn visit(
         &self,
         from: u64,
@@ -172,12 +173,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 }
 
-/// Says what is read, for an error.
+/// Describes a read, for an error.
 fn describe(from: u64, to: u64) -> String {
     format!("read entries {from}..{to}")
 }
 
-/// Refuses a shorter answer than `from..to`.
+/// Refuses a result with fewer entries than `from..to`.
 #[inline]
 fn whole(from: u64, to: u64, read: usize) -> Result<(), Halted> {
     if read as u64 == to - from {

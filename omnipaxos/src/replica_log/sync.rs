@@ -1,4 +1,4 @@
-//! What one log lacks of another: told in a promise and in an AcceptSync (paper §4.1.2).
+//! Synchronises logs: what one lacks of another, in a promise and an AcceptSync (paper §4.1.2).
 
 use super::ReplicaLog;
 use crate::{
@@ -9,18 +9,18 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
-/// What became of a [`LogSync`].
+/// The result of a [`LogSync`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Synced {
     /// The log is now that of the sender.
     Applied,
-    /// It ends before what is decided here: its sender was overtaken.
+    /// It ends before the decided index of this log: its sender was overtaken.
     Overtaken,
-    /// It does not begin where this log can take it.
+    /// It begins beyond the end of this log.
     Gap,
 }
 
-/// What became of entries that a leader in the same round sent.
+/// The result of entries from the leader of the accepted round.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Extended {
     /// All of them are in the log.
@@ -30,13 +30,13 @@ pub(crate) enum Extended {
 }
 
 impl<T: Entry> LogSync<T> {
-    /// Length of the log that this makes, `None` if there is no such index.
+    /// Returns the length of the resulting log; `None` if it overflows.
     pub(crate) fn len(&self) -> Option<u64> {
         let entries = u64::try_from(self.suffix.len()).ok()?;
         self.suffix_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
     }
 
-    /// How much its entries are.
+    /// Returns the amount of its entries.
     pub(crate) fn amount(&self) -> Amount {
         let mut amount = Amount::default();
         self.suffix.lock().iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
@@ -45,14 +45,16 @@ impl<T: Entry> LogSync<T> {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// What a log lacks that is decided up to `decided_idx`, so as to become this one, as far as
-    /// `limit` allows; but up to `must_reach` in any case. `None` if it lacks entries that are decided
-    /// here and must [learn](Self::chunk) those first: they are a snapshot here, or too much for a
-    /// message, or the receiver takes a delta in their place.
+    /// Builds the entries that another log lacks to become this one, within `limit`.
     ///
-    /// It begins at the receiver's decided index: two undecided tails are never spliced. Where
-    /// that was trimmed here, it begins at the trimmed index, since a trim proves that every
-    /// server holds what it covers. It has entries only: a snapshot travels only in a chunk.
+    /// `decided_idx` is the decided index of the other log. The result reaches at least
+    /// `must_reach`, even beyond the limit. It is `None` if the receiver must first [catch
+    /// up](Self::chunk) on decided entries: they are in a snapshot here, exceed a message, or the
+    /// receiver accepts a delta instead.
+    ///
+    /// It begins at the receiver's decided index: two undecided tails are never joined. If that
+    /// index is trimmed here, it begins at the trimmed index, since a trim proves that every server
+    /// holds the entries before it. It contains entries only: a snapshot travels only in a chunk.
     pub(crate) fn build_sync(
         &self,
         decided_idx: u64,
@@ -81,7 +83,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(Some(LogSync { suffix_idx, suffix, ids, stopsign }))
     }
 
-    /// Makes this log that of the sender, but for what is decided here.
+    /// Replaces this log by that of the sender, except decided entries.
     pub(crate) fn apply(&mut self, sync: LogSync<T>) -> Synced {
         let Some(len) = sync.len() else {
             return Synced::Gap;
@@ -102,7 +104,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Synced::Applied
     }
 
-    /// Replaces the log from `from_idx` on, but for what is decided here.
+    /// Replaces the log from `from_idx` on, except decided entries.
     pub(super) fn replace_undecided(
         &mut self,
         from_idx: u64,
@@ -115,14 +117,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.set_stopsign(stopsign);
     }
 
-    /// A message that replaced entries from `from_idx` on tells their ids.
+    /// Replaces the ids from `from_idx` on by those of a message that replaced the entries.
     pub(super) fn replace_ids(&mut self, from_idx: u64, ids: Option<Box<EntryIds>>) {
         self.ids.cut(from_idx);
         self.ids.extend(ids, from_idx, self.end());
         self.ids.accept_in(self.accepted_round, self.end());
     }
 
-    /// Appends what the leader of this round sent: of its log, this one is a prefix.
+    /// Appends entries that the leader of this round sent. This log is a prefix of its log.
     pub(crate) fn extend(
         &mut self,
         from_idx: u64,
@@ -140,7 +142,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Extended::Appended
     }
 
-    /// Appends the stop sign that the leader of this round sent, which is its entry `idx`.
+    /// Appends the stop sign that the leader of this round sent. Its index is `idx`.
     pub(crate) fn extend_stopsign(&mut self, idx: u64, stopsign: StopSign) -> Extended {
         if idx > self.end() {
             return Extended::Gap;
@@ -151,7 +153,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Extended::Appended
     }
 
-    /// Takes an AcceptSync of the round in which this log was accepted already.
+    /// Applies an AcceptSync of the round in which this log was accepted already.
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
         let LogSync { suffix_idx, suffix, ids, stopsign } = sync;
         self.ids.materialize_ids(self.end());
@@ -166,7 +168,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 }
 
-/// The entries without the first `skip`.
+/// Returns the entries without the first `skip`.
 fn after<T>(entries: SharedEntries<T>, skip: u64) -> SharedEntries<T> {
     if skip == 0 {
         return entries;

@@ -1,38 +1,38 @@
-//! The end of the log that is not flushed yet.
+//! The end of the log that is not flushed.
 
 use crate::{entry::SharedEntries, storage::Entry};
 
-/// The entries from `from_idx` on, which are in memory only. What the storage holds from there on
-/// is out of date.
+/// The entries from `from_idx` on, which are only in memory. Entries that the storage holds from
+/// there on are out of date.
 #[derive(Clone, Debug)]
 pub(super) struct Tail<T> {
     from_idx: u64,
-    /// As a message brought them.
+    /// Entries of a message, shared with it.
     shared: SharedEntries<T>,
     /// The entries after those.
     own: Vec<T>,
-    /// As many are likely to come before the next flush: so many came before the last.
+    /// The number of entries expected before the next flush: as many as before the last one.
     expected: usize,
-    /// Bytes of what was pushed since the last flush, and of all there was at the last
+    /// Bytes of the entries pushed since the last flush, and of all entries at the last
     /// [count](Tail::count).
     bytes: u64,
 }
 
-/// The most entries for which room is made before they come.
+/// The largest number of entries for which memory is reserved in advance.
 const MOST_EXPECTED: usize = 256;
 
 impl<T: Clone> Tail<T> {
-    /// No entries after `from_idx`.
+    /// Creates a tail without entries after `from_idx`.
     pub(super) fn empty(from_idx: u64) -> Self {
         Self { from_idx, shared: SharedEntries::default(), own: Vec::new(), expected: 1, bytes: 0 }
     }
 
-    /// Index of the first entry that is in memory only.
+    /// Returns the index of the first entry that is only in memory.
     pub(super) fn start(&self) -> u64 {
         self.from_idx
     }
 
-    /// Whether there is nothing to flush.
+    /// Returns whether there is nothing to flush.
     pub(super) fn is_empty(&self) -> bool {
         self.shared.is_empty() && self.own.is_empty()
     }
@@ -41,17 +41,17 @@ impl<T: Clone> Tail<T> {
         self.shared.len() + self.own.len()
     }
 
-    /// Length of the log without the stop sign.
+    /// Returns the length of the log without the stop sign.
     pub(super) fn end(&self) -> u64 {
         self.from_idx + self.len() as u64
     }
 
-    /// Bytes of the entries that were pushed or counted.
+    /// Returns the bytes of the entries that were pushed or counted.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Adds an entry of so many bytes.
+    /// Adds an entry with its size in bytes.
     pub(super) fn push(&mut self, entry: T, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.own.capacity() == 0 {
@@ -60,7 +60,7 @@ impl<T: Clone> Tail<T> {
         self.own.push(entry);
     }
 
-    /// Adds entries at the end; they stay shared if there are no others.
+    /// Adds entries at the end. They stay shared if there are no others.
     pub(super) fn extend(&mut self, entries: SharedEntries<T>) {
         if self.is_empty() {
             self.shared = entries;
@@ -74,7 +74,7 @@ impl<T: Clone> Tail<T> {
         self.own.append(&mut entries);
     }
 
-    /// Cuts the log to its first `idx` entries.
+    /// Truncates the log to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
         let kept = position(idx.saturating_sub(self.from_idx));
         self.own.truncate(kept.saturating_sub(self.shared.len()));
@@ -84,7 +84,7 @@ impl<T: Clone> Tail<T> {
         self.from_idx = self.from_idx.min(idx);
     }
 
-    /// Forgets the entries before `idx`, which need not be stored any more.
+    /// Drops the entries before `idx`, which need not be stored any more.
     pub(super) fn drop_before(&mut self, idx: u64) {
         if idx > self.from_idx {
             let gone = position(idx - self.from_idx).min(self.len());
@@ -109,7 +109,7 @@ impl<T: Clone> Tail<T> {
         self.own.get(own).unwrap_or_default().iter().for_each(visit);
     }
 
-    /// Returns the entries, to be flushed.
+    /// Takes the entries for a flush.
     #[inline]
     pub(super) fn take(&mut self) -> SharedEntries<T> {
         self.from_idx = self.end();
@@ -142,7 +142,7 @@ impl<T: Entry> Tail<T> {
     }
 }
 
-/// A position in memory; what no memory can hold is beyond its end.
+/// Converts an index to a position in memory. An index that does not fit is beyond any end.
 pub(super) fn position(idx: u64) -> usize {
     usize::try_from(idx).unwrap_or(usize::MAX)
 }
