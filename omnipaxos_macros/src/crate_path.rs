@@ -2,12 +2,12 @@
 
 use syn::{parse_quote, Attribute, Error, Meta, Path, Result};
 
-/// What to write instead of a wrong attribute.
+/// The legal form, for the error of a wrong attribute.
 const LEGAL: &str =
     "write `#[entry(crate = path)]` with the path of `omnipaxos` here, or leave the \
                      attribute out where it is `::omnipaxos`";
 
-/// The path of `omnipaxos` that the attribute names, or `::omnipaxos`.
+/// Returns the path of `omnipaxos` in the attribute, or `::omnipaxos`.
 pub(crate) fn of(attrs: &[Attribute]) -> Result<Path> {
     let mut path = None;
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("entry")) {

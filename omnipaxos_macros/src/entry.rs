@@ -8,7 +8,7 @@ use syn::{
     Meta, Path, Result, Token, Type,
 };
 
-/// What to write instead of a wrong attribute.
+/// The legal form, for the error of a wrong attribute.
 const LEGAL: &str = "write `#[snapshot(Type)]` with the one type that implements \
                      `omnipaxos::storage::Snapshot` for this entry, or leave the attribute out";
 
@@ -33,8 +33,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// Adds `Self: Clone + Debug` where that depends on a type parameter. Elsewhere it either holds or
-/// does not, and the compiler says so better for the supertraits than for a bound.
+/// Adds `Self: Clone + Debug` if that depends on a type parameter. Otherwise it either holds or
+/// does not, and the compiler's error for the supertraits is better than that for a bound.
 fn with_supertraits(generics: &Generics) -> Generics {
     let mut generics = generics.clone();
     if generics.type_params().next().is_some() {
@@ -46,7 +46,7 @@ fn with_supertraits(generics: &Generics) -> Generics {
     generics
 }
 
-/// The type that `#[snapshot(Type)]` names, or the type for none.
+/// Returns the type in `#[snapshot(Type)]`, or `NoSnapshot`.
 pub(crate) fn snapshot_type(attrs: &[Attribute], krate: &Path) -> Result<TokenStream> {
     let mut all = attrs.iter().filter(|attr| is_snapshot(attr));
     let Some(first) = all.next() else {
@@ -92,8 +92,8 @@ fn named_type(attr: &Attribute) -> Result<Type> {
     }
 }
 
-/// Refuses what the attribute cannot be on: a helper attribute on a field would be ignored, and a
-/// user would look for the snapshot in vain.
+/// Refuses a misplaced attribute: a helper attribute on a field would be ignored, and the entry
+/// would have no snapshot without any error.
 pub(crate) fn refuse_misplaced(data: &Data) -> Result<()> {
     match data {
         Data::Struct(data) => refuse_on_fields(&data.fields),

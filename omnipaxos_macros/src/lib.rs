@@ -1,7 +1,7 @@
 //! Derive macros for `omnipaxos`, re-exported there as `omnipaxos::macros`.
 //!
-//! Generated code names everything by its absolute path, so it compiles whatever the module that
-//! uses it has imported, renamed or shadowed.
+//! Generated code uses absolute paths. So it compiles whatever names the module that uses it has
+//! imported, renamed or shadowed.
 #![forbid(unsafe_code)]
 
 mod crate_path;
@@ -15,8 +15,8 @@ use syn::{parse_macro_input, DeriveInput};
 
 /// Implements `omnipaxos::storage::Entry`: the type of snapshots, and `size_hint`.
 ///
-/// The type must be `Clone` and `Debug`. Structs and enums may be derived for, generic ones too;
-/// for unions there is no sensible `Debug`, so they are refused.
+/// The type must be `Clone` and `Debug`. It may be a struct or an enum, also a generic one. A union
+/// is refused, since it has no useful `Debug`.
 ///
 /// ```
 /// use omnipaxos::macros::Entry;
@@ -29,10 +29,10 @@ use syn::{parse_macro_input, DeriveInput};
 /// ```
 ///
 /// # Size
-/// `size_hint` is generated: the size of the value, and what those of its fields own whose types
-/// implement `omnipaxos::storage::Owned`, as `String` and `Vec<u8>` do. A field of another type
-/// counts with its own size, and so does one whose type depends on a parameter that is not bound to
-/// be `Owned`. Nothing is added for packed types.
+/// `size_hint` is generated. It is the size of the value, plus the bytes that its fields own, if
+/// their types implement `omnipaxos::storage::Owned`, as `String` and `Vec<u8>` do. A field of
+/// another type counts with its own size only. The same holds if its type depends on a parameter
+/// without the bound `Owned`. For packed types nothing is added.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage::Entry};
@@ -51,7 +51,7 @@ use syn::{parse_macro_input, DeriveInput};
 /// assert_eq!(Command::Clear.size_hint(), size);
 /// ```
 ///
-/// To count otherwise, implement `Owned` for the type of the field, or `Entry` by hand.
+/// To count in another way, implement `Owned` for the type of the field, or `Entry` by hand.
 ///
 /// # Snapshots
 /// Entries have no snapshot unless `#[snapshot(Type)]` names one:
@@ -87,8 +87,8 @@ use syn::{parse_macro_input, DeriveInput};
 /// ```
 ///
 /// # A crate of another name
-/// Where `omnipaxos` has another name, or is re-exported by another crate, `#[entry(crate = path)]`
-/// tells its path:
+/// If `omnipaxos` has another name, or another crate re-exports it, name its path with
+/// `#[entry(crate = path)]`:
 ///
 /// ```
 /// mod framework {
@@ -101,9 +101,9 @@ use syn::{parse_macro_input, DeriveInput};
 /// ```
 ///
 /// # Generic types
-/// Bounds and `where` clauses of the type are kept. `Wrap<T>` is an entry for each `T` for which
-/// it is `Clone` and `Debug`; nothing is asked of `T` itself. If the named snapshot type depends on
-/// a parameter, write the bounds that its `Snapshot` implementation needs on the type.
+/// Bounds and `where` clauses of the type are kept. `Wrap<T>` is an entry for each `T` for which it
+/// is `Clone` and `Debug`; `T` itself needs no bound. If the snapshot type depends on a parameter,
+/// write the bounds that its `Snapshot` implementation needs on the type.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage};
@@ -121,23 +121,26 @@ pub fn derive_entry(input: TokenStream) -> TokenStream {
     entry::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Implements `omnipaxos::storage::Entry` for entries some of whose fields travel as short codes
-/// where their values repeat (feature `unicache`). It takes the place of `derive(Entry)`, and the
-/// attributes `#[snapshot(Type)]` and `#[entry(crate = path)]` are as there.
+/// Implements `omnipaxos::storage::Entry` with a UniCache: annotated fields may travel as short
+/// codes.
 ///
-/// On fields: `#[unicache(encoding(u8), size(255), cache(lru))]`. Each part may be left out, and is
-/// as shown then.
+/// It needs the feature `unicache`, and replaces `derive(Entry)`. The attributes
+/// `#[snapshot(Type)]` and `#[entry(crate = path)]` have the same meaning.
 ///
-/// - `encoding(u8|u16|u32|u64)`: what stands for a value in a message.
-/// - `size(N)`: as many values are in the cache at most, from 1 to one less than there are codes.
-/// - `cache(lru|lfu)`: the value that leaves a full cache is the one not used for the longest time, or
-///   the one used least often.
+/// Annotate fields whose values repeat with `#[unicache(encoding(u8), size(255), cache(lru))]`.
+/// Each part may be omitted; the values shown are the defaults.
 ///
-/// The type of the field must be `Clone`, `Debug`, `Hash` and `Eq`, and serialisable with the feature
-/// `serde` of `omnipaxos`; all other fields `Clone` and `Debug`, and serialisable then.
+/// - `encoding(u8|u16|u32|u64)`: the type of the codes.
+/// - `size(N)`: the largest number of values in the cache, from 1 to one less than there are codes.
+/// - `cache(lru|lfu)`: which value leaves a full cache: the least recently used, or the least
+///   frequently used.
 ///
-/// For a struct `Name`, a struct `NameCache` is made beside it. It holds one cache per annotated field,
-/// and is the `omnipaxos::unicache::UniCache` of the entry.
+/// The type of an annotated field must be `Clone`, `Debug`, `Hash` and `Eq`, and serialisable with
+/// the feature `serde` of `omnipaxos`. All other fields must be `Clone` and `Debug`, and
+/// serialisable then.
+///
+/// For a struct `Name`, a struct `NameCache` is generated. It contains one cache per annotated
+/// field, and is the `omnipaxos::unicache::UniCache` of the entry.
 ///
 /// ```ignore
 /// use omnipaxos::macros::UniCacheEntry;

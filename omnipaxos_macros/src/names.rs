@@ -2,7 +2,8 @@
 
 use proc_macro2::{Ident, Span};
 
-/// The same name, as one of generated code: there no lint asks whether it is deprecated.
+/// Returns the same name with the span of generated code, so that lints such as `deprecated` ignore
+/// it.
 pub(crate) fn generated(name: &Ident) -> Ident {
     let mut name = name.clone();
     name.set_span(name.span().resolved_at(Span::mixed_site()));

@@ -7,10 +7,10 @@ use syn::{
     punctuated::Punctuated, Attribute, Data, DeriveInput, Fields, Member, Meta, Path, Token,
 };
 
-/// Generates the method: the size of the value and what its fields own.
+/// Generates the method: the size of the value, plus the bytes that its fields own.
 ///
-/// `None` if the provided method does: where there are no fields, and for packed types, to whose
-/// fields there are no references.
+/// It returns `None` if the provided method is right: for types without fields, and for packed
+/// types, whose fields cannot be referenced.
 pub(crate) fn method(input: &DeriveInput, krate: &Path) -> Option<TokenStream> {
     let shapes: Vec<(TokenStream, &Fields)> = match &input.data {
         Data::Struct(data) => vec![(quote!(Self), &data.fields)],
@@ -37,13 +37,13 @@ pub(crate) fn method(input: &DeriveInput, krate: &Path) -> Option<TokenStream> {
     })
 }
 
-/// The arm that adds up what the fields of a struct or variant own.
+/// Generates the arm that adds up the bytes owned by the fields of a struct or variant.
 fn arm(path: &TokenStream, fields: &Fields, krate: &Path) -> TokenStream {
     let members = fields.iter().enumerate().map(|(position, field)| match &field.ident {
         Some(name) => Member::Named(generated(name)),
         None => Member::from(position),
     });
-    // A constant of the user's in scope would be matched, not bound; hence the names.
+    // A user's constant in scope would be matched instead of bound. These names prevent that.
     let bindings: Vec<Ident> = (0..fields.len())
         .map(|n| format_ident!("__omnipaxos_field_{n}", span = Span::mixed_site()))
         .collect();

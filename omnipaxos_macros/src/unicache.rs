@@ -8,7 +8,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Data, DataStruct, DeriveInput, Error, Field, LitStr, Member, Path, Result, Type};
 
-/// Tuples of more fields cannot be `Debug`.
+/// The largest number of fields: larger tuples are not `Debug`.
 const MOST_FIELDS: usize = 12;
 
 /// Generates the implementation, and the struct of the caches.
@@ -58,7 +58,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// The struct that is derived for.
+/// Returns the struct in the input, if the derive supports it.
 fn the_struct(input: &DeriveInput) -> Result<&DataStruct> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new_spanned(
@@ -92,9 +92,9 @@ fn the_struct(input: &DeriveInput) -> Result<&DataStruct> {
 
 /// A field of the entry.
 struct EntryField<'a> {
-    /// How it is named in the struct of the entry.
+    /// Its name in the struct of the entry.
     member: Member,
-    /// How its cache is named, and what it is bound to.
+    /// The name of the variable to which it is bound.
     binding: Ident,
     ty: &'a Type,
     /// The path of `omnipaxos`.
@@ -116,7 +116,7 @@ impl<'a> EntryField<'a> {
         })
     }
 
-    /// Its type as it travels.
+    /// Returns the type of the field in a message.
     fn travels(&self) -> TokenStream {
         let (ty, krate) = (self.ty, self.krate);
         match &self.cached {
@@ -128,7 +128,7 @@ impl<'a> EntryField<'a> {
         }
     }
 
-    /// The name of its cache in the struct of the caches.
+    /// Returns the name of its cache in the struct of the caches.
     fn cache_name(&self) -> Ident {
         match &self.member {
             Member::Named(name) => name.clone(),
@@ -136,7 +136,7 @@ impl<'a> EntryField<'a> {
         }
     }
 
-    /// The field cache as a trait.
+    /// Returns the path of its cache as a `FieldCache`.
     fn as_field_cache(&self, cached: &Cached) -> TokenStream {
         let (ty, code, krate) = (self.ty, cached.code(), self.krate);
         let cache = cached.cache(krate);
@@ -144,7 +144,7 @@ impl<'a> EntryField<'a> {
     }
 }
 
-/// The struct of the caches: one for each annotated field.
+/// Generates the struct of the caches: one for each annotated field.
 fn cache_struct(
     input: &DeriveInput,
     cache: &Ident,
@@ -159,7 +159,7 @@ fn cache_struct(
             (field.cache_name(), field.ty, cached.code(), cached.cache(krate));
         Some(quote!(#name: #of<#ty, #code>))
     });
-    // Serde takes a path as text, which cannot say `$crate`.
+    // Serde takes a path as text, which cannot contain `$crate`.
     let serde = format_ident!("__omnipaxos_serde_of_{cache}", span = cache.span());
     let serde_name = LitStr::new(&serde.to_string(), serde.span());
     quote! {
@@ -194,7 +194,7 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>], krate: &Pa
     let decoded = fields.iter().map(|field| field.decoded(&quote!(decode), &quote!()));
     let tried = fields.iter().map(|field| field.decoded(&quote!(try_decode), &quote!(?)));
     let travels = quote!(<#name as #krate::storage::Entry>::EncodeResult);
-    // A constant of the user's in scope would be matched, not bound; hence the names.
+    // A user's constant in scope would be matched instead of bound. These names prevent that.
     quote! {
         #[automatically_derived]
         impl #krate::unicache::UniCache for #cache {
@@ -225,7 +225,7 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>], krate: &Pa
 }
 
 impl EntryField<'_> {
-    /// The field with what it is decoded to.
+    /// Generates the field with its decoded value.
     fn decoded(&self, method: &TokenStream, after: &TokenStream) -> TokenStream {
         let (member, binding) = (&self.member, &self.binding);
         match &self.cached {

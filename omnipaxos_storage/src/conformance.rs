@@ -1,8 +1,9 @@
-//! A suite for any implementation of [`Storage`], yours included (feature `conformance`).
+//! A conformance suite for any implementation of [`Storage`], including yours (feature
+//! `conformance`).
 //!
-//! Random operations are applied to the storage and to a plain model, and every question is asked
-//! of both after each. Where the storage outlives its handle, it is opened anew in between. A
-//! failure prints the shortest sequence of operations that shows it.
+//! The suite applies random operations to the storage and to a plain model. After each operation it
+//! compares all their answers. If the storage outlives its handle, the suite reopens it in between.
+//! A failure prints the shortest sequence of operations that shows it.
 //!
 //! ```
 //! use omnipaxos_storage::{
@@ -27,9 +28,9 @@ use std::fmt::Debug;
 /// The entry that the suite stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {
-    /// Tells items apart.
+    /// Distinguishes items.
     pub id: u32,
-    /// Of any length.
+    /// Bytes of any length.
     pub payload: Vec<u8>,
 }
 
@@ -56,7 +57,7 @@ impl Snapshot<Item> for Items {
     }
 }
 
-/// A storage to check, new and empty.
+/// A new, empty storage to check.
 pub struct Subject<S> {
     storage: S,
     reopen: Option<Box<dyn FnMut(S) -> S>>,
@@ -69,12 +70,12 @@ impl<S> Debug for Subject<S> {
 }
 
 impl<S> Subject<S> {
-    /// A storage that is gone with its handle.
+    /// Creates a subject whose content is lost with its handle.
     pub fn in_memory(storage: S) -> Self {
         Self { storage, reopen: None }
     }
 
-    /// A storage that `reopen` opens anew, given the old handle.
+    /// Creates a subject that `reopen` opens again, given the old handle.
     pub fn on_disk(storage: S, reopen: impl FnMut(S) -> S + 'static) -> Self {
         Self { storage, reopen: Some(Box::new(reopen)) }
     }
@@ -90,11 +91,11 @@ enum Step {
     Reopen,
     /// Counts an incarnation.
     Live,
-    /// Keeps an identity.
+    /// Stores an identity.
     Identify(u8),
 }
 
-/// A change, with indices in per mille of the length that the log has by then.
+/// A change. Its indices are in per mille of the present length of the log.
 #[derive(Clone, Debug)]
 enum Op {
     Append(u8),
@@ -110,7 +111,7 @@ enum Op {
     Snapshot(Option<u8>),
 }
 
-/// What a storage must hold.
+/// The expected content of a storage.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     log: Vec<Item>,
@@ -125,7 +126,7 @@ struct Model {
 /// Applies `cases` random sequences of operations to storages from `fresh`.
 ///
 /// # Panics
-/// If a storage answers otherwise than it must; the message has the shortest sequence found.
+/// If an answer of a storage is wrong. The message contains the shortest sequence found.
 pub fn check<S: Storage<Item>>(cases: u32, fresh: impl Fn() -> Subject<S>) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&vec(step(), 1..40), |steps| {
@@ -164,7 +165,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Plays a sequence. The error says what differed.
+/// Runs a sequence. The error is the first difference.
 fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), String> {
     let Subject { mut storage, mut reopen } = subject;
     let mut model = Model::default();
@@ -205,8 +206,8 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
     check_limits(&mut storage, &mut model).map_err(|problem| format!("at the end: {problem}"))
 }
 
-/// What the storage says that it can hold, it holds: items, stop signs and snapshots, each larger than
-/// the one before, up to 256 KiB.
+/// Checks that the storage can hold what it accepts: items, stop signs and snapshots of growing
+/// size, up to 256 KiB.
 fn check_limits<S: Storage<Item>>(storage: &mut S, model: &mut Model) -> Result<(), String> {
     let limit = storage.max_entry_bytes().unwrap_or(u64::MAX);
     for shift in [0, 6, 12, 18] {
@@ -239,7 +240,7 @@ fn check_limits<S: Storage<Item>>(storage: &mut S, model: &mut Model) -> Result<
     compare(storage, model)
 }
 
-/// Counts an incarnation after `last`, which must be a higher number, if the storage counts.
+/// Counts an incarnation after `last`. Its number must be higher, if the storage counts.
 fn live<S: Storage<Item>>(storage: &mut S, last: Option<u64>) -> Result<Option<u64>, String> {
     let counted = storage.next_incarnation().map_err(|error| format!("an error: {error}"))?;
     match (last, counted) {
@@ -249,7 +250,7 @@ fn live<S: Storage<Item>>(storage: &mut S, last: Option<u64>) -> Result<Option<u
     }
 }
 
-/// Lets the storage keep an identity. Returns it, if the storage keeps any.
+/// Lets the storage keep an identity. Returns the identity if the storage keeps any.
 fn identify<S: Storage<Item>>(storage: &mut S, number: u8) -> Result<Option<Identity>, String> {
     let failed = |error: Box<dyn std::error::Error>| format!("an error: {error}");
     let configuration = stopsign(number).next_config;
@@ -260,7 +261,7 @@ fn identify<S: Storage<Item>>(storage: &mut S, number: u8) -> Result<Option<Iden
     Ok(storage.get_identity().map_err(failed)?.map(|_kept| identity))
 }
 
-/// Whether the id of the storage is what it was, and the identity what was kept last.
+/// Checks that the storage id is unchanged, and that the identity is the last one stored.
 fn compare_identity<S: Storage<Item>>(
     storage: &S,
     expected: (Option<u64>, &Option<Identity>),
@@ -274,7 +275,7 @@ fn compare_identity<S: Storage<Item>>(
     }
 }
 
-/// Makes an operation of a step, and applies it to the model.
+/// Turns an operation of a step into one for the storage, and applies it to the model.
 fn concrete(op: &Op, model: &mut Model, next_id: &mut u32) -> StorageOp<Item> {
     let len = model.log.len() as u64;
     let index = |per_mille: u16| len * u64::from(per_mille) / 1000;
@@ -379,7 +380,7 @@ fn is_append(op: &StorageOp<Item>) -> bool {
     }
 }
 
-/// Calls the method of an operation. Appends return the length.
+/// Calls the method of an operation. Returns the length after an append.
 fn call<S: Storage<Item>>(
     storage: &mut S,
     op: StorageOp<Item>,
@@ -396,7 +397,7 @@ fn call<S: Storage<Item>>(
     }
 }
 
-/// Asks every question.
+/// Compares all answers of the storage with the model.
 fn compare<S: Storage<Item>>(storage: &S, model: &Model) -> Result<(), String> {
     let failed = |error: Box<dyn std::error::Error>| format!("an error: {error}");
     let held = Model {

@@ -1,4 +1,4 @@
-//! Following a leader: promising, accepting, deciding (paper §4.1).
+//! The follower: promises, accepts, decides (paper §4.1).
 
 use super::{
     state::{Ack, State},
@@ -17,18 +17,18 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// How this server stands to the sender of a message of the accept phase.
+/// The relation of this server to the sender of a message of the accept phase.
 enum Standing {
-    /// It follows the sender's ballot and may change its log for it.
+    /// It follows the sender's ballot, and may change its log for it.
     Replicating,
-    /// It has promised the sender's ballot and was not synced yet.
+    /// It has promised the sender's ballot, and is not synced yet.
     Promised,
-    /// It has nothing to do with that ballot.
+    /// It does not take part in that ballot.
     BallotMismatch,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// A leader asks to be followed (paper §4.1.1, step 2).
+    /// Handles the Prepare of a leader (paper §4.1.1, step 2).
     pub(super) fn handle_prepare(&mut self, prepare: Prepare, from: NodeId) -> Result<(), Halted> {
         if prepare.n < self.log.promise() {
             self.outbox.refuse(from);
@@ -54,8 +54,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// The leader brings this log in step (paper §4.1.2). One unit: the log is replaced from the
-    /// decided index on, and only then counts as accepted in the leader's ballot.
+    /// Handles an AcceptSync of the leader (paper §4.1.2). It is one unit: the log is replaced from
+    /// the decided index on, and only then counts as accepted in the leader's ballot.
     pub(super) fn handle_accept_sync(&mut self, sync: AcceptSync<T>, from: NodeId) {
         let AcceptSync { n, decided_idx, sync, .. } = sync;
         match self.standing(n, from) {
@@ -68,9 +68,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Makes the log that of the leader of ballot `n`, which is promised.
+    /// Replaces the log by that of the leader of ballot `n`, which is promised.
     fn get_in_step(&mut self, n: Ballot, decided_idx: u64, sync: LogSync<T>) {
-        // A leader with a shorter log than was promised to it sends nothing beyond its base.
+        // If the leader's log is shorter than a promise to it, the AcceptSync contains nothing
+        // beyond its base.
         let was_newer = sync.len().is_some_and(|len| len > sync.suffix_idx);
         match self.apply_sync(sync, n, decided_idx) {
             Synced::Applied => {
@@ -84,8 +85,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.announce_trim();
                 self.forward_anew();
             }
-            // The leader was overtaken, or it does not know how much was learned here: the promise
-            // that told it may be lost.
+            // The leader was overtaken, or does not know how much was fetched here: the promise
+            // with that index may be lost.
             outcome @ (Synced::Overtaken | Synced::Gap) => {
                 if let State::Promised { is_promise_due, .. } = &mut self.state {
                     *is_promise_due = true;
@@ -97,8 +98,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Makes the log that of the leader of ballot `n`, which has decided `decided_idx` entries, if it
-    /// may be.
+    /// Replaces the log by that of the leader of ballot `n`, which has decided `decided_idx`
+    /// entries, if that is allowed.
     fn apply_sync(&mut self, sync: LogSync<T>, n: Ballot, decided_idx: u64) -> Synced {
         let len = sync.len();
         let applied = self.log.apply(sync);
@@ -110,7 +111,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         applied
     }
 
-    /// The leader tells where to learn what this server lacks.
+    /// Handles a redirect: the leader names a server that has the missing entries.
     pub(super) fn handle_catch_up_redirect(&mut self, told: &CatchUpRedirect, from: NodeId) {
         match self.standing(told.n, from) {
             Standing::BallotMismatch => return,
@@ -124,8 +125,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.catch_up_to(told.decided_idx, told.source, from);
     }
 
-    /// The leader sends entries (paper §4.1.3). If they cannot be read, since this server does not
-    /// know what was encoded before them, it asks for them as a restarted one does.
+    /// Handles entries from the leader (paper §4.1.3). If this server cannot decode them, since it
+    /// does not know all entries encoded before them, it asks for them as a restarted server does.
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
         let AcceptDecide { n, from_idx, entries, decided_idx, ids, .. } = accept;
         if let Standing::Replicating = self.standing(n, from) {
@@ -142,7 +143,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The leader sends the stop sign (paper §6).
+    /// Handles the stop sign from the leader (paper §6).
     pub(super) fn handle_accept_stopsign(&mut self, accept: AcceptStopSign, from: NodeId) {
         if let Standing::Replicating = self.standing(accept.n, from) {
             let extended = self.log.extend_stopsign(accept.idx, *accept.stopsign);
@@ -150,7 +151,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The leader has decided (paper §4.1.3, step 3). No answer, unless entries are missing.
+    /// Handles a decided index from the leader (paper §4.1.3, step 3). There is no answer, unless
+    /// entries are missing.
     pub(super) fn handle_decide(&mut self, decide: &Decide, from: NodeId) {
         if let Standing::Replicating = self.standing(decide.n, from) {
             if decide.decided_idx > self.log.len() {
@@ -160,7 +162,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Learns what is decided and schedules an acknowledgement.
+    /// Records the decided index and schedules an acknowledgement.
     fn finish_accept(&mut self, extended: Extended, decided_idx: u64) {
         self.log.decide_in_round(decided_idx);
         self.schedule_ack(match extended {
@@ -169,9 +171,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         });
     }
 
-    /// A leader that did not answer the last heartbeat round asks: what was acknowledged to it may be
-    /// lost. An acknowledgement that leaves with the heartbeat reply comes through if that does. Where
-    /// links are never open for longer than that, no other would.
+    /// Repeats the acknowledgement after a heartbeat request of a leader that did not answer the
+    /// last round: an earlier acknowledgement may be lost. If the heartbeat reply arrives, an
+    /// acknowledgement that leaves with it arrives, too. If links are never open for longer, no
+    /// other one would.
     pub(crate) fn acknowledge_again(&mut self, leader: NodeId) {
         if let State::Following(ack) = &mut self.state {
             if self.log.promise().pid == leader {
@@ -186,8 +189,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Only the ballot that is promised may change the log. A lower one is refused; of a higher
-    /// one the Prepare was lost, so it is asked for.
+    /// Returns the relation to the sender. Only the promised ballot may change the log. A lower
+    /// ballot is refused. For a higher one, the Prepare was lost, so this server asks for it.
     fn standing(&mut self, n: Ballot, from: NodeId) -> Standing {
         let promise = self.log.promise();
         if n != promise {

@@ -1,13 +1,13 @@
-//! How much is on its way and not confirmed.
+//! Amounts that are sent and not confirmed.
 
 use crate::amount::Amount;
 use std::collections::VecDeque;
 
-/// Runs of entries, one after the other in the log, until an index passes them. A run counts whole
-/// until its last entry is passed.
+/// Consecutive runs of entries, each until an index passes it. A run counts in full until its last
+/// entry is passed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InFlight {
-    /// The index after each run, and how much it is.
+    /// The index after each run, and its amount.
     runs: VecDeque<(u64, Amount)>,
     total: Amount,
 }
@@ -22,7 +22,7 @@ impl InFlight {
         }
     }
 
-    /// All before `idx` is confirmed.
+    /// Removes the runs that end at or before `idx`: they are confirmed.
     #[inline]
     pub(super) fn pass(&mut self, idx: u64) {
         while let Some((_, amount)) = self.runs.front().filter(|(end, _)| *end <= idx) {
@@ -31,7 +31,7 @@ impl InFlight {
         }
     }
 
-    /// Nothing is on its way any more.
+    /// Removes all runs.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.total = Amount::default();

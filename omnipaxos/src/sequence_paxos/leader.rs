@@ -1,4 +1,4 @@
-//! Leading: the prepare phase and the accept phase (paper §4.1).
+//! The leader: the prepare phase and the accept phase (paper §4.1).
 
 use super::{
     in_flight::InFlight,
@@ -17,18 +17,19 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// At least so many heartbeat rounds a leader waits for promises. If they do not come, it waits twice as
-/// long the next time, as a promise with a large log may be on its way.
+/// The smallest number of heartbeat rounds that a leader waits for promises. If no quorum promises,
+/// it waits twice as long the next time, since a promise with a large log may be on its way.
 pub(super) const LEAST_PREPARE_ROUNDS: u32 = 4;
 
-/// The most heartbeat rounds that a leader waits for promises.
+/// The largest number of heartbeat rounds that a leader waits for promises.
 const MOST_PREPARE_ROUNDS: u32 = 64;
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// The election named a leader (paper §4.1.1, step 1).
+    /// Handles a leader named by the election (paper §4.1.1, step 1).
     ///
-    /// Invariant I4: this server leads only in a ballot above what it has promised, which is
-    /// flushed before the Prepare leaves; so it leads in each at most once, also over restarts.
+    /// Invariant I4: this server leads only in a ballot above its promise. The new promise is
+    /// flushed before the Prepare leaves. So the server leads in each ballot at most once, also
+    /// over restarts.
     pub(crate) fn handle_elected(&mut self, ballot: Ballot) -> Result<(), Halted> {
         self.elected = self.elected.max(ballot);
         if ballot <= self.log.promise() {
@@ -49,7 +50,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.lead_if_promised()
     }
 
-    /// Gives up leading: another was elected above.
+    /// Stops leading, since another server was elected in a higher ballot.
     fn step_down(&mut self, next: NodeId) {
         if let State::Preparing(_) | State::Leading(_) = self.state {
             self.drop_what_it_led(next);
@@ -60,7 +61,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A follower has promised (paper §4.1.1, step 3).
+    /// Handles a promise (paper §4.1.1, step 3).
     pub(super) fn handle_promise(
         &mut self,
         promise: Promise<T>,
@@ -92,7 +93,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// Learns what the sender of a promise has decided, and asks it again then.
+    /// Fetches the entries that the sender of a promise has decided, and then asks it again.
     fn catch_up_with(&mut self, decided_idx: u64, promiser: NodeId) {
         if decided_idx > self.log.decided_idx() {
             self.catch_up_to(decided_idx, promiser, promiser);
@@ -101,8 +102,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// With a quorum of promises: adopts the most recent log and begins to accept (paper §4.1.1,
-    /// step 4).
+    /// With a quorum of promises: adopts the most recent log and enters the accept phase (paper
+    /// §4.1.1, step 4).
     fn lead_if_promised(&mut self) -> Result<(), Halted> {
         let State::Preparing(preparing) = &mut self.state else {
             return Ok(());
@@ -114,7 +115,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             match self.log.apply(*sync) {
                 Synced::Applied => {}
                 Synced::Overtaken | Synced::Gap => {
-                    // The log was compacted since the Prepare. The next best was not kept.
+                    // The log was compacted since the Prepare. The second best promise was not
+                    // kept.
                     *preparing = Preparing::new(self.members.peers());
                     return Ok(());
                 }
@@ -148,9 +150,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// A heartbeat round has ended. A leader that reaches a quorum and is not promised, nor learns what
-    /// it needs for that, gives up: a promise may be more than the network carries, and another server may
-    /// need none that is so large.
+    /// Ends a heartbeat round in the prepare phase. A leader resigns if it reaches a quorum but
+    /// makes no progress: it gets no promise, and learns no entries that it needs for one. A
+    /// promise may be more than the network carries, and another server may need a smaller one.
     pub(super) fn resign_if_not_promised(&mut self, contact: Contact) {
         let decided_idx = self.log.decided_idx();
         let State::Preparing(preparing) = &mut self.state else {
@@ -174,7 +176,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.ask_all_for_leader();
     }
 
-    /// A follower has accepted (paper §4.1.3).
+    /// Handles an acknowledgement (paper §4.1.3).
     pub(super) fn handle_accepted(&mut self, accepted: &Accepted, from: NodeId) {
         if accepted.n != self.log.promise() {
             return;
@@ -195,8 +197,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A server has decided so much. If that is beyond the log of this leader, a later leader has
-    /// decided it: what an earlier one has is in the log that was adopted.
+    /// Handles the decided index of another server. If it is beyond the log of this leader, a later
+    /// leader has decided it: all that was decided in earlier ballots is in the adopted log.
     pub(super) fn suspect_overtaken(&mut self, decided_idx: u64) {
         if decided_idx > self.log.len() && self.leadership_change.is_none() {
             if let State::Leading(_) = self.state {
@@ -205,9 +207,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Decides what a write quorum has accepted in this ballot. Invariant I7. The leader counts
-    /// for what it has stored, which is all that others can have accepted: so if it is no quorum
-    /// alone, only word from others makes a difference.
+    /// Decides what a write quorum has accepted in this ballot (I7). The leader counts with its
+    /// stored log, and the others cannot have accepted more. So unless the leader is a quorum
+    /// alone, only messages of others change the result.
     pub(super) fn decide_chosen(&mut self) {
         if let State::Leading(leading) = &mut self.state {
             let own = self.log.stored_len();
@@ -228,9 +230,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A server has promised a ballot above this leader's (paper §4.1.2).
+    /// Handles a refusal: a server has promised a ballot above this leader's (paper §4.1.2).
     ///
-    /// The election decides what to make of it: see
+    /// The election decides what follows from that: see
     /// [`take_leadership_change`](Self::take_leadership_change).
     pub(super) fn handle_not_accepted(&mut self, n: Ballot) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
@@ -241,12 +243,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Returns what keeps this server from leading, if something does.
+    /// Returns what prevents this server from leading, if anything does.
     pub(crate) fn take_leadership_change(&mut self) -> Option<LeadershipChange> {
         self.leadership_change.take()
     }
 
-    /// What every server has accepted in this ballot, if this one leads.
+    /// Returns the index that every server has accepted in this ballot, if this one leads.
     pub(super) fn accepted_by_all(&self) -> Option<u64> {
         self.accepted_by_node().into_iter().map(|(_, idx)| idx).min()
     }
@@ -259,7 +261,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether this server leads, in the prepare or the accept phase.
+    /// Returns whether this server leads, in the prepare phase or the accept phase.
     pub(super) fn has_followers(&self) -> bool {
         match &self.state {
             State::Preparing(_) | State::Leading(_) => true,
@@ -267,7 +269,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Sends again whatever was not acknowledged, to the peers that `answered` the last round.
+    /// Sends unacknowledged entries again, to the peers that `answered` the last round.
     pub(super) fn resend_to_all(&mut self, answered: impl Fn(NodeId) -> bool) {
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         if let Some(followers) = self.followers_mut() {
@@ -279,18 +281,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 }
 
 impl<T: Entry> Preparing<T> {
-    /// Nobody has promised; a Prepare is due to all.
+    /// Creates the prepare phase: no server has promised, and a Prepare is due to all.
     fn new(peers: &[NodeId]) -> Self {
         let followers = Followers::unpromised(peers);
         Self { followers, best: None, decided_idx: 0, waited: 0, reached: (0, 0) }
     }
 
-    /// Keeps the promise if its log is the most recent so far, the own included. One that does not
-    /// tell what it has since that is too much for a message, or since it took this log for the
-    /// more recent, does not count yet.
+    /// Keeps the promise if its log is the most recent so far, including the own log. A promise
+    /// without its entries does not count yet: they are too much for a message, or its sender
+    /// considered this log the more recent.
     fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) -> Considered {
         self.decided_idx = self.decided_idx.max(promise.decided_idx);
-        // What was learned meanwhile may make the own log the most recent.
+        // Entries fetched since then may make the own log the most recent.
         self.best.take_if(|best| (best.n_accepted, best.accepted_idx) <= own);
         let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
         if (promise.n_accepted, promise.accepted_idx) <= known {
@@ -315,10 +317,10 @@ impl<T: Entry> Preparing<T> {
     }
 }
 
-/// What became of a promise.
+/// The result of a promise.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Considered {
     Counts,
-    /// Its sender has the most recent log and does not tell what it holds.
+    /// Its sender has the most recent log and does not send its entries.
     IsPutOff,
 }

@@ -1,17 +1,18 @@
-//! Noticing that a quorum has lost what was decided.
+//! Notices that a quorum has lost decided entries.
 //!
-//! A leader has the promises of a quorum, and so the whole log that was chosen in earlier ballots. If
-//! it lacks entries that were chosen before its ballot, servers have lost what they had accepted: disks
-//! were lost or replaced, and nobody in the quorum knew. The server that still has the entries says
-//! so, and keeps them.
+//! A leader has the promises of a quorum, and so the whole log that was chosen in earlier ballots.
+//! If it lacks entries that were chosen before its ballot, servers have lost accepted entries:
+//! storages were lost or replaced, and no server of the quorum knew. The server that still has the
+//! entries reports that, and keeps them.
 //!
-//! A leader that was overtaken lacks entries, too, of ballots above its own. Where those cannot be
-//! ruled out, a leader that goes on for some rounds is no such: it would have heard of the other.
+//! A leader that was overtaken lacks entries, too: those of ballots above its own. If such ballots
+//! are possible, this server waits for some rounds: an overtaken leader would have learned of the
+//! other one by then.
 //!
-//! An AcceptSync also ends before what is decided here if the entries beyond it were decided in the same
-//! ballot, and this server has learned them on another way meanwhile. It answers a promise, so it
-//! reaches what was decided here when the ballot was promised, or tells that its leader has decided so
-//! much. Only if it does neither, the leader lacks entries.
+//! An AcceptSync may also end before the decided index here without a loss. Then the entries beyond
+//! it were decided in the same ballot, and this server has fetched them elsewhere. An AcceptSync
+//! answers a promise. So either it reaches the decided index at the time of the promise, or it
+//! reports that its leader has decided that much. If neither holds, the leader lacks entries.
 
 use super::{state::State, Contact, SequencePaxos};
 use crate::{
@@ -20,20 +21,20 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Heartbeat rounds after which a leader that goes on was not overtaken.
+/// Heartbeat rounds after which a leader that continues was not overtaken.
 const ROUNDS_TO_BE_SURE: u32 = 5;
 
 /// A leader that lacks decided entries.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     lost: LostEntries,
-    /// Rounds in which it went on.
+    /// Number of rounds in which the leader continued.
     rounds: u32,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// The leader of ballot `n`, which is promised here, has decided `decided_idx` entries, and brings
-    /// this log to a length of `len`: fewer than are decided here.
+    /// Suspects a loss: the leader of ballot `n`, which is promised here, has decided `decided_idx`
+    /// entries. Its AcceptSync ends at `len`, before the decided index here.
     #[cold]
     pub(super) fn suspect_loss(&mut self, n: Ballot, len: u64, decided_idx: u64) {
         let is_proven = len < self.log.chosen_idx() && n > self.log.accepted_round();
@@ -53,7 +54,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended.
+    /// Ends a heartbeat round.
     pub(super) fn end_round_of_loss(&mut self, contact: Contact) {
         let promise = self.log.promise();
         let is_waiting = matches!(self.state, State::Promised { .. }) && contact == Contact::Kept;
@@ -68,7 +69,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// What a quorum has lost, if this server is sure of it.
+    /// Returns the loss, if this server is sure of it.
     pub(crate) fn loss(&self) -> Option<LostEntries> {
         self.loss.filter(|loss| loss.rounds >= ROUNDS_TO_BE_SURE).map(|loss| loss.lost)
     }

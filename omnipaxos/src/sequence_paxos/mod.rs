@@ -1,8 +1,8 @@
-//! Sequence Paxos (paper §4): replicates the log under the ballot that the election names. All
-//! safety is here; the election gives only a hint.
+//! Sequence Paxos (paper §4): replicates the log under the ballot that the election names.
 //!
-//! Handlers check a message and change the state in memory. [`SequencePaxos::output`] flushes what
-//! changed and then builds the messages from the state, so that none can claim what is not stored.
+//! All safety is here; the election only gives a hint. Handlers check a message and change the
+//! state in memory. [`SequencePaxos::output`] flushes the changes and then builds the messages from
+//! the state, so that no message can claim what is not stored.
 
 mod catch_up;
 mod compaction;
@@ -54,11 +54,12 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// So many runs of ids of decided entries are remembered with their indices where messages may have as many
-/// entries. Where they may have fewer, eight times as many as they may, up to this.
+/// The number of runs of decided ids that are remembered with their indices, if messages may have
+/// at least as many entries. If they may have fewer, the number is eight times that limit, but at
+/// most this.
 const ID_RUNS: usize = 256;
 
-/// Replicates the log of one server.
+/// Replicates the log, at one server.
 #[derive(Clone, Debug)]
 pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     config_id: ConfigurationId,
@@ -66,15 +67,15 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     members: Arc<Membership>,
     log: ReplicaLog<T, B>,
     state: State<T>,
-    /// What each server has accepted; reused by each count.
+    /// The accepted index of each server; reused by each count.
     accepted: Vec<u64>,
-    /// The highest leader that the election named.
+    /// The highest ballot that the election named.
     elected: Ballot,
-    /// What the election does not know yet.
+    /// The change that the election does not know yet.
     leadership_change: Option<LeadershipChange>,
     limits: Limits,
     keeps_undecided_appends: bool,
-    /// So many heartbeat rounds a leader waits for promises.
+    /// Number of heartbeat rounds that a leader waits for promises.
     prepare_rounds: u32,
     routing: Routing,
     catch_up: Requester,
@@ -82,38 +83,38 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     observers: Observers,
     /// What this server waits for as an observer.
     news: News,
-    /// A leader that lacks entries which are decided here.
+    /// The decided entries that the leader lacks.
     loss: Option<Loss>,
     codec: Codec<T>,
     proposals: Proposals<T>,
-    /// What was proposed here to follow this configuration.
+    /// The reconfiguration proposed here.
     reconfiguration: Option<Reconfiguration>,
     reads: Reads,
     trace: Trace,
-    /// Whether it was told that the configuration has ended.
+    /// Whether the end of the configuration is logged.
     is_end_reported: bool,
-    /// Names this incarnation of the server; `None` if that is not known to be new.
+    /// The number of this incarnation; `None` if it is not known to be new.
     incarnation: Option<u64>,
-    /// Whether a later incarnation is sure to have another number.
+    /// Whether a later incarnation certainly has another number.
     is_counted: bool,
-    /// So many runs of ids of decided entries are remembered with their indices.
+    /// Number of runs of decided ids that are remembered with their indices.
     most_id_runs: usize,
     compaction: Compactions,
     outbox: Outbox,
     resend_timer: Timer,
-    /// Whether the last output left something to the next: the end of what a follower lacks, of
-    /// which it sent the beginning, or the decided index, which it moved after it wrote.
+    /// Whether the next output has work that this one left: the rest of what a follower lacks, or
+    /// the decided index, which changed after the write.
     leaves_rest: bool,
 }
 
-/// What keeps a server from leading, though the election named it; or makes it lead.
+/// What prevents a server from leading although the election named it, or makes it lead.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LeadershipChange {
-    /// It was refused, or may have been overtaken, for this ballot.
+    /// It was refused for this ballot, or may have been overtaken.
     Preempted(Ballot),
-    /// It has given up leading.
+    /// It has resigned.
     Resigned,
-    /// No quorum promised its ballot, and it leaves it to others to lead for so many rounds.
+    /// No quorum promised its ballot. For this number of rounds it lets others lead.
     NotPromised(u32),
     /// The leader asks it to take over.
     Transferred,
@@ -127,7 +128,7 @@ pub(crate) enum Contact {
     Lost,
 }
 
-/// The quorum that a leader needs to get on.
+/// The quorum that a leader needs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// A read quorum, to be promised its ballot.
@@ -136,13 +137,13 @@ pub(crate) enum Needs {
     ToAccept,
 }
 
-/// How many runs of ids are remembered with their indices.
+/// Returns the number of runs of ids that are remembered with their indices.
 fn most_id_runs(max_message_entries: usize) -> usize {
     max_message_entries.saturating_mul(8).min(ID_RUNS).max(max_message_entries)
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// A server that starts with what its log holds.
+    /// Creates the replication of a server from its log.
     pub(crate) fn new(
         config: &OmniPaxosConfig,
         members: Arc<Membership>,
@@ -235,7 +236,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// Lets one tick pass. `answered` tells which peers answered the last heartbeat round.
+    /// Lets one tick pass. `answered` returns whether a peer answered the last heartbeat round.
     pub(crate) fn tick(&mut self, answered: impl Fn(NodeId) -> bool) {
         self.proposals.tick();
         self.tick_transfer();
@@ -245,7 +246,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The number of ticks after which one does something; at least 1. Fewer only pass time.
+    /// Returns after how many ticks a tick does something; at least 1. Fewer ticks only count.
     pub(crate) fn next_timeout(&self) -> u64 {
         if self.leadership_change.is_some() || self.leaves_rest || self.can_propose() {
             return 1;
@@ -259,10 +260,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         timeouts.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
-    /// Lets ticks pass, fewer than those after which one does something.
+    /// Lets ticks pass, fewer than [`next_timeout`](Self::next_timeout).
     pub(crate) fn pass(&mut self, ticks: u64) {
         match self.is_batch_full() {
-            // All are released: each tick would begin the time of a batch anew.
+            // All are released: each tick would restart the timer of the batch.
             true => self.proposals.release_all(),
             false => self.proposals.pass(ticks),
         }
@@ -270,8 +271,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.resend_timer.pass(ticks);
     }
 
-    /// A heartbeat round of the election has ended: says again what was not answered for a round,
-    /// to the peers that `answered` it. If the leader did not, `relay` is a peer that it answers.
+    /// Ends a heartbeat round: repeats messages without an answer for a round, to the peers that
+    /// `answered` it. If the leader did not, `relay` is a peer that it answers.
     pub(crate) fn end_round(
         &mut self,
         answered: impl Fn(NodeId) -> bool,
@@ -303,7 +304,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.propose_if_leading();
     }
 
-    /// Gives the storage back, which holds what the last flush left.
+    /// Returns the storage, as the last flush left it.
     pub(crate) fn into_storage(self) -> B {
         self.log.into_storage()
     }
@@ -312,23 +313,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         &self.log
     }
 
-    /// Stores which storages the other servers have.
+    /// Stores the storage ids of the other servers.
     pub(crate) fn store_identity(&mut self, identity: Identity) -> Result<(), Halted> {
         self.log.store_identity(identity)
     }
 
-    /// Whether there is no news for the election, and none from it, if it names this ballot.
+    /// Returns whether there is no change for the election, and none from it if it names this
+    /// ballot.
     pub(crate) fn is_settled_on(&self, leader: Ballot) -> bool {
         self.elected == leader && self.leadership_change.is_none()
     }
 
-    /// Whether [`handle_elected`](Self::handle_elected) would do something.
+    /// Returns whether [`handle_elected`](Self::handle_elected) would do something.
     pub(crate) fn is_news(&self, elected: Ballot) -> bool {
         let concerns_it = elected.pid == self.pid || self.has_followers();
         elected > self.elected || (elected > self.log.promise() && concerns_it)
     }
 
-    /// The quorum that this server needs as a leader.
+    /// Returns the quorum that this server needs as a leader.
     pub(crate) fn needs(&self) -> Needs {
         match self.state {
             State::Preparing(_) => Needs::ToPrepare,
@@ -339,7 +341,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// What each server has accepted, if this one leads.
+    /// Returns the accepted index of each server, if this one leads.
     pub(crate) fn accepted_by_node(&self) -> Vec<(NodeId, u64)> {
         match &self.state {
             State::Leading(leading) => {

@@ -1,29 +1,29 @@
-//! What is to be said once and cannot be seen from the state later.
+//! Messages that answer one event, which the state does not show later.
 
 use crate::{ids::NodeId, messages::sequence_paxos::CatchUpRequest};
 use std::collections::BTreeMap;
 
-/// What is due to each peer. Bounded: each kind is said once per output, however often it was asked
-/// for, with the state as it is then.
+/// The messages due to each peer. Bounded: each kind is sent once per output, however often it was
+/// requested, and is built from the state at that time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     due: BTreeMap<NodeId, Due>,
 }
 
-/// What is due to one peer.
+/// The messages due to one peer.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Due {
-    /// Ask for the leader.
+    /// Asks for the leader.
     pub(crate) prepare_req: bool,
-    /// Refuse its ballot.
+    /// Refuses its ballot.
     pub(crate) not_accepted: bool,
-    /// Tell it that there is nothing left to compact up to this index.
+    /// Answers that there is nothing left to compact before this index.
     pub(crate) compacted: Option<u64>,
-    /// Ask it for decided entries.
+    /// Requests decided entries.
     pub(crate) chunk_request: bool,
     /// Whether that request may wait there until there is more.
     pub(crate) waits: bool,
-    /// Tell it what is decided, as it asked.
+    /// Answers this request for decided entries.
     pub(crate) chunk: Option<CatchUpRequest>,
 }
 
@@ -58,7 +58,7 @@ impl Outbox {
         self.due.is_empty()
     }
 
-    /// The next peer to which something is due.
+    /// Returns the next peer to which messages are due.
     pub(crate) fn pop(&mut self) -> Option<(NodeId, Due)> {
         self.due.pop_first()
     }

@@ -1,4 +1,4 @@
-//! Flush, then build messages: the only place where the log is written and where messages are made.
+//! Flushes, then builds messages. No other place writes the log or builds messages.
 
 use super::{
     outbox::Due,
@@ -29,8 +29,8 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Whether there is nothing to write and nothing to say, as at a follower that has learned what
-    /// is decided.
+    /// Returns whether there is nothing to write and nothing to send, as at a follower that knows
+    /// the decided index.
     #[inline]
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.state, State::Following(Ack::No))
@@ -42,7 +42,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && !self.observers.is_any_due(self.log.decided_idx())
     }
 
-    /// Whether nothing is due besides what the state tells.
+    /// Returns whether nothing is due that the state does not show.
     fn has_nothing_due(&self) -> bool {
         self.outbox.is_empty()
             && self.compaction.is_silent()
@@ -50,10 +50,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && self.reads.is_silent()
     }
 
-    /// Writes what changed, then appends to `messages` all that is due.
+    /// Writes the changes, then appends all due messages to `messages`.
     ///
     /// # Errors
-    /// The storage failed; then nothing was said that is not stored.
+    /// The storage failed. Then no message claims what is not stored.
     pub(crate) fn output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
         self.flush()?;
         if self.members.quorum().can_accept(1) {
@@ -72,7 +72,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         built
     }
 
-    /// Tells once that the configuration has ended.
+    /// Logs once that the configuration has ended.
     fn tell_end(&mut self) {
         if let Some(stopsign) = self.log.decided_stopsign().filter(|_| !self.is_end_reported) {
             let next = stopsign.next_config.configuration_id;
@@ -84,12 +84,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The next flush writes all that changed, also if that is the decided index alone.
+    /// Makes the next flush write all changes, also if only the decided index changed.
     pub(crate) fn schedule_decided_idx(&mut self) {
         self.log.schedule_decided_idx();
     }
 
-    /// Writes what changed.
+    /// Writes the changes.
     pub(crate) fn flush(&mut self) -> Result<(), Halted> {
         let readers = match &self.state {
             State::Leading(_) if !self.members.peers().is_empty() => Readers::StorageAndMessages,
@@ -215,8 +215,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 }
 
-/// Promises, with what the leader's log lacks if this one is more recent (paper §4.1.1, step 2),
-/// and if that is not too much for a message.
+/// Builds a promise, with what the leader's log lacks if this one is more recent (paper §4.1.1,
+/// step 2), and if that fits into a message.
 fn build_promise<T: Entry, B: Storage<T>>(
     log: &ReplicaLog<T, B>,
     prepare: &Prepare,
@@ -269,11 +269,11 @@ fn build_prepare<T: Entry, B: Storage<T>>(
     }
 }
 
-/// Whether a follower was sent all that it can be sent.
+/// Whether a follower got all that may be sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Built {
     All,
-    /// It lacks too many decided entries: it must learn them from a server that has them.
+    /// It lacks too many decided entries: it must fetch them from a server that has them.
     TooMuch,
 }
 
@@ -283,12 +283,12 @@ struct MessageBuilder<'a, T: Entry, B: Storage<T>> {
     limits: &'a Limits,
     codec: &'a mut Codec<T>,
     adopted_len: u64,
-    /// Whether the next output goes on though there is no news.
+    /// Whether the next output continues without a further change.
     leaves_rest: bool,
 }
 
 impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
-    /// Brings one follower forward: whatever it lacks and was not sent.
+    /// Builds the messages to one follower: what it lacks and was not sent.
     fn for_follower(
         &mut self,
         progress: &mut Progress,
@@ -321,8 +321,8 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         }
     }
 
-    /// Sends what a log lacks (paper §4.1.2), at least so much of it that the follower holds all
-    /// that was chosen before this ballot. `None` if that is too much for a message.
+    /// Sends what a log lacks (paper §4.1.2), at least up to the adopted length: so the follower
+    /// holds all that was chosen before this ballot. `None` if that is too much for a message.
     fn sync(
         &mut self,
         promised: Promised,
@@ -342,8 +342,8 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         Ok(Some(sent))
     }
 
-    /// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3), as
-    /// far as they may be in flight.
+    /// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3),
+    /// within the window.
     fn accepts(&self, sent: &mut Sent, mut send: impl FnMut(PaxosMsg<T>)) -> Result<Built, Halted> {
         let log = self.log;
         let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
@@ -400,9 +400,9 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         Ok(Built::All)
     }
 
-    /// Whether a follower in step, to which nothing is on its way, lacks so many decided entries
-    /// that it should learn them, or entries that are compacted here. It goes on until it has all
-    /// that was decided then, or the leader would read the rest of that in one output.
+    /// Returns whether a replicating follower should catch up: it lacks compacted entries, or
+    /// nothing is in flight to it and it lacks too many decided entries. It continues until it has
+    /// all that was decided then. Otherwise the leader would read the rest of that in one output.
     fn is_far_behind(&self, sent: &Sent) -> bool {
         let has = sent.next_idx;
         let lacks = self.log.decided_idx().min(self.log.end()).saturating_sub(has);

@@ -1,17 +1,17 @@
-//! How far each follower is, as its leader knows it.
+//! The progress of each follower, as its leader knows it.
 
 use super::in_flight::InFlight;
 use crate::{amount::Amount, ids::NodeId, messages::sequence_paxos::Accepted};
 
-/// The other servers of the configuration, by id. Invariant I6: nobody else is counted.
+/// The other servers of the configuration, by id. Invariant I6: no other server is counted.
 #[derive(Clone, Debug)]
 pub(super) struct Followers {
-    /// In order. They are few, and walked through more often than searched.
+    /// In order. They are few, and iterated more often than searched.
     by_node: Vec<(NodeId, Progress)>,
 }
 
 impl Followers {
-    /// Nobody has promised yet; a Prepare is due to all. `peers` are in order.
+    /// Creates followers that have not promised; a Prepare is due to all. `peers` are in order.
     pub(super) fn unpromised(peers: &[NodeId]) -> Self {
         Self { by_node: peers.iter().map(|pid| (*pid, Progress::unpromised())).collect() }
     }
@@ -32,21 +32,21 @@ impl Followers {
         self.by_node.iter_mut().map(|(pid, progress)| (*pid, progress))
     }
 
-    /// How many have promised.
+    /// Returns the number of followers that have promised.
     pub(super) fn promised(&self) -> usize {
         let has_promised = |p: &Progress| !matches!(p.stage, Stage::Unpromised { .. });
         self.by_node.iter().filter(|(_, progress)| has_promised(progress)).count()
     }
 
-    /// How many have accepted this ballot.
+    /// Returns the number of followers that have accepted this ballot.
     pub(super) fn in_step(&self) -> usize {
         let is_in_step = |(_, p): &&(NodeId, Progress)| matches!(p.stage, Stage::Replicating(_));
         self.by_node.iter().filter(is_in_step).count()
     }
 
-    /// Where a follower should learn what is decided, in this ballot of `leader`: from another
-    /// follower which has it, to spare the leader; every other time, and if there is none, from
-    /// the leader.
+    /// Returns the server from which a follower should fetch decided entries, in this ballot of
+    /// `leader`: another follower that has them, to reduce the load of the leader. Every second
+    /// time, and if there is none, it is the leader.
     pub(super) fn source_for(&mut self, pid: NodeId, leader: NodeId) -> NodeId {
         let Some(lagging) = self.get_mut(pid) else {
             return leader;
@@ -63,7 +63,7 @@ impl Followers {
         sources.max_by_key(|(_, progress)| progress.decided_idx).map_or(leader, |(of, _)| *of)
     }
 
-    /// What each has acknowledged in this ballot.
+    /// Returns the accepted index of each in this ballot.
     #[inline]
     pub(super) fn accepted(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
         self.by_node.iter().map(|(pid, progress)| (*pid, progress.accepted_idx))
@@ -87,14 +87,14 @@ impl Presence {
     }
 }
 
-/// What a promise told about the log of its sender.
+/// The state of a log, as a promise reports it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Promised {
     pub(super) decided_idx: u64,
     pub(super) takes_delta: bool,
 }
 
-/// How far one follower is.
+/// The progress of one follower.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// The largest index acknowledged in this ballot.
@@ -102,38 +102,38 @@ pub(super) struct Progress {
     /// The largest decided index acknowledged.
     pub(super) decided_idx: u64,
     pub(super) stage: Stage,
-    /// What was acknowledged when the last heartbeat round ended with the follower behind.
+    /// The acknowledged indices at the end of the last heartbeat round, if the follower lagged.
     behind_at: Option<(u64, u64)>,
-    /// Rounds without progress since something was sent again, those before the promise included.
+    /// Rounds without progress since the last repetition, including rounds before the promise.
     waited: u32,
-    /// Rounds to wait before it is sent again.
+    /// Rounds to wait before the next repetition.
     backoff_rounds: u32,
     /// Whether it answered the last heartbeat round.
     presence: Presence,
-    /// How often it was told where to learn.
+    /// Number of redirects of the follower.
     redirects: u32,
 }
 
-/// The most rounds between sending something and sending it again.
+/// The largest number of rounds between repetitions.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
 
 /// What has passed between leader and follower in this ballot.
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
-    /// It has not promised.
+    /// The follower has not promised.
     Unpromised { is_prepare_due: bool },
-    /// It has promised; an AcceptSync is due.
+    /// The follower has promised; an AcceptSync is due.
     Promised(Promised),
-    /// It has promised and lacks too much for an AcceptSync: it was told where to learn it.
+    /// The follower has promised and lacks too much for an AcceptSync: it was redirected.
     CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
-    /// It has accepted this ballot: its log is a prefix of the leader's.
+    /// The follower has accepted this ballot: its log is a prefix of the leader's.
     Replicating(Sent),
 }
 
 impl Stage {
-    /// It has accepted this ballot.
+    /// Enters the stage replicating: the follower has accepted this ballot.
     #[inline]
     fn in_step(&mut self) -> &mut Sent {
         if !matches!(self, Stage::Replicating(_)) {
@@ -155,67 +155,67 @@ impl Stage {
     }
 }
 
-/// What was sent to a follower.
+/// The messages sent to a follower.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
     /// Entries before this index were sent.
     pub(super) next_idx: u64,
     /// The decided index that was sent.
     pub(super) decided_idx: u64,
-    /// What was sent and not acknowledged.
+    /// The amount sent and not acknowledged.
     in_flight: InFlight,
-    /// Whether to go on with a message that is answered, though there may be no news.
+    /// Whether to send a message that requires an answer, even without news.
     pub(super) is_probe_due: bool,
-    /// It was told where to learn what it lacks, and is left alone until it has so much.
+    /// After a redirect: the leader sends no entries until the follower has this many.
     pub(super) catching_up_to: Option<u64>,
-    /// Up to this index was sent again in this round. A report that something before it is missing
-    /// may come from before, and is not answered: where messages are small and change places, each
-    /// would bring about as many again.
+    /// Entries up to this index were sent again in this round. A report that an earlier one is
+    /// missing may be old, and is ignored. If messages are small and reordered, each report would
+    /// otherwise cause as many again.
     resent_up_to: Option<u64>,
 }
 
 impl Sent {
-    /// All before `next_idx` has arrived.
+    /// Creates the state in which all entries before `next_idx` have arrived.
     pub(super) fn up_to(next_idx: u64, decided_idx: u64) -> Self {
         Self { next_idx, decided_idx, ..Self::default() }
     }
 
-    /// So much was sent just now, up to index `end`.
+    /// Records that `amount` was sent, up to index `end`.
     #[inline]
     pub(super) fn advance(&mut self, end: u64, amount: Amount) {
         self.next_idx = end;
         self.in_flight.add(end, amount);
     }
 
-    /// How much may be sent now, of so much in flight at once. `None` if it is all in flight.
+    /// Returns the amount that may be sent now, with `limit` in flight. `None` if there is no room.
     #[inline]
     pub(super) fn room(&self, limit: Amount) -> Option<Amount> {
         let in_flight = self.in_flight.total();
         in_flight.is_below(limit).then(|| limit.without(in_flight))
     }
 
-    /// What was sent and is neither acknowledged nor taken for lost.
+    /// Returns the amount that is neither acknowledged nor considered lost.
     pub(super) fn in_flight(&self) -> Amount {
         self.in_flight.total()
     }
 
-    /// Whether all that was sent is acknowledged, or is taken for lost.
+    /// Returns whether everything sent is acknowledged, or considered lost.
     pub(super) fn is_nothing_in_flight(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    /// Asks for an acknowledgement, which tells what is missing.
+    /// Asks for an acknowledgement, which reports what is missing.
     fn probe(&mut self) {
         self.is_probe_due = true;
         self.resent_up_to = None;
     }
 
-    /// Whether what follows on `accepted_idx` was sent again in this round.
+    /// Returns whether the entries after `accepted_idx` were sent again in this round.
     fn was_resent(&self, accepted_idx: u64) -> bool {
         self.resent_up_to.is_some_and(|idx| accepted_idx < idx)
     }
 
-    /// Goes back to what is known to have arrived.
+    /// Rewinds to the index that has certainly arrived.
     fn rewind(&mut self, accepted_idx: u64) {
         self.resent_up_to = Some(self.next_idx.max(accepted_idx + 1));
         self.next_idx = accepted_idx;
@@ -223,7 +223,7 @@ impl Sent {
         self.in_flight.clear();
     }
 
-    /// As [`rewind`](Self::rewind), and goes on from there even if there is no news.
+    /// Rewinds, and sends a message from there even without news.
     fn resend_from(&mut self, accepted_idx: u64) {
         self.rewind(accepted_idx);
         self.is_probe_due = true;
@@ -244,8 +244,8 @@ impl Progress {
         }
     }
 
-    /// Records a promise. A follower that has accepted this ballot makes none, so one that comes
-    /// then is late; one that tells nothing new while it was answered is a copy.
+    /// Records a promise. A follower that has accepted this ballot sends none, so a later one is
+    /// old. One that reports nothing new and was answered is a copy.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::Replicating(_) => {}
@@ -273,7 +273,7 @@ impl Progress {
         }
     }
 
-    /// Goes on with a follower that has accepted this ballot and was restarted or cut off.
+    /// Continues with a follower that has accepted this ballot, and was restarted or cut off.
     pub(super) fn go_on(&mut self, accepted_idx: u64, decided_idx: u64) {
         self.accepted_idx = self.accepted_idx.max(accepted_idx);
         self.decided_idx = self.decided_idx.max(decided_idx);
@@ -286,25 +286,26 @@ impl Progress {
         }
     }
 
-    /// Its promise cannot be used before this leader has learned what is decided; it is asked again
-    /// then, or with the next heartbeat round.
+    /// Puts off a promise that cannot be used before this leader has fetched decided entries. The
+    /// follower is asked again then, or in the next heartbeat round.
     pub(super) fn put_off(&mut self) {
         self.stage = Stage::Unpromised { is_prepare_due: false };
     }
 
-    /// What was [put off](Self::put_off) can be used now.
+    /// Asks again for a promise that was [put off](Self::put_off) and can be used now.
     pub(super) fn ask_again_if_put_off(&mut self) {
         if let Stage::Unpromised { is_prepare_due } = &mut self.stage {
             *is_prepare_due = true;
         }
     }
 
-    /// Asks the follower again for its promise, which could not be used or was forgotten.
+    /// Asks again for a promise that could not be used or was forgotten.
     pub(super) fn ask_again(&mut self) {
         self.stage = Stage::Unpromised { is_prepare_due: true };
     }
 
-    /// Sends again what was not acknowledged of a log of length `len`, decided to `decided_idx`.
+    /// Sends unacknowledged parts of a log of length `len`, with decided index `decided_idx`,
+    /// again.
     pub(super) fn resend(&mut self, len: u64, decided_idx: u64) {
         let is_behind = self.is_behind(len, decided_idx);
         match &mut self.stage {
@@ -318,11 +319,13 @@ impl Progress {
         }
     }
 
-    /// A heartbeat round has ended: repeats the Prepare. If nothing was acknowledged for a whole
-    /// round, asks a follower in step what it has, and sends an AcceptSync again; then only after
-    /// two rounds and four, since a large one may be on its way. A follower in step whose answers
-    /// do not come is sent the entries again likewise. A peer that did not answer the round is
-    /// sent what it missed when it is back.
+    /// Ends a heartbeat round.
+    /// - A Prepare is repeated.
+    /// - If a replicating follower acknowledged nothing for a whole round, it is probed. If its
+    ///   answers do not arrive, the entries are sent again after two rounds, then after four.
+    /// - An AcceptSync is sent again after a round without progress, then after two and four, since
+    ///   a large one may be on its way.
+    /// - A peer that did not answer the round gets what it missed when it answers again.
     pub(super) fn end_round(&mut self, len: u64, decided_idx: u64, presence: Presence) {
         self.presence = presence;
         let known = Some((self.accepted_idx, self.decided_idx));
@@ -338,7 +341,7 @@ impl Progress {
             Stage::Replicating(sent) => {
                 sent.resent_up_to = None;
                 if is_stuck && presence == Presence::Answered {
-                    // Not before it was asked, and two rounds have passed.
+                    // Only after a probe, and after two rounds.
                     if self.backoff_rounds > 1 && self.waited >= self.backoff_rounds {
                         self.waited = 0;
                         self.backoff_rounds = MOST_BACKOFF_ROUNDS;

@@ -1,8 +1,9 @@
-//! The reconfiguration that was proposed at this server, until it ends.
+//! The reconfiguration proposed at this server.
 //!
-//! Its stop sign is forwarded to whoever leads, once a heartbeat round, until a stop sign is in the
-//! own log; and again, if a later leader drops that. It ends when a stop sign is decided: this one,
-//! or another. A leader takes one stop sign, so copies change nothing.
+//! This server forwards its stop sign to the present leader, once a heartbeat round, until a stop
+//! sign is in the own log. It does so again if a later leader drops that. The reconfiguration ends
+//! when a stop sign is decided: this one or another. A leader appends one stop sign, so copies
+//! change nothing.
 
 use super::{state::State, SequencePaxos};
 use crate::{
@@ -16,29 +17,29 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
-/// So many heartbeat rounds the stop sign lets what was proposed here before go first. What is still
-/// not in the log by then may find no way there.
+/// The number of heartbeat rounds for which the stop sign waits until earlier proposals are in the
+/// log. Proposals that are not there by then may never get there.
 const MOST_ROUNDS_BEHIND: u32 = 8;
 
 /// The stop sign that was proposed here and has not ended.
 #[derive(Clone, Debug)]
 pub(super) struct Reconfiguration {
     stopsign: StopSign,
-    /// Names it in messages; not in other incarnations, if they are not counted.
+    /// The id in messages. It is unique among incarnations only if these are counted.
     id: ProposalId,
     interest: Interest,
     /// Heartbeat rounds since it was proposed.
     rounds: u32,
 }
 
-/// Whether the user wants to know how the reconfiguration ends.
+/// Whether the user wants the outcome of the reconfiguration.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Interest {
     Outcome,
     None,
 }
 
-/// Why a reconfiguration is not taken.
+/// Why a reconfiguration is refused.
 enum Refused {
     Config(ConfigError, ClusterConfig, Option<Vec<u8>>),
     Pending(ClusterConfig, Option<Vec<u8>>),
@@ -63,7 +64,7 @@ impl From<Refused> for ReconfigurationErr {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Proposes the configuration that follows this one (paper §6).
+    /// Proposes the next configuration (paper §6).
     pub(crate) fn reconfigure(
         &mut self,
         next_config: ClusterConfig,
@@ -75,7 +76,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.begin_reconfiguration(next_config, metadata, id, Interest::None).map_err(Into::into)
     }
 
-    /// As [`reconfigure`](Self::reconfigure), and follows it.
+    /// Proposes the next configuration, and reports its outcome.
     pub(crate) fn propose_reconfiguration(
         &mut self,
         next_config: ClusterConfig,
@@ -125,20 +126,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// Whether proposals at this server would come after a stop sign.
+    /// Returns whether a proposal at this server would come after a stop sign.
     pub(super) fn is_reconfiguring(&self) -> bool {
         self.reconfiguration.is_some() || self.takes_no_more()
     }
 
-    /// Whether proposals of other servers find a stop sign before them: in the log or, at a leader, on
-    /// its way there.
+    /// Returns whether a proposal of another server would come after a stop sign: in the log or, at
+    /// a leader, in the queue.
     pub(super) fn takes_no_more(&self) -> bool {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         self.log.stopsign().is_some() || (leads && self.proposals.stopsign().is_some())
     }
 
-    /// Lets the stop sign that was proposed here go into the log, or to the leader, unless some stop
-    /// sign is in the own log.
+    /// Queues the stop sign proposed here, to be appended or forwarded, unless a stop sign is in
+    /// the own log.
     pub(super) fn submit_stopsign(&mut self) {
         if let Some(Reconfiguration { stopsign, id, .. }) = &self.reconfiguration {
             if self.log.stopsign().is_none() && self.proposals.stopsign().is_none() {
@@ -154,8 +155,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended: what is not in the log is forwarded again. What another server
-    /// forwarded is left to that.
+    /// Ends a heartbeat round: forwards the stop sign again if none is in the log. Another server's
+    /// stop sign is dropped, since its origin repeats it.
     pub(super) fn end_round_of_reconfiguration(&mut self) {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let pid = self.pid;
@@ -166,8 +167,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether a queued stop sign may be forwarded: one that was proposed here waits until what was
-    /// proposed here before is in the log.
+    /// Returns whether a queued stop sign may be forwarded. One that was proposed here waits until
+    /// earlier proposals of this server are in the log.
     pub(super) fn may_forward_stopsign(&self) -> bool {
         let own = self.reconfiguration.as_ref().filter(|_| {
             let queued = self.proposals.stopsign();
@@ -179,9 +180,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         })
     }
 
-    /// A server that takes this one for the leader, or for one that reaches it, forwards a
-    /// reconfiguration. A second one in the same configuration is dropped, and its origin forwards
-    /// it again, in case the first is.
+    /// Handles a forwarded stop sign, as the leader or a relay. A second one in the same
+    /// configuration is dropped. Its origin repeats it, in case the first one is lost.
     pub(super) fn handle_forwarded_stopsign(&mut self, mut sign: ForwardedStopSign, from: NodeId) {
         let is_own = sign.id.origin == self.pid;
         if is_own || self.takes_no_more() || self.check_next(&sign.stopsign.next_config).is_err() {
@@ -206,9 +206,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Refuses a stop sign that cannot be stored, if it is such a one. Its origin is told through
-    /// `via`, once it is certain that no earlier leader has it decided; until then the origin
-    /// forwards it again.
+    /// Refuses a stop sign, if it cannot be stored. Its origin gets a rejection through `via` once
+    /// no earlier leader can have decided it. Until then the origin forwards it again.
     fn refuse_stopsign(&mut self, sign: &ForwardedStopSign, via: NodeId) -> bool {
         let Err(cause) = self.check_stopsign(&sign.stopsign) else {
             return false;
@@ -232,13 +231,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         true
     }
 
-    /// Whether this names the stop sign that was proposed here and has not ended.
+    /// Returns whether the id is that of the pending stop sign of this server.
     pub(super) fn is_reconfiguration(&self, id: ProposalId) -> bool {
         self.reconfiguration.as_ref().is_some_and(|pending| pending.id == id)
     }
 
-    /// The leader has refused a stop sign: that ends the reconfiguration, if it is of this server and
-    /// in no log here.
+    /// Ends the reconfiguration of this server, since the leader has refused its stop sign, if the
+    /// log here contains none.
     pub(super) fn handle_refused_stopsign(&mut self, id: ProposalId, cause: &str) {
         if self.log.stopsign().is_some() {
             return;
@@ -252,7 +251,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Takes the queued stop sign into the log of this leader, after all that waits before it.
+    /// Appends the queued stop sign to the log of this leader, after all entries that wait before
+    /// it.
     pub(super) fn take_stopsign(&mut self) {
         if let Some(sign) = self.proposals.take_stopsign() {
             if self.refuse_stopsign(&sign, self.observers.way_to(sign.id.origin)) {
@@ -268,12 +268,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether the next output has nothing to tell of the reconfiguration.
+    /// Returns whether the next output has no outcome of the reconfiguration to report.
     pub(super) fn is_reconfiguration_settled(&self) -> bool {
         self.reconfiguration.is_none() || self.log.decided_stopsign().is_none()
     }
 
-    /// Tells how the reconfiguration ended, if a stop sign is decided.
+    /// Reports the outcome of the reconfiguration, if a stop sign is decided.
     pub(super) fn settle_reconfiguration(&mut self) {
         let Some(decided) = self.log.decided_stopsign() else {
             return;
@@ -291,7 +291,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 }
 
-/// Why a stop sign is not proposed that cannot be stored.
+/// Returns the error for a stop sign that cannot be stored.
 fn unstorable(cause: &str) -> ConfigError {
     ConfigError::InvalidConfig(format!("the stop sign cannot be stored: {cause}"))
 }

@@ -1,4 +1,4 @@
-//! Finding the leader again after a restart or a cut link (paper §4.2).
+//! Finds the leader after a restart or a cut link (paper §4.2).
 
 use super::{state::State, SequencePaxos};
 use crate::{
@@ -8,9 +8,9 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// A server that has promised some ballot asks every peer whether it leads. One that is new
-    /// waits to be asked until it has heard of a leader: that may take it for a server which was there
-    /// before, in step and with another storage, and asks nothing.
+    /// Asks every peer whether it leads, if this server has promised some ballot. A new server only
+    /// asks an elected leader that it knows. Such a leader may mistake it for a replicating server
+    /// with the same id on another storage, and would not ask it for a promise.
     pub(super) fn ask_all_for_leader(&mut self) {
         if self.log.promise().is_nobodys() {
             if self.members.is_peer(self.elected.pid) && !self.is_observer() {
@@ -23,8 +23,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A server asks for the leader. Always answered by a leader: in its present round it goes on
-    /// from what the server has accepted, else with a Prepare.
+    /// Handles a request for the leader. A leader always answers: in its present ballot it
+    /// continues from what the server has accepted; otherwise it sends a Prepare.
     pub(super) fn handle_prepare_req(&mut self, asks: &PrepareReq, from: NodeId) {
         let promise = self.log.promise();
         if asks.n > promise {
@@ -51,7 +51,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Messages to and from `pid` may have been lost: says again what was not answered.
+    /// Repeats messages to `pid` without an answer, since messages in both directions may be lost.
     pub(crate) fn reconnected(&mut self, pid: NodeId) {
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         let promise = self.log.promise();

@@ -1,5 +1,4 @@
-//! The way to the leader, for proposals and reads: one that does not answer here is reached through a
-//! peer that it answers.
+//! The route to the leader, for proposals and reads: direct, or through a relay.
 
 use super::{state::State, SequencePaxos};
 use crate::{
@@ -8,16 +7,16 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Which servers can be reached.
+/// The reachable servers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routing {
-    /// The peers that answered the last heartbeat round, or have answered since, in order.
+    /// The peers that answered the last heartbeat round, or since then, in order.
     reachable: Vec<NodeId>,
     /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
 }
 
-/// A way to a leader that does not answer here.
+/// A route to a leader that does not answer here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Relay {
     pub(crate) leader: Ballot,
@@ -25,17 +24,17 @@ pub(crate) struct Relay {
     pub(crate) peer: NodeId,
 }
 
-/// A way to the leader.
+/// The route to the leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// The leader answers here.
     Direct(NodeId),
-    /// A peer that it answers.
+    /// The leader answers this peer.
     Through(NodeId),
 }
 
 impl Route {
-    /// The server to send to.
+    /// Returns the server to send to.
     pub(super) fn next_hop(self) -> NodeId {
         match self {
             Route::Direct(to) | Route::Through(to) => to,
@@ -44,15 +43,15 @@ impl Route {
 }
 
 impl Routing {
-    /// A peer has answered a heartbeat.
+    /// Records that a peer has answered a heartbeat.
     fn note_reachable(&mut self, pid: NodeId) {
         if let Err(position) = self.reachable.binary_search(&pid) {
             self.reachable.insert(position, pid);
         }
     }
 
-    /// A heartbeat round has ended: the peers that `answered` it, in order. If the leader did not,
-    /// `relay` is a peer that it answers.
+    /// Ends a heartbeat round that these peers `answered`, in order. If the leader did not, `relay`
+    /// is a peer that it answers.
     pub(super) fn end_round(
         &mut self,
         answered: impl Iterator<Item = NodeId>,
@@ -67,12 +66,12 @@ impl Routing {
         self.reachable.contains(&pid)
     }
 
-    /// The peers that can be reached, in order.
+    /// Returns the reachable peers, in order.
     pub(super) fn reachable(&self) -> &[NodeId] {
         &self.reachable
     }
 
-    /// The way to `leader`, if there is one.
+    /// Returns the route to `leader`, if there is one.
     pub(super) fn to(&self, leader: NodeId) -> Option<Route> {
         if self.is_reachable(leader) {
             return Some(Route::Direct(leader));
@@ -83,12 +82,12 @@ impl Routing {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// A peer has answered a heartbeat.
+    /// Records that a peer has answered a heartbeat.
     pub(crate) fn note_reachable(&mut self, pid: NodeId) {
         self.routing.note_reachable(pid);
     }
 
-    /// The ballot that this server takes part in, as follower or leader.
+    /// Returns the ballot in which this server takes part, as a follower or the leader.
     pub(crate) fn followed_ballot(&self) -> Option<Ballot> {
         match self.state {
             State::Recovering => None,
@@ -99,23 +98,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The server to which proposals go: the owner of the highest ballot that this server follows
-    /// or has heard to be elected. `None` if it would have to be this server, which does not lead.
+    /// Returns the server to which proposals go: the owner of the highest ballot that this server
+    /// follows or knows to be elected. `None` if that is this server and it does not lead.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         self.leader_ballot().map(|ballot| ballot.pid)
     }
 
-    /// The ballot of the [leader](Self::leader).
+    /// Returns the ballot of the [leader](Self::leader).
     pub(crate) fn leader_ballot(&self) -> Option<Ballot> {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let ballot = self.followed_ballot().unwrap_or_default().max(self.elected);
         Some(ballot).filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
     }
 
-    /// The server to which proposals are sent: the leader if it answers here and this server follows
-    /// it, else a peer that it answers.
+    /// Returns the server to which proposals are sent.
     ///
-    /// `None` if a later incarnation might use the same ids again.
+    /// It is the leader, if the leader answers here and this server follows it; otherwise a peer
+    /// that the leader answers. It is `None` if a later incarnation might use the same ids again.
     pub(super) fn way_for_proposals(&self) -> Option<NodeId> {
         if !self.has_lasting_ids() {
             return None;
@@ -128,9 +127,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether no later incarnation uses the ids of this one. Either incarnations are counted, or
-    /// this server has made a promise: that is stored before a message leaves, so that it knows
-    /// after a restart that it may have sent something.
+    /// Returns whether no later incarnation uses the ids of this one. Either incarnations are
+    /// counted, or this server has made a promise. The promise is stored before a message leaves,
+    /// so a restarted server knows that it may have sent messages.
     pub(super) fn has_lasting_ids(&self) -> bool {
         self.is_counted || !self.log.promise().is_nobodys()
     }

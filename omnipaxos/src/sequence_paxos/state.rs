@@ -1,4 +1,4 @@
-//! What a server is in Sequence Paxos.
+//! The state of a server in Sequence Paxos.
 
 use super::{
     in_flight::InFlight, leader_transfer::transfer::Transfer, progress::Followers,
@@ -11,18 +11,18 @@ use crate::{
     storage::Entry,
 };
 
-/// The part that a server plays in the round of its promise.
+/// The role of a server in the round of its promise.
 #[derive(Clone, Debug)]
 pub(super) enum State<T: Entry> {
-    /// Knows no leader: new, restarted, or overtaken as a leader.
+    /// Knows no leader: the server is new, was restarted, or was overtaken as a leader.
     Recovering,
     /// Has promised; waits for the AcceptSync of that round.
     Promised {
-        /// What the leader told of its log.
+        /// The state of the leader's log, from its Prepare.
         prepare: Prepare,
         is_promise_due: bool,
     },
-    /// In step: the log is a prefix of the leader's of this round.
+    /// Replicates: the log is a prefix of the leader's of this round.
     Following(Ack),
     /// Leads; waits for a quorum of promises.
     Preparing(Preparing<T>),
@@ -34,17 +34,17 @@ pub(super) enum State<T: Entry> {
 #[derive(Clone, Debug)]
 pub(super) struct Leading {
     pub(super) followers: Followers,
-    /// Length of the log when it was adopted. What was chosen in an earlier ballot is before this
-    /// index, so a follower may accept this ballot only with all of that.
+    /// Length of the log when it was adopted. Entries chosen in earlier ballots are before this
+    /// index, so a follower must have all of them to accept this ballot.
     pub(super) adopted_len: u64,
-    /// What is stored and not decided.
+    /// The stored and undecided entries.
     pub(super) undecided: InFlight,
-    /// Reads that wait until this server is known to lead still.
+    /// Reads that wait for a leadership check.
     pub(super) reads: Rounds,
-    /// Leadership goes to another server, if it can.
+    /// The leadership transfer that is under way.
     pub(super) transfer: Option<Box<Transfer>>,
-    /// The server that was asked last to take over, which may do so though the transfer was given
-    /// up.
+    /// The server that was last asked to take over. It may do so even after the transfer was
+    /// cancelled.
     pub(super) asked_to_take_over: Option<NodeId>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Leading {
 pub(super) enum Ack {
     No,
     Due,
-    /// Due, with word that entries are missing.
+    /// Due, with a report that entries are missing.
     DueWithGap,
 }
 
@@ -65,7 +65,7 @@ impl Ack {
         }
     }
 
-    /// Returns what is due.
+    /// Returns the due acknowledgement.
     pub(super) fn take(&mut self) -> Ack {
         std::mem::replace(self, Ack::No)
     }
@@ -77,19 +77,19 @@ pub(super) struct Preparing<T: Entry> {
     pub(super) followers: Followers,
     /// The log to adopt, if one is more recent than the own.
     pub(super) best: Option<Best<T>>,
-    /// The highest decided index promised.
+    /// The highest decided index in a promise.
     pub(super) decided_idx: u64,
-    /// Heartbeat rounds in which a quorum was there, and there was no progress.
+    /// Heartbeat rounds with a quorum and without progress.
     pub(super) waited: u32,
-    /// How many had promised, and how much was decided here, when there was progress last.
+    /// The number of promises, and the decided index here, at the last progress.
     pub(super) reached: (usize, u64),
 }
 
-/// The most recent log among those promised.
+/// The most recent log in a promise.
 #[derive(Clone, Debug)]
 pub(super) struct Best<T: Entry> {
     pub(super) n_accepted: Ballot,
     pub(super) accepted_idx: u64,
-    /// What the own log lacks of it.
+    /// The entries that the own log lacks.
     pub(super) sync: Box<LogSync<T>>,
 }

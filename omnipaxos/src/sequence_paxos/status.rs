@@ -1,4 +1,4 @@
-//! What Sequence Paxos tells of itself.
+//! The status of Sequence Paxos.
 
 use super::{
     progress::{Progress, Stage},
@@ -13,17 +13,17 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Whether proposals get on between a server and its leader.
+/// Whether proposals make progress between a server and its leader.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// One of them is not in the accept phase of that ballot, as far as is known here.
+    /// One of the two is not in the accept phase of that ballot, as far as this server knows.
     #[default]
     Waits,
     Ready,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// The other servers, in order.
+    /// Returns the other servers, in order.
     pub(crate) fn peers(&self) -> &[NodeId] {
         self.members.peers()
     }
@@ -39,7 +39,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether this server is in the accept phase of `leader`.
+    /// Returns whether this server is in the accept phase of `leader`.
     pub(crate) fn readiness(&self, leader: Option<Ballot>) -> Readiness {
         match &self.state {
             State::Recovering if self.is_observer() => match self.way_for_proposals() {
@@ -57,7 +57,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// How far a follower is, if this server leads.
+    /// Returns the progress of a follower, if this server leads.
     pub(crate) fn follower(&self, pid: NodeId) -> Option<FollowerStatus> {
         let followers = match &self.state {
             State::Preparing(preparing) => &preparing.followers,
@@ -67,17 +67,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         followers.get(pid).map(|progress| described(progress, self.log.len()))
     }
 
-    /// The proposals that wait here.
+    /// Returns the amount of proposals that wait here.
     pub(crate) fn waiting(&self) -> Load {
         load(self.proposals.waiting())
     }
 
-    /// The proposals that are kept until they are decided.
+    /// Returns the amount of proposals that are pending.
     pub(crate) fn pending(&self) -> Load {
         load(self.proposals.pending())
     }
 
-    /// The limits that this server keeps.
+    /// Returns the limits of this server.
     pub(crate) fn limits(&self) -> status::Limits {
         status::Limits {
             message: load(self.limits.message),
@@ -87,7 +87,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 }
 
-/// The progress of a follower of a leader whose log has length `len`.
+/// Returns the progress of a follower, at a leader whose log has length `len`.
 fn described(progress: &Progress, len: u64) -> FollowerStatus {
     let (stage, sent) = match &progress.stage {
         Stage::Unpromised { .. } => (status::Stage::Unpromised, None),

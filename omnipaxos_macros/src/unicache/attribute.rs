@@ -4,20 +4,20 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote, ToTokens};
 use syn::{meta::ParseNestedMeta, Error, Field, Ident, LitInt, Meta, Path, Result};
 
-/// What to write instead of a wrong attribute.
+/// The legal form, for the error of a wrong attribute.
 const LEGAL: &str =
     "write `#[unicache(encoding(u8|u16|u32|u64), size(N), cache(lru|lfu))]`; each part \
                      may be left out";
 
-/// The codes that there are, with their sizes in bits.
+/// The types of codes, with their sizes in bits.
 const CODES: [(&str, u32); 4] = [("u8", 8), ("u16", 16), ("u32", 32), ("u64", 64)];
 
-/// The caches that there are.
+/// The types of caches.
 const CACHES: [(&str, &str); 2] = [("lru", "LRUniCache"), ("lfu", "LFUniCache")];
 
 const DEFAULT_SIZE: usize = 255;
 
-/// How a field is cached.
+/// The cache of a field.
 pub(super) struct Cached {
     code: &'static str,
     size: usize,
@@ -25,7 +25,7 @@ pub(super) struct Cached {
 }
 
 impl Cached {
-    /// What the attribute of the field says; `None` if it has none.
+    /// Returns the settings in the attribute of the field; `None` if it has none.
     pub(super) fn of(field: &Field) -> Result<Option<Self>> {
         let mut attrs = field.attrs.iter().filter(|attr| attr.path().is_ident("unicache"));
         let Some(attr) = attrs.next() else {
@@ -45,25 +45,25 @@ impl Cached {
         parts.finish().map(Some)
     }
 
-    /// The type of the codes.
+    /// Returns the type of the codes.
     pub(super) fn code(&self) -> TokenStream {
         let code = format_ident!("{}", self.code);
         quote!(::core::primitive::#code)
     }
 
-    /// The type of the cache, without its parameters.
+    /// Returns the type of the cache, without its parameters.
     pub(super) fn cache(&self, krate: &Path) -> TokenStream {
         let cache = format_ident!("{}", self.cache);
         quote!(#krate::unicache::#cache)
     }
 
-    /// The most values in it.
+    /// Returns the largest number of values in the cache.
     pub(super) fn size(&self) -> TokenStream {
         self.size.to_token_stream()
     }
 }
 
-/// The parts that were written.
+/// The parts of the attribute that are present.
 #[derive(Default)]
 struct Parts {
     encoding: Option<(&'static str, u32)>,

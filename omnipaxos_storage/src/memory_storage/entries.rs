@@ -1,9 +1,9 @@
-//! The entries of a log in memory, which are neither cloned nor, as long as others read them, moved.
+//! The entries of a log in memory. They are never cloned, and not moved while they are shared.
 
 use omnipaxos::storage::SharedEntries;
 use std::{collections::VecDeque, ops::Range};
 
-/// Entries in order: first those that nobody else reads, then runs that others may read, too.
+/// Entries in order: first the own ones, then runs that messages may share.
 #[derive(Clone, Debug)]
 pub(super) struct Entries<T> {
     own: VecDeque<T>,
@@ -13,10 +13,10 @@ pub(super) struct Entries<T> {
     len: usize,
 }
 
-/// Entries that came together.
+/// Entries that were appended together.
 #[derive(Clone, Debug)]
 struct Run<T> {
-    /// Position of the first, counted from the first entry ever held.
+    /// Position of the first entry, counted from the first entry ever held.
     position: u64,
     entries: SharedEntries<T>,
 }
@@ -48,11 +48,11 @@ impl<T: Clone> Entries<T> {
         }
     }
 
-    /// Moves the first runs that nobody else reads any more to the own entries.
+    /// Moves the first runs that are not shared any more to the own entries.
     fn settle(&mut self) {
         while self.runs.front().is_some_and(|run| !run.entries.is_shared()) {
             if let Some(Run { entries, .. }) = self.runs.pop_front() {
-                // A vector is taken over at once. One entry comes without.
+                // A vector is taken over as a whole. A single entry is not in a vector.
                 match entries.len() {
                     1 => self.own.extend(entries),
                     _ => self.own.extend(entries.into_vec()),
@@ -97,7 +97,7 @@ impl<T: Clone> Entries<T> {
         }
     }
 
-    /// Visits the entries `from..to`, which must all be there; clones of those that others read.
+    /// Visits the entries `from..to`, which must exist; shared ones as clones.
     pub(super) fn for_each(&self, from: usize, to: usize, mut visit: impl FnMut(&T)) {
         let own = self.own.len();
         self.own.range(from.min(own)..to.min(own)).for_each(&mut visit);
@@ -106,7 +106,7 @@ impl<T: Clone> Entries<T> {
         }
     }
 
-    /// Clones the entries `from..to`, which must all be there.
+    /// Clones the entries `from..to`, which must exist.
     pub(super) fn to_vec(&self, from: usize, to: usize) -> Vec<T> {
         let mut entries = Vec::with_capacity(to - from);
         let own = self.own.len();
@@ -117,7 +117,7 @@ impl<T: Clone> Entries<T> {
         entries
     }
 
-    /// The runs that hold entries of `from..to`, and where in them.
+    /// Returns the runs that contain entries of `from..to`, and the positions in them.
     fn runs(
         &self,
         from: usize,
@@ -132,7 +132,7 @@ impl<T: Clone> Entries<T> {
         })
     }
 
-    /// The entries `from..to`, if they came together and others may read them.
+    /// Returns the entries `from..to`, if they were appended together and may be shared.
     pub(super) fn shared(&self, from: usize, to: usize) -> Option<SharedEntries<T>> {
         let (from, to) = (self.removed + from as u64, self.removed + to as u64);
         let run = self.runs.get(self.run_of(from))?;
@@ -140,7 +140,7 @@ impl<T: Clone> Entries<T> {
         run.entries.slice(start..(to - run.position) as usize)
     }
 
-    /// The number of the run with this position, or of the first after it.
+    /// Returns the number of the run with this position, or of the first run after it.
     fn run_of(&self, position: u64) -> usize {
         self.runs.partition_point(|run| run.end() <= position)
     }

@@ -1,4 +1,4 @@
-//! A storage in memory, for tests and for servers that never come back under their old id.
+//! A storage in memory, for tests, and for servers that never return with the same id.
 
 mod entries;
 
@@ -9,14 +9,15 @@ use omnipaxos::{
     storage::{Entry, SharedEntries, StopSign, Storage, StorageResult},
 };
 
-/// Keeps the log in memory. Nothing survives the process.
+/// Keeps the log in memory. Its content is lost with the process.
 ///
-/// It keeps the identity of its server, for a clone or a later replica, and has no id: the other
-/// servers do not notice when a server starts again with an empty one, and has forgotten what it
-/// promised and accepted.
+/// It keeps the identity of its server, for a clone or a later replica, and has no storage id. So
+/// the other servers do not notice when a server starts again with an empty one, and has lost its
+/// promises and accepted entries.
 ///
-/// Entries are never cloned to be stored: those that messages still bear are shared with them, and
-/// moved together when the messages are gone. Trimming costs only the entries that are dropped.
+/// It never clones entries to store them. Entries that messages still hold are shared with these
+/// messages, and moved together when the messages are gone. The cost of a trim depends only on the
+/// number of removed entries.
 #[derive(Clone, Debug)]
 pub struct MemoryStorage<T: Entry> {
     log: Entries<T>,
@@ -46,13 +47,13 @@ impl<T: Entry> Default for MemoryStorage<T> {
     }
 }
 
-/// A position in memory; what no memory can hold is beyond its end.
+/// Converts an index to a position in memory. An index that does not fit is beyond any end.
 fn position(idx: u64) -> usize {
     usize::try_from(idx).unwrap_or(usize::MAX)
 }
 
 impl<T: Entry> MemoryStorage<T> {
-    /// The positions of `from..to`, if all of that is held and it is not empty.
+    /// Returns the positions of `from..to`, if all are held and there are any.
     fn held(&self, from: u64, to: u64) -> Option<(usize, usize)> {
         let (from, to) = (position(from), position(to));
         (from < to && to <= self.log.len()).then_some((from, to))

@@ -1,7 +1,7 @@
-//! A batch as it stands in the log: one part or more, each a header record and its entries.
+//! A batch in the log: one part or more, each a header record and its entries.
 //!
-//! A part is one append to the commit log. The last part of a batch bears the state that holds
-//! once the batch is stored, so the last whole batch tells everything.
+//! A part is one append to the commit log. The last part of a batch contains the state after the
+//! batch. So the last complete batch contains the whole state.
 
 use super::{
     codec::{self, StoredBallot, StoredStopSign},
@@ -11,13 +11,13 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Begins the payload of a header record.
+/// The first bytes of the payload of a header record.
 const MAGIC: [u8; 4] = *b"OPXs";
 
-/// Magic, format, length and checksum, before the header itself.
+/// Bytes of magic, format, length and checksum, before the header itself.
 pub(super) const PREFIX_BYTES: usize = 4 + 2 + 4 + 4;
 
-/// What holds besides the entries.
+/// The state of the storage besides the entries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) promise: Option<StoredBallot>,
@@ -26,13 +26,13 @@ pub(super) struct State {
     pub(super) compacted_idx: u64,
     pub(super) stopsign: Option<StoredStopSign>,
     pub(super) snapshot: Option<SnapshotRef>,
-    /// Number of entries ever trimmed: the position of the first that is held.
+    /// Number of entries ever trimmed: the position of the first one held.
     pub(super) first: u64,
     /// Position after the last entry.
     pub(super) end: u64,
 }
 
-/// Where in the database a snapshot is.
+/// The place of a snapshot in the database.
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct SnapshotRef {
     pub(super) id: u64,
@@ -40,7 +40,7 @@ pub(super) struct SnapshotRef {
     pub(super) crc: u32,
 }
 
-/// Begins a part.
+/// The header of a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
     /// Offset of the header record in the commit log.
@@ -49,17 +49,17 @@ pub(super) struct Header {
     pub(super) batch: u64,
     /// Number of the part in its batch, from 0.
     pub(super) part: u32,
-    /// Position in the log of the first entry: what was there before is replaced from here on.
+    /// Position in the log of the first entry. Entries from there on are replaced.
     pub(super) from: u64,
-    /// Number of records that follow, an entry each.
+    /// Number of records that follow, one per entry.
     pub(super) records: u32,
-    /// Their bytes, record headers included. Each record has a checksum of its own.
+    /// The bytes of these records, including record headers. Each record has a checksum of its own.
     pub(super) bytes: u64,
-    /// In the last part: what holds now.
+    /// In the last part: the state after the batch.
     pub(super) state: Option<State>,
 }
 
-/// What a header record's payload may be.
+/// The content of a header record's payload.
 #[derive(Debug)]
 pub(super) enum Parsed {
     Header(Box<Header>),
@@ -70,7 +70,7 @@ pub(super) enum Parsed {
 }
 
 impl Header {
-    /// Puts the header record at the end of `bytes`.
+    /// Appends the header record to `bytes`.
     pub(super) fn push_record(&self, bytes: &mut Vec<u8>) -> Result<(), StorageError> {
         let start = bytes.len();
         let header_start = start + RECORD_HEADER_BYTES + PREFIX_BYTES;

@@ -1,8 +1,8 @@
 //! The first opening of a storage.
 //!
-//! A database that is interrupted while it is made can be left such that it never opens again. So a
-//! mark stands in the folder until the first checkpoint is stored: while it is there nothing can
-//! have been written, and what was begun is begun again.
+//! A database that is interrupted while it is created may never open again. So a mark is in the
+//! folder until the first checkpoint is stored. While it is there, nothing can have been written,
+//! and the creation starts again.
 
 use super::{
     checkpoint::{Checkpoint, Database, Place},
@@ -19,19 +19,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What the database keeps in its folder; of the names that begin so.
+/// The prefixes of the names that the database keeps in its folder.
 const DATABASE_FILES: [&str; 4] = ["conf", "db", "blobs", "snap."];
 
-/// The mark, where it is set.
+/// The mark of an unfinished creation.
 #[derive(Debug)]
 pub(super) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// Sees whether a storage is new: there is no database, or one that was never finished, which is
-    /// removed.
+    /// Returns the mark if the storage is new: there is no database, or an unfinished one, which it
+    /// removes.
     ///
     /// # Errors
-    /// There is a log, or was a storage, so this database is not what belongs to it:
+    /// There is a log, or there was a storage, so this database does not belong to it:
     /// [`StorageError::Missing`] or [`StorageError::Foreign`].
     pub(super) fn find(
         lock: &File,
@@ -69,7 +69,7 @@ impl Unfinished {
         Ok(Some(Self(path)))
     }
 
-    /// Takes the mark away.
+    /// Removes the mark.
     pub(super) fn finish(self) -> Result<(), StorageError> {
         let Self(path) = self;
         fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
@@ -94,7 +94,7 @@ fn database_files(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     Ok(found)
 }
 
-/// Whether there is a storage, whole or damaged; not one that was interrupted while it was made.
+/// Returns whether there is a storage, complete or damaged. An unfinished one does not count.
 pub(super) fn is_made(config: &PersistentStorageConfig) -> Result<bool, StorageError> {
     let database = config.database().get_path();
     let log_folder = config.log().folder.unwrap_or_else(|| config.folder().join("commitlog"));
@@ -103,7 +103,8 @@ pub(super) fn is_made(config: &PersistentStorageConfig) -> Result<bool, StorageE
     Ok(has_log || (!is_marked && !database_files(&database)?.is_empty()))
 }
 
-/// Begins a storage where there is none. The checkpoint comes first: a log without one is foreign.
+/// Creates a storage where there is none. The checkpoint is written first: a log without one is
+/// foreign.
 pub(super) fn begin(
     lock: &File,
     database: &Database,

@@ -1,4 +1,4 @@
-//! What the storage can hold and give back, without writing it.
+//! Checks that the storage can hold and return a value, without writing it.
 
 use super::{
     batch::{SnapshotRef, State},
@@ -13,7 +13,7 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Serialize};
 
-/// The most bytes for which room is made before an entry is encoded.
+/// The largest number of bytes reserved before an entry is encoded.
 const MOST_EXPECTED: usize = 4096;
 
 impl<T> PersistentStorage<T>
@@ -21,7 +21,7 @@ where
     T: Entry + Serialize + DeserializeOwned,
     T::Snapshot: Serialize + DeserializeOwned,
 {
-    /// The most bytes of an entry, encoded.
+    /// Returns the largest number of bytes of an encoded entry.
     pub(super) fn largest_entry(&self) -> u64 {
         largest_payload(self.log.target().part_bytes) as u64
     }
@@ -39,8 +39,8 @@ where
         codec::check_round_trip::<T>(what, &bytes)
     }
 
-    /// Checks that a stop sign leaves room for whatever else a batch has to say: numbers grow, and
-    /// take more bytes then.
+    /// Checks that a stop sign leaves room for the rest of the state in a batch. Numbers grow, and
+    /// then take more bytes.
     pub(super) fn check_end(&self, stopsign: &StopSign, limit: u64) -> Result<(), StorageError> {
         let ballot = Some(Ballot::with(u32::MAX, u32::MAX, u32::MAX, u64::MAX).into());
         let state = State {

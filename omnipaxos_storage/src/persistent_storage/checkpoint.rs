@@ -1,4 +1,4 @@
-//! The database: the checkpoint, from which the log is read again, and the snapshots.
+//! The database: the checkpoint, from which the log is replayed, and the snapshots.
 
 use super::{
     batch::SnapshotRef,
@@ -16,13 +16,13 @@ use std::{
     time::Duration,
 };
 
-/// Snapshots are stored in pieces: large values that are overwritten leak space.
+/// The size of the pieces of a snapshot: the database leaks space if large values are overwritten.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// So many pieces are written or read at a time.
+/// The number of pieces that are written or read at a time.
 const CHUNKS_AT_ONCE: usize = 256;
 
-/// How often, and after which pause, the lock of a database that is being closed is tried.
+/// The number of attempts, and the pause between them, to lock a database that is being closed.
 const UNLOCK_TRIES: u32 = 1000;
 const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -39,25 +39,25 @@ pub(super) struct Place {
     pub(super) byte: u64,
 }
 
-/// What is known to be on the disk.
+/// The state that is certainly on the disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
-    /// The first segment that is needed.
+    /// The first segment that is still needed.
     pub(super) first_segment: u64,
-    /// All before this place, the end of a batch, is synced. Nothing after it is.
+    /// The end of the last synced batch. Nothing after it is synced.
     pub(super) durable: Place,
     /// Number of batches before that place.
     pub(super) batches: u64,
-    /// The stamp of the first batch that is in the journal and not before that place.
+    /// The stamp of the first batch in the journal that is not before that place.
     pub(super) stamp: u64,
-    /// Size of the journal, at least.
+    /// The smallest size of the journal.
     pub(super) journal_bytes: u64,
-    /// Whether the storage was closed: then the journal holds nothing.
+    /// Whether the storage was closed. Then no batch in the journal counts.
     pub(super) is_closed: bool,
 }
 
 impl Checkpoint {
-    /// What it tells of the journal.
+    /// Returns the part of it that concerns the journal.
     pub(super) fn journal(&self) -> Known {
         Known { stamp: self.stamp, bytes: self.journal_bytes }
     }
@@ -83,15 +83,15 @@ impl Database {
         Ok(Self { thread })
     }
 
-    /// Whether the database has never failed.
+    /// Checks that the database has never failed.
     ///
     /// # Errors
-    /// It has.
+    /// The database has failed.
     pub(super) fn check(&self) -> Result<(), StorageError> {
         self.thread.check()
     }
 
-    /// The last checkpoint; `None` in a new database.
+    /// Returns the last checkpoint; `None` in a new database.
     pub(super) fn checkpoint(&self) -> Result<Option<Checkpoint>, StorageError> {
         let (stored, is_empty) = self.thread.run("read", |database| {
             let is_empty = database.db.is_empty() && database.snapshots.is_empty();
@@ -133,8 +133,8 @@ impl Database {
         self.sync()
     }
 
-    /// Counts another incarnation of the server, and syncs that. In a database without a count,
-    /// which an earlier version may have made, it is the first that is counted.
+    /// Counts a new incarnation of the server, and syncs the count. A database without a count may
+    /// be of an earlier version; then the new incarnation is the first.
     pub(super) fn next_incarnation(&self) -> Result<u64, StorageError> {
         const WHAT: &str = "the count of incarnations";
         let last = self.get(INCARNATION, WHAT)?.unwrap_or(0);
@@ -145,28 +145,28 @@ impl Database {
         Ok(next)
     }
 
-    /// The id of the storage; `None` in a new database, and in one of an earlier version.
+    /// Returns the id of the storage; `None` in a new database, and in one of an earlier version.
     pub(super) fn storage_id(&self) -> Result<Option<u64>, StorageError> {
         self.get(STORAGE_ID, "the storage id")
     }
 
-    /// Writes the id of the storage, which the next sync makes durable.
+    /// Writes the id of the storage. The next sync makes it durable.
     pub(super) fn put_storage_id(&self, id: u64) -> Result<(), StorageError> {
         self.put(STORAGE_ID, "the storage id", &id)
     }
 
-    /// The server that the storage belongs to, and the storages that it knows.
+    /// Returns the identity: the server of this storage, and the storage ids of the other servers.
     pub(super) fn identity(&self) -> Result<Option<StoredIdentity>, StorageError> {
         self.get(IDENTITY, "the identity")
     }
 
-    /// Stores to which server the storage belongs, and syncs that.
+    /// Stores the identity, and syncs it.
     pub(super) fn set_identity(&self, identity: &StoredIdentity) -> Result<(), StorageError> {
         self.put(IDENTITY, "the identity", identity)?;
         self.sync()
     }
 
-    /// Reads a value that has its checksum after it.
+    /// Reads a value that is followed by its checksum.
     fn get<V: DeserializeOwned>(
         &self,
         key: &'static [u8],
@@ -184,7 +184,7 @@ impl Database {
         codec::decode(what, value).map(Some)
     }
 
-    /// Writes a value with its checksum, which the next sync makes durable.
+    /// Writes a value with its checksum. The next sync makes it durable.
     fn put<V: Serialize>(
         &self,
         key: &'static [u8],
@@ -201,7 +201,7 @@ impl Database {
         StorageError::Corrupt { path: self.folder(), byte: 0, what }
     }
 
-    /// The name of a snapshot that is to be stored: an id that is not used.
+    /// Returns an unused name for a new snapshot.
     pub(super) fn next_snapshot(&self, snapshot: &[u8]) -> Result<SnapshotRef, StorageError> {
         let id = self.last_id()?.map_or(0, |last| last + 1);
         Ok(SnapshotRef { id, bytes: snapshot.len() as u64, crc: crc32c::crc32c(snapshot) })
@@ -282,7 +282,7 @@ impl Database {
         self.thread.run("flush", |database| database.db.flush().map(drop))
     }
 
-    /// Makes everything written durable: the database's own flush does not reach the disk's cache.
+    /// Makes everything written durable. The flush of the database does not reach the disk's cache.
     fn sync(&self) -> Result<(), StorageError> {
         self.flush()?;
         sync_folder_and_files(self.thread.folder())
@@ -293,13 +293,14 @@ impl Database {
     }
 }
 
-/// The snapshot to which a piece with this name belongs.
+/// Returns the id of the snapshot to which a piece belongs.
 fn id_of(name: &[u8]) -> Option<u64> {
     name.first_chunk::<8>().copied().map(u64::from_be_bytes)
 }
 
-/// Opens the database. One that was dropped in this process a moment ago holds its own lock until
-/// its threads have ended, and nobody else can hold it: the caller has that of the storage.
+/// Opens the database, and waits for its lock. If the database was dropped in this process a moment
+/// ago, its threads still hold the lock. No other process can hold it, since the caller holds the
+/// lock of the storage.
 fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
     let is_locked = |error: &sled::Error| {
         matches!(error, sled::Error::Io(cause) if cause.kind() == io::ErrorKind::WouldBlock
@@ -315,7 +316,7 @@ fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
     Err(sled::Error::Io(io::Error::new(io::ErrorKind::WouldBlock, text)))
 }
 
-/// The name of a piece of a snapshot.
+/// Returns the name of a piece of a snapshot.
 fn key(id: u64, number: u32) -> [u8; 12] {
     let mut key = [0; 12];
     for (byte, value) in
@@ -326,8 +327,8 @@ fn key(id: u64, number: u32) -> [u8; 12] {
     key
 }
 
-/// A process that is killed while the database writes its own snapshot may leave a file that makes
-/// the next open fail.
+/// Removes a file that would make the next open fail. A process that is killed while the database
+/// writes its own snapshot may leave it.
 fn remove_half_made(folder: &Path) -> Result<(), StorageError> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(());
@@ -341,7 +342,7 @@ fn remove_half_made(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Syncs the files of a folder, those of the folders below it, and the folders.
+/// Syncs the files of a folder and of the folders in it, and the folders.
 fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
     for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
         let path = entry.map_err(StorageError::io("list", folder))?.path();
@@ -350,7 +351,7 @@ fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
         } else {
             match open_to_sync(&path).and_then(|file| file.sync_all()) {
                 Ok(()) => {}
-                // The database replaces its own files while we look.
+                // The database may replace its files at the same time.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StorageError::io("sync", &path)(error)),
             }

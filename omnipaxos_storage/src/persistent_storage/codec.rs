@@ -1,4 +1,4 @@
-//! Values as bytes. The only place that knows of bincode.
+//! Encodes and decodes values. No other module uses bincode.
 
 use super::error::StorageError;
 use bincode::{enc::write::Writer, error::EncodeError};
@@ -40,7 +40,7 @@ impl Writer for At<'_> {
     }
 }
 
-/// Decodes a value that takes up all of `bytes`.
+/// Decodes a value that takes all of `bytes`.
 pub(super) fn decode<V: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
@@ -54,7 +54,7 @@ pub(super) fn decode<V: DeserializeOwned>(
     Ok(value)
 }
 
-/// Number of bytes of a value, encoded.
+/// Returns the number of bytes of an encoded value.
 pub(super) fn encoded_len<V: Serialize>(
     what: &'static str,
     value: &V,
@@ -65,7 +65,7 @@ pub(super) fn encoded_len<V: Serialize>(
     Ok(counted.0)
 }
 
-/// Counts what is written.
+/// Counts the written bytes.
 struct Counted(u64);
 
 impl Writer for &mut Counted {
@@ -76,8 +76,8 @@ impl Writer for &mut Counted {
     }
 }
 
-/// Checks that a value which was encoded to `bytes` can be read back: that they decode to a value of
-/// which the encoding has the same bytes. In a hash map they may come in another order.
+/// Checks that a value encoded to `bytes` can be read back: the decoded value must have the same
+/// encoding. The bytes may have another order, since a hash map may.
 pub(super) fn check_round_trip<V: Serialize + DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
@@ -96,8 +96,7 @@ pub(super) fn check_round_trip<V: Serialize + DeserializeOwned>(
     Err(StorageError::code(doing, what)("what is read is not what was written"))
 }
 
-/// Compares what is written with what was written before, of which `rest` is left; `None` once they
-/// differ.
+/// Compares written bytes with earlier ones, of which `rest` remains; `None` once they differ.
 struct Compared<'a> {
     rest: Option<&'a [u8]>,
 }
@@ -110,7 +109,7 @@ impl Writer for &mut Compared<'_> {
     }
 }
 
-/// How often each byte occurs.
+/// Returns how often each byte occurs.
 fn counts(bytes: &[u8]) -> [u64; 256] {
     let mut counts = [0; 256];
     for byte in bytes {
@@ -121,9 +120,9 @@ fn counts(bytes: &[u8]) -> [u64; 256] {
     counts
 }
 
-/// As [`decode`], where the bytes may be read as something else than they were written as: a length
-/// among them that is none must not allocate what no memory holds. An integer in one byte takes up to
-/// 16 when it is decoded, which is what the limits count.
+/// Decodes bytes that may have another meaning than they were written with. A wrong length must not
+/// allocate more than memory can hold. An integer of one byte takes up to 16 bytes when it is
+/// decoded, and the limits count those.
 fn decode_guarded<V: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
@@ -182,13 +181,13 @@ pub(super) struct StoredIdentity {
     nodes: Vec<NodeId>,
     quorum: Option<(u64, u64)>,
     cluster_name: Option<String>,
-    /// Other servers and the ids of their storages.
+    /// Other servers and their storage ids.
     peers: Vec<(NodeId, u64)>,
 }
 
 impl From<Identity> for StoredIdentity {
     fn from(identity: Identity) -> Self {
-        // Written as the configuration of a stop sign is.
+        // Stored like the configuration of a stop sign.
         let StoredStopSign { configuration_id, nodes, quorum, .. } =
             StopSign::with(identity.configuration, None).into();
         Self {

@@ -1,18 +1,18 @@
-//! Where a persistent storage lives, and how its parts are set up.
+//! The configuration of a persistent storage: its folders and options.
 
 use commitlog::LogOptions;
 use std::path::{Path, PathBuf};
 
-/// The folder of a storage for which none was named.
+/// The folder of a storage if none was set.
 const DEFAULT_PATH: &str = "omnipaxos_storage";
 
-/// Cache of the database where the user did not set one: state and snapshots are read rarely.
+/// Cache size of the database if the user did not set one: state and snapshots are rarely read.
 const DATABASE_CACHE_BYTES: u64 = 16 << 20;
 
-/// Size of a log segment where the user did not set one. Space is given back by whole segments.
+/// Size of a log segment if the user did not set one. Space is freed by whole segments.
 const SEGMENT_BYTES: usize = 128 << 20;
 
-/// How to open a [`PersistentStorage`](super::PersistentStorage).
+/// The configuration of a [`PersistentStorage`](super::PersistentStorage).
 ///
 /// ```
 /// use omnipaxos_storage::{
@@ -22,7 +22,7 @@ const SEGMENT_BYTES: usize = 128 << 20;
 /// let config = PersistentStorageConfig::with_path("/var/lib/my_store");
 /// assert_eq!(config.get_path().map(String::as_str), Some("/var/lib/my_store"));
 ///
-/// // Log and database in folders, and with settings, of their own:
+/// // Log and database in separate folders, with their own options:
 /// let log = LogOptions::new("/fast_disk/log");
 /// let database = sled::Config::new().path("/disk/state");
 /// let config = PersistentStorageConfig::with("/var/lib/my_store".to_string(), log, database);
@@ -47,7 +47,7 @@ impl Default for PersistentStorageConfig {
 }
 
 impl PersistentStorageConfig {
-    /// A configuration with all parts set.
+    /// Creates a configuration with all parts set.
     pub fn with(path: String, log_options: LogOptions, database_options: sled::Config) -> Self {
         Self {
             path,
@@ -57,28 +57,28 @@ impl PersistentStorageConfig {
         }
     }
 
-    /// A configuration with the folder of the storage, and the default options.
+    /// Creates a configuration with the folder of the storage, and default options.
     pub fn with_path(path: impl Into<String>) -> Self {
         Self { path: path.into(), ..Self::default() }
     }
 
-    /// Returns the folder of the storage: `omnipaxos_storage` in the working directory unless one was
-    /// set. Always `Some`, as in 0.2.2.
+    /// Returns the folder of the storage; always `Some`, as in 0.2.2.
+    ///
+    /// If none was set, it is `omnipaxos_storage` in the working directory.
     pub fn get_path(&self) -> Option<&String> {
         Some(&self.path)
     }
 
-    /// Sets the folder of the storage. The log is in `commitlog` and the database in `database`
-    /// below it, unless their options say otherwise.
+    /// Sets the folder of the storage.
     ///
-    /// It takes a `String`, not anything that becomes one, so that `set_path("folder".into())`
+    /// The log is in `commitlog` and the database in `database` below it, unless their options name
+    /// other folders. It takes a `String` and nothing else, so that `set_path("folder".into())`
     /// compiles; [`with_path`](Self::with_path) takes both.
     pub fn set_path(&mut self, path: String) {
         self.path = path;
     }
 
-    /// Returns the options of the log that a storage opened with this configuration uses: its folder
-    /// and segment size, as set or as they are by default.
+    /// Returns the options of the log: folder and segment size, as set or by default.
     pub fn get_commitlog_options(&self) -> LogOptions {
         let LogSettings { folder, segment_bytes } = self.log();
         let mut options = match (&self.log_options, folder) {
@@ -91,49 +91,53 @@ impl PersistentStorageConfig {
         options
     }
 
-    /// Sets the folder and the segment size of the log. A batch of any size can be written
-    /// whatever the largest message is set to; an entry must fit a segment.
+    /// Sets the folder and the segment size of the log.
+    ///
+    /// An entry must fit a segment. A batch may have any size, independent of the largest message
+    /// in these options.
     pub fn set_commitlog_options(&mut self, log_options: LogOptions) {
         self.log_options = Some(log_options);
     }
 
-    /// Returns the options of the database that a storage opened with this configuration uses, as set
-    /// or as they are by default.
+    /// Returns the options of the database, as set or by default.
     pub fn get_database_options(&self) -> sled::Config {
         self.database()
     }
 
-    /// Sets the options of the database, which holds state and snapshots. A path that was not set
-    /// there stays below the folder of the storage.
+    /// Sets the options of the database, which contains state and snapshots.
+    ///
+    /// If they contain no path, the database stays below the folder of the storage.
     pub fn set_database_options(&mut self, database_options: sled::Config) {
         self.database_options = Some(database_options);
     }
 
-    /// As [`set_database_options`](Self::set_database_options).
+    /// Does the same as [`set_database_options`](Self::set_database_options).
     pub fn set_sled_options(&mut self, database_options: sled::Config) {
         self.set_database_options(database_options);
     }
 
-    /// Whether a proposed entry is encoded, decoded and encoded again before it is taken.
+    /// Returns whether a proposed entry is read back before it is accepted.
     pub fn get_read_back(&self) -> bool {
         !self.skips_read_back
     }
 
-    /// Sets whether a proposed entry is encoded, decoded and encoded again before it is taken, and a
-    /// snapshot too. Default `true`: an entry that bincode writes and cannot read is refused. Where
-    /// it is `false`, only the size is checked; an entry that cannot be read back halts the servers
-    /// that need to read it, for good. Set it so only for types of which every value is known to
-    /// read back.
+    /// Sets whether a proposed entry, and a snapshot, is read back before it is accepted. Default
+    /// `true`.
+    ///
+    /// To read back means to encode, decode and encode again. It refuses entries that bincode
+    /// writes and cannot read. With `false`, only the size is checked. Then an entry that cannot be
+    /// read back halts the servers that need to read it, for good. Use `false` only for types whose
+    /// values can certainly be read back.
     pub fn set_read_back(&mut self, reads_back: bool) {
         self.skips_read_back = !reads_back;
     }
 
-    /// The folder of the storage.
+    /// Returns the folder of the storage.
     pub(super) fn folder(&self) -> PathBuf {
         PathBuf::from(&self.path)
     }
 
-    /// The log, its folder and the size of its segments.
+    /// Returns the folder of the log and the size of its segments.
     pub(super) fn log(&self) -> LogSettings {
         let set = self.log_options.as_ref().map(LogSettings::of).unwrap_or_default();
         LogSettings {
@@ -142,12 +146,12 @@ impl PersistentStorageConfig {
         }
     }
 
-    /// The database with its folder.
+    /// Returns the options of the database with its folder.
     pub(super) fn database(&self) -> sled::Config {
         let folder = self.folder().join("database");
         match &self.database_options {
             None => sled::Config::new().cache_capacity(DATABASE_CACHE_BYTES).path(folder),
-            // A configuration that was cloned cannot be changed: its settings are copied.
+            // A configuration that was cloned cannot be changed, so its settings are copied.
             Some(set) if set.get_path() == sled::Config::default().get_path() => {
                 sled::Config::new()
                     .path(folder)
@@ -162,7 +166,7 @@ impl PersistentStorageConfig {
     }
 }
 
-/// What we need to know of [`LogOptions`], which has no getters: its `Debug` text tells.
+/// The needed settings of [`LogOptions`]. It has no getters, so they come from its `Debug` text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct LogSettings {
     pub(super) folder: Option<PathBuf>,
@@ -181,7 +185,7 @@ impl LogSettings {
     }
 }
 
-/// The string literal at the beginning of `text`, unescaped.
+/// Returns the string literal at the beginning of `text`, unescaped.
 fn quoted(text: &str) -> Option<String> {
     let mut chars = text.strip_prefix('"')?.chars();
     let mut string = String::new();

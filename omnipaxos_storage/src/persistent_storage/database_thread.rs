@@ -1,7 +1,8 @@
 //! The thread of the database.
 //!
-//! After a failure the database may wait for ever for a write that cannot succeed: in its flush, and
-//! when it is dropped. So it lives in a thread of its own, for which its users wait a bounded time.
+//! After a failure the database may wait for ever for a write that cannot succeed: in its flush,
+//! and when it is dropped. So it runs in a thread of its own, and its users wait for a bounded
+//! time.
 
 use super::error::StorageError;
 use omnipaxos::errors::with_causes;
@@ -13,13 +14,13 @@ use std::{
     time::Duration,
 };
 
-/// How long one call of the database may take. The calls are small: see [`DatabaseThread::run`].
+/// The time limit of one call of the database. The calls are small: see [`DatabaseThread::run`].
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long opening it may take, which reads it.
+/// The time limit to open the database, which reads it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long a database that has failed may take to end. If it does, it can be opened again here.
+/// The time limit for a failed database to end. If it ends, it can be opened again in this process.
 const TIMEOUT_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// An open database.
@@ -31,7 +32,7 @@ pub(super) struct Opened {
 
 type Job = Box<dyn FnOnce(&mut Option<Opened>) + Send>;
 
-/// A database in a thread of its own. After its first failure nothing more is asked of it.
+/// A database in a thread of its own. After its first failure it gets no further call.
 #[derive(Debug)]
 pub(super) struct DatabaseThread {
     jobs: mpsc::Sender<Job>,
@@ -79,7 +80,7 @@ impl DatabaseThread {
         &self.folder
     }
 
-    /// Whether the database can still be asked.
+    /// Checks that the database can still be used.
     ///
     /// # Errors
     /// It has failed before.
@@ -90,7 +91,7 @@ impl DatabaseThread {
         }
     }
 
-    /// Asks the database for something that a working disk does within a few seconds.
+    /// Runs a job on the database. A working disk needs a few seconds for it at most.
     ///
     /// # Errors
     /// The database failed or does not answer, now or before.
@@ -121,7 +122,7 @@ impl DatabaseThread {
 }
 
 impl Drop for DatabaseThread {
-    /// Ends the database. One that does not end is left behind with its thread.
+    /// Ends the database. If it does not end in time, it stays behind with its thread.
     fn drop(&mut self) {
         let (ending, ended) = mpsc::channel::<()>();
         let end = move |database: &mut Option<Opened>| {

@@ -1,9 +1,9 @@
-//! What can go wrong with a persistent storage, and what to do about it.
+//! Errors of a persistent storage, and what an operator can do.
 
 use std::{error::Error, io, path::PathBuf};
 use thiserror::Error;
 
-/// An error that says nothing: an item of 0.2.2, for programs that name it. No method returns it; see
+/// An error without content: an item of 0.2.2, for programs that name it. No method returns it; see
 /// [`StorageError`].
 #[derive(Copy, Clone, Debug, Error)]
 #[error("ErrHelper")]
@@ -11,43 +11,45 @@ pub struct ErrHelper {}
 
 /// Why a storage could not be opened, read or written.
 ///
-/// Says what happened, in which file and at which byte, and what an operator can do. The message
-/// does not repeat [`source`](std::error::Error::source), which is what the system or the database
-/// said: [`with_causes`](omnipaxos::errors::with_causes) prints both.
+/// The message contains what happened, in which file and at which byte, and what an operator can
+/// do. It does not repeat [`source`](std::error::Error::source), the error of the system or the
+/// database: [`with_causes`](omnipaxos::errors::with_causes) prints both.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// The operating system refused. After a failed write the storage must be opened anew.
+    /// The operating system reported an error. After a failed write, open the storage again.
     #[error("could not {doing} {}", .path.display())]
     Io {
-        /// What was attempted.
+        /// The operation.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The database failed.
     #[error("could not {doing} the database {}", .path.display())]
     Database {
-        /// What was attempted.
+        /// The operation.
         doing: &'static str,
         /// The folder of the database.
         path: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         source: Box<sled::Error>,
     },
-    /// There can be no folder with this name.
+    /// A folder with this name is not possible.
     #[error("cannot keep a storage in {path:?}: {what}")]
     NoFolder {
-        /// The folder, or what is in its way.
+        /// The folder, or the file in its place.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         what: &'static str,
     },
-    /// A part of the storage is gone. Nothing was changed. Put it back if it was moved away since
-    /// the server last ran; else replace the server by one with a new id and an empty folder. What
-    /// an older copy holds is not what the server promised.
+    /// A part of the storage is missing. Nothing was changed.
+    ///
+    /// If the part was moved away since the server last ran, put it back. Otherwise replace the
+    /// server by one with a new id and an empty folder. Never use an older copy: it lacks later
+    /// promises and accepted entries.
     #[error(
         "{} is missing or empty, and belongs to the storage; nothing was changed; put it back if \
          it was moved away since this server last ran; otherwise, and never from an older copy, \
@@ -58,9 +60,10 @@ pub enum StorageError {
         /// The file or folder.
         path: PathBuf,
     },
-    /// Stored data is damaged. Nothing was changed. Keep the folder to find out why, and replace
-    /// the server by one with a new id and an empty folder. What an older copy of the folder holds
-    /// is not what the server promised.
+    /// Stored data is damaged. Nothing was changed.
+    ///
+    /// Keep the folder to find the cause. Replace the server by one with a new id and an empty
+    /// folder. Never use an older copy of the folder: it lacks later promises and accepted entries.
     #[error(
         "{} is damaged at byte {byte}: {what}; nothing was changed; keep the folder to find out \
          why, do not use an older copy of it, and replace this server through a reconfiguration \
@@ -75,8 +78,8 @@ pub enum StorageError {
         /// What is wrong there.
         what: String,
     },
-    /// The folder holds data that this library did not write, such as that of the published
-    /// `omnipaxos_storage` 0.2.2, which was not synced and cannot be trusted.
+    /// The folder contains data that this library did not write. An example is the data of the
+    /// published `omnipaxos_storage` 0.2.2, which was not synced and cannot be trusted.
     #[error(
         "{} holds data that this library did not write, such as that of the published \
          omnipaxos_storage 0.2.2, which was never synced and cannot be trusted: name another \
@@ -101,19 +104,19 @@ pub enum StorageError {
         /// The format of this library.
         ours: u16,
     },
-    /// The storage is open already, here or in another process.
+    /// The storage is open already, in this process or in another.
     #[error("{} is open already: one server has one storage", .path.display())]
     Locked {
         /// The folder.
         path: PathBuf,
     },
-    /// A new storage was asked for where there is one.
+    /// A new storage was requested, and the folder contains one.
     #[error("{} holds a storage already: open it, or name another folder", .path.display())]
     NotEmpty {
         /// The folder.
         path: PathBuf,
     },
-    /// There is no storage where one must be. Nothing was made.
+    /// A storage must exist here, and does not. Nothing was created.
     #[error(
         "{} holds no storage: mount its disk, or name its folder; if the disk is lost, replace this \
          server by one with a new id, and never start it with an empty folder",
@@ -133,17 +136,17 @@ pub enum StorageError {
         /// The largest size.
         limit: u64,
     },
-    /// A value could not be encoded, or not be decoded as the type asked for.
+    /// A value could not be encoded, or not be decoded as the requested type.
     #[error("could not {doing} {what}")]
     Code {
-        /// Encode or decode.
+        /// The operation: encode or decode.
         doing: &'static str,
         /// The value.
         what: &'static str,
-        /// What the codec said.
+        /// The error of the codec.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// An earlier write failed, so that what is stored is not known. Open the storage anew.
+    /// An earlier write failed, so the content of the storage is not known. Open the storage again.
     #[error("an earlier write failed ({cause}): open the storage anew")]
     Poisoned {
         /// The earlier failure.

@@ -1,12 +1,13 @@
-//! What the systems do differently: reads and writes at a position, and the sync of a folder.
+//! Operations that differ between systems: reads and writes at a position, and the sync of a
+//! folder.
 
 use super::error::StorageError;
 use std::{fs::File, io, path::Path};
 
-/// Reads at a position, at most as much as there is room for.
+/// Reads at a position, at most as many bytes as the buffer has.
 ///
-/// On Windows this moves the cursor of the handle, so no handle that is read or written here is used
-/// through its cursor: the journal and the indexes have handles of their own, and the commit log appends.
+/// On Windows this moves the cursor of the handle. So no handle that is used here is used through
+/// its cursor: the journal and the indexes have handles of their own, and the commit log appends.
 pub(super) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     {
@@ -18,7 +19,7 @@ pub(super) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usi
     }
 }
 
-/// Writes at a position, perhaps not all. The cursor is as after [`read_at`].
+/// Writes at a position, possibly not all bytes. It moves the cursor as [`read_at`] does.
 fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     {
@@ -84,15 +85,15 @@ fn write_all(
     Ok(())
 }
 
-/// Opens a file to sync it. Windows syncs only through a handle that may write.
+/// Opens a file to sync it. Windows syncs only through a handle with write access.
 pub(super) fn open_to_sync(path: &Path) -> io::Result<File> {
     File::options().read(true).write(cfg!(windows)).open(path)
 }
 
 /// Makes the names in a folder durable.
 ///
-/// On Windows a folder cannot be synced, and this does nothing: NTFS has its names in a journal of its
-/// own, which keeps them in order. It does not promise that they last when this returns.
+/// On Windows a folder cannot be synced, and this does nothing: NTFS keeps names in a journal of
+/// its own, in order. It does not promise that they are durable when this returns.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     if cfg!(windows) {
         return Ok(());

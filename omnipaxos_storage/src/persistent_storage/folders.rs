@@ -1,4 +1,4 @@
-//! The folders of a storage, before anything in them is opened.
+//! The folders of a storage, before their files are opened.
 
 use super::{error::StorageError, format::log_file, segments};
 use std::{
@@ -7,13 +7,13 @@ use std::{
     path::Path,
 };
 
-/// What the lock file of a storage holds that was made completely.
+/// The content of the lock file after a storage was created completely.
 const MADE: &[u8] = b"a storage was made here\n";
 
-/// What the first record of one of our segments has near its beginning.
+/// The bytes that the first record of one of our segments has near its beginning.
 const OUR_MAGIC: &[u8] = b"OPXs";
 
-/// Checks that there can be a folder of this name.
+/// Checks that a folder with this name is possible.
 pub(super) fn check(folder: &Path) -> Result<(), StorageError> {
     let refused =
         |path: &Path, what| Err(StorageError::NoFolder { path: path.to_path_buf(), what });
@@ -30,19 +30,19 @@ pub(super) fn check(folder: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Whether a storage was made completely under this lock.
+/// Returns whether a storage was created completely under this lock.
 pub(super) fn was_made(lock: &File) -> bool {
     lock.metadata().is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// Notes under the lock that the storage is made, so that one that is lost is not made anew.
+/// Records under the lock that the storage is created, so that a lost one is not created again.
 pub(super) fn note_made(mut lock: &File, folder: &Path) -> Result<(), StorageError> {
     lock.write_all(MADE)
         .and_then(|()| lock.sync_all())
         .map_err(StorageError::io("write", folder.join("lock")))
 }
 
-/// Why there is a log, or was a storage, without the checkpoint of the database that belongs to it.
+/// Returns why there is a log, or there was a storage, without the checkpoint of its database.
 pub(super) fn without_database(log_folder: &Path, database: &Path) -> StorageError {
     let is_ours = log_folder.join("journal").exists()
         || segments::list(log_folder)

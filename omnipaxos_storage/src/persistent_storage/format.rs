@@ -1,23 +1,23 @@
-//! What the files hold at fixed places: versions, magic bytes, names.
+//! Constants of the files: versions, magic bytes, names.
 
 use std::path::{Path, PathBuf};
 
-/// Version of the layout; a library reads its own.
+/// Version of the layout. A library reads only its own version.
 pub(super) const FORMAT: u16 = 1;
 
 /// The first bytes of a segment file.
 pub(super) const SEGMENT_MAGIC: [u8; 2] = [0xff, 0xff];
 
-/// Empty entries at the end of an index that is written to. The commit log makes an index half as
-/// large again at most, so it must be large to begin with.
+/// Empty entries at the end of an index that is written to. The commit log enlarges an index by
+/// half at most, so it must be large from the beginning.
 pub(super) const SPARE_INDEX_ENTRIES: usize = 1 << 17;
 
-/// The file of the segment that begins with record `base`.
+/// Returns the file of the segment that begins with record `base`.
 pub(super) fn log_file(folder: &Path, base: u64) -> PathBuf {
     folder.join(format!("{base:020}.log"))
 }
 
-/// The `N` bytes of `bytes` at `at`.
+/// Returns the `N` bytes of `bytes` at `at`.
 pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>().copied()
 }

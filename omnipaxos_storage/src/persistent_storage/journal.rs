@@ -1,12 +1,12 @@
-//! The journal: a file of fixed size to which each batch is written before it counts.
+//! The journal: a file of fixed size. A batch counts once it is written there.
 //!
-//! A sync of a file that grows also syncs what the file system knows of it. The journal is written
-//! over and over in place, so its sync is of data alone. The commit log gets the same bytes, and is
-//! synced when the journal is full: only then is the journal written from its beginning again.
+//! A sync of a file that grows also syncs the metadata of the file system. The journal is
+//! overwritten in place, so its sync concerns only data. The commit log gets the same bytes, and is
+//! synced when the journal is full. Only then is the journal written from its beginning again.
 //!
-//! Disks write sectors whole. Each sector of the journal says to which batch it belongs, by a stamp
-//! that no other batch ever has, and has a checksum. So a sector that a loss of power left unwritten
-//! bears an older stamp, and cannot be mistaken for one that was damaged.
+//! Disks write sectors as a whole. Each sector of the journal contains a stamp, which no other
+//! batch ever has, and a checksum. So if a loss of power leaves a sector unwritten, it has an older
+//! stamp, and is distinguished from a damaged one.
 
 use super::{
     error::StorageError,
@@ -20,22 +20,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a disk writes whole.
+/// The size of a sector, which a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
 
-/// Of these, what is of a batch. The rest is stamp and checksum.
+/// The bytes of a batch in a sector. The rest is stamp and checksum.
 const PAYLOAD_BYTES: usize = SECTOR_BYTES - 8 - 4;
 
-/// A batch begins with its length.
+/// The bytes of the length at the beginning of a batch.
 const LENGTH_BYTES: usize = 8;
 
 /// Size of a new journal. It doubles whenever it is full.
 const LEAST_BYTES: u64 = 256 << 10;
 
-/// The largest size: so much at most is replayed when a storage is opened.
+/// The largest size. It limits the bytes that are replayed when a storage is opened.
 const LARGEST_BYTES: u64 = 16 << 20;
 
-/// So many bytes are written at a time to make a journal larger.
+/// The number of bytes that are written at a time to enlarge a journal.
 const ZEROS_BYTES: u64 = 64 << 10;
 
 /// An open journal.
@@ -44,25 +44,25 @@ pub(super) struct Journal {
     file: File,
     path: PathBuf,
     bytes: u64,
-    /// Where the next batch goes.
+    /// The position of the next batch.
     at: u64,
     /// The stamp of the next batch.
     stamp: u64,
-    /// Sectors of the batch that is written.
+    /// The sectors of the batch that is being written.
     sectors: Vec<u8>,
 }
 
-/// What a checkpoint tells of the journal.
+/// The part of a checkpoint that concerns the journal.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Known {
     /// The stamp of the first batch after the checkpoint.
     pub(super) stamp: u64,
-    /// The size that it has at least.
+    /// The smallest size of the journal.
     pub(super) bytes: u64,
 }
 
 impl Journal {
-    /// Makes the journal of a log, or makes it anew, with this stamp for the first batch.
+    /// Creates the journal of a log, or creates it again, with this stamp for the first batch.
     pub(super) fn create(log_folder: &Path, stamp: u64) -> Result<Self, StorageError> {
         let path = path(log_folder);
         let file = File::options()
@@ -78,7 +78,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the journal of a log that was closed: nothing in it counts.
+    /// Opens the journal of a log that was closed. No batch in it counts.
     pub(super) fn reuse(log_folder: &Path, known: Known) -> Result<Self, StorageError> {
         let path = path(log_folder);
         let failed = || StorageError::io("open", &path);
@@ -131,7 +131,7 @@ impl Journal {
             .map_err(|bad| damaged((bad.sector * SECTOR_BYTES) as u64, bad.what))?;
         let stamp = known.stamp + found.len() as u64;
         let bytes = whole_sectors(len);
-        // One that was torn has the next stamp.
+        // An interrupted batch has the next stamp.
         let journal = Self { file, path, bytes, at: 0, stamp: stamp + 1, sectors: Vec::new() };
         Ok((journal, found))
     }
@@ -140,12 +140,12 @@ impl Journal {
         &self.path
     }
 
-    /// What the next checkpoint has to tell.
+    /// Returns the part of the next checkpoint that concerns the journal.
     pub(super) fn known(&self) -> Known {
         Known { stamp: self.stamp, bytes: self.bytes }
     }
 
-    /// Whether a batch of so many bytes fits behind those that are in it.
+    /// Returns whether a batch of this size fits behind the present ones.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.bytes - self.at >= written_bytes(bytes)
     }
@@ -167,13 +167,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins anew: what it holds is synced in the commit log, and a checkpoint says so.
+    /// Restarts at the beginning: its batches are synced in the commit log, as a checkpoint
+    /// records.
     pub(super) fn restart(&mut self) {
         self.at = 0;
         self.sectors.shrink_to(LEAST_BYTES as usize);
     }
 
-    /// Makes a journal that was restarted larger, since it was full.
+    /// Enlarges a journal that was restarted because it was full.
     pub(super) fn grow(&mut self) -> Result<(), StorageError> {
         self.grow_to((self.bytes * 2).clamp(LEAST_BYTES, LARGEST_BYTES))
     }
@@ -208,7 +209,7 @@ fn whole_sectors(bytes: u64) -> u64 {
     bytes - bytes % SECTOR_BYTES as u64
 }
 
-/// Number of sectors that a batch of so many bytes takes.
+/// Returns the number of sectors of a batch with this number of bytes.
 fn sectors_of(bytes: usize) -> usize {
     bytes.saturating_add(LENGTH_BYTES).div_ceil(PAYLOAD_BYTES)
 }
@@ -228,10 +229,10 @@ fn push_sector(sectors: &mut Vec<u8>, payload: &[&[u8]], stamp: u64) {
     sectors.extend_from_slice(&crc.to_le_bytes());
 }
 
-/// A sector as it is found.
+/// A sector as it was read.
 #[derive(Copy, Clone, Debug)]
 enum Sector<'a> {
-    /// Of the batch with this stamp. One that was never written has stamp 0.
+    /// A sector of the batch with this stamp. A sector that was never written has stamp 0.
     Of(u64, &'a [u8]),
     Damaged,
 }
@@ -259,20 +260,20 @@ impl<'a> Sector<'a> {
     }
 }
 
-/// What no loss of power can have done.
+/// A state that no loss of power can have caused.
 #[derive(Debug, PartialEq)]
 struct Bad {
     sector: usize,
     what: &'static str,
 }
 
-/// The batches from `first` on that are whole.
+/// Returns the complete batches from `first` on.
 fn read_batches(sectors: &[Sector<'_>], first: u64) -> Result<Vec<Vec<u8>>, Bad> {
     let mut batches = Vec::new();
     let mut at = 0;
     for stamp in first.. {
         let Some(batch) = read_batch(sectors, at, stamp)? else {
-            // It was never synced, so nothing was written after it.
+            // This batch was never synced, so nothing was written after it.
             let mut later = (at..).zip(sectors.iter().skip(at));
             return match later.find(|(_, sector)| sector.stamp().is_some_and(|of| of > stamp)) {
                 None => Ok(batches),
@@ -285,7 +286,7 @@ fn read_batches(sectors: &[Sector<'_>], first: u64) -> Result<Vec<Vec<u8>>, Bad>
     Ok(batches)
 }
 
-/// The batch with this stamp at sector `at`; `None` if some sector of it was never written.
+/// Returns the batch with this stamp at sector `at`; `None` if some sector of it was never written.
 fn read_batch(sectors: &[Sector<'_>], at: usize, stamp: u64) -> Result<Option<Vec<u8>>, Bad> {
     let damaged = |sector| Bad { sector, what: "the checksum of this sector is wrong" };
     let begin = match sectors.get(at) {

@@ -1,4 +1,4 @@
-//! The commit log: appending batches, syncing them, reading records.
+//! The commit log: appends batches, syncs them, reads records.
 
 use super::{
     checkpoint::Place,
@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The whole rest of a segment.
+/// The rest of a segment.
 const REST: usize = u32::MAX as usize;
 
 /// An open commit log.
@@ -30,20 +30,20 @@ pub(super) struct Log {
     commit: CommitLog,
     folder: PathBuf,
     segment_bytes: usize,
-    /// The offsets with which segments begin.
+    /// The offsets of the first records of the segments.
     segments: BTreeSet<u64>,
-    /// Where the next record goes.
+    /// The position of the next record.
     end: Place,
     index_room: IndexRoom,
     batches: u64,
-    /// The end of the last batch that is synced.
+    /// The end of the last synced batch.
     synced: Place,
-    /// Whether a segment was begun whose name may be lost.
+    /// Whether a segment was created whose name is not synced.
     has_unsynced_names: bool,
 }
 
 impl Log {
-    /// Opens the commit log, of which the files were scanned and repaired.
+    /// Opens the commit log. Its files are scanned and repaired.
     pub(super) fn open(
         folder: &Path,
         segment_bytes: usize,
@@ -65,7 +65,7 @@ impl Log {
         let mut end = found.end;
         let is_new = segments.is_empty();
         if is_new {
-            // The commit log has begun one.
+            // The commit log has created a segment.
             segments.insert(found.next_offset);
             end = Place { segment: found.next_offset, byte: SEGMENT_MAGIC.len() as u64 };
         }
@@ -83,7 +83,7 @@ impl Log {
         })
     }
 
-    /// Where the next batch goes.
+    /// Returns the position of the next batch.
     pub(super) fn target(&self) -> Target {
         Target {
             batch: self.batches,
@@ -96,25 +96,25 @@ impl Log {
         self.batches
     }
 
-    /// The end of the last batch that is synced.
+    /// Returns the end of the last synced batch.
     pub(super) fn synced(&self) -> Place {
         self.synced
     }
 
-    /// Whether all batches are synced.
+    /// Returns whether all batches are synced.
     pub(super) fn is_synced(&self) -> bool {
         self.batches == 0 || self.synced == self.end
     }
 
-    /// The segment with the last batch, which bears the state.
+    /// Returns the segment with the last batch, which contains the state.
     pub(super) fn last_segment(&self) -> u64 {
         self.end.segment
     }
 
-    /// Appends a batch. It is not synced.
+    /// Appends a batch, without a sync.
     ///
     /// # Errors
-    /// It is not known what was written.
+    /// The append failed. It is not known which bytes were written.
     pub(super) fn append(&mut self, batch: &Parts) -> Result<(), StorageError> {
         for part in &batch.parts {
             self.append_part(part, batch.bytes_of(part))?;
@@ -164,7 +164,7 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs the file of the last segment. The commit log's own flush does not.
+    /// Syncs the file of the last segment. The flush of the commit log does not.
     fn sync_file(&mut self) -> Result<(), StorageError> {
         let last = self.commit.next_offset().saturating_sub(1);
         let path = log_file(&self.folder, self.end.segment);
@@ -174,7 +174,7 @@ impl Log {
             .map_err(|error| StorageError::io("sync", path)(as_io(error)))
     }
 
-    /// The payloads of `count` records from `offset` on, which are in one segment.
+    /// Returns the payloads of `count` records from `offset` on, which are in one segment.
     pub(super) fn read(&self, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, StorageError> {
         let base = self.segments.range(..=offset).next_back().copied().unwrap_or(0);
         let path = log_file(&self.folder, base);
@@ -195,24 +195,24 @@ impl Log {
         }
     }
 
-    /// The segment that holds record `offset`.
+    /// Returns the segment that contains record `offset`.
     pub(super) fn segment_of(&self, offset: u64) -> u64 {
         self.segments.range(..=offset).next_back().copied().unwrap_or(0)
     }
 
-    /// The first segment there is.
+    /// Returns the first segment.
     pub(super) fn first_segment(&self) -> u64 {
         self.segments.first().copied().unwrap_or(0)
     }
 
-    /// Removes the segments before `first`, and gives their space back.
+    /// Removes the segments before `first`, which frees their space.
     pub(super) fn remove_before(&mut self, first: u64) -> Result<(), StorageError> {
         let kept = self.segments.split_off(&first);
         for gone in std::mem::replace(&mut self.segments, kept) {
             segments::remove(&self.folder, gone)?;
         }
         sync_folder(&self.folder)?;
-        // The commit log holds the files that were removed until it is opened anew.
+        // The commit log keeps removed files open until it is opened again.
         self.commit = open_commit_log(&self.folder, self.segment_bytes)?;
         Ok(())
     }
@@ -245,7 +245,7 @@ fn as_io(error: ReadError) -> io::Error {
     }
 }
 
-/// Records with their offsets set.
+/// Records with their offsets.
 struct Appended<'a> {
     bytes: &'a [u8],
     records: usize,
@@ -261,7 +261,7 @@ impl MessageSet for Appended<'_> {
     }
 }
 
-/// Syncs the file that it is given to read from.
+/// Syncs the file that it should read from.
 struct SyncFile;
 
 impl LogSliceReader for SyncFile {
@@ -277,7 +277,7 @@ impl LogSliceReader for SyncFile {
     }
 }
 
-/// Reads so many records, however long they are.
+/// Reads `count` records of any length.
 struct ReadRecords {
     offset: u64,
     count: u64,
@@ -319,7 +319,7 @@ impl LogSliceReader for ReadRecords {
     }
 }
 
-/// A file read from a position, which is nobody else's.
+/// Reads a file from a position of its own.
 struct At<'a> {
     file: &'a File,
     at: u64,

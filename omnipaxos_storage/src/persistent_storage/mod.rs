@@ -1,11 +1,12 @@
 //! A storage on disk, which survives `kill -9` and loss of power.
 //!
-//! What `write_atomically` has returned `Ok` for is on the disk, all of it or, after a crash
-//! before that, nothing. State travels with each batch of entries, so that one sync makes both
-//! durable: that of a journal, which is written in place. The log is a
-//! [commitlog](https://docs.rs/commitlog), synced whenever the journal is full. Snapshots and the
-//! checkpoint, up to which the log is synced, are in a [sled](https://docs.rs/sled) database. See
-//! `docs/storage.md` in the repository for what is durable when and what an operator does.
+//! When `write_atomically` has returned `Ok`, all its changes are on the disk. After a crash before
+//! that, all or none are. State travels with each batch of entries, so that one sync makes both
+//! durable: the sync of a journal, which is written in place. The log is a
+//! [commitlog](https://docs.rs/commitlog), synced whenever the journal is full. A
+//! [sled](https://docs.rs/sled) database contains the snapshots and the checkpoint, up to which the
+//! log is synced. `docs/storage.md` in the repository describes what is durable when, and what an
+//! operator does.
 
 mod batch;
 mod begin;
@@ -57,15 +58,15 @@ use std::{
     path::Path,
 };
 
-/// Number of entries that are read from the log at a time.
+/// Number of entries read from the log at a time.
 const BLOCK: u64 = 1024;
 
 /// Keeps the log on disk.
 ///
-/// Entries and their snapshots must be serialisable, by bincode: with a type that describes itself
-/// (`untagged`, `flatten`, `skip_serializing_if`) they are refused when they are proposed. An entry,
-/// encoded, must fit a segment of the log: 128 MiB less a few hundred bytes unless the options say
-/// otherwise.
+/// Entries and their snapshots must be serialisable with bincode. It cannot read types that
+/// describe themselves (`untagged`, `flatten`, `skip_serializing_if`); such entries are refused
+/// when they are proposed. An encoded entry must fit a segment of the log: by default 128 MiB less
+/// a few hundred bytes.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage::Storage};
@@ -95,12 +96,12 @@ pub struct PersistentStorage<T> {
     database: Database,
     state: State,
     runs: Runs,
-    /// For the entries of the batch that is written, and empty between batches.
+    /// The entries of the batch that is being written; empty between batches.
     records: Records,
-    /// Whether what is to be stored is read back before.
+    /// Whether values are read back before they are accepted.
     reads_back: bool,
     health: Health,
-    /// Made once with the folder.
+    /// Created once with the folder.
     id: u64,
     /// Released when the storage is dropped.
     _lock: FolderLock,
@@ -108,7 +109,7 @@ pub struct PersistentStorage<T> {
 }
 
 impl<T> PersistentStorage<T> {
-    /// Opens the storage, or makes one if there is none.
+    /// Opens the storage, or creates one if there is none.
     ///
     /// # Panics
     /// If that fails; see [`try_open`](Self::try_open).
@@ -119,7 +120,7 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Opens a storage that is there, and never makes one.
+    /// Opens an existing storage, and never creates one.
     ///
     /// # Panics
     /// If there is none, or on failure; see [`try_open_existing`](Self::try_open_existing).
@@ -130,7 +131,7 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Makes a new storage, where none was made before.
+    /// Creates a new storage, if none was created before.
     ///
     /// # Panics
     /// If there is one already, or on failure; see [`try_create`](Self::try_create).
@@ -141,7 +142,7 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Makes a new storage, as [`create`](Self::create).
+    /// Creates a new storage, as [`create`](Self::create) does.
     ///
     /// # Panics
     /// If there is one already, or on failure; see [`try_new`](Self::try_new).
@@ -152,20 +153,23 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Makes a new storage, as [`try_create`](Self::try_create).
+    /// Creates a new storage, as [`try_create`](Self::try_create) does.
     ///
     /// # Errors
-    /// [`StorageError::NotEmpty`] if there is one already, else as [`try_open`](Self::try_open).
+    /// [`StorageError::NotEmpty`] if there is one already, otherwise the errors of
+    /// [`try_open`](Self::try_open).
     pub fn try_new(config: PersistentStorageConfig) -> Result<Self, StorageError> {
         Self::try_create(config)
     }
 
-    /// Makes a new storage, where none was made before: for the first start of a server, and for no
-    /// other. One that was interrupted before it was made is begun again.
+    /// Creates a new storage, if none was created before. Use it for the first start of a server
+    /// only.
+    ///
+    /// If an earlier creation was interrupted, it starts again.
     ///
     /// # Errors
-    /// [`StorageError::NotEmpty`] if there is one already, also if nothing was written to it; else as
-    /// [`try_open`](Self::try_open).
+    /// - [`StorageError::NotEmpty`] if there is one already, even if nothing was written to it.
+    /// - Otherwise the errors of [`try_open`](Self::try_open).
     pub fn try_create(config: PersistentStorageConfig) -> Result<Self, StorageError> {
         match begin::is_made(&config)? {
             true => Err(StorageError::NotEmpty { path: config.folder() }),
@@ -173,9 +177,11 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Opens a storage that is there, and never makes one: for every start of a server but the first.
-    /// If its disk is lost, or not mounted, the server does not start with an empty one, and so cannot
-    /// forget what it promised and accepted.
+    /// Opens an existing storage, and never creates one. Use it for every start of a server but the
+    /// first.
+    ///
+    /// If the disk of the server is lost, or not mounted, the server does not start with an empty
+    /// storage. So it cannot lose its promises and accepted entries unnoticed.
     ///
     /// ```
     /// # use omnipaxos::macros::Entry;
@@ -192,17 +198,17 @@ impl<T> PersistentStorage<T> {
     /// let missing = PersistentStorage::<Word>::try_open_existing(config.clone());
     /// assert!(matches!(missing, Err(StorageError::NoStorage { .. })));
     ///
-    /// // On the first day of the server, and then never again:
+    /// // At the first start of the server only:
     /// drop(PersistentStorage::<Word>::try_create(config.clone())?);
-    /// // On all other days:
+    /// // At all other starts:
     /// let storage = PersistentStorage::<Word>::try_open_existing(config)?;
     /// # drop(storage);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// [`StorageError::NoStorage`] if there is none, and then nothing was made; else as
-    /// [`try_open`](Self::try_open).
+    /// - [`StorageError::NoStorage`] if there is none. Then nothing was created.
+    /// - Otherwise the errors of [`try_open`](Self::try_open).
     pub fn try_open_existing(config: PersistentStorageConfig) -> Result<Self, StorageError> {
         match begin::is_made(&config)? {
             true => Self::try_open(config),
@@ -210,13 +216,15 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Opens the storage, or makes one if there is none. Repairs what a crash left, and reports
-    /// what no crash can have done. A server whose disk was lost starts with an empty storage then:
-    /// see [`try_open_existing`](Self::try_open_existing).
+    /// Opens the storage, or creates one if there is none.
+    ///
+    /// It repairs the effects of a crash, and reports damage that no crash can have caused. If the
+    /// disk of a server was lost, the server then starts with an empty storage: see
+    /// [`try_open_existing`](Self::try_open_existing).
     ///
     /// # Errors
-    /// [`StorageError`] says what is wrong, in which file, and what to do. Nothing was lost that
-    /// was there.
+    /// [`StorageError`] contains what is wrong, in which file, and what to do. Existing data was
+    /// not lost.
     pub fn try_open(config: PersistentStorageConfig) -> Result<Self, StorageError> {
         let folder = config.folder();
         let settings = config.log();
@@ -238,8 +246,8 @@ impl<T> PersistentStorage<T> {
         };
         let id = match database.storage_id()? {
             Some(id) => id,
-            // A new folder, or one of an earlier version. The checkpoint below makes it durable, and
-            // nothing is said in its name before.
+            // A new folder, or one of an earlier version. The checkpoint below makes the id
+            // durable. No claim is made with it before.
             None => give_id(&database, &folder)?,
         };
         if let Some(unfinished) = unfinished {
@@ -289,7 +297,7 @@ impl<T> PersistentStorage<T> {
         Ok(storage)
     }
 
-    /// Makes the state that of a batch that is in the log now.
+    /// Takes over the state of a batch that is in the log.
     fn take(&mut self, batch: Parts) {
         for part in &batch.parts {
             self.runs.put(part.position, part.offset + 1, part.count);
@@ -298,8 +306,7 @@ impl<T> PersistentStorage<T> {
         self.state = batch.state;
     }
 
-    /// Syncs the log, records that, begins the journal anew, and gives back the space of what is
-    /// not needed.
+    /// Syncs the log, records that, restarts the journal, and frees the space that is not needed.
     fn checkpoint(&mut self, is_closed: IsClosed) -> Result<(), StorageError> {
         self.log.sync()?;
         let first_segment = self.first_needed_segment();
@@ -311,7 +318,7 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
-    /// Records that the log is synced: what the journal holds is of no use any more.
+    /// Records that the log is synced: the content of the journal is not needed any more.
     fn record(
         &mut self,
         first_segment: u64,
@@ -329,7 +336,7 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
-    /// Whether the storage can be written to.
+    /// Checks that the storage can be written to.
     ///
     /// # Errors
     /// A write failed or panicked before, or the database failed.
@@ -344,14 +351,15 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// The segment with the first entry held, or with the last batch, which bears the state.
+    /// Returns the segment with the first entry held, or with the last batch, which contains the
+    /// state.
     fn first_needed_segment(&self) -> u64 {
         let last = self.log.last_segment();
         self.runs.first_offset().map_or(last, |offset| self.log.segment_of(offset).min(last))
     }
 }
 
-/// Whether what is stored is known.
+/// Whether the content of the storage is known.
 #[derive(Debug)]
 enum Health {
     Sound,
@@ -361,12 +369,12 @@ enum Health {
     Failed(String),
 }
 
-/// Whether a checkpoint is the last of a storage that is being closed.
+/// Whether a checkpoint is the last one before the storage is closed.
 #[derive(Copy, Clone)]
 struct IsClosed(bool);
 
 impl<T> Drop for PersistentStorage<T> {
-    /// Marks a clean close: after it, damage anywhere is noticed. Without it, nothing is lost.
+    /// Marks a clean close: afterwards any damage is noticed. Without the mark, nothing is lost.
     fn drop(&mut self) {
         if self.check_health().is_ok() {
             let _ = self.checkpoint(IsClosed(true));
@@ -374,28 +382,29 @@ impl<T> Drop for PersistentStorage<T> {
     }
 }
 
-/// Makes the id of a storage that has none yet.
+/// Creates the id of a storage that has none.
 fn give_id(database: &Database, folder: &Path) -> Result<u64, StorageError> {
     let id = random::storage_id(&folder.to_string_lossy());
     database.put_storage_id(id)?;
     Ok(id)
 }
 
-/// The lock of a folder, for one storage alone.
+/// The lock of a folder, for this storage only.
 ///
-/// Given up in so many words, not only by closing the file: where a thread of this process starts
-/// another process at the same moment, that holds a copy of the open file until it runs its program.
+/// It is released explicitly, not only by closing the file. If a thread of this process starts
+/// another process at the same moment, that process holds a copy of the open file until it runs its
+/// program.
 #[derive(Debug)]
 struct FolderLock(File);
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // If that fails, closing the file does it.
+        // If that fails, closing the file releases the lock.
         let _ = self.0.unlock();
     }
 }
 
-/// Locks the folder for this storage alone.
+/// Locks the folder for this storage only.
 fn lock(folder: &Path) -> Result<FolderLock, StorageError> {
     let path = folder.join("lock");
     let file = File::options()
@@ -442,15 +451,15 @@ where
         self.state.end - self.state.first
     }
 
-    /// The entries `from..to` of those held; none if they are not all there.
+    /// Returns the entries `from..to` of those held; none if some are missing.
     fn read(&self, from: u64, to: u64) -> Result<Vec<T>, StorageError> {
         let mut entries = Vec::new();
         self.visit(from, to, |entry| entries.push(entry))?;
         Ok(entries)
     }
 
-    /// Reads the entries from `from` up to `to`, of which never more than [`BLOCK`] are in memory
-    /// as bytes; none if the storage does not hold all.
+    /// Reads the entries from `from` up to `to`; none if the storage does not hold all. At most
+    /// [`BLOCK`] of them are in memory as bytes at a time.
     fn visit(&self, from: u64, to: u64, mut visit: impl FnMut(T)) -> Result<(), StorageError> {
         if from >= to || to > self.held() {
             return Ok(());
@@ -471,7 +480,7 @@ where
     }
 }
 
-/// Returns an error as one that a halted replica keeps as it is.
+/// Wraps an error so that a halted replica keeps it as it is.
 fn shared<V>(result: Result<V, StorageError>) -> StorageResult<V> {
     result.map_err(|error| SharedError::new(error).into())
 }

@@ -1,4 +1,4 @@
-//! A batch as bytes: what is appended to the commit log and written to the journal.
+//! A batch as bytes, which are appended to the commit log and written to the journal.
 
 use super::{
     batch::{Header, Parsed, State, PREFIX_BYTES},
@@ -9,10 +9,10 @@ use super::{
 };
 use std::ops::Range;
 
-/// The most records of one part. The index of a segment has room for so many at any time.
+/// The largest number of records in one part. The index of a segment always has room for them.
 const RECORDS_PER_PART: usize = SPARE_INDEX_ENTRIES / 4;
 
-/// Room for the header of a part without state.
+/// Space for the header of a part without state.
 const PART_HEADER_BYTES: usize = 256;
 
 /// All parts of a batch.
@@ -20,14 +20,14 @@ const PART_HEADER_BYTES: usize = 256;
 pub(super) struct Parts {
     pub(super) bytes: Vec<u8>,
     pub(super) parts: Vec<Part>,
-    /// What holds when the batch is stored.
+    /// The state after the batch.
     pub(super) state: State,
 }
 
-/// One part: what is appended to the commit log at once.
+/// One part, which is appended to the commit log at once.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Where in the bytes it is.
+    /// Its range in the bytes.
     pub(super) range: Range<usize>,
     /// Offset of its first record, the header.
     pub(super) offset: u64,
@@ -37,7 +37,7 @@ pub(super) struct Part {
     pub(super) count: u64,
 }
 
-/// Where a batch goes.
+/// The position of a batch.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Target {
     /// Its number.
@@ -48,16 +48,16 @@ pub(super) struct Target {
     pub(super) part_bytes: usize,
 }
 
-/// The largest payload that fits a part of so many bytes.
+/// Returns the largest payload that fits a part of this size.
 pub(super) fn largest_payload(part_bytes: usize) -> usize {
     part_bytes - RECORD_HEADER_BYTES * 2 - PART_HEADER_BYTES
 }
 
 impl Parts {
-    /// Makes a batch of entries that replace what is at `from` and after, and the state then.
+    /// Creates a batch of entries that replace those from `from` on, with the state after it.
     ///
     /// # Errors
-    /// [`StorageError::TooLarge`]: the state does not fit a part.
+    /// [`StorageError::TooLarge`] if the state does not fit a part.
     pub(super) fn new(
         target: Target,
         from: u64,
@@ -97,7 +97,7 @@ impl Parts {
         Ok(made)
     }
 
-    /// Reads a batch that was made before, and must be the next: `None` if it is not.
+    /// Parses a batch that was created before and must be the next one; `None` if it is not.
     pub(super) fn parse(bytes: Vec<u8>, batch: u64, mut offset: u64) -> Option<Self> {
         let mut parts = Vec::new();
         let mut start = 0;
@@ -123,14 +123,14 @@ impl Parts {
         }
     }
 
-    /// The bytes of a part.
+    /// Returns the bytes of a part.
     pub(super) fn bytes_of(&self, part: &Part) -> &[u8] {
         self.bytes.get(part.range.clone()).unwrap_or_default()
     }
 }
 
-/// Cuts records into parts of at most `room` bytes. The state is in the last, which has no entries
-/// if they leave no room for it: a stop sign can be large.
+/// Splits records into parts of at most `room` bytes. The last part contains the state. If there is
+/// no room for it beside entries, the last part has no entries: a stop sign can be large.
 fn split(records: &Records, state: &State, room: usize) -> Result<Vec<Range<usize>>, StorageError> {
     let state_bytes = codec::encode("the state", state)?.len();
     let header_bytes = RECORD_HEADER_BYTES + PREFIX_BYTES + PART_HEADER_BYTES + state_bytes;

@@ -6,11 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A number other than 0 that no other storage has, but for one in 2^64.
+/// Returns a number other than 0. Two storages have the same one in one of 2^64 cases.
 ///
-/// The standard library keys its hash maps with random bytes of the operating system, which need no
-/// crate here. Time, process and folder are hashed with that key, in case a system gives the same
-/// bytes twice, such as a copied virtual machine.
+/// The standard library keys its hash maps with random bytes of the operating system, so no crate
+/// is needed here. Time, process and folder are hashed with that key. They help if a system returns
+/// the same bytes twice, as a copied virtual machine may.
 pub(super) fn storage_id(folder: &str) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_nanos());
     let seed = (now.unwrap_or(0), std::process::id(), folder);

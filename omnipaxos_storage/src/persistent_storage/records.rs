@@ -1,4 +1,4 @@
-//! Entries encoded as records of the commit log, one after the other in one buffer.
+//! Entries encoded as records of the commit log, consecutive in one buffer.
 //!
 //! A record is, in little endian: its offset (8 bytes), the size of its payload (4), the payload's
 //! CRC-32C (4), four zeros, which the commit log uses for metadata, and the payload.
@@ -10,18 +10,18 @@ use std::ops::Range;
 /// Bytes before each payload.
 pub(super) const RECORD_HEADER_BYTES: usize = 20;
 
-/// A buffer larger than this is given back after use.
+/// A larger buffer is freed after use.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// Records whose headers are not written yet: that takes the offset of the first.
+/// Records without their headers, which need the offset of the first record.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
-    /// Where each record ends.
+    /// The end of each record.
     ends: Vec<usize>,
 }
 
-/// What a record header says.
+/// The content of a record header.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(super) struct RecordHeader {
     pub(super) offset: u64,
@@ -41,7 +41,8 @@ impl Records {
     /// Encodes a value as the next record.
     ///
     /// # Errors
-    /// It cannot be encoded, or has more than `limit` bytes. The buffer must then be cleared.
+    /// The value cannot be encoded, or has more than `limit` bytes. Then the buffer must be
+    /// cleared.
     pub(super) fn push<V: Serialize>(
         &mut self,
         what: &'static str,
@@ -76,7 +77,7 @@ impl Records {
         }
     }
 
-    /// Removes all records, and a buffer that was unusually large.
+    /// Removes all records, and frees an unusually large buffer.
     pub(super) fn clear(&mut self) {
         if self.bytes.capacity() > KEPT_BYTES {
             *self = Self::default();
@@ -85,12 +86,12 @@ impl Records {
         self.ends.clear();
     }
 
-    /// Bytes of these records, headers included.
+    /// Returns the bytes of these records, including headers.
     pub(super) fn byte_len(&self, records: Range<usize>) -> usize {
         self.start(records.end) - self.start(records.start)
     }
 
-    /// Writes the headers of these records, of which the first gets `offset`. Returns their bytes.
+    /// Writes the headers of these records. The first gets `offset`. Returns their bytes.
     pub(super) fn seal(&mut self, records: Range<usize>, offset: u64) -> &[u8] {
         let range = self.start(records.start)..self.start(records.end);
         for (record, offset) in records.zip(offset..) {
@@ -100,14 +101,14 @@ impl Records {
         self.bytes.get(range).unwrap_or_default()
     }
 
-    /// Where record `number` starts.
+    /// Returns the start of record `number`.
     fn start(&self, number: usize) -> usize {
         let before = number.checked_sub(1).and_then(|before| self.ends.get(before));
         before.copied().unwrap_or(0)
     }
 }
 
-/// Writes the header of a record that is the whole of `record`, with room for the header.
+/// Writes the header of the record in `record`, which has space for it.
 pub(super) fn seal(record: &mut [u8], offset: u64) {
     if let Some((header, payload)) = record.split_first_chunk_mut::<RECORD_HEADER_BYTES>() {
         let offset = offset.to_le_bytes();
@@ -132,12 +133,12 @@ impl RecordHeader {
         (!has_metadata).then_some(header)
     }
 
-    /// Bytes of the record, this header included.
+    /// Returns the bytes of the record, including this header.
     pub(super) fn record_bytes(&self) -> u64 {
         RECORD_HEADER_BYTES as u64 + u64::from(self.size)
     }
 
-    /// Whether this is the payload that was written.
+    /// Returns whether this is the payload that was written.
     pub(super) fn is_of(&self, payload: &[u8]) -> bool {
         payload.len() == self.size as usize && self.crc == crc32c::crc32c(payload)
     }

@@ -1,8 +1,8 @@
-//! Where the entries are: positions in the log to offsets in the commit log.
+//! Maps positions in the log to offsets in the commit log.
 
 use std::collections::VecDeque;
 
-/// Entries that follow each other in the commit log, up to where the next run begins.
+/// Consecutive entries in the commit log, up to the beginning of the next run.
 #[derive(Copy, Clone, Debug, PartialEq)]
 struct Run {
     /// Position of the first entry.
@@ -20,7 +20,7 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Replaces what is at `position` and after it by `count` entries, the first at `offset`.
+    /// Replaces the entries from `position` on by `count` entries, the first at `offset`.
     pub(super) fn put(&mut self, position: u64, offset: u64, count: u64) {
         while self.runs.back().is_some_and(|run| run.position >= position) {
             self.runs.pop_back();
@@ -32,7 +32,7 @@ impl Runs {
         self.first = self.first.min(position);
     }
 
-    /// Forgets the entries before `position`.
+    /// Removes the entries before `position`.
     pub(super) fn trim(&mut self, position: u64) {
         while self.runs.get(1).is_some_and(|next| next.position <= position) {
             self.runs.pop_front();
@@ -44,8 +44,8 @@ impl Runs {
         self.first = position;
     }
 
-    /// The offset of the entry at `position`, and how many follow it at the next offsets, it
-    /// included.
+    /// Returns the offset of the entry at `position`, and the number of entries from there on with
+    /// consecutive offsets.
     pub(super) fn find(&self, position: u64) -> Option<(u64, u64)> {
         if position < self.first || position >= self.end {
             return None;
@@ -56,7 +56,7 @@ impl Runs {
         Some((run.offset + (position - run.position), run_end - position))
     }
 
-    /// The offset of the first entry held.
+    /// Returns the offset of the first entry held.
     pub(super) fn first_offset(&self) -> Option<u64> {
         self.find(self.first).map(|(offset, _)| offset)
     }

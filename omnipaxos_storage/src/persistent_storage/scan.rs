@@ -1,5 +1,5 @@
-//! Reading the log from its files when a storage is opened, up to the checkpoint. All of that is
-//! known to be on the disk, so whatever is not as it was written is damage.
+//! Reads the log from its files when a storage is opened, up to the checkpoint. All of that is
+//! certainly on the disk, so any difference from what was written is damage.
 
 use super::{
     batch::{Header, Parsed, State},
@@ -15,7 +15,7 @@ use std::{
     path::Path,
 };
 
-/// What the log holds up to the checkpoint.
+/// The content of the log up to the checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) runs: Runs,
@@ -23,7 +23,7 @@ pub(super) struct Scanned {
     pub(super) batches: u64,
     pub(super) next_offset: u64,
     pub(super) end: Place,
-    /// The segments, and where in each its records begin.
+    /// The segments, and the positions of the records in each.
     pub(super) segments: Vec<(u64, Vec<u32>)>,
 }
 
@@ -40,7 +40,7 @@ impl From<io::Error> for Bad {
     }
 }
 
-/// Reads what is in `folder` up to the checkpoint.
+/// Reads the files in `folder` up to the checkpoint.
 ///
 /// # Errors
 /// The log is damaged, or a file cannot be read.
@@ -89,12 +89,12 @@ pub(super) fn scan(folder: &Path, checkpoint: &Checkpoint) -> Result<Scanned, St
 
 struct Scanner {
     found: Scanned,
-    /// The parts of a batch that is not complete yet.
+    /// The parts of a batch that is not complete.
     open_parts: Vec<Header>,
 }
 
 impl Scanner {
-    /// Reads a segment up to `end`, or all of it.
+    /// Reads a segment up to `end`, or completely.
     fn scan_segment(&mut self, file: &File, base: u64, end: Option<u64>) -> Result<(), Bad> {
         let len = file.metadata()?.len();
         let end = end.unwrap_or(len);
@@ -115,7 +115,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Reads the header record at the cursor, and passes over the records that it announces.
+    /// Reads the header record at the cursor, and skips the records that it announces.
     fn read_part(&mut self, cursor: &mut Cursor<'_>) -> Result<Header, Bad> {
         let start = cursor.at;
         let damaged = |what| Bad::Damaged { byte: start, what };
@@ -145,13 +145,13 @@ impl Scanner {
         Ok(header)
     }
 
-    /// Whether a part is the one that must come now.
+    /// Returns whether a part is the expected one.
     fn follows(&self, header: &Header) -> bool {
         let (batch, part) = match self.open_parts.last() {
             Some(before) => (before.batch, before.part + 1),
             None => (self.found.batches, 0),
         };
-        // The first segment kept may begin within a batch, of which the rest is not needed.
+        // The first segment may begin within a batch. The rest of that batch is not needed.
         let is_first = self.found.batches == 0 && self.open_parts.is_empty();
         header.offset == self.found.next_offset
             && (is_first || (header.batch, header.part) == (batch, part))
@@ -190,7 +190,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Reads the payload of record `offset`, which is at the cursor.
+    /// Reads the payload of record `offset` at the cursor.
     fn record(&mut self, offset: u64, payload: &mut Vec<u8>) -> Result<(), Bad> {
         let start = self.at;
         let damaged = |what| Bad::Damaged { byte: start, what };

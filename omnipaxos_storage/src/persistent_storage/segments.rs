@@ -1,4 +1,4 @@
-//! The files of the commit log: names, indexes, cutting and removing.
+//! The files of the commit log: their names, indexes and removal.
 
 use super::{
     error::StorageError,
@@ -15,23 +15,23 @@ use std::{
 /// Bytes of an index entry: offset within the segment, and position in its file.
 const INDEX_ENTRY_BYTES: usize = 8;
 
-/// The least segment size; smaller settings are raised to it.
+/// The smallest segment size; smaller settings are raised to it.
 const LEAST_SEGMENT_BYTES: usize = 4 << 10;
 
 /// The largest segment size: positions in a segment have 32 bits.
 const LARGEST_SEGMENT_BYTES: usize = 3 << 30;
 
-/// Index entries for which space is taken at a time, so that it is done seldom.
+/// Index entries for which space is reserved at a time, so that this is rare.
 const INDEX_ENTRIES_AHEAD: usize = 1 << 13;
 
-/// What a new segment takes besides its records and their index entries: partly filled blocks and
-/// the names of two files.
+/// The space of a new segment besides its records and their index entries: partly filled blocks,
+/// and the names of two files.
 const SPACE_FOR_A_SEGMENT: usize = 64 << 10;
 
-/// A file that is there only while a segment is begun.
+/// A file that exists only while a segment is created.
 const RESERVE: &str = "reserve";
 
-/// The size of segments: as set, and such that these parts fit.
+/// Returns the size of segments: as set, or larger if these parts need it.
 pub(super) fn bytes_for<'a>(set: usize, parts: impl Iterator<Item = &'a Part>) -> usize {
     let largest = parts.map(|part| part.range.len() + SEGMENT_MAGIC.len()).max().unwrap_or(0);
     set.clamp(LEAST_SEGMENT_BYTES, LARGEST_SEGMENT_BYTES).max(largest)
@@ -41,7 +41,7 @@ fn index_file(folder: &Path, base: u64) -> PathBuf {
     folder.join(format!("{base:020}.index"))
 }
 
-/// The segments in a folder, in order.
+/// Returns the segments in a folder, in order.
 pub(super) fn list(folder: &Path) -> Result<Vec<u64>, StorageError> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
@@ -58,25 +58,25 @@ pub(super) fn list(folder: &Path) -> Result<Vec<u64>, StorageError> {
     Ok(bases)
 }
 
-/// Room in the index of the segment that is written to.
+/// Reserved space in the index of the segment that is written to.
 ///
-/// The commit log writes to it through mapped memory, where a full disk is no error: the system ends
-/// the process. So space is taken before, in a way that can fail.
+/// The commit log writes to the index through mapped memory. If the disk is full then, the system
+/// ends the process, without an error. So the space is reserved before, in a way that can fail.
 #[derive(Debug, Default)]
 pub(super) struct IndexRoom {
     /// Records in the segment.
     records: usize,
-    /// Records for which the index has its space on the disk.
+    /// Records for which the index has space on the disk.
     taken: usize,
 }
 
 impl IndexRoom {
-    /// The room in the index of a segment that holds so many records.
+    /// Returns the space in the index of a segment with this number of records.
     pub(super) fn after(records: usize) -> Self {
         Self { records, taken: records }
     }
 
-    /// Takes the space that so many records more need.
+    /// Reserves the space for this number of further records.
     pub(super) fn take(
         &mut self,
         folder: &Path,
@@ -102,8 +102,8 @@ impl IndexRoom {
     }
 }
 
-/// Sees whether the disk has space for a part in a segment of its own. The commit log makes the
-/// index of a new segment itself, so that its space cannot be taken before.
+/// Checks that the disk has space for a part in a new segment. The commit log creates the index of
+/// a new segment itself, so the space cannot be reserved before.
 pub(super) fn check_space(folder: &Path, bytes: usize, records: usize) -> Result<(), StorageError> {
     let path = folder.join(RESERVE);
     let needed = bytes + records * INDEX_ENTRY_BYTES + SPACE_FOR_A_SEGMENT;
@@ -124,8 +124,8 @@ pub(super) fn remove(folder: &Path, base: u64) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Makes the files what the scan found: what comes after the checkpoint was never synced, and is in
-/// the journal if it counts. The indexes are made anew.
+/// Repairs the files after a scan. Data after the checkpoint was never synced; the journal contains
+/// it if it counts. The indexes are created again.
 pub(super) fn repair(folder: &Path, found: &Scanned) -> Result<(), StorageError> {
     for base in list(folder)? {
         if found.segments.iter().all(|(kept, _)| *kept != base) {
@@ -148,7 +148,8 @@ pub(super) fn repair(folder: &Path, found: &Scanned) -> Result<(), StorageError>
     sync_folder(folder)
 }
 
-/// Removes all indexes, and what else a crash left: the commit log opens each that it finds, also one without a segment.
+/// Removes all indexes and other remains of a crash. The commit log opens each index, even without
+/// a segment.
 fn remove_indexes(folder: &Path) -> Result<(), StorageError> {
     for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
         let path = entry.map_err(StorageError::io("list", folder))?.path();
@@ -160,7 +161,7 @@ fn remove_indexes(folder: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Writes the index of a segment anew. The commit log trusts it, and never checks it.
+/// Writes the index of a segment again. The commit log trusts it, and never checks it.
 fn write_index(
     folder: &Path,
     base: u64,

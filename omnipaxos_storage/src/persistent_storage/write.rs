@@ -1,4 +1,4 @@
-//! Writing a batch: what its changes make of the storage, and then all of it at once.
+//! Writes a batch: applies its changes to the state, and then writes all of it at once.
 
 use super::{
     batch::State,
@@ -15,7 +15,7 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Serialize};
 
-/// What a batch makes of the storage, before it is written.
+/// The storage after a batch, before the batch is written.
 struct Batch<'a, S> {
     state: State,
     /// Entries from this position on are replaced.
@@ -64,7 +64,7 @@ impl<S> Batch<'_, S> {
         Ok(())
     }
 
-    /// Cuts the log to its first `idx` entries.
+    /// Truncates the log to its first `idx` entries.
     fn cut(&mut self, idx: u64) {
         let position = self.state.first.saturating_add(idx).min(self.state.end);
         let kept = usize::try_from(position.saturating_sub(self.from)).unwrap_or(usize::MAX);
@@ -94,7 +94,7 @@ where
         self.write(&mut vec![op])
     }
 
-    /// Counts another incarnation of the server, durably.
+    /// Counts a new incarnation of the server, durably.
     pub(super) fn begin_incarnation(&mut self) -> Result<u64, StorageError> {
         self.check_health()?;
         self.health = Health::Writing;
@@ -102,7 +102,7 @@ where
         self.end_write(counted)
     }
 
-    /// Keeps durably to which server the storage belongs.
+    /// Stores durably to which server the storage belongs.
     pub(super) fn keep_identity(&mut self, identity: Identity) -> Result<(), StorageError> {
         self.check_health()?;
         self.health = Health::Writing;
@@ -110,7 +110,7 @@ where
         self.end_write(kept)
     }
 
-    /// Makes the changes of `ops` durable, all or none.
+    /// Makes the changes of `ops` durable: all or none.
     pub(super) fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> Result<(), StorageError> {
         self.check_health()?;
         self.health = Health::Writing;
@@ -121,7 +121,7 @@ where
         let (batch, snapshot) = match encoded {
             Ok(encoded) => encoded,
             Err(refused) => {
-                // Nothing was written: the storage is as it was.
+                // Nothing was written: the storage is unchanged.
                 self.health = Health::Sound;
                 return Err(refused);
             }
@@ -138,7 +138,7 @@ where
         written
     }
 
-    /// Makes a batch of the changes, and encodes the snapshot if there is one.
+    /// Creates a batch from the changes, and encodes the snapshot if there is one.
     fn encode(
         &self,
         ops: &mut Vec<StorageOp<T>>,
@@ -167,14 +167,14 @@ where
         Ok((Parts::new(target, from, records, state)?, encoded))
     }
 
-    /// Writes a batch, and before it the snapshot that it names.
+    /// Writes a batch. Its snapshot is written before it.
     fn commit(&mut self, batch: Parts, snapshot: Option<&[u8]>) -> Result<(), StorageError> {
         let bytes = batch.bytes.len();
         if !self.journal.has_room(bytes) {
             self.checkpoint(IsClosed(false))?;
             self.journal.grow()?;
         }
-        // Not before a checkpoint, which removes all snapshots but the one that counts.
+        // Not before a checkpoint, which removes all other snapshots.
         if let (Some(name), Some(bytes)) = (batch.state.snapshot, snapshot) {
             self.database.put_snapshot(name, bytes)?;
         }
@@ -182,7 +182,8 @@ where
         if self.journal.has_room(bytes) {
             self.journal.write(&batch.bytes)?;
         } else {
-            // Larger than the journal: it counts when it is recorded that the log is synced.
+            // The batch is larger than the journal. It counts once it is recorded that the log is
+            // synced.
             self.log.sync()?;
             self.record(self.log.first_segment(), IsClosed(false))?;
         }

@@ -1,9 +1,10 @@
-//! Learning decided entries from any server.
+//! Catching up: fetching decided entries from any server.
 //!
-//! A follower that lacks too much for its leader to send is told where to learn it. A server
-//! that is cut off from its leader, or has none, asks its peers in turn, one a heartbeat round. So
-//! every server that is linked to an informed one learns all that is decided, also where nobody
-//! can lead. Whoever asks decides how fast: the next chunk is asked for when one has come.
+//! If a follower lacks more than its leader may send, the leader names a server that has the
+//! entries. A server that is cut off from its leader, or has none, asks its peers in turn, one each
+//! heartbeat round. So every server that is linked to an informed one learns all decided entries,
+//! also while no server can lead. The requester sets the pace: it requests the next chunk when one
+//! has arrived.
 
 mod requester;
 
@@ -20,8 +21,8 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// `teller` knows that so much is decided, and names a source to learn it from. If the source
-    /// does not answer here, the teller takes its place.
+    /// Catches up to `decided_idx`, which `teller` reported, from `source`. If the source does not
+    /// answer here, the requests go to `teller`.
     pub(super) fn catch_up_to(&mut self, decided_idx: u64, source: NodeId, teller: NodeId) {
         self.catch_up.resume();
         if self.log.decided_idx() >= decided_idx {
@@ -33,14 +34,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Asks `source` until it has no more to tell.
+    /// Requests chunks from `source` until it has no more.
     pub(super) fn catch_up_from(&mut self, source: NodeId) {
         self.outbox.request_chunk(self.catch_up.ask(source));
     }
 
-    /// A server tells what is decided. A leader takes it only where it reaches no quorum: if others
-    /// have decided more then, it leads no longer. A copy of an earlier chunk is not answered, or
-    /// copies would breed.
+    /// Handles a chunk of decided entries.
+    ///
+    /// A leader applies it only if it reaches no quorum: if others have decided more then, the
+    /// leader resigns. A copy of an earlier chunk causes no further request, since the copies would
+    /// multiply.
     pub(super) fn handle_catch_up_chunk(
         &mut self,
         chunk: CatchUpChunk<T>,
@@ -68,7 +71,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Recovering | State::Promised { .. } | State::Preparing(_) => {}
         }
         if self.log.decided_idx() < sender_decided_idx {
-            // Whoever was asked besides would tell the same once more, and is not asked again then.
+            // A request to another server would bring the same entries again, so it is not
+            // repeated.
             self.catch_up_from(from);
         } else {
             self.catch_up.finish(from);
@@ -78,7 +82,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// All that `from` has decided is decided here.
+    /// Records that all entries that `from` has decided are decided here.
     fn finish_catch_up(&mut self, from: NodeId) {
         if let State::Preparing(preparing) = &mut self.state {
             if let Some(progress) = preparing.followers.get_mut(from) {
@@ -88,7 +92,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.report_caught_up();
     }
 
-    /// Gives up leading, since others have decided what this server could not.
+    /// Stops leading, since others have decided entries that this server could not decide.
     fn resign(&mut self, teller: NodeId) {
         self.drop_what_it_led(teller);
         self.state = State::Recovering;
@@ -98,12 +102,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.ask_all_for_leader();
     }
 
-    /// Learns from nobody: this server was promised by a quorum, and leads.
+    /// Stops catching up: a quorum has promised this server, which leads.
     pub(super) fn stop_catch_up(&mut self) {
         self.catch_up.stop();
     }
 
-    /// Tells the leader what is decided here now.
+    /// Reports the new decided index to the leader.
     fn report_caught_up(&mut self) {
         match &mut self.state {
             State::Following(ack) => ack.schedule(),
@@ -115,15 +119,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// This server learns from others faster than its leader can bring it in step: an AcceptSync
-    /// ended before what is decided here, though it did not when it was sent. For a few rounds
-    /// nothing more is learned, so that the next one is in time. The link to the leader may be
-    /// slow, so each pause is longer than the last.
+    /// Pauses, since this server catches up faster than its leader can sync it: an AcceptSync ended
+    /// before the decided index here, though it did not when it was sent. For a few rounds this
+    /// server fetches nothing, so that the next AcceptSync arrives in time. The link to the leader
+    /// may be slow, so each pause is longer than the last.
     pub(super) fn pause_catch_up(&mut self) {
         self.catch_up.pause();
     }
 
-    /// This server has promised another ballot, or is in step.
+    /// Ends the pauses: this server has promised another ballot, or replicates.
     pub(super) fn end_pauses(&mut self) {
         self.catch_up.end_pauses();
     }
@@ -132,8 +136,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.catch_up.is_paused() && matches!(self.state, State::Promised { .. })
     }
 
-    /// A heartbeat round has ended. A source that tells nothing is asked again and then given up:
-    /// the leader names another, or the peers are asked in turn.
+    /// Ends a heartbeat round. A source that does not answer is asked again, and then dropped: the
+    /// leader names another, or the peers are asked in turn.
     pub(super) fn catch_up_in_turn(&mut self, contact: Contact) {
         self.catch_up.begin_round(contact);
         if !self.is_catch_up_paused() {

@@ -1,52 +1,52 @@
-//! Which server is asked for decided entries, and when.
+//! Decides which server is asked for decided entries, and when.
 
 use super::super::Contact;
 use crate::ids::NodeId;
 
-/// Rounds after which a source that sends nothing is asked again.
+/// Rounds after which a silent source is asked again.
 const ASKED_AGAIN_AFTER: u32 = 2;
 
-/// Rounds after which it is given up.
+/// Rounds after which a silent source is dropped.
 const GIVEN_UP_AFTER: u32 = 4;
 
 /// Rounds of the first and of the longest pause.
 const SHORTEST_PAUSE: u32 = 2;
 const LONGEST_PAUSE: u32 = 8;
 
-/// The requests of one server. Each method that returns a server wants it asked for a chunk.
+/// The requests of one server. If a method returns a server, the caller requests a chunk from it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sequence_paxos) struct Requester {
-    /// The server that is asked until it has no more to send.
+    /// The source: the server that is asked until it has no more to send.
     source: Option<NodeId>,
-    /// Heartbeat rounds since it was asked, or sent something.
+    /// Heartbeat rounds since the last request to the source, or its last chunk.
     waited: u32,
-    /// While it is lost, peers are asked in turn.
+    /// While it is lost, the peers are asked in turn.
     contact: Contact,
     /// The peer asked last in turn.
     turn: usize,
     /// Heartbeat rounds for which a server that has promised catches up no further.
     pause: u32,
-    /// How many those were last, in the ballot that this server has promised.
+    /// The length of the last pause in the promised ballot.
     last_pause: u32,
 }
 
 impl Requester {
-    /// Whether the leader, or the quorum that a leader needs, is reached.
+    /// Returns whether this server reaches its leader, or as a leader the quorum that it needs.
     pub(super) fn contact(&self) -> Contact {
         self.contact
     }
 
-    /// Whether a server that has promised waits for its leader now.
+    /// Returns whether a server that has promised waits for its leader now.
     pub(super) fn is_paused(&self) -> bool {
         self.pause > 0
     }
 
-    /// A server reports decided entries that this one lacks: the pause is over.
+    /// Ends the pause, since a server reported decided entries that this one lacks.
     pub(super) fn resume(&mut self) {
         self.pause = 0;
     }
 
-    /// Asks `source`, unless another source was asked in this round and may answer yet.
+    /// Asks `source`, unless another source was asked in this round and may still answer.
     pub(super) fn begin(&mut self, source: NodeId) -> Option<NodeId> {
         (self.source.is_none() || self.waited > 0).then(|| self.ask(source))
     }
@@ -57,42 +57,43 @@ impl Requester {
         source
     }
 
-    /// `source` has no more to send.
+    /// Records that `source` has no more to send.
     pub(super) fn finish(&mut self, source: NodeId) {
         self.source.take_if(|asked| *asked == source);
     }
 
-    /// A quorum has promised this server, which leads and catches up no further.
+    /// Stops catching up, since a quorum has promised this server, which leads.
     pub(super) fn stop(&mut self) {
         self.source = None;
         self.contact = Contact::Kept;
     }
 
-    /// The leader was told once more what is decided here: it gets as long as last time.
+    /// Repeats the last pause: the leader has got another report of the decided index here.
     pub(super) fn wait_again(&mut self) {
         self.pause = self.last_pause;
     }
 
-    /// An AcceptSync came too late: waits for the next one, longer than last time.
+    /// Begins a longer pause, since an AcceptSync arrived too late.
     pub(super) fn pause(&mut self) {
         let pause = (2 * self.last_pause).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         (self.pause, self.last_pause) = (pause, pause);
         self.source = None;
     }
 
-    /// This server has promised another ballot, or is in step.
+    /// Ends the pauses: this server has promised another ballot, or replicates.
     pub(super) fn end_pauses(&mut self) {
         (self.pause, self.last_pause) = (0, 0);
     }
 
-    /// A heartbeat round has ended.
+    /// Ends a heartbeat round.
     pub(super) fn begin_round(&mut self, contact: Contact) {
         self.contact = contact;
         self.pause = self.pause.saturating_sub(1);
     }
 
-    /// In each heartbeat round but those of a pause. A source that sends nothing is asked again and
-    /// then given up: the leader names another, or the `reachable` peers are asked in turn.
+    /// Returns the server to ask in this round; it is not called during a pause. A silent source is
+    /// asked again, and then dropped: the leader names another, or the `reachable` peers are asked
+    /// in turn.
     pub(super) fn repeat(&mut self, reachable: &[NodeId]) -> Option<NodeId> {
         if let Some(source) = self.source {
             self.waited += 1;

@@ -1,21 +1,23 @@
-//! What the applications have applied, for entry types without snapshots.
+//! The applied indices of the applications, for entry types without snapshots.
 //!
-//! Entries that some application has not applied must stay, since nothing else could stand for them.
-//! So each server records what its application says that it has applied, and reports it to all
-//! others, until each has confirmed it; and each gives up the entries that all have applied.
-//! Invariant I17: a server counts for no more than its own application said. What a server has heard
-//! is kept in memory: one that is restarted hears it again when its application reports anew, and
-//! has the log trimmed by the leader.
+//! Entries that some application has not applied must stay, since nothing else could stand for
+//! them. So each server records the index that its application reports as applied. It reports this
+//! index to all other servers, until each has confirmed it. Each server trims the entries that all
+//! applications have applied.
+//!
+//! Invariant I17: a server counts with no more than its own application reported. Received reports
+//! are kept in memory. A restarted server receives them again when its own application reports
+//! again, and the leader has it trim its log.
 
 use crate::{ids::NodeId, messages::sequence_paxos::AppliedReport};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is known here of the applications. Bounded by the configuration.
+/// The known applied indices. Bounded by the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Applied {
-    /// What the application at this server has said in this incarnation.
+    /// The index that the application here has reported in this incarnation.
     own_idx: u64,
-    /// What each peer reported.
+    /// The index that each peer has reported.
     by_peer: BTreeMap<NodeId, u64>,
     /// The peers that have not confirmed `own_idx`.
     unconfirmed: BTreeSet<NodeId>,
@@ -24,7 +26,7 @@ pub(super) struct Applied {
 }
 
 impl Applied {
-    /// The application at this server has applied so much, which is reported if it is news.
+    /// Records the applied index of the application here. A higher one is reported to the peers.
     pub(super) fn advance(&mut self, idx: u64, peers: &[NodeId]) {
         if idx > self.own_idx {
             self.own_idx = idx;
@@ -33,7 +35,7 @@ impl Applied {
         }
     }
 
-    /// A peer reports what its application has applied, and what it has heard from here.
+    /// Records a report of a peer: its applied index, and the index that it knows of this server.
     pub(super) fn hear(&mut self, from: NodeId, report: AppliedReport) {
         let AppliedReport { applied_idx, confirmed_idx, asks } = report;
         let known = self.by_peer.entry(from).or_default();
@@ -41,7 +43,7 @@ impl Applied {
         if confirmed_idx >= self.own_idx {
             self.unconfirmed.remove(&from);
         } else {
-            // It was restarted, or this is older than what it knows by now.
+            // It was restarted, or this report is older than its present knowledge.
             self.unconfirmed.insert(from);
         }
         if asks {
@@ -49,41 +51,42 @@ impl Applied {
         }
     }
 
-    /// Number of entries that the applications of this server and of all `peers` have applied.
+    /// Returns the number of entries that the applications of this server and of all `peers` have
+    /// applied.
     pub(super) fn by_all(&self, peers: &[NodeId]) -> u64 {
         let reported = peers.iter().map(|peer| self.by_peer.get(peer).copied().unwrap_or(0));
         reported.fold(self.own_idx, u64::min)
     }
 
-    /// What the application at this server has applied.
+    /// Returns the applied index of the application here.
     pub(super) fn own_idx(&self) -> u64 {
         self.own_idx
     }
 
-    /// What the application at a peer has applied.
+    /// Returns the applied index of the application at a peer, if it was reported.
     pub(super) fn of_peer(&self, pid: NodeId) -> Option<u64> {
         self.by_peer.get(&pid).copied()
     }
 
-    /// Reports again to whoever has not confirmed.
+    /// Repeats the report to peers that have not confirmed it.
     pub(super) fn repeat(&mut self) {
         self.due.extend(&self.unconfirmed);
     }
 
-    /// Reports again to one peer, if it has not confirmed.
+    /// Repeats the report to one peer, if it has not confirmed it.
     pub(super) fn repeat_to(&mut self, pid: NodeId) {
         if self.unconfirmed.contains(&pid) {
             self.due.insert(pid);
         }
     }
 
-    /// Whether nothing is due.
+    /// Returns whether no report is due.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         self.due.is_empty()
     }
 
-    /// Builds what is due.
+    /// Builds the due reports.
     pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, AppliedReport)) {
         while let Some(to) = self.due.pop_first() {
             let applied_idx = self.own_idx;

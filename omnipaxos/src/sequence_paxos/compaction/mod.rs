@@ -1,5 +1,5 @@
-//! Compaction of the log, here and at the other servers: asked for, or since all applications have
-//! applied the entries.
+//! Compaction of the log, here and at the other servers. The user asks for it, or all applications
+//! have applied the entries.
 
 mod applied;
 mod requests;
@@ -14,7 +14,7 @@ use crate::{
     storage::{Entry, Snapshot, Storage},
 };
 
-/// What a server keeps of compaction.
+/// The state of compaction at one server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Compactions {
     requests: CompactionRequests,
@@ -22,25 +22,25 @@ pub(super) struct Compactions {
 }
 
 impl Compactions {
-    /// Asks again, and reports again, where that was not answered.
+    /// Repeats requests and reports without an answer.
     pub(super) fn repeat(&mut self) {
         self.requests.repeat();
         self.applied.repeat();
     }
 
-    /// As [`repeat`](Self::repeat), for one peer.
+    /// Repeats requests and reports to one peer.
     pub(super) fn repeat_to(&mut self, pid: NodeId) {
         self.requests.repeat_to(pid);
         self.applied.repeat_to(pid);
     }
 
-    /// Whether nothing is due.
+    /// Returns whether no message is due.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         self.requests.is_silent() && self.applied.is_silent()
     }
 
-    /// Builds what is due.
+    /// Builds the due messages.
     pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
         self.requests.build_messages(&mut send);
         self.applied.build_messages(|to, report| send(to, CompactionAction::Applied(report)));
@@ -48,7 +48,7 @@ impl Compactions {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Trims the entries before `idx` at all servers; `None`: as many as all have accepted.
+    /// Trims the entries before `idx` at all servers; `None`: the entries that all have accepted.
     pub(crate) fn trim(&mut self, idx: Option<u64>) -> Result<(), TryCompactionErr> {
         let State::Leading(_) = self.state else {
             return Err(CompactionErr::NotCurrentLeader(self.leader().unwrap_or(0)).into());
@@ -63,7 +63,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 idx
             }
             None => {
-                // A snapshot may have compacted more here; the others still trim so much.
+                // A snapshot may have compacted more here; the others still trim up to this index.
                 let all = accepted_by_all.min(self.log.decided_idx()).min(self.log.end());
                 self.log.trim(all.max(self.log.compacted_idx()))?;
                 all
@@ -75,7 +75,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Replaces the entries before `idx` by a snapshot, here and, unless `local_only`, at all
-    /// servers; `None`: all that is decided.
+    /// servers; `None`: all decided entries.
     pub(crate) fn snapshot(
         &mut self,
         idx: Option<u64>,
@@ -98,7 +98,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.compact_with(self.without_stopsign(idx), snapshot)
     }
 
-    /// The decided index may count a stop sign, which is never compacted.
+    /// Excludes the stop sign: the decided index may count it, and it is never compacted.
     pub(super) fn without_stopsign(&self, idx: u64) -> u64 {
         if idx == self.log.decided_idx() {
             idx.min(self.log.end())
@@ -107,8 +107,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Lets the others know of a trim which some may not have heard of: the server that asked them
-    /// may be gone. A leader and a restarted server tell all, a follower tells its leader.
+    /// Announces a trim to servers that may not know it: the server that asked them may be gone. A
+    /// leader and a restarted server announce it to all, a follower to its leader.
     pub(super) fn announce_trim(&mut self) {
         if self.log.is_trimmed() {
             let to = match &self.state {
@@ -122,8 +122,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Another server asks to compact the log, or answers. What is not decided here yet is not
-    /// answered, and asked again.
+    /// Handles a request to compact the log, or an answer. A request for entries that are not
+    /// decided here yet gets no answer, and is repeated.
     pub(super) fn handle_compaction(
         &mut self,
         action: CompactionAction,
@@ -156,7 +156,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 | TryCompactionErr::NoSnapshots
                 | TryCompactionErr::NotFromEntries,
             ) => {
-                // One that cannot be made or stored is answered, too: a repeated request is no use.
+                // A snapshot that cannot be made or stored is answered, too: a repetition is useless.
                 self.outbox.tell_compacted(from, idx);
                 if self.log.compacted_idx() > compacted_before && self.followers_mut().is_some() {
                     self.announce_trim();
@@ -172,8 +172,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The application at this server has applied the entries before `idx` and does not need them any
-    /// more.
+    /// Records that the application here has applied the entries before `idx`, and does not need
+    /// them any more.
     pub(crate) fn record_applied(&mut self, idx: u64) -> Result<(), TryCompactionErr> {
         if idx > self.log.decided_idx() {
             return Err(CompactionErr::UndecidedIndex(self.log.decided_idx()).into());
@@ -182,7 +182,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(self.give_up_applied()?)
     }
 
-    /// A peer reports what its application has applied.
+    /// Handles the report of a peer's applied index.
     pub(super) fn handle_applied(
         &mut self,
         report: AppliedReport,
@@ -192,8 +192,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.give_up_applied()
     }
 
-    /// Gives up the entries that all applications have applied. The leader has the others do so, too:
-    /// one that was restarted does not know.
+    /// Trims the entries that all applications have applied. The leader asks the others to do the
+    /// same, since a restarted one does not know.
     fn give_up_applied(&mut self) -> Result<(), Halted> {
         let idx = self.compaction.applied.by_all(self.members.co_members());
         if idx <= self.log.compacted_idx() {
@@ -207,8 +207,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Ok(())
             }
             Err(TryCompactionErr::Halted(halted)) => Err(halted),
-            // Nothing before this one's own decided index is refused, and there is no snapshot that
-            // the storage could not hold.
+            // An index up to the own decided index is not refused, and there is no snapshot that
+            // the storage could refuse.
             Err(
                 TryCompactionErr::Refused(_)
                 | TryCompactionErr::Unstorable(_)
@@ -218,12 +218,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// What the application at this server has applied, as far as it has said so.
+    /// Returns the applied index of the application here, as far as it has reported it.
     pub(crate) fn applied_idx(&self) -> u64 {
         self.compaction.applied.own_idx().max(self.log.compacted_idx())
     }
 
-    /// What the application at a peer has applied, as far as that is known here.
+    /// Returns the applied index of the application at a peer, if it was reported.
     pub(crate) fn applied_idx_of(&self, pid: NodeId) -> Option<u64> {
         self.compaction.applied.of_peer(pid)
     }

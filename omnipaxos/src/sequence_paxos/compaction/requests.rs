@@ -1,10 +1,10 @@
-//! What the other servers were asked to compact.
+//! The requests to other servers to compact.
 
 use crate::{ids::NodeId, messages::sequence_paxos::CompactionAction};
 use std::collections::BTreeSet;
 
-/// What the others were asked to compact, until each has answered. Bounded: of each kind the
-/// largest index only.
+/// The requests to compact, until each peer has answered. Bounded: of each kind only the largest
+/// index.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CompactionRequests {
     trim: Option<Request>,
@@ -15,7 +15,7 @@ pub(super) struct CompactionRequests {
 struct Request {
     idx: u64,
     unanswered: BTreeSet<NodeId>,
-    /// The peers to which it is to be said with the next output.
+    /// The peers that get the request with the next output.
     due: BTreeSet<NodeId>,
 }
 
@@ -31,7 +31,7 @@ impl CompactionRequests {
         self.trim.iter_mut().chain(&mut self.snapshot)
     }
 
-    /// Asks `peers` to trim up to `idx`. A trim asked for earlier that goes further says it all.
+    /// Asks `peers` to trim up to `idx`. An earlier request for a higher index includes it.
     pub(super) fn ask_to_trim(&mut self, peers: &[NodeId], idx: u64) {
         if self.trim.as_ref().is_none_or(|open| open.idx < idx) {
             self.trim = Request::to(peers, idx);
@@ -43,14 +43,14 @@ impl CompactionRequests {
         self.snapshot = Request::to(peers, idx);
     }
 
-    /// Asks again whoever has not answered.
+    /// Repeats the requests to peers that have not answered.
     pub(super) fn repeat(&mut self) {
         for request in self.all_mut() {
             request.due.clone_from(&request.unanswered);
         }
     }
 
-    /// Asks one peer again, if it has not answered.
+    /// Repeats the requests to one peer, if it has not answered.
     pub(super) fn repeat_to(&mut self, pid: NodeId) {
         for request in self.all_mut() {
             if request.unanswered.contains(&pid) {
@@ -59,13 +59,13 @@ impl CompactionRequests {
         }
     }
 
-    /// Whether nothing is due.
+    /// Returns whether no request is due.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         [&self.trim, &self.snapshot].into_iter().flatten().all(|request| request.due.is_empty())
     }
 
-    /// Builds what is due.
+    /// Builds the due requests.
     pub(super) fn build_messages(&mut self, mut send: impl FnMut(NodeId, CompactionAction)) {
         if let Some(Request { idx, due, .. }) = &mut self.trim {
             while let Some(to) = due.pop_first() {
@@ -79,7 +79,7 @@ impl CompactionRequests {
         }
     }
 
-    /// `from` has nothing left to compact up to `idx`.
+    /// Records that `from` has nothing left to compact before `idx`.
     pub(super) fn answer(&mut self, from: NodeId, idx: u64) {
         for request in [&mut self.trim, &mut self.snapshot] {
             if let Some(open) = request {

@@ -1,9 +1,9 @@
-//! Transferring leadership to another server.
+//! Leadership transfer to another server.
 //!
-//! Proposals go on until the other server has what the log held when the transfer began, and all
-//! that followed is on its way. Then they wait in the queue until it has accepted all; then it is
-//! asked to take over, in a ballot of its own, which it prepares like any other. What waits is
-//! forwarded to it. What is marked as cold is so beside replication.
+//! Proposals continue until the other server has the log of the beginning of the transfer, and the
+//! rest is on its way. Then they wait in the queue until it has accepted all. Then the leader asks
+//! it to take over. It does so in a ballot of its own, which it prepares as any server does. The
+//! waiting proposals are forwarded to it. Code marked as cold is not part of replication.
 
 pub(super) mod transfer;
 
@@ -20,8 +20,8 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Begins to transfer leadership to `to`, for so many ticks at most. `conflict` is what keeps
-    /// the two servers from understanding each other, if something does.
+    /// Begins to transfer leadership to `to`, with a timeout in ticks. `conflict` is a conflict
+    /// with that server, if there is one.
     pub(crate) fn transfer_leadership(
         &mut self,
         to: NodeId,
@@ -51,7 +51,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// The server that leadership is being transferred to.
+    /// Returns the server to which leadership is being transferred.
     pub(crate) fn leadership_transfer(&self) -> Option<NodeId> {
         match &self.state {
             State::Leading(leading) => leading.transfer.as_ref().map(|transfer| transfer.to()),
@@ -62,7 +62,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// An output has sent what it could.
+    /// Continues a transfer after an output has sent what it could.
     #[inline]
     pub(super) fn advance_transfer(&mut self) {
         if let State::Leading(leading) = &self.state {
@@ -72,7 +72,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Goes on with a transfer as far as the other server has got.
+    /// Continues a transfer as far as the progress of the other server allows.
     #[cold]
     pub(super) fn request_takeover_if_caught_up(&mut self) {
         let Some(target) = self.transfer_target() else {
@@ -89,7 +89,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// What this leader knows of the server to which it transfers leadership.
+    /// Returns what this leader knows of the server to which it transfers leadership.
     fn transfer_target(&self) -> Option<Target> {
         let State::Leading(leading) = &self.state else {
             return None;
@@ -107,7 +107,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Some(Target { accepted_idx: progress.accepted_idx, is_all_sent, is_reachable })
     }
 
-    /// The number of ticks after which a transfer is given up, or can go on; `None` without one.
+    /// Returns the number of ticks after which a transfer is cancelled, or can continue; `None`
+    /// without one.
     pub(super) fn timeout_of_transfer(&self) -> Option<u64> {
         let State::Leading(leading) = &self.state else {
             return None;
@@ -116,7 +117,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Some(transfer.timeout(self.transfer_target(), self.log.len()))
     }
 
-    /// Lets ticks pass, fewer than those after which the transfer is given up or goes on.
+    /// Lets ticks pass, fewer than [`timeout_of_transfer`](Self::timeout_of_transfer).
     pub(super) fn pass_in_transfer(&mut self, ticks: u64) {
         if let State::Leading(leading) = &mut self.state {
             if let Some(transfer) = &mut leading.transfer {
@@ -125,7 +126,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Lets one tick pass. A transfer that takes too long is given up.
+    /// Lets one tick pass. A transfer that takes too long is cancelled.
     pub(super) fn tick_transfer(&mut self) {
         if let State::Leading(leading) = &mut self.state {
             if let Some(transfer) = &mut leading.transfer {
@@ -140,7 +141,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended: asks again. Where the other server is gone, proposals do not
+    /// Ends a heartbeat round: asks again. If the other server does not answer, proposals do not
     /// wait for it.
     pub(super) fn end_round_of_transfer(&mut self) {
         let State::Leading(leading) = &mut self.state else {
@@ -167,8 +168,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The leader of this ballot asks this server to take over. Once it has, its promise is higher,
-    /// and a copy of the message changes nothing.
+    /// Handles the request of the leader of this ballot to take over. After a takeover the promise
+    /// is higher, so a copy of the message changes nothing.
     #[cold]
     pub(super) fn handle_transfer_leadership(&mut self, asks: TransferLeadership) {
         if let State::Following(_) = self.state {

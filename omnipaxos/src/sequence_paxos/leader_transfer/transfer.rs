@@ -1,62 +1,63 @@
-//! How far a transfer of leadership is.
+//! The state of a leadership transfer.
 
 use crate::{
     clock::{Tick, Timer},
     ids::NodeId,
 };
 
-/// A transfer that is under way at the leader.
+/// A transfer at the leader.
 #[derive(Clone, Debug)]
 pub(in crate::sequence_paxos) struct Transfer {
     to: NodeId,
     step: Step,
-    /// Expires when it is given up.
+    /// Expires when the transfer is cancelled.
     timer: Timer,
-    /// Whether the other server is asked with the next output.
+    /// Whether the next output asks the other server.
     is_due: bool,
 }
 
-/// How far a transfer is.
+/// The step of a transfer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// The other server lacks some of the log as it was, up to this index, when this step began.
+    /// The other server lacks entries before this index: the length of the log at the beginning of
+    /// this step.
     CatchingUp(u64),
-    /// The rest is on its way; nothing more gets into the log.
+    /// The rest is on its way, and the leader appends nothing.
     HoldingBack,
-    /// The other server has accepted all.
+    /// The other server has accepted all entries.
     Asked,
 }
 
-/// What the leader knows of the other server.
+/// The progress of the other server, as the leader knows it.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Target {
     pub(super) accepted_idx: u64,
-    /// Whether the whole log was sent to it.
+    /// Whether the whole log was sent to the server.
     pub(super) is_all_sent: bool,
     pub(super) is_reachable: bool,
 }
 
-/// What a change at the other server led to.
+/// The result of progress at the other server.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Advanced {
     Waits,
-    /// The other server has all, and is asked to take over.
+    /// The other server has all entries, and is asked to take over.
     Asks,
 }
 
 impl Transfer {
-    /// Begins a transfer to `to`, for so many ticks at most, of a leader whose log has length `len`.
+    /// Begins a transfer to `to`, with a timeout in ticks, at a leader whose log has length `len`.
     pub(super) fn new(to: NodeId, len: u64, timeout_ticks: u64) -> Self {
         let timer = Timer::every(timeout_ticks);
         Self { to, step: Step::CatchingUp(len), timer, is_due: false }
     }
 
-    /// The other server.
+    /// Returns the other server.
     pub(super) fn to(&self) -> NodeId {
         self.to
     }
 
-    /// Whether proposals wait for it.
+    /// Returns whether proposals wait for the transfer.
     pub(in crate::sequence_paxos) fn holds_back(&self) -> bool {
         match self.step {
             Step::CatchingUp(_) => false,
@@ -64,23 +65,23 @@ impl Transfer {
         }
     }
 
-    /// Whether the next output must look here.
+    /// Returns whether a request is due in the next output.
     pub(in crate::sequence_paxos) fn is_due(&self) -> bool {
         self.is_due
     }
 
-    /// The server to ask with this output.
+    /// Returns the server to ask with this output.
     pub(super) fn take_due(&mut self) -> Option<NodeId> {
         std::mem::take(&mut self.is_due).then_some(self.to)
     }
 
-    /// Lets one tick pass. Expires when the transfer is to be given up.
+    /// Lets one tick pass. It expires when the transfer must be cancelled.
     pub(super) fn tick(&mut self) -> Tick {
         self.timer.tick()
     }
 
-    /// The number of ticks after which it is to be given up, or can go on; at least 1. `target` is
-    /// `None` where the leader knows nothing of the other server.
+    /// Returns the number of ticks after which the transfer is cancelled, or can continue; at least
+    /// 1. `target` is `None` if the leader does not know the progress of the other server.
     pub(super) fn timeout(&self, target: Option<Target>, len: u64) -> u64 {
         let goes_on = target.is_some_and(|target| self.next_step(target, len).is_some());
         match self.is_due || goes_on {
@@ -94,7 +95,8 @@ impl Transfer {
         self.timer.pass(ticks);
     }
 
-    /// Goes on as far as the other server has got with the log, which has length `len` now.
+    /// Continues as far as the progress of the other server allows. `len` is the present length of
+    /// the log.
     pub(super) fn advance(&mut self, target: Target, len: u64) -> Advanced {
         let Some(step) = self.next_step(target, len) else {
             return Advanced::Waits;
@@ -109,7 +111,7 @@ impl Transfer {
         }
     }
 
-    /// The step that it can go on to, if it can.
+    /// Returns the next step, if the transfer can continue.
     fn next_step(&self, target: Target, len: u64) -> Option<Step> {
         let Target { accepted_idx, is_all_sent, is_reachable } = target;
         let has_all = accepted_idx >= len;
@@ -123,7 +125,7 @@ impl Transfer {
         }
     }
 
-    /// A heartbeat round has ended: asks again. Where the other server is gone, proposals do not
+    /// Ends a heartbeat round: asks again. If the other server does not answer, proposals do not
     /// wait for it.
     pub(super) fn end_round(&mut self, is_reachable: bool, len: u64) {
         if !is_reachable {

@@ -1,9 +1,9 @@
-//! Which entries and stop signs may get into the log.
+//! Admission: which entries and stop signs may be appended to the log.
 //!
-//! An entry that some storage cannot hold, or not give back, would halt every server that gets it,
-//! one leader after the other. So it is checked before it is taken: at the server where it is
-//! proposed, and by the leader if another server forwards it. What the leader has taken is checked
-//! nowhere else. The limits of the storages travel with the heartbeats, and the smallest counts.
+//! An entry that some storage cannot hold or return would halt every server that stores it, one
+//! leader after the other. So it is checked before it is appended: at its origin, and by the leader
+//! if another server forwards it. An entry that the leader has appended is not checked again.
+//! Heartbeats report the limits of the storages, and the smallest counts.
 
 use super::pending::IdentifiedProposal;
 use crate::{
@@ -17,31 +17,31 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The limits that an entry must keep.
+/// The limits for an entry.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
-    /// The largest size hint.
+    /// The largest size hint that is allowed.
     largest_hint: usize,
     /// The limit of the own storage.
     own: u64,
-    /// The limits of the storages of the peers, as each reported last.
+    /// The limits of the peers' storages, as last reported.
     reported: BTreeMap<NodeId, u64>,
-    /// The smallest of these, and of the own.
+    /// The smallest of these and the own limit.
     limit: u64,
-    /// Whether that has ever become smaller: what was checked before may not keep it.
+    /// Whether that has ever decreased: then entries that were checked before may exceed it.
     has_fallen: bool,
-    /// Number of entries given up without anybody to give them back to.
+    /// Number of refused entries without an outcome.
     refused: u64,
-    /// The numbers of entries without an id that leaders have refused: such an answer may come twice. From
-    /// each on, so many.
+    /// The refused numbers of entries without an id, as ranges with their lengths: such a rejection
+    /// may arrive twice.
     refused_numbers: BTreeMap<u64, u64>,
 }
 
-/// So many ranges of numbers that were refused are remembered.
+/// The largest number of ranges of refused numbers that are remembered.
 const MOST_REFUSED_NUMBERS: usize = 1024;
 
 impl Admission {
-    /// Nothing is known of the peers.
+    /// Creates the admission of a server that knows no limit of a peer.
     pub(super) fn new(config: &ServerConfig, own: u64) -> Self {
         Self {
             largest_hint: config.max_entry_bytes.unwrap_or(usize::MAX),
@@ -54,7 +54,7 @@ impl Admission {
         }
     }
 
-    /// A peer reports the limit of its storage.
+    /// Records the limit that a peer reports.
     fn report(&mut self, from: NodeId, limit: u64) {
         if self.reported.insert(from, limit) == Some(limit) {
             return;
@@ -64,7 +64,7 @@ impl Admission {
         self.has_fallen |= self.limit < before;
     }
 
-    /// A leader refuses so many numbers. Returns how many of them it did not refuse before.
+    /// Records numbers that a leader refused. Returns how many of them were not refused before.
     fn refuse_numbers(&mut self, first: u64, count: u64) -> u64 {
         if self.refused_numbers.len() >= MOST_REFUSED_NUMBERS {
             self.refused_numbers.clear();
@@ -102,17 +102,17 @@ impl Admission {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// A peer reports the largest entry that its storage holds.
+    /// Records the largest entry that a peer's storage can hold.
     pub(crate) fn handle_max_entry_bytes(&mut self, from: NodeId, limit: u64) {
         self.proposals.admission.report(from, limit);
     }
 
-    /// The largest entry that the own storage holds.
+    /// Returns the largest entry that the own storage can hold.
     pub(crate) fn own_max_entry_bytes(&self) -> u64 {
         self.proposals.admission.own
     }
 
-    /// Whether an entry may get into the log; the error says why not.
+    /// Checks that an entry may be appended; the error is the reason why not.
     #[inline]
     pub(super) fn check_entry(&self, entry: &T, bytes: u64) -> Result<(), String> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -120,7 +120,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.check_entry(entry, self.proposals.admission.limit)
     }
 
-    /// As [`check_entry`](Self::check_entry), an entry that passed it when it was proposed here.
+    /// Checks an entry again that passed the check when it was proposed here.
     #[inline]
     fn check_again(&self, entry: &T, bytes: u64) -> Result<(), String> {
         match self.proposals.admission.has_fallen {
@@ -129,7 +129,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether a stop sign may get into the log.
+    /// Checks that a stop sign may be appended.
     pub(in crate::sequence_paxos) fn check_stopsign(
         &self,
         stopsign: &StopSign,
@@ -139,7 +139,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.check_stopsign(stopsign, self.proposals.admission.limit)
     }
 
-    /// Takes an own entry without an id into the log.
+    /// Appends an own entry without an id.
     pub(super) fn take_plain(&mut self, entry: T) {
         let bytes = entry.size_hint() as u64;
         match self.check_again(&entry, bytes) {
@@ -148,8 +148,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Takes an own proposal with an id into the log, which does not have it. If it cannot be stored
-    /// and another leader may have taken it, that is found out later.
+    /// Appends an own proposal with an id that is not in the log. If it cannot be stored, and
+    /// another leader may have appended it, the outcome shows later.
     pub(super) fn take_own_proposal(&mut self, proposal: IdentifiedProposal<T>) {
         match self.check_again(&proposal.entry, proposal.bytes) {
             Ok(()) => self.log.append_proposal(proposal.entry, proposal.bytes, proposal.id),
@@ -165,9 +165,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Takes a proposal that a server forwards into the log, which does not have it. If it cannot
-    /// be stored, its origin is told, once it is certain that no earlier leader has it decided:
-    /// until then the origin forwards it again.
+    /// Appends a forwarded proposal that is not in the log. If it cannot be stored, its origin gets
+    /// a rejection once no earlier leader can have decided it. Until then the origin forwards it
+    /// again.
     pub(super) fn take_peer_proposal(&mut self, proposal: IdentifiedProposal<T>, via: NodeId) {
         match self.check_entry(&proposal.entry, proposal.bytes) {
             Ok(()) => self.log.append_proposal(proposal.entry, proposal.bytes, proposal.id),
@@ -187,9 +187,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether a proposal that is not in the log of this leader cannot be decided by an earlier
-    /// one: it was forwarded first in this ballot, or a write quorum has accepted this log, so that
-    /// every later leader adopts a log that goes on from it.
+    /// Returns whether no earlier leader can have decided a proposal that is not in this leader's
+    /// log. Either it was forwarded first in this ballot, or a write quorum has accepted this log:
+    /// then every later leader adopts a log that continues it.
     pub(in crate::sequence_paxos) fn is_nowhere_else(&self, first_ballot: Ballot) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
@@ -199,8 +199,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             || (self.log.is_accepted_round_stored() && self.members.quorum().can_accept(accepted))
     }
 
-    /// A leader has refused proposals of this server. Entries without an outcome are given up. If a
-    /// later leader is known here, it may have taken them meanwhile, and is forwarded them.
+    /// Handles a refusal of this server's proposals. Entries without an outcome are dropped. A
+    /// later leader that is known here may have appended them, and gets them forwarded.
     pub(super) fn handle_refusal(&mut self, rejection: &ProposalRejection, refusal: &Refusal) {
         let Refusal { n, cause } = refusal;
         if self.log.promise().max(self.elected) > *n {
@@ -224,7 +224,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.drop_unstorable(lost, cause);
     }
 
-    /// Gives up entries that cannot be stored, and that nobody asks for.
+    /// Drops and counts entries that cannot be stored, and whose outcome the user did not request.
     pub(crate) fn drop_unstorable(&mut self, entries: u64, cause: &str) {
         if entries > 0 {
             self.proposals.admission.refused =
@@ -235,7 +235,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Drops the stop sign of [`reconfigure`](crate::OmniPaxos::reconfigure), which a leader refused.
+    /// Drops and counts the stop sign of [`reconfigure`](crate::OmniPaxos::reconfigure), which a
+    /// leader refused.
     pub(crate) fn drop_unstorable_stopsign(&mut self, cause: &str) {
         let refused = &mut self.proposals.admission.refused;
         *refused = refused.saturating_add(1);
@@ -243,7 +244,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             .emit(|| LogEvent::warn("drops a stop sign that cannot be stored").because(cause));
     }
 
-    /// Number of entries and stop signs given up since they cannot be stored.
+    /// Returns the number of entries and stop signs dropped since they cannot be stored.
     pub(crate) fn dropped_unstorable(&self) -> u64 {
         self.proposals.admission.refused
     }

@@ -1,4 +1,4 @@
-//! Taking proposals into the log of a leader, or letting them wait.
+//! Appends proposals to the log of a leader, or lets them wait.
 
 use super::{
     pending::{IdentifiedProposal, Interest},
@@ -39,7 +39,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// Proposes an entry at this server, and tracks it.
+    /// Proposes an entry at this server, and keeps it until its outcome is known.
     pub(crate) fn propose(&mut self, entry: T) -> Result<ProposalId, TryProposeErr<T>> {
         self.mind_predecessor();
         let Some(id) = self.peek_id() else {
@@ -62,19 +62,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(id)
     }
 
-    /// The id of the next proposal of this server. `None` if it may be that of an earlier one.
+    /// Returns the id of the next proposal of this server. `None` if it may equal an earlier id.
     pub(in crate::sequence_paxos) fn peek_id(&self) -> Option<ProposalId> {
         let (origin, number) = (self.pid, self.proposals.next_number);
         self.incarnation.map(|incarnation| ProposalId { origin, incarnation, number })
     }
 
-    /// The oldest outcome that was not told.
+    /// Returns the oldest outcome that was not reported.
     pub(crate) fn take_outcome(&mut self) -> Option<(ProposalId, Outcome)> {
         self.proposals.outcomes.pop()
     }
 
-    /// Whether this server leads and may take another entry into its log. The undecided entries
-    /// must fit into one message, for when the leader changes, unless they are decided here alone.
+    /// Returns whether this server leads and may append another entry. When the leader changes, the
+    /// undecided entries must fit into one message, unless this server decides alone.
     fn has_room_in_log(&self) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;
@@ -89,7 +89,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.undecided(leading.undecided.total()).is_below(limit)
     }
 
-    /// Whether proposals wait for a transfer.
+    /// Returns whether proposals wait for a leadership transfer.
     fn is_held_back(&self) -> bool {
         match &self.state {
             State::Leading(leading) => {
@@ -102,25 +102,24 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Gives up a proposal for which there is no room.
+    /// Drops and counts a proposal for which there is no room.
     pub(crate) fn drop_proposal(&mut self) {
         self.trace.emit(|| LogEvent::warn("drops a proposal, since as many wait as may wait"));
         self.proposals.queue.drop_one();
     }
 
-    /// Number of proposals given up since there was no room.
+    /// Returns the number of proposals dropped for lack of room.
     pub(crate) fn dropped_proposals(&self) -> u64 {
         self.proposals.queue.dropped()
     }
 
-    /// Number of proposals that wait for their batch to fill.
+    /// Returns the number of proposals that wait for a full batch.
     pub(crate) fn batched_len(&self) -> usize {
         usize::try_from(self.proposals.queue.batched()).unwrap_or(usize::MAX)
     }
 
-    /// Takes what was proposed into the log, if this server leads, as far as batches are full and
-    /// there is room. Where a stop sign has got there first, entries can no longer be decided in
-    /// this configuration.
+    /// Appends waiting proposals, if this server leads, as far as batches are full and there is
+    /// room. After a stop sign no entry can be decided in this configuration.
     pub(in crate::sequence_paxos) fn propose_if_leading(&mut self) {
         if !self.may_propose() {
             return;
@@ -141,15 +140,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether this server leads, and has proposals that may go into its log. After a stop sign none
-    /// may. Once that is decided they are given up; if it is not, the configuration goes on.
+    /// Returns whether this server leads and has proposals that may be appended. After a stop sign
+    /// none may. When it is decided they are dropped; if it is not, the configuration continues.
     fn may_propose(&self) -> bool {
         matches!(self.state, State::Leading(_))
             && !self.proposals.queue.is_empty()
             && self.log.stopsign().is_none()
     }
 
-    /// Whether [`propose_if_leading`](Self::propose_if_leading) would do something.
+    /// Returns whether [`propose_if_leading`](Self::propose_if_leading) would do something.
     pub(in crate::sequence_paxos) fn can_propose(&self) -> bool {
         if !self.may_propose() {
             return false;
@@ -161,7 +160,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         is_released_next || (self.proposals.queue.released > 0 && self.has_room_in_log())
     }
 
-    /// Whether entries go into the log as soon as there is room, so that no timer matters to them.
+    /// Returns whether entries are appended as soon as there is room, so that no timer concerns
+    /// them.
     pub(in crate::sequence_paxos) fn is_batch_full(&self) -> bool {
         self.may_propose() && self.proposals.queue.is_batch_full(self.proposals.pending.amount())
     }
@@ -177,10 +177,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Takes a proposal of another server into the log, if it is certain that it is not there. In a
-    /// ballot before that of the forward it is left, see [`ForwardedProposals::first_ballot`], but
-    /// then this server learns that it must get above that, also where it is not linked to whoever
-    /// promised it.
+    /// Appends a forwarded proposal, if it is certainly not in the log. A leader of a ballot below
+    /// [`ForwardedProposals::first_ballot`] does not append it. But it learns that it needs a
+    /// ballot above that, also if it has no link to a server that promised it.
     ///
     /// [`ForwardedProposals::first_ballot`]: crate::messages::sequence_paxos::ForwardedProposals::first_ballot
     fn take_forwarded_proposal(&mut self, proposal: IdentifiedProposal<T>, via: NodeId) {
@@ -205,11 +204,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether a proposal would be found if it were in the log of this leader, or forgotten. It cannot
-    /// be before `min_idx`. One that was forwarded first in this ballot was not there when the log was
-    /// adopted: this ballot was prepared after whatever this server does not know was stored; and
-    /// what it learned since that was decided in a higher ballot keeps it from deciding in this
-    /// one.
+    /// Returns whether this leader would find a proposal that is in its log, or forgotten.
+    ///
+    /// The proposal cannot be before `min_idx`. If it was forwarded first in this ballot, it was
+    /// not in the log when the log was adopted: this ballot was prepared after all entries with ids
+    /// unknown here were stored. Since then this server may have fetched entries that were decided
+    /// in a higher ballot; then it can decide nothing in this one.
     fn would_find(&self, id: ProposalId, first_ballot: Ballot, min_idx: u64) -> bool {
         let State::Leading(leading) = &self.state else {
             return false;

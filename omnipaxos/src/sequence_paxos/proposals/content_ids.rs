@@ -1,8 +1,8 @@
 //! Names forwarded proposals that travel without ids.
 //!
-//! What is appended at a server that does not lead travels as plain entries the first time, so it
-//! is known by its text: that of `Debug`. Origin and receiver make the same number of it. What has
-//! the text of an earlier forward of the same origin travels with ids from the beginning.
+//! Entries appended at a server that does not lead travel as plain entries the first time. So they
+//! are named by their `Debug` text: origin and receiver make the same number from it. Entries with
+//! the text of an earlier forward of the same origin always travel with ids.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -10,27 +10,28 @@ use std::{
     hash::{DefaultHasher, Hasher},
 };
 
-/// The incarnation in the ids of proposals that are known by their text. Numbers made of texts and
-/// counted ones differ in the highest bit.
+/// The incarnation in content ids. The numbers made from texts differ from counted numbers in the
+/// highest bit.
 pub(super) const CONTENT_HASH: u64 = 0;
 
 const IS_CONTENT_HASH: u64 = 1 << 63;
 
-/// Number of forwards that their origin remembers. Once it has forgotten one, all travel with ids.
+/// Number of forwards that their origin remembers. Once it has forgotten one, all forwards travel
+/// with ids.
 const REMEMBERED: usize = 4096;
 
-/// Whether another server, on another storage, had the id of this one before, and may have given the ids that
-/// this one would give.
+/// Whether another server, on another storage, had this server's id before, and may have used the
+/// ids that this server would use.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Predecessor {
     None,
-    /// This server started without history, and was not in step with a leader yet.
+    /// This server started without history, and did not replicate in any ballot yet.
     NotKnown,
-    /// It was empty when it got in step with a leader that had entries.
+    /// It was empty when it was synced by a leader that had entries.
     Possible,
 }
 
-/// What was forwarded from here.
+/// The texts forwarded from here.
 #[derive(Clone, Debug)]
 pub(super) struct ContentIds {
     texts: BTreeSet<u64>,
@@ -42,9 +43,9 @@ pub(super) struct ContentIds {
 }
 
 impl ContentIds {
-    /// A server that starts with a log of length `len`. If it `has_history`, it has forgotten what
-    /// it sent; it starts to count repetitions with a number that no earlier incarnation of it used
-    /// for what has since got into the log.
+    /// Creates the content ids of a server with a log of length `len`. If it `has_history`, it has
+    /// forgotten its earlier forwards. It counts repetitions from a number that no earlier
+    /// incarnation used for entries appended since.
     pub(super) fn new(len: u64, has_history: bool) -> Self {
         Self {
             texts: BTreeSet::new(),
@@ -62,7 +63,7 @@ impl ContentIds {
         self.predecessor
     }
 
-    /// This server is in step with a leader, in a log of so many entries.
+    /// Records that this server replicates, with a log of length `len`.
     pub(super) fn get_in_step(&mut self, len: u64) {
         if self.predecessor == Predecessor::NotKnown {
             self.predecessor = match len {
@@ -72,7 +73,7 @@ impl ContentIds {
         }
     }
 
-    /// The number of the first of `entries`, if they may travel without ids.
+    /// Returns the number of the first of `entries`, if they may travel without ids.
     pub(super) fn plain_number<T: Debug>(&mut self, entries: &[T]) -> Option<u64> {
         if self.has_forgotten || self.predecessor != Predecessor::None {
             return None;
@@ -91,24 +92,24 @@ impl ContentIds {
         Some(number)
     }
 
-    /// A number for `entries` that a server forwards which has no ids to give.
+    /// Returns a number for `entries` that are forwarded by a server without ids.
     pub(super) fn repeated_number<T: Debug>(&mut self, entries: &[T]) -> u64 {
         self.repetitions = self.repetitions.wrapping_add(1);
         number_of_text(entries, Some(self.repetitions))
     }
 }
 
-/// The number that plain entries get from their text.
+/// Returns the number of plain entries, made from their text.
 pub(super) fn number_of<T: Debug>(entries: &[T]) -> u64 {
     number_of_text(entries, None)
 }
 
-/// A hash of what `Debug` says of the entries, and of the repetition. It leaves room for as many
-/// numbers after it as a message has entries.
+/// Returns a hash of the `Debug` text of the entries, and of the repetition. It leaves room for as
+/// many numbers after it as a message has entries.
 fn number_of_text<T: Debug>(entries: &[T], repetition: Option<u64>) -> u64 {
     let mut text = HashedText(DefaultHasher::new());
     for entry in entries {
-        // Hashing cannot fail. An entry whose `Debug` does is known by what it said before.
+        // Hashing cannot fail. If `Debug` of an entry fails, the text before that names it.
         let _ = write!(text, "{entry:?}\0");
     }
     if let Some(number) = repetition {

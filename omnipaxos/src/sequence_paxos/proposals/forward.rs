@@ -1,4 +1,4 @@
-//! Forwarding proposals to the leader, again and again, until they are in its log.
+//! Forwards proposals to the leader, repeatedly, until they are in its log.
 
 use super::{
     content_ids::{number_of, Predecessor, CONTENT_HASH},
@@ -18,14 +18,14 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Forwarded proposals whose ids follow on each other, on their way into one message.
+/// Forwarded proposals with consecutive ids, collected for one message.
 struct Collected<T> {
     forwarded: ForwardedProposals<T>,
     amount: Amount,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Plain proposals of a server that takes this one for the leader.
+    /// Handles plain proposals of a server that considers this one the leader.
     pub(in crate::sequence_paxos) fn handle_plain_forward(
         &mut self,
         entries: Vec<T>,
@@ -33,8 +33,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     ) {
         let number = number_of(&entries);
         let first = ProposalId { origin: from, incarnation: CONTENT_HASH, number };
-        // Its origin names neither. It was not decided when it was sent, and is taken to be no older
-        // than what is decided here now. It may wait long, while its origin forwards it again.
+        // The message contains neither. The entries were not decided when they were sent, and count
+        // as no older than the entries decided here now. The message may have been delayed for
+        // long, while its origin repeats it.
         let (first_ballot, min_idx) = (Ballot::default(), self.log.decided_idx());
         let stamp = Stamp::default();
         self.handle_forwarded_proposals(
@@ -43,11 +44,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         );
     }
 
-    /// A server that takes this one for the leader, or for one that reaches it, forwards proposals.
+    /// Handles forwarded proposals of a server that considers this one the leader, or a relay.
     ///
-    /// Entries that come after a stop sign are dropped: they cannot be decided in this
-    /// configuration, and their origin learns of the sign with the log. What was passed on once is
-    /// not passed on again, or it could go round in circles; its origin forwards it again.
+    /// Entries after a stop sign are dropped: they cannot be decided in this configuration, and
+    /// their origin learns of the stop sign with the log. A relayed forward is not relayed again,
+    /// since it could go in circles. Its origin repeats it.
     pub(in crate::sequence_paxos) fn handle_forwarded_proposals(
         &mut self,
         forwarded: ForwardedProposals<T>,
@@ -79,7 +80,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.propose_if_leading();
     }
 
-    /// Why proposals are not taken. Whoever passed them on passes the answer back.
+    /// Handles a rejection of proposals. A relay passes it back to their origin.
     pub(in crate::sequence_paxos) fn handle_rejection(&mut self, rejection: ProposalRejection) {
         let origin = rejection.first.origin;
         if origin == self.pid {
@@ -97,21 +98,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended: what is not in the log is forwarded again.
+    /// Ends a heartbeat round: forwards proposals that are not in the log again.
     pub(in crate::sequence_paxos) fn repeat_forwards(&mut self) {
         let due = self.proposals.pending.end_round(|id| self.log.has(id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
-    /// The leader is back: what was lost on the way is forwarded and asked for again.
+    /// Forwards lost proposals, and repeats read requests, to a leader that is reachable again.
     pub(in crate::sequence_paxos) fn ask_leader_again(&mut self) {
         self.reads.ask_again();
         let due = self.proposals.pending.forward_all(|id| self.log.has(id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
-    /// Another leader has taken over, and this log is in step with it: what was lost on the way is
-    /// forwarded anew.
+    /// Forwards lost proposals to a new leader, after this log is synced with it.
     pub(in crate::sequence_paxos) fn forward_anew(&mut self) {
         let len = self.log.len();
         if self.proposals.content_ids.predecessor() == Predecessor::NotKnown {
@@ -126,7 +126,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.submit_stopsign();
     }
 
-    /// Passes over the ids in the log that a predecessor of this server gave.
+    /// Skips the ids in the log that a predecessor of this server used.
     pub(super) fn mind_predecessor(&mut self) {
         if self.proposals.content_ids.predecessor() == Predecessor::None {
             return;
@@ -138,8 +138,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether what was appended here as the leader is proposed again when `next` leads: if a setting
-    /// asks for it, or if this server transfers leadership, which loses nothing.
+    /// Returns whether entries appended here as the leader are proposed again when `next` leads.
+    /// They are if a setting says so, or if this server transfers leadership, which must lose
+    /// nothing.
     pub(in crate::sequence_paxos) fn keeps_what_it_led(&self, next: NodeId) -> bool {
         let is_transferred = match &self.state {
             State::Leading(leading) => {
@@ -153,8 +154,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.keeps_undecided_appends || is_transferred
     }
 
-    /// This server loses leadership to `next`. What it appended and has not decided may not be in the
-    /// next log, and is kept if that is asked for.
+    /// Keeps undecided entries that this leader appended, before it loses leadership to `next`, if
+    /// [`keeps_what_it_led`](Self::keeps_what_it_led). They may not be in the next log.
     pub(in crate::sequence_paxos) fn keep_what_it_led(
         &mut self,
         next: NodeId,
@@ -183,9 +184,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    /// This server loses leadership to `next`. What was appended here without an id, while it led,
-    /// and waits for its batch or for room in the log, is dropped as the end of its log will be. What
-    /// was appended while this server was not promised goes to the next leader.
+    /// Drops entries that wait for a batch or for room, before this server loses leadership to
+    /// `next`. They were appended here without an id while it led, and are dropped like the
+    /// undecided tail of its log. Entries appended before this server was promised are forwarded to
+    /// the next leader.
     pub(in crate::sequence_paxos) fn drop_what_it_led(&mut self, next: NodeId) {
         if self.keeps_what_it_led(next) {
             return;
@@ -204,7 +206,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Tells how proposals ended that are decided now.
+    /// Reports the outcomes of proposals that are decided now.
     pub(crate) fn settle_proposals(&mut self) {
         self.proposals.pending.settle(&self.log, &mut self.proposals.outcomes);
         self.settle_reconfiguration();
@@ -213,8 +215,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Forwards what was proposed here, or was forwarded here, if this server knows who leads and
-    /// how to reach it.
+    /// Forwards proposals of this server and relayed ones, if this server knows the leader and a
+    /// route to it.
     pub(in crate::sequence_paxos) fn build_forwards(
         &mut self,
         mut send: impl FnMut(NodeId, PaxosMsg<T>),
@@ -232,7 +234,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(to, PaxosMsg::ForwardedProposals(Box::new(forwarded)));
         }
         if !self.is_about_to_know(to) {
-            // A server that has promised nothing knows its leader by hearsay.
+            // A server that has promised nothing knows its leader only from heartbeats.
             let heard_of = self.leader_ballot().filter(|_| self.log.promise().is_nobodys());
             self.build_own(heard_of.unwrap_or(self.log.promise()), |msg| send(to, msg));
         }
@@ -243,14 +245,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether this server does not know of a predecessor, and will when `leader` has brought it in step.
+    /// Returns whether this server does not know of a predecessor, and will after `leader` has
+    /// synced it.
     fn is_about_to_know(&self, leader: NodeId) -> bool {
         let has_promised =
             matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
         has_promised && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
     }
 
-    /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
+    /// Forwards own proposals in ballot `n`. No leader of a lower ballot may append them.
     fn build_own(&mut self, n: Ballot, mut send: impl FnMut(PaxosMsg<T>)) {
         let mut collected: Option<Collected<T>> = None;
         while let Some(batch) = self.proposals.queue.pop_own_batch(self.limits.message) {
@@ -282,9 +285,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Gives ids to entries that were appended here, and keeps them. The first time that a text is
-    /// forwarded it travels without: whoever gets it makes the same ids of it. A server that knows
-    /// no ids to give forwards entries once and forgets them.
+    /// Gives ids to entries appended here, and keeps the entries. The first forward of a text
+    /// travels without them: the receiver makes the same ids from the text. A server that has no
+    /// ids forwards entries once and forgets them.
     fn name(&mut self, entries: Vec<T>, n: Ballot) -> PaxosMsg<T> {
         self.mind_predecessor();
         let Some(counted) = self.peek_id() else {
@@ -301,7 +304,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 stamp,
             }));
         };
-        // A restarted server that has promised nothing does not know that it used a text before.
+        // A restarted server that has promised nothing does not know whether it used a text before.
         let is_known_later = !self.log.promise().is_nobodys();
         let plain = match is_known_later {
             true => self.proposals.content_ids.plain_number(&entries),
@@ -347,7 +350,7 @@ impl<T> Collected<T> {
         Self { forwarded, amount: Amount { entries: 1, bytes } }
     }
 
-    /// Whether a proposal fits into the message.
+    /// Returns whether a proposal fits into the message.
     fn is_followed_by(&self, proposal: &IdentifiedProposal<T>, limit: Amount) -> bool {
         let ForwardedProposals { first, first_ballot, min_idx, entries, .. } = &self.forwarded;
         let mut amount = self.amount;

@@ -1,8 +1,8 @@
-//! Proposals, as one part.
+//! Proposals: all their parts.
 //!
-//! An entry waits in the [`queue`], if it must. Where this server leads it
-//! [goes into the log](append), else it is [forwarded](forward) to the leader, and is [`pending`]
-//! here until it is decided. What cannot be stored gets no [`admission`].
+//! An entry waits in the [`queue`], if it must. If this server leads, the entry is
+//! [appended](append). Otherwise it is [forwarded](forward) to the leader, and is [`pending`] here
+//! until it is decided. An entry that cannot be stored gets no [`admission`].
 
 mod admission;
 mod append;
@@ -29,7 +29,7 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// At least so many outcomes are kept for a user who does not ask.
+/// The smallest limit of outcomes that are kept until the user takes them.
 const LEAST_OUTCOMES: u64 = 1 << 16;
 
 /// The proposals of one server.
@@ -46,7 +46,7 @@ pub(super) struct Proposals<T> {
 }
 
 impl<T> Proposals<T> {
-    /// Those of a server that starts with what its `log` holds.
+    /// Creates the proposals of a server from its `log`.
     pub(super) fn new<B: Storage<T>>(config: &ServerConfig, log: &ReplicaLog<T, B>) -> Self
     where
         T: Entry,
@@ -69,38 +69,38 @@ impl<T> Proposals<T> {
         }
     }
 
-    /// The number of ticks after which a batch must go though it is not full; `None` without one.
+    /// Returns the number of ticks after which an incomplete batch is released; `None` without one.
     pub(super) fn next_timeout(&self) -> Option<u64> {
         self.queue.next_timeout()
     }
 
-    /// Lets ticks pass, fewer than those after which a batch must go.
+    /// Lets ticks pass, fewer than [`next_timeout`](Self::next_timeout).
     pub(super) fn pass(&mut self, ticks: u64) {
         self.queue.pass(ticks);
     }
 
-    /// Lets all entries go into the log as soon as there is room.
+    /// Releases all entries: they are appended as soon as there is room.
     pub(super) fn release_all(&mut self) {
         self.queue.release_all();
     }
 
-    /// A heartbeat round has ended: what was held for it travels on.
+    /// Ends a heartbeat round: proposals held for it are relayed.
     pub(super) fn release_held(&mut self) {
         self.queue.release_held();
     }
 
-    /// This server leads no longer in the ballot that it led in.
+    /// Records that this server stops leading in its ballot.
     pub(super) fn note_led(&mut self) {
         self.queue.note_led();
     }
 
-    /// Whether nothing waits to be proposed, forwarded or answered.
+    /// Returns whether no proposal waits to be appended, forwarded or answered.
     #[inline]
     pub(super) fn has_nothing_due(&self) -> bool {
         self.queue.is_empty() && self.rejections.is_empty()
     }
 
-    /// Whether no outcome is to be found in what is decided.
+    /// Returns whether the decided entries contain no further outcome.
     #[inline]
     pub(super) fn is_settled<B: Storage<T>>(&self, log: &ReplicaLog<T, B>) -> bool
     where
@@ -109,28 +109,28 @@ impl<T> Proposals<T> {
         self.pending.is_settled(log)
     }
 
-    /// Whether some proposals of this server have not ended.
+    /// Returns whether some proposals of this server have not ended.
     #[inline]
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Whether a proposal of this server that has not ended is not in the log.
+    /// Returns whether a pending proposal of this server is not in the log.
     pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
         self.pending.lacks_some(has)
     }
 
-    /// How much waits here.
+    /// Returns the amount of waiting proposals.
     pub(super) fn waiting(&self) -> Amount {
         self.queue.waiting()
     }
 
-    /// How much is pending.
+    /// Returns the amount of pending proposals.
     pub(super) fn pending(&self) -> Amount {
         self.pending.amount()
     }
 
-    /// The number of the next proposal, which is given away.
+    /// Returns the number of the next proposal, and uses it.
     pub(super) fn take_number(&mut self) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -141,12 +141,12 @@ impl<T> Proposals<T> {
         self.next_number
     }
 
-    /// Tells the user how something ended that was proposed here.
+    /// Reports an outcome to the user.
     pub(super) fn report(&mut self, id: ProposalId, outcome: Outcome) {
         self.outcomes.push(id, outcome);
     }
 
-    /// The stop sign that waits to be proposed or forwarded.
+    /// Returns the stop sign that waits to be appended or forwarded.
     pub(super) fn stopsign(&self) -> Option<&ForwardedStopSign> {
         self.queue.stopsign.as_ref()
     }
@@ -155,7 +155,7 @@ impl<T> Proposals<T> {
         self.queue.stopsign = Some(sign);
     }
 
-    /// A stop sign waits for the end of the heartbeat round, and travels on then.
+    /// Holds a stop sign until the end of the heartbeat round, when it is relayed.
     pub(super) fn hold_stopsign(&mut self, sign: ForwardedStopSign) {
         self.queue.held_stopsign = Some(sign);
     }

@@ -1,8 +1,8 @@
-//! The proposals of this server, until they are seen to be decided.
+//! The pending proposals of this server.
 //!
-//! Each is pending here and forwarded, to whoever leads, until its id is in the own log. It ends
-//! when it is decided there, or when the configuration ends without it. What the log lost when
-//! another leader took over is forwarded anew; a leader takes no id twice.
+//! Each is forwarded to the present leader until its id is in the own log. It ends when it is
+//! decided there, or when the configuration ends without it. If the log loses it because another
+//! leader takes over, it is forwarded again. A leader appends no id twice.
 
 use crate::{
     amount::Amount,
@@ -14,26 +14,26 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// The most heartbeat rounds between two forwards of a proposal.
+/// The largest number of heartbeat rounds between two forwards of a proposal.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
 
-/// What was proposed here with an id, or was given one to be forwarded.
+/// Proposals made here with an id, or that got one to be forwarded.
 #[derive(Clone, Debug)]
 pub(super) struct PendingProposals<T> {
     by_id: BTreeMap<ProposalId, Pending<T>>,
-    /// Those of them that are in doubt: each may be decided at this index or later, where ids are
-    /// not known here.
+    /// The proposals in doubt. Each may be decided at its index or later, among entries whose ids
+    /// are not known here.
     in_doubt_from: BTreeMap<ProposalId, u64>,
     amount: Amount,
-    /// None of them is decided before this index, but for those that are in doubt.
+    /// None of the proposals is decided before this index, except those in doubt.
     scanned_idx: u64,
-    /// How often another server had told what it has forgotten when that was looked at last.
+    /// The number of reports of forgotten ids when these were last checked.
     looked_at: u64,
     /// Whether some were decided in this heartbeat round, so that there may be room for others.
     is_progressing: bool,
 }
 
-/// A proposal that is pending.
+/// A pending proposal.
 #[derive(Clone, Debug)]
 struct Pending<T> {
     entry: T,
@@ -43,21 +43,21 @@ struct Pending<T> {
     first_ballot: Option<Ballot>,
     /// The ballot in which it was forwarded last.
     forwarded_in: Ballot,
-    /// Whether it waits in the queue of proposals.
+    /// Whether it waits in the queue.
     is_queued: bool,
-    /// Heartbeat rounds until it is forwarded again.
+    /// Heartbeat rounds until the next forward.
     rounds: u32,
     backoff_rounds: u32,
 }
 
-/// Whether the user wants to know how a proposal ends.
+/// Whether the user wants the outcome of a proposal.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
     Outcome,
     None,
 }
 
-/// A proposal as it is forwarded.
+/// A proposal with the data of its forward.
 #[derive(Clone, Debug)]
 pub(super) struct IdentifiedProposal<T> {
     pub(super) id: ProposalId,
@@ -68,7 +68,7 @@ pub(super) struct IdentifiedProposal<T> {
 }
 
 impl<T> PendingProposals<T> {
-    /// Nothing is pending, in a log that is decided up to `decided_idx`.
+    /// Creates an empty set, for a log with this decided index.
     pub(super) fn new(decided_idx: u64) -> Self {
         Self {
             by_id: BTreeMap::new(),
@@ -84,7 +84,7 @@ impl<T> PendingProposals<T> {
         self.by_id.is_empty()
     }
 
-    /// How much is pending.
+    /// Returns the amount of pending proposals.
     pub(super) fn amount(&self) -> Amount {
         self.amount
     }
@@ -125,7 +125,8 @@ impl<T> PendingProposals<T> {
         Some(pending)
     }
 
-    /// It was forwarded in ballot `n`, to leaders of ballot `first_ballot` or later.
+    /// Records that a proposal was forwarded in ballot `n`, to leaders of `first_ballot` or a later
+    /// one.
     pub(super) fn was_forwarded(&mut self, id: ProposalId, first_ballot: Ballot, n: Ballot) {
         if let Some(pending) = self.by_id.get_mut(&id) {
             pending.is_queued = false;
@@ -133,7 +134,7 @@ impl<T> PendingProposals<T> {
         }
     }
 
-    /// What is pending now and not in doubt is in no log before this index.
+    /// Returns the index before which no log contains a pending proposal that is not in doubt.
     pub(super) fn min_idx(&self) -> u64 {
         self.scanned_idx
     }
@@ -147,9 +148,9 @@ impl<T> PendingProposals<T> {
         }
     }
 
-    /// A leader says why proposals are not taken. One that is decided there and not here yet ends
-    /// when it is, or is forwarded again then. Looks only at what ends, or is in doubt: the message
-    /// names as many proposals as it likes.
+    /// Handles a rejection. A proposal that is decided at the leader and not here yet ends when it
+    /// is decided here, or is forwarded again then. The message may name any number of proposals,
+    /// so only those that end, or are in doubt, are visited.
     pub(super) fn handle_rejection(
         &mut self,
         rejection: &ProposalRejection,
@@ -181,8 +182,8 @@ impl<T> PendingProposals<T> {
         }
     }
 
-    /// A run of the log is decided here. It may be as long as the log: what is pending is looked
-    /// for in it, and not the other way round.
+    /// Ends the proposals of a run that is decided here. A run may be as long as the log, so
+    /// pending proposals are searched in the run, not the reverse.
     fn end_decided(&mut self, run: &IdRun, outcomes: &mut Outcomes) {
         let first = run.first;
         let pending = self.by_id.range(first..first.later(run.count)).map(|(id, _)| *id);
@@ -192,18 +193,19 @@ impl<T> PendingProposals<T> {
         }
     }
 
-    /// The proposals that a rejection is of, and that have not ended.
+    /// Returns the proposals in a rejection that have not ended.
     pub(super) fn among(&self, rejection: &ProposalRejection) -> Vec<ProposalId> {
         let last = rejection.first.later(rejection.count);
         self.by_id.range(rejection.first..last).map(|(id, _)| *id).collect()
     }
 
-    /// Whether a proposal was forwarded in a ballot above `n`.
+    /// Returns whether a proposal was forwarded in a ballot above `n`.
     pub(super) fn is_forwarded_since(&self, id: ProposalId, n: Ballot) -> bool {
         self.by_id.get(&id).is_some_and(|pending| pending.forwarded_in > n)
     }
 
-    /// A proposal ends since it cannot be stored. Returns how many ended of which nobody is told.
+    /// Ends a proposal that cannot be stored. Returns the number of ended proposals without an
+    /// outcome.
     pub(super) fn refuse(&mut self, id: ProposalId, cause: &str, outcomes: &mut Outcomes) -> u64 {
         match self.by_id.get(&id).map(|pending| pending.interest) {
             Some(Interest::Outcome) => {
@@ -218,12 +220,13 @@ impl<T> PendingProposals<T> {
         }
     }
 
-    /// The leader, which is this server, cannot tell whether the proposal is in its log.
+    /// Ends a proposal, since the leader, which is this server, does not know whether it is in its
+    /// log.
     pub(super) fn give_up(&mut self, id: ProposalId, outcomes: &mut Outcomes) {
         self.end(id, Outcome::Unknown, outcomes);
     }
 
-    /// A heartbeat round has ended: returns what is to be forwarded again.
+    /// Ends a heartbeat round. Returns the proposals to forward again.
     pub(super) fn end_round(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let is_progressing = std::mem::take(&mut self.is_progressing);
         for pending in self.by_id.values_mut().filter(|pending| !pending.is_queued) {
@@ -235,7 +238,7 @@ impl<T> PendingProposals<T> {
         self.overdue(has)
     }
 
-    /// The leader of ballot `n` takes over: returns what is to be forwarded to it at once.
+    /// Returns the proposals to forward at once, after the leader of ballot `n` has taken over.
     pub(super) fn begin_anew(
         &mut self,
         n: Ballot,
@@ -247,12 +250,12 @@ impl<T> PendingProposals<T> {
         self.overdue(has)
     }
 
-    /// Whether something that is pending is not in the log.
+    /// Returns whether a pending proposal is not in the log.
     pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
         self.by_id.keys().any(|id| !has(*id))
     }
 
-    /// Returns all that is to be forwarded and does not wait for it.
+    /// Returns all proposals to forward at once, without their backoff.
     pub(super) fn forward_all(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         for pending in self.by_id.values_mut() {
             (pending.rounds, pending.backoff_rounds) = (0, 1);
@@ -260,7 +263,7 @@ impl<T> PendingProposals<T> {
         self.overdue(has)
     }
 
-    /// What is not in the log and was not forwarded for a while.
+    /// Returns the proposals that are not in the log and whose backoff has ended.
     fn overdue(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let mut overdue = Vec::new();
         for (id, pending) in &mut self.by_id {
@@ -278,8 +281,8 @@ impl<T> PendingProposals<T> {
 }
 
 impl<T: Entry> PendingProposals<T> {
-    /// A proposal leaves the queue, to be forwarded in ballot `n`. `None` if it has ended, or was
-    /// found in the log.
+    /// Removes a proposal from the queue, to be forwarded in ballot `n`. `None` if it has ended, or
+    /// was found in the log.
     pub(super) fn leave_queue(
         &mut self,
         id: ProposalId,
@@ -300,13 +303,13 @@ impl<T: Entry> PendingProposals<T> {
         })
     }
 
-    /// Whether all that is decided was looked at.
+    /// Returns whether all decided entries were checked.
     pub(super) fn is_settled<B: Storage<T>>(&self, log: &ReplicaLog<T, B>) -> bool {
         let is_known = || self.looked_at == log.ids().told_forgotten();
         self.by_id.is_empty() || (self.scanned_idx == log.decided_idx() && is_known())
     }
 
-    /// Ends what is decided.
+    /// Ends the proposals that are decided.
     pub(super) fn settle<B: Storage<T>>(
         &mut self,
         log: &ReplicaLog<T, B>,
@@ -345,7 +348,8 @@ impl<T: Entry> PendingProposals<T> {
         }
     }
 
-    /// Ends what is decided and forgotten, once all is decided here among which it is.
+    /// Ends the proposals that are decided and forgotten, once this server has decided all entries
+    /// among which they are.
     fn end_forgotten(&mut self, ids: &Ids, outcomes: &mut Outcomes) {
         let before = ids.forgotten_before();
         if self.looked_at == ids.told_forgotten() || before > self.scanned_idx {
@@ -359,16 +363,16 @@ impl<T: Entry> PendingProposals<T> {
     }
 }
 
-/// Outcomes in the order in which they became known.
+/// Outcomes, in the order in which they became known.
 #[derive(Clone, Debug)]
 pub(super) struct Outcomes {
     ended: VecDeque<(ProposalId, Outcome)>,
-    /// So many are kept for a user who does not ask: as many as can end at once.
+    /// The number of outcomes that are kept until the user takes them: as many as can end at once.
     most: u64,
 }
 
 impl Outcomes {
-    /// None yet, and never more than `most`.
+    /// Creates an empty list of at most `most` outcomes.
     pub(super) fn at_most(most: u64) -> Self {
         Self { ended: VecDeque::new(), most }
     }
@@ -380,7 +384,7 @@ impl Outcomes {
         self.ended.push_back((id, outcome));
     }
 
-    /// Returns the oldest.
+    /// Returns the oldest outcome.
     pub(super) fn pop(&mut self) -> Option<(ProposalId, Outcome)> {
         self.ended.pop_front()
     }

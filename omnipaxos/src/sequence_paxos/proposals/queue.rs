@@ -1,4 +1,4 @@
-//! Proposals on their way into the log: entries and the stop sign.
+//! The queue of proposals: entries and the stop sign.
 
 use super::pending::IdentifiedProposal;
 use crate::{
@@ -14,30 +14,31 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// What was proposed and is not in the log yet.
+/// Proposals that are not in the log yet. Their number is limited.
 ///
-/// At the leader entries wait for a full batch or the timer, and for room in the log; elsewhere all
-/// wait for the next output with a leader to forward them to. How many may wait is limited.
+/// At the leader, entries wait for a full batch or the timer, and for room in the log. Elsewhere
+/// all wait for the next output with a leader to which they are forwarded.
 #[derive(Clone, Debug)]
 pub(super) struct ProposalQueue<T> {
-    /// Proposed here.
+    /// Proposals made here.
     own: VecDeque<Own<T>>,
-    /// So many at the front of `own` were there when this server led last.
+    /// The number of proposals at the front of `own` that were there when this server last led.
     led: usize,
-    /// Forwarded here.
+    /// Proposals forwarded to this server.
     relayed: VecDeque<Relayed<T>>,
-    /// As `relayed`, where this server does not lead. They travel on only after the next heartbeat
-    /// round, so that two servers which take each other for the leader do not play ball.
+    /// The same, if this server does not lead. They are relayed only after the next heartbeat
+    /// round, so that two servers which consider each other the leader do not exchange them
+    /// endlessly.
     held: VecDeque<Relayed<T>>,
     is_own_next: bool,
     /// Number of own and relayed entries.
     count: u64,
-    /// So many of those wait for room only, not for their batch to fill.
+    /// The number of entries that wait only for room, not for a full batch.
     pub(super) released: u64,
     pub(super) stopsign: Option<ForwardedStopSign>,
-    /// As `held`.
+    /// The stop sign that is held likewise.
     pub(super) held_stopsign: Option<ForwardedStopSign>,
-    /// How much waits: own, relayed and held, but for what is pending.
+    /// The waiting amount: own, relayed and held entries, except pending ones.
     waiting: Amount,
     limit: Amount,
     /// Number of proposals for which there was no room.
@@ -46,19 +47,19 @@ pub(super) struct ProposalQueue<T> {
     batch_timer: Timer,
 }
 
-/// A proposal of this server.
+/// A proposal of this server in the queue.
 #[derive(Clone, Debug)]
 enum Own<T> {
     /// Without an id.
     Plain(T),
-    /// It is [pending](super::pending::PendingProposals) under this id.
+    /// A [pending](super::pending::PendingProposals) proposal with this id.
     Pending(ProposalId),
 }
 
-/// What is left of a forward.
+/// The rest of a forward.
 #[derive(Clone, Debug)]
 struct Relayed<T> {
-    /// The server that it came from.
+    /// The server that sent it.
     via: NodeId,
     /// The id of the next entry.
     next: ProposalId,
@@ -69,7 +70,7 @@ struct Relayed<T> {
     hops: u8,
 }
 
-/// What becomes of a forward at the server that it came to.
+/// The route of a forward from the server that received it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     IntoTheLog,
@@ -79,21 +80,21 @@ pub(super) enum Route {
     Relay,
 }
 
-/// An entry that leaves the queue for the log.
+/// An entry that leaves the queue to be appended.
 #[derive(Clone, Debug)]
 pub(super) enum Next<T> {
-    /// Proposed here, without an id.
+    /// An entry proposed here, without an id.
     Plain(T),
-    /// Pending here.
+    /// A pending proposal of this server.
     Pending(ProposalId),
-    /// Forwarded by another server, and where an answer goes.
+    /// A forwarded proposal, and the server to which an answer goes.
     Forwarded(IdentifiedProposal<T>, NodeId),
 }
 
 /// Own proposals that leave the queue to be forwarded.
 #[derive(Clone, Debug)]
 pub(super) enum OwnBatch<T> {
-    /// They fit into a message.
+    /// Entries that fit into a message.
     Plain(Vec<T>),
     Pending(ProposalId),
 }
@@ -118,7 +119,7 @@ impl<T> ProposalQueue<T> {
         }
     }
 
-    /// Lets one tick pass. Expires when a batch must go though it is not full.
+    /// Lets one tick pass. It expires when an incomplete batch must be released.
     pub(super) fn tick(&mut self) -> Tick {
         if self.count == 0 {
             self.batch_timer.restart();
@@ -127,12 +128,12 @@ impl<T> ProposalQueue<T> {
         self.batch_timer.tick()
     }
 
-    /// The number of ticks after which a batch must go though it is not full.
+    /// Returns the number of ticks after which an incomplete batch must be released.
     pub(super) fn next_timeout(&self) -> Option<u64> {
         (self.count > 0).then(|| self.batch_timer.remaining())
     }
 
-    /// Lets ticks pass, fewer than those after which a batch must go.
+    /// Lets ticks pass, fewer than [`next_timeout`](Self::next_timeout).
     pub(super) fn pass(&mut self, ticks: u64) {
         if self.count == 0 {
             self.batch_timer.restart();
@@ -141,53 +142,53 @@ impl<T> ProposalQueue<T> {
         }
     }
 
-    /// Lets travel on what was held for this heartbeat round.
+    /// Releases proposals that were held for this heartbeat round.
     pub(super) fn release_held(&mut self) {
         self.count += self.held.iter().map(|held| held.entries.len() as u64).sum::<u64>();
         self.relayed.append(&mut self.held);
         self.stopsign = self.stopsign.take().or_else(|| self.held_stopsign.take());
     }
 
-    /// Lets all entries go into the log as soon as there is room, whether or not a batch is full.
+    /// Releases all entries, even if no batch is full.
     pub(super) fn release_all(&mut self) {
         self.released = self.count;
         self.batch_timer.restart();
     }
 
-    /// Number of entries to be proposed or forwarded.
+    /// Returns the number of entries to append or forward.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether nothing waits to be proposed or forwarded.
+    /// Returns whether no proposal waits to be appended or forwarded.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0 && self.stopsign.is_none()
     }
 
-    /// Whether an entry is a full batch by itself, and none is before it.
+    /// Returns whether a single entry is a full batch, and no entry waits before it.
     pub(super) fn waits_for_nothing(&self) -> bool {
         self.batch_size <= 1 && self.count == 0
     }
 
-    /// Whether the entries that are not released must be: the batch is full, nothing more can wait,
-    /// or a stop sign follows, which takes what was proposed before it along.
+    /// Returns whether waiting entries must be released: the batch is full, there is no room for
+    /// another, or a stop sign follows.
     pub(super) fn is_batch_full(&self, pending: Amount) -> bool {
         self.batched() >= self.batch_size || !self.has_room(pending) || self.stopsign.is_some()
     }
 
-    /// How many proposals wait for their batch to fill.
+    /// Returns the number of proposals that wait for a full batch.
     pub(super) fn batched(&self) -> u64 {
         self.count - self.released
     }
 
-    /// Whether another entry may wait, with so much pending.
+    /// Returns whether another entry may wait, with this amount pending.
     pub(super) fn has_room(&self, pending: Amount) -> bool {
         let mut all = self.waiting;
         all.add(pending);
         all.is_below(self.limit)
     }
 
-    /// Counts a proposal that is given up since there is no room.
+    /// Counts a proposal that is dropped for lack of room.
     pub(super) fn drop_one(&mut self) {
         self.dropped = self.dropped.saturating_add(1);
     }
@@ -196,17 +197,17 @@ impl<T> ProposalQueue<T> {
         self.dropped
     }
 
-    /// How much waits: to be proposed, to be forwarded, or to travel on.
+    /// Returns the amount that waits to be appended, forwarded or relayed.
     pub(super) fn waiting(&self) -> Amount {
         self.waiting
     }
 
-    /// This server leads no longer in the ballot that it led in.
+    /// Records that this server stops leading in its ballot.
     pub(super) fn note_led(&mut self) {
         self.led = self.own.len();
     }
 
-    /// Gives up all: the configuration has ended.
+    /// Drops all proposals, since the configuration has ended.
     pub(super) fn clear(&mut self) {
         self.own.clear();
         self.led = 0;
@@ -217,7 +218,7 @@ impl<T> ProposalQueue<T> {
         (self.stopsign, self.held_stopsign) = (None, None);
     }
 
-    /// A pending proposal waits to be proposed or forwarded.
+    /// Adds a pending proposal to the queue.
     pub(super) fn push_pending(&mut self, id: ProposalId) {
         self.count += 1;
         self.own.push_back(Own::Pending(id));
@@ -231,7 +232,7 @@ impl<T> ProposalQueue<T> {
         debug_assert!(count == queued as u64, "{count} entries are counted of {queued}");
     }
 
-    /// So many entries leave the queue.
+    /// Counts entries that leave the queue.
     fn leave(&mut self, entries: u64) {
         self.count -= entries;
         self.released = self.released.saturating_sub(entries);
@@ -239,15 +240,15 @@ impl<T> ProposalQueue<T> {
 }
 
 impl<T: Entry> ProposalQueue<T> {
-    /// An entry waits.
+    /// Adds an entry to the queue.
     pub(super) fn push(&mut self, entry: T, amount: Amount) {
         self.waiting.add(amount);
         self.count += 1;
         self.own.push_back(Own::Plain(entry));
     }
 
-    /// The next entry to be proposed: one proposed here and one forwarded here in turn, so that
-    /// neither waits for ever.
+    /// Returns the next entry to append: alternately one proposed here and one forwarded here, so
+    /// that neither waits for ever.
     pub(super) fn pop(&mut self) -> Option<Next<T>> {
         self.is_own_next = !self.is_own_next;
         match self.is_own_next {
@@ -256,8 +257,8 @@ impl<T: Entry> ProposalQueue<T> {
         }
     }
 
-    /// Drops what was appended here without an id while this server led. Returns the number of
-    /// entries.
+    /// Drops entries that were appended here without an id while this server led. Returns their
+    /// number.
     pub(super) fn drop_led(&mut self) -> u64 {
         let rest = self.own.split_off(std::mem::take(&mut self.led).min(self.own.len()));
         let mut dropped = 0;
@@ -305,7 +306,7 @@ impl<T: Entry> ProposalQueue<T> {
         }
     }
 
-    /// Takes what another server forwarded, as a whole, if there is room for its first entry.
+    /// Queues a forward as a whole, if there is room for its first entry.
     pub(super) fn take_forwarded(
         &mut self,
         forwarded: ForwardedProposals<T>,
@@ -331,7 +332,7 @@ impl<T: Entry> ProposalQueue<T> {
         }
     }
 
-    /// The next forward that travels on.
+    /// Returns the next forward to relay.
     pub(super) fn pop_relayed(&mut self) -> Option<ForwardedProposals<T>> {
         let forward = loop {
             let forward = self.relayed.pop_front()?;
@@ -347,7 +348,7 @@ impl<T: Entry> ProposalQueue<T> {
         Some(ForwardedProposals { first, first_ballot, min_idx, entries, hops, stamp })
     }
 
-    /// The next own proposals, as many plain ones as fit into a message or one that is pending.
+    /// Returns the next own proposals: plain ones that fit into a message, or a pending one.
     pub(super) fn pop_own_batch(&mut self, limit: Amount) -> Option<OwnBatch<T>> {
         if let Own::Pending(id) = self.own.front()? {
             let id = *id;

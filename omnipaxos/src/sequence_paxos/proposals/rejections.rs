@@ -1,21 +1,22 @@
-//! Answers to forwards that are not taken.
+//! The rejections of forwarded proposals.
 
 use crate::{
     ids::NodeId,
     messages::sequence_paxos::{ProposalRejection, RejectionReason},
 };
 
-/// The most answers that wait for an output. What gets none is forwarded again.
+/// The largest number of rejections that wait for an output. A forward without an answer is
+/// repeated.
 const MOST_REJECTIONS: usize = 1024;
 
-/// What is to be answered with the next output.
+/// The rejections that the next output sends.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rejections {
     due: Vec<(NodeId, ProposalRejection)>,
 }
 
 impl Rejections {
-    /// Answers `to`, together with the answer before where they follow on each other.
+    /// Adds a rejection for `to`. It extends the last one if their ids are consecutive.
     pub(super) fn push(&mut self, to: NodeId, rejection: ProposalRejection) {
         if let Some((last_to, last)) = self.due.last_mut() {
             if *last_to == to && follows(last, &rejection) {
@@ -32,13 +33,13 @@ impl Rejections {
         self.due.is_empty()
     }
 
-    /// Returns all.
+    /// Takes all rejections.
     pub(super) fn take(&mut self) -> Vec<(NodeId, ProposalRejection)> {
         std::mem::take(&mut self.due)
     }
 }
 
-/// Whether an answer goes on where the one before ends.
+/// Returns whether a rejection continues the last one.
 fn follows(last: &ProposalRejection, next: &ProposalRejection) -> bool {
     let same_reason = match (&last.reason, &next.reason) {
         (RejectionReason::Decided(first), RejectionReason::Decided(idx)) => {

@@ -1,14 +1,14 @@
 //! Linearizable reads without an entry in the log. Invariant I11.
 //!
-//! A server asks its leader, by a number that stands for all that was requested there so far. The
-//! leader notes what is decided, and then has a write quorum confirm that it follows its ballot
-//! still. What was decided before the request is before the index that it notes: in its own ballot
-//! it is the first to decide; what was chosen in a lower ballot is in the log that it adopted; and
-//! in a higher one nothing was decided, since a read quorum would have promised that. The answer
-//! holds for ever, whoever leads by then, so it needs no ballot, only the incarnation of the server
-//! that asked.
+//! A server sends its leader a number that stands for all reads requested there so far. The leader
+//! notes the read index, and then has a write quorum confirm its ballot. All entries decided before
+//! the request are before the read index:
+//! - In its own ballot the leader is the first to decide.
+//! - An entry that was chosen in a lower ballot is in the log that the leader adopted.
+//! - In a higher ballot nothing was decided, since a read quorum would have promised it.
 //!
-//! What is marked as cold is so beside replication: it stays out of the code that every entry passes.
+//! The answer stays true, whichever server leads later. So it needs no ballot, only the incarnation
+//! of the server that asked. Code marked as cold stays out of the code that every entry passes.
 
 mod requests;
 pub(super) mod rounds;
@@ -29,24 +29,24 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// What a server keeps of reads, whatever its part is. A leader has [`Rounds`](rounds::Rounds) besides.
+/// The state of reads at a server in any role. A leader has [`Rounds`](rounds::Rounds) in addition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     requests: Requests,
-    /// The leader asks whether this server follows it still.
+    /// The leadership check to answer.
     confirm: Option<LeadershipCheck>,
-    /// On their way through this server to the leader; by origin.
+    /// Requests to relay to the leader; by origin.
     passing: BTreeMap<NodeId, ReadIndexRequest>,
-    /// On their way back; by origin.
+    /// Answers to relay back; by origin.
     passing_back: BTreeMap<NodeId, ReadIndexResponse>,
-    /// Whether the next output must look here.
+    /// Whether messages are due in the next output.
     is_due: bool,
 }
 
-/// How this server asks a leader.
+/// The route of a request to the leader.
 struct Way {
     to: NodeId,
-    /// Its own incarnation.
+    /// The incarnation of this server.
     incarnation: u64,
 }
 
@@ -55,12 +55,12 @@ impl Reads {
         !self.is_due
     }
 
-    /// Another leader's log, of length `len`, was taken over.
+    /// Records that this log, of length `len`, is synced with another leader.
     pub(super) fn begin_anew(&mut self, len: u64) {
         self.requests.doubt_beyond(len);
     }
 
-    /// Asks for what waits: this server leads now.
+    /// Repeats the open requests: this server leads now.
     pub(super) fn ask_again(&mut self) {
         self.requests.ask_again();
         self.is_due |= self.requests.is_ask_due();
@@ -68,7 +68,7 @@ impl Reads {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// A read is requested at this server.
+    /// Requests a read at this server.
     pub(crate) fn request_read(&mut self) -> Result<ReadId, ReadRefused> {
         if self.is_ended() {
             return Err(ReadRefused::Reconfigured);
@@ -89,7 +89,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(self.reads.requests.request())
     }
 
-    /// How far a read is.
+    /// Returns the state of a read.
     pub(crate) fn read_state(&self, id: ReadId) -> ReadState {
         match self.reads.requests.state(id, self.decided_for_reads()) {
             ReadState::Waiting if self.is_ended() => ReadState::Refused(ReadRefused::Reconfigured),
@@ -97,13 +97,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// The latest read that can be served here.
+    /// Returns the latest read that is ready here.
     pub(crate) fn ready_read(&self) -> Option<ReadId> {
         self.reads.requests.ready_up_to(self.decided_for_reads())
     }
 
-    /// Number of entries decided, the stop sign not counted: what comes after it is read in the
-    /// next configuration.
+    /// Returns the decided index without the stop sign: later entries are read in the next
+    /// configuration.
     fn decided_for_reads(&self) -> u64 {
         self.log.decided_idx().min(self.log.end())
     }
@@ -121,8 +121,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.decided_stopsign().is_some()
     }
 
-    /// A server asks to read. A leader that is not past Prepare does not know what was decided, and
-    /// is asked again. Another server passes it on, if it came from the one that reads.
+    /// Handles a read request. A leader in the prepare phase does not know what is decided, and
+    /// drops it; the request is repeated. Another server relays it, if it came from its origin.
     #[cold]
     pub(super) fn handle_read_index_request(&mut self, request: ReadIndexRequest, from: NodeId) {
         let ReadIndexRequest { config_id: _, origin, incarnation, number, hops, .. } = request;
@@ -148,8 +148,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.is_due = true;
     }
 
-    /// The leader asks whether this server follows it still. Not only who is in step does: what
-    /// counts is that nothing higher is promised.
+    /// Handles a leadership check. It concerns not only replicating followers: the server must only
+    /// have promised no higher ballot.
     #[cold]
     pub(super) fn handle_leadership_check(&mut self, confirm: LeadershipCheck, from: NodeId) {
         let promise = self.log.promise();
@@ -165,7 +165,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A server follows this leader still.
+    /// Handles the confirmation of a leadership check.
     #[cold]
     pub(super) fn handle_leadership_check_ack(
         &mut self,
@@ -181,7 +181,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A leader has confirmed a read, of this server or of one that it does not reach.
+    /// Handles a read index from a leader, for this server or for one that it relays to.
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
@@ -195,8 +195,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended: asks again for what was not answered, whoever leads by now, or
-    /// refuses it if there is no way to a leader.
+    /// Ends a heartbeat round: repeats open requests to the present leader, or refuses them if
+    /// there is no route to a leader.
     pub(super) fn end_round_of_reads(&mut self) {
         self.reads.requests.settle(self.decided_for_reads());
         if let State::Leading(leading) = &mut self.state {
@@ -217,7 +217,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.ask_again();
     }
 
-    /// The server to ask, and by which incarnation.
+    /// Returns the server to ask, and the incarnation that asks.
     fn way_to_read(&self) -> Result<Way, ReadRefused> {
         let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
         let leader = self.leader().filter(|_| self.has_lasting_ids());
@@ -227,7 +227,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(Way { to, incarnation })
     }
 
-    /// Says what is due of reads.
+    /// Builds the due messages of reads.
     #[cold]
     pub(super) fn build_reads(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         self.reads.is_due = false;
@@ -264,7 +264,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.requests.settle(self.decided_for_reads());
     }
 
-    /// Asks for all that was requested here. What finds no way now waits for the end of the
+    /// Builds the request for all reads requested here. Without a route it waits for the end of the
     /// heartbeat round.
     fn build_request(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         if let State::Leading(leading) = &mut self.state {
@@ -286,7 +286,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// What a leader asks and answers.
+    /// Builds the leadership checks and answers of a leader.
     fn build_rounds(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         let State::Leading(leading) = &mut self.state else {
             return;

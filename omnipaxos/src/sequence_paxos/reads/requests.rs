@@ -1,45 +1,46 @@
-//! The reads that were requested here, as numbers.
+//! The reads requested at this server, as numbers.
 
 use crate::reads::{ReadId, ReadRefused, ReadState};
 use std::collections::VecDeque;
 
-/// What was requested here, whoever leads. Takes the same room however many reads wait.
+/// The requests of this server, whichever server leads. It takes constant memory, however many
+/// reads wait.
 ///
-/// All that is requested between two outputs has one number. What is told of a number holds for all
-/// that are lower, too: whatever was decided before those were requested was decided before this.
+/// All reads requested between two outputs have one number. A confirmation of a number includes all
+/// lower ones: entries decided before those requests were decided before this one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     /// The number of the latest request; 0 if there was none.
     latest: u64,
-    /// The leader was asked for numbers up to this. What is requested now gets a higher one.
+    /// The number up to which the leader was asked. Later requests get a higher number.
     asked: u64,
     is_ask_due: bool,
-    /// Confirmed, but not decided so far here. Numbers and indices both grow.
+    /// Confirmed requests whose read index is not decided here. Numbers and indices both grow.
     confirmed: VecDeque<Confirmed>,
-    /// Can be served.
+    /// The requests that are ready.
     ready: Confirmed,
     refused: Option<Refused>,
 }
 
-/// All numbers up to this one can be served from an index.
+/// The requests up to this number have this read index.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 struct Confirmed {
     up_to: u64,
     read_idx: u64,
 }
 
-/// All numbers up to this one that were not confirmed are refused.
+/// The requests up to this number are refused, except confirmed ones.
 #[derive(Clone, Debug)]
 struct Refused {
     up_to: u64,
     reason: ReadRefused,
 }
 
-/// So many indices at most are kept for a server that is behind.
+/// The largest number of read indices kept for a server that lags.
 const MOST_CONFIRMED: usize = 64;
 
 impl Requests {
-    /// A read is requested.
+    /// Requests a read.
     pub(super) fn request(&mut self) -> ReadId {
         let closed = self.asked.max(self.refused_up_to());
         if self.latest <= closed {
@@ -49,60 +50,60 @@ impl Requests {
         ReadId::new(self.latest)
     }
 
-    /// Whether the leader must be asked for something.
+    /// Returns whether a request to the leader is due.
     pub(super) fn is_ask_due(&self) -> bool {
         self.is_ask_due
     }
 
-    /// Asks for all: what is requested from now on gets a higher number. Returns the number.
+    /// Asks for all requests, and returns their number. Later ones get a higher number.
     pub(super) fn ask(&mut self) -> u64 {
         self.is_ask_due = false;
         self.asked = self.latest;
         self.latest
     }
 
-    /// Asks again for what was neither confirmed nor refused, if there is something.
+    /// Asks again for requests that are neither confirmed nor refused, if there are any.
     pub(super) fn ask_again(&mut self) {
         self.is_ask_due = self.is_unanswered();
     }
 
-    /// Whether something was neither confirmed nor refused.
+    /// Returns whether some request is neither confirmed nor refused.
     pub(super) fn is_unanswered(&self) -> bool {
         self.latest > self.confirmed_up_to().max(self.refused_up_to())
     }
 
-    /// Refuses what was not confirmed.
+    /// Refuses the requests that are not confirmed.
     pub(super) fn refuse(&mut self, reason: ReadRefused) {
         self.is_ask_due = false;
         self.refused = Some(Refused { up_to: self.latest, reason });
     }
 
-    /// A leader has confirmed that all that was decided before number `up_to` was requested is
-    /// before `read_idx`. One that tells of a number that was not asked for is no such leader.
+    /// Records that a leader has confirmed the requests up to `up_to`: all entries decided before
+    /// them are before `read_idx`. A confirmation of a number that was not asked for is ignored.
     pub(super) fn confirm(&mut self, up_to: u64, read_idx: u64) {
         if up_to > self.asked || up_to <= self.confirmed_up_to() {
             return;
         }
-        // A later leader may know better than an earlier one that adopted more.
+        // A later leader may have a lower read index than an earlier one that adopted more.
         while self.confirmed.back().is_some_and(|last| last.read_idx >= read_idx) {
             self.confirmed.pop_back();
         }
         if self.confirmed.len() >= MOST_CONFIRMED {
-            // Those in front stay as they are, so there is room again when they can be served.
+            // The first ones stay, so there is room again when they are ready.
             self.confirmed.pop_back();
         }
         self.confirmed.push_back(Confirmed { up_to, read_idx });
     }
 
-    /// The log, of length `len`, is that of another leader: an index beyond it may never be decided,
-    /// and what was confirmed there is asked again.
+    /// Drops confirmations beyond `len`, the length of a log synced with another leader: entries
+    /// there may never be decided. These requests are repeated.
     pub(super) fn doubt_beyond(&mut self, len: u64) {
         while self.confirmed.back().is_some_and(|last| last.read_idx > len) {
             self.confirmed.pop_back();
         }
     }
 
-    /// Forgets the indices that `decided_idx` has passed.
+    /// Marks requests as ready whose read index `decided_idx` has reached.
     pub(super) fn settle(&mut self, decided_idx: u64) {
         while let Some(first) = self.confirmed.front().filter(|c| c.read_idx <= decided_idx) {
             self.ready = *first;
@@ -110,7 +111,7 @@ impl Requests {
         }
     }
 
-    /// How far a read is where so many entries are decided, the stop sign not counted.
+    /// Returns the state of a read at this decided index, without the stop sign.
     pub(super) fn state(&self, id: ReadId, decided_idx: u64) -> ReadState {
         let number = id.number();
         if number == 0 || number > self.latest {
@@ -133,7 +134,7 @@ impl Requests {
         }
     }
 
-    /// The latest read that can be served where so many entries are decided.
+    /// Returns the latest read that is ready at this decided index.
     pub(super) fn ready_up_to(&self, decided_idx: u64) -> Option<ReadId> {
         let served = self.confirmed.iter().take_while(|c| c.read_idx <= decided_idx).last();
         let up_to = served.unwrap_or(&self.ready).up_to;

@@ -1,15 +1,15 @@
-//! The rounds in which a leader asks the others whether they still follow its ballot.
+//! The rounds of leadership checks of a leader.
 
 use crate::{ids::NodeId, membership::Quorum};
 use std::collections::BTreeMap;
 
-/// Who waits for a confirmation, and the round that is on its way.
+/// The servers that wait for a leadership check, and the round in flight.
 ///
-/// One round at most is on its way, and it serves all that was requested before it began. Bounded:
-/// for each server, what it asked for last.
+/// At most one round is in flight. It serves all requests from before it began. Bounded: for each
+/// server, only its last request is kept.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sequence_paxos) struct Rounds {
-    /// Counts the rounds of this ballot.
+    /// The number of the round in this ballot.
     number: u64,
     phase: Phase,
     askers: BTreeMap<NodeId, Asker>,
@@ -19,20 +19,20 @@ pub(in crate::sequence_paxos) struct Rounds {
 enum Phase {
     #[default]
     Idle,
-    /// The others were asked.
+    /// A round is in flight.
     InFlight {
-        /// Those that follow this ballot still. Invariant I6: each other server once.
+        /// The servers that have confirmed. Invariant I6: each other server at most once.
         confirmed: Vec<NodeId>,
         due: Due,
     },
 }
 
-/// Whom to ask.
+/// The servers to which a check is due.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nobody,
     Everybody,
-    /// Again those that have not answered, and are there.
+    /// Reachable servers that have not answered.
     Reachable,
 }
 
@@ -40,25 +40,25 @@ pub(super) enum Due {
 #[derive(Copy, Clone, Debug)]
 struct Asker {
     incarnation: u64,
-    /// Where its last request came from, and the answer goes.
+    /// The server that sent its last request, and gets the answer.
     via: NodeId,
     /// Waits for the next round.
     next: Option<Asked>,
-    /// Waits for the round on its way.
+    /// Waits for the round in flight.
     in_flight: Option<Asked>,
-    /// Was confirmed last: told again to one that asks again.
+    /// The last confirmed request, to be repeated if the server asks again.
     answered: Option<Asked>,
     is_answer_due: bool,
 }
 
-/// The requests up to this number, and what was decided when the last of them came.
+/// The requests up to this number, and the read index when the last of them arrived.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) number: u64,
     pub(super) read_idx: u64,
 }
 
-/// What is told to a server.
+/// An answer to a server.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) origin: NodeId,
@@ -67,7 +67,7 @@ pub(super) struct Answer {
     pub(super) asked: Asked,
 }
 
-/// Who asks.
+/// The origin of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct From {
     pub(super) origin: NodeId,
@@ -76,7 +76,7 @@ pub(super) struct From {
 }
 
 impl Rounds {
-    /// A server asks. What it asked in another incarnation is forgotten.
+    /// Records the request of a server. Requests of another incarnation are dropped.
     pub(super) fn ask(&mut self, from: From, asked: Asked) {
         let From { origin, incarnation, via } = from;
         let asker = self.askers.entry(origin).or_insert(Asker::new(incarnation, via));
@@ -97,7 +97,7 @@ impl Rounds {
         self.askers.retain(|origin, _| is_kept(*origin));
     }
 
-    /// A server follows this ballot still.
+    /// Records that a server has confirmed this round.
     pub(super) fn confirm(&mut self, from: NodeId, round: u64) {
         if let Phase::InFlight { confirmed, .. } = &mut self.phase {
             if round == self.number && !confirmed.contains(&from) {
@@ -106,16 +106,16 @@ impl Rounds {
         }
     }
 
-    /// Ends the round on its way if it is confirmed, and begins the next if somebody waits for it.
+    /// Ends the round in flight if it is confirmed, and begins the next if a server waits for it.
     pub(super) fn go_on(&mut self, quorum: &Quorum) {
         self.end(quorum);
         self.begin();
-        // Where this server is a write quorum alone.
+        // If this server is a write quorum alone.
         self.end(quorum);
     }
 
-    /// A write quorum, this server included, follows this ballot still. It meets every read quorum,
-    /// so nobody had been promised a higher ballot by one of those when the round began.
+    /// Ends a round that a write quorum has confirmed, including this server. It meets every read
+    /// quorum. So no read quorum had promised a higher ballot when the round began.
     fn end(&mut self, quorum: &Quorum) {
         let Phase::InFlight { confirmed, .. } = &self.phase else {
             return;
@@ -140,7 +140,7 @@ impl Rounds {
         }
     }
 
-    /// Asks again those that have not answered.
+    /// Makes checks due again for servers that have not answered.
     pub(super) fn repeat(&mut self) {
         if let Phase::InFlight { due, .. } = &mut self.phase {
             *due = Due::Reachable;
@@ -151,12 +151,12 @@ impl Rounds {
         matches!(self.phase, Phase::InFlight { .. })
     }
 
-    /// The number of the round on its way, or of the last.
+    /// Returns the number of the round in flight, or of the last one.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Returns whom to ask, of those that have not answered.
+    /// Returns the servers to which a check is due, of those that have not answered.
     pub(super) fn take_due(&mut self) -> Due {
         match &mut self.phase {
             Phase::Idle => Due::Nobody,
