@@ -373,7 +373,7 @@ pub enum TryProposeErr<T: Entry> {
     /// The queue of waiting proposals is full: there is no leader, or the leader makes no progress.
     /// This contains the entry; propose it again later. See
     /// [`ServerConfig::max_pending_bytes`](crate::ServerConfig::max_pending_bytes).
-    #[error("busy: as many proposals wait as may wait; propose this entry again later")]
+    #[error("busy: the queue of proposals is full; propose this entry again later")]
     Busy(T),
     /// This server was restarted, and its storage does not count incarnations, so it cannot give
     /// the proposal an id. Implement

@@ -1,4 +1,4 @@
-//! What is shown: made of what a replica told, and nothing else.
+//! The model: computed only from what a replica reported.
 
 use crate::{config::UIAppConfig, log::Log, observation::Observation, rates::Rates};
 use omnipaxos::{
@@ -8,10 +8,10 @@ use omnipaxos::{
 };
 use std::time::Duration;
 
-/// The model of a dashboard: what one replica has told of itself and of its cluster.
+/// The model of a dashboard: the state that one replica reported about itself and its cluster.
 ///
-/// It is drawn by its implementation of [`Widget`](ratatui::widgets::Widget), and knows neither a
-/// terminal nor a clock:
+/// Its implementation of [`Widget`](ratatui::widgets::Widget) draws it. It uses neither a terminal
+/// nor a clock:
 ///
 /// ```
 /// # use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
@@ -45,23 +45,23 @@ pub struct App {
     log: Log,
 }
 
-/// A server, as the one that is shown knows it.
+/// A server, as the shown server knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Server {
-    /// Which one it is.
+    /// The id of the server.
     pub pid: NodeId,
-    /// What is known of the link to it.
+    /// The state of the link to it.
     pub link: Link,
-    /// The ballot that it gossips as its own, if it answered.
+    /// The ballot that it sends as its own, if it answered.
     pub ballot: Option<Ballot>,
     /// The server that it follows, if it answered and follows one.
     pub follows: Option<NodeId>,
-    /// Whether it is content with the leader that it follows, if it answered.
+    /// Whether it is happy with the leader that it follows, if it answered.
     pub is_happy: Option<bool>,
-    /// Number of entries that it has accepted. Only the leader knows.
+    /// Number of entries that it has accepted. Only the leader knows it.
     pub accepted_idx: Option<u64>,
-    /// Number of entries of the leader's log that it has not accepted. Only the leader knows.
+    /// Number of entries of the leader's log that it has not accepted. Only the leader knows it.
     pub lag: Option<Lag>,
 }
 
@@ -69,80 +69,80 @@ pub struct Server {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Link {
-    /// There is none: it is the same server.
+    /// No link: it is the shown server itself.
     Own,
     /// It answered the last complete heartbeat round.
     Answers,
-    /// It did not.
+    /// It did not answer the last complete heartbeat round.
     Silent,
     /// It observes the server that is shown, and is no member.
     Observes,
 }
 
-/// How many entries a follower is behind.
+/// The number of entries that a follower lacks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lag {
-    /// So many.
+    /// Exactly this number.
     Exactly(u64),
-    /// So many or more: the length of the leader's log is not among what was told.
+    /// This number or more: the length of the leader's log was not reported.
     AtLeast(u64),
 }
 
 impl App {
-    /// Of a replica from which nothing has been heard.
+    /// Creates the model of a replica that has not reported anything.
     pub fn new(config: UIAppConfig) -> Self {
         Self { config, seen: None, rates: Rates::default(), log: Log::default() }
     }
 
-    /// Takes note of what the replica tells. `now` is the time since any moment, always the same.
+    /// Records the state that the replica reports. `now` is the time since any fixed moment.
     pub fn observe(&mut self, told: impl Into<Observation>, now: Duration) {
         let told = told.into();
         self.rates.observe(told.decided_idx, now);
         self.seen = Some(told);
     }
 
-    /// The log lines, to be added to.
+    /// Returns the log lines, to add more.
     pub fn log_mut(&mut self) -> &mut Log {
         &mut self.log
     }
 
-    /// The log lines.
+    /// Returns the log lines.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// The rates at which the decided index grows here.
+    /// Returns the rates at which the decided index grows here.
     pub fn rates(&self) -> &Rates {
         &self.rates
     }
 
-    /// The server that is shown.
+    /// Returns the id of the shown server.
     pub fn pid(&self) -> NodeId {
         self.config.pid
     }
 
-    /// The configuration that it takes part in.
+    /// Returns the configuration of the shown server.
     pub fn configuration_id(&self) -> ConfigurationId {
         self.config.configuration_id
     }
 
-    /// Whether it has told anything.
+    /// Returns whether the replica has reported anything.
     pub fn is_fed(&self) -> bool {
         self.seen.is_some()
     }
 
-    /// The leader as known here.
+    /// Returns the leader that the shown server knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.seen.as_ref()?.leader
     }
 
-    /// Whether the server that is shown leads, as far as it knows.
+    /// Returns whether the shown server leads, as far as it knows.
     pub fn leads(&self) -> bool {
         self.leader() == Some(self.pid())
     }
 
-    /// The ballot of the leader, if somebody told it: the leader, or one that follows it.
+    /// Returns the ballot of the leader, if the leader or one of its followers reported it.
     pub fn leader_ballot(&self) -> Option<Ballot> {
         let seen = self.seen.as_ref()?;
         let leader = seen.leader?;
@@ -153,13 +153,13 @@ impl App {
         told.filter(|ballot| ballot.pid == leader).max()
     }
 
-    /// Number of entries decided here.
+    /// Returns the number of entries decided here.
     pub fn decided_idx(&self) -> Option<u64> {
         Some(self.seen.as_ref()?.decided_idx)
     }
 
-    /// Number of servers that it reaches: itself, and those that answered the last complete
-    /// heartbeat round.
+    /// Returns the number of servers that it reaches: itself, and those that answered the last
+    /// complete heartbeat round.
     pub fn reached(&self) -> usize {
         let counts = |link| match link {
             Link::Own => self.config.has_vote,
@@ -169,17 +169,17 @@ impl App {
         self.servers().iter().filter(|server| counts(server.link)).count()
     }
 
-    /// Number of servers that a quorum of the prepare phase has.
+    /// Returns the number of servers in a read quorum.
     pub fn read_quorum(&self) -> usize {
         self.config.read_quorum
     }
 
-    /// Whether it reaches a quorum.
+    /// Returns whether it reaches a read quorum.
     pub fn is_quorum_connected(&self) -> bool {
         self.reached() >= self.read_quorum()
     }
 
-    /// All servers of the configuration, by pid, and then the observers of this one.
+    /// Returns all servers of the configuration, by pid, and then the observers of this one.
     pub fn servers(&self) -> Vec<Server> {
         let observers = self.seen.iter().flat_map(|seen| &seen.observers).map(observer);
         self.config.nodes.iter().map(|pid| self.server(*pid)).chain(observers).collect()
@@ -237,7 +237,7 @@ fn observer((pid, lag): (&NodeId, &u64)) -> Server {
     }
 }
 
-/// The server that the sender of a reply follows. The ballot of nobody has the number 0.
+/// Returns the server that the sender of a reply follows. Number 0 means: none.
 fn followed(reply: &HeartbeatReply) -> Option<NodeId> {
     (reply.leader.n > 0).then_some(reply.leader.pid)
 }

@@ -1,11 +1,11 @@
-//! What the dashboard has to know before it is fed.
+//! The configuration of a dashboard.
 
 use omnipaxos::{
     util::{ConfigurationId, NodeId},
     OmniPaxosConfig,
 };
 
-/// The replica that a dashboard shows: made of the configuration that the replica is built with.
+/// The replica that a dashboard shows. It is converted from the configuration of the replica.
 ///
 /// ```
 /// use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
@@ -29,7 +29,7 @@ pub struct UIAppConfig {
     pub(crate) nodes: Vec<NodeId>,
     /// Whether the server that is shown is a member.
     pub(crate) has_vote: bool,
-    /// Number of servers, this one included, that a leader needs to prepare a ballot.
+    /// Number of servers, including this one, that a leader needs to prepare a ballot.
     pub(crate) read_quorum: usize,
 }
 

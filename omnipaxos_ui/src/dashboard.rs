@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often keys are read and a frame is drawn, at most.
+/// The shortest time between two frames, at which keys are read.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// Log lines that may wait to be shown.
+/// The largest number of log lines that wait to be shown.
 const WAITING_LINES: usize = 1024;
 
-/// Where the loggers of this process write.
+/// The queue of the loggers of this process.
 static LINES: OnceLock<LogQueue> = OnceLock::new();
 
 /// A dashboard of a replica in the terminal of its process.
@@ -45,7 +45,7 @@ static LINES: OnceLock<LogQueue> = OnceLock::new();
 /// let mut replica: omnipaxos::OmniPaxos<Number, _> = config.build(MemoryStorage::default())?;
 /// ui.start();
 /// while ui.is_started() {
-///     // Pass messages on, and as often as you tick the replica:
+///     // Pass messages on. With each tick of the replica:
 ///     replica.tick();
 ///     ui.tick(replica.get_ui_states());
 /// }
@@ -53,28 +53,32 @@ static LINES: OnceLock<LogQueue> = OnceLock::new();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// While it is started, the terminal is in raw mode, and what else the process prints would spoil
+/// While it is started, the terminal is in raw mode, and other output of the process would damage
 /// the picture. Keys:
-/// - `q` and Esc stop the dashboard. The process goes on.
-/// - Ctrl-C stops the dashboard, then sends SIGINT to the process: it ends as usual, or does what
-///   it has arranged. On systems that are not Unix, the dashboard just stops.
+/// - `q` and Esc stop the dashboard. The process continues.
+/// - Ctrl-C stops the dashboard, then sends SIGINT to the process, which ends or handles the
+///   signal. On systems other than Unix it only stops the dashboard.
 ///
-/// The terminal is as before after [`stop`](Self::stop), when this is dropped, and when any thread
-/// panics, before the message is printed. A signal that ends the process at once, as SIGTERM does
-/// unless it is handled, leaves it as it is: `reset` repairs that.
+/// The terminal is restored in these cases:
+/// - after [`stop`](Self::stop);
+/// - when this value is dropped;
+/// - when any thread panics, before the message is printed.
+///
+/// A signal that ends the process at once does not restore it: SIGTERM, unless it is handled. The
+/// command `reset` repairs that.
 #[derive(Debug)]
 pub struct OmniPaxosUI {
     app: App,
     /// The terminal, while this is started.
     screen: Option<Screen>,
     made: Instant,
-    /// When to draw again, counted since this was made.
+    /// The time of the next frame, since this value was created.
     next_frame: Duration,
     error: Option<StartError>,
 }
 
 impl OmniPaxosUI {
-    /// A dashboard that is not started.
+    /// Creates a dashboard that is not started.
     pub fn with(config: UIAppConfig) -> Self {
         Self {
             app: App::new(config),
@@ -85,17 +89,18 @@ impl OmniPaxosUI {
         }
     }
 
-    /// A logger whose lines are shown by the dashboard of this process.
+    /// Returns a logger whose lines the dashboard of this process shows.
     ///
-    /// It never waits. At most 1,024 lines wait to be shown, whether the dashboard is started or
-    /// not. Lines for which there is no room are dropped, and the dashboard says how many where
-    /// they are missing. It keeps the last 1,024 lines.
+    /// The logger never waits. At most 1,024 lines wait to be shown, whether the dashboard is
+    /// started or not. Further lines are dropped, and the dashboard shows their number in their
+    /// place. It keeps the last 1,024 lines.
     pub fn logger() -> slog::Logger {
         lines().logger()
     }
 
-    /// Takes the terminal, or goes on without: then it tells why on the standard error, and
-    /// [`tick`](Self::tick) does nothing. See [`try_start`](Self::try_start).
+    /// Takes the terminal, or reports on the standard error why it cannot.
+    ///
+    /// In the latter case [`tick`](Self::tick) does nothing. See [`try_start`](Self::try_start).
     pub fn start(&mut self) {
         if let Err(cause) = self.try_start() {
             // A standard error that is closed is no reason to fail.
@@ -104,11 +109,11 @@ impl OmniPaxosUI {
         }
     }
 
-    /// Takes the terminal. Does nothing if that is done.
+    /// Takes the terminal. If it has the terminal already, it does nothing.
     ///
     /// # Errors
-    /// There is no terminal, or another dashboard of this process has it, or it fails. It is as
-    /// before then.
+    /// There is no terminal, another dashboard of this process has it, or it fails. Then the
+    /// terminal is restored.
     pub fn try_start(&mut self) -> Result<(), StartError> {
         if self.screen.is_none() {
             self.screen = Some(Screen::take()?);
@@ -118,15 +123,16 @@ impl OmniPaxosUI {
         Ok(())
     }
 
-    /// Gives the terminal back as it was. Does nothing if that is done.
+    /// Restores the terminal. If it does not have the terminal, it does nothing.
     pub fn stop(&mut self) {
         self.screen = None;
     }
 
-    /// Shows the state of the replica, and does what keys say. To be called often, with each tick
-    /// of the replica, say: it draws at most 20 times a second, and returns at once otherwise.
+    /// Shows the state of the replica, and handles keys.
     ///
-    /// If the terminal fails, the dashboard stops, and [`error`](Self::error) tells why.
+    /// Call it often, for example with each tick of the replica. It draws at most 20 times a
+    /// second; otherwise it returns at once. If the terminal fails, the dashboard stops, and
+    /// [`error`](Self::error) returns the reason.
     pub fn tick(&mut self, states: OmniPaxosStates) {
         let now = self.made.elapsed();
         if now < self.next_frame {
@@ -145,13 +151,13 @@ impl OmniPaxosUI {
         }
     }
 
-    /// Whether it has the terminal. Not any more after `q`, Esc or Ctrl-C, a failure of the
-    /// terminal, or a panic.
+    /// Returns whether it has the terminal. It loses the terminal after `q`, Esc or Ctrl-C, a
+    /// failure of the terminal, or a panic.
     pub fn is_started(&self) -> bool {
         self.screen.as_ref().is_some_and(Screen::is_taken)
     }
 
-    /// Why it could not start, or had to stop, if so.
+    /// Returns why it could not start, or had to stop.
     pub fn error(&self) -> Option<&StartError> {
         self.error.as_ref()
     }
@@ -176,7 +182,7 @@ fn lines() -> &'static LogQueue {
     LINES.get_or_init(|| LogQueue::with_room(WAITING_LINES))
 }
 
-/// An error with its cause.
+/// Formats an error with its cause.
 fn described(error: &StartError) -> String {
     match error {
         StartError::Io(cause) => format!("{error}: {cause}"),

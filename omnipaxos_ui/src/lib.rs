@@ -1,9 +1,12 @@
 //! A terminal dashboard for a replica of [`omnipaxos`].
 //!
-//! [`OmniPaxosUI`] is all that most programs need. The parts that it is made of are here for other
-//! dashboards, of a whole cluster, say: the model ([`App`]), which is drawn as a widget of
-//! [`ratatui`], the [`widgets`] that it is made of, the queue of log lines ([`LogQueue`]) and the
-//! terminal ([`screen`]).
+//! Most programs need only [`OmniPaxosUI`]. Its parts are public for other dashboards, for example
+//! of a whole cluster:
+//!
+//! - the model ([`App`]), which is drawn as a widget of [`ratatui`];
+//! - its [`widgets`];
+//! - the queue of log lines ([`LogQueue`]);
+//! - the terminal ([`screen`]).
 #![forbid(unsafe_code)]
 
 mod app;

@@ -1,4 +1,4 @@
-//! The way of a log line: from a logger, through a queue that never waits, to what is shown.
+//! Log lines: from a logger, through a queue that never waits, to the dashboard.
 
 use slog::{Drain, Level, Logger, Never, OwnedKVList, Record, Serializer, KV};
 use std::{
@@ -12,33 +12,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest text of a line, in characters; the rest is cut off.
+/// The longest text of a line, in characters. A longer text is cut.
 const LONGEST_TEXT: usize = 400;
 
 /// A line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// When it was logged, by the clock of whoever made the queue or fed the line.
+    /// The time of the line, by the clock of the queue or of the program that added it.
     pub at: Duration,
-    /// How important it is.
+    /// The severity.
     pub level: Level,
-    /// What it says, in one line.
+    /// The text, in one line.
     pub text: String,
 }
 
-/// A line, or how many are missing.
+/// A line, or the number of missing lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogItem {
     /// A line.
     Line(LogLine),
-    /// So many lines were dropped here, since the queue was full.
+    /// This number of lines was dropped here, since the queue was full.
     Dropped(u64),
 }
 
-/// A bounded queue of log lines between loggers, on any threads, and the one that shows them.
+/// A bounded queue of log lines, from loggers on any threads to one reader.
 ///
-/// A logger never waits: a line for which there is no room is dropped and counted.
+/// A logger never waits: if there is no room for a line, the line is dropped and counted.
 #[derive(Clone, Debug)]
 pub struct LogQueue {
     room: usize,
@@ -49,7 +49,7 @@ pub struct LogQueue {
 }
 
 impl LogQueue {
-    /// An empty queue in which at most `room` lines wait.
+    /// Creates an empty queue for at most `room` lines.
     pub fn with_room(room: usize) -> Self {
         let (sender, receiver) = sync_channel(room);
         Self {
@@ -61,17 +61,17 @@ impl LogQueue {
         }
     }
 
-    /// A logger whose lines go into this queue.
+    /// Returns a logger that writes to this queue.
     pub fn logger(&self) -> Logger {
         Logger::root(self.clone(), slog::o!())
     }
 
-    /// Takes out what waits, oldest first; then how many were dropped since the last call, if any.
+    /// Takes the waiting lines, oldest first; then the number dropped since the last call, if any.
     pub fn take(&self) -> Vec<LogItem> {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
-        // Counted first: whoever drops one meanwhile is told of the next time.
+        // Read first: a line that is dropped now counts at the next call.
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
-        // No more than had room: whoever logs without end must not keep us here.
+        // At most `room` lines: a logger without end must not keep this loop running.
         let mut items: Vec<_> = receiver.try_iter().take(self.room).map(LogItem::Line).collect();
         items.extend((dropped > 0).then_some(LogItem::Dropped(dropped)));
         items
@@ -95,10 +95,10 @@ impl Drain for LogQueue {
     }
 }
 
-/// The message and the values of a record in one line.
+/// Returns the message and the values of a record in one line.
 fn text(record: &Record<'_>, logger: &OwnedKVList) -> String {
     let mut values = Values(record.msg().to_string());
-    // A value that cannot be shown is left out: the line is worth more than nothing.
+    // A value that cannot be formatted is omitted: the rest of the line is still useful.
     let _ = record.kv().serialize(record, &mut values);
     let _ = logger.serialize(record, &mut values);
     let mut text: String = values.0.chars().take(LONGEST_TEXT).collect();
@@ -124,10 +124,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Lines that are kept.
+    /// The number of lines that are kept.
     pub const KEPT: usize = 1024;
 
-    /// Appends what came out of a queue. The oldest goes when there are too many.
+    /// Appends the items of a queue. If there are too many, the oldest ones are removed.
     pub fn extend(&mut self, items: impl IntoIterator<Item = LogItem>) {
         for item in items {
             if let LogItem::Dropped(lines) = item {
@@ -140,12 +140,12 @@ impl Log {
         }
     }
 
-    /// What is kept, oldest first.
+    /// Returns the kept items, oldest first.
     pub fn items(&self) -> impl DoubleEndedIterator<Item = &LogItem> + ExactSizeIterator {
         self.items.iter()
     }
 
-    /// Number of lines that were dropped before they came here, ever.
+    /// Returns the total number of lines that were dropped before they came here.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }

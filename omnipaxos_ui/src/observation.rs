@@ -1,4 +1,4 @@
-//! What a replica tells of itself at one moment.
+//! The state of a replica at one moment.
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
@@ -9,11 +9,11 @@ use omnipaxos::{
 };
 use std::collections::BTreeMap;
 
-/// What a replica tells of itself at one moment, from
+/// The state of a replica at one moment, from
 /// [`OmniPaxos::get_ui_states`](omnipaxos::OmniPaxos::get_ui_states) or
 /// [`OmniPaxos::status`](omnipaxos::OmniPaxos::status).
 ///
-/// The latter has no limit on the pids of which it tells the accepted index, and it tells of observers.
+/// The latter contains accepted indices without a limit on the pids, and observers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     pub(crate) ballot: Ballot,
@@ -21,8 +21,8 @@ pub struct Observation {
     pub(crate) decided_idx: u64,
     /// The answers of the last complete heartbeat round.
     pub(crate) replies: BTreeMap<NodeId, HeartbeatReply>,
-    /// How much each server has accepted. Empty where that is not known: only a leader in its
-    /// accept phase knows.
+    /// The accepted index of each server. Empty if it is not known: only a leader in its accept
+    /// phase knows it.
     pub(crate) accepted: BTreeMap<NodeId, u64>,
     /// The lag of each observer, where that is known.
     pub(crate) observers: BTreeMap<NodeId, u64>,

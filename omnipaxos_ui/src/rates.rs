@@ -1,26 +1,26 @@
-//! How fast an index grows.
+//! The rates at which an index grows.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// The shortest time over which a rate is taken.
+/// The shortest time over which a rate is computed.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Rates that are kept: more than a terminal has columns.
+/// The number of rates that are kept: more than a terminal has columns.
 const KEPT: usize = 600;
 
 /// The rates at which an index grew, one a second.
 ///
-/// Time is what the caller says; it may begin anywhere.
+/// The caller passes the time, which may begin at any moment.
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
-    /// Since when and from where the next rate counts.
+    /// The time and the index at which the next rate begins.
     since: Option<(Duration, u64)>,
     /// Entries a second, the newest first.
     history: VecDeque<u64>,
 }
 
 impl Rates {
-    /// Takes note of an index. One that went back, as over a restart, is a rate of 0.
+    /// Records an index. If it decreased, as after a restart, the rate is 0.
     pub fn observe(&mut self, idx: u64, now: Duration) {
         let Some((since, from)) = self.since else {
             self.since = Some((now, idx));
@@ -33,7 +33,7 @@ impl Rates {
         let growth = u128::from(idx.saturating_sub(from));
         let a_second = growth * 1_000_000_000 / elapsed.as_nanos();
         let rate = u64::try_from(a_second).unwrap_or(u64::MAX);
-        // Where nobody looked for some seconds, each of them gets the rate of all.
+        // After some seconds without a call, each of them gets the same rate.
         for _ in 0..elapsed.as_secs().min(KEPT as u64) {
             self.history.push_front(rate);
         }
@@ -41,12 +41,12 @@ impl Rates {
         self.since = Some((now, idx));
     }
 
-    /// The last rate in entries a second, once there is one.
+    /// Returns the last rate in entries a second, once there is one.
     pub fn latest(&self) -> Option<u64> {
         self.history.front().copied()
     }
 
-    /// The rates in entries a second, one for each second, the newest first.
+    /// Returns the rates in entries a second, one for each second, the newest first.
     pub fn history(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         self.history.iter().copied()
     }

@@ -1,4 +1,4 @@
-//! The terminal: taken, and given back on every way out.
+//! The terminal, which is restored in every case.
 
 use ratatui::{
     backend::CrosstermBackend,
@@ -21,13 +21,13 @@ use std::{
 };
 use thiserror::Error;
 
-/// Nobody has taken the terminal.
+/// No screen has taken the terminal.
 const NOBODY: u64 = 0;
 
-/// Which screen has taken the terminal of this process.
+/// The screen that has taken the terminal of this process.
 static OWNER: AtomicU64 = AtomicU64::new(NOBODY);
 
-/// Names the screens of this process.
+/// The id of the next screen of this process.
 static NEXT: AtomicU64 = AtomicU64::new(NOBODY + 1);
 
 static HOOK: Once = Once::new();
@@ -42,16 +42,16 @@ pub enum StartError {
     /// Another dashboard of this process has it.
     #[error("another dashboard of this process has taken the terminal")]
     Taken,
-    /// The terminal does not do as it is told.
+    /// The terminal cannot be set up.
     #[error("the terminal cannot be set up")]
     Io(#[from] io::Error),
 }
 
 /// The terminal of this process in raw mode, on its alternate screen.
 ///
-/// It is given back as it was when this is dropped, and when any thread panics: before the panic is
-/// told, by a hook that then calls the one that was there before. Raw mode turns Ctrl-C into a key
-/// ([`is_interrupt`]); [`interrupt`] does what it would have done.
+/// It is restored when this value is dropped, and when any thread panics: a hook restores it before
+/// the panic is reported, and then calls the previous hook. Raw mode turns Ctrl-C into a key
+/// ([`is_interrupt`]). [`interrupt`] has the effect of Ctrl-C outside raw mode.
 #[derive(Debug)]
 pub struct Screen {
     id: u64,
@@ -62,7 +62,7 @@ impl Screen {
     /// Takes the terminal.
     ///
     /// # Errors
-    /// There is none, or it is taken, or it fails. It is as before then.
+    /// There is no terminal, another screen has it, or it fails. Then it is restored.
     pub fn take() -> Result<Self, StartError> {
         if !io::stdout().is_terminal() {
             return Err(StartError::NoTerminal);
@@ -79,12 +79,12 @@ impl Screen {
         Ok(Self { id, terminal: taken? })
     }
 
-    /// Whether it is still taken: a panic on another thread gives it back.
+    /// Returns whether this screen has the terminal: a panic on another thread restores it.
     pub fn is_taken(&self) -> bool {
         OWNER.load(Ordering::Acquire) == self.id
     }
 
-    /// Draws a frame. Waits for the terminal as long as that takes.
+    /// Draws a frame. It waits for the terminal as long as needed.
     ///
     /// # Errors
     /// The terminal fails.
@@ -92,7 +92,7 @@ impl Screen {
         self.terminal.draw(draw).map(|_| ())
     }
 
-    /// The next key that was pressed, if any. Does not wait.
+    /// Returns the next pressed key, if any. It does not wait.
     ///
     /// # Errors
     /// The terminal fails.
@@ -113,16 +113,17 @@ impl Drop for Screen {
     }
 }
 
-/// Whether a key is Ctrl-C.
+/// Returns whether a key is Ctrl-C.
 pub fn is_interrupt(key: &KeyEvent) -> bool {
     key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
-/// Does what Ctrl-C does in a terminal that is not in raw mode: sends SIGINT to this process, which
-/// ends unless it handles that. Does nothing on systems that are not Unix.
+/// Sends SIGINT to this process, as Ctrl-C does in a terminal that is not in raw mode.
+///
+/// The process ends unless it handles the signal. On systems other than Unix it does nothing.
 ///
 /// # Errors
-/// The system refuses.
+/// The system refused the signal.
 pub fn interrupt() -> io::Result<()> {
     #[cfg(unix)]
     signal_hook::low_level::raise(signal_hook::consts::SIGINT)?;
@@ -137,8 +138,8 @@ fn set_up() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
     Ok(terminal)
 }
 
-/// Gives the terminal back, if this screen has it. What fails is left out: there is nothing more to
-/// be done, and the rest may succeed.
+/// Restores the terminal, if this screen has it. Failures are ignored: no other action is possible,
+/// and the rest may succeed.
 fn give_back(id: u64) {
     let owned = OWNER.compare_exchange(id, NOBODY, Ordering::AcqRel, Ordering::Acquire);
     if id != NOBODY && owned.is_ok() {

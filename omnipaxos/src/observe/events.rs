@@ -116,8 +116,8 @@ impl fmt::Display for LostEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} entries are decided here, and the leader, server {}, has {}: servers have lost what \
-             they had accepted; stop the cluster, and start it anew from what this server has",
+            "{} entries are decided here, and the leader, server {}, has {}: servers have lost \
+             accepted entries; stop the cluster, and start a new one from the entries of this server",
             self.decided_idx, self.leader.pid, self.leader_idx
         )
     }

@@ -184,5 +184,5 @@ fn whole(from: u64, to: u64, read: usize) -> Result<(), Halted> {
     if read as u64 == to - from {
         return Ok(());
     }
-    Err(Halted::new(describe(from, to), format!("it gave {read} entries")))
+    Err(Halted::new(describe(from, to), format!("it returned {read} entries")))
 }

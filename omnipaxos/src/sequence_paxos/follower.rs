@@ -119,7 +119,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Standing::Promised => {}
         }
         self.trace.emit(|| {
-            let event = LogEvent::debug("is told where to learn").with_peer(told.source);
+            let event = LogEvent::debug("is redirected to catch up").with_peer(told.source);
             event.at(told.decided_idx)
         });
         self.catch_up_to(told.decided_idx, told.source, from);

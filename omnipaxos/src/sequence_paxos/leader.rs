@@ -55,7 +55,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Preparing(_) | State::Leading(_) = self.state {
             self.drop_what_it_led(next);
             let n = self.log.promise();
-            self.trace.emit(|| LogEvent::info("gives up leading").in_ballot(n));
+            self.trace.emit(|| LogEvent::info("stops leading").in_ballot(n));
             self.state = State::Recovering;
             self.ask_all_for_leader();
         }

@@ -261,7 +261,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let ForwardedStopSign { stopsign, .. } = sign;
             let next = stopsign.next_config.configuration_id;
             self.trace.emit(|| {
-                let event = LogEvent::info("takes a stop sign into the log");
+                let event = LogEvent::info("appends a stop sign");
                 event.at(self.log.end()).because(format!("configuration {next} is to follow"))
             });
             self.log.append_stopsign(stopsign);

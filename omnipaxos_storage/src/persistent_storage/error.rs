@@ -147,7 +147,7 @@ pub enum StorageError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// An earlier write failed, so the content of the storage is not known. Open the storage again.
-    #[error("an earlier write failed ({cause}): open the storage anew")]
+    #[error("an earlier write failed ({cause}): open the storage again")]
     Poisoned {
         /// The earlier failure.
         cause: String,

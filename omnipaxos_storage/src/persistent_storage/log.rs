@@ -55,7 +55,7 @@ impl Log {
                 path: folder.to_path_buf(),
                 byte: 0,
                 what: format!(
-                    "the commit log goes on at record {}, not {}",
+                    "the commit log continues at record {}, not {}",
                     commit.next_offset(),
                     found.next_offset
                 ),

@@ -1,4 +1,4 @@
-//! How an [`App`] is drawn: a pure function of it and of the area.
+//! Draws an [`App`]: a pure function of it and of the area.
 
 mod servers;
 mod summary;
@@ -13,14 +13,14 @@ use ratatui::{buffer::Buffer, layout::Rect, widgets::Widget};
 const SMALLEST_WIDTH: u16 = 24;
 const SMALLEST_HEIGHT: u16 = 9;
 
-/// Lines of the summary, its border among them.
+/// Lines of the summary, including its border.
 const SUMMARY: u16 = 4;
 
-/// Lines that a panel has at least: one inside its border.
+/// The smallest number of lines of a panel: one inside its border.
 const PANEL: u16 = 3;
 
 impl Widget for &App {
-    /// Draws into any area, however small: what matters most comes first.
+    /// Draws into an area of any size. In a small one the most important part comes first.
     fn render(self, area: Rect, buf: &mut Buffer) {
         let area = area.intersection(buf.area);
         if area.width < SMALLEST_WIDTH || area.height < SMALLEST_HEIGHT {
@@ -38,11 +38,11 @@ impl Widget for &App {
     }
 }
 
-/// Who gets which lines. The servers come first, then the log, then the rates.
+/// Distributes the lines to the panels. The servers come first, then the log, then the rates.
 fn panels(area: Rect, servers: usize) -> [Rect; 4] {
     let left = area.height.saturating_sub(SUMMARY);
     let wanted = u16::try_from(servers).unwrap_or(u16::MAX).saturating_add(PANEL);
-    // Where there are many, the log and the rates keep a little.
+    // If there are many servers, the log and the rates keep a few lines.
     let most = left.saturating_sub(2 * PANEL + 1).max(left.min(2 * PANEL));
     let servers = wanted.min(most);
     let left = left - servers;

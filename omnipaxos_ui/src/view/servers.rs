@@ -1,4 +1,4 @@
-//! The servers as the replica knows them.
+//! The servers, as the replica knows them.
 
 use crate::{
     app::{App, Lag, Link, Server},

@@ -11,7 +11,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-/// The least width of an area in which two things are said in a line.
+/// The smallest width of an area with two items in a line.
 const TWO_IN_A_LINE: u16 = 60;
 
 /// Draws the summary with its border.
@@ -29,7 +29,7 @@ pub(super) fn draw(app: &App, area: Rect, buf: &mut Buffer) {
     put(&lines, inside, buf);
 }
 
-/// Draws the summary where there is no room for more.
+/// Draws the summary into a small area.
 pub(super) fn draw_small(app: &App, area: Rect, buf: &mut Buffer) {
     let leader = match (app.leader(), app.leads()) {
         (Some(_), true) => format!("{} leads", app.pid()),
@@ -54,7 +54,7 @@ fn put(lines: &[Line<'_>], area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Leader, quorum, decided index and rate.
+/// Returns the leader, the quorum, the decided index and the rate.
 fn sentences(app: &App) -> [Span<'static>; 4] {
     let ballot = app.leader_ballot();
     let in_ballot = ballot.map(|ballot| format!(" in ballot {}", ballot.n)).unwrap_or_default();
@@ -62,7 +62,7 @@ fn sentences(app: &App) -> [Span<'static>; 4] {
         (Some(_), true) => Span::styled(format!("leads{in_ballot}"), Style::new().green().bold()),
         (Some(pid), false) => Span::raw(format!("leader {pid}{in_ballot}")),
         (None, _) if app.is_fed() => Span::styled("no leader known", Style::new().red().bold()),
-        (None, _) => Span::raw("nothing heard from the replica yet"),
+        (None, _) => Span::raw("no report from the replica yet"),
     };
     let connected = if app.is_quorum_connected() { "quorum-connected" } else { "NO QUORUM" };
     let reached = format!(

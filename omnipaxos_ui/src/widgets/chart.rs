@@ -16,7 +16,7 @@ pub struct RateChart<'a> {
 }
 
 impl<'a> RateChart<'a> {
-    /// A chart of these rates.
+    /// Creates a chart of these rates.
     pub fn new(rates: &'a Rates) -> Self {
         Self { rates }
     }

@@ -11,14 +11,14 @@ use ratatui::{
 };
 use slog::Level;
 
-/// The lines of a log that fit, the newest at the bottom.
+/// The last lines of a log that fit, the newest at the bottom.
 #[derive(Copy, Clone, Debug)]
 pub struct LogPane<'a> {
     log: &'a Log,
 }
 
 impl<'a> LogPane<'a> {
-    /// A pane of this log.
+    /// Creates a pane of this log.
     pub fn new(log: &'a Log) -> Self {
         Self { log }
     }

@@ -1,4 +1,4 @@
-//! What dashboards are made of: a table, a chart and a log, for any area, down to none.
+//! The widgets of dashboards: a table, a chart and a log. They draw into an area of any size.
 
 mod chart;
 mod log_pane;
@@ -16,7 +16,7 @@ use ratatui::{
     widgets::{Block, Widget},
 };
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 ///
 /// ```
 /// use omnipaxos_ui::widgets::grouped;
@@ -36,7 +36,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// Draws a border with a title, and gives the area inside.
+/// Draws a border with a title, and returns the area inside.
 pub fn bordered<'a>(title: impl Into<Line<'a>>, area: Rect, buf: &mut Buffer) -> Rect {
     let block = Block::bordered().title(title).border_style(Style::new().dark_gray());
     let inside = block.inner(area);

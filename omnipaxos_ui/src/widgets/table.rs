@@ -1,4 +1,4 @@
-//! A table that leaves out what does not fit.
+//! A table that omits what does not fit.
 
 use ratatui::{
     buffer::Buffer,
@@ -8,7 +8,7 @@ use ratatui::{
     widgets::Widget,
 };
 
-/// Columns of blanks between two columns.
+/// The number of blanks between two columns.
 const GAP: u16 = 2;
 
 /// A column of a table.
@@ -20,12 +20,12 @@ pub struct Column {
 }
 
 impl Column {
-    /// A column of text, one cell a row.
+    /// Creates a column of text, one cell per row.
     pub fn text(title: impl Into<String>, cells: Vec<Span<'static>>) -> Self {
         Self { title: title.into(), cells, is_number: false }
     }
 
-    /// A column of numbers, whose last digits are one below the other.
+    /// Creates a column of numbers, aligned at the right.
     pub fn numbers(title: impl Into<String>, cells: Vec<Span<'static>>) -> Self {
         Self { title: title.into(), cells, is_number: true }
     }
@@ -37,8 +37,10 @@ impl Column {
     }
 }
 
-/// A table that shows the columns that fit, the first before the others, and the rows that fit, the
-/// selected one among them. The first column is cut off if it does not fit.
+/// A table that shows the columns and rows that fit.
+///
+/// The first columns have priority, and the selected row is always shown. The first column is cut
+/// if it does not fit.
 #[derive(Clone, Debug)]
 pub struct FittingTable {
     columns: Vec<Column>,
@@ -46,28 +48,28 @@ pub struct FittingTable {
 }
 
 impl FittingTable {
-    /// A table of these columns.
+    /// Creates a table of these columns.
     pub fn new(columns: Vec<Column>) -> Self {
         Self { columns, selected: None }
     }
 
-    /// Marks a row.
+    /// Selects a row.
     pub fn select(self, row: usize) -> Self {
         Self { selected: Some(row), ..self }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.columns.iter().map(|column| column.cells.len()).max().unwrap_or(0)
     }
 
-    /// The first row of those that fit into so many lines.
+    /// Returns the first row that is shown in this number of lines.
     fn first_row(&self, lines: usize) -> usize {
         let last = self.selected.unwrap_or(0).min(self.rows().saturating_sub(1));
         (last + 1).saturating_sub(lines)
     }
 
-    /// The columns that fit, each with its place.
+    /// Returns the columns that fit, each with its position and width.
     fn places(&self, area: Rect) -> Vec<(&Column, u16, u16)> {
         let mut places = Vec::new();
         let mut x = area.x;
@@ -88,7 +90,7 @@ impl FittingTable {
 }
 
 impl Widget for FittingTable {
-    /// One line of titles, then one line a row.
+    /// Draws one line of titles, then one line per row.
     fn render(self, area: Rect, buf: &mut Buffer) {
         let area = area.intersection(buf.area);
         if area.is_empty() {

@@ -133,7 +133,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 if transfer.tick() == Tick::Expired {
                     let to = transfer.to();
                     self.trace
-                        .emit(|| LogEvent::warn("gives up transferring leadership").with_peer(to));
+                        .emit(|| LogEvent::warn("cancels the leadership transfer").with_peer(to));
                     leading.transfer = None;
                 }
                 self.request_takeover_if_caught_up();

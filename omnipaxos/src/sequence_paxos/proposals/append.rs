@@ -104,7 +104,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Drops and counts a proposal for which there is no room.
     pub(crate) fn drop_proposal(&mut self) {
-        self.trace.emit(|| LogEvent::warn("drops a proposal, since as many wait as may wait"));
+        self.trace.emit(|| LogEvent::warn("drops a proposal, since the queue is full"));
         self.proposals.queue.drop_one();
     }
 

@@ -200,7 +200,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let dropped = self.proposals.queue.drop_led();
         if dropped > 0 {
             self.trace.emit(|| {
-                let event = LogEvent::info("drops what was appended here and waits");
+                let event = LogEvent::info("drops waiting entries that were appended here");
                 event.with_peer(next).because(format!("{dropped} entries"))
             });
         }
