@@ -73,7 +73,7 @@ impl OmniPaxosConfig {
     /// pid = 2
     /// ```
     ///
-    /// Fields of [`ServerConfig`](crate::ServerConfig) with a default may be omitted. The file may
+    /// Fields of [`ServerConfig`] with a default may be omitted. The file may
     /// have other tables. They are ignored, unless their name looks like a misspelt name of one of
     /// these tables.
     ///

@@ -114,7 +114,7 @@ mod to_recorder {
         }),
         count(
             "omnipaxos_max_pending_entries",
-            "The most proposals that wait or are kept.",
+            "The largest number of proposals that wait or are kept.",
             |status| status.limits.waiting.entries,
         ),
         bytes(
@@ -124,7 +124,7 @@ mod to_recorder {
         ),
         count(
             "omnipaxos_conflicts",
-            "Conflicts of late with other servers over configurations or storages.",
+            "Recent conflicts with other servers over configurations or storages.",
             |status| status.conflicts.len() as u64,
         ),
         count(
@@ -139,7 +139,7 @@ mod to_recorder {
         ),
         count(
             "omnipaxos_knows_higher_configuration",
-            "1 if a member has told of a higher configuration, else 0.",
+            "1 if a member has reported a higher configuration, else 0.",
             |status| status.higher_configuration.is_some().into(),
         ),
     ];
@@ -175,7 +175,7 @@ mod to_recorder {
         ),
         count(
             "omnipaxos_follower_in_flight_entries",
-            "Entries sent to the peer and neither acknowledged nor taken for lost.",
+            "Entries sent to the peer and neither acknowledged nor considered lost.",
             |peer| of_follower(peer, |follower| follower.in_flight.entries),
         ),
         bytes(

@@ -31,7 +31,7 @@ impl OmniPaxosConfig {
     /// Builds the replica from the content of `storage`, with an error that keeps its cause.
     ///
     /// [`build`](Self::build) can report a failure of the storage only as the text of a
-    /// [`ConfigError::InvalidConfig`](crate::errors::ConfigError::InvalidConfig).
+    /// [`ConfigError::InvalidConfig`].
     ///
     /// # Errors
     /// [`BuildErr`] contains the reason.
