@@ -30,7 +30,7 @@ pub struct Ballot {
 }
 
 impl Ballot {
-    /// A ballot of the given parts.
+    /// Creates a ballot from its parts.
     pub fn with(config_id: ConfigurationId, n: u32, priority: u32, pid: NodeId) -> Self {
         Self { config_id, n, priority, pid }
     }

@@ -30,7 +30,7 @@ impl Timer {
         Tick::Expired
     }
 
-    /// The number of ticks after which it expires; at least 1.
+    /// Returns the number of ticks after which it expires; at least 1.
     pub(crate) fn remaining(&self) -> u64 {
         self.timeout.saturating_sub(self.elapsed).max(1)
     }

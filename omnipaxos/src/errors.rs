@@ -275,8 +275,9 @@ impl StdError for StorageFailed {
     }
 }
 
-/// Finds an error of type `E`: the error itself or the nearest of its causes, also inside a
-/// [`SharedError`].
+/// Finds an error of type `E`: the error itself or the nearest of its causes.
+///
+/// It also searches inside a [`SharedError`].
 ///
 /// ```
 /// use omnipaxos::errors::{find_cause, BuildErr};

@@ -219,7 +219,7 @@ fn short(hash: u64) -> u32 {
     ((hash >> 32) as u32).max(1)
 }
 
-/// A hash that is the same in every build: FNV-1a over words, and the finalizer of SplitMix64.
+/// Hashes words, with the same result in every build: FNV-1a, and the finalizer of SplitMix64.
 /// Never 0.
 fn mix(words: impl Iterator<Item = u64>) -> u64 {
     let finish = |mut word: u64| {

@@ -8,10 +8,10 @@ pub mod ui {
 /// Loggers (feature `logging`).
 #[cfg(feature = "logging")]
 pub mod logger {
-    /// Creates a logger that appends to a file, as
-    /// [`ServerConfig::logger_file_path`](crate::ServerConfig::logger_file_path) does.
+    /// Creates a logger that appends to a file.
     ///
-    /// The file is created, with its folders, if it does not exist.
+    /// [`ServerConfig::logger_file_path`](crate::ServerConfig::logger_file_path) does the same. The
+    /// file is created, with its folders, if it does not exist.
     ///
     /// # Panics
     /// If the file cannot be created or opened. In the configuration, that is an error of `build`.

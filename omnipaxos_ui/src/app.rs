@@ -158,8 +158,9 @@ impl App {
         Some(self.seen.as_ref()?.decided_idx)
     }
 
-    /// Returns the number of servers that it reaches: itself, and those that answered the last
-    /// complete heartbeat round.
+    /// Returns the number of servers that it reaches.
+    ///
+    /// These are itself, and the servers that answered the last complete heartbeat round.
     pub fn reached(&self) -> usize {
         let counts = |link| match link {
             Link::Own => self.config.has_vote,

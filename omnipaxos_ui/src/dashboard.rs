@@ -151,8 +151,9 @@ impl OmniPaxosUI {
         }
     }
 
-    /// Returns whether it has the terminal. It loses the terminal after `q`, Esc or Ctrl-C, a
-    /// failure of the terminal, or a panic.
+    /// Returns whether it has the terminal.
+    ///
+    /// It loses the terminal after `q`, Esc or Ctrl-C, a failure of the terminal, or a panic.
     pub fn is_started(&self) -> bool {
         self.screen.as_ref().is_some_and(Screen::is_taken)
     }

@@ -141,7 +141,7 @@ impl Pace {
 mod tests {
     use super::{Late, Pace, Tick, Waits};
 
-    /// Lets a round pass, with a reply after so many ticks. Returns its length.
+    /// Lets a round pass, with a reply after `reply_after` ticks. Returns its length.
     fn round(pace: &mut Pace, round: u32, reply_after: Option<u64>, missed: bool) -> u64 {
         let mut ticks = 0;
         loop {

@@ -30,7 +30,7 @@ fn quorum_keys() -> Vec<&'static str> {
 /// Returns the fields of a struct that serde reads.
 fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
     let mut fields: &[&str] = &[];
-    // It reads nothing: it takes note of the fields that it is asked for.
+    // It reads no value. It records the requested fields.
     let _ = T::deserialize(FieldNames(&mut fields));
     fields.to_vec()
 }
@@ -151,7 +151,7 @@ fn check_top(file: &toml::Table) -> Result<(), ConfigError> {
         else {
             continue;
         };
-        // Beside ours it may be another program's, unless it has nothing but our keys.
+        // If our table is there, too, this one may be another program's, unless it has only our keys.
         let has_our_keys = value.as_table().is_some_and(|table| {
             !table.is_empty() && table.keys().all(|key| keys.contains(&key.as_str()))
         });

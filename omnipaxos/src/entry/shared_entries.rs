@@ -69,8 +69,7 @@ impl<T> SharedEntries<T> {
         matches!(self.held, Held::AtMostOne(None))
     }
 
-    /// Returns the entries at `range`, sharing the same memory; `None` if the run does not have
-    /// all.
+    /// Returns the entries at `range`, in the same memory; `None` if some do not exist.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.len() {
             return None;
@@ -152,8 +151,9 @@ impl<T: Clone> SharedEntries<T> {
         self.lock().to_vec()
     }
 
-    /// Calls `visit` with each existing entry of `range`, in order. If there are other owners, it
-    /// passes clones, so that they need not wait for `visit`.
+    /// Calls `visit` with each existing entry of `range`, in order.
+    ///
+    /// If there are other owners, it passes clones, so that they need not wait for `visit`.
     pub fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(&T)) {
         let end = range.end.min(self.len());
         let range = range.start.min(end)..end;

@@ -130,11 +130,11 @@ pub struct PeerStatus {
 }
 
 impl Status {
-    /// Returns the servers for which the others keep applied entries, if the entry type has no
-    /// snapshots.
+    /// Returns the servers because of which all servers keep applied entries.
     ///
-    /// Their applications have not reported to [`compact`](crate::OmniPaxos::compact) that they
-    /// applied as many entries as another one. These servers may be down.
+    /// It concerns entry types without snapshots. The applications of these servers have not
+    /// reported to [`compact`](crate::OmniPaxos::compact) that they applied as many entries as
+    /// another one. These servers may be down.
     pub fn holds_back(&self) -> Vec<NodeId> {
         let peers = self.peers.iter().map(|peer| (peer.pid, peer.applied_idx.unwrap_or(0)));
         let applied: Vec<_> = peers.chain([(self.pid, self.applied_idx)]).collect();

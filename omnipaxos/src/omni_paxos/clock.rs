@@ -66,13 +66,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Lets up to `ticks` ticks pass, stops after the first that does something, and returns their
-    /// number.
+    /// Lets up to `ticks` ticks pass, and returns how many passed.
     ///
-    /// The effect is that of this number of calls of [`tick`](Self::tick), at the cost of one. It
-    /// stops when messages may be due. A program that is late takes these messages and then calls
-    /// it again with the remaining ticks. So the other servers receive messages of every heartbeat
-    /// round.
+    /// It stops after the first tick that does something. The effect is that of this number of
+    /// calls of [`tick`](Self::tick), at the cost of one. It stops when messages may be due. A
+    /// program that is late takes these messages and then calls it again with the remaining ticks.
+    /// So the other servers receive messages of every heartbeat round.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_tick_by`](Self::try_tick_by).

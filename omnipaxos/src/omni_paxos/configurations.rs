@@ -7,8 +7,7 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Returns the highest configuration above this one that a member has reported, and its
-    /// reporter.
+    /// Returns the highest later configuration that a member has reported, and that member.
     ///
     /// It is `None` if no member has reported one. It helps a server that was down or cut off while
     /// the others were [reconfigured](Self::reconfigure): no peer may take part in this

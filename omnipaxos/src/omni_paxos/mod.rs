@@ -384,8 +384,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Returns the number of proposals that wait here for a full batch; see
-    /// [`ServerConfig::batch_size`](crate::ServerConfig::batch_size).
+    /// Returns the number of proposals that wait here for a full batch.
+    ///
+    /// [`ServerConfig::batch_size`](crate::ServerConfig::batch_size) sets the size of a batch.
     pub fn get_batched_len(&self) -> usize {
         self.paxos.batched_len()
     }
@@ -405,8 +406,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.pid
     }
 
-    /// Returns the leader that this server knows, which may be out of date. `None` if it knows
-    /// none.
+    /// Returns the leader that this server knows; `None` if it knows none. It may be out of date.
     pub fn get_current_leader(&self) -> Option<NodeId> {
         self.paxos.leader()
     }

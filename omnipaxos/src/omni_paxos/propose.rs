@@ -59,8 +59,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Proposes an entry as [`append`](Self::append) does, without a panic, and returns what has no
-    /// room.
+    /// Proposes an entry as [`append`](Self::append) does, without a panic or a silent drop.
     ///
     /// # Errors
     /// - [`TryProposeErr::Busy`] if the limit of waiting proposals is reached. Contains the entry.
@@ -228,10 +227,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         proposed
     }
 
-    /// Proposes the next configuration as [`reconfigure`](Self::reconfigure) does, and reports the
-    /// outcome.
+    /// Proposes the next configuration, and reports the outcome as an event.
     ///
-    /// One call of [`take_events`](Self::take_events) will return
+    /// It does the same as [`reconfigure`](Self::reconfigure). One call of
+    /// [`take_events`](Self::take_events) will return
     /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id. The outcome is
     /// one of these:
     /// - `Decided`, with the index of the stop sign, if this reconfiguration is decided.

@@ -89,11 +89,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.read_range(from_idx, Some(self.get_decided_idx()))
     }
 
-    /// Calls `visit` with each decided entry from `from_idx` on, in order, and returns the next
-    /// index.
+    /// Calls `visit` with each decided entry from `from_idx` on, in order.
     ///
-    /// That is the index after the last entry, and the `from_idx` of the next call. If the storage
-    /// has the entries in memory, only entries shared with messages are cloned.
+    /// It returns the index after the last entry, which is the `from_idx` of the next call. If the
+    /// storage has the entries in memory, only entries shared with messages are cloned.
     ///
     /// It returns `None`, without a visit, if some of these entries are compacted or if `from_idx`
     /// is above the decided index. Then [`read_decided_suffix`](Self::read_decided_suffix) returns

@@ -66,11 +66,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         requested
     }
 
-    /// Returns the state of a read. Once it is ready it stays ready; a refused one may still become
-    /// ready.
+    /// Returns the state of a read.
     ///
-    /// A read is ready only at an index before a stop sign. The index may grow between two calls.
-    /// The state of the application at any later index serves as well.
+    /// Once it is ready it stays ready. A refused one may still become ready. A read is ready only
+    /// at an index before a stop sign. The index may grow between two calls. The state of the
+    /// application at any later index serves as well.
     pub fn read_state(&self, read: ReadId) -> ReadState {
         match self.halted() {
             None => self.paxos.read_state(read),

@@ -11,8 +11,7 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
-    /// Returns the state of this replica: its role, indices and peers, and what waits or was
-    /// dropped.
+    /// Returns the state of this replica: its role, indices, peers, limits and counters.
     ///
     /// It reads nothing from the storage, costs a few allocations, and works also when the replica
     /// has halted.

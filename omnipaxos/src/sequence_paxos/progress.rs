@@ -223,7 +223,7 @@ impl Sent {
         self.in_flight.clear();
     }
 
-    /// Rewinds, and sends a message from there even without news.
+    /// Rewinds, and makes a message from there due, even without further changes.
     fn resend_from(&mut self, accepted_idx: u64) {
         self.rewind(accepted_idx);
         self.is_probe_due = true;

@@ -120,7 +120,7 @@ impl Parts {
     }
 }
 
-/// The position of the name in the brackets among those that are legal.
+/// Returns the position of the name in the brackets among the legal names.
 fn one_of(part: &ParseNestedMeta<'_>, legal: &[&str]) -> Result<usize> {
     let name: Ident = in_brackets(part)?;
     legal.iter().position(|known| name == known).ok_or_else(|| {
@@ -128,7 +128,7 @@ fn one_of(part: &ParseNestedMeta<'_>, legal: &[&str]) -> Result<usize> {
     })
 }
 
-/// What is in the brackets of a part.
+/// Parses the content of the brackets of a part.
 fn in_brackets<P: syn::parse::Parse>(part: &ParseNestedMeta<'_>) -> Result<P> {
     let inside;
     if !part.input.peek(syn::token::Paren) {

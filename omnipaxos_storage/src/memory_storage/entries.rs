@@ -157,7 +157,7 @@ mod tests {
         Extend(usize, bool),
         Truncate(usize),
         RemoveFront(usize),
-        /// Whoever reads the runs is done.
+        /// No message shares the runs any more.
         Release,
     }
 

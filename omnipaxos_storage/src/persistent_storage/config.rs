@@ -121,13 +121,12 @@ impl PersistentStorageConfig {
         !self.skips_read_back
     }
 
-    /// Sets whether a proposed entry, and a snapshot, is read back before it is accepted. Default
-    /// `true`.
+    /// Sets whether a proposed entry, and a snapshot, is read back before it is accepted.
     ///
-    /// To read back means to encode, decode and encode again. It refuses entries that bincode
-    /// writes and cannot read. With `false`, only the size is checked. Then an entry that cannot be
-    /// read back halts the servers that need to read it, for good. Use `false` only for types whose
-    /// values can certainly be read back.
+    /// The default is `true`. To read back means to encode, decode and encode again. It refuses
+    /// entries that bincode writes and cannot read. With `false`, only the size is checked. Then an
+    /// entry that cannot be read back halts the servers that need to read it, for good. Use `false`
+    /// only for types whose values can certainly be read back.
     pub fn set_read_back(&mut self, reads_back: bool) {
         self.skips_read_back = !reads_back;
     }

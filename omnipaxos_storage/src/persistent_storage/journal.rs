@@ -331,7 +331,7 @@ mod tests {
         (0..LENGTHS.get(number).copied().unwrap_or(0)).map(|n| (n + number * 7) as u8).collect()
     }
 
-    /// Writes the batches, and tells where each ends.
+    /// Writes the batches, and returns the end of each.
     fn written(folder: &Path) -> (Known, Vec<u64>) {
         let mut journal = Journal::create(folder, 1).unwrap();
         // An earlier round, which is overwritten in part.

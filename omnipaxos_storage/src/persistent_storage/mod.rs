@@ -162,10 +162,10 @@ impl<T> PersistentStorage<T> {
         Self::try_create(config)
     }
 
-    /// Creates a new storage, if none was created before. Use it for the first start of a server
-    /// only.
+    /// Creates a new storage, if none was created before.
     ///
-    /// If an earlier creation was interrupted, it starts again.
+    /// Use it only for the first start of a server. If an earlier creation was interrupted, it
+    /// starts again.
     ///
     /// # Errors
     /// - [`StorageError::NotEmpty`] if there is one already, even if nothing was written to it.
@@ -177,11 +177,11 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Opens an existing storage, and never creates one. Use it for every start of a server but the
-    /// first.
+    /// Opens an existing storage, and never creates one.
     ///
-    /// If the disk of the server is lost, or not mounted, the server does not start with an empty
-    /// storage. So it cannot lose its promises and accepted entries unnoticed.
+    /// Use it for every start of a server but the first. If the disk of the server is lost, or not
+    /// mounted, the server does not start with an empty storage. So it cannot lose its promises and
+    /// accepted entries unnoticed.
     ///
     /// ```
     /// # use omnipaxos::macros::Entry;

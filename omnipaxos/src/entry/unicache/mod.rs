@@ -58,8 +58,7 @@ impl<T: Clone + Hash + Eq + Wire> DefaultEncodable for T {}
 pub trait IncrementByOne: Default + Clone + num_traits::One + Add<Output = Self> {}
 impl<T: Default + Clone + num_traits::One + Add<Output = T>> IncrementByOne for T {}
 
-/// A code of the caches of this module, as `u8`, `u16`, `u32` and `u64` are. It is never
-/// implemented by hand.
+/// A code of the caches of this module: `u8`, `u16`, `u32`, `u64`. It is never implemented by hand.
 pub trait DefaultEncoded: IncrementByOne + DefaultEncodable {}
 impl<T: IncrementByOne + DefaultEncodable> DefaultEncoded for T {}
 

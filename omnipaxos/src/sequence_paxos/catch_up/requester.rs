@@ -119,7 +119,7 @@ impl Requester {
 mod tests {
     use super::{Contact, Requester};
 
-    /// Whom it asks in each of so many rounds, among servers 2, 5 and 7.
+    /// Returns the server that it asks in each of the rounds, among servers 2, 5 and 7.
     fn asked(requester: &mut Requester, contact: Contact, rounds: usize) -> Vec<Option<u64>> {
         let round = |_| {
             requester.begin_round(contact);

@@ -142,7 +142,7 @@ impl Transfer {
 mod tests {
     use super::{Advanced, Target, Tick, Transfer};
 
-    /// Of a server that has accepted so much; all was sent to it.
+    /// A server that has accepted this many entries, and to which all were sent.
     fn target(accepted_idx: u64) -> Target {
         Target { accepted_idx, is_all_sent: true, is_reachable: true }
     }

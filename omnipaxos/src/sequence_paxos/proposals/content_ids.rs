@@ -140,7 +140,7 @@ mod tests {
         assert!(number.is_some_and(|number| number >= IS_CONTENT_HASH));
     }
 
-    /// As [`ContentIds::new`], in step with a leader.
+    /// Does the same as [`ContentIds::new`], for a replicating server.
     fn in_step(len: u64, has_history: bool) -> ContentIds {
         let mut ids = ContentIds::new(len, has_history);
         ids.get_in_step(len);
