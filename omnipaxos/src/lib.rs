@@ -15,7 +15,7 @@
 //! - `batch_accept` (default): accepted for compatibility; accepts are always batched.
 //! - `serde`: messages can be serialised. Snapshots must be serialisable, too.
 //! - `toml_config`: `OmniPaxosConfig::with_toml`.
-//! - `logging`, `tracing`: log lines for slog, spans and events for `tracing`.
+//! - `logging`, `tracing`: log lines for slog, events for `tracing`.
 //! - `metrics`: gauges and counters for the recorder of the [`metrics`](https://docs.rs/metrics)
 //!   crate, for Prometheus and others. The replica reports them at the end of each heartbeat round
 //!   and when it halts. Install the recorder first; no other call is needed. `docs/metrics.md` has

@@ -29,7 +29,7 @@ pub enum Outcome {
     Decided(u64),
     /// The proposal is decided, once, among the entries before this index. This server has decided
     /// all of them. The proposal's own index is forgotten: while this server was cut off, the other
-    /// servers decided more entries than their ids are remembered for.
+    /// servers used more ids than they remember with an index.
     DecidedBefore(u64),
     /// The proposal is not decided and never will be: the configuration ended without it. It is
     /// safe to propose the entry in the next configuration.

@@ -197,8 +197,8 @@ pub trait Storage<T: Entry> {
     ///
     /// It writes nothing. The origin of a proposal calls it for each entry, and the leader calls it
     /// for each forwarded entry. A follower does not check an entry that the leader has accepted.
-    /// `limit` is the smallest [`max_entry_bytes`](Storage::max_entry_bytes) that any server has
-    /// reported here, or `u64::MAX` if none has.
+    /// `limit` is the smallest [`max_entry_bytes`](Storage::max_entry_bytes) of this storage and of
+    /// those that other servers have reported; `u64::MAX` if none has a limit.
     ///
     /// For the same entry and limit the result must be the same. The provided body accepts all
     /// entries.

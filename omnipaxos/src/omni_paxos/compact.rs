@@ -86,10 +86,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.finish_compaction(taken)
     }
 
-    /// Removes the entries before `applied_idx`, once no server needs them.
+    /// Removes the entries before `applied_idx`, which the application at this server has applied.
     ///
-    /// The application at this server has applied these entries, and does not need them any more,
-    /// also after a restart. Every server calls this for itself.
+    /// The application does not need these entries any more, also after a restart. Every server
+    /// calls this for itself.
     ///
     /// **With snapshots** this server replaces the entries by a snapshot. The state of the other
     /// servers does not matter: a server that returns and lacks the entries receives the snapshot.

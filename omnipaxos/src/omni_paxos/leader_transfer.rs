@@ -16,7 +16,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// - Then they wait until `to` leads, for the time of a few messages, and are forwarded to it.
     ///   They are as safe as proposals at a follower.
     /// - The transfer causes no refusal while there is room for waiting proposals.
-    /// - A stop sign waits only if proposals wait before it.
+    /// - A stop sign waits, too.
     ///
     /// The transfer is cancelled after `timeout_ticks`, or when this server stops leading. Then the
     /// waiting proposals continue here. If `to` does not answer heartbeats, proposals wait for two

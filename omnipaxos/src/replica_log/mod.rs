@@ -399,9 +399,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.decided_at_promise
     }
 
-    /// Returns whether this server gets a delta snapshot before its log is synchronised. It gets
-    /// one for each promise: otherwise it would never replicate while entries are decided all the
-    /// time.
+    /// Returns whether this server gets a delta snapshot before its log is synchronised. That
+    /// happens once for each promise at most: otherwise it would never replicate while entries are
+    /// decided all the time.
     pub(crate) fn learns_delta_first(&self) -> bool {
         self.takes_delta() && self.decided_idx == self.decided_at_promise
     }

@@ -21,15 +21,15 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Catches up to `decided_idx`, which `teller` reported, from `source`. If the source does not
-    /// answer here, the requests go to `teller`.
-    pub(super) fn catch_up_to(&mut self, decided_idx: u64, source: NodeId, teller: NodeId) {
+    /// Catches up to `decided_idx`, which `reporter` reported, from `source`. If the source does not
+    /// answer here, the requests go to `reporter`.
+    pub(super) fn catch_up_to(&mut self, decided_idx: u64, source: NodeId, reporter: NodeId) {
         self.catch_up.resume();
         if self.log.decided_idx() >= decided_idx {
             self.report_caught_up();
         } else {
             let is_reachable = self.routing.is_reachable(source);
-            let source = self.catch_up.begin(if is_reachable { source } else { teller });
+            let source = self.catch_up.begin(if is_reachable { source } else { reporter });
             source.into_iter().for_each(|source| self.outbox.request_chunk(source));
         }
     }
@@ -93,8 +93,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Stops leading, since others have decided entries that this server could not decide.
-    fn resign(&mut self, teller: NodeId) {
-        self.drop_what_it_led(teller);
+    fn resign(&mut self, reporter: NodeId) {
+        self.drop_what_it_led(reporter);
         self.state = State::Recovering;
         let n = self.log.promise();
         self.trace.emit(|| LogEvent::info("resigns, since others have decided more").in_ballot(n));
