@@ -237,7 +237,7 @@ impl BallotLeaderElection {
         }
     }
 
-    /// An observer asks. It is answered, and counts for nothing else.
+    /// Answers the request of an observer, which counts for nothing else.
     pub(crate) fn handle_observer(&mut self, from: NodeId, round: u32) {
         self.replies_due.insert(from, round);
     }

@@ -233,8 +233,8 @@ fn mix(words: impl Iterator<Item = u64>) -> u64 {
     finish(hash).max(1)
 }
 
-/// The number of an incarnation of an observer: no member remembers which storage an observer has, so
-/// the incarnations of two storages must not have the same number.
+/// Returns the number of an incarnation of an observer. No member remembers the storage of an
+/// observer, so the incarnations of two storages must have different numbers.
 pub(crate) fn incarnation_of(storage: u64, number: u64) -> u64 {
     (mix([storage, number].into_iter()) >> 1).max(1)
 }

@@ -40,12 +40,13 @@ impl Membership {
         Self { pid, members, peers, quorum: Quorum::of(nodes.len(), flexible) }
     }
 
-    /// Server `pid`, which is none of `nodes` and learns what they decide from `sources`.
+    /// Creates the membership of server `pid`, which is not in `nodes` and learns their decisions
+    /// from `sources`.
     pub(crate) fn observer(pid: NodeId, nodes: &[NodeId], sources: &[NodeId]) -> Self {
         Self { pid, members: sorted(nodes), peers: sorted(sources), quorum: Quorum::UNREACHABLE }
     }
 
-    /// Whether this server is no member: it has no vote, and learns what the members decide.
+    /// Returns whether this server is no member: it has no vote, and learns the decided entries.
     #[inline]
     pub(crate) fn is_observer(&self) -> bool {
         self.quorum == Quorum::UNREACHABLE
@@ -61,7 +62,7 @@ impl Membership {
         &self.peers
     }
 
-    /// The other members, with which this one agrees: none at an observer.
+    /// Returns the other members, with which this one decides: none at an observer.
     pub(crate) fn co_members(&self) -> &[NodeId] {
         match self.is_observer() {
             true => &[],
@@ -85,7 +86,7 @@ impl Membership {
         pid != self.pid && self.contains(pid)
     }
 
-    /// Whether this server is an observer, and observes `pid`.
+    /// Returns whether this server is an observer, and observes `pid`.
     pub(crate) fn observes(&self, pid: NodeId) -> bool {
         self.is_observer() && self.peers.contains(&pid)
     }
@@ -104,7 +105,7 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// Those of an observer: no number of servers is enough.
+    /// The quorums of an observer: no number of servers is enough.
     const UNREACHABLE: Self = Self {
         sizes: FlexibleQuorum { read_quorum_size: usize::MAX, write_quorum_size: usize::MAX },
     };

@@ -75,7 +75,7 @@ pub enum Link {
     Answers,
     /// It did not answer the last complete heartbeat round.
     Silent,
-    /// It observes the server that is shown, and is no member.
+    /// It observes the shown server, and is no member.
     Observes,
 }
 
@@ -225,7 +225,7 @@ impl App {
     }
 }
 
-/// A server that observes the one that is shown.
+/// Describes a server that observes the shown one.
 fn observer((pid, lag): (&NodeId, &u64)) -> Server {
     Server {
         pid: *pid,

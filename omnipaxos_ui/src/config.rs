@@ -25,9 +25,9 @@ use omnipaxos::{
 pub struct UIAppConfig {
     pub(crate) pid: NodeId,
     pub(crate) configuration_id: ConfigurationId,
-    /// The members, and the server that is shown if it is an observer, each once, in order.
+    /// The members, and the shown server if it is an observer, each once, in order.
     pub(crate) nodes: Vec<NodeId>,
-    /// Whether the server that is shown is a member.
+    /// Whether the shown server is a member.
     pub(crate) has_vote: bool,
     /// Number of servers, including this one, that a leader needs to prepare a ballot.
     pub(crate) read_quorum: usize,

@@ -24,7 +24,7 @@ pub struct Observation {
     /// The accepted index of each server. Empty if it is not known: only a leader in its accept
     /// phase knows it.
     pub(crate) accepted: BTreeMap<NodeId, u64>,
-    /// The lag of each observer, where that is known.
+    /// The lag of each observer, if it is known.
     pub(crate) observers: BTreeMap<NodeId, u64>,
 }
 

@@ -11,8 +11,9 @@ use crate::{
 /// it does not reach the leader. In the third round it has got an answer.
 const ROUNDS_TO_BE_SURE: u32 = 3;
 
-/// The longest way of an observer to the leader, in messages. Observers that observe each other in a
-/// circle, and have lost the leader, count up to this, and then know that there is no way.
+/// The longest route of an observer to the leader, in messages. Observers that observe each other
+/// in a circle and have lost the leader count up to this number. Then they know that there is no
+/// route.
 const LONGEST_WAY: u32 = 8;
 
 impl BallotLeaderElection {
@@ -44,13 +45,14 @@ impl BallotLeaderElection {
         sure.min_by_key(|peer| (self.way_through(*peer), *peer))
     }
 
-    /// The length of the way to the leader from a peer, in messages.
+    /// Returns the length of the route to the leader from a peer, in messages.
     fn way_through(&self, peer: NodeId) -> u32 {
         self.last_replies.get(&peer).map_or(LONGEST_WAY, |reply| way_from(&self.members, reply))
     }
 
-    /// What an observer is told: an observer is happy with a server that knows a way to the leader. An
-    /// observer never takes over, so the priority in its ballot says how long its own way is.
+    /// Builds the reply to an observer. An observer is happy with a server that knows a route to
+    /// the leader. It never takes over, so the priority in its ballot is the length of its own
+    /// route.
     pub(super) fn reply_to_observer(&self, round: u32) -> HeartbeatReply {
         let relay = self.relay();
         let way = match (self.is_happy(), relay) {
@@ -67,7 +69,8 @@ impl BallotLeaderElection {
     }
 }
 
-/// The length of the way to the leader that the sender of a reply has, in messages; 0 for a member.
+/// Returns the length of the route to the leader from the sender of a reply, in messages; 0 for a
+/// member.
 fn way_from(members: &Membership, reply: &HeartbeatReply) -> u32 {
     match members.contains(reply.ballot.pid) {
         true => 0,

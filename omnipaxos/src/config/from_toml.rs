@@ -88,11 +88,12 @@ impl OmniPaxosConfig {
         Self::from_toml(&text)
     }
 
-    /// Reads a configuration from the text of a TOML file and validates it, as
-    /// [`with_toml`](Self::with_toml).
+    /// Reads a configuration from the text of a TOML file and validates it.
+    ///
+    /// It does the same as [`with_toml`](Self::with_toml) with a text.
     ///
     /// # Errors
-    /// As `with_toml`.
+    /// Returns the errors of `with_toml`.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let table: toml::Table = text.parse()?;
         check_top(&table)?;

@@ -280,17 +280,20 @@ pub struct ServerConfig {
     /// - It cannot [read](crate::OmniPaxos::request_read).
     /// - It forwards each plain proposal once, and does not repeat it if the message is lost.
     pub incarnation: Option<u64>,
-    /// Makes this server an **observer**, which learns what the members decide and has no vote. These
-    /// are the servers that it asks: members or other observers, in any order. Some of them must
-    /// have a place for it: see [`max_observers`](Self::max_observers). `nodes` are the members, as
-    /// in their own configuration, and the observer is none of them. Default: empty, this server is
-    /// a member.
+    /// Makes this server an **observer**, which learns the decided entries and has no vote.
+    /// Default: empty, so this server is a member.
+    ///
+    /// The value names the servers that it asks: members or other observers, in any order. Some of
+    /// them must have a place for it: see [`max_observers`](Self::max_observers). `nodes` are the
+    /// members, as in their own configuration, without the observer.
     pub observes: Vec<NodeId>,
-    /// The most observers that this server serves, directly or through other observers. A server that
-    /// is no member is ignored beyond that. Each costs a heartbeat reply a round and a few numbers.
-    /// A place is free again when an observer was silent for ten heartbeat rounds. Choose the same
-    /// at all members: the leader must have room for an observer that proposes or reads. Default 0:
-    /// no server may observe.
+    /// The largest number of observers that this server serves, directly or through other
+    /// observers. Default 0: no server may observe.
+    ///
+    /// Further servers that are no members are ignored. An observer costs a heartbeat reply a round
+    /// and a few numbers. Its place is free again after ten heartbeat rounds without a message.
+    /// Choose the same number at all members: the leader must have a place for an observer that
+    /// proposes or reads.
     pub max_observers: usize,
 }
 
@@ -331,7 +334,7 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Whether this server has no vote: see [`observes`](Self::observes).
+    /// Returns whether this server has no vote: see [`observes`](Self::observes).
     pub fn is_observer(&self) -> bool {
         !self.observes.is_empty()
     }

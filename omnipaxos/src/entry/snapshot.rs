@@ -51,10 +51,11 @@ pub trait Snapshot<T: Entry>: Clone + Debug {
 
     /// Returns whether a snapshot can be made of entries. The provided body returns true.
     ///
-    /// Return false if only the application can make a snapshot, which it passes to
-    /// [`compact_with`](crate::OmniPaxos::compact_with): if what an entry does depends on the state
-    /// before it. Then the library never calls [`create`](Self::create) and [`merge`](Self::merge).
-    /// All servers must return the same. As a consequence:
+    /// Return false if only the application can make a snapshot, because the effect of an entry
+    /// depends on the state before it. The application passes the snapshot to
+    /// [`compact_with`](crate::OmniPaxos::compact_with). Then the library never calls
+    /// [`create`](Self::create) and [`merge`](Self::merge). All servers must return the same. As a
+    /// consequence:
     ///
     /// - [`snapshot`](crate::OmniPaxos::snapshot) and [`compact`](crate::OmniPaxos::compact) are
     ///   refused, and so is a [`trim`](crate::OmniPaxos::trim) of a log with a snapshot. A request of

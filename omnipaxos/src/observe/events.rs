@@ -79,13 +79,13 @@ pub enum Event {
     /// cluster: see [`LostEntries`].
     EntriesLost(LostEntries),
     /// Another server observes this one, directly or through another observer. Its
-    /// [status](crate::status::ObserverStatus) says how far it is.
+    /// [status](crate::status::ObserverStatus) contains its progress.
     ObserverAdded(NodeId),
-    /// This server forgot an observer, which was silent for ten heartbeat rounds.
+    /// This server removed an observer that was silent for ten heartbeat rounds.
     ObserverRemoved(NodeId),
-    /// This server is an observer, and a source has trimmed entries that it lacks: those before `idx`. The
-    /// observer asks its other sources. If all have trimmed them, it never gets them: an entry type
-    /// with snapshots avoids that.
+    /// This server is an observer, and a source has trimmed entries that it lacks: those before
+    /// `idx`. The observer asks its other sources. If all have trimmed the entries, it never gets
+    /// them. An entry type with snapshots avoids that.
     TrimmedAtSource {
         /// Number of entries that the source has trimmed.
         idx: u64,
@@ -156,7 +156,7 @@ pub(crate) struct LastReported {
     conflicts: Vec<PeerConflict>,
     lost: Option<LostEntries>,
     trimmed_at_source: Option<u64>,
-    /// The observers that were reported, in order. Bounded by a setting.
+    /// The observers last reported, in order. Bounded by a setting.
     observers: Vec<NodeId>,
     /// The peers last reported as answering, in order. Bounded by the configuration.
     answering: Vec<NodeId>,

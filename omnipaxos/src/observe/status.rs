@@ -61,8 +61,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The observers that this server serves, by pid.
     pub observers: Vec<ObserverStatus>,
-    /// At an observer: the number of entries that a source has trimmed, if this server lacks some of
-    /// them. See [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
+    /// At an observer: the number of entries that a source has trimmed, if this server lacks some
+    /// of them. See [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
     pub trimmed_at_source: Option<u64>,
     /// Proposals that wait here: for a leader, for a full batch, or for room in the log. They are
     /// not part of the log yet. Proposals in `pending` are not counted.
@@ -91,7 +91,7 @@ pub enum Role {
     Preparing,
     /// A leader in the accept phase. It may have been overtaken and not know it yet.
     Leading,
-    /// An observer: it has no vote, and learns what the members decide.
+    /// An observer: it has no vote, and learns the decided entries.
     Observing,
     /// The replica has halted, and sends nothing more.
     /// [`OmniPaxos::halted`](crate::OmniPaxos::halted) returns the reason.
@@ -154,18 +154,19 @@ impl PeerStatus {
     }
 }
 
-/// An observer, as a server knows it that serves it.
+/// An observer, as a serving server knows it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ObserverStatus {
     /// The observer.
     pub pid: NodeId,
-    /// The server that its last message came through: itself, unless it observes another observer.
+    /// The server that relayed its last message: itself, unless it observes another observer.
     pub via: NodeId,
-    /// Number of entries decided there, as it reported; 0 if it asked another server for them.
+    /// Number of entries decided at the observer, as it reported; 0 if it asks another server for
+    /// them.
     pub decided_idx: u64,
-    /// Number of entries decided here and not there, as far as this server knows.
+    /// Number of entries decided here and not at the observer, as far as this server knows.
     pub lag: u64,
 }
 

@@ -186,8 +186,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Replaces the entries before `applied_idx` by `snapshot`: the state of the application after
-    /// exactly these entries. Every server calls it for itself, at an index of its own.
+    /// Replaces the entries before `applied_idx` by `snapshot`, made by the application.
+    ///
+    /// `snapshot` is the state of the application after exactly these entries. Every server calls
+    /// this for itself, at an index of its own.
     ///
     /// The library does not make this snapshot, so it need not be one that
     /// [`create`](Snapshot::create) and [`merge`](Snapshot::merge) could make. If they cannot, return
@@ -205,10 +207,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// In all cases nothing was changed.
     ///
-    /// - [`CompactionErr::UndecidedIndex`] if `applied_idx` is above the decided index of this server. A
-    ///   restarted server may know of less than it had applied: repeat the call later.
-    /// - [`CompactionErr::TrimmedIndex`] if more was compacted here already, so that this state is
-    ///   outdated: this server got the snapshot of another one. The application must read that.
+    /// - [`CompactionErr::UndecidedIndex`] if `applied_idx` is above the decided index of this
+    ///   server. A restarted server may know of fewer entries than its application has applied:
+    ///   repeat the call later.
+    /// - [`CompactionErr::TrimmedIndex`] if more entries are compacted here already: this server
+    ///   got the snapshot of another one, so this state is outdated. The application must read that
+    ///   snapshot.
     /// - [`TryCompactionErr::NoSnapshots`] if [`Snapshot::use_snapshots`] returns false.
     /// - [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot.
     /// - [`TryCompactionErr::Halted`] if the replica has halted.

@@ -234,7 +234,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.validator.end_round();
             let contact = match self.ble.is_happy() && !self.paxos.is_observer() {
                 true => Contact::Kept,
-                // An observer gets nothing that it does not ask for.
+                // An observer gets only answers to its requests.
                 false => Contact::Lost,
             };
             let observers = self.validator.observers();
@@ -273,9 +273,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Appends the messages to send to the other servers to `buffer`, which can be reused.
     ///
-    /// All are for members of the configuration. The exception: messages for removed servers, if
-    /// [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set, or
-    /// [`ServerConfig::max_observers`](crate::ServerConfig::max_observers): observers are answered.
+    /// All are for members of the configuration, with two exceptions:
+    /// - notices for removed servers, if
+    ///   [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set;
+    /// - answers to observers, if
+    ///   [`ServerConfig::max_observers`](crate::ServerConfig::max_observers) is above 0.
+    ///
     /// Drop a message to a server that your transport does not know.
     ///
     /// # Panics

@@ -41,8 +41,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(())
     }
 
-    /// Replaces the entries before `idx` by a snapshot that the application made. It also takes the
-    /// place of entries that were trimmed. A snapshot of the same index stays as it is.
+    /// Replaces the entries before `idx` by a snapshot that the application made. It may also
+    /// replace trimmed entries. A snapshot of the same index stays as it is.
     pub(crate) fn compact_with(
         &mut self,
         idx: u64,

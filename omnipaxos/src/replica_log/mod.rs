@@ -113,7 +113,7 @@ pub(crate) enum Incarnation {
 }
 
 impl Incarnation {
-    /// That of an observer with this storage.
+    /// Returns the incarnation of an observer with this storage.
     pub(crate) fn of_storage(self, storage_id: Option<u64>) -> Self {
         match (self, storage_id) {
             (Incarnation::Counted(number), Some(id)) => {
@@ -145,7 +145,7 @@ struct Unstored {
     stopsign: bool,
 }
 
-/// Whether entries may travel as a delta snapshot.
+/// Returns whether entries may travel as a delta snapshot.
 fn has_deltas<T: Entry>() -> bool {
     T::Snapshot::use_snapshots() && T::Snapshot::can_create()
 }

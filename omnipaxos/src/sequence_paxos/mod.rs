@@ -81,7 +81,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     catch_up: Requester,
     /// The servers that observe this one.
     observers: Observers,
-    /// What this server waits for as an observer.
+    /// The open request of this server as an observer.
     news: News,
     /// The decided entries that the leader lacks.
     loss: Option<Loss>,

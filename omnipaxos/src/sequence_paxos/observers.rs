@@ -1,17 +1,18 @@
-//! Observers: servers without a vote that learn what is decided.
+//! Observers: servers without a vote that learn the decided entries.
 //!
-//! An observer asks, and sources answer: members, or other observers. So it costs the members no
-//! agreement, and the leader nothing if it observes others. It exchanges heartbeats with its
-//! sources, promises and accepts nothing, and remains `Recovering` in terms of [`State`]. Its
-//! entries come in chunks of the decided log, as to any server that [catches up](super::catch_up).
-//! Its proposals and reads go to the leader, through its sources where it does not reach that.
+//! An observer sends requests, and its sources answer: members, or other observers. So it costs the
+//! members no agreement. If it observes others, it costs the leader nothing. It exchanges
+//! heartbeats with its sources, promises and accepts nothing, and remains `Recovering` in terms of
+//! [`State`]. It gets chunks of the decided log, as any server that [catches up](super::catch_up).
+//! Its proposals and reads go to the leader, through its sources if it does not reach the leader.
 //!
-//! **News.** A request for more than is decided waits at the source, and is answered when there is
-//! more. So news takes one message delay and not a heartbeat round. A source keeps one request for each
-//! observer, and forgets it when the observer is silent.
+//! **News.** If a source has decided no more, a request waits there until it has. So news takes one
+//! message delay instead of a heartbeat round. A source keeps one request for each observer, and
+//! removes it when the observer is silent.
 //!
-//! An observer cannot tell whether its source knows the latest. So in each heartbeat round it also asks
-//! the next of the servers that it observes, without waiting, and changes to one that has more.
+//! An observer does not know whether its source knows the latest decisions. So in each heartbeat
+//! round it also asks the next of its sources, without waiting, and changes to a source that has
+//! more.
 
 use super::SequencePaxos;
 use crate::{
@@ -22,14 +23,14 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// Servers that pass a proposal or a read of an observer on, at most. So one that goes round in a
-/// circle of observers ends.
+/// The largest number of servers that relay a proposal or a read of an observer. So a message ends
+/// that travels in a circle of observers.
 const MOST_HOPS: u8 = 16;
 
-/// Rounds after which an observer repeats a request that waits: it or its answer may be lost.
+/// Rounds after which an observer repeats a waiting request: the request or its answer may be lost.
 const ASKED_AGAIN_AFTER: u32 = 2;
 
-/// What a server knows of those that observe it.
+/// The observers of a server, as that server knows them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observers {
     by_pid: BTreeMap<NodeId, Observer>,
@@ -38,7 +39,7 @@ pub(super) struct Observers {
 /// A server that observes this one, directly or through another observer.
 #[derive(Copy, Clone, Debug)]
 struct Observer {
-    /// Where its last message came from, and answers go.
+    /// The server that relayed its last message, and gets answers to it.
     via: NodeId,
     /// The largest decided index that it reported.
     decided_idx: u64,
@@ -47,7 +48,7 @@ struct Observer {
 }
 
 impl Observers {
-    /// A request of `pid` came from `via`.
+    /// Records a request of `pid` that came from `via`.
     fn hear(&mut self, pid: NodeId, via: NodeId) -> &mut Observer {
         let new = Observer { via, decided_idx: 0, waiting: None };
         let observer = self.by_pid.entry(pid).or_insert(new);
@@ -55,18 +56,19 @@ impl Observers {
         observer
     }
 
-    /// The server to send to, so that a message reaches `pid`: that server itself if it is no observer.
+    /// Returns the server to send to, so that a message reaches `pid`: `pid` itself if it is no
+    /// observer.
     pub(super) fn way_to(&self, pid: NodeId) -> NodeId {
         self.by_pid.get(&pid).map_or(pid, |observer| observer.via)
     }
 
-    /// Whether an observer waits for less than is decided.
+    /// Returns whether an observer waits for fewer entries than are decided.
     pub(super) fn is_any_due(&self, decided_idx: u64) -> bool {
         let mut waiting = self.by_pid.values().filter_map(|observer| observer.waiting);
         waiting.any(|asks| asks.decided_idx < decided_idx)
     }
 
-    /// The requests that can be answered, now that `decided_idx` entries are decided.
+    /// Returns the requests that can be answered, now that `decided_idx` entries are decided.
     fn take_due(
         &mut self,
         decided_idx: u64,
@@ -82,23 +84,24 @@ impl Observers {
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct News {
     source: Option<NodeId>,
-    /// The position of the source that was chosen last, among those that can be reached.
+    /// The position of the last chosen source among the reachable ones.
     turn: usize,
-    /// Rounds since it was sent.
+    /// Rounds since the request was sent.
     waited: u32,
-    /// Number of entries that a source has trimmed, the largest reported.
+    /// The largest number of entries that a source has trimmed, as reported.
     trimmed_at_source: u64,
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Whether this server has no vote.
+    /// Returns whether this server has no vote.
     #[inline]
     pub(crate) fn is_observer(&self) -> bool {
         self.members.is_observer()
     }
 
-    /// Whether a proposal or a read of `origin`, which came from `from` after so many hops, is passed
-    /// on to the leader. That of a member is passed on once, or it could go round in circles.
+    /// Returns whether a proposal or a read of `origin`, which came from `from` after this number
+    /// of hops, is relayed to the leader. A message of a member is relayed once, since it could
+    /// travel in circles.
     pub(super) fn may_relay(&self, origin: NodeId, from: NodeId, hops: u8) -> bool {
         match self.members.contains(origin) {
             true => origin == from,
@@ -106,14 +109,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A proposal or a read of `origin` came from `from`.
+    /// Records that a proposal or a read of `origin` came from `from`.
     pub(super) fn note_origin(&mut self, origin: NodeId, from: NodeId) {
         if !self.members.contains(origin) && origin != self.pid {
             self.observers.hear(origin, from);
         }
     }
 
-    /// A server asks for decided entries. The request of an observer that has all of them waits.
+    /// Handles a request for decided entries. The request of an observer that has all of them
+    /// waits.
     pub(super) fn handle_catch_up_request(&mut self, asks: &CatchUpRequest, from: NodeId) {
         let is_behind = asks.decided_idx < self.log.decided_idx();
         if !self.members.contains(from) {
@@ -126,7 +130,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Answers the requests that waited for what is decided now.
+    /// Answers the waiting requests for entries that are decided now.
     pub(super) fn answer_waiting(&mut self) {
         let decided_idx = self.log.decided_idx();
         for (pid, asks) in self.observers.take_due(decided_idx) {
@@ -134,7 +138,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended: forgets the observers that are not served any more.
+    /// Ends a heartbeat round: removes the observers that are not served any more.
     pub(crate) fn forget_observers(&mut self, is_served: impl Fn(NodeId) -> bool) {
         if self.observers.by_pid.is_empty() {
             return;
@@ -144,7 +148,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.forget_reads_of(|pid| members.contains(pid) || is_served(pid));
     }
 
-    /// This observer has all that `source` has decided, and waits for more.
+    /// Waits for news at `source`: this observer has all that `source` has decided.
     pub(super) fn wait_for_news(&mut self, source: NodeId) {
         if self.is_observer() && self.log.decided_stopsign().is_none() {
             (self.news.source, self.news.waited) = (Some(source), 0);
@@ -152,7 +156,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A heartbeat round has ended.
+    /// Ends a heartbeat round.
     pub(super) fn end_round_of_news(&mut self) {
         if !self.is_observer() || self.log.decided_stopsign().is_some() {
             return;
@@ -171,9 +175,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// A chunk came that begins beyond this log. Without a snapshot, its sender has trimmed the entries
-    /// before. It proves that every member stores them, but an observer lacks them. Returns whether it is
-    /// such a chunk.
+    /// Returns whether a chunk begins beyond this log and has no snapshot. Then its sender has
+    /// trimmed the entries before it. That proves that every member stores them, but an observer
+    /// lacks them.
     pub(super) fn is_trimmed_at(&mut self, source: NodeId, chunk: &CatchUpChunk<T>) -> bool {
         let CatchUpChunk { base, from_idx, ref snapshot, .. } = *chunk;
         let is_trimmed = from_idx > base && base <= self.log.decided_idx() && snapshot.is_none();
@@ -191,17 +195,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         true
     }
 
-    /// Number of entries that a source has trimmed, if this observer lacks some of them.
+    /// Returns the number of entries that a source has trimmed, if this observer lacks some of
+    /// them.
     pub(crate) fn trimmed_at_source(&self) -> Option<u64> {
         Some(self.news.trimmed_at_source).filter(|idx| *idx > self.log.decided_idx())
     }
 
-    /// The servers that observe this one, in order.
+    /// Returns the servers that observe this one, in order.
     pub(crate) fn observer_pids(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.observers.by_pid.keys().copied()
     }
 
-    /// The servers that observe this one, in order, and how far they are.
+    /// Returns the servers that observe this one, in order, with their progress.
     pub(crate) fn observers(&self) -> Vec<ObserverStatus> {
         let decided_idx = self.log.decided_idx();
         let status = |(pid, observer): (&NodeId, &Observer)| ObserverStatus {

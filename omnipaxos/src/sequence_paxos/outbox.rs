@@ -21,7 +21,7 @@ pub(crate) struct Due {
     pub(crate) compacted: Option<u64>,
     /// Requests decided entries.
     pub(crate) chunk_request: bool,
-    /// Whether that request may wait there until there is more.
+    /// Whether that request may wait there until more is decided.
     pub(crate) waits: bool,
     /// Answers this request for decided entries.
     pub(crate) chunk: Option<CatchUpRequest>,

@@ -22,7 +22,7 @@ pub struct ForwardedProposals<T> {
     pub min_idx: u64,
     /// The proposals.
     pub entries: Vec<T>,
-    /// Number of servers that have passed them on.
+    /// Number of servers that have relayed the proposals.
     pub hops: u8,
     /// Marks sender and receiver.
     pub stamp: Stamp,
@@ -40,7 +40,7 @@ pub struct ForwardedStopSign {
     pub id: ProposalId,
     /// The proposed stop sign.
     pub stopsign: StopSign,
-    /// Number of servers that have passed it on.
+    /// Number of servers that have relayed it.
     pub hops: u8,
 }
 

@@ -288,7 +288,7 @@ pub struct CatchUpRequest {
     pub decided_idx: u64,
     /// Whether the sender accepts a delta snapshot instead of these entries.
     pub takes_delta: bool,
-    /// Whether the receiver, if it has decided no more, answers when it has.
+    /// Whether the receiver keeps the request, if it has decided no more, and answers when it has.
     pub waits: bool,
 }
 
@@ -379,7 +379,7 @@ pub struct ReadIndexRequest {
     pub incarnation: u64,
     /// The number of the request in that incarnation.
     pub number: u64,
-    /// Number of servers that have passed it on.
+    /// Number of servers that have relayed it.
     pub hops: u8,
     /// Marks sender and receiver.
     pub stamp: Stamp,

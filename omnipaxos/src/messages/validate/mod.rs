@@ -175,7 +175,7 @@ impl MessageValidator {
         examined
     }
 
-    /// Notes the observers that a valid message comes from.
+    /// Records the observers that sent a valid message.
     fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
         let origin = match message {
             Message::BLE(_) => None,
@@ -211,7 +211,7 @@ impl MessageValidator {
         }
     }
 
-    /// A heartbeat round has ended.
+    /// Ends a heartbeat round.
     pub(crate) fn end_round(&mut self) {
         self.identities.end_round();
         self.observers.end_round();
@@ -294,8 +294,8 @@ impl MessageValidator {
         self.examine_body(message, highest_n)
     }
 
-    /// Checks a message to or from an observer. An observer asks, and the server that it observes
-    /// answers; an observer takes part in nothing else.
+    /// Checks a message to or from an observer. An observer sends requests, and the observed server
+    /// answers. An observer takes part in nothing else.
     fn examine_observing<T: Entry>(
         &self,
         message: &Message<T>,
@@ -306,7 +306,7 @@ impl MessageValidator {
         let (is_question, is_answer) = match message {
             Message::BLE(ble) => match &ble.msg {
                 HeartbeatMsg::Request(request) => {
-                    // A source sends none, but to say that it is in a higher configuration.
+                    // A source sends a request only to report that it is in a higher configuration.
                     let has_place = request.observes && self.observers.has_place_for(from);
                     return if has_place || is_source { Ok(()) } else { Err(Reason::Stranger) };
                 }

@@ -3,11 +3,11 @@
 use crate::ids::NodeId;
 use std::collections::BTreeMap;
 
-/// Heartbeat rounds without a message after which an observer is forgotten.
+/// Heartbeat rounds without a message after which an observer is removed.
 const ROUNDS_KEPT: u32 = 10;
 
 /// The observers that this server serves: those that ask it, and those whose proposals and reads it
-/// passes on. Bounded by a setting.
+/// relays. Bounded by a setting.
 #[derive(Clone, Debug)]
 pub(crate) struct Observers {
     limit: usize,
@@ -20,7 +20,7 @@ impl Observers {
         Self { limit, silent_rounds: BTreeMap::new() }
     }
 
-    /// Whether no server may observe this one.
+    /// Returns whether no server may observe this one.
     #[inline]
     pub(super) fn are_refused(&self) -> bool {
         self.limit == 0
@@ -30,19 +30,19 @@ impl Observers {
         self.silent_rounds.contains_key(&pid)
     }
 
-    /// Whether `pid` is one of the observers, or may become one.
+    /// Returns whether `pid` is one of the observers, or may become one.
     pub(super) fn has_place_for(&self, pid: NodeId) -> bool {
         pid != 0 && (self.contains(pid) || self.silent_rounds.len() < self.limit)
     }
 
-    /// A message of an observer came, directly or through another server.
+    /// Records a message of an observer, received directly or through another server.
     pub(super) fn hear(&mut self, pid: NodeId) {
         if self.has_place_for(pid) {
             self.silent_rounds.insert(pid, 0);
         }
     }
 
-    /// A heartbeat round has ended: forgets the observers that were silent for long.
+    /// Ends a heartbeat round: removes observers that were silent for too long.
     pub(crate) fn end_round(&mut self) {
         self.silent_rounds.retain(|_, rounds| {
             *rounds += 1;

@@ -289,7 +289,7 @@ impl PeerIdentities {
             match message {
                 Message::SequencePaxos(paxos) => {
                     if let Some(stamp) = paxos.msg.stamp_mut() {
-                        // An observer is no member, and what it is sent may be passed on: no stamp.
+                        // An observer is no member, and messages to it may be relayed: no stamp.
                         *stamp = peer.map(|peer| peer.sends).unwrap_or_default();
                     }
                 }

@@ -66,7 +66,7 @@ struct Relayed<T> {
     first_ballot: Ballot,
     min_idx: u64,
     entries: std::vec::IntoIter<T>,
-    /// Number of servers that have passed it on.
+    /// Number of servers that have relayed it.
     hops: u8,
 }
 

@@ -108,7 +108,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.decided_idx().min(self.log.end())
     }
 
-    /// Forgets the reads of servers other than those to be kept.
+    /// Drops the read requests of servers that are not to be kept.
     pub(super) fn forget_reads_of(&mut self, is_kept: impl Fn(NodeId) -> bool) {
         if let State::Leading(leading) = &mut self.state {
             leading.reads.retain(&is_kept);

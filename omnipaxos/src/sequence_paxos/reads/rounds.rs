@@ -92,7 +92,7 @@ impl Rounds {
         }
     }
 
-    /// Forgets what the other servers asked for.
+    /// Drops the requests of other servers.
     pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
         self.askers.retain(|origin, _| is_kept(*origin));
     }
