@@ -3,8 +3,9 @@
 //! An observer sends requests, and its sources answer: members, or other observers. So it costs the
 //! members no agreement. If it observes others, it costs the leader nothing. It exchanges
 //! heartbeats with its sources, promises and accepts nothing, and remains `Recovering` in terms of
-//! [`State`]. It gets chunks of the decided log, as any server that [catches up](super::catch_up).
-//! Its proposals and reads go to the leader, through its sources if it does not reach the leader.
+//! [`State`](super::state::State). It gets chunks of the decided log, as any server that [catches
+//! up](super::catch_up). Its proposals and reads go to the leader, through its sources if it does
+//! not reach the leader.
 //!
 //! **News.** If a source has decided no more, a request waits there until it has. So news takes one
 //! message delay instead of a heartbeat round. A source keeps one request for each observer, and
