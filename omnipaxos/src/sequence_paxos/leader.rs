@@ -45,7 +45,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.trace.emit(|| LogEvent::info("prepares").in_ballot(ballot));
         self.log.promise_to(ballot);
         self.leadership_change = None;
-        self.state = State::Preparing(Preparing::new(self.members.peers()));
+        self.state = State::Preparing(Preparing::new(self.members.peers(), self.log.decided_idx()));
         self.lead_if_promised()
     }
 
@@ -115,7 +115,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Synced::Applied => {}
                 Synced::Overtaken | Synced::Gap => {
                     // The log was compacted since the Prepare. The next best was not kept.
-                    *preparing = Preparing::new(self.members.peers());
+                    *preparing = Preparing::new(self.members.peers(), self.log.decided_idx());
                     return Ok(());
                 }
             }
@@ -279,10 +279,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 }
 
 impl<T: Entry> Preparing<T> {
-    /// Nobody has promised; a Prepare is due to all.
-    fn new(peers: &[NodeId]) -> Self {
-        let followers = Followers::unpromised(peers);
-        Self { followers, best: None, decided_idx: 0, waited: 0, reached: (0, 0) }
+    /// Nobody has promised; a Prepare is due to all. So much is decided here.
+    fn new(peers: &[NodeId], decided_here: u64) -> Self {
+        let (followers, reached) = (Followers::unpromised(peers), (0, decided_here));
+        Self { followers, best: None, decided_idx: 0, waited: 0, reached }
     }
 
     /// Keeps the promise if its log is the most recent so far, the own included. One that does not
@@ -322,3 +322,6 @@ enum Considered {
     /// Its sender has the most recent log and does not tell what it holds.
     IsPutOff,
 }
+
+#[cfg(test)]
+mod tests;

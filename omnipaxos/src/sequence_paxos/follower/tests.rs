@@ -83,7 +83,8 @@ fn accept_sync() {
                                | 2: AcceptSync 4.2 at=0 +a dec=1 | same
                                | 2: Promise 4.2 na=3.3 len=3 dec=2
         # A copy changes nothing: within a round a follower only appends (I8).
-        following 4.2 ABc      | 2: AcceptSync 4.2 at=2 +c dec=2 | same | 2: Accepted 4.2 len=3 dec=2
+        following 4.2 ABc      | 2: AcceptSync 4.2 at=2 +c dec=2 | same
+                               | 2: Accepted 4.2 len=3 dec=2
                                | 2: AcceptSync 4.2 at=2 dec=2 | same | 2: Accepted 4.2 len=3 dec=2
         # One that was repeated may have more.
                                | 2: AcceptSync 4.2 at=2 +cde dec=4 | following 4.2 ABCDe

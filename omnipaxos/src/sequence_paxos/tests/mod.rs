@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - An empty `given` repeats that of the row above. In `then`, `same` repeats `given`.
-//! - A line that begins with `|` belongs to the row above it. A line that begins with `#` is a comment.
+//! - A line that begins with `|` or `;` may go on with the row above it. One that begins with `#` is a comment.
 //! - Inputs and messages are separated by `;`. All messages of a row are of one output, after its inputs.
 //! - `2: Prepare ...` is a message from server 2 in `input`, and one to server 2 in `sends`.
 //! - `4.2` is the ballot with number 4 of server 2; `0` is nobody's.
@@ -90,6 +90,7 @@ impl Table {
         for line in table.lines().map(str::trim) {
             match (line.strip_prefix('|'), rows.last_mut()) {
                 _ if line.is_empty() || line.starts_with('#') => {}
+                (None, Some(row)) if line.starts_with(';') => row.push_str(line),
                 (Some(rest), Some(row)) if row.matches('|').count() < 3 => {
                     row.push('|');
                     row.push_str(rest);
