@@ -251,8 +251,8 @@ impl Server {
             // A heartbeat round ends, which these answered, or all peers.
             ["round", ref rest @ ..] => {
                 let all: Vec<u64> = self.paxos.members.peers().to_vec();
-                let some = rest.iter().filter_map(|word| word.parse().ok()).collect();
-                let answered: Vec<u64> = if rest.is_empty() { all } else { some };
+                let some: Vec<u64> = rest.iter().filter_map(|word| word.parse().ok()).collect();
+                let answered = if rest.iter().all(|word| *word == "lost") { all } else { some };
                 let lost = rest.contains(&"lost");
                 let contact = if lost { Contact::Lost } else { Contact::Kept };
                 let via = rest.iter().find_map(|word| word.strip_prefix("via="));
