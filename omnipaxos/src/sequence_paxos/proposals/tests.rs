@@ -96,8 +96,8 @@ fn forwarded_to_a_server_that_does_not_lead() {
         following 4.2 ABc | 3: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d
             | following 4.2 ABc waits=1 |
             | 3: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d; round | same
-            | 2: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d
-            | 3: ProposalForward +d; round | same | 2: ForwardedProposals first=3/text min=2 +d
+            | 2: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d hops=1
+            | 3: ProposalForward +d; round | same | 2: ForwardedProposals first=3/text min=2 +d hops=1
             | 3: ForwardedProposals first=2/5/0 ballot=4.2 min=1 +d | same |
         # The answers come back the same way.
             | 2: ProposalRejection first=3/5/0 decided=1 | same
@@ -350,7 +350,7 @@ fn stop_signs() {
             | leading 4.1 ABc$ 2:sync | 2: AcceptSync 4.1 at=2 +c$ dec=2
         # Another server passes it on with the next round, if it came from its origin.
         following 4.2 ABc | 3: ForwardStopSign id=3/5/0 | same |
-            | 3: ForwardStopSign id=3/5/0; round | same | 2: ForwardStopSign id=3/5/0
+            | 3: ForwardStopSign id=3/5/0; round | same | 2: ForwardStopSign id=3/5/0 hops=1
             | 3: ForwardStopSign id=2/5/0; round | same |
         ",
     );

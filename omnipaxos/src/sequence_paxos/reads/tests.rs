@@ -152,7 +152,8 @@ fn requests_of_other_servers() {
         # Nothing is read in a configuration that has ended.
         leading 4.1 ABC! 2:4/4 | 2: ReadIndexRequest id=2/5/1 | same |
         # Who does not lead passes it on once, and the answer back.
-        following 4.2 ABc     | 3: ReadIndexRequest id=3/5/1 | same | 2: ReadIndexRequest id=3/5/1
+        following 4.2 ABc     | 3: ReadIndexRequest id=3/5/1 | same
+            | 2: ReadIndexRequest id=3/5/1 hops=1
                               | 3: ReadIndexRequest id=2/5/1 | same |
                               | 2: ReadIndexRequest id=2/5/1 | same |
                               | round 3; 3: ReadIndexRequest id=3/5/1 | same |

@@ -132,6 +132,7 @@ impl<'a> Fields<'a> {
         let (n, n_accepted, takes_delta) = (self.n(), self.ballot("na"), false);
         let (accepted_idx, decided_idx) = (self.idx("len"), self.idx("dec"));
         let of_id = |key| id(self.value(key).unwrap());
+        let hops = u8::try_from(self.idx("hops")).unwrap();
         match self.name {
             "PrepareReq" => PaxosMsg::PrepareReq(PrepareReq {
                 config_id,
@@ -192,7 +193,9 @@ impl<'a> Fields<'a> {
                 PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source, decided_idx })
             }
             "CatchUpRequest" => {
-                PaxosMsg::CatchUpRequest(CatchUpRequest { config_id, decided_idx, takes_delta })
+                let waits = self.words.contains(&"waits");
+                let request = CatchUpRequest { config_id, decided_idx, takes_delta, waits };
+                PaxosMsg::CatchUpRequest(request)
             }
             "CatchUpChunk" => {
                 let snapshot =
@@ -219,6 +222,7 @@ impl<'a> Fields<'a> {
                     first_ballot,
                     min_idx,
                     entries,
+                    hops,
                     stamp,
                 }))
             }
@@ -230,11 +234,17 @@ impl<'a> Fields<'a> {
             }
             "ForwardStopSign" => {
                 let (id, stopsign) = (of_id("id"), stopsign());
-                PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign { config_id, id, stopsign }))
+                PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
+                    config_id,
+                    id,
+                    stopsign,
+                    hops,
+                }))
             }
             "ReadIndexRequest" => {
                 let ProposalId { origin, incarnation, number } = of_id("id");
-                let request = ReadIndexRequest { config_id, origin, incarnation, number, stamp };
+                let request =
+                    ReadIndexRequest { config_id, origin, incarnation, number, hops, stamp };
                 PaxosMsg::ReadIndexRequest(request)
             }
             "ReadIndexResponse" => {
@@ -396,7 +406,8 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             .id("first", m.first)
             .ballot("ballot", m.first_ballot)
             .idx("min", m.min_idx)
-            .entries(&m.entries, None),
+            .entries(&m.entries, None)
+            .idx("hops", m.hops.into()),
         PaxosMsg::ProposalRejection(m) => {
             let shown = Shown::new("ProposalRejection").id("first", m.first);
             let shown = shown.idx("count", m.count);
@@ -407,7 +418,9 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
                 RejectionReason::Refused(refusal) => shown.ballot("refused", refusal.n),
             }
         }
-        PaxosMsg::ForwardStopSign(m) => Shown::new("ForwardStopSign").id("id", m.id),
+        PaxosMsg::ForwardStopSign(m) => {
+            Shown::new("ForwardStopSign").id("id", m.id).idx("hops", m.hops.into())
+        }
         PaxosMsg::Compaction(Compaction { action, .. }) => match action {
             CompactionAction::Trim(idx) => Shown::new("Trim").idx("to", *idx),
             CompactionAction::Snapshot(idx) => Shown::new("Snapshot").idx("to", *idx),
@@ -417,7 +430,8 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             }
         },
         PaxosMsg::ReadIndexRequest(m) => {
-            Shown::new("ReadIndexRequest").read(m.origin, m.incarnation, m.number)
+            let shown = Shown::new("ReadIndexRequest").read(m.origin, m.incarnation, m.number);
+            shown.idx("hops", m.hops.into())
         }
         PaxosMsg::ReadIndexResponse(m) => Shown::new("ReadIndexResponse")
             .read(m.origin, m.incarnation, m.number)
