@@ -46,7 +46,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.trace.emit(|| LogEvent::info("prepares").in_ballot(ballot));
         self.log.promise_to(ballot);
         self.leadership_change = None;
-        self.state = State::Preparing(Preparing::new(self.members.peers()));
+        self.state = State::Preparing(Preparing::new(self.members.peers(), self.log.decided_idx()));
         self.lead_if_promised()
     }
 
@@ -117,7 +117,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Synced::Overtaken | Synced::Gap => {
                     // The log was compacted since the Prepare. The second best promise was not
                     // kept.
-                    *preparing = Preparing::new(self.members.peers());
+                    *preparing = Preparing::new(self.members.peers(), self.log.decided_idx());
                     return Ok(());
                 }
             }
@@ -282,9 +282,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
 impl<T: Entry> Preparing<T> {
     /// Creates the prepare phase: no server has promised, and a Prepare is due to all.
-    fn new(peers: &[NodeId]) -> Self {
-        let followers = Followers::unpromised(peers);
-        Self { followers, best: None, decided_idx: 0, waited: 0, reached: (0, 0) }
+    /// `decided_here` entries are decided at this server.
+    fn new(peers: &[NodeId], decided_here: u64) -> Self {
+        let (followers, reached) = (Followers::unpromised(peers), (0, decided_here));
+        Self { followers, best: None, decided_idx: 0, waited: 0, reached }
     }
 
     /// Keeps the promise if its log is the most recent so far, including the own log. A promise
@@ -324,3 +325,6 @@ enum Considered {
     /// Its sender has the most recent log and does not send its entries.
     IsPutOff,
 }
+
+#[cfg(test)]
+mod tests;

@@ -412,3 +412,6 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         is_compacted || is_catching_up || is_far
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

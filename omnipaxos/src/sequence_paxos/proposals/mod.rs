@@ -172,3 +172,6 @@ impl<T> Proposals<T> {
         self.queue.check_invariants();
     }
 }
+
+#[cfg(test)]
+mod tests;

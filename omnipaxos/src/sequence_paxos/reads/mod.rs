@@ -319,3 +319,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.requests.check_invariants(self.decided_for_reads());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Each expectation follows from the messages and invariants in `ARCHITECTURE.md`.
+
+use crate::sequence_paxos::tests::Table;
+
+#[test]
+fn requests() {
+    let table = Table::with(|config| config.server_config.max_message_entries = 2);
+    table.check(
+        "
+        # Any server answers with what it has decided, and only with that.
+        following 4.2 ABCd     | 3: CatchUpRequest dec=1 | same | 3: CatchUpChunk at=1 +bc dec=3
+                               | 3: CatchUpRequest dec=3 | same |
+                               | 3: CatchUpRequest dec=9 | same |
+        recovering 4.2 3.3 ABc | 3: CatchUpRequest | same | 3: CatchUpChunk at=0 +ab dec=2
+        leading 4.1 ABC 2:3/3  | 3: CatchUpRequest dec=2 | same | 3: CatchUpChunk at=2 +c dec=3
+        # As much as fits, and how much there is.
+        following 4.2 ABCDe    | 3: CatchUpRequest dec=1 | same | 3: CatchUpChunk at=1 +bc dec=4
+        # The stop sign with the last entries.
+        following 4.2 ABC!     | 3: CatchUpRequest dec=1 | same | 3: CatchUpChunk at=1 +bc$ dec=4
+                               | 3: CatchUpRequest | same | 3: CatchUpChunk at=0 +ab dec=4
+                               | 3: CatchUpRequest dec=3 | same | 3: CatchUpChunk at=3 +$ dec=4
+        following 4.2 ABC$     | 3: CatchUpRequest dec=1 | same | 3: CatchUpChunk at=1 +bc dec=3
+        # The snapshot where entries are gone. After a trim every server has them.
+        following 4.2 **Cd     | 3: CatchUpRequest dec=1 | same
+                               | 3: CatchUpChunk at=2 snapshot=** +c dec=3
+                               | 3: CatchUpRequest dec=2 | same | 3: CatchUpChunk at=2 +c dec=3
+        following 4.2 __Cd     | 3: CatchUpRequest dec=1 | same | 3: CatchUpChunk at=2 +c dec=3
+        # A copy of the request, in one output.
+                               | 3: CatchUpRequest dec=2; 3: CatchUpRequest dec=2 | same
+                               | 3: CatchUpChunk at=2 +c dec=3
+        ",
+    );
+}
+
+#[test]
+fn chunks() {
+    Table::new().check(
+        "
+        # A chunk replaces what lies between the decided index and its end. The log beyond stays.
+        following 4.2 ABcd     | 3: CatchUpChunk at=2 +e dec=3 | following 4.2 ABEd
+                               | 2: Accepted 4.2 len=4 dec=3
+                               | 3: CatchUpChunk at=2 +cdef dec=6 | following 4.2 ABCDEF
+                               | 2: Accepted 4.2 len=6 dec=6
+                               | 3: CatchUpChunk at=0 +abc dec=3 | following 4.2 ABCd
+                               | 2: Accepted 4.2 len=4 dec=3
+        # There is more.
+                               | 3: CatchUpChunk at=2 +c dec=9 | following 4.2 ABCd
+                               | 2: Accepted 4.2 len=4 dec=3; 3: CatchUpRequest dec=3
+        # Nothing new: a copy is not answered.
+                               | 3: CatchUpChunk at=0 +ab dec=9 | same |
+        # Beyond the log.
+                               | 3: CatchUpChunk at=5 +f dec=6 | same |
+        # After a trim, which proves that the entries before are here and are those of all.
+                               | 3: CatchUpChunk at=3 +e dec=4 | following 4.2 ABCE
+                               | 2: Accepted 4.2 len=4 dec=4
+        # A snapshot: the log beyond stays if it reaches that far.
+                               | 3: CatchUpChunk at=3 snapshot=abc dec=3 | following 4.2 ***d
+                               | 2: Accepted 4.2 len=4 dec=3
+                               | 3: CatchUpChunk at=6 snapshot=abcdef +g dec=7
+                               | following 4.2 ******G
+                               | 2: Accepted 4.2 len=7 dec=7
+        # One that begins at what is decided here is not needed.
+                               | 3: CatchUpChunk at=2 snapshot=ab +c dec=3 | following 4.2 ABCd
+                               | 2: Accepted 4.2 len=4 dec=3
+        # The stop sign: nothing comes after it (I9). An undecided one beyond the chunk stays.
+                               | 3: CatchUpChunk at=2 +c$ dec=4 | following 4.2 ABC!
+                               | 2: Accepted 4.2 len=4 dec=4
+        following 4.2 ABcd$    | 3: CatchUpChunk at=2 +c dec=3 | following 4.2 ABCd$
+                               | 2: Accepted 4.2 len=5 dec=3
+                               | 3: CatchUpChunk at=2 +cde dec=5 | following 4.2 ABCDE
+                               | 2: Accepted 4.2 len=5 dec=5
+        following 4.2 ABC!     | 3: CatchUpChunk at=2 +c$ dec=4 | same |
+        ",
+    );
+}
+
+#[test]
+fn chunks_in_each_state() {
+    Table::new().check(
+        "
+        # The promise is repeated: the leader learns what is decided. The accepted round stays.
+        promised 4.2 3.3 ABc   | 3: CatchUpChunk at=2 +d dec=3 | promised 4.2 3.3 ABD
+                               | 2: Promise 4.2 na=3.3 len=3 dec=3
+        recovering 4.2 3.3 ABc | 3: CatchUpChunk at=2 +d dec=3 | recovering 4.2 3.3 ABD |
+        recovering 0 0 -       | 3: CatchUpChunk at=0 +ab dec=2 | recovering 0 0 AB |
+        preparing 4.1 3.3 ABc  | 3: CatchUpChunk at=2 +d dec=3 | preparing 4.1 3.3 ABD
+                               | 3: Prepare 4.1 na=3.3 len=3 dec=3
+        # A leader that reaches a quorum ignores it. Without one it resigns: its log changed in its ballot.
+        leading 4.1 ABc 2:sync | 3: CatchUpChunk at=2 +d dec=3 | same |
+                               | round lost; output; 3: CatchUpChunk at=2 +d dec=3
+            | recovering 4.1 4.1 ABD
+            | 2: PrepareReq 4.1 na=4.1 len=3 dec=3; 3: PrepareReq 4.1 na=4.1 len=3 dec=3
+            ; election: Resigned
+            | round lost; output; 3: CatchUpChunk at=0 +ab dec=2 | same |
+        ",
+    );
+}
+
+#[test]
+fn whom_a_server_asks() {
+    Table::new().check(
+        "
+        # Unhappy with its leader it asks the peers that answer in turn, one a round.
+        following 4.2 ABc    | round lost | same | 3: CatchUpRequest dec=2
+                             | round lost; output; round lost | same | 2: CatchUpRequest dec=2
+                             | round 3 lost; output; round 3 lost | same | 3: CatchUpRequest dec=2
+                             | round | same |
+        # A source is asked again after two rounds, and given up after four.
+        promised 4.2 3.3 ABc
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; round; output; round | same
+            | 3: CatchUpRequest dec=2
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; round; round; output; round; round
+            | same |
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; round; round; round; round; output; round
+            ; round
+            | same |
+        # One that sends something is asked on.
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; round; output; 3: CatchUpChunk at=2 +c dec=9
+            | promised 4.2 3.3 ABC | 3: CatchUpRequest dec=3
+        # The leader, if the source does not answer here.
+            | round 2; 2: CatchUpRedirect 4.2 source=3 dec=9 | same | 2: CatchUpRequest dec=2
+        ",
+    );
+}
+
+#[test]
+fn a_server_that_catches_up_faster_than_its_leader_syncs_it() {
+    Table::new().check(
+        "
+        # An AcceptSync ends before what is decided here: no chunks for two rounds.
+        promised 4.2 3.3 ABC
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; 3: CatchUpChunk at=3 +d dec=9 | same |
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; round; 3: CatchUpChunk at=3 +d dec=9 | same |
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; round; round; 3: CatchUpChunk at=3 +d dec=4
+            | promised 4.2 3.3 ABCD | 2: Promise 4.2 na=3.3 len=4 dec=4 at=3 +d
+        # Not for one without entries: the leader has a shorter log than was promised to it.
+            | 2: AcceptSync 4.2 at=1 dec=9; output; 3: CatchUpChunk at=3 +d dec=4
+            | promised 4.2 3.3 ABCD | 2: Promise 4.2 na=3.3 len=4 dec=4 at=3 +d
+        # A redirect ends the pause: it is the leader that asks for it.
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; 2: CatchUpRedirect 4.2 source=3 dec=9; output
+            ; 3: CatchUpChunk at=3 +d dec=4 | promised 4.2 3.3 ABCD
+                                            | 2: Promise 4.2 na=3.3 len=4 dec=4 at=3 +d
+        # So does another ballot.
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; 3: Prepare 5.3 na=3.3 len=3 dec=3; output
+            ; 3: CatchUpChunk at=3 +d dec=4 | promised 5.3 3.3 ABCD
+                                            | 3: Promise 5.3 na=3.3 len=4 dec=4 at=3 +d
+        ",
+    );
+}
