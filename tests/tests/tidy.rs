@@ -68,9 +68,11 @@ fn before_tests(file: &Path) -> String {
     text[..end.unwrap_or(text.len())].to_string()
 }
 
-/// The text of a file without its unit tests and comments.
+/// The text of a file without its unit tests and comments: nothing of a file of tests.
 fn code(file: &Path) -> String {
-    if file.ends_with("tests.rs") {
+    if file.ends_with("tests.rs")
+        || file.parent().is_some_and(|in_folder| in_folder.ends_with("tests"))
+    {
         return String::new();
     }
     let text = before_tests(file);

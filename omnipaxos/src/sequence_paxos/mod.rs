@@ -22,6 +22,8 @@ mod recovery;
 mod routing;
 mod state;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{routing::Relay, status::Readiness};
 

@@ -1,0 +1,191 @@
+//! Entries, snapshots and a storage for the tables.
+
+use crate::{
+    ballot::Ballot,
+    config::ClusterConfig,
+    storage::{Entry, Snapshot, StopSign, Storage, StorageResult},
+};
+
+/// An entry. No storage takes a `z`; a storage that is to write an `x` fails.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::sequence_paxos) struct Letter(pub(super) char);
+
+impl Entry for Letter {
+    type Snapshot = Letters;
+    crate::without_unicache!();
+
+    fn size_hint(&self) -> usize {
+        10
+    }
+}
+
+/// A snapshot: the letters that it stands for.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(in crate::sequence_paxos) struct Letters(pub(super) String);
+
+impl Snapshot<Letter> for Letters {
+    fn create(entries: &[Letter]) -> Self {
+        Self(entries.iter().map(|letter| letter.0).collect())
+    }
+
+    fn merge(&mut self, delta: Self) {
+        self.0.push_str(&delta.0);
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+/// A storage in memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    log: Vec<Letter>,
+    pub(super) promise: Ballot,
+    pub(super) accepted_round: Ballot,
+    decided_idx: u64,
+    compacted_idx: u64,
+    snapshot: Option<Letters>,
+    stopsign: Option<StopSign>,
+}
+
+impl Storage<Letter> for Disk {
+    fn append_entry(&mut self, entry: Letter) -> StorageResult<u64> {
+        self.append_entries(vec![entry])
+    }
+
+    fn append_entries(&mut self, mut entries: Vec<Letter>) -> StorageResult<u64> {
+        if entries.contains(&Letter('x')) {
+            return Err("it does not write x".into());
+        }
+        self.log.append(&mut entries);
+        self.get_log_len()
+    }
+
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Letter>) -> StorageResult<u64> {
+        self.log.truncate(usize::try_from(from_idx)?);
+        self.append_entries(entries)
+    }
+
+    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
+        self.promise = n_prom;
+        Ok(())
+    }
+
+    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
+        self.decided_idx = ld;
+        Ok(())
+    }
+
+    fn get_decided_idx(&self) -> StorageResult<u64> {
+        Ok(self.decided_idx)
+    }
+
+    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
+        self.accepted_round = na;
+        Ok(())
+    }
+
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
+        Ok(Some(self.accepted_round))
+    }
+
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Letter>> {
+        let range = usize::try_from(from)?..usize::try_from(to)?;
+        Ok(self.log.get(range).unwrap_or_default().to_vec())
+    }
+
+    fn get_log_len(&self) -> StorageResult<u64> {
+        Ok(self.log.len() as u64)
+    }
+
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Letter>> {
+        self.get_entries(from, self.log.len() as u64)
+    }
+
+    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
+        Ok(Some(self.promise))
+    }
+
+    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
+        self.stopsign = s;
+        Ok(())
+    }
+
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
+        Ok(self.stopsign.clone())
+    }
+
+    fn trim(&mut self, idx: u64) -> StorageResult<()> {
+        self.log.drain(..usize::try_from(idx)?);
+        Ok(())
+    }
+
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
+        self.compacted_idx = idx;
+        Ok(())
+    }
+
+    fn get_compacted_idx(&self) -> StorageResult<u64> {
+        Ok(self.compacted_idx)
+    }
+
+    fn set_snapshot(&mut self, snapshot: Option<Letters>) -> StorageResult<()> {
+        self.snapshot = snapshot;
+        Ok(())
+    }
+
+    fn get_snapshot(&self) -> StorageResult<Option<Letters>> {
+        Ok(self.snapshot.clone())
+    }
+
+    fn check_entry(&self, entry: &Letter, _limit: u64) -> StorageResult<()> {
+        match entry.0 {
+            'z' => Err("no z".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Disk {
+    pub(super) fn holding(promise: Ballot, accepted_round: Ballot, log: &str) -> Self {
+        let compacted = log.chars().filter(|c| ['_', '*'].contains(c)).count();
+        let snapshot = log.contains('*').then(|| Letters("*".repeat(compacted)));
+        let decided = |c: &char| c.is_ascii_uppercase() || ['_', '*', '!'].contains(c);
+        Self {
+            promise,
+            accepted_round,
+            log: letters(&log.to_ascii_lowercase()),
+            decided_idx: log.chars().filter(decided).count() as u64,
+            compacted_idx: compacted as u64,
+            snapshot,
+            stopsign: log.contains(['$', '!']).then(stopsign),
+        }
+    }
+
+    pub(super) fn shown(&self, decided_idx: u64) -> String {
+        let gone = if self.snapshot.is_some() { "*" } else { "_" };
+        let mut shown = gone.repeat(usize::try_from(self.compacted_idx).unwrap());
+        for (Letter(letter), idx) in self.log.iter().zip(self.compacted_idx..) {
+            let is_decided = idx < decided_idx;
+            shown.push(if is_decided { letter.to_ascii_uppercase() } else { *letter });
+        }
+        if self.stopsign.is_some() {
+            shown.push(if decided_idx > shown.len() as u64 { '!' } else { '$' });
+        }
+        match shown.is_empty() {
+            true => "-".to_string(),
+            false => shown,
+        }
+    }
+}
+
+pub(super) fn stopsign() -> StopSign {
+    let (configuration_id, nodes) = (2, vec![1, 2, 3]);
+    StopSign::with(ClusterConfig { configuration_id, nodes, flexible_quorum: None }, None)
+}
+
+pub(super) fn letters(text: &str) -> Vec<Letter> {
+    text.chars().filter(char::is_ascii_lowercase).map(Letter).collect()
+}

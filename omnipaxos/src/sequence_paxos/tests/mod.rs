@@ -1,0 +1,334 @@
+//! The tables in the `tests` modules: a state and inputs, and what becomes of them, in a row.
+//!
+//! Server 1 is tested; the others are 2 and 3 unless a [`Table`] says otherwise. A row has four cells:
+//!
+//! ```text
+//! given                 | input                         | then           | sends
+//! following 4.2 ABc     | 2: AcceptDecide 4.2 at=3 +d   | following 4.2 ABcd | 2: Accepted 4.2 len=4 dec=2
+//! ```
+//!
+//! - An empty `given` repeats that of the row above. In `then`, `same` repeats `given`.
+//! - A line that begins with `|` belongs to the row above it. A line that begins with `#` is a comment.
+//! - Inputs and messages are separated by `;`. All messages of a row are of one output, after its inputs.
+//! - `2: Prepare ...` is a message from server 2 in `input`, and one to server 2 in `sends`.
+//! - `4.2` is the ballot with number 4 of server 2; `0` is nobody's.
+//! - A log has a letter for each entry, in upper case if it is decided; `$` is a stop sign, `!` a decided one;
+//!   `_` is an entry that was trimmed, `*` one that a snapshot stands for. `-` is an empty log.
+//! - A number that is 0 is left out, and so is a ballot of nobody that has a key.
+//!
+//! States, of the [role](State), the promise, the accepted round where it may differ, and the log:
+//!
+//! ```text
+//! recovering 4.2 3.3 ABc
+//! promised   4.2 3.3 ABc
+//! following  4.2 ABc
+//! preparing  4.1 3.3 ABc 2:promised         server 2 has promised
+//! leading    4.1 ABc 2:3/2 3:sync           server 2 has acknowledged 3 entries, 2 of them decided;
+//!                                           an AcceptSync is on its way to server 3
+//! ```
+//!
+//! `waits=2` follows if two proposals wait, and `pending=2` if two with ids have not ended.
+//!
+//! Inputs that are no messages are in [`Server::act`].
+
+mod disk;
+mod notation;
+
+use self::{
+    disk::{letters, stopsign, Disk, Letter},
+    notation::{
+        ballot, number, refused, shown, shown_ballot, shown_id, shown_outcome, variant, Fields,
+    },
+};
+use super::{
+    progress::{Followers, Stage},
+    state::{Leading, Preparing, State},
+    Contact, Relay, SequencePaxos,
+};
+use crate::{
+    ballot::Ballot,
+    config::{ClusterConfig, OmniPaxosConfig, ServerConfig},
+    messages::{sequence_paxos::PaxosMessage, Message},
+    observe::trace::Trace,
+    reads::{ReadId, ReadState},
+    replica_log::ReplicaLog,
+};
+use std::{fmt::Write, sync::Arc};
+
+/// The configuration of the server under test.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    config: OmniPaxosConfig,
+}
+
+/// A cell with single spaces.
+fn trimmed(cell: &str) -> String {
+    cell.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl Table {
+    /// Server 1 of the servers 1, 2 and 3, in its incarnation 7.
+    pub(super) fn new() -> Self {
+        let (configuration_id, nodes) = (1, vec![1, 2, 3]);
+        let cluster_config = ClusterConfig { configuration_id, nodes, flexible_quorum: None };
+        let server_config =
+            ServerConfig { pid: 1, incarnation: Some(7), ..ServerConfig::default() };
+        Self { config: OmniPaxosConfig { cluster_config, server_config } }
+    }
+
+    /// As [`new`](Self::new), with another configuration.
+    pub(super) fn with(change: impl FnOnce(&mut OmniPaxosConfig)) -> Self {
+        let mut table = Self::new();
+        change(&mut table.config);
+        table.config.validate().unwrap();
+        table
+    }
+
+    /// Checks each row of a table.
+    pub(super) fn check(&self, table: &str) {
+        let mut rows: Vec<String> = Vec::new();
+        for line in table.lines().map(str::trim) {
+            match (line.strip_prefix('|'), rows.last_mut()) {
+                _ if line.is_empty() || line.starts_with('#') => {}
+                (Some(rest), Some(row)) if row.matches('|').count() < 3 => {
+                    row.push('|');
+                    row.push_str(rest);
+                }
+                _ => rows.push(line.to_string()),
+            }
+        }
+        let (mut given, mut wrong) = (String::new(), String::new());
+        for row in rows {
+            let cells: Vec<String> = row.split('|').map(trimmed).collect();
+            let [first, input, then, sends] = &cells[..] else {
+                panic!("a row has four cells: {row}");
+            };
+            if !first.is_empty() {
+                given.clone_from(first);
+            }
+            let mut server = self.server(&given);
+            server.input(input);
+            let (found_sends, found_then) = (server.output(), server.state());
+            let then = if then == "same" { &given } else { then };
+            if (then, sends) != (&found_then, &found_sends) {
+                let _ = write!(wrong, "\n{given} | {input}\n  expected | {then} | {sends}");
+                let _ = write!(wrong, "\n  found    | {found_then} | {found_sends}");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
+    /// The server in a state, with nothing due.
+    fn server(&self, given: &str) -> Server {
+        let words: Vec<&str> = given.split_whitespace().collect();
+        let (role, n) = (words[0], ballot(words[1]));
+        let (log, followers) = match role {
+            "following" | "leading" => (words[2], &words[3..]),
+            _ => (words[3], &words[4..]),
+        };
+        let below = Ballot { n: n.n.saturating_sub(1), ..n };
+        let before = if below.n == 0 { Ballot::default() } else { below };
+        let (promise, accepted_round) = match role {
+            "recovering" => (n, ballot(words[2])),
+            "following" => (n, n),
+            "promised" | "preparing" => (ballot(words[2]), ballot(words[2])),
+            "leading" => (before, before),
+            _ => panic!("`{role}` is no role"),
+        };
+        let disk = Disk::holding(promise, accepted_round, log);
+        let mut server = self.restart(disk);
+        let (len, decided_idx) = (server.paxos.log.len(), server.paxos.log.decided_idx());
+        match role {
+            "following" => server.input(&format!("{}: Decide {}", n.pid, words[1])),
+            "promised" => {
+                let na = words[2];
+                let says = format!("Prepare {} na={na} len={len} dec={decided_idx}", words[1]);
+                server.input(&format!("{}: {says}", n.pid));
+            }
+            "preparing" | "leading" => {
+                server.input(&format!("elected {}", words[1]));
+                server.output();
+                server.settle_followers(words[1], followers);
+            }
+            _ => {}
+        }
+        server.output();
+        assert_eq!(server.state(), trimmed(given), "the state that was made of what is given");
+        server
+    }
+
+    fn restart(&self, disk: Disk) -> Server {
+        let mut log = ReplicaLog::load(disk).unwrap();
+        let incarnation = log.begin_incarnation(self.config.server_config.incarnation).unwrap();
+        let trace = Trace::new(&self.config.server_config).unwrap();
+        let members = Arc::new(self.config.membership());
+        let mut paxos = SequencePaxos::new(&self.config, members.clone(), log, incarnation, trace);
+        members.peers().iter().for_each(|peer| paxos.note_reachable(*peer));
+        let mut server = Server { paxos, answers: Vec::new() };
+        server.output();
+        server
+    }
+}
+
+/// The server under test.
+struct Server {
+    paxos: SequencePaxos<Letter, Disk>,
+    /// What the inputs returned.
+    answers: Vec<String>,
+}
+
+impl Server {
+    /// Lets the followers of a leader of ballot `n` be as far as `given` says.
+    fn settle_followers(&mut self, n: &str, given: &[&str]) {
+        let compacted = self.paxos.log.compacted_idx();
+        let split = |word: &str| {
+            let (pid, stage) = word.split_once(':').unwrap();
+            let acknowledged = stage.split_once('/').map(|(a, d)| (number(a), number(d)));
+            (number(pid), acknowledged)
+        };
+        for (pid, acknowledged) in given.iter().map(|word| split(word)) {
+            let decided = acknowledged.map_or(0, |(_, decided)| decided).max(compacted);
+            self.input(&format!("{pid}: Promise {n} len={decided} dec={decided}"));
+        }
+        self.output();
+        for (pid, acknowledged) in given.iter().map(|word| split(word)) {
+            if let Some((accepted, decided)) = acknowledged {
+                self.input(&format!("{pid}: Accepted {n} len={accepted} dec={decided}"));
+            }
+        }
+    }
+
+    fn input(&mut self, inputs: &str) {
+        for input in inputs.split(';').map(str::trim).filter(|input| !input.is_empty()) {
+            match input.split_once(": ") {
+                Some((from, text)) => {
+                    let (from, msg) = (number(from), Fields::of(text).message());
+                    self.paxos.handle(PaxosMessage { from, to: 1, msg }).unwrap();
+                }
+                None => self.act(input),
+            }
+            self.paxos.check_invariants();
+        }
+    }
+
+    /// What is no message.
+    fn act(&mut self, input: &str) {
+        let words: Vec<&str> = input.split_whitespace().collect();
+        match words[..] {
+            // Gives the messages so far to nobody.
+            ["output"] => drop(self.output()),
+            // The election names the owner of a ballot.
+            ["elected", n] => self.paxos.handle_elected(ballot(n)).unwrap(),
+            // Proposes entries at this server.
+            ["append", entries] => {
+                for entry in letters(entries) {
+                    let answer = self.paxos.append(entry);
+                    self.answers.extend(answer.err().map(refused));
+                }
+            }
+            ["propose", entries] => {
+                for entry in letters(entries) {
+                    let answer = self.paxos.propose(entry);
+                    self.answers.push(answer.map_or_else(refused, shown_id));
+                }
+            }
+            ["reconfigure"] => self.paxos.reconfigure(stopsign().next_config, None).unwrap(),
+            ["read"] => {
+                let answer = self.paxos.request_read();
+                let answer = answer.map(|id| format!("read {}", id.number()));
+                self.answers.push(answer.unwrap_or_else(|err| variant(&err)));
+            }
+            // What is known of a read.
+            ["state", read] => {
+                let state = self.paxos.read_state(ReadId::new(number(read)));
+                self.answers.push(match state {
+                    ReadState::Waiting => "waiting".to_string(),
+                    ReadState::Ready(idx) => format!("ready at {idx}"),
+                    ReadState::Refused(reason) => variant(&reason),
+                });
+            }
+            // A heartbeat round ends, which these answered, or all peers.
+            ["round", ref rest @ ..] => {
+                let all: Vec<u64> = self.paxos.members.peers().to_vec();
+                let some = rest.iter().filter_map(|word| word.parse().ok()).collect();
+                let answered: Vec<u64> = if rest.is_empty() { all } else { some };
+                let lost = rest.contains(&"lost");
+                let contact = if lost { Contact::Lost } else { Contact::Kept };
+                let via = rest.iter().find_map(|word| word.strip_prefix("via="));
+                let relay = via.zip(self.paxos.leader_ballot());
+                let relay = relay.map(|(via, leader)| Relay { leader, peer: number(via) });
+                self.paxos.end_round(|pid| answered.contains(&pid), contact, relay);
+            }
+            ["tick"] => self.paxos.tick(|_| true),
+            ["resend"] => self.paxos.resend_to_all(|_| true),
+            ["reconnected", pid] => self.paxos.reconnected(number(pid)),
+            // A leader that did not answer asks for a heartbeat reply.
+            ["acknowledge", pid] => self.paxos.acknowledge_again(number(pid)),
+            ["trim", idx] => self.paxos.trim(Some(number(idx))).unwrap(),
+            ["transfer", to] => self.paxos.transfer_leadership(number(to), 100, None).unwrap(),
+            _ => panic!("`{input}` is no input"),
+        }
+    }
+
+    /// What was returned, the messages of an output, and what the user and the election learn.
+    fn output(&mut self) -> String {
+        let mut all = std::mem::take(&mut self.answers);
+        let mut messages = Vec::new();
+        let halted = self.paxos.output(&mut messages).is_err();
+        for message in messages {
+            let Message::SequencePaxos(PaxosMessage { from: 1, to, msg }) = message else {
+                panic!("{message:?} is of another part, or of another server");
+            };
+            all.push(format!("{to}: {}", shown(&msg)));
+        }
+        while let Some((id, outcome)) = self.paxos.take_outcome() {
+            all.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
+        }
+        let change = self.paxos.take_leadership_change();
+        all.extend(change.map(|change| format!("election: {}", variant(&change))));
+        all.extend(halted.then(|| "halted".to_string()));
+        all.join("; ")
+    }
+
+    fn state(&self) -> String {
+        let disk = self.paxos.clone().into_storage();
+        let (n, na) = (shown_ballot(disk.promise), shown_ballot(disk.accepted_round));
+        let log = disk.shown(self.paxos.log.decided_idx());
+        let mut shown = match &self.paxos.state {
+            State::Recovering => format!("recovering {n} {na} {log}"),
+            State::Promised { .. } => format!("promised {n} {na} {log}"),
+            State::Following(_) => format!("following {n} {log}"),
+            State::Preparing(Preparing { followers, .. }) => {
+                format!("preparing {n} {na} {log}{}", self.shown_followers(followers))
+            }
+            State::Leading(Leading { followers, .. }) => {
+                format!("leading {n} {log}{}", self.shown_followers(followers))
+            }
+        };
+        for (what, entries) in [
+            ("waits", self.paxos.proposals.waiting().entries),
+            ("pending", self.paxos.proposals.pending().entries),
+        ] {
+            if entries > 0 {
+                let _ = write!(shown, " {what}={entries}");
+            }
+        }
+        shown
+    }
+
+    fn shown_followers(&self, followers: &Followers) -> String {
+        let mut shown = String::new();
+        for pid in self.paxos.members.peers() {
+            let progress = followers.get(*pid).unwrap();
+            let (accepted, decided) = (progress.accepted_idx, progress.decided_idx);
+            let _ = match &progress.stage {
+                Stage::Unpromised { .. } => Ok(()),
+                Stage::Promised(_) => write!(shown, " {pid}:promised"),
+                Stage::CatchingUp(_) => write!(shown, " {pid}:redirected"),
+                Stage::Syncing(..) => write!(shown, " {pid}:sync"),
+                Stage::Replicating(_) => write!(shown, " {pid}:{accepted}/{decided}"),
+            };
+        }
+        shown
+    }
+}
