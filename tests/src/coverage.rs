@@ -177,6 +177,10 @@ counted! {
     Snapshot: "snapshots",
     /// A snapshot was made locally.
     LocalSnapshot: "local snapshots",
+    /// An application handed over its state.
+    HandedOver: "snapshots handed over by applications",
+    /// A state was handed over that is older than the snapshot of the log, or beyond what is decided.
+    HandOverRefused: "states of applications refused",
     /// A compaction was refused.
     CompactionRefused: "compactions refused",
     /// A priority was changed.

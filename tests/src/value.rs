@@ -48,6 +48,9 @@ pub trait SimEntry: Entry + PartialEq + Serialize + DeserializeOwned + 'static {
 
     /// What a snapshot covers; `None` if the type has none.
     fn covered(snapshot: &Self::Snapshot) -> Option<Chain>;
+
+    /// The snapshot that an application hands over; `None` if the type has none.
+    fn handed_over(state: Chain) -> Option<Self::Snapshot>;
 }
 
 /// An entry with snapshots.
@@ -62,6 +65,35 @@ pub struct Summed {
 pub struct Plain {
     id: u64,
     writes: bool,
+}
+
+/// An entry with snapshots that only the application can make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stateful {
+    id: u64,
+    writes: bool,
+}
+
+/// The state of an application.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State(Chain);
+
+impl Snapshot<Stateful> for State {
+    fn create(_entries: &[Stateful]) -> Self {
+        unreachable!("can_create is false")
+    }
+
+    fn merge(&mut self, _delta: Self) {
+        unreachable!("can_create is false")
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+
+    fn can_create() -> bool {
+        false
+    }
 }
 
 /// Sums up a run of ids: how many, a hash which depends on each of them and on their order, and what
@@ -162,6 +194,10 @@ impl SimEntry for Summed {
     fn covered(snapshot: &Chain) -> Option<Chain> {
         Some(*snapshot)
     }
+
+    fn handed_over(state: Chain) -> Option<Chain> {
+        Some(state)
+    }
 }
 
 impl Entry for Plain {
@@ -192,6 +228,45 @@ impl SimEntry for Plain {
 
     fn covered(_snapshot: &NoSnapshot) -> Option<Chain> {
         None
+    }
+
+    fn handed_over(_state: Chain) -> Option<NoSnapshot> {
+        None
+    }
+}
+
+impl Entry for Stateful {
+    type Snapshot = State;
+    crate::with_caches!();
+
+    fn size_hint(&self) -> usize {
+        size_of_entry(self.id)
+    }
+}
+
+impl SimEntry for Stateful {
+    fn with_id(id: u64) -> Self {
+        Self { id, writes: false }
+    }
+
+    fn writing(id: u64) -> Self {
+        Self { id, writes: true }
+    }
+
+    fn register(&self) -> Option<usize> {
+        self.writes.then(|| register_of(self.id))
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn covered(snapshot: &State) -> Option<Chain> {
+        Some(snapshot.0)
+    }
+
+    fn handed_over(state: Chain) -> Option<State> {
+        Some(State(state))
     }
 }
 

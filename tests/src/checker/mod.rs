@@ -66,6 +66,8 @@ pub enum Check {
     TrimSafe,
     /// I16: nothing is given up that nobody asked to give up.
     GivenUp,
+    /// `compact_with` takes the state of an application where the log can use it, and only there.
+    HandedOver,
     /// I17: entries without snapshots stay until all applications have applied them.
     AppliedFirst,
     /// Messages, what is on its way, and what is undecided obey the limits of the configuration.

@@ -15,7 +15,7 @@ use omnipaxos::{
         },
         Message,
     },
-    storage::SnapshotType,
+    storage::{Snapshot, SnapshotType},
 };
 
 /// Who says something, with the disk behind it.
@@ -127,7 +127,10 @@ impl Checker {
                 CompactionAction::Compacted(idx) => {
                     // After a bare trim there can be no snapshot, and nothing is left to be done.
                     let is_bare = image.snapshot.is_none() && image.compacted_idx > 0;
-                    speaker.stored(is_bare || image.compacted_idx >= idx, message)
+                    // No server can make a snapshot on request.
+                    let is_refused = !T::Snapshot::can_create();
+                    let is_done = is_bare || is_refused || image.compacted_idx >= idx;
+                    speaker.stored(is_done, message)
                 }
                 _ => speaker.stored(false, message),
             },

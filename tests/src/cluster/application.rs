@@ -8,10 +8,14 @@ use crate::{
     checker::{ensure, violated, Check, Violation},
     coverage::Kind,
     linearizable::INITIAL,
+    plan::Until,
     rng::Rng,
-    value::{Registers, SimEntry, REGISTERS},
+    value::{Chain, Registers, SimEntry, REGISTERS},
 };
-use omnipaxos::{errors::TryCompactionErr, util::LogEntry};
+use omnipaxos::{
+    errors::{CompactionErr, TryCompactionErr},
+    util::LogEntry,
+};
 
 /// What an application has made of the decided log, as of each index since it was started or last
 /// took a snapshot.
@@ -21,6 +25,8 @@ pub(super) struct Application {
     /// Nothing is known of earlier indices than this, that of the last snapshot.
     oldest_idx: u64,
     versions: [Vec<Version>; REGISTERS],
+    /// All that it was told at the oldest index, and after each entry that it applied since.
+    states: Vec<Chain>,
 }
 
 /// A register holds a value where so many entries are applied, or more.
@@ -61,6 +67,7 @@ impl Application {
                 for (versions, value) in self.versions.iter_mut().zip(sum.registers) {
                     *versions = vec![Version { idx: self.applied_idx, value }];
                 }
+                self.states = vec![sum];
             }
             LogEntry::Trimmed(until) => return Err(Lost { until }),
             LogEntry::Undecided(_) | LogEntry::StopSign(..) => {}
@@ -70,10 +77,22 @@ impl Application {
 
     fn apply<T: SimEntry>(&mut self, entry: &T) {
         self.applied_idx += 1;
+        let state = self.states.last().copied().unwrap_or_default();
+        if self.states.is_empty() {
+            self.states.push(state);
+        }
+        self.states.push(state.and(entry.id()).writing(entry.id(), entry.register()));
         if let Some(register) = entry.register() {
             let version = Version { idx: self.applied_idx, value: entry.id() };
             self.versions[register].push(version);
         }
+    }
+
+    /// The state where so many entries are applied; if that is not known, that of the moment.
+    fn state_at(&self, idx: u64) -> Chain {
+        let at = idx.checked_sub(self.oldest_idx).and_then(|at| usize::try_from(at).ok());
+        let known = at.and_then(|at| self.states.get(at)).or(self.states.last());
+        known.copied().unwrap_or_default()
     }
 
     /// The registers where so many entries are applied, or as early as is known.
@@ -152,6 +171,51 @@ impl<T: SimEntry> Cluster<T> {
                 violated(Check::AppliedFirst, format!("server {pid}: {to_idx} of {end}: {refused}"))
             }
         }
+    }
+
+    /// The application at a server hands over its state as of an index, which may be outdated or
+    /// beyond what is decided.
+    pub(super) fn compact_with(&mut self, at: usize, until: Until) -> Result<(), Violation> {
+        self.apply(at)?;
+        let Server { running: Running::Up(replica), application, .. } = &self.servers[at] else {
+            return Ok(());
+        };
+        let (pid, decided) = (replica.get_pid(), replica.get_decided_idx());
+        let compacted = replica.get_compacted_idx();
+        let idx = match until {
+            Until::Default => application.applied_idx,
+            Until::Percent(percent) => decided * percent / 100,
+        };
+        let Some(snapshot) = T::handed_over(application.state_at(idx)) else {
+            return Ok(());
+        };
+        let done = self.compact(at, |replica| replica.compact_with(idx, snapshot))?;
+        let is_right = match &done {
+            Some(Ok(())) => (compacted..=decided).contains(&idx),
+            Some(Err(TryCompactionErr::Refused(CompactionErr::TrimmedIndex(_)))) => idx < compacted,
+            Some(Err(TryCompactionErr::Refused(CompactionErr::UndecidedIndex(_)))) => idx > decided,
+            Some(Err(TryCompactionErr::Halted(_))) | None => return Ok(()),
+            Some(Err(_)) => false,
+        };
+        ensure!(
+            is_right,
+            Check::HandedOver,
+            "server {pid} has {decided} decided, {compacted} compacted: a state at {idx}: {done:?}"
+        );
+        self.counts.add(match done {
+            Some(Ok(())) => Kind::HandedOver,
+            _ => Kind::HandOverRefused,
+        });
+        Ok(())
+    }
+
+    /// The applications hand over the states after all that is decided at their servers. Returns
+    /// whether that is all that is decided.
+    pub(super) fn hand_over_all(&mut self, end: u64) -> Result<bool, Violation> {
+        for at in 0..self.size() {
+            self.compact_with(at, Until::Default)?;
+        }
+        Ok((0..self.size()).all(|at| self.compacted_idx(at) == end))
     }
 
     /// What all applications have said that they have applied, in the present incarnations of their

@@ -4,7 +4,7 @@ use super::{server::Server, Cluster};
 use crate::{
     checker::{ensure, violated, Check, Violation},
     coverage::Kind,
-    plan::{Compaction, Links},
+    plan::{Compaction, EntryKind, Links},
     value::{SimEntry, LARGEST},
 };
 use omnipaxos::{
@@ -232,11 +232,23 @@ impl<T: SimEntry> Cluster<T> {
             );
             return self.apply_all().map(Some);
         }
+        let end = self.checker.decided_len() - u64::from(self.checker.is_stopped());
+        let bound = self.now() + ROUNDS_TO_PREPARE * self.election_timeout() + self.slack();
+        if self.setting.entries == EntryKind::Stateful {
+            while !self.hand_over_all(end)? {
+                ensure!(
+                    self.now() <= bound,
+                    Check::HandedOver,
+                    "not all states after {end} entries are taken: {}",
+                    self.describe()
+                );
+                self.pass_tick()?;
+            }
+            return Ok(Some(end));
+        }
         let Some(leader) = self.leader_of(&all) else {
             return violated(Check::Progress, format!("nobody leads: {}", self.describe()));
         };
-        let end = self.checker.decided_len() - u64::from(self.checker.is_stopped());
-        let bound = self.now() + ROUNDS_TO_PREPARE * self.election_timeout() + self.slack();
         loop {
             let trimmed = self.compact(leader, |replica| replica.try_trim(None))?;
             let idx = self.compacted_idx(leader);

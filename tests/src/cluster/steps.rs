@@ -9,7 +9,7 @@ use super::{
 use crate::{
     checker::{ensure, violated, Check, Indices, Violation},
     coverage::Kind,
-    plan::{Action, Missed, Notify, Refusal, Shape, Until},
+    plan::{Action, EntryKind, Missed, Notify, Refusal, Shape, Until},
     rng::Rng,
     value::{is_refused, stop_sign_metadata, SimEntry},
 };
@@ -52,6 +52,7 @@ impl<T: SimEntry> Cluster<T> {
             Action::Trim { server, until } => self.trim(server, until),
             Action::Apply { server, seed } => self.apply_slowly(server, seed),
             Action::Snapshot { server, until, local } => self.snapshot(server, until, local),
+            Action::CompactWith { server, until } => self.compact_with(server, until),
             Action::SetPriority { server, priority } => {
                 self.counts.add(Kind::SetPriority);
                 self.servers[server].setting.config.leader_priority = priority;
@@ -307,6 +308,11 @@ impl<T: SimEntry> Cluster<T> {
         match done {
             Some(Ok(())) => self.counts.add(kind),
             Some(Err(TryCompactionErr::Refused(_))) => self.counts.add(Kind::CompactionRefused),
+            Some(Err(TryCompactionErr::NotFromEntries))
+                if self.setting.entries == EntryKind::Stateful =>
+            {
+                self.counts.add(Kind::CompactionRefused);
+            }
             Some(Err(TryCompactionErr::Halted(_))) | None => {}
             Some(Err(refused)) => {
                 return violated(Check::Proposing, format!("a snapshot is refused: {refused}"));

@@ -398,8 +398,24 @@ fn compaction(rng: &mut Rng, entries: EntryKind, server: usize) -> Action {
     Action::Snapshot { server, until, local: rng.chance(1, 2) }
 }
 
+/// Applications hand over their states. Some servers want deltas all the same, and some compactions
+/// are of a kind that is refused.
+fn hand_over_states(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
+    setting.entries = EntryKind::Stateful;
+    for server in &mut setting.servers {
+        server.config.takes_delta_snapshots = rng.chance(1, 2);
+    }
+    for Step { action, .. } in steps {
+        if let Action::Trim { server, until } | Action::Snapshot { server, until, .. } = *action {
+            if rng.chance(4, 5) {
+                *action = Action::CompactWith { server, until };
+            }
+        }
+    }
+}
+
 /// In some runs without snapshots, logs are compacted as far as all applications have applied. In some
-/// with snapshots, servers want deltas.
+/// with snapshots, servers want deltas, or applications hand over their states.
 fn choose_compaction(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
     match setting.entries {
         EntryKind::Summed if rng.chance(1, 4) => {
@@ -415,7 +431,8 @@ fn choose_compaction(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
                 }
             }
         }
-        EntryKind::Summed | EntryKind::Plain => {}
+        EntryKind::Summed if rng.chance(1, 3) => hand_over_states(rng, setting, steps),
+        EntryKind::Summed | EntryKind::Plain | EntryKind::Stateful => {}
     }
 }
 

@@ -113,6 +113,8 @@ pub enum EntryKind {
     Summed,
     /// [`crate::value::Plain`], without.
     Plain,
+    /// [`crate::value::Stateful`], with snapshots that only the application can make.
+    Stateful,
 }
 
 /// How logs are compacted.
@@ -206,6 +208,8 @@ pub enum Action {
     Apply { server: usize, seed: u64 },
     /// The log is replaced by a snapshot.
     Snapshot { server: usize, until: Until, local: bool },
+    /// The application at the server hands over its state.
+    CompactWith { server: usize, until: Until },
     /// The priority changes.
     SetPriority { server: usize, priority: u32 },
     /// The server is asked to take over.
@@ -310,6 +314,7 @@ impl Plan {
                 | Action::Reconfigure { .. }
                 | Action::Trim { .. }
                 | Action::Snapshot { .. }
+                | Action::CompactWith { .. }
                 | Action::SetPriority { .. }
                 | Action::Read { .. }
                 | Action::Flush { .. }

@@ -12,7 +12,7 @@ use crate::{
     cluster::{Cluster, Trace, Traffic},
     coverage::Counts,
     plan::{EntryKind, Plan},
-    value::{Plain, SimEntry, Summed},
+    value::{Plain, SimEntry, Stateful, Summed},
 };
 
 /// What a run was like.
@@ -52,6 +52,7 @@ pub fn run(plan: &Plan, trace: Trace) -> Report {
     match plan.setting.entries {
         EntryKind::Summed => run_with::<Summed>(plan, trace),
         EntryKind::Plain => run_with::<Plain>(plan, trace),
+        EntryKind::Stateful => run_with::<Stateful>(plan, trace),
     }
 }
 

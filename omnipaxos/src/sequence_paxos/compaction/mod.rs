@@ -81,6 +81,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         idx: Option<u64>,
         local_only: bool,
     ) -> Result<(), TryCompactionErr> {
+        if !T::Snapshot::can_create() {
+            return Err(TryCompactionErr::NotFromEntries);
+        }
         let idx = self.without_stopsign(idx.unwrap_or(self.log.decided_idx()));
         self.log.take_snapshot(idx)?;
         if !local_only {
