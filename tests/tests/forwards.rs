@@ -247,11 +247,11 @@ fn a_refusal_that_comes_twice_counts_once() {
     for (word, refused) in [("a", 1), ("a", 2), ("b", 3)] {
         lab.append(2, word);
         lab.drain();
-        while !lab.in_flight().is_empty() {
+        while lab.in_flight().next().is_some() {
             let doubled = |message: &&Message<lab::Word>| {
                 ["ForwardedProposals", "ProposalRejection"].contains(&lab::kind(*message))
             };
-            let copies: Vec<_> = lab.in_flight().iter().filter(doubled).cloned().collect();
+            let copies: Vec<_> = lab.in_flight().filter(doubled).cloned().collect();
             lab.deliver();
             if lab.sent("ProposalRejection") < 100 {
                 for copy in copies {
