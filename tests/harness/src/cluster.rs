@@ -197,6 +197,11 @@ impl<T: Entry, B: Storage<T>, N> Cluster<T, B, N> {
         self.in_flight.push((self.now, message));
     }
 
+    /// Takes the messages that are held back.
+    pub fn take_held(&mut self) -> Vec<Message<T>> {
+        std::mem::take(&mut self.held)
+    }
+
     /// Puts the messages in flight that are held back.
     pub fn release(&mut self) {
         self.release_picked(&Pick::default());
