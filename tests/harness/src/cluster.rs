@@ -8,7 +8,7 @@ use omnipaxos::{
     util::NodeId,
     ClusterConfig, OmniPaxos, ServerConfig,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Hops in one tick, after which messages are said to have no end.
 const MOST_HOPS: usize = 10_000;
@@ -40,11 +40,11 @@ pub enum OnHalt {
     StaySilent,
 }
 
-/// Servers, and the messages between them. Servers with one id side by side all get what is sent to it.
+/// Servers, and the messages between them. Each server has a place, named as its id is, unless two servers with
+/// one id run: what is sent to that id goes to both, or to the one that the network chooses.
 #[derive(Debug)]
 pub struct Cluster<T: Entry, B: Storage<T>, N = Delay> {
-    /// By id, those with one id in the order in which they were started.
-    places: Vec<Place<T, B>>,
+    places: BTreeMap<NodeId, Place<T, B>>,
     /// Decides what happens to messages.
     pub network: N,
     /// What happens when a server halts. At first the cluster panics.
@@ -64,7 +64,6 @@ pub struct Cluster<T: Entry, B: Storage<T>, N = Delay> {
 /// A place for a server.
 #[derive(Debug)]
 struct Place<T: Entry, B: Storage<T>> {
-    pid: NodeId,
     server: Option<OmniPaxos<T, B>>,
     is_ticked: bool,
     is_drained: bool,
@@ -74,7 +73,7 @@ impl<T: Entry, B: Storage<T>, N> Cluster<T, B, N> {
     /// A cluster of these servers.
     pub fn of(servers: impl IntoIterator<Item = OmniPaxos<T, B>>, network: N) -> Self {
         let mut cluster = Self {
-            places: Vec::new(),
+            places: BTreeMap::new(),
             network,
             on_halt: OnHalt::Panic,
             cuts: BTreeSet::new(),
@@ -88,53 +87,58 @@ impl<T: Entry, B: Storage<T>, N> Cluster<T, B, N> {
         cluster
     }
 
-    /// Starts a server, at the place of one with its id that was stopped, or else beside those that run.
+    /// Starts a server at the place of its id.
     pub fn start(&mut self, server: OmniPaxos<T, B>) {
-        let pid = server.get_pid();
-        let mut places = self.places.iter_mut();
-        if let Some(place) = places.find(|place| place.pid == pid && place.server.is_none()) {
-            place.server = Some(server);
-        } else {
-            let at = self.places.partition_point(|place| place.pid <= pid);
-            let server = Some(server);
-            self.places.insert(at, Place { pid, server, is_ticked: true, is_drained: true });
-        }
+        self.start_at(server.get_pid(), server);
     }
 
-    /// Lets a server crash, the first with this id. It loses all that it has not stored.
-    pub fn crash(&mut self, pid: NodeId) -> Option<OmniPaxos<T, B>> {
-        self.places.iter_mut().filter(|place| place.pid == pid).find_map(|p| p.server.take())
+    /// Starts a server at a place. One that runs there crashes.
+    pub fn start_at(&mut self, place: NodeId, server: OmniPaxos<T, B>) {
+        self.place(place).server = Some(server);
     }
 
-    /// From now on a server ticks, or its clock stands still.
-    pub fn set_ticked(&mut self, pid: NodeId, is_ticked: bool) {
-        self.places.iter_mut().filter(|p| p.pid == pid).for_each(|p| p.is_ticked = is_ticked);
+    /// Lets the server at a place crash: it loses all that it has not stored.
+    pub fn crash(&mut self, place: NodeId) -> Option<OmniPaxos<T, B>> {
+        self.place(place).server.take()
     }
 
-    /// From now on the messages of a server are taken, or left there.
-    pub fn set_drained(&mut self, pid: NodeId, is_drained: bool) {
-        self.places.iter_mut().filter(|p| p.pid == pid).for_each(|p| p.is_drained = is_drained);
+    /// From now on the server at a place ticks, or its clock stands still.
+    pub fn set_ticked(&mut self, place: NodeId, is_ticked: bool) {
+        self.place(place).is_ticked = is_ticked;
     }
 
-    /// A server that runs, the one that was started last with this id.
+    /// From now on the messages of the server at a place are taken, or left there.
+    pub fn set_drained(&mut self, place: NodeId, is_drained: bool) {
+        self.place(place).is_drained = is_drained;
+    }
+
+    fn place(&mut self, place: NodeId) -> &mut Place<T, B> {
+        let empty = Place { server: None, is_ticked: true, is_drained: true };
+        self.places.entry(place).or_insert(empty)
+    }
+
+    /// The server that runs at a place.
     ///
     /// # Panics
-    /// If none runs.
+    /// If none does.
     #[track_caller]
-    pub fn server(&mut self, pid: NodeId) -> &mut OmniPaxos<T, B> {
-        let places = self.places.iter_mut().rev().filter(|place| place.pid == pid);
-        let mut servers = places.filter_map(|place| place.server.as_mut());
-        servers.next().unwrap_or_else(|| panic!("server {pid} does not run"))
+    pub fn server(&mut self, place: NodeId) -> &mut OmniPaxos<T, B> {
+        self.running_at(place).unwrap_or_else(|| panic!("server {place} does not run"))
     }
 
-    /// The servers that run, by id.
+    /// The server that runs at a place, if one does.
+    pub fn running_at(&mut self, place: NodeId) -> Option<&mut OmniPaxos<T, B>> {
+        self.places.get_mut(&place).and_then(|place| place.server.as_mut())
+    }
+
+    /// The servers that run, by place.
     pub fn servers(&self) -> impl Iterator<Item = &OmniPaxos<T, B>> {
-        self.places.iter().filter_map(|place| place.server.as_ref())
+        self.places.values().filter_map(|place| place.server.as_ref())
     }
 
-    /// The servers that run, by id.
+    /// The servers that run, by place.
     pub fn servers_mut(&mut self) -> impl Iterator<Item = &mut OmniPaxos<T, B>> {
-        self.places.iter_mut().filter_map(|place| place.server.as_mut())
+        self.places.values_mut().filter_map(|place| place.server.as_mut())
     }
 
     /// The ids of the servers that run.
@@ -160,14 +164,15 @@ impl<T: Entry, B: Storage<T>, N> Cluster<T, B, N> {
 
     /// Cuts all links of a server.
     pub fn isolate(&mut self, pid: NodeId) {
-        for other in self.pids().into_iter().filter(|other| *other != pid) {
-            self.cut(pid, other);
+        for other in self.places.keys().filter(|other| **other != pid) {
+            self.cuts.extend([(pid, *other), (*other, pid)]);
         }
     }
 
     /// Cuts every link but those given, which are mended.
     pub fn cut_all_but(&mut self, links: &[(NodeId, NodeId)]) {
-        self.pids().into_iter().for_each(|pid| self.isolate(pid));
+        let all: Vec<NodeId> = self.places.keys().copied().collect();
+        all.into_iter().for_each(|pid| self.isolate(pid));
         links.iter().for_each(|(a, b)| self.heal(*a, *b));
     }
 
@@ -180,11 +185,6 @@ impl<T: Entry, B: Storage<T>, N> Cluster<T, B, N> {
     /// Mends all links.
     pub fn heal_all(&mut self) {
         self.cuts.clear();
-    }
-
-    /// The ids of all servers that have run.
-    fn pids(&self) -> Vec<NodeId> {
-        self.places.iter().map(|place| place.pid).collect()
     }
 
     /// The messages in flight, in the order in which they were sent.
@@ -235,9 +235,9 @@ impl<T: Entry, B: Storage<T>, N: Network<T>> Cluster<T, B, N> {
         self.now += 1;
         self.arrive(self.now);
         let on_halt = self.on_halt;
-        for place in self.places.iter_mut().filter(|place| place.is_ticked) {
+        for place in self.places.values_mut().filter(|place| place.is_ticked) {
             if let Some(server) = &mut place.server {
-                on_halt.check(place.pid, server.try_tick());
+                on_halt.check(server.try_tick());
             }
         }
     }
@@ -246,15 +246,17 @@ impl<T: Entry, B: Storage<T>, N: Network<T>> Cluster<T, B, N> {
     pub fn drain(&mut self) {
         let mut outgoing = std::mem::take(&mut self.outgoing);
         let on_halt = self.on_halt;
-        for place in self.places.iter_mut().filter(|place| place.is_drained) {
+        for place in self.places.values_mut().filter(|place| place.is_drained) {
             if let Some(server) = &mut place.server {
-                on_halt.check(place.pid, server.try_take_outgoing_messages(&mut outgoing));
+                on_halt.check(server.try_take_outgoing_messages(&mut outgoing));
             }
         }
         for mut message in outgoing.drain(..) {
             match self.network.fate(self.now, &mut message) {
-                Fate::Arrives(ticks) => {
-                    self.in_flight.push((self.now.saturating_add(ticks), message));
+                Fate::Arrives(ticks) => self.in_flight.push((self.now + ticks, message)),
+                Fate::ArrivesTwice(first, second) => {
+                    self.in_flight.push((self.now + first, message.clone()));
+                    self.in_flight.push((self.now + second, message));
                 }
                 Fate::Lost => {}
                 Fate::Held => self.held.push(message),
@@ -346,22 +348,27 @@ impl<T: Entry, B: Storage<T>, N: Network<T>> Cluster<T, B, N> {
         if self.cuts.contains(&(from, to)) {
             return;
         }
+        let is_receiver = |server: &&mut OmniPaxos<T, B>| server.get_pid() == to;
+        let count = self.servers_mut().filter(is_receiver).count();
+        let (first, last) = match self.network.choose(count) {
+            Some(chosen) => (chosen, chosen),
+            None => (0, count.saturating_sub(1)),
+        };
         let on_halt = self.on_halt;
-        let places = self.places.iter_mut().filter(|place| place.pid == to);
-        let mut servers = places.filter_map(|place| place.server.as_mut());
-        if let Some(first) = servers.next() {
-            for twin in servers {
-                on_halt.check(to, twin.try_handle_incoming(message.clone()));
-            }
-            on_halt.check(to, first.try_handle_incoming(message));
+        let mut receivers = self.servers_mut().filter(is_receiver).skip(first);
+        for server in receivers.by_ref().take(last - first) {
+            on_halt.check(server.try_handle_incoming(message.clone()));
+        }
+        if let Some(server) = receivers.next() {
+            on_halt.check(server.try_handle_incoming(message));
         }
     }
 }
 
 impl OnHalt {
-    fn check(self, pid: NodeId, result: Result<(), Halted>) {
+    fn check(self, result: Result<(), Halted>) {
         match (self, result) {
-            (OnHalt::Panic, Err(halted)) => panic!("server {pid}: {halted}"),
+            (OnHalt::Panic, Err(halted)) => panic!("{halted}"),
             (OnHalt::Panic | OnHalt::StaySilent, _) => {}
         }
     }

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub enum Fate {
     /// It arrives so many ticks later; with 0 in the same tick.
     Arrives(u64),
+    /// It arrives twice, so many ticks later each.
+    ArrivesTwice(u64, u64),
     /// It is lost.
     Lost,
     /// It waits for [`Cluster::release`].
@@ -23,6 +25,11 @@ pub enum Fate {
 pub trait Network<T: Entry> {
     /// Decides about a message that is sent in the tick `now`. May count it, or change it.
     fn fate(&mut self, now: u64, message: &mut Message<T>) -> Fate;
+
+    /// Chooses one of `count` servers that run with the id of the receiver. `None`: all of them get the message.
+    fn choose(&mut self, _count: usize) -> Option<usize> {
+        None
+    }
 }
 
 impl<T: Entry, F: FnMut(u64, &mut Message<T>) -> Fate> Network<T> for F {
