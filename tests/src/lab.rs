@@ -1,22 +1,18 @@
 //! A small cluster under full control, for tests that tell a story: what is in flight can be seen,
 //! dropped, held, doubled and delivered step by step. Nothing is random here.
 
+use crate::failing_storage::FailingStorage;
 use omnipaxos::{
-    ballot_leader_election::Ballot,
-    identity::Identity,
     reads::{ReadId, ReadRefused, ReadState},
-    storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
+    storage::{Entry, Snapshot},
     util::{FlexibleQuorum, LogEntry, NodeId},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 pub use omnipaxos_harness::{kind, Pick};
 use omnipaxos_harness::{Cluster, Scripted};
-use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     ops::{Deref, DerefMut},
-    rc::Rc,
 };
 
 /// An entry: a word. Its snapshot is the list of words, so that a test sees what it sums up.
@@ -47,120 +43,7 @@ impl Snapshot<Word> for Words {
 }
 
 /// A storage that outlives its server.
-#[derive(Clone, Debug, Default)]
-pub struct Disk {
-    storage: Rc<RefCell<MemoryStorage<Word>>>,
-    counts_no_incarnations: bool,
-    refuses_snapshots: bool,
-    id: Option<u64>,
-}
-
-impl Disk {
-    /// An empty disk with an id, as one that lasts has it.
-    pub fn with_id(id: u64) -> Self {
-        Self { id: Some(id), ..Self::default() }
-    }
-
-    /// A disk with what this one holds now, its id included.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        let storage = Rc::new(RefCell::new(self.storage.borrow().clone()));
-        Self { storage, ..*self }
-    }
-}
-
-impl Storage<Word> for Disk {
-    fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
-        self.storage.borrow_mut().append_entry(entry)
-    }
-    fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
-        self.storage.borrow_mut().append_entries(entries)
-    }
-    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
-        self.storage.borrow_mut().append_on_prefix(from_idx, entries)
-    }
-    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
-        self.storage.borrow_mut().set_promise(n_prom)
-    }
-    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
-        self.storage.borrow_mut().set_decided_idx(ld)
-    }
-    fn get_decided_idx(&self) -> StorageResult<u64> {
-        self.storage.borrow().get_decided_idx()
-    }
-    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
-        self.storage.borrow_mut().set_accepted_round(na)
-    }
-    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
-        self.storage.borrow().get_accepted_round()
-    }
-    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
-        self.storage.borrow().get_entries(from, to)
-    }
-    fn get_log_len(&self) -> StorageResult<u64> {
-        self.storage.borrow().get_log_len()
-    }
-    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
-        self.storage.borrow().get_suffix(from)
-    }
-    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
-        self.storage.borrow().get_promise()
-    }
-    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
-        self.storage.borrow_mut().set_stopsign(s)
-    }
-    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
-        self.storage.borrow().get_stopsign()
-    }
-    fn trim(&mut self, idx: u64) -> StorageResult<()> {
-        self.storage.borrow_mut().trim(idx)
-    }
-    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
-        self.storage.borrow_mut().set_compacted_idx(idx)
-    }
-    fn get_compacted_idx(&self) -> StorageResult<u64> {
-        self.storage.borrow().get_compacted_idx()
-    }
-    fn set_snapshot(&mut self, snapshot: Option<Words>) -> StorageResult<()> {
-        self.storage.borrow_mut().set_snapshot(snapshot)
-    }
-    fn get_snapshot(&self) -> StorageResult<Option<Words>> {
-        self.storage.borrow().get_snapshot()
-    }
-    fn max_entry_bytes(&self) -> Option<u64> {
-        self.storage.borrow().max_entry_bytes()
-    }
-    fn check_entry(&self, entry: &Word, limit: u64) -> StorageResult<()> {
-        self.storage.borrow().check_entry(entry, limit)
-    }
-    fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
-        self.storage.borrow().check_stopsign(stopsign, limit)
-    }
-    fn check_snapshot(&self, snapshot: &Words) -> StorageResult<()> {
-        match self.refuses_snapshots {
-            true => Err("it holds no snapshot".into()),
-            false => self.storage.borrow().check_snapshot(snapshot),
-        }
-    }
-    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
-        match self.counts_no_incarnations {
-            true => Ok(None),
-            false => self.storage.borrow_mut().next_incarnation(),
-        }
-    }
-    fn get_identity(&self) -> StorageResult<Option<Identity>> {
-        self.storage.borrow().get_identity()
-    }
-    fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
-        self.storage.borrow_mut().set_identity(identity)
-    }
-    fn get_storage_id(&self) -> StorageResult<Option<u64>> {
-        Ok(self.id)
-    }
-    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
-        self.storage.borrow_mut().write_atomically(ops)
-    }
-}
+pub type Disk = FailingStorage<Word>;
 
 /// A server of a [`Lab`].
 pub type Server = OmniPaxos<Word, Disk>;
@@ -267,18 +150,12 @@ impl Lab {
         self.server(pid).read_state(read)
     }
 
-    /// From its next start on, the disk of a server does not count incarnations.
-    pub fn count_no_incarnations(&mut self, pid: NodeId) {
-        if let Some(disk) = self.disks.get_mut(&pid) {
-            disk.counts_no_incarnations = true;
-        }
-    }
-
-    /// From its next start on, the disk of a server refuses snapshots when it is asked.
-    pub fn refuse_snapshots(&mut self, pid: NodeId) {
-        if let Some(disk) = self.disks.get_mut(&pid) {
-            disk.refuses_snapshots = true;
-        }
+    /// The disk of a server.
+    ///
+    /// # Panics
+    /// If it is no server of this cluster.
+    pub fn disk(&self, pid: NodeId) -> &Disk {
+        &self.disks[&pid]
     }
 
     /// Starts a server with what its disk holds.

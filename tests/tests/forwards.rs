@@ -90,7 +90,7 @@ fn without_a_count_of_incarnations_entries_are_forwarded_once() {
     let word = |word: &str| lab::Word(word.into());
     let mut lab = Lab::new(&[1, 2, 3]);
     lab.elect(1);
-    lab.count_no_incarnations(2);
+    lab.disk(2).order(|orders| orders.counts_no_incarnations = true);
     lab.append(2, "a");
     lab.settle();
     lab.crash(2);
@@ -240,7 +240,7 @@ fn a_refusal_that_comes_twice_counts_once() {
         config.max_entry_bytes = Some(if config.pid == 1 { 1 } else { 1000 });
     });
     lab.elect(1);
-    lab.count_no_incarnations(2);
+    lab.disk(2).order(|orders| orders.counts_no_incarnations = true);
     lab.crash(2);
     lab.restart(2);
     lab.run(30);

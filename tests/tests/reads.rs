@@ -186,7 +186,7 @@ fn an_id_of_another_incarnation_is_unknown() {
 fn without_a_count_of_incarnations_only_a_leader_reads() {
     let mut lab = cluster(&[1, 2, 3], None);
     for pid in [1, 2] {
-        lab.count_no_incarnations(pid);
+        lab.disk(pid).order(|orders| orders.counts_no_incarnations = true);
     }
     lab.crash(2);
     lab.restart(2);
