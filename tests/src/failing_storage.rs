@@ -1,4 +1,4 @@
-//! A storage that fails on demand and counts its writes.
+//! A storage that outlives its server, fails on demand and counts its writes.
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
@@ -17,6 +17,10 @@ pub struct Orders {
     pub fails_with: Option<fn() -> StorageResult<()>>,
     /// Every read of entries fails.
     pub fail_reads: bool,
+    /// No incarnations are counted.
+    pub counts_no_incarnations: bool,
+    /// No snapshot can be held.
+    pub refuses_snapshots: bool,
     /// Calls of `write_atomically`.
     pub writes: u64,
 }
@@ -26,15 +30,28 @@ pub struct Orders {
 pub struct FailingStorage<T: Entry> {
     inner: Rc<RefCell<MemoryStorage<T>>>,
     orders: Rc<RefCell<Orders>>,
+    id: Option<u64>,
 }
 
 impl<T: Entry> Default for FailingStorage<T> {
     fn default() -> Self {
-        Self { inner: Rc::default(), orders: Rc::default() }
+        Self { inner: Rc::default(), orders: Rc::default(), id: None }
     }
 }
 
 impl<T: Entry> FailingStorage<T> {
+    /// An empty storage with an id, as one that lasts has it.
+    pub fn with_id(id: u64) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+
+    /// A storage with what this one holds now, its id included.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let inner = Rc::new(RefCell::new(self.inner.borrow().clone()));
+        Self { inner, orders: Rc::new(RefCell::new(self.orders())), id: self.id }
+    }
+
     /// Changes the orders.
     pub fn order(&self, change: impl FnOnce(&mut Orders)) {
         change(&mut self.orders.borrow_mut());
@@ -137,10 +154,16 @@ impl<T: Entry> Storage<T> for FailingStorage<T> {
         self.inner.borrow().check_stopsign(stopsign, limit)
     }
     fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
-        self.inner.borrow().check_snapshot(snapshot)
+        match self.orders.borrow().refuses_snapshots {
+            true => Err("it holds no snapshot".into()),
+            false => self.inner.borrow().check_snapshot(snapshot),
+        }
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
-        self.inner.borrow_mut().next_incarnation()
+        match self.orders.borrow().counts_no_incarnations {
+            true => Ok(None),
+            false => self.inner.borrow_mut().next_incarnation(),
+        }
     }
     fn get_identity(&self) -> StorageResult<Option<Identity>> {
         self.inner.borrow().get_identity()
@@ -149,7 +172,7 @@ impl<T: Entry> Storage<T> for FailingStorage<T> {
         self.write(|s| s.set_identity(identity))
     }
     fn get_storage_id(&self) -> StorageResult<Option<u64>> {
-        self.inner.borrow().get_storage_id()
+        Ok(self.id)
     }
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         self.orders.borrow_mut().writes += 1;

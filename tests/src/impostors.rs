@@ -16,8 +16,9 @@ use omnipaxos::{
     proposals::{Outcome, ProposalId},
     storage::Storage,
     util::{FlexibleQuorum, NodeId},
-    ClusterConfig, OmniPaxos, ServerConfig,
+    ClusterConfig, ServerConfig,
 };
+use omnipaxos_harness::{Cluster, Fate, Network};
 use std::collections::BTreeMap;
 
 /// Ticks with faults, and ticks in which all must be well again.
@@ -61,10 +62,11 @@ pub struct Report {
 
 /// A process.
 struct Process {
+    /// Its place in the cluster.
+    place: NodeId,
     pid: NodeId,
-    cluster: ClusterConfig,
+    config: ClusterConfig,
     disk: Disk,
-    replica: Option<OmniPaxos<Word, Disk>>,
     back_at: u64,
     /// What it is, if it is not the server that it says.
     impostor: Option<Impostor>,
@@ -72,16 +74,50 @@ struct Process {
     proposed: BTreeMap<ProposalId, String>,
 }
 
-struct World {
+/// Loses messages, delivers them twice or late, and to one or all of those with the id of the receiver.
+struct Wire {
     rng: Rng,
-    now: u64,
-    nodes: Vec<NodeId>,
-    quorum: Option<FlexibleQuorum>,
-    processes: Vec<Process>,
-    in_flight: BTreeMap<(u64, u64), Message<Word>>,
-    sent: u64,
     is_fair: bool,
     identities: Identities,
+}
+
+impl Network<Word> for Wire {
+    fn fate(&mut self, _now: u64, message: &mut Message<Word>) -> Fate {
+        if self.identities == Identities::TakenOff {
+            take_off(message);
+        }
+        if self.is_fair {
+            return Fate::Arrives(1);
+        }
+        match self.rng.below(10) {
+            0 => Fate::Lost,
+            1 => Fate::ArrivesTwice(self.delay(), self.delay()),
+            _once => Fate::Arrives(self.delay()),
+        }
+    }
+
+    fn choose(&mut self, count: usize) -> Option<usize> {
+        (count > 1 && self.rng.chance(1, 2)).then(|| self.rng.index(count))
+    }
+}
+
+impl Wire {
+    fn delay(&mut self) -> u64 {
+        match self.rng.chance(1, 100) {
+            false => self.rng.between(1, 3),
+            true => self.rng.between(20, 300),
+        }
+    }
+}
+
+struct World {
+    rng: Rng,
+    nodes: Vec<NodeId>,
+    quorum: Option<FlexibleQuorum>,
+    cluster: Cluster<Word, Disk, Wire>,
+    processes: Vec<Process>,
+    /// Number of processes so far.
+    started: NodeId,
     /// The one decided log.
     log: Vec<String>,
     words: u64,
@@ -92,7 +128,8 @@ struct World {
 pub fn run(seed: u64, identities: Identities) -> Report {
     let mut world = World::new(seed, identities);
     let outcome = world.play();
-    world.report.failure = outcome.err().map(|what| format!("tick {}: {what}", world.now));
+    world.report.failure =
+        outcome.err().map(|what| format!("tick {}: {what}", world.cluster.now()));
     world.report.decided = world.log.len() as u64;
     world.report
 }
@@ -104,40 +141,39 @@ impl World {
         let quorum =
             (size == 4).then_some(FlexibleQuorum { read_quorum_size: 3, write_quorum_size: 2 });
         let nodes: Vec<NodeId> = (1..=size).collect();
+        let wire = Wire { rng: Rng::of(&[rng.number()]), is_fair: false, identities };
         let mut world = Self {
             rng,
-            now: 0,
             nodes: nodes.clone(),
             quorum,
+            cluster: Cluster::of([], wire),
             processes: Vec::new(),
-            in_flight: BTreeMap::new(),
-            sent: 0,
-            is_fair: false,
-            identities,
+            started: 0,
             log: Vec::new(),
             words: 0,
             report: Report::default(),
         };
         for pid in nodes {
             let disk = Disk::with_id(world.rng.number().max(1));
-            let cluster = world.cluster(&world.nodes);
-            world.add(pid, cluster, disk, None);
+            let config = world.config(&world.nodes);
+            world.add(pid, config, disk, None);
         }
         world
     }
 
-    fn cluster(&self, nodes: &[NodeId]) -> ClusterConfig {
+    fn config(&self, nodes: &[NodeId]) -> ClusterConfig {
         let flexible_quorum = self.quorum.filter(|_| nodes.len() == self.nodes.len());
         ClusterConfig { configuration_id: 1, nodes: nodes.to_vec(), flexible_quorum }
     }
 
-    fn add(&mut self, pid: NodeId, cluster: ClusterConfig, disk: Disk, impostor: Option<Impostor>) {
+    fn add(&mut self, pid: NodeId, config: ClusterConfig, disk: Disk, impostor: Option<Impostor>) {
+        self.started += 1;
         self.processes.push(Process {
+            place: self.started,
             pid,
-            cluster,
+            config,
             disk,
-            replica: None,
-            back_at: self.now,
+            back_at: self.cluster.now(),
             impostor,
             checked: 0,
             proposed: BTreeMap::new(),
@@ -147,21 +183,18 @@ impl World {
     fn play(&mut self) -> Result<(), String> {
         let at = self.rng.between(200, TICKS - 300);
         let second = self.rng.between(at, TICKS - 200);
-        while self.now < TICKS {
-            if self.now == at || (self.now == second && self.rng.chance(1, 2)) {
+        for now in 0..TICKS {
+            if now == at || (now == second && self.rng.chance(1, 2)) {
                 self.deceive()?;
             }
             self.disturb();
             self.tick()?;
         }
-        self.is_fair = true;
+        self.cluster.network.is_fair = true;
         for process in &mut self.processes {
-            process.back_at = process.back_at.min(self.now);
+            process.back_at = process.back_at.min(self.cluster.now());
         }
-        let end = self.now + ENDING;
-        while self.now < end {
-            self.tick()?;
-        }
+        (0..ENDING).try_for_each(|_| self.tick())?;
         self.check_ending()
     }
 
@@ -189,10 +222,11 @@ impl World {
                     return Ok(());
                 }
                 if kind != Impostor::Twin {
-                    self.processes.retain(|process| process.pid != pid);
+                    let lost = self.processes.extract_if(.., |process| process.pid == pid);
+                    lost.for_each(|process| drop(self.cluster.crash(process.place)));
                 }
-                let cluster = self.cluster(&self.nodes);
-                self.add(pid, cluster, disk, Some(kind));
+                let config = self.config(&self.nodes);
+                self.add(pid, config, disk, Some(kind));
             }
             Impostor::OtherNodes => {
                 let mut nodes = self.nodes.clone();
@@ -201,7 +235,7 @@ impl World {
                 if nodes.len() == self.nodes.len() {
                     nodes = vec![pid];
                 }
-                self.add(pid, self.cluster(&nodes), disk, Some(kind));
+                self.add(pid, self.config(&nodes), disk, Some(kind));
             }
             Impostor::Swapped => {
                 let other = self.rng.index(self.processes.len());
@@ -211,7 +245,7 @@ impl World {
                 }
                 let config = ServerConfig { pid, ..Default::default() };
                 let disk = process.disk.copy();
-                if self.cluster(&self.nodes).build_for_server(config, disk).is_ok() {
+                if self.config(&self.nodes).build_for_server(config, disk).is_ok() {
                     return Err(format!("{pid} starts with the disk of {}", process.pid));
                 }
             }
@@ -240,17 +274,18 @@ impl World {
     /// Crashes a process now and then, and proposes.
     fn disturb(&mut self) {
         let at = self.rng.index(self.processes.len());
+        let place = self.processes[at].place;
         if self.rng.chance(1, 150) {
-            let back_at = self.now + self.rng.between(1, 80);
+            self.cluster.crash(place);
             let process = &mut self.processes[at];
-            (process.replica, process.back_at) = (None, back_at);
+            process.back_at = self.cluster.now() + self.rng.between(1, 80);
             process.proposed.clear();
         }
         if self.rng.chance(1, 4) {
             self.propose(at);
         }
         if self.rng.chance(1, 200) {
-            if let Some(replica) = &mut self.processes[at].replica {
+            if let Some(replica) = self.cluster.running_at(place) {
                 replica.try_become_leader();
             }
         }
@@ -258,9 +293,9 @@ impl World {
 
     fn propose(&mut self, at: usize) {
         self.words += 1;
-        let word = format!("{}@{}", self.words, self.processes[at].pid);
         let process = &mut self.processes[at];
-        if let Some(replica) = &mut process.replica {
+        let word = format!("{}@{}", self.words, process.pid);
+        if let Some(replica) = self.cluster.running_at(process.place) {
             if self.words.is_multiple_of(3) {
                 // Given back or dropped: of no consequence here.
                 let _taken = replica.try_append(Word(word));
@@ -271,78 +306,26 @@ impl World {
     }
 
     fn tick(&mut self) -> Result<(), String> {
-        self.now += 1;
-        for at in 0..self.processes.len() {
-            self.start(at)?;
-        }
-        while let Some(first) = self.in_flight.first_entry() {
-            if first.key().0 > self.now {
-                break;
-            }
-            let message = first.remove();
-            self.deliver(&message);
-        }
-        for at in 0..self.processes.len() {
-            if let Some(replica) = &mut self.processes[at].replica {
-                replica.tick();
-                let mut messages = Vec::new();
-                replica.take_outgoing_messages(&mut messages);
-                messages.into_iter().for_each(|message| self.send(message));
-            }
-            self.check(at)?;
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, at: usize) -> Result<(), String> {
-        let process = &mut self.processes[at];
-        if process.replica.is_none() && process.back_at <= self.now {
-            let config =
-                ServerConfig { pid: process.pid, election_tick_timeout: 5, ..Default::default() };
-            let built = process.cluster.clone().build_for_server(config, process.disk.clone());
-            process.replica = Some(built.map_err(|error| error.to_string())?);
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, mut message: Message<Word>) {
-        if self.identities == Identities::TakenOff {
-            take_off(&mut message);
-        }
-        let copies = match self.is_fair {
-            true => 1,
-            false => self.rng.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 1, 2]),
-        };
-        for _ in 0..copies {
-            let delay = match (self.is_fair, self.rng.chance(1, 100)) {
-                (true, _) => 1,
-                (false, false) => self.rng.between(1, 3),
-                (false, true) => self.rng.between(20, 300),
-            };
-            self.sent += 1;
-            self.in_flight.insert((self.now + delay, self.sent), message.clone());
-        }
-    }
-
-    /// Hands a message to a process with the id of its receiver, or to all of them.
-    fn deliver(&mut self, message: &Message<Word>) {
-        let receiver = message.get_receiver();
-        let mut at: Vec<usize> = (0..self.processes.len()).collect();
-        at.retain(|at| self.processes[*at].pid == receiver);
-        if self.rng.chance(1, 2) && !at.is_empty() {
-            at = vec![self.rng.pick(&at)];
-        }
-        for at in at {
-            if let Some(replica) = &mut self.processes[at].replica {
-                replica.handle_incoming(message.clone());
+        for process in &self.processes {
+            let is_down = self.cluster.running_at(process.place).is_none();
+            if is_down && process.back_at <= self.cluster.now() {
+                let config = ServerConfig {
+                    pid: process.pid,
+                    election_tick_timeout: 5,
+                    ..Default::default()
+                };
+                let built = process.config.clone().build_for_server(config, process.disk.clone());
+                self.cluster.start_at(process.place, built.map_err(|error| error.to_string())?);
             }
         }
+        self.cluster.tick();
+        (0..self.processes.len()).try_for_each(|at| self.check(at))
     }
 
     /// Compares what a process has decided with the one log, and what it says of its proposals.
     fn check(&mut self, at: usize) -> Result<(), String> {
         let process = &mut self.processes[at];
-        let Some(replica) = &mut process.replica else {
+        let Some(replica) = self.cluster.running_at(process.place) else {
             return Ok(());
         };
         if process.impostor == Some(Impostor::OtherNodes) {
@@ -382,17 +365,16 @@ impl World {
     /// The servers that kept their disks get on with all that was decided, and both sides say what
     /// is wrong.
     fn check_ending(&mut self) -> Result<(), String> {
-        let (before, now) = (self.log.len(), self.now);
+        let before = self.log.len();
         let genuine = |process: &Process| process.impostor.is_none();
         let Some(at) = self.processes.iter().position(genuine) else {
             return Err("nobody is left".into());
         };
         self.propose(at);
-        while self.now < now + 100 {
-            self.tick()?;
-        }
+        (0..100).try_for_each(|_| self.tick())?;
         for process in self.processes.iter().filter(|process| genuine(process)) {
-            let decided = process.replica.as_ref().map_or(0, OmniPaxos::get_decided_idx);
+            let replica = self.cluster.running_at(process.place);
+            let decided = replica.map_or(0, |replica| replica.get_decided_idx());
             if decided != self.log.len() as u64 || decided <= before as u64 {
                 let len = self.log.len();
                 return Err(format!(
@@ -404,7 +386,7 @@ impl World {
         let impostors: Vec<(NodeId, Impostor, usize)> = self
             .processes
             .iter()
-            .filter_map(|p| Some((p.pid, p.impostor?, p.cluster.nodes.len())))
+            .filter_map(|p| Some((p.pid, p.impostor?, p.config.nodes.len())))
             .collect();
         for (pid, kind, nodes) in impostors {
             self.check_reported(pid, kind, nodes)?;
@@ -413,12 +395,10 @@ impl World {
     }
 
     /// The impostor and those who know better say that they are in conflict.
-    fn check_reported(&self, pid: NodeId, kind: Impostor, nodes: usize) -> Result<(), String> {
-        let conflicts = |process: &Process| {
-            process.replica.as_ref().map(|replica| replica.status().conflicts).unwrap_or_default()
-        };
+    fn check_reported(&mut self, pid: NodeId, kind: Impostor, nodes: usize) -> Result<(), String> {
         for process in &self.processes {
-            let told = conflicts(process);
+            let replica = self.cluster.running_at(process.place);
+            let told = replica.map(|replica| replica.status().conflicts).unwrap_or_default();
             let is_expected = |conflict: &Conflict| match (kind, process.impostor) {
                 (Impostor::OtherNodes, _) => {
                     matches!(conflict, Conflict::OtherConfiguration { .. })

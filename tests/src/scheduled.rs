@@ -9,20 +9,12 @@ use omnipaxos::{
     util::{FlexibleQuorum, NodeId},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
+pub use omnipaxos_harness::Fate;
+use omnipaxos_harness::{build, Cluster, Network};
 use omnipaxos_storage::memory_storage::MemoryStorage;
-use std::collections::BTreeMap;
 
 /// A server of a [`Scheduled`].
 pub type Server = OmniPaxos<Word, MemoryStorage<Word>>;
-
-/// What becomes of a message.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It arrives so many ticks later.
-    Arrives(u64),
-    /// It is lost.
-    Lost,
-}
 
 /// When a server begins to take part.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -33,15 +25,21 @@ pub struct Start {
     pub ticks_from: u64,
 }
 
+/// What becomes of a message that is sent at a tick, counted from 0.
+struct FromZero<F>(F);
+
+impl<F: FnMut(u64, &Message<Word>) -> Fate> Network<Word> for FromZero<F> {
+    fn fate(&mut self, now: u64, message: &mut Message<Word>) -> Fate {
+        (self.0)(now - 1, message)
+    }
+}
+
 /// The cluster: servers 1 to n.
 pub struct Scheduled<F> {
-    cluster: ClusterConfig,
+    cluster: Cluster<Word, MemoryStorage<Word>, FromZero<F>>,
+    config: ClusterConfig,
     configs: Vec<ServerConfig>,
     starts: Vec<Start>,
-    servers: Vec<Option<Server>>,
-    fate: F,
-    in_flight: BTreeMap<u64, Vec<Message<Word>>>,
-    now: u64,
     leaders: Vec<Vec<NodeId>>,
     reported_leaders: Vec<Vec<NodeId>>,
     decided: u64,
@@ -67,13 +65,10 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
             config
         };
         Self {
+            cluster: Cluster::of([], FromZero(fate)),
             configs: nodes.iter().map(config).collect(),
-            cluster: ClusterConfig { configuration_id: 1, nodes, flexible_quorum },
+            config: ClusterConfig { configuration_id: 1, nodes, flexible_quorum },
             starts: starts.to_vec(),
-            servers: vec![None; size],
-            fate,
-            in_flight: BTreeMap::new(),
-            now: 0,
             leaders: vec![Vec::new(); size],
             reported_leaders: vec![Vec::new(); size],
             decided: 0,
@@ -88,37 +83,36 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
     /// # Panics
     /// If it does not run.
     pub fn server(&mut self, pid: NodeId) -> &mut Server {
-        let server = self.servers.get_mut(pid as usize - 1).and_then(Option::as_mut);
-        server.unwrap_or_else(|| panic!("server {pid} does not run"))
+        self.cluster.server(pid)
     }
 
     /// The servers that run.
     pub fn running(&self) -> impl Iterator<Item = &Server> {
-        self.servers.iter().flatten()
+        self.cluster.servers()
     }
 
     /// Stops a server for good.
     pub fn crash(&mut self, pid: NodeId) {
-        self.servers[pid as usize - 1] = None;
+        self.cluster.crash(pid);
         self.starts[pid as usize - 1].built_at = u64::MAX;
     }
 
     /// The tick.
     pub fn now(&self) -> u64 {
-        self.now
+        self.cluster.now()
     }
 
     /// From now on each server that takes itself for the leader appends an entry as soon as it has
     /// decided the one before, and the time without a decision is measured.
     pub fn measure(&mut self) {
         self.appends = true;
-        self.decided_at = self.now;
+        self.decided_at = self.now();
         self.longest_wait = 0;
     }
 
     /// The most ticks without a decision since the measurement began.
     pub fn longest_wait(&self) -> u64 {
-        self.longest_wait.max(self.now - self.decided_at)
+        self.longest_wait.max(self.now() - self.decided_at)
     }
 
     /// The leaders that each server has seen, in order, asked after each tick.
@@ -141,58 +135,34 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
         (0..ticks).for_each(|_| self.tick());
     }
 
-    /// Lets one tick pass: messages arrive, clocks tick, messages leave.
-    ///
-    /// # Panics
-    /// If a server cannot be built.
+    /// Lets one tick pass.
     pub fn tick(&mut self) {
-        for at in 0..self.servers.len() {
-            if self.starts[at].built_at == self.now {
-                let (cluster, config) = (self.cluster.clone(), self.configs[at].clone());
-                match cluster.build_for_server(config, MemoryStorage::default()) {
-                    Ok(server) => self.servers[at] = Some(server),
-                    Err(error) => panic!("server {}: {error}", at + 1),
-                }
+        let now = self.now();
+        for ((pid, start), config) in (1..).zip(&self.starts).zip(&self.configs) {
+            if start.built_at == now {
+                let change = |default: &mut ServerConfig| *default = config.clone();
+                let server = build(&self.config, pid, change, MemoryStorage::default());
+                self.cluster.start(server);
             }
+            let ticks_from = start.ticks_from.max(start.built_at.saturating_add(1));
+            self.cluster.set_ticked(pid, now >= ticks_from);
         }
-        for message in self.in_flight.remove(&self.now).unwrap_or_default() {
-            let to = message.get_receiver() as usize - 1;
-            if let Some(server) = &mut self.servers[to] {
-                server.handle_incoming(message);
-            }
-        }
-        let mut messages = Vec::new();
-        for (server, start) in self.servers.iter_mut().zip(&self.starts) {
-            let Some(server) = server else {
-                continue;
-            };
-            if self.now >= start.ticks_from.max(start.built_at.saturating_add(1)) {
-                server.tick();
-            }
+        self.cluster.begin_tick();
+        for server in self.cluster.servers_mut().filter(|_| self.appends) {
             let leads = server.get_current_leader() == Some(server.get_pid());
-            if self.appends && leads && server.get_accepted_idx() == server.get_decided_idx() {
-                let appended = server.append(Word(self.now.to_string()));
+            if leads && server.get_accepted_idx() == server.get_decided_idx() {
+                let appended = server.append(Word(now.to_string()));
                 assert!(appended.is_ok(), "{appended:?}");
             }
-            server.take_outgoing_messages(&mut messages);
         }
-        for message in messages {
-            match (self.fate)(self.now, &message) {
-                Fate::Arrives(delay) => {
-                    self.in_flight.entry(self.now + delay.max(1)).or_default().push(message);
-                }
-                Fate::Lost => {}
-            }
-        }
+        self.cluster.drain();
         self.look();
-        self.now += 1;
     }
 
     fn look(&mut self) {
-        for (at, server) in self.servers.iter_mut().enumerate() {
-            let Some(server) = server else {
-                continue;
-            };
+        let now = self.now() - 1;
+        for server in self.cluster.servers_mut() {
+            let at = server.get_pid() as usize - 1;
             note(&mut self.leaders[at], server.get_current_leader());
             for event in server.take_events() {
                 if let Event::LeaderChanged { leader, .. } = event {
@@ -202,8 +172,8 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
         }
         let decided = self.running().map(Server::get_decided_idx).max().unwrap_or(0);
         if decided > self.decided {
-            self.longest_wait = self.longest_wait.max(self.now - self.decided_at);
-            (self.decided, self.decided_at) = (decided, self.now);
+            self.longest_wait = self.longest_wait.max(now - self.decided_at);
+            (self.decided, self.decided_at) = (decided, now);
         }
     }
 }

@@ -390,12 +390,7 @@ fn act_on_network(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
             lab.cut_one_way(number(from)?, number(to)?);
         }
         ["cut", a, b] => lab.cut(number(a)?, number(b)?),
-        ["isolate", pid] => {
-            let pid = number(pid)?;
-            for other in lab.all() {
-                lab.cut(pid, other);
-            }
-        }
+        ["isolate", pid] => lab.isolate(number(pid)?),
         ["links", links @ ..] => {
             let links: Result<Vec<_>, _> = links.iter().map(|link| two_way(link)).collect();
             lab.cut_all_but(&links?);

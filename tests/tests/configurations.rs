@@ -11,16 +11,16 @@ use omnipaxos::{
     },
     ClusterConfig, OmniPaxos, ServerConfig,
 };
+use omnipaxos_harness::{build, kind, Cluster, Delay, Pick, Scripted};
 use omnipaxos_storage::memory_storage::MemoryStorage;
-use omnipaxos_tests::lab::{kind, Word};
-use std::collections::BTreeMap;
+use omnipaxos_tests::lab::Word;
 
 type Server = OmniPaxos<Word, MemoryStorage<Word>>;
 
 fn server(configuration_id: u32, nodes: &[u64], pid: u64) -> Server {
     let cluster = ClusterConfig { configuration_id, nodes: nodes.to_vec(), ..Default::default() };
-    let config = ServerConfig { pid, tells_removed_servers: true, ..Default::default() };
-    cluster.build_for_server(config, MemoryStorage::default()).unwrap()
+    let change = |config: &mut ServerConfig| config.tells_removed_servers = true;
+    build(&cluster, pid, change, MemoryStorage::default())
 }
 
 fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
@@ -39,58 +39,43 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
     Message::BLE(BLEMessage { from, to, msg })
 }
 
-/// Lets ticks pass; whatever is sent goes to the server that runs under that pid now, as in an
-/// application that knows nothing of configurations. `is_down` takes no part.
-fn run(servers: &mut BTreeMap<u64, Server>, ticks: u64, is_down: Option<u64>) {
-    for _ in 0..ticks {
-        let mut messages = Vec::new();
-        for server in servers.values_mut() {
-            server.tick();
-            server.take_outgoing_messages(&mut messages);
-        }
-        while !messages.is_empty() {
-            for message in std::mem::take(&mut messages) {
-                let link = [message.get_sender(), message.get_receiver()];
-                if is_down.is_some_and(|pid| link.contains(&pid)) {
-                    continue;
-                }
-                if let Some(server) = servers.get_mut(&message.get_receiver()) {
-                    server.handle_incoming(message);
-                }
-            }
-            servers.values_mut().for_each(|server| server.take_outgoing_messages(&mut messages));
-        }
-    }
+/// Servers of a configuration. What is sent to a server goes to the one that runs under its id then, as in an
+/// application that knows nothing of configurations.
+fn cluster(id: u32, nodes: &[u64]) -> Cluster<Word, MemoryStorage<Word>, Scripted> {
+    Cluster::of(nodes.iter().map(|pid| server(id, nodes, *pid)), Scripted::new(0))
 }
 
 #[test]
 fn a_server_that_missed_the_change_is_told() {
-    let mut servers: BTreeMap<u64, Server> =
-        (1..=3).map(|pid| (pid, server(1, &[1, 2, 3], pid))).collect();
-    run(&mut servers, 50, None);
+    let mut cluster = cluster(1, &[1, 2, 3]);
+    cluster.run(50);
     let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2, 4], ..Default::default() };
-    let leader = servers[&1].get_current_leader().unwrap();
+    let leader = cluster.server(1).get_current_leader().unwrap();
     let away = if leader == 3 { 1 } else { 3 };
-    servers.get_mut(&leader).unwrap().reconfigure(next, None).unwrap();
-    run(&mut servers, 50, Some(away));
-    assert_eq!(servers[&away].is_reconfigured(), None, "it was away");
+    cluster.server(leader).reconfigure(next, None).unwrap();
+    cluster.isolate(away);
+    cluster.run(50);
+    assert_eq!(cluster.server(away).is_reconfigured(), None, "it was away");
     let others: Vec<u64> = [1, 2, 3, 4].into_iter().filter(|pid| *pid != away).collect();
     for pid in &others {
-        servers.insert(*pid, server(2, &others, *pid));
+        cluster.crash(*pid);
+        cluster.start(server(2, &others, *pid));
     }
-    run(&mut servers, 50, Some(away));
-    servers.get_mut(&away).unwrap().take_events();
-    assert_eq!(servers[&away].higher_configuration(), None);
+    cluster.isolate(away);
+    cluster.run(50);
+    cluster.server(away).take_events();
+    assert_eq!(cluster.server(away).higher_configuration(), None);
 
-    run(&mut servers, 50, None);
-    let higher = servers[&away].higher_configuration().unwrap();
+    cluster.heal_all();
+    cluster.run(50);
+    let higher = cluster.server(away).higher_configuration().unwrap();
     assert_eq!(higher.configuration_id, 2);
     assert!(higher.reported_by < 4 && higher.reported_by != away, "4 was no member: {higher:?}");
-    assert_eq!(servers[&away].status().higher_configuration, Some(higher));
-    let told = servers.get_mut(&away).unwrap().take_events();
+    assert_eq!(cluster.server(away).status().higher_configuration, Some(higher));
+    let told = cluster.server(away).take_events();
     assert!(told.contains(&Event::HigherConfiguration(higher)), "{told:?}");
     for pid in &others {
-        let server = servers.get_mut(pid).unwrap();
+        let server = cluster.server(*pid);
         assert_eq!(server.higher_configuration(), None);
         assert!(server.get_current_leader().is_some(), "the new configuration works");
     }
@@ -100,32 +85,20 @@ fn a_server_that_missed_the_change_is_told() {
 #[test]
 fn forwards_of_the_configuration_before_are_dropped() {
     let nodes = [1, 2, 3];
-    let start = |id: u32| nodes.map(|pid| (pid, server(id, &nodes, pid))).into();
-    let mut before: BTreeMap<u64, Server> = start(1);
-    let mut next: BTreeMap<u64, Server> = start(2);
-    run(&mut before, 50, None);
-    run(&mut next, 50, None);
-    let origin =
-        nodes.into_iter().find(|pid| before[&1].get_current_leader() != Some(*pid)).unwrap();
-    before.get_mut(&origin).unwrap().append(Word("late".into())).unwrap();
-    let mut again = Vec::new();
-    for _ in 0..100 {
-        before.values_mut().for_each(OmniPaxos::tick);
-        let messages: Vec<_> = before.values_mut().flat_map(OmniPaxos::outgoing_messages).collect();
-        for message in messages {
-            match kind(&message) {
-                "ProposalForward" => {}
-                "ForwardedProposals" => again.push(message),
-                _other => before.get_mut(&message.get_receiver()).unwrap().handle_incoming(message),
-            }
-        }
-    }
+    let (mut before, mut next) = (cluster(1, &nodes), cluster(2, &nodes));
+    before.run(50);
+    next.run(50);
+    let leader = before.server(1).get_current_leader();
+    let origin = nodes.into_iter().find(|pid| leader != Some(*pid)).unwrap();
+    before.drop_next(Pick::kind("ProposalForward"), usize::MAX);
+    before.hold_next(Pick::kind("ForwardedProposals"), usize::MAX);
+    before.server(origin).append(Word("late".into())).unwrap();
+    before.run(100);
+    let again = before.take_held();
     assert!(!again.is_empty(), "it is sent again until it is decided");
-    for message in again {
-        next.get_mut(&message.get_receiver()).unwrap().handle_incoming(message);
-    }
-    run(&mut next, 50, None);
-    for server in next.values() {
+    again.into_iter().for_each(|message| next.inject(message));
+    next.run(50);
+    for server in next.servers() {
         assert_eq!(server.get_accepted_idx(), 0, "server {}", server.get_pid());
     }
 }
@@ -179,8 +152,7 @@ fn a_flood_from_lower_configurations_is_answered_within_bounds() {
 #[test]
 fn strangers_are_told_only_if_that_is_wanted() {
     let cluster = ClusterConfig { configuration_id: 3, nodes: vec![1, 2, 3], ..Default::default() };
-    let config = ServerConfig { pid: 1, ..Default::default() };
-    let mut server: Server = cluster.build_for_server(config, MemoryStorage::default()).unwrap();
+    let mut server: Server = build(&cluster, 1, |_config| {}, MemoryStorage::default());
     server.outgoing_messages();
     for from in [2, 4, 4_711] {
         server.handle_incoming(request(2, from, 1));
@@ -191,15 +163,8 @@ fn strangers_are_told_only_if_that_is_wanted() {
 
 #[test]
 fn two_configurations_do_not_talk_for_ever() {
-    let mut servers: BTreeMap<u64, Server> =
-        [(1, 1), (2, 2)].map(|(pid, id)| (pid, server(id, &[1, 2], pid))).into();
-    let mut messages = Vec::new();
-    servers.values_mut().for_each(|server| server.take_outgoing_messages(&mut messages));
-    for _ in 0..3 {
-        for message in std::mem::take(&mut messages) {
-            servers.get_mut(&message.get_receiver()).unwrap().handle_incoming(message);
-        }
-        servers.values_mut().for_each(|server| server.take_outgoing_messages(&mut messages));
-    }
-    assert!(messages.is_empty(), "{messages:?}");
+    let mut cluster = Cluster::of([1, 2].map(|pid| server(pid as u32, &[1, 2], pid)), Delay(1));
+    cluster.drain();
+    (0..3).for_each(|_| cluster.deliver());
+    assert_eq!(cluster.in_flight().count(), 0);
 }

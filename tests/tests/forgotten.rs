@@ -90,7 +90,7 @@ fn a_late_copy_is_not_decided_again() {
         lab.cut(2, 3);
         let id = propose(&mut lab, 2, "once");
         lab.drain();
-        let copies: Vec<_> = lab.in_flight().to_vec();
+        let copies: Vec<_> = lab.in_flight().cloned().collect();
         lab.settle();
         decide_runs(&mut lab, "a", 3 * REMEMBERED);
         assert_eq!(outcomes(&mut lab, 2), [(id, Outcome::Decided(0))]);
@@ -118,7 +118,7 @@ fn a_late_copy_is_not_decided_again() {
                 }
             }
             lab.deliver();
-            let answers = lab.in_flight().iter().filter_map(|message| match message {
+            let answers = lab.in_flight().filter_map(|message| match message {
                 Message::SequencePaxos(PaxosMessage {
                     msg: PaxosMsg::ProposalRejection(rejection),
                     ..
@@ -182,7 +182,7 @@ fn a_late_copy_of_a_plain_forward_is_not_decided_again() {
     let mut lab = three();
     lab.append(2, "plain");
     lab.drain();
-    let copies: Vec<_> = lab.in_flight().to_vec();
+    let copies: Vec<_> = lab.in_flight().cloned().collect();
     lab.settle();
     decide_runs(&mut lab, "a", 3 * REMEMBERED);
     let decided = lab.server(1).get_decided_idx();

@@ -90,7 +90,7 @@ fn without_a_count_of_incarnations_entries_are_forwarded_once() {
     let word = |word: &str| lab::Word(word.into());
     let mut lab = Lab::new(&[1, 2, 3]);
     lab.elect(1);
-    lab.count_no_incarnations(2);
+    lab.disk(2).order(|orders| orders.counts_no_incarnations = true);
     lab.append(2, "a");
     lab.settle();
     lab.crash(2);
@@ -240,18 +240,18 @@ fn a_refusal_that_comes_twice_counts_once() {
         config.max_entry_bytes = Some(if config.pid == 1 { 1 } else { 1000 });
     });
     lab.elect(1);
-    lab.count_no_incarnations(2);
+    lab.disk(2).order(|orders| orders.counts_no_incarnations = true);
     lab.crash(2);
     lab.restart(2);
     lab.run(30);
     for (word, refused) in [("a", 1), ("a", 2), ("b", 3)] {
         lab.append(2, word);
         lab.drain();
-        while !lab.in_flight().is_empty() {
+        while lab.in_flight().next().is_some() {
             let doubled = |message: &&Message<lab::Word>| {
                 ["ForwardedProposals", "ProposalRejection"].contains(&lab::kind(*message))
             };
-            let copies: Vec<_> = lab.in_flight().iter().filter(doubled).cloned().collect();
+            let copies: Vec<_> = lab.in_flight().filter(doubled).cloned().collect();
             lab.deliver();
             if lab.sent("ProposalRejection") < 100 {
                 for copy in copies {

@@ -8,16 +8,19 @@ use omnipaxos::{
     events::Event,
     identity::{Conflict, PeerConflict},
     leader_transfer::TransferErr,
-    messages::Message,
     storage::Storage,
     ClusterConfig, OmniPaxos, ServerConfig,
 };
+use omnipaxos_harness::Delay;
 use omnipaxos_storage::{
     memory_storage::MemoryStorage,
     persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
 };
 use omnipaxos_tests::lab::{words, Disk, Word};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+};
 
 type Durable = PersistentStorage<Word>;
 
@@ -78,60 +81,38 @@ fn a_memory_storage_that_is_handed_on_knows_whose_it_is() {
 
 /// Three servers with disks that have ids, which are counted.
 struct Cluster {
-    servers: Vec<(u64, OmniPaxos<Word, Disk>)>,
+    cluster: omnipaxos_harness::Cluster<Word, Disk>,
     disks: BTreeMap<u64, Disk>,
-    in_flight: Vec<Message<Word>>,
-    cut: BTreeSet<u64>,
+}
+
+impl Deref for Cluster {
+    type Target = omnipaxos_harness::Cluster<Word, Disk>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.cluster
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.cluster
+    }
 }
 
 impl Cluster {
     fn new(nodes: &[u64]) -> Self {
-        let mut made = Self {
-            servers: Vec::new(),
-            disks: BTreeMap::new(),
-            in_flight: Vec::new(),
-            cut: BTreeSet::new(),
-        };
+        let cluster = omnipaxos_harness::Cluster::of([], Delay(1));
+        let mut made = Self { cluster, disks: BTreeMap::new() };
         for pid in nodes {
             made.start(*pid, nodes, Disk::with_id(100 + pid));
         }
         made
     }
 
-    /// Starts a server, beside one with its id that runs.
+    /// Starts a server.
     fn start(&mut self, pid: u64, nodes: &[u64], disk: Disk) {
         self.disks.insert(pid, disk.clone());
-        self.servers.push((pid, build(nodes, pid, disk).unwrap()));
-    }
-
-    fn stop(&mut self, pid: u64) {
-        self.servers.retain(|(other, _)| *other != pid);
-    }
-
-    fn run(&mut self, ticks: u64) {
-        for _ in 0..ticks {
-            for message in std::mem::take(&mut self.in_flight) {
-                let is_cut = |pid| self.cut.contains(&pid);
-                if is_cut(message.get_sender()) || is_cut(message.get_receiver()) {
-                    continue;
-                }
-                for (pid, server) in &mut self.servers {
-                    if *pid == message.get_receiver() {
-                        server.handle_incoming(message.clone());
-                    }
-                }
-            }
-            for (_, server) in &mut self.servers {
-                server.tick();
-                server.take_outgoing_messages(&mut self.in_flight);
-            }
-        }
-    }
-
-    /// The server that was started last with this id.
-    fn server(&mut self, pid: u64) -> &mut OmniPaxos<Word, Disk> {
-        let mut servers = self.servers.iter_mut().rev();
-        servers.find(|(other, _)| *other == pid).map(|(_, server)| server).unwrap()
+        self.cluster.start(build(nodes, pid, disk).unwrap());
     }
 
     fn append(&mut self, pid: u64, word: &str) {
@@ -165,14 +146,15 @@ const ALL: [u64; 3] = [1, 2, 3];
 fn a_wiped_disk_counts_in_no_quorum_of_those_who_know_it() {
     let mut cluster = Cluster::new(&ALL);
     cluster.run(60);
-    cluster.cut.insert(2);
+    cluster.isolate(2);
     cluster.append(1, "a");
     cluster.append(1, "b");
     assert_eq!(cluster.decided(3), ["a", "b"], "1 and 3 decided it");
     // 3 loses its disk, 1 is cut off: 2 and 3 are two of three, and know nothing of "a".
-    cluster.stop(3);
+    cluster.crash(3);
     cluster.start(3, &ALL, Disk::with_id(999));
-    cluster.cut = BTreeSet::from([1]);
+    cluster.heal_all();
+    cluster.isolate(1);
     cluster.run(300);
     cluster.append(2, "c");
     assert_eq!((cluster.decided(2).len(), cluster.decided(3).len()), (0, 0));
@@ -185,7 +167,7 @@ fn a_wiped_disk_counts_in_no_quorum_of_those_who_know_it() {
     cluster.run(200);
     assert_eq!(cluster.told(2), [], "it is told once");
     // 1 is back: it goes on with 2, and nothing is lost.
-    cluster.cut.clear();
+    cluster.heal_all();
     cluster.run(300);
     cluster.append(1, "d");
     assert_eq!(cluster.decided(1), cluster.decided(2));
@@ -201,7 +183,7 @@ fn what_is_known_of_a_disk_outlives_a_restart() {
     let disk = cluster.disks[&2].clone();
     assert_eq!(disk.get_identity().unwrap().unwrap().peers, BTreeMap::from([(1, 101), (3, 103)]));
     for pid in ALL {
-        cluster.stop(pid);
+        cluster.crash(pid);
     }
     cluster.start(3, &ALL, Disk::default());
     cluster.start(2, &ALL, disk);
@@ -212,28 +194,30 @@ fn what_is_known_of_a_disk_outlives_a_restart() {
     assert_eq!(cluster.conflicts(3), [(2, Conflict::Ignored { known: 103, own: None })]);
 }
 
+/// The place of a second server with the id 3.
+const TWIN: u64 = 33;
+
 #[test]
 fn of_two_servers_with_one_id_the_one_that_was_first_stays() {
     let mut cluster = Cluster::new(&ALL);
     cluster.run(60);
     cluster.append(1, "a");
-    cluster.start(3, &ALL, Disk::with_id(999));
+    cluster.start_at(TWIN, build(&ALL, 3, Disk::with_id(999)).unwrap());
     cluster.run(300);
     cluster.append(1, "b");
-    let first = &cluster.servers[2].1;
-    assert_eq!(words(first.read_decided_suffix(0).unwrap()), ["a", "b"]);
-    assert_eq!(first.status().conflicts, []);
-    assert!(cluster.decided(3).is_empty(), "the twin learns nothing");
-    assert_eq!(cluster.conflicts(3).len(), 2, "both others ignore it, and it says so");
+    assert_eq!(cluster.decided(3), ["a", "b"]);
+    assert_eq!(cluster.conflicts(3), []);
+    assert!(cluster.decided(TWIN).is_empty(), "the twin learns nothing");
+    assert_eq!(cluster.conflicts(TWIN).len(), 2, "both others ignore it, and it says so");
     for pid in [1, 2] {
         let known = Conflict::OtherStorage { known: 103, found: Some(999) };
         assert_eq!(cluster.conflicts(pid), [(3, known)]);
     }
     // With the first one gone, the twin does not take its place.
-    cluster.servers.remove(2);
+    cluster.crash(3);
     cluster.run(300);
     cluster.append(1, "c");
-    assert_eq!((cluster.decided(2).len(), cluster.decided(3).len()), (3, 0));
+    assert_eq!((cluster.decided(2).len(), cluster.decided(TWIN).len()), (3, 0));
 }
 
 #[test]
@@ -241,7 +225,7 @@ fn leadership_is_not_transferred_to_a_server_in_conflict() {
     let mut cluster = Cluster::new(&ALL);
     cluster.run(60);
     cluster.append(1, "a");
-    cluster.stop(3);
+    cluster.crash(3);
     cluster.start(3, &ALL, Disk::with_id(999));
     cluster.run(300);
     let leader = cluster.server(2).get_current_leader().unwrap();
@@ -264,7 +248,7 @@ fn a_server_with_other_nodes_is_in_no_quorum_and_all_say_so() {
         let mut cluster = Cluster::new(&ALL);
         cluster.run(60);
         cluster.append(1, "a");
-        cluster.stop(3);
+        cluster.crash(3);
         // A storage that keeps no identity does not refuse it.
         cluster.start(3, &nodes, Disk::default());
         cluster.run(300);
@@ -288,10 +272,10 @@ fn a_server_with_other_nodes_is_in_no_quorum_and_all_say_so() {
 fn clusters_of_two_names_are_apart() {
     let mut cluster = Cluster::new(&ALL);
     cluster.run(60);
-    cluster.stop(3);
+    cluster.crash(3);
     let config = ServerConfig { cluster_name: Some("other".into()), ..server(3) };
     let other = self::cluster(&ALL).build_for_server(config, Disk::default()).unwrap();
-    cluster.servers.push((3, other));
+    cluster.start_at(3, other);
     cluster.run(100);
     let differs = Conflict::OtherConfiguration { nodes: false, quorums: false, cluster_name: true };
     assert_eq!(cluster.conflicts(1), [(3, differs)]);
@@ -306,7 +290,7 @@ fn servers_on_fresh_memory_go_on_as_they_did() {
     }
     cluster.run(60);
     cluster.append(1, "a");
-    cluster.stop(2);
+    cluster.crash(2);
     cluster.start(2, &ALL, Disk::default());
     cluster.run(60);
     cluster.append(1, "b");
@@ -330,16 +314,18 @@ fn some_servers_may_have_disks_with_ids_and_some_not() {
 #[test]
 fn a_server_that_meets_a_wiped_one_first_hears_of_it() {
     let mut cluster = Cluster::new(&ALL);
-    cluster.cut.insert(2);
+    cluster.isolate(2);
     cluster.run(60);
     cluster.append(1, "a");
     assert_eq!(cluster.disks[&2].get_identity().unwrap().unwrap().peers, BTreeMap::new());
-    cluster.stop(3);
-    cluster.cut = BTreeSet::from([3]);
+    cluster.crash(3);
+    cluster.heal_all();
+    cluster.isolate(3);
     cluster.run(60);
     // 2 has never met 3, and 1 has told it of its disk.
     cluster.start(3, &ALL, Disk::with_id(999));
-    cluster.cut = BTreeSet::from([1]);
+    cluster.heal_all();
+    cluster.isolate(1);
     cluster.run(200);
     cluster.append(2, "b");
     assert_eq!(cluster.decided(2), ["a"]);
@@ -358,9 +344,9 @@ fn a_server_that_has_what_a_quorum_lost_says_so() {
         for word in ["a", "b", "c"] {
             cluster.append(1, word);
         }
-        cluster.cut.insert(1);
+        cluster.isolate(1);
         for pid in [2, 3] {
-            cluster.stop(pid);
+            cluster.crash(pid);
             cluster.start(pid, &ALL, Disk::default());
         }
         // Their ballots pass that of 1.
@@ -372,10 +358,10 @@ fn a_server_that_has_what_a_quorum_lost_says_so() {
         assert_eq!(cluster.decided(3), ["x"]);
         if restarts {
             let disk = cluster.disks[&1].clone();
-            cluster.stop(1);
+            cluster.crash(1);
             cluster.start(1, &ALL, disk);
         }
-        cluster.cut.clear();
+        cluster.heal_all();
         cluster.run(300);
         assert_eq!(cluster.decided(1), ["a", "b", "c"], "it keeps what is decided");
         let lost = cluster.server(1).status().lost.expect("it says so");
@@ -430,7 +416,7 @@ fn a_server_that_is_back_at_once_on_a_fresh_memory_storage_takes_part() {
     cluster.append(1, "a");
     let leader = cluster.server(1).get_current_leader().unwrap();
     let follower = leader % 3 + 1;
-    cluster.stop(follower);
+    cluster.crash(follower);
     cluster.start(follower, &ALL, Disk::default());
     cluster.append(follower, "b");
     for pid in ALL {

@@ -33,5 +33,6 @@ fn a_quorum_that_counts_anybody_is_found() {
         failure.is_some_and(|what| what.contains("others"))
     });
     let failed: Vec<u64> = failed.collect();
+    println!("{failed:?}");
     assert!(failed.len() > 3, "{failed:?}");
 }

@@ -67,7 +67,7 @@ fn a_transfer_holds_proposals_up_for_less_than_a_crash_does() {
         });
         let crash = median_and_worst(|phase| {
             let mut lab = cluster(n, phase);
-            longest_pause(&mut lab, &others, |lab| lab.crash(1))
+            longest_pause(&mut lab, &others, |lab| drop(lab.crash(1)))
         });
         println!("| {n} | transfer | {} | {} |", transfer.0, transfer.1);
         println!("| {n} | crash | {} | {} |", crash.0, crash.1);

@@ -33,7 +33,7 @@ fn traffic() -> Vec<Message<Word>> {
     let mut run = |lab: &mut Lab, ticks: u64| {
         for _ in 0..ticks {
             lab.tick();
-            seen.extend(lab.in_flight().iter().cloned());
+            seen.extend(lab.in_flight().cloned());
         }
     };
     run(&mut lab, 30);

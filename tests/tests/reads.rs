@@ -94,7 +94,7 @@ fn reads_of_all_servers_share_a_round() {
 }
 
 fn requested_before(lab: &Lab) -> Message<omnipaxos_tests::lab::Word> {
-    let mut messages = lab.in_flight().iter();
+    let mut messages = lab.in_flight();
     messages.find(|message| kind(message) == "ReadIndexResponse").expect("it is on its way").clone()
 }
 
@@ -104,7 +104,7 @@ fn an_answer_to_an_earlier_incarnation_is_dropped() {
     let mut lab = cluster(&[1, 2, 3], None);
     lab.request_read(2).expect("there is a leader");
     lab.drain();
-    while !lab.in_flight().iter().any(|message| kind(message) == "ReadIndexResponse") {
+    while !lab.in_flight().any(|message| kind(message) == "ReadIndexResponse") {
         lab.deliver();
     }
     let old = requested_before(&lab);
@@ -186,7 +186,7 @@ fn an_id_of_another_incarnation_is_unknown() {
 fn without_a_count_of_incarnations_only_a_leader_reads() {
     let mut lab = cluster(&[1, 2, 3], None);
     for pid in [1, 2] {
-        lab.count_no_incarnations(pid);
+        lab.disk(pid).order(|orders| orders.counts_no_incarnations = true);
     }
     lab.crash(2);
     lab.restart(2);

@@ -184,8 +184,7 @@ fn a_late_accept_sync_of_the_same_round_changes_nothing() {
     lab.drain();
     lab.deliver();
     lab.deliver();
-    let late: Vec<_> =
-        lab.in_flight().iter().filter(|m| kind(m) == "AcceptSync").cloned().collect();
+    let late: Vec<_> = lab.in_flight().filter(|m| kind(m) == "AcceptSync").cloned().collect();
     assert_eq!(late.len(), 2);
     lab.settle();
     for word in ["a", "b", "c"] {
@@ -250,7 +249,7 @@ fn a_resent_forward_is_appended_once() {
     lab.append(2, "a");
     lab.drain();
     let forwards: Vec<_> =
-        lab.in_flight().iter().filter(|m| kind(m) == "ProposalForward").cloned().collect();
+        lab.in_flight().filter(|m| kind(m) == "ProposalForward").cloned().collect();
     assert_eq!(forwards.len(), 1);
     for _ in 0..3 {
         lab.inject(forwards[0].clone());

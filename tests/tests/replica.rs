@@ -297,7 +297,7 @@ fn same_inputs_same_outputs() {
                 lab.append(1 + tick % 3, &tick.to_string());
             }
             lab.tick();
-            trace.push_str(&format!("{:?}\n", lab.in_flight()));
+            trace.push_str(&format!("{:?}\n", lab.in_flight().collect::<Vec<_>>()));
         }
         trace
     };

@@ -2,21 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{
-    messages::{sequence_paxos::PaxosMsg, Message},
-    ClusterConfig, OmniPaxos, ServerConfig,
-};
+use omnipaxos::{messages::Message, ClusterConfig, ServerConfig};
+use omnipaxos_harness::{build, kind, Cluster, Fate};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::lab::Word;
-use std::collections::BTreeMap;
 
 const LEADER: u64 = 1;
 const FAR: u64 = 3;
 /// Ticks of a heartbeat round.
 const ROUND: u64 = 10;
 const ROUNDS: u64 = 150;
-
-type Server = OmniPaxos<Word, MemoryStorage<Word>>;
 
 /// What was counted.
 #[derive(Debug, Default)]
@@ -30,51 +25,41 @@ struct Counted {
 
 /// Three servers, led by 1. Messages between 1 and 3 take so many ticks, others one.
 fn under_load(delay: u64) -> Counted {
-    let cluster =
-        ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], flexible_quorum: None };
-    let mut servers: BTreeMap<u64, Server> = (1..=3)
-        .map(|pid| {
-            let config = ServerConfig { pid, election_tick_timeout: ROUND, ..Default::default() };
-            (pid, cluster.clone().build_for_server(config, MemoryStorage::default()).unwrap())
-        })
-        .collect();
-    let mut on_their_way: BTreeMap<(u64, u64), Message<Word>> = BTreeMap::new();
-    let (mut number, mut counted) = (0, Counted::default());
-    let mut messages = Vec::new();
-    for now in 0..ROUNDS * ROUND {
-        let later = on_their_way.split_off(&(now + 1, 0));
-        for message in std::mem::replace(&mut on_their_way, later).into_values() {
-            servers.get_mut(&message.get_receiver()).unwrap().handle_incoming(message);
+    let config = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let servers = [1, 2, 3].map(|pid| {
+        let change = |config: &mut ServerConfig| config.election_tick_timeout = ROUND;
+        build(&config, pid, change, MemoryStorage::default())
+    });
+    let mut counted = Counted::default();
+    let network = |now: u64, message: &mut Message<Word>| {
+        let link = (message.get_sender(), message.get_receiver());
+        match (link, kind(message)) {
+            ((LEADER, FAR), "AcceptSync") => counted.syncs += 1,
+            ((FAR, LEADER), "Accepted") if now > 3 * ROUND => {
+                counted.in_step_after.get_or_insert(now / ROUND);
+            }
+            _other => {}
         }
+        let is_slow = [(LEADER, FAR), (FAR, LEADER)].contains(&link);
+        Fate::Arrives(if is_slow { delay } else { 1 })
+    };
+    let mut cluster = Cluster::of(servers, network);
+    let mut most_behind = 0;
+    for now in 0..ROUNDS * ROUND {
         if now == 2 * ROUND {
-            servers.get_mut(&LEADER).unwrap().try_become_leader();
+            cluster.server(LEADER).try_become_leader();
         }
         if now > 3 * ROUND {
-            servers.get_mut(&LEADER).unwrap().append(Word(now.to_string())).unwrap();
+            cluster.server(LEADER).append(Word(now.to_string())).unwrap();
         }
-        servers.values_mut().for_each(|server| {
-            server.tick();
-            server.take_outgoing_messages(&mut messages);
-        });
-        for message in messages.drain(..) {
-            let (from, to) = (message.get_sender(), message.get_receiver());
-            if let (Message::SequencePaxos(paxos), LEADER, FAR) = (&message, from, to) {
-                counted.syncs += u64::from(matches!(paxos.msg, PaxosMsg::AcceptSync(_)));
-            }
-            if let (Message::SequencePaxos(paxos), FAR, LEADER) = (&message, from, to) {
-                if matches!(paxos.msg, PaxosMsg::Accepted(_)) && now > 3 * ROUND {
-                    counted.in_step_after.get_or_insert(now / ROUND);
-                }
-            }
-            let is_slow = from + to == LEADER + FAR && from != to;
-            number += 1;
-            on_their_way.insert((now + if is_slow { delay } else { 1 }, number), message);
-        }
+        cluster.tick();
         if now > ROUNDS * ROUND / 2 {
-            let behind = servers[&LEADER].get_decided_idx() - servers[&FAR].get_decided_idx();
-            counted.behind = counted.behind.max(behind);
+            let decided = cluster.server(LEADER).get_decided_idx();
+            most_behind = most_behind.max(decided - cluster.server(FAR).get_decided_idx());
         }
     }
+    drop(cluster);
+    counted.behind = most_behind;
     counted
 }
 

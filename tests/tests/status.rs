@@ -112,11 +112,11 @@ fn an_accept_sync_that_comes_late_is_no_loss() {
     lab.settle();
     lab.heal_all();
     let is_sync = Pick::of(2, 3, "AcceptSync");
-    while !lab.in_flight().iter().any(|message| is_sync.matches(message)) {
+    while !lab.in_flight().any(|message| is_sync.matches(message)) {
         lab.run(1);
     }
     let is_first = |message: &&Message<Word>| is_sync.matches(message);
-    let late = lab.in_flight().iter().find(is_first).expect("it is there").clone();
+    let late = lab.in_flight().find(is_first).expect("it is there").clone();
     lab.cut_one_way(2, 3);
     lab.run(1);
     lab.heal(2, 3);

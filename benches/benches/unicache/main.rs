@@ -6,12 +6,13 @@
 
 mod texts;
 
-use omnipaxos::{messages::Message, storage::Entry, ClusterConfig, OmniPaxos, ServerConfig};
+use omnipaxos::{messages::Message, storage::Entry, ClusterConfig};
 use omnipaxos_benches::{
     alternate, cpu_time_of,
     report::{number, Report},
     Summary, WarmHeap,
 };
+use omnipaxos_harness::{build, Cluster, Fate, Network};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use serde::{de::DeserializeOwned, Serialize};
 use std::io;
@@ -32,95 +33,65 @@ enum Wire {
     Zstd,
 }
 
-struct Servers<T: Entry> {
-    servers: Vec<OmniPaxos<T, MemoryStorage<T>>>,
-    messages: Vec<Message<T>>,
+/// Encodes each message and decodes it again, and counts the bytes of the leader, server 1.
+struct Travel {
     wire: Wire,
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
-    /// Of the leader, server 1.
     bytes_sent: usize,
 }
 
-impl<T: Entry + Serialize + DeserializeOwned> Servers<T> {
-    /// Three, of which the first leads.
-    fn elected(wire: Wire) -> io::Result<Self> {
-        let server = |pid| {
-            let cluster =
-                ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
-            let leader_priority = if pid == 1 { 1 } else { 0 };
-            cluster
-                .build_for_server(
-                    ServerConfig { pid, leader_priority, ..Default::default() },
-                    MemoryStorage::default(),
-                )
-                .expect("the configuration is valid")
-        };
-        let mut cluster = Self {
-            servers: (1..=3).map(server).collect(),
-            messages: Vec::new(),
-            wire,
-            compressor: Compressor::new(1)?,
-            decompressor: Decompressor::new()?,
-            bytes_sent: 0,
-        };
-        while cluster.servers.iter().any(|server| server.get_current_leader() != Some(1)) {
-            cluster.servers.iter_mut().for_each(OmniPaxos::tick);
-            cluster.deliver()?;
-        }
-        Ok(cluster)
-    }
-
-    /// Moves messages until there are none.
-    fn deliver(&mut self) -> io::Result<()> {
-        loop {
-            let mut messages = std::mem::take(&mut self.messages);
-            for server in &mut self.servers {
-                server.take_outgoing_messages(&mut messages);
-            }
-            if messages.is_empty() {
-                return Ok(());
-            }
-            for message in messages.drain(..) {
-                let is_leaders = message.get_sender() == 1;
-                let (message, bytes) = self.travel(message)?;
-                self.bytes_sent += if is_leaders { bytes } else { 0 };
-                let to = message.get_receiver() as usize - 1;
-                self.servers[to].handle_incoming(message);
-            }
-            self.messages = messages;
-        }
-    }
-
-    fn travel(&mut self, message: Message<T>) -> io::Result<(Message<T>, usize)> {
+impl<T: Entry + Serialize + DeserializeOwned> Network<T> for Travel {
+    fn fate(&mut self, _now: u64, message: &mut Message<T>) -> Fate {
         let config = bincode::config::standard();
         let mut bytes =
-            bincode::serde::encode_to_vec(&message, config).expect("a message can be serialised");
-        drop(message);
+            bincode::serde::encode_to_vec(&*message, config).expect("a message can be serialised");
         let mut size = bytes.len();
         if self.wire == Wire::Zstd {
-            bytes = self.compressor.compress(&bytes)?;
+            bytes = self.compressor.compress(&bytes).expect("there is memory");
             size = bytes.len();
-            bytes = self.decompressor.decompress(&bytes, LARGEST)?;
+            bytes = self.decompressor.decompress(&bytes, LARGEST).expect("it was compressed");
         }
-        let (message, _) =
+        self.bytes_sent += if message.get_sender() == 1 { size } else { 0 };
+        let (decoded, _) =
             bincode::serde::decode_from_slice(&bytes, config).expect("it can be deserialised");
-        Ok((message, size))
+        *message = decoded;
+        Fate::Arrives(0)
     }
+}
 
-    /// Appends in groups until all is decided everywhere.
-    fn decide(&mut self, log: Vec<T>, group: usize) -> io::Result<()> {
-        let goal = self.servers[0].get_decided_idx() + log.len() as u64;
-        let mut log = log.into_iter();
-        while log.len() > 0 {
-            for entry in log.by_ref().take(group) {
-                self.servers[0].append(entry).expect("there is no reconfiguration");
-            }
-            self.deliver()?;
+type Servers<T> = Cluster<T, MemoryStorage<T>, Travel>;
+
+/// Three, of which the first leads.
+fn elected<T: Entry + Serialize + DeserializeOwned>(wire: Wire) -> io::Result<Servers<T>> {
+    let config = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let server = |pid| build(&config, pid, |_config| {}, MemoryStorage::default());
+    let travel = Travel {
+        wire,
+        compressor: Compressor::new(1)?,
+        decompressor: Decompressor::new()?,
+        bytes_sent: 0,
+    };
+    let mut cluster = Cluster::of([1, 2, 3].map(server), travel);
+    cluster.elect(1);
+    Ok(cluster)
+}
+
+/// Appends in groups until all is decided everywhere.
+fn decide<T: Entry + Serialize + DeserializeOwned>(
+    cluster: &mut Servers<T>,
+    log: Vec<T>,
+    group: usize,
+) {
+    let goal = cluster.server(1).get_decided_idx() + log.len() as u64;
+    let mut log = log.into_iter();
+    while log.len() > 0 {
+        for entry in log.by_ref().take(group) {
+            cluster.server(1).append(entry).expect("there is no reconfiguration");
         }
-        assert!(self.servers.iter().all(|server| server.get_decided_idx() == goal), "not decided");
-        Ok(())
+        cluster.settle();
     }
+    assert!(cluster.servers().all(|server| server.get_decided_idx() == goal), "not decided");
 }
 
 /// Bytes from the leader to a follower, and CPU ns of all servers, per entry.
@@ -128,15 +99,13 @@ fn measure<T: Entry + Serialize + DeserializeOwned + Text>(
     wire: Wire,
     group: usize,
 ) -> io::Result<[f64; 2]> {
-    let mut cluster = Servers::<T>::elected(wire)?;
+    let mut cluster = elected::<T>(wire)?;
     let mut log = T::many(ENTRIES + ENTRIES / 10);
     let rest = log.split_off(ENTRIES as usize / 10);
-    cluster.decide(log, group)?;
-    cluster.bytes_sent = 0;
-    let mut result = Ok(());
-    let time = cpu_time_of(|| result = cluster.decide(rest, group));
-    result?;
-    let bytes = cluster.bytes_sent as f64 / 2.0;
+    decide(&mut cluster, log, group);
+    cluster.network.bytes_sent = 0;
+    let time = cpu_time_of(|| decide(&mut cluster, rest, group));
+    let bytes = cluster.network.bytes_sent as f64 / 2.0;
     Ok([bytes, time.as_secs_f64() * 1e9].map(|sum| sum / ENTRIES as f64))
 }
 

@@ -5,7 +5,7 @@ use super::{
     Fault, Server, Trial, ELECTION_TICKS,
 };
 use omnipaxos_tests::{
-    lasting::{Adversary, Direction, What},
+    lasting::{most_followed, CutOff, What},
     plan::ServerSetting,
 };
 
@@ -66,9 +66,7 @@ struct Cluster<S: Server> {
     /// The most entries that a server has ever known to be decided.
     decided: u64,
     proposals: u64,
-    /// Servers that are cut off, and until when.
-    held: Vec<(usize, u64)>,
-    next_cut: u64,
+    cut_off: CutOff,
 }
 
 impl<S: Server> Cluster<S> {
@@ -92,8 +90,7 @@ impl<S: Server> Cluster<S> {
             network: Network::new(size, setting.in_flight, seed),
             decided: 0,
             proposals: 0,
-            held: Vec::new(),
-            next_cut: 0,
+            cut_off: CutOff::default(),
         }
     }
 
@@ -133,47 +130,18 @@ impl<S: Server> Cluster<S> {
     }
 
     fn set_links(&mut self, trial: &Trial, now: u64) {
-        let size = self.places.len();
-        let adversary = trial.lasting.adversary;
-        if let Some(adversary) = adversary {
-            self.attack(adversary, now);
+        if let Some(adversary) = trial.lasting.adversary {
+            let follows = |at| follows(&self.places, at);
+            self.cut_off.attack(adversary, self.places.len(), follows, now);
         }
-        for (from, to) in (0..size).flat_map(|from| (0..size).map(move |to| (from, to))) {
-            let is_held = |at: usize| self.held.iter().any(|(server, _)| *server == at);
-            let is_cut = match adversary.map(|adversary| adversary.cuts) {
-                None => false,
-                Some(Direction::Both) => is_held(from) || is_held(to),
-                Some(Direction::Incoming) => is_held(to),
-                Some(Direction::Outgoing) => is_held(from),
-            };
-            let is_open = trial.lasting.links[from * size + to].is_open(now);
-            self.network.set_open(from, to, is_open && !is_cut);
-        }
-    }
-
-    /// Cuts off the leader that most servers follow, if it is time. A quorum is left together.
-    fn attack(&mut self, adversary: Adversary, now: u64) {
-        self.held.retain(|(_, until)| *until > now);
-        let size = self.places.len();
-        let spare = size - (size / 2 + 1);
-        if now < self.next_cut || self.held.len() >= spare {
-            return;
-        }
-        let leader = self.leader().filter(|at| self.held.iter().all(|(held, _)| held != at));
-        if let Some(leader) = leader {
-            self.held.push((leader, now + adversary.hold));
-            self.next_cut = now + adversary.every;
+        for (from, to, is_open) in trial.lasting.open_links(&self.cut_off, now) {
+            self.network.set_open(from, to, is_open);
         }
     }
 
     /// The server that most servers follow.
     fn leader(&self) -> Option<usize> {
-        let followers = |at: usize| {
-            let servers = self.places.iter().filter_map(|place| place.running.as_ref());
-            servers.filter(|server| server.leader() == Some(at as u64 + 1)).count()
-        };
-        let most = (0..self.places.len()).max_by_key(|at| followers(*at));
-        most.filter(|at| followers(*at) > 0)
+        most_followed(self.places.len(), |at| follows(&self.places, at))
     }
 
     fn disturb(&mut self, trial: &Trial, now: u64) {
@@ -241,6 +209,12 @@ impl<S: Server> Cluster<S> {
             place.proposed = Some((now, decided));
         }
     }
+}
+
+/// The position of the server that a server follows.
+fn follows<S: Server>(places: &[Place<S>], at: usize) -> Option<usize> {
+    let leader = places[at].running.as_ref()?.leader()?;
+    Some(leader as usize - 1)
 }
 
 impl<S: Server> Place<S> {

@@ -6,6 +6,7 @@
 //! measured, and held against a [`Bound`]. All other checks of the simulator hold as well.
 
 mod bound;
+mod cut_off;
 mod generate;
 mod report;
 mod run;
@@ -13,6 +14,7 @@ mod shrink;
 
 pub use self::{
     bound::Bound,
+    cut_off::{most_followed, CutOff},
     report::Sums,
     run::{run, Measured, Report},
     shrink::shrink,

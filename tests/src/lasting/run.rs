@@ -1,6 +1,6 @@
 //! Runs a cluster while faults last, and measures.
 
-use super::{Adversary, Bound, Direction, Lasting, What};
+use super::{Bound, CutOff, Lasting, What};
 use crate::{
     checker::{ensure, violated, Check, Violation},
     cluster::{Cluster, Proposed, Trace},
@@ -49,9 +49,7 @@ struct Watch {
     open: Vec<Vec<u64>>,
     /// For each server, the leader that it followed last, and how often that was another.
     followed: Vec<(Option<u64>, u64)>,
-    /// Servers that are cut off, and until when.
-    held: Vec<(usize, u64)>,
-    next_cut: u64,
+    cut_off: CutOff,
 }
 
 /// Runs it. Nothing it does leaves this thread, and it depends on nothing but the seed.
@@ -123,21 +121,16 @@ fn set_links<T: SimEntry>(
     watch: &mut Watch,
     now: u64,
 ) {
-    if let Some(adversary) = lasting.adversary {
-        watch.attack(adversary, lasting, cluster, now);
-    }
     let size = lasting.size();
-    let held = &watch.held;
-    let is_held = |at: usize| held.iter().any(|(server, _)| *server == at);
-    let cuts = lasting.adversary.map(|adversary| adversary.cuts);
-    for (from, to) in (0..size).flat_map(|from| (0..size).map(move |to| (from, to))) {
-        let is_cut = match cuts {
-            None => false,
-            Some(Direction::Both) => is_held(from) || is_held(to),
-            Some(Direction::Incoming) => is_held(to),
-            Some(Direction::Outgoing) => is_held(from),
+    if let Some(adversary) = lasting.adversary {
+        let follows = |at: usize| {
+            let leader = cluster.follows(at)?;
+            (0..size).find(|at| cluster.pid(*at) == leader)
         };
-        cluster.set_link(from, to, lasting.links[from * size + to].is_open(now) && !is_cut);
+        watch.cut_off.attack(adversary, size, follows, now);
+    }
+    for (from, to, is_open) in lasting.open_links(&watch.cut_off, now) {
+        cluster.set_link(from, to, is_open);
     }
 }
 
@@ -210,29 +203,5 @@ impl Watch {
         measured.decided = decided;
         measured.ballots = cluster.highest_promise();
         measured.changes = self.followed.iter().map(|(_, changes)| *changes).max().unwrap_or(0);
-    }
-
-    /// Cuts off the leader that most servers follow, if it is time. A quorum is left together.
-    fn attack<T: SimEntry>(
-        &mut self,
-        adversary: Adversary,
-        lasting: &Lasting,
-        cluster: &Cluster<T>,
-        now: u64,
-    ) {
-        self.held.retain(|(_, until)| *until > now);
-        let size = lasting.size();
-        let spare = size - (size / 2 + 1);
-        if now < self.next_cut || self.held.len() >= spare {
-            return;
-        }
-        let followers = |at: usize| {
-            (0..size).filter(|of| cluster.follows(*of) == Some(cluster.pid(at))).count()
-        };
-        let leader = (0..size).max_by_key(|at| followers(*at)).filter(|at| followers(*at) > 0);
-        if let Some(leader) = leader.filter(|at| self.held.iter().all(|(held, _)| held != at)) {
-            self.held.push((leader, now + adversary.hold));
-            self.next_cut = now + adversary.every;
-        }
     }
 }

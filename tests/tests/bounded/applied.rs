@@ -1,6 +1,6 @@
 //! Entries without snapshots are given up once all applications have applied them, and not before.
 
-use super::cluster::{on_disk, three, Cluster, Record};
+use super::cluster::{led_by_1, on_disk, three, Cluster, Counting, Record};
 use omnipaxos::{
     errors::CompactionErr,
     messages::{
@@ -9,8 +9,8 @@ use omnipaxos::{
     },
     storage::Storage,
     util::{LogEntry, NodeId},
-    ServerConfig,
 };
+use omnipaxos_harness::build;
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ type Servers<B> = Cluster<Record, B>;
 
 /// Three servers led by 1 that have decided so many entries.
 fn decided(count: u64) -> Servers<MemoryStorage<Record>> {
-    let mut cluster = Cluster::led_by_1(|_pid| MemoryStorage::default(), |_config| {});
+    let mut cluster = led_by_1(|_pid| MemoryStorage::default(), |_config| {});
     append(&mut cluster, 0..count);
     cluster
 }
@@ -41,7 +41,7 @@ fn numbers<B: Storage<Record>>(cluster: &mut Servers<B>, pid: NodeId, from: u64)
 }
 
 fn compacted<B: Storage<Record>>(cluster: &Servers<B>) -> Vec<u64> {
-    cluster.servers.values().map(|server| server.get_compacted_idx()).collect()
+    cluster.servers().map(|server| server.get_compacted_idx()).collect()
 }
 
 fn compact<B: Storage<Record>>(cluster: &mut Servers<B>, applied: &[(NodeId, u64)]) {
@@ -52,7 +52,7 @@ fn compact<B: Storage<Record>>(cluster: &mut Servers<B>, applied: &[(NodeId, u64
 }
 
 fn holds_back<B: Storage<Record>>(cluster: &Servers<B>) -> Vec<Vec<NodeId>> {
-    cluster.servers.values().map(|server| server.status().holds_back()).collect()
+    cluster.servers().map(|server| server.status().holds_back()).collect()
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_server_that_is_away_holds_entries_back_and_is_named() {
     assert_eq!((status.applied_idx, status.holds_back()), (30, vec![3]));
     let applied: Vec<_> = status.peers.iter().map(|peer| (peer.pid, peer.applied_idx)).collect();
     assert_eq!(applied, [(1, Some(30)), (3, None)]);
-    cluster.cuts.clear();
+    cluster.heal_all();
     cluster.run(30);
     assert_eq!(compacted(&cluster), [8; 3]);
     assert_eq!(numbers(&mut cluster, 3, 8), (8..30).collect::<Vec<_>>());
@@ -137,17 +137,15 @@ fn restart(
     folder: &Path,
     pid: NodeId,
 ) {
-    cluster.servers.remove(&pid);
-    let config = ServerConfig { pid, ..Default::default() };
-    let server = three().build_for_server(config, on_disk(folder, pid)).unwrap();
-    cluster.servers.insert(pid, server);
+    cluster.crash(pid);
+    cluster.start(build(&three(), pid, |_config| {}, on_disk(folder, pid)));
     cluster.run(30);
 }
 
 #[test]
 fn a_restarted_server_counts_for_what_its_application_said() {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::led_by_1(|pid| on_disk(folder.path(), pid), |_config| {});
+    let mut cluster = led_by_1(|pid| on_disk(folder.path(), pid), |_config| {});
     append(&mut cluster, 0..8);
     compact(&mut cluster, &[(2, 8), (3, 5)]);
     restart(&mut cluster, folder.path(), 2);
@@ -191,9 +189,9 @@ fn reports_that_are_lost_are_repeated_until_they_are_confirmed() {
     cluster.run(30);
     assert_eq!(compacted(&cluster), [8; 3]);
     cluster.run(20);
-    cluster.count_anew();
+    cluster.network = Counting::default();
     cluster.run(200);
-    let kinds: Vec<_> = cluster.kinds.keys().copied().collect();
+    let kinds: Vec<_> = cluster.network.kinds.keys().copied().collect();
     assert_eq!(kinds, ["HeartbeatReply", "HeartbeatRequest"], "nothing is left to say");
 }
 

@@ -1,13 +1,15 @@
 //! A follower that was away.
 
-use crate::cluster::{decided, memory, on_disk, three, Cluster, Record, Summand, Total};
+use crate::cluster::{
+    decided, led_by_1, memory, on_disk, three, Cluster, Counting, Record, Summand, Total,
+};
 use omnipaxos::{
     errors::CompactionErr,
     storage::{Entry, Storage},
     util::LogEntry,
     ServerConfig,
 };
-use omnipaxos_storage::persistent_storage::PersistentStorage;
+use omnipaxos_harness::build;
 use serde::{de::DeserializeOwned, Serialize};
 
 const MESSAGE: usize = 64 << 10;
@@ -51,21 +53,21 @@ where
 /// the largest message.
 fn catch_up(behind: u64, change: fn(&mut ServerConfig)) -> (i64, u64) {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::led_by_1(|pid| on_disk(folder.path(), pid), change);
+    let mut cluster = led_by_1(|pid| on_disk(folder.path(), pid), change);
     let entry = |number| Record::of(number, 64);
     decide(&mut cluster, 1000, entry);
     cluster.isolate(3);
     decide(&mut cluster, behind, entry);
     assert_eq!(cluster.server(3).get_decided_idx(), 1000);
-    cluster.cuts.clear();
-    cluster.count_anew();
+    cluster.heal_all();
+    cluster.network = Counting::default();
     let taken = memory(|| {
         cluster.until_decided_everywhere(1000 + behind);
     });
-    let largest = cluster.largest();
+    let largest = cluster.network.largest();
     println!("{behind} behind: {taken:?}, the largest message {largest}");
-    println!("    {:?}", cluster.kinds);
-    let logs: Vec<Vec<Record>> = cluster.servers.values().map(decided).collect();
+    println!("    {:?}", cluster.network.kinds);
+    let logs: Vec<Vec<Record>> = cluster.servers().map(decided).collect();
     assert!(logs.iter().all(|log| log.len() as u64 == 1000 + behind && *log == logs[0]));
     (taken.peak, largest)
 }
@@ -92,13 +94,13 @@ fn memory_does_not_grow_with_what_is_missing() {
 #[test]
 fn a_snapshot_and_chunks_bring_up_a_server_that_lacks_what_is_compacted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::led_by_1(|pid| on_disk(folder.path(), pid), small_window);
+    let mut cluster = led_by_1(|pid| on_disk(folder.path(), pid), small_window);
     let entry = |number| Summand { number, value: "7".repeat(64) };
     decide(&mut cluster, 1000, entry);
-    cluster.servers.remove(&3);
+    cluster.crash(3);
     for _ in 0..4 {
         decide(&mut cluster, 5000, entry);
-        for server in cluster.servers.values_mut() {
+        for server in cluster.servers_mut() {
             let applied_idx = server.get_decided_idx();
             server.compact(applied_idx).unwrap();
             server.compact(applied_idx - 1000).unwrap();
@@ -107,20 +109,17 @@ fn a_snapshot_and_chunks_bring_up_a_server_that_lacks_what_is_compacted() {
     }
     decide(&mut cluster, 20_000, entry);
     let decided_idx = 41_000;
-    cluster.count_anew();
-    let mut config = ServerConfig { pid: 3, ..Default::default() };
-    small_window(&mut config);
-    let storage: PersistentStorage<Summand> = on_disk(folder.path(), 3);
-    cluster.servers.insert(3, three().build_for_server(config, storage).unwrap());
+    cluster.network = Counting::default();
+    cluster.start(build(&three(), 3, small_window, on_disk(folder.path(), 3)));
     let taken = memory(|| {
         cluster.until_decided_everywhere(decided_idx);
     });
     println!("a snapshot of 21,000 and 20,000 entries: {taken:?}");
-    println!("    {:?}", cluster.kinds);
-    assert!(cluster.largest() <= MESSAGE as u64 + OVERHEAD);
+    println!("    {:?}", cluster.network.kinds);
+    assert!(cluster.network.largest() <= MESSAGE as u64 + OVERHEAD);
     assert!(taken.peak < 10 * MESSAGE as i64 + CONSTANT, "{taken:?}");
 
-    for server in cluster.servers.values() {
+    for server in cluster.servers() {
         assert_eq!(server.get_compacted_idx(), 21_000);
         let mut total = Total::default();
         for entry in server.read_decided_suffix(0).unwrap() {
@@ -142,7 +141,7 @@ fn a_snapshot_and_chunks_bring_up_a_server_that_lacks_what_is_compacted() {
 #[test]
 fn what_some_server_lacks_is_not_trimmed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::led_by_1(|pid| on_disk(folder.path(), pid), small_window);
+    let mut cluster = led_by_1(|pid| on_disk(folder.path(), pid), small_window);
     let entry = |number| Record::of(number, 64);
     decide(&mut cluster, 1000, entry);
     cluster.isolate(3);
@@ -163,9 +162,9 @@ fn what_some_server_lacks_is_not_trimmed() {
     cluster.run(30);
     assert_eq!(cluster.server(2).get_compacted_idx(), 1000);
 
-    cluster.cuts.clear();
+    cluster.heal_all();
     cluster.until_decided_everywhere(21_000);
-    for server in cluster.servers.values() {
+    for server in cluster.servers() {
         let entries = server.read_decided_suffix(1000).unwrap();
         let expected = (1000..21_000).map(|number| LogEntry::Decided(entry(number)));
         assert!(entries.into_iter().eq(expected), "at {}", server.get_pid());
@@ -173,7 +172,7 @@ fn what_some_server_lacks_is_not_trimmed() {
     cluster.run(30);
     cluster.server(1).trim(Some(21_000)).unwrap();
     cluster.run(30);
-    for server in cluster.servers.values() {
+    for server in cluster.servers() {
         assert_eq!(server.get_compacted_idx(), 21_000, "at {}", server.get_pid());
     }
 }

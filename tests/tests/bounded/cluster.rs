@@ -8,13 +8,10 @@ use omnipaxos::{
     util::{LogEntry, NodeId},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
+use omnipaxos_harness::{build, kind, Fate, Network};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
-use omnipaxos_tests::lab::kind;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 /// An entry without snapshots.
 #[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
@@ -91,23 +88,39 @@ pub(crate) fn memory(run: impl FnOnce()) -> Memory {
     Memory { more: counted.bytes_current, peak: counted.bytes_max as i64 }
 }
 
-/// The cluster. Servers that are named in none of its sets do what the README says.
-pub(crate) struct Cluster<T: Entry, B: Storage<T>> {
-    pub(crate) servers: BTreeMap<NodeId, OmniPaxos<T, B>>,
-    /// Their users never tick.
-    pub(crate) never_ticked: BTreeSet<NodeId>,
-    /// Their users never take messages.
-    pub(crate) never_drained: BTreeSet<NodeId>,
-    /// Nothing is sent this way.
-    pub(crate) cuts: BTreeSet<(NodeId, NodeId)>,
-    in_flight: Vec<Message<T>>,
-    /// Kept to be filled again and again.
-    outgoing: Vec<Message<T>>,
+/// Delivers each message in the same tick, and counts it.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
     /// What was sent from one server to another, delivered or not.
     pub(crate) sent: BTreeMap<(NodeId, NodeId), Traffic>,
     /// Messages by kind.
     pub(crate) kinds: BTreeMap<&'static str, Traffic>,
 }
+
+impl<T: Entry + Serialize> Network<T> for Counting
+where
+    T::Snapshot: Serialize + DeserializeOwned,
+{
+    fn fate(&mut self, _now: u64, message: &mut Message<T>) -> Fate {
+        opt_out(|| {
+            let bytes = serialised(message);
+            let link = (message.get_sender(), message.get_receiver());
+            self.sent.entry(link).or_default().add(bytes);
+            self.kinds.entry(kind(message)).or_default().add(bytes);
+        });
+        Fate::Arrives(0)
+    }
+}
+
+impl Counting {
+    /// The largest message that was sent.
+    pub(crate) fn largest(&self) -> u64 {
+        self.kinds.values().map(|traffic| traffic.largest).max().unwrap_or(0)
+    }
+}
+
+/// The cluster.
+pub(crate) type Cluster<T, B> = omnipaxos_harness::Cluster<T, B, Counting>;
 
 /// A configuration of three servers.
 pub(crate) fn three() -> ClusterConfig {
@@ -121,122 +134,26 @@ pub(crate) fn on_disk<T>(folder: &Path, pid: NodeId) -> PersistentStorage<T> {
     PersistentStorage::try_open(config).unwrap()
 }
 
-impl<T: Entry + Serialize + PartialEq, B: Storage<T>> Cluster<T, B>
+/// Three servers, led by 1.
+pub(crate) fn led_by_1<T: Entry + Serialize, B: Storage<T>>(
+    storage: impl FnMut(NodeId) -> B,
+    change: impl Fn(&mut ServerConfig),
+) -> Cluster<T, B>
 where
     T::Snapshot: Serialize + DeserializeOwned,
 {
-    /// Three servers, led by 1.
-    pub(crate) fn led_by_1(
-        storage: impl FnMut(NodeId) -> B,
-        change: impl Fn(&mut ServerConfig),
-    ) -> Self {
-        let mut cluster = Self::of_three(storage, change);
-        cluster.run(30);
-        cluster.server(1).try_become_leader();
-        cluster.run(30);
-        for server in cluster.servers.values() {
-            assert_eq!(server.get_current_leader(), Some(1));
-        }
-        cluster
-    }
+    let mut cluster = of_three(storage, change);
+    cluster.elect(1);
+    cluster
+}
 
-    /// Three servers that do not know each other yet.
-    pub(crate) fn of_three(
-        mut storage: impl FnMut(NodeId) -> B,
-        change: impl Fn(&mut ServerConfig),
-    ) -> Self {
-        let mut build = |pid| {
-            let mut config = ServerConfig { pid, ..Default::default() };
-            change(&mut config);
-            (pid, three().build_for_server(config, storage(pid)).unwrap())
-        };
-        Self {
-            servers: (1..=3).map(&mut build).collect(),
-            never_ticked: BTreeSet::new(),
-            never_drained: BTreeSet::new(),
-            cuts: BTreeSet::new(),
-            in_flight: Vec::new(),
-            outgoing: Vec::new(),
-            sent: BTreeMap::new(),
-            kinds: BTreeMap::new(),
-        }
-    }
-
-    pub(crate) fn server(&mut self, pid: NodeId) -> &mut OmniPaxos<T, B> {
-        self.servers.get_mut(&pid).unwrap()
-    }
-
-    /// Nothing is sent between `pid` and the others.
-    pub(crate) fn isolate(&mut self, pid: NodeId) {
-        for other in 1..=3 {
-            self.cuts.extend([(pid, other), (other, pid)]);
-        }
-    }
-
-    /// Lets one tick pass, and delivers what was sent until nobody has anything to say.
-    pub(crate) fn tick(&mut self) {
-        for (pid, server) in &mut self.servers {
-            if !self.never_ticked.contains(pid) {
-                server.tick();
-            }
-        }
-        self.settle();
-    }
-
-    pub(crate) fn run(&mut self, ticks: u64) {
-        for _ in 0..ticks {
-            self.tick();
-        }
-    }
-
-    fn settle(&mut self) {
-        loop {
-            for (pid, server) in &mut self.servers {
-                if !self.never_drained.contains(pid) {
-                    server.take_outgoing_messages(&mut self.outgoing);
-                }
-            }
-            if self.outgoing.is_empty() {
-                return;
-            }
-            std::mem::swap(&mut self.in_flight, &mut self.outgoing);
-            for message in self.in_flight.drain(..) {
-                let (from, to) = (message.get_sender(), message.get_receiver());
-                opt_out(|| {
-                    let bytes = serialised(&message);
-                    self.sent.entry((from, to)).or_default().add(bytes);
-                    self.kinds.entry(kind(&message)).or_default().add(bytes);
-                });
-                if !self.cuts.contains(&(from, to)) {
-                    if let Some(server) = self.servers.get_mut(&to) {
-                        server.handle_incoming(message);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Lets ticks pass until all servers have decided `decided_idx`; tells how many.
-    pub(crate) fn until_decided_everywhere(&mut self, decided_idx: u64) -> u64 {
-        for ticks in 0..20_000 {
-            if self.servers.values().all(|server| server.get_decided_idx() >= decided_idx) {
-                return ticks;
-            }
-            self.tick();
-        }
-        panic!("not decided everywhere: {decided_idx}");
-    }
-
-    /// Forgets what was counted.
-    pub(crate) fn count_anew(&mut self) {
-        self.sent.clear();
-        self.kinds.clear();
-    }
-
-    /// The largest message that was sent.
-    pub(crate) fn largest(&self) -> u64 {
-        self.kinds.values().map(|traffic| traffic.largest).max().unwrap_or(0)
-    }
+/// Three servers that do not know each other yet.
+pub(crate) fn of_three<T: Entry, B: Storage<T>>(
+    mut storage: impl FnMut(NodeId) -> B,
+    change: impl Fn(&mut ServerConfig),
+) -> Cluster<T, B> {
+    let servers = (1..=3).map(|pid| build(&three(), pid, &change, storage(pid)));
+    Cluster::of(servers, Counting::default())
 }
 
 fn serialised<T: Entry + Serialize>(message: &Message<T>) -> u64

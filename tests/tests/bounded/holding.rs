@@ -1,6 +1,6 @@
 //! Users who leave out something that the README tells them to do.
 
-use crate::cluster::{memory, on_disk, Cluster, Memory, Record};
+use crate::cluster::{led_by_1, memory, on_disk, Cluster, Counting, Memory, Record};
 use omnipaxos::{util::NodeId, ServerConfig};
 use omnipaxos_storage::persistent_storage::PersistentStorage;
 use std::path::Path;
@@ -29,7 +29,7 @@ const LIMITS: i64 = ((64 + 256 + 512) * KIB) as i64;
 type OnDisk = Cluster<Record, PersistentStorage<Record>>;
 
 fn on_disks(folder: &Path) -> OnDisk {
-    Cluster::led_by_1(|pid| on_disk(folder, pid), small)
+    led_by_1(|pid| on_disk(folder, pid), small)
 }
 
 /// Appends 100 entries a tick at the servers `at`, until each took `count`.
@@ -50,7 +50,7 @@ fn append(cluster: &mut OnDisk, at: &[NodeId], count: u64) -> Memory {
 /// Appends 10,000 and another 10,000, and tells what those take.
 fn append_twice(name: &str, cluster: &mut OnDisk, at: &[NodeId]) -> (Memory, Memory) {
     let first = append(cluster, at, 10_000);
-    cluster.count_anew();
+    cluster.network = Counting::default();
     let second = append(cluster, at, 10_000);
     println!("{name}: {first:?}, then {second:?}");
     (first, second)
@@ -73,19 +73,19 @@ fn a_silent_peer_costs_its_leader_a_window() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = on_disks(folder.path());
-        cluster.cuts.extend(cuts);
+        cuts.iter().for_each(|(from, to)| cluster.cut_one_way(*from, *to));
         let (_, second) = append_twice(name, &mut cluster, &[1]);
         assert_eq!(cluster.server(1).get_decided_idx(), 20_000, "{name}");
         assert!(second.more < 64 * KIB as i64, "{name}: {second:?}");
         assert!(second.peak < LIMITS + CONSTANT, "{name}: {second:?}");
 
         // The second half took 130 ticks, which are 13 heartbeat rounds.
-        let to_3 = cluster.sent[&(1, 3)];
+        let to_3 = cluster.network.sent[&(1, 3)];
         println!("{name}: the leader's messages to the peer meanwhile: {to_3:?}");
         if is_heard == IsHeard::No {
             assert!(to_3.messages <= 13 && to_3.largest <= 128, "{name}: {to_3:?}");
         }
-        cluster.cuts.clear();
+        cluster.heal_all();
         cluster.until_decided_everywhere(20_000);
     }
 }
@@ -94,7 +94,7 @@ fn a_silent_peer_costs_its_leader_a_window() {
 fn a_leader_that_is_never_drained_holds_what_its_limits_allow() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = on_disks(folder.path());
-    cluster.never_drained.insert(1);
+    cluster.set_drained(1, false);
     let (first, second) = append_twice("leader, never drained", &mut cluster, &[1]);
     assert!(first.peak < LIMITS + CONSTANT, "{first:?}");
     assert!(second.peak < CONSTANT, "it is full already: {second:?}");
@@ -109,13 +109,13 @@ fn a_leader_that_is_never_drained_holds_what_its_limits_allow() {
 fn a_follower_that_is_never_drained_holds_what_its_limits_allow() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = on_disks(folder.path());
-    cluster.never_drained.insert(2);
+    cluster.set_drained(2, false);
     let (first, second) = append_twice("follower, never drained", &mut cluster, &[1, 2]);
     assert_eq!(cluster.server(1).get_decided_idx(), 20_000);
     assert!(first.peak < LIMITS + CONSTANT, "{first:?}");
     assert!(second.peak < CONSTANT, "it is full already: {second:?}");
     assert!(cluster.server(2).dropped().proposals > 0);
-    println!("the leader's messages to it meanwhile: {:?}", cluster.sent[&(1, 2)]);
+    println!("the leader's messages to it meanwhile: {:?}", cluster.network.sent[&(1, 2)]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_server_that_is_never_ticked_holds_what_its_limits_allow() {
     for never_ticked in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = on_disks(folder.path());
-        cluster.never_ticked.insert(never_ticked);
+        cluster.set_ticked(never_ticked, false);
         let name = format!("server {never_ticked}, never ticked");
         let (first, second) = append_twice(&name, &mut cluster, &[1, 2]);
         for memory in [first, second] {

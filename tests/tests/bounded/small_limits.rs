@@ -1,6 +1,6 @@
 //! Limits that are as small as can be, and different ones at each server.
 
-use crate::cluster::{decided, Cluster, Record};
+use crate::cluster::{decided, led_by_1, Cluster, Record};
 use omnipaxos::{errors::TryProposeErr, util::NodeId, ClusterConfig, ServerConfig};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,7 @@ const FEW: Limits = [(3, 500), (2, 300), (5, 700)];
 const WIDE: Limits = [(100, 1 << 20), (200, 1 << 20), (300, 1 << 20)];
 
 fn cluster(limits: [Limits; 3]) -> InMemory {
-    Cluster::led_by_1(
-        |_| MemoryStorage::default(),
-        |config| set(config, limits[config.pid as usize - 1]),
-    )
+    led_by_1(|_| MemoryStorage::default(), |config| set(config, limits[config.pid as usize - 1]))
 }
 
 /// Appends each number once, at one of the servers `at`, and waits until all are decided. What is
@@ -60,7 +57,7 @@ fn append_until_decided(cluster: &mut InMemory, at: &[NodeId], numbers: std::ops
 fn assert_same_logs(cluster: &mut InMemory) {
     let decided_idx = cluster.server(1).get_decided_idx();
     cluster.until_decided_everywhere(decided_idx);
-    let logs: Vec<Vec<Record>> = cluster.servers.values().map(decided).collect();
+    let logs: Vec<Vec<Record>> = cluster.servers().map(decided).collect();
     assert!(logs.iter().all(|log| *log == logs[0]));
     let mut times: BTreeMap<u64, u32> = BTreeMap::new();
     logs[0].iter().for_each(|record| *times.entry(record.number).or_default() += 1);
@@ -79,7 +76,7 @@ fn a_few_hundred_entries_get_decided_everywhere() {
         // One is away, and learns what it lacks; then another leads, with its limits.
         cluster.isolate(3);
         append_until_decided(&mut cluster, &[1, 2], 300..500);
-        cluster.cuts.clear();
+        cluster.heal_all();
         assert_same_logs(&mut cluster);
         cluster.server(3).try_become_leader();
         cluster.run(50);
@@ -103,7 +100,7 @@ fn a_stop_sign_gets_in_behind_a_full_queue() {
         cluster.server(at).try_reconfigure(next.clone(), None).unwrap();
         cluster.run(100);
         println!("{number} entries were before the stop sign at server {at}");
-        for server in cluster.servers.values() {
+        for server in cluster.servers() {
             let stopsign = server.is_reconfigured().expect("the stop sign is decided");
             assert_eq!(stopsign.next_config, next);
             if at == 1 {

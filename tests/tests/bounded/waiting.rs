@@ -1,6 +1,6 @@
 //! Appends without a leader.
 
-use crate::cluster::{decided, memory, Cluster, Record};
+use crate::cluster::{decided, memory, of_three, Cluster, Record};
 use omnipaxos::{errors::TryProposeErr, ServerConfig};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 
@@ -18,7 +18,7 @@ const CONSTANT: i64 = 64 << 10;
 fn an_hour_without_a_leader(name: &str, leader: u64, change: impl Fn(&mut ServerConfig)) {
     let mut limits = ServerConfig::default();
     change(&mut limits);
-    let mut cluster = Cluster::of_three(|_| MemoryStorage::default(), change);
+    let mut cluster = of_three(|_| MemoryStorage::default(), change);
     cluster.isolate(1);
     let appended = HOUR / EVERY;
     let half = |from: u64, to: u64, cluster: &mut Cluster<Record, MemoryStorage<Record>>| {
@@ -55,11 +55,11 @@ fn an_hour_without_a_leader(name: &str, leader: u64, change: impl Fn(&mut Server
     if dropped == 0 {
         expected.push(next);
     }
-    cluster.cuts.clear();
+    cluster.heal_all();
     cluster.server(leader).try_become_leader();
     cluster.until_decided_everywhere(expected.len() as u64);
     cluster.run(100);
-    for server in cluster.servers.values() {
+    for server in cluster.servers() {
         assert_eq!(server.get_current_leader(), Some(leader));
         assert!(decided(server) == expected, "{name}: {} decided", server.get_decided_idx());
         let lost = if server.get_pid() == 1 { dropped } else { 0 };

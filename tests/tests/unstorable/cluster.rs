@@ -7,15 +7,18 @@ use omnipaxos::{
     proposals::{Outcome, ProposalId},
     storage::Entry,
     util::{LogEntry, NodeId},
-    ClusterConfig, OmniPaxos, ServerConfig,
+    ClusterConfig, ServerConfig,
 };
+use omnipaxos_harness::{build, kind, Fate, Network, OnHalt, Pick};
 use omnipaxos_storage::{
     commitlog::LogOptions,
     persistent_storage::{PersistentStorage, PersistentStorageConfig},
 };
-use omnipaxos_tests::lab::kind;
 use serde::{de::DeserializeOwned, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+};
 use tempfile::TempDir;
 
 /// The smallest segments.
@@ -24,23 +27,57 @@ pub(crate) const SMALL: usize = 4096;
 /// Segments that hold all that these tests propose.
 pub(crate) const LARGE: usize = 1 << 20;
 
-/// The cluster.
+/// Messages of these kinds, from one server to another, are held back. All others arrive in the same tick.
+pub(crate) type Holds = BTreeSet<(NodeId, NodeId, &'static str)>;
+
+pub(crate) struct Holding(pub(crate) Holds);
+
+impl<T: Entry> Network<T> for Holding {
+    fn fate(&mut self, _now: u64, message: &mut Message<T>) -> Fate {
+        let place = (message.get_sender(), message.get_receiver(), kind(message));
+        if self.0.contains(&place) {
+            Fate::Held
+        } else {
+            Fate::Arrives(0)
+        }
+    }
+}
+
+/// The cluster. A server that halts is silent.
 pub(crate) struct Cluster<T>
 where
     T: Entry + Serialize + DeserializeOwned,
     T::Snapshot: Serialize + DeserializeOwned,
 {
+    cluster: omnipaxos_harness::Cluster<T, PersistentStorage<T>, Holding>,
     folder: TempDir,
-    nodes: Vec<NodeId>,
+    config: ClusterConfig,
     /// The segment size of each server, from its next start on.
     pub(crate) segments: BTreeMap<NodeId, usize>,
     change: fn(&mut ServerConfig),
-    servers: BTreeMap<NodeId, OmniPaxos<T, PersistentStorage<T>>>,
-    cuts: BTreeSet<(NodeId, NodeId)>,
-    /// Messages of this kind, from one server to another, are held back.
-    pub(crate) holds: BTreeSet<(NodeId, NodeId, &'static str)>,
-    held: Vec<Message<T>>,
     ended: Vec<(ProposalId, Outcome)>,
+}
+
+impl<T> Deref for Cluster<T>
+where
+    T: Entry + Serialize + DeserializeOwned,
+    T::Snapshot: Serialize + DeserializeOwned,
+{
+    type Target = omnipaxos_harness::Cluster<T, PersistentStorage<T>, Holding>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.cluster
+    }
+}
+
+impl<T> DerefMut for Cluster<T>
+where
+    T: Entry + Serialize + DeserializeOwned,
+    T::Snapshot: Serialize + DeserializeOwned,
+{
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.cluster
+    }
 }
 
 impl<T> Cluster<T>
@@ -57,17 +94,15 @@ where
     pub(crate) fn with(segments: &[usize], change: fn(&mut ServerConfig)) -> Self {
         let nodes: Vec<NodeId> = (1..=segments.len() as NodeId).collect();
         let mut cluster = Self {
+            cluster: omnipaxos_harness::Cluster::of([], Holding(Holds::new())),
             folder: tempfile::tempdir().unwrap(),
             segments: nodes.iter().copied().zip(segments.iter().copied()).collect(),
-            nodes: nodes.clone(),
+            config: ClusterConfig { configuration_id: 1, nodes, flexible_quorum: None },
             change,
-            servers: BTreeMap::new(),
-            cuts: BTreeSet::new(),
-            holds: BTreeSet::new(),
-            held: Vec::new(),
             ended: Vec::new(),
         };
-        nodes.iter().for_each(|pid| cluster.restart(*pid));
+        cluster.on_halt = OnHalt::StaySilent;
+        (1..=segments.len() as NodeId).for_each(|pid| cluster.restart(pid));
         cluster
     }
 
@@ -78,19 +113,9 @@ where
         cluster
     }
 
-    pub(crate) fn elect(&mut self, pid: NodeId) {
-        self.run(30);
-        self.server(pid).try_become_leader();
-        self.run(30);
-        assert_eq!(self.server(pid).get_current_leader(), Some(pid));
-    }
-
-    pub(crate) fn crash(&mut self, pid: NodeId) {
-        self.servers.remove(&pid);
-    }
-
     /// Starts a server with what its folder holds.
     pub(crate) fn restart(&mut self, pid: NodeId) {
+        self.look();
         self.crash(pid);
         let folder = self.folder.path().join(pid.to_string());
         let mut options = LogOptions::new(folder.join("log"));
@@ -99,94 +124,34 @@ where
         config.set_path(folder.to_str().unwrap().to_string());
         config.set_commitlog_options(options);
         let storage = PersistentStorage::try_open(config).unwrap();
-        let mut config = ServerConfig { pid, ..Default::default() };
-        (self.change)(&mut config);
-        let nodes = self.nodes.clone();
-        let cluster = ClusterConfig { configuration_id: 1, nodes, flexible_quorum: None };
-        self.servers.insert(pid, cluster.build_for_server(config, storage).unwrap());
-    }
-
-    pub(crate) fn server(&mut self, pid: NodeId) -> &mut OmniPaxos<T, PersistentStorage<T>> {
-        self.servers.get_mut(&pid).unwrap()
+        let server = build(&self.config, pid, self.change, storage);
+        self.start(server);
     }
 
     pub(crate) fn leader(&self) -> NodeId {
-        let leads = |pid: &&NodeId| {
-            self.servers
-                .get(pid)
-                .is_some_and(|s| s.halted().is_none() && s.get_current_leader() == Some(**pid))
-        };
-        *self.nodes.iter().find(leads).expect("somebody leads")
-    }
-
-    /// Nothing is sent between these two.
-    pub(crate) fn cut(&mut self, a: NodeId, b: NodeId) {
-        self.cuts.extend([(a, b), (b, a)]);
-    }
-
-    pub(crate) fn mend(&mut self, a: NodeId, b: NodeId) {
-        self.cuts.remove(&(a, b));
-        self.cuts.remove(&(b, a));
-    }
-
-    pub(crate) fn heal_all(&mut self) {
-        self.cuts.clear();
-    }
-
-    pub(crate) fn run(&mut self, ticks: u64) {
-        for _ in 0..ticks {
-            for server in self.servers.values_mut() {
-                let _ = server.try_tick();
-            }
-            self.settle();
-        }
-    }
-
-    /// Delivers what was sent, until nobody has anything to say. A server that halts is silent.
-    pub(crate) fn settle(&mut self) {
-        loop {
-            let mut messages: Vec<Message<T>> = Vec::new();
-            for server in self.servers.values_mut() {
-                let _ = server.try_take_outgoing_messages(&mut messages);
-                let ended = server.take_events().into_iter().filter_map(|event| match event {
-                    Event::ProposalEnded { id, outcome } => Some((id, outcome)),
-                    _another => None,
-                });
-                self.ended.extend(ended);
-            }
-            if messages.is_empty() {
-                return;
-            }
-            for message in messages {
-                if self.holds.contains(&place(&message)) {
-                    self.held.push(message);
-                    continue;
-                }
-                let (from, to) = (message.get_sender(), message.get_receiver());
-                let receiver = self.servers.get_mut(&to);
-                if let Some(server) = receiver.filter(|_| !self.cuts.contains(&(from, to))) {
-                    let _ = server.try_handle_incoming(message);
-                }
-            }
-        }
+        let mut servers = self.servers().filter(|server| server.halted().is_none());
+        let leader = servers.find(|server| server.get_current_leader() == Some(server.get_pid()));
+        leader.expect("somebody leads").get_pid()
     }
 
     /// Delivers what was held back of a kind from one server to another, and holds it no more.
     pub(crate) fn release(&mut self, from: NodeId, to: NodeId, kind: &'static str) -> usize {
-        self.holds.remove(&(from, to, kind));
-        let held = std::mem::take(&mut self.held);
-        let (released, held) =
-            held.into_iter().partition::<Vec<_>, _>(|message| place(message) == (from, to, kind));
-        self.held = held;
-        let count = released.len();
-        for message in released {
-            let _ = self.server(to).try_handle_incoming(message);
-        }
-        count
+        self.network.0.remove(&(from, to, kind));
+        self.release_picked(&Pick::of(from, to, kind))
+    }
+
+    /// Notes which proposals have ended.
+    fn look(&mut self) {
+        let events = self.cluster.servers_mut().flat_map(|server| server.take_events());
+        self.ended.extend(events.filter_map(|event| match event {
+            Event::ProposalEnded { id, outcome } => Some((id, outcome)),
+            _another => None,
+        }));
     }
 
     /// How a proposal ended, if it has.
-    pub(crate) fn outcome(&self, id: ProposalId) -> Option<Outcome> {
+    pub(crate) fn outcome(&mut self, id: ProposalId) -> Option<Outcome> {
+        self.look();
         let mut of_id = self.ended.iter().filter(|(ended, _)| *ended == id);
         let outcome = of_id.next().map(|(_, outcome)| outcome.clone());
         assert_eq!(of_id.next(), None, "a proposal ends once");
@@ -195,13 +160,13 @@ where
 
     /// Why servers have halted.
     pub(crate) fn halted(&self) -> Vec<(NodeId, String)> {
-        let why = self.servers.iter().map(|(pid, server)| (*pid, server.halted()));
+        let why = self.servers().map(|server| (server.get_pid(), server.halted()));
         why.filter_map(|(pid, halted)| Some((pid, halted?.cause().to_string()))).collect()
     }
 
     /// The decided entries of a server.
-    pub(crate) fn decided(&self, pid: NodeId) -> Vec<T> {
-        let read = self.servers[&pid].try_read_decided_suffix(0).unwrap();
+    pub(crate) fn decided(&mut self, pid: NodeId) -> Vec<T> {
+        let read = self.server(pid).try_read_decided_suffix(0).unwrap();
         let of_entry = |entry| match entry {
             LogEntry::Decided(entry) => Some(entry),
             _another => None,
@@ -215,7 +180,7 @@ where
     where
         T: PartialEq,
     {
-        for pid in self.nodes.clone() {
+        for pid in self.config.nodes.clone() {
             self.restart(pid);
             self.run(60);
             assert_eq!(self.halted(), [], "after a restart of {pid}");
@@ -225,16 +190,11 @@ where
             assert_eq!(self.halted(), [], "while {pid} leads");
         }
         let decided = self.decided(1);
-        assert!(decided.len() >= self.nodes.len());
-        for pid in self.nodes.clone() {
+        assert!(decided.len() >= self.config.nodes.len());
+        for pid in self.config.nodes.clone() {
             assert!(self.decided(pid) == decided, "server {pid} differs");
         }
     }
-}
-
-/// Where a message goes, and its kind.
-fn place<T: Entry>(message: &Message<T>) -> (NodeId, NodeId, &'static str) {
-    (message.get_sender(), message.get_receiver(), kind(message))
 }
 
 fn described<T: Entry>(error: TryProposeErr<T>) -> String {

@@ -1,9 +1,8 @@
 //! Entries over the limit of a storage, or of a setting.
 
-use crate::cluster::{Cluster, LARGE, SMALL};
+use crate::cluster::{Cluster, Holds, LARGE, SMALL};
 use omnipaxos::{errors::TryProposeErr, macros::Entry, proposals::Outcome, status::Role};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
 struct B(Vec<u8>);
@@ -209,18 +208,18 @@ fn what_may_be_decided_is_not_refused() {
     assert_eq!(cluster.server(3).get_accepted_idx(), 1, "2 and 3 hold it");
     // Server 1 is promised by 4 and 5, which do not hear of its log; then 2 does.
     [1, 2, 4, 5].into_iter().for_each(|pid| cluster.cut(3, pid));
-    cluster.holds = BTreeSet::from([(1, 4, "AcceptSync"), (1, 5, "AcceptSync")]);
+    cluster.network.0 = Holds::from([(1, 4, "AcceptSync"), (1, 5, "AcceptSync")]);
     cluster.server(1).try_become_leader();
     cluster.run(2);
     assert_eq!(cluster.server(1).status().role, Role::Leading);
-    cluster.mend(1, 2);
+    cluster.heal(1, 2);
     cluster.run(60);
     assert_eq!(cluster.server(2).get_accepted_idx(), 0, "it has lost the entry");
     assert_eq!(cluster.server(2).status().pending.entries, 1, "and forwards it");
     assert_eq!(cluster.outcome(id), None);
     // Server 3 has it still.
     cluster.crash(1);
-    [4, 5].into_iter().for_each(|pid| cluster.mend(3, pid));
+    [4, 5].into_iter().for_each(|pid| cluster.heal(3, pid));
     cluster.run(100);
     assert_eq!(cluster.decided(4), [large()]);
     cluster.heal_all();
@@ -239,7 +238,7 @@ fn what_was_lost_with_an_earlier_leader_is_refused_in_the_end() {
     [1, 2, 4, 5].into_iter().for_each(|pid| cluster.cut(3, pid));
     cluster.server(1).try_become_leader();
     cluster.run(2);
-    cluster.mend(1, 2);
+    cluster.heal(1, 2);
     cluster.run(60);
     assert_eq!(cluster.outcome(id), Some(Outcome::Refused(TOO_LARGE.to_string())));
     cluster.heal_all();
@@ -252,12 +251,12 @@ fn what_was_lost_with_an_earlier_leader_is_refused_in_the_end() {
 fn a_late_refusal_is_not_believed() {
     let mut cluster = Cluster::with(&[LARGE; 3], only_1_limits);
     cluster.elect(1);
-    cluster.holds = BTreeSet::from([(1, 2, "ProposalRejection")]);
+    cluster.network.0 = Holds::from([(1, 2, "ProposalRejection")]);
     let id = cluster.server(2).propose(large()).unwrap();
     cluster.run(1);
     [2, 3].into_iter().for_each(|pid| cluster.cut(1, pid));
     cluster.server(3).try_become_leader();
-    cluster.holds.extend([(3, 2, "AcceptDecide")]);
+    cluster.network.0.extend([(3, 2, "AcceptDecide")]);
     cluster.run(30);
     assert_eq!(cluster.server(3).get_accepted_idx(), 1, "it has taken the entry");
     assert_eq!(cluster.server(2).get_accepted_idx(), 0);
