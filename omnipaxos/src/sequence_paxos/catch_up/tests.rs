@@ -97,6 +97,22 @@ fn chunks_in_each_state() {
 }
 
 #[test]
+fn what_a_leader_appended_that_resigns() {
+    let table = Table::with(|config| config.server_config.keeps_undecided_appends = true);
+    table.check(
+        "
+        # It is kept as a proposal of this server, if a setting says so, once the chunk changes the log.
+        leading 4.1 ABC 2:3/3 | append d; output; round lost; output; 3: CatchUpChunk at=3 +e dec=4
+            | recovering 4.1 4.1 ABCE pending=1
+            | 2: PrepareReq 4.1 na=4.1 len=4 dec=4; 3: PrepareReq 4.1 na=4.1 len=4 dec=4
+            ; election: Resigned
+            | append d; output; round lost; output; 3: CatchUpChunk at=2 +c dec=3
+            | leading 4.1 ABCd 2:3/3 |
+        ",
+    );
+}
+
+#[test]
 fn whom_a_server_asks() {
     Table::new().check(
         "

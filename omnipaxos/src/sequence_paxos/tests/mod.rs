@@ -43,7 +43,7 @@ use self::{
 use super::{
     progress::{Followers, Stage},
     state::{Leading, Preparing, State},
-    Contact, Relay, SequencePaxos,
+    Contact, LeadershipChange, Relay, SequencePaxos,
 };
 use crate::{
     ballot::Ballot,
@@ -248,6 +248,12 @@ impl Server {
                     ReadState::Refused(reason) => variant(&reason),
                 });
             }
+            // The latest read that can be served.
+            ["ready"] => {
+                let ready = self.paxos.ready_read();
+                let ready = ready.map(|id| format!("up to {}", id.number()));
+                self.answers.push(ready.unwrap_or("none".to_string()));
+            }
             // A heartbeat round ends, which these answered, or all peers.
             ["round", ref rest @ ..] => {
                 let all: Vec<u64> = self.paxos.members.peers().to_vec();
@@ -265,7 +271,11 @@ impl Server {
             ["reconnected", pid] => self.paxos.reconnected(number(pid)),
             // A leader that did not answer asks for a heartbeat reply.
             ["acknowledge", pid] => self.paxos.acknowledge_again(number(pid)),
-            ["trim", idx] => self.paxos.trim(Some(number(idx))).unwrap(),
+            ["trim", ref idx @ ..] => {
+                let idx = idx.first().map(|idx| number(idx));
+                let answer = self.paxos.trim(idx);
+                self.answers.extend(answer.err().map(|err| err.to_string()));
+            }
             ["transfer", to] => self.paxos.transfer_leadership(number(to), 100, None).unwrap(),
             _ => panic!("`{input}` is no input"),
         }
@@ -286,7 +296,10 @@ impl Server {
             all.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
         }
         let change = self.paxos.take_leadership_change();
-        all.extend(change.map(|change| format!("election: {}", variant(&change))));
+        all.extend(change.map(|change| match change {
+            LeadershipChange::NotPromised(rounds) => format!("election: leads not for {rounds}"),
+            change => format!("election: {}", variant(&change)),
+        }));
         all.extend(halted.then(|| "halted".to_string()));
         all.join("; ")
     }
