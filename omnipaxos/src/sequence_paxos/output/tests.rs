@@ -74,7 +74,8 @@ fn gaps() {
             | append de; output; 2: Accepted 4.1 len=3 dec=3 gap; round 2; output;
             ; 2: Accepted 4.1 len=3 dec=3 gap
             | leading 4.1 ABCde 2:3/3 | 2: AcceptDecide 4.1 at=3 +de dec=3
-        # What follows was not sent again yet; or was, in this round, though nothing was missing then.
+        # What follows was not sent again yet; or was, in this round, though nothing was
+        # missing then.
             | append de; output; 2: Accepted 4.1 len=3 dec=3 gap; output; append f; output
             ; 2: Accepted 4.1 len=5 dec=3 gap
             | leading 4.1 ABCDEf 2:5/3 | 2: AcceptDecide 4.1 at=5 +f dec=5

@@ -39,7 +39,8 @@ fn a_read_at_a_follower() {
                                | read; 2: ReadIndexResponse id=1/7/1 at=2; state 1 | same
                                | read 1; waiting; 2: ReadIndexRequest id=1/7/1
                                | state 1 | same | Unknown
-        # The answer stays true, whoever leads by then; an index beyond the new log is asked for again.
+        # The answer stays true, whoever leads by then; an index beyond the new log is
+        # asked for again.
             | read; output; 2: ReadIndexResponse id=1/7/1 at=2; 3: Prepare 5.3 na=4.2 len=3; state 1
             | promised 5.3 4.2 ABc | ready at 2; 3: Promise 5.3 na=4.2 len=3 dec=2
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
@@ -143,7 +144,8 @@ fn requests_of_other_servers() {
         # The answer goes where the request came from.
             | 3: ReadIndexRequest id=2/5/1; output; 3: LeadershipCheckAck 4.1 round=1 | same
             | 3: ReadIndexResponse id=2/5/1 at=3
-        # A copy while the check is on its way is no other request. The check is repeated each round.
+        # A copy while the check is on its way is no other request. The check is repeated
+        # each round.
             | 2: ReadIndexRequest id=2/5/1; output; 2: ReadIndexRequest id=2/5/1; output
             ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/1 at=3
             | 2: ReadIndexRequest id=2/5/1; output; round 2 | same

@@ -1,35 +1,43 @@
-//! The tables in the `tests` modules: a state and inputs, and what becomes of them, in a row.
+//! The notation of the tables in the `tests` modules. A row has a state, inputs, and the state and the
+//! messages that follow from them.
 //!
-//! Server 1 is tested; the others are 2 and 3 unless a [`Table`] says otherwise. A row has four cells:
+//! Server 1 is tested. The others are 2 and 3 unless a [`Table`] says otherwise. A row has four cells:
 //!
 //! ```text
-//! given                 | input                         | then           | sends
-//! following 4.2 ABc     | 2: AcceptDecide 4.2 at=3 +d   | following 4.2 ABcd | 2: Accepted 4.2 len=4 dec=2
+//! given               | input                       | then
+//!                     | sends
+//! following 4.2 ABc   | 2: AcceptDecide 4.2 at=3 +d | following 4.2 ABcd
+//!                     | 2: Accepted 4.2 len=4 dec=2
 //! ```
 //!
 //! - An empty `given` repeats that of the row above. In `then`, `same` repeats `given`.
-//! - A line that begins with `|` or `;` may go on with the row above it. One that begins with `#` is a comment.
-//! - Inputs and messages are separated by `;`. All messages of a row are of one output, after its inputs.
-//! - `2: Prepare ...` is a message from server 2 in `input`, and one to server 2 in `sends`.
-//! - `4.2` is the ballot with number 4 of server 2; `0` is nobody's.
-//! - A log has a letter for each entry, in upper case if it is decided; `$` is a stop sign, `!` a decided one;
-//!   `_` is an entry that was trimmed, `*` one that a snapshot stands for. `-` is an empty log.
-//! - A number that is 0 is left out, and so is a ballot of nobody that has a key.
+//! - A row may have several lines. Each but the first begins with `|` or `;`. A line that begins with
+//!   `#` is a comment.
+//! - `;` separates inputs, and messages. All messages of a row are of one output, after its inputs.
+//! - `2: Prepare ...` is a message from server 2 in `input`, and a message to server 2 in `sends`.
+//! - `4.2` is the ballot with number 4 of server 2. `0` is the ballot of nobody.
+//! - A log has a letter for each entry, in upper case if the entry is decided. `$` is a stop sign, `!` a
+//!   decided stop sign. `_` is an entry that was trimmed, `*` an entry that a snapshot stands for. `-` is
+//!   an empty log.
+//! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
+//!   index of the first of the entries that follow on `+`.
+//! - A key whose number is 0 is left out, and a key whose ballot is that of nobody.
 //!
-//! States, of the [role](State), the promise, the accepted round where it may differ, and the log:
+//! A state is a [role](State), the promise, the accepted round where it may differ, and the log:
 //!
 //! ```text
 //! recovering 4.2 3.3 ABc
-//! promised   4.2 3.3 ABc
-//! following  4.2 ABc
-//! preparing  4.1 3.3 ABc 2:promised         server 2 has promised
-//! leading    4.1 ABc 2:3/2 3:sync           server 2 has acknowledged 3 entries, 2 of them decided;
-//!                                           an AcceptSync is on its way to server 3
+//! promised 4.2 3.3 ABc
+//! following 4.2 ABc
+//! preparing 4.1 3.3 ABc 2:promised     server 2 has promised
+//! leading 4.1 ABc 2:3/2 3:sync         server 2 has acknowledged 3 entries, and that 2 are decided;
+//!                                      an AcceptSync was sent to server 3
 //! ```
 //!
-//! `waits=2` follows if two proposals wait, and `pending=2` if two with ids have not ended.
+//! `waits=2` follows if two proposals wait, and `pending=2` if two proposals with ids have not ended.
 //!
-//! Inputs that are no messages are in [`Server::act`].
+//! [`Server::act`] has the inputs that are no messages. `sends` begins with what they return, and ends
+//! with what the user and the election learn.
 
 mod disk;
 mod notation;
