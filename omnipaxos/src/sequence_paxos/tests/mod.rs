@@ -262,6 +262,14 @@ impl Server {
                 let ready = ready.map(|id| format!("up to {}", id.number()));
                 self.answers.push(ready.unwrap_or("none".to_string()));
             }
+            // A leader that lacks entries which are decided here.
+            ["loss"] => {
+                let loss = self.paxos.loss().map(|lost| {
+                    let (has, decided) = (lost.leader_idx, lost.decided_idx);
+                    format!("{has} of {decided} at {}", shown_ballot(lost.leader))
+                });
+                self.answers.push(loss.unwrap_or("none".to_string()));
+            }
             // A heartbeat round ends, which these answered, or all peers.
             ["round", ref rest @ ..] => {
                 let all: Vec<u64> = self.paxos.members.peers().to_vec();
