@@ -53,8 +53,11 @@ mod tests {
     #[test]
     fn counts_until_a_run_is_passed() {
         let mut sent = InFlight::default();
+        sent.add(0, Amount::default());
+        assert!(sent.is_empty(), "a run of no entries is none");
         sent.add(3, Amount { entries: 3, bytes: 30 });
         sent.add(3, Amount::default());
+        assert!(!sent.is_empty());
         sent.add(5, Amount { entries: 2, bytes: 7 });
         for (idx, entries, bytes) in [(2, 5, 37), (3, 2, 7), (4, 2, 7), (9, 0, 0)] {
             sent.pass(idx);

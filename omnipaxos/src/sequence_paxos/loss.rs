@@ -83,3 +83,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

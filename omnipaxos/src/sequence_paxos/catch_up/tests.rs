@@ -85,13 +85,31 @@ fn chunks_in_each_state() {
         recovering 0 0 -       | 3: CatchUpChunk at=0 +ab dec=2 | recovering 0 0 AB |
         preparing 4.1 3.3 ABc  | 3: CatchUpChunk at=2 +d dec=3 | preparing 4.1 3.3 ABD
                                | 3: Prepare 4.1 na=3.3 len=3 dec=3
-        # A leader that reaches a quorum ignores it. Without one it resigns: its log changed in its ballot.
+        # A leader that reaches a quorum ignores it. Without one it resigns: its log
+        # changed in its ballot.
         leading 4.1 ABc 2:sync | 3: CatchUpChunk at=2 +d dec=3 | same |
                                | round lost; output; 3: CatchUpChunk at=2 +d dec=3
             | recovering 4.1 4.1 ABD
             | 2: PrepareReq 4.1 na=4.1 len=3 dec=3; 3: PrepareReq 4.1 na=4.1 len=3 dec=3
             ; election: Resigned
             | round lost; output; 3: CatchUpChunk at=0 +ab dec=2 | same |
+        ",
+    );
+}
+
+#[test]
+fn what_a_leader_appended_that_resigns() {
+    let table = Table::with(|config| config.server_config.keeps_undecided_appends = true);
+    table.check(
+        "
+        # It is kept as a proposal of this server, if a setting says so, once the chunk
+        # changes the log.
+        leading 4.1 ABC 2:3/3 | append d; output; round lost; output; 3: CatchUpChunk at=3 +e dec=4
+            | recovering 4.1 4.1 ABCE pending=1
+            | 2: PrepareReq 4.1 na=4.1 len=4 dec=4; 3: PrepareReq 4.1 na=4.1 len=4 dec=4
+            ; election: Resigned
+            | append d; output; round lost; output; 3: CatchUpChunk at=2 +c dec=3
+            | leading 4.1 ABCd 2:3/3 |
         ",
     );
 }

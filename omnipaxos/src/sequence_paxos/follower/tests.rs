@@ -25,7 +25,8 @@ fn prepare() {
         preparing 4.1 2.3 ABc    | 3: Prepare 5.3 na=3.3 len=3 | promised 5.3 2.3 ABc
                                  | 3: Promise 5.3 na=2.3 len=3 dec=2
 
-        # A promise has what the leader lacks, from its decided index on, if this log is more recent:
+        # A promise has what the leader lacks, from its decided index on, if this log is
+        # more recent:
         # of a higher accepted round, or of the same and longer.
         following 4.2 ABc        | 3: Prepare 5.3 na=3.3 len=9 dec=1 | promised 5.3 4.2 ABc
                                  | 3: Promise 5.3 na=4.2 len=3 dec=2 at=1 +bc
@@ -56,7 +57,8 @@ fn prepare() {
 fn accept_sync() {
     Table::new().check(
         "
-        # It replaces the log from the decided index on, as one, and counts as accepted in its ballot.
+        # It replaces the log from the decided index on, as one, and counts as accepted in
+        # its ballot.
         promised 4.2 3.3 ABc   | 2: AcceptSync 4.2 at=2 +de dec=3 | following 4.2 ABDe
                                | 2: Accepted 4.2 len=4 dec=3
                                | 2: AcceptSync 4.2 at=2 dec=2 | following 4.2 AB
@@ -165,7 +167,8 @@ fn accept_stop_sign() {
         # A gap before it.
                              | 2: AcceptStopSign 4.2 at=4 dec=3 | following 4.2 ABC
                              | 2: Accepted 4.2 len=3 dec=3 gap
-        # Within a round a follower only appends (I8): a stop sign where an entry is changes nothing.
+        # Within a round a follower only appends (I8): a stop sign where an entry is
+        # changes nothing.
                              | 2: AcceptStopSign 4.2 at=2 dec=2 | same | 2: Accepted 4.2 len=3 dec=2
         # A copy.
         following 4.2 ABc$   | 2: AcceptStopSign 4.2 at=3 dec=4 | following 4.2 ABC!

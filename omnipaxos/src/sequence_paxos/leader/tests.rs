@@ -44,7 +44,8 @@ fn elected() {
 fn promise() {
     Table::new().check(
         "
-        # With this server, one promise is a quorum of three. The own log is the most recent: the other
+        # With this server, one promise is a quorum of three. The own log is the most
+        # recent: the other
         # is older, shorter, or equal.
         preparing 4.1 3.2 ABc  | 2: Promise 4.1 na=2.2 len=9 dec=1 | leading 4.1 ABc 2:sync
                                | 2: AcceptSync 4.1 at=1 +bc dec=2
@@ -189,7 +190,8 @@ fn accepted() {
         # Cumulative: an old one changes nothing.
         leading 4.1 ABCD 2:4/4  | 2: Accepted 4.1 len=3 dec=2 | same |
                                 | 2: Accepted 4.1 len=3 dec=2 gap | same |
-        # Beyond this log: nobody can have accepted that in this ballot. If so much is decided, a later
+        # Beyond this log: nobody can have accepted that in this ballot. If so much is
+        # decided, a later
         # leader did it.
                                 | 2: Accepted 4.1 len=9 dec=2 | same |
                                 | 2: Accepted 4.1 len=9 dec=9 | same | election: Preempted
@@ -279,9 +281,19 @@ fn a_leader_that_is_not_promised_resigns() {
                               | 2: Prepare 4.1 na=3.2 len=3 dec=2; 3: Prepare 4.1 na=3.2 len=3 dec=2
                               | round 2; round 2; round 2; output; round 2 | recovering 4.1 3.2 ABc
                               | 2: PrepareReq 4.1 na=3.2 len=3 dec=2
-                              ; 3: PrepareReq 4.1 na=3.2 len=3 dec=2; election: NotPromised
+                              ; 3: PrepareReq 4.1 na=3.2 len=3 dec=2; election: leads not for 8
+        # The next time it waits twice as long, and leaves it to others for twice as long.
+            | round 2; round 2; round 2; round 2; output; elected 5.1; round 2; round 2; round 2
+            ; round 2
+            ; round 2; round 2; output; round 2 | preparing 5.1 3.2 ABc
+            | 2: Prepare 5.1 na=3.2 len=3 dec=2; 3: Prepare 5.1 na=3.2 len=3 dec=2
+            | round 2; round 2; round 2; round 2; output; elected 5.1; round 2; round 2; round 2
+            ; round 2
+            ; round 2; round 2; round 2; output; round 2 | recovering 5.1 3.2 ABc
+            | 2: PrepareReq 5.1 na=3.2 len=3 dec=2; 3: PrepareReq 5.1 na=3.2 len=3 dec=2
+            ; election: leads not for 16
         # Rounds without a quorum do not count.
-                              | round lost; round lost; round lost; round lost; output; round 2
+        preparing 4.1 3.2 ABc | round lost; round lost; round lost; round lost; output; round 2
                               | same
                               | 2: Prepare 4.1 na=3.2 len=3 dec=2; 3: Prepare 4.1 na=3.2 len=3 dec=2
         # Progress begins the count anew.
@@ -289,6 +301,32 @@ fn a_leader_that_is_not_promised_resigns() {
             ; round 2
             | preparing 4.1 3.2 ABC
             | 2: Prepare 4.1 na=3.2 len=3 dec=3; 3: Prepare 4.1 na=3.2 len=3 dec=3
+        ",
+    );
+}
+
+#[test]
+fn a_leader_catches_up_no_further() {
+    Table::new().check(
+        "
+        # A promise that did not count had it fetch what is decided; another one made it the leader.
+        preparing 4.1 3.2 ABc
+            | 2: Promise 4.1 na=3.3 len=9 dec=4; output; 3: Promise 4.1 na=3.3 len=5 dec=3 at=2 +cde
+            ; output; round 2; output; round 2 | leading 4.1 ABCDe 3:sync
+            | 2: Prepare 4.1 na=4.1 len=5 dec=4
+        ",
+    );
+}
+
+#[test]
+fn trim() {
+    Table::new().check(
+        "
+        # What all servers have accepted may go, and the others are asked to trim it.
+        leading 4.1 ABC 2:3/3 3:2/2 | trim 2 | leading 4.1 __C 2:3/3 3:2/2
+            | 2: Trim to=2; 3: Trim to=2
+            | trim | leading 4.1 __C 2:3/3 3:2/2 | 2: Trim to=2; 3: Trim to=2
+            | trim 3 | same | cannot trim beyond index 2, the largest that every server has accepted
         ",
     );
 }

@@ -39,6 +39,8 @@ fn the_stop_sign() {
                                | 2: AcceptStopSign 4.1 at=3 dec=3
                                | append d; reconfigure | leading 4.1 ABCd$ 2:3/3
                                | 2: AcceptDecide 4.1 at=3 +d dec=3; 2: AcceptStopSign 4.1 at=4 dec=3
+        # Once.
+                               | reconfigure; output | leading 4.1 ABC$ 2:3/3 |
         # Nothing comes after it (I9).
                                | reconfigure; append d | leading 4.1 ABC$ 2:3/3
                                | PendingReconfigEntry; 2: AcceptStopSign 4.1 at=3 dec=3
@@ -72,6 +74,13 @@ fn gaps() {
             | append de; output; 2: Accepted 4.1 len=3 dec=3 gap; round 2; output;
             ; 2: Accepted 4.1 len=3 dec=3 gap
             | leading 4.1 ABCde 2:3/3 | 2: AcceptDecide 4.1 at=3 +de dec=3
+        # What follows was not sent again yet; or was, in this round, though nothing was
+        # missing then.
+            | append de; output; 2: Accepted 4.1 len=3 dec=3 gap; output; append f; output
+            ; 2: Accepted 4.1 len=5 dec=3 gap
+            | leading 4.1 ABCDEf 2:5/3 | 2: AcceptDecide 4.1 at=5 +f dec=5
+            | 2: Accepted 4.1 len=3 dec=3 gap; append d; output; 2: Accepted 4.1 len=3 dec=3 gap
+            | leading 4.1 ABCd 2:3/3 |
         # An old report: more was acknowledged since.
             | append de; output; 2: Accepted 4.1 len=5 dec=3; 2: Accepted 4.1 len=4 dec=3 gap
             | leading 4.1 ABCDE 2:5/3 | 2: Decide 4.1 dec=5
@@ -195,7 +204,15 @@ fn windows() {
             | append def; output; 2: Accepted 4.1 len=6 dec=3; append ghi; output
             ; 2: Accepted 4.1 len=9 dec=6; append j
             | leading 4.1 ABCDEFGHIj 2:9/6 3:3/3 | 2: AcceptDecide 4.1 at=9 +j dec=9
+        # It is not redirected while something is on its way, though it lacks more than the window.
+            | append def; output; 2: Accepted 4.1 len=6 dec=3; append ghi; output
+            ; 2: Accepted 4.1 len=9 dec=6; append jkl; output; 2: Accepted 4.1 len=12 dec=9
+            | leading 4.1 ABCDEFGHIJKL 2:12/9 3:3/3 | 2: Decide 4.1 dec=12
+        # What an AcceptSync carries counts, too.
+        leading 4.1 ABC 2:3/3 3:sync | append def | leading 4.1 ABCdef 2:3/3 3:sync
+            | 2: AcceptDecide 4.1 at=3 +def dec=3; 3: AcceptDecide 4.1 at=3 +d dec=3
         # Once it acknowledges some, it gets the rest.
+        leading 4.1 ABC 2:3/3 3:3/3
             | append def; output; 2: Accepted 4.1 len=6 dec=3; append ghi; output
             ; 3: Accepted 4.1 len=6 dec=3
             | leading 4.1 ABCDEFghi 2:6/3 3:6/3 | 3: AcceptDecide 4.1 at=7 +hi dec=6
@@ -241,6 +258,10 @@ fn what_is_too_much_is_learned_elsewhere() {
         # What is compacted here.
         leading 4.1 __CDEF 2:6/6 | 3: PrepareReq 4.1 na=4.1 len=1 dec=1
             | leading 4.1 __CDEF 2:6/6 3:1/1 | 3: CatchUpRedirect 4.1 source=2 dec=6
+        leading 4.1 __CDE 2:5/5  | 3: PrepareReq 4.1 na=4.1 len=1 dec=1
+            | leading 4.1 __CDE 2:5/5 3:1/1 | 3: CatchUpRedirect 4.1 source=2 dec=5
+                                 | 3: PrepareReq 4.1 na=4.1 len=2 dec=2
+            | leading 4.1 __CDE 2:5/5 3:2/2 | 3: AcceptDecide 4.1 at=2 +cde dec=5
         # An AcceptSync carries decided entries as far as they fit.
         leading 4.1 ABCDEF 2:6/6
             | 3: Promise 4.1 len=3 dec=3 | leading 4.1 ABCDEF 2:6/6 3:sync

@@ -25,6 +25,10 @@ fn at_the_leader() {
         preparing 4.1 3.2 ABc | append d; propose e; output; 2: Promise 4.1 na=3.2 len=3 dec=2
             | leading 4.1 ABcde 2:sync pending=1
             | 2: AcceptSync 4.1 at=2 +cde ids=3:1/4./3x1 ids=4:1/7/0x1 dec=2
+        # Those of this server and of others take turns.
+        preparing 4.1 3.2 ABc | append de; 3: ForwardedProposals first=3/5/0 ballot=4.1 +fg; output
+            ; 2: Promise 4.1 na=3.2 len=3 dec=2 | leading 4.1 ABcdfeg 2:sync
+            | 2: AcceptSync 4.1 at=2 +cdfeg ids=3:1/4./3x1 ids=4:3/5/0x1 ids=5:1/4./5x1 ids=6:3/5/1x1 dec=2
         ",
     );
 }
@@ -48,7 +52,8 @@ fn forwarded_to_the_leader() {
             | 3: ForwardedProposals first=3/5/0 ballot=4.1 +de; output; 2: Accepted 4.1 len=5 dec=5
             ; output; 2: ForwardedProposals first=3/5/0 ballot=4.1 +de | leading 4.1 ABCDE 2:5/5
             | 2: ProposalRejection first=3/5/0 count=2 decided=3
-        # The leader was restarted: it knows no ids before 3. One forwarded first in this ballot is not
+        # The leader was restarted: it knows no ids before 3. One forwarded first in this
+        # ballot is not
         # there, nor is one that is at 3 or later, if anywhere. Others may be.
             | 3: ForwardedProposals first=3/5/0 ballot=3.2 min=2 +d | same
             | 3: ProposalRejection first=3/5/0 count=1 unknown=3
@@ -97,7 +102,8 @@ fn forwarded_to_a_server_that_does_not_lead() {
             | following 4.2 ABc waits=1 |
             | 3: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d; round | same
             | 2: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d hops=1
-            | 3: ProposalForward +d; round | same | 2: ForwardedProposals first=3/text min=2 +d hops=1
+            | 3: ProposalForward +d; round | same
+            | 2: ForwardedProposals first=3/text min=2 +d hops=1
             | 3: ForwardedProposals first=2/5/0 ballot=4.2 min=1 +d | same |
         # The answers come back the same way.
             | 2: ProposalRejection first=3/5/0 decided=1 | same
@@ -121,6 +127,8 @@ fn at_a_server_that_does_not_lead() {
             | 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
             | propose de | following 4.2 ABc pending=2
             | 1/7/0; 1/7/1; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +de
+            | append de; output; append f | following 4.2 ABc pending=3
+            | 2: ForwardedProposals first=1/7/2 ballot=4.2 min=2 +f
             | append z; propose z | same | Unstorable; Unstorable
         promised 4.2 3.3 ABc | propose d | promised 4.2 3.3 ABc pending=1
             | 1/7/0; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
@@ -145,13 +153,23 @@ fn at_a_server_that_does_not_lead() {
         # Of c nobody has told the id, so that it may be that.
         following 4.2 ABc | propose d; output; 2: AcceptStopSign 4.2 at=3 dec=4 | following 4.2 ABC!
             | 2: Accepted 4.2 len=4 dec=4; 1/7/0 is unknown
-        # Another leader has synced this log: it is forwarded anew, with the ballot in which it was first.
+        # Another leader has synced this log: it is forwarded anew, with the ballot in
+        # which it was first.
             | propose d; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2
             ; 3: Prepare 5.3 na=4.2 len=3 dec=2; output; 3: AcceptSync 5.3 at=2 +c dec=2
             | following 5.3 ABc pending=1
             | 3: Accepted 5.3 len=3 dec=2; 3: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+        # What was forwarded first in another ballot travels apart.
+            | propose d; output; 3: Prepare 5.3 na=4.2 len=3 dec=2; 3: AcceptSync 5.3 at=2 +c dec=2
+            ; propose e | following 5.3 ABc pending=2
+            | 1/7/1; 3: Accepted 5.3 len=3 dec=2
+            ; 3: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            ; 3: ForwardedProposals first=1/7/1 ballot=5.3 min=2 +e
+        # What waits when the configuration ends is given up.
+        following 4.2 ABC | round 3; append d; 2: AcceptStopSign 4.2 at=3 dec=4 | following 4.2 ABC!
+            | 2: Accepted 4.2 len=4 dec=4
         # A later one is not before what was decided when it was made.
-            | propose d; output; 2: Decide 4.2 dec=3; output; propose e
+        following 4.2 ABc | propose d; output; 2: Decide 4.2 dec=3; output; propose e
             | following 4.2 ABC pending=2
             | 1/7/1; 2: ForwardedProposals first=1/7/1 ballot=4.2 min=3 +e
         # The way: none while the leader does not answer; through a peer that it answers.
@@ -181,6 +199,10 @@ fn at_a_server_that_starts_empty() {
         # It may have had one: it was synced to a log with entries.
             | 2: Prepare 1.2 len=1; output; 2: AcceptSync 1.2 at=0 +z; output; append a
             | following 1.2 z pending=1 | 2: ForwardedProposals first=1/7/1 ballot=1.2 +a
+        # Ids that it may have given are passed over.
+            | 2: Prepare 1.2 len=2; output; 2: AcceptSync 1.2 at=0 +yz ids=0:1/7/5x2; output
+            ; append a
+            | following 1.2 yz pending=1 | 2: ForwardedProposals first=1/7/7 ballot=1.2 +a
         # Not known yet: it waits until it is synced.
             | 2: Prepare 1.2; append a | promised 1.2 0 - waits=1 | 2: Promise 1.2
         # A server that has promised nothing may forward, where incarnations are counted.
@@ -265,8 +287,12 @@ fn what_a_leader_appended_that_is_deposed() {
             | propose d; output; 3: Prepare 5.3 na=4.1 len=4 dec=3; output
             ; 3: AcceptSync 5.3 at=3 +d ids=3:1/7/0x1 dec=4 | following 5.3 ABCD
             | 3: Accepted 5.3 len=4 dec=4; 1/7/0 is decided at 3
+        # What waits is dropped with it, what was appended before this server was promised is not.
+        preparing 4.1 3.2 ABc | append d; elected 5.3 | recovering 4.1 3.2 ABc waits=1
+            | 2: PrepareReq 4.1 na=3.2 len=3 dec=2; 3: PrepareReq 4.1 na=3.2 len=3 dec=2
         # A transfer of leadership loses nothing.
-            | append d; transfer 2; output; 2: Prepare 5.2 na=3.3 len=4 dec=3; output
+        leading 4.1 ABC 2:3/3 | append d; transfer 2; output; 2: Prepare 5.2 na=3.3 len=4 dec=3
+                              ; output
             ; 2: AcceptSync 5.2 at=3 +e dec=3 | following 5.2 ABCe pending=1
             | 2: Accepted 5.2 len=4 dec=3; 2: ForwardedProposals first=1/4./3 ballot=4.1 min=3 +d
         ",
@@ -288,9 +314,32 @@ fn limits() {
             | 3: ForwardedProposals first=3/5/0 ballot=4.2 +d
             ; 3: ForwardedProposals first=3/5/1 ballot=4.2 +e
             ; 3: ForwardedProposals first=3/5/2 ballot=4.2 +f | following 4.2 ABc waits=2 |
+        # What waits is dropped when the leader is deposed, also if it tries again itself before.
+        leading 4.1 ABC 2:3/3 | append def; output; elected 5.3 | recovering 4.1 4.1 ABCde
+            | 2: PrepareReq 4.1 na=4.1 len=5 dec=3; 3: PrepareReq 4.1 na=4.1 len=5 dec=3
+            | append def; output; elected 5.1; output; elected 6.3 | recovering 5.1 4.1 ABCde
+            | 2: PrepareReq 5.1 na=4.1 len=5 dec=3; 3: PrepareReq 5.1 na=4.1 len=5 dec=3
+        # A stop sign lets all that waits go first.
+            | append def; reconfigure | leading 4.1 ABCde 2:3/3 waits=1
+            | 2: AcceptDecide 4.1 at=3 +de dec=3
         # A message has no more entries than fit.
         leading 4.1 ABC 2:3/3 | append def; output; 2: Accepted 4.1 len=5 dec=3
             | leading 4.1 ABCDEf 2:5/3 | 2: AcceptDecide 4.1 at=5 +f dec=5
+        ",
+    );
+}
+
+#[test]
+fn messages_that_are_not_too_large() {
+    let table = Table::with(|config| config.server_config.max_message_entries = 2);
+    table.check(
+        "
+        following 4.2 ABc | propose def | following 4.2 ABc pending=3
+            | 1/7/0; 1/7/1; 1/7/2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +de
+            ; 2: ForwardedProposals first=1/7/2 ballot=4.2 min=2 +f
+            | append def | following 4.2 ABc pending=3
+            | 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +de
+            ; 2: ForwardedProposals first=1/7/2 ballot=4.2 min=2 +f
         ",
     );
 }
@@ -323,7 +372,8 @@ fn batches() {
 fn stop_signs() {
     Table::new().check(
         "
-        # Forwarded once a round until a stop sign is in the log; then nothing else is proposed here.
+        # Forwarded once a round until a stop sign is in the log; then nothing else is
+        # proposed here.
         following 4.2 ABc | reconfigure | same | 2: ForwardStopSign id=1/7/0
             | reconfigure; output; round | same | 2: ForwardStopSign id=1/7/0
             | reconfigure; output; 2: AcceptStopSign 4.2 at=3 dec=3; round | following 4.2 ABC$

@@ -25,20 +25,29 @@ fn a_read_at_a_follower() {
             | read; output; read; output; 2: ReadIndexResponse id=1/7/1 at=2; state 1; state 2
             | same
             | ready at 2; waiting
+        # The latest that can be served.
+                               | read; output; ready | same | none
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=2; ready | same | up to 1
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; ready | same | none
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 2: Decide 4.2 dec=3; ready
+            | following 4.2 ABC | up to 1
         # Not to another incarnation, and not to a request that was not made.
-                               | read; output; 2: ReadIndexResponse id=1/6/1 at=2; state 1 | same
+        following 4.2 ABc      | read; output; 2: ReadIndexResponse id=1/6/1 at=2; state 1 | same
                                | waiting
                                | read; output; 2: ReadIndexResponse id=1/7/2 at=2; state 1 | same
                                | waiting
                                | read; 2: ReadIndexResponse id=1/7/1 at=2; state 1 | same
                                | read 1; waiting; 2: ReadIndexRequest id=1/7/1
                                | state 1 | same | Unknown
-        # The answer stays true, whoever leads by then; an index beyond the new log is asked for again.
+        # The answer stays true, whoever leads by then; an index beyond the new log is
+        # asked for again.
             | read; output; 2: ReadIndexResponse id=1/7/1 at=2; 3: Prepare 5.3 na=4.2 len=3; state 1
             | promised 5.3 4.2 ABc | ready at 2; 3: Promise 5.3 na=4.2 len=3 dec=2
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
             ; 3: AcceptSync 5.3 at=2 dec=2; output; state 1; round
             | following 5.3 AB | waiting; 3: ReadIndexRequest id=1/7/1
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
+            ; 3: AcceptSync 5.3 at=2 +c dec=2; output; round | following 5.3 ABc |
         # Without an answer it is asked for each round.
                                | read; output; round | same | 2: ReadIndexRequest id=1/7/1
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round | same |
@@ -135,6 +144,12 @@ fn requests_of_other_servers() {
         # The answer goes where the request came from.
             | 3: ReadIndexRequest id=2/5/1; output; 3: LeadershipCheckAck 4.1 round=1 | same
             | 3: ReadIndexResponse id=2/5/1 at=3
+        # A copy while the check is on its way is no other request. The check is repeated
+        # each round.
+            | 2: ReadIndexRequest id=2/5/1; output; 2: ReadIndexRequest id=2/5/1; output
+            ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/1 at=3
+            | 2: ReadIndexRequest id=2/5/1; output; round 2 | same
+            | 3: Prepare 4.1 na=4.1 len=3 dec=3; 2: LeadershipCheck 4.1 round=1
         # It is answered again at once, at the old index; another incarnation asks anew.
             | 2: ReadIndexRequest id=2/5/1; output; 3: LeadershipCheckAck 4.1 round=1; output
             ; append d; output; 2: Accepted 4.1 len=4 dec=3; output; 2: ReadIndexRequest id=2/5/1

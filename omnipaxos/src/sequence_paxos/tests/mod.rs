@@ -1,35 +1,43 @@
-//! The tables in the `tests` modules: a state and inputs, and what becomes of them, in a row.
+//! The notation of the tables in the `tests` modules. A row has a state, inputs, and the state and the
+//! messages that follow from them.
 //!
-//! Server 1 is tested; the others are 2 and 3 unless a [`Table`] says otherwise. A row has four cells:
+//! Server 1 is tested. The others are 2 and 3 unless a [`Table`] says otherwise. A row has four cells:
 //!
 //! ```text
-//! given                 | input                         | then           | sends
-//! following 4.2 ABc     | 2: AcceptDecide 4.2 at=3 +d   | following 4.2 ABcd | 2: Accepted 4.2 len=4 dec=2
+//! given               | input                       | then
+//!                     | sends
+//! following 4.2 ABc   | 2: AcceptDecide 4.2 at=3 +d | following 4.2 ABcd
+//!                     | 2: Accepted 4.2 len=4 dec=2
 //! ```
 //!
 //! - An empty `given` repeats that of the row above. In `then`, `same` repeats `given`.
-//! - A line that begins with `|` or `;` may go on with the row above it. One that begins with `#` is a comment.
-//! - Inputs and messages are separated by `;`. All messages of a row are of one output, after its inputs.
-//! - `2: Prepare ...` is a message from server 2 in `input`, and one to server 2 in `sends`.
-//! - `4.2` is the ballot with number 4 of server 2; `0` is nobody's.
-//! - A log has a letter for each entry, in upper case if it is decided; `$` is a stop sign, `!` a decided one;
-//!   `_` is an entry that was trimmed, `*` one that a snapshot stands for. `-` is an empty log.
-//! - A number that is 0 is left out, and so is a ballot of nobody that has a key.
+//! - A row may have several lines. Each but the first begins with `|` or `;`. A line that begins with
+//!   `#` is a comment.
+//! - `;` separates inputs, and messages. All messages of a row are of one output, after its inputs.
+//! - `2: Prepare ...` is a message from server 2 in `input`, and a message to server 2 in `sends`.
+//! - `4.2` is the ballot with number 4 of server 2. `0` is the ballot of nobody.
+//! - A log has a letter for each entry, in upper case if the entry is decided. `$` is a stop sign, `!` a
+//!   decided stop sign. `_` is an entry that was trimmed, `*` an entry that a snapshot stands for. `-` is
+//!   an empty log.
+//! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
+//!   index of the first of the entries that follow on `+`.
+//! - A key whose number is 0 is left out, and a key whose ballot is that of nobody.
 //!
-//! States, of the [role](State), the promise, the accepted round where it may differ, and the log:
+//! A state is a [role](State), the promise, the accepted round where it may differ, and the log:
 //!
 //! ```text
 //! recovering 4.2 3.3 ABc
-//! promised   4.2 3.3 ABc
-//! following  4.2 ABc
-//! preparing  4.1 3.3 ABc 2:promised         server 2 has promised
-//! leading    4.1 ABc 2:3/2 3:sync           server 2 has acknowledged 3 entries, 2 of them decided;
-//!                                           an AcceptSync is on its way to server 3
+//! promised 4.2 3.3 ABc
+//! following 4.2 ABc
+//! preparing 4.1 3.3 ABc 2:promised     server 2 has promised
+//! leading 4.1 ABc 2:3/2 3:sync         server 2 has acknowledged 3 entries, and that 2 are decided;
+//!                                      an AcceptSync was sent to server 3
 //! ```
 //!
-//! `waits=2` follows if two proposals wait, and `pending=2` if two with ids have not ended.
+//! `waits=2` follows if two proposals wait, and `pending=2` if two proposals with ids have not ended.
 //!
-//! Inputs that are no messages are in [`Server::act`].
+//! [`Server::act`] has the inputs that are no messages. `sends` begins with what they return, and ends
+//! with what the user and the election learn.
 
 mod disk;
 mod notation;
@@ -43,7 +51,7 @@ use self::{
 use super::{
     progress::{Followers, Stage},
     state::{Leading, Preparing, State},
-    Contact, Relay, SequencePaxos,
+    Contact, LeadershipChange, Relay, SequencePaxos,
 };
 use crate::{
     ballot::Ballot,
@@ -248,6 +256,20 @@ impl Server {
                     ReadState::Refused(reason) => variant(&reason),
                 });
             }
+            // The latest read that can be served.
+            ["ready"] => {
+                let ready = self.paxos.ready_read();
+                let ready = ready.map(|id| format!("up to {}", id.number()));
+                self.answers.push(ready.unwrap_or("none".to_string()));
+            }
+            // A leader that lacks entries which are decided here.
+            ["loss"] => {
+                let loss = self.paxos.loss().map(|lost| {
+                    let (has, decided) = (lost.leader_idx, lost.decided_idx);
+                    format!("{has} of {decided} at {}", shown_ballot(lost.leader))
+                });
+                self.answers.push(loss.unwrap_or("none".to_string()));
+            }
             // A heartbeat round ends, which these answered, or all peers.
             ["round", ref rest @ ..] => {
                 let all: Vec<u64> = self.paxos.members.peers().to_vec();
@@ -265,7 +287,11 @@ impl Server {
             ["reconnected", pid] => self.paxos.reconnected(number(pid)),
             // A leader that did not answer asks for a heartbeat reply.
             ["acknowledge", pid] => self.paxos.acknowledge_again(number(pid)),
-            ["trim", idx] => self.paxos.trim(Some(number(idx))).unwrap(),
+            ["trim", ref idx @ ..] => {
+                let idx = idx.first().map(|idx| number(idx));
+                let answer = self.paxos.trim(idx);
+                self.answers.extend(answer.err().map(|err| err.to_string()));
+            }
             ["transfer", to] => self.paxos.transfer_leadership(number(to), 100, None).unwrap(),
             _ => panic!("`{input}` is no input"),
         }
@@ -286,7 +312,10 @@ impl Server {
             all.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
         }
         let change = self.paxos.take_leadership_change();
-        all.extend(change.map(|change| format!("election: {}", variant(&change))));
+        all.extend(change.map(|change| match change {
+            LeadershipChange::NotPromised(rounds) => format!("election: leads not for {rounds}"),
+            change => format!("election: {}", variant(&change)),
+        }));
         all.extend(halted.then(|| "halted".to_string()));
         all.join("; ")
     }

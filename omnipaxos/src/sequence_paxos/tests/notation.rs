@@ -35,8 +35,8 @@ pub(super) fn shown_ballot(n: Ballot) -> String {
     format!("{}.{}", n.n, n.pid)
 }
 
-/// `2/7/0`: server 2, incarnation 7, number 0. `1/4./3` was appended without an id at the leader of a
-/// ballot with number 4; `2/text` is known by its text.
+/// `2/7/0`: server 2, incarnation 7, number 0. `1/4./3`: appended without an id, at index 3, at the leader
+/// of ballot 4.1. `2/text`: made of a text.
 pub(super) fn id(text: &str) -> ProposalId {
     let mut parts = text.split('/').map(number);
     let mut next = || parts.next().unwrap_or_else(|| panic!("`{text}` is no id"));

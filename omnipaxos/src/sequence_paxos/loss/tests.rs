@@ -1,0 +1,39 @@
+//! Each expectation follows from the section on identities in `ARCHITECTURE.md`, and from the docs of
+//! this module.
+
+use crate::sequence_paxos::tests::Table;
+
+#[test]
+fn a_leader_that_lacks_decided_entries() {
+    Table::new().check(
+        "
+        # Its AcceptSync ends before what was decided here at the promise, and it has not decided as much.
+        # It may have been overtaken. After five rounds it would have noticed that.
+        promised 4.2 3.3 ABC
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; output; loss | same
+            | none
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; round; output; loss
+            | same | 2 of 3 at 4.2
+            | 2: AcceptSync 4.2 at=1 +b dec=2; output; round; round; round; round; round; output; loss
+            | same | 2 of 3 at 4.2
+        # It has decided as much: it was only late.
+            | 2: AcceptSync 4.2 at=1 +b dec=3; output; round; round; round; round; round; output; loss
+            | same | none
+        # It reaches this server in each of these rounds, and goes on in its ballot.
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round lost; round; round; output
+            ; loss | same | none
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; 3: Prepare 5.3 na=3.3 len=3 dec=3; round
+            ; round; round; round; output; loss | promised 5.3 3.3 ABC | none
+        # A repeated one does not begin the count anew.
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round
+            ; 2: AcceptSync 4.2 at=1 +b dec=1; round; round; output; loss | same | 2 of 3 at 4.2
+        # It is over once an AcceptSync fits.
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; round
+            ; 2: AcceptSync 4.2 at=3 dec=3; output; loss | following 4.2 ABC | none
+        # Entries that were decided in a ballot that was accepted here: a later leader has them, if no
+        # server has lost any. That is sure at once.
+        following 3.3 ABc | 3: Decide 3.3 dec=3; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
+            ; 2: AcceptSync 4.2 at=1 +b dec=1; output; loss | promised 4.2 3.3 ABC | 2 of 3 at 4.2
+        ",
+    );
+}
