@@ -173,6 +173,10 @@ counted! {
     SaidApplied: "compactions up to what an application has applied",
     /// A follower got a delta snapshot, which it wants.
     DeltaChunk: "chunks with a delta snapshot delivered",
+    /// A piece of a large snapshot was delivered.
+    Piece: "pieces of snapshots delivered",
+    /// A request for a range was delivered.
+    Range: "requests for ranges of the decided log delivered",
     /// A snapshot was made by the cluster.
     Snapshot: "snapshots",
     /// A snapshot was made locally.

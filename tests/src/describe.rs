@@ -8,7 +8,7 @@ use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
         ballot_leader_election::HeartbeatMsg,
-        sequence_paxos::{LogSync, PaxosMsg},
+        sequence_paxos::{LogSync, PaxosMsg, SnapshotEncoding},
         Message,
     },
     proposals::ProposalId,
@@ -130,7 +130,21 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
                 m.decided_idx
             )
         }
-        PaxosMsg::CatchUpRequest(m) => format!("CatchUpRequest decided={}", m.decided_idx),
+        PaxosMsg::CatchUpRequest(m) => {
+            let range = m.range.map(|r| format!(" range={}..{}", r.from_idx, r.until_idx));
+            let piece = m
+                .piece
+                .map(|p| format!(" bytes={}..{} of {}", p.from, p.until, encoding(p.encoding)));
+            let (range, piece) = (range.unwrap_or_default(), piece.unwrap_or_default());
+            format!("CatchUpRequest decided={}{range}{piece}", m.decided_idx)
+        }
+        PaxosMsg::CatchUpChunk(m) if m.piece.is_some() => {
+            let piece = m.piece.as_ref().map(|p| {
+                format!("bytes={}+{} of {}", p.offset, p.bytes.len(), encoding(p.encoding))
+            });
+            let piece = piece.unwrap_or_default();
+            format!("CatchUpChunk base={} {piece} decided={}", m.base, m.decided_idx)
+        }
         PaxosMsg::CatchUpChunk(m) => {
             let snapshot = match &m.snapshot {
                 Some(SnapshotType::Complete(s)) => format!("complete={:?} ", T::covered(s)),
@@ -209,4 +223,9 @@ pub fn op<T: SimEntry>(op: &StorageOp<T>) -> String {
             format!("snapshot {:?}", snapshot.as_ref().and_then(T::covered))
         }
     }
+}
+
+/// Names an encoding of a snapshot.
+fn encoding(encoding: SnapshotEncoding) -> String {
+    format!("{}:{:x}", encoding.idx, encoding.digest & 0xFFFF)
 }

@@ -27,6 +27,7 @@ pub mod impostors;
 pub mod lab;
 pub mod lasting;
 pub mod linearizable;
+pub mod moving;
 pub mod network;
 pub mod plan;
 pub mod power_loss;

@@ -31,6 +31,15 @@ fn size_of_entry(id: u64) -> usize {
     [8, 16, 24, LARGEST][(id % 4) as usize]
 }
 
+/// The bytes of a snapshot as it travels in pieces.
+///
+/// # Panics
+/// It cannot be encoded.
+pub fn encoded<S: Serialize>(snapshot: &S) -> Vec<u8> {
+    let config = bincode::config::standard();
+    bincode::serde::encode_to_vec(snapshot, config).expect("snapshots here are plain numbers")
+}
+
 /// An entry that bears an id of its own.
 pub trait SimEntry: Entry + PartialEq + Serialize + DeserializeOwned + 'static {
     /// The entry of the given id.

@@ -50,6 +50,8 @@ fn learn(
         stopsign,
         decided_idx,
         ids: None,
+        piece: None,
+        compacted_idx: 0,
         stamp: Stamp::default(),
     }))
 }
@@ -65,6 +67,8 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
         stopsign: None,
         decided_idx: from_idx,
         ids: None,
+        piece: None,
+        compacted_idx: 0,
         stamp: Stamp::default(),
     }))
 }
@@ -165,6 +169,9 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             decided_idx: idx,
             takes_delta: false,
             waits: false,
+            takes_pieces: false,
+            range: None,
+            piece: None,
         }),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
@@ -302,6 +309,9 @@ fn impossible_chunks_are_dropped_by_validation() {
                 decided_idx: u64::MAX,
                 takes_delta: false,
                 waits: false,
+                takes_pieces: false,
+                range: None,
+                piece: None,
             }),
         ),
     ];
@@ -468,6 +478,8 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     ids: run_of(origin, incarnation, 1, HUGE - 1),
                     stopsign: None,
                     decided_idx: HUGE,
+                    piece: None,
+                    compacted_idx: 0,
                     stamp: Stamp::default(),
                 }));
                 let sync = Box::new(LogSync {
@@ -506,6 +518,9 @@ fn a_huge_count_in_a_message_costs_nothing() {
                         decided_idx: 0,
                         takes_delta: false,
                         waits: false,
+                        takes_pieces: false,
+                        range: None,
+                        piece: None,
                     }),
                     PaxosMsg::CatchUpRedirect(CatchUpRedirect {
                         n,

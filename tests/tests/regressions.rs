@@ -343,6 +343,8 @@ fn a_delta_that_would_leave_a_gap_is_not_merged() {
                 ids: None,
                 stopsign: None,
                 decided_idx: 8,
+                piece: None,
+                compacted_idx: 0,
                 stamp: Stamp::default(),
             })),
         ));

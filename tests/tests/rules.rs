@@ -34,6 +34,8 @@ fn a_leader_that_reaches_a_quorum_does_not_learn_and_resign() {
             stopsign: None,
             decided_idx: 1,
             ids: None,
+            piece: None,
+            compacted_idx: 0,
             stamp: Stamp::default(),
         })),
     }));

@@ -3,6 +3,7 @@
 pub(crate) mod bounds;
 #[doc(hidden)]
 pub mod derive_support;
+pub(crate) mod encoding;
 mod owned;
 mod shared_entries;
 mod snapshot;

@@ -373,6 +373,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Dropped {
             proposals: self.paxos.dropped_proposals(),
             unstorable: self.paxos.dropped_unstorable(),
+            undecodable_snapshots: self.paxos.undecodable_snapshots(),
             ..self.validator.dropped()
         }
     }

@@ -7,16 +7,30 @@
 use super::{has_deltas, Compacted, ReplicaLog};
 use crate::{
     amount::Amount,
+    entry::{encoding, SharedEntries},
     errors::Halted,
     identity::Stamp,
     ids::ConfigurationId,
-    messages::sequence_paxos::{CatchUpChunk, CatchUpRequest},
+    messages::sequence_paxos::{CatchUpChunk, CatchUpRequest, DecidedRange, EntryIds},
     storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
 };
 
 /// The smallest number of decided entries that travel as a delta snapshot, if the receiver accepts
 /// one. Fewer entries travel in full.
 const LEAST_DELTA: u64 = 8;
+
+/// What a server that asks for decided entries is sent.
+#[derive(Debug)]
+pub(crate) enum Answer<T: Entry> {
+    /// This server has decided no more.
+    Nothing,
+    Chunk(CatchUpChunk<T>),
+    /// A snapshot that is larger than a message, encoded.
+    LargeSnapshot {
+        idx: u64,
+        bytes: Vec<u8>,
+    },
+}
 
 /// The result of a [`CatchUpChunk`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -38,8 +52,8 @@ impl<T: Entry> CatchUpChunk<T> {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Returns the next chunk for a server that `asks`, within `limit`; `None` if it lacks nothing.
-    /// The entries decided here must be stored.
+    /// Returns the next chunk for a server that `asks`, within `limit`. The entries decided here must be
+    /// stored.
     ///
     /// If the receiver lacks compacted entries, the chunk contains their snapshot. After a trim
     /// without a snapshot, the chunk begins at the trimmed index, since a trim proves that every
@@ -48,36 +62,93 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn chunk(
         &self,
         config_id: ConfigurationId,
-        asks: CatchUpRequest,
+        asks: &CatchUpRequest,
         limit: Amount,
-    ) -> Result<Option<CatchUpChunk<T>>, Halted> {
-        let CatchUpRequest { config_id: _, decided_idx, takes_delta, waits: _ } = asks;
-        if decided_idx >= self.decided_idx {
-            return Ok(None);
+    ) -> Result<Answer<T>, Halted> {
+        let CatchUpRequest { decided_idx, takes_delta, takes_pieces, .. } = *asks;
+        if let Some(range) = asks.range {
+            return self.range(config_id, range, limit).map(Answer::Chunk);
         }
+        if decided_idx >= self.decided_idx {
+            return Ok(Answer::Nothing);
+        }
+        let mut room = limit;
         let (from_idx, snapshot) = if decided_idx < self.compacted_idx {
-            (self.compacted_idx, self.snapshot()?.map(SnapshotType::Complete))
+            let snapshot = self.snapshot()?;
+            if let Some(snapshot) = snapshot.as_ref().filter(|_| takes_pieces) {
+                let bytes = encoding::encoded_len(snapshot).unwrap_or_default();
+                if bytes > limit.bytes {
+                    if let Some(bytes) = encoding::encode(snapshot) {
+                        return Ok(Answer::LargeSnapshot { idx: self.compacted_idx, bytes });
+                    }
+                }
+                room = limit.without(Amount { entries: 0, bytes });
+            }
+            (self.compacted_idx, snapshot.map(SnapshotType::Complete))
         } else {
             match self.delta(decided_idx, takes_delta, limit)? {
                 Some((end, delta)) => (end, Some(SnapshotType::Delta(delta))),
                 None => (decided_idx, None),
             }
         };
-        let entries = self.sendable(from_idx, self.decided_end(), limit)?.entries;
+        let part = self.sendable(from_idx, self.decided_end(), room)?;
+        // Besides a snapshot not even the first entry travels if there is no room.
+        let is_too_much =
+            matches!(snapshot, Some(SnapshotType::Complete(_))) && !part.amount.fits(room);
+        let entries = if is_too_much { SharedEntries::default() } else { part.entries };
         let is_last = from_idx + entries.len() as u64 == self.end();
         let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
         let ids = self.ids.of(decided_idx, from_idx + entries.len() as u64);
-        Ok(Some(CatchUpChunk {
-            config_id,
-            base: decided_idx,
+        Ok(Answer::Chunk(CatchUpChunk {
             snapshot,
             from_idx,
             entries,
             ids,
             stopsign,
-            decided_idx: self.decided_idx,
-            stamp: Stamp::default(),
+            ..self.empty_chunk(config_id, decided_idx)
         }))
+    }
+
+    /// As many entries of a decided range as `limit` allows. None if this server does not hold the
+    /// first of them: then the chunk says how much is decided and compacted here.
+    fn range(
+        &self,
+        config_id: ConfigurationId,
+        range: DecidedRange,
+        limit: Amount,
+    ) -> Result<CatchUpChunk<T>, Halted> {
+        let DecidedRange { from_idx, until_idx } = range;
+        if from_idx < self.compacted_idx || from_idx >= self.decided_idx {
+            return Ok(self.empty_chunk(config_id, from_idx.min(self.decided_idx)));
+        }
+        let entries = self.sendable(from_idx, until_idx.min(self.decided_end()), limit)?.entries;
+        let end = from_idx + entries.len() as u64;
+        let is_last = end == self.end() && end < until_idx;
+        let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
+        let ids = self.ids.of(from_idx, end);
+        Ok(CatchUpChunk { entries, ids, stopsign, ..self.empty_chunk(config_id, from_idx) })
+    }
+
+    /// A chunk without entries.
+    pub(crate) fn empty_chunk(&self, config_id: ConfigurationId, base: u64) -> CatchUpChunk<T> {
+        CatchUpChunk {
+            config_id,
+            base,
+            snapshot: None,
+            from_idx: base,
+            entries: SharedEntries::default(),
+            ids: None,
+            stopsign: None,
+            piece: None,
+            decided_idx: self.decided_idx,
+            compacted_idx: self.compacted_idx,
+            stamp: Stamp::default(),
+        }
+    }
+
+    /// The ids of the first `idx` entries, from `decided_idx` on.
+    pub(crate) fn ids_of_snapshot(&self, decided_idx: u64, idx: u64) -> Option<Box<EntryIds>> {
+        self.ids.of(decided_idx, idx)
     }
 
     /// Returns whether a server with this decided index, which accepts deltas, gets one from here.
@@ -100,17 +171,22 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let decided = self.sendable(from, self.decided_end(), limit)?;
         let delta = T::Snapshot::create(&decided.entries.lock());
-        let is_storable = self.check_snapshot(&delta).is_ok();
+        let is_too_large = encoding::encoded_len(&delta).is_some_and(|len| len > limit.bytes);
+        let is_storable = !is_too_large && self.check_snapshot(&delta).is_ok();
         Ok(is_storable.then(|| (from + decided.amount.entries, delta)))
     }
 
-    /// Applies a chunk of the decided log.
+    /// Applies a chunk of the decided log. Invariant I21: it begins at the decided index or before, so
+    /// that nothing which is not decided here lies before it.
     pub(crate) fn apply_chunk(&mut self, chunk: CatchUpChunk<T>) -> Result<ChunkOutcome, Halted> {
         let Some(len) = chunk.len() else {
             return Ok(ChunkOutcome::Gap);
         };
         if len <= self.decided_idx {
             return Ok(ChunkOutcome::Stale);
+        }
+        if chunk.base > self.decided_idx {
+            return Ok(ChunkOutcome::Gap);
         }
         let CatchUpChunk { config_id: _, base, snapshot, from_idx, entries, ids, stopsign, .. } =
             chunk;

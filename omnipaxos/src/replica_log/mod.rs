@@ -15,7 +15,7 @@ mod read;
 mod sync;
 mod tail;
 
-pub(crate) use catch_up::ChunkOutcome;
+pub(crate) use catch_up::{Answer, ChunkOutcome};
 pub(crate) use flush::Readers;
 pub(crate) use ids::Ids;
 pub(crate) use message::Part;

@@ -28,7 +28,7 @@ mod tests;
 pub(crate) use self::{routing::Relay, status::Readiness};
 
 use self::{
-    catch_up::Requester,
+    catch_up::{EncodedSnapshot, PartialSnapshot, Ranges, Requester},
     compaction::Compactions,
     loss::Loss,
     observers::{News, Observers},
@@ -81,6 +81,10 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     prepare_rounds: u32,
     routing: Routing,
     catch_up: Requester,
+    /// What other servers were asked for besides.
+    ranges: Ranges<T>,
+    partial_snapshot: PartialSnapshot,
+    encoded_snapshot: EncodedSnapshot,
     /// The servers that observe this one.
     observers: Observers,
     /// The open request of this server as an observer.
@@ -171,6 +175,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
             catch_up: Requester::default(),
+            ranges: Ranges::default(),
+            partial_snapshot: PartialSnapshot::default(),
+            encoded_snapshot: EncodedSnapshot::default(),
             observers: Observers::default(),
             news: News::default(),
             loss: None,
@@ -309,6 +316,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns the storage, as the last flush left it.
     pub(crate) fn into_storage(self) -> B {
         self.log.into_storage()
+    }
+
+    /// Number of snapshots that came in pieces and could not be decoded.
+    pub(crate) fn undecodable_snapshots(&self) -> u64 {
+        self.partial_snapshot.undecodable()
     }
 
     pub(crate) fn log(&self) -> &ReplicaLog<T, B> {

@@ -124,9 +124,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.members.contains(from) {
             let observer = self.observers.hear(from, from);
             observer.decided_idx = observer.decided_idx.max(asks.decided_idx);
-            observer.waiting = Some(*asks).filter(|asks| asks.waits && !is_behind);
+            if asks.range.is_none() {
+                observer.waiting = Some(*asks).filter(|asks| asks.waits && !is_behind);
+            }
         }
-        if is_behind {
+        if is_behind || asks.range.is_some() {
             self.outbox.send_chunk(from, *asks);
         }
     }

@@ -3,6 +3,9 @@
 use crate::{ids::NodeId, messages::sequence_paxos::CatchUpRequest};
 use std::collections::BTreeMap;
 
+/// So many requests of one peer for decided entries are answered in one output. It repeats others.
+const MOST_CHUNKS: usize = 4;
+
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was
 /// requested, and is built from the state at that time.
 #[derive(Clone, Debug, Default)]
@@ -11,7 +14,7 @@ pub(crate) struct Outbox {
 }
 
 /// The messages due to one peer.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Due {
     /// Asks for the leader.
     pub(crate) prepare_req: bool,
@@ -23,8 +26,8 @@ pub(crate) struct Due {
     pub(crate) chunk_request: bool,
     /// Whether that request may wait there until more is decided.
     pub(crate) waits: bool,
-    /// Answers this request for decided entries.
-    pub(crate) chunk: Option<CatchUpRequest>,
+    /// Answers these requests for decided entries: one for those after its decided index, and ranges.
+    pub(crate) chunks: Vec<CatchUpRequest>,
 }
 
 impl Outbox {
@@ -51,7 +54,12 @@ impl Outbox {
     }
 
     pub(crate) fn send_chunk(&mut self, to: NodeId, asks: CatchUpRequest) {
-        self.due.entry(to).or_default().chunk = Some(asks);
+        let chunks = &mut self.due.entry(to).or_default().chunks;
+        if let Some(earlier) = chunks.iter_mut().find(|earlier| earlier.range == asks.range) {
+            *earlier = asks;
+        } else if chunks.len() < MOST_CHUNKS {
+            chunks.push(asks);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

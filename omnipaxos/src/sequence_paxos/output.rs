@@ -17,9 +17,9 @@ use crate::{
     ids::NodeId,
     messages::{
         sequence_paxos::{
-            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CatchUpRedirect, CatchUpRequest,
-            Compaction, CompactionAction, Decide, NotAccepted, PaxosMessage, PaxosMsg, Prepare,
-            PrepareReq, Promise,
+            AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CatchUpRedirect, Compaction,
+            CompactionAction, Decide, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
+            Promise,
         },
         Message,
     },
@@ -48,6 +48,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && self.compaction.is_silent()
             && self.proposals.has_nothing_due()
             && self.reads.is_silent()
+            && self.ranges.is_silent()
     }
 
     /// Writes the changes, then appends all due messages to `messages`.
@@ -170,6 +171,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while let Some((to, due)) = self.outbox.pop() {
             self.build_due(&due, |msg| send(to, msg))?;
         }
+        self.build_range_requests(&mut send);
         let (config_id, stamp) = (self.config_id, Stamp::default());
         self.compaction.build_messages(|to, action| {
             send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
@@ -181,7 +183,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    fn build_due(&self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
+    fn build_due(&mut self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
         let (config_id, stamp) = (self.config_id, Stamp::default());
         if due.prepare_req {
             send(PaxosMsg::PrepareReq(PrepareReq {
@@ -201,15 +203,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         }
         if due.chunk_request {
-            let decided_idx = self.log.decided_idx();
-            let takes_delta = self.log.takes_delta();
-            let waits = due.waits;
-            let asks = CatchUpRequest { config_id, decided_idx, takes_delta, waits };
+            let asks = self.build_catch_up_request(due.waits);
             send(PaxosMsg::CatchUpRequest(asks));
         }
-        if let Some(asks) = due.chunk {
-            let chunk = self.log.chunk(config_id, asks, self.limits.message)?;
-            chunk.into_iter().for_each(|chunk| send(PaxosMsg::CatchUpChunk(Box::new(chunk))));
+        for asks in &due.chunks {
+            self.build_chunks(asks, &mut send)?;
         }
         Ok(())
     }

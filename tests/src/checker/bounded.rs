@@ -1,13 +1,18 @@
 //! How large messages are, and how much is on its way.
 
 use super::{ensure, Check, Checker, Violation};
-use crate::{describe, disk::Image, value::SimEntry};
+use crate::{
+    describe,
+    disk::Image,
+    value::{encoded, SimEntry},
+};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
-        sequence_paxos::{AcceptDecide, LogSync, PaxosMsg},
+        sequence_paxos::{AcceptDecide, CatchUpChunk, LogSync, PaxosMsg},
         Message,
     },
+    storage::SnapshotType,
     ServerConfig,
 };
 use std::borrow::Cow;
@@ -150,7 +155,8 @@ impl Checker {
                 self.check_window(server, m, &entries, message, image)
             }
             PaxosMsg::CatchUpChunk(m) => {
-                self.check_size(server, &m.entries.lock(), limits, message)
+                self.check_size(server, &m.entries.lock(), limits, message)?;
+                self.check_snapshot(server, m, limits, message)
             }
             PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
             PaxosMsg::ForwardedProposals(m) => {
@@ -202,6 +208,32 @@ impl Checker {
             size.fits(limits.message),
             Check::Bounded,
             "server {} says {}, {size:?}, and may say {:?}",
+            self.pids[server],
+            describe::message(message),
+            limits.message
+        );
+        Ok(())
+    }
+
+    /// A snapshot that is larger than a message travels in pieces that are not.
+    fn check_snapshot<T: SimEntry>(
+        &self,
+        server: usize,
+        m: &CatchUpChunk<T>,
+        limits: Limits,
+        message: &Message<T>,
+    ) -> Result<(), Violation> {
+        let piece = m.piece.as_ref().map_or(0, |piece| piece.bytes.len());
+        let whole = m.snapshot.as_ref().map_or(0, |snapshot| match snapshot {
+            SnapshotType::Complete(snapshot) | SnapshotType::Delta(snapshot) => {
+                encoded(snapshot).len()
+            }
+        });
+        let bytes = piece.max(whole) as u64;
+        ensure!(
+            bytes <= limits.message.bytes,
+            Check::Bounded,
+            "server {} says {}, {bytes} bytes of a snapshot, and may say {:?}",
             self.pids[server],
             describe::message(message),
             limits.message

@@ -4,7 +4,7 @@ use super::{ensure, Check, Checker, Violation};
 use crate::{
     describe,
     disk::Image,
-    value::{stop_sign_id, Chain, SimEntry},
+    value::{encoded, stop_sign_id, Chain, SimEntry},
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
@@ -203,6 +203,19 @@ impl Checker {
             }
             None => None,
         };
+        let is_piece_right = m.piece.as_ref().is_none_or(|piece| {
+            let whole = self.log.sum(piece.encoding.idx).map(|sum| encoded(&sum));
+            let offset = piece.offset as usize;
+            whole.is_some_and(|whole| {
+                whole.len() as u64 == piece.encoding.len
+                    && whole.get(offset..offset + piece.bytes.len()) == Some(&piece.bytes[..])
+            })
+        });
+        ensure!(
+            is_piece_right,
+            Check::Agreement,
+            "server {pid} says {words}, which is no piece of the snapshot"
+        );
         ensure!(
             sum.is_none() || sum == self.log.sum(m.from_idx),
             Check::Agreement,

@@ -266,6 +266,8 @@ fn a_chunk_that_is_not_decided() {
             stopsign: None,
             decided_idx,
             ids: None,
+            piece: None,
+            compacted_idx: 0,
             stamp: Stamp::default(),
         }))
     };

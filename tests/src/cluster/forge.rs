@@ -160,6 +160,9 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             decided_idx: u64::MAX,
             takes_delta: false,
             waits: false,
+            takes_pieces: false,
+            range: None,
+            piece: None,
         }),
         6 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: u64::MAX }),
         7 => PaxosMsg::ReadIndexResponse(read_index_response(n, low, u64::MAX)),
@@ -216,6 +219,8 @@ fn chunk<T: SimEntry>(
         stopsign,
         decided_idx,
         ids: None,
+        piece: None,
+        compacted_idx: 0,
         stamp: Stamp::default(),
     }))
 }
@@ -353,6 +358,9 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             decided_idx,
             takes_delta: false,
             waits: false,
+            takes_pieces: false,
+            range: None,
+            piece: None,
         }),
         12 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: n.pid, decided_idx }),
         13 => chunk(n.config_id, len, len.saturating_add(1), None),

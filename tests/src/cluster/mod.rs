@@ -376,12 +376,18 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::Encoded);
             }
             PaxosMsg::CatchUpRedirect(_) => self.counts.add(Kind::Redirect),
+            PaxosMsg::CatchUpRequest(request) if request.range.is_some() => {
+                self.counts.add(Kind::Range);
+            }
             PaxosMsg::TransferLeadership(_) => self.counts.add(Kind::TransferLeadership),
             PaxosMsg::ReadIndexRequest(request) if request.origin != message.from => {
                 self.counts.add(Kind::ReadRelayed);
             }
             PaxosMsg::CatchUpChunk(chunk) => {
                 self.counts.add(Kind::Chunk);
+                if chunk.piece.is_some() {
+                    self.counts.add(Kind::Piece);
+                }
                 if chunk.snapshot.is_some() {
                     self.counts.add(Kind::SnapshotPiece);
                 }

@@ -290,6 +290,67 @@ pub struct CatchUpRequest {
     pub takes_delta: bool,
     /// Whether the receiver keeps the request, if it has decided no more, and answers when it has.
     pub waits: bool,
+    /// Whether the sender takes a large snapshot in pieces.
+    pub takes_pieces: bool,
+    /// The entries to send. `None`: what follows on `decided_idx`, be it entries or a snapshot.
+    pub range: Option<DecidedRange>,
+    /// The bytes to send of a snapshot of which the sender has the beginning. If the receiver does
+    /// not have that encoding any more, it sends what follows on `decided_idx`.
+    pub piece: Option<PieceRequest>,
+}
+
+/// A range of the decided log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct DecidedRange {
+    /// Index of the first entry.
+    pub from_idx: u64,
+    /// The index after the last.
+    pub until_idx: u64,
+}
+
+/// Names one encoding of a snapshot. Pieces of two encodings never mix: if two servers have encoded
+/// the same snapshot to other bytes, the digests differ.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SnapshotEncoding {
+    /// Number of entries that the snapshot sums up.
+    pub idx: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// A digest of all bytes.
+    pub digest: u64,
+}
+
+/// Asks for the bytes `from..until` of a snapshot.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PieceRequest {
+    /// Of which encoding.
+    pub encoding: SnapshotEncoding,
+    /// Offset of the first byte.
+    pub from: u64,
+    /// The offset after the last.
+    pub until: u64,
+}
+
+/// A piece of a snapshot that is larger than a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SnapshotPiece {
+    /// Of which encoding.
+    pub encoding: SnapshotEncoding,
+    /// Offset of the first byte.
+    pub offset: u64,
+    /// The bytes, at least one.
+    pub bytes: Vec<u8>,
+}
+
+impl SnapshotPiece {
+    /// The offset after its last byte, `None` if there is no such offset.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.offset.checked_add(self.bytes.len() as u64)
+    }
 }
 
 /// A chunk of the decided log. Decided entries never change, so a chunk can come from any server
@@ -303,7 +364,8 @@ pub struct CatchUpRequest {
 pub struct CatchUpChunk<T: Entry> {
     /// The configuration of the sender.
     pub config_id: ConfigurationId,
-    /// Number of entries decided at the receiver when it asked.
+    /// The index from which on the receiver asked: the number of entries decided there, or the
+    /// beginning of the range that it named.
     pub base: u64,
     /// A snapshot, if the sender has compacted entries that the receiver lacks, or the receiver
     /// accepts a delta snapshot. It stands for all entries before `from_idx`; a delta stands for
@@ -314,14 +376,18 @@ pub struct CatchUpChunk<T: Entry> {
     pub from_idx: u64,
     /// Decided entries.
     pub entries: SharedEntries<T>,
-    /// The ids of the entries, and of those that the snapshot stands for, from the decided index of
-    /// the receiver on.
+    /// Their ids, and those of what the snapshot sums up, from `base` on. With the last piece of a
+    /// snapshot, the ids of what that sums up.
     pub ids: Option<Box<EntryIds>>,
     /// The decided stop sign, if it directly follows `entries`.
     pub stopsign: Option<StopSign>,
-    /// Number of entries decided at the sender. It is above the end of this chunk if there are
-    /// more.
+    /// A piece of a snapshot of the log from its beginning. Then the chunk has no entries, and
+    /// `from_idx` is `base`.
+    pub piece: Option<Box<SnapshotPiece>>,
+    /// Number of entries decided at the sender: beyond the end of this chunk, if there is more.
     pub decided_idx: u64,
+    /// The sender holds no entries before this index.
+    pub compacted_idx: u64,
     /// Marks sender and receiver.
     pub stamp: Stamp,
 }

@@ -20,7 +20,7 @@ use crate::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
             AppliedReport, CatchUpChunk, CompactionAction, EntryIds, ForgottenIds, LogSync,
-            PaxosMsg, Promise, RejectionReason, LONGEST_CAUSE,
+            PaxosMsg, Promise, RejectionReason, SnapshotPiece, LONGEST_CAUSE,
         },
         Message,
     },
@@ -69,6 +69,8 @@ pub struct Dropped {
     /// [`reconfigure`](crate::OmniPaxos::reconfigure) at this server that
     /// [cannot be stored](crate::errors::TryProposeErr::Unstorable).
     pub unstorable: u64,
+    /// Snapshots that came in pieces and could not be decoded. Another server was asked then.
+    pub undecodable_snapshots: u64,
 }
 
 /// Why a message is dropped.
@@ -414,7 +416,11 @@ impl MessageValidator {
             }
             PaxosMsg::CatchUpRequest(m) => {
                 self.configuration(m.config_id)?;
-                indices(0, m.decided_idx)
+                indices(0, m.decided_idx)?;
+                m.range.map_or(Ok(()), |range| indices(range.from_idx, range.until_idx))?;
+                m.piece.map_or(Ok(()), |piece| {
+                    check(piece.from <= piece.until && piece.until <= piece.encoding.len)
+                })
             }
             PaxosMsg::CatchUpChunk(m) => self.chunk(m),
             PaxosMsg::ProposalForward(_) => Ok(()),
@@ -495,9 +501,26 @@ impl MessageValidator {
         self.configuration(chunk.config_id)?;
         indices(chunk.len().ok_or(Reason::Malformed)?, chunk.decided_idx)?;
         indices(chunk.base, chunk.from_idx)?;
+        indices(chunk.compacted_idx, chunk.decided_idx)?;
+        if let Some(piece) = &chunk.piece {
+            return self.piece(piece, chunk);
+        }
         let end = chunk.from_idx.saturating_add(chunk.entries.len() as u64);
         self.ids(chunk.ids.as_deref(), end)?;
         chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
+    }
+
+    /// A piece must lie within its snapshot, which sums up decided entries, and travels alone.
+    fn piece<T: Entry>(
+        &self,
+        piece: &SnapshotPiece,
+        chunk: &CatchUpChunk<T>,
+    ) -> Result<(), Reason> {
+        let is_alone = chunk.entries.is_empty() && chunk.snapshot.is_none();
+        check(is_alone && chunk.stopsign.is_none() && chunk.from_idx == chunk.base)?;
+        check(!piece.bytes.is_empty() && piece.end().is_some_and(|end| end <= piece.encoding.len))?;
+        indices(piece.encoding.idx, chunk.decided_idx)?;
+        self.ids(chunk.ids.as_deref(), piece.encoding.idx)
     }
 
     /// Checks that ids are of entries before index `end`. Their origins need not be members: other

@@ -46,6 +46,16 @@ impl Requester {
         self.pause = 0;
     }
 
+    /// The server that is asked until it has no more to send.
+    pub(super) fn source(&self) -> Option<NodeId> {
+        self.source
+    }
+
+    /// Something came from another server that was asked besides.
+    pub(super) fn progress(&mut self) {
+        self.waited = 0;
+    }
+
     /// Asks `source`, unless another source was asked in this round and may still answer.
     pub(super) fn begin(&mut self, source: NodeId) -> Option<NodeId> {
         (self.source.is_none() || self.waited > 0).then(|| self.ask(source))

@@ -194,8 +194,15 @@ impl<'a> Fields<'a> {
             }
             "CatchUpRequest" => {
                 let waits = self.words.contains(&"waits");
-                let request = CatchUpRequest { config_id, decided_idx, takes_delta, waits };
-                PaxosMsg::CatchUpRequest(request)
+                PaxosMsg::CatchUpRequest(CatchUpRequest {
+                    config_id,
+                    decided_idx,
+                    takes_delta,
+                    waits,
+                    takes_pieces: false,
+                    range: None,
+                    piece: None,
+                })
             }
             "CatchUpChunk" => {
                 let snapshot =
@@ -209,7 +216,9 @@ impl<'a> Fields<'a> {
                     entries,
                     ids,
                     stopsign,
+                    piece: None,
                     decided_idx,
+                    compacted_idx: 0,
                     stamp,
                 }))
             }

@@ -1,0 +1,433 @@
+//! Decided entries from several servers at once.
+//!
+//! What this server lacks is divided into disjoint ranges, the lowest first. Each source that answers
+//! is asked for the next range when it has sent one, so that a quick source sends more. A chunk that
+//! comes before the entries below it waits, within the limits of what may be in flight. A source that
+//! is silent loses its ranges to the others.
+
+use crate::{
+    amount::Amount, config::Limits, ids::NodeId, messages::sequence_paxos::CatchUpChunk,
+    storage::Entry,
+};
+use std::collections::BTreeMap;
+
+/// The most ranges that one source is asked for at a time: one is on its way while the other is sent.
+const WINDOW: usize = 2;
+
+/// After so many ranges of each other source the leader is asked for one, since it has other work.
+const RANGES_TO_SPARE_LEADER: usize = 2;
+
+/// Heartbeat rounds after which a source that sends nothing loses its ranges.
+const LOST_AFTER: u32 = 2;
+
+/// Heartbeat rounds for which a source that lost its ranges is not asked again.
+const SILENT_ROUNDS: u32 = 6;
+
+/// The ranges of the decided log that other servers were asked for.
+#[derive(Clone, Debug)]
+pub(in crate::sequence_paxos) struct Ranges<T: Entry> {
+    /// By the index of the first entry. They do not overlap.
+    requested: BTreeMap<u64, Requested>,
+    /// Chunks that wait for the entries below them, by the index of the first entry.
+    early: BTreeMap<u64, Early<T>>,
+    sources: BTreeMap<NodeId, Source>,
+    /// Number of entries decided at the source that has decided the most.
+    goal: u64,
+    /// Average number of bytes of the entries that came; 0 if none came.
+    entry_bytes: u64,
+    /// Ranges that others were asked for since the leader was.
+    since_leader: usize,
+}
+
+/// A range that a source was asked for.
+#[derive(Clone, Debug)]
+struct Requested {
+    source: NodeId,
+    until_idx: u64,
+    /// Heartbeat rounds since then.
+    waited: u32,
+    /// Whether the request was not sent yet.
+    is_due: bool,
+}
+
+/// A chunk that waits for the entries below it.
+#[derive(Clone, Debug)]
+struct Early<T: Entry> {
+    source: NodeId,
+    chunk: CatchUpChunk<T>,
+    end_idx: u64,
+    amount: Amount,
+}
+
+/// What is known of a source.
+#[derive(Copy, Clone, Debug, Default)]
+struct Source {
+    decided_idx: u64,
+    compacted_idx: u64,
+    /// Heartbeat rounds for which it is not asked.
+    silent_rounds: u32,
+}
+
+/// Whom to ask, and for how much.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Sources<'a> {
+    /// The servers that can be reached, in order.
+    pub(super) reachable: &'a [NodeId],
+    /// Asked less than the others.
+    pub(super) leader: Option<NodeId>,
+    pub(super) limits: &'a Limits,
+}
+
+impl<T: Entry> Default for Ranges<T> {
+    fn default() -> Self {
+        Self {
+            requested: BTreeMap::new(),
+            early: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            goal: 0,
+            entry_bytes: 0,
+            since_leader: 0,
+        }
+    }
+}
+
+impl<T: Entry> Ranges<T> {
+    /// Forgets all that was asked for, and all that waits.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Number of entries decided at the source that has decided the most.
+    pub(super) fn goal(&self) -> u64 {
+        self.goal
+    }
+
+    /// Whether `source` has told how much it has decided.
+    pub(super) fn knows(&self, source: NodeId) -> bool {
+        self.sources.contains_key(&source)
+    }
+
+    /// Whether no request is due.
+    pub(in crate::sequence_paxos) fn is_silent(&self) -> bool {
+        !self.requested.values().any(|requested| requested.is_due)
+    }
+
+    /// The ranges that are to be asked for now: the source, the first index and the index after the
+    /// last.
+    pub(in crate::sequence_paxos) fn take_due(
+        &mut self,
+    ) -> impl Iterator<Item = (NodeId, u64, u64)> + '_ {
+        let due = self.requested.iter_mut().filter(|(_, requested)| requested.is_due);
+        due.map(|(from_idx, requested)| {
+            requested.is_due = false;
+            (requested.source, *from_idx, requested.until_idx)
+        })
+    }
+
+    /// Notes what a chunk tells of its source. Returns whether it answers a request for a range.
+    pub(super) fn note(&mut self, chunk: &CatchUpChunk<T>, from: NodeId) -> bool {
+        let CatchUpChunk { decided_idx, compacted_idx, .. } = *chunk;
+        let source = Source { decided_idx, compacted_idx, silent_rounds: 0 };
+        self.sources.insert(from, source);
+        self.goal = self.goal.max(source.decided_idx);
+        let is_of_source = |requested: &Requested| requested.source == from;
+        let is_answer = self.requested.get(&chunk.base).is_some_and(is_of_source);
+        if is_answer {
+            self.requested.remove(&chunk.base);
+        }
+        let before = self.requested.len();
+        self.requested.retain(|from_idx, requested| {
+            !is_of_source(requested)
+                || (source.compacted_idx..source.decided_idx).contains(from_idx)
+        });
+        let is_empty = chunk.len() == Some(chunk.base);
+        if is_answer && is_empty && (source.compacted_idx..source.decided_idx).contains(&chunk.base)
+        {
+            self.sources.insert(from, Source { silent_rounds: SILENT_ROUNDS, ..source });
+        }
+        if !is_empty && chunk.snapshot.is_none() {
+            let bytes = amount_of(chunk).bytes;
+            self.entry_bytes = bytes / (chunk.entries.len() as u64).max(1);
+        }
+        is_answer || self.requested.len() < before
+    }
+
+    /// Keeps a chunk until the entries below it are there, as decided entries are true whoever sends
+    /// them. Returns whether there is room.
+    pub(super) fn keep(&mut self, chunk: CatchUpChunk<T>, from: NodeId, limits: &Limits) -> bool {
+        let amount = amount_of(&chunk);
+        let mut sum = self.kept();
+        sum.add(amount);
+        match chunk.len().filter(|end| *end > chunk.base && sum.fits(limits.in_flight)) {
+            Some(end_idx) => {
+                self.early.insert(chunk.base, Early { source: from, chunk, end_idx, amount });
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How much waits.
+    pub(super) fn kept(&self) -> Amount {
+        let mut sum = Amount::default();
+        self.early.values().for_each(|early| sum.add(early.amount));
+        sum
+    }
+
+    /// The next chunk that begins at `decided_idx` or before, and its source.
+    pub(super) fn pop_ready(&mut self, decided_idx: u64) -> Option<(NodeId, CatchUpChunk<T>)> {
+        self.requested.retain(|_, requested| requested.until_idx > decided_idx);
+        loop {
+            let first = self.early.first_entry().filter(|first| *first.key() <= decided_idx)?;
+            let Early { source, chunk, end_idx, .. } = first.remove();
+            if end_idx > decided_idx {
+                return Some((source, chunk));
+            }
+        }
+    }
+
+    /// A heartbeat round has ended. Returns whether a source has lost its ranges.
+    pub(super) fn end_round(&mut self) -> bool {
+        for source in self.sources.values_mut() {
+            source.silent_rounds = source.silent_rounds.saturating_sub(1);
+        }
+        let mut lost = Vec::new();
+        for requested in self.requested.values_mut() {
+            requested.waited += 1;
+            if requested.waited >= LOST_AFTER {
+                lost.push(requested.source);
+            }
+        }
+        for source in &lost {
+            self.sources.entry(*source).or_default().silent_rounds = SILENT_ROUNDS;
+        }
+        self.requested.retain(|_, requested| !lost.contains(&requested.source));
+        !lost.is_empty()
+    }
+
+    /// Asks the sources for as many ranges after `decided_idx` as may be on their way. Returns
+    /// whether one is asked for the entry at `decided_idx`.
+    pub(super) fn assign(&mut self, decided_idx: u64, sources: Sources<'_>) -> bool {
+        while let Some((from_idx, to_idx)) = self.lowest_free(decided_idx) {
+            let part = self.part(sources);
+            if from_idx > decided_idx && !self.has_room(decided_idx, part, sources.limits) {
+                break;
+            }
+            let Some(source) = self.pick(from_idx, sources) else {
+                break;
+            };
+            let until_idx = to_idx.min(from_idx.saturating_add(part.entries));
+            let requested = Requested { source, until_idx, waited: 0, is_due: true };
+            self.requested.insert(from_idx, requested);
+        }
+        self.lowest_free(decided_idx).is_none_or(|(from_idx, _)| from_idx > decided_idx)
+    }
+
+    /// The first range that is neither here nor asked for.
+    fn lowest_free(&self, decided_idx: u64) -> Option<(u64, u64)> {
+        let requested = self.requested.iter().map(|(from, requested)| (*from, requested.until_idx));
+        let early = self.early.iter().map(|(from, early)| (*from, early.end_idx));
+        let mut taken: Vec<(u64, u64)> = requested.chain(early).collect();
+        taken.sort_unstable();
+        let mut from_idx = decided_idx;
+        for (from, until) in taken {
+            if from > from_idx {
+                return (from_idx < self.goal).then_some((from_idx, from.min(self.goal)));
+            }
+            from_idx = from_idx.max(until);
+        }
+        (from_idx < self.goal).then_some((from_idx, self.goal))
+    }
+
+    /// How much to ask one source for: so little that the windows of all fit into what may be in
+    /// flight.
+    fn part(&self, sources: Sources<'_>) -> Amount {
+        let Limits { message, in_flight, .. } = *sources.limits;
+        let windows = (WINDOW * sources.reachable.len()).max(1) as u64;
+        let bytes = message.bytes.min(in_flight.bytes / windows).max(1);
+        let most = message.entries.min(in_flight.entries / windows).max(1);
+        let entries = bytes.checked_div(self.entry_bytes).unwrap_or(most).clamp(1, most);
+        Amount { entries, bytes }
+    }
+
+    /// Whether another range may be on its way. The lowest waits for nothing, and counts for nothing.
+    fn has_room(&self, decided_idx: u64, part: Amount, limits: &Limits) -> bool {
+        let mut sum = self.kept();
+        sum.add(part);
+        for (from_idx, requested) in self.requested.range(decided_idx.saturating_add(1)..) {
+            let entries = requested.until_idx.saturating_sub(*from_idx);
+            sum.add(Amount { entries, bytes: part.bytes });
+        }
+        sum.fits(limits.in_flight)
+    }
+
+    /// The source to ask for a range: of those that have it the one that is asked for the least; the
+    /// leader only now and then, or if no other has it.
+    fn pick(&mut self, from_idx: u64, sources: Sources<'_>) -> Option<NodeId> {
+        let has_it = |pid: &NodeId| {
+            self.sources.get(pid).is_none_or(|source| {
+                let Source { decided_idx, compacted_idx, silent_rounds } = *source;
+                silent_rounds == 0 && (compacted_idx..decided_idx).contains(&from_idx)
+            })
+        };
+        let load = |pid: NodeId| self.requested.values().filter(|r| r.source == pid).count();
+        let holders = || sources.reachable.iter().copied().filter(has_it);
+        let others = holders().filter(|pid| Some(*pid) != sources.leader);
+        let number_of_others = others.clone().count();
+        let idle = others.map(|pid| (load(pid), pid)).filter(|(load, _)| *load < WINDOW).min();
+        let leader = sources.leader.filter(|leader| holders().any(|pid| pid == *leader));
+        let leader = leader.filter(|leader| match number_of_others {
+            0 => load(*leader) < WINDOW,
+            others => load(*leader) == 0 && self.since_leader >= RANGES_TO_SPARE_LEADER * others,
+        });
+        match (leader, idle) {
+            (Some(leader), _) => {
+                self.since_leader = 0;
+                Some(leader)
+            }
+            (None, Some((_, source))) => {
+                self.since_leader = self.since_leader.saturating_add(1);
+                Some(source)
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+fn amount_of<T: Entry>(chunk: &CatchUpChunk<T>) -> Amount {
+    let mut amount = Amount::default();
+    chunk.entries.lock().iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+    amount
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Amount, CatchUpChunk, Limits, NodeId, Ranges, Sources, LOST_AFTER};
+    use crate::{
+        entry::SharedEntries,
+        identity::Stamp,
+        storage::{Entry, NoSnapshot},
+    };
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Ten;
+
+    impl Entry for Ten {
+        type Snapshot = NoSnapshot;
+        crate::without_unicache!();
+
+        fn size_hint(&self) -> usize {
+            10
+        }
+    }
+
+    /// Four entries in a message, and sixteen in flight.
+    const LIMITS: Limits = Limits {
+        message: Amount { entries: 100, bytes: 40 },
+        in_flight: Amount { entries: 1000, bytes: 160 },
+        pending: Amount { entries: 1, bytes: 1 },
+    };
+
+    fn chunk(base: u64, entries: usize, decided_idx: u64, compacted_idx: u64) -> CatchUpChunk<Ten> {
+        CatchUpChunk {
+            config_id: 1,
+            base,
+            snapshot: None,
+            from_idx: base,
+            entries: SharedEntries::from(vec![Ten; entries]),
+            ids: None,
+            stopsign: None,
+            piece: None,
+            decided_idx,
+            compacted_idx,
+            stamp: Stamp::default(),
+        }
+    }
+
+    /// Asks for what follows on `decided_idx`: the sources, and the ranges.
+    fn ask(
+        ranges: &mut Ranges<Ten>,
+        decided_idx: u64,
+        reachable: &[NodeId],
+        leader: Option<NodeId>,
+    ) -> Vec<(NodeId, u64, u64)> {
+        ranges.assign(decided_idx, Sources { reachable, leader, limits: &LIMITS });
+        ranges.take_due().collect()
+    }
+
+    #[test]
+    fn ranges_are_disjoint_and_the_leader_gets_the_fewest() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        let mut asked = ask(&mut ranges, 4, &[1, 2, 3, 4], Some(1));
+        // The windows of four sources fit into what may be in flight, with two entries each.
+        let first = [(2, 4, 6), (3, 6, 8), (4, 8, 10), (2, 10, 12), (3, 12, 14), (4, 14, 16)];
+        assert_eq!(asked[..6], first);
+        assert_eq!(asked[6..], [(1, 16, 18)]);
+        let (mut decided_idx, mut of_leader) = (4, 0);
+        while decided_idx < 100 {
+            asked.sort_unstable_by_key(|(_, from, _)| *from);
+            let (source, from, until) = asked.remove(0);
+            assert_eq!(from, decided_idx, "no gap, and nothing twice");
+            assert!(ranges.note(&chunk(from, (until - from) as usize, 100, 0), source));
+            decided_idx = until;
+            of_leader += u64::from(source == 1);
+            asked.extend(ask(&mut ranges, decided_idx, &[1, 2, 3, 4], Some(1)));
+        }
+        assert!(asked.is_empty() && (4..=8).contains(&of_leader), "{of_leader} of 48");
+    }
+
+    #[test]
+    fn what_comes_early_waits_within_the_limits() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        ask(&mut ranges, 4, &[2, 3], None);
+        assert!(ranges.keep(chunk(8, 4, 100, 0), 3, &LIMITS));
+        assert!(ranges.keep(chunk(12, 12, 100, 0), 3, &LIMITS));
+        assert!(!ranges.keep(chunk(24, 1, 100, 0), 3, &LIMITS), "no room");
+        assert!(!ranges.keep(chunk(30, 0, 100, 0), 3, &LIMITS), "empty");
+        assert_eq!(ranges.kept(), Amount { entries: 16, bytes: 160 });
+        assert!(ranges.pop_ready(7).is_none(), "a gap");
+        assert_eq!(ranges.pop_ready(8).map(|(_, chunk)| chunk.base), Some(8));
+        assert_eq!(ranges.pop_ready(15).map(|(_, chunk)| chunk.base), Some(12));
+        assert_eq!(ranges.kept(), Amount::default());
+        ranges.keep(chunk(30, 4, 100, 0), 3, &LIMITS);
+        assert!(ranges.pop_ready(34).is_none(), "all of it is decided");
+    }
+
+    #[test]
+    fn a_silent_source_loses_its_ranges() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 12, 0), 2);
+        let asked = ask(&mut ranges, 4, &[2, 3], None);
+        assert_eq!(asked, [(2, 4, 8), (3, 8, 12)]);
+        for _ in 1..LOST_AFTER {
+            assert!(!ranges.end_round());
+        }
+        ranges.note(&chunk(4, 4, 12, 0), 2);
+        assert!(ranges.end_round());
+        assert_eq!(ask(&mut ranges, 8, &[2, 3], None), [(2, 8, 12)]);
+        ranges.note(&chunk(8, 2, 12, 0), 3);
+        assert!(ask(&mut ranges, 8, &[2, 3], None).is_empty(), "it came late, 2 is asked");
+    }
+
+    #[test]
+    fn a_source_is_asked_only_for_what_it_holds() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 12, 0), 2);
+        ranges.note(&chunk(4, 0, 12, 8), 3);
+        ranges.note(&chunk(4, 0, 6, 0), 4);
+        assert_eq!(
+            ask(&mut ranges, 4, &[2, 3, 4], None),
+            [(2, 4, 6), (2, 6, 8), (3, 8, 10), (3, 10, 12)]
+        );
+    }
+
+    #[test]
+    fn where_nobody_holds_the_next_entry_nobody_is_asked_for_it() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(4, 0, 12, 8), 3);
+        let is_asked = ranges.assign(4, Sources { reachable: &[3], leader: None, limits: &LIMITS });
+        assert!(!is_asked);
+    }
+}

@@ -1,0 +1,446 @@
+//! Snapshots that are larger than a message: encoded once at the source, and sent in pieces.
+
+use crate::{
+    amount::Amount,
+    entry::encoding,
+    ids::NodeId,
+    messages::sequence_paxos::{EntryIds, PieceRequest, SnapshotEncoding, SnapshotPiece},
+};
+use std::{collections::BTreeMap, ops::Range};
+
+/// Heartbeat rounds after which a source forgets an encoding that no server asks for, and a receiver
+/// the pieces that no other follows.
+const FORGOTTEN_AFTER: u32 = 12;
+
+/// Heartbeat rounds without a piece after which another source may begin anew.
+const STALLED_AFTER: u32 = 2;
+
+/// After so many snapshots in a row that could not be decoded, a server asks for a whole one.
+const UNDECODABLE_IN_A_ROW: u32 = 2;
+
+/// The snapshot that this server sends in pieces: at most one. While it is asked for, it is kept,
+/// also if the log is compacted further.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sequence_paxos) struct EncodedSnapshot {
+    kept: Option<Kept>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    encoding: SnapshotEncoding,
+    bytes: Vec<u8>,
+    /// Heartbeat rounds since it was asked for.
+    unasked: u32,
+}
+
+impl EncodedSnapshot {
+    /// The encoding to send to a server that has decided `decided_idx` entries, if one is kept.
+    pub(super) fn after(&self, decided_idx: u64) -> Option<SnapshotEncoding> {
+        self.kept.as_ref().map(|kept| kept.encoding).filter(|kept| kept.idx > decided_idx)
+    }
+
+    /// Keeps the encoding of a snapshot of the first `idx` entries, in place of an earlier one.
+    pub(super) fn keep(&mut self, idx: u64, bytes: Vec<u8>) -> SnapshotEncoding {
+        let (len, digest) = (bytes.len() as u64, encoding::digest(&bytes));
+        let encoding = SnapshotEncoding { idx, len, digest };
+        self.kept = Some(Kept { encoding, bytes, unasked: 0 });
+        encoding
+    }
+
+    /// Pieces of what is asked for, each under the limit of a message, all under that of what may be
+    /// in flight. None if that encoding is not kept.
+    pub(super) fn pieces(
+        &mut self,
+        asks: PieceRequest,
+        message: Amount,
+        in_flight: Amount,
+    ) -> Vec<SnapshotPiece> {
+        let Some(kept) = self.kept.as_mut().filter(|kept| kept.encoding == asks.encoding) else {
+            return Vec::new();
+        };
+        kept.unasked = 0;
+        let size = usize::try_from(message.bytes).unwrap_or(usize::MAX).max(1);
+        let most = in_flight.bytes.max(message.bytes);
+        let until = asks.until.min(asks.from.saturating_add(most));
+        let bytes = range(asks.from, until).and_then(|range| kept.bytes.get(range));
+        let pieces = bytes.unwrap_or_default().chunks(size);
+        let encoding = asks.encoding;
+        let offsets = (asks.from..).step_by(size);
+        offsets
+            .zip(pieces)
+            .map(|(offset, bytes)| SnapshotPiece { encoding, offset, bytes: bytes.to_vec() })
+            .collect()
+    }
+
+    /// A heartbeat round has ended: forgets an encoding that no server asks for.
+    pub(super) fn end_round(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.unasked += 1;
+        }
+        self.kept.take_if(|kept| kept.unasked > FORGOTTEN_AFTER);
+    }
+}
+
+fn range(from: u64, until: u64) -> Option<Range<usize>> {
+    Some(usize::try_from(from).ok()?..usize::try_from(until).ok()?)
+}
+
+/// The snapshot of which this server has received the beginning: at most one.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sequence_paxos) struct PartialSnapshot {
+    partial: Option<Partial>,
+    /// Snapshots that could not be decoded, since one could.
+    undecodable_in_a_row: u32,
+    /// All that could not be decoded.
+    undecodable: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Partial {
+    source: NodeId,
+    encoding: SnapshotEncoding,
+    /// The bytes from the beginning on, without a gap. They grow with what arrives.
+    bytes: Vec<u8>,
+    /// Pieces beyond a gap, by offset.
+    early: BTreeMap<u64, Vec<u8>>,
+    /// The offset after the last byte that was asked for.
+    requested_until: u64,
+    /// The ids of the entries that the snapshot sums up, and the index from which on they are told.
+    ids: (u64, Option<Box<EntryIds>>),
+    /// Heartbeat rounds since a piece came.
+    waited: u32,
+}
+
+/// A snapshot of which all pieces came.
+#[derive(Debug)]
+pub(super) struct Complete {
+    pub(super) idx: u64,
+    pub(super) bytes: Vec<u8>,
+    /// The index from which on `ids` are told.
+    pub(super) base: u64,
+    pub(super) ids: Option<Box<EntryIds>>,
+}
+
+/// What became of a piece.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// It is of another encoding, or was here before.
+    Ignored,
+    /// It was added.
+    Added,
+    /// It was the last one.
+    Last(Complete),
+    /// It was the last one, and the bytes are not those of the encoding.
+    Corrupt,
+}
+
+impl PartialSnapshot {
+    /// Whether this server takes a snapshot in pieces.
+    pub(super) fn takes_pieces(&self) -> bool {
+        encoding::IS_SUPPORTED && self.undecodable_in_a_row < UNDECODABLE_IN_A_ROW
+    }
+
+    /// Number of snapshots that could not be decoded.
+    pub(in crate::sequence_paxos) fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// Whether pieces come: a change of the source would begin anew.
+    pub(super) fn is_arriving(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.waited < STALLED_AFTER)
+    }
+
+    /// Number of bytes that are kept.
+    #[cfg(test)]
+    fn kept(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| {
+            partial.bytes.len() + partial.early.values().map(Vec::len).sum::<usize>()
+        })
+    }
+
+    /// Takes a piece of a snapshot that sums up more than the `decided_idx` entries decided here. Only
+    /// a `source` that this server asks may begin another snapshot than the present one. `ids` are
+    /// those of what the snapshot sums up, from `base` on, if it is the last piece.
+    pub(super) fn take(
+        &mut self,
+        piece: SnapshotPiece,
+        from: NodeId,
+        source: Option<NodeId>,
+        (base, ids): (u64, Option<Box<EntryIds>>),
+    ) -> Piece {
+        let is_present = self.partial.as_ref().is_some_and(|p| p.encoding == piece.encoding);
+        if !is_present {
+            let may_begin = self.partial.is_none() || source == Some(from);
+            if piece.offset > 0 || !may_begin {
+                return Piece::Ignored;
+            }
+            self.partial = Some(Partial {
+                source: from,
+                encoding: piece.encoding,
+                bytes: Vec::new(),
+                early: BTreeMap::new(),
+                requested_until: piece.bytes.len() as u64,
+                ids: (0, None),
+                waited: 0,
+            });
+        }
+        let Some(partial) = &mut self.partial else {
+            return Piece::Ignored;
+        };
+        if piece.end() == Some(partial.encoding.len) {
+            partial.ids = (base, ids);
+        }
+        if !partial.add(piece) {
+            return Piece::Ignored;
+        }
+        (partial.source, partial.waited) = (from, 0);
+        if (partial.bytes.len() as u64) < partial.encoding.len {
+            return Piece::Added;
+        }
+        let complete = self
+            .partial
+            .take_if(|partial| encoding::digest(&partial.bytes) == partial.encoding.digest);
+        match complete {
+            Some(Partial { encoding, bytes, ids: (base, ids), .. }) => {
+                Piece::Last(Complete { idx: encoding.idx, bytes, base, ids })
+            }
+            None => {
+                self.partial = None;
+                Piece::Corrupt
+            }
+        }
+    }
+
+    /// Whether half of what was asked for has come, so that the next request is due.
+    pub(super) fn is_request_due(&self, window: Amount) -> bool {
+        self.partial.as_ref().is_some_and(|partial| {
+            let left = partial.requested_until.saturating_sub(partial.bytes.len() as u64);
+            partial.requested_until < partial.encoding.len && left <= window.bytes / 2
+        })
+    }
+
+    /// The next bytes to ask for, of a snapshot that sums up more than `decided_idx` entries.
+    pub(super) fn next_request(
+        &mut self,
+        decided_idx: u64,
+        window: Amount,
+    ) -> Option<PieceRequest> {
+        self.partial.take_if(|partial| partial.encoding.idx <= decided_idx);
+        let partial = self.partial.as_mut()?;
+        let from = partial.requested_until;
+        let len = partial.bytes.len() as u64;
+        let until = len.saturating_add(window.bytes).max(from.saturating_add(1));
+        partial.requested_until = until.min(partial.encoding.len);
+        Some(PieceRequest { encoding: partial.encoding, from, until: partial.requested_until })
+    }
+
+    /// What was asked for and did not come counts as lost.
+    pub(super) fn rewind(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.requested_until = partial.bytes.len() as u64;
+        }
+    }
+
+    /// Whether the snapshot could be decoded.
+    pub(super) fn note_decoded(&mut self, could_be: bool) {
+        if could_be {
+            self.undecodable_in_a_row = 0;
+        } else {
+            self.undecodable_in_a_row = self.undecodable_in_a_row.saturating_add(1);
+            self.undecodable = self.undecodable.saturating_add(1);
+        }
+    }
+
+    /// Forgets the pieces.
+    pub(super) fn clear(&mut self) {
+        self.partial = None;
+    }
+
+    /// A heartbeat round has ended: forgets pieces that no other follows.
+    pub(super) fn end_round(&mut self, decided_idx: u64) {
+        if let Some(partial) = &mut self.partial {
+            partial.waited += 1;
+        }
+        self.partial.take_if(|partial| {
+            partial.waited > FORGOTTEN_AFTER || partial.encoding.idx <= decided_idx
+        });
+    }
+}
+
+impl Partial {
+    /// Adds a piece. Returns whether there was something new in it.
+    fn add(&mut self, piece: SnapshotPiece) -> bool {
+        let len = self.bytes.len() as u64;
+        if piece.offset > len {
+            let is_new =
+                piece.offset < self.requested_until && !self.early.contains_key(&piece.offset);
+            if is_new {
+                self.early.insert(piece.offset, piece.bytes);
+            }
+            return is_new;
+        }
+        if !self.append(piece.offset, &piece.bytes) {
+            return false;
+        }
+        while let Some(first) = self.early.first_entry() {
+            if *first.key() > self.bytes.len() as u64 {
+                break;
+            }
+            let (offset, bytes) = first.remove_entry();
+            self.append(offset, &bytes);
+        }
+        self.requested_until = self.requested_until.max(self.bytes.len() as u64);
+        true
+    }
+
+    /// Appends what is new in bytes that begin at the end or before.
+    fn append(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        let known = (self.bytes.len() as u64).saturating_sub(offset);
+        let new =
+            usize::try_from(known).ok().and_then(|known| bytes.get(known..)).unwrap_or_default();
+        self.bytes.extend_from_slice(new);
+        !new.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        encoding, Amount, Complete, EncodedSnapshot, PartialSnapshot, Piece, PieceRequest,
+        SnapshotPiece, FORGOTTEN_AFTER,
+    };
+
+    const MESSAGE: Amount = Amount { entries: 1, bytes: 10 };
+    const WINDOW: Amount = Amount { entries: 1, bytes: 40 };
+
+    fn bytes(len: usize, seed: u8) -> Vec<u8> {
+        (0..len).map(|at| (at as u8).wrapping_mul(7).wrapping_add(seed)).collect()
+    }
+
+    /// All pieces of a snapshot of the first `idx` entries.
+    fn pieces(idx: u64, bytes: Vec<u8>) -> Vec<SnapshotPiece> {
+        let mut source = EncodedSnapshot::default();
+        let encoding = source.keep(idx, bytes);
+        let asks = PieceRequest { encoding, from: 0, until: encoding.len };
+        let pieces = source.pieces(asks, MESSAGE, Amount::UNLIMITED);
+        assert!(pieces.iter().all(|piece| piece.bytes.len() <= 10));
+        pieces
+    }
+
+    fn take(partial: &mut PartialSnapshot, piece: &SnapshotPiece, from: u64) -> Option<Vec<u8>> {
+        match partial.take(piece.clone(), from, Some(2), (0, None)) {
+            Piece::Last(Complete { bytes, .. }) => Some(bytes),
+            Piece::Ignored | Piece::Added | Piece::Corrupt => None,
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_in_windows_is_put_together() {
+        let whole = bytes(105, 3);
+        let mut source = EncodedSnapshot::default();
+        let encoding = source.keep(9, whole.clone());
+        let mut partial = PartialSnapshot::default();
+        let first = PieceRequest { encoding, from: 0, until: 10 };
+        let mut on_their_way = source.pieces(first, MESSAGE, WINDOW);
+        let (mut most, mut requests) = (0, 0);
+        let complete = loop {
+            let piece = on_their_way.remove(0);
+            if let Some(complete) = take(&mut partial, &piece, 2) {
+                break complete;
+            }
+            if partial.is_request_due(WINDOW) {
+                let asks = partial.next_request(0, WINDOW).unwrap();
+                on_their_way.extend(source.pieces(asks, MESSAGE, WINDOW));
+                requests += 1;
+            }
+            most = most.max(on_their_way.iter().map(|piece| piece.bytes.len()).sum());
+        };
+        assert_eq!(complete, whole);
+        assert!(most <= 40 && requests < 8, "{most} in flight, {requests} requests");
+        assert_eq!(partial.kept(), 0);
+    }
+
+    #[test]
+    fn pieces_in_any_order_with_copies_are_put_together() {
+        let whole = bytes(95, 1);
+        let pieces = pieces(9, whole.clone());
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &pieces[0], 2);
+        partial.next_request(0, Amount::UNLIMITED).unwrap();
+        for piece in pieces[1..].iter().rev().chain(&pieces[..9]).skip(1) {
+            assert!(take(&mut partial, piece, 2).is_none(), "the last one is lost");
+        }
+        assert_eq!(partial.kept(), 90);
+        assert_eq!(take(&mut partial, &pieces[9], 2), Some(whole));
+    }
+
+    #[test]
+    fn pieces_of_two_encodings_never_mix() {
+        let (ours, theirs) = (pieces(9, bytes(95, 1)), pieces(9, bytes(95, 2)));
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &ours[0], 2);
+        take(&mut partial, &theirs[1], 2);
+        take(&mut partial, &theirs[0], 3);
+        assert_eq!(partial.kept(), 10, "3 is not asked, and the others begin in the middle");
+        take(&mut partial, &theirs[0], 2);
+        for piece in &ours {
+            assert!(take(&mut partial, piece, 3).is_none());
+        }
+        partial.next_request(0, Amount::UNLIMITED).unwrap();
+        let complete = theirs.iter().find_map(|piece| take(&mut partial, piece, 2));
+        assert_eq!(complete, Some(bytes(95, 2)));
+    }
+
+    #[test]
+    fn a_lie_about_the_length_allocates_nothing() {
+        let mut lie = pieces(9, bytes(95, 1)).remove(0);
+        lie.encoding.len = u64::MAX;
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &lie, 2);
+        assert_eq!(partial.kept(), 10);
+        assert!(partial.partial.as_ref().unwrap().bytes.capacity() <= 16);
+        let far = SnapshotPiece { offset: 1 << 40, ..lie };
+        take(&mut partial, &far, 2);
+        assert_eq!(partial.kept(), 10, "it was not asked for");
+    }
+
+    #[test]
+    fn bytes_with_another_digest_are_corrupt() {
+        let mut pieces = pieces(9, bytes(15, 1));
+        pieces[1].bytes[0] ^= 1;
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &pieces[0], 2);
+        partial.next_request(0, WINDOW).unwrap();
+        let outcome = partial.take(pieces.remove(1), 2, Some(2), (0, None));
+        assert!(matches!(outcome, Piece::Corrupt), "{outcome:?}");
+        assert_eq!(partial.kept(), 0);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten() {
+        let mut source = EncodedSnapshot::default();
+        let encoding = source.keep(9, bytes(95, 1));
+        let asks = PieceRequest { encoding, from: 90, until: 95 };
+        for _ in 0..FORGOTTEN_AFTER {
+            source.end_round();
+        }
+        assert_eq!(source.pieces(asks, MESSAGE, WINDOW).len(), 1);
+        assert_eq!((source.after(8), source.after(9)), (Some(encoding), None));
+        for _ in 0..=FORGOTTEN_AFTER {
+            source.end_round();
+        }
+        assert!(source.pieces(asks, MESSAGE, WINDOW).is_empty());
+        assert_eq!(encoding.digest, encoding::digest(&bytes(95, 1)));
+    }
+
+    #[test]
+    fn after_snapshots_that_cannot_be_decoded_a_whole_one_is_taken() {
+        let mut partial = PartialSnapshot::default();
+        partial.note_decoded(false);
+        assert_eq!(partial.takes_pieces(), encoding::IS_SUPPORTED);
+        partial.note_decoded(false);
+        assert!(!partial.takes_pieces());
+        partial.note_decoded(true);
+        assert_eq!((partial.takes_pieces(), partial.undecodable()), (encoding::IS_SUPPORTED, 2));
+    }
+}

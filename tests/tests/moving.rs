@@ -1,0 +1,183 @@
+//! A server that is far behind, where links carry messages up to a size and so many bytes a tick.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use allocation_counter::measure;
+use omnipaxos::ServerConfig;
+use omnipaxos_tests::moving::{Moving, Put};
+
+const MESSAGE: u64 = 4 << 10;
+
+/// What travels with the entries of a message, or a piece of a snapshot.
+const OVERHEAD: u64 = 200;
+
+fn small(config: &mut ServerConfig) {
+    config.max_message_bytes = MESSAGE as usize;
+    config.max_in_flight_bytes = 4 * MESSAGE as usize;
+    config.max_in_flight_entries = 100;
+}
+
+fn put(key: u64) -> Put {
+    Put { key, value: "7".repeat(1000) }
+}
+
+/// A cluster in which the last server lacks entries that the others have compacted.
+fn compacted(servers: u64, entries: u64) -> Moving<Put> {
+    let mut cluster = Moving::new(servers, small);
+    cluster.frame_limit = MESSAGE + OVERHEAD;
+    cluster.isolated.insert(servers);
+    cluster.decide(0..entries, put);
+    for pid in 1..servers {
+        cluster.server(pid).compact(entries).unwrap();
+    }
+    cluster.isolated.clear();
+    cluster.count_anew();
+    cluster
+}
+
+#[test]
+fn a_snapshot_larger_than_a_message_brings_a_server_back() {
+    let mut cluster = compacted(3, 200);
+    cluster.server(1).append(put(1000)).unwrap();
+    let ticks = cluster.ticks_until_decided(3, 2000);
+    println!("{ticks:?} ticks, largest {}, {:?}", cluster.largest, cluster.chunk_bytes);
+    assert!(ticks.is_some(), "the snapshot of 200 KB never comes through frames of 4 KiB");
+    assert!(cluster.largest <= MESSAGE + OVERHEAD, "{}", cluster.largest);
+    cluster.run(100);
+    let read = |cluster: &mut Moving<Put>, pid| cluster.server(pid).read_decided_suffix(0).unwrap();
+    let (of_1, of_3) = (read(&mut cluster, 1), read(&mut cluster, 3));
+    assert_eq!(format!("{of_1:?}"), format!("{of_3:?}"));
+}
+
+#[test]
+fn a_snapshot_goes_on_at_another_server_if_its_source_vanishes() {
+    let mut cluster = compacted(3, 200);
+    cluster.bytes_per_tick = 500;
+    cluster.run(250);
+    let source = cluster.chunk_bytes.iter().max_by_key(|(_, bytes)| **bytes).map(|(pid, _)| *pid);
+    let source = source.unwrap();
+    assert!(cluster.server(3).get_decided_idx() == 0, "it is on its way from {source}");
+    cluster.isolated.insert(source);
+    let other = 3 - source;
+    let ticks = (0..5000).find(|_| {
+        cluster.tick();
+        cluster.server(3).get_decided_idx() >= 200
+    });
+    println!("from {source}, then {other}: {ticks:?} ticks, {:?}", cluster.chunk_bytes);
+    assert!(ticks.is_some());
+}
+
+#[test]
+fn a_snapshot_goes_on_while_its_source_compacts_further() {
+    let mut cluster = compacted(3, 200);
+    cluster.bytes_per_tick = 2000;
+    let mut ticks = 0;
+    while cluster.server(3).get_decided_idx() == 0 {
+        cluster.server(1).append(put(ticks % 200)).unwrap();
+        cluster.tick();
+        for pid in [1, 2] {
+            let decided_idx = cluster.server(pid).get_decided_idx();
+            cluster.server(pid).compact(decided_idx).unwrap();
+        }
+        ticks += 1;
+        assert!(ticks < 3000, "never");
+    }
+    println!("{ticks} ticks, {:?}", cluster.chunk_bytes);
+    assert!(cluster.ticks_until_decided(3, 3000).is_some());
+}
+
+#[test]
+fn many_servers_send_what_one_lacks_and_the_leader_the_least() {
+    let mut times = Vec::new();
+    for sources in [1, 2, 4] {
+        let mut cluster = Moving::new(5, |config| {
+            small(config);
+            config.max_in_flight_bytes = 32 * MESSAGE as usize;
+        });
+        cluster.isolated.insert(5);
+        cluster.decide(0..2000, put);
+        cluster.isolated.clear();
+        cluster.cuts = (sources + 1..5).map(|pid| (pid, 5)).collect();
+        cluster.count_anew();
+        cluster.bytes_per_tick = MESSAGE / 4;
+        let ticks = cluster.ticks_until_decided(5, 100_000).unwrap();
+        let bytes: u64 = cluster.chunk_bytes.values().sum();
+        let of_leader = cluster.chunk_bytes.get(&1).copied().unwrap_or(0);
+        println!(
+            "{sources} sources: {ticks} ticks, {bytes} bytes, of the leader {}%, largest {}",
+            100 * of_leader / bytes,
+            cluster.largest
+        );
+        times.push(ticks);
+        assert!(cluster.largest <= MESSAGE + OVERHEAD + 1100, "{}", cluster.largest);
+        if sources == 4 {
+            assert!(4 * of_leader <= bytes, "the leader sends more than a quarter");
+        }
+    }
+}
+
+/// What moving a log or a state to one of five servers takes.
+struct Moved {
+    ticks: u64,
+    /// Of all bytes of chunks, in percent.
+    of_leader: u64,
+    largest: u64,
+    /// Bytes in use at most, at all servers and in the network together, beyond those in use at the end.
+    memory: i64,
+    /// The longest call of a source and of server 5, in milliseconds.
+    longest_calls: (u128, u128),
+}
+
+/// Moves what server 5 lacks, from so many sources: links carry 64 KiB a tick.
+fn moved(sources: u64, prepare: impl FnOnce(&mut Moving<Put>)) -> Moved {
+    let mut cluster = Moving::new(5, |config| config.election_tick_timeout = 100);
+    cluster.isolated.insert(5);
+    prepare(&mut cluster);
+    cluster.isolated.clear();
+    cluster.cuts = (sources + 1..5).map(|pid| (pid, 5)).collect();
+    cluster.bytes_per_tick = 64 << 10;
+    cluster.count_anew();
+    let mut ticks = None;
+    let memory = measure(|| ticks = cluster.ticks_until_decided(5, 1_000_000));
+    let bytes: u64 = cluster.chunk_bytes.values().sum();
+    let of_leader = 100 * cluster.chunk_bytes.get(&1).copied().unwrap_or(0) / bytes;
+    let longest = |pid| cluster.longest_call.get(&pid).map_or(0, |longest| longest.as_millis());
+    Moved {
+        longest_calls: ((1..5).map(longest).max().unwrap_or(0), longest(5)),
+        ticks: ticks.unwrap(),
+        of_leader,
+        largest: cluster.largest,
+        memory: memory.bytes_max as i64 - memory.bytes_current,
+    }
+}
+
+#[test]
+#[ignore = "prints a table, and asserts nothing"]
+fn measured() {
+    println!("| lacks | sources | ticks | of the leader | largest message | memory besides | longest call of a source, of the learner |");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for sources in [1, 2, 4] {
+        let log = moved(sources, |cluster| {
+            cluster.decide(0..1_000_000, |key| Put { key, value: "7".repeat(32) });
+        });
+        print_row("1 M entries", sources, &log);
+    }
+    for sources in [1, 2, 4] {
+        let state = moved(sources, |cluster| {
+            cluster.decide(0..64 << 10, |key| Put { key, value: "7".repeat(1 << 10) });
+            for pid in 1..5 {
+                cluster.server(pid).compact(64 << 10).unwrap();
+            }
+        });
+        print_row("a state of 64 MiB", sources, &state);
+    }
+}
+
+fn print_row(what: &str, sources: u64, moved: &Moved) {
+    let Moved { ticks, of_leader, largest, memory, longest_calls: (of_source, of_5) } = moved;
+    println!(
+        "| {what} | {sources} | {ticks} | {of_leader} % | {} KiB | {:.1} MiB | {of_source} ms, {of_5} ms |",
+        largest >> 10,
+        *memory as f64 / f64::from(1 << 20)
+    );
+}
