@@ -237,6 +237,7 @@ mod to_recorder {
             malformed,
             proposals,
             unstorable,
+            undecodable_snapshots,
         } = status.dropped;
         for (reason, number) in [
             ("misdelivered", misdelivered),
@@ -246,6 +247,7 @@ mod to_recorder {
             ("of_other_storages", of_other_storages),
             ("of_unknown_storages", of_unknown_storages),
             ("malformed", malformed),
+            ("undecodable_snapshot", undecodable_snapshots),
         ] {
             let labels = of_server.and("reason", reason.into());
             metrics::counter!(DROPPED_MESSAGES, labels).absolute(number);
@@ -371,6 +373,7 @@ mod to_recorder {
                     malformed: 84,
                     proposals: 85,
                     unstorable: 86,
+                    undecodable_snapshots: 87,
                 },
             }
         }
@@ -388,6 +391,7 @@ dropped_messages_total reason=of_conflicting_configurations 86
 dropped_messages_total reason=of_other_configurations 83
 dropped_messages_total reason=of_other_storages 87
 dropped_messages_total reason=of_unknown_storages 88
+dropped_messages_total reason=undecodable_snapshot 87
 dropped_proposals_total 85
 entries_lost 0
 follower_in_flight_bytes peer=1 500
