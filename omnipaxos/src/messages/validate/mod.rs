@@ -1,5 +1,6 @@
 //! Validation of incoming messages, before any handler sees them.
 
+mod catch_up;
 mod observers;
 mod other_configurations;
 mod peer_identities;
@@ -19,8 +20,8 @@ use crate::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
-            AppliedReport, CatchUpChunk, CompactionAction, EntryIds, ForgottenIds, LogSync,
-            PaxosMsg, Promise, RejectionReason, SnapshotPiece, LONGEST_CAUSE,
+            AppliedReport, CompactionAction, EntryIds, ForgottenIds, LogSync, PaxosMsg, Promise,
+            RejectionReason, LONGEST_CAUSE,
         },
         Message,
     },
@@ -494,33 +495,6 @@ impl MessageValidator {
     /// Checks that proposals are of a member or an observer, and that each has a number.
     fn proposals(&self, first: ProposalId, count: u64) -> Result<(), Reason> {
         check(self.may_originate(first.origin) && first.number.checked_add(count).is_some())
-    }
-
-    /// Checks that a chunk does not end above its sender's decided index.
-    fn chunk<T: Entry>(&self, chunk: &CatchUpChunk<T>) -> Result<(), Reason> {
-        self.configuration(chunk.config_id)?;
-        indices(chunk.len().ok_or(Reason::Malformed)?, chunk.decided_idx)?;
-        indices(chunk.base, chunk.from_idx)?;
-        indices(chunk.compacted_idx, chunk.decided_idx)?;
-        if let Some(piece) = &chunk.piece {
-            return self.piece(piece, chunk);
-        }
-        let end = chunk.from_idx.saturating_add(chunk.entries.len() as u64);
-        self.ids(chunk.ids.as_deref(), end)?;
-        chunk.stopsign.as_ref().map_or(Ok(()), |stopsign| self.stopsign(stopsign))
-    }
-
-    /// A piece must lie within its snapshot, which sums up decided entries, and travels alone.
-    fn piece<T: Entry>(
-        &self,
-        piece: &SnapshotPiece,
-        chunk: &CatchUpChunk<T>,
-    ) -> Result<(), Reason> {
-        let is_alone = chunk.entries.is_empty() && chunk.snapshot.is_none();
-        check(is_alone && chunk.stopsign.is_none() && chunk.from_idx == chunk.base)?;
-        check(!piece.bytes.is_empty() && piece.end().is_some_and(|end| end <= piece.encoding.len))?;
-        indices(piece.encoding.idx, chunk.decided_idx)?;
-        self.ids(chunk.ids.as_deref(), piece.encoding.idx)
     }
 
     /// Checks that ids are of entries before index `end`. Their origins need not be members: other
