@@ -198,8 +198,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Afterwards [`read`](Self::read) returns
     /// [`LogEntry::Snapshotted`](crate::util::LogEntry::Snapshotted) for the entries before
     /// `applied_idx`. A server that lacks such entries gets the snapshot in their place. So does the
-    /// application at this server after a restart. The next output writes the snapshot; see
-    /// [`get_stored_compacted_idx`](Self::get_stored_compacted_idx).
+    /// application at this server after a restart. The next output writes the snapshot.
     ///
     /// A snapshot may also take the place of entries that were [trimmed](Self::trim). If the log holds
     /// a snapshot of the same index, that one stays.

@@ -1,0 +1,43 @@
+//! A state far above one frame: a server that was away gets it in pieces.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use common::{Asker, Cluster};
+
+/// Values that together are almost twice as long as a frame may be.
+const VALUES: usize = 32;
+const BYTES: usize = 3_500_000;
+
+#[test]
+fn a_server_that_was_away_gets_a_state_above_one_frame() {
+    let mut cluster = Cluster::start();
+    for index in 0..3 {
+        cluster.kill(index);
+        let file = cluster.config_file(index);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("snapshot_every = 1000", "snapshot_every = 8");
+        std::fs::write(&file, text).unwrap();
+        cluster.restart(index);
+    }
+    cluster.change(&["put", "first", "1"]);
+    cluster.kill(2);
+    let mut asker = Asker::start(cluster.client_ports[..2].iter().copied(), &[]);
+    for number in 0..VALUES {
+        let value = char::from(b'a' + (number % 26) as u8).to_string().repeat(BYTES);
+        let answer = asker.ask(&format!("put large{number} {value}"));
+        assert!(answer.starts_with("ok, at index "), "{answer}");
+    }
+    cluster.restart(2);
+    let lines = cluster.status_in_step();
+    assert!(lines[2].contains(&format!(" {} keys", VALUES + 1)), "{lines:?}");
+    assert!(!lines[2].contains("(0 of it in a snapshot)"), "{lines:?}");
+
+    // The cluster goes on, and the server that was away can lead and decide.
+    cluster.kill(0);
+    cluster.change(&["put", "last", "2"]);
+    assert_eq!(cluster.ask(&["get", "last"]), "2\n");
+    cluster.restart(0);
+    cluster.status_in_step();
+    cluster.assert_alive();
+}
