@@ -13,6 +13,13 @@ pub(super) enum RoundPoint {
 /// A server that left it to a better one to take over does not do so again for so many rounds.
 const INSISTS_FOR: u32 = 8;
 
+/// For so many rounds after the present one a server waits for a better one to take over.
+const YIELDS_FOR: u32 = 1;
+
+/// As [`YIELDS_FOR`], where the better one is steady and this one is not. It is longer, so a steady server
+/// that waits too takes over first.
+const YIELDS_TO_STEADY_FOR: u32 = 2;
+
 /// Rounds that it takes to find out that a leader is lost, and to elect another.
 const ROUNDS_OF_A_CHANGE: u32 = 4;
 
@@ -75,18 +82,26 @@ impl BallotLeaderElection {
     /// Whether this server leaves it to a better one to take over, which it does until the end of the
     /// next round: by then the other has heard of all that is known here, and has asked for promises.
     /// If that led to nothing, it does not do so again for a while.
+    ///
+    /// A server that is not steady leaves it to each steady one that it has heard of lately, for a round
+    /// more and each time: so of two servers, the one that keeps its quorum never has to compete with the
+    /// one that does not.
     fn yields(&mut self, point: RoundPoint) -> bool {
         let is_over = self.yields_until == Some(self.round) && point == RoundPoint::AtTheEnd;
-        if self.can_go_on() || self.insists > 0 || is_over {
+        if self.can_go_on() || is_over {
             return false;
         }
         let own = Rank { steady: self.is_steady(), priority: self.priority, pid: self.pid };
         let answered = self.replies.iter();
         let others = answered.filter_map(|(pid, reply)| self.candidates.rank(*pid, reply));
-        if others.chain(self.candidates.best_that_asked()).max() <= Some(own) {
+        let steady = self.candidates.best_steady().filter(|_| !own.steady);
+        let best = others.chain(self.candidates.best_that_asked()).chain(steady).max();
+        let is_to_steady = !own.steady && best.is_some_and(|best| best.steady);
+        if best <= Some(own) || (self.insists > 0 && !is_to_steady) {
             return false;
         }
-        self.yields_until.get_or_insert(self.round.wrapping_add(1));
+        let rounds = if is_to_steady { YIELDS_TO_STEADY_FOR } else { YIELDS_FOR };
+        self.yields_until.get_or_insert(self.round.wrapping_add(rounds));
         true
     }
 
@@ -96,12 +111,22 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Whether this server has lately neither been restarted nor lost its quorum as a leader.
+    /// Records at the end of a round whether this server lost its quorum: as a leader, which `missed` it,
+    /// or as any other. What keeps a server from a quorum now and then does so too when it leads.
+    pub(super) fn note_lost_quorum(&mut self, missed: bool) {
+        let reaches_quorum = self.members.quorum().can_prepare(self.reached());
+        if (missed && self.leads()) || (self.had_quorum && !reaches_quorum) {
+            self.be_unsteady();
+        }
+        self.had_quorum |= reaches_quorum;
+    }
+
+    /// Whether this server has lately neither been restarted nor lost its quorum.
     pub(super) fn is_steady(&self) -> bool {
         self.unsteady_rounds == 0
     }
 
-    /// This server was restarted, or has lost its quorum as a leader, and may again. A steady one goes
+    /// This server was restarted, or has lost its quorum, and may again. A steady one goes
     /// before it, for as long as all servers may need to lead once: so one that keeps its quorum does.
     pub(super) fn be_unsteady(&mut self) {
         let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);

@@ -50,7 +50,7 @@ pub struct HeartbeatRequest {
     /// Whether the sender could take over: it reaches a read quorum, as far as it knows, and has not
     /// just failed to be promised.
     pub electable: bool,
-    /// Whether the sender has lately neither been restarted nor lost its quorum as a leader.
+    /// Whether the sender has lately neither been restarted nor lost its quorum.
     pub steady: bool,
 }
 
