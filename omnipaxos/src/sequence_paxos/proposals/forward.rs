@@ -14,7 +14,8 @@ use crate::{
     messages::sequence_paxos::{ForwardedProposals, PaxosMsg, ProposalRejection, RejectionReason},
     observe::trace::LogEvent,
     proposals::ProposalId,
-    sequence_paxos::{state::State, SequencePaxos},
+    replica_log::ReplicaLog,
+    sequence_paxos::{routing, state::State, SequencePaxos},
     storage::{Entry, Storage},
 };
 
@@ -22,6 +23,25 @@ use crate::{
 struct Collected<T> {
     forwarded: ForwardedProposals<T>,
     amount: Amount,
+}
+
+/// What the undecided end of the log of this server is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Tail {
+    /// The leader has it, or sends its own log soon.
+    OfTheLeader,
+    /// The leader may lack it, and cannot send its own.
+    Apart,
+}
+
+impl Tail {
+    /// Whether a proposal is in the log, and need not be forwarded.
+    fn counts_in<T: Entry, B: Storage<T>>(self, log: &ReplicaLog<T, B>, id: ProposalId) -> bool {
+        match self {
+            Tail::OfTheLeader => log.has(id),
+            Tail::Apart => log.has(id) && log.find(id).is_none_or(|idx| idx < log.decided_idx()),
+        }
+    }
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -95,8 +115,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// A heartbeat round has ended: what is not in the log is forwarded again.
     pub(in crate::sequence_paxos) fn repeat_forwards(&mut self) {
-        let due = self.proposals.pending.end_round(|id| self.log.has(id));
+        let tail = self.tail();
+        let due = self.proposals.pending.end_round(|id| tail.counts_in(&self.log, id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
+    }
+
+    /// Whether what is undecided in the log counts as being with the leader. A leader that answers here
+    /// sends its log soon. One that is reached through a peer may never do so. Its log may lack what is
+    /// in this one, as where this server led before, so it is forwarded that; it takes no id twice.
+    fn tail(&self) -> Tail {
+        let leader = self.leader_ballot().filter(|n| *n != self.log.accepted_round());
+        match leader.and_then(|n| self.routing.to(n.pid)) {
+            Some(routing::Route::Through(_)) => Tail::Apart,
+            Some(routing::Route::Direct(_)) | None => Tail::OfTheLeader,
+        }
     }
 
     /// The leader is back: what was lost on the way is forwarded and asked for again.
@@ -248,14 +280,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
     fn build_own(&mut self, n: Ballot, mut send: impl FnMut(PaxosMsg<T>)) {
+        let tail = self.tail();
         let mut collected: Option<Collected<T>> = None;
         while let Some(batch) = self.proposals.queue.pop_own_batch(self.limits.message) {
             match batch {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
                 OwnBatch::Pending(id) => {
-                    let Some(proposal) =
-                        self.proposals.pending.leave_queue(id, self.log.has(id), n)
-                    else {
+                    let is_found = tail.counts_in(&self.log, id);
+                    let Some(proposal) = self.proposals.pending.leave_queue(id, is_found, n) else {
                         continue;
                     };
                     match collected.take() {
