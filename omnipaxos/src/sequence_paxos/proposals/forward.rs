@@ -271,11 +271,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Whether this server does not know of a predecessor, and will when `leader` has brought it in step.
-    fn is_about_to_know(&self, leader: NodeId) -> bool {
-        let has_promised =
-            matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
-        has_promised && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
+    /// Whether this server does not know of a predecessor, and will when the leader has brought it in step.
+    /// That is `next_hop`, or the server that this one promised leads no longer and does not do it.
+    fn is_about_to_know(&self, next_hop: NodeId) -> bool {
+        let has_promised = match &self.state {
+            State::Promised { prepare, .. } => self.leader_ballot() == Some(prepare.n),
+            State::Recovering | State::Following(_) | State::Preparing(_) | State::Leading(_) => {
+                false
+            }
+        };
+        has_promised
+            && self.leader() == Some(next_hop)
+            && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
     }
 
     /// Offers what was proposed here in ballot `n`, which no leader of a lower one may take.
