@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{messages::Message, reads::ReadState};
+use omnipaxos::{messages::Message, reads::ReadState, ServerConfig};
 use omnipaxos_tests::{
     lab::{kind, Word},
     rng::Rng,
@@ -316,6 +316,48 @@ fn rounds_are_short_again_after_a_slow_time() {
     cluster.measure();
     cluster.run(200);
     assert!(cluster.longest_wait() <= 30, "{} ticks", cluster.longest_wait());
+}
+
+/// The rounds of all servers are long since messages were slow. Now they are quick, but one server is gone,
+/// and each of the others waits for its answer to the end of the round. A message that is lost then is sent
+/// again at the end of that round, and the next is short: so what was proposed is decided, and its end known
+/// at its origin, after one longest round and a few short ones, whichever message is lost.
+#[test]
+fn what_is_lost_in_a_long_round_is_repeated_after_it() {
+    let longest = ROUND * ServerConfig::default().max_election_tick_factor;
+    let kinds = ["ForwardedProposals", "AcceptDecide", "Accepted", "Decide"];
+    let mut worst = BTreeMap::new();
+    for (lost, cut_at) in kinds.iter().flat_map(|kind| (1000..1090).map(move |at| (*kind, at))) {
+        let mut is_lost = false;
+        let mut cluster = Scheduled::new(
+            &together(3),
+            None,
+            |_| {},
+            |now, message| {
+                let is_gone = now >= cut_at && link(message).0 == 1;
+                let is_first = now > cut_at && kind(message) == lost && !is_lost;
+                is_lost |= is_first && !is_gone;
+                match (is_gone || is_first, now < cut_at) {
+                    (true, _) => Fate::Lost,
+                    (false, true) => Fate::Arrives(40),
+                    (false, false) => Fate::Arrives(1),
+                }
+            },
+        );
+        cluster.run(cut_at + 1);
+        assert_eq!(cluster.server(2).get_current_leader(), Some(3));
+        let before = cluster.server(2).get_decided_idx();
+        cluster.server(2).propose(Word("a".to_string())).unwrap();
+        let mut waited = 0;
+        while cluster.server(2).get_decided_idx() == before {
+            cluster.run(1);
+            waited += 1;
+            assert!(waited <= longest + 4 * ROUND, "{lost} is lost, cut at {cut_at}");
+        }
+        let longest_wait: &mut u64 = worst.entry(lost).or_default();
+        *longest_wait = waited.max(*longest_wait);
+    }
+    println!("longest waits: {worst:?} ticks");
 }
 
 /// The promises to one server never come, as where each holds a snapshot that is too large.
