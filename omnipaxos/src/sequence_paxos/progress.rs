@@ -151,7 +151,8 @@ pub(super) enum Stage {
     Unpromised { is_prepare_due: bool },
     /// It has promised; an AcceptSync is due.
     Promised(Promised),
-    /// It has promised and lacks too much for an AcceptSync: it was told where to learn it.
+    /// It has promised and lacks too much for an AcceptSync: it was told where to learn it. Or it lacks more
+    /// than the little that it is sent now.
     CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
