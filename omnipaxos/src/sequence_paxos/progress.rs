@@ -644,7 +644,7 @@ mod tests {
     fn a_leader_gets_on_while_a_write_quorum_does() {
         let quorum = Quorum::of(5, None);
         let mut followers = Followers::unpromised(&[2, 3, 4, 5]);
-        let mut end_round = |followers: &mut Followers| {
+        let end_round = |followers: &mut Followers| {
             let resending = followers.resending(&quorum, 9);
             for (_, progress) in followers.iter_mut() {
                 progress.end_round(9, 0, Presence::Answered, resending);
