@@ -7,7 +7,7 @@
 //!   follower follows.
 //! - A server takes over if it is unhappy, reaches a quorum, and no server that answers is happy.
 //! - If a better server can take over, it waits one round for that. A server that lost its quorum
-//!   recently is not better.
+//!   recently is not better, and waits one round more for a server that did not.
 //!
 //! The election does not see the log and proves nothing. Its result is a hint for Sequence Paxos.
 
@@ -66,6 +66,8 @@ pub(crate) struct BallotLeaderElection {
     yields_until: Option<u32>,
     /// Whether a read quorum sent messages in the last round. True in the first round.
     heard_of_quorum: bool,
+    /// Whether a read quorum answered in any round so far.
+    had_quorum: bool,
     /// For this number of rounds this server does not wait for a better one: it did so recently.
     insists: u32,
     /// For this number of rounds this server counts as not steady.
@@ -169,6 +171,7 @@ impl BallotLeaderElection {
             clocks: Clocks::default(),
             yields_until: None,
             heard_of_quorum: true,
+            had_quorum: false,
             insists: 0,
             unsteady_rounds: 0,
             rests: 0,
@@ -350,9 +353,7 @@ impl BallotLeaderElection {
         };
         let missed = !self.happy;
         self.unsteady_rounds = self.unsteady_rounds.saturating_sub(1);
-        if missed && self.leads() {
-            self.be_unsteady();
-        }
+        self.note_lost_quorum(missed);
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
         self.note_contradicted();
         self.take_over_if_asked();
@@ -614,7 +615,7 @@ mod tests {
     fn never_leads_in_a_ballot_of_an_earlier_incarnation() {
         let mut restarted = server(1, 3, ballot(7, 1));
         assert_eq!(restarted.leader(), NONE);
-        for expected in [NONE, ballot(8, 1)] {
+        for expected in [NONE, NONE, ballot(8, 1)] {
             round(&mut restarted, &[(2, NONE, false)]);
             assert_eq!(restarted.leader(), expected, "2 was not restarted, and goes before it");
         }
@@ -636,6 +637,58 @@ mod tests {
             round(&mut leader, &[(3, ballot(2, 3), true)]);
         }
         assert!(leader.is_steady(), "three servers may have led");
+    }
+
+    fn ask(ble: &mut BallotLeaderElection, from: u64, steady: bool, happy: bool) {
+        let request = HeartbeatRequest {
+            config_id: 1,
+            round: ble.round,
+            leader: NONE,
+            happy,
+            priority: 0,
+            electable: true,
+            steady,
+            max_entry_bytes: u64::MAX,
+            sender: Box::default(),
+            observes: false,
+        };
+        ble.handle(from, HeartbeatMsg::Request(request));
+    }
+
+    #[test]
+    fn a_server_that_loses_its_quorum_is_not_steady_whether_or_not_it_leads() {
+        let mut follower = server(2, 5, NONE);
+        round(&mut follower, &[(3, NONE, false)]);
+        assert!(follower.is_steady(), "it had none so far");
+        let leader = ballot(4, 4);
+        round(&mut follower, &[(3, leader, true), (4, leader, true)]);
+        assert!(follower.is_steady());
+        round(&mut follower, &[(4, leader, true)]);
+        assert!(follower.is_happy() && !follower.is_steady());
+        for _ in 0..20 {
+            assert!(!follower.is_steady());
+            round(&mut follower, &[(3, leader, true), (4, leader, true)]);
+        }
+        assert!(follower.is_steady(), "five servers may have led");
+    }
+
+    #[test]
+    fn a_server_that_is_not_steady_waits_two_rounds_for_each_steady_one() {
+        let (old, older) = (ballot(4, 3), ballot(3, 3));
+        for (steady, rounds) in [(true, 3), (false, 1)] {
+            let mut ble = server(1, 3, NONE);
+            round(&mut ble, &[(2, older, true)]);
+            ble.be_unsteady();
+            ble.name_leader(old);
+            ble.insists = 8;
+            round(&mut ble, &[(2, old, true)]);
+            ask(&mut ble, 2, steady, true);
+            for _ in 0..rounds {
+                assert_eq!(ble.leader(), old, "{steady}");
+                round(&mut ble, &[(3, old, false)]);
+            }
+            assert_eq!(ble.leader(), ballot(5, 1), "{steady}");
+        }
     }
 
     #[test]

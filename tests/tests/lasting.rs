@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{messages::Message, reads::ReadState};
+use omnipaxos::{messages::Message, reads::ReadState, ServerConfig};
 use omnipaxos_tests::{
     lab::{kind, Word},
     rng::Rng,
@@ -32,8 +32,11 @@ struct Flaps {
 
 impl Flaps {
     fn of(seed: u64) -> Self {
+        Self::of_size(seed, 2 + seed % 4)
+    }
+
+    fn of_size(seed: u64, n: u64) -> Self {
         let mut rng = Rng::of(&[seed]);
-        let n = 2 + seed % 4;
         let centre = 1 + rng.below(n);
         let most = rng.pick(&[6, 6, 6, 15, 40]);
         let mut links = BTreeMap::new();
@@ -107,6 +110,46 @@ fn a_server_that_keeps_its_quorum_goes_before_those_that_lose_theirs() {
         let (wait, ballot) = Flaps::of(seed).run();
         println!("pattern {seed}: {wait} ticks, ballot {ballot}");
         assert!(wait <= 13 * ROUND, "pattern {seed}: {wait} ticks");
+    }
+}
+
+/// The server that keeps its quorum took over in the same tick as one that does not, and the higher
+/// ballot of the other won, again and again; or it waited for others that cannot lead. Now a server is
+/// not steady after a round in which it lost its quorum, whether or not it leads, and leaves it to each steady
+/// server that it has heard of.
+#[test]
+fn a_server_that_keeps_its_quorum_does_not_compete_with_those_that_lose_theirs() {
+    for (seed, before) in
+        [(723, 1000), (295, 148), (1175, 136), (11979, 1000), (12607, 1000), (20691, 164)]
+    {
+        let (wait, ballot) = Flaps::of(seed).run();
+        println!("pattern {seed}: {wait} ticks, {before} before, ballot {ballot}");
+        assert!(wait <= 8 * ROUND, "pattern {seed}: {wait} ticks");
+        assert!(ballot <= 5, "pattern {seed}: ballot {ballot}");
+    }
+}
+
+/// A leader reaches a quorum in each round, but parts of it in turn, and each link is open for an
+/// exchange of heartbeats only. What it sent again one round after an answer was lost each time. Now a
+/// leader that does not get on sends a little of what each server lacks with each heartbeat.
+#[test]
+fn a_leader_that_does_not_get_on_sends_again_with_each_heartbeat() {
+    for (seed, before) in [(2587, 1000), (13215, 186)] {
+        let (wait, ballot) = Flaps::of(seed).run();
+        println!("pattern {seed}: {wait} ticks, {before} before, ballot {ballot}");
+        assert!(wait <= 8 * ROUND, "pattern {seed}: {wait} ticks");
+    }
+}
+
+/// As [`links_that_flap_while_one_server_keeps_a_quorum`], with six and seven servers. Before: nothing was
+/// decided in some of 1,000 patterns each.
+#[test]
+fn links_of_larger_clusters_flap_while_one_server_keeps_a_quorum() {
+    let first = [(6, 11252), (6, 10648), (6, 642), (6, 20843), (7, 810), (7, 11386), (7, 1052)];
+    let more = (0..50).flat_map(|seed| [(6, seed), (7, seed)]);
+    for (n, seed) in first.into_iter().chain(more) {
+        let (wait, ballot) = Flaps::of_size(seed, n).run();
+        assert!(wait <= 13 * ROUND, "{n} servers, pattern {seed}: {wait} ticks, ballot {ballot}");
     }
 }
 
@@ -273,6 +316,48 @@ fn rounds_are_short_again_after_a_slow_time() {
     cluster.measure();
     cluster.run(200);
     assert!(cluster.longest_wait() <= 30, "{} ticks", cluster.longest_wait());
+}
+
+/// The rounds of all servers are long since messages were slow. Now they are quick, but one server is gone,
+/// and each of the others waits for its answer to the end of the round. A message that is lost then is sent
+/// again at the end of that round, and the next is short: so what was proposed is decided, and its end known
+/// at its origin, after one longest round and a few short ones, whichever message is lost.
+#[test]
+fn what_is_lost_in_a_long_round_is_repeated_after_it() {
+    let longest = ROUND * ServerConfig::default().max_election_tick_factor;
+    let kinds = ["ForwardedProposals", "AcceptDecide", "Accepted", "Decide"];
+    let mut worst = BTreeMap::new();
+    for (lost, cut_at) in kinds.iter().flat_map(|kind| (1000..1090).map(move |at| (*kind, at))) {
+        let mut is_lost = false;
+        let mut cluster = Scheduled::new(
+            &together(3),
+            None,
+            |_| {},
+            |now, message| {
+                let is_gone = now >= cut_at && link(message).0 == 1;
+                let is_first = now > cut_at && kind(message) == lost && !is_lost;
+                is_lost |= is_first && !is_gone;
+                match (is_gone || is_first, now < cut_at) {
+                    (true, _) => Fate::Lost,
+                    (false, true) => Fate::Arrives(40),
+                    (false, false) => Fate::Arrives(1),
+                }
+            },
+        );
+        cluster.run(cut_at + 1);
+        assert_eq!(cluster.server(2).get_current_leader(), Some(3));
+        let before = cluster.server(2).get_decided_idx();
+        cluster.server(2).propose(Word("a".to_string())).unwrap();
+        let mut waited = 0;
+        while cluster.server(2).get_decided_idx() == before {
+            cluster.run(1);
+            waited += 1;
+            assert!(waited <= longest + 4 * ROUND, "{lost} is lost, cut at {cut_at}");
+        }
+        let longest_wait: &mut u64 = worst.entry(lost).or_default();
+        *longest_wait = waited.max(*longest_wait);
+    }
+    println!("longest waits: {worst:?} ticks");
 }
 
 /// The promises to one server never come, as where each holds a snapshot that is too large.

@@ -33,8 +33,7 @@ struct Report {
 /// The order of candidates: a steady one wins, then the highest priority, then the highest id.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// Whether the server was not restarted, and did not lose its quorum as a leader, in the last
-    /// rounds.
+    /// Whether the server was not restarted, and did not lose its quorum, in the last rounds.
     pub(super) steady: bool,
     pub(super) priority: u32,
     pub(super) pid: NodeId,
@@ -88,6 +87,16 @@ impl Candidates {
             pid: *pid,
         };
         can.map(rank).max()
+    }
+
+    /// The best of the steady servers that have asked lately and can take over. One that was happy when
+    /// it asked may learn in a moment that it has no reason to be.
+    pub(super) fn best_steady(&self) -> Option<Rank> {
+        let can = self
+            .by_pid
+            .iter()
+            .filter(|(pid, told)| told.steady && told.electable && told.leader.pid != **pid);
+        can.map(|(pid, told)| Rank { steady: true, priority: told.priority, pid: *pid }).max()
     }
 }
 

@@ -13,6 +13,13 @@ pub(super) enum RoundPoint {
 /// After a server has waited for a better one, it does not wait again for this number of rounds.
 const INSISTS_FOR: u32 = 8;
 
+/// Number of rounds after the present one for which a server waits for a better one to take over.
+const YIELDS_FOR: u32 = 1;
+
+/// As [`YIELDS_FOR`], where the better one is steady and this one is not. It is longer, so a steady server
+/// that waits too takes over first.
+const YIELDS_TO_STEADY_FOR: u32 = 2;
+
 /// Number of rounds that it takes to notice that a leader is lost, and to elect another.
 const ROUNDS_OF_A_CHANGE: u32 = 4;
 
@@ -76,18 +83,26 @@ impl BallotLeaderElection {
     /// Returns whether this server waits for a better one to take over. It waits until the end of
     /// the next round: by then the other server has received the same reports, and has asked for
     /// promises. If it has not taken over by then, this server does not wait again for some rounds.
+    ///
+    /// A server that is not steady waits one round more, and each time, for every steady server that
+    /// sent a heartbeat recently. So a server that keeps its quorum never competes with one that
+    /// does not.
     fn yields(&mut self, point: RoundPoint) -> bool {
         let is_over = self.yields_until == Some(self.round) && point == RoundPoint::AtTheEnd;
-        if self.can_go_on() || self.insists > 0 || is_over {
+        if self.can_go_on() || is_over {
             return false;
         }
         let own = Rank { steady: self.is_steady(), priority: self.priority, pid: self.pid };
         let answered = self.replies.iter();
         let others = answered.filter_map(|(pid, reply)| self.candidates.rank(*pid, reply));
-        if others.chain(self.candidates.best_that_asked()).max() <= Some(own) {
+        let steady = self.candidates.best_steady().filter(|_| !own.steady);
+        let best = others.chain(self.candidates.best_that_asked()).chain(steady).max();
+        let is_to_steady = !own.steady && best.is_some_and(|best| best.steady);
+        if best <= Some(own) || (self.insists > 0 && !is_to_steady) {
             return false;
         }
-        self.yields_until.get_or_insert(self.round.wrapping_add(1));
+        let rounds = if is_to_steady { YIELDS_TO_STEADY_FOR } else { YIELDS_FOR };
+        self.yields_until.get_or_insert(self.round.wrapping_add(rounds));
         true
     }
 
@@ -97,14 +112,24 @@ impl BallotLeaderElection {
         }
     }
 
+    /// Records at the end of a round whether this server lost its quorum: as a leader, which `missed`
+    /// it, or in any other role. A server that loses its quorum now and then also does so as a leader.
+    pub(super) fn note_lost_quorum(&mut self, missed: bool) {
+        let reaches_quorum = self.members.quorum().can_prepare(self.reached());
+        if (missed && self.leads()) || (self.had_quorum && !reaches_quorum) {
+            self.be_unsteady();
+        }
+        self.had_quorum |= reaches_quorum;
+    }
+
     /// Returns whether this server is steady.
     pub(super) fn is_steady(&self) -> bool {
         self.unsteady_rounds == 0
     }
 
-    /// Marks this server as not steady: it was restarted, or lost its quorum as a leader, and that
-    /// may happen again. Steady servers come first for as long as all servers may need to lead
-    /// once. So a server that keeps its quorum gets to lead.
+    /// Marks this server as not steady: it was restarted, or lost its quorum, and that may happen
+    /// again. Steady servers come first for as long as all servers may need to lead once. So a
+    /// server that keeps its quorum gets to lead.
     pub(super) fn be_unsteady(&mut self) {
         let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
         self.unsteady_rounds = ROUNDS_OF_A_CHANGE.saturating_mul(servers);

@@ -50,8 +50,8 @@ pub struct HeartbeatRequest {
     /// Whether the sender can take over: it reaches a read quorum, as far as it knows, and does not
     /// pause after a ballot without promises.
     pub electable: bool,
-    /// Whether the sender is steady: it was not restarted, and did not lose its quorum as a leader,
-    /// in the last rounds.
+    /// Whether the sender is steady: it was not restarted, and did not lose its quorum, in the last
+    /// rounds.
     pub steady: bool,
     /// Whether the sender is an observer: it has no vote, and counts in no election.
     pub observes: bool,

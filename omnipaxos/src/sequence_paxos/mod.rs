@@ -290,9 +290,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     ) {
         self.log.schedule_decided_idx();
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
+        let quorum = *self.members.quorum();
         if let Some(followers) = self.followers_mut() {
+            let resending = followers.resending(&quorum, len);
             for (pid, progress) in followers.iter_mut() {
-                progress.end_round(len, decided_idx, Presence::of(pid, &answered));
+                let presence = Presence::of(pid, &answered);
+                progress.end_round(len, decided_idx, presence, resending);
             }
         }
         if let State::Recovering = self.state {

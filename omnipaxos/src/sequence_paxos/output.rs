@@ -292,6 +292,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         progress: &mut Progress,
         send: impl FnMut(PaxosMsg<T>),
     ) -> Result<Built, Halted> {
+        let most = progress.most_at_once();
         match &mut progress.stage {
             Stage::Unpromised { .. } => {
                 build_prepare(self.log, progress, send);
@@ -299,10 +300,10 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             }
             Stage::Promised(promised) => {
                 let promised = *promised;
-                match self.sync(promised, send)? {
+                match self.sync(promised, most, send)? {
                     Some(sent) => {
                         let (end, len) = (self.log.end(), self.log.len());
-                        let has_room = sent.room(self.limits.in_flight).is_some();
+                        let has_room = sent.room(self.limits.in_flight.min(most)).is_some();
                         self.leaves_rest |=
                             sent.next_idx < len && (has_room || sent.next_idx == end);
                         progress.stage = Stage::Syncing(promised, sent);
@@ -310,25 +311,29 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                     }
                     None => {
                         progress.stage = Stage::CatchingUp(promised);
-                        Ok(Built::TooMuch)
+                        // If a little is not enough, it is sent all later.
+                        Ok(if progress.is_sent_little { Built::All } else { Built::TooMuch })
                     }
                 }
             }
             Stage::CatchingUp(_) => Ok(Built::All),
-            Stage::Syncing(_, sent) | Stage::Replicating(sent) => self.accepts(sent, send),
+            Stage::Syncing(_, sent) | Stage::Replicating(sent) => self.accepts(sent, most, send),
         }
     }
 
     /// Sends what a log lacks (paper §4.1.2), at least up to the adopted length: so the follower
-    /// holds all that was chosen before this ballot. `None` if that is too much for a message.
+    /// holds all that was chosen before this ballot. `None` if that is too much for a message, or
+    /// more than `most`.
     fn sync(
         &mut self,
         promised: Promised,
+        most: Amount,
         mut send: impl FnMut(PaxosMsg<T>),
     ) -> Result<Option<Sent>, Halted> {
-        let (log, limit) = (self.log, self.limits.message);
+        let (log, limit) = (self.log, self.limits.message.min(most));
         let Promised { decided_idx, takes_delta } = promised;
-        let Some(sync) = log.build_sync(decided_idx, takes_delta, self.adopted_len, limit)? else {
+        let sync = log.build_sync(decided_idx, takes_delta, self.adopted_len, limit)?;
+        let Some(sync) = sync.filter(|sync| sync.amount().fits(most)) else {
             return Ok(None);
         };
         let (n, decided_idx, stamp) = (log.promise(), log.decided_idx(), Stamp::default());
@@ -341,8 +346,13 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
     }
 
     /// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3),
-    /// within the window.
-    fn accepts(&self, sent: &mut Sent, mut send: impl FnMut(PaxosMsg<T>)) -> Result<Built, Halted> {
+    /// within the window, and no more than `most` at once.
+    fn accepts(
+        &self,
+        sent: &mut Sent,
+        most: Amount,
+        mut send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<Built, Halted> {
         let log = self.log;
         let (n, decided_idx): (Ballot, u64) = (log.promise(), log.decided_idx());
         let stamp = Stamp::default();
@@ -355,13 +365,16 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         sent.catching_up_to = None;
         let end = log.end();
         while sent.next_idx < end {
-            let Some(room) = sent.room(self.limits.in_flight) else {
+            let Some(room) = sent.room(self.limits.in_flight.min(most)) else {
                 break;
             };
             let from_idx = sent.next_idx;
             let end_of_run = self.codec.end_of_run(from_idx, end);
             let Part { entries, amount } =
                 log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
+            if !amount.fits(most) {
+                break;
+            }
             let entries = self.codec.coded(from_idx, entries);
             let ids = log.ids().of_accepts(from_idx, from_idx + amount.entries);
             let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };

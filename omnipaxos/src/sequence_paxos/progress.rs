@@ -1,7 +1,7 @@
 //! The progress of each follower, as its leader knows it.
 
 use super::in_flight::InFlight;
-use crate::{amount::Amount, ids::NodeId, messages::sequence_paxos::Accepted};
+use crate::{amount::Amount, ids::NodeId, membership::Quorum, messages::sequence_paxos::Accepted};
 
 /// The other servers of the configuration, by id. Invariant I6: no other server is counted.
 #[derive(Clone, Debug)]
@@ -42,6 +42,19 @@ impl Followers {
     pub(super) fn in_step(&self) -> usize {
         let is_in_step = |(_, p): &&(NodeId, Progress)| matches!(p.stage, Stage::Replicating(_));
         self.by_node.iter().filter(is_in_step).count()
+    }
+
+    /// Returns when the leader repeats what was not acknowledged of a log of length `len`, at the end
+    /// of a round. A leader makes progress if a write quorum holds the log, or has acknowledged
+    /// something in this round. If not, it sends a little with each heartbeat. A link may be open for
+    /// one exchange of heartbeats only, and not in the round after the follower answered.
+    pub(super) fn resending(&self, quorum: &Quorum, len: u64) -> Resending {
+        let gets_on = |p: &Progress| p.accepted_idx >= len || !p.is_stuck();
+        let count = self.by_node.iter().filter(|(_, progress)| gets_on(progress)).count();
+        match quorum.can_accept(count + 1) {
+            true => Resending::Sparing,
+            false => Resending::EachRound,
+        }
     }
 
     /// Returns the server from which a follower should fetch decided entries, in this ballot of
@@ -112,10 +125,24 @@ pub(super) struct Progress {
     presence: Presence,
     /// Number of redirects of the follower.
     redirects: u32,
+    /// Whether it is sent no more than a [`LITTLE`], since it has acknowledged nothing for a round.
+    pub(super) is_sent_little: bool,
 }
 
 /// The largest number of rounds between repetitions.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
+
+/// The amount that a leader without progress repeats with each heartbeat.
+const LITTLE: Amount = Amount { entries: 64, bytes: 4096 };
+
+/// When a leader sends again what a follower has not acknowledged for a whole round.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Resending {
+    /// If the follower answered the last heartbeat, and less and less often.
+    Sparing,
+    /// Besides, a [`LITTLE`] of it with each heartbeat, answered or not.
+    EachRound,
+}
 
 /// What has passed between leader and follower in this ballot.
 #[derive(Clone, Debug)]
@@ -124,7 +151,8 @@ pub(super) enum Stage {
     Unpromised { is_prepare_due: bool },
     /// The follower has promised; an AcceptSync is due.
     Promised(Promised),
-    /// The follower has promised and lacks too much for an AcceptSync: it was redirected.
+    /// It has promised and lacks too much for an AcceptSync: it was told where to learn it. Or it lacks more
+    /// than the little that it is sent now.
     CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
@@ -241,6 +269,7 @@ impl Progress {
             backoff_rounds: 1,
             presence: Presence::Answered,
             redirects: 0,
+            is_sent_little: false,
         }
     }
 
@@ -262,6 +291,7 @@ impl Progress {
     /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts.
     #[inline]
     pub(super) fn accept(&mut self, accepted: &Accepted) {
+        self.is_sent_little &= accepted.accepted_idx <= self.accepted_idx;
         self.accepted_idx = self.accepted_idx.max(accepted.accepted_idx);
         self.decided_idx = self.decided_idx.max(accepted.decided_idx);
         let sent = self.stage.in_step();
@@ -304,10 +334,18 @@ impl Progress {
         self.stage = Stage::Unpromised { is_prepare_due: true };
     }
 
-    /// Sends unacknowledged parts of a log of length `len`, with decided index `decided_idx`,
-    /// again.
+    /// How much may be sent at once, besides what the settings allow.
+    pub(super) fn most_at_once(&self) -> Amount {
+        match self.is_sent_little {
+            true => LITTLE,
+            false => Amount::UNLIMITED,
+        }
+    }
+
+    /// Sends again what was not acknowledged of a log of length `len`, decided to `decided_idx`.
     pub(super) fn resend(&mut self, len: u64, decided_idx: u64) {
         let is_behind = self.is_behind(len, decided_idx);
+        self.is_sent_little = false;
         match &mut self.stage {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
@@ -319,49 +357,69 @@ impl Progress {
         }
     }
 
-    /// Ends a heartbeat round.
-    /// - A Prepare is repeated.
-    /// - If a replicating follower acknowledged nothing for a whole round, it is probed. If its
-    ///   answers do not arrive, the entries are sent again after two rounds, then after four.
-    /// - An AcceptSync is sent again after a round without progress, then after two and four, since
-    ///   a large one may be on its way.
-    /// - A peer that did not answer the round gets what it missed when it answers again.
-    pub(super) fn end_round(&mut self, len: u64, decided_idx: u64, presence: Presence) {
+    /// A heartbeat round has ended: repeats the Prepare. If nothing was acknowledged for a whole
+    /// round, asks a follower in step what it has, and sends an AcceptSync again; then only after
+    /// two rounds and four, since a large one may be on its way. A follower in step whose answers
+    /// do not come is sent the entries again likewise. A peer that did not answer the round is
+    /// sent what it missed when it is back, or, as `resending` tells, a little of it in each round.
+    pub(super) fn end_round(
+        &mut self,
+        len: u64,
+        decided_idx: u64,
+        presence: Presence,
+        resending: Resending,
+    ) {
         self.presence = presence;
+        let is_stuck = self.is_stuck();
         let known = Some((self.accepted_idx, self.decided_idx));
-        let is_stuck = self.behind_at == known;
         self.behind_at = known.filter(|_| self.is_behind(len, decided_idx));
         self.waited = if is_stuck { self.waited + 1 } else { 0 };
         if !is_stuck {
             self.backoff_rounds = 1;
         }
+        self.is_sent_little = false;
+        let is_urgent = is_stuck && resending == Resending::EachRound;
         match &mut self.stage {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,
             Stage::Promised(_) => {}
             Stage::Replicating(sent) => {
                 sent.resent_up_to = None;
-                if is_stuck && presence == Presence::Answered {
-                    // Only after a probe, and after two rounds.
-                    if self.backoff_rounds > 1 && self.waited >= self.backoff_rounds {
-                        self.waited = 0;
-                        self.backoff_rounds = MOST_BACKOFF_ROUNDS;
+                let is_asked = is_stuck && presence == Presence::Answered;
+                // Not before it was asked, and two rounds have passed.
+                if is_asked && self.backoff_rounds > 1 && self.waited >= self.backoff_rounds {
+                    self.waited = 0;
+                    self.backoff_rounds = MOST_BACKOFF_ROUNDS;
+                    sent.resend_from(self.accepted_idx);
+                } else {
+                    if is_asked && self.backoff_rounds == 1 {
+                        (self.waited, self.backoff_rounds) = (0, 2);
+                    }
+                    if is_urgent {
+                        self.is_sent_little = true;
                         sent.resend_from(self.accepted_idx);
-                    } else {
-                        if self.backoff_rounds == 1 {
-                            (self.waited, self.backoff_rounds) = (0, 2);
-                        }
+                    } else if is_asked {
                         sent.probe();
                     }
                 }
             }
-            Stage::CatchingUp(promised) | Stage::Syncing(promised, _) => {
-                if self.waited >= self.backoff_rounds && presence == Presence::Answered {
-                    self.waited = 0;
-                    self.backoff_rounds = (self.backoff_rounds * 2).min(MOST_BACKOFF_ROUNDS);
-                    self.stage = Stage::Promised(*promised);
-                }
+            Stage::CatchingUp(promised) | Stage::Syncing(promised, _)
+                if self.waited >= self.backoff_rounds && presence == Presence::Answered =>
+            {
+                self.waited = 0;
+                self.backoff_rounds = (self.backoff_rounds * 2).min(MOST_BACKOFF_ROUNDS);
+                self.stage = Stage::Promised(*promised);
             }
+            Stage::Syncing(promised, _) if is_urgent => {
+                self.is_sent_little = true;
+                self.stage = Stage::Promised(*promised);
+            }
+            Stage::CatchingUp(_) | Stage::Syncing(..) => {}
         }
+    }
+
+    /// Whether it was behind when the last round ended, and has acknowledged nothing since.
+    fn is_stuck(&self) -> bool {
+        self.behind_at == Some((self.accepted_idx, self.decided_idx))
     }
 
     fn is_behind(&self, len: u64, decided_idx: u64) -> bool {
@@ -371,9 +429,10 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{Amount, Followers, Presence, Progress, Promised, Sent, Stage};
-    use crate::identity::Stamp;
-    use crate::{ballot::Ballot, messages::sequence_paxos::Accepted};
+    use super::{Amount, Followers, Presence, Progress, Promised, Resending, Sent, Stage};
+    use crate::{
+        ballot::Ballot, identity::Stamp, membership::Quorum, messages::sequence_paxos::Accepted,
+    };
 
     fn accepted(accepted_idx: u64, gap: bool) -> Accepted {
         Accepted {
@@ -417,7 +476,7 @@ mod tests {
         progress.accept(&accepted(10, true));
         assert_eq!(next_idx(&progress), 10, "another gap");
         send_up_to(&mut progress, 12);
-        progress.end_round(12, 0, Presence::Answered);
+        progress.end_round(12, 0, Presence::Answered, Resending::Sparing);
         progress.accept(&accepted(11, true));
         assert_eq!(next_idx(&progress), 11, "it was lost again");
     }
@@ -454,7 +513,7 @@ mod tests {
         send_up_to(&mut progress, 9);
         progress.go_on(4, 0);
         assert_eq!(next_idx(&progress), 9, "it asked before that arrived");
-        progress.end_round(9, 0, Presence::Answered);
+        progress.end_round(9, 0, Presence::Answered, Resending::Sparing);
         progress.go_on(4, 0);
         assert_eq!(next_idx(&progress), 4, "it asks again");
     }
@@ -493,7 +552,7 @@ mod tests {
         }
         assert_eq!(followers.source_for(2, 1), 1, "every other time");
         assert_eq!(followers.source_for(2, 1), 4);
-        followers.get_mut(4).unwrap().end_round(9, 9, Presence::Absent);
+        followers.get_mut(4).unwrap().end_round(9, 9, Presence::Absent, Resending::Sparing);
         assert_eq!(followers.source_for(2, 1), 1);
         assert_eq!(followers.source_for(2, 1), 3);
     }
@@ -507,19 +566,19 @@ mod tests {
         let mut progress = Progress::unpromised();
         progress.accept(&accepted(2, false));
         progress.stage = Stage::Replicating(Sent::up_to(5, 0));
-        progress.end_round(5, 0, Presence::Answered);
+        progress.end_round(5, 0, Presence::Answered, Resending::Sparing);
         assert!(!is_probe_due(&progress), "it may be on its way");
-        progress.end_round(5, 0, Presence::Absent);
+        progress.end_round(5, 0, Presence::Absent, Resending::Sparing);
         assert!(!is_probe_due(&progress), "nobody is there");
-        progress.end_round(5, 0, Presence::Answered);
+        progress.end_round(5, 0, Presence::Answered, Resending::Sparing);
         assert!(is_probe_due(&progress), "a whole round without an answer");
         assert_eq!(next_idx(&progress), 5);
         progress.accept(&accepted(2, true));
         assert_eq!(next_idx(&progress), 2, "what is missing is sent again");
         progress.stage = Stage::Replicating(Sent::up_to(5, 0));
         progress.accept(&accepted(5, false));
-        progress.end_round(5, 0, Presence::Answered);
-        progress.end_round(5, 0, Presence::Answered);
+        progress.end_round(5, 0, Presence::Answered, Resending::Sparing);
+        progress.end_round(5, 0, Presence::Answered, Resending::Sparing);
         assert!(!is_probe_due(&progress), "in step");
     }
 
@@ -530,7 +589,7 @@ mod tests {
         let mut again = Vec::new();
         for round in 0..14 {
             progress.stage = Stage::Replicating(Sent::up_to(5, 0));
-            progress.end_round(5, 0, Presence::Answered);
+            progress.end_round(5, 0, Presence::Answered, Resending::Sparing);
             if next_idx(&progress) == 2 {
                 again.push(round);
             }
@@ -547,11 +606,62 @@ mod tests {
             if round == 0 || matches!(progress.stage, Stage::Promised(_)) {
                 progress.stage = Stage::Syncing(promised, Sent::up_to(5, 0));
             }
-            progress.end_round(5, 0, Presence::Answered);
+            progress.end_round(5, 0, Presence::Answered, Resending::Sparing);
             if matches!(progress.stage, Stage::Promised(_)) {
                 again.push(round);
             }
         }
         assert_eq!(again, [1, 3, 7, 11, 15, 19]);
+    }
+
+    #[test]
+    fn a_leader_that_does_not_get_on_sends_a_little_with_each_heartbeat() {
+        let promised = Promised { decided_idx: 0, takes_delta: false };
+        for stage in
+            [Stage::Replicating(Sent::up_to(9, 0)), Stage::Syncing(promised, Sent::up_to(9, 0))]
+        {
+            let mut progress = Progress::unpromised();
+            progress.stage = stage.clone();
+            progress.end_round(9, 0, Presence::Absent, Resending::EachRound);
+            assert!(!progress.is_sent_little, "it may be on its way");
+            for _ in 0..6 {
+                progress.stage = stage.clone();
+                progress.end_round(9, 0, Presence::Absent, Resending::EachRound);
+                assert!(progress.is_sent_little, "{stage:?}");
+                let is_sent_again = match &progress.stage {
+                    Stage::Promised(_) => true,
+                    Stage::Replicating(sent) => sent.next_idx == 0 && sent.is_probe_due,
+                    other => panic!("{other:?}"),
+                };
+                assert!(is_sent_again, "{stage:?}");
+            }
+            progress.accept(&accepted(4, false));
+            assert!(!progress.is_sent_little, "it has got on");
+        }
+    }
+
+    #[test]
+    fn a_leader_gets_on_while_a_write_quorum_does() {
+        let quorum = Quorum::of(5, None);
+        let mut followers = Followers::unpromised(&[2, 3, 4, 5]);
+        let end_round = |followers: &mut Followers| {
+            let resending = followers.resending(&quorum, 9);
+            for (_, progress) in followers.iter_mut() {
+                progress.end_round(9, 0, Presence::Answered, resending);
+            }
+            resending
+        };
+        assert_eq!(end_round(&mut followers), Resending::Sparing);
+        for (acknowledges, expected) in [
+            (vec![2, 3], Resending::Sparing),
+            (vec![2], Resending::EachRound),
+            (vec![4, 5, 2], Resending::Sparing),
+        ] {
+            for pid in acknowledges {
+                let progress = followers.get_mut(pid).unwrap();
+                progress.accept(&accepted(progress.accepted_idx + 1, false));
+            }
+            assert_eq!(end_round(&mut followers), expected);
+        }
     }
 }

@@ -9,7 +9,6 @@ use crate::{
 };
 use omnipaxos::{
     errors::{CompactionErr, TryCompactionErr},
-    status::Status,
     util::LogEntry,
     ServerConfig,
 };
@@ -138,15 +137,6 @@ impl<T: SimEntry> Cluster<T> {
     pub fn awaits_stop_sign(&self) -> bool {
         let mut servers = self.servers.iter().enumerate();
         servers.any(|(at, server)| self.checker.awaits_stop_sign(at, server.incarnation))
-    }
-
-    /// Whether a server keeps so many proposals that one more may not fit.
-    pub fn is_full(&self, at: usize) -> bool {
-        self.servers[at].replica().is_some_and(|replica| {
-            let Status { pending, limits, .. } = replica.status();
-            pending.entries >= limits.waiting.entries
-                || pending.bytes + LARGEST as u64 > limits.waiting.bytes
-        })
     }
 
     /// Whether some server has tiny limits.

@@ -109,9 +109,7 @@ impl<T: SimEntry> Cluster<T> {
     /// that takes itself for the leader and has no quorum: it holds what it is given, and cannot
     /// tell that another was elected in a lower ballot than its own. Nor where the log ends with a
     /// stop sign that is not decided, though its leader may be overtaken: there, proposals are
-    /// refused until something is decided in its place. Nor at a server away from the leader whose
-    /// room is taken by what it led with: that is in its log, so it is not forwarded, and may be
-    /// decided, until the server is in step with a leader again.
+    /// refused until something is decided in its place.
     ///
     /// Where links are cut, elections may go on for longer than they are waited for. If another
     /// server leads meanwhile, which may be farther away, it begins anew.
@@ -148,10 +146,7 @@ impl<T: SimEntry> Cluster<T> {
         let hops = |at: usize| links.hops(leader, at).unwrap_or(u64::MAX);
         let knows = |at: usize| self.follows(at) == self.follows(leader);
         let refuses = |at: usize| !self.checker().is_stopped() && self.ends_with_stop_sign(at);
-        let is_full = |at: usize| hops(at) == FORWARDED_OVER && self.is_full(at);
-        let can_tell = |at: &usize| {
-            hops(*at) <= FORWARDED_OVER && knows(*at) && !refuses(*at) && !is_full(*at)
-        };
+        let can_tell = |at: &usize| hops(*at) <= FORWARDED_OVER && knows(*at) && !refuses(*at);
         let farthest = component.iter().copied().filter(can_tell).max_by_key(|at| hops(*at));
         let mut slowest: f64 = 0.0;
         for at in Some(middle).filter(can_tell).into_iter().chain(farthest) {

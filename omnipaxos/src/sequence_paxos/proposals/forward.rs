@@ -14,7 +14,8 @@ use crate::{
     messages::sequence_paxos::{ForwardedProposals, PaxosMsg, ProposalRejection, RejectionReason},
     observe::trace::LogEvent,
     proposals::ProposalId,
-    sequence_paxos::{state::State, SequencePaxos},
+    replica_log::ReplicaLog,
+    sequence_paxos::{routing, state::State, SequencePaxos},
     storage::{Entry, Storage},
 };
 
@@ -22,6 +23,25 @@ use crate::{
 struct Collected<T> {
     forwarded: ForwardedProposals<T>,
     amount: Amount,
+}
+
+/// What the undecided end of the log of this server is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Tail {
+    /// The leader has it, or sends its own log soon.
+    OfTheLeader,
+    /// The leader may lack it, and cannot send its own.
+    Apart,
+}
+
+impl Tail {
+    /// Whether a proposal is in the log, and need not be forwarded.
+    fn counts_in<T: Entry, B: Storage<T>>(self, log: &ReplicaLog<T, B>, id: ProposalId) -> bool {
+        match self {
+            Tail::OfTheLeader => log.has(id),
+            Tail::Apart => log.has(id) && log.find(id).is_none_or(|idx| idx < log.decided_idx()),
+        }
+    }
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -100,11 +120,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Ends a heartbeat round: forwards proposals that are not in the log again.
     pub(in crate::sequence_paxos) fn repeat_forwards(&mut self) {
-        let due = self.proposals.pending.end_round(|id| self.log.has(id));
+        let tail = self.tail();
+        let due = self.proposals.pending.end_round(|id| tail.counts_in(&self.log, id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
-    /// Forwards lost proposals, and repeats read requests, to a leader that is reachable again.
+    /// Whether what is undecided in the log counts as being with the leader. A leader that answers here
+    /// sends its log soon. One that is reached through a peer may never do so. Its log may lack what is
+    /// in this one, as where this server led before, so it is forwarded that; it takes no id twice.
+    fn tail(&self) -> Tail {
+        let leader = self.leader_ballot().filter(|n| *n != self.log.accepted_round());
+        match leader.and_then(|n| self.routing.to(n.pid)) {
+            Some(routing::Route::Through(_)) => Tail::Apart,
+            Some(routing::Route::Direct(_)) | None => Tail::OfTheLeader,
+        }
+    }
+
+    /// The leader is back: what was lost on the way is forwarded and asked for again.
     pub(in crate::sequence_paxos) fn ask_leader_again(&mut self) {
         self.reads.ask_again();
         let due = self.proposals.pending.forward_all(|id| self.log.has(id));
@@ -245,24 +277,30 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Returns whether this server does not know of a predecessor, and will after `leader` has
-    /// synced it.
-    fn is_about_to_know(&self, leader: NodeId) -> bool {
-        let has_promised =
-            matches!(&self.state, State::Promised { prepare, .. } if prepare.n.pid == leader);
-        has_promised && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
+    /// Whether this server does not know of a predecessor, and will when the leader has brought it in step.
+    /// That is `next_hop`, or the server that this one promised leads no longer and does not do it.
+    fn is_about_to_know(&self, next_hop: NodeId) -> bool {
+        let has_promised = match &self.state {
+            State::Promised { prepare, .. } => self.leader_ballot() == Some(prepare.n),
+            State::Recovering | State::Following(_) | State::Preparing(_) | State::Leading(_) => {
+                false
+            }
+        };
+        has_promised
+            && self.leader() == Some(next_hop)
+            && self.proposals.content_ids.predecessor() == Predecessor::NotKnown
     }
 
     /// Forwards own proposals in ballot `n`. No leader of a lower ballot may append them.
     fn build_own(&mut self, n: Ballot, mut send: impl FnMut(PaxosMsg<T>)) {
+        let tail = self.tail();
         let mut collected: Option<Collected<T>> = None;
         while let Some(batch) = self.proposals.queue.pop_own_batch(self.limits.message) {
             match batch {
                 OwnBatch::Plain(entries) => send(self.name(entries, n)),
                 OwnBatch::Pending(id) => {
-                    let Some(proposal) =
-                        self.proposals.pending.leave_queue(id, self.log.has(id), n)
-                    else {
+                    let is_found = tail.counts_in(&self.log, id);
+                    let Some(proposal) = self.proposals.pending.leave_queue(id, is_found, n) else {
                         continue;
                     };
                     match collected.take() {
