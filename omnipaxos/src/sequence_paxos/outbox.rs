@@ -21,8 +21,6 @@ pub(crate) struct Due {
     pub(crate) compacted: Option<u64>,
     /// Ask it for decided entries.
     pub(crate) chunk_request: bool,
-    /// Whether that request may wait there until there is more.
-    pub(crate) waits: bool,
     /// Tell it what is decided, as it asked.
     pub(crate) chunk: Option<CatchUpRequest>,
 }
@@ -43,11 +41,6 @@ impl Outbox {
 
     pub(crate) fn request_chunk(&mut self, to: NodeId) {
         self.due.entry(to).or_default().chunk_request = true;
-    }
-
-    pub(crate) fn request_news(&mut self, to: NodeId) {
-        let due = self.due.entry(to).or_default();
-        (due.chunk_request, due.waits) = (true, true);
     }
 
     pub(crate) fn send_chunk(&mut self, to: NodeId, asks: CatchUpRequest) {

@@ -168,7 +168,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         while let Some((to, due)) = self.outbox.pop() {
-            self.build_due(&due, |msg| send(to, msg))?;
+            self.build_due(to, &due, |msg| send(to, msg))?;
         }
         let (config_id, stamp) = (self.config_id, Stamp::default());
         self.compaction.build_messages(|to, action| {
@@ -181,7 +181,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    fn build_due(&self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
+    fn build_due(
+        &self,
+        to: NodeId,
+        due: &Due,
+        mut send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<(), Halted> {
         let (config_id, stamp) = (self.config_id, Stamp::default());
         if due.prepare_req {
             send(PaxosMsg::PrepareReq(PrepareReq {
@@ -203,7 +208,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if due.chunk_request {
             let decided_idx = self.log.decided_idx();
             let takes_delta = self.log.takes_delta();
-            let waits = due.waits;
+            let waits = self.waits_for_news_of(to);
             let asks = CatchUpRequest { config_id, decided_idx, takes_delta, waits };
             send(PaxosMsg::CatchUpRequest(asks));
         }
