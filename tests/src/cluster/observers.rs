@@ -38,8 +38,8 @@ impl<T: SimEntry> Cluster<T> {
         self.servers[at].setting.config.max_observers
     }
 
-    /// Whether a message is a question of an observer for more entries, an answer to one, or a proposal of
-    /// an observer.
+    /// Whether a message is a question of an observer for more entries, an answer to one, or a proposal
+    /// or a read of an observer.
     pub(super) fn is_observing(&self, message: &Message<T>) -> bool {
         let is_observers =
             |pid: u64| self.servers[self.observers()].iter().any(|observer| observer.pid() == pid);
@@ -50,6 +50,8 @@ impl<T: SimEntry> Cluster<T> {
                 PaxosMsg::ForwardedProposals(m) => is_observers(m.first.origin),
                 PaxosMsg::ForwardStopSign(m) => is_observers(m.id.origin),
                 PaxosMsg::ProposalRejection(m) => is_observers(m.first.origin),
+                PaxosMsg::ReadIndexRequest(m) => is_observers(m.origin),
+                PaxosMsg::ReadIndexResponse(_) => is_observers(paxos.to),
                 _other => false,
             },
             Message::BLE(_) => false,
