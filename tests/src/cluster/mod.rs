@@ -88,6 +88,8 @@ pub struct Traffic {
     pub heartbeats: u64,
     /// Of Sequence Paxos, the questions of observers for more entries, and the answers.
     pub observing: u64,
+    /// Of Sequence Paxos, the proposals and reads of observers, and the answers.
+    pub observers: u64,
 }
 
 impl<T: SimEntry> Cluster<T> {

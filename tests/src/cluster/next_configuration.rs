@@ -206,6 +206,7 @@ impl<T: SimEntry> Cluster<T> {
         self.traffic.paxos += next.traffic.paxos;
         self.traffic.heartbeats += next.traffic.heartbeats;
         self.traffic.observing += next.traffic.observing;
+        self.traffic.observers += next.traffic.observers;
         self.decided_next += next.checker.decided_len();
     }
 

@@ -1,13 +1,16 @@
 //! The observers of a run: servers without a vote, after the members.
 
-use super::{rest::ROUND_TRIP, Cluster};
+use super::{rest::ROUND_TRIP, Cluster, Traffic};
 use crate::{
     checker::{ensure, Check, Violation},
     coverage::Kind,
     plan::Shape,
     value::SimEntry,
 };
-use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
+use omnipaxos::messages::{
+    sequence_paxos::{PaxosMessage, PaxosMsg},
+    Message,
+};
 
 impl<T: SimEntry> Cluster<T> {
     /// Whether a server observes, and is no server of the configuration.
@@ -38,24 +41,41 @@ impl<T: SimEntry> Cluster<T> {
         self.servers[at].setting.config.max_observers
     }
 
-    /// Whether a message is a question of an observer for more entries, an answer to one, or a proposal
-    /// or a read of an observer.
-    pub(super) fn is_observing(&self, message: &Message<T>) -> bool {
+    /// Counts a message of Sequence Paxos that is sent.
+    pub(super) fn count_sent(&mut self, paxos: &PaxosMessage<T>) {
+        let observers = self.observers();
         let is_observers =
-            |pid: u64| self.servers[self.observers()].iter().any(|observer| observer.pid() == pid);
-        match message {
-            Message::SequencePaxos(paxos) => match &paxos.msg {
-                PaxosMsg::CatchUpRequest(_) => is_observers(paxos.from),
-                PaxosMsg::CatchUpChunk(_) => is_observers(paxos.to),
-                PaxosMsg::ForwardedProposals(m) => is_observers(m.first.origin),
-                PaxosMsg::ForwardStopSign(m) => is_observers(m.id.origin),
-                PaxosMsg::ProposalRejection(m) => is_observers(m.first.origin),
-                PaxosMsg::ReadIndexRequest(m) => is_observers(m.origin),
-                PaxosMsg::ReadIndexResponse(_) => is_observers(paxos.to),
-                _other => false,
-            },
-            Message::BLE(_) => false,
-        }
+            |pid: u64| self.servers[observers.clone()].iter().any(|server| server.pid() == pid);
+        let traffic = &mut self.traffic;
+        let counter = match &paxos.msg {
+            PaxosMsg::CatchUpRequest(_) if is_observers(paxos.from) => &mut traffic.observing,
+            PaxosMsg::CatchUpChunk(_) if is_observers(paxos.to) => &mut traffic.observing,
+            PaxosMsg::ForwardedProposals(m) if is_observers(m.first.origin) => {
+                &mut traffic.observers
+            }
+            PaxosMsg::ForwardStopSign(m) if is_observers(m.id.origin) => &mut traffic.observers,
+            PaxosMsg::ProposalRejection(m) if is_observers(m.first.origin) => {
+                &mut traffic.observers
+            }
+            PaxosMsg::ReadIndexRequest(m) if is_observers(m.origin) => &mut traffic.observers,
+            PaxosMsg::ReadIndexResponse(_) if is_observers(paxos.to) => &mut traffic.observers,
+            _other => &mut traffic.paxos,
+        };
+        *counter += 1;
+    }
+
+    /// Messages sent so far that a cluster at rest does not send. What an observer proposes or reads is
+    /// repeated for ever if it lacks what its sources have trimmed, or has no way to the leader.
+    pub fn sent_at_work(&self) -> u64 {
+        let Traffic { paxos, observers, .. } = self.traffic;
+        paxos + if self.are_observers_in_step() { observers } else { 0 }
+    }
+
+    /// Whether all observers have a way to the leader, and lack nothing.
+    pub fn are_observers_in_step(&self) -> bool {
+        let all: Vec<usize> = (0..self.size()).collect();
+        let leader = self.leader_of(&all);
+        self.observers().all(|at| leader.is_some_and(|leader| self.is_in_step(at, leader)))
     }
 
     /// Counts what reaches an observer, or comes from one.
@@ -159,6 +179,22 @@ impl<T: SimEntry> Cluster<T> {
             reached = next;
         }
         reached.iter().any(|at| to(*at)).then_some(self.observers().len() as u64 + 1)
+    }
+
+    /// The number of links that news takes to an observer, if it is known whom it waits for: it observes
+    /// members only, or one server. Two observers that observe each other and others may both wait for the
+    /// other, until they ask the others in turn.
+    pub fn links_for_news(&self, at: usize) -> Option<u64> {
+        let mut at = at;
+        for links in 1..=self.observers().len() as u64 {
+            let sources = self.sources(at);
+            let are_all = sources.len() == self.peers_of(at);
+            if are_all && sources.iter().all(|source| *source < self.size()) {
+                return Some(links);
+            }
+            at = *sources.first().filter(|_| are_all && sources.len() == 1)?;
+        }
+        None
     }
 
     /// The observers that have not learned what they can, or do not report what their sources have

@@ -234,13 +234,13 @@ impl<T: SimEntry> Cluster<T> {
     fn fall_silent(&mut self) -> Result<f64, Violation> {
         let timeout = self.election_timeout();
         let start = self.now();
-        let (mut sent, mut since) = (self.traffic().paxos, start);
+        let (mut sent, mut since) = (self.sent_at_work(), start);
         let mut asked = self.traffic().observing;
         let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             self.pass_tick()?;
-            if self.traffic().paxos != sent {
-                (sent, since) = (self.traffic().paxos, self.now());
+            if self.sent_at_work() != sent {
+                (sent, since) = (self.sent_at_work(), self.now());
                 asked = self.traffic().observing;
             }
             if self.now() - start > bound {

@@ -109,10 +109,7 @@ impl<T: SimEntry> Cluster<T> {
     /// # Errors
     /// There were more messages.
     pub(super) fn check_idle_observers(&self, sent: u64, ticks: u64) -> Result<(), Violation> {
-        let all: Vec<usize> = (0..self.size()).collect();
-        let leader = self.leader_of(&all);
-        let is_in_step = |at| leader.is_some_and(|leader| self.is_in_step(at, leader));
-        if !self.observers().all(is_in_step) {
+        if !self.are_observers_in_step() {
             return Ok(());
         }
         let most = self.observers().map(|at| self.requests_in(at, ticks)).sum();
@@ -137,7 +134,7 @@ impl<T: SimEntry> Cluster<T> {
         let waiting: Vec<(usize, u64)> = self
             .observers()
             .filter(|at| self.decided_idx(*at) == Some(self.checker().decided_len()))
-            .filter_map(|at| Some((at, self.way(at, |to| to < self.size())?)))
+            .filter_map(|at| Some((at, self.links_for_news(at)?)))
             .collect();
         if waiting.is_empty() {
             return Ok(());
