@@ -235,6 +235,20 @@ counted! {
     NoQuorum: "partial healings without a quorum",
     /// A value was proposed where a peer must pass it on to the leader, and had to be decided.
     FarProposal: "appends that a peer must pass on",
+    /// An observer proposed, and learned that it is decided.
+    ObserverProposed: "proposals of observers at rest",
+    /// An observer read.
+    ObserverRead: "linearizable reads of observers at rest",
+    /// Observers that waited for more learned of an entry without a heartbeat.
+    ObserverNews: "entries that observers waited for",
+    /// Observers lost all members, and the way to the leader.
+    ObserversParted: "observers without members",
+    /// A chunk reached an observer.
+    ObserverChunk: "chunks of the decided log to observers",
+    /// An observer was sent entries or a read index through another.
+    ObserverRelay: "requests of observers passed on",
+    /// An observer lacks entries that its sources have trimmed.
+    ObserverTrimmed: "observers whose sources have trimmed",
 }
 
 /// How often each [`Kind`] occurred.

@@ -123,7 +123,8 @@ impl Shrinker {
 
     /// Replaces what holds for the whole run by something plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 11] = [
+        let plainer: [fn(&mut Plan); 12] = [
+            Plan::drop_observers,
             |plan| plan.setting.refusal = Refusal::Nowhere,
             |plan| plan.setting.conditions.loss = 0,
             |plan| plan.setting.conditions.duplicates = 0,

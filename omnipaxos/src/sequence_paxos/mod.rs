@@ -31,7 +31,7 @@ use self::{
     catch_up::{EncodedSnapshot, PartialSnapshot, Ranges, Requester},
     compaction::Compactions,
     loss::Loss,
-    observers::{News, Observers},
+    observers::{Asked, News, Observers},
     outbox::Outbox,
     progress::Presence,
     proposals::Proposals,
@@ -306,8 +306,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.routing.end_round(peers.filter(|peer| answered(*peer)), relay);
         self.end_round_of_reads();
         self.end_round_of_transfer();
-        self.catch_up_in_turn(contact);
-        self.end_round_of_news();
+        match self.end_round_of_news() {
+            Asked::Yes => self.catch_up_in_turn(Contact::Kept),
+            Asked::No => self.catch_up_in_turn(contact),
+        }
         self.end_round_of_loss(contact);
         self.compaction.repeat();
         self.end_round_of_reconfiguration();

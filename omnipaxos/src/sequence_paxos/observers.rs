@@ -93,6 +93,13 @@ pub(super) struct News {
     trimmed_at_source: u64,
 }
 
+/// Whether an observer asks a source in this round.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Yes,
+    No,
+}
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns whether this server has no vote.
     #[inline]
@@ -124,8 +131,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.members.contains(from) {
             let observer = self.observers.hear(from, from);
             observer.decided_idx = observer.decided_idx.max(asks.decided_idx);
-            if asks.range.is_none() {
-                observer.waiting = Some(*asks).filter(|asks| asks.waits && !is_behind);
+            // Any other request leaves the one that waits: it may be a late copy.
+            if asks.waits && !is_behind {
+                observer.waiting = Some(*asks);
             }
         }
         if is_behind || asks.range.is_some() {
@@ -155,25 +163,38 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn wait_for_news(&mut self, source: NodeId) {
         if self.is_observer() && self.log.decided_stopsign().is_none() {
             (self.news.source, self.news.waited) = (Some(source), 0);
-            self.outbox.request_news(source);
+            self.outbox.request_chunk(source);
         }
     }
 
-    /// Ends a heartbeat round.
-    pub(super) fn end_round_of_news(&mut self) {
+    /// Returns whether a request to `to` waits there until more is decided.
+    pub(super) fn waits_for_news_of(&self, to: NodeId) -> bool {
+        self.news.source == Some(to)
+    }
+
+    /// Ends a heartbeat round. Returns whether a source is asked: an observer asks one a round.
+    pub(super) fn end_round_of_news(&mut self) -> Asked {
         if !self.is_observer() || self.log.decided_stopsign().is_some() {
-            return;
+            return Asked::No;
         }
         self.news.waited += 1;
         match self.news.source.filter(|source| self.routing.is_reachable(*source)) {
-            Some(source) if self.news.waited >= ASKED_AGAIN_AFTER => self.wait_for_news(source),
-            Some(_) => {}
+            Some(source) if self.news.waited >= ASKED_AGAIN_AFTER => {
+                self.wait_for_news(source);
+                Asked::Yes
+            }
+            Some(_) => Asked::No,
             None => {
                 let reachable = self.routing.reachable();
                 let turn = self.news.turn.wrapping_add(1) % reachable.len().max(1);
                 let source = reachable.get(turn).copied();
                 self.news.turn = turn;
                 source.into_iter().for_each(|source| self.wait_for_news(source));
+                if source.is_some() {
+                    Asked::Yes
+                } else {
+                    Asked::No
+                }
             }
         }
     }

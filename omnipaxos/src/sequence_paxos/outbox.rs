@@ -24,8 +24,6 @@ pub(crate) struct Due {
     pub(crate) compacted: Option<u64>,
     /// Requests decided entries.
     pub(crate) chunk_request: bool,
-    /// Whether that request may wait there until more is decided.
-    pub(crate) waits: bool,
     /// Answers these requests for decided entries: one for those after its decided index, and ranges.
     pub(crate) chunks: Vec<CatchUpRequest>,
 }
@@ -46,11 +44,6 @@ impl Outbox {
 
     pub(crate) fn request_chunk(&mut self, to: NodeId) {
         self.due.entry(to).or_default().chunk_request = true;
-    }
-
-    pub(crate) fn request_news(&mut self, to: NodeId) {
-        let due = self.due.entry(to).or_default();
-        (due.chunk_request, due.waits) = (true, true);
     }
 
     pub(crate) fn send_chunk(&mut self, to: NodeId, asks: CatchUpRequest) {

@@ -169,7 +169,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         while let Some((to, due)) = self.outbox.pop() {
-            self.build_due(&due, |msg| send(to, msg))?;
+            self.build_due(to, &due, |msg| send(to, msg))?;
         }
         self.build_range_requests(&mut send);
         let (config_id, stamp) = (self.config_id, Stamp::default());
@@ -183,7 +183,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
-    fn build_due(&mut self, due: &Due, mut send: impl FnMut(PaxosMsg<T>)) -> Result<(), Halted> {
+    fn build_due(
+        &mut self,
+        to: NodeId,
+        due: &Due,
+        mut send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<(), Halted> {
         let (config_id, stamp) = (self.config_id, Stamp::default());
         if due.prepare_req {
             send(PaxosMsg::PrepareReq(PrepareReq {
@@ -203,7 +208,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         }
         if due.chunk_request {
-            let asks = self.build_catch_up_request(due.waits);
+            let asks = self.build_catch_up_request(self.waits_for_news_of(to));
             send(PaxosMsg::CatchUpRequest(asks));
         }
         for asks in &due.chunks {

@@ -5,6 +5,7 @@ mod bounded;
 mod decided;
 mod given_up;
 mod history;
+mod observers;
 mod outcomes;
 mod outgoing;
 mod stored;
@@ -80,6 +81,13 @@ pub enum Check {
     Halting,
     /// A forged message changes nothing.
     ForgedIgnored,
+    /// An observer stores only what is decided, and sends only questions, proposals, and what it has
+    /// decided.
+    ObserversOnlyAsk,
+    /// A server serves no more observers than its setting says.
+    FewObservers,
+    /// An observer with a way to servers that know what is decided learns it.
+    ObserversLearn,
     /// I18: what comes from a disk that is not known changes nothing.
     KnownDisks,
     /// A read gives what its contract says.
@@ -159,7 +167,9 @@ pub struct Indices {
 /// All that was seen of a cluster so far.
 #[derive(Debug)]
 pub struct Checker {
+    /// The members, and then the observers.
     pids: Vec<u64>,
+    members: usize,
     write_quorum: usize,
     log: DecidedLog,
     shown: Vec<Indices>,
@@ -204,6 +214,7 @@ impl Checker {
         let size = pids.len();
         Self {
             pids,
+            members: size,
             write_quorum,
             log: DecidedLog::default(),
             shown: vec![Indices::default(); size],

@@ -74,6 +74,7 @@ impl Checker {
             message.get_sender(),
             describe::message(message)
         );
+        self.check_observing(server, message)?;
         let paxos = match message {
             Message::SequencePaxos(paxos) => &paxos.msg,
             Message::BLE(_) => return Ok(()),
@@ -227,7 +228,7 @@ impl Checker {
 
     /// What is trimmed everywhere must be held by all.
     fn check_trim(&self, pid: u64, idx: u64) -> Result<(), Violation> {
-        for (stored, lacking) in self.stored.iter().zip(&self.pids) {
+        for (stored, lacking) in self.stored.iter().zip(&self.pids).take(self.members) {
             let len = stored.len();
             ensure!(
                 idx <= len,

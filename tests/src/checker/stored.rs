@@ -89,6 +89,7 @@ impl Checker {
             return Ok(());
         }
         self.check_image(server, image)?;
+        self.check_observer_stores(server, image)?;
         // A torn write of a sync leaves entries of the round promised under the round before. One
         // of entries that follow is a prefix of what was to be written.
         let is_torn_sync = change == Change::Torn && image.promise != image.accepted_round;
@@ -104,7 +105,7 @@ impl Checker {
             Change::From(_) | Change::Everything if is_same_round => self.stored[server].doubtful,
             Change::From(_) | Change::Everything => 0,
         };
-        if !is_torn {
+        if !is_torn && !self.is_observer(server) {
             let from = if is_same_round { from } else { image.compacted_idx };
             self.record_round(server, image, n, from, doubtful)?;
         }
@@ -218,7 +219,7 @@ impl Checker {
         from: u64,
         doubtful: u64,
     ) -> Result<(), Violation> {
-        let (pid, size) = (self.pids[server], self.pids.len());
+        let (pid, size) = (self.pids[server], self.members);
         let accepted_from = match n.pid == pid {
             true => self.stored[server].decided_idx,
             false => image.decided_idx,

@@ -221,7 +221,8 @@ impl<T: SimEntry> Cluster<T> {
     /// What all applications have said that they have applied, in the present incarnations of their
     /// servers.
     pub fn applied_by_all(&self) -> u64 {
-        self.servers.iter().map(|server| server.reported_applied_idx).min().unwrap_or(0)
+        let members = self.servers.iter().take(self.size());
+        members.map(|server| server.reported_applied_idx).min().unwrap_or(0)
     }
 
     /// All applications apply all that is decided, and say so. Returns how much that is.

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Reported {
     leader: Option<Ballot>,
-    is_ready: bool,
+    pub(super) is_ready: bool,
     compacted_idx: u64,
     decided_idx: u64,
     reconfigured: u64,
@@ -31,6 +31,8 @@ pub(super) struct Reported {
     answering: BTreeSet<u64>,
     higher: Option<HigherConfiguration>,
     ready_read: Option<ReadId>,
+    observers: BTreeSet<u64>,
+    trimmed_at_source: Option<u64>,
 }
 
 impl Reported {
@@ -58,6 +60,12 @@ impl Reported {
             Event::ReadReady { up_to } => {
                 let before = self.ready_read.replace(*up_to);
                 before < Some(*up_to)
+            }
+            Event::ObserverAdded(pid) => self.observers.insert(*pid),
+            Event::ObserverRemoved(pid) => self.observers.remove(pid),
+            Event::TrimmedAtSource { idx } => {
+                let before = self.trimmed_at_source.replace(*idx);
+                before < Some(*idx)
             }
             Event::LeadershipTransferEnded { .. } | Event::ProposalEnded { .. } => true,
             Event::Halted(_) => {
@@ -124,6 +132,7 @@ impl<T: SimEntry> Cluster<T> {
         for event in &events {
             self.counts.add(match event {
                 Event::HigherConfiguration(_) => Kind::ReportedHigher,
+                Event::TrimmedAtSource { .. } => Kind::ObserverTrimmed,
                 Event::Halted(_) => Kind::ReportedHalted,
                 Event::ReadReady { .. } => Kind::ReportedReads,
                 Event::LeadershipTransferEnded { .. } => Kind::ReportedTransfer,
@@ -179,9 +188,12 @@ impl<T: SimEntry> Cluster<T> {
             (status.compacted_idx != replica.get_compacted_idx(), "the compacted index"),
             (status.dropped != replica.dropped(), "what was dropped"),
             ((status.role == Role::Halted) != is_halted, "whether it has halted"),
-            (status.peers.len() + 1 != self.servers.len(), "the peers"),
+            (status.peers.len() != self.peers_of(at), "the peers"),
+            (status.observers.len() > self.places_at(at), "the observers"),
         ];
         let is_leader = matches!(status.role, Role::Preparing | Role::Leading);
+        let observes = status.role == Role::Observing;
+        wrong.push((observes != self.is_observer(at) && !is_halted, "whether it observes"));
         wrong.push((is_leader && status.promise.pid != status.pid, "who leads"));
         for follower in status.peers.iter().map(|peer| peer.follower) {
             wrong.push((follower.is_some() != is_leader && !is_halted, "followers"));
@@ -229,9 +241,14 @@ fn answers<T: SimEntry>(replica: &Replica<T>, told: &Reported) -> Reported {
     let leader = told.leader;
     let status = replica.status();
     let in_step = matches!(status.role, Role::Following | Role::Leading);
+    // Whether an observer knows a way to the leader it does not answer.
+    let is_ready = match status.role {
+        Role::Observing => told.is_ready,
+        _role => in_step && leader == Some(status.promise),
+    };
     Reported {
         leader,
-        is_ready: in_step && leader == Some(status.promise),
+        is_ready,
         compacted_idx: replica.get_compacted_idx(),
         decided_idx: replica.get_decided_idx(),
         reconfigured: u64::from(replica.is_reconfigured().is_some()),
@@ -239,5 +256,7 @@ fn answers<T: SimEntry>(replica: &Replica<T>, told: &Reported) -> Reported {
         answering: status.peers.iter().filter(|p| p.answered()).map(|p| p.pid).collect(),
         higher: replica.higher_configuration(),
         ready_read: told.ready_read,
+        observers: status.observers.iter().map(|observer| observer.pid).collect(),
+        trimmed_at_source: status.trimmed_at_source.or(told.trimmed_at_source),
     }
 }

@@ -179,7 +179,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.checker.bounded(at, &message, image)
             })?;
             match &message {
-                Message::SequencePaxos(_) => self.traffic.paxos += 1,
+                Message::SequencePaxos(paxos) => self.count_sent(paxos),
                 Message::BLE(_) => self.traffic.heartbeats += 1,
             }
             let receiver = message.get_receiver();

@@ -8,6 +8,7 @@ mod inputs;
 mod lasting;
 mod leader_transfer;
 mod next_configuration;
+mod observers;
 mod reads;
 mod rest;
 mod server;
@@ -85,6 +86,10 @@ pub struct Traffic {
     pub paxos: u64,
     /// Heartbeats.
     pub heartbeats: u64,
+    /// Of Sequence Paxos, the questions of observers for more entries, and the answers.
+    pub observing: u64,
+    /// Of Sequence Paxos, the proposals and reads of observers, and the answers.
+    pub observers: u64,
 }
 
 impl<T: SimEntry> Cluster<T> {
@@ -94,7 +99,7 @@ impl<T: SimEntry> Cluster<T> {
     /// A server cannot be built from an empty disk.
     pub fn new(plan: &Plan, trace: Trace) -> Result<Self, Violation> {
         let mut cluster = Self::unstarted(plan, trace);
-        for at in 0..cluster.size() {
+        for at in 0..cluster.servers.len() {
             let starts_at = cluster.servers[at].setting.starts_at;
             cluster.servers[at].running = Running::Down { until: starts_at };
             if starts_at == 0 {
@@ -107,10 +112,11 @@ impl<T: SimEntry> Cluster<T> {
     /// The servers of a plan, which nobody has started yet.
     fn unstarted(plan: &Plan, trace: Trace) -> Self {
         let setting = plan.setting.clone();
-        let size = setting.servers.len();
-        let write_quorum = setting.quorum.map_or(size / 2 + 1, |q| q.write_quorum_size);
-        let pids = setting.servers.iter().map(|server| server.config.pid).collect();
-        let limits = setting.servers.iter().map(|server| Limits::of(&server.config)).collect();
+        let members = setting.servers.len();
+        let size = setting.all().count();
+        let write_quorum = setting.quorum.map_or(members / 2 + 1, |q| q.write_quorum_size);
+        let pids = setting.all().map(|server| server.config.pid).collect();
+        let limits = setting.all().map(|server| Limits::of(&server.config)).collect();
         let taken = Taken::default();
         let mut cluster = Self {
             seed: plan.seed,
@@ -122,6 +128,7 @@ impl<T: SimEntry> Cluster<T> {
             healings: Vec::new(),
             checker: Checker::new(pids, write_quorum)
                 .in_configuration(setting.configuration)
+                .with_members(members)
                 .limited_to(limits)
                 .compacted_by(&setting),
             counts: Counts::default(),
@@ -235,7 +242,7 @@ impl<T: SimEntry> Cluster<T> {
     /// Cuts the links of a shape.
     pub fn cut(&mut self, shape: Shape) {
         self.trace.note(|| format!("{} cut {shape:?}", self.now));
-        for (from, to) in shape.cuts(self.servers.len()) {
+        for (from, to) in self.cuts_of(shape) {
             self.network.cut(from, to);
         }
         if let Shape::Unpromised(server) = shape {
@@ -252,7 +259,7 @@ impl<T: SimEntry> Cluster<T> {
         if let Shape::Unpromised(server) = shape {
             self.network.carry_promises(server);
         }
-        for (from, to) in shape.cuts(self.servers.len()) {
+        for (from, to) in self.cuts_of(shape) {
             let healed = self.network.heal(from, to);
             match notify {
                 Notify::Nobody => self.counts.add(Kind::HealUnnotified),
@@ -305,6 +312,7 @@ impl<T: SimEntry> Cluster<T> {
             format!("{} {from} -> {to}: {}", self.now, describe::message(&parcel.message))
         });
         self.count_delivered(&parcel.message);
+        self.count_observing(parcel.from, parcel.to, &parcel.message);
         self.keep_stray(&parcel.message);
         if self.servers[parcel.to].replica().is_none() {
             return self.handle(parcel.to, parcel.message);
@@ -321,6 +329,9 @@ impl<T: SimEntry> Cluster<T> {
         let Message::SequencePaxos(message) = message else {
             return false;
         };
+        if self.is_observer(from) || self.is_observer(to) {
+            return false;
+        }
         let shows_none = matches!(
             message.msg,
             PaxosMsg::NotAccepted(_)

@@ -94,7 +94,7 @@ impl<T: SimEntry> Cluster<T> {
             return Ok(());
         };
         self.counts.add(Kind::NextConfiguration);
-        let pids = self.servers.iter().map(Server::pid);
+        let pids = self.servers.iter().take(self.size()).map(Server::pid);
         let stays = |pid: u64| plan.setting.servers.iter().any(|server| server.config.pid == pid);
         for _ in pids.filter(|pid| !stays(*pid)) {
             self.counts.add(Kind::Removed);
@@ -205,6 +205,8 @@ impl<T: SimEntry> Cluster<T> {
         self.counts.merge(&std::mem::take::<Counts>(&mut next.counts));
         self.traffic.paxos += next.traffic.paxos;
         self.traffic.heartbeats += next.traffic.heartbeats;
+        self.traffic.observing += next.traffic.observing;
+        self.traffic.observers += next.traffic.observers;
         self.decided_next += next.checker.decided_len();
     }
 

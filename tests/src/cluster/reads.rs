@@ -135,7 +135,12 @@ impl<T: SimEntry> Cluster<T> {
 
     /// Whether some read that was requested waits still.
     pub fn is_read_waiting(&self) -> bool {
-        !self.reads.0.is_empty()
+        let all: Vec<usize> = (0..self.size()).collect();
+        let leader = self.leader_of(&all);
+        let ends = |read: &&Read| {
+            !self.is_observer(read.at) || leader.is_some_and(|to| self.is_in_step(read.at, to))
+        };
+        self.reads.0.iter().any(|read| ends(&read))
     }
 }
 

@@ -15,7 +15,7 @@ use omnipaxos::{
 
 /// Ticks from a message to what its answer brings about, with perfect links and with a drain at the
 /// end of each tick: one for each way, and one at either end.
-const ROUND_TRIP: u64 = 4;
+pub(super) const ROUND_TRIP: u64 = 4;
 
 /// In so many election timeouts a leader whose peers all answer has prepared, and they are in step.
 const ROUNDS_TO_PREPARE: u64 = 2;
@@ -30,9 +30,9 @@ pub enum Rest {
 }
 
 impl<T: SimEntry> Cluster<T> {
-    /// Number of servers.
+    /// Number of servers of the configuration. Observers come after those.
     pub fn size(&self) -> usize {
-        self.servers.len()
+        self.setting.servers.len()
     }
 
     /// A calm run has ended, in which servers were asked to take over so often. Each takeover needs a
@@ -173,7 +173,7 @@ impl<T: SimEntry> Cluster<T> {
     pub(super) fn measure_slack(&mut self) {
         self.slack = 0;
         if self.is_limited() {
-            let replicas = || self.servers.iter().filter_map(Server::replica);
+            let replicas = || self.servers.iter().take(self.size()).filter_map(Server::replica);
             let longest = replicas().map(|r| r.get_accepted_idx()).max().unwrap_or_default();
             let shortest = replicas().map(|r| r.get_decided_idx()).min().unwrap_or_default();
             let is_open = |id: &&u64| !self.checker.is_decided(**id);
@@ -181,8 +181,7 @@ impl<T: SimEntry> Cluster<T> {
             // incarnation.
             let taken = self.servers.iter().flat_map(|server| &server.taken);
             let waiting = taken.filter(is_open).count() as u64;
-            let at_once = self.servers.iter().map(|server| entries_at_once(&server.setting.config));
-            let at_once = at_once.min().unwrap_or(1);
+            let at_once = self.least_at_once();
             let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
             let forwards = waiting.div_ceil(room.min().unwrap_or(1));
             self.slack = (longest - shortest + waiting).div_ceil(at_once) * ROUND_TRIP
@@ -271,14 +270,14 @@ impl<T: SimEntry> Cluster<T> {
         if self.leader_of(&all).is_none() {
             return Rest::Apart(format!("there is no common leader: {}", self.describe()));
         }
-        for server in &self.servers {
+        for server in self.servers.iter().take(self.size()) {
             let is_reconfigured = server.replica().map(|r| r.is_reconfigured().is_some());
             if is_reconfigured != Some(self.checker.is_stopped()) {
                 let pid = server.pid();
                 return Rest::Apart(format!("{pid} misjudges the stop sign: {}", self.describe()));
             }
         }
-        for (at, server) in self.servers.iter().enumerate() {
+        for (at, server) in self.servers.iter().enumerate().take(self.size()) {
             let lost = self.checker.lost(at, server.incarnation);
             if !lost.is_empty() {
                 return Rest::Apart(format!("{} lost {lost:?}", server.pid()));
@@ -293,7 +292,13 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    fn longest(&self, timer: impl Fn(&ServerConfig) -> u64) -> u64 {
+    /// Number of entries that surely get on in one round trip between any servers.
+    pub(super) fn least_at_once(&self) -> u64 {
+        let at_once = self.servers.iter().map(|server| entries_at_once(&server.setting.config));
+        at_once.min().unwrap_or(1)
+    }
+
+    pub(super) fn longest(&self, timer: impl Fn(&ServerConfig) -> u64) -> u64 {
         self.servers.iter().map(|server| timer(&server.setting.config)).max().unwrap_or(1)
     }
 }

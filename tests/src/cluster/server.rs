@@ -79,14 +79,14 @@ impl<T: SimEntry> Server<T> {
         is_traced: bool,
     ) -> Self {
         let disk = SimDisk::new(setting, at, taken.clone(), seed ^ at as u64);
-        if let Some(id) = setting.servers[at].storage_id {
+        if let Some(id) = setting.at(at).storage_id {
             disk.set_id(id);
         }
         if is_traced {
             disk.keep_words();
         }
         Self {
-            setting: setting.servers[at].clone(),
+            setting: setting.at(at).clone(),
             cluster_config: ClusterConfig {
                 configuration_id: setting.configuration,
                 nodes: setting.servers.iter().map(|server| server.config.pid).collect(),

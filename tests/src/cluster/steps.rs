@@ -399,7 +399,8 @@ impl<T: SimEntry> Cluster<T> {
         let Some(replica) = server.replica() else {
             return Ok(());
         };
-        let pids: Vec<u64> = self.servers.iter().map(|server| server.pid()).collect();
+        let members = self.servers.iter().take(self.size());
+        let pids: Vec<u64> = members.map(|server| server.pid()).collect();
         let before = (indices(replica), replica.get_current_leader());
         let (kind, message) =
             forge::message::<T>(seed, &pids, at, self.setting.configuration, replica.get_promise());

@@ -209,6 +209,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize, election_timeout: Option<u64>
     Setting {
         configuration: CONFIGURATION,
         servers,
+        observers: Vec::new(),
         quorum: None,
         entries: EntryKind::Plain,
         compaction: Compaction::AsAsked,

@@ -2,8 +2,9 @@
 
 use super::{
     bursts::{self, Faults},
-    limits, Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify, Partial, Plan,
-    Refusal, ServerSetting, Service, Setting, Shape, Step, Until, Wire, CONFIGURATION,
+    limits, observers, Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify,
+    Partial, Plan, Refusal, ServerSetting, Service, Setting, Shape, Step, Until, Wire,
+    CONFIGURATION,
 };
 use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
@@ -65,7 +66,9 @@ fn next(before: &Plan) -> Plan {
     }
     pids.extend(JOIN);
     let tells_removed_servers = rng.chance(1, 2);
-    for (server, pid) in plan.setting.servers.iter_mut().zip(pids) {
+    let Setting { servers, observers, .. } = &mut plan.setting;
+    observers::follow(observers, servers, &pids);
+    for (server, pid) in servers.iter_mut().zip(pids) {
         server.config.pid = pid;
         server.config.tells_removed_servers = tells_removed_servers;
         server.starts_at = rng.pick(&[0, 0, 5, 50]);
@@ -114,6 +117,7 @@ fn planned(seed: u64, ticks: u64, entries: Option<EntryKind>) -> Plan {
     choose_compaction(&mut Rng::of(&[seed, 0x636F_6D70]), &mut setting, &mut steps);
     let faults = if theme == Theme::Calm { Faults::None } else { Faults::Any };
     bursts::brew(&mut Rng::of(&[seed, 0x7374_6F72]), faults, &setting, &mut steps);
+    observers::add(&mut Rng::of(&[seed, 0x6F62_7365]), &mut setting, &mut steps);
     steps.sort_by_key(|step| step.at);
     Plan { seed, setting, steps, next: None }
 }
@@ -127,6 +131,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
     Setting {
         configuration: CONFIGURATION,
         servers: servers(rng, theme, size),
+        observers: Vec::new(),
         quorum,
         entries,
         compaction: Compaction::AsAsked,
@@ -157,7 +162,7 @@ fn refusal(rng: &mut Rng, size: usize) -> Refusal {
 }
 
 /// Of most clusters all disks have ids, of some a part, of some none.
-fn give_ids(rng: &mut Rng, servers: &mut [ServerSetting]) {
+pub(super) fn give_ids(rng: &mut Rng, servers: &mut [ServerSetting]) {
     let percent = rng.pick(&[100, 100, 100, 50, 0]);
     for server in servers {
         if rng.chance(percent, 100) {

@@ -4,6 +4,7 @@ mod bursts;
 mod generate;
 mod limits;
 mod links;
+mod observers;
 mod shape;
 
 pub use self::{links::Links, shape::Shape};
@@ -37,6 +38,8 @@ pub struct Setting {
     pub configuration: u32,
     /// The servers.
     pub servers: Vec<ServerSetting>,
+    /// The observers, which are no servers of the configuration.
+    pub observers: Vec<ServerSetting>,
     /// Quorums, where they are not majorities.
     pub quorum: Option<FlexibleQuorum>,
     /// Whether the entry type has snapshots.
@@ -63,6 +66,21 @@ pub struct Setting {
     pub ticks: u64,
     /// How the run ends.
     pub ending: Ending,
+}
+
+impl Setting {
+    /// The servers and then the observers.
+    pub fn all(&self) -> impl Iterator<Item = &ServerSetting> {
+        self.servers.iter().chain(&self.observers)
+    }
+
+    /// The server or observer at a position.
+    pub fn at(&self, at: usize) -> &ServerSetting {
+        match at.checked_sub(self.servers.len()) {
+            None => &self.servers[at],
+            Some(nth) => &self.observers[nth],
+        }
+    }
 }
 
 /// The servers of which the disks refuse some values before they are taken.
@@ -194,7 +212,8 @@ pub struct Step {
     pub action: Action,
 }
 
-/// What can happen. Servers are positions in [`Setting::servers`].
+/// What can happen. Servers are positions in [`Setting::servers`], and beyond those in
+/// [`Setting::observers`].
 #[expect(missing_docs, reason = "the fields are named for what they are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -300,7 +319,7 @@ impl Plan {
             && !matches!(setting.drains, Drains::Rarely(_))
             && setting.servers.iter().all(is_steady);
         let mut takeovers = 0;
-        for step in &self.steps {
+        for step in self.steps.iter().filter(|step| !self.is_of_observer(&step.action)) {
             match step.action {
                 Action::BecomeLeader { .. } | Action::TransferLeadership { .. } => takeovers += 1,
                 Action::Crash { .. }
@@ -327,6 +346,53 @@ impl Plan {
             }
         }
         is_calm.then_some(takeovers)
+    }
+
+    /// Whether a step is one of an observer. It gives no member a reason to take over.
+    fn is_of_observer(&self, action: &Action) -> bool {
+        let is_observer = |at: usize| at >= self.setting.servers.len();
+        match *action {
+            Action::Crash { server, .. }
+            | Action::WriteFault { server, .. }
+            | Action::ReadFault { server, .. }
+            | Action::PauseTicks { server, .. }
+            | Action::Freeze { server, .. } => is_observer(server),
+            Action::Cut { shape, .. } => match shape {
+                Shape::OneWay { from, to } => is_observer(from) || is_observer(to),
+                Shape::TwoWay { a, b } => is_observer(a) || is_observer(b),
+                Shape::Isolated(at) | Shape::Deaf(at) | Shape::Mute(at) => is_observer(at),
+                Shape::Unpromised(_)
+                | Shape::Halves(_)
+                | Shape::Star(_)
+                | Shape::Constrained { .. }
+                | Shape::Chain(_)
+                | Shape::Ring => false,
+            },
+            Action::Append { server, .. }
+            | Action::Reconfigure { server }
+            | Action::Trim { server, .. }
+            | Action::Snapshot { server, .. }
+            | Action::CompactWith { server, .. }
+            | Action::Read { server, .. }
+            | Action::Flush { server }
+            | Action::TakeEvents { server }
+            | Action::Status { server }
+            | Action::RequestRead { server }
+            | Action::Apply { server, .. } => is_observer(server),
+            Action::TargetedFault { .. }
+            | Action::BecomeLeader { .. }
+            | Action::TransferLeadership { .. }
+            | Action::SetPriority { .. }
+            | Action::Forge { .. }
+            | Action::Reconnected { .. } => false,
+        }
+    }
+
+    /// Removes the observers and what happens to them.
+    pub fn drop_observers(&mut self) {
+        let plan = self.clone();
+        self.steps.retain(|step| !plan.is_of_observer(&step.action));
+        self.setting.observers.clear();
     }
 
     /// The plan of a seed.

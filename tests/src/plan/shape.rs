@@ -50,6 +50,24 @@ impl Shape {
         all.filter(|(from, to)| from != to && self.is_cut(*from, *to, size)).collect()
     }
 
+    /// Whether it says something of one server or link, and not of all servers of a configuration. Then
+    /// it cuts the links of observers, too.
+    pub fn is_of_any(self) -> bool {
+        match self {
+            Shape::OneWay { .. }
+            | Shape::TwoWay { .. }
+            | Shape::Isolated(_)
+            | Shape::Deaf(_)
+            | Shape::Mute(_)
+            | Shape::Unpromised(_) => true,
+            Shape::Halves(_)
+            | Shape::Star(_)
+            | Shape::Constrained { .. }
+            | Shape::Chain(_)
+            | Shape::Ring => false,
+        }
+    }
+
     fn is_cut(self, from: usize, to: usize, size: usize) -> bool {
         let side = |groups: u64, server: usize| groups >> server & 1;
         match self {

@@ -68,10 +68,14 @@ impl<T: SimEntry> Cluster<T> {
         let anywhere = self.checker().decided_len() as usize % self.size();
         ended.decides = self.decide_one_more(anywhere, &all)?;
         self.read_at_each(&all)?;
+        self.let_observers_work()?;
         ensure!(!self.is_read_waiting(), Check::ReadEnds, "a read waits for ever");
         self.trim_one_more(&all)?;
         ended.silent = self.fall_silent()?;
         self.hear_all()?;
+        self.hear_observers()?;
+        self.send_news()?;
+        self.lose_the_way()?;
         Ok(ended)
     }
 
@@ -178,13 +182,13 @@ impl<T: SimEntry> Cluster<T> {
     /// A read at each server of a group ends, and is requested again where it is refused.
     pub(super) fn read_at_each(&mut self, group: &[usize]) -> Result<(), Violation> {
         for at in group {
-            self.read_at(*at)?;
+            self.read_at(*at, DECIDES_WITHIN)?;
         }
         Ok(())
     }
 
-    fn read_at(&mut self, at: usize) -> Result<(), Violation> {
-        let last = self.now() + self.time_limit(DECIDES_WITHIN);
+    pub(super) fn read_at(&mut self, at: usize, timeouts: u64) -> Result<(), Violation> {
+        let last = self.now() + self.time_limit(timeouts);
         let mut requested = self.request_read(at)?;
         loop {
             let state = match requested.clone() {
@@ -230,17 +234,20 @@ impl<T: SimEntry> Cluster<T> {
     fn fall_silent(&mut self) -> Result<f64, Violation> {
         let timeout = self.election_timeout();
         let start = self.now();
-        let (mut sent, mut since) = (self.traffic().paxos, start);
+        let (mut sent, mut since) = (self.sent_at_work(), start);
+        let mut asked = self.traffic().observing;
         let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             self.pass_tick()?;
-            if self.traffic().paxos != sent {
-                (sent, since) = (self.traffic().paxos, self.now());
+            if self.sent_at_work() != sent {
+                (sent, since) = (self.sent_at_work(), self.now());
+                asked = self.traffic().observing;
             }
             if self.now() - start > bound {
                 return violated(Check::Silence, format!("still talking: {}", self.describe()));
             }
         }
+        self.check_idle_observers(self.traffic().observing - asked, self.now() - since)?;
         match self.rest() {
             Rest::InStep => Ok((since - start) as f64 / timeout as f64),
             Rest::Apart(what) => violated(Check::Progress, format!("silent, but {what}")),

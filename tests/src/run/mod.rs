@@ -2,6 +2,7 @@
 
 mod ending;
 mod next_configuration;
+mod observers;
 mod panics;
 mod partly;
 

@@ -54,6 +54,7 @@ impl<T: SimEntry> Cluster<T> {
         for component in links.components() {
             partly.learned = partly.learned.max(self.catch_up(&links, &component)?);
         }
+        self.let_observers_learn()?;
         match partial.service {
             Service::Follows | Service::Decides => partly.decides = self.decide_afar(&links)?,
             Service::Learns => {}

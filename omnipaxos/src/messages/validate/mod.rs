@@ -178,14 +178,20 @@ impl MessageValidator {
         examined
     }
 
-    /// Records the observers that sent a valid message.
+    /// Records the observers that sent a valid message: those that ask. A server that this observer
+    /// observes may ask, too.
     fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
+        let from = message.get_sender();
         let origin = match message {
-            Message::BLE(_) => None,
+            Message::BLE(ble) => match &ble.msg {
+                HeartbeatMsg::Request(request) if request.observes => from,
+                HeartbeatMsg::Request(_) | HeartbeatMsg::Reply(_) => return,
+            },
             Message::SequencePaxos(paxos) => match &paxos.msg {
-                PaxosMsg::ForwardedProposals(m) => Some(m.first.origin),
-                PaxosMsg::ForwardStopSign(m) => Some(m.id.origin),
-                PaxosMsg::ReadIndexRequest(m) => Some(m.origin),
+                PaxosMsg::CatchUpRequest(_) => from,
+                PaxosMsg::ForwardedProposals(m) => m.first.origin,
+                PaxosMsg::ForwardStopSign(m) => m.id.origin,
+                PaxosMsg::ReadIndexRequest(m) => m.origin,
                 PaxosMsg::PrepareReq(_)
                 | PaxosMsg::Prepare(_)
                 | PaxosMsg::Promise(_)
@@ -196,7 +202,6 @@ impl MessageValidator {
                 | PaxosMsg::NotAccepted(_)
                 | PaxosMsg::Decide(_)
                 | PaxosMsg::CatchUpRedirect(_)
-                | PaxosMsg::CatchUpRequest(_)
                 | PaxosMsg::CatchUpChunk(_)
                 | PaxosMsg::ProposalForward(_)
                 | PaxosMsg::ProposalRejection(_)
@@ -204,11 +209,11 @@ impl MessageValidator {
                 | PaxosMsg::ReadIndexResponse(_)
                 | PaxosMsg::LeadershipCheck(_)
                 | PaxosMsg::LeadershipCheckAck(_)
-                | PaxosMsg::TransferLeadership(_) => None,
+                | PaxosMsg::TransferLeadership(_) => return,
             },
         };
-        for pid in [Some(message.get_sender()), origin].into_iter().flatten() {
-            if !self.is_member(pid) && !self.members.observes(pid) && pid != self.pid {
+        for pid in [from, origin] {
+            if !self.is_member(pid) && pid != self.pid {
                 self.observers.hear(pid);
             }
         }
@@ -309,9 +314,12 @@ impl MessageValidator {
         let (is_question, is_answer) = match message {
             Message::BLE(ble) => match &ble.msg {
                 HeartbeatMsg::Request(request) => {
-                    // A source sends a request only to report that it is in a higher configuration.
-                    let has_place = request.observes && self.observers.has_place_for(from);
-                    return if has_place || is_source { Ok(()) } else { Err(Reason::Stranger) };
+                    let is_expected = match request.observes {
+                        true => self.observers.has_place_for(from),
+                        // A source sends one only to say that it is in another configuration.
+                        false => is_source && request.config_id != self.config_id,
+                    };
+                    return if is_expected { Ok(()) } else { Err(Reason::Stranger) };
                 }
                 HeartbeatMsg::Reply(_) => (false, true),
             },

@@ -313,7 +313,7 @@ fn a_leader_catches_up_no_further() {
         preparing 4.1 3.2 ABc
             | 2: Promise 4.1 na=3.3 len=9 dec=4; output; 3: Promise 4.1 na=3.3 len=5 dec=3 at=2 +cde
             ; output; round 2; output; round 2 | leading 4.1 ABCDe 3:sync
-            | 2: Prepare 4.1 na=4.1 len=5 dec=4
+            | 2: Prepare 4.1 na=4.1 len=5 dec=4; 3: AcceptSync 4.1 at=3 +de dec=4
         ",
     );
 }

@@ -92,22 +92,22 @@ fn gaps() {
 fn followers_that_acknowledge_nothing() {
     Table::new().check(
         "
-        # Nothing new for a whole round: it is asked what it has.
+        # No quorum makes progress for a whole round: the entries are sent again with each heartbeat.
         leading 4.1 ABC 2:3/3 3:3/3
             | append d; output; round | leading 4.1 ABCd 2:3/3 3:3/3 |
             | append d; output; round; round | leading 4.1 ABCd 2:3/3 3:3/3
-            | 2: AcceptDecide 4.1 at=4 dec=3; 3: AcceptDecide 4.1 at=4 dec=3
-        # Only a peer that answered the round.
+            | 2: AcceptDecide 4.1 at=3 +d dec=3; 3: AcceptDecide 4.1 at=3 +d dec=3
+        # Also to a peer that did not answer the round.
             | append d; output; round; round 3 | leading 4.1 ABCd 2:3/3 3:3/3
-            | 3: AcceptDecide 4.1 at=4 dec=3
+            | 2: AcceptDecide 4.1 at=3 +d dec=3; 3: AcceptDecide 4.1 at=3 +d dec=3
+        # A quorum makes progress: a follower that does not is asked what it has.
             | append d; output; round; 2: Accepted 4.1 len=4 dec=3; output; round
             | leading 4.1 ABCD 2:4/3 3:3/3 | 3: AcceptDecide 4.1 at=4 dec=4
-        # Two more rounds without an answer: the entries are sent again.
             | append d; output; round; round; round; output; round | leading 4.1 ABCd 2:3/3 3:3/3
             | 2: AcceptDecide 4.1 at=3 +d dec=3; 3: AcceptDecide 4.1 at=3 +d dec=3
-        # New entries are a probe, too: they are answered.
+        # New entries go with them.
             | append d; output; round; round; append e | leading 4.1 ABCde 2:3/3 3:3/3
-            | 2: AcceptDecide 4.1 at=4 +e dec=3; 3: AcceptDecide 4.1 at=4 +e dec=3
+            | 2: AcceptDecide 4.1 at=3 +de dec=3; 3: AcceptDecide 4.1 at=3 +de dec=3
         # All followers have the whole log: nothing is sent.
             | round; round; round; round | same |
         # One does not know what is decided.
@@ -120,21 +120,27 @@ fn followers_that_acknowledge_nothing() {
 fn syncs_that_are_not_acknowledged() {
     Table::new().check(
         "
-        # Repeated after a round without progress; the Prepare each round.
+        # No quorum makes progress: repeated after a round, and then each round, also to a peer that does
+        # not answer. So is the Prepare.
         leading 4.1 ABc 2:sync
             | round 2 3 | same | 3: Prepare 4.1 na=4.1 len=3 dec=2
             | round; output; round | same
             | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
-        # Then after two rounds, then every four.
-            | round; round; output; round | same | 3: Prepare 4.1 na=4.1 len=3 dec=2
-            | round; round; output; round; round | same
+            | round; round; output; round | same
             | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
-            | round; round; output; round; round; output; round; round; round | same
-            | 3: Prepare 4.1 na=4.1 len=3 dec=2
+            | round; output; round 3 | same
+            | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
+        # A quorum has the log: repeated after a round, then after two, then every four. Not to a peer that did
+        # not answer.
+        leading 4.1 ABC 2:sync 3:3/3
+            | round; output; round | same | 2: AcceptSync 4.1 at=0 +abc dec=3
+            | round; round; output; round | same |
+            | round; round; output; round; round | same | 2: AcceptSync 4.1 at=0 +abc dec=3
+            | round; round; output; round; round; output; round; round; round | same |
             | round; round; output; round; round; output; round; round; round; round | same
-            | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
-        # Not to a peer that did not answer. The Prepare goes to all.
-            | round; output; round 3 | same | 3: Prepare 4.1 na=4.1 len=3 dec=2
+            | 2: AcceptSync 4.1 at=0 +abc dec=3
+            | round; output; round 3 | same |
+        leading 4.1 ABc 2:sync
             | round; output; round 2 | same
             | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
         preparing 4.1 3.2 ABc | round 2 | same
