@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Asker, Cluster};
+use common::{Asker, Cluster, TIMEOUT};
+use std::time::Instant;
 
 /// Values that together are almost twice as long as a frame may be.
 const VALUES: usize = 32;
@@ -34,6 +35,10 @@ fn a_server_that_was_away_gets_a_state_above_one_frame() {
         assert!(answer.starts_with("ok, at index "), "{answer}");
     }
     cluster.restart(2);
+    let start = Instant::now();
+    while !cluster.client(&["status"]).status.success() {
+        assert!(start.elapsed() < TIMEOUT, "not all servers answer");
+    }
     let lines = cluster.status_in_step();
     assert!(lines[2].contains(&format!(" {} keys", VALUES + 1)), "{lines:?}");
     assert!(!lines[2].contains("(0 of it in a snapshot)"), "{lines:?}");
