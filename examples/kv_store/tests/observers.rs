@@ -7,7 +7,7 @@ use common::{kv_store, wait_for_end, Cluster, TIMEOUT};
 use std::{
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Output, Stdio},
     time::Instant,
 };
 
@@ -60,20 +60,23 @@ impl Observer {
         self.process = Self::spawn(&self.config);
     }
 
+    fn client(&self, arguments: &[&str]) -> Output {
+        let server = format!("127.0.0.1:{}", self.client_port);
+        kv_store().args(["client", "--servers", &server]).args(arguments).output().unwrap()
+    }
+
     /// What a client of this server alone prints.
     fn ask(&self, arguments: &[&str]) -> String {
-        let server = format!("127.0.0.1:{}", self.client_port);
-        let output =
-            kv_store().args(["client", "--servers", &server]).args(arguments).output().unwrap();
+        let output = self.client(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Waits until a text is in what a client prints.
+    /// Waits until a text is in what a client prints. The server may not listen yet.
     fn says(&self, arguments: &[&str], text: &str) {
         let start = Instant::now();
         loop {
-            let answer = self.ask(arguments);
+            let answer = String::from_utf8(self.client(arguments).stdout).unwrap();
             if answer.contains(text) {
                 return;
             }
