@@ -164,7 +164,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
         PaxosMsg::NotAccepted(NotAccepted { n }),
         PaxosMsg::Decide(Decide { n, decided_idx: idx, stamp: Stamp::default() }),
         PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: idx }),
-        PaxosMsg::CatchUpRequest(CatchUpRequest {
+        PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
             config_id: n.config_id,
             decided_idx: idx,
             takes_delta: false,
@@ -172,7 +172,7 @@ fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
             takes_pieces: false,
             range: None,
             piece: None,
-        }),
+        })),
         learn(n.config_id, idx, idx.saturating_add(1), None),
         summed_up(n.config_id, idx),
         PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
@@ -304,7 +304,7 @@ fn impossible_chunks_are_dropped_by_validation() {
         ("up to an index no log reaches", from_itself(3, u64::MAX)),
         (
             "a question from an index no log reaches",
-            PaxosMsg::CatchUpRequest(CatchUpRequest {
+            PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
                 config_id: 1,
                 decided_idx: u64::MAX,
                 takes_delta: false,
@@ -312,7 +312,7 @@ fn impossible_chunks_are_dropped_by_validation() {
                 takes_pieces: false,
                 range: None,
                 piece: None,
-            }),
+            })),
         ),
     ];
     for (what, msg) in forged {
@@ -513,7 +513,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                         stamp: Stamp::default(),
                     }),
                     learn,
-                    PaxosMsg::CatchUpRequest(CatchUpRequest {
+                    PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
                         config_id: 1,
                         decided_idx: 0,
                         takes_delta: false,
@@ -521,7 +521,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                         takes_pieces: false,
                         range: None,
                         piece: None,
-                    }),
+                    })),
                     PaxosMsg::CatchUpRedirect(CatchUpRedirect {
                         n,
                         source: 1,

@@ -109,7 +109,11 @@ fn requests(from: u64, to: u64) -> [Message<Word>; 2] {
     };
     [
         Message::BLE(BLEMessage { from, to, msg: HeartbeatMsg::Request(request) }),
-        Message::SequencePaxos(PaxosMessage { from, to, msg: PaxosMsg::CatchUpRequest(asks) }),
+        Message::SequencePaxos(PaxosMessage {
+            from,
+            to,
+            msg: PaxosMsg::CatchUpRequest(Box::new(asks)),
+        }),
     ]
 }
 

@@ -209,7 +209,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if due.chunk_request {
             let asks = self.build_catch_up_request(self.waits_for_news_of(to));
-            send(PaxosMsg::CatchUpRequest(asks));
+            send(PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
         for asks in &due.chunks {
             self.build_chunks(asks, &mut send)?;

@@ -155,7 +155,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             takes_delta: false,
             stamp: Stamp::default(),
         }),
-        5 => PaxosMsg::CatchUpRequest(CatchUpRequest {
+        5 => PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
             config_id: n.config_id,
             decided_idx: u64::MAX,
             takes_delta: false,
@@ -163,7 +163,7 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
             takes_pieces: false,
             range: None,
             piece: None,
-        }),
+        })),
         6 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: from, decided_idx: u64::MAX }),
         7 => PaxosMsg::ReadIndexResponse(read_index_response(n, low, u64::MAX)),
         _ => PaxosMsg::Promise(Promise {
@@ -353,7 +353,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             stopsign: stopsign(n.config_id.saturating_add(1)),
             hops: 0,
         })),
-        11 => PaxosMsg::CatchUpRequest(CatchUpRequest {
+        11 => PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
             config_id: n.config_id,
             decided_idx,
             takes_delta: false,
@@ -361,7 +361,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
             takes_pieces: false,
             range: None,
             piece: None,
-        }),
+        })),
         12 => PaxosMsg::CatchUpRedirect(CatchUpRedirect { n, source: n.pid, decided_idx }),
         13 => chunk(n.config_id, len, len.saturating_add(1), None),
         14 => PaxosMsg::ReadIndexRequest(read_index_request(n, len)),

@@ -233,15 +233,21 @@ impl<T: SimEntry> Cluster<T> {
 
     fn fall_silent(&mut self) -> Result<f64, Violation> {
         let timeout = self.election_timeout();
-        let start = self.now();
+        let mut start = self.now();
         let (mut sent, mut since) = (self.sent_at_work(), start);
         let mut asked = self.traffic().observing;
+        let mut decided = self.checker().decided_len();
         let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             self.pass_tick()?;
             if self.sent_at_work() != sent {
                 (sent, since) = (self.sent_at_work(), self.now());
                 asked = self.traffic().observing;
+            }
+            if self.checker().decided_len() > decided && !self.are_observers_in_step() {
+                // An observer proposed it for which the leader had no place before.
+                decided = self.checker().decided_len();
+                (start, since) = (self.now(), self.now());
             }
             if self.now() - start > bound {
                 return violated(Check::Silence, format!("still talking: {}", self.describe()));

@@ -64,7 +64,7 @@ pub enum PaxosMsg<T: Entry> {
     /// Redirects a follower that lacks many entries to a server that has them.
     CatchUpRedirect(CatchUpRedirect),
     /// Asks any server for decided entries.
-    CatchUpRequest(CatchUpRequest),
+    CatchUpRequest(Box<CatchUpRequest>),
     /// Decided entries, from any server.
     CatchUpChunk(Box<CatchUpChunk<T>>),
     /// Proposals forwarded by a server that does not lead.

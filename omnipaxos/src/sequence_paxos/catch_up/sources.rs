@@ -45,7 +45,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 range: Some(DecidedRange { from_idx, until_idx }),
                 piece: None,
             };
-            send(source, PaxosMsg::CatchUpRequest(asks));
+            send(source, PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
     }
 

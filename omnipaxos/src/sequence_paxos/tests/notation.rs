@@ -194,7 +194,7 @@ impl<'a> Fields<'a> {
             }
             "CatchUpRequest" => {
                 let waits = self.words.contains(&"waits");
-                PaxosMsg::CatchUpRequest(CatchUpRequest {
+                PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
                     config_id,
                     decided_idx,
                     takes_delta,
@@ -202,7 +202,7 @@ impl<'a> Fields<'a> {
                     takes_pieces: false,
                     range: None,
                     piece: None,
-                })
+                }))
             }
             "CatchUpChunk" => {
                 let snapshot =
