@@ -29,6 +29,7 @@ pub(crate) struct Membership {
     /// that an observer observes.
     peers: Vec<NodeId>,
     quorum: Quorum,
+    is_observer: bool,
 }
 
 impl Membership {
@@ -37,19 +38,25 @@ impl Membership {
         let members = sorted(nodes);
         let mut peers = members.clone();
         peers.retain(|peer| *peer != pid);
-        Self { pid, members, peers, quorum: Quorum::of(nodes.len(), flexible) }
+        Self { pid, members, peers, quorum: Quorum::of(nodes.len(), flexible), is_observer: false }
     }
 
     /// Creates the membership of server `pid`, which is not in `nodes` and learns their decisions
     /// from `sources`.
     pub(crate) fn observer(pid: NodeId, nodes: &[NodeId], sources: &[NodeId]) -> Self {
-        Self { pid, members: sorted(nodes), peers: sorted(sources), quorum: Quorum::UNREACHABLE }
+        Self {
+            pid,
+            members: sorted(nodes),
+            peers: sorted(sources),
+            quorum: Quorum::UNREACHABLE,
+            is_observer: true,
+        }
     }
 
     /// Returns whether this server is no member: it has no vote, and learns the decided entries.
     #[inline]
     pub(crate) fn is_observer(&self) -> bool {
-        self.quorum == Quorum::UNREACHABLE
+        self.is_observer
     }
 
     pub(crate) fn pid(&self) -> NodeId {
