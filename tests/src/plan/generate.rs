@@ -66,9 +66,9 @@ fn next(before: &Plan) -> Plan {
     }
     pids.extend(JOIN);
     let tells_removed_servers = rng.chance(1, 2);
-    // Not yet: seed 599605218 with observers here ends with one that learns nothing.
-    plan.drop_observers();
-    for (server, pid) in plan.setting.servers.iter_mut().zip(pids) {
+    let Setting { servers, observers, .. } = &mut plan.setting;
+    observers::follow(observers, servers, &pids);
+    for (server, pid) in servers.iter_mut().zip(pids) {
         server.config.pid = pid;
         server.config.tells_removed_servers = tells_removed_servers;
         server.starts_at = rng.pick(&[0, 0, 5, 50]);

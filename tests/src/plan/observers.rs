@@ -104,6 +104,16 @@ fn choose_sources(
     chosen
 }
 
+/// The members get these pids: whom observers observe is named so.
+pub(super) fn follow(observers: &mut [ServerSetting], members: &[ServerSetting], pids: &[u64]) {
+    for source in observers.iter_mut().flat_map(|observer| &mut observer.config.observes) {
+        let nth = members.iter().position(|member| member.config.pid == *source);
+        if let Some(pid) = nth.and_then(|nth| pids.get(nth)) {
+            *source = *pid;
+        }
+    }
+}
+
 /// What observers do and suffer, and some more compactions at the members.
 fn act(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
     const OF: u64 = 100_000;

@@ -344,6 +344,9 @@ pub struct SnapshotPiece {
     pub offset: u64,
     /// The bytes, at least one.
     pub bytes: Vec<u8>,
+    /// Whether the receiver asked for more bytes after this piece, and the limits of the sender ended
+    /// the answer here. Then the receiver asks for them again.
+    pub is_cut: bool,
 }
 
 impl SnapshotPiece {

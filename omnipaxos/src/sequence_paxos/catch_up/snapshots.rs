@@ -66,10 +66,13 @@ impl EncodedSnapshot {
         let pieces = bytes.unwrap_or_default().chunks(size);
         let encoding = asks.encoding;
         let offsets = (asks.from..).step_by(size);
-        offsets
-            .zip(pieces)
-            .map(|(offset, bytes)| SnapshotPiece { encoding, offset, bytes: bytes.to_vec() })
-            .collect()
+        let piece = |(offset, bytes): (u64, &[u8])| SnapshotPiece {
+            encoding,
+            offset,
+            bytes: bytes.to_vec(),
+            is_cut: until < asks.until && offset + bytes.len() as u64 == until,
+        };
+        offsets.zip(pieces).map(piece).collect()
     }
 
     /// A heartbeat round has ended: forgets an encoding that no server asks for.
@@ -187,11 +190,17 @@ impl PartialSnapshot {
         let Some(partial) = &mut self.partial else {
             return Piece::Ignored;
         };
-        if piece.end() == Some(partial.encoding.len) {
+        let end = piece.end();
+        if end == Some(partial.encoding.len) {
             partial.ids = (base, ids);
         }
+        let is_cut = piece.is_cut;
         if !partial.add(piece) {
             return Piece::Ignored;
+        }
+        let len = partial.bytes.len() as u64;
+        if is_cut && end.is_some_and(|end| end <= len) {
+            partial.requested_until = len;
         }
         (partial.source, partial.waited) = (from, 0);
         if (partial.bytes.len() as u64) < partial.encoding.len {
@@ -358,6 +367,29 @@ mod tests {
         assert_eq!(complete, whole);
         assert!(most <= 40 && requests < 8, "{most} in flight, {requests} requests");
         assert_eq!(partial.kept(), 0);
+    }
+
+    #[test]
+    fn a_source_with_a_smaller_window_is_asked_again_at_once() {
+        let whole = bytes(105, 3);
+        let mut source = EncodedSnapshot::default();
+        let encoding = source.keep(9, whole.clone());
+        let mut partial = PartialSnapshot::default();
+        let first = PieceRequest { encoding, from: 0, until: 10 };
+        let of_source = Amount { entries: 1, bytes: 20 };
+        let (mut on_their_way, mut sent) = (source.pieces(first, MESSAGE, of_source), 1);
+        let complete = loop {
+            let piece = on_their_way.remove(0);
+            if let Some(complete) = take(&mut partial, &piece, 2) {
+                break complete;
+            }
+            if partial.is_request_due(Amount::UNLIMITED) {
+                let asks = partial.next_request(0, Amount::UNLIMITED).unwrap();
+                on_their_way.extend(source.pieces(asks, MESSAGE, of_source));
+                sent += on_their_way.len();
+            }
+        };
+        assert_eq!((complete, sent), (whole, 11), "each piece is sent once");
     }
 
     #[test]
