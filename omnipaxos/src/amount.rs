@@ -41,6 +41,7 @@ impl Amount {
     }
 
     /// Returns whether the amount does not exceed `limit`.
+    #[inline]
     pub(crate) fn fits(self, limit: Amount) -> bool {
         self.entries <= limit.entries && self.bytes <= limit.bytes
     }

@@ -69,6 +69,12 @@ impl Membership {
         &self.peers
     }
 
+    /// Returns whether `pid` is another member, with which this one decides: none is at an observer.
+    #[inline]
+    pub(crate) fn is_co_member(&self, pid: NodeId) -> bool {
+        !self.is_observer && self.peers.contains(&pid)
+    }
+
     /// Returns the other members, with which this one decides: none at an observer.
     pub(crate) fn co_members(&self) -> &[NodeId] {
         match self.is_observer() {

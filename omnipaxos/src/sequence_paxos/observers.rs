@@ -63,12 +63,14 @@ impl Observers {
         self.by_pid.get(&pid).map_or(pid, |observer| observer.via)
     }
 
-    /// Returns whether an observer waits for fewer entries than are decided.
+    /// Returns whether no server observes this one.
     #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_pid.is_empty()
+    }
+
+    /// Returns whether an observer waits for fewer entries than are decided.
     pub(super) fn is_any_due(&self, decided_idx: u64) -> bool {
-        if self.by_pid.is_empty() {
-            return false;
-        }
         let mut waiting = self.by_pid.values().filter_map(|observer| observer.waiting);
         waiting.any(|asks| asks.decided_idx < decided_idx)
     }
@@ -146,11 +148,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Answers the waiting requests for entries that are decided now.
-    #[inline]
+    #[cold]
     pub(super) fn answer_waiting(&mut self) {
-        if self.observers.by_pid.is_empty() {
-            return;
-        }
         let decided_idx = self.log.decided_idx();
         for (pid, asks) in self.observers.take_due(decided_idx) {
             self.outbox.send_chunk(pid, asks);

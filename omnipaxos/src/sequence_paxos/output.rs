@@ -39,7 +39,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             && self.has_nothing_due()
             && self.proposals.is_settled(&self.log)
             && self.is_reconfiguration_settled()
-            && !self.observers.is_any_due(self.log.decided_idx())
+            && (self.observers.is_empty() || !self.observers.is_any_due(self.log.decided_idx()))
     }
 
     /// Returns whether nothing is due that the state does not show.
@@ -64,7 +64,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.settle_proposals();
             self.tell_end();
         }
-        self.answer_waiting();
+        if !self.observers.is_empty() {
+            self.answer_waiting();
+        }
         self.log.bound_ids(self.most_id_runs);
         let built = self.build_messages(messages);
         self.log.forget_recent();
@@ -171,7 +173,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         while let Some((to, due)) = self.outbox.pop() {
             self.build_due(to, &due, |msg| send(to, msg))?;
         }
-        self.build_range_requests(&mut send);
+        if !self.ranges.is_silent() {
+            self.build_range_requests(&mut send);
+        }
         let (config_id, stamp) = (self.config_id, Stamp::default());
         self.compaction.build_messages(|to, action| {
             send(to, PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
@@ -183,6 +187,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Ok(())
     }
 
+    #[inline(never)]
     fn build_due(
         &mut self,
         to: NodeId,
@@ -308,7 +313,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                 match self.sync(promised, most, send)? {
                     Some(sent) => {
                         let (end, len) = (self.log.end(), self.log.len());
-                        let has_room = sent.room(self.limits.in_flight.min(most)).is_some();
+                        let has_room = sent.room(self.window(most)).is_some();
                         self.leaves_rest |=
                             sent.next_idx < len && (has_room || sent.next_idx == end);
                         progress.stage = Stage::Syncing(promised, sent);
@@ -326,19 +331,28 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         }
     }
 
+    /// Returns what may be in flight to a follower that is sent no more than `most` at once.
+    #[inline]
+    fn window(&self, most: Option<Amount>) -> Amount {
+        let in_flight = self.limits.in_flight;
+        most.map_or(in_flight, |most| in_flight.min(most))
+    }
+
     /// Sends what a log lacks (paper §4.1.2), at least up to the adopted length: so the follower
     /// holds all that was chosen before this ballot. `None` if that is too much for a message, or
     /// more than `most`.
     fn sync(
         &mut self,
         promised: Promised,
-        most: Amount,
+        most: Option<Amount>,
         mut send: impl FnMut(PaxosMsg<T>),
     ) -> Result<Option<Sent>, Halted> {
-        let (log, limit) = (self.log, self.limits.message.min(most));
+        let (log, message) = (self.log, self.limits.message);
+        let limit = most.map_or(message, |most| message.min(most));
         let Promised { decided_idx, takes_delta } = promised;
         let sync = log.build_sync(decided_idx, takes_delta, self.adopted_len, limit)?;
-        let Some(sync) = sync.filter(|sync| sync.amount().fits(most)) else {
+        let Some(sync) = sync.filter(|sync| most.is_none_or(|most| sync.amount().fits(most)))
+        else {
             return Ok(None);
         };
         let (n, decided_idx, stamp) = (log.promise(), log.decided_idx(), Stamp::default());
@@ -355,7 +369,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
     fn accepts(
         &self,
         sent: &mut Sent,
-        most: Amount,
+        most: Option<Amount>,
         mut send: impl FnMut(PaxosMsg<T>),
     ) -> Result<Built, Halted> {
         let log = self.log;
@@ -369,15 +383,16 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         }
         sent.catching_up_to = None;
         let end = log.end();
+        let window = self.window(most);
         while sent.next_idx < end {
-            let Some(room) = sent.room(self.limits.in_flight.min(most)) else {
+            let Some(room) = sent.room(window) else {
                 break;
             };
             let from_idx = sent.next_idx;
             let end_of_run = self.codec.end_of_run(from_idx, end);
             let Part { entries, amount } =
                 log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
-            if !amount.fits(most) {
+            if most.is_some_and(|most| !amount.fits(most)) {
                 break;
             }
             let entries = self.codec.coded(from_idx, entries);

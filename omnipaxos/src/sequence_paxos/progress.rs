@@ -334,12 +334,10 @@ impl Progress {
         self.stage = Stage::Unpromised { is_prepare_due: true };
     }
 
-    /// How much may be sent at once, besides what the settings allow.
-    pub(super) fn most_at_once(&self) -> Amount {
-        match self.is_sent_little {
-            true => LITTLE,
-            false => Amount::UNLIMITED,
-        }
+    /// Returns how much may be sent at once; `None`: as much as the settings allow.
+    #[inline]
+    pub(super) fn most_at_once(&self) -> Option<Amount> {
+        self.is_sent_little.then_some(LITTLE)
     }
 
     /// Sends again what was not acknowledged of a log of length `len`, decided to `decided_idx`.

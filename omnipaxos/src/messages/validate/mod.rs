@@ -180,6 +180,7 @@ impl MessageValidator {
 
     /// Records the observers that sent a valid message: those that ask. A server that this observer
     /// observes may ask, too.
+    #[cold]
     fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
         let from = message.get_sender();
         let origin = match message {
@@ -293,10 +294,7 @@ impl MessageValidator {
         if message.get_receiver() != self.pid {
             return Err(Reason::Misdelivered);
         }
-        if from == self.pid {
-            return Err(Reason::Stranger);
-        }
-        if !self.is_member(from) || self.members.is_observer() {
+        if !self.members.is_co_member(from) {
             self.examine_observing(message, from)?;
         }
         self.examine_body(message, highest_n)
@@ -304,11 +302,15 @@ impl MessageValidator {
 
     /// Checks a message to or from an observer. An observer sends requests, and the observed server
     /// answers. An observer takes part in nothing else.
+    #[cold]
     fn examine_observing<T: Entry>(
         &self,
         message: &Message<T>,
         from: NodeId,
     ) -> Result<(), Reason> {
+        if from == self.pid {
+            return Err(Reason::Stranger);
+        }
         let is_source =
             self.members.is_observer() && (self.is_member(from) || self.members.observes(from));
         let (is_question, is_answer) = match message {

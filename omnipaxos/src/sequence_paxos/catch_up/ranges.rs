@@ -37,6 +37,8 @@ pub(in crate::sequence_paxos) struct Ranges<T: Entry> {
     entry_bytes: u64,
     /// Ranges that others were asked for since the leader was.
     since_leader: usize,
+    /// Whether some request was not sent yet.
+    is_any_due: bool,
 }
 
 /// A range that a source was asked for.
@@ -87,6 +89,7 @@ impl<T: Entry> Default for Ranges<T> {
             goal: 0,
             entry_bytes: 0,
             since_leader: 0,
+            is_any_due: false,
         }
     }
 }
@@ -108,8 +111,9 @@ impl<T: Entry> Ranges<T> {
     }
 
     /// Whether no request is due.
+    #[inline]
     pub(in crate::sequence_paxos) fn is_silent(&self) -> bool {
-        !self.requested.values().any(|requested| requested.is_due)
+        !self.is_any_due
     }
 
     /// The ranges that are to be asked for now: the source, the first index and the index after the
@@ -117,6 +121,7 @@ impl<T: Entry> Ranges<T> {
     pub(in crate::sequence_paxos) fn take_due(
         &mut self,
     ) -> impl Iterator<Item = (NodeId, u64, u64)> + '_ {
+        self.is_any_due = false;
         let due = self.requested.iter_mut().filter(|(_, requested)| requested.is_due);
         due.map(|(from_idx, requested)| {
             requested.is_due = false;
@@ -217,6 +222,7 @@ impl<T: Entry> Ranges<T> {
                 break;
             };
             let until_idx = to_idx.min(from_idx.saturating_add(part.entries));
+            self.is_any_due = true;
             let requested = Requested { source, until_idx, waited: 0, is_due: true };
             self.requested.insert(from_idx, requested);
         }
