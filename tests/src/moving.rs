@@ -1,4 +1,4 @@
-//! A cluster whose links carry so many bytes a tick, for measuring how much is moved, by whom, and for
+//! A cluster whose links carry a given number of bytes a tick, for measuring how much is moved, by whom, and for
 //! how long. Nothing is random here.
 
 use bincode::{enc::write::Writer, error::EncodeError};
@@ -182,7 +182,7 @@ where
         })
     }
 
-    /// Lets so many ticks pass.
+    /// Lets ticks pass.
     pub fn run(&mut self, ticks: u64) {
         for _ in 0..ticks {
             self.tick();

@@ -46,7 +46,7 @@ fn a_server_that_was_away_gets_a_state_above_one_frame() {
         assert!(start.elapsed() < TIMEOUT, "not in step: {status}");
     }
 
-    // The cluster goes on, and the server that was away can lead and decide.
+    // The cluster continues, and the server that was away can lead and decide.
     cluster.kill(0);
     cluster.change(&["put", "last", "2"]);
     assert_eq!(cluster.ask(&["get", "last"]), "2\n");

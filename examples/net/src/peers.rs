@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A server that is in no configuration file is forgotten after so many attempts to connect in a row.
+/// The number of failed attempts in a row after which a server that is in no configuration file is forgotten.
 const ATTEMPTS: u32 = 60;
 
 /// The sending ends, one for each other server.

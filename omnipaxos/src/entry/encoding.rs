@@ -128,7 +128,7 @@ mod tests {
             }
             let more: Vec<u8> = bytes.iter().copied().chain([0]).collect();
             assert_eq!(decode::<Vec<String>>(&more), None);
-            // One word that is said to be longer than any memory.
+            // A word with a length that no memory holds.
             let lie = [&[1, 253][..], &[0xFF; 8]].concat();
             assert_eq!(decode::<Vec<String>>(&lie), None);
         }

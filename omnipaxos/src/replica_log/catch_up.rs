@@ -110,7 +110,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// As many entries of a decided range as `limit` allows. None if this server does not hold the
-    /// first of them: then the chunk says how much is decided and compacted here.
+    /// first of them: then the chunk reports the decided and the compacted index of this server.
     fn range(
         &self,
         config_id: ConfigurationId,

@@ -3,7 +3,7 @@
 use crate::{ids::NodeId, messages::sequence_paxos::CatchUpRequest};
 use std::collections::BTreeMap;
 
-/// So many requests of one peer for decided entries are answered in one output. It repeats others.
+/// The most requests of one peer for decided entries that one output answers. The peer repeats the others.
 const MOST_CHUNKS: usize = 4;
 
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was

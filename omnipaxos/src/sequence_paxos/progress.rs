@@ -151,7 +151,7 @@ pub(super) enum Stage {
     Unpromised { is_prepare_due: bool },
     /// The follower has promised; an AcceptSync is due.
     Promised(Promised),
-    /// It has promised and lacks too much for an AcceptSync: it was told where to learn it. Or it lacks more
+    /// It has promised and lacks too much for an AcceptSync: it was redirected to another server. Or it lacks more
     /// than the little that it is sent now.
     CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
@@ -359,7 +359,7 @@ impl Progress {
     /// round, asks a follower in step what it has, and sends an AcceptSync again; then only after
     /// two rounds and four, since a large one may be on its way. A follower in step whose answers
     /// do not come is sent the entries again likewise. A peer that did not answer the round is
-    /// sent what it missed when it is back, or, as `resending` tells, a little of it in each round.
+    /// sent what it missed when it is back, or, as `resending` returns, a little of it in each round.
     pub(super) fn end_round(
         &mut self,
         len: u64,

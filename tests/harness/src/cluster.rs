@@ -10,7 +10,7 @@ use omnipaxos::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Hops in one tick, after which messages are said to have no end.
+/// The number of hops in one tick after which the messages count as endless.
 const MOST_HOPS: usize = 10_000;
 
 /// Builds a server with what its storage holds, and with default settings changed by `change`.

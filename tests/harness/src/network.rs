@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 /// What happens to a message.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It arrives so many ticks later; with 0 in the same tick.
+    /// It arrives this number of ticks later; with 0 in the same tick.
     Arrives(u64),
-    /// It arrives twice, so many ticks later each.
+    /// It arrives twice, each time this number of ticks later.
     ArrivesTwice(u64, u64),
     /// It is lost.
     Lost,
@@ -38,7 +38,7 @@ impl<T: Entry, F: FnMut(u64, &mut Message<T>) -> Fate> Network<T> for F {
     }
 }
 
-/// Each message arrives so many ticks later; with 0 in the same tick.
+/// Each message arrives this number of ticks later; with 0 in the same tick.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Delay(pub u64);
 
@@ -78,7 +78,7 @@ impl Pick {
     }
 }
 
-/// Drops messages and holds them back as told. Each other message arrives `delay` ticks later. Counts what
+/// Drops messages and holds them back, as the test orders. Each other message arrives `delay` ticks later. Counts what
 /// is sent.
 #[derive(Clone, Debug)]
 pub struct Scripted {

@@ -7,7 +7,7 @@ use omnipaxos::messages::{
 };
 
 impl Checker {
-    /// Counts only the first so many servers as members. The others observe.
+    /// Counts only the first servers as members. The others observe.
     #[must_use]
     pub fn with_members(mut self, members: usize) -> Self {
         self.members = members;

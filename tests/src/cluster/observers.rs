@@ -97,6 +97,12 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
+    /// Whether there is a leader that has no place for some observer.
+    pub fn lacks_places(&self) -> bool {
+        let all: Vec<usize> = (0..self.size()).collect();
+        self.leader_of(&all).is_some_and(|leader| !self.places_for_all(leader))
+    }
+
     /// Whether a server has a place for each observer.
     pub fn places_for_all(&self, at: usize) -> bool {
         self.places_at(at) >= self.observers().len()
@@ -245,7 +251,7 @@ impl<T: SimEntry> Cluster<T> {
         self.observers().map(|at| self.peers_of(at) as u64).max().unwrap_or_default()
     }
 
-    /// Whether an observer has told that it knows a way to the leader.
+    /// Whether an observer has reported a way to the leader.
     ///
     /// # Errors
     /// What it tells contradicts itself.

@@ -13,7 +13,7 @@ use omnipaxos::ServerConfig;
 /// The ids of observers: none of a member.
 const PIDS: [u64; 4] = [101, 31, (1 << 50) + 1, u64::MAX - 5];
 
-/// Whom observers observe.
+/// The sources of observers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Sources {
     /// One or two members each.
@@ -72,7 +72,7 @@ fn observer(rng: &mut Rng, setting: &Setting, nth: usize) -> ServerSetting {
     }
 }
 
-/// The positions of those whom an observer observes.
+/// The positions of the sources of an observer.
 fn choose_sources(
     rng: &mut Rng,
     sources: Sources,
@@ -104,7 +104,7 @@ fn choose_sources(
     chosen
 }
 
-/// The members get these pids: whom observers observe is named so.
+/// Gives the members other pids, also where observers name them as sources.
 pub(super) fn follow(observers: &mut [ServerSetting], members: &[ServerSetting], pids: &[u64]) {
     for source in observers.iter_mut().flat_map(|observer| &mut observer.config.observes) {
         let nth = members.iter().position(|member| member.config.pid == *source);

@@ -244,7 +244,7 @@ impl<T: SimEntry> Cluster<T> {
                 (sent, since) = (self.sent_at_work(), self.now());
                 asked = self.traffic().observing;
             }
-            if self.checker().decided_len() > decided && !self.are_observers_in_step() {
+            if self.checker().decided_len() > decided && self.lacks_places() {
                 // An observer proposed it for which the leader had no place before.
                 decided = self.checker().decided_len();
                 (start, since) = (self.now(), self.now());

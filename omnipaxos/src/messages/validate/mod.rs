@@ -178,48 +178,6 @@ impl MessageValidator {
         examined
     }
 
-    /// Records the observers that sent a valid message: those that ask. A server that this observer
-    /// observes may ask, too.
-    #[cold]
-    fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
-        let from = message.get_sender();
-        let origin = match message {
-            Message::BLE(ble) => match &ble.msg {
-                HeartbeatMsg::Request(request) if request.observes => from,
-                HeartbeatMsg::Request(_) | HeartbeatMsg::Reply(_) => return,
-            },
-            Message::SequencePaxos(paxos) => match &paxos.msg {
-                PaxosMsg::CatchUpRequest(_) => from,
-                PaxosMsg::ForwardedProposals(m) => m.first.origin,
-                PaxosMsg::ForwardStopSign(m) => m.id.origin,
-                PaxosMsg::ReadIndexRequest(m) => m.origin,
-                PaxosMsg::PrepareReq(_)
-                | PaxosMsg::Prepare(_)
-                | PaxosMsg::Promise(_)
-                | PaxosMsg::AcceptSync(_)
-                | PaxosMsg::AcceptDecide(_)
-                | PaxosMsg::AcceptStopSign(_)
-                | PaxosMsg::Accepted(_)
-                | PaxosMsg::NotAccepted(_)
-                | PaxosMsg::Decide(_)
-                | PaxosMsg::CatchUpRedirect(_)
-                | PaxosMsg::CatchUpChunk(_)
-                | PaxosMsg::ProposalForward(_)
-                | PaxosMsg::ProposalRejection(_)
-                | PaxosMsg::Compaction(_)
-                | PaxosMsg::ReadIndexResponse(_)
-                | PaxosMsg::LeadershipCheck(_)
-                | PaxosMsg::LeadershipCheckAck(_)
-                | PaxosMsg::TransferLeadership(_) => return,
-            },
-        };
-        for pid in [from, origin] {
-            if !self.is_member(pid) && pid != self.pid {
-                self.observers.hear(pid);
-            }
-        }
-    }
-
     /// Ends a heartbeat round.
     pub(crate) fn end_round(&mut self) {
         self.identities.end_round();
@@ -298,65 +256,6 @@ impl MessageValidator {
             self.examine_observing(message, from)?;
         }
         self.examine_body(message, highest_n)
-    }
-
-    /// Checks a message to or from an observer. An observer sends requests, and the observed server
-    /// answers. An observer takes part in nothing else.
-    #[cold]
-    fn examine_observing<T: Entry>(
-        &self,
-        message: &Message<T>,
-        from: NodeId,
-    ) -> Result<(), Reason> {
-        if from == self.pid {
-            return Err(Reason::Stranger);
-        }
-        let is_source =
-            self.members.is_observer() && (self.is_member(from) || self.members.observes(from));
-        let (is_question, is_answer) = match message {
-            Message::BLE(ble) => match &ble.msg {
-                HeartbeatMsg::Request(request) => {
-                    let is_expected = match request.observes {
-                        true => self.observers.has_place_for(from),
-                        // A source sends one only to say that it is in another configuration.
-                        false => is_source && request.config_id != self.config_id,
-                    };
-                    return if is_expected { Ok(()) } else { Err(Reason::Stranger) };
-                }
-                HeartbeatMsg::Reply(_) => (false, true),
-            },
-            Message::SequencePaxos(paxos) => match &paxos.msg {
-                PaxosMsg::CatchUpRequest(_)
-                | PaxosMsg::ForwardedProposals(_)
-                | PaxosMsg::ForwardStopSign(_)
-                | PaxosMsg::ReadIndexRequest(_) => (true, false),
-                PaxosMsg::CatchUpChunk(_)
-                | PaxosMsg::ProposalRejection(_)
-                | PaxosMsg::ReadIndexResponse(_) => (false, true),
-                PaxosMsg::PrepareReq(_)
-                | PaxosMsg::Prepare(_)
-                | PaxosMsg::Promise(_)
-                | PaxosMsg::AcceptSync(_)
-                | PaxosMsg::AcceptDecide(_)
-                | PaxosMsg::AcceptStopSign(_)
-                | PaxosMsg::Accepted(_)
-                | PaxosMsg::NotAccepted(_)
-                | PaxosMsg::Decide(_)
-                | PaxosMsg::CatchUpRedirect(_)
-                | PaxosMsg::ProposalForward(_)
-                | PaxosMsg::Compaction(_)
-                | PaxosMsg::LeadershipCheck(_)
-                | PaxosMsg::LeadershipCheckAck(_)
-                | PaxosMsg::TransferLeadership(_) => (false, false),
-            },
-        };
-        let is_expected =
-            (is_source && is_answer) || (is_question && self.observers.contains(from));
-        if is_expected {
-            Ok(())
-        } else {
-            Err(Reason::Stranger)
-        }
     }
 
     #[inline]

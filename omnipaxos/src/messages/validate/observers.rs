@@ -1,6 +1,11 @@
 //! The observers that this server serves.
 
-use crate::ids::NodeId;
+use super::{MessageValidator, Reason};
+use crate::{
+    ids::NodeId,
+    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
+    storage::Entry,
+};
 use std::collections::BTreeMap;
 
 /// Heartbeat rounds without a message after which an observer is removed.
@@ -48,6 +53,108 @@ impl Observers {
             *rounds += 1;
             *rounds <= ROUNDS_KEPT
         });
+    }
+}
+
+/// The part of a message between an observer and its source.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// An observer sends it, for itself or for the observer `origin`.
+    Request { origin: NodeId },
+    /// A source sends it.
+    Answer,
+    /// It travels between members only.
+    OfMembers,
+}
+
+impl Part {
+    fn of<T: Entry>(message: &Message<T>) -> Self {
+        let from = message.get_sender();
+        match message {
+            Message::BLE(ble) => match &ble.msg {
+                HeartbeatMsg::Request(request) if request.observes => {
+                    Part::Request { origin: from }
+                }
+                HeartbeatMsg::Request(_) => Part::OfMembers,
+                HeartbeatMsg::Reply(_) => Part::Answer,
+            },
+            Message::SequencePaxos(paxos) => match &paxos.msg {
+                PaxosMsg::CatchUpRequest(_) => Part::Request { origin: from },
+                PaxosMsg::ForwardedProposals(m) => Part::Request { origin: m.first.origin },
+                PaxosMsg::ForwardStopSign(m) => Part::Request { origin: m.id.origin },
+                PaxosMsg::ReadIndexRequest(m) => Part::Request { origin: m.origin },
+                PaxosMsg::CatchUpChunk(_)
+                | PaxosMsg::ProposalRejection(_)
+                | PaxosMsg::ReadIndexResponse(_) => Part::Answer,
+                PaxosMsg::PrepareReq(_)
+                | PaxosMsg::Prepare(_)
+                | PaxosMsg::Promise(_)
+                | PaxosMsg::AcceptSync(_)
+                | PaxosMsg::AcceptDecide(_)
+                | PaxosMsg::AcceptStopSign(_)
+                | PaxosMsg::Accepted(_)
+                | PaxosMsg::NotAccepted(_)
+                | PaxosMsg::Decide(_)
+                | PaxosMsg::CatchUpRedirect(_)
+                | PaxosMsg::ProposalForward(_)
+                | PaxosMsg::Compaction(_)
+                | PaxosMsg::LeadershipCheck(_)
+                | PaxosMsg::LeadershipCheckAck(_)
+                | PaxosMsg::TransferLeadership(_) => Part::OfMembers,
+            },
+        }
+    }
+}
+
+impl MessageValidator {
+    /// Records the observers that sent a valid request. A server that this observer observes may send
+    /// one, too.
+    #[cold]
+    pub(super) fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
+        let Part::Request { origin } = Part::of(message) else {
+            return;
+        };
+        for pid in [message.get_sender(), origin] {
+            if !self.is_member(pid) && pid != self.pid {
+                self.observers.hear(pid);
+            }
+        }
+    }
+
+    /// Checks a message to or from an observer. An observer sends requests, and the observed server
+    /// answers. An observer takes part in nothing else.
+    #[cold]
+    pub(super) fn examine_observing<T: Entry>(
+        &self,
+        message: &Message<T>,
+        from: NodeId,
+    ) -> Result<(), Reason> {
+        let is_source =
+            self.members.is_observer() && (self.is_member(from) || self.members.observes(from));
+        let is_heartbeat = matches!(message, Message::BLE(_));
+        let is_expected = match Part::of(message) {
+            Part::Request { .. } if is_heartbeat => self.observers.has_place_for(from),
+            Part::Request { .. } => self.observers.contains(from),
+            Part::Answer => is_source,
+            // A source sends a heartbeat request only to report that it is in another configuration.
+            Part::OfMembers => is_source && self.is_of_another_configuration(message),
+        };
+        if is_expected && from != self.pid {
+            Ok(())
+        } else {
+            Err(Reason::Stranger)
+        }
+    }
+
+    /// Returns whether a message is a heartbeat request of another configuration.
+    fn is_of_another_configuration<T: Entry>(&self, message: &Message<T>) -> bool {
+        match message {
+            Message::BLE(ble) => match &ble.msg {
+                HeartbeatMsg::Request(request) => request.config_id != self.config_id,
+                HeartbeatMsg::Reply(_) => false,
+            },
+            Message::SequencePaxos(_) => false,
+        }
     }
 }
 

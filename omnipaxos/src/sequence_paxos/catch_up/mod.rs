@@ -6,7 +6,7 @@
 //! also while no server can lead. The requester sets the pace: it requests the next chunk when one
 //! has arrived.
 //!
-//! The first chunk tells how much its source has decided. If more than that chunk is missing, ranges of
+//! The first chunk reports the decided index of its source. If more than that chunk is missing, ranges of
 //! the rest are asked for at all servers that can be reached (`ranges`). A snapshot that is larger than
 //! a message comes from one server, in pieces (`snapshots`).
 

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 /// The most ranges that one source is asked for at a time: one is on its way while the other is sent.
 const WINDOW: usize = 2;
 
-/// After so many ranges of each other source the leader is asked for one, since it has other work.
+/// The number of ranges of each other source after which the leader is asked for one. The leader has other
+/// work.
 const RANGES_TO_SPARE_LEADER: usize = 2;
 
 /// Heartbeat rounds after which a source that sends nothing loses its ranges.
@@ -70,7 +71,7 @@ struct Source {
     silent_rounds: u32,
 }
 
-/// Whom to ask, and for how much.
+/// The servers that can be asked, and the limits.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Sources<'a> {
     /// The servers that can be reached, in order.
@@ -105,7 +106,7 @@ impl<T: Entry> Ranges<T> {
         self.goal
     }
 
-    /// Whether `source` has told how much it has decided.
+    /// Returns whether `source` has reported its decided index.
     pub(super) fn knows(&self, source: NodeId) -> bool {
         self.sources.contains_key(&source)
     }
@@ -129,7 +130,8 @@ impl<T: Entry> Ranges<T> {
         })
     }
 
-    /// Notes what a chunk tells of its source. Returns whether it answers a request for a range.
+    /// Records the indices that a chunk reports of its source. Returns whether the chunk answers a request
+    /// for a range.
     pub(super) fn note(&mut self, chunk: &CatchUpChunk<T>, from: NodeId) -> bool {
         let CatchUpChunk { decided_idx, compacted_idx, .. } = *chunk;
         let source = Source { decided_idx, compacted_idx, silent_rounds: 0 };
@@ -157,8 +159,8 @@ impl<T: Entry> Ranges<T> {
         is_answer || self.requested.len() < before
     }
 
-    /// Keeps a chunk until the entries below it are there, as decided entries are true whoever sends
-    /// them. Returns whether there is room.
+    /// Keeps a chunk until the entries before it have arrived. Returns whether there is room for it. It
+    /// needs no check of its sender: decided entries are the same at every server.
     pub(super) fn keep(&mut self, chunk: CatchUpChunk<T>, from: NodeId, limits: &Limits) -> bool {
         let amount = amount_of(&chunk);
         let mut sum = self.kept();

@@ -15,7 +15,7 @@ const FORGOTTEN_AFTER: u32 = 12;
 /// Heartbeat rounds without a piece after which another source may begin anew.
 const STALLED_AFTER: u32 = 2;
 
-/// After so many snapshots in a row that could not be decoded, a server asks for a whole one.
+/// The number of snapshots in a row that could not be decoded after which a server asks for a whole one.
 const UNDECODABLE_IN_A_ROW: u32 = 2;
 
 /// The snapshot that this server sends in pieces: at most one. While it is asked for, it is kept,
@@ -108,7 +108,7 @@ struct Partial {
     early: BTreeMap<u64, Vec<u8>>,
     /// The offset after the last byte that was asked for.
     requested_until: u64,
-    /// The ids of the entries that the snapshot sums up, and the index from which on they are told.
+    /// The index of the first entry with an id here, and the ids of the entries that the snapshot sums up.
     ids: (u64, Option<Box<EntryIds>>),
     /// Heartbeat rounds since a piece came.
     waited: u32,
@@ -119,7 +119,7 @@ struct Partial {
 pub(super) struct Complete {
     pub(super) idx: u64,
     pub(super) bytes: Vec<u8>,
-    /// The index from which on `ids` are told.
+    /// The index of the first entry that `ids` covers.
     pub(super) base: u64,
     pub(super) ids: Option<Box<EntryIds>>,
 }

@@ -73,7 +73,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Answer::LargeSnapshot { idx, bytes } => self.encoded_snapshot.keep(idx, bytes),
             },
         };
-        // If this server has encoded the same bytes, it goes on where the other source ended.
+        // If this server has encoded the same bytes, it continues where the other source ended.
         let until = encoding.len.min(self.limits.message.bytes.max(1));
         let first = PieceRequest { encoding, from: 0, until };
         let piece = asks.piece.filter(|piece| piece.encoding == encoding).unwrap_or(first);

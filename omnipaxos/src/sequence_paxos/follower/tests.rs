@@ -41,13 +41,13 @@ fn prepare() {
         following 4.2 ABc        | 2: Prepare 4.2 na=3.2 len=1 | same | 2: Accepted 4.2 len=3 dec=2
         promised 4.2 2.3 ABc     | 2: Prepare 4.2 na=2.3 len=3 | same
                                  | 2: Promise 4.2 na=2.3 len=3 dec=2
-        # A restarted server says that it has accepted the ballot.
+        # A restarted server reports that it has accepted the ballot.
         recovering 4.2 4.2 ABc   | 2: Prepare 4.2 na=4.2 len=3 | same
                                  | 2: PrepareReq 4.2 na=4.2 len=3 dec=2
         # It has promised and not accepted: it promises again.
         recovering 4.2 2.3 ABc   | 2: Prepare 4.2 na=3.3 len=3 | promised 4.2 2.3 ABc
                                  | 2: Promise 4.2 na=2.3 len=3 dec=2
-        # I4: nobody else leads in the own ballot.
+        # I4: no other server leads in the ballot of this server.
         leading 4.1 ABc 2:sync   | 3: Prepare 4.1 na=3.3 len=3 | same |
         ",
     );
@@ -98,7 +98,7 @@ fn accept_sync() {
         # A restarted server has accepted the ballot, too.
         recovering 4.2 4.2 ABc | 2: AcceptSync 4.2 at=2 +cd dec=2 | following 4.2 ABcd
                                | 2: Accepted 4.2 len=4 dec=2
-        # A ballot has one owner (I4): nobody else syncs in the own one.
+        # A ballot has one owner (I4): no other server syncs in the ballot of this server.
         leading 4.1 ABc 2:sync | 2: AcceptSync 4.1 at=0 +xyz dec=3 | same |
         preparing 4.1 3.1 ABc  | 2: AcceptSync 4.1 at=0 +xyz dec=3 | same |
         ",
@@ -120,7 +120,7 @@ fn accept_decide() {
         # A gap: nothing is appended, and no more is decided than is here (I1).
                                | 2: AcceptDecide 4.2 at=4 +e dec=4 | following 4.2 ABC
                                | 2: Accepted 4.2 len=3 dec=3 gap
-        # A gap, and what was missing after it: what the last one says counts.
+        # A gap, and what was missing after it: the last report counts.
                                | 2: AcceptDecide 4.2 at=4 +e; 2: AcceptDecide 4.2 at=3 +d
                                | following 4.2 ABcd | 2: Accepted 4.2 len=4 dec=2
         # Without entries it asks what is here.
@@ -198,7 +198,7 @@ fn decide() {
                                | 2: Accepted 4.2 len=4 dec=4 gap
         following 4.2 ABc$     | 2: Decide 4.2 dec=3 | following 4.2 ABC$ |
                                | 2: Decide 4.2 dec=4 | following 4.2 ABC! |
-        # Only the leader of the promised ballot, which has synced this log, can tell.
+        # Only the leader of the promised ballot, which has synced this log, counts.
         following 4.2 ABcd     | 2: Decide 3.2 dec=3 | same | 2: NotAccepted 4.2
                                | 3: Decide 5.3 dec=3 | same | 3: PrepareReq 4.2 na=4.2 len=4 dec=2
         promised 4.2 3.3 ABcd  | 2: Decide 4.2 dec=3 | same |
@@ -253,7 +253,7 @@ fn a_promise_is_made_once_for_all() {
         # A log that is not accepted in the new ballot is promised as of the old one.
                           | 3: Prepare 5.3 na=4.2 len=3; output; 2: Prepare 6.2 na=3.2 len=9 dec=2
                           | promised 6.2 4.2 ABc | 2: Promise 6.2 na=4.2 len=3 dec=2 at=2 +c
-        # It is said again when the leader answers anew.
+        # It is repeated when the leader answers again.
         promised 4.2 3.3 ABc | reconnected 2 | same | 2: Promise 4.2 na=3.3 len=3 dec=2
                              | reconnected 3 | same |
         ",

@@ -28,7 +28,7 @@ fn elected() {
         leading 4.1 ABc 2:sync | elected 4.1 | same |
         # Another server is to lead: this one waits for its Prepare, and accepts no less until then.
         following 4.2 ABc      | elected 5.3 | same |
-        # A leader gives up, and asks for the other.
+        # A leader stops leading, and asks all servers for the new leader.
         preparing 4.1 3.2 ABc  | elected 5.3 | recovering 4.1 3.2 ABc
                                | 2: PrepareReq 4.1 na=3.2 len=3 dec=2
                                ; 3: PrepareReq 4.1 na=3.2 len=3 dec=2
@@ -91,13 +91,13 @@ fn promise() {
 fn promise_after_the_quorum() {
     Table::new().check(
         "
-        # Whoever promises late gets the log, from its decided index on.
+        # A server that promises late gets the log from its decided index on.
         leading 4.1 ABc 2:sync | 3: Promise 4.1 na=3.3 len=9 dec=1 | leading 4.1 ABc 2:sync 3:sync
                                | 3: AcceptSync 4.1 at=1 +bc dec=2
         # A more recent log than was adopted holds nothing that was chosen: it is replaced.
                                | 3: Promise 4.1 na=3.3 len=4 dec=2 at=2 +de
                                | leading 4.1 ABc 2:sync 3:sync | 3: AcceptSync 4.1 at=2 +c dec=2
-        # A copy of a promise that was answered; one that says more.
+        # A copy of a promise that was answered; one with more entries.
                                | 2: Promise 4.1 | same |
                                | 2: Promise 4.1 na=3.2 len=3 dec=1 | same
                                | 2: AcceptSync 4.1 at=1 +bc dec=2
@@ -190,9 +190,8 @@ fn accepted() {
         # Cumulative: an old one changes nothing.
         leading 4.1 ABCD 2:4/4  | 2: Accepted 4.1 len=3 dec=2 | same |
                                 | 2: Accepted 4.1 len=3 dec=2 gap | same |
-        # Beyond this log: nobody can have accepted that in this ballot. If so much is
-        # decided, a later
-        # leader did it.
+        # An acknowledgement beyond this log: no server has accepted that in this ballot. If those entries
+        # are decided, a later leader decided them.
                                 | 2: Accepted 4.1 len=9 dec=2 | same |
                                 | 2: Accepted 4.1 len=9 dec=9 | same | election: Preempted
         # A stop sign is counted like an entry.
@@ -241,7 +240,7 @@ fn not_accepted() {
 fn prepare_req() {
     Table::new().check(
         "
-        # It has accepted this ballot: the leader goes on from there.
+        # It has accepted this ballot: the leader continues from there.
         leading 4.1 ABC 2:3/3   | append d; 2: PrepareReq 4.1 na=4.1 len=2 dec=2
                                 | leading 4.1 ABCd 2:3/3
                                 | 2: AcceptDecide 4.1 at=2 +cd dec=3
@@ -265,7 +264,7 @@ fn prepare_req() {
         # Beyond this log: as with Accepted.
                                 | 2: PrepareReq 4.1 na=4.1 len=5 dec=5 | same | election: Preempted
                                 | 2: PrepareReq 4.1 na=4.1 len=5 dec=4 | same |
-        # Nobody else answers.
+        # No other server answers.
         following 4.2 ABc       | 3: PrepareReq 4.2 na=3.2 len=3 dec=2 | same |
         recovering 4.2 4.2 ABc  | 3: PrepareReq 4.2 na=4.2 len=3 dec=2 | same |
         ",

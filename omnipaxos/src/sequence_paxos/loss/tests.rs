@@ -19,7 +19,7 @@ fn a_leader_that_lacks_decided_entries() {
         # It has decided as much: it was only late.
             | 2: AcceptSync 4.2 at=1 +b dec=3; output; round; round; round; round; round; output; loss
             | same | none
-        # It reaches this server in each of these rounds, and goes on in its ballot.
+        # It reaches this server in each of these rounds, and continues in its ballot.
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round lost; round; round; output
             ; loss | same | none
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; 3: Prepare 5.3 na=3.3 len=3 dec=3; round

@@ -19,7 +19,7 @@ fn new_entries() {
         leading 4.1 ABc 2:sync   | append d | leading 4.1 ABcd 2:sync
                                  | 2: AcceptDecide 4.1 at=3 +d dec=2
         preparing 4.1 3.1 ABc    | append d | preparing 4.1 3.1 ABc waits=1 |
-        # The decided index alone, once all entries were sent. Who knows it is not told.
+        # The decided index alone, once all entries were sent. A follower that knows it gets no message.
         leading 4.1 ABc 2:sync   | 2: Accepted 4.1 len=3 dec=2 | leading 4.1 ABC 2:3/2
                                  | 2: Decide 4.1 dec=3
                                  | 2: Accepted 4.1 len=3 dec=2; output; 2: Accepted 4.1 len=3 dec=3
@@ -167,7 +167,7 @@ fn a_peer_is_back() {
                                | reconnected 9 | same |
                                | round 2 | same
             | 2: PrepareReq 4.2 na=4.2 len=3 dec=2; 3: PrepareReq 4.2 na=4.2 len=3 dec=2
-        # A new server has been asked nothing: it asks only whom the election named.
+        # A new server has been asked nothing: it asks only the server that the election named.
         recovering 0 0 -       | round | same |
                                | reconnected 2 | same |
                                | elected 1.2; round | same | 2: PrepareReq 0

@@ -150,7 +150,7 @@ fn at_a_server_that_does_not_lead() {
         # Or when the configuration ends without it.
         following 4.2 ABC | propose d; output; 2: AcceptStopSign 4.2 at=3 dec=4 | following 4.2 ABC!
             | 2: Accepted 4.2 len=4 dec=4; 1/7/0 is not decided
-        # Of c nobody has told the id, so that it may be that.
+        # The id of c is not known here, so the proposal may be c.
         following 4.2 ABc | propose d; output; 2: AcceptStopSign 4.2 at=3 dec=4 | following 4.2 ABC!
             | 2: Accepted 4.2 len=4 dec=4; 1/7/0 is unknown
         # Another leader has synced this log: it is forwarded anew, with the ballot in
@@ -283,7 +283,7 @@ fn what_a_leader_appended_that_is_deposed() {
         leading 4.1 ABC 2:3/3 | propose d; output; 3: Prepare 5.3 na=3.3 len=4 dec=3; output
             ; 3: AcceptSync 5.3 at=3 +e dec=3 | following 5.3 ABCe pending=1
             | 3: Accepted 5.3 len=4 dec=3; 3: ForwardedProposals first=1/7/0 ballot=4.1 min=3 +d
-        # If the next leader has it, it goes on there.
+        # If the next leader has it, it continues there.
             | propose d; output; 3: Prepare 5.3 na=4.1 len=4 dec=3; output
             ; 3: AcceptSync 5.3 at=3 +d ids=3:1/7/0x1 dec=4 | following 5.3 ABCD
             | 3: Accepted 5.3 len=4 dec=4; 1/7/0 is decided at 3

@@ -39,7 +39,7 @@ fn a_read_at_a_follower() {
                                | read; 2: ReadIndexResponse id=1/7/1 at=2; state 1 | same
                                | read 1; waiting; 2: ReadIndexRequest id=1/7/1
                                | state 1 | same | Unknown
-        # The answer stays true, whoever leads by then; an index beyond the new log is
+        # The answer stays true, whichever server leads by then; an index beyond the new log is
         # asked for again.
             | read; output; 2: ReadIndexResponse id=1/7/1 at=2; 3: Prepare 5.3 na=4.2 len=3; state 1
             | promised 5.3 4.2 ABc | ready at 2; 3: Promise 5.3 na=4.2 len=3 dec=2
@@ -116,7 +116,7 @@ fn a_read_at_the_leader() {
             ; state 2 | same | ready at 3; waiting
             | read; output; read; output; 3: LeadershipCheckAck 4.1 round=1 | same
             | 2: LeadershipCheck 4.1 round=2; 3: LeadershipCheck 4.1 round=2
-        # A later leader knows what was chosen; so the read goes on.
+        # A later leader knows what was chosen; so the read continues.
             | read; output; 3: Prepare 5.3 na=4.1 len=3 dec=3 | promised 5.3 4.1 ABC
             | 3: Promise 5.3 na=4.1 len=3 dec=3
             | read; output; 3: Prepare 5.3 na=4.1 len=3 dec=3; output; round | promised 5.3 4.1 ABC

@@ -15,13 +15,13 @@
 //!   `#` is a comment.
 //! - `;` separates inputs, and messages. All messages of a row are of one output, after its inputs.
 //! - `2: Prepare ...` is a message from server 2 in `input`, and a message to server 2 in `sends`.
-//! - `4.2` is the ballot with number 4 of server 2. `0` is the ballot of nobody.
+//! - `4.2` is the ballot with number 4 of server 2. `0` is the ballot without an owner.
 //! - A log has a letter for each entry, in upper case if the entry is decided. `$` is a stop sign, `!` a
 //!   decided stop sign. `_` is an entry that was trimmed, `*` an entry that a snapshot stands for. `-` is
 //!   an empty log.
 //! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
 //!   index of the first of the entries that follow on `+`.
-//! - A key whose number is 0 is left out, and a key whose ballot is that of nobody.
+//! - A key whose number is 0 is left out, and a key whose ballot has no owner.
 //!
 //! A state is a [role](State), the promise, the accepted round where it may differ, and the log:
 //!
@@ -224,7 +224,7 @@ impl Server {
     fn act(&mut self, input: &str) {
         let words: Vec<&str> = input.split_whitespace().collect();
         match words[..] {
-            // Gives the messages so far to nobody.
+            // Drops the messages of the steps before.
             ["output"] => drop(self.output()),
             // The election names the owner of a ballot.
             ["elected", n] => self.paxos.handle_elected(ballot(n)).unwrap(),
