@@ -4,13 +4,16 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    events::Event,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatRequest},
         sequence_paxos::{CatchUpRequest, PaxosMessage, PaxosMsg},
         Message,
     },
+    proposals::Outcome,
+    ClusterConfig, ServerConfig,
 };
-use omnipaxos_tests::lab::{Lab, Word};
+use omnipaxos_tests::lab::{Disk, Lab, Word};
 
 /// Ticks after which all observers wait for news.
 const UNTIL_THEY_WAIT: u64 = 200;
@@ -160,4 +163,61 @@ fn observers_in_a_circle_lose_the_way() {
         let believers = lab.in_flight().filter(happy).count();
         assert_eq!(believers, 0, "an observer says that it reaches the leader");
     }
+}
+
+/// Starts observer 7 of server 1 with another configuration or disk.
+fn start_observer(lab: &mut Lab, cluster: &ClusterConfig, disk: Disk, name: Option<&str>) {
+    let change = |config: &mut ServerConfig| {
+        *config = ServerConfig {
+            pid: 7,
+            observes: vec![1, 2, 3],
+            cluster_name: name.map(str::to_string),
+            ..Default::default()
+        }
+    };
+    lab.crash(7);
+    lab.start(omnipaxos_harness::build(cluster, 7, change, disk));
+}
+
+fn cluster(configuration_id: u32) -> ClusterConfig {
+    ClusterConfig { configuration_id, nodes: vec![1, 2, 3], flexible_quorum: None }
+}
+
+#[test]
+fn ids_of_an_observer_with_another_disk_are_others() {
+    let mut lab = lab(&[]);
+    for (round, word) in [(1, "one"), (2, "two")] {
+        start_observer(&mut lab, &cluster(1), Disk::with_id(round), None);
+        lab.run(UNTIL_THEY_WAIT);
+        let id = lab.server(7).propose(Word(word.to_string())).unwrap();
+        lab.settle();
+        let ended = Event::ProposalEnded { id, outcome: Outcome::Decided(round - 1) };
+        assert!(lab.server(7).take_events().contains(&ended), "{word}");
+    }
+    lab.assert_decided_everywhere(&["one", "two"]);
+}
+
+#[test]
+fn an_observer_of_another_cluster_is_in_conflict() {
+    let mut lab = lab(&[]);
+    lab.append(1, "a");
+    start_observer(&mut lab, &cluster(1), Disk::with_id(1), Some("west"));
+    lab.run(UNTIL_THEY_WAIT);
+    assert_eq!(lab.server(7).get_decided_idx(), 0);
+    let conflicts = lab.server(1).status().conflicts;
+    assert!(conflicts.iter().any(|found| found.pid == 7), "{conflicts:?}");
+}
+
+#[test]
+fn an_observer_that_missed_a_reconfiguration_is_told() {
+    let mut later = Lab::with(&[], |_| {});
+    for pid in 1..=3 {
+        let change = |config: &mut ServerConfig| config.max_observers = 4;
+        later.start(omnipaxos_harness::build(&cluster(2), pid, change, Disk::default()));
+    }
+    start_observer(&mut later, &cluster(1), Disk::with_id(1), None);
+    later.run(UNTIL_THEY_WAIT);
+    let higher = later.server(7).higher_configuration().unwrap();
+    assert_eq!(higher.configuration_id, 2);
+    assert_eq!(later.server(7).get_decided_idx(), 0);
 }
