@@ -97,12 +97,6 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Whether there is a leader that has no place for some observer.
-    pub fn lacks_places(&self) -> bool {
-        let all: Vec<usize> = (0..self.size()).collect();
-        self.leader_of(&all).is_some_and(|leader| !self.places_for_all(leader))
-    }
-
     /// Whether a server has a place for each observer.
     pub fn places_for_all(&self, at: usize) -> bool {
         self.places_at(at) >= self.observers().len()
