@@ -39,6 +39,8 @@ struct Pending<T> {
     entry: T,
     bytes: u64,
     interest: Interest,
+    /// The decided index of this server when it was kept: it is not among the entries before.
+    kept_at: u64,
     /// The ballot in which it was forwarded first.
     first_ballot: Option<Ballot>,
     /// The ballot in which it was forwarded last.
@@ -109,6 +111,7 @@ impl<T> PendingProposals<T> {
             entry,
             bytes,
             interest,
+            kept_at: decided_idx,
             first_ballot: None,
             forwarded_in: Ballot::default(),
             is_queued: true,
@@ -280,6 +283,20 @@ impl<T> PendingProposals<T> {
     }
 }
 
+impl<T> PendingProposals<T> {
+    /// Records which forwarded proposals may be among entries that are decided now, of which this
+    /// server knows the ids only from an index on.
+    fn doubt(&mut self, known_from: impl Fn(ProposalId) -> u64) {
+        for (id, pending) in self.by_id.iter().filter(|(_, pending)| pending.first_ballot.is_some())
+        {
+            let from = self.scanned_idx.max(pending.kept_at);
+            if known_from(*id) > from {
+                self.in_doubt_from.entry(*id).or_insert(from);
+            }
+        }
+    }
+}
+
 impl<T: Entry> PendingProposals<T> {
     /// Removes a proposal from the queue, to be forwarded in ballot `n`. `None` if it has ended, or
     /// was found in the log.
@@ -324,11 +341,7 @@ impl<T: Entry> PendingProposals<T> {
         };
         let ids = log.ids();
         if ids.all_known_from(origin) > scanned_idx {
-            for (id, _) in self.by_id.iter().filter(|(_, pending)| pending.first_ballot.is_some()) {
-                if ids.known_from(*id) > scanned_idx {
-                    self.in_doubt_from.entry(*id).or_insert(scanned_idx);
-                }
-            }
+            self.doubt(|id| ids.known_from(id));
         }
         let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
         for run in all.filter(|run| run.first.origin == origin) {
@@ -473,6 +486,16 @@ mod tests {
         pending.handle_rejection(&rejection(0, RejectionReason::Unknown(8)), 9, &mut outcomes);
         assert_eq!(outcomes.pop(), Some((id(0), Outcome::Unknown)));
         assert!(pending.is_empty() && pending.amount().bytes == 0);
+    }
+
+    #[test]
+    fn a_proposal_is_not_among_what_was_decided_before_it() {
+        let mut pending = pending();
+        pending.keep(id(3), "entry", 10, Interest::Outcome, 12);
+        pending.was_forwarded(id(3), n(1), n(1));
+        pending.doubt(|_| 12);
+        let in_doubt: Vec<_> = pending.in_doubt_from.iter().map(|(id, idx)| (*id, *idx)).collect();
+        assert_eq!(in_doubt, [(id(0), 7), (id(1), 7)]);
     }
 
     #[test]
