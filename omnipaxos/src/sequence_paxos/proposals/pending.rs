@@ -29,7 +29,7 @@ pub(super) struct PendingProposals<T> {
     scanned_idx: u64,
     /// The number of reports of forgotten ids when these were last checked.
     looked_at: u64,
-    /// Whether some were decided in this heartbeat round, so that there may be room for others.
+    /// Whether some ended in this heartbeat round, so that there may be room for others.
     is_progressing: bool,
 }
 
@@ -144,6 +144,7 @@ impl<T> PendingProposals<T> {
 
     fn end(&mut self, id: ProposalId, outcome: Outcome, outcomes: &mut Outcomes) {
         if let Some(pending) = self.remove(id) {
+            self.is_progressing = true;
             match pending.interest {
                 Interest::Outcome => outcomes.push(id, outcome),
                 Interest::None => {}
@@ -346,7 +347,6 @@ impl<T: Entry> PendingProposals<T> {
         let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
         for run in all.filter(|run| run.first.origin == origin) {
             self.end_decided(&run, outcomes);
-            self.is_progressing = true;
         }
         self.scanned_idx = decided_idx;
         self.end_forgotten(ids, outcomes);
@@ -442,6 +442,18 @@ mod tests {
             }
         }
         assert_eq!(again, [1, 3, 7, 11]);
+    }
+
+    #[test]
+    fn what_a_full_relay_dropped_is_forwarded_once_others_ended() {
+        let (mut pending, mut outcomes) = (pending(), Outcomes::at_most(9));
+        for round in 1..=3 {
+            let due = pending.end_round(|_| false);
+            due.iter().for_each(|id| pending.was_forwarded(*id, n(1), n(1)));
+            assert_eq!(due.len(), if round == 2 { 0 } else { 2 }, "in round {round}");
+        }
+        pending.give_up(id(0), &mut outcomes);
+        assert_eq!(pending.end_round(|_| false), [id(1)], "not only after four rounds");
     }
 
     #[test]
