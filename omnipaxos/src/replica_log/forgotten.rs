@@ -6,6 +6,7 @@
 //! the limit the lowest ranges are in doubt: any number up to the highest of them may belong to
 //! such an entry.
 
+use super::id_ranges::IdRanges;
 use crate::{
     ids::NodeId,
     messages::sequence_paxos::{ForgottenIds, IdRange, IdsInDoubt},
@@ -53,8 +54,7 @@ pub(super) struct Forgotten {
 /// Ids of one server and kind.
 #[derive(Clone, Debug, Default)]
 struct Ranges {
-    /// The number of consecutive ids from each first id on.
-    counts: BTreeMap<ProposalId, u64>,
+    ids: IdRanges,
     in_doubt: Option<IdsInDoubt>,
 }
 
@@ -83,7 +83,7 @@ impl Forgotten {
     }
 
     pub(super) fn contains(&self, id: ProposalId) -> bool {
-        self.by_kind.get(&(id.origin, Kind::of(id))).is_some_and(|ranges| ranges.contain(id))
+        self.by_kind.get(&(id.origin, Kind::of(id))).is_some_and(|ranges| ranges.ids.contains(id))
     }
 
     /// Returns the index before which all [contained](Self::contains) ids are decided.
@@ -110,7 +110,7 @@ impl Forgotten {
     pub(super) fn highest_number(&self, origin: NodeId, incarnation: u64) -> Option<u64> {
         let ranges = self.by_kind.get(&(origin, Kind::Counted))?;
         let last = ProposalId { origin, incarnation, number: u64::MAX };
-        let range = ranges.counts.range(..=last).next_back();
+        let range = ranges.ids.up_to(last);
         let known = range.map(|(first, count)| first.later(count.saturating_sub(1)));
         let in_doubt = ranges.in_doubt.map(|in_doubt| in_doubt.last);
         let of_incarnation = known.into_iter().chain(in_doubt);
@@ -125,32 +125,19 @@ impl Forgotten {
     /// Returns all forgotten ids, for a message to another server.
     #[cold]
     pub(super) fn to_tell(&self) -> Box<ForgottenIds> {
-        let ranges = self.by_kind.values().flat_map(|ranges| &ranges.counts);
-        let ids = ranges.map(|(first, count)| IdRange { first: *first, count: *count }).collect();
+        let ranges = self.by_kind.values().flat_map(|ranges| ranges.ids.iter());
+        let ids = ranges.map(|(first, count)| IdRange { first, count }).collect();
         let in_doubt = self.by_kind.values().filter_map(|ranges| ranges.in_doubt).collect();
         Box::new(ForgottenIds { before: self.before, ids, in_doubt })
     }
 }
 
 impl Ranges {
-    /// Adds a range and joins it with ranges that it touches. Then it removes the lowest ranges
-    /// above the limit.
+    /// Adds ids. Then it removes the lowest ranges above the limit.
     fn add(&mut self, first: ProposalId, count: u64, before: u64) {
-        let (mut first, mut end) = (first, first.number.saturating_add(count));
-        let last_before = |counts: &BTreeMap<ProposalId, u64>, first: ProposalId, end: u64| {
-            let (other, count) =
-                counts.range(..=ProposalId { number: end, ..first }).next_back()?;
-            let other_end = other.number.saturating_add(*count);
-            let touches = is_same_incarnation(*other, first) && other_end >= first.number;
-            touches.then_some((*other, other_end))
-        };
-        while let Some((other, other_end)) = last_before(&self.counts, first, end) {
-            self.counts.remove(&other);
-            (first, end) = (first.min(other), end.max(other_end));
-        }
-        self.counts.insert(first, end - first.number);
-        while self.counts.len() > MOST_RANGES {
-            if let Some((lowest, count)) = self.counts.pop_first() {
+        self.ids.add(first, count);
+        while self.ids.len() > MOST_RANGES {
+            if let Some((lowest, count)) = self.ids.pop_lowest() {
                 self.doubt(IdsInDoubt { last: lowest.later(count.saturating_sub(1)), before });
             }
         }
@@ -161,18 +148,6 @@ impl Ranges {
         known.last = known.last.max(told.last);
         known.before = known.before.max(told.before);
     }
-
-    fn contain(&self, id: ProposalId) -> bool {
-        let range = self.counts.range(..=id).next_back();
-        range.is_some_and(|(first, count)| {
-            is_same_incarnation(*first, id) && id.number - first.number < *count
-        })
-    }
-}
-
-/// Returns whether two ids of one server and kind differ only in their number.
-fn is_same_incarnation(one: ProposalId, other: ProposalId) -> bool {
-    one.incarnation == other.incarnation
 }
 
 #[cfg(test)]
@@ -246,10 +221,7 @@ mod tests {
         forgotten.add(id(0, 7 | HIGHEST), 1, 1);
         forgotten.add(id(7 | HIGHEST, 7), 1, 1);
         let before = most + 3;
-        assert_eq!(
-            forgotten.by_kind.values().map(|r| r.counts.len()).sum::<usize>(),
-            2 + MOST_RANGES
-        );
+        assert_eq!(forgotten.by_kind.values().map(|r| r.ids.len()).sum::<usize>(), 2 + MOST_RANGES);
         for (id, is_in, in_doubt_before) in [
             (id(0, 8), false, before),
             (id(1, 0), false, before),

@@ -8,6 +8,7 @@ mod check;
 mod compaction;
 mod flush;
 mod forgotten;
+mod id_ranges;
 mod identity;
 mod ids;
 mod message;
@@ -17,6 +18,7 @@ mod tail;
 
 pub(crate) use catch_up::{Answer, ChunkOutcome};
 pub(crate) use flush::Readers;
+pub(crate) use id_ranges::IdRanges;
 pub(crate) use ids::Ids;
 pub(crate) use message::Part;
 pub(crate) use sync::{Extended, Synced};

@@ -12,6 +12,8 @@ use crate::{
     ids::NodeId,
     messages::sequence_paxos::{ProposalRejection, Refusal, RejectionReason},
     observe::trace::LogEvent,
+    proposals::ProposalId,
+    replica_log::IdRanges,
     sequence_paxos::{state::State, SequencePaxos},
     storage::{Entry, StopSign, Storage},
 };
@@ -32,13 +34,12 @@ pub(super) struct Admission {
     has_fallen: bool,
     /// Number of refused entries without an outcome.
     refused: u64,
-    /// The refused numbers of entries without an id, as ranges with their lengths: such a rejection
-    /// may arrive twice.
-    refused_numbers: BTreeMap<u64, u64>,
+    /// The refused content ids: such a rejection may arrive twice.
+    refused_ids: IdRanges,
 }
 
-/// The largest number of ranges of refused numbers that are remembered.
-const MOST_REFUSED_NUMBERS: usize = 1024;
+/// The largest number of ranges of refused ids that are remembered.
+const MOST_REFUSED_RANGES: usize = 1024;
 
 impl Admission {
     /// Creates the admission of a server that knows no limit of a peer.
@@ -50,7 +51,7 @@ impl Admission {
             limit: own,
             has_fallen: false,
             refused: 0,
-            refused_numbers: BTreeMap::new(),
+            refused_ids: IdRanges::default(),
         }
     }
 
@@ -64,26 +65,12 @@ impl Admission {
         self.has_fallen |= self.limit < before;
     }
 
-    /// Records numbers that a leader refused. Returns how many of them were not refused before.
-    fn refuse_numbers(&mut self, first: u64, count: u64) -> u64 {
-        if self.refused_numbers.len() >= MOST_REFUSED_NUMBERS {
-            self.refused_numbers.clear();
+    /// Records ids that a leader refused. Returns how many of them were not refused before.
+    fn refuse(&mut self, first: ProposalId, count: u64) -> u64 {
+        if self.refused_ids.len() >= MOST_REFUSED_RANGES {
+            self.refused_ids.clear();
         }
-        let end = first.saturating_add(count);
-        let (mut union, mut known) = ((first, end), 0);
-        while let Some((number, count)) = self.refused_numbers.range(..end).next_back() {
-            let (number, other_end) = (*number, number.saturating_add(*count));
-            if other_end <= first {
-                break;
-            }
-            self.refused_numbers.remove(&number);
-            known += other_end.min(end) - number.max(first);
-            union = (union.0.min(number), union.1.max(other_end));
-        }
-        if first < end {
-            self.refused_numbers.insert(union.0, union.1 - union.0);
-        }
-        end - first - known
+        self.refused_ids.add(first, count)
     }
 
     #[inline]
@@ -211,8 +198,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.incarnation.is_none() {
             // Nothing is pending.
-            let news =
-                self.proposals.admission.refuse_numbers(rejection.first.number, rejection.count);
+            let news = self.proposals.admission.refuse(rejection.first, rejection.count);
             return self.drop_unstorable(news, cause);
         }
         let mut lost = 0;
@@ -252,7 +238,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Admission, ServerConfig, MOST_REFUSED_NUMBERS};
+    use super::{Admission, ProposalId, ServerConfig, MOST_REFUSED_RANGES};
 
     #[test]
     fn the_smallest_limit_counts() {
@@ -273,22 +259,14 @@ mod tests {
     #[test]
     fn what_is_refused_twice_counts_once() {
         let mut admission = Admission::new(&ServerConfig::default(), 100);
-        for (first, count, news) in [
-            (10, 5, 5),
-            (10, 5, 0),
-            (12, 2, 0),
-            (12, 5, 2),
-            (5, 5, 5),
-            (0, 30, 18),
-            (0, 30, 0),
-            (1 << 62, u64::MAX, u64::MAX - (1 << 62)),
-        ] {
-            assert_eq!(admission.refuse_numbers(first, count), news, "{count} from {first}");
+        let id = |number| ProposalId { origin: 1, incarnation: 0, number };
+        for (first, count, news) in [(10, 5, 5), (10, 5, 0), (12, 5, 2), (0, 30, 23)] {
+            assert_eq!(admission.refuse(id(first), count), news, "{count} from {first}");
         }
-        for number in 0..3 * MOST_REFUSED_NUMBERS as u64 {
-            admission.refuse_numbers(100 + 2 * number, 1);
+        for number in 0..3 * MOST_REFUSED_RANGES as u64 {
+            admission.refuse(id(100 + 2 * number), 1);
         }
-        assert!(admission.refused_numbers.len() <= MOST_REFUSED_NUMBERS);
+        assert!(admission.refused_ids.len() <= MOST_REFUSED_RANGES);
     }
 
     #[test]
