@@ -60,7 +60,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             decided_idx,
             ready_read: self.paxos.ready_read(),
             transfer: self.paxos.leadership_transfer(),
-            stopsign: log.decided_stopsign().filter(|_| decided_idx == log.len()),
+            stopsign: log.stopsign_before(decided_idx),
             higher: self.higher_configuration(),
             conflicts: self.validator.identities().conflicts(),
             lost: self.paxos.loss(),

@@ -422,8 +422,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Returns the decided stop sign, if this configuration has ended.
     pub fn is_reconfigured(&self) -> Option<StopSign> {
-        let log = self.paxos.log();
-        log.decided_stopsign().filter(|_| self.get_decided_idx() > log.end()).cloned()
+        self.paxos.log().stopsign_before(self.get_decided_idx()).cloned()
     }
 
     /// Passes changes between the election and Sequence Paxos, which do not know each other.

@@ -75,8 +75,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             compacted_idx: log.compacted_idx().min(decided_idx),
             applied_idx: self.paxos.applied_idx().min(decided_idx),
             next_configuration_id: log
-                .decided_stopsign()
-                .filter(|_| decided_idx > log.end())
+                .stopsign_before(decided_idx)
                 .map(|stopsign| stopsign.next_config.configuration_id),
             higher_configuration: self.higher_configuration(),
             conflicts: self.validator.identities().conflicts(),

@@ -4,7 +4,11 @@
 //! own decided index and its end. The log beyond stays, and so does the accepted round: a leader
 //! may have counted those entries as accepted here.
 
-use super::{has_deltas, Compacted, ReplicaLog};
+use super::{
+    has_deltas,
+    records::{checked_end, Records},
+    Compacted, Part, ReplicaLog,
+};
 use crate::{
     amount::Amount,
     entry::{encoding, SharedEntries},
@@ -12,7 +16,7 @@ use crate::{
     identity::Stamp,
     ids::ConfigurationId,
     messages::sequence_paxos::{CatchUpChunk, CatchUpRequest, DecidedRange, EntryIds},
-    storage::{Entry, Snapshot, SnapshotType, StopSign, Storage},
+    storage::{Entry, Snapshot, SnapshotType, Storage},
 };
 
 /// The smallest number of decided entries that travel as a delta snapshot, if the receiver accepts
@@ -46,8 +50,7 @@ pub(crate) enum ChunkOutcome {
 impl<T: Entry> CatchUpChunk<T> {
     /// Returns the decided index with this chunk; `None` if it overflows.
     pub(crate) fn len(&self) -> Option<u64> {
-        let entries = u64::try_from(self.entries.len()).ok()?;
-        self.from_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
+        checked_end(self.from_idx, self.entries.len(), self.stopsign.as_ref())
     }
 }
 
@@ -91,13 +94,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 None => (decided_idx, None),
             }
         };
-        let part = self.sendable(from_idx, self.decided_end(), room)?;
+        let part = self.sendable(from_idx, self.decided_idx, room)?;
         // Besides a snapshot not even the first entry travels if there is no room.
         let is_too_much =
             matches!(snapshot, Some(SnapshotType::Complete(_))) && !part.amount.fits(room);
-        let entries = if is_too_much { SharedEntries::default() } else { part.entries };
-        let is_last = from_idx + entries.len() as u64 == self.end();
-        let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
+        let part = if is_too_much { Part::default() } else { part };
+        let Records { entries, stopsign } = self.with_stopsign(part, from_idx, self.decided_idx);
         let ids = self.ids.of(decided_idx, from_idx + entries.len() as u64);
         Ok(Answer::Chunk(CatchUpChunk {
             snapshot,
@@ -121,11 +123,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if from_idx < self.compacted_idx || from_idx >= self.decided_idx {
             return Ok(self.empty_chunk(config_id, from_idx.min(self.decided_idx)));
         }
-        let entries = self.sendable(from_idx, until_idx.min(self.decided_end()), limit)?.entries;
-        let end = from_idx + entries.len() as u64;
-        let is_last = end == self.end() && end < until_idx;
-        let stopsign = self.decided_stopsign().filter(|_| is_last).cloned();
-        let ids = self.ids.of(from_idx, end);
+        let until_idx = until_idx.min(self.decided_idx);
+        let records = self.sendable_records(from_idx, until_idx, limit)?;
+        let Records { entries, stopsign } = records;
+        let ids = self.ids.of(from_idx, from_idx + entries.len() as u64);
         Ok(CatchUpChunk { entries, ids, stopsign, ..self.empty_chunk(config_id, from_idx) })
     }
 
@@ -153,7 +154,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns whether a server with this decided index, which accepts deltas, gets one from here.
     pub(super) fn is_worth_a_delta(&self, decided_idx: u64) -> bool {
-        has_deltas::<T>() && self.decided_end() >= decided_idx.saturating_add(LEAST_DELTA)
+        has_deltas::<T>() && self.entries_among(decided_idx, self.decided_idx) >= LEAST_DELTA
     }
 
     /// Returns a snapshot of decided entries from `from` on, as many as `limit` allows, and the
@@ -169,7 +170,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if !takes_delta || !self.is_worth_a_delta(from) {
             return Ok(None);
         }
-        let decided = self.sendable(from, self.decided_end(), limit)?;
+        let decided = self.sendable(from, self.decided_idx, limit)?;
         let delta = T::Snapshot::create(&decided.entries.lock());
         let is_too_large = encoding::encoded_len(&delta).is_some_and(|len| len > limit.bytes);
         let is_storable = !is_too_large && self.check_snapshot(&delta).is_ok();
@@ -182,7 +183,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let Some(len) = chunk.len() else {
             return Ok(ChunkOutcome::Gap);
         };
-        if len <= self.decided_idx {
+        if len <= self.decided_idx || self.decided_stopsign().is_some() {
             return Ok(ChunkOutcome::Stale);
         }
         if chunk.base > self.decided_idx {
@@ -196,13 +197,16 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 Some(snapshot) => Some(snapshot),
                 None => return Ok(ChunkOutcome::Gap),
             },
-            None if from_idx > self.end() => return Ok(ChunkOutcome::Gap),
+            None if from_idx > self.entries_end() => return Ok(ChunkOutcome::Gap),
             None => None,
         };
         let end = from_idx + entries.len() as u64;
-        let (beyond, own_stopsign) = self.undecided_beyond(end, stopsign.as_ref())?;
-        self.ids.materialize_ids(self.end());
-        let beyond_ids = self.ids.of(end, end + beyond.len() as u64);
+        let beyond = match stopsign {
+            Some(_) => Records::from(SharedEntries::default()),
+            None => self.undecided_beyond(end)?,
+        };
+        self.ids.materialize_ids(self.len());
+        let beyond_ids = self.ids.of(end, end + beyond.entries.len() as u64);
         let replaced_from = match snapshot {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
@@ -214,11 +218,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 from_idx.max(self.decided_idx)
             }
         };
-        self.replace_undecided(from_idx, entries, stopsign.or(own_stopsign));
+        self.replace_undecided(from_idx, Records { entries, stopsign });
         self.replace_ids(replaced_from, ids);
-        self.tail.append(beyond);
-        self.ids.extend_beyond(beyond_ids, end, self.end());
-        self.ids.accept_in(self.accepted_round, self.end());
+        if beyond.len() > 0 {
+            self.append_records(beyond);
+        }
+        self.ids.extend_beyond(beyond_ids, end, self.len());
+        self.ids.accept_in(self.accepted_round, self.len());
         self.decide(len);
         Ok(ChunkOutcome::Advanced)
     }
@@ -235,9 +241,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.check_snapshot(&snapshot)
             .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
         self.unstored.compaction = true;
-        self.tail.cut(self.compacted_idx);
+        self.cut(self.compacted_idx);
         self.ids.cut(self.decided_idx);
-        self.set_stopsign(None);
         self.compacted = Compacted::UnstoredSnapshot(snapshot);
         self.raise_compacted_idx(idx);
         self.decided_idx = self.decided_idx.max(idx);
@@ -263,15 +268,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok((!self.has_refused_delta).then_some(merged))
     }
 
-    /// Returns the undecided log beyond `end`, which must stay; nothing after a decided stop sign.
-    fn undecided_beyond(
-        &self,
-        end: u64,
-        decided_stopsign: Option<&StopSign>,
-    ) -> Result<(Vec<T>, Option<StopSign>), Halted> {
-        if decided_stopsign.is_some() || end > self.end() {
-            return Ok((Vec::new(), None));
-        }
-        Ok((self.entries(end, self.end())?, self.stopsign.clone()))
+    /// Returns the records of the log from `end` on.
+    fn undecided_beyond(&self, end: u64) -> Result<Records<T>, Halted> {
+        let to = self.entries_end();
+        let entries = if end < to { self.entries(end, to)? } else { Vec::new() };
+        let stopsign = self.stopsign().filter(|_| end <= to).cloned();
+        Ok(Records { entries: entries.into(), stopsign })
     }
 }

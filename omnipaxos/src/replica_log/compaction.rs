@@ -59,7 +59,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     fn check_compaction(&self, idx: u64) -> Result<(), CompactionErr> {
-        if idx > self.decided_end() {
+        if idx > self.decided_before_stopsign() {
             return Err(CompactionErr::UndecidedIndex(self.decided_idx));
         }
         if idx < self.compacted_idx {

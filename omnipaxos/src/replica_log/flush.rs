@@ -31,7 +31,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.is_flushed() {
             return Ok(());
         }
-        let (from_idx, end) = (self.tail.start(), self.tail.end());
+        let (from_idx, entries) = (self.tail.start(), self.tail.entries() as u64);
         let kept_len = self.kept_len();
         self.gather(readers);
         if self.ops.is_empty() {
@@ -41,10 +41,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.stored.len = kept_len;
         let written = self.storage.write_atomically(&mut self.ops);
         self.ops.clear();
-        written.map_err(|cause| Halted::new(self.describe_write(from_idx, end), cause))?;
+        written.map_err(|cause| Halted::new(self.describe_write(from_idx, entries), cause))?;
         self.unstored = Unstored::default();
+        let (compacted_idx, len) = (self.compacted_idx, self.len());
         self.stored =
-            Stored { compacted_idx: self.compacted_idx, end: self.end(), len: self.len() };
+            Stored { compacted_idx, entries: self.entries_among(compacted_idx, len), len };
         Ok(())
     }
 
@@ -55,7 +56,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let Unstored { promise, accepted_round, compaction, stopsign, .. } = self.unstored;
         let is_decided_idx_due = self.unstored.decided_idx && self.unstored.is_decided_idx_due;
         let is_changed = promise || accepted_round || is_decided_idx_due || compaction || stopsign;
-        !is_changed && self.tail.is_empty() && self.tail.start() == self.stored.end
+        !is_changed && self.tail.is_empty() && self.tail.start() == self.stored.len
     }
 
     /// Makes the next flush write the decided index, also if nothing else changed.
@@ -63,8 +64,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.unstored.is_decided_idx_due = true;
     }
 
-    /// Describes the write of a flush of the entries `from_idx..end`, for an error.
-    fn describe_write(&self, from_idx: u64, end: u64) -> String {
+    /// Describes the write of a flush of `entries` entries from `from_idx` on, for an error.
+    fn describe_write(&self, from_idx: u64, entries: u64) -> String {
         let changed = [
             (self.unstored.promise, "the promise"),
             (self.unstored.compaction, "the compaction"),
@@ -73,9 +74,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             (self.unstored.decided_idx, "the decided index"),
         ];
         let mut parts: Vec<&str> = changed.iter().filter(|(is, _)| *is).map(|(_, n)| *n).collect();
-        let entries = format!("entries {from_idx}..{end}");
-        if from_idx < self.stored.end || end > from_idx {
-            parts.push(&entries);
+        let text = format!("entries {from_idx}..{}", from_idx + entries);
+        if from_idx < self.stored.compacted_idx + self.stored.entries || entries > 0 {
+            parts.push(&text);
         }
         format!("write {}", parts.join(", "))
     }
@@ -88,7 +89,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let first_position = self.gather_compaction();
         self.gather_entries(first_position, readers);
         if self.unstored.stopsign {
-            self.ops.push(StorageOp::SetStopsign(self.stopsign.clone()));
+            self.ops.push(StorageOp::SetStopsign(self.stopsign().cloned()));
         }
         if self.unstored.accepted_round {
             self.ops.push(StorageOp::SetAcceptedRound(self.accepted_round));
@@ -100,12 +101,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Collects the operations that compact. Returns what the storage holds after them.
     fn gather_compaction(&mut self) -> Keep {
+        let Stored { compacted_idx, entries: held, .. } = self.stored;
         let kept_end = self.tail.start();
         if !self.unstored.compaction {
-            return Keep {
-                entries: kept_end - self.stored.compacted_idx,
-                held: self.stored.end - self.stored.compacted_idx,
-            };
+            return Keep { entries: self.entries_among(compacted_idx, kept_end), held };
         }
         match std::mem::replace(&mut self.compacted, Compacted::Snapshot) {
             Compacted::UnstoredSnapshot(snapshot) => {
@@ -114,15 +113,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Compacted::Snapshot => {}
             Compacted::Trimmed => self.compacted = Compacted::Trimmed,
         }
-        let gone = self.compacted_idx.min(self.stored.end) - self.stored.compacted_idx;
+        let gone = (self.compacted_idx - compacted_idx).min(held);
         if gone > 0 {
             self.ops.push(StorageOp::Trim(gone));
         }
         self.ops.push(StorageOp::SetCompactedIdx(self.compacted_idx));
-        Keep {
-            entries: kept_end - self.compacted_idx,
-            held: self.stored.end.saturating_sub(self.compacted_idx),
-        }
+        Keep { entries: self.entries_among(self.compacted_idx, kept_end), held: held - gone }
     }
 
     /// Collects the operation that writes the tail, given what the storage holds before it.

@@ -28,9 +28,29 @@ pub(crate) struct Ids {
     by_id: BTreeMap<ProposalId, IdRun>,
     /// The ids of decided entries that were in runs before.
     forgotten: Forgotten,
-    /// The ballot in which the log is accepted. From the index on, an entry in no run was appended
-    /// at the leader of this ballot.
-    led: (Ballot, u64),
+    led: Led,
+}
+
+/// The entries whose ids are implied.
+#[derive(Copy, Clone, Debug)]
+struct Led {
+    /// The ballot in which the log is accepted.
+    n: Ballot,
+    /// From this index on, an entry in no run was appended at the leader of this ballot.
+    from: u64,
+    /// The index of the stop sign from there on, if there is one: it has no id.
+    stopsign: Option<u64>,
+}
+
+impl Led {
+    fn new(n: Ballot, from: u64) -> Self {
+        Self { n, from, stopsign: None }
+    }
+
+    /// Returns the index after the last such entry, in a log of length `len`.
+    fn end(&self, len: u64) -> u64 {
+        self.stopsign.map_or(len, |idx| len.min(idx))
+    }
 }
 
 /// The bit that is set in the incarnation of an id by ballot.
@@ -44,19 +64,24 @@ fn led_id(n: Ballot, idx: u64) -> ProposalId {
 impl Ids {
     /// Creates the ids of a log of length `known_from`, none of which is known.
     pub(super) fn unknown_before(known_from: u64) -> Self {
-        let led = (Ballot::default(), known_from);
+        let led = Led::new(Ballot::default(), known_from);
         let (runs, by_id) = (VecDeque::new(), BTreeMap::new());
         Self { known_from, runs, by_id, forgotten: Forgotten::default(), led }
     }
 
-    /// Records that the log, of length `end`, is accepted in ballot `n`.
-    pub(super) fn accept_in(&mut self, n: Ballot, end: u64) {
-        self.led = (n, end);
+    /// Records that the log, of length `len`, is accepted in ballot `n`.
+    pub(super) fn accept_in(&mut self, n: Ballot, len: u64) {
+        self.led = Led::new(n, len);
+    }
+
+    /// Records that the last record, at `idx`, is a stop sign.
+    pub(super) fn end_led(&mut self, idx: u64) {
+        self.led.stopsign = Some(idx);
     }
 
     /// Turns implied ids into runs, up to the end of the log.
     pub(super) fn materialize_ids(&mut self, end: u64) {
-        let led_from = self.led.1;
+        let led_from = self.led.from;
         if self.led_in(led_from, end).next().is_some() {
             let first = self.runs.partition_point(|run| run.end() <= led_from);
             let from = self.runs.get(first).map_or(led_from, |run| run.idx.min(led_from));
@@ -64,14 +89,14 @@ impl Ids {
             self.runs.truncate(first);
             spelt_out.into_iter().for_each(|run| self.push(run));
         }
-        self.led.1 = end;
+        self.led = Led::new(self.led.n, end);
     }
 
     /// Returns the implied ids of the entries `from..to`.
     pub(crate) fn led_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
-        let (n, led_from) = self.led;
+        let (n, to) = (self.led.n, self.led.end(to));
         let ends = self.runs_in(from, to).map(|run| (run.idx, run.end())).chain([(to, to)]);
-        let mut next = from.max(led_from);
+        let mut next = from.max(self.led.from);
         ends.filter_map(move |(start, end)| {
             let idx = next;
             next = next.max(end);
@@ -175,7 +200,8 @@ impl Ids {
     /// Records that the log was truncated to its first `idx` entries.
     pub(super) fn cut(&mut self, idx: u64) {
         self.known_from = self.known_from.min(idx);
-        self.led.1 = self.led.1.min(idx);
+        self.led.from = self.led.from.min(idx);
+        self.led.stopsign.take_if(|of| *of >= idx);
         while let Some(last) = self.runs.back().copied().filter(|last| last.end() > idx) {
             self.runs.pop_back();
             self.forget(&last);
@@ -220,9 +246,9 @@ impl Ids {
     /// Returns the index of the proposal in the log. `None` proves that the proposal is absent only
     /// under two conditions: it is not [forgotten](Self::is_forgotten), and it cannot be before
     /// [`known_from`](Self::known_from).
-    pub(crate) fn find(&self, id: ProposalId, end: u64) -> Option<u64> {
-        let (n, led_from) = self.led;
-        if id == led_id(n, id.number) && (led_from..end).contains(&id.number) {
+    pub(crate) fn find(&self, id: ProposalId, len: u64) -> Option<u64> {
+        let Led { n, from, .. } = self.led;
+        if id == led_id(n, id.number) && (from..self.led.end(len)).contains(&id.number) {
             let is_implicit = self.runs_in(id.number, id.number + 1).next().is_none();
             return is_implicit.then_some(id.number);
         }
@@ -428,6 +454,19 @@ mod tests {
         ids.accept_in(Ballot { n: 4, ..N }, 12);
         assert_eq!(ids.find(led(12), 13), None);
         assert_eq!(ids.find(led_id(Ballot { n: 4, ..N }, 12), 13), Some(12));
+    }
+
+    #[test]
+    fn a_stop_sign_has_no_id() {
+        let mut ids = ids();
+        ids.end_led(10);
+        assert_eq!([9, 10].map(|idx| ids.find(led_id(N, idx), 11)), [Some(9), None]);
+        assert_eq!(ids.led_in(0, 11).collect::<Vec<_>>(), [run(8, 2, led_id(N, 8))]);
+        let mut spelt_out = ids.clone();
+        spelt_out.materialize_ids(11);
+        assert_eq!(spelt_out.of(8, 11).unwrap().runs, [run(8, 2, led_id(N, 8))]);
+        ids.cut(10);
+        assert_eq!(ids.find(led_id(N, 10), 11), Some(10), "another record took its place");
     }
 
     #[test]

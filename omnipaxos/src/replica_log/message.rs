@@ -1,6 +1,9 @@
 //! Reads the entries that fit into a message.
 
-use super::{Recent, ReplicaLog};
+use super::{
+    records::{position, Records},
+    Recent, ReplicaLog,
+};
 use crate::{
     amount::Amount,
     entry::SharedEntries,
@@ -40,15 +43,17 @@ impl<T: Entry> Part<T> {
         if amount.entries == entries.len() as u64 {
             return Self { entries, amount };
         }
-        let entries = entries.slice(0..super::tail::position(amount.entries)).unwrap_or_default();
+        let entries = entries.slice(0..position(amount.entries)).unwrap_or_default();
         Self { entries, amount }
     }
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Returns the first of the flushed entries `from..to` that fit under `limit`, at least one if
-    /// there are any. Entries of the last flush are shared with other messages of this output.
+    /// Returns the first of the flushed entries `from..to` that come before the next stop sign and
+    /// fit under `limit`, at least one if there are any. Entries of the last flush are shared with
+    /// other messages of this output.
     pub(crate) fn sendable(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
+        let to = self.tail.stop_signs().next(from).map_or(to, |idx| to.min(idx));
         if from >= to {
             return Ok(Part::default());
         }
@@ -65,6 +70,26 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Some(entries) => Ok(Part::of(entries, limit)),
             None => self.stored_part(from, to, limit),
         }
+    }
+
+    /// Returns [`sendable`](Self::sendable) entries, and the stop sign if it is the next of these
+    /// records.
+    pub(super) fn sendable_records(
+        &self,
+        from: u64,
+        to: u64,
+        limit: Amount,
+    ) -> Result<Records<T>, Halted> {
+        let part = self.sendable(from, to, limit)?;
+        Ok(self.with_stopsign(part, from, to))
+    }
+
+    /// Adds the stop sign to a part that begins at `from`, if it is the next record before `to`.
+    pub(super) fn with_stopsign(&self, part: Part<T>, from: u64, to: u64) -> Records<T> {
+        let Part { entries, amount } = part;
+        let end = from + amount.entries;
+        let stopsign = self.stopsign_at(end).filter(|_| end < to).cloned();
+        Records { entries, stopsign }
     }
 
     /// Does the same as [`sendable`](Self::sendable), from the storage. Reads beyond the limit are
@@ -105,7 +130,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// given.
     pub(crate) fn undecided(&self, stored: Amount) -> Amount {
         Amount {
-            entries: self.end() - self.decided_end(),
+            entries: self.entries_among(self.decided_idx, self.len()),
             bytes: stored.bytes.saturating_add(self.tail.bytes()),
         }
     }
@@ -114,12 +139,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// after the stored ones, and their amount.
     pub(crate) fn count_undecided(&mut self) -> Result<(u64, Amount), Halted> {
         self.tail.count();
-        let (from, to) = (self.decided_end(), self.tail.start());
+        let (from, to) = (self.decided_idx, self.tail.start());
         let mut stored = Amount::default();
-        if from < to {
-            self.visit(from, to, &mut |entry| stored.add(Amount::one(entry.size_hint())))?;
-        }
-        Ok((to, stored))
+        let end = match from < to {
+            true => self.visit(from, to, &mut |e| stored.add(Amount::one(e.size_hint())))?,
+            false => None,
+        };
+        Ok((end.unwrap_or(to), stored))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The log of one server: the only user of its storage.
 //!
 //! Changes are made in memory, and [`ReplicaLog::flush`] writes them all at once. Indices are
-//! absolute here: they count from the beginning of the log, and the stop sign counts as an entry.
+//! absolute here: they count records from the beginning of the log. Each record is an entry or a stop
+//! sign. Storages and messages keep the stop sign apart from the entries, so only a flush, a read and
+//! a message separate the two.
 
 mod catch_up;
 mod check;
@@ -13,6 +15,7 @@ mod identity;
 mod ids;
 mod message;
 mod read;
+mod records;
 mod sync;
 mod tail;
 
@@ -21,9 +24,10 @@ pub(crate) use flush::Readers;
 pub(crate) use id_ranges::IdRanges;
 pub(crate) use ids::Ids;
 pub(crate) use message::Part;
+pub(crate) use records::Records;
 pub(crate) use sync::{Extended, Synced};
 
-use self::tail::Tail;
+use self::{records::StopSigns, tail::Tail};
 use crate::{
     amount::Amount,
     ballot::Ballot,
@@ -51,8 +55,6 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     /// Entries that were trimmed or replaced by a snapshot. Invariant I3: never decreases.
     compacted_idx: u64,
     compacted: Compacted<T::Snapshot>,
-    /// Invariant I9: nothing comes after it.
-    stopsign: Option<StopSign>,
     tail: Tail<T>,
     ids: Ids,
     /// Whether this server wants a delta snapshot instead of missing entries.
@@ -96,9 +98,9 @@ impl<T> Default for Recent<T> {
 #[derive(Clone, Debug)]
 struct Stored {
     compacted_idx: u64,
-    /// Length of the log without the stop sign.
-    end: u64,
-    /// Length of the log with it.
+    /// Number of the entries that it holds, from the compacted index on.
+    entries: u64,
+    /// Length of the log.
     len: u64,
 }
 
@@ -185,7 +187,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return contradiction(format!("accepted {accepted_round:?}, promised {promise:?}"));
         }
         let mut ids = Ids::unknown_before(end);
-        ids.accept_in(accepted_round, end);
+        ids.accept_in(accepted_round, len);
+        let mut stop_signs = StopSigns::default();
+        if let Some(stopsign) = stopsign {
+            stop_signs.push(end, stopsign);
+        }
         let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Trimmed };
         Ok(Self {
             storage,
@@ -196,11 +202,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             decided_at_promise: 0,
             compacted_idx,
             compacted,
-            stopsign,
-            tail: Tail::empty(end),
+            tail: Tail::empty(len, stop_signs),
             ids,
             wants_deltas: false,
-            stored: Stored { compacted_idx, end, len },
+            stored: Stored { compacted_idx, entries: held, len },
             unstored: Unstored::default(),
             recent: Recent::default(),
             ops: Vec::new(),
@@ -240,7 +245,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     pub(crate) fn promise_to(&mut self, n: Ballot) {
         debug_assert!(n > self.promise, "I3: promise {n:?} after {:?}", self.promise);
-        self.ids.materialize_ids(self.tail.end());
+        self.ids.materialize_ids(self.len());
         self.promise = n;
         self.decided_at_promise = self.decided_idx;
         self.unstored.promise = true;
@@ -248,7 +253,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Begins to accept in ballot `n`, which must be promised.
     pub(crate) fn accept_in(&mut self, n: Ballot) {
-        self.ids.accept_in(n, self.tail.end());
+        self.ids.accept_in(n, self.len());
         self.accepted_round = n;
         self.unstored.accepted_round = true;
     }
@@ -276,13 +281,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Appends one entry with its size in bytes; not after a stop sign.
     pub(crate) fn append(&mut self, entry: T, bytes: u64) {
-        debug_assert!(self.stopsign.is_none(), "I9: an entry after the stop sign");
+        debug_assert!(self.stopsign().is_none(), "I9: an entry after the stop sign");
         self.tail.push(entry, bytes);
     }
 
     /// Appends one entry that was proposed with this id.
     pub(crate) fn append_proposal(&mut self, entry: T, bytes: u64, id: ProposalId) {
-        self.ids.append(self.end(), id);
+        self.ids.append(self.len(), id);
         self.append(entry, bytes);
     }
 
@@ -299,7 +304,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns the index of the proposal in the log: see [`Ids::find`].
     pub(crate) fn find(&self, id: ProposalId) -> Option<u64> {
-        self.ids.find(id, self.end())
+        self.ids.find(id, self.len())
     }
 
     /// Returns whether the proposal is in the log, or decided at a forgotten index.
@@ -307,17 +312,27 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.find(id).is_some() || self.ids.is_forgotten(id)
     }
 
-    /// Appends the stop sign, which is the last entry.
+    /// Appends a stop sign.
     pub(crate) fn append_stopsign(&mut self, stopsign: StopSign) {
-        debug_assert!(self.stopsign.is_none(), "I9: a stop sign after the stop sign");
-        self.set_stopsign(Some(stopsign));
+        self.append_records(Records::from(stopsign));
     }
 
-    fn set_stopsign(&mut self, stopsign: Option<StopSign>) {
-        if self.stopsign.is_some() || stopsign.is_some() {
-            self.stopsign = stopsign;
+    /// Appends records; not after a stop sign.
+    #[inline]
+    fn append_records(&mut self, records: Records<T>) {
+        debug_assert!(self.stopsign().is_none(), "I9: a record after the stop sign");
+        let ends = records.stopsign.is_some();
+        self.tail.extend(records);
+        if ends {
             self.unstored.stopsign = true;
+            self.ids.end_led(self.entries_end());
         }
+    }
+
+    /// Truncates the log to its first `idx` records. The caller truncates the ids.
+    fn cut(&mut self, idx: u64) {
+        self.unstored.stopsign |= self.tail.stop_signs().next(idx).is_some();
+        self.tail.cut(idx);
     }
 
     pub(crate) fn promise(&self) -> Ballot {
@@ -341,9 +356,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.compacted_idx
     }
 
-    /// Returns the length of the log, including the stop sign.
+    /// Returns the length of the log.
+    #[inline]
     pub(crate) fn len(&self) -> u64 {
-        self.end() + u64::from(self.stopsign.is_some())
+        self.tail.end()
     }
 
     /// Returns the length of the stored log, which may be claimed to other servers.
@@ -359,31 +375,59 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns the length of the stored log that the next write leaves unchanged.
     fn kept_len(&self) -> u64 {
-        let Stored { end, len, .. } = self.stored;
-        let is_kept = self.tail.start() >= end && !self.unstored.stopsign;
-        if is_kept {
-            len
-        } else {
-            len.min(end).min(self.tail.start())
-        }
+        let Stored { compacted_idx, entries, len } = self.stored;
+        let kept = match self.unstored.stopsign {
+            true => len.min(compacted_idx + entries),
+            false => len,
+        };
+        kept.min(self.tail.start())
     }
 
-    /// Returns the length of the log without the stop sign.
-    pub(crate) fn end(&self) -> u64 {
-        self.tail.end()
+    /// Returns the index of the stop sign, or the length of the log if there is none. No record comes
+    /// after a stop sign (I9). A message with a stop sign begins there at the latest.
+    #[inline]
+    fn entries_end(&self) -> u64 {
+        self.stopsign_idx().unwrap_or_else(|| self.len())
     }
 
-    /// Returns the number of decided entries, without the stop sign.
-    fn decided_end(&self) -> u64 {
-        self.decided_idx.min(self.end())
+    /// Returns the number of entries among the records `from..to`.
+    #[inline]
+    pub(crate) fn entries_among(&self, from: u64, to: u64) -> u64 {
+        self.tail.stop_signs().entries_among(from, to)
     }
 
+    /// Returns the number of decided records before the stop sign. The stop sign is never compacted,
+    /// and later entries are read in the next configuration.
+    pub(crate) fn decided_before_stopsign(&self) -> u64 {
+        self.decided_idx.min(self.entries_end())
+    }
+
+    #[inline]
     pub(crate) fn stopsign(&self) -> Option<&StopSign> {
-        self.stopsign.as_ref()
+        self.tail.stop_signs().last().map(|(_, stopsign)| stopsign)
     }
 
+    /// Returns the index of the stop sign.
+    #[inline]
+    pub(crate) fn stopsign_idx(&self) -> Option<u64> {
+        self.tail.stop_signs().last().map(|(idx, _)| idx)
+    }
+
+    /// Returns the stop sign, if its index is `idx`.
+    #[inline]
+    pub(crate) fn stopsign_at(&self, idx: u64) -> Option<&StopSign> {
+        self.tail.stop_signs().last().filter(|(of, _)| *of == idx).map(|(_, stopsign)| stopsign)
+    }
+
+    /// Returns the stop sign, if it is among the first `len` records.
+    #[inline]
+    pub(crate) fn stopsign_before(&self, len: u64) -> Option<&StopSign> {
+        self.tail.stop_signs().last().filter(|(idx, _)| *idx < len).map(|(_, stopsign)| stopsign)
+    }
+
+    #[inline]
     pub(crate) fn decided_stopsign(&self) -> Option<&StopSign> {
-        self.stopsign.as_ref().filter(|_| self.decided_idx > self.end())
+        self.stopsign_before(self.decided_idx)
     }
 
     /// Returns whether the entries before the compacted index were trimmed without a snapshot.

@@ -5,11 +5,12 @@ use crate::{
     entry::SharedEntries,
     errors::Halted,
     log_entry::{LogEntry, SnapshottedEntry},
-    storage::{Entry, StopSign, Storage},
+    storage::{Entry, Storage},
 };
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Returns the entries `from..to`, which must exist and not be compacted.
+    /// Returns the entries `from..to`, which must exist and not be compacted. No stop sign may be
+    /// among them.
     pub(super) fn entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
         let stored_to = to.min(self.tail.start());
         let mut entries =
@@ -18,7 +19,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(entries)
     }
 
-    /// Visits the entries `from..to`, which must exist and not be compacted.
+    /// Visits the same entries as [`entries`](Self::entries) returns.
     fn visit_all(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) -> Result<(), Halted> {
         let stored_to = to.min(self.tail.start());
         if from < stored_to {
@@ -68,9 +69,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Converts indices to positions among the entries held by the storage.
     fn stored_range(&self, from: u64, to: u64) -> Result<(u64, u64), Halted> {
         let base = self.stored.compacted_idx;
-        from.checked_sub(base).zip(to.checked_sub(base)).ok_or_else(|| {
-            Halted::new(describe(from, to), format!("the entries before {base} are compacted"))
-        })
+        if from.min(to) < base {
+            let cause = format!("the entries before {base} are compacted");
+            return Err(Halted::new(describe(from, to), cause));
+        }
+        Ok((self.entries_among(base, from), self.entries_among(base, to)))
     }
 
     /// Returns the snapshot of the entries before the compacted index.
@@ -88,17 +91,19 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if from >= to || to > self.len() {
             return Ok(None);
         }
-        let end = to.min(self.end());
-        let first = from.max(self.compacted_idx);
-        let entries = if first < end { self.entries(first, end)? } else { Vec::new() };
+        let mut idx = from.max(self.compacted_idx);
+        let end = self.tail.stop_signs().next(idx).map_or(to, |idx| to.min(idx));
+        let entries = if idx < end { self.entries(idx, end)? } else { Vec::new() };
         let mut read = Vec::with_capacity(entries.len() + 1);
         if from < self.compacted_idx {
             read.push(self.compacted_entry()?);
         }
-        let idxs = first..;
-        read.extend(entries.into_iter().zip(idxs).map(|(entry, idx)| self.as_read(entry, idx)));
-        if to > end {
-            read.extend(self.stopsign_entry());
+        for entry in entries {
+            read.push(self.as_read(entry, idx));
+            idx += 1;
+        }
+        if idx < to {
+            read.extend(self.stopsign_entry(idx));
         }
         Ok(Some(read))
     }
@@ -108,8 +113,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if idx < self.compacted_idx {
             return self.compacted_entry().map(Some);
         }
-        if idx >= self.end() {
-            return Ok(self.stopsign_entry().filter(|_| idx == self.end()));
+        if idx >= self.entries_end() {
+            return Ok(self.stopsign_entry(idx));
         }
         let mut read = None;
         self.visit_all(idx, idx + 1, &mut |entry| read = Some(entry.clone()))?;
@@ -151,7 +156,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         to: u64,
         visit: &mut dyn FnMut(&T),
     ) -> Result<Option<u64>, Halted> {
-        let to = to.min(self.end());
+        let to = to.min(self.entries_end());
         if from > to || from < self.compacted_idx {
             return Ok(None);
         }
@@ -167,9 +172,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         })
     }
 
-    fn stopsign_entry(&self) -> Option<LogEntry<T>> {
-        let is_decided = self.decided_stopsign().is_some();
-        self.stopsign.clone().map(|stopsign: StopSign| LogEntry::StopSign(stopsign, is_decided))
+    /// Returns the stop sign in the form for users, if its index is `idx`.
+    fn stopsign_entry(&self, idx: u64) -> Option<LogEntry<T>> {
+        let stopsign = self.stopsign_at(idx)?.clone();
+        Some(LogEntry::StopSign(stopsign, idx < self.decided_idx))
     }
 }
 

@@ -1,12 +1,14 @@
 //! Synchronises logs: what one lacks of another, in a promise and an AcceptSync (paper §4.1.2).
 
-use super::ReplicaLog;
+use super::{
+    records::{checked_end, Records},
+    ReplicaLog,
+};
 use crate::{
     amount::Amount,
-    entry::SharedEntries,
     errors::Halted,
     messages::sequence_paxos::{EntryIds, LogSync},
-    storage::{Entry, StopSign, Storage},
+    storage::{Entry, Storage},
 };
 
 /// The result of a [`LogSync`].
@@ -32,8 +34,7 @@ pub(crate) enum Extended {
 impl<T: Entry> LogSync<T> {
     /// Returns the length of the resulting log; `None` if it overflows.
     pub(crate) fn len(&self) -> Option<u64> {
-        let entries = u64::try_from(self.suffix.len()).ok()?;
-        self.suffix_idx.checked_add(entries)?.checked_add(u64::from(self.stopsign.is_some()))
+        checked_end(self.suffix_idx, self.suffix.len(), self.stopsign.as_ref())
     }
 
     /// Returns the amount of its entries.
@@ -62,23 +63,23 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         must_reach: u64,
         limit: Amount,
     ) -> Result<Option<LogSync<T>>, Halted> {
-        let base = decided_idx.min(self.end());
+        let base = decided_idx.min(self.entries_end());
         let is_snapshot = base < self.compacted_idx && !self.is_trimmed();
         if is_snapshot || (takes_delta && self.is_worth_a_delta(base)) {
             return Ok(None);
         }
         let suffix_idx = base.max(self.compacted_idx);
-        let must_reach = must_reach.min(self.end());
-        let mut suffix = self.sendable(suffix_idx, self.end(), limit)?;
-        if suffix_idx + suffix.amount.entries < must_reach {
-            if self.decided_end() > decided_idx {
+        let len = self.len();
+        let mut suffix = self.sendable_records(suffix_idx, len, limit)?;
+        if suffix.end(suffix_idx) < must_reach {
+            if self.decided_idx > decided_idx {
                 return Ok(None);
             }
-            suffix = self.sendable(suffix_idx, must_reach, Amount::UNLIMITED)?;
+            let entries = self.entries_among(suffix_idx, must_reach);
+            let limit = Amount { entries, ..Amount::UNLIMITED };
+            suffix = self.sendable_records(suffix_idx, len, limit)?;
         }
-        let is_whole = suffix_idx + suffix.amount.entries == self.end();
-        let stopsign = self.stopsign.clone().filter(|_| is_whole);
-        let suffix = suffix.entries;
+        let Records { entries: suffix, stopsign } = suffix;
         let ids = self.ids.of(decided_idx, suffix_idx + suffix.len() as u64);
         Ok(Some(LogSync { suffix_idx, suffix, ids, stopsign }))
     }
@@ -95,60 +96,45 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Synced::Applied;
         }
         let LogSync { suffix_idx, suffix, ids, stopsign } = sync;
-        if suffix_idx > self.end() {
+        if suffix_idx > self.entries_end() {
             return Synced::Gap;
         }
-        self.ids.materialize_ids(self.end());
-        self.replace_undecided(suffix_idx, suffix, stopsign);
+        self.ids.materialize_ids(self.len());
+        self.replace_undecided(suffix_idx, Records { entries: suffix, stopsign });
         self.replace_ids(suffix_idx.max(self.decided_idx), ids);
         Synced::Applied
     }
 
     /// Replaces the log from `from_idx` on, except decided entries.
-    pub(super) fn replace_undecided(
-        &mut self,
-        from_idx: u64,
-        entries: SharedEntries<T>,
-        stopsign: Option<StopSign>,
-    ) {
+    pub(super) fn replace_undecided(&mut self, from_idx: u64, records: Records<T>) {
         let keep = from_idx.max(self.decided_idx);
-        self.tail.cut(keep);
-        self.tail.extend(after(entries, keep - from_idx));
-        self.set_stopsign(stopsign);
+        self.cut(keep);
+        self.append_records(records.after(keep - from_idx));
     }
 
     /// Replaces the ids from `from_idx` on by those of a message that replaced the entries.
     pub(super) fn replace_ids(&mut self, from_idx: u64, ids: Option<Box<EntryIds>>) {
         self.ids.cut(from_idx);
-        self.ids.extend(ids, from_idx, self.end());
-        self.ids.accept_in(self.accepted_round, self.end());
+        self.ids.extend(ids, from_idx, self.len());
+        self.ids.accept_in(self.accepted_round, self.len());
     }
 
-    /// Appends entries that the leader of this round sent. This log is a prefix of its log.
+    /// Appends the records from `from_idx` on that the leader of this round sent. This log is a prefix
+    /// of its log.
+    #[inline]
     pub(crate) fn extend(
         &mut self,
         from_idx: u64,
-        entries: SharedEntries<T>,
+        records: Records<T>,
         ids: Option<Box<EntryIds>>,
     ) -> Extended {
-        if from_idx > self.end() {
+        let len_before = self.len();
+        if from_idx > len_before {
             return Extended::Gap;
         }
-        if self.stopsign.is_none() {
-            let end_before = self.end();
-            self.tail.extend(after(entries, end_before - from_idx));
-            self.ids.extend(ids, end_before, self.end());
-        }
-        Extended::Appended
-    }
-
-    /// Appends the stop sign that the leader of this round sent. Its index is `idx`.
-    pub(crate) fn extend_stopsign(&mut self, idx: u64, stopsign: StopSign) -> Extended {
-        if idx > self.end() {
-            return Extended::Gap;
-        }
-        if idx == self.end() && self.stopsign.is_none() {
-            self.append_stopsign(stopsign);
+        if self.stopsign().is_none() {
+            self.append_records(records.after(len_before - from_idx));
+            self.ids.extend(ids, len_before, self.len());
         }
         Extended::Appended
     }
@@ -156,22 +142,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Applies an AcceptSync of the round in which this log was accepted already.
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
         let LogSync { suffix_idx, suffix, ids, stopsign } = sync;
-        self.ids.materialize_ids(self.end());
-        let end = suffix_idx.saturating_add(suffix.len() as u64);
-        let extended = self.extend(suffix_idx, suffix, ids);
-        self.ids.accept_in(self.accepted_round, self.end());
-        match (extended, stopsign) {
-            (Extended::Gap, _) => Extended::Gap,
-            (Extended::Appended, Some(stopsign)) => self.extend_stopsign(end, stopsign),
-            (Extended::Appended, None) => Extended::Appended,
-        }
+        self.ids.materialize_ids(self.len());
+        let extended = self.extend(suffix_idx, Records { entries: suffix, stopsign }, ids);
+        self.ids.accept_in(self.accepted_round, self.len());
+        extended
     }
-}
-
-/// Returns the entries without the first `skip`.
-fn after<T>(entries: SharedEntries<T>, skip: u64) -> SharedEntries<T> {
-    if skip == 0 {
-        return entries;
-    }
-    entries.slice(super::tail::position(skip)..entries.len()).unwrap_or_default()
 }

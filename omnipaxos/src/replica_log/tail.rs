@@ -1,12 +1,18 @@
 //! The end of the log that is not flushed.
 
-use crate::{entry::SharedEntries, storage::Entry};
+use super::records::{position, Records, StopSigns};
+use crate::{
+    entry::SharedEntries,
+    storage::{Entry, StopSign},
+};
 
-/// The entries from `from_idx` on, which are only in memory. Entries that the storage holds from
+/// The records from `from_idx` on, which are only in memory. Entries that the storage holds from
 /// there on are out of date.
 #[derive(Clone, Debug)]
 pub(super) struct Tail<T> {
     from_idx: u64,
+    /// The stop signs of the whole log, which stay in memory.
+    stop_signs: StopSigns,
     /// Entries of a message, shared with it.
     shared: SharedEntries<T>,
     /// The entries after those.
@@ -22,28 +28,37 @@ pub(super) struct Tail<T> {
 const MOST_EXPECTED: usize = 256;
 
 impl<T: Clone> Tail<T> {
-    /// Creates a tail without entries after `from_idx`.
-    pub(super) fn empty(from_idx: u64) -> Self {
-        Self { from_idx, shared: SharedEntries::default(), own: Vec::new(), expected: 1, bytes: 0 }
+    /// Creates a tail without records from `from_idx` on, of a log with these stop signs.
+    pub(super) fn empty(from_idx: u64, stop_signs: StopSigns) -> Self {
+        let (shared, own) = (SharedEntries::default(), Vec::new());
+        Self { from_idx, stop_signs, shared, own, expected: 1, bytes: 0 }
     }
 
-    /// Returns the index of the first entry that is only in memory.
+    /// Returns the stop signs of the whole log.
+    #[inline]
+    pub(super) fn stop_signs(&self) -> &StopSigns {
+        &self.stop_signs
+    }
+
+    /// Returns the index of the first record that is only in memory.
     pub(super) fn start(&self) -> u64 {
         self.from_idx
     }
 
-    /// Returns whether there is nothing to flush.
+    /// Returns whether there are no entries to flush.
     pub(super) fn is_empty(&self) -> bool {
         self.shared.is_empty() && self.own.is_empty()
     }
 
-    fn len(&self) -> usize {
+    /// Returns the number of entries that are only in memory.
+    pub(super) fn entries(&self) -> usize {
         self.shared.len() + self.own.len()
     }
 
-    /// Returns the length of the log without the stop sign.
+    /// Returns the length of the log.
+    #[inline]
     pub(super) fn end(&self) -> u64 {
-        self.from_idx + self.len() as u64
+        self.stop_signs.end(self.from_idx, self.entries() as u64)
     }
 
     /// Returns the bytes of the entries that were pushed or counted.
@@ -60,23 +75,29 @@ impl<T: Clone> Tail<T> {
         self.own.push(entry);
     }
 
-    /// Adds entries at the end. They stay shared if there are no others.
-    pub(super) fn extend(&mut self, entries: SharedEntries<T>) {
+    /// Adds a stop sign.
+    pub(super) fn push_stopsign(&mut self, stopsign: StopSign) {
+        self.stop_signs.push(self.end(), stopsign);
+    }
+
+    /// Adds records at the end. Their entries stay shared if there are no others.
+    #[inline]
+    pub(super) fn extend(&mut self, records: Records<T>) {
+        let Records { entries, stopsign } = records;
         if self.is_empty() {
             self.shared = entries;
         } else if !entries.is_empty() {
             self.own.append(&mut entries.into_vec());
         }
+        if let Some(stopsign) = stopsign {
+            self.push_stopsign(stopsign);
+        }
     }
 
-    /// Adds own entries at the end.
-    pub(super) fn append(&mut self, mut entries: Vec<T>) {
-        self.own.append(&mut entries);
-    }
-
-    /// Truncates the log to its first `idx` entries.
+    /// Truncates the log to its first `idx` records.
     pub(super) fn cut(&mut self, idx: u64) {
-        let kept = position(idx.saturating_sub(self.from_idx));
+        let kept = position(self.stop_signs.entries_among(self.from_idx, idx));
+        self.stop_signs.cut(idx);
         self.own.truncate(kept.saturating_sub(self.shared.len()));
         if let Some(rest) = self.shared.slice(0..kept) {
             self.shared = rest;
@@ -87,7 +108,8 @@ impl<T: Clone> Tail<T> {
     /// Drops the entries before `idx`, which need not be stored any more.
     pub(super) fn drop_before(&mut self, idx: u64) {
         if idx > self.from_idx {
-            let gone = position(idx - self.from_idx).min(self.len());
+            let gone = self.stop_signs.entries_among(self.from_idx, idx);
+            let gone = position(gone).min(self.entries());
             self.own.drain(..gone.saturating_sub(self.shared.len()));
             self.shared = self.shared.slice(gone..self.shared.len()).unwrap_or_default();
             self.from_idx = idx;
@@ -96,8 +118,8 @@ impl<T: Clone> Tail<T> {
 
     /// Visits the entries of `from..to` that are in memory.
     pub(super) fn visit(&self, from: u64, to: u64, visit: &mut dyn FnMut(&T)) {
-        let start = position(from.saturating_sub(self.from_idx));
-        let end = position(to.saturating_sub(self.from_idx));
+        let start = position(self.stop_signs.entries_among(self.from_idx, from));
+        let end = position(self.stop_signs.entries_among(self.from_idx, to));
         let of = |len: usize, before: usize| {
             let start = start.saturating_sub(before).min(len);
             start..end.saturating_sub(before).clamp(start, len)
@@ -142,19 +164,17 @@ impl<T: Entry> Tail<T> {
     }
 }
 
-/// Converts an index to a position in memory. An index that does not fit is beyond any end.
-pub(super) fn position(idx: u64) -> usize {
-    usize::try_from(idx).unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Entry, SharedEntries, Tail};
-    use crate::storage::NoSnapshot;
+    use super::{Entry, SharedEntries, StopSigns, Tail};
+    use crate::{
+        config::ClusterConfig,
+        storage::{NoSnapshot, StopSign},
+    };
 
     fn tail(from_idx: u64, len: u64) -> Tail<u64> {
-        let mut tail = Tail::empty(from_idx);
-        tail.extend(SharedEntries::from((from_idx..from_idx + len).collect::<Vec<_>>()));
+        let mut tail = Tail::empty(from_idx, StopSigns::default());
+        tail.extend(SharedEntries::from((from_idx..from_idx + len).collect::<Vec<_>>()).into());
         tail
     }
 
@@ -207,6 +227,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_stop_sign_is_a_record_and_others_may_follow() {
+        let visited = |tail: &Tail<u64>, from, to| {
+            let mut visited = Vec::new();
+            tail.visit(from, to, &mut |entry| visited.push(*entry));
+            visited
+        };
+        for made in [tail, in_parts] {
+            let mut tail = made(5, 3);
+            tail.push_stopsign(StopSign::with(ClusterConfig::default(), None));
+            assert_eq!((tail.start(), tail.end(), tail.entries()), (5, 9, 3));
+            tail.push(9, 1);
+            assert_eq!((tail.end(), visited(&tail, 7, 10)), (10, vec![7, 9]));
+            for (cut, entries, stopsign) in [
+                (10, vec![5, 6, 7, 9], Some(8)),
+                (9, vec![5, 6, 7], Some(8)),
+                (8, vec![5, 6, 7], None),
+            ] {
+                let mut tail = tail.clone();
+                tail.cut(cut);
+                assert_eq!((tail.end(), tail.stop_signs().next(0)), (cut, stopsign));
+                assert_eq!(*tail.take().lock(), entries, "cut to {cut}");
+                assert_eq!((tail.start(), tail.end()), (cut, cut));
+            }
+            tail.drop_before(9);
+            assert_eq!((tail.start(), tail.end(), visited(&tail, 5, 10)), (9, 10, vec![9]));
+        }
+    }
+
     #[derive(Clone, Debug, PartialEq)]
     struct Huge;
 
@@ -221,8 +270,8 @@ mod tests {
 
     #[test]
     fn bytes_stop_at_the_end() {
-        let mut tail = Tail::empty(0);
-        tail.extend(SharedEntries::from(vec![Huge, Huge]));
+        let mut tail = Tail::empty(0, StopSigns::default());
+        tail.extend(SharedEntries::from(vec![Huge, Huge]).into());
         tail.count();
         assert_eq!(tail.bytes(), u64::MAX);
         tail.push(Huge, u64::MAX);
@@ -231,13 +280,13 @@ mod tests {
 
     #[test]
     fn what_comes_alone_stays_shared() {
-        let mut tail = Tail::empty(0);
-        tail.extend(SharedEntries::from(vec![0, 1]));
+        let mut tail = Tail::empty(0, StopSigns::default());
+        tail.extend(SharedEntries::from(vec![0, 1]).into());
         let place = tail.shared.lock().as_ptr();
         assert_eq!(tail.take().lock().as_ptr(), place);
         tail.push(2, 1);
-        tail.extend(SharedEntries::from(vec![3]));
-        tail.extend(SharedEntries::default());
+        tail.extend(SharedEntries::from(vec![3]).into());
+        tail.extend(SharedEntries::default().into());
         assert_eq!(*tail.take().lock(), [2, 3]);
         assert_eq!((tail.start(), tail.end()), (4, 4));
     }

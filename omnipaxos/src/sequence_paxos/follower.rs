@@ -13,7 +13,7 @@ use crate::{
         AcceptDecide, AcceptStopSign, AcceptSync, CatchUpRedirect, Decide, LogSync, Prepare,
     },
     observe::trace::LogEvent,
-    replica_log::{Extended, Synced},
+    replica_log::{Extended, Records, Synced},
     storage::{Entry, Storage},
 };
 
@@ -130,9 +130,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_accept_decide(&mut self, accept: AcceptDecide<T>, from: NodeId) {
         let AcceptDecide { n, from_idx, entries, decided_idx, ids, .. } = accept;
         if let Standing::Replicating = self.standing(n, from) {
-            match self.codec.decode(from_idx, entries, self.log.end()) {
+            match self.codec.decode(from_idx, entries, self.log.len()) {
                 Decoded::Entries { from_idx, entries } => {
-                    let extended = self.log.extend(from_idx, entries, ids);
+                    let extended = self.log.extend(from_idx, entries.into(), ids);
                     self.finish_accept(extended, decided_idx);
                 }
                 Decoded::Unreadable => {
@@ -146,7 +146,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Handles the stop sign from the leader (paper §6).
     pub(super) fn handle_accept_stopsign(&mut self, accept: AcceptStopSign, from: NodeId) {
         if let Standing::Replicating = self.standing(accept.n, from) {
-            let extended = self.log.extend_stopsign(accept.idx, *accept.stopsign);
+            let stopsign = Records::from(*accept.stopsign);
+            let extended = self.log.extend(accept.idx, stopsign, None);
             self.finish_accept(extended, accept.decided_idx);
         }
     }

@@ -130,7 +130,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let (end, stored) = self.log.count_undecided()?;
         undecided.add(end, stored);
         let adopted_len = self.log.len();
-        self.codec.reset(self.log.end());
+        self.codec.reset(adopted_len);
         self.state = State::Leading(Leading {
             followers,
             adopted_len,

@@ -25,7 +25,7 @@ use crate::{
     },
     observe::trace::LogEvent,
     replica_log::{Part, Readers, ReplicaLog},
-    storage::{Entry, Storage},
+    storage::{Entry, StopSign, Storage},
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -232,7 +232,7 @@ fn build_promise<T: Entry, B: Storage<T>>(
 ) -> Result<PaxosMsg<T>, Halted> {
     let own = (log.accepted_round(), log.stored_len());
     let sync = if own > (prepare.n_accepted, prepare.accepted_idx) {
-        log.build_sync(prepare.decided_idx, prepare.takes_delta, log.end(), limit)?.map(Box::new)
+        log.build_sync(prepare.decided_idx, prepare.takes_delta, log.len(), limit)?.map(Box::new)
     } else {
         None
     };
@@ -255,6 +255,18 @@ fn build_accepted<T: Entry, B: Storage<T>>(log: &ReplicaLog<T, B>, due: Ack) -> 
         gap: due == Ack::DueWithGap,
         stamp: Stamp::default(),
     })
+}
+
+/// Builds the message with the stop sign, whose index is `idx`.
+#[cold]
+fn accept_stopsign<T: Entry, B: Storage<T>>(
+    log: &ReplicaLog<T, B>,
+    idx: u64,
+    stopsign: &StopSign,
+) -> PaxosMsg<T> {
+    let (n, decided_idx, stamp) = (log.promise(), log.decided_idx(), Stamp::default());
+    let stopsign = Box::new(stopsign.clone());
+    PaxosMsg::AcceptStopSign(AcceptStopSign { n, idx, stopsign, decided_idx, stamp })
 }
 
 /// Asks for a promise (paper §4.1.1, step 1), if that is due.
@@ -312,10 +324,9 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                 let promised = *promised;
                 match self.sync(promised, most, send)? {
                     Some(sent) => {
-                        let (end, len) = (self.log.end(), self.log.len());
-                        let has_room = sent.room(self.window(most)).is_some();
-                        self.leaves_rest |=
-                            sent.next_idx < len && (has_room || sent.next_idx == end);
+                        let has_room = sent.room(self.window(most)).is_some()
+                            || self.log.stopsign_at(sent.next_idx).is_some();
+                        self.leaves_rest |= sent.next_idx < self.log.len() && has_room;
                         progress.stage = Stage::Syncing(promised, sent);
                         Ok(Built::All)
                     }
@@ -358,7 +369,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         let (n, decided_idx, stamp) = (log.promise(), log.decided_idx(), Stamp::default());
         let mut sent = Sent::up_to(sync.suffix_idx, decided_idx);
         sent.advance(sync.len().unwrap_or(sync.suffix_idx), sync.amount());
-        self.codec.reset(log.end());
+        self.codec.reset(log.len());
         let sync = Box::new(sync);
         send(PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync, stamp }));
         Ok(Some(sent))
@@ -382,13 +393,20 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             return Ok(if was_redirected { Built::All } else { Built::TooMuch });
         }
         sent.catching_up_to = None;
-        let end = log.end();
+        let end = log.len();
         let window = self.window(most);
         while sent.next_idx < end {
+            let from_idx = sent.next_idx;
+            if let Some(stopsign) = log.stopsign_at(from_idx) {
+                send(accept_stopsign(log, from_idx, stopsign));
+                sent.advance(from_idx + 1, Amount::default());
+                sent.decided_idx = decided_idx;
+                is_probe_due = false;
+                continue;
+            }
             let Some(room) = sent.room(window) else {
                 break;
             };
-            let from_idx = sent.next_idx;
             let end_of_run = self.codec.end_of_run(from_idx, end);
             let Part { entries, amount } =
                 log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
@@ -403,28 +421,21 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             sent.decided_idx = decided_idx;
             is_probe_due = false;
         }
-        let is_all_sent = sent.next_idx >= end;
-        if let Some(stopsign) =
-            log.stopsign().filter(|_| sent.next_idx == end || (is_all_sent && is_probe_due))
-        {
-            let stopsign = Box::new(stopsign.clone());
-            send(PaxosMsg::AcceptStopSign(AcceptStopSign {
-                n,
-                idx: end,
-                stopsign,
-                decided_idx,
-                stamp,
-            }));
-            sent.next_idx = end + 1;
-            sent.decided_idx = decided_idx;
-        } else if is_probe_due {
+        if is_probe_due {
             let from_idx = sent.next_idx;
-            let (entries, ids) = (SharedEntries::default().into(), None);
-            let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };
-            send(PaxosMsg::AcceptDecide(accept));
+            // A stop sign that was sent is sent again, since followers answer it.
+            let sent_stopsign = log.stopsign_idx().zip(log.stopsign_before(from_idx));
+            send(match sent_stopsign {
+                Some((idx, stopsign)) => accept_stopsign(log, idx, stopsign),
+                None => {
+                    let (entries, ids) = (SharedEntries::default().into(), None);
+                    let accept = AcceptDecide { n, from_idx, entries, decided_idx, ids, stamp };
+                    PaxosMsg::AcceptDecide(accept)
+                }
+            });
             sent.decided_idx = decided_idx;
         }
-        if is_all_sent && sent.decided_idx < decided_idx {
+        if sent.next_idx >= end && sent.decided_idx < decided_idx {
             send(PaxosMsg::Decide(Decide { n, decided_idx, stamp }));
             sent.decided_idx = decided_idx;
         }
@@ -436,10 +447,11 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
     /// all that was decided then. Otherwise the leader would read the rest of that in one output.
     fn is_far_behind(&self, sent: &Sent) -> bool {
         let has = sent.next_idx;
-        let lacks = self.log.decided_idx().min(self.log.end()).saturating_sub(has);
+        let lacks = |idx| self.log.entries_among(has, idx);
         let is_compacted = has < self.log.compacted_idx();
-        let is_catching_up = sent.catching_up_to.is_some_and(|idx| has < idx.min(self.log.end()));
-        let is_far = lacks > self.limits.in_flight.entries && sent.is_nothing_in_flight();
+        let is_catching_up = sent.catching_up_to.is_some_and(|idx| lacks(idx) > 0);
+        let is_far = lacks(self.log.decided_idx()) > self.limits.in_flight.entries
+            && sent.is_nothing_in_flight();
         is_compacted || is_catching_up || is_far
     }
 }

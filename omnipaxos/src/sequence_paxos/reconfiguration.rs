@@ -262,7 +262,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let next = stopsign.next_config.configuration_id;
             self.trace.emit(|| {
                 let event = LogEvent::info("appends a stop sign");
-                event.at(self.log.end()).because(format!("configuration {next} is to follow"))
+                event.at(self.log.len()).because(format!("configuration {next} is to follow"))
             });
             self.log.append_stopsign(stopsign);
         }
@@ -275,12 +275,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Reports the outcome of the reconfiguration, if a stop sign is decided.
     pub(super) fn settle_reconfiguration(&mut self) {
-        let Some(decided) = self.log.decided_stopsign() else {
+        let (Some(decided), Some(idx)) = (self.log.decided_stopsign(), self.log.stopsign_idx())
+        else {
             return;
         };
         if let Some(Reconfiguration { stopsign, id, interest, .. }) = self.reconfiguration.take() {
             let outcome = match *decided == stopsign {
-                true => Outcome::Decided(self.log.end()),
+                true => Outcome::Decided(idx),
                 false => Outcome::NotDecided,
             };
             match interest {

@@ -38,7 +38,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Leading(leading) if has_accepted => {
                 if let Some(progress) = leading.followers.get_mut(from) {
                     progress.go_on(asks.accepted_idx, asks.decided_idx);
-                    self.codec.reset(self.log.end());
+                    self.codec.reset(self.log.len());
                     self.decide_chosen();
                 }
             }

@@ -64,7 +64,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             None => {
                 // A snapshot may have compacted more here; the others still trim up to this index.
-                let all = accepted_by_all.min(self.log.decided_idx()).min(self.log.end());
+                let all = accepted_by_all.min(self.log.decided_before_stopsign());
                 self.log.trim(all.max(self.log.compacted_idx()))?;
                 all
             }
@@ -104,7 +104,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Excludes the stop sign: the decided index may count it, and it is never compacted.
     pub(super) fn without_stopsign(&self, idx: u64) -> u64 {
         if idx == self.log.decided_idx() {
-            idx.min(self.log.end())
+            self.log.decided_before_stopsign()
         } else {
             idx
         }

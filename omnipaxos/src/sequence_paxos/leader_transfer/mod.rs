@@ -97,7 +97,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let to = leading.transfer.as_ref()?.to();
         let progress = leading.followers.get(to)?;
         let is_all_sent = match &progress.stage {
-            Stage::Replicating(sent) => sent.next_idx >= self.log.end(),
+            Stage::Replicating(sent) => sent.next_idx >= self.log.len(),
             Stage::Unpromised { .. }
             | Stage::Promised(_)
             | Stage::CatchingUp(_)

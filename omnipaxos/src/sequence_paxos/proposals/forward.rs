@@ -200,7 +200,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let (decided_idx, n) = (self.log.decided_idx(), self.log.promise());
         let mut led = Vec::new();
-        for run in self.log.ids().led_in(decided_idx, self.log.end()) {
+        for run in self.log.ids().led_in(decided_idx, self.log.len()) {
             let mut id = run.first;
             let keep = &mut |entry: &T| {
                 led.push((id, entry.clone()));

@@ -344,7 +344,7 @@ impl<T: Entry> PendingProposals<T> {
         if ids.all_known_from(origin) > scanned_idx {
             self.doubt(|id| ids.known_from(id));
         }
-        let all = ids.all_in(scanned_idx, decided_idx.min(log.end()));
+        let all = ids.all_in(scanned_idx, decided_idx);
         for run in all.filter(|run| run.first.origin == origin) {
             self.end_decided(&run, outcomes);
         }

@@ -105,7 +105,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns the decided index without the stop sign: later entries are read in the next
     /// configuration.
     fn decided_for_reads(&self) -> u64 {
-        self.log.decided_idx().min(self.log.end())
+        self.log.decided_before_stopsign()
     }
 
     /// Drops the read requests of servers that are not to be kept.

@@ -1,0 +1,157 @@
+//! Records of the log: each is an entry or a stop sign, and has its own index.
+//!
+//! Stop signs are few. In memory, in the storage and in messages they are kept beside the entries. This
+//! module maps the indices of records to positions among the entries.
+
+use crate::{entry::SharedEntries, storage::StopSign};
+
+/// The stop signs of a log, each with its index.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StopSigns {
+    /// Invariant I9: there is one at most, and no record comes after it.
+    last: Option<(u64, StopSign)>,
+}
+
+impl StopSigns {
+    /// Adds a stop sign at `idx`, after all others.
+    pub(super) fn push(&mut self, idx: u64, stopsign: StopSign) {
+        debug_assert!(self.last.is_none(), "I9: a stop sign after the stop sign");
+        self.last = Some((idx, stopsign));
+    }
+
+    /// Removes the stop signs from index `idx` on.
+    pub(super) fn cut(&mut self, idx: u64) {
+        self.last.take_if(|(of, _)| *of >= idx);
+    }
+
+    /// Returns the last stop sign and its index.
+    #[inline]
+    pub(super) fn last(&self) -> Option<(u64, &StopSign)> {
+        self.last.as_ref().map(|(idx, stopsign)| (*idx, stopsign))
+    }
+
+    /// Returns the index of the next stop sign from `idx` on.
+    #[inline]
+    pub(super) fn next(&self, idx: u64) -> Option<u64> {
+        self.last.as_ref().map(|(of, _)| *of).filter(|of| *of >= idx)
+    }
+
+    /// Returns the number of stop signs among the records `from..to`.
+    #[inline]
+    fn count(&self, from: u64, to: u64) -> u64 {
+        u64::from(self.next(from).is_some_and(|idx| idx < to))
+    }
+
+    /// Returns the number of entries among the records `from..to`.
+    #[inline]
+    pub(super) fn entries_among(&self, from: u64, to: u64) -> u64 {
+        to.saturating_sub(from) - self.count(from, to)
+    }
+
+    /// Returns the length of a log that has `entries` entries, besides the stop signs, from index `from`
+    /// on.
+    #[inline]
+    pub(super) fn end(&self, from: u64, entries: u64) -> u64 {
+        from + entries + self.count(from, u64::MAX)
+    }
+}
+
+/// Consecutive records: entries, and a stop sign after them if there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<T> {
+    pub(super) entries: SharedEntries<T>,
+    pub(super) stopsign: Option<StopSign>,
+}
+
+impl<T> From<SharedEntries<T>> for Records<T> {
+    fn from(entries: SharedEntries<T>) -> Self {
+        Self { entries, stopsign: None }
+    }
+}
+
+impl<T> From<StopSign> for Records<T> {
+    fn from(stopsign: StopSign) -> Self {
+        Self { entries: SharedEntries::default(), stopsign: Some(stopsign) }
+    }
+}
+
+impl<T> Records<T> {
+    /// Returns the number of records.
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64 + u64::from(self.stopsign.is_some())
+    }
+
+    /// Returns the index after the last record, if the first has index `from`.
+    pub(super) fn end(&self, from: u64) -> u64 {
+        from + self.len()
+    }
+
+    /// Returns the records without the first `skip`.
+    #[inline]
+    pub(super) fn after(self, skip: u64) -> Self {
+        if skip == 0 {
+            return self;
+        }
+        let Self { entries, stopsign } = self;
+        let stopsign = stopsign.filter(|_| skip <= entries.len() as u64);
+        let rest = position(skip)..entries.len();
+        Self { entries: entries.slice(rest).unwrap_or_default(), stopsign }
+    }
+}
+
+/// Converts an index to a position in memory. An index that does not fit is beyond any end.
+pub(super) fn position(idx: u64) -> usize {
+    usize::try_from(idx).unwrap_or(usize::MAX)
+}
+
+/// Returns the index after `entries` entries from `from` on and the stop sign that follows them; `None`
+/// if it overflows.
+pub(super) fn checked_end(from: u64, entries: usize, stopsign: Option<&StopSign>) -> Option<u64> {
+    let entries = u64::try_from(entries).ok()?;
+    from.checked_add(entries)?.checked_add(u64::from(stopsign.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checked_end, Records, SharedEntries, StopSign, StopSigns};
+    use crate::config::ClusterConfig;
+
+    fn stopsign() -> StopSign {
+        StopSign::with(ClusterConfig::default(), None)
+    }
+
+    #[test]
+    fn a_stop_sign_has_an_index_of_its_own() {
+        let mut signs = StopSigns::default();
+        assert_eq!((signs.entries_among(2, 9), signs.end(2, 7), signs.next(0)), (7, 9, None));
+        signs.push(5, stopsign());
+        for (from, to, entries) in
+            [(2, 9, 6), (2, 5, 3), (2, 6, 3), (5, 6, 0), (6, 9, 3), (5, 5, 0), (9, 2, 0)]
+        {
+            assert_eq!(signs.entries_among(from, to), entries, "{from}..{to}");
+        }
+        assert_eq!([0, 5, 6].map(|idx| signs.next(idx)), [Some(5), Some(5), None]);
+        assert_eq!([(2, 3), (5, 0), (6, 3)].map(|(from, count)| signs.end(from, count)), [6, 6, 9]);
+        signs.cut(6);
+        assert_eq!(signs.last().map(|(idx, _)| idx), Some(5));
+        signs.cut(5);
+        assert_eq!(signs.last(), None);
+    }
+
+    #[test]
+    fn the_stop_sign_is_the_last_record() {
+        let made =
+            || Records { entries: SharedEntries::from(vec![0, 1]), stopsign: Some(stopsign()) };
+        for (skip, entries, has_stopsign) in
+            [(0, vec![0, 1], true), (1, vec![1], true), (2, vec![], true), (3, vec![], false)]
+        {
+            let rest = made().after(skip);
+            assert_eq!(*rest.entries.lock(), entries, "after {skip}");
+            assert_eq!(rest.stopsign.is_some(), has_stopsign, "after {skip}");
+        }
+        assert_eq!(Records::<u64>::from(stopsign()).after(1).stopsign, None);
+        assert_eq!(checked_end(3, 2, None), Some(5));
+        assert_eq!(checked_end(3, 2, Some(&stopsign())), Some(6));
+        assert_eq!(checked_end(u64::MAX - 2, 2, Some(&stopsign())), None);
+    }
+}
