@@ -43,6 +43,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ops.clear();
         written.map_err(|cause| Halted::new(self.describe_write(from_idx, entries), cause))?;
         self.unstored = Unstored::default();
+        self.release();
         let (compacted_idx, len) = (self.compacted_idx, self.len());
         self.stored =
             Stored { compacted_idx, entries: self.entries_among(compacted_idx, len), len };

@@ -49,9 +49,9 @@ impl<T: Entry> Part<T> {
 }
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Returns the first of the flushed entries `from..to` that come before the next stop sign and
-    /// fit under `limit`, at least one if there are any. Entries of the last flush are shared with
-    /// other messages of this output.
+    /// Returns the first of the [sendable](Self::sendable_len) entries `from..to` that come before the
+    /// next stop sign and fit under `limit`, at least one if there are any. Entries of the last flush
+    /// are shared with other messages of this output.
     pub(crate) fn sendable(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
         let to = self.tail.stop_signs().next(from).map_or(to, |idx| to.min(idx));
         if from >= to {

@@ -60,6 +60,9 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     /// Whether this server wants a delta snapshot instead of missing entries.
     wants_deltas: bool,
     stored: Stored,
+    /// Length of the log that a leader may send. It counts itself only for the stored log. Invariant
+    /// I23: after each flush `stored.len <= sendable_len <= len`.
+    sendable_len: u64,
     unstored: Unstored,
     recent: Recent<T>,
     /// Reused by each flush.
@@ -206,6 +209,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             ids,
             wants_deltas: false,
             stored: Stored { compacted_idx, entries: held, len },
+            sendable_len: len,
             unstored: Unstored::default(),
             recent: Recent::default(),
             ops: Vec::new(),
@@ -362,9 +366,21 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.tail.end()
     }
 
-    /// Returns the length of the stored log, which may be claimed to other servers.
+    /// Returns the length of the stored log. This server may claim to have accepted it, and counts for
+    /// it in a quorum.
     pub(crate) fn stored_len(&self) -> u64 {
         self.stored.len
+    }
+
+    /// Returns the length of the log that a leader may send. No follower can acknowledge more of it.
+    pub(crate) fn sendable_len(&self) -> u64 {
+        self.sendable_len
+    }
+
+    /// Allows a leader to send the whole log. Today it sends only what is stored, so only a flush calls
+    /// this.
+    fn release(&mut self) {
+        self.sendable_len = self.len();
     }
 
     /// Returns the number of decided entries that are stored. A failed write cannot have undone
@@ -471,6 +487,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             "I2: accepted {:?} > promise {:?}",
             self.accepted_round,
             self.promise
+        );
+        let (stored, sendable) = (self.stored.len, self.sendable_len);
+        debug_assert!(
+            stored <= sendable,
+            "I23: {stored} records are stored, and only {sendable} may be sent"
         );
         debug_assert!(
             self.tail.start() >= compacted,

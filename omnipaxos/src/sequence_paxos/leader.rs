@@ -181,7 +181,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if accepted.n != self.log.promise() {
             return;
         }
-        if accepted.accepted_idx > self.log.stored_len() {
+        if accepted.accepted_idx > self.log.sendable_len() {
             return self.suspect_overtaken(accepted.decided_idx);
         }
         if let State::Leading(leading) = &mut self.state {
@@ -208,24 +208,23 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Decides what a write quorum has accepted in this ballot (I7). The leader counts with its
-    /// stored log, and the others cannot have accepted more. So unless the leader is a quorum
-    /// alone, only messages of others change the result.
+    /// stored log. The others cannot have accepted more than it may send.
     pub(super) fn decide_chosen(&mut self) {
         if let State::Leading(leading) = &mut self.state {
-            let own = self.log.stored_len();
-            if own <= self.log.decided_idx() {
+            let (own, sendable) = (self.log.stored_len(), self.log.sendable_len());
+            if sendable <= self.log.decided_idx() {
                 return;
             }
             self.accepted.clear();
             self.accepted.push(own);
             self.accepted.extend(leading.followers.accepted().map(|(_, idx)| idx));
             debug_assert!(
-                self.accepted.iter().all(|idx| *idx <= own),
-                "accepted {:?}, of which {own} is stored at the leader",
+                self.accepted.iter().all(|idx| *idx <= sendable),
+                "I23: accepted {:?}, of which the leader may send {sendable}",
                 self.accepted
             );
             let chosen = self.members.quorum().chosen_idx(&mut self.accepted);
-            self.log.decide_in_round(chosen.min(own));
+            self.log.decide_in_round(chosen.min(sendable));
             leading.undecided.pass(self.log.decided_idx());
         }
     }

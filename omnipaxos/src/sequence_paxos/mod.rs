@@ -390,7 +390,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Preparing(_) => {
                 debug_assert!(promise.pid == self.pid, "I4: leads {promise:?}");
             }
-            State::Leading(_) => {
+            State::Leading(leading) => {
+                debug_assert!(
+                    leading.followers.furthest() <= self.log.sendable_len(),
+                    "I23: sent or acknowledged {}, of which {} may be sent",
+                    leading.followers.furthest(),
+                    self.log.sendable_len()
+                );
                 debug_assert!(promise.pid == self.pid, "I4: leads {promise:?}");
                 debug_assert!(accepted == promise, "leads {promise:?}, accepted {accepted:?}");
             }

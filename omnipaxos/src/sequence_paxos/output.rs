@@ -103,6 +103,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             | State::Leading(_) => Readers::Storage,
         };
         self.log.flush(readers)?;
+        self.count_released();
+        Ok(())
+    }
+
+    /// Leader: counts and encodes the entries that it may send since the last flush.
+    fn count_released(&mut self) {
         if let State::Leading(leading) = &mut self.state {
             let (end, amount) = self.log.recent();
             leading.undecided.add(end, amount);
@@ -112,7 +118,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.codec.encode(from_idx, entries, amount.bytes);
             leading.undecided.pass(self.log.decided_idx());
         }
-        Ok(())
     }
 
     fn build_messages(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
@@ -326,7 +331,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                     Some(sent) => {
                         let has_room = sent.room(self.window(most)).is_some()
                             || self.log.stopsign_at(sent.next_idx).is_some();
-                        self.leaves_rest |= sent.next_idx < self.log.len() && has_room;
+                        self.leaves_rest |= sent.next_idx < self.log.sendable_len() && has_room;
                         progress.stage = Stage::Syncing(promised, sent);
                         Ok(Built::All)
                     }
@@ -393,7 +398,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             return Ok(if was_redirected { Built::All } else { Built::TooMuch });
         }
         sent.catching_up_to = None;
-        let end = log.len();
+        let end = log.sendable_len();
         let window = self.window(most);
         while sent.next_idx < end {
             let from_idx = sent.next_idx;

@@ -76,6 +76,16 @@ impl Followers {
         sources.max_by_key(|(_, progress)| progress.decided_idx).map_or(leader, |(of, _)| *of)
     }
 
+    /// Returns the largest index that was sent to a follower or acknowledged by one.
+    pub(super) fn furthest(&self) -> u64 {
+        let sent = |progress: &Progress| match &progress.stage {
+            Stage::Syncing(_, sent) | Stage::Replicating(sent) => sent.next_idx,
+            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::CatchingUp(_) => 0,
+        };
+        let all = self.by_node.iter().map(|(_, of)| of.accepted_idx.max(sent(of)));
+        all.max().unwrap_or_default()
+    }
+
     /// Returns the accepted index of each in this ballot.
     #[inline]
     pub(super) fn accepted(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
@@ -110,7 +120,8 @@ pub(super) struct Promised {
 /// The progress of one follower.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
-    /// The largest index acknowledged in this ballot.
+    /// The largest index acknowledged in this ballot: the records before it are stored there. At most
+    /// the length that the leader may send (I23), which may exceed its own stored length.
     pub(super) accepted_idx: u64,
     /// The largest decided index acknowledged.
     pub(super) decided_idx: u64,
@@ -186,7 +197,7 @@ impl Stage {
 /// The messages sent to a follower.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
-    /// Entries before this index were sent.
+    /// Records before this index were sent. At most the length that the leader may send (I23).
     pub(super) next_idx: u64,
     /// The decided index that was sent.
     pub(super) decided_idx: u64,

@@ -31,7 +31,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.handle_not_accepted(asks.n);
         }
         let has_accepted = asks.n == promise && asks.n_accepted == promise;
-        if has_accepted && asks.accepted_idx > self.log.stored_len() {
+        if has_accepted && asks.accepted_idx > self.log.sendable_len() {
             return self.suspect_overtaken(asks.decided_idx);
         }
         match &mut self.state {
