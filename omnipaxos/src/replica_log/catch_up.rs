@@ -106,7 +106,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             from_idx,
             entries,
             ids,
-            stopsign,
+            stopsign: stopsign.map(|stopsign| *stopsign),
             ..self.empty_chunk(config_id, decided_idx)
         }))
     }
@@ -127,6 +127,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let records = self.sendable_records(from_idx, until_idx, limit)?;
         let Records { entries, stopsign } = records;
         let ids = self.ids.of(from_idx, from_idx + entries.len() as u64);
+        let stopsign = stopsign.map(|stopsign| *stopsign);
         Ok(CatchUpChunk { entries, ids, stopsign, ..self.empty_chunk(config_id, from_idx) })
     }
 
@@ -218,7 +219,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 from_idx.max(self.decided_idx)
             }
         };
-        self.replace_undecided(from_idx, Records { entries, stopsign });
+        self.replace_undecided(from_idx, Records { entries, stopsign: stopsign.map(Box::new) });
         self.replace_ids(replaced_from, ids);
         if beyond.len() > 0 {
             self.append_records(beyond);
@@ -272,7 +273,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     fn undecided_beyond(&self, end: u64) -> Result<Records<T>, Halted> {
         let to = self.entries_end();
         let entries = if end < to { self.entries(end, to)? } else { Vec::new() };
-        let stopsign = self.stopsign().filter(|_| end <= to).cloned();
+        let stopsign = self.stopsign().filter(|_| end <= to).cloned().map(Box::new);
         Ok(Records { entries: entries.into(), stopsign })
     }
 }

@@ -31,7 +31,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.is_flushed() {
             return Ok(());
         }
-        let (from_idx, entries) = (self.tail.start(), self.tail.entries() as u64);
+        let from_idx = self.tail.start();
         let kept_len = self.kept_len();
         self.gather(readers);
         if self.ops.is_empty() {
@@ -41,7 +41,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.stored.len = kept_len;
         let written = self.storage.write_atomically(&mut self.ops);
         self.ops.clear();
-        written.map_err(|cause| Halted::new(self.describe_write(from_idx, entries), cause))?;
+        written.map_err(|cause| Halted::new(self.describe_write(from_idx), cause))?;
         self.unstored = Unstored::default();
         self.release();
         let (compacted_idx, len) = (self.compacted_idx, self.len());
@@ -65,8 +65,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.unstored.is_decided_idx_due = true;
     }
 
-    /// Describes the write of a flush of `entries` entries from `from_idx` on, for an error.
-    fn describe_write(&self, from_idx: u64, entries: u64) -> String {
+    /// Describes the write of a flush of the records from `from_idx` on, for an error.
+    fn describe_write(&self, from_idx: u64) -> String {
         let changed = [
             (self.unstored.promise, "the promise"),
             (self.unstored.compaction, "the compaction"),
@@ -75,6 +75,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             (self.unstored.decided_idx, "the decided index"),
         ];
         let mut parts: Vec<&str> = changed.iter().filter(|(is, _)| *is).map(|(_, n)| *n).collect();
+        let entries = self.entries_among(from_idx, self.len());
         let text = format!("entries {from_idx}..{}", from_idx + entries);
         if from_idx < self.stored.compacted_idx + self.stored.entries || entries > 0 {
             parts.push(&text);

@@ -88,7 +88,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(super) fn with_stopsign(&self, part: Part<T>, from: u64, to: u64) -> Records<T> {
         let Part { entries, amount } = part;
         let end = from + amount.entries;
-        let stopsign = self.stopsign_at(end).filter(|_| end < to).cloned();
+        let stopsign = self.stopsign_at(end).filter(|_| end < to).cloned().map(Box::new);
         Records { entries, stopsign }
     }
 

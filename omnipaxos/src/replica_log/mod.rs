@@ -318,7 +318,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Appends a stop sign.
     pub(crate) fn append_stopsign(&mut self, stopsign: StopSign) {
-        self.append_records(Records::from(stopsign));
+        self.append_records(Records::from(Box::new(stopsign)));
     }
 
     /// Appends records; not after a stop sign.

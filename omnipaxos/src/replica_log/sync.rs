@@ -81,6 +81,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let Records { entries: suffix, stopsign } = suffix;
         let ids = self.ids.of(decided_idx, suffix_idx + suffix.len() as u64);
+        let stopsign = stopsign.map(|stopsign| *stopsign);
         Ok(Some(LogSync { suffix_idx, suffix, ids, stopsign }))
     }
 
@@ -100,7 +101,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Synced::Gap;
         }
         self.ids.materialize_ids(self.len());
-        self.replace_undecided(suffix_idx, Records { entries: suffix, stopsign });
+        self.replace_undecided(
+            suffix_idx,
+            Records { entries: suffix, stopsign: stopsign.map(Box::new) },
+        );
         self.replace_ids(suffix_idx.max(self.decided_idx), ids);
         Synced::Applied
     }
@@ -143,7 +147,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn extend_by(&mut self, sync: LogSync<T>) -> Extended {
         let LogSync { suffix_idx, suffix, ids, stopsign } = sync;
         self.ids.materialize_ids(self.len());
-        let extended = self.extend(suffix_idx, Records { entries: suffix, stopsign }, ids);
+        let records = Records { entries: suffix, stopsign: stopsign.map(Box::new) };
+        let extended = self.extend(suffix_idx, records, ids);
         self.ids.accept_in(self.accepted_round, self.len());
         extended
     }

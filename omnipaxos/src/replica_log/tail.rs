@@ -11,6 +11,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Tail<T> {
     from_idx: u64,
+    /// Length of the log: the index after its entries and the stop signs from `from_idx` on.
+    end: u64,
     /// The stop signs of the whole log, which stay in memory.
     stop_signs: StopSigns,
     /// Entries of a message, shared with it.
@@ -31,7 +33,7 @@ impl<T: Clone> Tail<T> {
     /// Creates a tail without records from `from_idx` on, of a log with these stop signs.
     pub(super) fn empty(from_idx: u64, stop_signs: StopSigns) -> Self {
         let (shared, own) = (SharedEntries::default(), Vec::new());
-        Self { from_idx, stop_signs, shared, own, expected: 1, bytes: 0 }
+        Self { from_idx, end: from_idx, stop_signs, shared, own, expected: 1, bytes: 0 }
     }
 
     /// Returns the stop signs of the whole log.
@@ -51,14 +53,14 @@ impl<T: Clone> Tail<T> {
     }
 
     /// Returns the number of entries that are only in memory.
-    pub(super) fn entries(&self) -> usize {
+    fn entries(&self) -> usize {
         self.shared.len() + self.own.len()
     }
 
     /// Returns the length of the log.
     #[inline]
     pub(super) fn end(&self) -> u64 {
-        self.stop_signs.end(self.from_idx, self.entries() as u64)
+        self.end
     }
 
     /// Returns the bytes of the entries that were pushed or counted.
@@ -73,24 +75,27 @@ impl<T: Clone> Tail<T> {
             self.own.reserve_exact(self.expected);
         }
         self.own.push(entry);
+        self.end += 1;
     }
 
     /// Adds a stop sign.
     pub(super) fn push_stopsign(&mut self, stopsign: StopSign) {
-        self.stop_signs.push(self.end(), stopsign);
+        self.stop_signs.push(self.end, stopsign);
+        self.end += 1;
     }
 
     /// Adds records at the end. Their entries stay shared if there are no others.
     #[inline]
     pub(super) fn extend(&mut self, records: Records<T>) {
         let Records { entries, stopsign } = records;
+        self.end += entries.len() as u64;
         if self.is_empty() {
             self.shared = entries;
         } else if !entries.is_empty() {
             self.own.append(&mut entries.into_vec());
         }
         if let Some(stopsign) = stopsign {
-            self.push_stopsign(stopsign);
+            self.push_stopsign(*stopsign);
         }
     }
 
@@ -103,6 +108,7 @@ impl<T: Clone> Tail<T> {
             self.shared = rest;
         }
         self.from_idx = self.from_idx.min(idx);
+        self.end = self.end.min(idx);
     }
 
     /// Drops the entries before `idx`, which need not be stored any more.
@@ -113,6 +119,7 @@ impl<T: Clone> Tail<T> {
             self.own.drain(..gone.saturating_sub(self.shared.len()));
             self.shared = self.shared.slice(gone..self.shared.len()).unwrap_or_default();
             self.from_idx = idx;
+            self.end = self.end.max(idx);
         }
     }
 
@@ -134,7 +141,7 @@ impl<T: Clone> Tail<T> {
     /// Takes the entries for a flush.
     #[inline]
     pub(super) fn take(&mut self) -> SharedEntries<T> {
-        self.from_idx = self.end();
+        self.from_idx = self.end;
         self.bytes = 0;
         let is_alone = self.shared.is_empty() && self.own.len() == 1;
         if let Some(alone) = self.own.pop_if(|_| is_alone) {

@@ -146,7 +146,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Handles the stop sign from the leader (paper §6).
     pub(super) fn handle_accept_stopsign(&mut self, accept: AcceptStopSign, from: NodeId) {
         if let Standing::Replicating = self.standing(accept.n, from) {
-            let stopsign = Records::from(*accept.stopsign);
+            let stopsign = Records::from(accept.stopsign);
             let extended = self.log.extend(accept.idx, stopsign, None);
             self.finish_accept(extended, accept.decided_idx);
         }
