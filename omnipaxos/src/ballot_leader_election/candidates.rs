@@ -140,6 +140,7 @@ mod tests {
         assert!(!candidates.hear(2, &request(6, 2, false)), "an earlier one");
         assert_eq!(rank(&candidates), Some(Rank { steady: true, priority: 1, pid: 2 }));
         assert_eq!(candidates.best_that_asked(), rank(&candidates));
+        assert!(candidates.hear(2, &request(7, 1, true)), "a change in the same round");
         candidates.end_round();
         assert_eq!(candidates.best_that_asked(), None, "in an earlier round");
         assert!(candidates.hear(2, &request(8, 1, false)));

@@ -231,6 +231,11 @@ mod tests {
             pace.note_late_reply(n.saturating_sub(2));
         }
         assert!(pace.length <= 30 && pace.before.len() <= 4, "{pace:?}");
+        assert!(pace.is_lengthened());
+        let mut pace = Pace::new(10, 3);
+        (1..9).for_each(|n| assert_eq!(round(&mut pace, n, None, true), 10));
+        assert!(!pace.is_lengthened());
+        assert_eq!(pace.before, [(8, 10), (7, 10), (6, 10)], "as far back as a round may be long");
         assert_eq!(Pace::new(10, 1).longest, 10);
     }
 }

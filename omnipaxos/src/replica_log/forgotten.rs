@@ -258,6 +258,7 @@ mod tests {
         told.in_doubt = vec![IdsInDoubt { last: id(0, 3), before: 8 }];
         one.join(&told);
         assert_eq!(one.to_tell().in_doubt, [IdsInDoubt { last: id(0, 5), before: 8 }]);
+        assert_eq!((one.told(), other.told()), (2, 0));
         assert_eq!(*one.to_tell(), {
             let mut both = Forgotten::default();
             both.join(&one.to_tell());

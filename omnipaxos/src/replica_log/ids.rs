@@ -429,6 +429,45 @@ mod tests {
     }
 
     #[test]
+    fn ids_in_doubt_beyond_a_chunk() {
+        for (known_from, expected) in [(2, 0), (3, 0), (4, 4), (5, 5), (9, 5)] {
+            let mut ids = Ids::unknown_before(0);
+            let told = EntryIds { known_from, runs: Vec::new(), forgotten: None };
+            ids.extend_beyond(Some(Box::new(told)), 3, 5);
+            assert_eq!(ids.known_from, expected, "known from {known_from}");
+        }
+        assert!(Ids::unknown_before(5).of_accepts(3, 4).is_some(), "no server may know it");
+        assert_eq!(Ids::unknown_before(5).of_accepts(5, 6), None);
+    }
+
+    #[test]
+    fn low_numbers_beyond_a_chunk() {
+        for first in [0, 1] {
+            let mut ids = Ids::unknown_before(0);
+            ids.append(0, id(1, first + 1));
+            let told =
+                EntryIds { known_from: 1, runs: vec![run(1, 4, id(1, first))], forgotten: None };
+            ids.extend_beyond(Some(Box::new(told)), 1, 5);
+            let left = [run(1, 1, id(1, first)), run(3, 2, id(1, first + 2))];
+            assert_eq!(ids.runs_in(1, 5).collect::<Vec<_>>(), left, "from {first} on");
+        }
+    }
+
+    #[test]
+    fn numbers_that_an_incarnation_counted() {
+        let of = |incarnation, number| ProposalId { origin: 1, incarnation, number };
+        let mut ids = Ids::unknown_before(0);
+        for (idx, id) in (0..).zip([of(0, 4), of(0, 1 << 63 | 9), of(1, 2), of(1, 3), of(2, 1)]) {
+            ids.append(idx, id);
+        }
+        let highest = [0, 1, 2, 3].map(|incarnation| ids.highest_number(1, incarnation));
+        assert_eq!(highest, [Some(4), Some(3), Some(1), None], "a content id is not counted");
+        ids.bound(5, 0);
+        let highest = [0, 1, 2, 3].map(|incarnation| ids.highest_number(1, incarnation));
+        assert_eq!(highest, [Some(4), Some(3), Some(1), None], "nor is a forgotten one");
+    }
+
+    #[test]
     fn what_goes_without_saying_is_spelt_out() {
         let mut ids = ids();
         ids.accept_in(N, 8);
@@ -450,6 +489,7 @@ mod tests {
             ids.materialize_ids(12);
         }
         assert_eq!(ids.led_in(0, 12).count(), 0);
+        assert_eq!(ids.led_in(10, 15).collect::<Vec<_>>(), [run(12, 3, led(12))]);
         assert_eq!(ids.find(id(1, 9), 12), Some(6), "what was there before");
         ids.accept_in(Ballot { n: 4, ..N }, 12);
         assert_eq!(ids.find(led(12), 13), None);
@@ -544,5 +584,6 @@ mod tests {
             );
         }
         assert!(ids.of_accepts(5, 6).is_some(), "though there are no runs");
+        assert_eq!(ids.told_forgotten(), 0, "no other server reported any");
     }
 }

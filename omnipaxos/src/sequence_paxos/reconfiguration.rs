@@ -296,3 +296,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 fn unstorable(cause: &str) -> ConfigError {
     ConfigError::InvalidConfig(format!("the stop sign cannot be stored: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,17 @@ fn chunks() {
                                | 2: Accepted 4.2 len=5 dec=3
                                | 3: CatchUpChunk at=2 +cde dec=5 | following 4.2 ABCDE
                                | 2: Accepted 4.2 len=5 dec=5
+                               | 3: CatchUpChunk at=2 +ef dec=4 | following 4.2 ABEF$
+                               | 2: Accepted 4.2 len=5 dec=4
         following 4.2 ABC!     | 3: CatchUpChunk at=2 +c$ dec=4 | same |
+        # The ids beyond a chunk stay.
+        following 4.2 ABc
+            | 2: AcceptDecide 4.2 at=3 +d ids=3:3/5/0x1 dec=2; output; 3: CatchUpChunk at=2 +f dec=3
+            ; output; 2: Decide 4.2 dec=4; 3: CatchUpRequest dec=3
+            | following 4.2 ABFD | 3: CatchUpChunk at=3 +d ids=3:3/5/0x1 dec=4
+            | 2: AcceptDecide 4.2 at=3 +de ids=3:3/5/0x2 dec=2; output; 3: CatchUpChunk at=2 +f dec=3
+            ; output; 2: Decide 4.2 dec=5; 3: CatchUpRequest dec=3
+            | following 4.2 ABFDE | 3: CatchUpChunk at=3 +de ids=3:3/5/0x2 dec=5
         ",
     );
 }
@@ -162,6 +172,101 @@ fn a_server_that_catches_up_faster_than_its_leader_syncs_it() {
             | 2: AcceptSync 4.2 at=1 +b dec=9; output; 3: Prepare 5.3 na=3.3 len=3 dec=3; output
             ; 3: CatchUpChunk at=3 +d dec=4 | promised 5.3 3.3 ABCD
                                             | 3: Promise 5.3 na=3.3 len=4 dec=4 at=3 +d
+        ",
+    );
+}
+
+#[test]
+fn requests_for_ranges() {
+    Table::new().check(
+        "
+        # What is decided and not compacted here, of what was asked for. The sender learns how much is.
+        following 4.2 __CDEf | 3: CatchUpRequest range=2-4 | same | 3: CatchUpChunk at=2 +cd dec=5
+                             | 3: CatchUpRequest range=3-4 | same | 3: CatchUpChunk at=3 +d dec=5
+                             | 3: CatchUpRequest range=4-9 | same | 3: CatchUpChunk at=4 +e dec=5
+                             | 3: CatchUpRequest range=1-4 | same | 3: CatchUpChunk at=1 dec=5
+                             | 3: CatchUpRequest range=5-6 | same | 3: CatchUpChunk at=5 dec=5
+                             | 3: CatchUpRequest range=7-9 | same | 3: CatchUpChunk at=5 dec=5
+        # The stop sign is the entry after the others.
+        following 4.2 ABC!   | 3: CatchUpRequest range=1-2 | same | 3: CatchUpChunk at=1 +b dec=4
+                             | 3: CatchUpRequest range=1-3 | same | 3: CatchUpChunk at=1 +bc dec=4
+                             | 3: CatchUpRequest range=1-4 | same | 3: CatchUpChunk at=1 +bc$ dec=4
+                             | 3: CatchUpRequest range=3-4 | same | 3: CatchUpChunk at=3 +$ dec=4
+        # Ids travel with the entries.
+        following 4.2 ABC    | 2: AcceptDecide 4.2 at=3 +de ids=3:3/5/0x2 dec=5; output
+            ; 3: CatchUpRequest range=3-5 | following 4.2 ABCDE
+            | 3: CatchUpChunk at=3 +de ids=3:3/5/0x2 dec=5
+            | 2: AcceptDecide 4.2 at=3 +de ids=3:3/5/0x2 dec=5; output; 3: CatchUpRequest range=4-5
+            | following 4.2 ABCDE | 3: CatchUpChunk at=4 +e ids=4:3/5/1x1 dec=5
+            | 2: AcceptDecide 4.2 at=3 +de ids=3:3/5/0x2 dec=5; output; 3: CatchUpRequest dec=1
+            | following 4.2 ABCDE | 3: CatchUpChunk at=1 +bcde ids=3:3/5/0x2 dec=5
+        ",
+    );
+}
+
+#[test]
+fn deltas_from_here() {
+    Table::new().check(
+        "
+        # Eight decided entries or more travel as one snapshot, if the receiver accepts that.
+        following 4.2 ABCDEFGHIj
+            | 3: CatchUpRequest dec=1 delta | same | 3: CatchUpChunk at=9 delta=bcdefghi dec=9
+            | 3: CatchUpRequest dec=2 delta | same | 3: CatchUpChunk at=2 +cdefghi dec=9
+            | 3: CatchUpRequest dec=1 | same | 3: CatchUpChunk at=1 +bcdefghi dec=9
+        # A snapshot that cannot be stored here does not travel.
+        following 4.2 AZCDEFGHIj
+            | 3: CatchUpRequest dec=1 delta | same | 3: CatchUpChunk at=1 +zcdefghi dec=9
+        following 4.2 *BCDEFGHIj
+            | 3: CatchUpRequest delta | same | 3: CatchUpChunk at=1 snapshot=* +bcdefghi dec=9
+        # A follower that lacks as many is to catch up first.
+        leading 4.1 ABCDEFGHIj 2:9/9
+            | 3: Promise 4.1 len=1 dec=1 delta | leading 4.1 ABCDEFGHIj 2:9/9 3:redirected
+            | 3: CatchUpRedirect 4.1 source=2 dec=9
+            | 3: Promise 4.1 len=2 dec=2 delta | leading 4.1 ABCDEFGHIj 2:9/9 3:sync
+            | 3: AcceptSync 4.1 at=2 +cdefghij dec=9
+            | 3: Promise 4.1 len=1 dec=1 | leading 4.1 ABCDEFGHIj 2:9/9 3:sync
+            | 3: AcceptSync 4.1 at=1 +bcdefghij dec=9
+        ",
+    );
+}
+
+#[test]
+fn deltas_to_this_server() {
+    let table = Table::with(|config| config.server_config.takes_delta_snapshots = true);
+    table.check(
+        "
+        # It is merged with what is decided here, and only there.
+        following 4.2 ABCd
+            | 3: CatchUpChunk base=3 at=6 delta=def +g dec=7 | following 4.2 ******G
+            | 2: Accepted 4.2 len=7 dec=7
+            | 3: CatchUpChunk base=2 at=6 delta=cdef +g dec=7 | same |
+            | 3: CatchUpChunk base=2 at=3 delta=c +d dec=4 | following 4.2 ABCD
+            | 2: Accepted 4.2 len=4 dec=4
+            | watch; 3: CatchUpChunk base=3 at=6 delta=def dec=6 | following 4.2 ******
+            | wrote snapshot abcdef, trim 4, compacted 6, decided 6; 2: Accepted 4.2 len=6 dec=6
+        following 4.2 **Cd
+            | watch; 3: CatchUpChunk base=3 at=6 delta=def dec=6 | following 4.2 ******
+            | wrote snapshot **cdef, trim 2, compacted 6, decided 6; 2: Accepted 4.2 len=6 dec=6
+        # A sum that cannot be stored: from then on entries are asked for.
+        following 4.2 ABCd
+            | 3: CatchUpChunk base=3 at=6 delta=dez dec=6; round lost | same | 3: CatchUpRequest dec=3
+        # Nothing stands for what was trimmed.
+        following 4.2 __Cd
+            | 3: CatchUpChunk base=3 at=6 delta=def dec=6 | same |
+        # It is asked for, where it can be merged. A promise asks for one once: otherwise the log would never
+        # be synchronised while entries are decided.
+        following 4.2 ABc      | round lost | same | 3: CatchUpRequest dec=2 delta
+                               | 3: Prepare 5.3 na=4.2 len=3 dec=2 | promised 5.3 4.2 ABc
+                               | 3: Promise 5.3 na=4.2 len=3 dec=2 delta
+                               | 3: Prepare 5.3 na=4.2 len=3 dec=2; output; 2: CatchUpChunk at=2 +c dec=3
+                               | promised 5.3 4.2 ABC | 3: Promise 5.3 na=4.2 len=3 dec=3
+        following 4.2 __c      | 2: Compacted to=2; 3: Compacted to=2; round lost | same
+                               | 3: CatchUpRequest dec=2
+                               | 3: Prepare 5.3 na=4.2 len=3 dec=2 | promised 5.3 4.2 __c
+                               | 3: Promise 5.3 na=4.2 len=3 dec=2
+        following 4.2 ABc      | elected 5.1 | preparing 5.1 4.2 ABc
+                               | 2: Prepare 5.1 na=4.2 len=3 dec=2 delta
+                               ; 3: Prepare 5.1 na=4.2 len=3 dec=2 delta
         ",
     );
 }

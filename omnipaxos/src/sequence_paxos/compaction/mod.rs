@@ -231,3 +231,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.compaction.applied.of_peer(pid)
     }
 }
+
+#[cfg(test)]
+mod tests;

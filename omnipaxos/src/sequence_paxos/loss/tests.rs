@@ -27,12 +27,28 @@ fn a_leader_that_lacks_decided_entries() {
         # A repeated one does not begin the count anew.
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round
             ; 2: AcceptSync 4.2 at=1 +b dec=1; round; round; output; loss | same | 2 of 3 at 4.2
+        # Once that is sure it stays so, also while the leader is out of reach.
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; round; round lost
+            ; output; loss | same | 2 of 3 at 4.2
         # It is over once an AcceptSync fits.
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; round
             ; 2: AcceptSync 4.2 at=3 dec=3; output; loss | following 4.2 ABC | none
         # Entries that were decided in a ballot that was accepted here: a later leader has them, if no
         # server has lost any. That is sure at once.
         following 3.3 ABc | 3: Decide 3.3 dec=3; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
+            ; 2: AcceptSync 4.2 at=1 +b dec=1; output; loss | promised 4.2 3.3 ABC | 2 of 3 at 4.2
+        ",
+    );
+}
+
+#[test]
+fn a_leader_that_has_what_was_chosen_in_a_ballot_accepted_here() {
+    Table::new().check(
+        "
+        # Two entries are known to be chosen in ballot 3.3. The third may have been decided later.
+        following 3.3 ABC | 3: Decide 3.3 dec=2; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
+            ; 2: AcceptSync 4.2 at=1 +b dec=1; output; loss | promised 4.2 3.3 ABC | none
+            | 3: Decide 3.3 dec=3; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
             ; 2: AcceptSync 4.2 at=1 +b dec=1; output; loss | promised 4.2 3.3 ABC | 2 of 3 at 4.2
         ",
     );

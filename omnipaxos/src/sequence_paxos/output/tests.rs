@@ -294,3 +294,189 @@ fn what_is_too_much_is_learned_elsewhere() {
         ",
     );
 }
+
+#[test]
+fn writes() {
+    Table::new().check(
+        "
+        # All changes in one write. Their order makes a crash between them safe: promise, log, stop sign,
+        # accepted round, decided index.
+        following 4.2 ABc | watch; 2: AcceptDecide 4.2 at=3 +d dec=3 | following 4.2 ABCd
+                          | wrote +d, decided 3; 2: Accepted 4.2 len=4 dec=3
+                          | watch; 2: AcceptDecide 4.2 at=3 +d dec=2; 2: AcceptStopSign 4.2 at=4 dec=2
+                          | following 4.2 ABcd$ | wrote +d, $; 2: Accepted 4.2 len=5 dec=2
+                          | watch; 3: Prepare 5.3 na=4.2 len=3 dec=2 | promised 5.3 4.2 ABc
+                          | wrote promise 5.3; 3: Promise 5.3 na=4.2 len=3 dec=2
+        promised 4.2 3.3 ABc$ | watch; 2: AcceptSync 4.2 at=2 +de dec=3 | following 4.2 ABDe
+                          | wrote +de at 2, no $, accepted 4.2, decided 3; 2: Accepted 4.2 len=4 dec=3
+                          | watch; 2: AcceptSync 4.2 at=2 dec=2 | following 4.2 AB
+                          | wrote + at 2, no $, accepted 4.2; 2: Accepted 4.2 len=2 dec=2
+        promised 4.2 3.3 __Cde | watch; 2: AcceptSync 4.2 at=3 +fg dec=4 | following 4.2 __CFg
+                          | wrote +fg at 1, accepted 4.2, decided 4; 2: Accepted 4.2 len=5 dec=4
+        following 4.2 __Cd | watch; 2: AcceptDecide 4.2 at=4 +e dec=3 | following 4.2 __Cde
+                          | wrote +e; 2: Accepted 4.2 len=5 dec=3
+        preparing 4.1 3.2 ABc | watch; 2: Promise 4.1 na=3.3 len=3 dec=3 at=2 +d
+                          | leading 4.1 ABD 2:sync
+                          | wrote +d at 2, accepted 4.1, decided 3; 2: AcceptSync 4.1 at=3 dec=3
+        # A decided index alone waits for the next write, a round, or a user that asks.
+        following 4.2 ABc | watch; 2: Decide 4.2 dec=3 | following 4.2 ABC |
+                          | watch; 2: Decide 4.2 dec=3; flush | following 4.2 ABC | wrote decided 3
+                          | watch; 2: Decide 4.2 dec=3; round | following 4.2 ABC | wrote decided 3
+                          | watch; 2: Decide 4.2 dec=2; flush; round | same |
+                          | 2: Decide 4.2 dec=3; output; watch; 2: AcceptDecide 4.2 at=3 +d dec=3
+                          | following 4.2 ABCd | wrote +d, decided 3; 2: Accepted 4.2 len=4 dec=3
+                          | watch; round; flush | same |
+        leading 4.1 ABc 2:sync | watch; 2: Accepted 4.1 len=3 dec=2 | leading 4.1 ABC 2:3/2
+                          | 2: Decide 4.1 dec=3
+        # What is decided elsewhere, and the entries that a snapshot stands for.
+        following 4.2 ABcd | watch; 3: CatchUpChunk at=2 +e dec=3 | following 4.2 ABEd
+                          | wrote +ed at 2, decided 3; 2: Accepted 4.2 len=4 dec=3
+                          | watch; 3: CatchUpChunk at=3 snapshot=abc dec=3 | following 4.2 ***d
+                          | wrote snapshot abc, trim 3, compacted 3, +d at 0, decided 3
+                          ; 2: Accepted 4.2 len=4 dec=3
+                          | watch; 3: CatchUpChunk at=6 snapshot=abcdef +g dec=7
+                          | following 4.2 ******G
+                          | wrote snapshot abcdef, trim 4, compacted 6, +g, decided 7
+                          ; 2: Accepted 4.2 len=7 dec=7
+        following 4.2 **Cd | watch; 3: CatchUpChunk at=4 snapshot=abcd dec=4 | following 4.2 ****
+                          | wrote snapshot abcd, trim 2, compacted 4, decided 4
+                          ; 2: Accepted 4.2 len=4 dec=4
+        following 4.2 ABCd | watch; 2: Trim to=2 | following 4.2 __Cd | wrote trim 2, compacted 2; 2: Compacted to=2
+                          | 2: AcceptDecide 4.2 at=4 +e dec=4; watch; 2: Trim to=2
+                          | following 4.2 __CDe
+                          | wrote trim 2, compacted 2, +e, decided 4; 2: Accepted 4.2 len=5 dec=4
+                          ; 2: Compacted to=2
+        ",
+    );
+}
+
+#[test]
+fn outputs_that_do_nothing() {
+    Table::new().check(
+        "
+        # A follower that knows what is decided has nothing to write and to send.
+        following 4.2 ABC  | silent | same | silent: true
+                           | 2: AcceptDecide 4.2 at=3 +d dec=3; silent | following 4.2 ABCd
+                           | silent: false; 2: Accepted 4.2 len=4 dec=3
+                           | 2: AcceptDecide 4.2 at=3 +d dec=3; output; silent | following 4.2 ABCd
+                           | silent: true
+                           | 2: AcceptDecide 4.2 at=3 +d dec=4; output; silent | following 4.2 ABCD
+                           | silent: true
+                           | acknowledge 2; silent | same | silent: false; 2: Accepted 4.2 len=3 dec=3
+                           | 3: CatchUpRequest dec=1; silent | same
+                           | silent: false; 3: CatchUpChunk at=1 +bc dec=3
+                           | propose d; silent | following 4.2 ABC pending=1
+                           | 1/7/0; silent: false; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=3 +d
+                           | propose d; output; silent | following 4.2 ABC pending=1
+                           | silent: true
+                           | propose d; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=3; output
+                           ; 2: Decide 4.2 dec=4; silent | following 4.2 ABCD
+                           | silent: false; 1/7/0 is decided at 3
+                           | reconfigure id; silent | same
+                           | 1/7/0; silent: false; 2: ForwardStopSign id=1/7/0
+                           | reconfigure id; output; silent | same | silent: true
+                           | reconfigure id; output; 2: AcceptStopSign 4.2 at=3 dec=3; output
+                           ; 2: Decide 4.2 dec=4; silent | following 4.2 ABC!
+                           | silent: false; 1/7/0 is decided at 3
+                           | 2: AcceptStopSign 4.2 at=3 dec=3; output
+                           ; 2: Decide 4.2 dec=4; silent | following 4.2 ABC! | silent: true
+                           | read; silent | same | read 1; silent: false; 2: ReadIndexRequest id=1/7/1
+        # Only a decided index is to be written, and that is due.
+                           | 2: Decide 4.2 dec=3; silent | same | silent: true
+        following 4.2 ABc  | 2: Decide 4.2 dec=3; silent | following 4.2 ABC | silent: true
+                           | 2: Decide 4.2 dec=3; round; silent | following 4.2 ABC | silent: false
+        # No other server is silent.
+        recovering 4.2 4.2 ABC | silent | same | silent: false
+        leading 4.1 ABC 2:3/3  | silent | same | silent: false
+        ",
+    );
+}
+
+#[test]
+fn what_the_election_is_asked_for() {
+    Table::new().check(
+        "
+        # A ballot above all that it named is news. So is one above the promise for its owner, and for a
+        # leader.
+        following 4.2 ABC | elected 4.2; news 4.2 | same | settled
+                          | elected 4.2; news 5.3 | same | news
+                          | elected 4.2; news 5.1 | same | news
+                          | elected 4.2; news 3.1 | same | neither
+                          | news 4.2 | same | news
+                          | elected 5.3; news 5.3 | same | settled
+                          | elected 5.3; news 4.2 | same | neither
+        leading 4.1 ABC 2:3/3 | news 4.1 | same | settled
+                          | news 5.3 | same | news
+                          | news 3.3 | same | neither
+        # It has a change for the election.
+                          | 2: NotAccepted 5.3; news 4.1 | same | neither; election: Preempted
+        ",
+    );
+}
+
+#[test]
+fn when_a_tick_does_something() {
+    let table = Table::with(|config| {
+        config.server_config.resend_message_tick_timeout = 20;
+        config.server_config.batch_size = 3;
+        config.server_config.flush_batch_tick_timeout = 5;
+    });
+    table.check(
+        "
+        # Only a leader repeats what it sent.
+        following 4.2 ABC     | timeout | same | no timeout
+        leading 4.1 ABC 2:3/3 | timeout | same | timeout 20
+                              | tick; pass 3; timeout | same | timeout 16
+                              | pass 19; timeout | same | timeout 1
+        preparing 4.1 3.2 ABc | timeout | same
+            | timeout 20
+        # A batch that is not full waits.
+        leading 4.1 ABC 2:3/3 | append d; timeout | leading 4.1 ABC 2:3/3 waits=1 | timeout 5
+                              | append d; tick; timeout | leading 4.1 ABC 2:3/3 waits=1 | timeout 4
+                              | append d; pass 4; timeout | leading 4.1 ABC 2:3/3 waits=1 | timeout 1
+                              | append d; pass 4; tick; timeout | leading 4.1 ABCd 2:3/3
+                              | timeout 15; 2: AcceptDecide 4.1 at=3 +d dec=3
+                              | append def; timeout | leading 4.1 ABCdef 2:3/3
+                              | timeout 20; 2: AcceptDecide 4.1 at=3 +def dec=3
+        # The election is told at once.
+                              | 2: NotAccepted 5.3; timeout | same | timeout 1; election: Preempted
+        ",
+    );
+}
+
+#[test]
+fn what_is_left_for_the_next_output() {
+    let table = Table::with(|config| {
+        config.server_config.max_in_flight_entries = 4;
+        config.server_config.max_message_entries = 3;
+        config.server_config.resend_message_tick_timeout = 20;
+    });
+    table.check(
+        "
+        # An AcceptSync carries what fits in a message. The rest that may be in flight follows at once,
+        leading 4.1 ABC 2:3/3
+            | append def; output; 2: Accepted 4.1 len=6 dec=6; append ghi; output
+            ; 2: Accepted 4.1 len=9 dec=9; output; 3: Promise 4.1 len=3 dec=3; output; timeout
+            | leading 4.1 ABCDEFGHI 2:9/9 3:sync
+            | timeout 1; 3: AcceptDecide 4.1 at=6 +g dec=9
+            | append def; output; 2: Accepted 4.1 len=6 dec=6; output; 3: Promise 4.1 len=3 dec=3
+            ; output; timeout | leading 4.1 ABCDEF 2:6/6 3:sync | timeout 20
+        ",
+    );
+}
+
+#[test]
+fn bytes_of_undecided_entries_are_limited() {
+    let table = Table::with(|config| config.server_config.max_message_bytes = 35);
+    table.check(
+        "
+        # Each entry counts ten bytes, in the log and where it waits.
+        leading 4.1 ABC 2:3/3
+            | append defgh | leading 4.1 ABCdefg 2:3/3 waits=1
+            | 2: AcceptDecide 4.1 at=3 +def dec=3; 2: AcceptDecide 4.1 at=6 +g dec=3
+            | append de; output; append fgh; output | leading 4.1 ABCdefg 2:3/3 waits=1 |
+            | append de; output; append fgh; output; 2: Accepted 4.1 len=5 dec=3; output
+            | leading 4.1 ABCDEfgh 2:5/3 |
+        ",
+    );
+}

@@ -132,6 +132,14 @@ mod tests {
     use super::{number_of, ContentIds, IS_CONTENT_HASH, REMEMBERED};
 
     #[test]
+    fn each_number_leaves_room_for_those_of_a_message() {
+        for number in (0..100).map(|entry| number_of(&[entry])) {
+            assert_eq!(number & IS_CONTENT_HASH, IS_CONTENT_HASH);
+            assert!(number < u64::MAX - (u64::MAX >> 2), "{number}");
+        }
+    }
+
+    #[test]
     fn origin_and_receiver_make_the_same_number() {
         let mut origin = in_step(0, false);
         let number = origin.plain_number(&["a", "b"]);

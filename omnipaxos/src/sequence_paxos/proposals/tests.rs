@@ -405,3 +405,70 @@ fn stop_signs() {
         ",
     );
 }
+
+#[test]
+fn limits_that_fall_while_proposals_wait() {
+    Table::new().check(
+        "
+        # What waits is checked again once this server leads. It is refused where no earlier leader can
+        # have decided it.
+        preparing 4.1 3.2 ABc
+            | propose y; limit 2 1; output; 2: Promise 4.1 na=3.2 len=3 dec=2
+            | leading 4.1 ABc 2:sync | 2: AcceptSync 4.1 at=2 +c dec=2; 1/7/0 is refused: no y
+            | append dy; limit 2 1; output; 2: Promise 4.1 na=3.2 len=3 dec=2; dropped
+            | leading 4.1 ABcd 2:sync
+            | dropped 1 and 0; 2: AcceptSync 4.1 at=2 +cd ids=3:1/4./3x1 dec=2
+            | append y; limit 2 9; output; 2: Promise 4.1 na=3.2 len=3 dec=2; dropped
+            | leading 4.1 ABcy 2:sync
+            | dropped 0 and 0; 2: AcceptSync 4.1 at=2 +cy ids=3:1/4./3x1 dec=2
+        # It was forwarded in an earlier ballot, whose leader may have taken it.
+        following 4.2 ABC
+            | propose y; output; limit 2 1; elected 5.1; output; 2: Promise 5.1 na=4.2 len=3 dec=3
+            | leading 5.1 ABC 2:sync pending=1 | 2: AcceptSync 5.1 at=3 dec=3
+        # What the leader refuses is dropped and counted. A copy of the answer counts nothing.
+        following 4.2 ABc
+            | append dd; output; 2: ProposalRejection first=1/7/0 count=2 refused=4.2
+            ; 2: ProposalRejection first=1/7/0 count=2 refused=4.2; dropped | same | dropped 2 and 0
+            | append dd; output; 2: ProposalRejection first=1/7/1 refused=4.2; dropped
+            | following 4.2 ABc pending=1 | dropped 1 and 0
+            | propose d; output; 2: ProposalRejection first=1/7/0 refused=4.2; dropped | same
+            | dropped 0 and 0; 1/7/0 is refused: no z
+            | dropped; drop; drop; dropped | same | dropped 0 and 0; dropped 0 and 2
+        ",
+    );
+}
+
+#[test]
+fn proposals_that_wait_for_a_batch() {
+    let table = Table::with(|config| config.server_config.batch_size = 3);
+    table.check(
+        "
+        leading 4.1 ABC 2:3/3 | batched | same | batched 0
+                              | append de; batched | leading 4.1 ABC 2:3/3 waits=2 | batched 2
+                              | append def; batched | leading 4.1 ABCdef 2:3/3
+                              | batched 0; 2: AcceptDecide 4.1 at=3 +def dec=3
+        ",
+    );
+}
+
+#[test]
+fn incarnations_that_nothing_counts() {
+    let table = Table::with(|config| config.server_config.incarnation = None);
+    table.check(
+        "
+        # The first one may give numbers. A promise or a log shows that there was an earlier one.
+        recovering 0 0 -     | propose d | recovering 0 0 - pending=1 | 1/0/0
+        recovering 0 0 ab    | propose d | same | NoIncarnation
+        recovering 4.2 0 -   | propose d | same | NoIncarnation
+        recovering 4.2 4.2 a | propose d | same | NoIncarnation
+        # A stop sign is forwarded with a number all the same, which a refusal names.
+        following 4.2 ABc    | reconfigure | same | 2: ForwardStopSign id=1/0/0
+                             | reconfigure id | same | NoIncarnation
+            | reconfigure; output; 2: ProposalRejection first=1/0/0 refused=4.2; output; reconfigure
+            | same | 2: ForwardStopSign id=1/0/1
+            | reconfigure; output; 2: ProposalRejection first=1/0/0 refused=4.2; output; reconfigure
+            ; output; 2: ProposalRejection first=1/0/1 refused=4.2; output; reconfigure
+            | same | 2: ForwardStopSign id=1/0/2
+        ",
+    );
+}

@@ -216,3 +216,32 @@ fn a_leader_that_is_a_write_quorum_alone_asks_nobody() {
         ",
     );
 }
+
+#[test]
+fn a_request_is_not_relayed_twice() {
+    let table = Table::with(|config| config.cluster_config.nodes = vec![1, 2, 3, 4, 5]);
+    table.check(
+        "
+        # A relay asks the leader itself, and nobody else for a member.
+        following 4.2 ABc
+            | round 2 3 4 5; output; 4: ReadIndexRequest id=4/5/1 | same
+            | 2: ReadIndexRequest id=4/5/1 hops=1
+            | round 3 4 5 via=3; output; 4: ReadIndexRequest id=4/5/1 | same |
+            | round 3 4 5 via=3; output; read | same | read 1; 3: ReadIndexRequest id=1/7/1
+            | round 2 3 4 5; output; 2: ReadIndexRequest id=2/5/1 | same |
+        ",
+    );
+}
+
+#[test]
+fn rounds_without_an_open_request() {
+    Table::new().check(
+        "
+        following 4.2 ABC | round; silent | same | silent: true
+                          | read; output; 2: ReadIndexResponse id=1/7/1 at=3; output; round; silent | same
+                          | silent: true
+                          | read; output; round; silent | same | silent: false; 2: ReadIndexRequest id=1/7/1
+        following 4.2 ABC! | round; silent | same | silent: true
+        ",
+    );
+}

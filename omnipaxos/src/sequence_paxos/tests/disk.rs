@@ -3,10 +3,12 @@
 use crate::{
     ballot::Ballot,
     config::ClusterConfig,
-    storage::{Entry, Snapshot, StopSign, Storage, StorageResult},
+    storage::{apply, Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
 };
+use std::sync::{Arc, Mutex};
 
-/// An entry. No storage takes a `z`; a storage that is to write an `x` fails.
+/// An entry. No storage takes a `z`, and none with a limit below 9 a `y`. A storage that is to write an
+/// `x` fails.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::sequence_paxos) struct Letter(pub(super) char);
 
@@ -48,9 +50,17 @@ pub(super) struct Disk {
     compacted_idx: u64,
     snapshot: Option<Letters>,
     stopsign: Option<StopSign>,
+    /// What was written, the same for all clones.
+    pub(super) written: Arc<Mutex<Vec<String>>>,
 }
 
 impl Storage<Letter> for Disk {
+    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Letter>>) -> StorageResult<()> {
+        let written: Vec<String> = ops.iter().map(shown_op).collect();
+        self.written.lock().unwrap().push(written.join(", "));
+        ops.drain(..).try_for_each(|op| apply(self, op))
+    }
+
     fn append_entry(&mut self, entry: Letter) -> StorageResult<u64> {
         self.append_entries(vec![entry])
     }
@@ -140,10 +150,52 @@ impl Storage<Letter> for Disk {
         Ok(self.snapshot.clone())
     }
 
-    fn check_entry(&self, entry: &Letter, _limit: u64) -> StorageResult<()> {
+    fn check_entry(&self, entry: &Letter, limit: u64) -> StorageResult<()> {
         match entry.0 {
             'z' => Err("no z".into()),
+            'y' if limit < 9 => Err("no y".into()),
             _ => Ok(()),
+        }
+    }
+
+    fn check_snapshot(&self, snapshot: &Letters) -> StorageResult<()> {
+        match snapshot.0.contains('z') {
+            true => Err("no z".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn check_stopsign(&self, stopsign: &StopSign, limit: u64) -> StorageResult<()> {
+        let metadata = stopsign.metadata.as_deref().unwrap_or_default();
+        match metadata.contains(&b'z') || metadata.len() as u64 > limit {
+            true => Err("no such stop sign".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One write, as in `wrote +cd at 2, decided 3`.
+fn shown_op(op: &StorageOp<Letter>) -> String {
+    let text = |entries: &[Letter]| entries.iter().map(|letter| letter.0).collect::<String>();
+    match op {
+        StorageOp::AppendEntry(entry) => format!("+{}", entry.0),
+        StorageOp::AppendEntries(entries) => format!("+{}", text(entries)),
+        StorageOp::AppendOnPrefix(idx, entries) => format!("+{} at {idx}", text(entries)),
+        StorageOp::AppendShared(entries) => format!("+{}", text(&entries.lock())),
+        StorageOp::AppendSharedOnPrefix(idx, entries) => {
+            format!("+{} at {idx}", text(&entries.lock()))
+        }
+        StorageOp::SetPromise(n) => format!("promise {}.{}", n.n, n.pid),
+        StorageOp::SetDecidedIndex(idx) => format!("decided {idx}"),
+        StorageOp::SetAcceptedRound(n) => format!("accepted {}.{}", n.n, n.pid),
+        StorageOp::SetCompactedIdx(idx) => format!("compacted {idx}"),
+        StorageOp::Trim(count) => format!("trim {count}"),
+        StorageOp::SetStopsign(stopsign) => match stopsign {
+            Some(_) => "$".to_string(),
+            None => "no $".to_string(),
+        },
+        StorageOp::SetSnapshot(snapshot) => {
+            format!("snapshot {}", snapshot.as_ref().map_or("none", |snapshot| &snapshot.0))
         }
     }
 }
@@ -161,6 +213,7 @@ impl Disk {
             compacted_idx: compacted as u64,
             snapshot,
             stopsign: log.contains(['$', '!']).then(stopsign),
+            written: Arc::default(),
         }
     }
 
@@ -182,8 +235,14 @@ impl Disk {
 }
 
 pub(super) fn stopsign() -> StopSign {
+    stopsign_with(None)
+}
+
+/// A stop sign with metadata. No storage takes a `z` in them.
+pub(super) fn stopsign_with(metadata: Option<&str>) -> StopSign {
     let (configuration_id, nodes) = (2, vec![1, 2, 3]);
-    StopSign::with(ClusterConfig { configuration_id, nodes, flexible_quorum: None }, None)
+    let next = ClusterConfig { configuration_id, nodes, flexible_quorum: None };
+    StopSign::with(next, metadata.map(|text| text.as_bytes().to_vec()))
 }
 
 pub(super) fn letters(text: &str) -> Vec<Letter> {

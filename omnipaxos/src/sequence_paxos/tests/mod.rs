@@ -43,7 +43,7 @@ mod disk;
 mod notation;
 
 use self::{
-    disk::{letters, stopsign, Disk, Letter},
+    disk::{letters, stopsign_with, Disk, Letter, Letters},
     notation::{
         ballot, number, refused, shown, shown_ballot, shown_id, shown_outcome, variant, Fields,
     },
@@ -60,8 +60,12 @@ use crate::{
     observe::trace::Trace,
     reads::{ReadId, ReadState},
     replica_log::ReplicaLog,
+    storage::StopSign,
 };
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex},
+};
 
 /// The configuration of the server under test.
 #[derive(Clone, Debug)]
@@ -167,13 +171,14 @@ impl Table {
     }
 
     fn restart(&self, disk: Disk) -> Server {
+        let written = disk.written.clone();
         let mut log = ReplicaLog::load(disk).unwrap();
         let incarnation = log.begin_incarnation(self.config.server_config.incarnation).unwrap();
         let trace = Trace::new(&self.config.server_config).unwrap();
         let members = Arc::new(self.config.membership());
         let mut paxos = SequencePaxos::new(&self.config, members.clone(), log, incarnation, trace);
         members.peers().iter().for_each(|peer| paxos.note_reachable(*peer));
-        let mut server = Server { paxos, answers: Vec::new() };
+        let mut server = Server { paxos, answers: Vec::new(), written, shows_writes: false };
         server.output();
         server
     }
@@ -184,6 +189,10 @@ struct Server {
     paxos: SequencePaxos<Letter, Disk>,
     /// What the inputs returned.
     answers: Vec<String>,
+    /// The writes, one line for each.
+    written: Arc<Mutex<Vec<String>>>,
+    /// Whether the next outputs show them.
+    shows_writes: bool,
 }
 
 impl Server {
@@ -241,7 +250,59 @@ impl Server {
                     self.answers.push(answer.map_or_else(refused, shown_id));
                 }
             }
-            ["reconfigure"] => self.paxos.reconfigure(stopsign().next_config, None).unwrap(),
+            // Shows what is written from here on.
+            ["watch"] => {
+                self.written.lock().unwrap().clear();
+                self.shows_writes = true;
+            }
+            // The user wants all changes written.
+            ["flush"] => {
+                self.paxos.schedule_decided_idx();
+                self.paxos.flush().unwrap();
+            }
+            // Proposes the next configuration, with an answer if it ends or with metadata.
+            ["reconfigure", ref words @ ..] => {
+                let metadata = words.iter().find_map(|word| word.strip_prefix("metadata="));
+                let StopSign { next_config, metadata } = stopsign_with(metadata);
+                let answer = match words.contains(&"id") {
+                    true => {
+                        let answer = self.paxos.propose_reconfiguration(next_config, metadata);
+                        answer.map(|id| Some(shown_id(id))).map_err(|err| variant(&err))
+                    }
+                    false => {
+                        let answer = self.paxos.reconfigure(next_config, metadata);
+                        answer.map(|()| None).map_err(|err| variant(&err))
+                    }
+                };
+                self.answers.extend(answer.unwrap_or_else(Some));
+            }
+            // The largest entry that the storage of a peer can hold.
+            ["limit", pid, limit] => self.paxos.handle_max_entry_bytes(number(pid), number(limit)),
+            // How many entries and stop signs were dropped: those that cannot be stored, and others.
+            ["dropped"] => {
+                let (unstorable, others) =
+                    (self.paxos.dropped_unstorable(), self.paxos.dropped_proposals());
+                self.answers.push(format!("dropped {unstorable} and {others}"));
+            }
+            // Whether an output does nothing.
+            ["silent"] => self.answers.push(format!("silent: {}", self.paxos.is_silent())),
+            // After how many ticks one does something.
+            ["timeout"] => self.answers.push(match self.paxos.next_timeout() {
+                u64::MAX => "no timeout".to_string(),
+                ticks => format!("timeout {ticks}"),
+            }),
+            ["pass", ticks] => self.paxos.pass(number(ticks)),
+            // Whether the election has news for this server.
+            ["news", n] => {
+                let (is_settled, is_news) =
+                    (self.paxos.is_settled_on(ballot(n)), self.paxos.is_news(ballot(n)));
+                self.answers.push(match (is_settled, is_news) {
+                    (true, false) => "settled".to_string(),
+                    (false, true) => "news".to_string(),
+                    (false, false) => "neither".to_string(),
+                    (true, true) => "both".to_string(),
+                });
+            }
             ["read"] => {
                 let answer = self.paxos.request_read();
                 let answer = answer.map(|id| format!("read {}", id.number()));
@@ -292,6 +353,36 @@ impl Server {
                 let answer = self.paxos.trim(idx);
                 self.answers.extend(answer.err().map(|err| err.to_string()));
             }
+            ["snapshot", idx, ref rest @ ..] => {
+                let answer = self.paxos.snapshot(Some(number(idx)), rest == ["local"]);
+                self.answers.extend(answer.err().map(|err| err.to_string()));
+            }
+            ["snapshot"] => self.paxos.snapshot(None, false).unwrap(),
+            // The application made a snapshot.
+            ["compact_with", idx, text] => {
+                let answer = self.paxos.compact_with(number(idx), Letters(text.to_string()));
+                self.answers.extend(answer.err().map(|err| err.to_string()));
+            }
+            // The application has applied entries.
+            ["applied", idx] => {
+                let answer = self.paxos.record_applied(number(idx));
+                self.answers.extend(answer.err().map(|err| err.to_string()));
+            }
+            // What the applications are known to have applied: here, and at the peers.
+            ["applied"] => {
+                let own = self.paxos.applied_idx();
+                let peers = self.paxos.members.peers().iter();
+                let of_peers: Vec<String> = peers
+                    .map(|pid| match self.paxos.applied_idx_of(*pid) {
+                        Some(idx) => format!(" {pid}:{idx}"),
+                        None => format!(" {pid}:?"),
+                    })
+                    .collect();
+                self.answers.push(format!("applied {own}{}", of_peers.concat()));
+            }
+            // A proposal for which there is no room.
+            ["drop"] => self.paxos.drop_proposal(),
+            ["batched"] => self.answers.push(format!("batched {}", self.paxos.batched_len())),
             ["transfer", to] => self.paxos.transfer_leadership(number(to), 100, None).unwrap(),
             _ => panic!("`{input}` is no input"),
         }
@@ -302,6 +393,9 @@ impl Server {
         let mut all = std::mem::take(&mut self.answers);
         let mut messages = Vec::new();
         let halted = self.paxos.output(&mut messages).is_err();
+        let written = std::mem::take(&mut *self.written.lock().unwrap());
+        let written = written.into_iter().filter(|_| self.shows_writes);
+        all.extend(written.map(|write| format!("wrote {write}")));
         for message in messages {
             let Message::SequencePaxos(PaxosMessage { from: 1, to, msg }) = message else {
                 panic!("{message:?} is of another part, or of another server");

@@ -1,17 +1,17 @@
 //! Messages, ballots and ids as text, and back.
 
-use super::disk::{letters, stopsign, Letter, Letters};
+use super::disk::{letters, stopsign, stopsign_with, Letter, Letters};
 use crate::{
     ballot::Ballot,
     entry::SharedEntries,
     errors::TryProposeErr,
     identity::Stamp,
     messages::sequence_paxos::{
-        AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CatchUpChunk, CatchUpRedirect,
-        CatchUpRequest, Compaction, CompactionAction, Decide, EntryIds, ForwardedProposals,
-        ForwardedStopSign, LeadershipCheck, LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg,
-        Prepare, PrepareReq, Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse,
-        Refusal, RejectionReason, TransferLeadership,
+        AcceptDecide, AcceptStopSign, AcceptSync, Accepted, AppliedReport, CatchUpChunk,
+        CatchUpRedirect, CatchUpRequest, Compaction, CompactionAction, Decide, DecidedRange,
+        EntryIds, ForwardedProposals, ForwardedStopSign, LeadershipCheck, LeadershipCheckAck,
+        LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq, Promise, ProposalRejection,
+        ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason, TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
     storage::{SnapshotType, StopSign},
@@ -129,7 +129,8 @@ impl<'a> Fields<'a> {
 
     pub(super) fn message(&self) -> PaxosMsg<Letter> {
         let (config_id, stamp) = (1, Stamp::default());
-        let (n, n_accepted, takes_delta) = (self.n(), self.ballot("na"), false);
+        let (n, n_accepted) = (self.n(), self.ballot("na"));
+        let takes_delta = self.words.contains(&"delta");
         let (accepted_idx, decided_idx) = (self.idx("len"), self.idx("dec"));
         let of_id = |key| id(self.value(key).unwrap());
         let hops = u8::try_from(self.idx("hops")).unwrap();
@@ -200,18 +201,19 @@ impl<'a> Fields<'a> {
                     takes_delta,
                     waits,
                     takes_pieces: false,
-                    range: None,
+                    range: self.range(),
                     piece: None,
                 }))
             }
             "CatchUpChunk" => {
-                let snapshot =
-                    self.value("snapshot").map(|text| SnapshotType::Complete(Letters(text.into())));
+                let letters = |text: &str| Letters(text.to_string());
+                let snapshot = self.value("snapshot").map(letters).map(SnapshotType::Complete);
+                let delta = self.value("delta").map(letters).map(SnapshotType::Delta);
                 let LogSync { suffix_idx: from_idx, suffix: entries, ids, stopsign } = self.sync();
                 PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
                     config_id,
-                    base: 0,
-                    snapshot,
+                    base: self.idx("base"),
+                    snapshot: snapshot.or(delta),
                     from_idx,
                     entries,
                     ids,
@@ -242,7 +244,7 @@ impl<'a> Fields<'a> {
                 PaxosMsg::ProposalRejection(rejection)
             }
             "ForwardStopSign" => {
-                let (id, stopsign) = (of_id("id"), stopsign());
+                let (id, stopsign) = (of_id("id"), stopsign_with(self.value("metadata")));
                 PaxosMsg::ForwardStopSign(Box::new(ForwardedStopSign {
                     config_id,
                     id,
@@ -276,7 +278,30 @@ impl<'a> Fields<'a> {
                 PaxosMsg::LeadershipCheckAck(LeadershipCheckAck { n, round, stamp })
             }
             "TransferLeadership" => PaxosMsg::TransferLeadership(TransferLeadership { n }),
+            "Trim" | "Snapshot" | "Compacted" | "Applied" => {
+                PaxosMsg::Compaction(Compaction { config_id, action: self.compaction(), stamp })
+            }
             name => panic!("`{name}` is no message"),
+        }
+    }
+
+    /// `range=2-4`: the entries 2 and 3 are asked for.
+    fn range(&self) -> Option<DecidedRange> {
+        let (from, until) = self.value("range")?.split_once('-')?;
+        Some(DecidedRange { from_idx: number(from), until_idx: number(until) })
+    }
+
+    fn compaction(&self) -> CompactionAction {
+        let idx = self.idx("to");
+        match self.name {
+            "Trim" => CompactionAction::Trim(idx),
+            "Snapshot" => CompactionAction::Snapshot(idx),
+            "Compacted" => CompactionAction::Compacted(idx),
+            _ => CompactionAction::Applied(AppliedReport {
+                applied_idx: idx,
+                confirmed_idx: self.idx("confirms"),
+                asks: self.words.contains(&"asks"),
+            }),
         }
     }
 
@@ -311,6 +336,14 @@ impl Shown {
         match n.n {
             0 => self,
             _ => self.word(format_args!("{key}={}", shown_ballot(n))),
+        }
+    }
+
+    /// `delta`: a delta snapshot is accepted instead of entries.
+    fn delta(self, takes_delta: bool) -> Self {
+        match takes_delta {
+            true => self.word("delta"),
+            false => self,
         }
     }
 
@@ -363,10 +396,12 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             .n(m.n)
             .ballot("na", m.n_accepted)
             .idx("len", m.accepted_idx)
-            .idx("dec", m.decided_idx),
+            .idx("dec", m.decided_idx)
+            .delta(m.takes_delta),
         PaxosMsg::Promise(m) => {
             let shown = Shown::new("Promise").n(m.n).ballot("na", m.n_accepted);
             let shown = shown.idx("len", m.accepted_idx).idx("dec", m.decided_idx);
+            let shown = shown.delta(m.takes_delta);
             m.sync.iter().fold(shown, |shown, sync| shown.sync(sync))
         }
         PaxosMsg::AcceptSync(m) => {
@@ -396,16 +431,19 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
         PaxosMsg::CatchUpRedirect(m) => {
             Shown::new("CatchUpRedirect").n(m.n).idx("source", m.source).idx("dec", m.decided_idx)
         }
-        PaxosMsg::CatchUpRequest(m) => Shown::new("CatchUpRequest").idx("dec", m.decided_idx),
+        PaxosMsg::CatchUpRequest(m) => {
+            Shown::new("CatchUpRequest").idx("dec", m.decided_idx).delta(m.takes_delta)
+        }
         PaxosMsg::CatchUpChunk(m) => {
             let shown = Shown::new("CatchUpChunk").word(format_args!("at={}", m.from_idx));
-            let snapshot = match &m.snapshot {
-                Some(SnapshotType::Complete(letters) | SnapshotType::Delta(letters)) => letters,
-                None => &Letters(String::new()),
-            };
-            let shown = match snapshot.0.is_empty() {
-                true => shown,
-                false => shown.word(format_args!("snapshot={}", snapshot.0)),
+            let shown = match &m.snapshot {
+                Some(SnapshotType::Complete(Letters(text))) => {
+                    shown.word(format_args!("snapshot={text}"))
+                }
+                Some(SnapshotType::Delta(Letters(text))) => {
+                    shown.word(format_args!("delta={text}"))
+                }
+                None => shown,
             };
             let shown = shown.entries(&m.entries.to_vec(), m.stopsign.as_ref());
             shown.ids(m.ids.as_deref()).idx("dec", m.decided_idx)
