@@ -27,6 +27,30 @@ impl StopSign {
     }
 }
 
+/// The part of a log that one configuration decided, in a log that
+/// [continues](crate::ServerConfig::continues) through reconfigurations.
+///
+/// An epoch begins after the stop sign that named its configuration. The first one begins with the
+/// log.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Epoch {
+    /// The index of its first record. The stop sign before it has the index before.
+    pub first_idx: u64,
+    /// The configuration that decides the epoch.
+    pub configuration: ClusterConfig,
+    /// The metadata of the stop sign that began the epoch.
+    pub metadata: Option<Vec<u8>>,
+}
+
+impl Epoch {
+    /// Creates an epoch that begins at `first_idx`.
+    pub fn new(first_idx: u64, configuration: ClusterConfig, metadata: Option<Vec<u8>>) -> Self {
+        Self { first_idx, configuration, metadata }
+    }
+}
+
 /// One change to a [`Storage`]. [`Storage::write_atomically`] takes a list of them.
 ///
 /// Indices are positions among the entries held, as everywhere in [`Storage`].
@@ -56,6 +80,8 @@ pub enum StorageOp<T: Entry> {
     SetStopsign(Option<StopSign>),
     /// [`Storage::set_snapshot`].
     SetSnapshot(Option<T::Snapshot>),
+    /// [`Storage::set_epochs`].
+    SetEpochs(Vec<Epoch>),
 }
 
 /// The store of a server: its log, its promises and its indices.
@@ -261,6 +287,25 @@ pub trait Storage<T: Entry> {
         Ok(None)
     }
 
+    /// Returns the epochs last set with [`set_epochs`](Storage::set_epochs); an empty list before
+    /// the first call.
+    ///
+    /// The provided body returns `None`: the storage keeps no epochs. Then it cannot be used with
+    /// [`ServerConfig::continues`](crate::ServerConfig::continues). A storage that wraps another
+    /// must forward this call and the next one.
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        Ok(None)
+    }
+
+    /// Stores the epochs of the log, in order: the last one is the present one.
+    ///
+    /// They replace the epochs that were stored before. The stop signs between them take no
+    /// position among the entries that the storage holds.
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        let _not_kept = epochs;
+        Ok(())
+    }
+
     /// Applies all operations, in order, and empties the list. See "Atomicity" above.
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         for op in ops.drain(..) {
@@ -293,5 +338,6 @@ pub fn apply<T: Entry, S: Storage<T> + ?Sized>(
         StorageOp::Trim(idx) => storage.trim(idx),
         StorageOp::SetStopsign(stopsign) => storage.set_stopsign(stopsign),
         StorageOp::SetSnapshot(snapshot) => storage.set_snapshot(snapshot),
+        StorageOp::SetEpochs(epochs) => storage.set_epochs(epochs),
     }
 }

@@ -17,7 +17,7 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{Entry, Snapshot, StopSign, Storage, StorageOp},
+    storage::{Entry, Epoch, Snapshot, StopSign, Storage, StorageOp},
     util::FlexibleQuorum,
     ClusterConfig,
 };
@@ -109,6 +109,7 @@ enum Op {
     Compacted(u64),
     StopSign(Option<u8>),
     Snapshot(Option<u8>),
+    Epochs(u8),
 }
 
 /// The expected content of a storage.
@@ -121,6 +122,7 @@ struct Model {
     compacted_idx: u64,
     stopsign: Option<StopSign>,
     snapshot: Option<Items>,
+    epochs: Vec<Epoch>,
 }
 
 /// Applies `cases` random sequences of operations to storages from `fresh`.
@@ -162,6 +164,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u64>().prop_map(Op::Compacted),
         1 => any::<Option<u8>>().prop_map(Op::StopSign),
         1 => proptest::option::of(0u8..40).prop_map(Op::Snapshot),
+        1 => (0u8..5).prop_map(Op::Epochs),
     ]
 }
 
@@ -349,6 +352,15 @@ fn concrete(op: &Op, model: &mut Model, next_id: &mut u32) -> StorageOp<Item> {
             model.snapshot.clone_from(&snapshot);
             StorageOp::SetSnapshot(snapshot)
         }
+        Op::Epochs(count) => {
+            let epoch = |number: u8| {
+                let StopSign { next_config, metadata } = stopsign(number);
+                Epoch::new(u64::from(number) << 40, next_config, metadata)
+            };
+            let epochs: Vec<Epoch> = (0..*count).map(epoch).collect();
+            model.epochs.clone_from(&epochs);
+            StorageOp::SetEpochs(epochs)
+        }
     }
 }
 
@@ -376,7 +388,8 @@ fn is_append(op: &StorageOp<Item>) -> bool {
         | StorageOp::SetCompactedIdx(_)
         | StorageOp::Trim(_)
         | StorageOp::SetStopsign(_)
-        | StorageOp::SetSnapshot(_) => false,
+        | StorageOp::SetSnapshot(_)
+        | StorageOp::SetEpochs(_) => false,
     }
 }
 
@@ -408,6 +421,8 @@ fn compare<S: Storage<Item>>(storage: &S, model: &Model) -> Result<(), String> {
         compacted_idx: storage.get_compacted_idx().map_err(failed)?,
         stopsign: storage.get_stopsign().map_err(failed)?,
         snapshot: storage.get_snapshot().map_err(failed)?,
+        // A storage may keep no epochs.
+        epochs: storage.get_epochs().map_err(failed)?.unwrap_or_else(|| model.epochs.clone()),
     };
     if held != *model {
         return Err(format!("it holds\n{held:?}\nand should hold\n{model:?}"));

@@ -222,6 +222,10 @@ pub fn op<T: SimEntry>(op: &StorageOp<T>) -> String {
         StorageOp::SetSnapshot(snapshot) => {
             format!("snapshot {:?}", snapshot.as_ref().and_then(T::covered))
         }
+        StorageOp::SetEpochs(epochs) => {
+            let first: Vec<_> = epochs.iter().map(|epoch| epoch.first_idx).collect();
+            format!("epochs from {first:?}")
+        }
     }
 }
 

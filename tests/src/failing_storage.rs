@@ -3,7 +3,7 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
+    storage::{Entry, Epoch, StopSign, Storage, StorageOp, StorageResult},
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{cell::RefCell, rc::Rc};
@@ -170,6 +170,12 @@ impl<T: Entry> Storage<T> for FailingStorage<T> {
     }
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
         self.write(|s| s.set_identity(identity))
+    }
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        self.read(|s| s.get_epochs())
+    }
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        self.write(|s| s.set_epochs(epochs))
     }
     fn get_storage_id(&self) -> StorageResult<Option<u64>> {
         Ok(self.id)

@@ -6,7 +6,7 @@ use self::entries::Entries;
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{Entry, SharedEntries, StopSign, Storage, StorageResult},
+    storage::{Entry, Epoch, SharedEntries, StopSign, Storage, StorageResult},
 };
 
 /// Keeps the log in memory. Its content is lost with the process.
@@ -29,6 +29,7 @@ pub struct MemoryStorage<T: Entry> {
     snapshot: Option<T::Snapshot>,
     incarnation: u64,
     identity: Option<Identity>,
+    epochs: Vec<Epoch>,
 }
 
 impl<T: Entry> Default for MemoryStorage<T> {
@@ -43,6 +44,7 @@ impl<T: Entry> Default for MemoryStorage<T> {
             snapshot: None,
             incarnation: 0,
             identity: None,
+            epochs: Vec::new(),
         }
     }
 }
@@ -183,6 +185,15 @@ impl<T: Entry> Storage<T> for MemoryStorage<T> {
 
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
         self.identity = Some(identity);
+        Ok(())
+    }
+
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        Ok(Some(self.epochs.clone()))
+    }
+
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        self.epochs = epochs;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! batch. So the last complete batch contains the whole state.
 
 use super::{
-    codec::{self, StoredBallot, StoredStopSign},
+    codec::{self, StoredBallot, StoredEpoch, StoredStopSign},
     error::StorageError,
     format::{chunk, FORMAT},
     records::{seal, RECORD_HEADER_BYTES},
@@ -30,6 +30,21 @@ pub(super) struct State {
     pub(super) first: u64,
     /// Position after the last entry.
     pub(super) end: u64,
+    /// The epochs of a log that continues through reconfigurations. They follow the header, and
+    /// take no byte if there are none.
+    #[serde(skip)]
+    pub(super) epochs: Vec<StoredEpoch>,
+}
+
+impl State {
+    /// Returns the number of its bytes in a header.
+    pub(super) fn encoded_len(&self) -> Result<u64, StorageError> {
+        let epochs = match self.epochs.is_empty() {
+            true => 0,
+            false => codec::encoded_len("the epochs", &self.epochs)?,
+        };
+        Ok(codec::encoded_len("the state", self)? + epochs)
+    }
 }
 
 /// The place of a snapshot in the database.
@@ -76,6 +91,11 @@ impl Header {
         let header_start = start + RECORD_HEADER_BYTES + PREFIX_BYTES;
         bytes.resize(header_start, 0);
         codec::encode_into("a batch header", self, bytes)?;
+        if let Some(epochs) = self.state.as_ref().map(|state| &state.epochs) {
+            if !epochs.is_empty() {
+                codec::encode_into("the epochs", epochs, bytes)?;
+            }
+        }
         let header = bytes.get(header_start..).unwrap_or_default();
         let length = u32::try_from(header.len()).map_err(|_| StorageError::TooLarge {
             what: "a batch header",
@@ -112,14 +132,26 @@ impl Header {
         if format != FORMAT {
             return Parsed::OtherFormat(format);
         }
-        codec::decode("a batch header", header)
-            .map_or(Parsed::Damaged, |header| Parsed::Header(Box::new(header)))
+        Self::decode(header).map_or(Parsed::Damaged, |header| Parsed::Header(Box::new(header)))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StorageError> {
+        let (mut header, rest): (Self, _) = codec::decode_first("a batch header", bytes)?;
+        if !rest.is_empty() {
+            let epochs = codec::decode("the epochs", rest)?;
+            let state = header.state.as_mut().ok_or_else(|| {
+                StorageError::code("decode", "a batch header")("epochs without a state")
+            })?;
+            state.epochs = epochs;
+        }
+        Ok(header)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Header, Parsed, State, RECORD_HEADER_BYTES};
+    use omnipaxos::{storage::Epoch, ClusterConfig};
 
     fn payload() -> Vec<u8> {
         let mut bytes = vec![1; 5];
@@ -143,6 +175,21 @@ mod tests {
     fn a_header_reads_as_it_was_written() {
         let payload = payload();
         assert!(matches!(Header::parse(&payload), Parsed::Header(read) if *read == header()));
+    }
+
+    #[test]
+    fn epochs_follow_the_header() {
+        let without = header();
+        let state = State {
+            epochs: vec![Epoch::new(7, ClusterConfig::default(), Some(vec![1])).into()],
+            ..without.state.clone().unwrap()
+        };
+        let mut with = without;
+        with.state = Some(state);
+        let mut bytes = Vec::new();
+        with.push_record(&mut bytes).unwrap();
+        let payload = bytes.split_off(RECORD_HEADER_BYTES);
+        assert!(matches!(Header::parse(&payload), Parsed::Header(read) if *read == with));
     }
 
     #[test]

@@ -52,9 +52,10 @@ where
             snapshot: Some(SnapshotRef { id: u64::MAX, bytes: u64::MAX, crc: u32::MAX }),
             first: u64::MAX,
             end: u64::MAX,
+            epochs: self.state.epochs.clone(),
         };
         let what = "a stop sign with its metadata";
-        check_len(what, codec::encoded_len(what, &state)?, limit.min(self.largest_entry()))
+        check_len(what, state.encoded_len()?, limit.min(self.largest_entry()))
     }
 
     /// Checks that a snapshot can be encoded, and read back.

@@ -5,7 +5,7 @@ use bincode::{enc::write::Writer, error::EncodeError};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::StopSign,
+    storage::{Epoch, StopSign},
     util::{FlexibleQuorum, NodeId},
     ClusterConfig,
 };
@@ -52,6 +52,16 @@ pub(super) fn decode<V: DeserializeOwned>(
         return Err(StorageError::code("decode", what)(left_over));
     }
     Ok(value)
+}
+
+/// Decodes a value at the beginning of `bytes`. Returns the bytes after it, too.
+pub(super) fn decode_first<'a, V: DeserializeOwned>(
+    what: &'static str,
+    bytes: &'a [u8],
+) -> Result<(V, &'a [u8]), StorageError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, bincode::config::standard())
+        .map_err(StorageError::code("decode", what))?;
+    Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
 /// Returns the number of bytes of an encoded value.
@@ -171,6 +181,23 @@ pub(super) struct StoredStopSign {
     nodes: Vec<NodeId>,
     quorum: Option<(u64, u64)>,
     metadata: Option<Vec<u8>>,
+}
+
+/// An [`Epoch`] as it is stored: its first index, and the stop sign that began it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredEpoch(u64, StoredStopSign);
+
+impl From<Epoch> for StoredEpoch {
+    fn from(epoch: Epoch) -> Self {
+        Self(epoch.first_idx, StopSign::with(epoch.configuration, epoch.metadata).into())
+    }
+}
+
+impl From<StoredEpoch> for Epoch {
+    fn from(StoredEpoch(first_idx, began): StoredEpoch) -> Self {
+        let StopSign { next_config, metadata } = began.into();
+        Epoch::new(first_idx, next_config, metadata)
+    }
 }
 
 /// An [`Identity`] as it is stored.

@@ -49,7 +49,7 @@ use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::{with_causes, SharedError},
     identity::Identity,
-    storage::{Entry, StopSign, Storage, StorageOp, StorageResult},
+    storage::{Entry, Epoch, StopSign, Storage, StorageOp, StorageResult},
 };
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
@@ -601,6 +601,14 @@ where
 
     fn get_identity(&self) -> StorageResult<Option<Identity>> {
         Ok(shared(self.database.identity())?.map(Into::into))
+    }
+
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        Ok(Some(self.state.epochs.iter().cloned().map(Into::into).collect()))
+    }
+
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        shared(self.write_one(StorageOp::SetEpochs(epochs)))
     }
 
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {

@@ -2,7 +2,6 @@
 
 use super::{
     batch::{Header, Parsed, State, PREFIX_BYTES},
-    codec,
     error::StorageError,
     format::SPARE_INDEX_ENTRIES,
     records::{RecordHeader, Records, RECORD_HEADER_BYTES},
@@ -132,8 +131,9 @@ impl Parts {
 /// Splits records into parts of at most `room` bytes. The last part contains the state. If there is
 /// no room for it beside entries, the last part has no entries: a stop sign can be large.
 fn split(records: &Records, state: &State, room: usize) -> Result<Vec<Range<usize>>, StorageError> {
-    let state_bytes = codec::encode("the state", state)?.len();
-    let header_bytes = RECORD_HEADER_BYTES + PREFIX_BYTES + PART_HEADER_BYTES + state_bytes;
+    let state_bytes = usize::try_from(state.encoded_len()?).unwrap_or(usize::MAX);
+    let header_bytes =
+        state_bytes.saturating_add(RECORD_HEADER_BYTES + PREFIX_BYTES + PART_HEADER_BYTES);
     if header_bytes > room {
         return Err(StorageError::TooLarge {
             what: "a stop sign with its metadata",

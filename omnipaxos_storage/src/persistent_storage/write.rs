@@ -52,6 +52,9 @@ impl<S> Batch<'_, S> {
             StorageOp::Trim(idx) => self.trim(idx),
             StorageOp::SetStopsign(stopsign) => state.stopsign = stopsign.map(Into::into),
             StorageOp::SetSnapshot(snapshot) => self.snapshot = Some(snapshot),
+            StorageOp::SetEpochs(epochs) => {
+                state.epochs = epochs.into_iter().map(Into::into).collect();
+            }
         }
         Ok(())
     }

@@ -70,6 +70,7 @@ impl<T: SimEntry> BackingStorage<T> {
             && storage.get_decided_idx().map_err(failed)? == image.decided_idx
             && storage.get_compacted_idx().map_err(failed)? == image.compacted_idx
             && storage.get_stopsign().map_err(failed)? == image.stopsign
+            && storage.get_epochs().map_err(failed)? == Some(image.epochs.clone())
             && storage.get_identity().map_err(failed)? == image.identity
             && covered(&storage.get_snapshot().map_err(failed)?) == covered(&image.snapshot);
         if same {

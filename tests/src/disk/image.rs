@@ -4,7 +4,7 @@ use crate::value::{stop_sign_id, SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{StopSign, StorageOp},
+    storage::{Epoch, StopSign, StorageOp},
 };
 use std::collections::VecDeque;
 
@@ -27,6 +27,8 @@ pub struct Image<T: SimEntry> {
     pub snapshot: Option<T::Snapshot>,
     /// The server that the disk belongs to, and the other disks that it knows.
     pub identity: Option<Identity>,
+    /// The epochs of a log that continues.
+    pub epochs: Vec<Epoch>,
 }
 
 /// What operations did to the log of an [`Image`] since the checker looked last.
@@ -68,6 +70,7 @@ impl<T: SimEntry> Default for Image<T> {
             stopsign: None,
             snapshot: None,
             identity: None,
+            epochs: Vec::new(),
         }
     }
 }
@@ -129,6 +132,10 @@ impl<T: SimEntry> Image<T> {
             }
             StorageOp::SetSnapshot(snapshot) => {
                 self.snapshot = snapshot;
+                Ok(Change::Everything)
+            }
+            StorageOp::SetEpochs(epochs) => {
+                self.epochs = epochs;
                 Ok(Change::Everything)
             }
         }

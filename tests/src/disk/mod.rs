@@ -289,7 +289,8 @@ fn is_compaction<T: SimEntry>(op: &StorageOp<T>) -> bool {
         | StorageOp::SetPromise(_)
         | StorageOp::SetDecidedIndex(_)
         | StorageOp::SetAcceptedRound(_)
-        | StorageOp::SetStopsign(_) => false,
+        | StorageOp::SetStopsign(_)
+        | StorageOp::SetEpochs(_) => false,
     }
 }
 
@@ -463,7 +464,8 @@ impl<T: SimEntry> Disk<T> {
             | StorageOp::SetCompactedIdx(_)
             | StorageOp::Trim(_)
             | StorageOp::SetStopsign(_)
-            | StorageOp::SetSnapshot(_) => return Ok(()),
+            | StorageOp::SetSnapshot(_)
+            | StorageOp::SetEpochs(_) => return Ok(()),
         };
         for id in entries.iter().map(SimEntry::id).filter(|id| is_refused(*id)) {
             if !self.refuses {

@@ -5,7 +5,7 @@ use crate::value::SimEntry;
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{StopSign, Storage, StorageOp, StorageResult},
+    storage::{Epoch, StopSign, Storage, StorageOp, StorageResult},
 };
 
 fn position(idx: u64) -> usize {
@@ -111,6 +111,14 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
 
     fn set_identity(&mut self, identity: Identity) -> StorageResult<()> {
         self.0.borrow_mut().set_identity(identity)
+    }
+
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        self.read(|image| Some(image.epochs.clone()))
+    }
+
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        self.direct(StorageOp::SetEpochs(epochs)).map(drop)
     }
 
     fn get_storage_id(&self) -> StorageResult<Option<u64>> {
