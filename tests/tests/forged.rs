@@ -51,6 +51,7 @@ fn learn(
         decided_idx,
         ids: None,
         piece: None,
+        epoch: None,
         compacted_idx: 0,
         stamp: Stamp::default(),
     }))
@@ -68,6 +69,7 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
         decided_idx: from_idx,
         ids: None,
         piece: None,
+        epoch: None,
         compacted_idx: 0,
         stamp: Stamp::default(),
     }))
@@ -479,6 +481,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
                     stopsign: None,
                     decided_idx: HUGE,
                     piece: None,
+                    epoch: None,
                     compacted_idx: 0,
                     stamp: Stamp::default(),
                 }));

@@ -344,6 +344,7 @@ fn a_delta_that_would_leave_a_gap_is_not_merged() {
                 stopsign: None,
                 decided_idx: 8,
                 piece: None,
+                epoch: None,
                 compacted_idx: 0,
                 stamp: Stamp::default(),
             })),

@@ -35,6 +35,7 @@ fn a_leader_that_reaches_a_quorum_does_not_learn_and_resign() {
             decided_idx: 1,
             ids: None,
             piece: None,
+            epoch: None,
             compacted_idx: 0,
             stamp: Stamp::default(),
         })),

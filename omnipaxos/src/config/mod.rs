@@ -60,13 +60,43 @@ pub struct OmniPaxosConfig {
 }
 
 impl OmniPaxosConfig {
+    /// Creates the configuration of a server that observes a log which
+    /// [continues](ServerConfig::continues), and knows only some of its servers.
+    ///
+    /// The server learns the members with the log. It is an observer until a configuration names it.
+    /// From then on it is a member. So a new server joins a cluster, and a replica without a vote
+    /// follows one. After a restart the same call is right: the storage says what the server is.
+    ///
+    /// ```
+    /// use omnipaxos::{OmniPaxosConfig, ServerConfig};
+    ///
+    /// let server = ServerConfig { pid: 4, ..Default::default() };
+    /// let config = OmniPaxosConfig::observe(server, &[1, 2, 3]);
+    /// assert!(config.validate().is_ok());
+    /// ```
+    pub fn observe(server_config: ServerConfig, sources: &[NodeId]) -> Self {
+        let server_config =
+            ServerConfig { continues: true, observes: sources.to_vec(), ..server_config };
+        Self { cluster_config: ClusterConfig::default(), server_config }
+    }
+
+    /// Returns whether the members are not known yet: the server learns them with the log.
+    pub(crate) fn learns_members(&self) -> bool {
+        self.server_config.continues
+            && self.server_config.is_observer()
+            && self.cluster_config == ClusterConfig::default()
+    }
+
     /// Checks all fields, also against each other.
     ///
     /// # Errors
     /// [`ConfigError::InvalidConfig`] names the first field that is wrong.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.cluster_config.validate()?;
         self.server_config.validate()?;
+        if self.learns_members() {
+            return Ok(());
+        }
+        self.cluster_config.validate()?;
         let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
         match (self.server_config.is_observer(), nodes.contains(&pid)) {
             (false, false) => invalid(format!("pid {pid} must be one of the nodes {nodes:?}")),
@@ -295,6 +325,19 @@ pub struct ServerConfig {
     /// Choose the same number at all members: the leader must have a place for an observer that
     /// proposes or reads.
     pub max_observers: usize,
+    /// Whether the log continues through reconfigurations. Default `false`: a decided stop sign ends
+    /// the log, and the next configuration starts with an empty storage. Choose the same at all
+    /// servers.
+    ///
+    /// If it is set, the entries of the next configuration follow the stop sign in the same log.
+    /// Each server that knows the stop sign begins the next configuration by itself. A server that
+    /// is no member there becomes an observer. Proposals that wait are decided in the next
+    /// configuration.
+    ///
+    /// The storage keeps the members: once it holds something, `nodes` and the quorum sizes of the
+    /// configuration are not read. So the same program text is right after every restart. See
+    /// [`OmniPaxosConfig::observe`] for servers that join.
+    pub continues: bool,
 }
 
 /// Incarnations from this number on are reserved for entries appended at a leader without an id.
@@ -329,6 +372,7 @@ impl Default for ServerConfig {
             incarnation: None,
             observes: Vec::new(),
             max_observers: 0,
+            continues: false,
         }
     }
 }

@@ -142,6 +142,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             ids: None,
             stopsign: None,
             piece: None,
+            epoch: None,
             decided_idx: self.decided_idx,
             compacted_idx: self.compacted_idx,
             stamp: Stamp::default(),

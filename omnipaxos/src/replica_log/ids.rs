@@ -56,9 +56,11 @@ impl Led {
 /// The bit that is set in the incarnation of an id by ballot.
 const BY_BALLOT: u64 = 1 << 63;
 
-/// Returns the id of an entry that the leader of ballot `n` appended at `idx`.
+/// Returns the id of an entry that the leader of ballot `n` appended at `idx`. Ballots of different
+/// configurations may have the same number.
 fn led_id(n: Ballot, idx: u64) -> ProposalId {
-    ProposalId { origin: n.pid, incarnation: BY_BALLOT | u64::from(n.n), number: idx }
+    let ballot = u64::from(n.config_id) << 32 | u64::from(n.n);
+    ProposalId { origin: n.pid, incarnation: BY_BALLOT | ballot, number: idx }
 }
 
 impl Ids {

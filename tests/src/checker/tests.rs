@@ -267,6 +267,7 @@ fn a_chunk_that_is_not_decided() {
             decided_idx,
             ids: None,
             piece: None,
+            epoch: None,
             compacted_idx: 0,
             stamp: Stamp::default(),
         }))

@@ -220,6 +220,7 @@ fn chunk<T: SimEntry>(
         decided_idx,
         ids: None,
         piece: None,
+        epoch: None,
         compacted_idx: 0,
         stamp: Stamp::default(),
     }))

@@ -14,7 +14,7 @@ use crate::{
     entry::SharedEntries,
     identity::Stamp,
     ids::{ConfigurationId, NodeId},
-    storage::{Entry, SnapshotType, StopSign},
+    storage::{Entry, Epoch, SnapshotType, StopSign},
 };
 
 /// A message of Sequence Paxos with sender and receiver.
@@ -365,7 +365,7 @@ impl SnapshotPiece {
     serde(bound(serialize = "T: serde::Serialize", deserialize = "T: serde::Deserialize<'de>"))
 )]
 pub struct CatchUpChunk<T: Entry> {
-    /// The configuration of the sender.
+    /// The configuration of the request that this chunk answers.
     pub config_id: ConfigurationId,
     /// The index from which on the receiver asked: the number of entries decided there, or the
     /// beginning of the range that it named.
@@ -387,6 +387,9 @@ pub struct CatchUpChunk<T: Entry> {
     /// A piece of a snapshot of the log from its beginning. Then the chunk has no entries, and
     /// `from_idx` is `base`.
     pub piece: Option<Box<SnapshotPiece>>,
+    /// In a log that continues through reconfigurations: the epoch in which the receiver is after it
+    /// took the snapshot or its last piece, if that is not the epoch of the request.
+    pub epoch: Option<Box<Epoch>>,
     /// Number of entries decided at the sender: beyond the end of this chunk, if there is more.
     pub decided_idx: u64,
     /// The sender holds no entries before this index.

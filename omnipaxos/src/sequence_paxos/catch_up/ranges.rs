@@ -346,6 +346,7 @@ mod tests {
             ids: None,
             stopsign: None,
             piece: None,
+            epoch: None,
             decided_idx,
             compacted_idx,
             stamp: Stamp::default(),

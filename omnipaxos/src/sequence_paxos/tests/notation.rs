@@ -219,6 +219,7 @@ impl<'a> Fields<'a> {
                     ids,
                     stopsign,
                     piece: None,
+                    epoch: None,
                     decided_idx,
                     compacted_idx: 0,
                     stamp,
