@@ -199,6 +199,11 @@ impl BallotLeaderElection {
         ble
     }
 
+    /// Returns the priority of the next takeover.
+    pub(crate) fn priority(&self) -> u32 {
+        self.priority
+    }
+
     /// Lets one tick pass. `enough` returns whether a leader that reaches this number of servers,
     /// including itself, has the quorum that it needs.
     pub(crate) fn tick(&mut self, enough: impl Fn(&Quorum, usize) -> bool) -> Round {

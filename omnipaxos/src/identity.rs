@@ -40,6 +40,15 @@ impl Identity {
         Self { pid, configuration, cluster_name, peers: BTreeMap::new() }
     }
 
+    /// Returns the identity of the same server in another configuration. It does not know the storages
+    /// of servers that are no members there: such a server may come back with another one.
+    pub(crate) fn in_configuration(&self, configuration: &ClusterConfig) -> Self {
+        let mut identity = self.clone();
+        identity.peers.retain(|pid, _| configuration.nodes.contains(pid));
+        identity.configuration = configuration.clone();
+        identity
+    }
+
     /// Returns why a storage with this identity cannot be used as `configured`; `None` if it can.
     pub(crate) fn refusal(&self, configured: &Identity) -> Option<String> {
         let (stored, wanted) = (&self.configuration, &configured.configuration);

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod caches;
+pub mod changes;
 pub mod checker;
 pub mod cluster;
 pub mod coverage;

@@ -99,6 +99,8 @@ impl OmniPaxosConfig {
         self.cluster_config.validate()?;
         let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
         match (self.server_config.is_observer(), nodes.contains(&pid)) {
+            // The storage says what it is.
+            _ if self.server_config.continues => Ok(()),
             (false, false) => invalid(format!("pid {pid} must be one of the nodes {nodes:?}")),
             (true, true) => invalid(format!(
                 "pid {pid} observes, so it must not be one of the nodes {nodes:?}: an observer has \
@@ -108,13 +110,24 @@ impl OmniPaxosConfig {
         }
     }
 
+    /// Returns the servers that this one asks as an observer: in a log that continues, also the
+    /// present members.
+    fn sources(&self, observes: &[NodeId]) -> Vec<NodeId> {
+        let members: &[NodeId] = match self.server_config.continues {
+            true => &self.cluster_config.nodes,
+            false => &[],
+        };
+        let sources: BTreeSet<NodeId> = observes.iter().chain(members).copied().collect();
+        sources.into_iter().filter(|pid| *pid != self.server_config.pid).collect()
+    }
+
     /// Returns the servers of the configuration, and which of them this one is.
     pub(crate) fn membership(&self) -> Membership {
         let ClusterConfig { nodes, flexible_quorum, .. } = &self.cluster_config;
         let ServerConfig { pid, observes, .. } = &self.server_config;
-        match self.server_config.is_observer() {
-            true => Membership::observer(*pid, nodes, observes),
-            false => Membership::new(*pid, nodes, *flexible_quorum),
+        match nodes.contains(pid) {
+            true => Membership::new(*pid, nodes, *flexible_quorum),
+            false => Membership::observer(*pid, nodes, &self.sources(observes)),
         }
     }
 }
@@ -340,6 +353,9 @@ pub struct ServerConfig {
     pub continues: bool,
 }
 
+/// The number of observers that a server serves if its log continues, unless a setting says another.
+const PLACES_WHERE_IT_CONTINUES: usize = 16;
+
 /// Incarnations from this number on are reserved for entries appended at a leader without an id.
 const HIGHEST_INCARNATION: u64 = 1 << 63;
 
@@ -381,6 +397,15 @@ impl ServerConfig {
     /// Returns whether this server has no vote: see [`observes`](Self::observes).
     pub fn is_observer(&self) -> bool {
         !self.observes.is_empty()
+    }
+
+    /// Returns the number of observers that this server serves. A log that continues needs places for
+    /// servers that join or were members.
+    pub(crate) fn observer_places(&self) -> usize {
+        match self.continues && self.max_observers == 0 {
+            true => PLACES_WHERE_IT_CONTINUES,
+            false => self.max_observers,
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {

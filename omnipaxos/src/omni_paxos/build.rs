@@ -9,7 +9,7 @@ use crate::{
     observe::{events::LastReported, metrics, trace::Trace},
     replica_log::ReplicaLog,
     sequence_paxos::SequencePaxos,
-    storage::{Entry, Storage},
+    storage::{Entry, Epoch, Storage},
 };
 use std::sync::{Arc, OnceLock};
 
@@ -103,11 +103,47 @@ impl ClusterConfig {
     }
 }
 
+/// Lets the log continue through reconfigurations, if the configuration says so. The storage then
+/// says who the members are.
+fn continue_log<T: Entry, B: Storage<T>>(
+    log: &mut ReplicaLog<T, B>,
+    config: &mut OmniPaxosConfig,
+) -> Result<(), BuildErr> {
+    let stored = log.stored_epochs().map_err(StorageFailed::new)?;
+    if !config.server_config.continues {
+        return match stored.as_deref() {
+            None | Some([]) => Ok(()),
+            Some([.., present]) => Err(BuildErr::StorageMismatch(format!(
+                "the log in the storage continues through reconfigurations, and is in configuration \
+                 {}: set ServerConfig::continues",
+                present.configuration.configuration_id
+            ))),
+        };
+    }
+    let Some(stored) = stored else {
+        return Err(BuildErr::StorageMismatch(
+            "the storage keeps no epochs, which ServerConfig::continues needs: implement \
+             Storage::get_epochs and set_epochs, or use another storage"
+                .to_string(),
+        ));
+    };
+    let founding = match (stored.is_empty(), config.learns_members()) {
+        (true, false) => Some(Epoch::new(0, config.cluster_config.clone(), None)),
+        (true, true) | (false, _) => None,
+    };
+    log.set_continues(stored, founding).map_err(StorageFailed::new)?;
+    if let Some(present) = log.present_epoch() {
+        config.cluster_config = present.configuration.clone();
+    }
+    Ok(())
+}
+
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Builds a server from a valid configuration and the content of its storage.
-    fn build(config: OmniPaxosConfig, storage: B) -> Result<Self, BuildErr> {
+    fn build(mut config: OmniPaxosConfig, storage: B) -> Result<Self, BuildErr> {
         let trace = Trace::new(&config.server_config)?;
         let mut log = ReplicaLog::load(storage).map_err(StorageFailed::new)?;
+        continue_log(&mut log, &mut config)?;
         let promise = log.promise();
         let identities = identify(&mut log, &config)?;
         let incarnation =
@@ -129,6 +165,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             last_reported: LastReported::default(),
             trace,
             is_idle: false,
+            early: None,
+            config,
         })
     }
 }

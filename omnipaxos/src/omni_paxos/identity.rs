@@ -20,7 +20,11 @@ pub(super) fn identify<T: Entry, B: Storage<T>>(
     let (cluster, server) = (&config.cluster_config, &config.server_config);
     let mut own = Identity::new(server.pid, cluster.clone(), server.cluster_name.clone());
     let (promise, config_id) = (log.promise(), cluster.configuration_id);
-    let stored = log.identity().map_err(StorageFailed::new)?;
+    let mut stored = log.identity().map_err(StorageFailed::new)?;
+    if let Some(stored) = stored.as_mut().filter(|_| log.present_epoch().is_some()) {
+        // The epochs say what the configuration is. A crash may have left the identity of another one.
+        *stored = stored.in_configuration(cluster);
+    }
     if let Some(stored) = &stored {
         if let Some(refusal) = stored.refusal(&own) {
             return Err(BuildErr::StorageMismatch(refusal));

@@ -4,6 +4,7 @@ mod build;
 mod clock;
 mod compact;
 mod configurations;
+mod epochs;
 mod events;
 mod identity;
 mod leader_transfer;
@@ -18,11 +19,12 @@ mod threads;
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
+    config::OmniPaxosConfig,
     errors::{with_causes, Halted},
     ids::NodeId,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg},
-        sequence_paxos::PaxosMessage,
+        sequence_paxos::{PaxosMessage, Prepare},
         validate::{Dropped, MessageValidator, Validity},
         Message,
     },
@@ -138,6 +140,10 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     /// Whether nothing has happened since the last output, after which no message and no write was
     /// due.
     is_idle: bool,
+    /// The configuration of this server; the members are those of the present epoch.
+    config: OmniPaxosConfig,
+    /// The Prepare of an epoch that this server begins in the next output, and its sender.
+    early: Option<(NodeId, Prepare)>,
 }
 
 /// Panics if the storage has failed. No other place does.
@@ -167,6 +173,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub fn try_handle_incoming(&mut self, message: Message<T>) -> Result<(), Halted> {
         self.begin("handle_incoming")?;
         if self.validator.check(&message, self.ble.highest_n()) == Validity::Invalid {
+            if self.config.server_config.continues {
+                self.handle_of_another_epoch(&message);
+            }
             drop(message);
             let is_identity_told = self.validator.identities().is_unstored();
             self.is_idle &= !is_identity_told && !self.validator.others().is_notice_due();
@@ -300,11 +309,17 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             return self.check_halted();
         }
         self.begin("take_outgoing_messages")?;
-        let first = buffer.len();
+        let mut first = buffer.len();
         let result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
         if result.is_err() {
             self.stamp(buffer, first);
             return self.end_or_halt(result);
+        }
+        if self.paxos.due_epoch().is_some() {
+            if let Err(halted) = self.begin_due_epochs(buffer, &mut first) {
+                self.stamp(buffer, first);
+                return self.end_or_halt(Err(halted));
+            }
         }
         self.ble.build_messages(|message| buffer.push(Message::BLE(message)));
         if self.validator.others().is_notice_due() {

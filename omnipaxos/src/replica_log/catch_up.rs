@@ -16,7 +16,7 @@ use crate::{
     identity::Stamp,
     ids::ConfigurationId,
     messages::sequence_paxos::{CatchUpChunk, CatchUpRequest, DecidedRange, EntryIds},
-    storage::{Entry, Snapshot, SnapshotType, Storage},
+    storage::{Entry, Epoch, Snapshot, SnapshotType, Storage},
 };
 
 /// The smallest number of decided entries that travel as a delta snapshot, if the receiver accepts
@@ -107,6 +107,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             entries,
             ids,
             stopsign: stopsign.map(|stopsign| *stopsign),
+            epoch: self.epoch_to_tell(config_id, from_idx),
             ..self.empty_chunk(config_id, decided_idx)
         }))
     }
@@ -147,6 +148,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             compacted_idx: self.compacted_idx,
             stamp: Stamp::default(),
         }
+    }
+
+    /// Returns the epoch of the record `idx`, if a server in configuration `config_id` does not know
+    /// it.
+    pub(crate) fn epoch_to_tell(&self, config_id: ConfigurationId, idx: u64) -> Option<Box<Epoch>> {
+        let is_another = |epoch: &&Epoch| epoch.configuration.configuration_id != config_id;
+        self.epoch_of(idx).filter(is_another).cloned().map(Box::new)
     }
 
     /// The ids of the first `idx` entries, from `decided_idx` on.
@@ -191,8 +199,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if chunk.base > self.decided_idx {
             return Ok(ChunkOutcome::Gap);
         }
-        let CatchUpChunk { config_id: _, base, snapshot, from_idx, entries, ids, stopsign, .. } =
-            chunk;
+        let CatchUpChunk { base, snapshot, from_idx, entries, ids, stopsign, epoch, .. } = chunk;
         let snapshot = match snapshot.filter(|_| from_idx > self.decided_idx) {
             Some(SnapshotType::Complete(snapshot)) => Some(snapshot),
             Some(SnapshotType::Delta(delta)) => match self.merged(base, delta)? {
@@ -213,9 +220,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
                 self.install(from_idx, snapshot)?;
+                epoch.into_iter().for_each(|epoch| self.reach(*epoch));
                 decided_before
             }
             None => {
+                let first = epoch.filter(|_| self.epochs().is_empty());
+                first.into_iter().for_each(|epoch| self.reach(*epoch));
                 self.decide(from_idx);
                 from_idx.max(self.decided_idx)
             }

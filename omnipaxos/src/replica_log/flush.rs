@@ -20,7 +20,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Writes the changes with at most one `write_atomically`.
     ///
     /// If a storage applies operations one by one, their order makes a crash between them safe:
-    /// promise, log, stop sign, accepted round, decided index. A log without its accepted round
+    /// promise, log, epochs, stop sign, accepted round, decided index. A log without its accepted round
     /// counts as accepted in the earlier round, and holds all entries chosen there. A decided index
     /// is written after the entries that it covers.
     ///
@@ -44,6 +44,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         written.map_err(|cause| Halted::new(self.describe_write(from_idx), cause))?;
         self.unstored = Unstored::default();
         self.release();
+        self.tail.forget_stop_signs(self.compacted_idx);
         let (compacted_idx, len) = (self.compacted_idx, self.len());
         self.stored =
             Stored { compacted_idx, entries: self.entries_among(compacted_idx, len), len };
@@ -54,9 +55,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// or until it is due. It is learned again after a crash, and a sync for it would double the
     /// number of syncs.
     pub(crate) fn is_flushed(&self) -> bool {
-        let Unstored { promise, accepted_round, compaction, stopsign, .. } = self.unstored;
+        let Unstored { promise, accepted_round, compaction, stopsign, epochs, .. } = self.unstored;
         let is_decided_idx_due = self.unstored.decided_idx && self.unstored.is_decided_idx_due;
-        let is_changed = promise || accepted_round || is_decided_idx_due || compaction || stopsign;
+        let is_changed =
+            promise || accepted_round || is_decided_idx_due || compaction || stopsign || epochs;
         !is_changed && self.tail.is_empty() && self.tail.start() == self.stored.len
     }
 
@@ -70,6 +72,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let changed = [
             (self.unstored.promise, "the promise"),
             (self.unstored.compaction, "the compaction"),
+            (self.unstored.epochs, "the epochs"),
             (self.unstored.stopsign, "the stop sign"),
             (self.unstored.accepted_round, "the accepted round"),
             (self.unstored.decided_idx, "the decided index"),
@@ -90,6 +93,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let first_position = self.gather_compaction();
         self.gather_entries(first_position, readers);
+        if self.unstored.epochs {
+            self.ops.push(StorageOp::SetEpochs(self.epochs().to_vec()));
+        }
         if self.unstored.stopsign {
             self.ops.push(StorageOp::SetStopsign(self.stopsign().cloned()));
         }
@@ -115,7 +121,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Compacted::Snapshot => {}
             Compacted::Trimmed => self.compacted = Compacted::Trimmed,
         }
-        let gone = (self.compacted_idx - compacted_idx).min(held);
+        let gone = self.entries_among(compacted_idx, self.compacted_idx).min(held);
         if gone > 0 {
             self.ops.push(StorageOp::Trim(gone));
         }

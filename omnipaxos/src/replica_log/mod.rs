@@ -8,6 +8,7 @@
 mod catch_up;
 mod check;
 mod compaction;
+mod epochs;
 mod flush;
 mod forgotten;
 mod id_ranges;
@@ -27,7 +28,11 @@ pub(crate) use message::Part;
 pub(crate) use records::Records;
 pub(crate) use sync::{Extended, Synced};
 
-use self::{records::StopSigns, tail::Tail};
+use self::{
+    epochs::{stop_signs_between, Continuity},
+    records::StopSigns,
+    tail::Tail,
+};
 use crate::{
     amount::Amount,
     ballot::Ballot,
@@ -57,6 +62,7 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     compacted: Compacted<T::Snapshot>,
     tail: Tail<T>,
     ids: Ids,
+    continuity: Continuity,
     /// Whether this server wants a delta snapshot instead of missing entries.
     wants_deltas: bool,
     stored: Stored,
@@ -150,6 +156,7 @@ struct Unstored {
     is_decided_idx_due: bool,
     compaction: bool,
     stopsign: bool,
+    epochs: bool,
 }
 
 /// Returns whether entries may travel as a delta snapshot.
@@ -168,18 +175,42 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// # Errors
     /// The storage fails, or its indices contradict each other.
     pub(crate) fn load(storage: B) -> Result<Self, Halted> {
-        let promise = named(storage.get_promise(), "read the promise")?.unwrap_or_default();
+        let epochs = named(storage.get_epochs(), "read the epochs")?.unwrap_or_default();
+        // A ballot of an earlier epoch binds this server no more.
+        let present = epochs.last();
+        let binds = |ballot: &Ballot| {
+            present.is_none_or(|epoch| ballot.config_id >= epoch.configuration.configuration_id)
+        };
+        let promise = named(storage.get_promise(), "read the promise")?.filter(binds);
         let accepted_round =
-            named(storage.get_accepted_round(), "read the accepted round")?.unwrap_or_default();
+            named(storage.get_accepted_round(), "read the accepted round")?.filter(binds);
+        let (promise, accepted_round) =
+            (promise.unwrap_or_default(), accepted_round.unwrap_or_default());
         let decided_idx = named(storage.get_decided_idx(), "read the decided index")?;
         let compacted_idx = named(storage.get_compacted_idx(), "read the compacted index")?;
+        // A crash may have left the stop sign that began the present epoch.
+        let begins_present = |stopsign: &StopSign| {
+            let id = stopsign.next_config.configuration_id;
+            present.is_some_and(|epoch| id <= epoch.configuration.configuration_id)
+        };
         let stopsign = named(storage.get_stopsign(), "read the stop sign")?;
+        let stopsign = stopsign.filter(|stopsign| !begins_present(stopsign));
         let held = named(storage.get_log_len(), "read the length of the log")?;
         let has_snapshot = named(storage.get_snapshot(), "read the snapshot")?.is_some();
         let contradiction = |what: String| Err(Halted::new("hold a consistent state", what));
-        let Some(end) = compacted_idx.checked_add(held).filter(|end| *end < u64::MAX) else {
+        let earlier = stop_signs_between(&epochs).filter(|(idx, _)| *idx >= compacted_idx);
+        let mut stop_signs = StopSigns::of_epochs(earlier.collect());
+        let Some(end) = compacted_idx.checked_add(held).filter(|end| *end < u64::MAX >> 1) else {
             return contradiction(format!("{held} entries after index {compacted_idx}"));
         };
+        let end = stop_signs.end(compacted_idx, end - compacted_idx);
+        let first_idx = present.map_or(0, |epoch| epoch.first_idx);
+        if end < first_idx {
+            return contradiction(format!(
+                "the log ends at {end}, before the present epoch, which begins at {first_idx}"
+            ));
+        }
+        let decided_idx = decided_idx.max(first_idx);
         let len = end + u64::from(stopsign.is_some());
         if decided_idx > len || compacted_idx > decided_idx {
             return contradiction(format!(
@@ -191,7 +222,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let mut ids = Ids::unknown_before(end);
         ids.accept_in(accepted_round, len);
-        let mut stop_signs = StopSigns::default();
         if let Some(stopsign) = stopsign {
             stop_signs.push(end, stopsign);
         }
@@ -207,6 +237,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             compacted,
             tail: Tail::empty(len, stop_signs),
             ids,
+            continuity: Continuity::Ends,
             wants_deltas: false,
             stored: Stored { compacted_idx, entries: held, len },
             sendable_len: len,
@@ -432,7 +463,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Returns the stop sign, if its index is `idx`.
     #[inline]
     pub(crate) fn stopsign_at(&self, idx: u64) -> Option<&StopSign> {
-        self.tail.stop_signs().last().filter(|(of, _)| *of == idx).map(|(_, stopsign)| stopsign)
+        self.tail.stop_signs().at(idx)
     }
 
     /// Returns the stop sign, if it is among the first `len` records.

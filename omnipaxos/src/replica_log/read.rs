@@ -9,8 +9,7 @@ use crate::{
 };
 
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
-    /// Returns the entries `from..to`, which must exist and not be compacted. No stop sign may be
-    /// among them.
+    /// Returns the entries among the records `from..to`, which must exist and not be compacted.
     pub(super) fn entries(&self, from: u64, to: u64) -> Result<Vec<T>, Halted> {
         let stored_to = to.min(self.tail.start());
         let mut entries =
@@ -41,7 +40,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.storage
             .for_each(start, end, &mut count)
             .map_err(|cause| Halted::new(describe(from, to), cause))?;
-        whole(from, to, visited)
+        self.whole(from, to, visited)
     }
 
     /// Returns the entries `from..to`. The storage must hold all of them; fewer are an error.
@@ -51,7 +50,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             .storage
             .get_entries(start, end)
             .map_err(|cause| Halted::new(describe(from, to), cause))?;
-        whole(from, to, read.len())?;
+        self.whole(from, to, read.len())?;
         Ok(read)
     }
 
@@ -62,8 +61,17 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             .storage
             .get_shared(start, end)
             .map_err(|cause| Halted::new(describe(from, to), cause))?;
-        whole(from, to, read.len())?;
+        self.whole(from, to, read.len())?;
         Ok(read)
+    }
+
+    /// Refuses an answer that is shorter than the entries `from..to`.
+    #[inline]
+    fn whole(&self, from: u64, to: u64, read: usize) -> Result<(), Halted> {
+        if read as u64 == self.entries_among(from, to) {
+            return Ok(());
+        }
+        Err(Halted::new(describe(from, to), format!("it gave {read} entries")))
     }
 
     /// Converts indices to positions among the entries held by the storage.
@@ -92,18 +100,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(None);
         }
         let mut idx = from.max(self.compacted_idx);
-        let end = self.tail.stop_signs().next(idx).map_or(to, |idx| to.min(idx));
-        let entries = if idx < end { self.entries(idx, end)? } else { Vec::new() };
+        let entries = if idx < to { self.entries(idx, to)? } else { Vec::new() };
         let mut read = Vec::with_capacity(entries.len() + 1);
         if from < self.compacted_idx {
             read.push(self.compacted_entry()?);
         }
-        for entry in entries {
-            read.push(self.as_read(entry, idx));
+        let mut entries = entries.into_iter();
+        while idx < to {
+            read.extend(match self.stopsign_entry(idx) {
+                Some(stopsign) => Some(stopsign),
+                None => entries.next().map(|entry| self.as_read(entry, idx)),
+            });
             idx += 1;
-        }
-        if idx < to {
-            read.extend(self.stopsign_entry(idx));
         }
         Ok(Some(read))
     }
@@ -113,8 +121,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if idx < self.compacted_idx {
             return self.compacted_entry().map(Some);
         }
-        if idx >= self.entries_end() {
-            return Ok(self.stopsign_entry(idx));
+        if idx >= self.len() {
+            return Ok(None);
+        }
+        if let Some(stopsign) = self.stopsign_entry(idx) {
+            return Ok(Some(stopsign));
         }
         let mut read = None;
         self.visit_all(idx, idx + 1, &mut |entry| read = Some(entry.clone()))?;
@@ -182,13 +193,4 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 /// Describes a read, for an error.
 fn describe(from: u64, to: u64) -> String {
     format!("read entries {from}..{to}")
-}
-
-/// Refuses a result with fewer entries than `from..to`.
-#[inline]
-fn whole(from: u64, to: u64, read: usize) -> Result<(), Halted> {
-    if read as u64 == to - from {
-        return Ok(());
-    }
-    Err(Halted::new(describe(from, to), format!("it returned {read} entries")))
 }

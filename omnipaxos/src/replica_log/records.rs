@@ -8,11 +8,37 @@ use crate::{entry::SharedEntries, storage::StopSign};
 /// The stop signs of a log, each with its index.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StopSigns {
-    /// Invariant I9: there is one at most, and no record comes after it.
+    /// Those that began an epoch, in order: they are decided. The log holds the entries between them
+    /// or the storage does.
+    earlier: Vec<(u64, StopSign)>,
+    /// The stop sign of the present epoch. Invariant I9: there is one at most, and no record comes
+    /// after it.
     last: Option<(u64, StopSign)>,
 }
 
 impl StopSigns {
+    /// Creates the stop signs of a log from those that began an epoch.
+    pub(super) fn of_epochs(earlier: Vec<(u64, StopSign)>) -> Self {
+        Self { earlier, last: None }
+    }
+
+    /// Begins the next epoch: records may follow the stop sign.
+    pub(super) fn begin_epoch(&mut self) {
+        self.earlier.extend(self.last.take());
+    }
+
+    /// Forgets the stop signs before index `idx`.
+    pub(super) fn drop_before(&mut self, idx: u64) {
+        self.earlier.retain(|(of, _)| *of >= idx);
+    }
+
+    /// Returns the stop sign at index `idx`.
+    #[inline]
+    pub(super) fn at(&self, idx: u64) -> Option<&StopSign> {
+        let all = self.last.iter().chain(&self.earlier);
+        all.into_iter().find(|(of, _)| *of == idx).map(|(_, stopsign)| stopsign)
+    }
+
     /// Adds a stop sign at `idx`, after all others.
     pub(super) fn push(&mut self, idx: u64, stopsign: StopSign) {
         debug_assert!(self.last.is_none(), "I9: a stop sign after the stop sign");
@@ -33,13 +59,27 @@ impl StopSigns {
     /// Returns the index of the next stop sign from `idx` on.
     #[inline]
     pub(super) fn next(&self, idx: u64) -> Option<u64> {
-        self.last.as_ref().map(|(of, _)| *of).filter(|of| *of >= idx)
+        let earlier = match self.earlier.is_empty() {
+            true => None,
+            false => self.earlier.get(self.first_from(idx)),
+        };
+        earlier.or(self.last.as_ref()).map(|(of, _)| *of).filter(|of| *of >= idx)
+    }
+
+    /// Returns the position of the first earlier stop sign from index `idx` on.
+    fn first_from(&self, idx: u64) -> usize {
+        self.earlier.partition_point(|(of, _)| *of < idx)
     }
 
     /// Returns the number of stop signs among the records `from..to`.
     #[inline]
     fn count(&self, from: u64, to: u64) -> u64 {
-        u64::from(self.next(from).is_some_and(|idx| idx < to))
+        let last = self.last.as_ref().is_some_and(|(idx, _)| (from..to).contains(idx));
+        let earlier = match self.earlier.is_empty() {
+            true => 0,
+            false => self.first_from(to).saturating_sub(self.first_from(from)) as u64,
+        };
+        earlier + u64::from(last)
     }
 
     /// Returns the number of entries among the records `from..to`.

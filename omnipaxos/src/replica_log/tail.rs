@@ -42,6 +42,16 @@ impl<T: Clone> Tail<T> {
         &self.stop_signs
     }
 
+    /// Begins the next epoch: records may follow the stop sign.
+    pub(super) fn begin_epoch(&mut self) {
+        self.stop_signs.begin_epoch();
+    }
+
+    /// Forgets the stop signs before index `idx`.
+    pub(super) fn forget_stop_signs(&mut self, idx: u64) {
+        self.stop_signs.drop_before(idx);
+    }
+
     /// Returns the index of the first record that is only in memory.
     pub(super) fn start(&self) -> u64 {
         self.from_idx

@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod compaction;
+mod epochs;
 mod follower;
 mod in_flight;
 mod leader;

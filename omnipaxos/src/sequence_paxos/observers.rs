@@ -63,6 +63,11 @@ impl Observers {
         self.by_pid.get(&pid).map_or(pid, |observer| observer.via)
     }
 
+    /// Removes the observers that are not to be kept.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
+        self.by_pid.retain(|pid, _| is_kept(*pid));
+    }
+
     /// Returns whether no server observes this one.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -161,7 +166,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.observers.by_pid.is_empty() {
             return;
         }
-        self.observers.by_pid.retain(|pid, _| is_served(*pid));
+        self.observers.retain(&is_served);
         let members = self.members.clone();
         self.forget_reads_of(|pid| members.contains(pid) || is_served(pid));
     }

@@ -131,6 +131,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reconfiguration.is_some() || self.takes_no_more()
     }
 
+    /// Returns whether an entry that is proposed at this server would come after a stop sign, and the
+    /// log ends there. In a log that continues the entry waits for the next epoch.
+    pub(super) fn refuses_entries(&self) -> bool {
+        !self.log.continues() && self.is_reconfiguring()
+    }
+
     /// Returns whether a proposal of another server would come after a stop sign: in the log or, at
     /// a leader, in the queue.
     pub(super) fn takes_no_more(&self) -> bool {

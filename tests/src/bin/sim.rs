@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use omnipaxos_tests::{
+    changes::{self, Changes},
     cluster::Trace,
     coverage::{Counts, Kind},
     disk::{Honesty, Medium},
@@ -50,6 +51,9 @@ struct Arguments {
     /// With `--lasting`: faults of this kind only.
     #[arg(long, value_enum)]
     kind: Option<lasting::Kind>,
+    /// Runs in which the members change: one log through every reconfiguration.
+    #[arg(long)]
+    changes: bool,
     /// Stops after so many violations.
     #[arg(long, default_value_t = 1)]
     failures: usize,
@@ -87,6 +91,8 @@ const LARGE_BATCH: u64 = 200;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
+        Some(seed) if arguments.changes => replay_changes(seed, &arguments),
+        None if arguments.changes => batch_changes(&arguments),
         Some(seed) if arguments.lasting => replay_lasting(seed, &arguments),
         None if arguments.lasting => batch_lasting(&arguments),
         Some(seed) => replay(seed, &arguments),
@@ -250,6 +256,51 @@ fn batch_lasting(arguments: &Arguments) -> ExitCode {
         println!("replay: sim --lasting --seed {seed} [--smallest]");
     }
     match sums.failures.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn replay_changes(seed: u64, arguments: &Arguments) -> ExitCode {
+    let report = changes::run(Changes { seed, ticks: arguments.ticks }, true);
+    match report.failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            println!("seed {seed}, {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn batch_changes(arguments: &Arguments) -> ExitCode {
+    let start = Instant::now();
+    let next = AtomicU64::new(arguments.seeds.start);
+    let sum = Mutex::new((changes::Counts::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= arguments.seeds.end {
+                    return;
+                }
+                let report = changes::run(Changes { seed, ticks: arguments.ticks }, false);
+                let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                sum.0.add(&report.counts);
+                sum.1.extend(report.failure.map(|failure| (seed, failure)));
+                if sum.1.len() >= arguments.failures {
+                    next.store(arguments.seeds.end, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (counts, failures) = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    print!("{counts}");
+    for (seed, failure) in &failures {
+        println!("seed {seed}, {failure}");
+        println!("replay: sim --changes --seed {seed} --ticks {}", arguments.ticks);
+    }
+    println!("{:.1} s, {} violations", start.elapsed().as_secs_f64(), failures.len());
+    match failures.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

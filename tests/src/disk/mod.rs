@@ -137,6 +137,35 @@ pub enum Medium {
 }
 
 impl<T: SimEntry> SimDisk<T> {
+    /// An empty disk in memory, which lies about nothing and refuses nothing.
+    pub fn plain(atomicity: Atomicity, seed: u64) -> Self {
+        Self(Rc::new(RefCell::new(Disk {
+            image: Image::default(),
+            backing: None,
+            durable: None,
+            atomicity,
+            honesty: Honesty::Honest,
+            taken: Taken::default(),
+            refuses: false,
+            incarnation: 0,
+            id: None,
+            rng: Rng::of(&[seed]),
+            write_fault: None,
+            read_fault: None,
+            accident: None,
+            usage: Usage::default(),
+            change: Change::Everything,
+            misuse: None,
+            words: None,
+        })))
+    }
+
+    /// Forgets the failures that were planned.
+    pub fn forget_faults(&self) {
+        let mut disk = self.0.borrow_mut();
+        (disk.write_fault, disk.read_fault) = (None, None);
+    }
+
     /// An empty disk.
     pub fn new(setting: &Setting, at: usize, taken: Taken, seed: u64) -> Self {
         let (atomicity, honesty, medium) = (setting.atomicity, setting.honesty, setting.medium);

@@ -96,6 +96,8 @@ pub(crate) struct MessageValidator {
     identities: PeerIdentities,
     observers: Observers,
     tells_removed_servers: bool,
+    /// Whether the log continues through reconfigurations.
+    continues: bool,
 }
 
 /// Whether a message is passed to its handler.
@@ -118,9 +120,24 @@ impl MessageValidator {
             dropped: Dropped::default(),
             others: OtherConfigurations::default(),
             identities,
-            observers: Observers::at_most(config.server_config.max_observers),
+            observers: Observers::at_most(config.server_config.observer_places()),
             tells_removed_servers: config.server_config.tells_removed_servers,
+            continues: config.server_config.continues,
         }
+    }
+
+    /// Begins the next epoch, with these members.
+    pub(crate) fn begin_epoch(
+        &mut self,
+        config: &OmniPaxosConfig,
+        members: Arc<Membership>,
+        identities: PeerIdentities,
+    ) {
+        self.config_id = config.cluster_config.configuration_id;
+        self.members = members;
+        self.identities = identities;
+        self.others = OtherConfigurations::default();
+        self.observers.retain(|pid| !self.members.contains(pid));
     }
 
     /// Checks a message, and counts it if it is dropped. `highest_n` is the highest ballot number
@@ -158,6 +175,7 @@ impl MessageValidator {
         examined: Result<(), Reason>,
     ) -> Result<(), Reason> {
         match examined {
+            Ok(()) if self.is_of_another_epoch(message) => {}
             Ok(()) | Err(Reason::Malformed) => {
                 self.identities.check(message).map_err(Reason::Unidentified)?;
             }
@@ -224,10 +242,19 @@ impl MessageValidator {
         let from = message.get_sender();
         match reason {
             Reason::Misdelivered | Reason::Malformed | Reason::Unidentified(_) => {}
-            Reason::OtherConfiguration(id) if id > self.config_id => self.others.hear(id, from),
+            Reason::OtherConfiguration(id) if id > self.config_id => {
+                self.others.hear(id, from);
+                if self.continues {
+                    self.others.hear_informed(from);
+                }
+            }
             Reason::OtherConfiguration(id) => self.answer_lower(id, from),
-            Reason::Stranger if !self.tells_removed_servers => {}
+            Reason::Stranger if !self.tells_removed_servers && !self.continues => {}
             Reason::Stranger => match self.examine_body(message, highest_n) {
+                // A member of a later configuration, which this server does not know.
+                Err(Reason::OtherConfiguration(id)) if self.continues && id > self.config_id => {
+                    self.others.hear_informed(from);
+                }
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
                 Ok(())
                 | Err(
@@ -240,10 +267,27 @@ impl MessageValidator {
         }
     }
 
-    /// Schedules an answer to a message of a lower configuration. No configuration has id 0.
+    /// Schedules an answer to a message of a lower configuration. No configuration has id 0: a server
+    /// that has it learns the members with the log.
     fn answer_lower(&mut self, id: ConfigurationId, from: NodeId) {
-        if (1..self.config_id).contains(&id) && from != self.pid && from != 0 {
+        let is_lower = id < self.config_id && (id > 0 || self.continues);
+        if is_lower && from != self.pid && from != 0 {
             self.others.schedule_notice(from);
+            if self.continues && !self.is_member(from) {
+                self.observers.hear(from);
+            }
+        }
+    }
+
+    /// Returns whether a message asks for the log before the present epoch.
+    #[inline]
+    fn is_of_another_epoch<T: Entry>(&self, message: &Message<T>) -> bool {
+        match message {
+            Message::SequencePaxos(paxos) => match &paxos.msg {
+                PaxosMsg::CatchUpRequest(m) => self.continues && m.config_id != self.config_id,
+                _ => false,
+            },
+            Message::BLE(_) => false,
         }
     }
 
@@ -325,7 +369,9 @@ impl MessageValidator {
                 indices(0, m.decided_idx)
             }
             PaxosMsg::CatchUpRequest(m) => {
-                self.configuration(m.config_id)?;
+                if !self.continues || m.config_id > self.config_id {
+                    self.configuration(m.config_id)?;
+                }
                 indices(0, m.decided_idx)?;
                 m.range.map_or(Ok(()), |range| indices(range.from_idx, range.until_idx))?;
                 m.piece.map_or(Ok(()), |piece| {

@@ -25,6 +25,11 @@ impl Observers {
         Self { limit, silent_rounds: BTreeMap::new() }
     }
 
+    /// Removes the observers that are not to be kept.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
+        self.silent_rounds.retain(|pid, _| is_kept(*pid));
+    }
+
     /// Returns whether no server may observe this one.
     #[inline]
     pub(super) fn are_refused(&self) -> bool {
@@ -134,7 +139,11 @@ impl MessageValidator {
         let is_heartbeat = matches!(message, Message::BLE(_));
         let is_expected = match Part::of(message) {
             Part::Request { .. } if is_heartbeat => self.observers.has_place_for(from),
+            Part::Request { .. } if self.is_of_another_epoch(message) => {
+                self.observers.has_place_for(from)
+            }
             Part::Request { .. } => self.observers.contains(from),
+            Part::Answer if self.is_asked(message, from) => true,
             Part::Answer => is_source,
             // A source sends a heartbeat request only to report that it is in another configuration.
             Part::OfMembers => is_source && self.is_of_another_configuration(message),
@@ -143,6 +152,17 @@ impl MessageValidator {
             Ok(())
         } else {
             Err(Reason::Stranger)
+        }
+    }
+
+    /// Returns whether a message brings decided entries from a server of a later configuration, which
+    /// this one may have asked.
+    fn is_asked<T: Entry>(&self, message: &Message<T>, from: NodeId) -> bool {
+        match message {
+            Message::SequencePaxos(paxos) => {
+                matches!(paxos.msg, PaxosMsg::CatchUpChunk(_)) && self.others.is_informed(from)
+            }
+            Message::BLE(_) => false,
         }
     }
 

@@ -28,6 +28,12 @@ pub(crate) struct OtherConfigurations {
     highest: Option<HigherConfiguration>,
     /// Senders of messages of a lower configuration, each once.
     to_tell: BTreeSet<NodeId>,
+    /// Where the log continues: the servers that reported a higher configuration.
+    informed: BTreeSet<NodeId>,
+    /// Whether one of them is to be asked.
+    is_question_due: bool,
+    /// The one that was asked last.
+    asked: NodeId,
 }
 
 impl OtherConfigurations {
@@ -43,6 +49,31 @@ impl OtherConfigurations {
         if self.to_tell.len() < MOST_TO_TELL {
             self.to_tell.insert(to);
         }
+    }
+
+    /// Records that a server reported a higher configuration, and can be asked for the log.
+    pub(crate) fn hear_informed(&mut self, from: NodeId) {
+        if self.informed.len() < MOST_TO_TELL || self.informed.contains(&from) {
+            self.informed.insert(from);
+            self.is_question_due = true;
+        }
+    }
+
+    /// Returns whether a server has reported a higher configuration.
+    pub(crate) fn is_informed(&self, pid: NodeId) -> bool {
+        self.informed.contains(&pid)
+    }
+
+    /// Returns the server to ask for the log, once for each report: the servers in turn.
+    pub(crate) fn take_informed(&mut self) -> Option<NodeId> {
+        let is_due = std::mem::take(&mut self.is_question_due);
+        let after = self.informed.range(self.asked.saturating_add(1)..).next();
+        after.or(self.informed.first()).copied().filter(|_| is_due)
+    }
+
+    /// Records that a server was asked for the log.
+    pub(crate) fn note_asked(&mut self, pid: NodeId) {
+        self.asked = pid;
     }
 
     pub(crate) fn highest(&self) -> Option<HigherConfiguration> {

@@ -6,13 +6,13 @@
 //! disk.
 
 use crate::{
-    config::OmniPaxosConfig,
+    config::{ClusterConfig, OmniPaxosConfig},
     identity::{
         storages, Conflict, Digest, Identity, Mismatch, PeerConflict, SenderIdentity, Stamp,
         DISPUTED,
     },
     ids::NodeId,
-    messages::{ballot_leader_election::HeartbeatMsg, Message},
+    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
     storage::Entry,
 };
 
@@ -110,6 +110,16 @@ impl PeerIdentities {
             has_unlogged: false,
             has_unstored: false,
         }
+    }
+
+    /// Returns the id of the storage of this server, if it has one.
+    pub(crate) fn storage(&self) -> Option<u64> {
+        self.storage
+    }
+
+    /// Returns the identity of this server in the configuration that follows.
+    pub(crate) fn for_configuration(&self, next: &ClusterConfig) -> Identity {
+        self.unstored().in_configuration(next)
     }
 
     /// Checks a message of the configuration of this server.
@@ -288,6 +298,9 @@ impl PeerIdentities {
             let peer = self.peers.iter().find(|peer| peer.pid == to);
             match message {
                 Message::SequencePaxos(paxos) => {
+                    if self.is_for_another_epoch(&paxos.msg) {
+                        continue;
+                    }
                     if let Some(stamp) = paxos.msg.stamp_mut() {
                         // An observer is no member, and messages to it may be relayed: no stamp.
                         *stamp = peer.map(|peer| peer.sends).unwrap_or_default();
@@ -308,6 +321,18 @@ impl PeerIdentities {
 }
 
 impl PeerIdentities {
+    /// Returns whether a message answers a request of another configuration. It gets no stamp: its
+    /// receiver knows the storages of that configuration.
+    #[inline]
+    fn is_for_another_epoch<T: Entry>(&self, msg: &PaxosMsg<T>) -> bool {
+        match msg {
+            PaxosMsg::CatchUpChunk(chunk) => {
+                chunk.config_id != self.own.configuration.configuration_id
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the storage id of a member other than `to`: of the next member in each round.
     fn other_than(&self, to: NodeId, round: u32) -> Option<(NodeId, u64)> {
         let known = || {

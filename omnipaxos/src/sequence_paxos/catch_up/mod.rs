@@ -55,6 +55,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.outbox.request_chunk(self.catch_up.ask(source));
     }
 
+    /// Asks a server that reported a higher configuration for the decided entries that this one
+    /// lacks. Returns whether it does: another server may still answer.
+    pub(crate) fn ask_informed(&mut self, informed: NodeId) -> bool {
+        let source = self.catch_up.begin(informed);
+        source.into_iter().for_each(|source| self.outbox.request_chunk(source));
+        source.is_some()
+    }
+
+    /// Begins the next epoch: the requests of the epoch before are answered no more.
+    pub(super) fn begin_catch_up_anew(&mut self) {
+        self.catch_up = Requester::default();
+        self.ranges = Ranges::default();
+        self.partial_snapshot.clear();
+    }
+
     /// Handles a chunk of decided entries.
     ///
     /// A leader applies it only if it reaches no quorum: if others have decided more then, the
@@ -65,6 +80,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         mut chunk: CatchUpChunk<T>,
         from: NodeId,
     ) -> Result<(), Halted> {
+        if self.log.continues() && self.due_epoch().is_some() {
+            return Ok(());
+        }
         let leads = matches!(self.state, State::Leading(_));
         if (leads && self.catch_up.contact() == Contact::Kept) || self.is_catch_up_paused() {
             return Ok(());
@@ -165,6 +183,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                         snapshot,
                         from_idx: idx,
                         ids,
+                        epoch: chunk.epoch,
                         decided_idx,
                         compacted_idx,
                         ..empty

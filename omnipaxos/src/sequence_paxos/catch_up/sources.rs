@@ -62,9 +62,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let is_compacted = asks.decided_idx < self.log.compacted_idx() && asks.range.is_none();
         let kept = self.encoded_snapshot.after(asks.decided_idx);
+        let kept = kept.filter(|encoding| self.log.knows_epoch_of(encoding.idx));
         let encoding = match kept.filter(|_| is_compacted && asks.takes_pieces) {
             Some(encoding) => encoding,
-            None => match self.log.chunk(self.config_id, asks, self.limits.message)? {
+            None => match self.log.chunk(asks.config_id, asks, self.limits.message)? {
                 Answer::Nothing => return Ok(()),
                 Answer::Chunk(chunk) => {
                     send(PaxosMsg::CatchUpChunk(Box::new(chunk)));
@@ -88,6 +89,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         piece: PieceRequest,
         send: &mut impl FnMut(PaxosMsg<T>),
     ) -> usize {
+        if !self.log.knows_epoch_of(piece.encoding.idx) {
+            return 0;
+        }
         let (message, in_flight) = (self.limits.message, self.limits.in_flight);
         let pieces = self.encoded_snapshot.pieces(piece, message, in_flight);
         let count = pieces.len();
@@ -95,8 +99,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let is_last = piece.end() == Some(piece.encoding.len);
             let ids = || self.log.ids_of_snapshot(asks.decided_idx, piece.encoding.idx);
             let ids = is_last.then(ids).flatten();
-            let empty = self.log.empty_chunk(self.config_id, asks.decided_idx);
-            let chunk = CatchUpChunk { ids, piece: Some(Box::new(piece)), ..empty };
+            let epoch = self.log.epoch_to_tell(asks.config_id, piece.encoding.idx);
+            let empty = self.log.empty_chunk(asks.config_id, asks.decided_idx);
+            let chunk = CatchUpChunk { ids, piece: Some(Box::new(piece)), epoch, ..empty };
             send(PaxosMsg::CatchUpChunk(Box::new(chunk)));
         }
         count

@@ -20,7 +20,7 @@ use crate::{
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Proposes an entry at this server.
     pub(crate) fn append(&mut self, entry: T) -> Result<(), TryProposeErr<T>> {
-        if self.is_reconfiguring() {
+        if self.refuses_entries() {
             return Err(ProposeErr::PendingReconfigEntry(entry).into());
         }
         let amount = Amount::one(entry.size_hint());
@@ -45,7 +45,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let Some(id) = self.peek_id() else {
             return Err(TryProposeErr::NoIncarnation(entry));
         };
-        if self.is_reconfiguring() {
+        if self.refuses_entries() {
             return Err(ProposeErr::PendingReconfigEntry(entry).into());
         }
         let bytes = entry.size_hint() as u64;
@@ -79,7 +79,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let State::Leading(leading) = &self.state else {
             return false;
         };
-        if self.is_held_back() {
+        if self.is_held_back() || self.log.stopsign().is_some() {
             return false;
         }
         let limit = match self.members.quorum().can_accept(1) {
@@ -135,7 +135,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Some(Next::Forwarded(proposal, via)) => self.take_forwarded_proposal(proposal, via),
             }
         }
-        if self.proposals.queue.count() == 0 && !self.is_held_back() {
+        if (self.proposals.queue.count() == 0 || self.log.continues()) && !self.is_held_back() {
             self.take_stopsign();
         }
     }
@@ -153,7 +153,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.may_propose() {
             return false;
         }
-        if self.proposals.queue.count() == 0 {
+        let is_stopsign_next = self.log.continues() && self.proposals.stopsign().is_some();
+        if self.proposals.queue.count() == 0 || is_stopsign_next {
             return !self.is_held_back();
         }
         let is_released_next = self.proposals.queue.batched() > 0 && self.is_batch_full();

@@ -242,7 +242,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(crate) fn settle_proposals(&mut self) {
         self.proposals.pending.settle(&self.log, &mut self.proposals.outcomes);
         self.settle_reconfiguration();
-        if self.log.decided_stopsign().is_some() && !self.proposals.queue.is_empty() {
+        if self.log.has_ended() && !self.proposals.queue.is_empty() {
             self.proposals.queue.clear();
         }
     }

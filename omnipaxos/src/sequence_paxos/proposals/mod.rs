@@ -62,6 +62,16 @@ impl<T> Proposals<T> {
         }
     }
 
+    /// Begins the next epoch of a log that continues.
+    pub(super) fn begin_epoch(&mut self)
+    where
+        T: Entry,
+    {
+        self.queue.begin_epoch();
+        self.pending.begin_epoch();
+        self.rejections = Rejections::default();
+    }
+
     /// Lets one tick pass.
     pub(super) fn tick(&mut self) {
         if self.queue.tick() == Tick::Expired {

@@ -254,6 +254,15 @@ impl<T> PendingProposals<T> {
         self.overdue(has)
     }
 
+    /// Begins the next epoch. Its leaders are forwarded what is not decided here. None of them could
+    /// tell from the ballot of the first forward that a proposal is absent from the epochs before.
+    pub(super) fn begin_epoch(&mut self) {
+        for pending in self.by_id.values_mut() {
+            pending.first_ballot = pending.first_ballot.and(Some(Ballot::default()));
+            pending.forwarded_in = Ballot::default();
+        }
+    }
+
     /// Returns whether a pending proposal is not in the log.
     pub(super) fn lacks_some(&self, has: impl Fn(ProposalId) -> bool) -> bool {
         self.by_id.keys().any(|id| !has(*id))
@@ -350,7 +359,7 @@ impl<T: Entry> PendingProposals<T> {
         }
         self.scanned_idx = decided_idx;
         self.end_forgotten(ids, outcomes);
-        if log.decided_stopsign().is_some() {
+        if log.has_ended() {
             while let Some((id, _)) = self.by_id.first_key_value() {
                 let outcome = match self.in_doubt_from.contains_key(id) {
                     false => Outcome::NotDecided,

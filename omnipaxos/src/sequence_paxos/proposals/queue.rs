@@ -218,6 +218,21 @@ impl<T> ProposalQueue<T> {
         (self.stopsign, self.held_stopsign) = (None, None);
     }
 
+    /// Begins the next epoch: what was proposed here stays, and is appended or forwarded there. The
+    /// origins of other proposals forward them again.
+    pub(super) fn begin_epoch(&mut self)
+    where
+        T: Entry,
+    {
+        for forward in self.relayed.drain(..).chain(self.held.drain(..)) {
+            self.waiting.subtract(amount_of(forward.entries.as_slice()));
+        }
+        self.count = self.own.len() as u64;
+        self.released = self.released.min(self.count);
+        self.led = 0;
+        (self.stopsign, self.held_stopsign) = (None, None);
+    }
+
     /// Adds a pending proposal to the queue.
     pub(super) fn push_pending(&mut self, id: ProposalId) {
         self.count += 1;

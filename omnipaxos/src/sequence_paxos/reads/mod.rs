@@ -60,6 +60,17 @@ impl Reads {
         self.requests.doubt_beyond(len);
     }
 
+    /// Begins the epoch after the stop sign at `stopsign_idx`. A leader of the epoch before did not
+    /// know what is decided in this one. So only reads of entries before the stop sign are answered,
+    /// and the others are asked for again.
+    pub(super) fn begin_epoch(&mut self, stopsign_idx: u64) {
+        self.requests.doubt_beyond(stopsign_idx);
+        self.confirm = None;
+        self.passing.clear();
+        self.passing_back.clear();
+        self.ask_again();
+    }
+
     /// Repeats the open requests: this server leads now.
     pub(super) fn ask_again(&mut self) {
         self.requests.ask_again();
@@ -118,7 +129,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     fn is_ended(&self) -> bool {
-        self.log.decided_stopsign().is_some()
+        self.log.has_ended()
     }
 
     /// Handles a read request. A leader in the prepare phase does not know what is decided, and

@@ -47,7 +47,8 @@ pub(super) fn shown_id(id: ProposalId) -> String {
     const HIGHEST: u64 = 1 << 63;
     let ProposalId { origin, incarnation, number } = id;
     if incarnation & HIGHEST != 0 {
-        return format!("{origin}/{}./{number}", incarnation ^ HIGHEST);
+        let n = (incarnation ^ HIGHEST) & u64::from(u32::MAX);
+        return format!("{origin}/{n}./{number}");
     }
     if incarnation == 0 && number & HIGHEST != 0 {
         return format!("{origin}/text");

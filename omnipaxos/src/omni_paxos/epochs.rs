@@ -1,0 +1,131 @@
+//! One log through reconfigurations: begins the next epoch in all parts of a replica.
+
+use super::OmniPaxos;
+use crate::{
+    ballot_leader_election::BallotLeaderElection,
+    errors::Halted,
+    ids::NodeId,
+    messages::{
+        sequence_paxos::{PaxosMessage, PaxosMsg},
+        validate::PeerIdentities,
+        Message,
+    },
+    observe::trace::LogEvent,
+    storage::{Entry, Epoch, Storage},
+};
+use std::sync::Arc;
+
+impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Begins each epoch that the log has reached, and appends the messages of its beginning to
+    /// `buffer`. The messages from position `first` on belong to the epoch before.
+    ///
+    /// What the log holds is flushed before and after the beginning. So a crash leaves this server in
+    /// one of the two epochs, with all that is before it.
+    #[cold]
+    pub(super) fn begin_due_epochs(
+        &mut self,
+        buffer: &mut Vec<Message<T>>,
+        first: &mut usize,
+    ) -> Result<(), Halted> {
+        while let Some(epoch) = self.paxos.due_epoch() {
+            self.stamp(buffer, *first);
+            *first = buffer.len();
+            self.paxos.schedule_decided_idx();
+            self.paxos.flush()?;
+            let successor = self.successor(&epoch);
+            self.enter(&epoch)?;
+            if successor == Some(self.pid) {
+                self.ble.be_asked_to_lead();
+            }
+            self.sync_election()?;
+            self.handle_early()?;
+            self.paxos.output(buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the server that takes over at once in an epoch which follows: the present leader, if
+    /// it is a member. `None` if this server was not in step with the leader; another server may
+    /// lead already.
+    fn successor(&self, epoch: &Epoch) -> Option<NodeId> {
+        let next = &epoch.configuration.nodes;
+        let leader = self.paxos.leader_in_step()?;
+        if next.contains(&leader) {
+            return Some(leader);
+        }
+        let stays = next.iter().filter(|pid| self.paxos.is_member(**pid)).min();
+        stays.or(next.iter().min()).copied()
+    }
+
+    fn enter(&mut self, epoch: &Epoch) -> Result<(), Halted> {
+        let was_member = !self.paxos.is_observer();
+        self.config.cluster_config = epoch.configuration.clone();
+        let members = Arc::new(self.config.membership());
+        self.paxos.begin_epoch(epoch, members.clone());
+        self.paxos.flush()?;
+        let identity = self.validator.identities().for_configuration(&epoch.configuration);
+        self.paxos.store_identity(identity.clone())?;
+        let storage = self.validator.identities().storage();
+        let identities = PeerIdentities::new(&self.config, identity, storage);
+        self.validator.begin_epoch(&self.config, members.clone(), identities);
+        let promise = self.paxos.log().promise();
+        let limit = self.paxos.own_max_entry_bytes();
+        let priority = self.ble.priority();
+        self.ble = BallotLeaderElection::new(&self.config, members, promise, limit);
+        self.ble.set_priority(priority);
+        if was_member && self.paxos.is_observer() {
+            self.trace
+                .emit(|| LogEvent::info("is no member any more, and observes").at(epoch.first_idx));
+        }
+        Ok(())
+    }
+
+    /// Handles a message that is not valid in the present epoch: its sender may be in a later one.
+    #[cold]
+    pub(super) fn handle_of_another_epoch(&mut self, message: &Message<T>) {
+        if self.keep_early(message) {
+            return;
+        }
+        if let Some(informed) = self.validator.others_mut().take_informed() {
+            self.is_idle = false;
+            if self.paxos.ask_informed(informed) {
+                self.validator.others_mut().note_asked(informed);
+            }
+        }
+    }
+
+    /// Keeps a Prepare of the epoch that this server begins in the next output. Returns whether it was
+    /// one.
+    fn keep_early(&mut self, message: &Message<T>) -> bool {
+        let Some(epoch) = self.paxos.due_epoch() else {
+            return false;
+        };
+        match message {
+            Message::SequencePaxos(PaxosMessage { from, to, msg: PaxosMsg::Prepare(prepare) })
+                if prepare.n.config_id == epoch.configuration.configuration_id
+                    && prepare.n.pid == *from
+                    && *to == self.pid =>
+            {
+                self.early = Some((*from, prepare.clone()));
+                true
+            }
+            Message::SequencePaxos(_) | Message::BLE(_) => false,
+        }
+    }
+
+    /// Handles the Prepare that came before this server began the epoch.
+    fn handle_early(&mut self) -> Result<(), Halted> {
+        let Some((from, prepare)) = self.early.take() else {
+            return Ok(());
+        };
+        let msg = PaxosMsg::Prepare(prepare);
+        let message = Message::SequencePaxos(PaxosMessage { from, to: self.pid, msg });
+        match self.validator.check(&message, self.ble.highest_n()) {
+            crate::messages::validate::Validity::Valid => match message {
+                Message::SequencePaxos(message) => self.handle_paxos(message),
+                Message::BLE(_) => Ok(()),
+            },
+            crate::messages::validate::Validity::Invalid => Ok(()),
+        }
+    }
+}

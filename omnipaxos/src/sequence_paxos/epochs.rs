@@ -1,0 +1,73 @@
+//! One log through reconfigurations: how a server begins the next epoch.
+//!
+//! Invariant I24: a server takes part in an epoch only after it has decided and stored everything
+//! before it. So what is before an epoch is the same at all its members, and none of them can change
+//! it. All that this server said before as a leader or follower concerned the epoch before, and does
+//! not count any more.
+
+use super::{
+    compaction::Compactions, leader, observers::News, outbox::Outbox, routing::Routing,
+    state::State, SequencePaxos,
+};
+use crate::{
+    ballot::Ballot,
+    ids::NodeId,
+    membership::Membership,
+    observe::trace::LogEvent,
+    storage::{Entry, Epoch, Storage},
+};
+use std::sync::Arc;
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Returns the epoch that this server may begin: its log has reached it.
+    #[inline]
+    pub(crate) fn due_epoch(&self) -> Option<Epoch> {
+        match self.log.continues() {
+            true => self.log.due_epoch(self.config_id),
+            false => None,
+        }
+    }
+
+    /// Begins an epoch with these members. The caller has flushed the log.
+    pub(crate) fn begin_epoch(&mut self, epoch: &Epoch, members: Arc<Membership>) {
+        self.log.begin_epoch(epoch.clone());
+        self.config_id = epoch.configuration.configuration_id;
+        self.members = members;
+        self.state = State::Recovering;
+        self.elected = Ballot::default();
+        self.leadership_change = None;
+        self.prepare_rounds = leader::LEAST_PREPARE_ROUNDS;
+        self.routing = Routing::default();
+        self.begin_catch_up_anew();
+        self.news = News::default();
+        self.loss = None;
+        self.codec.invalidate();
+        self.codec.reset(epoch.first_idx);
+        self.reconfiguration = None;
+        self.is_end_reported = false;
+        self.compaction = Compactions::default();
+        self.outbox = Outbox::default();
+        self.leaves_rest = false;
+        self.proposals.begin_epoch();
+        self.reads.begin_epoch(epoch.first_idx.saturating_sub(1));
+        self.observers.retain(|pid| !self.members.contains(pid));
+        self.trace.emit(|| {
+            let event = LogEvent::info("begins a configuration").at(epoch.first_idx);
+            event.because(format!("{:?}", epoch.configuration))
+        });
+        self.announce_trim();
+    }
+
+    /// Returns the leader that this server follows or is, if it has accepted its ballot.
+    pub(crate) fn leader_in_step(&self) -> Option<NodeId> {
+        match self.state {
+            State::Following(_) | State::Leading(_) => Some(self.log.promise().pid),
+            State::Recovering | State::Promised { .. } | State::Preparing(_) => None,
+        }
+    }
+
+    /// Returns whether `pid` is a server of the present configuration.
+    pub(crate) fn is_member(&self, pid: NodeId) -> bool {
+        self.members.contains(pid)
+    }
+}
