@@ -415,6 +415,12 @@ pub enum ReconfigurationErr {
          Storage::next_incarnation or set ServerConfig::incarnation"
     )]
     NoIncarnation(ClusterConfig, Option<Vec<u8>>),
+    /// The log of this server does not continue through reconfigurations.
+    #[error(
+        "the log ends with this configuration: set ServerConfig::continues at all servers, or call \
+         `reconfigure` and start the next configuration with empty storages"
+    )]
+    EndsHere(ClusterConfig, Option<Vec<u8>>),
     /// The replica has halted.
     #[error(transparent)]
     Halted(#[from] Halted),

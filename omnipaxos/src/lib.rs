@@ -35,6 +35,7 @@ pub mod identity;
 mod ids;
 pub mod leader_transfer;
 mod log_entry;
+pub mod members;
 mod membership;
 pub mod messages;
 mod observe;

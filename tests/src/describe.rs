@@ -192,6 +192,7 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
             format!("LeadershipCheckAck n={} round={}", ballot(m.n), m.round)
         }
         PaxosMsg::TransferLeadership(m) => format!("TransferLeadership n={}", ballot(m.n)),
+        PaxosMsg::Joining(m) => format!("Joining decided={:?}", m.decided_idx),
     }
 }
 

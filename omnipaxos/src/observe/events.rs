@@ -10,12 +10,13 @@ pub use crate::messages::validate::HigherConfiguration;
 
 use crate::{
     ballot::Ballot,
+    config::ClusterConfig,
     errors::Halted,
     identity::PeerConflict,
-    ids::NodeId,
+    ids::{ConfigurationId, NodeId},
     proposals::{Outcome, ProposalId},
     reads::ReadId,
-    storage::StopSign,
+    storage::{Epoch, StopSign},
 };
 use std::fmt;
 
@@ -44,6 +45,21 @@ pub enum Event {
     },
     /// The stop sign is decided: nothing more is decided in this configuration.
     Reconfigured(StopSign),
+    /// The log [continues](crate::ServerConfig::continues), and these are its members now. At the start
+    /// it reports the configuration that the storage holds.
+    ConfigurationBegan {
+        /// The configuration.
+        configuration: ClusterConfig,
+        /// The index of its first record: the one after the stop sign.
+        first_idx: u64,
+    },
+    /// This server is no member any more. It observes, and serves what it holds.
+    Retired {
+        /// Whether the cluster gets on without this server, and all others that were removed: a write
+        /// quorum of the members holds all entries before the present configuration. Then this server
+        /// may be stopped for good. The event comes again when this becomes true.
+        may_stop: bool,
+    },
     /// A [proposal](crate::OmniPaxos::propose) has ended.
     ProposalEnded {
         /// The proposal.
@@ -131,6 +147,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) compacted_idx: u64,
     pub(crate) decided_idx: u64,
     pub(crate) stopsign: Option<&'a StopSign>,
+    pub(crate) epoch: Option<&'a Epoch>,
+    pub(crate) may_stop: Option<bool>,
     pub(crate) ready_read: Option<ReadId>,
     pub(crate) transfer: Option<NodeId>,
     pub(crate) higher: Option<HigherConfiguration>,
@@ -149,6 +167,9 @@ pub(crate) struct LastReported {
     compacted_idx: u64,
     decided_idx: u64,
     is_reconfigured: bool,
+    /// The configuration last reported, where the log continues.
+    configuration_id: ConfigurationId,
+    may_stop: Option<bool>,
     ready_read: Option<ReadId>,
     transfer: Option<NodeId>,
     higher: Option<HigherConfiguration>,
@@ -193,6 +214,17 @@ impl LastReported {
         if let Some(stopsign) = observed.stopsign.filter(|_| !self.is_reconfigured) {
             self.is_reconfigured = true;
             events.push(Event::Reconfigured(stopsign.clone()));
+        }
+        let is_new = |epoch: &&Epoch| epoch.configuration.configuration_id > self.configuration_id;
+        if let Some(epoch) = observed.epoch.filter(is_new) {
+            let (configuration, first_idx) = (epoch.configuration.clone(), epoch.first_idx);
+            self.configuration_id = configuration.configuration_id;
+            self.may_stop = None;
+            events.push(Event::ConfigurationBegan { configuration, first_idx });
+        }
+        if let Some(may_stop) = observed.may_stop.filter(|_| observed.may_stop != self.may_stop) {
+            self.may_stop = Some(may_stop);
+            events.push(Event::Retired { may_stop });
         }
         if let Some(up_to) = observed.ready_read.filter(|read| self.ready_read < Some(*read)) {
             self.ready_read = Some(up_to);
@@ -256,6 +288,8 @@ mod tests {
     use crate::config::ClusterConfig;
 
     const NOTHING: Observed<'_> = Observed {
+        epoch: None,
+        may_stop: None,
         leader: None,
         is_ready: false,
         compacted_idx: 0,

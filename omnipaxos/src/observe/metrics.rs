@@ -323,6 +323,10 @@ mod to_recorder {
             };
             let behind = FollowerStatus { stage: Stage::Syncing, lag: 47, ..follower };
             Status {
+                nodes: Vec::new(),
+                epoch_idx: None,
+                may_stop: None,
+                joiners: Vec::new(),
                 pid: 2,
                 configuration_id: 4,
                 role: Role::Leading,

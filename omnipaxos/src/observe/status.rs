@@ -50,6 +50,16 @@ pub struct Status {
     /// A higher configuration that a member has reported, if any: a hint that this server missed a
     /// reconfiguration.
     pub higher_configuration: Option<HigherConfiguration>,
+    /// The members of the configuration; empty at a server that has not learned them yet.
+    pub nodes: Vec<NodeId>,
+    /// Where the log [continues](crate::ServerConfig::continues): the index at which the present
+    /// configuration begins.
+    pub epoch_idx: Option<u64>,
+    /// Where the log continues: whether this server was removed, and if so, whether it may stop. See
+    /// [`Event::Retired`](crate::events::Event::Retired).
+    pub may_stop: Option<bool>,
+    /// The servers for which a change of members that was proposed here waits, by pid.
+    pub joiners: Vec<JoinerStatus>,
     /// The conflicts with other servers found in the last heartbeat rounds. A server in conflict
     /// has other nodes under the same configuration id, has lost its disk, or shares its id with
     /// another server. It may be in no quorum.
@@ -74,6 +84,22 @@ pub struct Status {
     pub limits: Limits,
     /// The number of dropped messages and proposals in this incarnation of the server, by reason.
     pub dropped: Dropped,
+}
+
+/// A server that is to join, while a [change of members](crate::OmniPaxos::change_members) that was
+/// proposed here waits for it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct JoinerStatus {
+    /// The id of the server.
+    pub pid: NodeId,
+    /// The number of entries that it has decided, as it last reported; `None` if it never did.
+    pub decided_idx: Option<u64>,
+    /// The number of decided entries that it lacks.
+    pub lag: u64,
+    /// Whether it lacks so few that the change need not wait for it.
+    pub has_caught_up: bool,
 }
 
 /// The role of a server, in the terms of the paper.

@@ -1,6 +1,6 @@
 //! Builds a replica from a configuration and a storage.
 
-use super::{identity::identify, OmniPaxos};
+use super::{epochs::Retirement, identity::identify, OmniPaxos};
 use crate::{
     ballot_leader_election::BallotLeaderElection,
     config::{ClusterConfig, ConfigError, OmniPaxosConfig, ServerConfig},
@@ -154,6 +154,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         };
         let members = Arc::new(config.membership());
         metrics::describe();
+        let retirement = Retirement::of(&config, log.epochs(), &members);
         let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,
@@ -166,6 +167,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             trace,
             is_idle: false,
             early: None,
+            retirement,
             config,
         })
     }

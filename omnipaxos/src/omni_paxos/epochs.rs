@@ -3,8 +3,10 @@
 use super::OmniPaxos;
 use crate::{
     ballot_leader_election::BallotLeaderElection,
+    config::{ClusterConfig, OmniPaxosConfig},
     errors::Halted,
     ids::NodeId,
+    membership::{Membership, Quorum},
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
         validate::PeerIdentities,
@@ -13,9 +15,51 @@ use crate::{
     observe::trace::LogEvent,
     storage::{Entry, Epoch, Storage},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// The state of a server that was a member, and is none in the present epoch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Retirement {
+    /// The members that have begun the present epoch: each has stored everything before it.
+    holders: BTreeSet<NodeId>,
+}
+
+impl Retirement {
+    /// Returns the retirement of a server that starts, if it was a member.
+    pub(super) fn of(
+        config: &OmniPaxosConfig,
+        epochs: &[Epoch],
+        members: &Membership,
+    ) -> Option<Self> {
+        let pid = members.pid();
+        let (_, earlier) = epochs.split_last()?;
+        let was_named = earlier.iter().any(|epoch| epoch.configuration.nodes.contains(&pid));
+        let was_member = was_named || !config.server_config.is_observer();
+        (members.is_observer() && was_member).then(Self::default)
+    }
+}
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
+    /// Returns whether this server, which is no member any more, may be stopped for good; `None` if it is
+    /// a member or never was one.
+    ///
+    /// A write quorum of the members holds everything before the present epoch. It meets every read
+    /// quorum. So whichever members elect a leader, one of them can bring the others in step.
+    pub(super) fn may_stop(&self) -> Option<bool> {
+        let Retirement { holders } = self.retirement.as_ref()?;
+        let ClusterConfig { nodes, flexible_quorum, .. } = &self.config.cluster_config;
+        Some(Quorum::of(nodes.len(), *flexible_quorum).can_accept(holders.len()))
+    }
+
+    /// Ends a heartbeat round: notes which members have begun the present epoch.
+    pub(super) fn note_holders(&mut self) {
+        let Some(Retirement { holders }) = &mut self.retirement else {
+            return;
+        };
+        let nodes = &self.config.cluster_config.nodes;
+        holders.extend(nodes.iter().filter(|pid| self.ble.answered(**pid)));
+    }
+
     /// Begins each epoch that the log has reached, and appends the messages of its beginning to
     /// `buffer`. The messages from position `first` on belong to the epoch before.
     ///
@@ -73,6 +117,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let priority = self.ble.priority();
         self.ble = BallotLeaderElection::new(&self.config, members, promise, limit);
         self.ble.set_priority(priority);
+        let is_retired = was_member || self.retirement.is_some();
+        self.retirement = (is_retired && self.paxos.is_observer()).then(Retirement::default);
         if was_member && self.paxos.is_observer() {
             self.trace
                 .emit(|| LogEvent::info("is no member any more, and observes").at(epoch.first_idx));

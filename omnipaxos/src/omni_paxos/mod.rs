@@ -16,6 +16,7 @@ mod storage;
 #[cfg(test)]
 mod threads;
 
+use self::epochs::Retirement;
 use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
@@ -144,6 +145,7 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     config: OmniPaxosConfig,
     /// The Prepare of an epoch that this server begins in the next output, and its sender.
     early: Option<(NodeId, Prepare)>,
+    retirement: Option<Retirement>,
 }
 
 /// Panics if the storage has failed. No other place does.
@@ -240,6 +242,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
+            self.note_holders();
             self.validator.end_round();
             let contact = match self.ble.is_happy() && !self.paxos.is_observer() {
                 true => Contact::Kept,
@@ -437,7 +440,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Returns the decided stop sign, if this configuration has ended.
     pub fn is_reconfigured(&self) -> Option<StopSign> {
-        self.paxos.log().stopsign_before(self.get_decided_idx()).cloned()
+        let log = self.paxos.log();
+        match log.continues() {
+            true => None,
+            false => log.stopsign_before(self.get_decided_idx()).cloned(),
+        }
     }
 
     /// Passes changes between the election and Sequence Paxos, which do not know each other.

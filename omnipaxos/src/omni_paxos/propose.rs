@@ -4,6 +4,7 @@ use super::{expect_storage, OmniPaxos};
 use crate::{
     config::ClusterConfig,
     errors::{ProposeErr, ReconfigurationErr, TryProposeErr},
+    members::MemberChange,
     proposals::ProposalId,
     storage::{Entry, Storage},
 };
@@ -270,7 +271,40 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         metadata: Option<Vec<u8>>,
     ) -> Result<ProposalId, ReconfigurationErr> {
         self.wake("propose_reconfiguration")?;
-        let proposed = self.paxos.propose_reconfiguration(next_config, metadata);
+        let change = MemberChange { metadata, ..MemberChange::default() };
+        let proposed = self.paxos.propose_reconfiguration(next_config, change);
+        self.end();
+        proposed
+    }
+
+    /// Changes the members of a log that [continues](crate::ServerConfig::continues), at any server.
+    ///
+    /// First the servers that join catch up, as observers. Start them with
+    /// [`OmniPaxosConfig::observe`](crate::OmniPaxosConfig::observe), before or after this call. Then the
+    /// stop sign is decided, and the next configuration goes on with the log. Proposals and reads go on
+    /// meanwhile. [`status`](Self::status) has the progress of the servers that join.
+    ///
+    /// One call of [`take_events`](Self::take_events) will return
+    /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id. The outcome is one of
+    /// these:
+    /// - `Decided`, with the index of the stop sign.
+    /// - `NotDecided` if another change was decided first. Nothing of this one happened.
+    /// - `NotJoined` if servers did not catch up. Nothing has changed.
+    ///
+    /// A restart of this server ends a change that waits; then no outcome is reported.
+    ///
+    /// # Errors
+    /// [`ReconfigurationErr`] contains the reason. `EndsHere` if the log does not continue.
+    pub fn change_members(
+        &mut self,
+        next_config: ClusterConfig,
+        change: MemberChange,
+    ) -> Result<ProposalId, ReconfigurationErr> {
+        if !self.config.server_config.continues {
+            return Err(ReconfigurationErr::EndsHere(next_config, change.metadata));
+        }
+        self.wake("change_members")?;
+        let proposed = self.paxos.propose_reconfiguration(next_config, change);
         self.end();
         proposed
     }

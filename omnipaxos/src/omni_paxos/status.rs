@@ -78,6 +78,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 .stopsign_before(decided_idx)
                 .map(|stopsign| stopsign.next_config.configuration_id),
             higher_configuration: self.higher_configuration(),
+            nodes: self.config.cluster_config.nodes.clone(),
+            epoch_idx: log.present_epoch().map(|epoch| epoch.first_idx),
+            may_stop: self.may_stop(),
+            joiners: self.paxos.joiners(),
             conflicts: self.validator.identities().conflicts(),
             lost: self.paxos.loss(),
             peers: self.paxos.peers().iter().map(peer).collect(),

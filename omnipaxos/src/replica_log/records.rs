@@ -82,6 +82,12 @@ impl StopSigns {
         earlier + u64::from(last)
     }
 
+    /// Returns the length of a log that has `entries` entries, besides the stop signs, from index `from`
+    /// on.
+    pub(super) fn end(&self, from: u64, entries: u64) -> u64 {
+        from + entries + self.count(from, u64::MAX)
+    }
+
     /// Returns the number of entries among the records `from..to`.
     #[inline]
     pub(super) fn entries_among(&self, from: u64, to: u64) -> u64 {

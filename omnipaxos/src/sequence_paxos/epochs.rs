@@ -43,7 +43,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.loss = None;
         self.codec.invalidate();
         self.codec.reset(epoch.first_idx);
-        self.reconfiguration = None;
+        self.end_reconfiguration(epoch);
         self.is_end_reported = false;
         self.compaction = Compactions::default();
         self.outbox = Outbox::default();

@@ -9,6 +9,7 @@ mod compaction;
 mod epochs;
 mod follower;
 mod in_flight;
+mod joiners;
 mod leader;
 mod leader_transfer;
 mod loss;
@@ -242,6 +243,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.handle_leadership_check_ack(confirmed, from)
             }
             PaxosMsg::TransferLeadership(asks) => self.handle_transfer_leadership(asks),
+            PaxosMsg::Joining(joining) => self.handle_joining(joining, from),
         }
         Ok(())
     }

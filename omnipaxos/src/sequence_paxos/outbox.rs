@@ -1,6 +1,9 @@
 //! Messages that answer one event, which the state does not show later.
 
-use crate::{ids::NodeId, messages::sequence_paxos::CatchUpRequest};
+use crate::{
+    ids::{ConfigurationId, NodeId},
+    messages::sequence_paxos::CatchUpRequest,
+};
 use std::collections::BTreeMap;
 
 /// The most requests of one peer for decided entries that one output answers. The peer repeats the others.
@@ -22,6 +25,10 @@ pub(crate) struct Due {
     pub(crate) not_accepted: bool,
     /// Answers that there is nothing left to compact before this index.
     pub(crate) compacted: Option<u64>,
+    /// Asks how much it has of the log, which it is to join.
+    pub(crate) asks_to_join: bool,
+    /// Answers such a question from a server of this configuration.
+    pub(crate) tells_progress: Option<ConfigurationId>,
     /// Requests decided entries.
     pub(crate) chunk_request: bool,
     /// Answers these requests for decided entries: one for those after its decided index, and ranges.
@@ -40,6 +47,14 @@ impl Outbox {
     pub(crate) fn tell_compacted(&mut self, to: NodeId, idx: u64) {
         let compacted = &mut self.due.entry(to).or_default().compacted;
         *compacted = (*compacted).max(Some(idx));
+    }
+
+    pub(crate) fn ask_to_join(&mut self, to: NodeId) {
+        self.due.entry(to).or_default().asks_to_join = true;
+    }
+
+    pub(crate) fn tell_progress(&mut self, to: NodeId, config_id: ConfigurationId) {
+        self.due.entry(to).or_default().tells_progress = Some(config_id);
     }
 
     pub(crate) fn request_chunk(&mut self, to: NodeId) {

@@ -18,8 +18,8 @@ use crate::{
     messages::{
         sequence_paxos::{
             AcceptDecide, AcceptStopSign, AcceptSync, Accepted, CatchUpRedirect, Compaction,
-            CompactionAction, Decide, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
-            Promise,
+            CompactionAction, Decide, Joining, NotAccepted, PaxosMessage, PaxosMsg, Prepare,
+            PrepareReq, Promise,
         },
         Message,
     },
@@ -216,6 +216,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let Some(idx) = due.compacted {
             let action = CompactionAction::Compacted(idx);
             send(PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
+        }
+        if due.asks_to_join {
+            send(PaxosMsg::Joining(Joining { config_id, decided_idx: None }));
+        }
+        if let Some(config_id) = due.tells_progress {
+            let decided_idx = Some(self.log.stored_decided_idx());
+            send(PaxosMsg::Joining(Joining { config_id, decided_idx }));
         }
         if due.chunk_request {
             let asks = self.build_catch_up_request(self.waits_for_news_of(to));

@@ -5,16 +5,17 @@
 //! when a stop sign is decided: this one or another. A leader appends one stop sign, so copies
 //! change nothing.
 
-use super::{state::State, SequencePaxos};
+use super::{joiners::Joiners, state::State, SequencePaxos};
 use crate::{
     ballot::Ballot,
     config::{ClusterConfig, ConfigError},
     errors::{ProposeErr, ReconfigurationErr},
     ids::NodeId,
-    messages::sequence_paxos::{ForwardedStopSign, Refusal, RejectionReason},
-    observe::trace::LogEvent,
+    members::MemberChange,
+    messages::sequence_paxos::{ForwardedStopSign, Joining, Refusal, RejectionReason},
+    observe::{status::JoinerStatus, trace::LogEvent},
     proposals::{Outcome, ProposalId},
-    storage::{Entry, StopSign, Storage},
+    storage::{Entry, Epoch, StopSign, Storage},
 };
 
 /// The number of heartbeat rounds for which the stop sign waits until earlier proposals are in the
@@ -28,8 +29,10 @@ pub(super) struct Reconfiguration {
     /// The id in messages. It is unique among incarnations only if these are counted.
     id: ProposalId,
     interest: Interest,
-    /// Heartbeat rounds since it was proposed.
+    /// Heartbeat rounds since it was proposed, or since the servers that join have caught up.
     rounds: u32,
+    /// The servers for which it waits, in a log that continues.
+    joiners: Option<Joiners>,
 }
 
 /// Whether the user wants the outcome of the reconfiguration.
@@ -73,19 +76,20 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let number = self.proposals.next_number();
         let unnamed = ProposalId { origin: self.pid, incarnation: 0, number };
         let id = self.peek_id().unwrap_or(unnamed);
-        self.begin_reconfiguration(next_config, metadata, id, Interest::None).map_err(Into::into)
+        let change = MemberChange { metadata, ..MemberChange::default() };
+        self.begin_reconfiguration(next_config, change, id, Interest::None).map_err(Into::into)
     }
 
     /// Proposes the next configuration, and reports its outcome.
     pub(crate) fn propose_reconfiguration(
         &mut self,
         next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
+        change: MemberChange,
     ) -> Result<ProposalId, ReconfigurationErr> {
         let Some(id) = self.peek_id() else {
-            return Err(ReconfigurationErr::NoIncarnation(next_config, metadata));
+            return Err(ReconfigurationErr::NoIncarnation(next_config, change.metadata));
         };
-        match self.begin_reconfiguration(next_config, metadata, id, Interest::Outcome) {
+        match self.begin_reconfiguration(next_config, change, id, Interest::Outcome) {
             Ok(()) => Ok(id),
             Err(refused) => Err(refused.into()),
         }
@@ -94,10 +98,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn begin_reconfiguration(
         &mut self,
         next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
+        change: MemberChange,
         id: ProposalId,
         interest: Interest,
     ) -> Result<(), Refused> {
+        let joiners = match self.log.continues() {
+            true => Joiners::of(&next_config, &change, |pid| self.members.contains(pid)),
+            false => None,
+        };
+        let MemberChange { metadata, .. } = change;
         if let Err(error) = self.check_next(&next_config) {
             return Err(Refused::Config(error, next_config, metadata));
         }
@@ -110,7 +119,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Err(Refused::Config(error, stopsign.next_config, stopsign.metadata));
         }
         self.proposals.take_number();
-        self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0 });
+        self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0, joiners });
+        self.ask_joiners();
         self.submit_stopsign();
         Ok(())
     }
@@ -147,7 +157,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Queues the stop sign proposed here, to be appended or forwarded, unless a stop sign is in
     /// the own log.
     pub(super) fn submit_stopsign(&mut self) {
-        if let Some(Reconfiguration { stopsign, id, .. }) = &self.reconfiguration {
+        if let Some(Reconfiguration { stopsign, id, joiners: None, .. }) = &self.reconfiguration {
             if self.log.stopsign().is_none() && self.proposals.stopsign().is_none() {
                 let (config_id, stopsign) = (self.config_id, stopsign.clone());
                 self.proposals.queue_stopsign(ForwardedStopSign {
@@ -167,6 +177,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let pid = self.pid;
         self.proposals.drop_stopsign_if(|sign| !leads && sign.id.origin != pid);
+        self.end_round_of_joiners();
         if let Some(pending) = &mut self.reconfiguration {
             pending.rounds = pending.rounds.saturating_add(1);
             self.submit_stopsign();
@@ -295,6 +306,88 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Interest::None => {}
             }
         }
+    }
+}
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Asks the servers that join how much of the log they have.
+    fn ask_joiners(&mut self) {
+        let joiners = self.reconfiguration.as_ref().and_then(|pending| pending.joiners.as_ref());
+        for pid in joiners.into_iter().flat_map(Joiners::missing) {
+            self.outbox.ask_to_join(pid);
+        }
+    }
+
+    /// Handles a question to a server that is to join, or the answer of one.
+    pub(super) fn handle_joining(&mut self, joining: Joining, from: NodeId) {
+        let Some(decided_idx) = joining.decided_idx else {
+            if joining.config_id > self.config_id {
+                self.ask_informed(from);
+            }
+            return self.outbox.tell_progress(from, joining.config_id);
+        };
+        let own = self.log.decided_idx();
+        let Some(pending) = &mut self.reconfiguration else {
+            return;
+        };
+        let Some(joiners) = &mut pending.joiners else {
+            return;
+        };
+        joiners.hear(from, decided_idx, own);
+        if joiners.have_caught_up() {
+            (pending.joiners, pending.rounds) = (None, 0);
+            self.submit_stopsign();
+        }
+    }
+
+    /// Ends a heartbeat round: asks the servers that join again. If they fall silent, the change is given
+    /// up, and has changed nothing.
+    fn end_round_of_joiners(&mut self) {
+        let Some(pending) = &mut self.reconfiguration else {
+            return;
+        };
+        let Some(joiners) = &mut pending.joiners else {
+            return;
+        };
+        if !joiners.end_round() {
+            return self.ask_joiners();
+        }
+        let missing: Vec<NodeId> = joiners.missing().collect();
+        self.trace.emit(|| {
+            let event = LogEvent::warn("gives up a change of members");
+            event.because(format!("servers {missing:?} have not caught up"))
+        });
+        if let Some(given_up) = self.reconfiguration.take() {
+            if given_up.interest == Interest::Outcome {
+                self.proposals.report(given_up.id, Outcome::NotJoined(missing));
+            }
+        }
+    }
+
+    /// Ends the reconfiguration that was proposed here, since this server begins an epoch. If a snapshot
+    /// stands for the stop signs before it, it is not known whether this one was among them.
+    pub(super) fn end_reconfiguration(&mut self, epoch: &Epoch) {
+        let Some(pending) = self.reconfiguration.take() else {
+            return;
+        };
+        let Epoch { first_idx, configuration, metadata } = epoch;
+        let StopSign { next_config, metadata: told } = &pending.stopsign;
+        let outcome = match &pending.joiners {
+            Some(_) => Outcome::NotDecided,
+            None if (next_config, told) == (configuration, metadata) => {
+                Outcome::Decided(first_idx.saturating_sub(1))
+            }
+            None => Outcome::Unknown,
+        };
+        if pending.interest == Interest::Outcome {
+            self.proposals.report(pending.id, outcome);
+        }
+    }
+
+    /// Returns the servers that join, each with what it has reported, while a change waits for them.
+    pub(crate) fn joiners(&self) -> Vec<JoinerStatus> {
+        let joiners = self.reconfiguration.as_ref().and_then(|pending| pending.joiners.as_ref());
+        joiners.map_or_else(Vec::new, |joiners| joiners.status(self.log.decided_idx()))
     }
 }
 

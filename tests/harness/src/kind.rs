@@ -39,6 +39,7 @@ pub fn kind<T: Entry>(message: &Message<T>) -> &'static str {
             PaxosMsg::LeadershipCheck(_) => "LeadershipCheck",
             PaxosMsg::LeadershipCheckAck(_) => "LeadershipCheckAck",
             PaxosMsg::TransferLeadership(_) => "TransferLeadership",
+            PaxosMsg::Joining(_) => "Joining",
         },
     }
 }

@@ -175,6 +175,26 @@ impl Truth {
         }
     }
 
+    /// Checks what the proposer of a change was told (M3).
+    pub(super) fn check_change(
+        &self,
+        next: &ClusterConfig,
+        outcome: &Outcome,
+    ) -> Result<(), String> {
+        let begun = self.epochs.iter().any(|(_, config)| config == next);
+        match (outcome, begun) {
+            (Outcome::Decided(idx), true)
+                if self.log.get(*idx as usize) == Some(&Record::StopSign(next.clone())) =>
+            {
+                Ok(())
+            }
+            (Outcome::NotDecided | Outcome::NotJoined(_), false) | (Outcome::Unknown, _) => Ok(()),
+            (outcome, begun) => {
+                Err(format!("M3: the change to {next:?} ended {outcome:?}, and has begun: {begun}"))
+            }
+        }
+    }
+
     /// Checks what a proposer was told.
     pub(super) fn check_outcome(&self, id: u64, outcome: &Outcome) -> Result<(), String> {
         let is_right = match outcome {

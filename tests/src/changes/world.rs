@@ -8,6 +8,7 @@ use crate::{
 };
 use omnipaxos::{
     events::Event,
+    members::{MemberChange, WaitsFor},
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
         Message,
@@ -36,6 +37,8 @@ struct Slot {
     reads: Vec<(ReadId, u64)>,
     /// What it proposed in this incarnation, and what ended.
     open: BTreeMap<ProposalId, u64>,
+    /// The changes that it proposed likewise.
+    changes: BTreeMap<ProposalId, ClusterConfig>,
     /// Whether it was ever named in a configuration.
     has_voted: bool,
     /// Stopped for good.
@@ -57,7 +60,14 @@ pub(super) struct World {
     ended: Vec<(u64, Outcome)>,
     /// What each server proposed last, at the end.
     last: BTreeMap<NodeId, u64>,
+    /// Changes that were given up.
+    given_up: Vec<ClusterConfig>,
+    all_changes: Vec<ClusterConfig>,
+    /// Whether servers are stopped for good as soon as they may.
+    stops: bool,
     next_id: u64,
+    /// No two changes have the same id.
+    next_configuration: u32,
     settings: ServerConfig,
     atomicity: Atomicity,
     calm: bool,
@@ -92,7 +102,11 @@ impl World {
             truth: Truth::new(founding.clone()),
             ended: Vec::new(),
             last: BTreeMap::new(),
+            given_up: Vec::new(),
+            all_changes: Vec::new(),
+            stops: rng.chance(1, 2),
             next_id: 1,
+            next_configuration: 2,
             settings,
             atomicity: rng.pick(&[Atomicity::Atomic, Atomicity::OneByOne]),
             calm: false,
@@ -162,6 +176,7 @@ impl World {
             seen: 0,
             reads: Vec::new(),
             open: BTreeMap::new(),
+            changes: BTreeMap::new(),
             has_voted,
             is_stopped: false,
         };
@@ -190,8 +205,14 @@ impl World {
             slot.down_until = now + down;
             slot.reads.clear();
             slot.open.clear();
+            slot.changes.clear();
         }
         self.say(|| format!("{pid} crashes"));
+    }
+
+    fn stopped(&self) -> BTreeSet<NodeId> {
+        let is_stopped = |(pid, slot): (&NodeId, &Slot)| slot.is_stopped.then_some(*pid);
+        self.slots.iter().filter_map(is_stopped).collect()
     }
 
     fn running(&self) -> Vec<NodeId> {
@@ -230,12 +251,10 @@ impl World {
             return;
         };
         match wants_outcome {
-            true => {
-                match server.propose(Summed::with_id(id)) {
-                    Ok(proposal) => drop(slot.open.insert(proposal, id)),
-                    Err(_) => self.ended.push((id, Outcome::NotDecided)),
-                }
-            }
+            true => match server.propose(Summed::with_id(id)) {
+                Ok(proposal) => drop(slot.open.insert(proposal, id)),
+                Err(_) => self.ended.push((id, Outcome::NotDecided)),
+            },
             false => drop(server.try_append(Summed::with_id(id))),
         }
         self.say(|| format!("{pid} proposes {id}"));
@@ -243,8 +262,10 @@ impl World {
 
     /// Proposes other members at a server.
     fn change(&mut self, pid: NodeId, rng: &mut Rng) {
-        let known: Vec<NodeId> =
-            self.slots.iter().filter(|(_, slot)| !slot.is_stopped).map(|(pid, _)| *pid).collect();
+        let is_stopped = |pid: &NodeId| self.slots.get(pid).is_some_and(|slot| slot.is_stopped);
+        // Some may join later, or never.
+        let most = self.slots.keys().max().copied().unwrap_or(1) + rng.below(2);
+        let known: Vec<NodeId> = (1..=most).filter(|pid| !is_stopped(pid)).collect();
         let mut nodes: Vec<NodeId> = known.clone();
         let wanted = rng.between(1, 5).min(known.len() as u64) as usize;
         while nodes.len() > wanted {
@@ -255,14 +276,25 @@ impl World {
             return;
         };
         let next = ClusterConfig {
-            configuration_id: server.status().configuration_id + 1 + rng.below(2) as u32,
+            configuration_id: self.next_configuration,
             nodes,
             ..Default::default()
         };
-        let proposed = server.propose_reconfiguration(next.clone(), None);
+        let change = MemberChange {
+            waits_for: rng.pick(&[WaitsFor::All, WaitsFor::Quorum]),
+            most_missing: rng.pick(&[0, 5, 100]),
+            most_silent_rounds: rng.pick(&[3, 10]),
+            metadata: None,
+        };
+        let proposed = server.change_members(next.clone(), change);
         self.say(|| format!("{pid} changes to {next:?}: {proposed:?}"));
-        if proposed.is_ok() {
+        if let Ok(id) = proposed {
             self.counts.proposed += 1;
+            self.next_configuration += 1;
+            self.all_changes.push(next.clone());
+            if let Some(slot) = self.slots.get_mut(&pid) {
+                slot.changes.insert(id, next);
+            }
         }
     }
 
@@ -465,14 +497,23 @@ impl World {
             }
         }
         self.truth.check_epoch(decided_idx, server.status().configuration_id)?;
+        let mut may_stop = false;
         for event in server.take_events() {
             match event {
                 Event::ProposalEnded { id, outcome } => {
                     if let Some(entry) = slot.open.remove(&id) {
                         self.truth.check_outcome(entry, &outcome)?;
                         self.ended.push((entry, outcome));
+                    } else if let Some(next) = slot.changes.remove(&id) {
+                        self.truth.check_change(&next, &outcome)?;
+                        self.counts.given_up += u64::from(!matches!(outcome, Outcome::Decided(_)));
+                        self.given_up.extend(match outcome {
+                            Outcome::Decided(_) | Outcome::Unknown => None,
+                            _ => Some(next),
+                        });
                     }
                 }
+                Event::Retired { may_stop: true } if self.stops => may_stop = true,
                 Event::EntriesLost(lost) => return Err(format!("has lost entries: {lost:?}")),
                 Event::Conflict(conflict) => return Err(format!("is in conflict: {conflict:?}")),
                 _ => {}
@@ -492,6 +533,17 @@ impl World {
             _ => false,
         });
         self.counts.reads += answered;
+        let present = self.truth.present().configuration_id;
+        // Its operator does not stop a server that a change on its way names.
+        let is_named = self
+            .all_changes
+            .iter()
+            .any(|next| next.configuration_id >= present && next.nodes.contains(&pid));
+        if may_stop && !is_named && !self.calm {
+            (slot.server, slot.is_stopped) = (None, true);
+            self.counts.stopped += 1;
+            self.say(|| format!("{pid} is stopped for good"));
+        }
         wrong.map_or(Ok(()), Err)
     }
 
@@ -499,10 +551,23 @@ impl World {
     pub(super) fn end_faults(&mut self) {
         self.calm = true;
         self.cuts.clear();
-        for slot in self.slots.values_mut() {
+        let stopped: BTreeSet<NodeId> = self.stopped();
+        let members = self.truth.present().nodes.clone();
+        let mut lost = Vec::new();
+        for (pid, slot) in &mut self.slots {
             slot.down_until = self.now;
             slot.disk.forget_faults();
+            let sources = &mut slot.config.server_config.observes;
+            if !sources.is_empty() && sources.iter().all(|pid| stopped.contains(pid)) {
+                // Its operator names others.
+                let others: Vec<NodeId> = members.iter().filter(|at| *at != pid).copied().collect();
+                if !others.is_empty() {
+                    *sources = others;
+                    lost.push(*pid);
+                }
+            }
         }
+        lost.into_iter().for_each(|pid| self.crash(pid, 1));
         self.say(|| "the faults end".to_string());
     }
 
@@ -510,12 +575,13 @@ impl World {
     pub(super) fn is_in_step(&self) -> bool {
         let present = self.truth.present().configuration_id;
         self.slots.values().filter(|slot| !slot.is_stopped).all(|slot| {
-            slot.server.as_ref().is_some_and(|server| {
-                let status = server.status();
-                status.decided_idx == self.truth.len()
-                    && status.configuration_id == present
-                    && status.leader.is_some()
-            })
+            slot.changes.is_empty()
+                && slot.server.as_ref().is_some_and(|server| {
+                    let status = server.status();
+                    status.decided_idx == self.truth.len()
+                        && status.configuration_id == present
+                        && status.leader.is_some()
+                })
         })
     }
 
@@ -540,6 +606,10 @@ impl World {
 
     /// Checks again what ended, now that all is decided.
     pub(super) fn check_outcomes(&self) -> Result<(), String> {
+        let begun = |next: &&ClusterConfig| self.truth.epoch(next.configuration_id).is_some();
+        if let Some(next) = self.given_up.iter().find(begun) {
+            return Err(format!("M3: the change to {next:?} was given up, and has begun"));
+        }
         self.ended.iter().try_for_each(|(id, outcome)| self.truth.check_outcome(*id, outcome))
     }
 }

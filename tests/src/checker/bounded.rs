@@ -192,7 +192,8 @@ impl Checker {
             | PaxosMsg::ReadIndexResponse(_)
             | PaxosMsg::LeadershipCheck(_)
             | PaxosMsg::LeadershipCheckAck(_)
-            | PaxosMsg::TransferLeadership(_) => Ok(()),
+            | PaxosMsg::TransferLeadership(_)
+            | PaxosMsg::Joining(_) => Ok(()),
         }
     }
 

@@ -84,7 +84,8 @@ impl Checker {
                 | PaxosMsg::Compaction(_)
                 | PaxosMsg::LeadershipCheck(_)
                 | PaxosMsg::LeadershipCheckAck(_)
-                | PaxosMsg::TransferLeadership(_) => (false, false),
+                | PaxosMsg::TransferLeadership(_)
+                | PaxosMsg::Joining(_) => (false, false),
             },
         };
         let is_expected = match (self.is_observer(server), is_to_observer) {

@@ -138,6 +138,7 @@ impl Checker {
             PaxosMsg::LeadershipCheck(m) => self.check_owner(server, incarnation, m.n),
             PaxosMsg::LeadershipCheckAck(m) => speaker.stored(speaker.promise() == m.n, message),
             PaxosMsg::TransferLeadership(m) => self.check_owner(server, incarnation, m.n),
+            PaxosMsg::Joining(_) => Ok(()),
             PaxosMsg::ProposalForward(_)
             | PaxosMsg::ForwardedProposals(_)
             | PaxosMsg::ProposalRejection(_)

@@ -341,6 +341,7 @@ impl<T: SimEntry> Cluster<T> {
                 | PaxosMsg::ForwardStopSign(_)
                 | PaxosMsg::LeadershipCheck(_)
                 | PaxosMsg::TransferLeadership(_)
+                | PaxosMsg::Joining(_)
         );
         let id = self.servers[from].setting.storage_id;
         let stored = self.servers[to].disk.peek(|image| {
@@ -391,6 +392,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.counts.add(Kind::Range);
             }
             PaxosMsg::TransferLeadership(_) => self.counts.add(Kind::TransferLeadership),
+            PaxosMsg::Joining(_) => {}
             PaxosMsg::ReadIndexRequest(request) if request.origin != message.from => {
                 self.counts.add(Kind::ReadRelayed);
             }

@@ -87,6 +87,21 @@ pub enum PaxosMsg<T: Entry> {
     LeadershipCheckAck(LeadershipCheckAck),
     /// Asks a follower to take over.
     TransferLeadership(TransferLeadership),
+    /// Asks a server that is to join how much it knows, or the answer.
+    Joining(Joining),
+}
+
+/// Asks a server that a coming configuration names how much of the log it has, or answers that.
+///
+/// It may be sent between servers of different configurations. It proves nothing: a wrong answer only
+/// makes a change begin too early or too late.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Joining {
+    /// The configuration of the server that asks.
+    pub config_id: ConfigurationId,
+    /// In an answer: number of entries decided and stored at the server that joins.
+    pub decided_idx: Option<u64>,
 }
 
 /// Asks the leader to continue, or to prepare the sender again.

@@ -30,7 +30,8 @@ impl<T: Entry> PaxosMsg<T> {
             | PaxosMsg::ProposalForward(_)
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::LeadershipCheck(_)
-            | PaxosMsg::TransferLeadership(_) => None,
+            | PaxosMsg::TransferLeadership(_)
+            | PaxosMsg::Joining(_) => None,
         }
     }
 
@@ -59,7 +60,8 @@ impl<T: Entry> PaxosMsg<T> {
             | PaxosMsg::ProposalForward(_)
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::LeadershipCheck(_)
-            | PaxosMsg::TransferLeadership(_) => None,
+            | PaxosMsg::TransferLeadership(_)
+            | PaxosMsg::Joining(_) => None,
         }
     }
 }

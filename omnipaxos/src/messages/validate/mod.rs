@@ -20,8 +20,8 @@ use crate::{
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg, HeartbeatReply},
         sequence_paxos::{
-            AppliedReport, CompactionAction, EntryIds, ForgottenIds, LogSync, PaxosMsg, Promise,
-            RejectionReason, LONGEST_CAUSE,
+            AppliedReport, CompactionAction, EntryIds, ForgottenIds, LogSync, PaxosMessage,
+            PaxosMsg, Promise, RejectionReason, LONGEST_CAUSE,
         },
         Message,
     },
@@ -147,6 +147,9 @@ impl MessageValidator {
         let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
             if !self.observers.are_refused() {
                 self.hear_observers(message);
+            }
+            if self.continues {
+                self.hear_of_later_epoch(message);
             }
             return Validity::Valid;
         };
@@ -279,6 +282,28 @@ impl MessageValidator {
         }
     }
 
+    /// Returns whether a message concerns a server that is to join, which may be any.
+    fn is_joining<T: Entry>(&self, message: &Message<T>, from: NodeId) -> bool {
+        match message {
+            Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::Joining(_), .. }) => {
+                self.continues && from != self.pid && from != 0
+            }
+            Message::SequencePaxos(_) | Message::BLE(_) => false,
+        }
+    }
+
+    /// Records that a server which asks this one to join is in a later configuration.
+    fn hear_of_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
+        match message {
+            Message::SequencePaxos(PaxosMessage { from, msg: PaxosMsg::Joining(m), .. })
+                if m.config_id > self.config_id =>
+            {
+                self.others.hear_informed(*from);
+            }
+            Message::SequencePaxos(_) | Message::BLE(_) => {}
+        }
+    }
+
     /// Returns whether a message asks for the log before the present epoch.
     #[inline]
     fn is_of_another_epoch<T: Entry>(&self, message: &Message<T>) -> bool {
@@ -296,7 +321,7 @@ impl MessageValidator {
         if message.get_receiver() != self.pid {
             return Err(Reason::Misdelivered);
         }
-        if !self.members.is_co_member(from) {
+        if !self.members.is_co_member(from) && !self.is_joining(message, from) {
             self.examine_observing(message, from)?;
         }
         self.examine_body(message, highest_n)
@@ -425,6 +450,7 @@ impl MessageValidator {
             PaxosMsg::LeadershipCheck(m) => ballots.owned(m.n, from),
             PaxosMsg::LeadershipCheckAck(m) => ballots.owned(m.n, self.pid),
             PaxosMsg::TransferLeadership(m) => ballots.owned(m.n, from),
+            PaxosMsg::Joining(m) => indices(0, m.decided_idx.unwrap_or_default()),
         }
     }
 

@@ -105,7 +105,8 @@ impl Part {
                 | PaxosMsg::Compaction(_)
                 | PaxosMsg::LeadershipCheck(_)
                 | PaxosMsg::LeadershipCheckAck(_)
-                | PaxosMsg::TransferLeadership(_) => Part::OfMembers,
+                | PaxosMsg::TransferLeadership(_)
+                | PaxosMsg::Joining(_) => Part::OfMembers,
             },
         }
     }

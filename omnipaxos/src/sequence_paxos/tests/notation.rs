@@ -73,6 +73,7 @@ pub(super) fn shown_outcome(outcome: &Outcome) -> String {
         Outcome::Decided(idx) => format!("decided at {idx}"),
         Outcome::DecidedBefore(idx) => format!("decided before {idx}"),
         Outcome::NotDecided => "not decided".to_string(),
+        Outcome::NotJoined(missing) => format!("not joined: {missing:?}"),
         Outcome::Refused(cause) => format!("refused: {cause}"),
         Outcome::Unknown => "unknown".to_string(),
     }
@@ -490,6 +491,7 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             Shown::new("LeadershipCheckAck").n(m.n).idx("round", m.round)
         }
         PaxosMsg::TransferLeadership(m) => Shown::new("TransferLeadership").n(m.n),
+        PaxosMsg::Joining(m) => Shown::new("Joining").word(format_args!("{:?}", m.decided_idx)),
     }
     .0
 }
