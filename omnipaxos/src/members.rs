@@ -3,7 +3,7 @@
 /// How a [change of members](crate::OmniPaxos::change_members) waits for the servers that join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberChange {
-    /// The servers that must have caught up before the members change. Default: all.
+    /// The servers that must have caught up before the members change. Default: all that join.
     pub waits_for: WaitsFor,
     /// The number of entries that such a server may still lack. Default 100.
     pub most_missing: u64,
@@ -19,10 +19,10 @@ pub struct MemberChange {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitsFor {
-    /// All servers that join.
+    /// All servers that join, and with the members that stay a quorum of the next configuration.
     #[default]
     All,
-    /// So many that with the members that stay they are a quorum of the next configuration.
+    /// A quorum of the next configuration.
     Quorum,
     /// None. If no quorum of the next configuration ever runs, the log ends there for good.
     Nobody,

@@ -11,7 +11,10 @@ use crate::{
     sequence_paxos::SequencePaxos,
     storage::{Entry, Epoch, Storage},
 };
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 impl OmniPaxosConfig {
     /// Builds the replica from the content of `storage`.
@@ -168,6 +171,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             is_idle: false,
             early: None,
             retirement,
+            told: BTreeSet::new(),
             config,
         })
     }

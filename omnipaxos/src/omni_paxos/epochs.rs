@@ -51,6 +51,25 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Some(Quorum::of(nodes.len(), *flexible_quorum).can_accept(holders.len()))
     }
 
+    /// Ends a heartbeat round of a leader: notifies the servers that were removed, and have not shown that
+    /// they know it. They may have been down, and know no server that is a member now.
+    pub(super) fn tell_removed_servers(&mut self) {
+        let Some((present, earlier)) = self.paxos.log().epochs().split_last() else {
+            return;
+        };
+        if self.paxos.leader_in_step() != Some(self.pid) {
+            return;
+        }
+        let removed = earlier.iter().flat_map(|epoch| &epoch.configuration.nodes);
+        for pid in removed.filter(|pid| !present.configuration.nodes.contains(pid)) {
+            if self.validator.observers().contains(*pid) {
+                self.told.insert(*pid);
+            } else if !self.told.contains(pid) {
+                self.validator.others_mut().schedule_notice(*pid);
+            }
+        }
+    }
+
     /// Ends a heartbeat round: notes which members have begun the present epoch.
     pub(super) fn note_holders(&mut self) {
         let Some(Retirement { holders }) = &mut self.retirement else {
@@ -117,6 +136,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let priority = self.ble.priority();
         self.ble = BallotLeaderElection::new(&self.config, members, promise, limit);
         self.ble.set_priority(priority);
+        self.told.clear();
         let is_retired = was_member || self.retirement.is_some();
         self.retirement = (is_retired && self.paxos.is_observer()).then(Retirement::default);
         if was_member && self.paxos.is_observer() {

@@ -37,7 +37,7 @@ use crate::{
     sequence_paxos::{Contact, LeadershipChange, Needs, Relay, SequencePaxos},
     storage::{Entry, StopSign, Storage},
 };
-use std::{error::Error, sync::OnceLock};
+use std::{collections::BTreeSet, error::Error, sync::OnceLock};
 
 /// One server of a replicated log.
 ///
@@ -146,6 +146,8 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     /// The Prepare of an epoch that this server begins in the next output, and its sender.
     early: Option<(NodeId, Prepare)>,
     retirement: Option<Retirement>,
+    /// The servers removed from a log that continues which know the present epoch.
+    told: BTreeSet<NodeId>,
 }
 
 /// Panics if the storage has failed. No other place does.
@@ -243,6 +245,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         });
         if round == Round::Ended {
             self.note_holders();
+            if self.config.server_config.continues {
+                self.tell_removed_servers();
+            }
             self.validator.end_round();
             let contact = match self.ble.is_happy() && !self.paxos.is_observer() {
                 true => Contact::Kept,

@@ -4,24 +4,30 @@ use crate::{
     config::ClusterConfig,
     ids::NodeId,
     members::{MemberChange, WaitsFor},
-    membership::Quorum,
+    membership::{FlexibleQuorum, Quorum},
     observe::status::JoinerStatus,
 };
 use std::collections::BTreeMap;
 
-/// The servers of the next configuration that are no members now.
+/// The other servers of the next configuration. Those that are members now may be down, or far behind,
+/// and count only once they have answered.
 #[derive(Clone, Debug)]
 pub(super) struct Joiners {
     by_pid: BTreeMap<NodeId, Joiner>,
-    /// Number of them that must have caught up.
+    /// Whether all that are no members now must have caught up.
+    needs_all: bool,
+    /// Number of the servers above that must have caught up: with this one a quorum that can prepare and
+    /// decide.
     needed: usize,
     most_missing: u64,
     most_silent_rounds: u32,
 }
 
-/// What is known of a server that joins.
+/// What is known of a server of the next configuration.
 #[derive(Copy, Clone, Debug, Default)]
 struct Joiner {
+    /// Whether it is a member now.
+    stays: bool,
     /// The number of entries that it last reported.
     decided_idx: Option<u64>,
     has_caught_up: bool,
@@ -30,27 +36,27 @@ struct Joiner {
 }
 
 impl Joiners {
-    /// Returns the servers for which a change waits; `None` if it waits for none.
+    /// Returns the servers for which a change at server `own` waits; `None` if it waits for none.
     pub(super) fn of(
         next: &ClusterConfig,
         change: &MemberChange,
+        own: NodeId,
         is_member: impl Fn(NodeId) -> bool,
     ) -> Option<Self> {
-        let joining = next.nodes.iter().filter(|pid| !is_member(**pid));
-        let by_pid: BTreeMap<_, _> = joining.map(|pid| (*pid, Joiner::default())).collect();
-        let quorum = Quorum::of(next.nodes.len(), next.flexible_quorum).sizes();
-        let staying = next.nodes.len() - by_pid.len();
-        let needed = match change.waits_for {
-            WaitsFor::All => by_pid.len(),
-            WaitsFor::Quorum => quorum.read_quorum_size.saturating_sub(staying),
-            WaitsFor::Nobody => 0,
-        };
-        (needed > 0).then_some(Self {
+        let others = next.nodes.iter().filter(|pid| **pid != own);
+        let joiner = |pid: &NodeId| Joiner { stays: is_member(*pid), ..Joiner::default() };
+        let by_pid: BTreeMap<_, _> = others.map(|pid| (*pid, joiner(pid))).collect();
+        let FlexibleQuorum { read_quorum_size, write_quorum_size } =
+            Quorum::of(next.nodes.len(), next.flexible_quorum).sizes();
+        let this_one = usize::from(next.nodes.contains(&own));
+        let joiners = Self {
             by_pid,
-            needed,
+            needs_all: change.waits_for == WaitsFor::All,
+            needed: read_quorum_size.max(write_quorum_size).saturating_sub(this_one),
             most_missing: change.most_missing,
             most_silent_rounds: change.most_silent_rounds,
-        })
+        };
+        (change.waits_for != WaitsFor::Nobody && !joiners.have_caught_up()).then_some(joiners)
     }
 
     /// Records what a server reported. This server has decided `own` entries.
@@ -66,7 +72,14 @@ impl Joiners {
 
     /// Returns whether enough of them have caught up.
     pub(super) fn have_caught_up(&self) -> bool {
-        self.by_pid.values().filter(|joiner| joiner.has_caught_up).count() >= self.needed
+        self.are_enough(|joiner| joiner.has_caught_up)
+    }
+
+    /// Returns whether those are enough of which `counts` returns true.
+    fn are_enough(&self, counts: impl Fn(&Joiner) -> bool) -> bool {
+        let all = || self.by_pid.values().all(|joiner| joiner.stays || counts(joiner));
+        let count = self.by_pid.values().filter(|joiner| counts(joiner)).count();
+        count >= self.needed && (!self.needs_all || all())
     }
 
     /// Returns those that have not caught up.
@@ -80,8 +93,7 @@ impl Joiners {
             joiner.silent_rounds = joiner.silent_rounds.saturating_add(1);
         }
         let most = self.most_silent_rounds;
-        let may_come = |joiner: &&Joiner| joiner.has_caught_up || joiner.silent_rounds <= most;
-        self.by_pid.values().filter(may_come).count() < self.needed
+        !self.are_enough(|joiner| joiner.has_caught_up || joiner.silent_rounds <= most)
     }
 
     /// Returns what is known of each.
@@ -100,25 +112,30 @@ impl Joiners {
 mod tests {
     use super::{ClusterConfig, Joiners, MemberChange, WaitsFor};
 
+    /// Server 1 changes the members 1, 2, 3 to 1, 2, 4, 5.
     fn joiners(waits_for: WaitsFor) -> Option<Joiners> {
-        let next =
-            ClusterConfig { configuration_id: 2, nodes: vec![1, 4, 5], ..Default::default() };
+        let nodes = vec![1, 2, 4, 5];
+        let next = ClusterConfig { configuration_id: 2, nodes, ..Default::default() };
         let change = MemberChange { waits_for, most_silent_rounds: 3, ..Default::default() };
-        Joiners::of(&next, &change, |pid| pid <= 3)
+        Joiners::of(&next, &change, 1, |pid| pid <= 3)
     }
 
     #[test]
     fn a_change_waits_for_all_or_a_quorum_or_nobody() {
         assert!(joiners(WaitsFor::Nobody).is_none());
-        for (waits_for, needed) in [(WaitsFor::Quorum, 1), (WaitsFor::All, 2)] {
+        for (waits_for, order, enough) in [
+            (WaitsFor::Quorum, [4, 5, 2], 2),
+            (WaitsFor::Quorum, [2, 4, 5], 2),
+            (WaitsFor::All, [2, 4, 5], 3),
+            (WaitsFor::All, [4, 5, 2], 2),
+        ] {
             let mut joiners = joiners(waits_for).expect("two join");
-            for (count, pid) in [(1, 4), (2, 5)] {
+            for (count, pid) in (1..).zip(order) {
                 joiners.hear(9, 1000, 1000);
-                assert_eq!(joiners.have_caught_up(), count > needed);
                 joiners.hear(pid, 100, 1000);
-                assert_eq!(joiners.have_caught_up(), count > needed, "it lacks too much");
+                assert_eq!(joiners.have_caught_up(), count > enough, "it lacks too much");
                 joiners.hear(pid, 950, 1000);
-                assert_eq!(joiners.have_caught_up(), count >= needed);
+                assert_eq!(joiners.have_caught_up(), count >= enough, "{waits_for:?} {order:?}");
             }
         }
     }
@@ -129,10 +146,17 @@ mod tests {
         joiners.hear(4, 1000, 1000);
         for round in 1..10 {
             joiners.hear(5, round, 1000);
-            assert!(!joiners.end_round(), "it makes progress");
+            assert!(!joiners.end_round(), "it makes progress, and server 2 is not needed");
         }
         let ends: Vec<bool> = (0..4).map(|_| joiners.end_round()).collect();
         assert_eq!(ends, [false, false, true, true]);
-        assert_eq!(joiners.missing().collect::<Vec<_>>(), [5]);
+        assert_eq!(joiners.missing().collect::<Vec<_>>(), [2, 5]);
+    }
+
+    #[test]
+    fn a_member_that_is_alone_waits_for_nobody() {
+        let next = ClusterConfig { configuration_id: 2, nodes: vec![1], ..Default::default() };
+        assert!(Joiners::of(&next, &MemberChange::default(), 1, |_| true).is_none());
+        assert!(Joiners::of(&next, &MemberChange::default(), 2, |_| true).is_some());
     }
 }

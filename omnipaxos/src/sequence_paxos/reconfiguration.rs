@@ -103,7 +103,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         interest: Interest,
     ) -> Result<(), Refused> {
         let joiners = match self.log.continues() {
-            true => Joiners::of(&next_config, &change, |pid| self.members.contains(pid)),
+            true => Joiners::of(&next_config, &change, self.pid, |pid| self.members.contains(pid)),
             false => None,
         };
         let MemberChange { metadata, .. } = change;
@@ -310,7 +310,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Asks the servers that join how much of the log they have.
+    /// Asks the servers of the next configuration how much of the log they have.
     fn ask_joiners(&mut self) {
         let joiners = self.reconfiguration.as_ref().and_then(|pending| pending.joiners.as_ref());
         for pid in joiners.into_iter().flat_map(Joiners::missing) {

@@ -557,8 +557,11 @@ impl World {
         for (pid, slot) in &mut self.slots {
             slot.down_until = self.now;
             slot.disk.forget_faults();
+            let known = slot.disk.peek(|image| image.epochs.last().cloned());
+            let known = known.map_or_else(Vec::new, |epoch| epoch.configuration.nodes);
             let sources = &mut slot.config.server_config.observes;
-            if !sources.is_empty() && sources.iter().all(|pid| stopped.contains(pid)) {
+            let mut all = known.iter().chain(sources.iter()).filter(|at| *at != pid).peekable();
+            if all.peek().is_some() && all.all(|pid| stopped.contains(pid)) {
                 // Its operator names others.
                 let others: Vec<NodeId> = members.iter().filter(|at| *at != pid).copied().collect();
                 if !others.is_empty() {
