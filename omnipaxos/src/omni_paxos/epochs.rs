@@ -70,6 +70,19 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
+    /// Ends a heartbeat round of a member without a leader: it may have missed reconfigurations, and all
+    /// members that it knows may be gone. It also asks the servers that its configuration names.
+    pub(super) fn ask_beyond_members(&mut self) {
+        if self.ble.is_happy() || self.paxos.is_observer() {
+            return;
+        }
+        for pid in &self.config.server_config.observes {
+            if !self.paxos.is_member(*pid) {
+                self.validator.others_mut().schedule_notice(*pid);
+            }
+        }
+    }
+
     /// Ends a heartbeat round: notes which members have begun the present epoch.
     pub(super) fn note_holders(&mut self) {
         let Some(Retirement { holders }) = &mut self.retirement else {

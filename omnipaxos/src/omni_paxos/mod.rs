@@ -247,6 +247,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.note_holders();
             if self.config.server_config.continues {
                 self.tell_removed_servers();
+                self.ask_beyond_members();
             }
             self.validator.end_round();
             let contact = match self.ble.is_happy() && !self.paxos.is_observer() {
