@@ -11,7 +11,7 @@ use omnipaxos::{
 pub use omnipaxos_harness::{kind, Pick};
 use omnipaxos_harness::{Cluster, Scripted};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::{Deref, DerefMut},
 };
 
@@ -55,6 +55,8 @@ pub struct Lab {
     config: ClusterConfig,
     configs: BTreeMap<NodeId, ServerConfig>,
     disks: BTreeMap<NodeId, Disk>,
+    /// The servers that learn the members with the log.
+    joined: BTreeSet<NodeId>,
     /// The read requested last at each server.
     reads: BTreeMap<NodeId, ReadId>,
 }
@@ -100,6 +102,7 @@ impl Lab {
             config: ClusterConfig { configuration_id: 1, nodes: nodes.to_vec(), flexible_quorum },
             configs: nodes.iter().map(settings).collect(),
             disks: nodes.iter().map(|pid| (*pid, Disk::default())).collect(),
+            joined: BTreeSet::new(),
             reads: BTreeMap::new(),
         };
         nodes.iter().for_each(|pid| lab.restart(*pid));
@@ -116,6 +119,11 @@ impl Lab {
         self.configs.contains_key(&pid)
     }
 
+    /// Changes the settings of all servers. They count from the next start of each.
+    pub fn change_all(&mut self, change: impl Fn(&mut ServerConfig)) {
+        self.configs.values_mut().for_each(change);
+    }
+
     /// Appends a word at a server.
     pub fn append(&mut self, pid: NodeId, word: &str) {
         let appended = self.server(pid).append(Word(word.to_string()));
@@ -129,6 +137,12 @@ impl Lab {
         self.configs.insert(pid, config);
         self.disks.insert(pid, Disk::with_id(pid));
         self.restart(pid);
+    }
+
+    /// Starts a server that is to join a log that continues, and knows these servers.
+    pub fn join(&mut self, pid: NodeId, sources: &[NodeId]) {
+        self.joined.insert(pid);
+        self.observe(pid, sources);
     }
 
     /// Requests a linearizable read at a server.
@@ -163,7 +177,11 @@ impl Lab {
         self.crash(pid);
         let (config, disk) = (self.configs[&pid].clone(), self.disks[&pid].clone());
         let change = |default: &mut ServerConfig| *default = config;
-        let server = omnipaxos_harness::build(&self.config, pid, change, disk);
+        let cluster = match self.joined.contains(&pid) {
+            true => ClusterConfig::default(),
+            false => self.config.clone(),
+        };
+        let server = omnipaxos_harness::build(&cluster, pid, change, disk);
         self.start(server);
     }
 

@@ -2,8 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{ClusterConfig, ServerConfig};
-use omnipaxos_tests::lab::Lab;
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    errors::{ConfigError, ReconfigurationErr},
+    events::Event,
+    members::MemberChange,
+    proposals::Outcome,
+    reads::ReadState,
+    status::Role,
+    storage::{StopSign, Storage, StorageResult},
+    ClusterConfig, OmniPaxos, ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use omnipaxos_tests::lab::{Lab, Word, Words};
 
 fn continues(config: &mut ServerConfig) {
     config.continues = true;
@@ -28,7 +39,7 @@ fn three() -> (Lab, u64) {
 #[test]
 fn the_log_goes_on_with_other_members() {
     let (mut lab, leader) = three();
-    lab.observe(4, &[1, 2, 3]);
+    lab.join(4, &[1, 2, 3]);
     lab.run(40);
     let removed = leader % 3 + 1;
     let stays: Vec<u64> = [1, 2, 3, 4].into_iter().filter(|pid| *pid != removed).collect();
@@ -37,8 +48,9 @@ fn the_log_goes_on_with_other_members() {
     lab.append(4, "d");
     lab.run(60);
     let log = lab.decided(leader);
-    assert_eq!(log[..3], ["a", "b", "<stop>"]);
-    assert_eq!(log.len(), 5, "{log:?}");
+    let mut sorted = log.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["<stop>", "a", "b", "c", "d"], "each is decided once");
     let log: Vec<&str> = log.iter().map(String::as_str).collect();
     lab.assert_decided_everywhere(&log);
     for pid in &stays {
@@ -78,7 +90,7 @@ fn the_leader_may_be_removed() {
 fn all_servers_may_be_replaced() {
     let (mut lab, leader) = three();
     for pid in 4..=6 {
-        lab.observe(pid, &[1, 2, 3]);
+        lab.join(pid, &[1, 2, 3]);
     }
     lab.run(40);
     lab.server(leader).reconfigure(configuration(2, &[4, 5, 6]), None).unwrap();
@@ -108,4 +120,227 @@ fn a_server_that_was_away_catches_up_through_all_epochs() {
     let log = ["a", "b", "<stop>", "in 2", "<stop>", "in 3", "<stop>", "in 4", "<stop>", "in 5"];
     lab.assert_decided_everywhere(&log);
     assert_eq!(lab.server(away).status().configuration_id, 5);
+}
+
+/// What became of the changes and proposals of a server.
+fn outcomes(lab: &mut Lab, pid: u64) -> Vec<Outcome> {
+    let ended = |event| match event {
+        Event::ProposalEnded { outcome, .. } => Some(outcome),
+        _ => None,
+    };
+    lab.server(pid).take_events().into_iter().filter_map(ended).collect()
+}
+
+#[test]
+fn a_change_to_servers_that_never_come_changes_nothing() {
+    let (mut lab, leader) = three();
+    let change = MemberChange { most_silent_rounds: 5, ..MemberChange::default() };
+    let next = configuration(2, &[1, 33, 44]);
+    lab.server(leader).change_members(next.clone(), change.clone()).unwrap();
+    let again = lab.server(leader).change_members(next.clone(), change);
+    assert!(matches!(again, Err(ReconfigurationErr::Pending(..))), "{again:?}");
+    lab.append(leader, "c");
+    lab.run(30);
+    let joiners: Vec<_> =
+        lab.server(leader).status().joiners.iter().map(|j| (j.pid, j.decided_idx)).collect();
+    assert!(joiners.contains(&(33, None)) && joiners.contains(&(44, None)), "{joiners:?}");
+    lab.run(60);
+    let missing = outcomes(&mut lab, leader);
+    assert_eq!(missing, [Outcome::NotJoined(vec![33, 44])]);
+    lab.append(leader % 3 + 1, "d");
+    lab.run(20);
+    lab.assert_decided_everywhere(&["a", "b", "c", "d"]);
+    let next = configuration(2, &[1, 2, 3]);
+    lab.server(leader).change_members(next, MemberChange::default()).unwrap();
+    lab.run(30);
+    assert_eq!(outcomes(&mut lab, leader), [Outcome::Decided(4)]);
+}
+
+#[test]
+fn a_server_that_knows_nobody_joins_when_it_is_named() {
+    let (mut lab, leader) = three();
+    lab.join(4, &[77]);
+    lab.run(60);
+    assert_eq!(lab.decided(4).len(), 0, "it knows nobody");
+    let next = configuration(2, &[1, 2, 3, 4]);
+    lab.server(leader).change_members(next, MemberChange::default()).unwrap();
+    lab.run(80);
+    assert_eq!(outcomes(&mut lab, leader), [Outcome::Decided(2)]);
+    lab.append(4, "c");
+    lab.run(40);
+    lab.assert_decided_everywhere(&["a", "b", "<stop>", "c"]);
+    assert!(lab.server(4).status().role != Role::Observing);
+}
+
+#[test]
+fn a_removed_server_is_told_that_it_may_stop() {
+    let (mut lab, leader) = three();
+    let removed = leader % 3 + 1;
+    let stays: Vec<u64> = (1..=3).filter(|pid| *pid != removed).collect();
+    lab.server(removed).take_events();
+    assert_eq!(lab.server(removed).status().may_stop, None);
+    lab.server(leader).change_members(configuration(2, &stays), MemberChange::default()).unwrap();
+    lab.run(60);
+    let events = lab.server(removed).take_events();
+    let began = Event::ConfigurationBegan { configuration: configuration(2, &stays), first_idx: 3 };
+    assert!(events.contains(&began), "{events:?}");
+    assert!(events.contains(&Event::Retired { may_stop: true }), "{events:?}");
+    // Both members of the new configuration are needed for a quorum.
+    lab.restart(removed);
+    assert_eq!(lab.server(removed).status().may_stop, Some(false), "it has not heard of them yet");
+    lab.isolate(stays[0]);
+    lab.run(60);
+    assert_eq!(lab.server(removed).status().may_stop, Some(false));
+    lab.heal_all();
+    lab.run(60);
+    assert_eq!(lab.server(removed).status().may_stop, Some(true));
+}
+
+#[test]
+fn a_snapshot_brings_a_server_through_several_epochs() {
+    let (mut lab, leader) = three();
+    let away = leader % 3 + 1;
+    lab.isolate(away);
+    for id in 2..5 {
+        let leader = lab.server(leader).get_current_leader().unwrap();
+        lab.server(leader).reconfigure(configuration(id, &[1, 2, 3]), None).unwrap();
+        lab.run(80);
+        lab.append(leader, &format!("in {id}"));
+        lab.run(40);
+    }
+    for pid in (1..=3).filter(|pid| *pid != away) {
+        lab.server(pid).snapshot(None, true).unwrap();
+        lab.run(1);
+        lab.restart(pid);
+    }
+    lab.heal_all();
+    lab.run(100);
+    lab.append(away, "d");
+    lab.run(60);
+    lab.assert_decided_everywhere(&["a", "b", "in 2", "in 3", "in 4", "d"]);
+    assert_eq!(lab.server(away).status().epoch_idx, Some(7));
+    lab.observe(9, &[away]);
+    lab.run(100);
+    assert_eq!(lab.decided(9), ["a", "b", "in 2", "in 3", "in 4", "d"]);
+}
+
+#[test]
+fn a_read_of_the_epoch_before_shows_what_is_decided_in_the_next_one() {
+    let (mut lab, leader) = three();
+    let reader = leader % 3 + 1;
+    lab.server(leader).reconfigure(configuration(2, &[1, 2, 3]), None).unwrap();
+    lab.request_read(reader).unwrap();
+    lab.run(60);
+    let ReadState::Ready(idx) = lab.read_state(reader) else {
+        panic!("{:?}", lab.read_state(reader));
+    };
+    assert!(idx >= 2, "{idx}");
+    lab.request_read(reader).unwrap();
+    lab.append(reader, "c");
+    lab.run(20);
+    assert!(matches!(lab.read_state(reader), ReadState::Ready(3..)));
+}
+
+#[test]
+fn a_log_of_one_configuration_goes_on_as_one_of_many() {
+    let mut lab = Lab::new(&[1, 2, 3]);
+    lab.run(40);
+    lab.append(1, "a");
+    lab.run(20);
+    lab.change_all(continues);
+    (1..=3).for_each(|pid| lab.restart(pid));
+    lab.run(60);
+    let leader = lab.server(1).get_current_leader().unwrap();
+    lab.server(leader).reconfigure(configuration(2, &[1, 2]), None).unwrap();
+    lab.run(60);
+    lab.append(3, "b");
+    lab.run(40);
+    lab.assert_decided_everywhere(&["a", "<stop>", "b"]);
+}
+
+#[test]
+fn what_does_not_continue_says_so() {
+    let cluster = configuration(1, &[1]);
+    let with = |continues| ServerConfig { pid: 1, continues, ..Default::default() };
+    let mut ends: OmniPaxos<Word, MemoryStorage<Word>> =
+        cluster.clone().build_for_server(with(false), MemoryStorage::default()).unwrap();
+    let refused = ends.change_members(configuration(2, &[1]), MemberChange::default());
+    assert!(matches!(refused, Err(ReconfigurationErr::EndsHere(..))), "{refused:?}");
+    let server: OmniPaxos<Word, MemoryStorage<Word>> =
+        cluster.clone().build_for_server(with(true), MemoryStorage::default()).unwrap();
+    let text = refusal(cluster.clone().build_for_server(with(false), server.into_storage()));
+    assert!(text.contains("set ServerConfig::continues"), "{text}");
+    let text = refusal(cluster.build_for_server(with(true), Forgetful(MemoryStorage::default())));
+    assert!(text.contains("the storage keeps no epochs"), "{text}");
+}
+
+/// Why a replica is not built.
+fn refusal<B: Storage<Word>>(built: Result<OmniPaxos<Word, B>, ConfigError>) -> String {
+    match built {
+        Err(ConfigError::InvalidConfig(text)) => text,
+        Ok(_) | Err(_) => panic!("it is built"),
+    }
+}
+
+/// A storage as programs for 0.2.2 have it: without any method that came later.
+struct Forgetful(MemoryStorage<Word>);
+
+impl Storage<Word> for Forgetful {
+    fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
+        self.0.append_entry(entry)
+    }
+    fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
+        self.0.append_entries(entries)
+    }
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
+        self.0.append_on_prefix(from_idx, entries)
+    }
+    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
+        self.0.set_promise(n_prom)
+    }
+    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
+        self.0.set_decided_idx(ld)
+    }
+    fn get_decided_idx(&self) -> StorageResult<u64> {
+        self.0.get_decided_idx()
+    }
+    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
+        self.0.set_accepted_round(na)
+    }
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
+        self.0.get_accepted_round()
+    }
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
+        self.0.get_entries(from, to)
+    }
+    fn get_log_len(&self) -> StorageResult<u64> {
+        self.0.get_log_len()
+    }
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
+        self.0.get_suffix(from)
+    }
+    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
+        self.0.get_promise()
+    }
+    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
+        self.0.set_stopsign(s)
+    }
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
+        self.0.get_stopsign()
+    }
+    fn trim(&mut self, idx: u64) -> StorageResult<()> {
+        self.0.trim(idx)
+    }
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
+        self.0.set_compacted_idx(idx)
+    }
+    fn get_compacted_idx(&self) -> StorageResult<u64> {
+        self.0.get_compacted_idx()
+    }
+    fn set_snapshot(&mut self, snapshot: Option<Words>) -> StorageResult<()> {
+        self.0.set_snapshot(snapshot)
+    }
+    fn get_snapshot(&self) -> StorageResult<Option<Words>> {
+        self.0.get_snapshot()
+    }
 }

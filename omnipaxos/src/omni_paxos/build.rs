@@ -106,39 +106,34 @@ impl ClusterConfig {
     }
 }
 
-/// Lets the log continue through reconfigurations, if the configuration says so. The storage then
-/// says who the members are.
-fn continue_log<T: Entry, B: Storage<T>>(
-    log: &mut ReplicaLog<T, B>,
+/// Returns the epochs in the storage, if the log continues; `None` if it ends with its configuration. The
+/// epochs say who the members are.
+fn read_epochs<T: Entry, B: Storage<T>>(
+    log: &ReplicaLog<T, B>,
     config: &mut OmniPaxosConfig,
-) -> Result<(), BuildErr> {
+) -> Result<Option<Vec<Epoch>>, BuildErr> {
     let stored = log.stored_epochs().map_err(StorageFailed::new)?;
-    if !config.server_config.continues {
-        return match stored.as_deref() {
-            None | Some([]) => Ok(()),
-            Some([.., present]) => Err(BuildErr::StorageMismatch(format!(
+    let present = stored.as_ref().and_then(|epochs| epochs.last());
+    match (present, config.server_config.continues) {
+        (None, false) => return Ok(None),
+        (Some(present), false) => {
+            return Err(BuildErr::StorageMismatch(format!(
                 "the log in the storage continues through reconfigurations, and is in configuration \
                  {}: set ServerConfig::continues",
                 present.configuration.configuration_id
-            ))),
-        };
+            )));
+        }
+        (Some(present), true) => config.cluster_config = present.configuration.clone(),
+        (None, true) => {}
     }
-    let Some(stored) = stored else {
-        return Err(BuildErr::StorageMismatch(
+    match stored {
+        Some(epochs) => Ok(Some(epochs)),
+        None => Err(BuildErr::StorageMismatch(
             "the storage keeps no epochs, which ServerConfig::continues needs: implement \
              Storage::get_epochs and set_epochs, or use another storage"
                 .to_string(),
-        ));
-    };
-    let founding = match (stored.is_empty(), config.learns_members()) {
-        (true, false) => Some(Epoch::new(0, config.cluster_config.clone(), None)),
-        (true, true) | (false, _) => None,
-    };
-    log.set_continues(stored, founding).map_err(StorageFailed::new)?;
-    if let Some(present) = log.present_epoch() {
-        config.cluster_config = present.configuration.clone();
+        )),
     }
-    Ok(())
 }
 
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
@@ -146,9 +141,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     fn build(mut config: OmniPaxosConfig, storage: B) -> Result<Self, BuildErr> {
         let trace = Trace::new(&config.server_config)?;
         let mut log = ReplicaLog::load(storage).map_err(StorageFailed::new)?;
-        continue_log(&mut log, &mut config)?;
+        let epochs = read_epochs(&log, &mut config)?;
         let promise = log.promise();
-        let identities = identify(&mut log, &config)?;
+        let is_continued = epochs.as_ref().is_some_and(|epochs| !epochs.is_empty());
+        let identities = identify(&mut log, &config, is_continued)?;
+        if let Some(epochs) = epochs {
+            let is_founded = is_continued || config.learns_members();
+            let founding =
+                (!is_founded).then(|| Epoch::new(0, config.cluster_config.clone(), None));
+            log.set_continues(epochs, founding).map_err(StorageFailed::new)?;
+        }
         let incarnation =
             log.begin_incarnation(config.server_config.incarnation).map_err(StorageFailed::new)?;
         let incarnation = match config.server_config.is_observer() {

@@ -12,16 +12,17 @@ use crate::{
 };
 
 /// Checks that the storage belongs to this server. A storage without an owner gets it as the owner,
-/// durably.
+/// durably. If the log has continued to the configuration, the storage says that by its epochs.
 pub(super) fn identify<T: Entry, B: Storage<T>>(
     log: &mut ReplicaLog<T, B>,
     config: &OmniPaxosConfig,
+    is_continued: bool,
 ) -> Result<PeerIdentities, BuildErr> {
     let (cluster, server) = (&config.cluster_config, &config.server_config);
     let mut own = Identity::new(server.pid, cluster.clone(), server.cluster_name.clone());
     let (promise, config_id) = (log.promise(), cluster.configuration_id);
     let mut stored = log.identity().map_err(StorageFailed::new)?;
-    if let Some(stored) = stored.as_mut().filter(|_| log.present_epoch().is_some()) {
+    if let Some(stored) = stored.as_mut().filter(|_| is_continued) {
         // The epochs say what the configuration is. A crash may have left the identity of another one.
         *stored = stored.in_configuration(cluster);
     }
