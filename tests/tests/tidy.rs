@@ -14,7 +14,7 @@ use std::{
 /// The modules of the core, from the lowest to the highest. A module imports from lines above its own
 /// only; modules on a line do not know each other. A new module gets a place here.
 const LAYERS: [(&[&str], &str); 13] = [
-    (&["amount", "clock", "ids"], "plain numbers"),
+    (&["amount", "clock", "ids", "members"], "plain numbers and words"),
     (&["ballot", "entry", "membership", "proposals"], "the nouns of the protocol"),
     (&["config"], "what a user sets"),
     (&["identity"], "to whom a storage belongs"),

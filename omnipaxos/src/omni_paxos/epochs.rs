@@ -9,7 +9,7 @@ use crate::{
     membership::{Membership, Quorum},
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
-        validate::PeerIdentities,
+        validate::{PeerIdentities, Validity},
         Message,
     },
     observe::trace::LogEvent,
@@ -185,7 +185,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                     && prepare.n.pid == *from
                     && *to == self.pid =>
             {
-                self.early = Some((*from, prepare.clone()));
+                self.early = Some((*from, *prepare));
                 true
             }
             Message::SequencePaxos(_) | Message::BLE(_) => false,
@@ -200,11 +200,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let msg = PaxosMsg::Prepare(prepare);
         let message = Message::SequencePaxos(PaxosMessage { from, to: self.pid, msg });
         match self.validator.check(&message, self.ble.highest_n()) {
-            crate::messages::validate::Validity::Valid => match message {
+            Validity::Valid => match message {
                 Message::SequencePaxos(message) => self.handle_paxos(message),
                 Message::BLE(_) => Ok(()),
             },
-            crate::messages::validate::Validity::Invalid => Ok(()),
+            Validity::Invalid => Ok(()),
         }
     }
 }

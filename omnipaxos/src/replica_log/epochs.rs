@@ -118,7 +118,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
         debug_assert!(
             self.decided_idx >= epoch.first_idx,
-            "I24: {} are decided, and the epoch begins at {}",
+            "I25: {} are decided, and the epoch begins at {}",
             self.decided_idx,
             epoch.first_idx
         );

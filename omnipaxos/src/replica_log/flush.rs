@@ -46,8 +46,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.release();
         self.tail.forget_stop_signs(self.compacted_idx);
         let (compacted_idx, len) = (self.compacted_idx, self.len());
-        self.stored =
-            Stored { compacted_idx, entries: self.entries_among(compacted_idx, len), len };
+        let entries = self.entries_among(compacted_idx, len);
+        self.stored = Stored { compacted_idx, entries, len, stopsign: self.stopsign_idx() };
         Ok(())
     }
 

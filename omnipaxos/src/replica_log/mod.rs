@@ -111,6 +111,8 @@ struct Stored {
     entries: u64,
     /// Length of the log.
     len: u64,
+    /// The index of the stop sign.
+    stopsign: Option<u64>,
 }
 
 /// What is known about the number of this incarnation.
@@ -225,6 +227,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if let Some(stopsign) = stopsign {
             stop_signs.push(end, stopsign);
         }
+        let stopsign_idx = (len > end).then_some(end);
         let compacted = if has_snapshot { Compacted::Snapshot } else { Compacted::Trimmed };
         Ok(Self {
             storage,
@@ -239,7 +242,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             ids,
             continuity: Continuity::Ends,
             wants_deltas: false,
-            stored: Stored { compacted_idx, entries: held, len },
+            stored: Stored { compacted_idx, entries: held, len, stopsign: stopsign_idx },
             sendable_len: len,
             unstored: Unstored::default(),
             recent: Recent::default(),
@@ -422,9 +425,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns the length of the stored log that the next write leaves unchanged.
     fn kept_len(&self) -> u64 {
-        let Stored { compacted_idx, entries, len } = self.stored;
+        let Stored { len, stopsign, .. } = self.stored;
         let kept = match self.unstored.stopsign {
-            true => len.min(compacted_idx + entries),
+            true => stopsign.unwrap_or(len),
             false => len,
         };
         kept.min(self.tail.start())

@@ -1,6 +1,6 @@
 //! One log through reconfigurations: how a server begins the next epoch.
 //!
-//! Invariant I24: a server takes part in an epoch only after it has decided and stored everything
+//! Invariant I25: a server takes part in an epoch only after it has decided and stored everything
 //! before it. So what is before an epoch is the same at all its members, and none of them can change
 //! it. All that this server said before as a leader or follower concerned the epoch before, and does
 //! not count any more.

@@ -56,6 +56,15 @@ impl Truth {
         &self.epochs
     }
 
+    /// Number of changes after which no member stayed.
+    pub(super) fn disjoint(&self) -> u64 {
+        let stays = |(before, after): (&(u64, ClusterConfig), &(u64, ClusterConfig))| {
+            before.1.nodes.iter().any(|pid| after.1.nodes.contains(pid))
+        };
+        self.epochs.iter().zip(self.epochs.iter().skip(1)).filter(|pair| !stays(*pair)).count()
+            as u64
+    }
+
     /// The present configuration.
     pub(super) fn present(&self) -> &ClusterConfig {
         self.epochs

@@ -31,8 +31,6 @@ pub struct Counts {
     pub given_up: u64,
     /// Changes after which no member stayed.
     pub disjoint: u64,
-    /// Changes that removed the leader.
-    pub removed_leaders: u64,
     /// Servers that began as observers.
     pub joined: u64,
     /// Restarts.
@@ -62,7 +60,6 @@ impl Counts {
         self.decided += other.decided;
         self.given_up += other.given_up;
         self.disjoint += other.disjoint;
-        self.removed_leaders += other.removed_leaders;
         self.joined += other.joined;
         self.restarts += other.restarts;
         self.observer_restarts += other.observer_restarts;
@@ -83,7 +80,6 @@ impl fmt::Display for Counts {
             (self.decided, "changes decided"),
             (self.given_up, "changes that ended otherwise"),
             (self.disjoint, "changes after which no member stayed"),
-            (self.removed_leaders, "changes that removed the leader"),
             (self.joined, "servers that began as observers"),
             (self.restarts, "restarts"),
             (self.observer_restarts, "restarts of servers that were no members then"),

@@ -127,6 +127,7 @@ impl World {
         Counts {
             entries: self.truth.entries(),
             decided: self.truth.epochs().len() as u64 - 1,
+            disjoint: self.truth.disjoint(),
             ..self.counts
         }
     }
@@ -234,7 +235,7 @@ impl World {
             170..180 => self.cut(rng),
             180..190 => self.cuts.clear(),
             190..196 => self.join(rng),
-            196..210 => self.read(pid),
+            196..210 | 222..300 => self.read(pid),
             210..220 => self.compact(pid),
             220..222 => self.wipe(rng),
             _ => {}
@@ -579,6 +580,7 @@ impl World {
         let present = self.truth.present().configuration_id;
         self.slots.values().filter(|slot| !slot.is_stopped).all(|slot| {
             slot.changes.is_empty()
+                && slot.open.is_empty()
                 && slot.server.as_ref().is_some_and(|server| {
                     let status = server.status();
                     status.decided_idx == self.truth.len()

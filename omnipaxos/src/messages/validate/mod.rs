@@ -308,11 +308,10 @@ impl MessageValidator {
     #[inline]
     fn is_of_another_epoch<T: Entry>(&self, message: &Message<T>) -> bool {
         match message {
-            Message::SequencePaxos(paxos) => match &paxos.msg {
-                PaxosMsg::CatchUpRequest(m) => self.continues && m.config_id != self.config_id,
-                _ => false,
-            },
-            Message::BLE(_) => false,
+            Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::CatchUpRequest(m), .. }) => {
+                self.continues && m.config_id != self.config_id
+            }
+            Message::SequencePaxos(_) | Message::BLE(_) => false,
         }
     }
 

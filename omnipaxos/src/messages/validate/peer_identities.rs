@@ -325,12 +325,8 @@ impl PeerIdentities {
     /// receiver knows the storages of that configuration.
     #[inline]
     fn is_for_another_epoch<T: Entry>(&self, msg: &PaxosMsg<T>) -> bool {
-        match msg {
-            PaxosMsg::CatchUpChunk(chunk) => {
-                chunk.config_id != self.own.configuration.configuration_id
-            }
-            _ => false,
-        }
+        let own = self.own.configuration.configuration_id;
+        matches!(msg, PaxosMsg::CatchUpChunk(chunk) if chunk.config_id != own)
     }
 
     /// Returns the storage id of a member other than `to`: of the next member in each round.

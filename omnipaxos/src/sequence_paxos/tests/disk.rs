@@ -189,6 +189,7 @@ fn shown_op(op: &StorageOp<Letter>) -> String {
         StorageOp::SetDecidedIndex(idx) => format!("decided {idx}"),
         StorageOp::SetAcceptedRound(n) => format!("accepted {}.{}", n.n, n.pid),
         StorageOp::SetCompactedIdx(idx) => format!("compacted {idx}"),
+        StorageOp::SetEpochs(epochs) => format!("{} epochs", epochs.len()),
         StorageOp::Trim(count) => format!("trim {count}"),
         StorageOp::SetStopsign(stopsign) => match stopsign {
             Some(_) => "$".to_string(),

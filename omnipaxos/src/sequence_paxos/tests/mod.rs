@@ -56,6 +56,7 @@ use super::{
 use crate::{
     ballot::Ballot,
     config::{ClusterConfig, OmniPaxosConfig, ServerConfig},
+    members::MemberChange,
     messages::{sequence_paxos::PaxosMessage, Message},
     observe::trace::Trace,
     reads::{ReadId, ReadState},
@@ -266,7 +267,8 @@ impl Server {
                 let StopSign { next_config, metadata } = stopsign_with(metadata);
                 let answer = match words.contains(&"id") {
                     true => {
-                        let answer = self.paxos.propose_reconfiguration(next_config, metadata);
+                        let change = MemberChange { metadata, ..MemberChange::default() };
+                        let answer = self.paxos.propose_reconfiguration(next_config, change);
                         answer.map(|id| Some(shown_id(id))).map_err(|err| variant(&err))
                     }
                     false => {
