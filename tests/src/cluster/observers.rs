@@ -271,6 +271,23 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
+    /// Members have not heard of an observer for long, and serve none.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn check_forgotten(&self) -> Result<(), Violation> {
+        for at in 0..self.size() {
+            let replica = self.servers[at].replica();
+            let observers = replica.map(|replica| replica.status().observers).unwrap_or_default();
+            ensure!(
+                observers.is_empty(),
+                Check::FewObservers,
+                "server {at} keeps places for {observers:?}, which are silent"
+            );
+        }
+        Ok(())
+    }
+
     /// Looks at what observers report of themselves, and who serves them.
     ///
     /// # Errors

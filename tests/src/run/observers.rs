@@ -171,7 +171,8 @@ impl<T: SimEntry> Cluster<T> {
         Ok(())
     }
 
-    /// Observers that lose all members find out that no way leads to the leader, also in circles.
+    /// Observers that lose all members find out that no way leads to the leader, also in circles. The
+    /// members forget them: they keep the place of a silent observer for fewer rounds.
     ///
     /// # Errors
     /// One believes in a way for ever.
@@ -192,6 +193,6 @@ impl<T: SimEntry> Cluster<T> {
             );
         }
         self.count(Kind::ObserversParted);
-        Ok(())
+        self.check_forgotten()
     }
 }
