@@ -31,6 +31,10 @@ counted! {
     Reorder: "messages reordered",
     /// A message was held for very long.
     Straggle: "messages held for long",
+    /// A message found too many bytes waiting on its link, and was lost.
+    Overflow: "messages lost at full links",
+    /// Links carried a limited number of bytes a tick.
+    LimitedLinks: "runs with a limit of bytes a tick",
     /// A message reached a later incarnation of its receiver.
     Stale: "messages delivered to a later incarnation",
     /// A message fell on a cut link.
@@ -241,6 +245,10 @@ counted! {
     ObserverRead: "linearizable reads of observers at rest",
     /// Observers that waited for more learned of an entry without a heartbeat.
     ObserverNews: "entries that observers waited for",
+    /// A forged message of an observer arrived at a member.
+    ForgedByObserver: "forged: by an observer",
+    /// A forged message arrived at an observer.
+    ForgedToObserver: "forged: to an observer",
     /// Observers lost all members, and the way to the leader.
     ObserversParted: "observers without members",
     /// A chunk reached an observer.

@@ -1,7 +1,7 @@
 //! A cluster whose links carry a given number of bytes a tick, for measuring how much is moved, by whom, and for
 //! how long. Nothing is random here.
 
-use bincode::{enc::write::Writer, error::EncodeError};
+use crate::value::encoded_len;
 use omnipaxos::{
     messages::{sequence_paxos::PaxosMsg, Message},
     storage::{Entry, Snapshot},
@@ -248,22 +248,4 @@ where
 fn note_call(longest: &mut BTreeMap<NodeId, Duration>, pid: NodeId, begun: Instant) {
     let longest = longest.entry(pid).or_default();
     *longest = begun.elapsed().max(*longest);
-}
-
-fn encoded_len<V: Serialize>(value: &V) -> u64 {
-    let mut counted = Counted(0);
-    let config = bincode::config::standard();
-    bincode::serde::encode_into_writer(value, &mut counted, config)
-        .expect("messages are encodable");
-    counted.0
-}
-
-/// Counts what is written.
-struct Counted(u64);
-
-impl Writer for &mut Counted {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0 += bytes.len() as u64;
-        Ok(())
-    }
 }

@@ -3,7 +3,7 @@
 use crate::{
     coverage::{Counts, Kind},
     rng::Rng,
-    value::SimEntry,
+    value::{encoded_len, SimEntry},
 };
 use omnipaxos::messages::{sequence_paxos::PaxosMsg, Message};
 use std::collections::BTreeMap;
@@ -23,7 +23,14 @@ pub struct LinkConditions {
     pub delay: u64,
     /// Whether messages on one link stay in order.
     pub order: Order,
+    /// Bytes that each direction of a link carries in a tick. Messages wait for those before them, up to
+    /// [`LONGEST_QUEUE`]. `None`: any number.
+    pub bytes_per_tick: Option<u64>,
 }
+
+/// Ticks that a message waits for others on its link at most. One that would wait longer is lost, as at a
+/// connection whose buffer is full.
+pub const LONGEST_QUEUE: u64 = 300;
 
 /// Whether messages on one link stay in order.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -43,6 +50,7 @@ impl LinkConditions {
         least_delay: 0,
         delay: 0,
         order: Order::Kept,
+        bytes_per_tick: None,
     };
 }
 
@@ -86,6 +94,9 @@ pub struct Network<T: SimEntry> {
     busy_until: Vec<u64>,
     /// For each link, the number of the last message delivered.
     delivered: Vec<u64>,
+    /// For each link, the number of bytes that it can have carried when it is free again, since the
+    /// beginning.
+    queued_until: Vec<u64>,
 }
 
 impl<T: SimEntry> Network<T> {
@@ -103,6 +114,7 @@ impl<T: SimEntry> Network<T> {
             unpromised: vec![0; size],
             busy_until: vec![0; links],
             delivered: vec![0; links],
+            queued_until: vec![0; links],
         }
     }
 
@@ -114,6 +126,10 @@ impl<T: SimEntry> Network<T> {
             counts.add(Kind::Severed);
             return;
         }
+        let Some(now) = self.queue(now, link, &parcel.message) else {
+            counts.add(Kind::Overflow);
+            return;
+        };
         let mut rng = Rng::of(&[self.seed, now, self.sent]);
         if rng.chance(self.conditions.loss, 1000) {
             counts.add(Kind::Loss);
@@ -135,6 +151,20 @@ impl<T: SimEntry> Network<T> {
             self.busy_until[link] = at;
         }
         self.parcels.insert((at, self.sent), parcel);
+    }
+
+    /// The tick in which the last byte of a message leaves, after those before it; `None` if too many wait.
+    fn queue(&mut self, now: u64, link: usize, message: &Message<T>) -> Option<u64> {
+        let Some(bytes_per_tick) = self.conditions.bytes_per_tick else {
+            return Some(now);
+        };
+        let begin = self.queued_until[link].max(now * bytes_per_tick);
+        if begin > (now + LONGEST_QUEUE) * bytes_per_tick {
+            return None;
+        }
+        let end = begin + encoded_len(message);
+        self.queued_until[link] = end;
+        Some(end.div_ceil(bytes_per_tick) - 1)
     }
 
     /// The next message that has arrived by `now`.
@@ -215,11 +245,22 @@ impl<T: SimEntry> Network<T> {
         self.cuts.fill(0);
         self.unpromised.fill(0);
         self.busy_until.fill(0);
+        self.queued_until.fill(0);
         let parcels = std::mem::take(&mut self.parcels);
         for ((at, number), parcel) in parcels {
             let soon = if at <= now + 10 { at } else { now + 1 + at % 10 };
             self.parcels.insert((soon, number), parcel);
         }
+    }
+
+    /// Sets the limit of bytes a tick.
+    pub fn limit(&mut self, bytes_per_tick: Option<u64>) {
+        self.conditions.bytes_per_tick = bytes_per_tick;
+    }
+
+    /// The limit of bytes a tick, if there is one.
+    pub fn bytes_per_tick(&self) -> Option<u64> {
+        self.conditions.bytes_per_tick
     }
 
     /// Number of messages in flight.

@@ -123,9 +123,10 @@ impl Shrinker {
 
     /// Replaces what holds for the whole run by something plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 12] = [
+        let plainer: [fn(&mut Plan); 13] = [
             Plan::drop_observers,
             |plan| plan.setting.refusal = Refusal::Nowhere,
+            |plan| plan.setting.conditions.bytes_per_tick = None,
             |plan| plan.setting.conditions.loss = 0,
             |plan| plan.setting.conditions.duplicates = 0,
             |plan| plan.setting.conditions.stragglers = 0,

@@ -1,5 +1,6 @@
 //! What the simulated clusters decide on.
 
+use bincode::{enc::write::Writer, error::EncodeError};
 use omnipaxos::storage::{Entry, NoSnapshot, Snapshot, StopSign};
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 
@@ -38,6 +39,28 @@ fn size_of_entry(id: u64) -> usize {
 pub fn encoded<S: Serialize>(snapshot: &S) -> Vec<u8> {
     let config = bincode::config::standard();
     bincode::serde::encode_to_vec(snapshot, config).expect("snapshots here are plain numbers")
+}
+
+/// The number of bytes of a value when it is encoded.
+///
+/// # Panics
+/// It cannot be encoded.
+pub fn encoded_len<V: Serialize>(value: &V) -> u64 {
+    let mut counted = Counted(0);
+    let config = bincode::config::standard();
+    bincode::serde::encode_into_writer(value, &mut counted, config)
+        .expect("values here are encodable");
+    counted.0
+}
+
+/// Counts what is written.
+struct Counted(u64);
+
+impl Writer for &mut Counted {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 += bytes.len() as u64;
+        Ok(())
+    }
 }
 
 /// An entry that bears an id of its own.
@@ -108,12 +131,50 @@ impl Snapshot<Stateful> for State {
 /// Sums up a run of ids: how many, a hash which depends on each of them and on their order, and what
 /// they leave in the registers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "EncodedChain", try_from = "EncodedChain")]
 pub struct Chain {
     /// How many ids.
     pub count: u64,
     hash: u64,
     /// What was written last.
     pub registers: Registers,
+}
+
+/// A [`Chain`] as it is encoded: so large that it travels in many pieces where limits are tiny. Pieces of
+/// two snapshots cannot be put together to one.
+#[derive(Serialize, Deserialize)]
+struct EncodedChain {
+    count: u64,
+    hash: u64,
+    registers: Registers,
+    /// Follow from the hash.
+    filling: [u64; 4],
+}
+
+/// The largest snapshot, in bytes, when it is encoded.
+pub const LARGEST_SNAPSHOT: u64 = 9 * (2 + REGISTERS as u64 + 4);
+
+fn filling(hash: u64) -> [u64; 4] {
+    [1, 2, 3, 4].map(|nth| crate::rng::mix(hash.wrapping_add(nth)))
+}
+
+impl From<Chain> for EncodedChain {
+    fn from(chain: Chain) -> Self {
+        let Chain { count, hash, registers } = chain;
+        Self { count, hash, registers, filling: filling(hash) }
+    }
+}
+
+impl TryFrom<EncodedChain> for Chain {
+    type Error = &'static str;
+
+    fn try_from(encoded: EncodedChain) -> Result<Self, Self::Error> {
+        let EncodedChain { count, hash, registers, filling: found } = encoded;
+        match found == filling(hash) {
+            true => Ok(Self { count, hash, registers }),
+            false => Err("the parts are not of one snapshot"),
+        }
+    }
 }
 
 impl Chain {

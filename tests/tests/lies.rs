@@ -105,6 +105,91 @@ fn situation(seed: u64) -> Lab {
     lab
 }
 
+/// The largest message of a cluster with observers, and what may be in flight: so small that its
+/// snapshots travel in pieces.
+const MESSAGE: usize = 60;
+const WINDOW: usize = 240;
+
+/// Three members led by 1, observer 7 of 1 and 2, and observer 8 of 7.
+fn observed() -> Lab {
+    let mut lab = Lab::with(&[1, 2, 3], |config| {
+        config.max_observers = 4;
+        (config.max_message_bytes, config.max_in_flight_bytes) = (MESSAGE, WINDOW);
+    });
+    lab.elect(1);
+    lab.observe(7, &[1, 2]);
+    lab.observe(8, &[7]);
+    lab
+}
+
+/// A short run with observers: entries, proposals, reads, ranges, a snapshot in pieces, a stop sign.
+/// Returns what was in flight to them and from them.
+fn traffic_of_observers() -> Vec<Message<Word>> {
+    let mut lab = observed();
+    let mut seen = Vec::new();
+    let mut run = |lab: &mut Lab, ticks: u64| {
+        for _ in 0..ticks {
+            lab.tick();
+            let observes =
+                |message: &&Message<Word>| message.get_sender().max(message.get_receiver()) >= 7;
+            seen.extend(lab.in_flight().filter(observes).cloned());
+        }
+    };
+    run(&mut lab, 60);
+    for number in 0..6 {
+        lab.append(1, &number.to_string());
+        for pid in [7, 8] {
+            lab.append(pid, &format!("{number} at {pid}"));
+            let _ = lab.server(pid).propose(Word(format!("{number} followed at {pid}")));
+            let _ = lab.request_read(pid);
+        }
+        run(&mut lab, 10);
+    }
+    for is_compacted in [false, true] {
+        lab.crash(7);
+        for number in 0..20 {
+            lab.append(1, &format!("{number} without 7"));
+            run(&mut lab, 3);
+        }
+        if is_compacted {
+            [1, 2, 3].into_iter().for_each(|pid| lab.server(pid).snapshot(None, true).unwrap());
+        }
+        lab.restart(7);
+        run(&mut lab, 100);
+    }
+    let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2, 3], flexible_quorum: None };
+    let _ = lab.server(8).reconfigure(next, Some(vec![7; 3]));
+    run(&mut lab, 60);
+    seen
+}
+
+/// Observers and their sources, in one of several situations.
+fn situation_of_observers(seed: u64) -> Lab {
+    let mut rng = Rng::of(&[seed, 0x6F62_7365]);
+    let mut lab = observed();
+    lab.run(rng.below(60));
+    let away = rng.pick(&[7, 8, 0, 0]);
+    lab.crash(away);
+    for number in 0..rng.below(30) {
+        lab.append(1, &number.to_string());
+        lab.run(rng.below(3));
+    }
+    if rng.chance(1, 2) {
+        for pid in 1..=3 {
+            let _ = lab.server(pid).snapshot(None, true);
+        }
+    }
+    if away != 0 {
+        lab.restart(away);
+    }
+    for pid in [7, 8] {
+        lab.append(pid, "waits");
+        let _ = lab.request_read(pid);
+    }
+    lab.run(rng.below(40));
+    lab
+}
+
 /// The places of all numbers, lists and options in a message.
 fn places(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
@@ -204,29 +289,71 @@ fn by_name(values: &[Value]) -> BTreeMap<String, Vec<Value>> {
     known
 }
 
+/// Who lies to whom, and about what.
+struct Stage {
+    /// One in so many of [`LIES`].
+    share: u64,
+    real: Vec<Message<Word>>,
+    /// The fewest kinds of messages in these.
+    kinds: usize,
+    situation: fn(u64) -> Lab,
+    receiver: fn(&mut Rng) -> u64,
+    /// Given the receiver, and the leader that it follows, if that is another server.
+    sender: fn(&mut Rng, u64, Option<u64>) -> u64,
+}
+
 #[test]
 fn no_lie_panics_hangs_or_exhausts_memory() {
+    tell(&Stage {
+        share: 1,
+        real: traffic(),
+        kinds: 20,
+        situation,
+        receiver: |rng| 1 + rng.below(3),
+        sender: |rng, to, leader| match leader {
+            Some(leader) if rng.chance(2, 3) => leader,
+            _ => to % 3 + 1,
+        },
+    });
+}
+
+#[test]
+fn no_lie_to_or_of_an_observer_panics_hangs_or_exhausts_memory() {
+    tell(&Stage {
+        share: 3,
+        real: traffic_of_observers(),
+        kinds: 7,
+        situation: situation_of_observers,
+        receiver: |rng| rng.pick(&[1, 2, 7, 7, 8]),
+        sender: |rng, to, _leader| match to {
+            7 => rng.pick(&[1, 2, 8]),
+            _ => 7,
+        },
+    });
+}
+
+fn tell(stage: &Stage) {
     let lies = std::env::var("LIES").ok().and_then(|count| count.parse().ok()).unwrap_or(LIES);
-    let real = traffic();
+    let lies = lies / stage.share;
     let mut by_kind: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for message in &real {
+    for message in &stage.real {
         by_kind.entry(kind(message)).or_default().push(serde_json::to_value(message).unwrap());
     }
-    assert!(by_kind.len() >= 20, "only {:?} were sent", by_kind.keys());
+    assert!(by_kind.len() >= stage.kinds, "only {:?} were sent", by_kind.keys());
     let all: Vec<Value> = by_kind.values().flatten().cloned().collect();
     let others = by_name(&all);
     let kinds: Vec<&str> = by_kind.keys().copied().collect();
     let (mut told, mut dropped, mut largest) = (0, 0, 0);
     for seed in 0..lies / LIES_A_SERVER {
         let mut rng = Rng::of(&[seed, 0x6C69_6573]);
-        let mut lab = situation(seed);
+        let mut lab = (stage.situation)(seed);
         for _ in 0..LIES_A_SERVER {
             let kind = rng.pick(&kinds);
             let mut value = rng.pick(&by_kind[kind]);
             let size = value.to_string().len() as u64;
             (0..rng.between(1, 4)).for_each(|_| mutate(&mut value, &others, &mut rng));
             // Half of the lies name a ballot that the server follows, or they would not be heard.
-            let to = 1 + rng.below(3);
+            let to = (stage.receiver)(&mut rng);
             let n = serde_json::to_value(lab.server(to).get_promise()).unwrap();
             let body = value.pointer_mut("/SequencePaxos/msg").and_then(Value::as_object_mut);
             if let Some(slot) = body.and_then(|body| body.values_mut().next()?.get_mut("n")) {
@@ -235,10 +362,8 @@ fn no_lie_panics_hangs_or_exhausts_memory() {
                 }
             }
             let size = size.max(value.to_string().len() as u64);
-            let from = match n["pid"].as_u64() {
-                Some(leader) if leader != to && leader > 0 && rng.chance(2, 3) => leader,
-                _ => to % 3 + 1,
-            };
+            let leader = n["pid"].as_u64().filter(|leader| *leader != to && *leader > 0);
+            let from = (stage.sender)(&mut rng, to, leader);
             for envelope in ["/SequencePaxos", "/BLE"] {
                 if let Some(envelope) = value.pointer_mut(envelope) {
                     (envelope["from"], envelope["to"]) = (from.into(), to.into());
@@ -269,6 +394,13 @@ fn no_lie_panics_hangs_or_exhausts_memory() {
             assert!(
                 taken <= ALLOWANCE + 20 * size,
                 "seed {seed}: server {to} allocates {taken} bytes for {text}"
+            );
+            let status = lab.server(to).status();
+            assert!(
+                status.catch_up.early.entries <= status.limits.in_flight.entries
+                    && status.catch_up.early.bytes <= status.limits.in_flight.bytes,
+                "seed {seed}: server {to} holds {:?} after {text}",
+                status.catch_up
             );
             messages.into_iter().for_each(|message| lab.inject(message));
             if rng.chance(1, 4) {

@@ -305,7 +305,7 @@ mod to_recorder {
         use crate::{
             ballot::Ballot,
             messages::ballot_leader_election::HeartbeatReply,
-            observe::status::{HigherConfiguration, Limits, Load, ObserverStatus},
+            observe::status::{CatchUpStatus, HigherConfiguration, Limits, Load, ObserverStatus},
         };
         use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
@@ -366,6 +366,7 @@ mod to_recorder {
                     ObserverStatus { pid: 8, via: 7, decided_idx: 10, lag: 29 },
                 ],
                 trimmed_at_source: None,
+                catch_up: CatchUpStatus::default(),
                 limits: Limits { message: load(50), in_flight: load(60), waiting: load(70) },
                 dropped: Dropped {
                     misdelivered: 81,

@@ -80,6 +80,8 @@ pub struct Status {
     /// Proposals of this server that it keeps until they are decided: forwarded ones, and those of
     /// [`propose`](crate::OmniPaxos::propose).
     pub pending: Load,
+    /// What this server holds of the decided log to catch up, or for servers that catch up.
+    pub catch_up: CatchUpStatus,
     /// The limits of this server.
     pub limits: Limits,
     /// The number of dropped messages and proposals in this incarnation of the server, by reason.
@@ -240,6 +242,19 @@ pub struct Load {
     pub entries: u64,
     /// Bytes, as [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them.
     pub bytes: u64,
+}
+
+/// What a server holds in memory of the decided log, to catch up or for servers that catch up.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct CatchUpStatus {
+    /// Entries that arrived before those below them, and wait for these. At most `limits.in_flight`.
+    pub early: Load,
+    /// Bytes of a snapshot in pieces that have arrived, while some are missing.
+    pub partial_snapshot_bytes: u64,
+    /// Bytes of the snapshot that this server sends in pieces. All servers that ask share it.
+    pub encoded_snapshot_bytes: u64,
 }
 
 /// The limits of a server: the fields of its [`ServerConfig`](crate::ServerConfig) that begin with

@@ -89,6 +89,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             trimmed_at_source: self.paxos.trimmed_at_source(),
             waiting: self.paxos.waiting(),
             pending: self.paxos.pending(),
+            catch_up: self.paxos.catch_up_status(),
             limits: self.paxos.limits(),
             dropped: self.dropped(),
         }

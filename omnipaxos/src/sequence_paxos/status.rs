@@ -9,7 +9,7 @@ use crate::{
     amount::Amount,
     ballot::Ballot,
     ids::NodeId,
-    observe::status::{self, FollowerStatus, Load, Role},
+    observe::status::{self, CatchUpStatus, FollowerStatus, Load, Role},
     storage::{Entry, Storage},
 };
 
@@ -75,6 +75,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns the amount of proposals that are pending.
     pub(crate) fn pending(&self) -> Load {
         load(self.proposals.pending())
+    }
+
+    /// Returns what this server holds to catch up, or for servers that catch up.
+    pub(crate) fn catch_up_status(&self) -> CatchUpStatus {
+        CatchUpStatus {
+            early: load(self.ranges.kept()),
+            partial_snapshot_bytes: self.partial_snapshot.kept(),
+            encoded_snapshot_bytes: self.encoded_snapshot.kept(),
+        }
     }
 
     /// Returns the limits of this server.

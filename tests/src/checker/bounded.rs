@@ -4,18 +4,21 @@ use super::{ensure, Check, Checker, Violation};
 use crate::{
     describe,
     disk::Image,
-    value::{encoded, SimEntry},
+    value::{encoded, SimEntry, LARGEST_SNAPSHOT},
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::{
-        sequence_paxos::{AcceptDecide, CatchUpChunk, LogSync, PaxosMsg},
+        sequence_paxos::{
+            AcceptDecide, CatchUpChunk, CatchUpRequest, LogSync, PaxosMessage, PaxosMsg,
+        },
         Message,
     },
+    status::Status,
     storage::SnapshotType,
     ServerConfig,
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// A number of entries and of bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,9 @@ pub struct Limits {
 /// So many runs of ids are remembered with their indices where a message may have as many entries; else
 /// eight times as many as it may have, up to this.
 const REMEMBERED: u64 = 256;
+
+/// So many requests of one server for decided entries are answered at once.
+const CHUNKS_AT_ONCE: usize = 4;
 
 impl Limits {
     /// Whether indices may be forgotten of a log of so many entries, each a run by itself.
@@ -158,6 +164,7 @@ impl Checker {
                 self.check_size(server, &m.entries.lock(), limits, message)?;
                 self.check_snapshot(server, m, limits, message)
             }
+            PaxosMsg::CatchUpRequest(m) => self.check_request(server, m, limits, message),
             PaxosMsg::ProposalForward(entries) => self.check_size(server, entries, limits, message),
             PaxosMsg::ForwardedProposals(m) => {
                 // It is passed on as its origin made it.
@@ -184,7 +191,6 @@ impl Checker {
             | PaxosMsg::NotAccepted(_)
             | PaxosMsg::Decide(_)
             | PaxosMsg::CatchUpRedirect(_)
-            | PaxosMsg::CatchUpRequest(_)
             | PaxosMsg::ProposalRejection(_)
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::Compaction(_)
@@ -195,6 +201,102 @@ impl Checker {
             | PaxosMsg::TransferLeadership(_)
             | PaxosMsg::Joining(_) => Ok(()),
         }
+    }
+
+    /// The messages of one drain leave a server.
+    ///
+    /// # Errors
+    /// They have more of a snapshot for one server than may be in flight, or more chunks than a server
+    /// sends at once.
+    pub fn check_answers<T: SimEntry>(
+        &self,
+        server: usize,
+        messages: &[Message<T>],
+    ) -> Result<(), Violation> {
+        let Some(limits) = self.limits.get(server) else {
+            return Ok(());
+        };
+        let mut sums = BTreeMap::<u64, (u64, usize)>::new();
+        for message in messages {
+            let Message::SequencePaxos(PaxosMessage { to, msg: PaxosMsg::CatchUpChunk(m), .. }) =
+                message
+            else {
+                continue;
+            };
+            let (bytes, chunks) = sums.entry(*to).or_default();
+            match &m.piece {
+                Some(piece) => *bytes += piece.bytes.len() as u64,
+                None => *chunks += 1,
+            }
+        }
+        let most = limits.in_flight.bytes.max(limits.message.bytes);
+        for (to, (bytes, chunks)) in sums {
+            ensure!(
+                bytes <= most && chunks <= CHUNKS_AT_ONCE,
+                Check::Bounded,
+                "server {} sends {to} {bytes} bytes of a snapshot and {chunks} chunks at once, and may \
+                 send {most} and {CHUNKS_AT_ONCE}",
+                self.pids[server]
+            );
+        }
+        Ok(())
+    }
+
+    /// What a server asks for fits into what may be in flight. The range of the entries at its decided
+    /// index, which waits for nothing, comes on top, and the stop sign.
+    fn check_request<T: SimEntry>(
+        &self,
+        server: usize,
+        m: &CatchUpRequest,
+        limits: Limits,
+        message: &Message<T>,
+    ) -> Result<(), Violation> {
+        let most =
+            limits.in_flight.entries.saturating_add(limits.message.entries).saturating_add(1);
+        let is_range_bounded = m.range.as_ref().is_none_or(|range| {
+            range.from_idx < range.until_idx
+                && range.until_idx.saturating_sub(m.decided_idx) <= most
+        });
+        let is_piece_bounded = m.piece.as_ref().is_none_or(|piece| {
+            piece.until <= piece.encoding.len
+                && piece.until.saturating_sub(piece.from) <= limits.in_flight.bytes.max(1)
+        });
+        ensure!(
+            is_range_bounded && is_piece_bounded,
+            Check::Bounded,
+            "server {} says {}, and may have {:?} in flight",
+            self.pids[server],
+            describe::message(message),
+            limits.in_flight
+        );
+        Ok(())
+    }
+
+    /// A server shows what it holds to catch up, or for others that do.
+    ///
+    /// # Errors
+    /// It holds more than its limits allow, or than a snapshot has.
+    pub fn check_held(&self, server: usize, status: &Status) -> Result<(), Violation> {
+        let Some(limits) = self.limits.get(server) else {
+            return Ok(());
+        };
+        let (held, most) = (&status.catch_up, limits.in_flight);
+        ensure!(
+            held.early.entries <= most.entries
+                && held.early.bytes <= most.bytes
+                && held.partial_snapshot_bytes <= LARGEST_SNAPSHOT
+                && held.encoded_snapshot_bytes <= LARGEST_SNAPSHOT,
+            Check::Bounded,
+            "server {} holds {held:?}, and may hold {most:?} early, and a snapshot of {LARGEST_SNAPSHOT}",
+            self.pids[server]
+        );
+        ensure!(
+            status.dropped.undecodable_snapshots == 0,
+            Check::Agreement,
+            "server {} has put together a snapshot that is none",
+            self.pids[server]
+        );
+        Ok(())
     }
 
     fn check_size<T: SimEntry>(

@@ -11,8 +11,9 @@ use omnipaxos::{
     identity::Stamp,
     messages::{
         sequence_paxos::{
-            AcceptDecide, AcceptSync, Accepted, AppliedReport, CatchUpChunk, Compaction,
-            CompactionAction, LogSync, PaxosMessage, PaxosMsg, Prepare,
+            AcceptDecide, AcceptSync, Accepted, AppliedReport, CatchUpChunk, CatchUpRequest,
+            Compaction, CompactionAction, DecidedRange, LogSync, PaxosMessage, PaxosMsg,
+            PieceRequest, Prepare, SnapshotEncoding, SnapshotPiece,
         },
         Message,
     },
@@ -586,4 +587,58 @@ fn too_much_undecided() {
     assert_eq!(flushed(&mut checker, 0, &image(n, 1, &[4, 8, 12])), None, "adopted");
     assert_eq!(flushed(&mut checker, 0, &grown(1)), Some(Check::Bounded));
     assert_eq!(flushed(&mut checker, 0, &grown(2)), None);
+}
+
+/// A piece of so many bytes, in an answer to server 2; without any a chunk that has none.
+fn answer(bytes: usize) -> Message<Summed> {
+    let encoding = SnapshotEncoding { idx: 1, len: 100, digest: 1 };
+    let piece = SnapshotPiece { encoding, offset: 0, bytes: vec![0; bytes], is_cut: false };
+    let msg = PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
+        config_id: 1,
+        base: 0,
+        snapshot: None,
+        from_idx: 0,
+        entries: Vec::new().into(),
+        stopsign: None,
+        decided_idx: 1,
+        ids: None,
+        piece: Some(Box::new(piece)).filter(|_| bytes > 0),
+        compacted_idx: 0,
+        stamp: Stamp::default(),
+    }));
+    Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg })
+}
+
+#[test]
+fn too_much_at_once() {
+    let sent = |sizes: &[usize]| {
+        let messages: Vec<Message<Summed>> = sizes.iter().map(|bytes| answer(*bytes)).collect();
+        let checked = limited().check_answers(0, &messages);
+        checked.err().map(|violation| violation.check)
+    };
+    assert_eq!(sent(&[20, 20]), None);
+    assert_eq!(sent(&[20, 20, 1]), Some(Check::Bounded));
+    assert_eq!(sent(&[0, 0, 0, 0]), None);
+    assert_eq!(sent(&[0, 0, 0, 0, 0]), Some(Check::Bounded));
+}
+
+#[test]
+fn more_asked_for_than_may_be_in_flight() {
+    let encoding = SnapshotEncoding { idx: 9, len: 100, digest: 1 };
+    let asked = |range: Range<u64>, piece: Range<u64>| {
+        let asks = CatchUpRequest {
+            config_id: 1,
+            decided_idx: 0,
+            takes_delta: false,
+            waits: false,
+            takes_pieces: true,
+            range: Some(DecidedRange { from_idx: range.start, until_idx: range.end }),
+            piece: Some(PieceRequest { encoding, from: piece.start, until: piece.end }),
+        };
+        sent(&mut limited(), &[], PaxosMsg::CatchUpRequest(Box::new(asks)))
+    };
+    assert_eq!(asked(4..6, 60..100), None);
+    assert_eq!(asked(4..7, 60..100), Some(Check::Bounded), "entries");
+    assert_eq!(asked(4..6, 59..100), Some(Check::Bounded), "bytes");
+    assert_eq!(asked(4..6, 90..101), Some(Check::Bounded), "beyond the snapshot");
 }

@@ -179,6 +179,7 @@ impl<T: SimEntry> Cluster<T> {
         let stopsign = replica.is_reconfigured();
         let next = stopsign.map(|stopsign| stopsign.next_config.configuration_id);
         let answered = (replica.get_promise(), replica.get_current_leader(), next);
+        self.checker.check_held(at, &status)?;
         let mut wrong = vec![
             (shown != answered, "the promise, the leader or the stop sign"),
             (status.pid != replica.get_pid(), "the pid"),

@@ -59,12 +59,12 @@ pub(super) fn message<T: SimEntry>(
     (kind, message)
 }
 
-fn paxos<T: SimEntry>(from: u64, to: u64, msg: PaxosMsg<T>) -> Message<T> {
+pub(super) fn paxos<T: SimEntry>(from: u64, to: u64, msg: PaxosMsg<T>) -> Message<T> {
     Message::SequencePaxos(PaxosMessage { from, to, msg })
 }
 
 /// What would be right from a member.
-fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+pub(super) fn plausible<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
     if rng.chance(1, 5) {
         let round = rng.below(10) as u32;
         let reply = HeartbeatReply { round, ballot: n, leader: n, happy: rng.chance(1, 2) };
@@ -181,7 +181,12 @@ fn impossible_index<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -
 
 /// A chunk that is longer than what is decided, or ends in a stop sign that is none; or the word to
 /// learn from oneself, or from a stranger.
-fn impossible_chunk<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) -> Message<T> {
+pub(super) fn impossible_chunk<T: SimEntry>(
+    rng: &mut Rng,
+    from: u64,
+    to: u64,
+    n: Ballot,
+) -> Message<T> {
     let from_idx = rng.pick(&[0, 1, 7, 1 << 40, u64::MAX]);
     let msg = match rng.below(4) {
         0 => chunk(n.config_id, from_idx, from_idx, None),

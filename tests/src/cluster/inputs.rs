@@ -171,6 +171,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     fn send(&mut self, at: usize, messages: &mut Vec<Message<T>>) -> Result<(), Violation> {
+        self.checker.check_answers(at, messages)?;
         for message in messages.drain(..) {
             let server = &self.servers[at];
             let incarnation = server.incarnation;

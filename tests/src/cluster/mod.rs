@@ -4,6 +4,7 @@ mod application;
 mod clock;
 mod events;
 mod forge;
+mod forge_observing;
 mod inputs;
 mod lasting;
 mod leader_transfer;
@@ -55,6 +56,8 @@ pub struct Cluster<T: SimEntry> {
     transfers: Transfers,
     /// See [`slack`](Self::slack).
     slack: u64,
+    /// See [`queueing`](Self::queueing).
+    queueing: u64,
     trace: Trace,
     buffer: Vec<Message<T>>,
     next: Next<T>,
@@ -136,6 +139,7 @@ impl<T: SimEntry> Cluster<T> {
             reads: Reads::default(),
             transfers: Transfers::default(),
             slack: 0,
+            queueing: 0,
             trace,
             buffer: Vec::new(),
             next: plan.next.clone().map_or(Next::Never, Next::Planned),
@@ -201,8 +205,8 @@ impl<T: SimEntry> Cluster<T> {
         std::mem::replace(&mut self.trace, Trace::Off)
     }
 
-    /// Ends all faults: links heal, messages arrive in the next tick, all servers run, and their
-    /// clocks with the same speed.
+    /// Ends all faults: links heal, messages arrive in the next tick, or when their link has carried the
+    /// bytes before them; all servers run, and their clocks with the same speed.
     ///
     /// # Errors
     /// What does not hold when a server restarts.
@@ -226,6 +230,7 @@ impl<T: SimEntry> Cluster<T> {
             }
             self.servers[at].disk.repair();
         }
+        self.network.limit(self.limit_at_rest());
         self.measure_slack();
         match notify {
             Notify::Nobody => {}
@@ -321,7 +326,15 @@ impl<T: SimEntry> Cluster<T> {
             return self.handle_unknown(parcel.to, parcel.message);
         }
         self.checker.heard(parcel.to, &parcel.message);
-        self.handle(parcel.to, parcel.message)
+        let is_chunk = matches!(
+            &parcel.message,
+            Message::SequencePaxos(paxos) if matches!(paxos.msg, PaxosMsg::CatchUpChunk(_))
+        );
+        self.handle(parcel.to, parcel.message)?;
+        match self.servers[parcel.to].replica().filter(|_| is_chunk) {
+            Some(replica) => self.checker.check_held(parcel.to, &replica.status()),
+            None => Ok(()),
+        }
     }
 
     /// Whether a message comes from a disk that is not stored at the receiver, and shows it.
@@ -458,6 +471,9 @@ impl<T: SimEntry> Cluster<T> {
         }
         if self.setting.atomicity == crate::disk::Atomicity::OneByOne {
             kinds.push(Kind::OneByOne);
+        }
+        if self.setting.conditions.bytes_per_tick.is_some() {
+            kinds.push(Kind::LimitedLinks);
         }
         if self.setting.quorum.is_some() {
             kinds.push(Kind::Flexible);

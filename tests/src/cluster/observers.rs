@@ -1,6 +1,6 @@
 //! The observers of a run: servers without a vote, after the members.
 
-use super::{rest::ROUND_TRIP, Cluster, Traffic};
+use super::{Cluster, Traffic};
 use crate::{
     checker::{ensure, Check, Violation},
     coverage::Kind,
@@ -109,7 +109,8 @@ impl<T: SimEntry> Cluster<T> {
 
     /// Ticks in which an observer fetches what it lacks, chunk by chunk.
     pub fn ticks_to_fetch(&self) -> u64 {
-        self.largest_lag().div_ceil(self.least_at_once()) * ROUND_TRIP
+        let round_trips = self.largest_lag().div_ceil(self.least_at_once());
+        (round_trips + self.round_trips_of_a_snapshot()) * self.round_trip()
     }
 
     /// The most messages that an idle observer causes in so many ticks, besides heartbeats: a request a
@@ -234,7 +235,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// The most entries that an observer lacks.
-    fn largest_lag(&self) -> u64 {
+    pub(super) fn largest_lag(&self) -> u64 {
         let known = self.known();
         let lag = |at: usize| known[at] - self.decided_idx(at).unwrap_or_default();
         self.observers().map(lag).max().unwrap_or_default()
@@ -268,6 +269,23 @@ impl<T: SimEntry> Cluster<T> {
                 self.network.cut(member, observer);
             }
         }
+    }
+
+    /// Members have not heard of an observer for long, and serve none.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn check_forgotten(&self) -> Result<(), Violation> {
+        for at in 0..self.size() {
+            let replica = self.servers[at].replica();
+            let observers = replica.map(|replica| replica.status().observers).unwrap_or_default();
+            ensure!(
+                observers.is_empty(),
+                Check::FewObservers,
+                "server {at} keeps places for {observers:?}, which are silent"
+            );
+        }
+        Ok(())
     }
 
     /// Looks at what observers report of themselves, and who serves them.

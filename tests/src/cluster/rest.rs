@@ -5,7 +5,7 @@ use crate::{
     checker::{ensure, violated, Check, Violation},
     coverage::Kind,
     plan::{Compaction, EntryKind, Links},
-    value::{SimEntry, LARGEST},
+    value::{SimEntry, LARGEST, LARGEST_SNAPSHOT},
 };
 use omnipaxos::{
     errors::{CompactionErr, TryCompactionErr},
@@ -15,7 +15,17 @@ use omnipaxos::{
 
 /// Ticks from a message to what its answer brings about, with perfect links and with a drain at the
 /// end of each tick: one for each way, and one at either end.
-pub(super) const ROUND_TRIP: u64 = 4;
+const ROUND_TRIP: u64 = 4;
+
+/// An entry of the simulator takes so many bytes in a message, with its id, at most.
+const ENTRY_BYTES: u64 = 64;
+
+/// So many messages in a round have the same entry on the same link, at most: a forward, a Promise, an
+/// AcceptSync or AcceptDecide, and a chunk.
+const COPIES: u64 = 4;
+
+/// The messages between two servers in a heartbeat round take so many bytes, without entries.
+const HEARTBEAT_BYTES: u64 = 1_000;
 
 /// In so many election timeouts a leader whose peers all answer has prepared, and they are in step.
 const ROUNDS_TO_PREPARE: u64 = 2;
@@ -58,9 +68,9 @@ impl<T: SimEntry> Cluster<T> {
         self.counts.add(kind);
     }
 
-    /// The longest election timeout.
+    /// The longest election timeout, and the time that a round trip waits on links with a limit.
     pub fn election_timeout(&self) -> u64 {
-        self.longest(|config| config.election_tick_timeout)
+        self.longest(|config| config.election_tick_timeout) + 2 * self.queueing
     }
 
     /// The longest time that a batch waits.
@@ -155,6 +165,12 @@ impl<T: SimEntry> Cluster<T> {
         self.slack
     }
 
+    /// Ticks that a message waits at rest, on a link with a limit of bytes a tick, until the last of its
+    /// bytes was sent: those of all messages that the link may carry in a heartbeat round.
+    pub fn queueing(&self) -> u64 {
+        self.queueing
+    }
+
     /// Adds the longest heartbeat round to [`slack`](Self::slack). A server may have lengthened its
     /// rounds while replies came late. The one that it is in goes on until then, if a reply that it
     /// waits for cannot come. The next waits only for those that came in this one.
@@ -171,22 +187,63 @@ impl<T: SimEntry> Cluster<T> {
 
     /// Measures [`slack`](Self::slack) anew.
     pub(super) fn measure_slack(&mut self) {
-        self.slack = 0;
+        (self.slack, self.queueing) = (0, 0);
+        if let Some(bytes_per_tick) = self.network.bytes_per_tick() {
+            self.queueing = self.bytes_on_a_link().div_ceil(bytes_per_tick);
+        }
         if self.is_limited() {
-            let replicas = || self.servers.iter().take(self.size()).filter_map(Server::replica);
-            let longest = replicas().map(|r| r.get_accepted_idx()).max().unwrap_or_default();
-            let shortest = replicas().map(|r| r.get_decided_idx()).min().unwrap_or_default();
-            let is_open = |id: &&u64| !self.checker.is_decided(**id);
-            // Any may wait at another server than the one that took it, which may be another
-            // incarnation.
-            let taken = self.servers.iter().flat_map(|server| &server.taken);
-            let waiting = taken.filter(is_open).count() as u64;
+            let (lacking, waiting) = self.lacking();
             let at_once = self.least_at_once();
             let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
             let forwards = waiting.div_ceil(room.min().unwrap_or(1));
-            self.slack = (longest - shortest + waiting).div_ceil(at_once) * ROUND_TRIP
-                + forwards * self.election_timeout();
+            let fetching = lacking.div_ceil(at_once) + self.round_trips_of_a_snapshot();
+            self.slack = fetching * self.round_trip() + forwards * self.election_timeout();
         }
+    }
+
+    /// The limit of a link in bytes a tick once the faults are over. It is higher than before where a
+    /// link would be busy for more than a fourth of a heartbeat round with all that servers lack:
+    /// heartbeats wait behind that, and a server that misses them takes over, which is right.
+    pub(super) fn limit_at_rest(&self) -> Option<u64> {
+        let rounds = self.servers.iter().map(|server| server.setting.config.election_tick_timeout);
+        let ticks = (rounds.min().unwrap_or_default() / 4).max(1);
+        let least = self.bytes_on_a_link().div_ceil(ticks);
+        self.setting.conditions.bytes_per_tick.map(|bytes_per_tick| bytes_per_tick.max(least))
+    }
+
+    /// The most bytes that a link carries in a heartbeat round at rest.
+    fn bytes_on_a_link(&self) -> u64 {
+        let (lacking, _) = self.lacking();
+        let entries = lacking.max(self.largest_lag());
+        HEARTBEAT_BYTES + LARGEST_SNAPSHOT + COPIES * ENTRY_BYTES * entries
+    }
+
+    /// The most entries that a member lacks, those included that wait; and these alone.
+    fn lacking(&self) -> (u64, u64) {
+        let replicas = || self.servers.iter().take(self.size()).filter_map(Server::replica);
+        let longest = replicas().map(|r| r.get_accepted_idx()).max().unwrap_or_default();
+        let shortest = replicas().map(|r| r.get_decided_idx()).min().unwrap_or_default();
+        let is_open = |id: &&u64| !self.checker.is_decided(**id);
+        // Any may wait at another server than the one that took it, which may be another
+        // incarnation.
+        let taken = self.servers.iter().flat_map(|server| &server.taken);
+        let waiting = taken.filter(is_open).count() as u64;
+        (longest - shortest + waiting, waiting)
+    }
+
+    /// Round trips in which a snapshot surely arrives. Half of what may be in flight has come when more is
+    /// asked for, so each brings that much, or a piece.
+    pub(super) fn round_trips_of_a_snapshot(&self) -> u64 {
+        let at_once = self.servers.iter().map(|server| {
+            let config = &server.setting.config;
+            config.max_in_flight_bytes.max(config.max_message_bytes).div_ceil(2)
+        });
+        LARGEST_SNAPSHOT.div_ceil(at_once.min().unwrap_or(1) as u64)
+    }
+
+    /// Ticks from a message to what its answer brings about.
+    pub(super) fn round_trip(&self) -> u64 {
+        ROUND_TRIP + 2 * self.queueing
     }
 
     /// Number of entries that a server has compacted.

@@ -2,6 +2,7 @@
 
 use super::{
     forge,
+    forge_observing::{self, Lie},
     next_configuration::Next,
     server::{indices, Replica},
     Cluster, Healing,
@@ -14,6 +15,7 @@ use crate::{
     value::{is_refused, stop_sign_metadata, SimEntry},
 };
 use omnipaxos::{
+    ballot_leader_election::Ballot,
     errors::{ReconfigurationErr, TryCompactionErr, TryProposeErr},
     util::LogEntry,
     ClusterConfig, ProposeErr,
@@ -399,11 +401,18 @@ impl<T: SimEntry> Cluster<T> {
         let Some(replica) = server.replica() else {
             return Ok(());
         };
-        let members = self.servers.iter().take(self.size());
-        let pids: Vec<u64> = members.map(|server| server.pid()).collect();
+        let pids: Vec<u64> = self.servers.iter().map(|server| server.pid()).collect();
+        let (members, observers) = pids.split_at(self.size());
         let before = (indices(replica), replica.get_current_leader());
-        let (kind, message) =
-            forge::message::<T>(seed, &pids, at, self.setting.configuration, replica.get_promise());
+        let (config_id, promise) = (self.setting.configuration, replica.get_promise());
+        let mut rng = Rng::of(&[seed, 0x6F62_7365]);
+        let (kind, message) = if observers.is_empty() || (at < members.len() && rng.chance(1, 2)) {
+            forge::message::<T>(seed, members, at, config_id, promise)
+        } else {
+            let n = Ballot { config_id, pid: members[0], ..promise };
+            let (to, decided_idx) = (pids[at], replica.get_decided_idx());
+            forge_observing::message(&mut rng, Lie { members, observers, to, n, decided_idx })
+        };
         let words = crate::describe::message(&message);
         self.counts.add(kind);
         self.trace.note(|| format!("{} {}: {words}", self.now, kind.name()));

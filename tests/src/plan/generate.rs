@@ -95,6 +95,7 @@ fn planned(seed: u64, ticks: u64, entries: Option<EntryKind>) -> Plan {
     setting.entries = entries.unwrap_or(setting.entries);
     setting.refusal = refusal(&mut Rng::of(&[seed, 0x7265_6675]), setting.servers.len());
     limits::limit(&mut Rng::of(&[seed, 0x6C69_6D69]), &mut setting.servers);
+    limits::limit_links(&mut Rng::of(&[seed, 0x6C69_6E6B]), &mut setting.conditions);
     let mut kept = Rng::of(&[seed, 0x6B65_6570]);
     for server in &mut setting.servers {
         server.config.keeps_undecided_appends = kept.chance(1, 3);
@@ -296,6 +297,7 @@ fn conditions(rng: &mut Rng, theme: Theme) -> LinkConditions {
             least_delay: 0,
             delay: rng.pick(&[0, 1, 3, 8]),
             order: rng.pick(&[Order::Kept, Order::Free]),
+            bytes_per_tick: None,
         },
     }
 }

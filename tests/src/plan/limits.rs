@@ -1,7 +1,7 @@
 //! Limits so small that they matter, in some runs.
 
 use super::ServerSetting;
-use crate::rng::Rng;
+use crate::{network::LinkConditions, rng::Rng};
 use omnipaxos::ServerConfig;
 
 /// How much one server lets travel and wait.
@@ -28,6 +28,14 @@ pub(super) fn limit(rng: &mut Rng, servers: &mut [ServerSetting]) {
     }
 }
 
+/// In some runs each link carries so few bytes a tick that messages wait for each other. The fewest are
+/// about those of the heartbeats.
+pub(super) fn limit_links(rng: &mut Rng, conditions: &mut LinkConditions) {
+    if rng.chance(1, 10) {
+        conditions.bytes_per_tick = Some(rng.pick(&[30, 100, 300, 1_000]));
+    }
+}
+
 fn tiny(rng: &mut Rng) -> Limits {
     let most = ServerConfig::default();
     let (message_entries, in_flight_entries) = rng.pick(&[
@@ -42,7 +50,7 @@ fn tiny(rng: &mut Rng) -> Limits {
     Limits {
         message_entries,
         in_flight_entries,
-        message_bytes: rng.pick(&[most.max_message_bytes, most.max_message_bytes, 1, 40, 100]),
+        message_bytes: rng.pick(&[most.max_message_bytes, most.max_message_bytes, 1, 12, 40, 100]),
         in_flight_bytes: rng.pick(&[most.max_in_flight_bytes, most.max_in_flight_bytes, 1, 100]),
         pending_entries: rng.pick(&[3, 20, 1000]),
         pending_bytes: rng.pick(&[most.max_pending_bytes, most.max_pending_bytes, 100]),

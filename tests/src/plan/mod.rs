@@ -378,12 +378,12 @@ impl Plan {
             | Action::TakeEvents { server }
             | Action::Status { server }
             | Action::RequestRead { server }
+            | Action::Forge { server, .. }
             | Action::Apply { server, .. } => is_observer(server),
             Action::TargetedFault { .. }
             | Action::BecomeLeader { .. }
             | Action::TransferLeadership { .. }
             | Action::SetPriority { .. }
-            | Action::Forge { .. }
             | Action::Reconnected { .. } => false,
         }
     }

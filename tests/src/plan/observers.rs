@@ -47,6 +47,7 @@ pub(super) fn add(rng: &mut Rng, setting: &mut Setting, steps: &mut Vec<Step>) {
         server.config.max_observers = if is_scarce { rng.index(count) } else { count };
     }
     act(rng, setting, steps);
+    move_states(rng, setting, steps);
 }
 
 fn observer(rng: &mut Rng, setting: &Setting, nth: usize) -> ServerSetting {
@@ -122,6 +123,7 @@ fn act(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
     let reads = rng.pick(&[0, 1_000, 10_000]);
     let faults = rng.pick(&[0, 100, 300, 1_000]);
     let compactions = rng.pick(&[0, 100, 500]);
+    let lies = rng.pick(&[0, 500, 3_000]);
     let ends = steps.iter().any(|step| matches!(step.action, Action::Reconfigure { .. }));
     for at in 0..setting.ticks {
         let server = members + rng.index(count);
@@ -143,12 +145,45 @@ fn act(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
         if rng.chance(faults, OF) {
             add(fault(rng, server, members + count));
         }
+        if rng.chance(lies, OF) {
+            let server = if rng.chance(1, 2) { server } else { rng.index(members) };
+            add(Action::Forge { server, seed: rng.number() });
+        }
         if rng.chance(compactions, OF) {
             let server = if rng.chance(1, 2) { server } else { rng.index(members) };
             add(compaction(rng, setting, server));
         }
         if ends && at + 20 > setting.ticks && rng.chance(1, 40) {
             add(Action::Reconfigure { server });
+        }
+    }
+}
+
+/// In some runs an observer misses entries that all members compact. While it fetches the snapshot from
+/// one of them, that crashes, or compacts further.
+fn move_states(rng: &mut Rng, setting: &Setting, steps: &mut Vec<Step>) {
+    const AWAY: u64 = 60;
+    if setting.entries == EntryKind::Plain || rng.chance(1, 2) {
+        return;
+    }
+    let members = setting.servers.len();
+    for _ in 0..rng.between(1, 5) {
+        let from = rng.below(setting.ticks);
+        let mut add = |at: u64, action| {
+            if at < setting.ticks {
+                steps.push(Step { at, action });
+            }
+        };
+        let shape = Shape::Isolated(members + rng.index(setting.observers.len()));
+        add(from, Action::Cut { shape, ticks: AWAY, notify: Notify::Nobody });
+        for server in 0..members {
+            add(from + rng.between(AWAY / 2, AWAY), compaction(rng, setting, server));
+        }
+        for _ in 0..rng.between(1, 4) {
+            let server = rng.index(members);
+            let crash = Action::Crash { server, down: rng.pick(&[0, 1, 10]) };
+            let further = compaction(rng, setting, server);
+            add(from + AWAY + rng.between(1, 30), rng.pick(&[crash, further]));
         }
     }
 }

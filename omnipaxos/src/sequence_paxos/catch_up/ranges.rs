@@ -7,7 +7,7 @@
 
 use crate::{
     amount::Amount, config::Limits, ids::NodeId, messages::sequence_paxos::CatchUpChunk,
-    storage::Entry,
+    proposals::IdRun, storage::Entry,
 };
 use std::collections::BTreeMap;
 
@@ -160,9 +160,17 @@ impl<T: Entry> Ranges<T> {
     }
 
     /// Keeps a chunk until the entries before it have arrived. Returns whether there is room for it. It
-    /// needs no check of its sender: decided entries are the same at every server.
+    /// needs no check of its sender: decided entries are the same at every server. A snapshot answers no
+    /// request for a range, and does not wait.
     pub(super) fn keep(&mut self, chunk: CatchUpChunk<T>, from: NodeId, limits: &Limits) -> bool {
-        let amount = amount_of(&chunk);
+        if chunk.snapshot.is_some() {
+            return false;
+        }
+        let mut amount = amount_of(&chunk);
+        if let Some(stopsign) = &chunk.stopsign {
+            amount.add(Amount::one(stopsign.metadata.as_ref().map_or(0, Vec::len)));
+        }
+        amount.add(Amount { entries: 0, bytes: surplus_of_ids(&chunk) });
         let mut sum = self.kept();
         sum.add(amount);
         match chunk.len().filter(|end| *end > chunk.base && sum.fits(limits.in_flight)) {
@@ -175,7 +183,7 @@ impl<T: Entry> Ranges<T> {
     }
 
     /// How much waits.
-    pub(super) fn kept(&self) -> Amount {
+    pub(in crate::sequence_paxos) fn kept(&self) -> Amount {
         let mut sum = Amount::default();
         self.early.values().for_each(|early| sum.add(early.amount));
         sum
@@ -308,13 +316,27 @@ fn amount_of<T: Entry>(chunk: &CatchUpChunk<T>) -> Amount {
     amount
 }
 
+/// The bytes of the ids in a chunk, if there are more runs than entries or forgotten ones. The ids of
+/// a chunk of entries count as part of these.
+fn surplus_of_ids<T: Entry>(chunk: &CatchUpChunk<T>) -> u64 {
+    let Some(ids) = &chunk.ids else {
+        return 0;
+    };
+    let surplus = ids.runs.len().saturating_sub(chunk.entries.len());
+    let forgotten = ids.forgotten.as_ref().map_or(0, |f| f.ids.len() + f.in_doubt.len());
+    ((surplus + forgotten) * size_of::<IdRun>()) as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Amount, CatchUpChunk, Limits, NodeId, Ranges, Sources, LOST_AFTER};
     use crate::{
         entry::SharedEntries,
         identity::Stamp,
-        storage::{Entry, NoSnapshot},
+        messages::sequence_paxos::EntryIds,
+        proposals::{IdRun, ProposalId},
+        storage::{Entry, NoSnapshot, SnapshotType, StopSign},
+        ClusterConfig,
     };
 
     #[derive(Clone, Debug, PartialEq)]
@@ -402,6 +424,32 @@ mod tests {
         assert_eq!(ranges.kept(), Amount::default());
         ranges.keep(chunk(30, 4, 100, 0), 3, &LIMITS);
         assert!(ranges.pop_ready(34).is_none(), "all of it is decided");
+    }
+
+    #[test]
+    fn what_waits_is_counted_with_all_that_is_in_it() {
+        let limits = Limits { in_flight: Amount { entries: 4, bytes: 1000 }, ..LIMITS };
+        let mut ranges = Ranges::default();
+        let metadata = Some(vec![7; 400]);
+        let next_config =
+            ClusterConfig { configuration_id: 2, nodes: vec![1], flexible_quorum: None };
+        for base in 1..10 {
+            let stopsign =
+                StopSign { next_config: next_config.clone(), metadata: metadata.clone() };
+            let sign = CatchUpChunk { stopsign: Some(stopsign), ..chunk(10 * base, 0, 200, 0) };
+            assert_eq!(ranges.keep(sign, 2, &limits), base <= 2, "stop sign {base}");
+        }
+        let run = |idx| IdRun {
+            idx,
+            count: 1,
+            first: ProposalId { origin: 1, incarnation: 1, number: idx },
+        };
+        let ids = EntryIds { known_from: 0, runs: (0..100).map(run).collect(), forgotten: None };
+        let many_ids = CatchUpChunk { ids: Some(Box::new(ids)), ..chunk(100, 1, 200, 0) };
+        assert!(!ranges.keep(many_ids, 2, &limits), "more ids than entries");
+        let snapshot = Some(SnapshotType::Delta(NoSnapshot));
+        let summed = CatchUpChunk { snapshot, from_idx: 120, ..chunk(110, 0, 200, 0) };
+        assert!(!ranges.keep(summed, 2, &limits), "a snapshot");
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl EncodedSnapshot {
         offsets.zip(pieces).map(piece).collect()
     }
 
+    /// Number of bytes that are kept.
+    pub(in crate::sequence_paxos) fn kept(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.encoding.len)
+    }
+
     /// A heartbeat round has ended: forgets an encoding that no server asks for.
     pub(super) fn end_round(&mut self) {
         if let Some(kept) = &mut self.kept {
@@ -154,10 +159,10 @@ impl PartialSnapshot {
     }
 
     /// Number of bytes that are kept.
-    #[cfg(test)]
-    fn kept(&self) -> usize {
+    pub(in crate::sequence_paxos) fn kept(&self) -> u64 {
         self.partial.as_ref().map_or(0, |partial| {
-            partial.bytes.len() + partial.early.values().map(Vec::len).sum::<usize>()
+            let early: usize = partial.early.values().map(Vec::len).sum();
+            (partial.bytes.len() + early) as u64
         })
     }
 
@@ -277,12 +282,15 @@ impl PartialSnapshot {
 }
 
 impl Partial {
-    /// Adds a piece. Returns whether there was something new in it.
+    /// Adds a piece. Returns whether there was something new in it. Pieces beyond a gap take no more
+    /// than was asked for, also if they overlap.
     fn add(&mut self, piece: SnapshotPiece) -> bool {
         let len = self.bytes.len() as u64;
         if piece.offset > len {
-            let is_new =
-                piece.offset < self.requested_until && !self.early.contains_key(&piece.offset);
+            let early: usize = self.early.values().map(Vec::len).sum();
+            let is_new = piece.offset < self.requested_until
+                && (early + piece.bytes.len()) as u64 <= self.requested_until - len
+                && !self.early.contains_key(&piece.offset);
             if is_new {
                 self.early.insert(piece.offset, piece.bytes);
             }
@@ -434,6 +442,19 @@ mod tests {
         let far = SnapshotPiece { offset: 1 << 40, ..lie };
         take(&mut partial, &far, 2);
         assert_eq!(partial.kept(), 10, "it was not asked for");
+    }
+
+    #[test]
+    fn pieces_that_overlap_take_no_more_than_was_asked_for() {
+        let first = pieces(9, bytes(95, 1)).remove(0);
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &first, 2);
+        let asked = partial.next_request(0, WINDOW).unwrap();
+        for offset in asked.from + 1..asked.until {
+            let piece = SnapshotPiece { offset, ..first.clone() };
+            take(&mut partial, &piece, 2);
+        }
+        assert!(partial.kept() <= asked.until, "{} bytes of {asked:?}", partial.kept());
     }
 
     #[test]
