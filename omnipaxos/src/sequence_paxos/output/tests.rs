@@ -402,6 +402,8 @@ fn what_the_election_is_asked_for() {
                           | elected 4.2; news 5.3 | same | news
                           | elected 4.2; news 5.1 | same | news
                           | elected 4.2; news 3.1 | same | neither
+                          | elected 6.3; news 5.1 | same | news
+                          | elected 6.3; news 5.3 | same | neither
                           | news 4.2 | same | news
                           | elected 5.3; news 5.3 | same | settled
                           | elected 5.3; news 4.2 | same | neither
@@ -502,6 +504,11 @@ fn what_is_read_of_the_log() {
                              | entry 4; entry 5; entry 6 | same | e; $; none
         following 4.2 **C!   | log 0 4; log 2 4; log 0 3 | same | *2C!; C!; *2C
                              | entry 1; entry 2; entry 3; entry 4 | same | *2; C; !; none
+        # After a failed write: what was decided and stored, which that write leaves as it is.
+        following 4.2 AB!    | halted 0 3; halted 1 2; halted 2 3 | same | AB!; B; !
+        following 4.2 __Cde  | halted 0 3; halted 2 3; halted 2 4 | same | _2C; C; none
+                             | 2: Decide 4.2 dec=4; halted 2 4; halted 2 5 | following 4.2 __CDe | CD; none
+                             | 2: Trim to=3; halted 2 3 | following 4.2 ___de | none; 2: Compacted to=3
         # What is not written yet, too.
         following 4.2 ABc    | 2: AcceptDecide 4.2 at=3 +de dec=4; log 1 4; log 3 5; entry 2; entry 3; entry 4
                              | following 4.2 ABCDe | BCD; De; C; D; e; 2: Accepted 4.2 len=5 dec=4

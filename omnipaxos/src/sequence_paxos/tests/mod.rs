@@ -387,6 +387,12 @@ impl Server {
                 let log = log.map(|log| log.iter().map(shown_entry).collect::<String>());
                 self.answers.push(log.unwrap_or("none".to_string()));
             }
+            // The same, once the storage has failed.
+            ["halted", from, to] => {
+                let log = self.paxos.log().read_halted(number(from), number(to)).unwrap();
+                let log = log.map(|log| log.iter().map(shown_entry).collect::<String>());
+                self.answers.push(log.unwrap_or("none".to_string()));
+            }
             ["entry", idx] => {
                 let entry = self.paxos.log().read_one(number(idx)).unwrap();
                 self.answers.push(entry.as_ref().map_or("none".to_string(), shown_entry));

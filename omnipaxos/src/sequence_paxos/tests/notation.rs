@@ -233,7 +233,7 @@ impl<'a> Fields<'a> {
                     stopsign,
                     piece: None,
                     decided_idx,
-                    compacted_idx: 0,
+                    compacted_idx: self.idx("gone"),
                     stamp,
                 }))
             }
