@@ -288,3 +288,49 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Ok(Records { entries: entries.into(), stopsign })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{has_deltas, Entry, Snapshot};
+    use crate::storage::NoSnapshot;
+
+    #[derive(Clone, Debug)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    struct Made<const USED: bool, const FROM_ENTRIES: bool>;
+
+    impl<const USED: bool, const FROM_ENTRIES: bool> Entry for Made<USED, FROM_ENTRIES> {
+        type Snapshot = Self;
+        crate::without_unicache!();
+    }
+
+    impl<const USED: bool, const FROM_ENTRIES: bool> Snapshot<Self> for Made<USED, FROM_ENTRIES> {
+        fn create(_entries: &[Self]) -> Self {
+            Self
+        }
+
+        fn merge(&mut self, _delta: Self) {}
+
+        fn use_snapshots() -> bool {
+            USED
+        }
+
+        fn can_create() -> bool {
+            FROM_ENTRIES
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct Plain;
+
+    impl Entry for Plain {
+        type Snapshot = NoSnapshot;
+        crate::without_unicache!();
+    }
+
+    #[test]
+    fn deltas_are_snapshots_made_of_entries() {
+        assert!(has_deltas::<Made<true, true>>());
+        assert!(!has_deltas::<Made<true, false>>() && !has_deltas::<Made<false, true>>());
+        assert!(!has_deltas::<Plain>());
+    }
+}

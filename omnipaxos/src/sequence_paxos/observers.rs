@@ -254,3 +254,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.observers.by_pid.iter().map(status).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -487,4 +487,45 @@ mod tests {
         let is_asked = ranges.assign(4, Sources { reachable: &[3], leader: None, limits: &LIMITS });
         assert!(!is_asked);
     }
+
+    #[test]
+    fn what_is_known_of_the_sources() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        ranges.note(&chunk(0, 4, 90, 0), 3);
+        assert_eq!((ranges.goal(), ranges.knows(2), ranges.knows(4)), (100, true, false));
+        ask(&mut ranges, 4, &[2, 3], None);
+        ranges.clear();
+        assert_eq!((ranges.goal(), ranges.knows(2), ranges.requested.len()), (0, false, 0));
+        assert!(ask(&mut ranges, 4, &[2, 3], None).is_empty());
+    }
+
+    #[test]
+    fn a_source_that_has_compacted_its_ranges_loses_them() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        let asked = ask(&mut ranges, 4, &[2, 3], None);
+        let of_3 = asked.iter().filter(|(source, _, _)| *source == 3).count();
+        assert!(ranges.note(&chunk(0, 0, 100, 50), 2), "its ranges are free");
+        assert!(of_3 > 0 && ranges.requested.len() == of_3);
+        assert!(ranges.requested.values().all(|requested| requested.source == 3));
+        assert!(!ranges.note(&chunk(0, 0, 100, 50), 2), "nothing more");
+    }
+
+    #[test]
+    fn the_lowest_range_needs_no_room() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        assert!(ranges.keep(chunk(8, 16, 100, 0), 3, &LIMITS), "all that may be in flight");
+        assert_eq!(ask(&mut ranges, 4, &[2, 3], None), [(2, 4, 8)]);
+        assert!(ranges.pop_ready(7).is_none() && ranges.requested.contains_key(&4));
+        assert!(ranges.pop_ready(8).is_some() && ranges.requested.is_empty(), "it has arrived");
+    }
+
+    #[test]
+    fn a_leader_that_is_the_only_source_has_a_window_too() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 1);
+        assert_eq!(ask(&mut ranges, 4, &[1], Some(1)), [(1, 4, 8), (1, 8, 12)]);
+    }
 }

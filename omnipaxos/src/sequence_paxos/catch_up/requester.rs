@@ -194,4 +194,15 @@ mod tests {
         requester.wait_again();
         assert!(!requester.is_paused(), "another ballot");
     }
+
+    #[test]
+    fn what_comes_from_others_counts_for_the_source() {
+        let mut requester = Requester::default();
+        requester.begin(5);
+        for _ in 0..9 {
+            assert_eq!(asked(&mut requester, Contact::Kept, 1), [None]);
+            requester.progress();
+            assert_eq!((requester.source(), requester.begin(7)), (Some(5), None));
+        }
+    }
 }

@@ -324,7 +324,7 @@ impl Partial {
 mod tests {
     use super::{
         encoding, Amount, Complete, EncodedSnapshot, PartialSnapshot, Piece, PieceRequest,
-        SnapshotPiece, FORGOTTEN_AFTER,
+        SnapshotPiece, FORGOTTEN_AFTER, STALLED_AFTER,
     };
 
     const MESSAGE: Amount = Amount { entries: 1, bytes: 10 };
@@ -495,5 +495,81 @@ mod tests {
         assert!(!partial.takes_pieces());
         partial.note_decoded(true);
         assert_eq!((partial.takes_pieces(), partial.undecodable()), (encoding::IS_SUPPORTED, 2));
+    }
+
+    #[test]
+    fn a_snapshot_arrives_until_its_source_is_silent() {
+        let pieces = pieces(9, bytes(95, 1));
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &pieces[1], 2);
+        assert!(!partial.is_arriving(), "it begins with the first piece");
+        take(&mut partial, &pieces[0], 2);
+        for rounds in 0..=FORGOTTEN_AFTER {
+            assert_eq!(partial.is_arriving(), rounds < STALLED_AFTER);
+            assert_eq!(partial.kept(), 10, "after {rounds} rounds");
+            partial.end_round(8);
+        }
+        assert_eq!(partial.kept(), 0);
+        take(&mut partial, &pieces[0], 2);
+        partial.end_round(9);
+        assert_eq!(partial.kept(), 0, "all of it is decided");
+        take(&mut partial, &pieces[0], 2);
+        partial.clear();
+        assert!(!partial.is_arriving() && partial.kept() == 0);
+    }
+
+    #[test]
+    fn pieces_that_were_asked_for_wait_for_those_before() {
+        let whole = bytes(45, 1);
+        let pieces = pieces(9, whole.clone());
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &pieces[0], 2);
+        assert!(partial.is_request_due(WINDOW));
+        partial.next_request(0, Amount { entries: 1, bytes: 30 }).unwrap();
+        for (piece, kept) in [(2, 20), (2, 20), (4, 20), (3, 30), (1, 40)] {
+            take(&mut partial, &pieces[piece], 2);
+            assert_eq!(partial.kept(), kept, "piece {piece}");
+        }
+        assert_eq!(take(&mut partial, &pieces[4], 2), Some(whole));
+    }
+
+    #[test]
+    fn early_pieces_beyond_a_gap_stay() {
+        let whole = bytes(45, 1);
+        let pieces = pieces(9, whole.clone());
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &pieces[0], 2);
+        partial.next_request(0, WINDOW).unwrap();
+        for piece in [3, 1, 2] {
+            assert_eq!(take(&mut partial, &pieces[piece], 2), None);
+        }
+        assert_eq!(take(&mut partial, &pieces[4], 2), Some(whole));
+    }
+
+    #[test]
+    fn more_is_asked_for_when_half_a_window_is_left() {
+        let pieces = pieces(9, bytes(95, 1));
+        let mut partial = PartialSnapshot::default();
+        take(&mut partial, &pieces[0], 2);
+        partial.next_request(0, WINDOW).unwrap();
+        let mut due = vec![partial.is_request_due(WINDOW)];
+        for piece in &pieces[1..5] {
+            take(&mut partial, piece, 2);
+            due.push(partial.is_request_due(WINDOW));
+        }
+        assert_eq!(due, [false, false, true, true, true]);
+    }
+
+    #[test]
+    fn the_ids_are_those_of_the_last_piece() {
+        let pieces = pieces(9, bytes(25, 1));
+        let mut partial = PartialSnapshot::default();
+        let mut last = None;
+        for (piece, base) in pieces.iter().zip(1..) {
+            if let Piece::Last(complete) = partial.take(piece.clone(), 2, Some(2), (base, None)) {
+                last = Some(complete.base);
+            }
+        }
+        assert_eq!(last, Some(3));
     }
 }

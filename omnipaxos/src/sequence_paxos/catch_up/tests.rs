@@ -145,7 +145,12 @@ fn whom_a_server_asks() {
         # One that sends something is asked on.
             | 2: CatchUpRedirect 4.2 source=3 dec=9; round; output; 3: CatchUpChunk at=2 +c dec=9
             | promised 4.2 3.3 ABC | 3: CatchUpRequest dec=3
+        # It has compacted what follows, and no other server can be asked: it sends what it has instead.
+        following 4.2 ABc
+            | round 3 lost; output; 3: CatchUpChunk at=2 +c dec=9 gone=5 | following 4.2 ABC
+            | 2: Accepted 4.2 len=3 dec=3; 3: CatchUpRequest dec=3
         # The leader, if the source does not answer here.
+        promised 4.2 3.3 ABc
             | round 2; 2: CatchUpRedirect 4.2 source=3 dec=9 | same | 2: CatchUpRequest dec=2
         ",
     );

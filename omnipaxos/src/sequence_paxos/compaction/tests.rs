@@ -28,6 +28,8 @@ fn a_leader_asks_all_to_trim() {
         # One that has trimmed its log by another request asks the rest.
             | 2: Trim to=2 | leading 4.1 __C 2:3/3 3:3/3
             | 2: Compacted to=2; 2: Trim to=2; 3: Trim to=2
+        leading 4.1 __C 2:3/3 3:3/3
+            | 2: Compacted to=2; 3: Compacted to=2; output; 2: Trim to=2 | same | 2: Compacted to=2
         # Undecided entries stay.
         leading 4.1 ABcd 2:sync 3:sync
             | 2: Trim to=3 | same |

@@ -402,6 +402,8 @@ fn what_the_election_is_asked_for() {
                           | elected 4.2; news 5.3 | same | news
                           | elected 4.2; news 5.1 | same | news
                           | elected 4.2; news 3.1 | same | neither
+                          | elected 6.3; news 5.1 | same | news
+                          | elected 6.3; news 5.3 | same | neither
                           | news 4.2 | same | news
                           | elected 5.3; news 5.3 | same | settled
                           | elected 5.3; news 4.2 | same | neither
@@ -477,6 +479,57 @@ fn bytes_of_undecided_entries_are_limited() {
             | append de; output; append fgh; output | leading 4.1 ABCdefg 2:3/3 waits=1 |
             | append de; output; append fgh; output; 2: Accepted 4.1 len=5 dec=3; output
             | leading 4.1 ABCDEfgh 2:5/3 |
+        # So does each that a new leader finds undecided.
+        preparing 4.1 3.2 ABcde
+            | 2: Promise 4.1 na=3.2 len=5 dec=2; output; append fgh; output
+            | leading 4.1 ABcdef 2:sync waits=2 |
+        preparing 4.1 3.2 ABCDE
+            | 2: Promise 4.1 na=3.2 len=5 dec=5; output; append fghij; output
+            | leading 4.1 ABCDEfghi 2:sync waits=1 |
+        leading 4.1 ABC 2:3/3
+            | append de; output; append fgh; output; 2: Accepted 4.1 len=5 dec=3; output
+            | leading 4.1 ABCDEfgh 2:5/3 |
+        ",
+    );
+}
+
+#[test]
+fn what_is_read_of_the_log() {
+    Table::new().check(
+        "
+        following 4.2 __Cde$ | log 2 4; log 4 6; log 5 6; log 4 5 | same | Cd; e$; $; e
+                             | log 0 1; log 0 2; log 1 3; log 0 6 | same | _2; _2; _2C; _2Cde$
+                             | log 3 3; log 4 3; log 4 7; log 6 7 | same | none; none; none; none
+                             | entry 0; entry 1; entry 2; entry 3 | same | _2; _2; C; d
+                             | entry 4; entry 5; entry 6 | same | e; $; none
+        following 4.2 **C!   | log 0 4; log 2 4; log 0 3 | same | *2C!; C!; *2C
+                             | entry 1; entry 2; entry 3; entry 4 | same | *2; C; !; none
+        # After a failed write: what was decided and stored, which that write leaves as it is.
+        following 4.2 AB!    | halted 0 3; halted 1 2; halted 2 3 | same | AB!; B; !
+        following 4.2 __Cde  | halted 0 3; halted 2 3; halted 2 4 | same | _2C; C; none
+                             | 2: Decide 4.2 dec=4; halted 2 4; halted 2 5 | following 4.2 __CDe | CD; none
+                             | 2: Trim to=3; halted 2 3 | following 4.2 ___de | none; 2: Compacted to=3
+        # What is not written yet, too.
+        following 4.2 ABc    | 2: AcceptDecide 4.2 at=3 +de dec=4; log 1 4; log 3 5; entry 2; entry 3; entry 4
+                             | following 4.2 ABCDe | BCD; De; C; D; e; 2: Accepted 4.2 len=5 dec=4
+        ",
+    );
+}
+
+#[test]
+fn entries_of_the_last_write() {
+    Table::new().check(
+        "
+        # Messages share the entries that were written for them, where they are those that are to be sent.
+        leading 4.1 ABC 2:3/3
+            | append de; 3: CatchUpRequest dec=1 | leading 4.1 ABCde 2:3/3
+            | 2: AcceptDecide 4.1 at=3 +de dec=3; 3: CatchUpChunk at=1 +bc dec=3
+            | append de; 3: PrepareReq 4.1 na=4.1 len=2 dec=2 | leading 4.1 ABCde 2:3/3 3:2/2
+            | 2: AcceptDecide 4.1 at=3 +de dec=3; 3: AcceptDecide 4.1 at=2 +cde dec=3
+        # They are forgotten with that output: another log may take their place.
+            | append de; output; elected 5.3; 3: Prepare 5.3 na=3.2 len=5 dec=3
+            ; 3: AcceptSync 5.3 at=3 +fg dec=5; output; 2: CatchUpRequest dec=3
+            | following 5.3 ABCFG | 2: CatchUpChunk at=3 +fg dec=5
         ",
     );
 }

@@ -85,12 +85,15 @@ mod tests {
             (7, RejectionReason::Unknown(3)),
             (8, RejectionReason::Unknown(3)),
             (8, RejectionReason::Unknown(3)),
+            (9, RejectionReason::DecidedBefore(4)),
+            (10, RejectionReason::DecidedBefore(4)),
+            (11, RejectionReason::DecidedBefore(5)),
         ] {
             rejections.push(2, rejection(number, reason));
         }
         let counts: Vec<u64> =
             rejections.take().iter().map(|(_, rejection)| rejection.count).collect();
-        assert_eq!(counts, [2, 1, 2, 1]);
+        assert_eq!(counts, [2, 1, 2, 1, 2, 1]);
         assert!(rejections.is_empty());
     }
 

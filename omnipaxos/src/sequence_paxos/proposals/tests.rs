@@ -433,6 +433,8 @@ fn limits_that_fall_while_proposals_wait() {
             | following 4.2 ABc pending=1 | dropped 1 and 0
             | propose d; output; 2: ProposalRejection first=1/7/0 refused=4.2; dropped | same
             | dropped 0 and 0; 1/7/0 is refused: no z
+            | propose d; output; 3: ProposalRejection first=1/7/0 refused=5.3 | same
+            | 1/7/0 is refused: no z
             | dropped; drop; drop; dropped | same | dropped 0 and 0; dropped 0 and 2
         ",
     );

@@ -45,7 +45,8 @@ mod notation;
 use self::{
     disk::{letters, stopsign_with, Disk, Letter, Letters},
     notation::{
-        ballot, number, refused, shown, shown_ballot, shown_id, shown_outcome, variant, Fields,
+        ballot, number, refused, shown, shown_ballot, shown_entry, shown_id, shown_outcome,
+        variant, Fields,
     },
 };
 use super::{
@@ -381,6 +382,35 @@ impl Server {
                     })
                     .collect();
                 self.answers.push(format!("applied {own}{}", of_peers.concat()));
+            }
+            // The user reads the log.
+            ["log", from, to] => {
+                let log = self.paxos.log().read(number(from), number(to)).unwrap();
+                let log = log.map(|log| log.iter().map(shown_entry).collect::<String>());
+                self.answers.push(log.unwrap_or("none".to_string()));
+            }
+            // The same, once the storage has failed.
+            ["halted", from, to] => {
+                let log = self.paxos.log().read_halted(number(from), number(to)).unwrap();
+                let log = log.map(|log| log.iter().map(shown_entry).collect::<String>());
+                self.answers.push(log.unwrap_or("none".to_string()));
+            }
+            ["entry", idx] => {
+                let entry = self.paxos.log().read_one(number(idx)).unwrap();
+                self.answers.push(entry.as_ref().map_or("none".to_string(), shown_entry));
+            }
+            // The observers that are served here, and what the sources of this one have trimmed.
+            ["observers"] => {
+                let all = self.paxos.observers().into_iter();
+                let all =
+                    all.map(|one| format!(" {}:{} through {}", one.pid, one.decided_idx, one.via));
+                self.answers.push(format!("observers{}", all.collect::<String>()));
+            }
+            ["forget"] => self.paxos.forget_observers(|_| false),
+            ["trimmed"] => {
+                let idx = self.paxos.trimmed_at_source();
+                self.answers
+                    .push(idx.map_or("none".to_string(), |idx| format!("trimmed at {idx}")));
             }
             // A proposal for which there is no room.
             ["drop"] => self.paxos.drop_proposal(),

@@ -6,6 +6,7 @@ use crate::{
     entry::SharedEntries,
     errors::TryProposeErr,
     identity::Stamp,
+    log_entry::LogEntry,
     messages::sequence_paxos::{
         AcceptDecide, AcceptStopSign, AcceptSync, Accepted, AppliedReport, CatchUpChunk,
         CatchUpRedirect, CatchUpRequest, Compaction, CompactionAction, Decide, DecidedRange,
@@ -65,6 +66,18 @@ pub(super) fn refused(err: TryProposeErr<Letter>) -> String {
     match err {
         TryProposeErr::Refused(err) => variant(&err),
         err => variant(&err),
+    }
+}
+
+/// The log as the user reads it: as in a state, but for `_2` and `*2`, the first two entries.
+pub(super) fn shown_entry(entry: &LogEntry<Letter>) -> String {
+    match entry {
+        LogEntry::Decided(letter) => letter.0.to_ascii_uppercase().to_string(),
+        LogEntry::Undecided(letter) => letter.0.to_string(),
+        LogEntry::Trimmed(idx) => format!("_{idx}"),
+        LogEntry::Snapshotted(snapshotted) => format!("*{}", snapshotted.trimmed_idx),
+        LogEntry::StopSign(_, true) => "!".to_string(),
+        LogEntry::StopSign(_, false) => "$".to_string(),
     }
 }
 
@@ -223,7 +236,7 @@ impl<'a> Fields<'a> {
                     piece: None,
                     epoch: None,
                     decided_idx,
-                    compacted_idx: 0,
+                    compacted_idx: self.idx("gone"),
                     stamp,
                 }))
             }
@@ -342,6 +355,14 @@ impl Shown {
         }
     }
 
+    /// `waits`: an observer wants the answer as soon as there is one.
+    fn waits(self, waits: bool) -> Self {
+        match waits {
+            true => self.word("waits"),
+            false => self,
+        }
+    }
+
     /// `delta`: a delta snapshot is accepted instead of entries.
     fn delta(self, takes_delta: bool) -> Self {
         match takes_delta {
@@ -434,9 +455,10 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
         PaxosMsg::CatchUpRedirect(m) => {
             Shown::new("CatchUpRedirect").n(m.n).idx("source", m.source).idx("dec", m.decided_idx)
         }
-        PaxosMsg::CatchUpRequest(m) => {
-            Shown::new("CatchUpRequest").idx("dec", m.decided_idx).delta(m.takes_delta)
-        }
+        PaxosMsg::CatchUpRequest(m) => Shown::new("CatchUpRequest")
+            .idx("dec", m.decided_idx)
+            .delta(m.takes_delta)
+            .waits(m.waits),
         PaxosMsg::CatchUpChunk(m) => {
             let shown = Shown::new("CatchUpChunk").word(format_args!("at={}", m.from_idx));
             let shown = match &m.snapshot {
