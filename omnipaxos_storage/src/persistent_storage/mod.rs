@@ -5,7 +5,8 @@
 //! durable: the sync of a journal, which is written in place. The log is a
 //! [commitlog](https://docs.rs/commitlog), synced whenever the journal is full. A
 //! [sled](https://docs.rs/sled) database contains the snapshots and the checkpoint, up to which the
-//! log is synced. `docs/storage.md` in the repository describes what is durable when, and what an
+//! log is synced. A large snapshot is in a file of its own, which a thread writes: its compaction may
+//! be durable later. `docs/storage.md` in the repository describes what is durable when, and what an
 //! operator does.
 
 mod batch;
