@@ -1,5 +1,5 @@
 //! Which compactions a storage may make durable after the flush: those that replace stored, decided
-//! entries by a snapshot of them (I23).
+//! entries by a snapshot of them (I24).
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
