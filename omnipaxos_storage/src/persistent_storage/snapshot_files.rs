@@ -27,8 +27,17 @@ impl SnapshotFiles {
         Self { folder: folder.to_path_buf() }
     }
 
-    /// Writes a snapshot durably.
+    /// Writes a snapshot durably. If that fails, it gives back the space, which a full disk needs.
     pub(super) fn write(&self, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let written = self.write_file(id, bytes);
+        if written.is_err() {
+            // The next opening removes what stays.
+            let _ = fs::remove_file(self.path(id));
+        }
+        written
+    }
+
+    fn write_file(&self, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
         let path = self.path(id);
         let mut file = File::create(&path).map_err(StorageError::io("create", &path))?;
         for step in bytes.chunks(STEP_BYTES) {

@@ -189,15 +189,21 @@ impl<T: SimEntry> SimDisk<T> {
         self.0.borrow_mut().read_fault = Some(after);
     }
 
+    /// Repairs the disk, after a crash of its server: a compaction whose snapshot was not written is
+    /// undone.
+    pub fn restart(&self) {
+        self.0.borrow_mut().lose_what_is_not_durable();
+        self.repair();
+    }
+
     /// Forgets what was planned, and works again. What only seemed written is lost.
     pub fn repair(&self) {
         let mut disk = self.0.borrow_mut();
         disk.write_fault = None;
         disk.read_fault = None;
         disk.accident = None;
-        if let Some(durable) = disk.durable.take() {
-            disk.image = *durable;
-            disk.change = Change::Everything;
+        if !disk.writes_snapshots_later {
+            disk.lose_what_is_not_durable();
         }
         let disk = &mut *disk;
         if let Some(Err(problem)) = disk.backing.as_mut().map(|below| below.reopen(&disk.image)) {
@@ -308,6 +314,13 @@ enum Verdict {
 impl<T: SimEntry> Disk<T> {
     fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         self.write_durably(ops)
+    }
+
+    fn lose_what_is_not_durable(&mut self) {
+        if let Some(durable) = self.durable.take() {
+            self.image = *durable;
+            self.change = Change::Everything;
+        }
     }
 
     fn write_whole(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
