@@ -123,10 +123,10 @@ impl Application {
         Ok(())
     }
 
-    /// Removes the files of earlier states. Not before an output has stored the handle of the last one:
-    /// after a crash the log may still begin with an earlier one.
+    /// Removes the files of earlier states. Not before the handle of the last one is durable: after a
+    /// crash the log may still begin with an earlier one.
     fn remove_earlier(&self, server: &common::Server<Line>) -> Result<(), Box<dyn Error>> {
-        let last = format!("state-{}", server.get_compacted_idx());
+        let last = format!("state-{}", server.get_stored_compacted_idx()?);
         if !self.folder.join(&last).exists() {
             return Ok(());
         }

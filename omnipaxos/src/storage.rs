@@ -162,6 +162,16 @@ pub trait Storage<T: Entry> {
     /// Returns the number last set with [`set_compacted_idx`](Storage::set_compacted_idx), or 0.
     fn get_compacted_idx(&self) -> StorageResult<u64>;
 
+    /// Returns the number of entries whose compaction survives the faults that the storage claims to
+    /// survive.
+    ///
+    /// It is lower than [`get_compacted_idx`](Storage::get_compacted_idx) while a storage still
+    /// writes the snapshot of a [`write_compaction`](Storage::write_compaction). The provided body
+    /// returns `get_compacted_idx`. A storage that wraps another must forward this call.
+    fn get_stored_compacted_idx(&self) -> StorageResult<u64> {
+        self.get_compacted_idx()
+    }
+
     /// Sets or clears the snapshot, which stands for the compacted entries.
     fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()>;
 
@@ -257,6 +267,19 @@ pub trait Storage<T: Entry> {
         Ok(())
     }
 
+    /// Checks a snapshot that [`write_compaction`](Storage::write_compaction) will write, as
+    /// [`check_snapshot`](Storage::check_snapshot) does.
+    ///
+    /// A storage that encodes the snapshot after `write_compaction` has returned may accept every
+    /// snapshot here, and report one that it cannot hold as the failure of a later call. The
+    /// provided body calls `check_snapshot`. A storage that wraps another must forward this call.
+    ///
+    /// # Errors
+    /// Returns why the snapshot is refused, as `check_snapshot` does.
+    fn check_compaction(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
+        self.check_snapshot(snapshot)
+    }
+
     /// Returns the identity last set with [`set_identity`](Storage::set_identity).
     ///
     /// The provided body returns `None`: the storage keeps no identity. A storage that wraps
@@ -312,6 +335,28 @@ pub trait Storage<T: Entry> {
             apply(self, op)?;
         }
         Ok(())
+    }
+
+    /// Applies all operations, as [`write_atomically`](Storage::write_atomically) does. The
+    /// compaction among them may become durable later.
+    ///
+    /// The list contains [`StorageOp::SetSnapshot`], then [`StorageOp::Trim`], then
+    /// [`StorageOp::SetCompactedIdx`], and none of them twice. Every entry that `Trim` removes is
+    /// decided, and was in the storage before this call. The new snapshot stands for the earlier
+    /// snapshot and these entries. So both mean the same, and a storage may keep the earlier
+    /// snapshot and the entries on the disk until the new snapshot is durable.
+    ///
+    /// All operations take effect at once: the methods that read return the new snapshot and the
+    /// remaining entries. All operations except these three must be durable when the call returns.
+    /// After a crash the storage holds the new snapshot, or the earlier snapshot and all entries
+    /// after it. [`get_stored_compacted_idx`](Storage::get_stored_compacted_idx) returns which of
+    /// them is certain. If the storage cannot write the snapshot, the next call that writes returns
+    /// the error.
+    ///
+    /// The provided body calls `write_atomically`. A storage that wraps another must forward this
+    /// call, otherwise every compaction waits for its snapshot.
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        self.write_atomically(ops)
     }
 }
 

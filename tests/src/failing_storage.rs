@@ -23,6 +23,8 @@ pub struct Orders {
     pub refuses_snapshots: bool,
     /// Calls of `write_atomically`.
     pub writes: u64,
+    /// Calls of `write_compaction`, which are counted above as well.
+    pub compactions: u64,
 }
 
 /// A [`MemoryStorage`] that obeys [`Orders`]. Clones share both.
@@ -180,6 +182,11 @@ impl<T: Entry> Storage<T> for FailingStorage<T> {
     fn get_storage_id(&self) -> StorageResult<Option<u64>> {
         Ok(self.id)
     }
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        self.orders.borrow_mut().compactions += 1;
+        self.write_atomically(ops)
+    }
+
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         self.orders.borrow_mut().writes += 1;
         self.write(|s| s.write_atomically(ops))

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos_tests::power_loss::{
-    open, read_record, verify, Controls, Folders, Loss, Plan, Recorder, Verdict,
+    open, read_record, verify, Acknowledged, Controls, Folders, Loss, Plan, Recorder, Verdict,
 };
 use std::{
     fs,
@@ -69,18 +69,20 @@ fn lose_power(seed: u64, rounds: u64, states: usize, controls: Controls) -> Outc
         let _ = fs::remove_file(&log);
         let mut command = Command::new(WORKLOAD);
         command.arg(&root).args([seed, written, 60].map(|number| number.to_string()));
+        command.env("SHIM_SNAPSHOT_PAUSE_US", (random(4) * 1000).to_string());
         recorder.watch(&mut command, &root, &log);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let replay = read_record(&log).unwrap();
         assert!(replay.len() > 100, "{} events", replay.len());
         let mut last_good = None;
+        let before = Plan::after(seed, written).all();
         for state in 0..states {
             let moment = random(replay.len() as u64 + 1) as usize;
             let loss = [Loss::Nothing, Loss::Everything, Loss::Some, Loss::Some][state % 4];
             let folders = Folders { base: &base, root: &root, target: &target };
-            let acknowledged =
-                replay.build(moment, loss, controls, &mut random, folders).unwrap().max(written);
+            let acknowledged = replay.build(moment, loss, controls, &mut random, folders).unwrap();
+            let acknowledged = if acknowledged.batches > written { acknowledged } else { before };
             match verify(&target, seed, acknowledged) {
                 Verdict::Holds(batches) => {
                     outcome.good += 1;
@@ -89,7 +91,7 @@ fn lose_power(seed: u64, rounds: u64, states: usize, controls: Controls) -> Outc
                 }
                 Verdict::Bad(problem) => outcome.bad.push(format!(
                     "seed {seed}, round {round}, moment {moment} of {}, {loss:?} lost, \
-                     {acknowledged} acknowledged: {problem}",
+                     {acknowledged:?}: {problem}",
                     replay.len()
                 )),
             }
@@ -129,6 +131,22 @@ fn without_syncs_of_folders_something_is_lost() {
     let outcome = lose_power(1, 1, 60, controls);
     println!("without syncs of folders: {} bad, {} good", outcome.bad.len(), outcome.good);
     assert!(outcome.bad.len() >= 20, "{} of 60 bad", outcome.bad.len());
+}
+
+#[test]
+fn without_syncs_of_snapshots_something_is_lost() {
+    let controls = Controls { skip_snapshot_syncs: true, ..Controls::default() };
+    let outcome = lose_power(1, 1, 30, controls);
+    println!("without syncs of snapshots: {} bad, {} good", outcome.bad.len(), outcome.good);
+    assert!(outcome.bad.len() >= 3, "{} of 30 bad", outcome.bad.len());
+}
+
+#[test]
+fn where_entries_are_removed_too_early_something_is_lost() {
+    let controls = Controls { remove_segments_early: true, ..Controls::default() };
+    let outcome = lose_power(1, 1, 60, controls);
+    println!("removed too early: {} bad, {} good", outcome.bad.len(), outcome.good);
+    assert!(!outcome.bad.is_empty(), "{} of 60 bad", outcome.bad.len());
 }
 
 #[test]
@@ -176,11 +194,11 @@ fn nothing_acknowledged_is_lost_with_the_process() {
                 .spawn()
                 .unwrap();
             let stop_after = random(12);
-            let mut acknowledged = written;
+            let mut acknowledged = Plan::after(seed, written).all();
             for line in BufReader::new(child.stdout.take().unwrap()).lines() {
                 let line = line.unwrap();
-                acknowledged = line.trim_start_matches("ACK ").parse().unwrap();
-                if acknowledged >= written + stop_after {
+                acknowledged = Acknowledged::read(&line).unwrap();
+                if acknowledged.batches >= written + stop_after {
                     child.kill().unwrap();
                 }
             }
@@ -216,14 +234,36 @@ fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
             );
             assert_eq!(output.status.code(), Some(1), "{kind}={number}: {error}");
             assert!(error.contains(says), "{kind}={number}: {error}");
-            let last = stdout.lines().last().unwrap_or("ACK 0");
-            let acknowledged = last.trim_start_matches("ACK ").parse().unwrap();
+            let last = stdout.lines().last().unwrap_or("ACK 0 0");
+            let acknowledged = Acknowledged::read(last).unwrap();
             let verdict = verify(folder.path(), 9, acknowledged);
             assert!(matches!(verdict, Verdict::Holds(_)), "{kind}={number}: {verdict:?}");
             failures += 1;
         }
     }
     assert_eq!(failures, 10);
+}
+
+/// The disk is full when the thread writes a snapshot: the next call says so, and what was
+/// acknowledged is there.
+#[test]
+fn a_full_disk_beneath_a_snapshot_is_reported_and_nothing_acknowledged_is_lost() {
+    let tools = tempfile::tempdir().unwrap();
+    let recorder = Recorder::build(tools.path()).unwrap();
+    for (seed, number) in [(9u64, 1), (9, 3), (10, 1), (10, 4)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(WORKLOAD);
+        command.arg(folder.path()).args([seed, 0, 60].map(|number| number.to_string()));
+        recorder.watch(&mut command, folder.path(), &tools.path().join("record"));
+        let output = command.env("SHIM_FAIL_SNAPSHOT", number.to_string()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{seed}: {error}");
+        assert!(error.contains("snapshot.") && error.contains("StorageFull"), "{error}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let last = stdout.lines().last().unwrap_or("ACK 0 0");
+        let verdict = verify(folder.path(), seed, Acknowledged::read(last).unwrap());
+        assert!(matches!(verdict, Verdict::Holds(_)), "{seed}, {number}: {verdict:?}");
+    }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -253,8 +293,9 @@ fn a_flipped_bit_is_reported_or_harmless() {
             plan.write_next(&mut storage).unwrap();
         }
     }
+    let all = plan.all();
     copy(&whole, &flipped);
-    assert_eq!(verify(&flipped, 3, batches), Verdict::Holds(batches), "without a flip");
+    assert_eq!(verify(&flipped, 3, all), Verdict::Holds(batches), "without a flip");
     let mut random = chance(5);
     let (mut reported, mut harmless) = (0, 0);
     for file in files(&whole) {
@@ -268,7 +309,7 @@ fn a_flipped_bit_is_reported_or_harmless() {
             let bit = random(len * 8);
             bytes[bit as usize / 8] ^= 1 << (bit % 8);
             fs::write(&target, bytes).unwrap();
-            let verdict = std::panic::catch_unwind(|| verify(&flipped, 3, batches));
+            let verdict = std::panic::catch_unwind(|| verify(&flipped, 3, all));
             let what = format!("bit {bit} of {}", file.display());
             match verdict {
                 Ok(Verdict::Holds(held)) => {

@@ -62,6 +62,7 @@ pub(crate) async fn run(
         }
         StorageKind::Persistent => {
             let storage = open_storage::<Command>(&config.data, config.missing)?;
+            let storage = storage.with_background_encoding();
             let replica = Replica::new(&config, storage, peers)?;
             Handle::current().block_on(replica.run(receiver, stopped))
         }

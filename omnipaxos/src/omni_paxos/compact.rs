@@ -198,7 +198,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Afterwards [`read`](Self::read) returns
     /// [`LogEntry::Snapshotted`](crate::util::LogEntry::Snapshotted) for the entries before
     /// `applied_idx`. A server that lacks such entries gets the snapshot in their place. So does the
-    /// application at this server after a restart. The next output writes the snapshot.
+    /// application at this server after a restart. The next output writes the snapshot. A storage may
+    /// make it durable later: see [`get_stored_compacted_idx`](Self::get_stored_compacted_idx). It
+    /// can only if the entries before `applied_idx` are stored. So call this after an output, not
+    /// between an input and the output.
     ///
     /// A snapshot may also take the place of entries that were [trimmed](Self::trim). If the log holds
     /// a snapshot of the same index, that one stays.

@@ -21,7 +21,7 @@ use crate::{
     ballot::Ballot,
     ballot_leader_election::{BallotLeaderElection, Peer, Round},
     config::OmniPaxosConfig,
-    errors::{with_causes, Halted},
+    errors::{with_causes, Halted, StorageFailed},
     ids::NodeId,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg},
@@ -422,6 +422,20 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Returns the number of entries trimmed here or replaced by a snapshot.
     pub fn get_compacted_idx(&self) -> u64 {
         self.paxos.log().compacted_idx().min(self.get_decided_idx())
+    }
+
+    /// Returns the number of entries whose compaction is durable here. After a crash this server
+    /// starts with the snapshot of this index, or of a higher one.
+    ///
+    /// It may be lower than [`get_compacted_idx`](Self::get_compacted_idx) until the snapshot of the
+    /// last compaction is durable. The next output begins to write it; see
+    /// [`Storage::write_compaction`]. Keep what an earlier snapshot refers to, such as a file, until
+    /// this index has reached that of the later snapshot.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub fn get_stored_compacted_idx(&self) -> Result<u64, StorageFailed> {
+        self.paxos.log().stored_compacted_idx().map_err(StorageFailed::new)
     }
 
     /// Returns the length of the log here, decided or not.

@@ -253,6 +253,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.check_snapshot(&snapshot)
             .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
         self.unstored.compaction = true;
+        self.unstored.needs_durable_snapshot = true;
         self.cut(self.compacted_idx);
         self.ids.cut(self.decided_idx);
         self.compacted = Compacted::UnstoredSnapshot(snapshot);

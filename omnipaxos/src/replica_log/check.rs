@@ -39,6 +39,19 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn check_snapshot(&self, snapshot: &T::Snapshot) -> Result<(), String> {
         self.storage.check_snapshot(snapshot).map_err(cause)
     }
+
+    /// Checks that the storage can hold a snapshot of the first `idx` entries, before it replaces
+    /// entries here.
+    pub(super) fn check_own_snapshot(
+        &self,
+        idx: u64,
+        snapshot: &T::Snapshot,
+    ) -> Result<(), String> {
+        match self.may_become_durable_later(idx) {
+            true => self.storage.check_compaction(snapshot).map_err(cause),
+            false => self.check_snapshot(snapshot),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -32,9 +32,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             }
             let snapshot = self.snapshot_until(idx)?;
             if let Some(snapshot) = &snapshot {
-                self.check_snapshot(snapshot).map_err(TryCompactionErr::Unstorable)?;
+                self.check_own_snapshot(idx, snapshot).map_err(TryCompactionErr::Unstorable)?;
             }
             self.unstored.compaction = true;
+            self.unstored.needs_durable_snapshot = !self.may_become_durable_later(idx);
             self.compacted = snapshot.map_or(Compacted::Trimmed, Compacted::UnstoredSnapshot);
             self.raise_compacted_idx(idx);
         }
@@ -50,8 +51,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     ) -> Result<(), TryCompactionErr> {
         self.check_compaction(idx)?;
         if idx > self.compacted_idx || self.is_trimmed() {
-            self.check_snapshot(&snapshot).map_err(TryCompactionErr::Unstorable)?;
+            self.check_own_snapshot(idx, &snapshot).map_err(TryCompactionErr::Unstorable)?;
             self.unstored.compaction = true;
+            self.unstored.needs_durable_snapshot = !self.may_become_durable_later(idx);
             self.compacted = Compacted::UnstoredSnapshot(snapshot);
             self.raise_compacted_idx(idx);
         }
@@ -66,6 +68,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Err(CompactionErr::TrimmedIndex(self.compacted_idx));
         }
         Ok(())
+    }
+
+    /// Returns whether a snapshot of the first `idx` entries, which are decided, may become durable
+    /// after the flush that writes it (I24).
+    ///
+    /// The storage must hold what the snapshot stands for: all entries before `idx` that are not in
+    /// its present snapshot, as they were decided. Entries of the storage from the beginning of the
+    /// tail on are out of date. Before a trimmed index nothing stands for the entries.
+    pub(super) fn may_become_durable_later(&self, idx: u64) -> bool {
+        let is_stored = idx <= self.tail.start();
+        let is_whole = self.stored.compacted_idx == 0 || !self.is_trimmed();
+        is_stored && is_whole && !self.unstored.needs_durable_snapshot
     }
 
     pub(super) fn raise_compacted_idx(&mut self, idx: u64) {

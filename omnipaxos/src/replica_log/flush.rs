@@ -24,6 +24,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// counts as accepted in the earlier round, and holds all entries chosen there. A decided index
     /// is written after the entries that it covers.
     ///
+    /// Invariant I24: a compaction that is written with [`Storage::write_compaction`] may be undone
+    /// by a crash, and that is harmless. The storage then holds the earlier snapshot and the entries
+    /// that the later one stands for, as they were decided, and all else that the flush wrote. What
+    /// other servers may know of the compaction stays true:
+    /// - The decided index is durable, so a chunk with a snapshot, its pieces and its ids are of
+    ///   decided entries.
+    /// - A `compacted_idx` in a chunk says which entries this server lacks. Afterwards it lacks fewer.
+    /// - `CompactionAction::Compacted` ends the requests of another server. The entries stay until the
+    ///   next compaction here.
+    /// - A trim without a snapshot proves to others that every server holds the entries. It is never
+    ///   written so.
+    ///
     /// # Errors
     /// The storage failed. Its content is not known then, and the replica must halt.
     pub(crate) fn flush(&mut self, readers: Readers) -> Result<(), Halted> {
@@ -33,13 +45,19 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let from_idx = self.tail.start();
         let kept_len = self.kept_len();
+        let becomes_durable_later = matches!(self.compacted, Compacted::UnstoredSnapshot(_))
+            && self.compacted_idx > self.stored.compacted_idx
+            && !self.unstored.needs_durable_snapshot;
         self.gather(readers);
         if self.ops.is_empty() {
             return Ok(());
         }
         // Until the write has succeeded, only the entries that it keeps are known to be stored.
         self.stored.len = kept_len;
-        let written = self.storage.write_atomically(&mut self.ops);
+        let written = match becomes_durable_later {
+            true => self.storage.write_compaction(&mut self.ops),
+            false => self.storage.write_atomically(&mut self.ops),
+        };
         self.ops.clear();
         written.map_err(|cause| Halted::new(self.describe_write(from_idx), cause))?;
         self.unstored = Unstored::default();

@@ -157,6 +157,9 @@ struct Unstored {
     /// Whether the decided index is to be written even if nothing else is.
     is_decided_idx_due: bool,
     compaction: bool,
+    /// Whether the compaction does more than to replace stored, decided entries by a snapshot.
+    /// Then it must be durable when the flush ends (I24).
+    needs_durable_snapshot: bool,
     stopsign: bool,
     epochs: bool,
 }
@@ -392,6 +395,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     pub(crate) fn compacted_idx(&self) -> u64 {
         self.compacted_idx
+    }
+
+    /// Returns the number of entries whose compaction survives a crash.
+    pub(crate) fn stored_compacted_idx(&self) -> Result<u64, Halted> {
+        named(self.storage.get_stored_compacted_idx(), "read the stored compacted index")
     }
 
     /// Returns the length of the log.

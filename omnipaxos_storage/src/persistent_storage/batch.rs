@@ -55,6 +55,13 @@ pub(super) struct SnapshotRef {
     pub(super) crc: u32,
 }
 
+impl SnapshotRef {
+    /// Returns the reference to a snapshot with these bytes.
+    pub(super) fn of(id: u64, bytes: &[u8]) -> Self {
+        Self { id, bytes: bytes.len() as u64, crc: crc32c::crc32c(bytes) }
+    }
+}
+
 /// The header of a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {

@@ -201,12 +201,6 @@ impl Database {
         StorageError::Corrupt { path: self.folder(), byte: 0, what }
     }
 
-    /// Returns an unused name for a new snapshot.
-    pub(super) fn next_snapshot(&self, snapshot: &[u8]) -> Result<SnapshotRef, StorageError> {
-        let id = self.last_id()?.map_or(0, |last| last + 1);
-        Ok(SnapshotRef { id, bytes: snapshot.len() as u64, crc: crc32c::crc32c(snapshot) })
-    }
-
     /// Stores a snapshot and syncs it.
     pub(super) fn put_snapshot(
         &self,
@@ -256,6 +250,26 @@ impl Database {
         Ok(bytes)
     }
 
+    /// Returns whether there is a snapshot with this id.
+    pub(super) fn contains_snapshot(&self, id: u64) -> Result<bool, StorageError> {
+        let range = key(id, 0)..=key(id, u32::MAX);
+        let found = self
+            .thread
+            .run("read", move |database| database.snapshots.range(range).next().transpose())?;
+        Ok(found.is_some())
+    }
+
+    /// Removes a snapshot.
+    pub(super) fn remove_snapshot(&self, id: u64) -> Result<(), StorageError> {
+        let range = key(id, 0)..=key(id, u32::MAX);
+        self.thread.run("write", move |database| {
+            for name in database.snapshots.range(range).keys() {
+                database.snapshots.remove(name?)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Removes all snapshots but one.
     pub(super) fn keep_snapshot(&self, wanted: Option<SnapshotRef>) -> Result<(), StorageError> {
         self.thread.run("write", move |database| {
@@ -269,7 +283,8 @@ impl Database {
         })
     }
 
-    fn last_id(&self) -> Result<Option<u64>, StorageError> {
+    /// Returns the highest id of a snapshot.
+    pub(super) fn last_snapshot(&self) -> Result<Option<u64>, StorageError> {
         let last = self.thread.run("read", |database| database.snapshots.last())?;
         Ok(last.and_then(|(name, _)| id_of(&name)))
     }

@@ -12,6 +12,10 @@ const DATABASE_CACHE_BYTES: u64 = 16 << 20;
 /// Size of a log segment if the user did not set one. Space is freed by whole segments.
 const SEGMENT_BYTES: usize = 128 << 20;
 
+/// Size of the largest snapshot, encoded, for which a batch always waits, if the user did not set
+/// one.
+const LARGEST_INLINE_SNAPSHOT: u64 = 256 << 10;
+
 /// The configuration of a [`PersistentStorage`](super::PersistentStorage).
 ///
 /// ```
@@ -33,6 +37,7 @@ pub struct PersistentStorageConfig {
     log_options: Option<LogOptions>,
     database_options: Option<sled::Config>,
     skips_read_back: bool,
+    largest_inline_snapshot: u64,
 }
 
 impl Default for PersistentStorageConfig {
@@ -42,6 +47,7 @@ impl Default for PersistentStorageConfig {
             log_options: None,
             database_options: None,
             skips_read_back: false,
+            largest_inline_snapshot: LARGEST_INLINE_SNAPSHOT,
         }
     }
 }
@@ -54,6 +60,7 @@ impl PersistentStorageConfig {
             log_options: Some(log_options),
             database_options: Some(database_options),
             skips_read_back: false,
+            largest_inline_snapshot: LARGEST_INLINE_SNAPSHOT,
         }
     }
 
@@ -129,6 +136,21 @@ impl PersistentStorageConfig {
     /// only for types whose values can certainly be read back.
     pub fn set_read_back(&mut self, reads_back: bool) {
         self.skips_read_back = !reads_back;
+    }
+
+    /// Returns the size in bytes of the largest snapshot, encoded, that is always durable with its
+    /// batch.
+    pub fn get_largest_inline_snapshot(&self) -> u64 {
+        self.largest_inline_snapshot
+    }
+
+    /// Sets the size in bytes of the largest snapshot, encoded, that is always durable with its batch.
+    ///
+    /// The default is 256 KiB. If the snapshot of a compaction is larger, a thread writes it while
+    /// calls continue. After a crash before it is durable, the storage holds the earlier snapshot
+    /// and all entries after it. With `u64::MAX` every batch waits for its snapshot.
+    pub fn set_largest_inline_snapshot(&mut self, bytes: u64) {
+        self.largest_inline_snapshot = bytes;
     }
 
     /// Returns the folder of the storage.

@@ -5,7 +5,8 @@
 //! durable: the sync of a journal, which is written in place. The log is a
 //! [commitlog](https://docs.rs/commitlog), synced whenever the journal is full. A
 //! [sled](https://docs.rs/sled) database contains the snapshots and the checkpoint, up to which the
-//! log is synced. `docs/storage.md` in the repository describes what is durable when, and what an
+//! log is synced. A large snapshot is in a file of its own, which a thread writes: its compaction may
+//! be durable later. `docs/storage.md` in the repository describes what is durable when, and what an
 //! operator does.
 
 mod batch;
@@ -20,6 +21,7 @@ mod files;
 mod folders;
 mod format;
 mod journal;
+mod large_snapshots;
 mod log;
 mod parts;
 mod random;
@@ -27,6 +29,7 @@ mod records;
 mod runs;
 mod scan;
 mod segments;
+mod snapshot_files;
 mod write;
 
 pub use self::{
@@ -35,15 +38,18 @@ pub use self::{
 };
 
 use self::{
-    batch::State,
+    batch::{SnapshotRef, State},
     begin::{begin, Unfinished},
     checkpoint::{Checkpoint, Database},
     journal::Journal,
+    large_snapshots::{Deferred, Encoder, OnThread},
     log::Log,
     parts::Parts,
     records::Records,
     runs::Runs,
     scan::Scanned,
+    snapshot_files::SnapshotFiles,
+    write::Durability,
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
@@ -53,9 +59,12 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
+    fmt,
     fs::{self, File},
     marker::PhantomData,
+    panic::{RefUnwindSafe, UnwindSafe},
     path::Path,
+    thread::JoinHandle,
 };
 
 /// Number of entries read from the log at a time.
@@ -89,12 +98,25 @@ const BLOCK: u64 = 1024;
 /// assert_eq!(storage.get_suffix(0)?, [KeyValue { key: "a".to_string(), value: 1 }]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct PersistentStorage<T> {
     log: Log,
     journal: Journal,
     database: Database,
+    snapshot_files: SnapshotFiles,
+    /// The present state. It refers to no snapshot while the last one is written.
     state: State,
+    /// The state in the last batch. Its compaction is an earlier one while a snapshot is written.
+    written: State,
+    deferred: Option<Deferred<T>>,
+    /// Encodes the snapshots of compactions; `None` if the calling thread does.
+    encoder: Option<Box<dyn Encoder<T> + Send + Sync + UnwindSafe + RefUnwindSafe>>,
+    /// Snapshots that the last batch does not refer to. The next checkpoint removes them.
+    unneeded: Vec<SnapshotRef>,
+    removal: Option<JoinHandle<Result<(), StorageError>>>,
+    /// The id of the next snapshot.
+    next_snapshot: u64,
+    /// A larger snapshot is in a file of its own.
+    largest_inline: u64,
     runs: Runs,
     /// The entries of the batch that is being written; empty between batches.
     records: Records,
@@ -273,11 +295,21 @@ impl<T> PersistentStorage<T> {
         let segment_bytes =
             segments::bytes_for(settings.segment_bytes.unwrap_or(usize::MAX), parts);
         let log = Log::open(&log_folder, segment_bytes, &found)?;
+        let snapshot_files = SnapshotFiles::new(&folder);
+        let last_snapshot = snapshot_files.ids()?.into_iter().max().max(database.last_snapshot()?);
         let mut storage = Self {
             log,
             journal,
             database,
+            snapshot_files,
+            written: found.state.clone(),
             state: found.state,
+            deferred: None,
+            encoder: None,
+            unneeded: Vec::new(),
+            removal: None,
+            next_snapshot: last_snapshot.map_or(0, |last| last + 1),
+            largest_inline: config.get_largest_inline_snapshot(),
             runs: found.runs,
             records: Records::default(),
             reads_back: config.get_read_back(),
@@ -288,22 +320,79 @@ impl<T> PersistentStorage<T> {
         };
         for batch in pending {
             storage.log.append(&batch)?;
-            storage.take(batch);
+            let state = batch.state.clone();
+            storage.take(batch, state);
         }
         if let Some(snapshot) = storage.state.snapshot {
-            storage.database.snapshot(snapshot)?;
+            storage.stored_snapshot(snapshot)?;
         }
+        // All snapshots but one are removed below.
+        storage.unneeded.clear();
         storage.checkpoint(IsClosed(false))?;
+        storage.keep_snapshot(storage.state.snapshot)?;
         Ok(storage)
     }
 
-    /// Takes over the state of a batch that is in the log.
-    fn take(&mut self, batch: Parts) {
+    /// Encodes the snapshots of compactions on a thread, not on the calling one.
+    ///
+    /// The thread that [writes](PersistentStorageConfig::set_largest_inline_snapshot) a large
+    /// snapshot then encodes it too, and reads it back. So the duration of a call does not depend on
+    /// the size of the state. Snapshots of all sizes are written so. The storage shares the snapshot
+    /// with the thread, and clones it only when it is read before it is durable.
+    ///
+    /// A snapshot that cannot be encoded, or read back, is not refused. The next call that writes
+    /// returns the error, and the replica halts. After a restart it holds the earlier snapshot and
+    /// all entries.
+    ///
+    /// ```
+    /// # use omnipaxos::{macros::Entry, storage::Snapshot};
+    /// use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
+    ///
+    /// # #[derive(Clone, Debug, Entry, serde::Serialize, serde::Deserialize)]
+    /// # #[snapshot(State)]
+    /// # struct Command(u64);
+    /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+    /// # struct State(Vec<u64>);
+    /// # impl Snapshot<Command> for State {
+    /// #     fn create(commands: &[Command]) -> Self {
+    /// #         State(commands.iter().map(|command| command.0).collect())
+    /// #     }
+    /// #     fn merge(&mut self, later: Self) {
+    /// #         self.0.extend(later.0);
+    /// #     }
+    /// #     fn use_snapshots() -> bool {
+    /// #         true
+    /// #     }
+    /// # }
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path().to_str().expect("a temporary folder has a plain name");
+    /// let config = PersistentStorageConfig::with_path(folder);
+    /// let storage: PersistentStorage<Command> =
+    ///     PersistentStorage::try_open(config)?.with_background_encoding();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_background_encoding(mut self) -> Self
+    where
+        T: Entry,
+        T::Snapshot: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.encoder = Some(Box::new(OnThread));
+        self
+    }
+
+    /// Takes over a batch that is in the log, and the state after it.
+    fn take(&mut self, batch: Parts, state: State) {
         for part in &batch.parts {
             self.runs.put(part.position, part.offset + 1, part.count);
         }
         self.runs.trim(batch.state.first);
-        self.state = batch.state;
+        let written_before = std::mem::replace(&mut self.written, batch.state).snapshot;
+        let before = std::mem::replace(&mut self.state, state).snapshot;
+        let kept = [None, self.written.snapshot, self.state.snapshot];
+        let replaced = [written_before, before.filter(|_| before != written_before)];
+        let replaced = replaced.into_iter().filter(|snapshot| !kept.contains(snapshot));
+        self.unneeded.extend(replaced.flatten());
     }
 
     /// Syncs the log, records that, restarts the journal, and frees the space that is not needed.
@@ -311,7 +400,7 @@ impl<T> PersistentStorage<T> {
         self.log.sync()?;
         let first_segment = self.first_needed_segment();
         self.record(first_segment, is_closed)?;
-        self.database.keep_snapshot(self.state.snapshot)?;
+        self.remove_unneeded()?;
         if first_segment > self.log.first_segment() {
             self.log.remove_before(first_segment)?;
         }
@@ -373,11 +462,32 @@ enum Health {
 #[derive(Copy, Clone)]
 struct IsClosed(bool);
 
+impl<T> fmt::Debug for PersistentStorage<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PersistentStorage")
+            .field("log", &self.log)
+            .field("journal", &self.journal)
+            .field("database", &self.database)
+            .field("state", &self.state)
+            .field("deferred", &self.deferred)
+            .field("health", &self.health)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T> Drop for PersistentStorage<T> {
     /// Marks a clean close: afterwards any damage is noticed. Without the mark, nothing is lost.
     fn drop(&mut self) {
-        if self.check_health().is_ok() {
+        if self.check_health().is_ok() && self.write_settled().is_ok() {
             let _ = self.checkpoint(IsClosed(true));
+        }
+        if let Some(deferred) = self.deferred.take() {
+            deferred.end();
+        }
+        if let Some(removal) = self.removal.take() {
+            // What was not removed is removed by the next opening.
+            let _ = removal.join();
         }
     }
 }
@@ -565,15 +675,22 @@ where
         Ok(self.state.compacted_idx)
     }
 
+    fn get_stored_compacted_idx(&self) -> StorageResult<u64> {
+        Ok(self.written.compacted_idx)
+    }
+
     fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()> {
         shared(self.write_one(StorageOp::SetSnapshot(snapshot)))
     }
 
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
+        if let Some(deferred) = &self.deferred {
+            return shared(deferred.snapshot().snapshot()).map(Some);
+        }
         match self.state.snapshot {
             None => Ok(None),
             Some(stored) => {
-                let bytes = shared(self.database.snapshot(stored))?;
+                let bytes = shared(self.stored_snapshot(stored))?;
                 shared(codec::decode("a snapshot", &bytes)).map(Some)
             }
         }
@@ -593,6 +710,13 @@ where
 
     fn check_snapshot(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
         shared(self.check_sum(snapshot))
+    }
+
+    fn check_compaction(&self, snapshot: &T::Snapshot) -> StorageResult<()> {
+        match self.encoder {
+            Some(_) => Ok(()),
+            None => self.check_snapshot(snapshot),
+        }
     }
 
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
@@ -620,6 +744,10 @@ where
     }
 
     fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
-        shared(self.write(ops))
+        shared(self.write(ops, Durability::AtOnce))
+    }
+
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        shared(self.write(ops, Durability::SnapshotLater))
     }
 }

@@ -1,9 +1,10 @@
 //! Writes a batch: applies its changes to the state, and then writes all of it at once.
 
 use super::{
-    batch::State,
+    batch::{SnapshotRef, State},
     codec,
     error::StorageError,
+    large_snapshots::{self, Compacted, Deferred, InMemory, Order, Progress, Wait},
     parts::{largest_payload, Parts},
     records::Records,
     Health, IsClosed, PersistentStorage,
@@ -14,6 +15,7 @@ use omnipaxos::{
     storage::{Entry, StorageOp},
 };
 use serde::{de::DeserializeOwned, Serialize};
+use std::sync::Arc;
 
 /// The storage after a batch, before the batch is written.
 struct Batch<'a, S> {
@@ -24,6 +26,44 @@ struct Batch<'a, S> {
     /// The largest entry, in bytes.
     limit: usize,
     snapshot: Option<Option<S>>,
+    /// Whether a trim removed entries that were not in the storage before this batch.
+    trims_new: bool,
+}
+
+/// When the changes of a batch must be durable.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// All of them when the write has returned.
+    AtOnce,
+    /// All except the compaction: see [`Storage::write_compaction`](omnipaxos::storage::Storage).
+    SnapshotLater,
+}
+
+/// An encoded batch.
+struct Encoded<T> {
+    batch: Parts,
+    /// The state after it.
+    state: State,
+    snapshot: ToStore<T>,
+}
+
+/// The snapshot of a batch.
+enum ToStore<T> {
+    Nothing,
+    /// It must be durable before the batch, which refers to it.
+    Before(Vec<u8>),
+    /// The batch does not refer to it.
+    Later(Order<T>),
+}
+
+/// How a batch changes the snapshot.
+enum Change<T> {
+    Kept,
+    Removed,
+    /// To this one, with the batch.
+    Replaced(Vec<u8>),
+    /// To this one, later.
+    Deferred(large_snapshots::Encode, InMemory<T>),
 }
 
 impl<S> Batch<'_, S> {
@@ -80,6 +120,7 @@ impl<S> Batch<'_, S> {
     fn trim(&mut self, idx: u64) {
         let position = self.state.first.saturating_add(idx).min(self.state.end);
         if position > self.from {
+            self.trims_new = true;
             let gone = usize::try_from(position - self.from).unwrap_or(usize::MAX);
             self.records.drop_front(gone);
             self.from = position;
@@ -94,7 +135,7 @@ where
     T::Snapshot: Serialize + DeserializeOwned,
 {
     pub(super) fn write_one(&mut self, op: StorageOp<T>) -> Result<(), StorageError> {
-        self.write(&mut vec![op])
+        self.write(&mut vec![op], Durability::AtOnce)
     }
 
     /// Counts a new incarnation of the server, durably.
@@ -113,23 +154,37 @@ where
         self.end_write(kept)
     }
 
-    /// Makes the changes of `ops` durable: all or none.
-    pub(super) fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> Result<(), StorageError> {
+    /// Writes the changes of `ops`, all or none. They are durable afterwards, except a compaction for
+    /// which `durability` allows that.
+    pub(super) fn write(
+        &mut self,
+        ops: &mut Vec<StorageOp<T>>,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
         self.check_health()?;
+        self.settle(Wait::No)?;
         self.health = Health::Writing;
         let mut records = std::mem::take(&mut self.records);
-        let encoded = self.encode(ops, &mut records);
+        let encoded = self.encode(ops, &mut records, durability);
         records.clear();
         self.records = records;
-        let (batch, snapshot) = match encoded {
+        let Encoded { batch, state, snapshot } = match encoded {
             Ok(encoded) => encoded,
             Err(refused) => {
-                // Nothing was written: the storage is unchanged.
-                self.health = Health::Sound;
+                if let Health::Writing = self.health {
+                    // Nothing was written: the storage is unchanged.
+                    self.health = Health::Sound;
+                }
                 return Err(refused);
             }
         };
-        let committed = self.commit(batch, snapshot.as_deref());
+        let committed = match snapshot {
+            ToStore::Nothing => self.commit(batch, state, None),
+            ToStore::Before(bytes) => self.commit(batch, state, Some(&bytes)),
+            ToStore::Later(order) => {
+                self.defer(order).and_then(|()| self.commit(batch, state, None))
+            }
+        };
         self.end_write(committed)
     }
 
@@ -141,45 +196,158 @@ where
         written
     }
 
-    /// Creates a batch from the changes, and encodes the snapshot if there is one.
+    /// Applies the changes to a copy of the state, and encodes what they write.
     fn encode(
-        &self,
+        &mut self,
         ops: &mut Vec<StorageOp<T>>,
         records: &mut Records,
-    ) -> Result<(Parts, Option<Vec<u8>>), StorageError> {
+        durability: Durability,
+    ) -> Result<Encoded<T>, StorageError> {
         let target = self.log.target();
         let limit = largest_payload(target.part_bytes);
+        let before = Compacted::of(&self.state);
         let state = self.state.clone();
-        let mut batch = Batch { from: state.end, state, records, limit, snapshot: None };
+        let mut batch =
+            Batch { from: state.end, state, records, limit, snapshot: None, trims_new: false };
         for op in ops.drain(..) {
             batch.add(op)?;
         }
-        let Batch { mut state, from, records, snapshot, .. } = batch;
-        let encoded = match snapshot {
-            None => None,
-            Some(None) => {
+        let Batch { mut state, from, records, snapshot, trims_new, .. } = batch;
+        // The snapshot stands for stored entries only.
+        let may_defer = durability == Durability::SnapshotLater
+            && !trims_new
+            && state.first > before.first
+            && state.compacted_idx.checked_sub(before.idx) == Some(state.first - before.first);
+        let change = match snapshot {
+            None => Change::Kept,
+            Some(None) => Change::Removed,
+            Some(Some(snapshot)) => self.encode_snapshot(snapshot, may_defer)?,
+        };
+        let is_same_compaction = (state.compacted_idx, state.first) == (before.idx, before.first);
+        let to_store = match change {
+            Change::Deferred(encode, snapshot) => {
+                let durable = self.deferred.as_ref().map_or(before, Deferred::durable);
+                let batch = Parts::new(target, from, records, durable.in_state(&state))?;
                 state.snapshot = None;
-                None
+                let compacted = Compacted::of(&state);
+                let order = Order { compacted, id: self.name_snapshot(), encode, snapshot };
+                return Ok(Encoded { batch, state, snapshot: ToStore::Later(order) });
             }
-            Some(Some(snapshot)) => {
-                let bytes = codec::encode("a snapshot", &snapshot)?;
-                state.snapshot = Some(self.database.next_snapshot(&bytes)?);
-                Some(bytes)
+            Change::Kept if is_same_compaction => {
+                let durable = self.deferred.as_ref().map_or(before, Deferred::durable);
+                let batch = Parts::new(target, from, records, durable.in_state(&state))?;
+                return Ok(Encoded { batch, state, snapshot: ToStore::Nothing });
+            }
+            // The batch contains the present compaction. So its snapshot must be durable first.
+            Change::Kept => {
+                self.settle(Wait::UntilWritten)?;
+                state.snapshot = self.state.snapshot;
+                ToStore::Nothing
+            }
+            Change::Removed => {
+                self.settle(Wait::UntilWritten)?;
+                state.snapshot = None;
+                ToStore::Nothing
+            }
+            Change::Replaced(bytes) => {
+                self.settle(Wait::UntilWritten)?;
+                state.snapshot = Some(SnapshotRef::of(self.name_snapshot(), &bytes));
+                ToStore::Before(bytes)
             }
         };
-        Ok((Parts::new(target, from, records, state)?, encoded))
+        let batch = Parts::new(target, from, records, state.clone())?;
+        Ok(Encoded { batch, state, snapshot: to_store })
     }
 
-    /// Writes a batch. Its snapshot is written before it.
-    fn commit(&mut self, batch: Parts, snapshot: Option<&[u8]>) -> Result<(), StorageError> {
+    /// Encodes a snapshot, or defers that.
+    fn encode_snapshot(
+        &self,
+        snapshot: T::Snapshot,
+        may_defer: bool,
+    ) -> Result<Change<T>, StorageError> {
+        if let Some(encoder) = self.encoder.as_ref().filter(|_| may_defer) {
+            let (encode, snapshot) = encoder.defer(snapshot, self.reads_back);
+            return Ok(Change::Deferred(encode, snapshot));
+        }
+        let bytes = codec::encode("a snapshot", &snapshot)?;
+        // A small one need not wait for a large one that is being written.
+        if may_defer && (self.deferred.is_some() || bytes.len() as u64 > self.largest_inline) {
+            let bytes = Arc::new(bytes);
+            let copy = Arc::clone(&bytes);
+            return Ok(Change::Deferred(Box::new(move || Ok(copy)), InMemory::Encoded(bytes)));
+        }
+        Ok(Change::Replaced(bytes))
+    }
+
+    /// Begins to write a snapshot, or makes it the one that is written next.
+    fn defer(&mut self, order: Order<T>) -> Result<(), StorageError> {
+        match &mut self.deferred {
+            Some(deferred) => deferred.add(order),
+            None => {
+                let durable = Compacted::of(&self.state);
+                self.deferred = Some(Deferred::begin(&self.snapshot_files, durable, order)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn name_snapshot(&mut self) -> u64 {
+        let id = self.next_snapshot;
+        self.next_snapshot += 1;
+        id
+    }
+}
+
+impl<T> PersistentStorage<T> {
+    /// Checks whether the snapshots of deferred compactions are durable. The next batch then contains
+    /// the compaction.
+    ///
+    /// # Errors
+    /// One could not be written. The disk holds the compaction before it and all entries after it.
+    pub(super) fn settle(&mut self, wait: Wait) -> Result<(), StorageError> {
+        while let Some(durable) = self.deferred.as_ref().map(Deferred::durable) {
+            match large_snapshots::poll(&mut self.deferred, &self.snapshot_files, wait) {
+                Ok(Progress::Pending) => return Ok(()),
+                Ok(Progress::Continues) => {}
+                Ok(Progress::Ended(snapshot)) => self.state.snapshot = Some(snapshot),
+                Err(error) => {
+                    self.health = Health::Failed(with_causes(&error));
+                    return Err(error);
+                }
+            }
+            if durable.snapshot != self.written.snapshot {
+                self.unneeded.extend(durable.snapshot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for deferred compactions, and writes them.
+    pub(super) fn write_settled(&mut self) -> Result<(), StorageError> {
+        self.settle(Wait::UntilWritten)?;
+        if Compacted::of(&self.state) == Compacted::of(&self.written) {
+            return Ok(());
+        }
+        let state = self.state.clone();
+        let mut no_records = Records::default();
+        let batch = Parts::new(self.log.target(), state.end, &mut no_records, state.clone())?;
+        self.commit(batch, state, None)
+    }
+
+    /// Writes a batch, and before it the snapshot that it refers to. Afterwards `state` is the state.
+    fn commit(
+        &mut self,
+        batch: Parts,
+        state: State,
+        snapshot: Option<&[u8]>,
+    ) -> Result<(), StorageError> {
         let bytes = batch.bytes.len();
         if !self.journal.has_room(bytes) {
             self.checkpoint(IsClosed(false))?;
             self.journal.grow()?;
         }
-        // Not before a checkpoint, which removes all other snapshots.
         if let (Some(name), Some(bytes)) = (batch.state.snapshot, snapshot) {
-            self.database.put_snapshot(name, bytes)?;
+            self.put_snapshot(name, bytes)?;
         }
         self.log.append(&batch)?;
         if self.journal.has_room(bytes) {
@@ -190,11 +358,61 @@ where
             self.log.sync()?;
             self.record(self.log.first_segment(), IsClosed(false))?;
         }
-        let gives_space = batch.state.first > self.state.first;
-        self.take(batch);
+        let gives_space = batch.state.first > self.written.first;
+        self.take(batch, state);
         if gives_space && self.first_needed_segment() > self.log.first_segment() {
             self.checkpoint(IsClosed(false))?;
         }
         Ok(())
+    }
+
+    /// Stores a snapshot durably: a large one in a file, a small one in the database.
+    fn put_snapshot(&self, name: SnapshotRef, bytes: &[u8]) -> Result<(), StorageError> {
+        match name.bytes > self.largest_inline {
+            true => self.snapshot_files.write(name.id, bytes),
+            false => self.database.put_snapshot(name, bytes),
+        }
+    }
+
+    /// Reads a stored snapshot.
+    pub(super) fn stored_snapshot(&self, wanted: SnapshotRef) -> Result<Vec<u8>, StorageError> {
+        if let Some(bytes) = self.snapshot_files.read(wanted)? {
+            return Ok(bytes);
+        }
+        match self.database.contains_snapshot(wanted.id)? {
+            true => self.database.snapshot(wanted),
+            false => Err(StorageError::Missing { path: self.snapshot_files.path(wanted.id) }),
+        }
+    }
+
+    /// Removes the snapshots to which the last batch does not refer. A thread removes files, since
+    /// that may take long.
+    pub(super) fn remove_unneeded(&mut self) -> Result<(), StorageError> {
+        let (in_files, in_database): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unneeded)
+            .into_iter()
+            .partition(|snapshot| self.snapshot_files.contains(snapshot.id));
+        in_database.into_iter().try_for_each(|old| self.database.remove_snapshot(old.id))?;
+        if in_files.is_empty() {
+            return Ok(());
+        }
+        match self.removal.take_if(|removal| removal.is_finished()) {
+            Some(ended) => ended.join().unwrap_or(Ok(()))?,
+            None if self.removal.is_some() => {
+                self.unneeded = in_files;
+                return Ok(());
+            }
+            None => {}
+        }
+        let ids = in_files.into_iter().map(|old| old.id).collect();
+        self.removal = Some(large_snapshots::remove(&self.snapshot_files, ids)?);
+        Ok(())
+    }
+
+    /// Removes all snapshots but one.
+    pub(super) fn keep_snapshot(&self, wanted: Option<SnapshotRef>) -> Result<(), StorageError> {
+        let kept = wanted.map(|kept| kept.id);
+        let unneeded = self.snapshot_files.ids()?.into_iter().filter(|id| Some(*id) != kept);
+        unneeded.into_iter().try_for_each(|id| self.snapshot_files.remove(id))?;
+        self.database.keep_snapshot(wanted)
     }
 }

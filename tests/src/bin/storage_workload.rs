@@ -1,8 +1,9 @@
-//! Writes the batches of a plan to a persistent storage and says `ACK n` after each: to be killed,
-//! or recorded.
+//! Writes the batches of a plan to a persistent storage and says `ACK n m` after each, with the compacted
+//! index that survives: to be killed, or recorded.
 //!
 //! `storage_workload FOLDER SEED FROM COUNT`
 
+use omnipaxos::storage::Storage;
 use omnipaxos_tests::power_loss::{open, Plan};
 use std::{
     io::{self, Write},
@@ -16,11 +17,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (seed, from, count): (u64, u64, u64) =
         (next()?.parse()?, next()?.parse()?, next()?.parse()?);
     let mut storage = open(&folder)?;
+    if seed.is_multiple_of(2) {
+        storage = storage.with_background_encoding();
+    }
     let mut plan = Plan::after(seed, from);
     for _ in 0..count {
         plan.write_next(&mut storage)?;
         // One write a line, which the recorder sees.
-        io::stdout().write_all(format!("ACK {}\n", plan.batches()).as_bytes())?;
+        let stored_idx = storage.get_stored_compacted_idx()?;
+        io::stdout().write_all(format!("ACK {} {stored_idx}\n", plan.batches()).as_bytes())?;
         io::stdout().flush()?;
     }
     Ok(())

@@ -116,7 +116,7 @@ impl<T: SimEntry> Server<T> {
 
     /// Builds the replica from the disk.
     pub(super) fn build(&mut self) -> Result<&Replica<T>, String> {
-        self.disk.repair();
+        self.disk.restart();
         self.incarnation += 1;
         self.reported = Reported::default();
         self.reported_applied_idx = 0;

@@ -103,8 +103,11 @@ struct Disk<T: SimEntry> {
     image: Image<T>,
     /// The persistent storage that is written the same, if this run has them.
     backing: Option<BackingStorage<T>>,
-    /// What survives a crash, where that is less than `image`.
+    /// What survives a crash, where that is less than `image`: writes were skipped, or the snapshot of
+    /// a compaction is not written yet.
     durable: Option<Box<Image<T>>>,
+    /// Whether compactions may become durable after the call that writes them.
+    writes_snapshots_later: bool,
     atomicity: Atomicity,
     honesty: Honesty,
     /// The values that some disk has taken though others refuse them.
@@ -176,8 +179,11 @@ impl<T: SimEntry> SimDisk<T> {
                 Err(problem) => (None, Some(problem)),
             },
         };
+        let mut rng = Rng::of(&[seed]);
+        let may_defer = honesty == Honesty::Honest && backing.is_none();
         Self(Rc::new(RefCell::new(Disk {
             image: Image::default(),
+            writes_snapshots_later: may_defer && rng.chance(1, 2),
             backing,
             durable: None,
             atomicity,
@@ -186,7 +192,7 @@ impl<T: SimEntry> SimDisk<T> {
             refuses: setting.refusal.is_at(at),
             incarnation: 0,
             id: None,
-            rng: Rng::of(&[seed]),
+            rng,
             write_fault: None,
             read_fault: None,
             accident: None,
@@ -212,15 +218,21 @@ impl<T: SimEntry> SimDisk<T> {
         self.0.borrow_mut().read_fault = Some(after);
     }
 
+    /// Repairs the disk, after a crash of its server: a compaction whose snapshot was not written is
+    /// undone.
+    pub fn restart(&self) {
+        self.0.borrow_mut().lose_what_is_not_durable();
+        self.repair();
+    }
+
     /// Forgets what was planned, and works again. What only seemed written is lost.
     pub fn repair(&self) {
         let mut disk = self.0.borrow_mut();
         disk.write_fault = None;
         disk.read_fault = None;
         disk.accident = None;
-        if let Some(durable) = disk.durable.take() {
-            disk.image = *durable;
-            disk.change = Change::Everything;
+        if !disk.writes_snapshots_later {
+            disk.lose_what_is_not_durable();
         }
         let disk = &mut *disk;
         if let Some(Err(problem)) = disk.backing.as_mut().map(|below| below.reopen(&disk.image)) {
@@ -331,6 +343,17 @@ enum Verdict {
 
 impl<T: SimEntry> Disk<T> {
     fn write(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        self.write_durably(ops)
+    }
+
+    fn lose_what_is_not_durable(&mut self) {
+        if let Some(durable) = self.durable.take() {
+            self.image = *durable;
+            self.change = Change::Everything;
+        }
+    }
+
+    fn write_whole(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         if matches!(self.accident, Some(Accident::Crashed(_))) {
             return Err("the server has crashed".into());
         }
@@ -340,6 +363,27 @@ impl<T: SimEntry> Disk<T> {
             Atomicity::OneByOne if ops.iter().any(is_compaction) => self.write_all(ops),
             Atomicity::OneByOne => self.write_each(ops),
         }
+    }
+
+    /// Writes a compaction, whose snapshot may become durable later. One that waits is replaced.
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        if self.writes_snapshots_later && self.durable.is_none() && self.accident.is_none() {
+            self.durable = Some(Box::new(self.image.clone()));
+        }
+        self.write_whole(ops)
+    }
+
+    /// Writes what is durable afterwards, and a compaction that waited perhaps.
+    fn write_durably(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        if self.writes_snapshots_later
+            && self.durable.is_some()
+            && self.accident.is_none()
+            && (ops.iter().any(is_compaction) || self.rng.chance(1, 6))
+        {
+            self.durable = None;
+            self.change = Change::Everything;
+        }
+        self.write_whole(ops)
     }
 
     /// Keeps an identity, as a write that fails as others do.
@@ -469,11 +513,42 @@ impl<T: SimEntry> Disk<T> {
         if let Err(misuse) = self.watch_values(&op) {
             self.misuse.get_or_insert(misuse);
         }
+        if self.writes_snapshots_later && !is_compaction(&op) {
+            self.apply_to_durable(op.clone());
+        }
         match self.image.apply(op) {
             Ok(change) => self.change = self.change.and(change),
             Err(misuse) => {
                 self.misuse.get_or_insert(misuse);
             }
+        }
+    }
+
+    /// Applies an operation to what survives a crash, which holds more entries at the beginning.
+    fn apply_to_durable(&mut self, op: StorageOp<T>) {
+        let Some(durable) = &mut self.durable else { return };
+        let more = self.image.compacted_idx - durable.compacted_idx;
+        let moved = match op {
+            StorageOp::AppendOnPrefix(idx, entries) => {
+                StorageOp::AppendOnPrefix(idx + more, entries)
+            }
+            StorageOp::AppendSharedOnPrefix(idx, entries) => {
+                StorageOp::AppendSharedOnPrefix(idx + more, entries)
+            }
+            op @ (StorageOp::AppendEntry(_)
+            | StorageOp::AppendEntries(_)
+            | StorageOp::AppendShared(_)
+            | StorageOp::SetPromise(_)
+            | StorageOp::SetDecidedIndex(_)
+            | StorageOp::SetAcceptedRound(_)
+            | StorageOp::SetCompactedIdx(_)
+            | StorageOp::Trim(_)
+            | StorageOp::SetStopsign(_)
+            | StorageOp::SetSnapshot(_)) => op,
+        };
+        self.change = Change::Everything;
+        if let Err(misuse) = durable.apply(moved) {
+            self.misuse.get_or_insert(misuse);
         }
     }
 

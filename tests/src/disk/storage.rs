@@ -130,4 +130,15 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
         disk.usage.writes += 1;
         disk.write(ops)
     }
+
+    fn get_stored_compacted_idx(&self) -> StorageResult<u64> {
+        self.read(|image| image.compacted_idx)?;
+        Ok(self.peek(|image| image.compacted_idx))
+    }
+
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        let mut disk = self.0.borrow_mut();
+        disk.usage.writes += 1;
+        disk.write_compaction(ops)
+    }
 }

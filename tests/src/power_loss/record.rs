@@ -1,5 +1,6 @@
 //! What a process did to its files.
 
+use super::workload::Acknowledged;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -40,8 +41,8 @@ pub(super) enum Event {
     SyncFolder {
         path: PathBuf,
     },
-    /// The process said that it has stored so many batches.
-    Acknowledged(u64),
+    /// The process said what it has stored.
+    Acknowledged(Acknowledged),
 }
 
 /// Builds and preloads the recorder.
@@ -112,7 +113,10 @@ fn parse(bytes: &[u8]) -> Option<Vec<Event>> {
             "U" => Event::Unlink { path },
             "F" => Event::SyncFile { path },
             "D" => Event::SyncFolder { path },
-            "A" => Event::Acknowledged(offset),
+            "A" => {
+                let stored_idx = other.to_str()?.parse().ok()?;
+                Event::Acknowledged(Acknowledged { batches: offset, stored_idx })
+            }
             _ => return None,
         });
     }
@@ -121,14 +125,15 @@ fn parse(bytes: &[u8]) -> Option<Vec<Event>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, Event};
+    use super::{parse, Acknowledged, Event};
 
     #[test]
     fn reads_what_the_recorder_writes() {
-        let events = parse(b"C 0 0 /a|\nW 3 2 /a|\nxyA 7 0 -|\nR 0 0 /a|/b\n").unwrap();
+        let events = parse(b"C 0 0 /a|\nW 3 2 /a|\nxyA 7 0 -|9\nR 0 0 /a|/b\n").unwrap();
         assert_eq!(events.len(), 4);
         assert!(matches!(&events[1], Event::Write { offset: 3, bytes, .. } if bytes == b"xy"));
-        assert_eq!(events[2], Event::Acknowledged(7));
+        let acknowledged = Acknowledged { batches: 7, stored_idx: 9 };
+        assert_eq!(events[2], Event::Acknowledged(acknowledged));
         assert_eq!(parse(b"Q 0 0 /a|\n"), None);
     }
 }

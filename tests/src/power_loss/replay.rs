@@ -1,6 +1,6 @@
 //! What the disk may hold after a loss of power.
 
-use super::record::Event;
+use super::{record::Event, workload::Acknowledged};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -27,6 +27,10 @@ pub struct Controls {
     pub skip_log_syncs: bool,
     /// No folder is synced.
     pub skip_folder_syncs: bool,
+    /// The files of large snapshots are not synced.
+    pub skip_snapshot_syncs: bool,
+    /// The files of the log that a batch frees are removed before it is written.
+    pub remove_segments_early: bool,
 }
 
 /// A recording, to be cut at any moment.
@@ -63,7 +67,7 @@ struct Disk {
     inodes: Vec<Inode>,
     live: BTreeMap<PathBuf, usize>,
     namings: Vec<(Naming, bool)>,
-    acknowledged: u64,
+    acknowledged: Acknowledged,
 }
 
 impl Replay {
@@ -105,8 +109,8 @@ impl Replay {
     }
 
     /// Builds in `target` what the files that were below `root` may be if power is lost after
-    /// `moment` events. `base` holds the files as they were before the recording. Returns the
-    /// number acknowledged by then.
+    /// `moment` events. `base` holds the files as they were before the recording. Returns what was
+    /// acknowledged by then.
     ///
     /// # Errors
     /// The files cannot be written.
@@ -117,11 +121,18 @@ impl Replay {
         controls: Controls,
         chance: &mut impl FnMut(u64) -> u64,
         folders: Folders<'_>,
-    ) -> io::Result<u64> {
+    ) -> io::Result<Acknowledged> {
         let mut disk = Disk::default();
         disk.load(folders.base, folders.root)?;
         for event in self.events.iter().take(moment) {
             disk.apply(event, controls);
+        }
+        let rest = self.events.iter().skip(moment);
+        for event in rest.take_while(|event| !matches!(event, Event::Acknowledged(_))) {
+            let is_early = matches!(event, Event::Unlink { path } if is_segment(path));
+            if controls.remove_segments_early && is_early {
+                disk.apply(event, controls);
+            }
         }
         disk.write_to(loss, chance, &folders)?;
         Ok(disk.acknowledged)
@@ -135,6 +146,10 @@ fn is_log(path: &Path) -> bool {
 
 fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snapshot."))
 }
 
 /// What a batch did to the files of the log and to its journal.
@@ -185,7 +200,7 @@ impl Disk {
 
     fn apply(&mut self, event: &Event, controls: Controls) {
         match event {
-            Event::Acknowledged(count) => self.acknowledged = *count,
+            Event::Acknowledged(acknowledged) => self.acknowledged = *acknowledged,
             Event::Create { path } => {
                 let inode = self.inodes.len();
                 self.inodes.push(Inode::default());
@@ -213,7 +228,9 @@ impl Disk {
                 self.change(path, Change::Truncate { len: *len as usize });
             }
             Event::SyncFile { path } => {
-                if !(controls.skip_log_syncs && is_log(path)) {
+                let is_skipped = controls.skip_log_syncs && is_log(path)
+                    || controls.skip_snapshot_syncs && is_snapshot(path);
+                if !is_skipped {
                     if let Some(inode) = self.inode(path) {
                         inode.durable = inode.changes.len();
                     }

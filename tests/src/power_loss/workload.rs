@@ -16,6 +16,9 @@ use std::path::Path;
 /// Small segments, so that many are begun and removed.
 const SEGMENT_BYTES: usize = 24 << 10;
 
+/// So small that most snapshots are written from a thread.
+const LARGEST_INLINE: u64 = 2 << 10;
+
 /// After so many batches the process counts an incarnation.
 const BATCHES_PER_INCARNATION: u64 = 20;
 
@@ -30,11 +33,49 @@ pub struct Plan {
     seed: u64,
     batches: u64,
     held: Held,
+    /// The compactions that a loss of power may undo, in order. It undoes the last ones first.
+    compactions: Vec<Compaction>,
+}
+
+/// What the last compactions have replaced.
+#[derive(Clone, Debug)]
+struct Compaction {
+    removed: Vec<Item>,
+    idx_before: u64,
+    snapshot_before: Option<Items>,
+}
+
+/// How a batch is written.
+#[derive(Clone, Debug)]
+pub enum Batch {
+    /// With [`Storage::write_atomically`].
+    Atomic(Vec<StorageOp<Item>>),
+    /// With [`Storage::write_compaction`].
+    Compaction(Vec<StorageOp<Item>>),
+}
+
+/// What a process has said that it has stored.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// So many batches.
+    pub batches: u64,
+    /// The compacted index that survives, as far as a compaction of these batches counts.
+    pub stored_idx: u64,
+}
+
+impl Acknowledged {
+    /// What a line of the process says.
+    pub fn read(line: &str) -> Option<Self> {
+        let (batches, stored_idx) = line.strip_prefix("ACK ")?.split_once(' ')?;
+        Some(Self { batches: batches.parse().ok()?, stored_idx: stored_idx.parse().ok()? })
+    }
 }
 
 /// What a storage holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Held {
+    /// Number of entries removed from the beginning so far; no storage says it.
+    removed: u64,
     log: Vec<Item>,
     promise: Option<Ballot>,
     accepted_round: Option<Ballot>,
@@ -64,7 +105,7 @@ fn mix(seed: u64, place: u64) -> u64 {
 impl Plan {
     /// The batches of `seed`, none written yet.
     pub fn new(seed: u64) -> Self {
-        Self { seed, batches: 0, held: Held::default() }
+        Self { seed, batches: 0, held: Held::default(), compactions: Vec::new() }
     }
 
     /// The plan after `batches` batches.
@@ -81,6 +122,11 @@ impl Plan {
         self.batches
     }
 
+    /// What is acknowledged once all these batches are durable, the compactions too.
+    pub fn all(&self) -> Acknowledged {
+        Acknowledged { batches: self.batches, stored_idx: self.held.compacted_idx }
+    }
+
     /// Writes the next batch, and after some counts an incarnation, and notes it and the id of the
     /// storage in the identity.
     ///
@@ -90,7 +136,10 @@ impl Plan {
         &mut self,
         storage: &mut PersistentStorage<Item>,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        storage.write_atomically(&mut self.next_batch())?;
+        match self.next_batch() {
+            Batch::Atomic(mut ops) => storage.write_atomically(&mut ops)?,
+            Batch::Compaction(mut ops) => storage.write_compaction(&mut ops)?,
+        }
         if self.batches.is_multiple_of(BATCHES_PER_INCARNATION) {
             storage.next_incarnation()?;
             let nodes = vec![1, INCARNATIONS, STORAGE];
@@ -104,10 +153,115 @@ impl Plan {
     }
 
     /// The next batch.
-    pub fn next_batch(&mut self) -> Vec<StorageOp<Item>> {
+    pub fn next_batch(&mut self) -> Batch {
         self.batches += 1;
-        let count = 1 + mix(self.seed, self.batches * 1000) % 4;
-        (1..=count).map(|number| self.op(self.batches * 1000 + number * 10)).collect()
+        let place = self.batches * 1000;
+        let count = 1 + mix(self.seed, place) % 4;
+        if let Some(mut ops) = self.compact(place) {
+            ops.extend((1..count).map(|_| self.op_beside(place)));
+            return Batch::Compaction(ops);
+        }
+        let (removed, idx) = (self.held.removed, self.held.compacted_idx);
+        let ops: Vec<_> = (1..=count).map(|number| self.op(place + number * 10)).collect();
+        let has_snapshot = ops.iter().any(|op| matches!(op, StorageOp::SetSnapshot(_)));
+        if has_snapshot || (removed, idx) != (self.held.removed, self.held.compacted_idx) {
+            // All of a compaction must be durable with this batch, so the ones before it as well.
+            self.compactions.clear();
+        }
+        Batch::Atomic(ops)
+    }
+
+    /// Replaces the first entries by a snapshot, mostly a large one.
+    fn compact(&mut self, place: u64) -> Option<Vec<StorageOp<Item>>> {
+        let pick = |n: u64| mix(self.seed, place + 500 + n);
+        let len = self.held.log.len() as u64;
+        let count = 1 + pick(1) % len.max(1);
+        let idx = self.held.compacted_idx.checked_add(count)?;
+        if len == 0 || pick(0) % 4 > 0 {
+            return None;
+        }
+        // One of several steps is rare, since it takes long.
+        let bytes = match pick(2) % 40 {
+            0 => 1_100_000,
+            n => [100, 3000, 9000, 20_000][n as usize % 4],
+        };
+        let item = Item { id: place as u32, payload: vec![pick(3) as u8; bytes] };
+        let snapshot = Some(Items(vec![item]));
+        self.compactions.push(Compaction {
+            removed: self.held.log.drain(..count as usize).collect(),
+            idx_before: self.held.compacted_idx,
+            snapshot_before: std::mem::replace(&mut self.held.snapshot, snapshot.clone()),
+        });
+        self.held.removed += count;
+        self.held.compacted_idx = idx;
+        Some(vec![
+            StorageOp::SetSnapshot(snapshot),
+            StorageOp::Trim(count),
+            StorageOp::SetCompactedIdx(idx),
+        ])
+    }
+
+    /// What a compaction is written with.
+    fn op_beside(&mut self, place: u64) -> StorageOp<Item> {
+        let pick = |n: u64| mix(self.seed, place + 600 + n);
+        let item = Item { id: place as u32 + 1, payload: vec![7; pick(1) as usize % 600] };
+        match pick(0) % 3 {
+            0 => {
+                self.held.decided_idx = pick(2);
+                StorageOp::SetDecidedIndex(pick(2))
+            }
+            1 => {
+                self.held.log.push(item.clone());
+                StorageOp::AppendEntry(item)
+            }
+            _ => {
+                let idx = pick(2) % (self.held.log.len() as u64 + 1);
+                self.held.log.truncate(idx as usize);
+                self.held.log.push(item.clone());
+                StorageOp::AppendOnPrefix(idx, vec![item])
+            }
+        }
+    }
+
+    /// Whether a storage holds what the batches make, but for compactions beyond `stored_idx`, of which
+    /// it lacks the last ones.
+    fn undone(&self, held: &Held, stored_idx: u64) -> Option<usize> {
+        let mut expected = self.held.clone();
+        let mut undone = 0;
+        loop {
+            expected.removed = held.removed;
+            if expected == *held {
+                return Some(undone);
+            }
+            let last = self.compactions.iter().rev().nth(undone)?;
+            if last.idx_before < stored_idx {
+                return None;
+            }
+            undone += 1;
+            expected.log.splice(0..0, last.removed.iter().cloned());
+            expected.compacted_idx = last.idx_before;
+            expected.snapshot.clone_from(&last.snapshot_before);
+        }
+    }
+
+    /// Does the last compactions again, which were undone.
+    fn redo(
+        &self,
+        storage: &mut PersistentStorage<Item>,
+        undone: usize,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let last = self.compactions.iter().rev().take(undone);
+        let count: usize = last.map(|compaction| compaction.removed.len()).sum();
+        let mut ops = vec![
+            StorageOp::SetSnapshot(self.held.snapshot.clone()),
+            StorageOp::Trim(count as u64),
+            StorageOp::SetCompactedIdx(self.held.compacted_idx),
+        ];
+        storage.write_atomically(&mut ops)?;
+        match self.undone(&held_by(storage)?, self.held.compacted_idx) {
+            Some(0) => Ok(()),
+            other => Err(format!("{other:?} compactions are undone that were done again").into()),
+        }
     }
 
     fn op(&mut self, place: u64) -> StorageOp<Item> {
@@ -149,6 +303,7 @@ impl Plan {
             11..14 => {
                 let idx = pick(1) % (len + 1);
                 self.held.log.drain(..idx as usize);
+                self.held.removed += idx;
                 StorageOp::Trim(idx)
             }
             14 => {
@@ -193,6 +348,7 @@ pub fn config_for(folder: &Path) -> PersistentStorageConfig {
     let mut config = PersistentStorageConfig::default();
     config.set_path(folder.to_string_lossy().into());
     config.set_commitlog_options(options);
+    config.set_largest_inline_snapshot(LARGEST_INLINE);
     config
 }
 
@@ -204,9 +360,11 @@ pub fn open(folder: &Path) -> Result<PersistentStorage<Item>, StorageError> {
     PersistentStorage::try_open(config_for(folder))
 }
 
-/// Whether the storage in `folder` holds what the plan of `seed` had written when `acknowledged`
-/// batches were: these, and perhaps the next, which was on its way.
-pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
+/// Whether the storage in `folder` holds what the plan of `seed` had written when this was
+/// `acknowledged`: these batches, and perhaps the next, which was on its way. Of compactions that were
+/// not acknowledged as stored, the last ones may be undone, and nothing else. They are done again here.
+pub fn verify(folder: &Path, seed: u64, acknowledged: Acknowledged) -> Verdict {
+    let Acknowledged { batches: acknowledged, stored_idx } = acknowledged;
     let mut storage = match open(folder) {
         Ok(storage) => storage,
         Err(error) => return Verdict::Bad(error.to_string()),
@@ -224,12 +382,14 @@ pub fn verify(folder: &Path, seed: u64, acknowledged: u64) -> Verdict {
         return Verdict::Bad(problem);
     }
     let mut plan = Plan::after(seed, acknowledged);
-    if plan.held == held {
-        return Verdict::Holds(acknowledged);
-    }
-    plan.next_batch();
-    if plan.held == held {
-        return Verdict::Holds(acknowledged + 1);
+    for batches in [acknowledged, acknowledged + 1] {
+        if let Some(undone) = plan.undone(&held, stored_idx) {
+            return match if undone > 0 { plan.redo(&mut storage, undone) } else { Ok(()) } {
+                Ok(()) => Verdict::Holds(batches),
+                Err(error) => Verdict::Bad(error.to_string()),
+            };
+        }
+        plan.next_batch();
     }
     Verdict::Bad(format!("it holds neither {acknowledged} batches nor one more"))
 }
@@ -259,6 +419,7 @@ fn check_identity(storage: &PersistentStorage<Item>, incarnations: u64) -> Resul
 
 fn held_by(storage: &PersistentStorage<Item>) -> Result<Held, Box<dyn std::error::Error>> {
     Ok(Held {
+        removed: 0,
         log: storage.get_suffix(0)?,
         promise: storage.get_promise()?,
         accepted_round: storage.get_accepted_round()?,

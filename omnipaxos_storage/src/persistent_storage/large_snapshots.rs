@@ -1,0 +1,275 @@
+//! Large snapshots, which a thread of their own writes while batches are written.
+//!
+//! A compaction that may become durable later takes effect in memory at once. Until the file of its
+//! snapshot is durable, every batch contains the earlier compaction: the earlier snapshot and index.
+//! The log keeps all entries after it, and no segment with one of them is removed. So a crash leaves
+//! the earlier compaction or the later one, and all other changes of all batches in both cases. The
+//! core ensures that both mean the same (`Storage::write_compaction`).
+//!
+//! At most two snapshots are in memory: the one that is being written, and the last one, which waits
+//! for it. A later one replaces the one that waits, since it stands for the same entries and more.
+//! So no call waits for the disk, and memory is bounded.
+
+use super::{
+    batch::{SnapshotRef, State},
+    codec,
+    error::StorageError,
+    snapshot_files::SnapshotFiles,
+};
+use omnipaxos::storage::Entry;
+use serde::{de::DeserializeOwned, Serialize};
+use std::{
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+/// Returns the bytes of a snapshot, on any thread.
+pub(super) type Encode =
+    Box<dyn FnOnce() -> Result<Arc<Vec<u8>>, StorageError> + Send + Sync + UnwindSafe>;
+
+/// The compacted part of a log.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(super) struct Compacted {
+    pub(super) idx: u64,
+    /// Position of the first entry held.
+    pub(super) first: u64,
+    pub(super) snapshot: Option<SnapshotRef>,
+}
+
+impl Compacted {
+    pub(super) fn of(state: &State) -> Self {
+        Self { idx: state.compacted_idx, first: state.first, snapshot: state.snapshot }
+    }
+
+    /// Returns the state with this compaction instead of its own.
+    pub(super) fn in_state(self, state: &State) -> State {
+        let Self { idx, first, snapshot } = self;
+        State { compacted_idx: idx, first, snapshot, ..state.clone() }
+    }
+}
+
+/// A snapshot in memory.
+pub(super) enum InMemory<T> {
+    Encoded(Arc<Vec<u8>>),
+    Value(Arc<dyn Value<T> + Send + Sync + UnwindSafe + RefUnwindSafe>),
+}
+
+/// A snapshot that is not encoded yet.
+pub(super) trait Value<T> {
+    fn snapshot(&self) -> T::Snapshot
+    where
+        T: Entry;
+}
+
+/// A snapshot and the thread that encodes it share it.
+struct Shared<S>(Arc<S>);
+
+impl<S> Shared<S> {
+    fn get(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<T: Entry> Value<T> for Shared<T::Snapshot> {
+    fn snapshot(&self) -> T::Snapshot {
+        self.get().clone()
+    }
+}
+
+// A panic while the snapshot is encoded or cloned cannot change it: both only read it. What interior
+// mutability it has is its own.
+impl<S> UnwindSafe for Shared<S> {}
+impl<S> RefUnwindSafe for Shared<S> {}
+
+impl<T: Entry> InMemory<T>
+where
+    T::Snapshot: DeserializeOwned,
+{
+    pub(super) fn snapshot(&self) -> Result<T::Snapshot, StorageError> {
+        match self {
+            InMemory::Encoded(bytes) => codec::decode("a snapshot", bytes),
+            InMemory::Value(value) => Ok(value.snapshot()),
+        }
+    }
+}
+
+/// Moves the encoding of snapshots to another thread, for the types that allow it.
+pub(super) trait Encoder<T> {
+    /// Returns the job that encodes the snapshot on another thread, and the snapshot itself.
+    fn defer(&self, snapshot: T::Snapshot, reads_back: bool) -> (Encode, InMemory<T>)
+    where
+        T: Entry;
+}
+
+/// The encoder of all types whose snapshots can be shared with a thread.
+#[derive(Debug)]
+pub(super) struct OnThread;
+
+impl<T: Entry> Encoder<T> for OnThread
+where
+    T::Snapshot: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    fn defer(&self, snapshot: T::Snapshot, reads_back: bool) -> (Encode, InMemory<T>) {
+        let snapshot = Arc::new(snapshot);
+        let shared = Shared(Arc::clone(&snapshot));
+        let encode = move || {
+            let bytes = codec::encode("a snapshot", shared.get())?;
+            if reads_back {
+                codec::check_round_trip::<T::Snapshot>("a snapshot", &bytes)?;
+            }
+            Ok(Arc::new(bytes))
+        };
+        (Box::new(encode), InMemory::Value(Arc::new(Shared(snapshot))))
+    }
+}
+
+/// A compaction whose snapshot is to be written.
+pub(super) struct Order<T> {
+    /// The compaction. The reference to its snapshot is not known before it is encoded.
+    pub(super) compacted: Compacted,
+    /// The id of the snapshot.
+    pub(super) id: u64,
+    pub(super) encode: Encode,
+    pub(super) snapshot: InMemory<T>,
+}
+
+/// Compactions that are in effect in memory, and not durable.
+pub(super) struct Deferred<T> {
+    /// The compaction that batches contain meanwhile.
+    durable: Compacted,
+    /// The compaction whose snapshot is being written.
+    next: Compacted,
+    writer: JoinHandle<Result<SnapshotRef, StorageError>>,
+    /// The last compaction, whose snapshot is written after that one.
+    waiting: Option<(Compacted, u64, Encode)>,
+    /// The last snapshot.
+    snapshot: InMemory<T>,
+}
+
+/// Whether to wait until the snapshots are written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    No,
+    UntilWritten,
+}
+
+/// The state of the deferred compactions.
+pub(super) enum Progress {
+    Pending,
+    /// A snapshot is durable, and the one that waited is being written.
+    Continues,
+    /// The last snapshot is durable: this one.
+    Ended(SnapshotRef),
+}
+
+impl<T> Deferred<T> {
+    /// Begins to write a snapshot. Until it is durable, `durable` is the compaction on the disk.
+    pub(super) fn begin(
+        files: &SnapshotFiles,
+        durable: Compacted,
+        order: Order<T>,
+    ) -> Result<Self, StorageError> {
+        let Order { compacted: next, id, encode, snapshot } = order;
+        let writer = start(files, id, encode)?;
+        Ok(Self { durable, next, writer, waiting: None, snapshot })
+    }
+
+    /// Adds a later compaction. It replaces one that waits.
+    pub(super) fn add(&mut self, order: Order<T>) {
+        let Order { compacted, id, encode, snapshot } = order;
+        self.snapshot = snapshot;
+        self.waiting = Some((compacted, id, encode));
+    }
+
+    /// Returns the compaction that batches contain now.
+    pub(super) fn durable(&self) -> Compacted {
+        self.durable
+    }
+
+    /// Returns the last snapshot.
+    pub(super) fn snapshot(&self) -> &InMemory<T> {
+        &self.snapshot
+    }
+
+    /// Waits for the thread. Its result does not matter any more.
+    pub(super) fn end(self) {
+        let _ = self.writer.join();
+    }
+}
+
+/// Checks whether the snapshot that is being written is durable, and then begins the one that waits.
+///
+/// # Errors
+/// The snapshot could not be written. The disk holds the compaction before it.
+pub(super) fn poll<T>(
+    deferred: &mut Option<Deferred<T>>,
+    files: &SnapshotFiles,
+    wait: Wait,
+) -> Result<Progress, StorageError> {
+    let Some(Deferred { next, writer, waiting, snapshot, .. }) =
+        deferred.take_if(|deferred| wait == Wait::UntilWritten || deferred.writer.is_finished())
+    else {
+        return Ok(Progress::Pending);
+    };
+    let written = writer.join().map_err(|_panic| {
+        StorageError::code("write", "a snapshot")("code that its thread called panicked")
+    })??;
+    match waiting {
+        None => Ok(Progress::Ended(written)),
+        Some((compacted, id, encode)) => {
+            let durable = Compacted { snapshot: Some(written), ..next };
+            let order = Order { compacted, id, encode, snapshot };
+            *deferred = Some(Deferred::begin(files, durable, order)?);
+            Ok(Progress::Continues)
+        }
+    }
+}
+
+impl<T> fmt::Debug for Deferred<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred")
+            .field("durable", &self.durable)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes a snapshot from another thread.
+fn start(
+    files: &SnapshotFiles,
+    id: u64,
+    encode: Encode,
+) -> Result<JoinHandle<Result<SnapshotRef, StorageError>>, StorageError> {
+    let used = files.clone();
+    let write = move || {
+        let bytes = encode()?;
+        used.write(id, &bytes)?;
+        Ok(SnapshotRef::of(id, &bytes))
+    };
+    spawn(&files.path(id), "omnipaxos snapshot", write)
+}
+
+/// Removes the files of snapshots that nothing refers to, from another thread: that may take long.
+pub(super) fn remove(
+    files: &SnapshotFiles,
+    ids: Vec<u64>,
+) -> Result<JoinHandle<Result<(), StorageError>>, StorageError> {
+    let used = files.clone();
+    let first = ids.first().copied().unwrap_or_default();
+    let remove = move || ids.into_iter().try_for_each(|id| used.remove(id));
+    spawn(&files.path(first), "omnipaxos removal", remove)
+}
+
+fn spawn<R: Send + 'static>(
+    path: &Path,
+    name: &str,
+    run: impl FnOnce() -> R + Send + 'static,
+) -> Result<JoinHandle<R>, StorageError> {
+    thread::Builder::new()
+        .name(name.to_string())
+        .spawn(run)
+        .map_err(StorageError::io("start a thread for", path))
+}

@@ -1,0 +1,404 @@
+//! Snapshots that are written from a thread of their own.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use omnipaxos::{
+    errors::with_causes,
+    macros::Entry,
+    storage::{Snapshot, StopSign, Storage, StorageOp},
+    ClusterConfig,
+};
+use omnipaxos_storage::{
+    commitlog::LogOptions,
+    persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+use tempfile::TempDir;
+
+#[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
+#[snapshot(State)]
+struct Number(u64);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct State(Vec<u64>);
+
+impl Snapshot<Number> for State {
+    fn create(_: &[Number]) -> Self {
+        unreachable!("the tests make them")
+    }
+
+    fn merge(&mut self, _: Self) {
+        unreachable!("the tests make them")
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+type Store = PersistentStorage<Number>;
+
+fn open(folder: &Path) -> Store {
+    Store::try_open(PersistentStorageConfig::with_path(folder.to_str().unwrap())).unwrap()
+}
+
+/// Some 400 KiB, encoded.
+fn large(seed: u64) -> State {
+    State((0..50_000).map(|n| u64::MAX - n * seed).collect())
+}
+
+fn compaction(entries: u64, idx: u64, snapshot: State) -> Vec<StorageOp<Number>> {
+    vec![
+        StorageOp::SetSnapshot(Some(snapshot)),
+        StorageOp::Trim(entries),
+        StorageOp::SetCompactedIdx(idx),
+    ]
+}
+
+fn filled(folder: &Path) -> Store {
+    let mut storage = open(folder);
+    storage.append_entries((0..100).map(Number).collect()).unwrap();
+    storage.set_decided_idx(100).unwrap();
+    storage
+}
+
+fn assert_holds(storage: &Store, idx: u64, snapshot: Option<&State>, end: u64) {
+    assert_eq!(storage.get_compacted_idx().unwrap(), idx);
+    assert_eq!(storage.get_snapshot().unwrap().as_ref(), snapshot);
+    let entries: Vec<Number> = (idx..end).map(Number).collect();
+    assert_eq!(storage.get_suffix(0).unwrap(), entries);
+    assert_eq!(storage.get_log_len().unwrap(), end - idx);
+}
+
+#[test]
+fn a_large_snapshot_counts_at_once_and_is_durable_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
+    assert_holds(&storage, 40, Some(&large(1)), 100);
+    let mut end = 100;
+    while storage.get_stored_compacted_idx().unwrap() < 40 {
+        assert_eq!(storage.get_stored_compacted_idx().unwrap(), 0);
+        storage.append_entry(Number(end)).unwrap();
+        end += 1;
+        assert_holds(&storage, 40, Some(&large(1)), end);
+    }
+    assert_holds(&storage, 40, Some(&large(1)), end);
+    drop(storage);
+    assert_holds(&open(folder.path()), 40, Some(&large(1)), end);
+}
+
+#[test]
+fn a_storage_that_is_dropped_writes_the_snapshot_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
+    drop(storage);
+    let storage = open(folder.path());
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 40);
+    assert_holds(&storage, 40, Some(&large(1)), 100);
+}
+
+/// Later ones replace those that wait; a small one or none ends all of them.
+#[test]
+fn snapshots_that_follow_each_other() {
+    for last in [Some(large(9)), Some(State(vec![1])), None] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = filled(folder.path());
+        for n in 1..=4 {
+            storage.write_compaction(&mut compaction(10, n * 10, large(n))).unwrap();
+            assert_holds(&storage, n * 10, Some(&large(n)), 100);
+        }
+        storage.append_on_prefix(60, vec![Number(100)]).unwrap();
+        storage.set_snapshot(last.clone()).unwrap();
+        assert_holds(&storage, 40, last.as_ref(), 101);
+        assert_eq!(storage.get_stored_compacted_idx().unwrap(), 40);
+        drop(storage);
+        assert_holds(&open(folder.path()), 40, last.as_ref(), 101);
+    }
+}
+
+/// A snapshot of entries that the storage does not hold is durable first, whatever the caller claims.
+#[test]
+fn a_snapshot_beyond_the_log_is_durable_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    storage.write_compaction(&mut compaction(10, 10, large(1))).unwrap();
+    let mut ops = compaction(90, 500, large(2));
+    ops.push(StorageOp::SetDecidedIndex(500));
+    storage.write_compaction(&mut ops).unwrap();
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 500);
+    assert_holds(&storage, 500, Some(&large(2)), 500);
+    drop(storage);
+    assert_holds(&open(folder.path()), 500, Some(&large(2)), 500);
+}
+
+#[test]
+fn an_atomic_write_waits_for_its_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    storage.write_compaction(&mut compaction(10, 10, large(1))).unwrap();
+    storage.write_atomically(&mut compaction(30, 40, large(2))).unwrap();
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 40);
+    assert_holds(&storage, 40, Some(&large(2)), 100);
+    drop(storage);
+    assert_holds(&open(folder.path()), 40, Some(&large(2)), 100);
+}
+
+/// The copy that an interrupted process leaves.
+fn copy(folder: &Path) -> TempDir {
+    fn copy_into(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let target = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => {
+                    fs::create_dir(&target).unwrap();
+                    copy_into(&entry.path(), &target);
+                }
+                false => drop(fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    }
+    let copied = tempfile::tempdir().unwrap();
+    copy_into(folder, copied.path());
+    copied
+}
+
+/// Blocks when it is encoded, until the test lets it continue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Slow(#[serde(serialize_with = "when_opened", deserialize_with = "gate_of")] Arc<Gate>);
+
+#[derive(Debug, Default)]
+struct Gate {
+    number: u64,
+    /// What encoding it ends with.
+    end: OnceLock<End>,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq)]
+enum End {
+    Success,
+    Failure,
+    Panic,
+}
+
+fn when_opened<S: Serializer>(gate: &Arc<Gate>, serializer: S) -> Result<S::Ok, S::Error> {
+    match gate.end.wait() {
+        End::Success => serializer.serialize_u64(gate.number),
+        End::Failure => Err(serde::ser::Error::custom("the state cannot be encoded")),
+        End::Panic => panic!("code of the application"),
+    }
+}
+
+fn gate_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Gate>, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    Ok(Arc::new(Gate { number, end: OnceLock::from(End::Success) }))
+}
+
+impl Snapshot<Word> for Slow {
+    fn create(_: &[Word]) -> Self {
+        unreachable!("the tests make them")
+    }
+
+    fn merge(&mut self, _: Self) {
+        unreachable!("the tests make them")
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
+#[snapshot(Slow)]
+struct Word(u64);
+
+type Background = PersistentStorage<Word>;
+
+fn open_background(folder: &Path) -> Background {
+    let config = PersistentStorageConfig::with_path(folder.to_str().unwrap());
+    Background::try_open(config).unwrap().with_background_encoding()
+}
+
+fn words(range: std::ops::Range<u64>) -> Vec<Word> {
+    range.map(Word).collect()
+}
+
+/// A compaction of the next ten words, whose snapshot nobody has encoded yet.
+fn compact_ten(storage: &mut Background) -> Arc<Gate> {
+    let idx = storage.get_compacted_idx().unwrap() + 10;
+    let gate = Arc::new(Gate { number: idx, end: OnceLock::new() });
+    let snapshot = Slow(Arc::clone(&gate));
+    storage.check_compaction(&snapshot).unwrap();
+    let mut ops = vec![
+        StorageOp::SetSnapshot(Some(snapshot)),
+        StorageOp::Trim(10),
+        StorageOp::SetCompactedIdx(idx),
+    ];
+    storage.write_compaction(&mut ops).unwrap();
+    gate
+}
+
+fn number(storage: &Background) -> Option<u64> {
+    storage.get_snapshot().unwrap().map(|snapshot| snapshot.0.number)
+}
+
+/// Appends words until the compaction of this index is durable.
+fn append_until_stored(storage: &mut Background, idx: u64) {
+    while storage.get_stored_compacted_idx().unwrap() < idx {
+        let next = storage.get_compacted_idx().unwrap() + storage.get_log_len().unwrap();
+        storage.append_entry(Word(next)).unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_is_encoded_on_the_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = open_background(folder.path());
+    storage.append_entries(words(0..50)).unwrap();
+    let first = compact_ten(&mut storage);
+    let replaced = compact_ten(&mut storage);
+    let last = compact_ten(&mut storage);
+    storage.append_on_prefix(15, words(45..60)).unwrap();
+    storage.set_decided_idx(30).unwrap();
+    assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(30), 30));
+    assert_eq!(storage.get_suffix(0).unwrap(), words(30..60));
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 0);
+
+    // A process that ends now leaves the log as it was before, and all other changes.
+    let interrupted = copy(folder.path());
+    let reopened = open_background(interrupted.path());
+    assert_eq!((number(&reopened), reopened.get_compacted_idx().unwrap()), (None, 0));
+    assert_eq!(reopened.get_decided_idx().unwrap(), 30);
+    assert_eq!(reopened.get_suffix(0).unwrap(), words(0..60));
+
+    first.end.set(End::Success).unwrap();
+    append_until_stored(&mut storage, 10);
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 10);
+    let interrupted = copy(folder.path());
+    let reopened = open_background(interrupted.path());
+    assert_eq!((number(&reopened), reopened.get_compacted_idx().unwrap()), (Some(10), 10));
+    assert_eq!(reopened.get_suffix(0).unwrap().first(), Some(&Word(10)));
+
+    // The second was replaced by the third while it waited.
+    assert_eq!(Arc::strong_count(&replaced), 1);
+    last.end.set(End::Success).unwrap();
+    append_until_stored(&mut storage, 30);
+    drop(storage);
+    let storage = open_background(folder.path());
+    assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(30), 30));
+    let files = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+    let snapshots = files.filter(|file| file.file_name().to_string_lossy().contains("snapshot."));
+    assert_eq!(snapshots.count(), 1);
+}
+
+/// The next write returns the failure, every later one that the storage failed before. The disk holds
+/// what held before the compaction, and all batches after it.
+#[test]
+fn a_failure_of_the_thread_is_returned_by_the_next_write() {
+    for (end, says) in [(End::Failure, "cannot be encoded"), (End::Panic, "panicked")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = open_background(folder.path());
+        storage.append_entries(words(0..50)).unwrap();
+        compact_ten(&mut storage).end.set(End::Success).unwrap();
+        append_until_stored(&mut storage, 10);
+        let len = 10 + storage.get_log_len().unwrap();
+        let gate = compact_ten(&mut storage);
+        storage.set_decided_idx(40).unwrap();
+        gate.end.set(end).unwrap();
+        let error = loop {
+            match storage.set_decided_idx(40) {
+                Ok(()) => std::thread::yield_now(),
+                Err(error) => break with_causes(&*error),
+            }
+        };
+        assert!(error.contains(says), "{error}");
+        let later = with_causes(&*storage.append_entry(Word(0)).unwrap_err());
+        assert!(later.contains("an earlier write failed") && later.contains(says), "{later}");
+        drop(storage);
+        let storage = open_background(folder.path());
+        assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(10), 10));
+        assert_eq!(storage.get_decided_idx().unwrap(), 40);
+        assert_eq!(storage.get_suffix(0).unwrap(), words(10..len));
+    }
+}
+
+/// The thread cannot create its file: a folder has its name.
+#[test]
+fn a_file_that_cannot_be_written_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    fs::create_dir(folder.path().join("snapshot.0")).unwrap();
+    storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
+    let error = loop {
+        match storage.set_decided_idx(100) {
+            Ok(()) => std::thread::yield_now(),
+            Err(error) => break with_causes(&*error),
+        }
+    };
+    assert!(error.contains("could not create") && error.contains("snapshot.0"), "{error}");
+    drop(storage);
+    fs::remove_dir(folder.path().join("snapshot.0")).unwrap();
+    assert_holds(&open(folder.path()), 0, None, 100);
+}
+
+#[test]
+fn a_refused_batch_keeps_the_snapshot_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = LogOptions::new(folder.path().join("log"));
+    options.segment_max_bytes(4 << 10);
+    let mut config = PersistentStorageConfig::with_path(folder.path().to_str().unwrap());
+    config.set_commitlog_options(options);
+    let mut storage = Store::try_open(config.clone()).unwrap();
+    storage.append_entries((0..100).map(Number).collect()).unwrap();
+    storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
+    let next_config = ClusterConfig { configuration_id: 2, nodes: vec![1], flexible_quorum: None };
+    let too_large = StopSign::with(next_config, Some(vec![7; 8 << 10]));
+    let mut refused =
+        vec![StorageOp::SetSnapshot(Some(State(vec![1]))), StorageOp::SetStopsign(Some(too_large))];
+    storage.write_atomically(&mut refused).unwrap_err();
+    for n in 100..200 {
+        storage.append_entry(Number(n)).unwrap();
+        assert_eq!(storage.get_stored_compacted_idx().unwrap(), 40);
+    }
+    assert_holds(&storage, 40, Some(&large(1)), 200);
+    drop(storage);
+    let storage = Store::try_open(config).unwrap();
+    assert_holds(&storage, 40, Some(&large(1)), 200);
+}
+
+#[test]
+fn a_lost_or_damaged_snapshot_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
+    drop(storage);
+    let path = folder.path().join("snapshot.0");
+    let whole = fs::read(&path).unwrap();
+    let reopened = || {
+        let config = PersistentStorageConfig::with_path(folder.path().to_str().unwrap());
+        Store::try_open(config).map(drop)
+    };
+    fs::write(&path, &whole[1..]).unwrap();
+    assert!(matches!(reopened(), Err(StorageError::Corrupt { path: named, .. }) if named == path));
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    fs::write(&path, flipped).unwrap();
+    assert!(matches!(reopened(), Err(StorageError::Corrupt { path: named, .. }) if named == path));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(reopened(), Err(StorageError::Missing { path: named }) if named == path));
+    fs::write(&path, &whole).unwrap();
+    assert_holds(&open(folder.path()), 40, Some(&large(1)), 100);
+}
+
+#[test]
+fn a_storage_can_move_between_threads() {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Store>();
+    is_send_and_sync::<Background>();
+}
