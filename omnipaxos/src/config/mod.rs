@@ -121,13 +121,19 @@ impl OmniPaxosConfig {
         sources.into_iter().filter(|pid| *pid != self.server_config.pid).collect()
     }
 
+    /// Returns the servers of the configuration for a server that takes no part in its decisions.
+    pub(crate) fn membership_of_observer(&self) -> Membership {
+        let ServerConfig { pid, observes, .. } = &self.server_config;
+        Membership::observer(*pid, &self.cluster_config.nodes, &self.sources(observes))
+    }
+
     /// Returns the servers of the configuration, and which of them this one is.
     pub(crate) fn membership(&self) -> Membership {
         let ClusterConfig { nodes, flexible_quorum, .. } = &self.cluster_config;
-        let ServerConfig { pid, observes, .. } = &self.server_config;
+        let pid = &self.server_config.pid;
         match nodes.contains(pid) {
             true => Membership::new(*pid, nodes, *flexible_quorum),
-            false => Membership::observer(*pid, nodes, &self.sources(observes)),
+            false => self.membership_of_observer(),
         }
     }
 }

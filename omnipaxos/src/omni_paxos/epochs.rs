@@ -136,7 +136,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     fn enter(&mut self, epoch: &Epoch) -> Result<(), Halted> {
         let was_member = !self.paxos.is_observer();
         self.config.cluster_config = epoch.configuration.clone();
-        let members = Arc::new(self.config.membership());
+        // A server that comes back with an empty disk learns of epochs in which it was a member. If one is
+        // over, its vote is not needed, and might contradict an earlier one.
+        let is_over = self.validator.others().is_over(epoch.configuration.configuration_id);
+        let members = Arc::new(match is_over {
+            true => self.config.membership_of_observer(),
+            false => self.config.membership(),
+        });
         self.paxos.begin_epoch(epoch, members.clone());
         self.paxos.flush()?;
         let identity = self.validator.identities().for_configuration(&epoch.configuration);

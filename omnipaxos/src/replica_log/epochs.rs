@@ -154,9 +154,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// Forgets the epochs before the one in which the compacted index lies.
+    /// Forgets the epochs before the one in which the compacted index of the storage lies. A crash may
+    /// undo a later compaction (I24), and the stop signs after that index must be known then.
     pub(super) fn forget_epochs(&mut self) {
-        let compacted_idx = self.compacted_idx;
+        let Ok(compacted_idx) = self.storage.get_stored_compacted_idx() else {
+            return;
+        };
         if let Continuity::Continues(epochs) = &mut self.continuity {
             let ended = epochs.iter().skip(1).take_while(|next| next.first_idx <= compacted_idx);
             let ended = ended.count();

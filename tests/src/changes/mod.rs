@@ -43,6 +43,8 @@ pub struct Counts {
     pub wiped: u64,
     /// Servers that were stopped for good when they might.
     pub stopped: u64,
+    /// Ids that came back with an empty disk.
+    pub came_back: u64,
     /// Snapshots made.
     pub snapshots: u64,
     /// Entries decided.
@@ -67,6 +69,7 @@ impl Counts {
         self.wiped += other.wiped;
         self.stopped += other.stopped;
         self.snapshots += other.snapshots;
+        self.came_back += other.came_back;
         self.entries += other.entries;
         self.reads += other.reads;
         self.slowest_end = self.slowest_end.max(other.slowest_end);
@@ -86,6 +89,7 @@ impl fmt::Display for Counts {
             (self.torn, "crashes between two operations of a write"),
             (self.wiped, "wiped disks of observers"),
             (self.stopped, "servers stopped for good when they might"),
+            (self.came_back, "ids that came back with an empty disk"),
             (self.snapshots, "snapshots made"),
             (self.entries, "entries decided"),
             (self.reads, "reads answered"),

@@ -63,6 +63,8 @@ pub(super) struct World {
     /// Changes that were given up.
     given_up: Vec<ClusterConfig>,
     all_changes: Vec<ClusterConfig>,
+    /// The servers that came back with an empty disk.
+    came_back: BTreeSet<NodeId>,
     /// Whether servers are stopped for good as soon as they may.
     stops: bool,
     next_id: u64,
@@ -104,6 +106,7 @@ impl World {
             last: BTreeMap::new(),
             given_up: Vec::new(),
             all_changes: Vec::new(),
+            came_back: BTreeSet::new(),
             stops: rng.chance(1, 2),
             next_id: 1,
             next_configuration: 2,
@@ -238,6 +241,7 @@ impl World {
             196..210 | 222..300 => self.read(pid),
             210..220 => self.compact(pid),
             220..222 => self.wipe(rng),
+            300..306 => self.come_back(rng),
             _ => {}
         }
     }
@@ -516,7 +520,13 @@ impl World {
                 }
                 Event::Retired { may_stop: true } if self.stops => may_stop = true,
                 Event::EntriesLost(lost) => return Err(format!("has lost entries: {lost:?}")),
-                Event::Conflict(conflict) => return Err(format!("is in conflict: {conflict:?}")),
+                // Its peers of an earlier epoch may know its old disk.
+                Event::Conflict(conflict)
+                    if !self.came_back.contains(&pid)
+                        && !self.came_back.contains(&conflict.pid) =>
+                {
+                    return Err(format!("is in conflict: {conflict:?}"));
+                }
                 _ => {}
             }
         }
@@ -543,9 +553,50 @@ impl World {
         if may_stop && !is_named && !self.calm {
             (slot.server, slot.is_stopped) = (None, true);
             self.counts.stopped += 1;
+            self.check_stopped(pid)?;
             self.say(|| format!("{pid} is stopped for good"));
         }
         wrong.map_or(Ok(()), Err)
+    }
+
+    /// Checks that the cluster gets on without a server that was stopped (M4): a write quorum of the epoch
+    /// that it knew holds everything before that epoch.
+    fn check_stopped(&self, pid: NodeId) -> Result<(), String> {
+        let epoch_of = |pid: &NodeId| {
+            let slot = self.slots.get(pid)?;
+            slot.disk.peek(|image| Some(image.epochs.last()?.configuration.clone()))
+        };
+        let Some(known) = epoch_of(&pid) else {
+            return Ok(());
+        };
+        let has_begun = |pid: &&NodeId| {
+            epoch_of(pid).is_some_and(|at| at.configuration_id >= known.configuration_id)
+        };
+        let holders = known.nodes.iter().filter(has_begun).count();
+        match holders > known.nodes.len() / 2 {
+            true => Ok(()),
+            false => Err(format!("M4: {pid} may stop, and {holders} of {:?} go on", known.nodes)),
+        }
+    }
+
+    /// Lets a server that was stopped for good come back under its id, with an empty disk.
+    fn come_back(&mut self, rng: &mut Rng) {
+        let is_named = |pid: &NodeId| {
+            let present = self.truth.present().configuration_id;
+            let later = self.all_changes.iter().filter(|next| next.configuration_id > present);
+            later.chain([self.truth.present()]).any(|config| config.nodes.contains(pid))
+        };
+        let stopped: Vec<NodeId> =
+            self.stopped().into_iter().filter(|pid| !is_named(pid)).collect();
+        if stopped.is_empty() {
+            return;
+        }
+        let pid = rng.pick(&stopped);
+        let sources = self.truth.present().nodes.clone();
+        let server = ServerConfig { pid, ..self.settings.clone() };
+        self.add(OmniPaxosConfig::observe(server, &sources));
+        self.came_back.insert(pid);
+        self.counts.came_back += 1;
     }
 
     /// Ends all faults: all servers run, and all links are whole.

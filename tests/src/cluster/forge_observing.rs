@@ -181,6 +181,7 @@ fn empty<T: SimEntry>(config_id: u32, decided_idx: u64) -> CatchUpChunk<T> {
         ids: None,
         stopsign: None,
         piece: None,
+        epoch: None,
         decided_idx,
         compacted_idx: 0,
         stamp: Stamp::default(),

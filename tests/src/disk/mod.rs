@@ -152,6 +152,7 @@ impl<T: SimEntry> SimDisk<T> {
             refuses: false,
             incarnation: 0,
             id: None,
+            writes_snapshots_later: false,
             rng: Rng::of(&[seed]),
             write_fault: None,
             read_fault: None,
@@ -542,6 +543,7 @@ impl<T: SimEntry> Disk<T> {
             | StorageOp::SetDecidedIndex(_)
             | StorageOp::SetAcceptedRound(_)
             | StorageOp::SetCompactedIdx(_)
+            | StorageOp::SetEpochs(_)
             | StorageOp::Trim(_)
             | StorageOp::SetStopsign(_)
             | StorageOp::SetSnapshot(_)) => op,

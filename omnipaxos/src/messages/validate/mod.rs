@@ -136,7 +136,7 @@ impl MessageValidator {
         self.config_id = config.cluster_config.configuration_id;
         self.members = members;
         self.identities = identities;
-        self.others = OtherConfigurations::default();
+        self.others.begin_epoch();
         self.observers.retain(|pid| !self.members.contains(pid));
     }
 
@@ -248,7 +248,7 @@ impl MessageValidator {
             Reason::OtherConfiguration(id) if id > self.config_id => {
                 self.others.hear(id, from);
                 if self.continues {
-                    self.others.hear_informed(from);
+                    self.others.hear_informed(id, from);
                 }
             }
             Reason::OtherConfiguration(id) => self.answer_lower(id, from),
@@ -256,7 +256,7 @@ impl MessageValidator {
             Reason::Stranger => match self.examine_body(message, highest_n) {
                 // A member of a later configuration, which this server does not know.
                 Err(Reason::OtherConfiguration(id)) if self.continues && id > self.config_id => {
-                    self.others.hear_informed(from);
+                    self.others.hear_informed(id, from);
                 }
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
                 Ok(())
@@ -298,7 +298,7 @@ impl MessageValidator {
             Message::SequencePaxos(PaxosMessage { from, msg: PaxosMsg::Joining(m), .. })
                 if m.config_id > self.config_id =>
             {
-                self.others.hear_informed(*from);
+                self.others.hear_informed(m.config_id, *from);
             }
             Message::SequencePaxos(_) | Message::BLE(_) => {}
         }

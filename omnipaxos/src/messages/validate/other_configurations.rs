@@ -30,6 +30,8 @@ pub(crate) struct OtherConfigurations {
     to_tell: BTreeSet<NodeId>,
     /// Where the log continues: the servers that reported a higher configuration.
     informed: BTreeSet<NodeId>,
+    /// The highest configuration that one of them reported.
+    highest_informed: ConfigurationId,
     /// Whether one of them is to be asked.
     is_question_due: bool,
     /// The one that was asked last.
@@ -52,11 +54,22 @@ impl OtherConfigurations {
     }
 
     /// Records that a server reported a higher configuration, and can be asked for the log.
-    pub(crate) fn hear_informed(&mut self, from: NodeId) {
+    pub(crate) fn hear_informed(&mut self, id: ConfigurationId, from: NodeId) {
+        self.highest_informed = self.highest_informed.max(id);
         if self.informed.len() < MOST_TO_TELL || self.informed.contains(&from) {
             self.informed.insert(from);
             self.is_question_due = true;
         }
+    }
+
+    /// Returns whether a configuration is over: a server has reported a higher one.
+    pub(crate) fn is_over(&self, id: ConfigurationId) -> bool {
+        self.highest_informed > id
+    }
+
+    /// Begins the next epoch. What servers reported stays true.
+    pub(crate) fn begin_epoch(&mut self) {
+        *self = Self { highest_informed: self.highest_informed, ..Self::default() };
     }
 
     /// Returns whether a server has reported a higher configuration.
