@@ -98,7 +98,8 @@ fn what_all_applications_have_applied() {
             | applied 2; output; 2: Applied to=1 confirms=2; round; applied | same
             | applied 2 2:1 3:?; 3: Applied to=2
             | applied 2; output; reconnected 3 | same | 3: Applied to=2
-            | applied 2; output; applied 2; output; applied 1 | same |
+            | applied 2; output; applied 2 | same |
+            | applied 2; output; applied 1 | same |
         # One that asks is answered.
             | 2: Applied to=1 asks; applied | same | applied 0 2:1 3:?; 2: Applied
             | applied 2; output; 2: Applied to=1 confirms=2 asks | same | 2: Applied to=2

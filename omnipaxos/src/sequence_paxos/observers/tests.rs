@@ -85,7 +85,7 @@ fn what_a_source_has_trimmed() {
         "
         # An observer cannot take what follows on entries that it lacks. No trim proves that it has them.
         recovering 0 0 ABC
-            | trimmed | same | none
+            | trimmed; status 0 | same | none; Observing Waits
             | 3: CatchUpChunk base=3 at=5 +f dec=6; trimmed | same | trimmed at 5
             | 3: CatchUpChunk base=3 at=5 +f dec=6; 2: CatchUpChunk base=3 at=4 +e dec=6; trimmed | same
             | trimmed at 5
@@ -103,6 +103,22 @@ fn what_a_source_has_trimmed() {
             | none; 3: CatchUpRequest dec=4 waits
             | 3: CatchUpChunk base=3 at=5 snapshot=abcde dec=5; trimmed | recovering 0 0 *****
             | none; 3: CatchUpRequest dec=5 waits
+        ",
+    );
+}
+
+#[test]
+fn reads_of_observers_that_are_not_served() {
+    Table::new().check(
+        "
+        # They are forgotten with the observer. Those of members are not.
+        leading 4.1 ABC 2:3/3 3:3/3
+            | 9: CatchUpRequest dec=3 waits; 9: ReadIndexRequest id=9/5/1; output
+            ; 2: LeadershipCheckAck 4.1 round=1 | same | 9: ReadIndexResponse id=9/5/1 at=3
+            | 9: CatchUpRequest dec=3 waits; 9: ReadIndexRequest id=9/5/1; output; forget
+            ; 2: LeadershipCheckAck 4.1 round=1 | same |
+            | 9: CatchUpRequest dec=3 waits; 2: ReadIndexRequest id=2/5/1; output; forget
+            ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/1 at=3
         ",
     );
 }

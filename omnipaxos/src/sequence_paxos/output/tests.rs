@@ -533,3 +533,45 @@ fn entries_of_the_last_write() {
         ",
     );
 }
+
+#[test]
+fn what_does_not_fit_waits_for_an_acknowledgement() {
+    let table = Table::with(|config| {
+        config.server_config.max_in_flight_entries = 3;
+        config.server_config.max_message_entries = 3;
+        config.server_config.resend_message_tick_timeout = 20;
+    });
+    table.check(
+        "
+        leading 4.1 ABC 2:3/3
+            | append def; output; 2: Accepted 4.1 len=6 dec=6; append ghi; output
+            ; 2: Accepted 4.1 len=9 dec=9; output; 3: Promise 4.1 len=3 dec=3; output; timeout
+            | leading 4.1 ABCDEFGHI 2:9/9 3:sync | timeout 20
+        ",
+    );
+}
+
+#[test]
+fn a_storage_that_has_lost_entries() {
+    Table::new().check(
+        "
+        # It returns fewer than it holds: the replica halts, and sends none of them.
+        following 4.2 AWCd | 3: CatchUpRequest dec=1 | same | halted
+        ",
+    );
+}
+
+#[test]
+fn what_the_status_reports() {
+    Table::new().check(
+        "
+        # Entries get into the log soon where the election knows the leader that is followed here.
+        following 4.2 ABC      | status 4.2; status 5.3; status 0 | same
+                               | Following Ready; Following Waits; Following Waits
+        leading 4.1 ABC 2:3/3  | status 4.1; status 5.3 | same | Leading Ready; Leading Waits
+        preparing 4.1 3.2 ABc  | status 4.1 | same | Preparing Waits
+        promised 4.2 3.3 ABc   | status 4.2 | same | Promised Waits
+        recovering 4.2 4.2 ABc | status 4.2 | same | Recovering Waits
+        ",
+    );
+}

@@ -474,3 +474,22 @@ fn incarnations_that_nothing_counts() {
         ",
     );
 }
+
+#[test]
+fn decided_at_an_index_that_is_forgotten() {
+    Table::new().check(
+        "
+        # It ends once all entries are decided here among which it is.
+        following 4.2 ABc
+            | propose d; output; 2: AcceptDecide 4.2 at=3 +e forgot=3:1/7/0x1 dec=3
+            | following 4.2 ABCe | 2: Accepted 4.2 len=4 dec=3; 1/7/0 is decided before 3
+            | propose d; output; 2: AcceptDecide 4.2 at=3 +e forgot=4:1/7/0x1 dec=3
+            | following 4.2 ABCe pending=1 | 2: Accepted 4.2 len=4 dec=3
+            | propose d; output; 2: AcceptDecide 4.2 at=3 +e forgot=4:1/7/0x1 dec=3; output
+            ; 2: Decide 4.2 dec=4 | following 4.2 ABCE | 1/7/0 is decided before 4
+        # Another one is.
+            | propose d; output; 2: AcceptDecide 4.2 at=3 +e forgot=3:1/6/0x1 dec=3
+            | following 4.2 ABCe pending=1 | 2: Accepted 4.2 len=4 dec=3
+        ",
+    );
+}

@@ -8,7 +8,7 @@ use crate::{
 use std::sync::{Arc, Mutex};
 
 /// An entry. No storage takes a `z`, and none with a limit below 9 a `y`. A storage that is to write an
-/// `x` fails.
+/// `x` fails, and one that holds a `w` does not return it.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::sequence_paxos) struct Letter(pub(super) char);
 
@@ -103,7 +103,8 @@ impl Storage<Letter> for Disk {
 
     fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Letter>> {
         let range = usize::try_from(from)?..usize::try_from(to)?;
-        Ok(self.log.get(range).unwrap_or_default().to_vec())
+        let held = self.log.get(range).unwrap_or_default().iter();
+        Ok(held.filter(|letter| letter.0 != 'w').cloned().collect())
     }
 
     fn get_log_len(&self) -> StorageResult<u64> {

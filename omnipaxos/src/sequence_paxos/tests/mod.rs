@@ -37,7 +37,7 @@
 //! `waits=2` follows if two proposals wait, and `pending=2` if two proposals with ids have not ended.
 //!
 //! [`Server::act`] has the inputs that are no messages. `sends` begins with what they return, and ends
-//! with what the user and the election learn.
+//! with what the user and the election learn. After the input `watch`, it also has what was written.
 
 mod disk;
 mod notation;
@@ -294,6 +294,12 @@ impl Server {
                 u64::MAX => "no timeout".to_string(),
                 ticks => format!("timeout {ticks}"),
             }),
+            // The status, where the election knows a leader.
+            ["status", leader] => {
+                let leader = Some(ballot(leader)).filter(|leader| leader.n > 0);
+                let (role, readiness) = (self.paxos.role(), self.paxos.readiness(leader));
+                self.answers.push(format!("{} {}", variant(&role), variant(&readiness)));
+            }
             ["pass", ticks] => self.paxos.pass(number(ticks)),
             // Whether the election has news for this server.
             ["news", n] => {
@@ -461,10 +467,9 @@ impl Server {
                 format!("leading {n} {log}{}", self.shown_followers(followers))
             }
         };
-        for (what, entries) in [
-            ("waits", self.paxos.proposals.waiting().entries),
-            ("pending", self.paxos.proposals.pending().entries),
-        ] {
+        for (what, entries) in
+            [("waits", self.paxos.waiting().entries), ("pending", self.paxos.pending().entries)]
+        {
             if entries > 0 {
                 let _ = write!(shown, " {what}={entries}");
             }

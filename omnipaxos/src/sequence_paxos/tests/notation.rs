@@ -10,9 +10,10 @@ use crate::{
     messages::sequence_paxos::{
         AcceptDecide, AcceptStopSign, AcceptSync, Accepted, AppliedReport, CatchUpChunk,
         CatchUpRedirect, CatchUpRequest, Compaction, CompactionAction, Decide, DecidedRange,
-        EntryIds, ForwardedProposals, ForwardedStopSign, LeadershipCheck, LeadershipCheckAck,
-        LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq, Promise, ProposalRejection,
-        ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason, TransferLeadership,
+        EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, LeadershipCheck,
+        LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq, Promise,
+        ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason,
+        TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
     storage::{SnapshotType, StopSign},
@@ -124,12 +125,21 @@ impl<'a> Fields<'a> {
         self.words.iter().find_map(|word| word.strip_prefix('+')).unwrap_or_default()
     }
 
-    /// `ids=3:2/7/0x2`: the entries 3 and 4 have the ids 2/7/0 and 2/7/1.
+    /// `ids=3:2/7/0x2`: the entries 3 and 4 have the ids 2/7/0 and 2/7/1. `forgot=3:2/7/0x2`: two
+    /// entries before 3 have them, at indices that are forgotten.
     fn ids(&self) -> Option<Box<EntryIds>> {
-        let (idx, run) = self.value("ids")?.split_once(':')?;
-        let (first, count) = run.split_once('x')?;
-        let run = IdRun { idx: number(idx), count: number(count), first: id(first) };
-        Some(Box::new(EntryIds { known_from: 0, runs: vec![run], forgotten: None }))
+        let ids = |key| {
+            let (idx, run) = self.value(key)?.split_once(':')?;
+            let (first, count) = run.split_once('x')?;
+            Some(IdRun { idx: number(idx), count: number(count), first: id(first) })
+        };
+        let forgotten = ids("forgot").map(|IdRun { idx, count, first }| {
+            let ids = vec![IdRange { first, count }];
+            Box::new(ForgottenIds { before: idx, ids, in_doubt: Vec::new() })
+        });
+        let runs: Vec<IdRun> = ids("ids").into_iter().collect();
+        let is_any = forgotten.is_some() || !runs.is_empty();
+        is_any.then(|| Box::new(EntryIds { known_from: 0, runs, forgotten }))
     }
 
     fn stopsign(&self) -> Option<StopSign> {
