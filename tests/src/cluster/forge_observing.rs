@@ -183,6 +183,7 @@ fn empty<T: SimEntry>(config_id: u32, decided_idx: u64) -> CatchUpChunk<T> {
         piece: None,
         decided_idx,
         compacted_idx: 0,
+        epoch: None,
         stamp: Stamp::default(),
     }
 }
