@@ -604,6 +604,7 @@ fn answer(bytes: usize) -> Message<Summed> {
         ids: None,
         piece: Some(Box::new(piece)).filter(|_| bytes > 0),
         compacted_idx: 0,
+        epoch: None,
         stamp: Stamp::default(),
     }));
     Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg })
