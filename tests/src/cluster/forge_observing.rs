@@ -184,7 +184,6 @@ fn empty<T: SimEntry>(config_id: u32, decided_idx: u64) -> CatchUpChunk<T> {
         epoch: None,
         decided_idx,
         compacted_idx: 0,
-        epoch: None,
         stamp: Stamp::default(),
     }
 }
