@@ -87,7 +87,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             self.compacted_idx = idx;
             self.tail.drop_before(idx);
             self.unstored.compaction = true;
-            self.forget_epochs();
         }
     }
 

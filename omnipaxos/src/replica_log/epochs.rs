@@ -156,15 +156,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Forgets the epochs before the one in which the compacted index of the storage lies. A crash may
     /// undo a later compaction (I24), and the stop signs after that index must be known then.
-    pub(super) fn forget_epochs(&mut self) {
-        let Ok(compacted_idx) = self.storage.get_stored_compacted_idx() else {
-            return;
-        };
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub(super) fn forget_epochs(&mut self) -> Result<(), Halted> {
         if let Continuity::Continues(epochs) = &mut self.continuity {
+            let compacted_idx =
+                named(self.storage.get_stored_compacted_idx(), "read the stored compacted index")?;
             let ended = epochs.iter().skip(1).take_while(|next| next.first_idx <= compacted_idx);
             let ended = ended.count();
             self.unstored.epochs |= ended > 0;
             epochs.drain(..ended);
         }
+        Ok(())
     }
 }

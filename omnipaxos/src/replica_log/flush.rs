@@ -45,6 +45,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let from_idx = self.tail.start();
         let kept_len = self.kept_len();
+        if self.unstored.compaction {
+            self.forget_epochs()?;
+        }
         let becomes_durable_later = matches!(self.compacted, Compacted::UnstoredSnapshot(_))
             && self.compacted_idx > self.stored.compacted_idx
             && !self.unstored.needs_durable_snapshot;
