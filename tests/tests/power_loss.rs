@@ -144,9 +144,17 @@ fn without_syncs_of_snapshots_something_is_lost() {
 #[test]
 fn where_entries_are_removed_too_early_something_is_lost() {
     let controls = Controls { remove_segments_early: true, ..Controls::default() };
-    let outcome = lose_power(1, 1, 60, controls);
-    println!("removed too early: {} bad, {} good", outcome.bad.len(), outcome.good);
-    assert!(!outcome.bad.is_empty(), "{} of 60 bad", outcome.bad.len());
+    // Only a few moments show it, and which ones are recorded depends on time.
+    let mut states = 0;
+    for seed in 1..=12 {
+        let outcome = lose_power(seed, 1, 60, controls);
+        states += outcome.bad.len() + outcome.good;
+        if !outcome.bad.is_empty() {
+            println!("removed too early: {} bad of {states}", outcome.bad.len());
+            return;
+        }
+    }
+    panic!("none of {states} states is bad");
 }
 
 #[test]
