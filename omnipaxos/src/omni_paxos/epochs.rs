@@ -136,10 +136,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     fn enter(&mut self, epoch: &Epoch) -> Result<(), Halted> {
         let was_member = !self.paxos.is_observer();
         self.config.cluster_config = epoch.configuration.clone();
-        // A server that comes back with an empty disk learns of epochs in which it was a member. If one is
-        // over, its vote is not needed, and might contradict an earlier one.
+        // A server may have lost its disk, and learn again of epochs in which it was a member. Nobody joins
+        // the first epoch, and a vote in an epoch that is over is not needed: it might contradict an
+        // earlier one.
+        let is_first = epoch.first_idx == 0;
         let is_over = self.validator.others().is_over(epoch.configuration.configuration_id);
-        let members = Arc::new(match is_over {
+        let members = Arc::new(match is_first || is_over {
             true => self.config.membership_of_observer(),
             false => self.config.membership(),
         });

@@ -1,7 +1,7 @@
 //! Runs in which the members change, under faults: one log through every reconfiguration.
 //!
 //! Servers join, leave, come back, crash, are cut off, and are named in the next configuration while they
-//! are none of this. All the while entries are proposed everywhere, and read. [`checks`] says what must
+//! are none of this. All the while entries are proposed everywhere, and read. `checks` says what must
 //! hold. At the end all faults stop, and the log must go on at every server.
 
 mod checks;
@@ -43,7 +43,7 @@ pub struct Counts {
     pub wiped: u64,
     /// Servers that were stopped for good when they might.
     pub stopped: u64,
-    /// Ids that came back with an empty disk.
+    /// Servers that came back after they were stopped for good.
     pub came_back: u64,
     /// Snapshots made.
     pub snapshots: u64,
@@ -89,7 +89,7 @@ impl fmt::Display for Counts {
             (self.torn, "crashes between two operations of a write"),
             (self.wiped, "wiped disks of observers"),
             (self.stopped, "servers stopped for good when they might"),
-            (self.came_back, "ids that came back with an empty disk"),
+            (self.came_back, "servers that came back after they were stopped for good"),
             (self.snapshots, "snapshots made"),
             (self.entries, "entries decided"),
             (self.reads, "reads answered"),

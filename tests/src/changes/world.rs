@@ -63,8 +63,6 @@ pub(super) struct World {
     /// Changes that were given up.
     given_up: Vec<ClusterConfig>,
     all_changes: Vec<ClusterConfig>,
-    /// The servers that came back with an empty disk.
-    came_back: BTreeSet<NodeId>,
     /// Whether servers are stopped for good as soon as they may.
     stops: bool,
     next_id: u64,
@@ -106,7 +104,6 @@ impl World {
             last: BTreeMap::new(),
             given_up: Vec::new(),
             all_changes: Vec::new(),
-            came_back: BTreeSet::new(),
             stops: rng.chance(1, 2),
             next_id: 1,
             next_configuration: 2,
@@ -156,7 +153,9 @@ impl World {
                     status.compacted_idx
                 )
             });
-            text += &format!("  {pid}: {}\n", server.unwrap_or_else(|| "is down".to_string()));
+            let open: Vec<&u64> = slot.open.values().collect();
+            let server = server.unwrap_or_else(|| "is down".to_string());
+            text += &format!("  {pid}: {server}, waits for {open:?} {:?}\n", slot.changes);
         }
         text
     }
@@ -520,13 +519,7 @@ impl World {
                 }
                 Event::Retired { may_stop: true } if self.stops => may_stop = true,
                 Event::EntriesLost(lost) => return Err(format!("has lost entries: {lost:?}")),
-                // Its peers of an earlier epoch may know its old disk.
-                Event::Conflict(conflict)
-                    if !self.came_back.contains(&pid)
-                        && !self.came_back.contains(&conflict.pid) =>
-                {
-                    return Err(format!("is in conflict: {conflict:?}"));
-                }
+                Event::Conflict(conflict) => return Err(format!("is in conflict: {conflict:?}")),
                 _ => {}
             }
         }
@@ -552,6 +545,9 @@ impl World {
             .any(|next| next.configuration_id >= present && next.nodes.contains(&pid));
         if may_stop && !is_named && !self.calm {
             (slot.server, slot.is_stopped) = (None, true);
+            slot.open.clear();
+            slot.changes.clear();
+            slot.reads.clear();
             self.counts.stopped += 1;
             self.check_stopped(pid)?;
             self.say(|| format!("{pid} is stopped for good"));
@@ -579,24 +575,17 @@ impl World {
         }
     }
 
-    /// Lets a server that was stopped for good come back under its id, with an empty disk.
+    /// Lets a server that was stopped for good come back, with its disk.
     fn come_back(&mut self, rng: &mut Rng) {
-        let is_named = |pid: &NodeId| {
-            let present = self.truth.present().configuration_id;
-            let later = self.all_changes.iter().filter(|next| next.configuration_id > present);
-            later.chain([self.truth.present()]).any(|config| config.nodes.contains(pid))
-        };
-        let stopped: Vec<NodeId> =
-            self.stopped().into_iter().filter(|pid| !is_named(pid)).collect();
+        let stopped: Vec<NodeId> = self.stopped().into_iter().collect();
         if stopped.is_empty() {
             return;
         }
         let pid = rng.pick(&stopped);
-        let sources = self.truth.present().nodes.clone();
-        let server = ServerConfig { pid, ..self.settings.clone() };
-        self.add(OmniPaxosConfig::observe(server, &sources));
-        self.came_back.insert(pid);
-        self.counts.came_back += 1;
+        if let Some(slot) = self.slots.get_mut(&pid) {
+            (slot.is_stopped, slot.down_until) = (false, self.now);
+            self.counts.came_back += 1;
+        }
     }
 
     /// Ends all faults: all servers run, and all links are whole.
