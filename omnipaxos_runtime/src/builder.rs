@@ -178,7 +178,7 @@ struct Reports<B> {
     storage: oneshot::Sender<B>,
 }
 
-/// The whole life of a replica.
+/// Builds the replica, runs it, and ends it.
 async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     config: OmniPaxosConfig,
     storage: B,

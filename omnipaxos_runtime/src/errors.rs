@@ -283,7 +283,7 @@ pub enum DeliverError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<C> {
-    /// The log returned no index for the command. [`Known`] says what is known of it.
+    /// The log returned no index for the command. [`Known`] reports what is known of it.
     Append(AppendError<C>),
     /// The command was applied once, and its output is not kept any more.
     OutputForgotten,
@@ -323,7 +323,7 @@ impl<C: fmt::Debug> StdError for ExecuteError<C> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The read index could not be had.
+    /// There is no read index.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The function of the query panicked. Contains the message of the panic. The state machine

@@ -20,9 +20,9 @@ pub enum NodeEvent {
     /// The replica reports an event. Outcomes of proposals and reads are not among them: the calls
     /// that wait for them return these.
     Replica(Event),
-    /// The transport is connected to this server.
+    /// The transport has a new connection with this server, in either direction.
     Connected(NodeId),
-    /// The transport has lost its connection to this server.
+    /// The transport has lost the connection on which it sends to this server.
     Disconnected(NodeId),
 }
 

@@ -81,7 +81,7 @@
 //!
 //! # What holds
 //! - **A call that returns has happened.** An append returns once the entry is decided and the
-//!   storage of this server has it. An error says what is known: [`errors::Known`].
+//!   storage of this server has it. An error reports what is known: [`errors::Known`].
 //! - **Every future may be dropped** at any time, also by `select!` and `timeout`. No call leaves
 //!   anything behind but its effect.
 //! - **Everything is bounded**: the types name their limits.
@@ -91,6 +91,7 @@
 //! - **Blocking writes stall no task**: replica and state machine have a thread each.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod builder;
 mod clock;
 mod decided;
@@ -104,9 +105,11 @@ mod replicated;
 mod request;
 pub mod tcp;
 mod transport;
+mod weak;
 
+pub use batch::Decided;
 pub use builder::{spawn_actor, NodeBuilder};
-pub use decided::{Decided, DecidedLog};
+pub use decided::DecidedLog;
 pub use events::{Events, NodeEvent};
 pub use inbox::Inbox;
 pub use node::{Appending, Node, OmniPaxosHandle};

@@ -9,6 +9,7 @@ use crate::{
     events::{Events, NodeEvent},
     inbox::Inbox,
     request::{Appended, Reply, Request},
+    weak::{ask, ended_with, Ended, WeakHandle},
 };
 use omnipaxos::{messages::Message, status::Status, storage::Entry, util::NodeId, ClusterConfig};
 use std::{
@@ -21,16 +22,13 @@ use std::{
 use tokio::sync::{
     broadcast,
     mpsc::{self, error::TrySendError},
-    oneshot, watch,
+    oneshot,
 };
 
 /// Number of requests that wait for the replica. Further calls wait until there is room.
 pub(crate) const MAX_REQUESTS: usize = 4096;
 
-/// Why the node has ended, once it has.
-pub(crate) type Ended = watch::Receiver<Option<NodeError>>;
-
-/// A server of a cluster that runs: its replica, its storage and its transport.
+/// A running server of a cluster: its replica, its storage and its transport.
 ///
 /// It dereferences to a [handle](OmniPaxosHandle), which has all methods but
 /// [`shutdown`](Self::shutdown). The node ends when it and all handles are dropped.
@@ -86,7 +84,7 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 ///
 /// - **Clone** it for each task. The node ends when the [`Node`] and all handles are dropped.
 /// - **Cancellation.** Every future may be dropped at any time. The request may be executed all the
-///   same, as if its answer were lost. The rustdoc of each method says what that means.
+///   same, as if its answer were lost. The rustdoc of each method describes the consequence.
 /// - **Bounds.** At most 4,096 requests wait for the replica; further calls wait for room. Proposals
 ///   that wait for their decision are limited by
 ///   [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) and
@@ -125,7 +123,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// If the future is dropped, the entry may be decided all the same, once at most.
     ///
     /// # Errors
-    /// [`AppendError`]; its [`known`](AppendError::known) says what is known of the entry.
+    /// [`AppendError`]; its [`known`](AppendError::known) returns what is known of the entry.
     pub async fn append(&self, entry: T) -> Result<u64, AppendError<T>> {
         let (reply, answer) = oneshot::channel();
         match self.requests.send(Request::Append(entry, reply)).await {
@@ -172,7 +170,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
         self.ask(Request::ReadIndex).await?
     }
 
-    /// Returns the decided log from index `from` on, as a stream that goes on with the log.
+    /// Returns the decided log from index `from` on, as a stream that continues with the log.
     pub fn decided(&self, from: u64) -> DecidedLog<T> {
         DecidedLog::new(self.downgrade(), from)
     }
@@ -285,7 +283,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     /// Returns a handle that does not keep the node alive.
     pub(crate) fn downgrade(&self) -> WeakHandle<T> {
-        WeakHandle { requests: self.requests.downgrade(), ended: self.ended.clone() }
+        WeakHandle::new(&self.requests, &self.ended)
     }
 
     async fn ask<R>(&self, request: impl FnOnce(Reply<R>) -> Request<T>) -> Result<R, NodeError> {
@@ -293,36 +291,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     }
 }
 
-/// Sends a request and waits for its answer.
-async fn ask<T: Entry, R>(
-    requests: Option<mpsc::Sender<Request<T>>>,
-    ended: &Ended,
-    request: impl FnOnce(Reply<R>) -> Request<T>,
-) -> Result<R, NodeError> {
-    let (reply, answer) = oneshot::channel();
-    let sent = match requests {
-        Some(requests) => requests.send(request(reply)).await.is_ok(),
-        None => false,
-    };
-    if sent {
-        if let Ok(answer) = answer.await {
-            return Ok(answer);
-        }
-    }
-    Err(ended_with(ended).await)
-}
-
-async fn ended_with(ended: &Ended) -> NodeError {
-    let mut ended = ended.clone();
-    let cause = match ended.wait_for(Option::is_some).await {
-        Ok(cause) => cause.clone(),
-        // Only if the runtime of the node was dropped under it.
-        Err(_) => None,
-    };
-    cause.unwrap_or(NodeError::ShutDown)
-}
-
-/// Gives an entry back whose request was not taken.
+/// Returns the entry of a request that was not queued.
 fn not_proposed<T: Entry>(request: Request<T>, cause: NodeError) -> AppendError<T> {
     let entry = match request {
         Request::Append(entry, _) => Some(entry),
@@ -352,36 +321,6 @@ impl<T: Entry> Clone for OmniPaxosHandle<T> {
 impl<T: Entry> fmt::Debug for OmniPaxosHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OmniPaxosHandle").field("pid", &self.pid).finish_non_exhaustive()
-    }
-}
-
-/// A handle that does not keep the node alive.
-pub(crate) struct WeakHandle<T: Entry> {
-    requests: mpsc::WeakSender<Request<T>>,
-    ended: Ended,
-}
-
-impl<T: Entry> WeakHandle<T> {
-    /// Sends a request and waits for its answer.
-    pub(crate) async fn ask<R>(
-        &self,
-        request: impl FnOnce(Reply<R>) -> Request<T>,
-    ) -> Result<R, NodeError> {
-        ask(self.requests.upgrade(), &self.ended, request).await
-    }
-
-    /// Ends the node, for this reason.
-    pub(crate) async fn end(&self, cause: NodeError) {
-        if let Some(requests) = self.requests.upgrade() {
-            // If it fails, the node has ended.
-            let _ = requests.send(Request::End(cause)).await;
-        }
-    }
-}
-
-impl<T: Entry> Clone for WeakHandle<T> {
-    fn clone(&self) -> Self {
-        Self { requests: self.requests.clone(), ended: self.ended.clone() }
     }
 }
 

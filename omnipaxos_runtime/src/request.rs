@@ -1,7 +1,7 @@
 //! What handles ask of the node.
 
 use crate::{
-    decided::Batch,
+    batch::Batch,
     errors::{
         AppendError, CompactError, DecidedError, NodeError, ReadError, ReconfigureError,
         TransferError,
@@ -40,7 +40,7 @@ impl<T: Entry> Request<T> {
     pub(crate) fn refuse(self, cause: &NodeError) {
         match self {
             Self::Append(entry, reply) => {
-                // The caller may be gone.
+                // The caller may have dropped its future.
                 let _ = reply
                     .send(Err(AppendError::Ended { cause: cause.clone(), entry: Some(entry) }));
             }

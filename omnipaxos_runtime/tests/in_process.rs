@@ -229,6 +229,22 @@ async fn a_panic_in_an_entry_ends_the_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_append_behind_a_shutdown_returns_its_entry() {
+    let node = Node::builder(config(1, 1), MemoryStorage::<Word>::default());
+    let node = node.on_runtime().start().await.unwrap();
+    let handle = node.handle();
+    let before = handle.append_notify(Word::new("before")).unwrap();
+    // In this order into one queue, from which the replica takes both at once.
+    let (storage, late) = tokio::join!(biased; node.shutdown(), handle.append(Word::new("late")));
+    assert!(storage.is_ok());
+    assert!(matches!(
+        late.unwrap_err(),
+        AppendError::Ended { cause: NodeError::ShutDown, entry: Some(Word(word)) } if word == "late"
+    ));
+    assert_eq!(before.await.unwrap_err().known(), Known::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_illegal_configuration_is_refused() {
     let started = Node::builder(config(4, 3), MemoryStorage::<Word>::default()).start().await;
     assert!(matches!(started, Err(StartError::Build(_))), "{started:?}");

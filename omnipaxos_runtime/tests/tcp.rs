@@ -309,3 +309,24 @@ async fn a_cluster_survives_strangers_and_a_peer_of_another_version() {
     within("four attempts", refusals).await.unwrap();
     assert_eq!(entries(&mut nodes[1].decided(0), 0, 2).await, ["first", "second"]);
 }
+
+#[tokio::test]
+async fn a_silent_connection_is_replaced() {
+    let (book, mut transports) = transports(3).await;
+    // A program that accepts as server 2, and sends no byte afterwards.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    book.set(2, listener.local_addr().unwrap().to_string());
+    let _node = start(1, MemoryStorage::default(), transports.remove(0)).await;
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let (mut stream, _) = within("a connection", listener.accept()).await.unwrap();
+        let mut answer = b"OPXR".to_vec();
+        answer.extend(1_u32.to_be_bytes());
+        answer.extend(0_u64.to_be_bytes());
+        answer.extend(2_u64.to_be_bytes());
+        answer.extend([0; 4]);
+        stream.write_all(&answer).await.unwrap();
+        // Kept open: the other end closes it.
+        connections.push(stream);
+    }
+}

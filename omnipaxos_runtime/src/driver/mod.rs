@@ -5,8 +5,8 @@ mod transfers;
 
 use self::{reads::Reads, transfers::Transfers};
 use crate::{
+    batch::Batch,
     clock::Clock,
-    decided::Batch,
     errors::{panic_message, AppendError, CompactError, DecidedError, NodeError, ReconfigureError},
     events::NodeEvent,
     inbox::Incoming,
@@ -151,7 +151,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Incoming::Lost(peer) => self.publish(NodeEvent::Disconnected(peer)),
             }
         }
-        for request in requests.drain(..) {
+        // What is left after the end, or after a panic, is refused.
+        requests.reverse();
+        while let Some(request) = requests.pop() {
             if let ControlFlow::Break(cause) = self.handle(request)? {
                 return Ok(ControlFlow::Break(cause));
             }
@@ -268,10 +270,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Event::ProposalEnded { id, outcome } => self.end_proposal(id, outcome),
                 // The reads ask the replica.
                 Event::ReadReady { .. } => {}
-                Event::Halted(halted) => {
-                    self.publish(NodeEvent::Replica(Event::Halted(halted.clone())));
-                    return Err(halted);
-                }
+                Event::Halted(halted) => return Err(halted),
                 event => {
                     self.transfers.note(&event);
                     self.publish(NodeEvent::Replica(event));
@@ -322,6 +321,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
 
     /// Ends the replica. What waits learns it from the closed replies.
     fn end(mut self, cause: NodeError, left: Vec<Request<T>>) -> EndedDriver<B, X> {
+        if let NodeError::Halted(halted) = &cause {
+            self.publish(NodeEvent::Replica(Event::Halted(halted.clone())));
+        }
         self.channels.requests.close();
         for request in left {
             request.refuse(&cause);

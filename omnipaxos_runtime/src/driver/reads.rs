@@ -14,7 +14,7 @@ const MAX_READS: usize = 65_536;
 /// Ends a read with its index.
 type Read = Reply<Result<u64, ReadError>>;
 
-/// Reads without an answer. Those whose callers are gone are dropped at the next tick.
+/// Reads without an answer. Those whose callers have dropped their futures are removed at the next tick.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// Reads that were requested between two outputs share an id.
@@ -108,6 +108,6 @@ impl Reads {
 }
 
 fn end(read: Read, result: Result<u64, ReadError>) {
-    // The caller may be gone.
+    // The caller may have dropped its future.
     let _ = read.send(result);
 }

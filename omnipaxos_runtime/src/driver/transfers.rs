@@ -75,6 +75,6 @@ impl Transfers {
 }
 
 fn end(reply: Reply<Result<(), TransferError>>, result: Result<(), TransferError>) {
-    // The caller may be gone.
+    // The caller may have dropped its future.
     let _ = reply.send(result);
 }

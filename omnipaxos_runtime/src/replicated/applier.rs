@@ -7,10 +7,11 @@ use super::{
     waiters::{OutputForgotten, Waiters},
 };
 use crate::{
-    decided::{Decided, DecidedLog},
+    batch::Decided,
+    decided::DecidedLog,
     errors::{panic_message, DecidedError, NodeError},
-    node::WeakHandle,
     request::Request,
+    weak::WeakHandle,
 };
 use std::{
     collections::BTreeMap,

@@ -87,7 +87,7 @@ impl<M: StateMachine> Replicated<M> {
     /// [`MAX_OUTPUTS`] commands of this node are under way; further calls wait.
     ///
     /// # Errors
-    /// [`ExecuteError`]; its [`known`](ExecuteError::known) says what is known of the command.
+    /// [`ExecuteError`]; its [`known`](ExecuteError::known) returns what is known of the command.
     pub async fn execute(
         &self,
         command: M::Command,
@@ -176,7 +176,7 @@ impl<M: StateMachine> Replicated<M> {
         let (reply, answer) = oneshot::channel();
         let run = Box::new(move |machine: &M| {
             let result = catch_unwind(AssertUnwindSafe(|| query(machine)));
-            // The caller may be gone.
+            // The caller may have dropped its future.
             let _ = reply.send(result.map_err(|payload| panic_message(&*payload)));
         });
         if self.queries.send(Query { idx, run }).await.is_ok() {
@@ -214,7 +214,7 @@ fn output<C, O>(executed: Executed<O>) -> Result<(u64, O), ExecuteError<C>> {
     executed.map_err(|OutputForgotten| ExecuteError::OutputForgotten)
 }
 
-/// A server of a replicated state machine that runs.
+/// A running server of a replicated state machine.
 ///
 /// It dereferences to a [`Replicated`], which has all methods but [`shutdown`](Self::shutdown).
 pub struct ReplicatedNode<M: StateMachine, B> {

@@ -80,7 +80,7 @@ impl<O> Waiters<O> {
         let mut inner = self.lock();
         inner.applied_idx = idx + 1;
         for waiter in inner.by_id.remove(&(id.client, id.number)).into_iter().flatten() {
-            // The caller may be gone.
+            // The caller may have dropped its future.
             let _ = waiter.reply.send(executed.clone());
         }
     }
@@ -103,7 +103,7 @@ impl<O> Waiters<O> {
                 executed.is_some() || waiter.decided_idx.is_some_and(|decided| decided < idx)
             };
             for waiter in waiters.extract_if(.., is_over) {
-                // The caller may be gone.
+                // The caller may have dropped its future.
                 let _ = waiter.reply.send(executed.clone().unwrap_or(Err(OutputForgotten)));
             }
             !waiters.is_empty()

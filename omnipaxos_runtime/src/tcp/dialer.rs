@@ -3,7 +3,7 @@
 use super::{
     handshake::{self, Hello},
     queue::Queue,
-    Settings,
+    Settings, SILENCE,
 };
 use crate::{inbox::Inbox, random::random};
 use omnipaxos::{storage::Entry, util::NodeId};
@@ -11,11 +11,11 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep, timeout, Instant},
+    time::{sleep, sleep_until, timeout, Instant},
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time to connect and for the handshake. Short, since a lost packet is repeated later and later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -88,17 +88,21 @@ impl<T: Entry> Dialer<T> {
     ) -> Result<std::convert::Infallible, io::Error> {
         let (mut reader, mut writer) = stream.split();
         let mut frames = Vec::new();
-        let mut nothing = [0; 1];
+        let mut pulses = [0; 64];
+        let mut heard = Instant::now();
         loop {
             tokio::select! {
                 () = self.queue.take(&mut frames) => {}
-                read = reader.read(&mut nothing) => return Err(match read {
-                    Ok(0) => io::Error::other("it closed the connection"),
-                    Ok(_) => io::Error::other("it sent bytes on a connection in one direction"),
-                    Err(cause) => cause,
-                }),
+                read = reader.read(&mut pulses) => {
+                    if read? == 0 {
+                        return Err(io::Error::other("it closed the connection"));
+                    }
+                    heard = Instant::now();
+                    continue;
+                }
+                () = sleep_until(heard + SILENCE) => return Err(io::Error::other("it is silent")),
             }
-            match timeout(WRITE_TIMEOUT, writer.write_all(&frames)).await {
+            match timeout(SILENCE, writer.write_all(&frames)).await {
                 Ok(written) => written?,
                 Err(_) => return Err(io::Error::other("it does not read")),
             }

@@ -52,7 +52,7 @@ impl Verdict {
 pub(super) enum HandshakeError {
     #[error("the connection broke")]
     Io(#[from] io::Error),
-    #[error("the other program does not speak this protocol")]
+    #[error("the other program has another protocol")]
     Foreign,
     #[error("the other server has version {0} of the wire format, and this one has {VERSION}")]
     Version(u32),
@@ -63,12 +63,12 @@ pub(super) enum HandshakeError {
     #[error("this server is not in the address book there")]
     NotInBook,
     #[error("server {0} connected, and is not in the address book here")]
-    Stranger(NodeId),
-    #[error("server {from} connected and means server {to}")]
-    NotMeant { from: NodeId, to: NodeId },
+    Unlisted(NodeId),
+    #[error("server {from} connected, and expects server {to} here")]
+    Misdirected { from: NodeId, to: NodeId },
 }
 
-/// Says hello, and reads the answer.
+/// Sends a hello, and reads the answer.
 pub(super) async fn connect<S>(stream: &mut S, hello: Hello) -> Result<(), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -121,9 +121,9 @@ where
         let ours = application_version;
         (Verdict::OtherApplication, Err(HandshakeError::Application { theirs, ours }))
     } else if to != own {
-        (Verdict::OtherServer, Err(HandshakeError::NotMeant { from, to }))
+        (Verdict::OtherServer, Err(HandshakeError::Misdirected { from, to }))
     } else if from == own || !is_in_book(from) {
-        (Verdict::NotInBook, Err(HandshakeError::Stranger(from)))
+        (Verdict::NotInBook, Err(HandshakeError::Unlisted(from)))
     } else {
         (Verdict::Accepted, Ok(from))
     };
@@ -180,12 +180,12 @@ mod tests {
 
         let (connected, accepted) = shake(Hello { to: 3, ..right }).await;
         assert!(matches!(connected, Err(HandshakeError::OtherServer(2))));
-        assert!(matches!(accepted, Err(HandshakeError::NotMeant { from: 1, to: 3 })));
+        assert!(matches!(accepted, Err(HandshakeError::Misdirected { from: 1, to: 3 })));
 
         for from in [2, 9] {
             let (connected, accepted) = shake(Hello { from, ..right }).await;
             assert!(matches!(connected, Err(HandshakeError::NotInBook)));
-            assert!(matches!(accepted, Err(HandshakeError::Stranger(pid)) if pid == from));
+            assert!(matches!(accepted, Err(HandshakeError::Unlisted(pid)) if pid == from));
         }
     }
 

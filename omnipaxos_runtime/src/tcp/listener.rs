@@ -5,7 +5,7 @@ use super::{
     frame::{self, FrameError},
     handshake,
     queue::Counters,
-    Settings,
+    Settings, PULSE,
 };
 use crate::inbox::Inbox;
 use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
@@ -17,15 +17,18 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::BufReader,
-    net::{TcpListener, TcpStream},
+    io::{AsyncWriteExt, BufReader},
+    net::{
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        TcpListener, TcpStream,
+    },
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-/// Connections that have not said hello.
-const MAX_STRANGERS: usize = 64;
+/// The largest number of connections whose handshake has not ended.
+const MAX_HANDSHAKES: usize = 64;
 
 /// The time for the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +42,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Accepts connections.
 pub(super) struct Listener<T: Entry> {
     listener: TcpListener,
-    strangers: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     readers: JoinSet<()>,
     shared: Arc<Shared<T>>,
 }
@@ -75,8 +78,8 @@ where
     ) -> Self {
         let present = Mutex::default();
         let shared = Arc::new(Shared { settings, book, inbox, counters, present });
-        let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
-        Self { listener, strangers, readers: JoinSet::new(), shared }
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        Self { listener, handshakes, readers: JoinSet::new(), shared }
     }
 
     /// Closes the connections of servers that have left the address book.
@@ -103,9 +106,9 @@ where
                 }
             };
             while self.readers.try_join_next().is_some() {}
-            let Ok(place) = self.strangers.clone().try_acquire_owned() else {
+            let Ok(place) = self.handshakes.clone().try_acquire_owned() else {
                 self.shared.counters.refused.add_one();
-                tracing::warn!("refused {from}: too many connections have not said hello");
+                tracing::warn!("refused {from}: too many handshakes are under way");
                 continue;
             };
             let shared = self.shared.clone();
@@ -140,7 +143,7 @@ where
         }
         Err(_) => {
             shared.counters.refused.add_one();
-            return Err("it does not say hello".into());
+            return Err("the handshake took too long".into());
         }
     };
     drop(place);
@@ -148,10 +151,16 @@ where
     if let Some(older) = shared.present().insert(peer, close.clone()) {
         older.notify_one();
     }
+    if !shared.book.contains(peer) {
+        // It left the book during the handshake, too late for `follow`.
+        close.notify_one();
+    }
     // Messages on an earlier connection may be lost.
+    let (reader, writer) = stream.into_split();
     let read = match shared.inbox.connected(peer).await {
         Ok(()) => tokio::select! {
-            read = read_all(shared, stream, peer) => read,
+            read = read_all(shared, reader, peer) => read,
+            Err(broken) = pulse(writer) => Err(broken.into()),
             () = close.notified() => Ok(()),
         },
         Err(ended) => Err(ended.into()),
@@ -164,9 +173,17 @@ where
     read
 }
 
+/// Sends a byte every second, by which the other server knows that the connection lives.
+async fn pulse(mut writer: OwnedWriteHalf) -> io::Result<()> {
+    loop {
+        sleep(PULSE).await;
+        writer.write_all(&[0]).await?;
+    }
+}
+
 async fn read_all<T>(
     shared: &Shared<T>,
-    stream: TcpStream,
+    reader: OwnedReadHalf,
     peer: NodeId,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -174,7 +191,7 @@ where
     Message<T>: Send,
 {
     let Settings { own, max_frame_bytes, idle_timeout, .. } = shared.settings;
-    let mut reader = BufReader::with_capacity(READ_BYTES, stream);
+    let mut reader = BufReader::with_capacity(READ_BYTES, reader);
     let mut body = Vec::new();
     loop {
         let reading = frame::read::<Message<T>, _>(&mut reader, max_frame_bytes, &mut body);

@@ -26,7 +26,9 @@
 //! | 8 | id of the answering server |
 //! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book |
 //!
-//! If it accepts, frames follow in one direction, from the connecting server. A frame is the length
+//! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0 every
+//! second, and nothing else. So the connecting server notices within 5 seconds that a link is cut or
+//! a process is stopped, and connects anew. A frame is the length
 //! of its body (4 bytes, at least 1) and the body: one message, encoded by serde with the standard
 //! configuration of bincode 2. A body is decoded as a whole, and nothing is left over. The reader
 //! closes the connection at the first byte that does not fit, and if a message names another sender
@@ -39,9 +41,10 @@
 //! | frames that wait for one peer | [`max_queued_bytes`](TcpTransport::max_queued_bytes), default 16 MiB, and as many that are being written; further messages are dropped |
 //! | messages that wait for the replica | see [`Inbox`] |
 //! | connections of one peer | 1: a new one replaces the older |
-//! | connections that have not said hello | 64, for 5 seconds each |
+//! | handshakes under way | 64, for 5 seconds each |
 //! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
-//! | time of one write, after which a connection is closed | 10 s |
+//! | time of one write, after which a connection is closed | 5 s |
+//! | time without a byte of the accepting server, after which a connection is closed | 5 s |
 //!
 //! A reader reserves memory for bytes that have arrived, not for those that a length promises.
 //!
@@ -81,6 +84,12 @@ use tokio::{
 
 /// The largest frame that can be configured, in bytes.
 const LARGEST_FRAME: usize = 256 * 1024 * 1024;
+
+/// The time between two bytes of the accepting server.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// The time without such a byte after which the connecting server closes a connection.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Settings that the tasks of a transport share.
 #[derive(Clone, Debug)]

@@ -118,3 +118,84 @@ fn log<T: Entry>(message: &Message<T>, error: &FrameError) {
     let to = message.get_receiver();
     tracing::warn!("cannot send a message to server {to}: {error}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Counters, Queue, Settings};
+    use omnipaxos::{
+        messages::Message,
+        storage::{Entry, NoSnapshot},
+        ClusterConfig, OmniPaxos, ServerConfig,
+    };
+    use omnipaxos_storage::memory_storage::MemoryStorage;
+    use serde::{Deserialize, Serialize};
+    use std::time::Duration;
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct Text(String);
+
+    impl Entry for Text {
+        type Snapshot = NoSnapshot;
+        omnipaxos::without_unicache!();
+    }
+
+    /// The messages of a server that forwards an entry of this length.
+    fn messages(bytes: usize) -> Vec<Message<Text>> {
+        let cluster =
+            ClusterConfig { configuration_id: 1, nodes: vec![1, 2], ..Default::default() };
+        let mut servers: Vec<OmniPaxos<Text, MemoryStorage<Text>>> = (1..=2)
+            .map(|pid| {
+                let server = ServerConfig { pid, ..Default::default() };
+                cluster.clone().build_for_server(server, MemoryStorage::default()).unwrap()
+            })
+            .collect();
+        for _ in 0..40 {
+            servers.iter_mut().for_each(OmniPaxos::tick);
+            for at in [0, 1, 0, 1] {
+                for message in servers[at].outgoing_messages() {
+                    servers[1 - at].handle_incoming(message);
+                }
+            }
+        }
+        servers.iter_mut().for_each(|server| server.append(Text("x".repeat(bytes))).unwrap());
+        let mut messages = Vec::new();
+        servers.iter_mut().for_each(|server| server.take_outgoing_messages(&mut messages));
+        messages
+    }
+
+    fn settings(max_frame_bytes: usize, max_queued_bytes: usize) -> Settings {
+        let idle_timeout = Duration::from_secs(60);
+        Settings { own: 1, application_version: 0, max_frame_bytes, max_queued_bytes, idle_timeout }
+    }
+
+    #[tokio::test]
+    async fn frames_wait_only_with_a_connection_and_up_to_the_limit() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        let settings = settings(10_000, 2000);
+        queue.push(messages(500).into_iter(), &settings, &counters);
+        assert!(queue.lock().bytes.is_empty(), "there is no connection");
+        queue.connect();
+        for _ in 0..100 {
+            queue.push(messages(500).into_iter(), &settings, &counters);
+        }
+        let waiting = queue.lock().bytes.len();
+        assert!((2000..3000).contains(&waiting), "{waiting} bytes wait");
+        assert!(counters.dropped.get() > 50);
+        let mut frames = Vec::new();
+        queue.take(&mut frames).await;
+        assert_eq!(frames.len(), waiting);
+        queue.push(messages(500).into_iter(), &settings, &counters);
+        queue.disconnect();
+        assert!(queue.lock().bytes.is_empty());
+        assert_eq!(counters.too_large.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_larger_than_a_frame_is_dropped() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        queue.connect();
+        queue.push(messages(5000).into_iter(), &settings(2000, 10_000), &counters);
+        assert!(counters.too_large.get() >= 1);
+        assert!(queue.lock().bytes.len() < 5000);
+    }
+}
