@@ -79,6 +79,9 @@
 //! # }
 //! ```
 //!
+//! # Features
+//! - `tls`: TLS with certificates at both ends: `TcpTransport::tls`.
+//!
 //! # What holds
 //! - **A call that returns has happened.** An append returns once the entry is decided and the
 //!   storage of this server has it. An error reports what is known: [`errors::Known`].

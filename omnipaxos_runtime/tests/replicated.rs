@@ -124,6 +124,19 @@ async fn a_panic_in_apply_ends_the_node() {
 }
 
 #[tokio::test]
+async fn the_node_ends_with_its_last_handle() {
+    let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
+    let server = server.start().await.unwrap();
+    let mut log = server.log().decided(0);
+    let handle = server.handle();
+    drop(server);
+    assert_eq!(within("execute", handle.execute(2)).await.unwrap(), (0, 2));
+    drop(handle);
+    assert!(matches!(within("the entry", log.next()).await, Some(Ok(_)) | None));
+    while within("the end", log.next()).await.is_some() {}
+}
+
+#[tokio::test]
 async fn a_panic_in_a_query_fails_only_the_query() {
     let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
     let server = server.start().await.unwrap();

@@ -3,6 +3,7 @@
 use super::{
     handshake::{self, Hello},
     queue::Queue,
+    security::Socket,
     Settings, SILENCE,
 };
 use crate::{inbox::Inbox, random::random};
@@ -67,13 +68,15 @@ impl<T: Entry> Dialer<T> {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, String> {
+    async fn connect(&self) -> Result<Socket, String> {
         let Settings { own, application_version, .. } = self.settings;
         let hello = Hello { application_version, from: own, to: self.peer };
         let connecting = async {
-            let mut stream =
+            let stream =
                 TcpStream::connect(&self.address).await.map_err(|cause| cause.to_string())?;
             stream.set_nodelay(true).map_err(|cause| cause.to_string())?;
+            let secured = self.settings.security.connect(stream, self.peer).await;
+            let mut stream = secured.map_err(|cause| cause.to_string())?;
             handshake::connect(&mut stream, hello).await.map_err(|cause| cause.to_string())?;
             Ok(stream)
         };
@@ -82,11 +85,8 @@ impl<T: Entry> Dialer<T> {
     }
 
     /// Writes what waits, in one write each time, until the connection breaks.
-    async fn write_all(
-        &self,
-        mut stream: TcpStream,
-    ) -> Result<std::convert::Infallible, io::Error> {
-        let (mut reader, mut writer) = stream.split();
+    async fn write_all(&self, stream: Socket) -> Result<std::convert::Infallible, io::Error> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let mut frames = Vec::new();
         let mut pulses = [0; 64];
         let mut heard = Instant::now();
@@ -102,7 +102,11 @@ impl<T: Entry> Dialer<T> {
                 }
                 () = sleep_until(heard + SILENCE) => return Err(io::Error::other("it is silent")),
             }
-            match timeout(SILENCE, writer.write_all(&frames)).await {
+            let writing = async {
+                writer.write_all(&frames).await?;
+                writer.flush().await
+            };
+            match timeout(SILENCE, writing).await {
                 Ok(written) => written?,
                 Err(_) => return Err(io::Error::other("it does not read")),
             }

@@ -62,7 +62,7 @@ pub(super) enum HandshakeError {
     OtherServer(NodeId),
     #[error("this server is not in the address book there")]
     NotInBook,
-    #[error("server {0} connected, and is not in the address book here")]
+    #[error("server {0} connected, and is not in the address book here, or its certificate is of another")]
     Unlisted(NodeId),
     #[error("server {from} connected, and expects server {to} here")]
     Misdirected { from: NodeId, to: NodeId },
@@ -81,6 +81,7 @@ where
     bytes.extend(hello.to.to_be_bytes());
     bytes.extend([0; 4]);
     stream.write_all(&bytes).await?;
+    stream.flush().await?;
     let version = read_start(stream).await?;
     let theirs = stream.read_u64().await?;
     let answering = stream.read_u64().await?;
@@ -153,7 +154,8 @@ async fn answer<S: AsyncWrite + Unpin>(
     bytes.extend(application_version.to_be_bytes());
     bytes.extend(own.to_be_bytes());
     bytes.extend(verdict.code().to_be_bytes());
-    stream.write_all(&bytes).await
+    stream.write_all(&bytes).await?;
+    stream.flush().await
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{
     frame::{self, FrameError},
     handshake,
     queue::Counters,
+    security::Socket,
     Settings, PULSE,
 };
 use crate::inbox::Inbox;
@@ -17,11 +18,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    net::{
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-        TcpListener, TcpStream,
-    },
+    io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
+    net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
@@ -124,7 +122,7 @@ where
 /// Serves one connection until it ends, or a new one of the same peer replaces it.
 async fn receive<T>(
     shared: &Shared<T>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     place: OwnedSemaphorePermit,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -133,10 +131,14 @@ where
 {
     let Settings { own, application_version, .. } = shared.settings;
     stream.set_nodelay(true)?;
-    let is_in_book = |pid| shared.book.contains(pid);
-    let accepting = handshake::accept(&mut stream, own, application_version, is_in_book);
-    let peer = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
-        Ok(Ok(peer)) => peer,
+    let accepting = async {
+        let (mut stream, identity) = shared.settings.security.accept(stream).await?;
+        let is_in_book = |pid| shared.book.contains(pid) && identity.is_of(pid);
+        let accepted = handshake::accept(&mut stream, own, application_version, is_in_book).await;
+        accepted.map(|peer| (stream, peer))
+    };
+    let (stream, peer) = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(refused)) => {
             shared.counters.refused.add_one();
             return Err(refused.into());
@@ -156,7 +158,7 @@ where
         close.notify_one();
     }
     // Messages on an earlier connection may be lost.
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = tokio::io::split(stream);
     let read = match shared.inbox.connected(peer).await {
         Ok(()) => tokio::select! {
             read = read_all(shared, reader, peer) => read,
@@ -174,16 +176,17 @@ where
 }
 
 /// Sends a byte every second, by which the other server knows that the connection lives.
-async fn pulse(mut writer: OwnedWriteHalf) -> io::Result<()> {
+async fn pulse(mut writer: WriteHalf<Socket>) -> io::Result<()> {
     loop {
         sleep(PULSE).await;
         writer.write_all(&[0]).await?;
+        writer.flush().await?;
     }
 }
 
 async fn read_all<T>(
     shared: &Shared<T>,
-    reader: OwnedReadHalf,
+    reader: ReadHalf<Socket>,
     peer: NodeId,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where

@@ -24,7 +24,7 @@
 //! | 4 | version of this format there |
 //! | 8 | version of the application there |
 //! | 8 | id of the answering server |
-//! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book |
+//! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book, or has the certificate of another |
 //!
 //! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0 every
 //! second, and nothing else. So the connecting server notices within 5 seconds that a link is cut or
@@ -49,9 +49,13 @@
 //! A reader reserves memory for bytes that have arrived, not for those that a length promises.
 //!
 //! # Security
-//! There is no encryption and no authentication: any program that reaches the port can take part. So
-//! the transport listens on a loopback address only, unless
+//! Without TLS there is no encryption and no authentication: any program that reaches the port can
+//! take part. So the transport listens on a loopback address only, unless
 //! [`allow_remote`](TcpTransport::allow_remote) is called. Use a network that only the servers reach.
+//!
+//! With the feature `tls` and `TcpTransport::tls`, both ends of a connection present certificates. The
+//! wire format above travels inside TLS 1.3. A program without the certificate of the server whose id
+//! it sends gets no frame through.
 
 mod address_book;
 mod dialer;
@@ -59,13 +63,17 @@ mod frame;
 mod handshake;
 mod listener;
 mod queue;
+mod security;
 
 pub use self::address_book::AddressBook;
+#[cfg(feature = "tls")]
+pub use self::security::{Tls, TlsError};
 
 use self::{
     dialer::Dialer,
     listener::Listener,
     queue::{Counters, Queue},
+    security::Security,
 };
 use crate::{inbox::Inbox, transport::Transport};
 use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
@@ -100,6 +108,7 @@ struct Settings {
     max_frame_bytes: usize,
     max_queued_bytes: usize,
     idle_timeout: Duration,
+    security: Security,
 }
 
 /// The queues of all peers, by their ids.
@@ -140,6 +149,7 @@ impl TcpTransport {
             max_frame_bytes: 16 * 1024 * 1024,
             max_queued_bytes: 16 * 1024 * 1024,
             idle_timeout: Duration::from_secs(60),
+            security: Security::none(),
         };
         Self {
             book,
@@ -203,6 +213,14 @@ impl TcpTransport {
         self
     }
 
+    /// Secures all connections with TLS, and checks the certificates of the other servers. All servers
+    /// of a cluster must do so. Then it may listen at an address that other machines can reach.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.security = Security::tls(tls);
+        self
+    }
+
     /// Returns a view of the counters of this transport, which can be kept after the start.
     pub fn counters(&self) -> TcpCounters {
         TcpCounters(self.counters.clone())
@@ -222,7 +240,8 @@ impl TcpTransport {
             }
         };
         let bound: SocketAddr = listener.local_addr()?;
-        if bound.ip().is_loopback() || self.allows_remote {
+        let is_safe = bound.ip().is_loopback() || self.settings.security.is_authenticated();
+        if is_safe || self.allows_remote {
             return Ok(listener);
         }
         let address = address.unwrap_or_else(|| bound.to_string());

@@ -122,6 +122,7 @@ fn log<T: Entry>(message: &Message<T>, error: &FrameError) {
 #[cfg(test)]
 mod tests {
     use super::{Counters, Queue, Settings};
+    use crate::tcp::security::Security;
     use omnipaxos::{
         messages::Message,
         storage::{Entry, NoSnapshot},
@@ -165,7 +166,14 @@ mod tests {
 
     fn settings(max_frame_bytes: usize, max_queued_bytes: usize) -> Settings {
         let idle_timeout = Duration::from_secs(60);
-        Settings { own: 1, application_version: 0, max_frame_bytes, max_queued_bytes, idle_timeout }
+        Settings {
+            own: 1,
+            application_version: 0,
+            max_frame_bytes,
+            max_queued_bytes,
+            idle_timeout,
+            security: Security::none(),
+        }
     }
 
     #[tokio::test]
