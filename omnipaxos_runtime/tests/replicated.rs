@@ -11,6 +11,10 @@ use omnipaxos_runtime::{
     CommandId, IdentifiedCommand, Replicated, ReplicatedNode,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    Arc,
+};
 use tokio::task::JoinSet;
 
 type Storage = MemoryStorage<IdentifiedCommand<Sum>>;
@@ -121,6 +125,54 @@ async fn a_panic_in_apply_ends_the_node() {
     let query = within("query", other.query_stale(|sum| sum.0)).await.unwrap_err();
     assert_eq!(query, QueryError::Read(ReadError::Ended(cause.clone())));
     assert_eq!(within("shutdown", server.shutdown()).await.unwrap_err(), cause);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_applied_once_while_leaders_are_restarted() {
+    let (book, mut servers) = cluster().await;
+    within("execute", servers[0].execute(0)).await.unwrap();
+    let mut calls = JoinSet::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    for task in 0..8 {
+        let (server, stop) = (servers[task % 2].handle(), stop.clone());
+        calls.spawn(async move {
+            let mut executed = 0;
+            while !stop.load(Ordering::Relaxed) {
+                server.execute(1).await.unwrap();
+                executed += 1;
+            }
+            executed
+        });
+    }
+    for _ in 0..4 {
+        // Server 3 leads, and ends in the middle of the load.
+        let is_leader = async {
+            loop {
+                let leader = servers[0].log().status().await.unwrap().leader;
+                if leader == Some(3) {
+                    return;
+                }
+                if let Some(leader) = leader.and_then(|pid| usize::try_from(pid).ok()) {
+                    // It may lose leadership meanwhile.
+                    let _ = servers[leader - 1].log().transfer_leadership(3).await;
+                }
+            }
+        };
+        within("server 3 leads", is_leader).await;
+        let idx = within("read", servers[0].log().read_index()).await.unwrap();
+        let storage = within("shutdown", servers.pop().unwrap().shutdown()).await.unwrap();
+        let after = within("execute", servers[0].execute(0)).await.unwrap().0;
+        assert!(after >= idx);
+        servers.push(start(3, storage, TcpTransport::new(book.clone())).await);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut executed = 0;
+    while let Some(count) = within("the calls", calls.join_next()).await {
+        executed += count.unwrap();
+    }
+    for server in &servers {
+        assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), executed);
+    }
 }
 
 #[tokio::test]
