@@ -25,7 +25,8 @@ pub enum Decided<T: Entry> {
         /// The snapshot.
         snapshot: T::Snapshot,
     },
-    /// The end of the configuration. No item follows.
+    /// The end of a configuration. Items follow only if the log
+    /// [continues](omnipaxos::ServerConfig::continues).
     StopSign {
         /// Number of entries before it.
         idx: u64,

@@ -217,6 +217,12 @@ pub enum ReconfigureError {
     /// Another reconfiguration was decided.
     #[error("another reconfiguration was decided")]
     NotDecided,
+    /// These servers were to join, and did not catch up. Nothing has changed.
+    #[error("servers {0:?} did not catch up")]
+    NotJoined(Vec<NodeId>),
+    /// The log of this server does not continue through reconfigurations.
+    #[error("the log ends with this configuration: set ServerConfig::continues at all servers")]
+    EndsHere,
     /// This server was restarted, and its storage does not count incarnations.
     #[error("this incarnation of the server has no number that earlier ones did not have")]
     NoIncarnation,

@@ -11,7 +11,10 @@ use crate::{
     request::{Appended, Reply, Request},
     weak::{ask, ended_with, Ended, WeakHandle},
 };
-use omnipaxos::{messages::Message, status::Status, storage::Entry, util::NodeId, ClusterConfig};
+use omnipaxos::{
+    members::MemberChange, messages::Message, status::Status, storage::Entry, util::NodeId,
+    ClusterConfig,
+};
 use std::{
     fmt,
     future::Future,
@@ -218,7 +221,9 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// Ends this configuration with a stop sign, and returns its index once it is decided here.
     ///
     /// Afterwards the node still serves its log, and refuses appends. Start the servers of
-    /// `next_config` with new storages.
+    /// `next_config` with new storages. If the log
+    /// [continues](omnipaxos::ServerConfig::continues), it does the same as
+    /// [`change_members`](Self::change_members) with the defaults.
     ///
     /// If the future is dropped, the reconfiguration may be decided all the same.
     ///
@@ -230,6 +235,25 @@ impl<T: Entry> OmniPaxosHandle<T> {
         metadata: Option<Vec<u8>>,
     ) -> Result<u64, ReconfigureError> {
         self.ask(|reply| Request::Reconfigure(next_config, metadata, reply)).await?
+    }
+
+    /// Changes the members of a log that [continues](omnipaxos::ServerConfig::continues), and returns
+    /// the index of the stop sign once it is decided here.
+    ///
+    /// First the servers that join catch up: see
+    /// [`OmniPaxos::change_members`](omnipaxos::OmniPaxos::change_members). The transport must know
+    /// their addresses. Appends and reads continue meanwhile.
+    ///
+    /// If the future is dropped, the members may change all the same.
+    ///
+    /// # Errors
+    /// [`ReconfigureError`] contains the reason.
+    pub async fn change_members(
+        &self,
+        next_config: ClusterConfig,
+        change: MemberChange,
+    ) -> Result<u64, ReconfigureError> {
+        self.ask(|reply| Request::ChangeMembers(next_config, change, reply)).await?
     }
 
     /// Removes the entries before `applied_idx`, which this program has applied: see
@@ -300,6 +324,7 @@ fn not_proposed<T: Entry>(request: Request<T>, cause: NodeError) -> AppendError<
         | Request::Status(_)
         | Request::TransferLeadership(..)
         | Request::Reconfigure(..)
+        | Request::ChangeMembers(..)
         | Request::Compact(..)
         | Request::End(_) => None,
     };

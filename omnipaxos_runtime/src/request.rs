@@ -7,7 +7,9 @@ use crate::{
         TransferError,
     },
 };
-use omnipaxos::{status::Status, storage::Entry, util::NodeId, ClusterConfig};
+use omnipaxos::{
+    members::MemberChange, status::Status, storage::Entry, util::NodeId, ClusterConfig,
+};
 use tokio::sync::oneshot;
 
 /// Where the result of a request goes. It is closed if the caller has dropped its future.
@@ -29,6 +31,7 @@ pub(crate) enum Request<T: Entry> {
     Status(Reply<Status>),
     TransferLeadership(NodeId, Reply<Result<(), TransferError>>),
     Reconfigure(ClusterConfig, Option<Vec<u8>>, Reply<Result<u64, ReconfigureError>>),
+    ChangeMembers(ClusterConfig, MemberChange, Reply<Result<u64, ReconfigureError>>),
     Compact(u64, Option<T::Snapshot>, Reply<Result<(), CompactError>>),
     /// Ends the node, for this reason.
     End(NodeError),
@@ -49,6 +52,7 @@ impl<T: Entry> Request<T> {
             | Self::Status(_)
             | Self::TransferLeadership(..)
             | Self::Reconfigure(..)
+            | Self::ChangeMembers(..)
             | Self::Compact(..)
             | Self::End(_) => {}
         }

@@ -6,8 +6,9 @@ mod common;
 
 use common::{config, entries, Word};
 use omnipaxos::{
+    members::MemberChange,
     storage::{Entry, NoSnapshot},
-    ClusterConfig,
+    ClusterConfig, OmniPaxosConfig, ServerConfig,
 };
 use omnipaxos_runtime::{
     errors::{
@@ -63,11 +64,16 @@ async fn carry(from: u64, mut messages: OutgoingMessages<Word>, to: Vec<Handle>,
 }
 
 async fn cluster() -> (Vec<MemoryNode>, Cuts) {
+    cluster_of((1..=3).map(|pid| config(pid, 3)).collect()).await
+}
+
+/// Servers 1, 2 and so on, with these configurations.
+async fn cluster_of(configs: Vec<OmniPaxosConfig>) -> (Vec<MemoryNode>, Cuts) {
     let cuts = Cuts::default();
     let (mut nodes, mut outgoing) = (Vec::new(), Vec::new());
-    for pid in 1..=3 {
+    for config in configs {
         let (transport, messages) = ChannelTransport::new(1000);
-        let node = Node::builder(config(pid, 3), MemoryStorage::default()).transport(transport);
+        let node = Node::builder(config, MemoryStorage::default()).transport(transport);
         nodes.push(node.on_runtime().start().await.unwrap());
         outgoing.push(messages);
     }
@@ -196,6 +202,31 @@ async fn a_reconfiguration_ends_the_log() {
     assert!(matches!(refused, AppendError::Reconfiguring(_)), "{refused}");
     let read = nodes[0].read_index().await.unwrap_err();
     assert!(matches!(read, ReadError::Refused(_)), "{read}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_continues_with_other_members() {
+    let mut configs: Vec<OmniPaxosConfig> = (1..=3).map(|pid| config(pid, 3)).collect();
+    configs.iter_mut().for_each(|config| config.server_config.continues = true);
+    let joins = ServerConfig { pid: 4, ..Default::default() };
+    configs.push(OmniPaxosConfig::observe(joins, &[1, 2, 3]));
+    let (nodes, _cuts) = cluster_of(configs).await;
+    nodes[0].append(Word::new("first")).await.unwrap();
+    let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 3, 4], ..Default::default() };
+    let idx = nodes[1].change_members(next.clone(), MemberChange::default()).await.unwrap();
+    assert_eq!(idx, 1);
+    assert_eq!(nodes[3].append(Word::new("second")).await.unwrap(), 2);
+    let mut log = nodes[0].decided(0);
+    assert_eq!(entries(&mut log, 0, 1).await, ["first"]);
+    assert!(matches!(
+        log.next().await,
+        Some(Ok(Decided::StopSign { idx: 1, stopsign })) if stopsign.next_config == next
+    ));
+    assert_eq!(entries(&mut log, 2, 1).await, ["second"]);
+    // A log that does not continue has no such change.
+    let (others, _cuts) = cluster().await;
+    let refused = others[0].change_members(next, MemberChange::default()).await.unwrap_err();
+    assert!(matches!(refused, ReconfigureError::EndsHere), "{refused}");
 }
 
 /// An entry whose size cannot be had.

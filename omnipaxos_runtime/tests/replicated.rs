@@ -57,7 +57,8 @@ async fn a_repeated_command_is_applied_once() {
     let id = CommandId { client: 7, number: 0, oldest: 0 };
     let first = within("execute", servers[0].execute_as(id, 5)).await.unwrap();
     assert_eq!(first, (0, 5));
-    // At another server, and twice at once.
+    // At another server, which has applied it, and twice at once.
+    assert_eq!(within("query", servers[1].query(|sum| sum.0)).await.unwrap(), 5);
     let (again, once_more) = within("again", async {
         tokio::join!(servers[1].execute_as(id, 5), servers[1].execute_as(id, 5))
     })

@@ -19,7 +19,7 @@ use omnipaxos::{
     messages::Message,
     proposals::{Outcome, ProposalId},
     storage::{Entry, Storage},
-    ClusterConfig, OmniPaxos,
+    OmniPaxos,
 };
 use std::{
     collections::BTreeMap,
@@ -183,7 +183,12 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 self.transfers.begin(&mut self.replica, to, reply);
             }
             Request::Reconfigure(next_config, metadata, reply) => {
-                self.reconfigure(next_config, metadata, reply)?;
+                let proposed = self.replica.propose_reconfiguration(next_config, metadata);
+                self.reconfigure(proposed, reply)?;
+            }
+            Request::ChangeMembers(next_config, change, reply) => {
+                let proposed = self.replica.change_members(next_config, change);
+                self.reconfigure(proposed, reply)?;
             }
             Request::Compact(idx, snapshot, reply) => {
                 let compacted = match snapshot {
@@ -228,11 +233,10 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
 
     fn reconfigure(
         &mut self,
-        next_config: ClusterConfig,
-        metadata: Option<Vec<u8>>,
+        proposed: Result<ProposalId, ReconfigurationErr>,
         reply: Reply<Result<u64, ReconfigureError>>,
     ) -> Result<(), Halted> {
-        let error = match self.replica.propose_reconfiguration(next_config, metadata) {
+        let error = match proposed {
             Ok(id) => {
                 self.proposed.insert(id, Proposed::Reconfiguration(reply));
                 return Ok(());
@@ -241,6 +245,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             Err(ReconfigurationErr::Config(cause, ..)) => ReconfigureError::Config(cause),
             Err(ReconfigurationErr::Pending(..)) => ReconfigureError::Pending,
             Err(ReconfigurationErr::NoIncarnation(..)) => ReconfigureError::NoIncarnation,
+            Err(ReconfigurationErr::EndsHere(..)) => ReconfigureError::EndsHere,
             Err(other) => ReconfigureError::Refused(other.to_string()),
         };
         answer(reply, Err(error));
@@ -367,6 +372,7 @@ fn reconfigured(outcome: Outcome) -> Result<u64, ReconfigureError> {
     match outcome {
         Outcome::Decided(idx) => Ok(idx),
         Outcome::NotDecided => Err(ReconfigureError::NotDecided),
+        Outcome::NotJoined(servers) => Err(ReconfigureError::NotJoined(servers)),
         Outcome::Refused(reason) => Err(ReconfigureError::Refused(reason)),
         _unknown => Err(ReconfigureError::Unknown),
     }
