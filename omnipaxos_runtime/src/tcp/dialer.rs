@@ -17,6 +17,10 @@ use tokio::{
 
 /// The time to connect and for the handshake. Short, since a lost packet is repeated later and later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes that are written under one time limit.
+const WRITE_BYTES: usize = 256 * 1024;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -84,7 +88,7 @@ impl<T: Entry> Dialer<T> {
         connected.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    /// Writes what waits, in one write each time, until the connection breaks.
+    /// Writes the frames that wait, all at once where they are few, until the connection breaks.
     async fn write_all(&self, stream: Socket) -> Result<std::convert::Infallible, io::Error> {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut frames = Vec::new();
@@ -92,7 +96,8 @@ impl<T: Entry> Dialer<T> {
         let mut heard = Instant::now();
         loop {
             tokio::select! {
-                () = self.queue.take(&mut frames) => {}
+                biased;
+                // First, since bytes may have come while this server wrote.
                 read = reader.read(&mut pulses) => {
                     if read? == 0 {
                         return Err(io::Error::other("it closed the connection"));
@@ -101,14 +106,18 @@ impl<T: Entry> Dialer<T> {
                     continue;
                 }
                 () = sleep_until(heard + SILENCE) => return Err(io::Error::other("it is silent")),
+                () = self.queue.take(&mut frames) => {}
             }
-            let writing = async {
-                writer.write_all(&frames).await?;
-                writer.flush().await
-            };
-            match timeout(SILENCE, writing).await {
-                Ok(written) => written?,
-                Err(_) => return Err(io::Error::other("it does not read")),
+            // The time limit is for each part, so that much may wait for a slow link.
+            for part in frames.chunks(WRITE_BYTES) {
+                let writing = async {
+                    writer.write_all(part).await?;
+                    writer.flush().await
+                };
+                match timeout(SILENCE, writing).await {
+                    Ok(written) => written?,
+                    Err(_) => return Err(io::Error::other("it does not read")),
+                }
             }
         }
     }

@@ -43,7 +43,7 @@
 //! | connections of one peer | 1: a new one replaces the older |
 //! | handshakes under way | 64, for 5 seconds each |
 //! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
-//! | time of one write, after which a connection is closed | 5 s |
+//! | time to write 256 KiB, after which a connection is closed | 5 s |
 //! | time without a byte of the accepting server, after which a connection is closed | 5 s |
 //!
 //! A reader reserves memory for bytes that have arrived, not for those that a length promises.
