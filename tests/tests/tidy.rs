@@ -43,6 +43,10 @@ fn core() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../omnipaxos/src")
 }
 
+fn runtime() -> PathBuf {
+    core().join("../../omnipaxos_runtime/src")
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -202,7 +206,7 @@ fn reaches_itself(file: &PathBuf, arrows: &BTreeMap<PathBuf, BTreeSet<PathBuf>>)
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    for sources in [core(), core().join("../../omnipaxos_storage/src")] {
+    for sources in [core(), core().join("../../omnipaxos_storage/src"), runtime()] {
         let arrows = file_arrows(&sources);
         let in_circles = arrows.keys().filter(|file| reaches_itself(file, &arrows));
         let in_circles: Vec<_> = in_circles.map(|file| file.strip_prefix(&sources)).collect();
@@ -291,9 +295,30 @@ fn what_is_banned_is_not_there() {
 }
 
 #[test]
+fn the_runtime_holds_the_bans_that_concern_it() {
+    let banned = [
+        (".unwrap()", "say why it cannot fail, with expect"),
+        ("unsafe ", "forbidden"),
+        ("todo!", "do it"),
+        ("println!", "it reports through tracing"),
+        ("unbounded_channel", "everything is bounded"),
+        ("_ => ", "a new variant must make the compiler ask"),
+    ];
+    let mut wrong = Vec::new();
+    for file in rust_files(&runtime()) {
+        for (number, line) in code(&file).lines().enumerate() {
+            for (ban, why) in banned.iter().filter(|(ban, _)| line.contains(ban)) {
+                wrong.push(format!("{}: {}: `{ban}`: {why}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn no_file_grows_past_what_one_can_hold_in_mind() {
     let mut wrong = Vec::new();
-    for file in rust_files(&core()) {
+    for file in rust_files(&core()).into_iter().chain(rust_files(&runtime())) {
         let lines = before_tests(&file).lines().count();
         if lines > LONGEST_FILE {
             let file = file.display();

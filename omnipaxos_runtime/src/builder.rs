@@ -1,0 +1,219 @@
+//! Starts a node.
+
+use crate::{
+    driver::{Channels, Driver, EndedDriver},
+    errors::{NodeError, StartError},
+    events::MAX_EVENTS,
+    inbox::Inbox,
+    node::{Node, OmniPaxosHandle, MAX_REQUESTS},
+    transport::{ChannelTransport, NoTransport, OutgoingMessages, Transport},
+};
+use omnipaxos::{
+    errors::BuildErr,
+    messages::Message,
+    storage::{Entry, Storage},
+    OmniPaxos, OmniPaxosConfig,
+};
+use std::{marker::PhantomData, time::Duration};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+/// The length of a tick, unless the program sets another.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Time for the transport to stop, after which the node leaves it to itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where the replica runs.
+#[derive(Copy, Clone, Debug)]
+enum Runs {
+    OnThread,
+    OnRuntime,
+}
+
+/// Settings of a node that has not started: returned by [`Node::builder`].
+#[derive(Debug)]
+#[must_use = "the node begins with `start`"]
+pub struct NodeBuilder<T, B, X = NoTransport> {
+    config: OmniPaxosConfig,
+    storage: B,
+    transport: X,
+    tick: Duration,
+    runs: Runs,
+    entry: PhantomData<fn(T)>,
+}
+
+impl<T: Entry, B: Storage<T>> Node<T, B> {
+    /// Begins the settings of a node with this configuration and storage.
+    ///
+    /// Without a [`transport`](NodeBuilder::transport) it reaches no other server, which suits a
+    /// cluster of one.
+    pub fn builder(config: OmniPaxosConfig, storage: B) -> NodeBuilder<T, B> {
+        NodeBuilder {
+            config,
+            storage,
+            transport: NoTransport,
+            tick: TICK,
+            runs: Runs::OnThread,
+            entry: PhantomData,
+        }
+    }
+}
+
+impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
+    /// Sets the transport, which carries messages to the other servers.
+    pub fn transport<Y: Transport<T>>(self, transport: Y) -> NodeBuilder<T, B, Y> {
+        let Self { config, storage, transport: _, tick, runs, entry } = self;
+        NodeBuilder { config, storage, transport, tick, runs, entry }
+    }
+
+    /// Sets the length of a tick, at least a microsecond. The timeouts of
+    /// [`ServerConfig`](omnipaxos::ServerConfig) count ticks. Default 10 ms, which suits a LAN.
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// Runs the replica as a task of the tokio runtime that calls [`start`](Self::start), instead of
+    /// on a thread of its own.
+    ///
+    /// The writes of the storage then block a worker of that runtime. It suits storages in memory,
+    /// and tests with the paused time of tokio.
+    pub fn on_runtime(mut self) -> Self {
+        self.runs = Runs::OnRuntime;
+        self
+    }
+
+    /// Starts the transport and the replica.
+    ///
+    /// The replica continues from what its storage holds. By default it runs on a thread of its own,
+    /// so that its writes to the disk block no task. The transport runs in the tokio runtime that
+    /// calls this method.
+    ///
+    /// If the future is dropped, the node ends.
+    ///
+    /// # Errors
+    /// [`StartError`] contains the reason. The storage is closed.
+    ///
+    /// # Panics
+    /// If it is called outside a tokio runtime.
+    pub async fn start(self) -> Result<Node<T, B>, StartError>
+    where
+        T: Send + 'static,
+        T::Snapshot: Send,
+        B: Send + 'static,
+        X: Transport<T>,
+        Message<T>: Send,
+        OmniPaxos<T, B>: Send,
+    {
+        let Self { config, storage, mut transport, tick, runs, entry: _ } = self;
+        let pid = config.server_config.pid;
+        let (requests, requests_receiver) = mpsc::channel(MAX_REQUESTS);
+        let (inbox, incoming) = Inbox::new();
+        let (events, _) = broadcast::channel(MAX_EVENTS);
+        let (ended, ended_receiver) = watch::channel(None);
+        let (built, is_built) = oneshot::channel();
+        let (storage_sender, storage_receiver) = oneshot::channel();
+        let handle =
+            OmniPaxosHandle::new(pid, requests, inbox.clone(), events.downgrade(), ended_receiver);
+        transport.start(pid, inbox).await.map_err(StartError::Transport)?;
+        let channels = Channels { requests: requests_receiver, incoming, events };
+        let reports = Reports { built, ended, storage: storage_sender };
+        let run = run(config, storage, transport, tick, channels, reports);
+        match runs {
+            Runs::OnRuntime => drop(tokio::spawn(run)),
+            Runs::OnThread => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                let runtime = runtime.map_err(StartError::Thread)?;
+                std::thread::Builder::new()
+                    .name(format!("omnipaxos-{pid}"))
+                    .spawn(move || runtime.block_on(run))
+                    .map_err(StartError::Thread)?;
+            }
+        }
+        match is_built.await {
+            Ok(Ok(())) => Ok(Node::new(handle, storage_receiver)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_panicked) => Err(StartError::Panicked),
+        }
+    }
+}
+
+/// Number of outgoing messages that wait for a program that called [`spawn_actor`].
+const OUTGOING_MESSAGES: usize = 4096;
+
+/// Starts a node for a program with a network of its own, under the name of the published crate.
+///
+/// The program sends the outgoing messages, and passes incoming ones to
+/// [`handle_incoming`](OmniPaxosHandle::handle_incoming). At most 4,096 outgoing messages wait;
+/// further ones are dropped. It does the same as [`Node::builder`] with a [`ChannelTransport`].
+///
+/// # Errors
+/// [`StartError`] contains the reason.
+///
+/// # Panics
+/// If it is called outside a tokio runtime.
+pub async fn spawn_actor<T, B>(
+    config: OmniPaxosConfig,
+    storage: B,
+) -> Result<(Node<T, B>, OutgoingMessages<T>), StartError>
+where
+    T: Entry + Send + 'static,
+    T::Snapshot: Send,
+    B: Storage<T> + Send + 'static,
+    Message<T>: Send,
+    OmniPaxos<T, B>: Send,
+{
+    let (transport, outgoing) = ChannelTransport::new(OUTGOING_MESSAGES);
+    let node = Node::builder(config, storage).transport(transport).start().await?;
+    Ok((node, outgoing))
+}
+
+/// Where the replica reports.
+struct Reports<B> {
+    built: oneshot::Sender<Result<(), BuildErr>>,
+    ended: watch::Sender<Option<NodeError>>,
+    storage: oneshot::Sender<B>,
+}
+
+/// Builds the replica, runs it, and ends it.
+async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
+    config: OmniPaxosConfig,
+    storage: B,
+    mut transport: X,
+    tick: Duration,
+    channels: Channels<T>,
+    reports: Reports<B>,
+) {
+    let replica = match config.try_build(storage) {
+        Ok(replica) => replica,
+        Err(error) => {
+            stop(&mut transport).await;
+            // The caller may have dropped its future.
+            let _ = reports.built.send(Err(error));
+            return;
+        }
+    };
+    // If the caller has dropped its future, there is no handle, and the node ends at once.
+    let _ = reports.built.send(Ok(()));
+    let ended = Driver::new(replica, transport, channels, tick).run().await;
+    let EndedDriver { cause, storage, mut transport } = ended;
+    tracing::info!("the node has ended: {cause}");
+    // Without a caller of `shutdown` the storage is closed here.
+    let storage = storage.filter(|_| !reports.storage.is_closed() && cause == NodeError::ShutDown);
+    stop(&mut transport).await;
+    // The handles learn it last, so that the disk and the sockets can be opened again then.
+    let _ = reports.ended.send(Some(cause));
+    if let Some(storage) = storage {
+        let _ = reports.storage.send(storage);
+    }
+}
+
+/// Stops a transport. Its runtime may have ended, or not run: then it is dropped.
+async fn stop<T: Entry, X: Transport<T>>(transport: &mut X) {
+    if timeout(STOP_TIMEOUT, transport.stop()).await.is_err() {
+        tracing::warn!("the transport did not stop within a second");
+    }
+}

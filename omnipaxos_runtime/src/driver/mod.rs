@@ -1,0 +1,379 @@
+//! The loop around the replica: inputs, one output, then answers.
+
+mod reads;
+mod transfers;
+
+use self::{reads::Reads, transfers::Transfers};
+use crate::{
+    batch::Batch,
+    clock::Clock,
+    errors::{panic_message, AppendError, CompactError, DecidedError, NodeError, ReconfigureError},
+    events::NodeEvent,
+    inbox::Incoming,
+    request::{Appended, Reply, Request},
+    transport::Transport,
+};
+use omnipaxos::{
+    errors::{Halted, ProposeErr, ReconfigurationErr, TryCompactionErr, TryProposeErr},
+    events::Event,
+    messages::Message,
+    proposals::{Outcome, ProposalId},
+    storage::{Entry, Storage},
+    OmniPaxos,
+};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    panic::{catch_unwind, AssertUnwindSafe},
+    time::Duration,
+};
+use tokio::sync::{broadcast, mpsc};
+
+/// Number of inputs of each kind that are handled before one output.
+const MAX_BATCH: usize = 1024;
+
+/// Number of waiting reads of the decided log from which closed ones are searched.
+const MANY_PULLS: usize = 64;
+
+/// What waits for a proposal.
+enum Proposed<T> {
+    Entry(Reply<Appended<T>>),
+    Reconfiguration(Reply<Result<u64, ReconfigureError>>),
+}
+
+/// A read of the decided log that waits for entries.
+struct Pull<T: Entry> {
+    from: u64,
+    limit: u64,
+    reply: Reply<Result<Batch<T>, DecidedError>>,
+}
+
+/// The channels of a node, seen from its replica.
+pub(crate) struct Channels<T: Entry> {
+    pub(crate) requests: mpsc::Receiver<Request<T>>,
+    pub(crate) incoming: mpsc::Receiver<Incoming<T>>,
+    pub(crate) events: broadcast::Sender<NodeEvent>,
+}
+
+/// The replica, and what waits for it.
+pub(crate) struct Driver<T: Entry, B: Storage<T>, X> {
+    replica: OmniPaxos<T, B>,
+    transport: X,
+    channels: Channels<T>,
+    clock: Clock,
+    /// The replica limits them: it accepts no further proposals while many wait.
+    proposed: BTreeMap<ProposalId, Proposed<T>>,
+    reads: Reads,
+    transfers: Transfers,
+    /// One for each [`DecidedLog`](crate::DecidedLog) that waits.
+    pulls: Vec<Pull<T>>,
+    /// Reused by each output.
+    outgoing: Vec<Message<T>>,
+}
+
+/// A replica that has ended.
+pub(crate) struct EndedDriver<B, X> {
+    pub(crate) cause: NodeError,
+    /// `None` if code of the storage panicked when the storage was flushed.
+    pub(crate) storage: Option<B>,
+    pub(crate) transport: X,
+}
+
+impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
+    pub(crate) fn new(
+        replica: OmniPaxos<T, B>,
+        transport: X,
+        channels: Channels<T>,
+        tick: Duration,
+    ) -> Self {
+        Self {
+            replica,
+            transport,
+            channels,
+            clock: Clock::start(tick),
+            proposed: BTreeMap::new(),
+            reads: Reads::default(),
+            transfers: Transfers::default(),
+            pulls: Vec::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Runs until the node is ended, or all handles are dropped, or the replica halts.
+    pub(crate) async fn run(mut self) -> EndedDriver<B, X> {
+        let mut requests = Vec::new();
+        let mut incoming = Vec::new();
+        let cause = loop {
+            // Code of the user runs only here: entries, storage, transport.
+            let step = AssertUnwindSafe(|| self.step(&mut requests, &mut incoming));
+            match catch_unwind(step) {
+                Ok(Ok(ControlFlow::Continue(()))) => {}
+                Ok(Ok(ControlFlow::Break(cause)) | Err(cause)) => break cause,
+                Err(payload) => {
+                    let message = panic_message(&*payload);
+                    break NodeError::Panicked(format!("the replica: {message}"));
+                }
+            }
+            let ticks = self.next_timeout();
+            let Channels { requests: from_handles, incoming: from_transport, .. } =
+                &mut self.channels;
+            tokio::select! {
+                received = from_handles.recv_many(&mut requests, MAX_BATCH) => if received == 0 {
+                    break NodeError::ShutDown;
+                },
+                1.. = from_transport.recv_many(&mut incoming, MAX_BATCH) => {}
+                () = self.clock.sleep(ticks) => {}
+            }
+            // What else is there shares this output.
+            take_waiting(from_handles, &mut requests);
+            take_waiting(from_transport, &mut incoming);
+        };
+        self.end(cause, requests)
+    }
+
+    /// Handles inputs, writes and sends one output, and answers what can be answered now.
+    fn step(
+        &mut self,
+        requests: &mut Vec<Request<T>>,
+        incoming: &mut Vec<Incoming<T>>,
+    ) -> Result<ControlFlow<NodeError>, NodeError> {
+        let passed = self.replica.try_tick_by(self.clock.count())?;
+        if passed > 0 {
+            self.reads.retry(&mut self.replica);
+        }
+        for input in incoming.drain(..) {
+            match input {
+                Incoming::Message(message, _room) => self.replica.try_handle_incoming(message)?,
+                Incoming::Connected(peer) => {
+                    self.replica.reconnected(peer);
+                    self.publish(NodeEvent::Connected(peer));
+                }
+                Incoming::Lost(peer) => self.publish(NodeEvent::Disconnected(peer)),
+            }
+        }
+        // What is left after the end, or after a panic, is refused.
+        requests.reverse();
+        while let Some(request) = requests.pop() {
+            if let ControlFlow::Break(cause) = self.handle(request)? {
+                return Ok(ControlFlow::Break(cause));
+            }
+        }
+        self.send_outgoing()?;
+        self.handle_events()?;
+        self.reads.answer(&mut self.replica);
+        self.answer_pulls();
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Returns the number of ticks until the replica or a waiting read needs one.
+    fn next_timeout(&self) -> u64 {
+        match self.reads.needs_ticks() {
+            true => 1,
+            false => self.replica.next_timeout().unwrap_or(1),
+        }
+    }
+
+    fn handle(&mut self, request: Request<T>) -> Result<ControlFlow<NodeError>, NodeError> {
+        match request {
+            Request::Append(entry, reply) => self.append(entry, reply)?,
+            Request::ReadIndex(reply) => self.reads.request(&mut self.replica, reply),
+            Request::Decided { from, limit, reply } => self.pull(Pull { from, limit, reply }),
+            Request::Status(reply) => answer(reply, self.replica.status()),
+            Request::TransferLeadership(to, reply) => {
+                self.transfers.begin(&mut self.replica, to, reply);
+            }
+            Request::Reconfigure(next_config, metadata, reply) => {
+                let proposed = self.replica.propose_reconfiguration(next_config, metadata);
+                self.reconfigure(proposed, reply)?;
+            }
+            Request::ChangeMembers(next_config, change, reply) => {
+                let proposed = self.replica.change_members(next_config, change);
+                self.reconfigure(proposed, reply)?;
+            }
+            Request::Compact(idx, snapshot, reply) => {
+                let compacted = match snapshot {
+                    Some(snapshot) => self.replica.compact_with(idx, snapshot),
+                    None => self.replica.try_compact(idx),
+                };
+                match compacted {
+                    Err(TryCompactionErr::Halted(halted)) => return Err(halted.into()),
+                    compacted => answer(reply, compacted.map_err(CompactError::from)),
+                }
+            }
+            Request::End(cause) => return Ok(ControlFlow::Break(cause)),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn append(&mut self, entry: T, reply: Reply<Appended<T>>) -> Result<(), Halted> {
+        if reply.is_closed() {
+            // Its caller has dropped the future before the entry was proposed.
+            return Ok(());
+        }
+        let refused = match self.replica.propose(entry) {
+            Ok(id) => {
+                self.proposed.insert(id, Proposed::Entry(reply));
+                return Ok(());
+            }
+            Err(refused) => refused,
+        };
+        let error = match refused {
+            TryProposeErr::Halted(halted) => return Err(halted),
+            TryProposeErr::Busy(entry) => AppendError::Busy(entry),
+            TryProposeErr::Unstorable(entry, reason) => AppendError::TooLarge(entry, reason),
+            TryProposeErr::NoIncarnation(entry) => AppendError::NoIncarnation(entry),
+            TryProposeErr::Refused(ProposeErr::PendingReconfigEntry(entry)) => {
+                AppendError::Reconfiguring(entry)
+            }
+            other => AppendError::Refused(other.to_string()),
+        };
+        answer(reply, Err(error));
+        Ok(())
+    }
+
+    fn reconfigure(
+        &mut self,
+        proposed: Result<ProposalId, ReconfigurationErr>,
+        reply: Reply<Result<u64, ReconfigureError>>,
+    ) -> Result<(), Halted> {
+        let error = match proposed {
+            Ok(id) => {
+                self.proposed.insert(id, Proposed::Reconfiguration(reply));
+                return Ok(());
+            }
+            Err(ReconfigurationErr::Halted(halted)) => return Err(halted),
+            Err(ReconfigurationErr::Config(cause, ..)) => ReconfigureError::Config(cause),
+            Err(ReconfigurationErr::Pending(..)) => ReconfigureError::Pending,
+            Err(ReconfigurationErr::NoIncarnation(..)) => ReconfigureError::NoIncarnation,
+            Err(ReconfigurationErr::EndsHere(..)) => ReconfigureError::EndsHere,
+            Err(other) => ReconfigureError::Refused(other.to_string()),
+        };
+        answer(reply, Err(error));
+        Ok(())
+    }
+
+    fn send_outgoing(&mut self) -> Result<(), Halted> {
+        self.replica.try_take_outgoing_messages(&mut self.outgoing)?;
+        // One batch for each peer, in the order of its messages.
+        self.outgoing.sort_by_key(Message::get_receiver);
+        let mut batch = Vec::new();
+        let mut messages = self.outgoing.drain(..).peekable();
+        while let Some(message) = messages.next() {
+            let to = message.get_receiver();
+            batch.push(message);
+            if messages.peek().is_none_or(|next| next.get_receiver() != to) {
+                self.transport.send(to, &mut batch);
+                batch.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self) -> Result<(), Halted> {
+        for event in self.replica.take_events() {
+            match event {
+                Event::ProposalEnded { id, outcome } => self.end_proposal(id, outcome),
+                // The reads ask the replica.
+                Event::ReadReady { .. } => {}
+                Event::Halted(halted) => return Err(halted),
+                event => {
+                    self.transfers.note(&event);
+                    self.publish(NodeEvent::Replica(event));
+                }
+            }
+        }
+        self.transfers.answer();
+        Ok(())
+    }
+
+    fn publish(&self, event: NodeEvent) {
+        tracing::debug!(server = self.replica.get_pid(), ?event);
+        // There may be no receiver.
+        let _ = self.channels.events.send(event);
+    }
+
+    fn end_proposal(&mut self, id: ProposalId, outcome: Outcome) {
+        match self.proposed.remove(&id) {
+            Some(Proposed::Entry(reply)) => answer(reply, appended(outcome)),
+            Some(Proposed::Reconfiguration(reply)) => answer(reply, reconfigured(outcome)),
+            None => {}
+        }
+    }
+
+    fn pull(&mut self, pull: Pull<T>) {
+        if self.pulls.len() >= MANY_PULLS {
+            self.pulls.retain(|pull| !pull.reply.is_closed());
+        }
+        self.pulls.push(pull);
+    }
+
+    /// Answers the reads of the decided log for which there are entries.
+    fn answer_pulls(&mut self) {
+        let decided_idx = self.replica.get_decided_idx();
+        for pull in self.pulls.extract_if(.., |pull| pull.from < decided_idx) {
+            let Pull { from, limit, reply } = pull;
+            if reply.is_closed() {
+                continue;
+            }
+            let to = from.saturating_add(limit).min(decided_idx);
+            let read = match self.replica.try_read_entries(from..to) {
+                Ok(read) => Batch::new(from, read.unwrap_or_default()),
+                Err(failed) => Err(DecidedError::Storage(failed)),
+            };
+            answer(reply, read);
+        }
+    }
+
+    /// Ends the replica. What waits learns it from the closed replies.
+    fn end(mut self, cause: NodeError, left: Vec<Request<T>>) -> EndedDriver<B, X> {
+        if let NodeError::Halted(halted) = &cause {
+            self.publish(NodeEvent::Replica(Event::Halted(halted.clone())));
+        }
+        self.channels.requests.close();
+        for request in left {
+            request.refuse(&cause);
+        }
+        while let Ok(request) = self.channels.requests.try_recv() {
+            request.refuse(&cause);
+        }
+        let Self { replica, transport, .. } = self;
+        let storage = catch_unwind(AssertUnwindSafe(|| replica.into_storage())).ok();
+        EndedDriver { cause, storage, transport }
+    }
+}
+
+/// Takes what waits in a queue, as far as one output handles it.
+fn take_waiting<R>(queue: &mut mpsc::Receiver<R>, into: &mut Vec<R>) {
+    while into.len() < MAX_BATCH {
+        match queue.try_recv() {
+            Ok(input) => into.push(input),
+            Err(_empty_or_closed) => return,
+        }
+    }
+}
+
+/// Sends an answer, if its caller still waits.
+fn answer<R>(reply: Reply<R>, with: R) {
+    let _ = reply.send(with);
+}
+
+fn appended<T>(outcome: Outcome) -> Appended<T> {
+    match outcome {
+        Outcome::Decided(idx) => Ok(idx),
+        Outcome::DecidedBefore(idx) => Err(AppendError::DecidedBefore(idx)),
+        Outcome::NotDecided => Err(AppendError::NotDecided),
+        Outcome::Refused(reason) => Err(AppendError::Refused(reason)),
+        // Also an outcome of a later version of the core.
+        _unknown => Err(AppendError::Unknown),
+    }
+}
+
+fn reconfigured(outcome: Outcome) -> Result<u64, ReconfigureError> {
+    match outcome {
+        Outcome::Decided(idx) => Ok(idx),
+        Outcome::NotDecided => Err(ReconfigureError::NotDecided),
+        Outcome::NotJoined(servers) => Err(ReconfigureError::NotJoined(servers)),
+        Outcome::Refused(reason) => Err(ReconfigureError::Refused(reason)),
+        _unknown => Err(ReconfigureError::Unknown),
+    }
+}

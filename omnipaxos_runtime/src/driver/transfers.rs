@@ -1,0 +1,80 @@
+//! Leadership transfers that wait for their end.
+
+use crate::{errors::TransferError, request::Reply};
+use omnipaxos::{
+    events::Event,
+    storage::{Entry, Storage},
+    util::NodeId,
+    OmniPaxos,
+};
+
+/// Ticks after which a transfer is cancelled.
+const TIMEOUT_TICKS: u64 = 500;
+
+/// Number of waiting transfers from which those without a caller are searched.
+const MANY: usize = 64;
+
+/// A transfer that waits.
+#[derive(Debug)]
+struct Transfer {
+    to: NodeId,
+    reply: Reply<Result<(), TransferError>>,
+}
+
+/// The transfers from this server.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    under_way: Vec<Transfer>,
+    /// Those that have ended, until this server knows which server leads.
+    ended: Vec<Transfer>,
+    /// The leader, while this server is ready for proposals.
+    leader: Option<NodeId>,
+}
+
+impl Transfers {
+    /// Begins a transfer.
+    pub(super) fn begin<T: Entry, B: Storage<T>>(
+        &mut self,
+        replica: &mut OmniPaxos<T, B>,
+        to: NodeId,
+        reply: Reply<Result<(), TransferError>>,
+    ) {
+        if self.under_way.len() + self.ended.len() >= MANY {
+            self.under_way.retain(|transfer| !transfer.reply.is_closed());
+            self.ended.retain(|transfer| !transfer.reply.is_closed());
+        }
+        match replica.transfer_leadership(to, TIMEOUT_TICKS) {
+            Ok(()) => self.under_way.push(Transfer { to, reply }),
+            Err(refused) => end(reply, Err(refused.into())),
+        }
+    }
+
+    /// Takes note of an event.
+    pub(super) fn note(&mut self, event: &Event) {
+        match event {
+            Event::LeaderChanged { leader, is_ready } => {
+                self.leader = leader.map(|ballot| ballot.pid).filter(|_| *is_ready);
+            }
+            Event::LeadershipTransferEnded { .. } => self.ended.append(&mut self.under_way),
+            _of_no_concern => {}
+        }
+    }
+
+    /// Answers the transfers that have ended, once a leader is known.
+    pub(super) fn answer(&mut self) {
+        let Some(leader) = self.leader else {
+            return;
+        };
+        for Transfer { to, reply } in self.ended.drain(..) {
+            match leader == to {
+                true => end(reply, Ok(())),
+                false => end(reply, Err(TransferError::Cancelled(leader))),
+            }
+        }
+    }
+}
+
+fn end(reply: Reply<Result<(), TransferError>>, result: Result<(), TransferError>) {
+    // The caller may have dropped its future.
+    let _ = reply.send(result);
+}

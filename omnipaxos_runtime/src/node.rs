@@ -1,0 +1,393 @@
+//! The node and its handles.
+
+use crate::{
+    decided::DecidedLog,
+    errors::{
+        AppendError, CompactError, DeliverError, NodeError, ReadError, ReconfigureError,
+        TransferError,
+    },
+    events::{Events, NodeEvent},
+    inbox::Inbox,
+    request::{Appended, Reply, Request},
+    weak::{ask, ended_with, Ended, WeakHandle},
+};
+use omnipaxos::{
+    members::MemberChange, messages::Message, status::Status, storage::Entry, util::NodeId,
+    ClusterConfig,
+};
+use std::{
+    fmt,
+    future::Future,
+    ops::Deref,
+    pin::Pin,
+    task::{ready, Context, Poll},
+};
+use tokio::sync::{
+    broadcast,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+/// Number of requests that wait for the replica. Further calls wait until there is room.
+pub(crate) const MAX_REQUESTS: usize = 4096;
+
+/// A running server of a cluster: its replica, its storage and its transport.
+///
+/// It dereferences to a [handle](OmniPaxosHandle), which has all methods but
+/// [`shutdown`](Self::shutdown). The node ends when it and all handles are dropped.
+pub struct Node<T: Entry, B> {
+    handle: OmniPaxosHandle<T>,
+    storage: oneshot::Receiver<B>,
+}
+
+impl<T: Entry, B> Node<T, B> {
+    pub(crate) fn new(handle: OmniPaxosHandle<T>, storage: oneshot::Receiver<B>) -> Self {
+        Self { handle, storage }
+    }
+
+    /// Returns a handle, which can be cloned and shared between tasks.
+    pub fn handle(&self) -> OmniPaxosHandle<T> {
+        self.handle.clone()
+    }
+
+    /// Ends the node and returns its storage.
+    ///
+    /// All changes of the replica are written first. Calls that wait return an error; other handles
+    /// remain, and their calls return errors. When this method returns, the sockets of the transport
+    /// are closed. If the future is dropped, the node ends all the same, and closes the storage.
+    ///
+    /// # Errors
+    /// The reason, if the node had ended before, or ends with a failure. The storage is closed then:
+    /// open it again, as after a crash.
+    pub async fn shutdown(self) -> Result<B, NodeError> {
+        self.handle.end(NodeError::ShutDown).await;
+        let Self { handle, storage } = self;
+        match (handle.ended_with().await, storage.await) {
+            (NodeError::ShutDown, Ok(storage)) => Ok(storage),
+            (cause, _closed) => Err(cause),
+        }
+    }
+}
+
+impl<T: Entry, B> Deref for Node<T, B> {
+    type Target = OmniPaxosHandle<T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.handle
+    }
+}
+
+impl<T: Entry, B> fmt::Debug for Node<T, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("pid", &self.handle.pid).finish_non_exhaustive()
+    }
+}
+
+/// A handle of a [`Node`]: appends entries, reads the log, and asks for the rest.
+///
+/// - **Clone** it for each task. The node ends when the [`Node`] and all handles are dropped.
+/// - **Cancellation.** Every future may be dropped at any time. The request may be executed all the
+///   same, as if its answer were lost. The rustdoc of each method describes the consequence.
+/// - **Bounds.** At most 4,096 requests wait for the replica; further calls wait for room. Proposals
+///   that wait for their decision are limited by
+///   [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) and
+///   `max_pending_bytes`. At most 65,536 reads wait.
+/// - **Time.** No method has a time limit of its own: while no quorum answers, a call waits. Use
+///   [`tokio::time::timeout`].
+pub struct OmniPaxosHandle<T: Entry> {
+    pid: NodeId,
+    requests: mpsc::Sender<Request<T>>,
+    inbox: Inbox<T>,
+    events: broadcast::WeakSender<NodeEvent>,
+    ended: Ended,
+}
+
+impl<T: Entry> OmniPaxosHandle<T> {
+    pub(crate) fn new(
+        pid: NodeId,
+        requests: mpsc::Sender<Request<T>>,
+        inbox: Inbox<T>,
+        events: broadcast::WeakSender<NodeEvent>,
+        ended: Ended,
+    ) -> Self {
+        Self { pid, requests, inbox, events, ended }
+    }
+
+    /// Returns the id of this server.
+    pub fn pid(&self) -> NodeId {
+        self.pid
+    }
+
+    /// Appends an entry to the log, at any server, and returns its index once it is decided here.
+    ///
+    /// The entry has `idx` entries before it. It is decided once, also if messages are lost, leaders
+    /// change or servers restart.
+    ///
+    /// If the future is dropped, the entry may be decided all the same, once at most.
+    ///
+    /// # Errors
+    /// [`AppendError`]; its [`known`](AppendError::known) returns what is known of the entry.
+    pub async fn append(&self, entry: T) -> Result<u64, AppendError<T>> {
+        let (reply, answer) = oneshot::channel();
+        match self.requests.send(Request::Append(entry, reply)).await {
+            Ok(()) => Appending::new(answer, self.ended.clone()).await,
+            Err(refused) => Err(not_proposed(refused.0, self.ended_with().await)),
+        }
+    }
+
+    /// Appends an entry without waiting for room. The returned future waits for the decision.
+    ///
+    /// So a task appends many entries, one after the other, before it waits for the first. They are
+    /// proposed in this order.
+    ///
+    /// # Errors
+    /// - [`AppendError::Busy`] if 4,096 requests wait.
+    /// - [`AppendError::Ended`] if the node has ended.
+    ///
+    /// Both contain the entry, which was not proposed. The future returns the other errors.
+    pub fn append_notify(&self, entry: T) -> Result<Appending<T>, AppendError<T>> {
+        let (reply, answer) = oneshot::channel();
+        match self.requests.try_send(Request::Append(entry, reply)) {
+            Ok(()) => Ok(Appending::new(answer, self.ended.clone())),
+            Err(TrySendError::Full(Request::Append(entry, _))) => Err(AppendError::Busy(entry)),
+            Err(TrySendError::Full(refused) | TrySendError::Closed(refused)) => {
+                let cause = self.ended.borrow().clone().unwrap_or(NodeError::ShutDown);
+                Err(not_proposed(refused, cause))
+            }
+        }
+    }
+
+    /// Returns a linearizable read index: the decided entries before it include all that were
+    /// decided anywhere before the call.
+    ///
+    /// Apply the entries before this index, and serve the read from the state. A write quorum
+    /// confirms the leader, without an entry in the log. Reads that wait share one round of
+    /// messages. A read that the replica refuses for the moment, as without a leader, is requested
+    /// again at each tick.
+    ///
+    /// If the future is dropped, the read is forgotten.
+    ///
+    /// # Errors
+    /// [`ReadError`] contains the reason.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        self.ask(Request::ReadIndex).await?
+    }
+
+    /// Returns the decided log from index `from` on, as a stream that continues with the log.
+    pub fn decided(&self, from: u64) -> DecidedLog<T> {
+        DecidedLog::new(self.downgrade(), from)
+    }
+
+    /// Does the same as [`decided`](Self::decided), under the name of the published crate.
+    pub fn subscribe_decided(&self, from: u64) -> DecidedLog<T> {
+        self.decided(from)
+    }
+
+    /// Returns the events of this node from now on.
+    pub fn events(&self) -> Events {
+        let receiver = match self.events.upgrade() {
+            Some(sender) => sender.subscribe(),
+            // The node has ended: a receiver without a sender ends at once.
+            None => broadcast::channel(1).1,
+        };
+        Events::new(receiver)
+    }
+
+    /// Does the same as [`events`](Self::events), under the name of the published crate.
+    pub fn subscribe_events(&self) -> Events {
+        self.events()
+    }
+
+    /// Returns the state of the replica: its role, indices, peers, limits and counters.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub async fn status(&self) -> Result<Status, NodeError> {
+        self.ask(Request::Status).await
+    }
+
+    /// Transfers leadership from this server, which must lead, to server `to`, and waits for the
+    /// end of the transfer.
+    ///
+    /// If the future is dropped, the transfer continues.
+    ///
+    /// # Errors
+    /// - [`TransferError::Refused`] if the transfer did not begin.
+    /// - [`TransferError::Cancelled`] if it took more than 500 ticks, or another server leads.
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        self.ask(|reply| Request::TransferLeadership(to, reply)).await?
+    }
+
+    /// Ends this configuration with a stop sign, and returns its index once it is decided here.
+    ///
+    /// Afterwards the node still serves its log, and refuses appends. Start the servers of
+    /// `next_config` with new storages. If the log
+    /// [continues](omnipaxos::ServerConfig::continues), it does the same as
+    /// [`change_members`](Self::change_members) with the defaults.
+    ///
+    /// If the future is dropped, the reconfiguration may be decided all the same.
+    ///
+    /// # Errors
+    /// [`ReconfigureError`] contains the reason.
+    pub async fn reconfigure(
+        &self,
+        next_config: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> Result<u64, ReconfigureError> {
+        self.ask(|reply| Request::Reconfigure(next_config, metadata, reply)).await?
+    }
+
+    /// Changes the members of a log that [continues](omnipaxos::ServerConfig::continues), and returns
+    /// the index of the stop sign once it is decided here.
+    ///
+    /// First the servers that join catch up: see
+    /// [`OmniPaxos::change_members`](omnipaxos::OmniPaxos::change_members). The transport must know
+    /// their addresses. Appends and reads continue meanwhile.
+    ///
+    /// If the future is dropped, the members may change all the same.
+    ///
+    /// # Errors
+    /// [`ReconfigureError`] contains the reason.
+    pub async fn change_members(
+        &self,
+        next_config: ClusterConfig,
+        change: MemberChange,
+    ) -> Result<u64, ReconfigureError> {
+        self.ask(|reply| Request::ChangeMembers(next_config, change, reply)).await?
+    }
+
+    /// Removes the entries before `applied_idx`, which this program has applied: see
+    /// [`OmniPaxos::compact`](omnipaxos::OmniPaxos::compact).
+    ///
+    /// If the future is dropped, the log may be compacted all the same.
+    ///
+    /// # Errors
+    /// [`CompactError`] contains the reason.
+    pub async fn compact(&self, applied_idx: u64) -> Result<(), CompactError> {
+        self.ask(|reply| Request::Compact(applied_idx, None, reply)).await?
+    }
+
+    /// Replaces the entries before `applied_idx` by `snapshot`, the state of this program after
+    /// exactly these entries: see
+    /// [`OmniPaxos::compact_with`](omnipaxos::OmniPaxos::compact_with).
+    ///
+    /// If the future is dropped, the log may be compacted all the same.
+    ///
+    /// # Errors
+    /// [`CompactError`] contains the reason.
+    pub async fn compact_with(
+        &self,
+        applied_idx: u64,
+        snapshot: T::Snapshot,
+    ) -> Result<(), CompactError> {
+        self.ask(|reply| Request::Compact(applied_idx, Some(snapshot), reply)).await?
+    }
+
+    /// Passes a message of another server to the replica. For programs with a network of their own:
+    /// see [`ChannelTransport`](crate::ChannelTransport).
+    ///
+    /// # Errors
+    /// - [`DeliverError::Full`] if 4,096 messages wait. The message was dropped, as a network may;
+    ///   the replica recovers from that.
+    /// - [`DeliverError::Ended`] if the node has ended.
+    pub fn handle_incoming(&self, message: Message<T>) -> Result<(), DeliverError> {
+        self.inbox.try_deliver(message)
+    }
+
+    /// Waits until the node has ended, and returns the reason.
+    pub async fn ended_with(&self) -> NodeError {
+        ended_with(&self.ended).await
+    }
+
+    /// Ends the node.
+    pub(crate) async fn end(&self, cause: NodeError) {
+        // If it fails, the node has ended.
+        let _ = self.requests.send(Request::End(cause)).await;
+    }
+
+    /// Returns a handle that does not keep the node alive.
+    pub(crate) fn downgrade(&self) -> WeakHandle<T> {
+        WeakHandle::new(&self.requests, &self.ended)
+    }
+
+    async fn ask<R>(&self, request: impl FnOnce(Reply<R>) -> Request<T>) -> Result<R, NodeError> {
+        ask(Some(self.requests.clone()), &self.ended, request).await
+    }
+}
+
+/// Returns the entry of a request that was not queued.
+fn not_proposed<T: Entry>(request: Request<T>, cause: NodeError) -> AppendError<T> {
+    let entry = match request {
+        Request::Append(entry, _) => Some(entry),
+        Request::ReadIndex(_)
+        | Request::Decided { .. }
+        | Request::Status(_)
+        | Request::TransferLeadership(..)
+        | Request::Reconfigure(..)
+        | Request::ChangeMembers(..)
+        | Request::Compact(..)
+        | Request::End(_) => None,
+    };
+    AppendError::Ended { cause, entry }
+}
+
+impl<T: Entry> Clone for OmniPaxosHandle<T> {
+    fn clone(&self) -> Self {
+        Self {
+            pid: self.pid,
+            requests: self.requests.clone(),
+            inbox: self.inbox.clone(),
+            events: self.events.clone(),
+            ended: self.ended.clone(),
+        }
+    }
+}
+
+impl<T: Entry> fmt::Debug for OmniPaxosHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OmniPaxosHandle").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+/// Waits until an entry is decided: returned by
+/// [`append_notify`](OmniPaxosHandle::append_notify).
+#[must_use = "the index and the errors are its output"]
+pub struct Appending<T> {
+    answer: oneshot::Receiver<Appended<T>>,
+    ended: Ended,
+    /// Set once the answer is closed.
+    ending: Option<Pin<Box<dyn Future<Output = NodeError> + Send>>>,
+}
+
+impl<T> Appending<T> {
+    fn new(answer: oneshot::Receiver<Appended<T>>, ended: Ended) -> Self {
+        Self { answer, ended, ending: None }
+    }
+}
+
+impl<T> Future for Appending<T> {
+    type Output = Result<u64, AppendError<T>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.ending.is_none() {
+            if let Ok(appended) = ready!(Pin::new(&mut self.answer).poll(context)) {
+                return Poll::Ready(appended);
+            }
+            let ended = self.ended.clone();
+            self.ending = Some(Box::pin(async move { ended_with(&ended).await }));
+        }
+        match self.ending.as_mut() {
+            Some(ending) => {
+                let cause = ready!(ending.as_mut().poll(context));
+                Poll::Ready(Err(AppendError::Ended { cause, entry: None }))
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Appending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appending").finish_non_exhaustive()
+    }
+}

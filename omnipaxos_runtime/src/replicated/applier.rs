@@ -1,0 +1,203 @@
+//! Applies the decided commands to the state machine, and runs queries of it.
+
+use super::{
+    entry::{IdentifiedCommand, MachineSnapshot},
+    machine::StateMachine,
+    sessions::{Lookup, Sessions},
+    waiters::{OutputForgotten, Waiters},
+};
+use crate::{
+    batch::Decided,
+    decided::DecidedLog,
+    errors::{panic_message, DecidedError, NodeError},
+    request::Request,
+    weak::WeakHandle,
+};
+use std::{
+    collections::BTreeMap,
+    panic::{catch_unwind, AssertUnwindSafe},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+
+/// A function that reads the state.
+pub(super) struct Query<M> {
+    /// Commands before this index are applied first.
+    pub(super) idx: u64,
+    /// It catches panics of the user's function.
+    pub(super) run: Box<dyn FnOnce(&M) + Send>,
+}
+
+/// The state machine, and what waits for it.
+pub(super) struct Applier<M: StateMachine> {
+    machine: M,
+    sessions: Sessions<M::Output>,
+    /// Commands before this index are applied.
+    applied_idx: u64,
+    snapshot_every: u64,
+    /// The next snapshot is made at this index.
+    snapshot_idx: u64,
+    node: WeakHandle<IdentifiedCommand<M>>,
+    log: DecidedLog<IdentifiedCommand<M>>,
+    waiters: Arc<Waiters<M::Output>>,
+    queries: mpsc::Receiver<Query<M>>,
+    /// Queries of a later state, by index.
+    waiting: BTreeMap<u64, Vec<Query<M>>>,
+}
+
+impl<M: StateMachine> Applier<M> {
+    pub(super) fn new(
+        machine: M,
+        snapshot_every: u64,
+        node: WeakHandle<IdentifiedCommand<M>>,
+        waiters: Arc<Waiters<M::Output>>,
+        queries: mpsc::Receiver<Query<M>>,
+    ) -> Self {
+        let log = DecidedLog::new(node.clone(), 0);
+        Self {
+            machine,
+            sessions: Sessions::default(),
+            applied_idx: 0,
+            snapshot_every,
+            snapshot_idx: snapshot_every,
+            node,
+            log,
+            waiters,
+            queries,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the node has ended. If code of the user panics, it ends the node.
+    pub(super) async fn run(mut self) {
+        let cause = self.apply_all().await;
+        // Before the receivers of the callers are closed: these return the cause then.
+        self.node.end(cause).await;
+    }
+
+    async fn apply_all(&mut self) -> NodeError {
+        loop {
+            tokio::select! {
+                item = self.log.next() => match item {
+                    Some(Ok(item)) => {
+                        let apply = AssertUnwindSafe(|| self.apply_batch(item));
+                        let applied = caught(apply, || "a command or an output".to_owned());
+                        if let Err(cause) | Ok(Err(cause)) = applied {
+                            return cause;
+                        }
+                    }
+                    Some(Err(DecidedError::Trimmed(idx))) => return NodeError::Trimmed(idx),
+                    Some(Err(DecidedError::Storage(failed))) => return failed.into(),
+                    Some(Err(DecidedError::Ended(cause))) => return cause,
+                    None => return NodeError::ShutDown,
+                },
+                Some(query) = self.queries.recv() => {
+                    self.waiting.entry(query.idx).or_default().push(query);
+                }
+            }
+            self.run_queries();
+            if self.applied_idx >= self.snapshot_idx {
+                if let Err(cause) = self.compact().await {
+                    return cause;
+                }
+            }
+        }
+    }
+
+    /// Applies an item, and those that are there already.
+    fn apply_batch(&mut self, first: Decided<IdentifiedCommand<M>>) -> Result<(), NodeError> {
+        let mut next = Some(first);
+        while let Some(item) = next {
+            self.apply(item)?;
+            next = self.log.next_buffered();
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, item: Decided<IdentifiedCommand<M>>) -> Result<(), NodeError> {
+        match item {
+            Decided::Entry { idx, entry } => {
+                self.apply_command(idx, &entry)?;
+                self.applied_idx = idx + 1;
+            }
+            Decided::Snapshot { idx, snapshot } => {
+                let MachineSnapshot { state, sessions } = snapshot;
+                let machine = AssertUnwindSafe(|| self.machine.restore(state));
+                caught(machine, || format!("`restore` of the snapshot at index {idx}"))?;
+                self.sessions = sessions.decoded();
+                self.applied_idx = idx;
+                self.snapshot_idx = idx.saturating_add(self.snapshot_every);
+                self.waiters.restored(idx, &self.sessions);
+            }
+            Decided::StopSign { idx, .. } => self.applied_idx = idx + 1,
+        }
+        Ok(())
+    }
+
+    fn apply_command(&mut self, idx: u64, entry: &IdentifiedCommand<M>) -> Result<(), NodeError> {
+        let IdentifiedCommand { id, command } = entry;
+        self.sessions.touch(id.client, idx);
+        let executed = match self.sessions.lookup(*id) {
+            Lookup::Kept(idx, output) => Ok((idx, output.clone())),
+            Lookup::Forgotten => Err(OutputForgotten),
+            Lookup::New => {
+                let apply = AssertUnwindSafe(|| {
+                    let output = self.machine.apply(idx, command);
+                    (output.clone(), output)
+                });
+                let (kept, output) =
+                    caught(apply, || format!("`apply` of the command at index {idx}"))?;
+                self.sessions.keep(*id, idx, kept);
+                Ok((idx, output))
+            }
+        };
+        self.sessions.forget_answered(*id);
+        self.waiters.applied(*id, idx, &executed);
+        Ok(())
+    }
+
+    /// Runs the queries of states up to the present one.
+    fn run_queries(&mut self) {
+        while let Some(first) = self.waiting.first_entry() {
+            if *first.key() > self.applied_idx {
+                return;
+            }
+            for query in first.remove() {
+                (query.run)(&self.machine);
+            }
+        }
+    }
+
+    /// Replaces the applied commands in the log by a snapshot.
+    async fn compact(&mut self) -> Result<(), NodeError> {
+        let idx = self.applied_idx;
+        let make = AssertUnwindSafe(|| MachineSnapshot {
+            state: self.machine.snapshot(),
+            sessions: self.sessions.clone(),
+        });
+        let snapshot = caught(make, || format!("`snapshot` at index {idx}"))?;
+        self.snapshot_idx = idx.saturating_add(self.snapshot_every);
+        let request = |reply| Request::Compact(idx, Some(snapshot), reply);
+        match self.node.ask(request).await? {
+            Ok(()) => tracing::debug!("made a snapshot of {idx} commands"),
+            Err(refused) => tracing::warn!("made no snapshot of {idx} commands: {refused}"),
+        }
+        Ok(())
+    }
+}
+
+impl<M: StateMachine> Drop for Applier<M> {
+    fn drop(&mut self) {
+        self.waiters.end();
+    }
+}
+
+/// Runs code of the user. A panic ends the node.
+fn caught<R>(
+    run: AssertUnwindSafe<impl FnOnce() -> R>,
+    described: impl FnOnce() -> String,
+) -> Result<R, NodeError> {
+    catch_unwind(run).map_err(|payload| {
+        NodeError::Panicked(format!("{}: {}", described(), panic_message(&*payload)))
+    })
+}

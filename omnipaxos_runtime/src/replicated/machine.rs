@@ -1,0 +1,66 @@
+//! What a program implements: the state machine.
+
+use serde::{de::DeserializeOwned, Serialize};
+use std::fmt::Debug;
+
+/// A state that all servers change by the same commands in the same order.
+///
+/// `apply` must be deterministic: its effect and its output depend on the state and the command
+/// only. It must not use the clock, random numbers, or the order of a hash map.
+///
+/// If a method panics, the node ends with [`NodeError::Panicked`](crate::errors::NodeError::Panicked)
+/// and the state is dropped. A command that panics at every server ends all nodes: return an error
+/// as the output instead.
+///
+/// ```
+/// use omnipaxos_runtime::StateMachine;
+///
+/// #[derive(Default)]
+/// struct Counter(i64);
+///
+/// impl StateMachine for Counter {
+///     type Command = i64;
+///     type Output = i64;
+///     type Snapshot = i64;
+///
+///     fn apply(&mut self, _idx: u64, command: &i64) -> i64 {
+///         self.0 += command;
+///         self.0
+///     }
+///     fn snapshot(&self) -> i64 {
+///         self.0
+///     }
+///     fn restore(&mut self, snapshot: i64) {
+///         self.0 = snapshot;
+///     }
+/// }
+/// ```
+pub trait StateMachine: Send + 'static {
+    /// A change of the state.
+    type Command: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
+
+    /// What a command returns to its caller. Servers keep the latest outputs of each client in
+    /// memory and in snapshots: see [`Replicated`](crate::Replicated).
+    type Output: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
+
+    /// The whole state, which replaces the commands before it in the log.
+    type Snapshot: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
+
+    /// Applies a command, which has index `idx` in the log. The indices grow, and some are left
+    /// out: repeated commands are not applied.
+    fn apply(&mut self, idx: u64, command: &Self::Command) -> Self::Output;
+
+    /// Returns the present state. No command is applied meanwhile, so it should be fast.
+    fn snapshot(&self) -> Self::Snapshot;
+
+    /// Replaces the state by a snapshot.
+    fn restore(&mut self, snapshot: Self::Snapshot);
+
+    /// Returns about how many bytes a command takes: see
+    /// [`Entry::size_hint`](omnipaxos::storage::Entry::size_hint). The provided body returns the
+    /// size of the type, without the memory that it points to. Commands that own much memory should
+    /// count it, since the limits of the replica count these bytes.
+    fn command_bytes(command: &Self::Command) -> usize {
+        size_of_val(command)
+    }
+}

@@ -1,0 +1,144 @@
+//! Keeps a connection to one peer, and writes to it.
+
+use super::{
+    handshake::{self, Hello},
+    queue::Queue,
+    security::Socket,
+    Settings, SILENCE,
+};
+use crate::{inbox::Inbox, random::random};
+use omnipaxos::{storage::Entry, util::NodeId};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, sleep_until, timeout, Instant},
+};
+
+/// The time to connect and for the handshake. Short, since a lost packet is repeated later and later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes that are written under one time limit.
+const WRITE_BYTES: usize = 256 * 1024;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Keeps a connection to one peer.
+pub(super) struct Dialer<T: Entry> {
+    pub(super) settings: Settings,
+    pub(super) peer: NodeId,
+    pub(super) address: String,
+    pub(super) queue: Arc<Queue>,
+    pub(super) inbox: Inbox<T>,
+}
+
+impl<T: Entry> Dialer<T> {
+    /// Connects, again and again, until the task is aborted or the node has ended.
+    pub(super) async fn run(self) {
+        let Self { peer, address, .. } = &self;
+        let mut pause = FIRST_PAUSE;
+        // Reported once, until it changes.
+        let mut last_failure = String::new();
+        loop {
+            match self.connect().await {
+                Ok(stream) => {
+                    tracing::info!("connected to server {peer} at {address}");
+                    last_failure.clear();
+                    let connected = Instant::now();
+                    self.queue.connect();
+                    if self.inbox.connected(*peer).await.is_err() {
+                        return;
+                    }
+                    let Err(cause) = self.write_all(stream).await;
+                    self.queue.disconnect();
+                    // A server that closes each connection at once is not asked more and more often.
+                    if connected.elapsed() > LONGEST_PAUSE {
+                        pause = FIRST_PAUSE;
+                    }
+                    tracing::info!("lost server {peer} at {address}: {cause}");
+                    if self.inbox.lost(*peer).await.is_err() {
+                        return;
+                    }
+                }
+                Err(failure) if failure == last_failure => {}
+                Err(failure) => {
+                    tracing::warn!("cannot connect to server {peer} at {address}: {failure}");
+                    last_failure = failure;
+                }
+            }
+            sleep(with_jitter(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(&self) -> Result<Socket, String> {
+        let Settings { own, application_version, .. } = self.settings;
+        let hello = Hello { application_version, from: own, to: self.peer };
+        let connecting = async {
+            let stream =
+                TcpStream::connect(&self.address).await.map_err(|cause| cause.to_string())?;
+            stream.set_nodelay(true).map_err(|cause| cause.to_string())?;
+            let secured = self.settings.security.connect(stream, self.peer).await;
+            let mut stream = secured.map_err(|cause| cause.to_string())?;
+            handshake::connect(&mut stream, hello).await.map_err(|cause| cause.to_string())?;
+            Ok(stream)
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        connected.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+
+    /// Writes the frames that wait, all at once where they are few, until the connection breaks.
+    async fn write_all(&self, stream: Socket) -> Result<std::convert::Infallible, io::Error> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut frames = Vec::new();
+        let mut pulses = [0; 64];
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                // First, since bytes may have come while this server wrote.
+                read = reader.read(&mut pulses) => {
+                    if read? == 0 {
+                        return Err(io::Error::other("it closed the connection"));
+                    }
+                    heard = Instant::now();
+                    continue;
+                }
+                () = sleep_until(heard + SILENCE) => return Err(io::Error::other("it is silent")),
+                () = self.queue.take(&mut frames) => {}
+            }
+            // The time limit is for each part, so that much may wait for a slow link.
+            for part in frames.chunks(WRITE_BYTES) {
+                let writing = async {
+                    writer.write_all(part).await?;
+                    writer.flush().await
+                };
+                match timeout(SILENCE, writing).await {
+                    Ok(written) => written?,
+                    Err(_) => return Err(io::Error::other("it does not read")),
+                }
+            }
+        }
+    }
+}
+
+/// Returns a time between half of `pause` and `pause`, so that servers do not connect in step.
+fn with_jitter(pause: Duration) -> Duration {
+    let half = pause / 2;
+    let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_nanos(random() % nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{with_jitter, LONGEST_PAUSE};
+
+    #[test]
+    fn jitter_is_at_most_half() {
+        for _ in 0..100 {
+            let pause = with_jitter(LONGEST_PAUSE);
+            assert!((LONGEST_PAUSE / 2..LONGEST_PAUSE).contains(&pause));
+        }
+    }
+}

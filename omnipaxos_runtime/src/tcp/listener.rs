@@ -1,0 +1,222 @@
+//! Accepts the connections of other servers, and reads their messages.
+
+use super::{
+    address_book::AddressBook,
+    frame::{self, FrameError},
+    handshake,
+    queue::Counters,
+    security::Socket,
+    Settings, PULSE,
+};
+use crate::inbox::Inbox;
+use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// The largest number of connections whose handshake has not ended.
+const MAX_HANDSHAKES: usize = 64;
+
+/// The time for the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time to wait if the system accepts no connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes read from a socket at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Accepts connections.
+pub(super) struct Listener<T: Entry> {
+    listener: TcpListener,
+    handshakes: Arc<Semaphore>,
+    readers: JoinSet<()>,
+    shared: Arc<Shared<T>>,
+}
+
+/// What the readers share.
+struct Shared<T: Entry> {
+    settings: Settings,
+    book: AddressBook,
+    inbox: Inbox<T>,
+    counters: Arc<Counters>,
+    /// How to close the present connection of each peer.
+    present: Mutex<BTreeMap<NodeId, Arc<Notify>>>,
+}
+
+impl<T: Entry> Shared<T> {
+    fn present(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Notify>>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Listener<T>
+where
+    T: Entry + DeserializeOwned + Send + 'static,
+    T::Snapshot: Send,
+    Message<T>: Send,
+{
+    pub(super) fn new(
+        listener: TcpListener,
+        settings: Settings,
+        book: AddressBook,
+        inbox: Inbox<T>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let present = Mutex::default();
+        let shared = Arc::new(Shared { settings, book, inbox, counters, present });
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        Self { listener, handshakes, readers: JoinSet::new(), shared }
+    }
+
+    /// Closes the connections of servers that have left the address book.
+    pub(super) fn follow(&mut self, addresses: &BTreeMap<NodeId, String>) {
+        self.shared.present().retain(|peer, close| {
+            let stays = addresses.contains_key(peer);
+            if !stays {
+                close.notify_one();
+            }
+            stays
+        });
+    }
+
+    /// Accepts connections without end. It is cancel-safe.
+    pub(super) async fn accept_all(&mut self) {
+        loop {
+            let (stream, from) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(cause) => {
+                    // Most likely out of descriptors: other connections must end first.
+                    tracing::warn!("cannot accept a connection: {cause}");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            while self.readers.try_join_next().is_some() {}
+            let Ok(place) = self.handshakes.clone().try_acquire_owned() else {
+                self.shared.counters.refused.add_one();
+                tracing::warn!("refused {from}: too many handshakes are under way");
+                continue;
+            };
+            let shared = self.shared.clone();
+            self.readers.spawn(async move {
+                if let Err(cause) = receive(&shared, stream, place).await {
+                    tracing::warn!("closed the connection from {from}: {cause}");
+                }
+            });
+        }
+    }
+}
+
+/// Serves one connection until it ends, or a new one of the same peer replaces it.
+async fn receive<T>(
+    shared: &Shared<T>,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    T: Entry + DeserializeOwned,
+    Message<T>: Send,
+{
+    let Settings { own, application_version, .. } = shared.settings;
+    stream.set_nodelay(true)?;
+    let accepting = async {
+        let (mut stream, identity) = shared.settings.security.accept(stream).await?;
+        let is_in_book = |pid| shared.book.contains(pid) && identity.is_of(pid);
+        let accepted = handshake::accept(&mut stream, own, application_version, is_in_book).await;
+        accepted.map(|peer| (stream, peer))
+    };
+    let (stream, peer) = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(refused)) => {
+            shared.counters.refused.add_one();
+            return Err(refused.into());
+        }
+        Err(_) => {
+            shared.counters.refused.add_one();
+            return Err("the handshake took too long".into());
+        }
+    };
+    drop(place);
+    let close = Arc::new(Notify::new());
+    if let Some(older) = shared.present().insert(peer, close.clone()) {
+        older.notify_one();
+    }
+    if !shared.book.contains(peer) {
+        // It left the book during the handshake, too late for `follow`.
+        close.notify_one();
+    }
+    // Messages on an earlier connection may be lost.
+    let (reader, writer) = tokio::io::split(stream);
+    let read = match shared.inbox.connected(peer).await {
+        Ok(()) => tokio::select! {
+            read = read_all(shared, reader, peer) => read,
+            Err(broken) = pulse(writer) => Err(broken.into()),
+            () = close.notified() => Ok(()),
+        },
+        Err(ended) => Err(ended.into()),
+    };
+    let mut present = shared.present();
+    if present.get(&peer).is_some_and(|present| Arc::ptr_eq(present, &close)) {
+        present.remove(&peer);
+    }
+    drop(present);
+    read
+}
+
+/// Sends a byte every second, by which the other server knows that the connection lives.
+async fn pulse(mut writer: WriteHalf<Socket>) -> io::Result<()> {
+    loop {
+        sleep(PULSE).await;
+        writer.write_all(&[0]).await?;
+        writer.flush().await?;
+    }
+}
+
+async fn read_all<T>(
+    shared: &Shared<T>,
+    reader: ReadHalf<Socket>,
+    peer: NodeId,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    T: Entry + DeserializeOwned,
+    Message<T>: Send,
+{
+    let Settings { own, max_frame_bytes, idle_timeout, .. } = shared.settings;
+    let mut reader = BufReader::with_capacity(READ_BYTES, reader);
+    let mut body = Vec::new();
+    loop {
+        let reading = frame::read::<Message<T>, _>(&mut reader, max_frame_bytes, &mut body);
+        let read = match timeout(idle_timeout, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(FrameError::Io(io::ErrorKind::TimedOut.into())),
+        };
+        let (message, bytes) = match read {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                if error.is_malformed() {
+                    shared.counters.malformed.add_one();
+                }
+                return Err(error.into());
+            }
+        };
+        let (from, to) = (message.get_sender(), message.get_receiver());
+        if (from, to) != (peer, own) {
+            shared.counters.malformed.add_one();
+            return Err(format!("server {peer} sent a message from {from} to {to}").into());
+        }
+        shared.inbox.deliver(message, bytes).await?;
+    }
+}

@@ -1,0 +1,414 @@
+//! A transport over TCP.
+//!
+//! Each server connects to each other server of its [`AddressBook`], and sends on this connection
+//! only. It receives on the connections that the others opened. So each connection has one writer
+//! and one reader, and two servers need not agree on one of two connections.
+//!
+//! # Wire format
+//! All numbers are big-endian. The connecting server sends 36 bytes:
+//!
+//! | bytes | content |
+//! |---:|---|
+//! | 4 | `OPXR` |
+//! | 4 | version of this format: 1 |
+//! | 8 | [version of the application](TcpTransport::application_version) |
+//! | 8 | id of the connecting server |
+//! | 8 | id of the server to which it connects |
+//! | 4 | reserved: 0 |
+//!
+//! The other server answers with 28 bytes:
+//!
+//! | bytes | content |
+//! |---:|---|
+//! | 4 | `OPXR` |
+//! | 4 | version of this format there |
+//! | 8 | version of the application there |
+//! | 8 | id of the answering server |
+//! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book, or has the certificate of another |
+//!
+//! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0 every
+//! second, and nothing else. So the connecting server notices within 5 seconds that a link is cut or
+//! a process is stopped, and connects anew. A frame is the length
+//! of its body (4 bytes, at least 1) and the body: one message, encoded by serde with the standard
+//! configuration of bincode 2. A body is decoded as a whole, and nothing is left over. The reader
+//! closes the connection at the first byte that does not fit, and if a message names another sender
+//! or receiver than the connection.
+//!
+//! # Bounds
+//! | what | bound |
+//! |---|---|
+//! | a frame, sent or received | [`max_frame_bytes`](TcpTransport::max_frame_bytes), default 16 MiB |
+//! | frames that wait for one peer | [`max_queued_bytes`](TcpTransport::max_queued_bytes), default 16 MiB, and as many that are being written; further messages are dropped |
+//! | messages that wait for the replica | see [`Inbox`] |
+//! | connections of one peer | 1: a new one replaces the older |
+//! | handshakes under way | 64, for 5 seconds each |
+//! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
+//! | time to write 256 KiB, after which a connection is closed | 5 s |
+//! | time without a byte of the accepting server, after which a connection is closed | 5 s |
+//!
+//! A reader reserves memory for bytes that have arrived, not for those that a length promises.
+//!
+//! # Security
+//! Without TLS there is no encryption and no authentication: any program that reaches the port can
+//! take part. So the transport listens on a loopback address only, unless
+//! [`allow_remote`](TcpTransport::allow_remote) is called. Use a network that only the servers reach.
+//!
+//! With the feature `tls` and `TcpTransport::tls`, both ends of a connection present certificates. The
+//! wire format above travels inside TLS 1.3. A program without the certificate of the server whose id
+//! it sends gets no frame through.
+
+mod address_book;
+mod dialer;
+mod frame;
+mod handshake;
+mod listener;
+mod queue;
+mod security;
+
+pub use self::address_book::AddressBook;
+#[cfg(feature = "tls")]
+pub use self::security::{Tls, TlsError};
+
+use self::{
+    dialer::Dialer,
+    listener::Listener,
+    queue::{Counters, Queue},
+    security::Security,
+};
+use crate::{inbox::Inbox, transport::Transport};
+use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
+use serde::{de::DeserializeOwned, Serialize};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinHandle, JoinSet},
+};
+
+/// The largest frame that can be configured, in bytes.
+const LARGEST_FRAME: usize = 256 * 1024 * 1024;
+
+/// The time between two bytes of the accepting server.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// The time without such a byte after which the connecting server closes a connection.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Settings that the tasks of a transport share.
+#[derive(Clone, Debug)]
+struct Settings {
+    /// Set when the transport starts.
+    own: NodeId,
+    application_version: u64,
+    max_frame_bytes: usize,
+    max_queued_bytes: usize,
+    idle_timeout: Duration,
+    security: Security,
+}
+
+/// The queues of all peers, by their ids.
+type Queues = Arc<Mutex<BTreeMap<NodeId, Arc<Queue>>>>;
+
+fn lock(queues: &Queues) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Queue>>> {
+    queues.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A [`Transport`] over TCP: see the [module](self).
+#[derive(Debug)]
+pub struct TcpTransport {
+    book: AddressBook,
+    settings: Settings,
+    listen: Listen,
+    allows_remote: bool,
+    queues: Queues,
+    counters: Arc<Counters>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// Where a transport listens.
+#[derive(Debug)]
+enum Listen {
+    /// At the own address in the address book.
+    AtOwnAddress,
+    At(String),
+    On(TcpListener),
+}
+
+impl TcpTransport {
+    /// Creates a transport that connects to the servers of `book`. It listens at the address that
+    /// `book` has for its own server.
+    pub fn new(book: AddressBook) -> Self {
+        let settings = Settings {
+            own: 0,
+            application_version: 0,
+            max_frame_bytes: 16 * 1024 * 1024,
+            max_queued_bytes: 16 * 1024 * 1024,
+            idle_timeout: Duration::from_secs(60),
+            security: Security::none(),
+        };
+        Self {
+            book,
+            settings,
+            listen: Listen::AtOwnAddress,
+            allows_remote: false,
+            queues: Queues::default(),
+            counters: Arc::default(),
+            task: None,
+        }
+    }
+
+    /// Listens at this address instead, as `host:port`: for a server that the others reach through
+    /// another address.
+    pub fn listen_at(mut self, address: impl Into<String>) -> Self {
+        self.listen = Listen::At(address.into());
+        self
+    }
+
+    /// Listens with this socket instead, which is bound already.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listen = Listen::On(listener);
+        self
+    }
+
+    /// Allows to listen at an address that other machines can reach: see the
+    /// [module](self#security).
+    pub fn allow_remote(mut self) -> Self {
+        self.allows_remote = true;
+        self
+    }
+
+    /// Sets the version of the application, which both servers of a connection must share. Raise it
+    /// with each change of the entry type that old servers cannot decode. Default 0.
+    pub fn application_version(mut self, version: u64) -> Self {
+        self.settings.application_version = version;
+        self
+    }
+
+    /// Sets the largest frame, in bytes: at least 1 KiB, at most 256 MiB. Default 16 MiB.
+    ///
+    /// A larger message is not sent. Messages hold one entry at least: limit entries with
+    /// [`ServerConfig::max_entry_bytes`](omnipaxos::ServerConfig::max_entry_bytes). Choose the same
+    /// number at all servers.
+    pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_frame_bytes = bytes.clamp(1024, LARGEST_FRAME);
+        self
+    }
+
+    /// Sets how many bytes of frames may wait for one peer. Further messages are dropped. Default
+    /// 16 MiB.
+    pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_queued_bytes = bytes;
+        self
+    }
+
+    /// Sets the time without a whole frame after which a connection of a peer is closed. Default 60
+    /// s. Each server sends heartbeats, so a live connection is never silent for long.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.idle_timeout = timeout;
+        self
+    }
+
+    /// Secures all connections with TLS, and checks the certificates of the other servers. All servers
+    /// of a cluster must do so. Then it may listen at an address that other machines can reach.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.security = Security::tls(tls);
+        self
+    }
+
+    /// Returns a view of the counters of this transport, which can be kept after the start.
+    pub fn counters(&self) -> TcpCounters {
+        TcpCounters(self.counters.clone())
+    }
+
+    async fn bind(&mut self, own: NodeId) -> io::Result<TcpListener> {
+        let listen = std::mem::replace(&mut self.listen, Listen::AtOwnAddress);
+        let (listener, address) = match listen {
+            Listen::On(listener) => (listener, None),
+            Listen::At(address) => (bind(&address).await?, Some(address)),
+            Listen::AtOwnAddress => {
+                let address = self.book.get(own).ok_or_else(|| {
+                    let text = format!("server {own} has no address in the address book");
+                    io::Error::new(io::ErrorKind::NotFound, text)
+                })?;
+                (bind(&address).await?, Some(address))
+            }
+        };
+        let bound: SocketAddr = listener.local_addr()?;
+        let is_safe = bound.ip().is_loopback() || self.settings.security.is_authenticated();
+        if is_safe || self.allows_remote {
+            return Ok(listener);
+        }
+        let address = address.unwrap_or_else(|| bound.to_string());
+        let text = format!(
+            "{address} can be reached from other machines, and connections are neither encrypted \
+             nor authenticated: call `allow_remote` if only the servers reach this network"
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+}
+
+async fn bind(address: &str) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|cause| {
+        io::Error::new(cause.kind(), format!("cannot listen at {address}: {cause}"))
+    })
+}
+
+/// What a [`TcpTransport`] has dropped and refused since its creation.
+#[derive(Clone, Debug)]
+pub struct TcpCounters(Arc<Counters>);
+
+impl TcpCounters {
+    /// Returns the number of messages that were dropped because the queue of their receiver was
+    /// full. Messages to a server without a connection do not count.
+    pub fn dropped_messages(&self) -> u64 {
+        self.0.dropped.get()
+    }
+
+    /// Returns the number of messages that were dropped because they exceed a frame, or cannot be
+    /// encoded.
+    pub fn too_large_messages(&self) -> u64 {
+        self.0.too_large.get()
+    }
+
+    /// Returns the number of incoming connections that were refused by the handshake.
+    pub fn refused_connections(&self) -> u64 {
+        self.0.refused.get()
+    }
+
+    /// Returns the number of incoming connections that were closed because of a malformed frame.
+    pub fn malformed_frames(&self) -> u64 {
+        self.0.malformed.get()
+    }
+}
+
+impl<T> Transport<T> for TcpTransport
+where
+    T: Entry + Serialize + DeserializeOwned + Send + 'static,
+    T::Snapshot: Send,
+    Message<T>: Send,
+{
+    async fn start(&mut self, own: NodeId, inbox: Inbox<T>) -> io::Result<()> {
+        self.settings.own = own;
+        let listener = self.bind(own).await?;
+        let listener = Listener::new(
+            listener,
+            self.settings.clone(),
+            self.book.clone(),
+            inbox.clone(),
+            self.counters.clone(),
+        );
+        let peers = Peers {
+            settings: self.settings.clone(),
+            queues: self.queues.clone(),
+            dialers: JoinSet::new(),
+            tasks: BTreeMap::new(),
+            inbox,
+        };
+        self.task = Some(tokio::spawn(serve(listener, peers, self.book.clone())));
+        Ok(())
+    }
+
+    fn send(&mut self, to: NodeId, messages: &mut Vec<Message<T>>) {
+        let queue = lock(&self.queues).get(&to).cloned();
+        match queue {
+            Some(queue) => queue.push(messages.drain(..), &self.settings, &self.counters),
+            None => {
+                tracing::debug!("dropped messages to server {to}, which has no address");
+                messages.clear();
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // It ends with the abort.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Serves both directions until the task is aborted or the node has ended.
+async fn serve<T>(mut listener: Listener<T>, mut peers: Peers<T>, book: AddressBook)
+where
+    T: Entry + DeserializeOwned + Send + 'static,
+    T::Snapshot: Send,
+    Message<T>: Send,
+{
+    let mut addresses = book.subscribe();
+    let inbox = peers.inbox.clone();
+    loop {
+        let now = addresses.borrow_and_update().clone();
+        peers.follow(&now);
+        listener.follow(&now);
+        tokio::select! {
+            () = listener.accept_all() => {}
+            changed = addresses.changed() => if changed.is_err() {
+                return;
+            },
+            () = inbox.closed() => return,
+        }
+    }
+}
+
+/// The outgoing connections.
+struct Peers<T: Entry> {
+    settings: Settings,
+    queues: Queues,
+    dialers: JoinSet<()>,
+    /// The address of each peer, and the task that keeps a connection to it.
+    tasks: BTreeMap<NodeId, (String, AbortHandle)>,
+    inbox: Inbox<T>,
+}
+
+impl<T> Peers<T>
+where
+    T: Entry + Send + 'static,
+    Message<T>: Send,
+{
+    /// Begins and ends connections, so that they are those of the address book.
+    fn follow(&mut self, addresses: &BTreeMap<NodeId, String>) {
+        let own = self.settings.own;
+        let mut queues = lock(&self.queues);
+        self.tasks.retain(|peer, (address, task)| {
+            let stays = addresses.get(peer) == Some(address);
+            if !stays {
+                task.abort();
+                queues.remove(peer);
+            }
+            stays
+        });
+        while self.dialers.try_join_next().is_some() {}
+        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != own) {
+            if self.tasks.contains_key(peer) {
+                continue;
+            }
+            let queue = Arc::new(Queue::default());
+            let dialer = Dialer {
+                settings: self.settings.clone(),
+                peer: *peer,
+                address: address.clone(),
+                queue: queue.clone(),
+                inbox: self.inbox.clone(),
+            };
+            let task = self.dialers.spawn(dialer.run());
+            queues.insert(*peer, queue);
+            self.tasks.insert(*peer, (address.clone(), task));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Asks the node, also without keeping it alive.
+
+use crate::{
+    errors::NodeError,
+    request::{Reply, Request},
+};
+use omnipaxos::storage::Entry;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Why the node has ended, once it has.
+pub(crate) type Ended = watch::Receiver<Option<NodeError>>;
+
+/// Sends a request and waits for its answer.
+pub(crate) async fn ask<T: Entry, R>(
+    requests: Option<mpsc::Sender<Request<T>>>,
+    ended: &Ended,
+    request: impl FnOnce(Reply<R>) -> Request<T>,
+) -> Result<R, NodeError> {
+    let (reply, answer) = oneshot::channel();
+    let sent = match requests {
+        Some(requests) => requests.send(request(reply)).await.is_ok(),
+        None => false,
+    };
+    if sent {
+        if let Ok(answer) = answer.await {
+            return Ok(answer);
+        }
+    }
+    Err(ended_with(ended).await)
+}
+
+/// Waits until the node has ended, and returns the reason.
+pub(crate) async fn ended_with(ended: &Ended) -> NodeError {
+    let mut ended = ended.clone();
+    let cause = match ended.wait_for(Option::is_some).await {
+        Ok(cause) => cause.clone(),
+        // Only if the runtime of the node was dropped under it.
+        Err(_) => None,
+    };
+    cause.unwrap_or(NodeError::ShutDown)
+}
+
+/// A handle that does not keep the node alive.
+pub(crate) struct WeakHandle<T: Entry> {
+    requests: mpsc::WeakSender<Request<T>>,
+    ended: Ended,
+}
+
+impl<T: Entry> WeakHandle<T> {
+    pub(crate) fn new(requests: &mpsc::Sender<Request<T>>, ended: &Ended) -> Self {
+        Self { requests: requests.downgrade(), ended: ended.clone() }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask<R>(
+        &self,
+        request: impl FnOnce(Reply<R>) -> Request<T>,
+    ) -> Result<R, NodeError> {
+        ask(self.requests.upgrade(), &self.ended, request).await
+    }
+
+    /// Ends the node, for this reason.
+    pub(crate) async fn end(&self, cause: NodeError) {
+        if let Some(requests) = self.requests.upgrade() {
+            // If it fails, the node has ended.
+            let _ = requests.send(Request::End(cause)).await;
+        }
+    }
+}
+
+impl<T: Entry> Clone for WeakHandle<T> {
+    fn clone(&self) -> Self {
+        Self { requests: self.requests.clone(), ended: self.ended.clone() }
+    }
+}

@@ -1,0 +1,200 @@
+//! Replicated state machines over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use common::{config, transports, within, Sum};
+use omnipaxos_runtime::{
+    errors::{AppendError, ExecuteError, Known, NodeError, QueryError, ReadError},
+    tcp::{AddressBook, TcpTransport},
+    CommandId, IdentifiedCommand, Replicated, ReplicatedNode,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    Arc,
+};
+use tokio::task::JoinSet;
+
+type Storage = MemoryStorage<IdentifiedCommand<Sum>>;
+type Server = ReplicatedNode<Sum, Storage>;
+
+async fn start(pid: u64, storage: Storage, transport: TcpTransport) -> Server {
+    let server = Replicated::builder(config(pid, 3), storage, Sum::default());
+    server.transport(transport).snapshot_every(50).start().await.unwrap()
+}
+
+async fn cluster() -> (AddressBook, Vec<Server>) {
+    let (book, transports) = transports(3).await;
+    let mut servers = Vec::new();
+    for (pid, transport) in (1..).zip(transports) {
+        servers.push(start(pid, Storage::default(), transport).await);
+    }
+    (book, servers)
+}
+
+#[tokio::test]
+async fn commands_are_applied_in_one_order_and_read_at_every_server() {
+    let (_book, servers) = cluster().await;
+    let mut outputs = Vec::new();
+    for number in 1..=6 {
+        let server = &servers[number as usize % 3];
+        let (idx, sum) = within("execute", server.execute(number)).await.unwrap();
+        assert_eq!(idx, number as u64 - 1);
+        outputs.push(sum);
+    }
+    assert_eq!(outputs, [1, 3, 6, 10, 15, 21]);
+    for server in &servers {
+        assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), 21);
+        assert!(server.query_stale(|sum| sum.0).await.unwrap() <= 21);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_command_is_applied_once() {
+    let (_book, servers) = cluster().await;
+    let id = CommandId { client: 7, number: 0, oldest: 0 };
+    let first = within("execute", servers[0].execute_as(id, 5)).await.unwrap();
+    assert_eq!(first, (0, 5));
+    // At another server, which has applied it, and twice at once.
+    assert_eq!(within("query", servers[1].query(|sum| sum.0)).await.unwrap(), 5);
+    let (again, once_more) = within("again", async {
+        tokio::join!(servers[1].execute_as(id, 5), servers[1].execute_as(id, 5))
+    })
+    .await;
+    assert_eq!((again.unwrap(), once_more.unwrap()), (first, first));
+    let next = CommandId { number: 1, oldest: 1, ..id };
+    assert_eq!(within("execute", servers[2].execute_as(next, 1)).await.unwrap().1, 6);
+    // Once it has applied the answered number.
+    assert_eq!(within("query", servers[0].query(|sum| sum.0)).await.unwrap(), 6);
+    let forgotten = within("execute", servers[0].execute_as(id, 5)).await.unwrap_err();
+    assert!(matches!(forgotten, ExecuteError::OutputForgotten));
+    assert_eq!(forgotten.known(), Known::Decided);
+    assert_eq!(within("query", servers[0].query(|sum| sum.0)).await.unwrap(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_away_gets_a_snapshot() {
+    let (book, mut servers) = cluster().await;
+    within("execute", servers[0].execute(1)).await.unwrap();
+    let storage = within("shutdown", servers.pop().unwrap().shutdown()).await.unwrap();
+    let mut calls = JoinSet::new();
+    for task in 0..20 {
+        let server = servers[task % 2].handle();
+        calls.spawn(async move {
+            for _ in 0..10 {
+                server.execute(1).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = within("execute", calls.join_next()).await {
+        done.unwrap();
+    }
+    for server in &servers {
+        assert!(server.log().status().await.unwrap().compacted_idx >= 50);
+    }
+    let back = start(3, storage, TcpTransport::new(book.clone())).await;
+    assert_eq!(within("query", back.query(|sum| sum.0)).await.unwrap(), 201);
+    assert_eq!(within("execute", back.execute(1)).await.unwrap(), (201, 202));
+    // From its own snapshot.
+    let storage = within("shutdown", back.shutdown()).await.unwrap();
+    let back = start(3, storage, TcpTransport::new(book)).await;
+    assert_eq!(within("query", back.query(|sum| sum.0)).await.unwrap(), 202);
+}
+
+#[tokio::test]
+async fn a_panic_in_apply_ends_the_node() {
+    let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
+    let server = server.start().await.unwrap();
+    within("execute", server.execute(1)).await.unwrap();
+    let other = server.handle();
+    let error = within("execute", server.execute(13)).await.unwrap_err();
+    assert_eq!(error.known(), Known::Unknown);
+    let ExecuteError::Append(AppendError::Ended { cause, entry: None }) = error else {
+        panic!("{error:?}")
+    };
+    let text = cause.to_string();
+    assert!(
+        text.contains("`apply` of the command at index 1") && text.contains("unlucky"),
+        "{text}"
+    );
+    assert!(matches!(
+        within("execute", other.execute(1)).await.unwrap_err(),
+        ExecuteError::Append(AppendError::Ended { cause: NodeError::Panicked(_), entry: Some(1) })
+    ));
+    let query = within("query", other.query_stale(|sum| sum.0)).await.unwrap_err();
+    assert_eq!(query, QueryError::Read(ReadError::Ended(cause.clone())));
+    assert_eq!(within("shutdown", server.shutdown()).await.unwrap_err(), cause);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_applied_once_while_leaders_are_restarted() {
+    let (book, mut servers) = cluster().await;
+    within("execute", servers[0].execute(0)).await.unwrap();
+    let mut calls = JoinSet::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    for task in 0..8 {
+        let (server, stop) = (servers[task % 2].handle(), stop.clone());
+        calls.spawn(async move {
+            let mut executed = 0;
+            while !stop.load(Ordering::Relaxed) {
+                server.execute(1).await.unwrap();
+                executed += 1;
+            }
+            executed
+        });
+    }
+    for _ in 0..4 {
+        // Server 3 leads, and ends in the middle of the load.
+        let is_leader = async {
+            loop {
+                let leader = servers[0].log().status().await.unwrap().leader;
+                if leader == Some(3) {
+                    return;
+                }
+                if let Some(leader) = leader.and_then(|pid| usize::try_from(pid).ok()) {
+                    // It may lose leadership meanwhile.
+                    let _ = servers[leader - 1].log().transfer_leadership(3).await;
+                }
+            }
+        };
+        within("server 3 leads", is_leader).await;
+        let idx = within("read", servers[0].log().read_index()).await.unwrap();
+        let storage = within("shutdown", servers.pop().unwrap().shutdown()).await.unwrap();
+        let after = within("execute", servers[0].execute(0)).await.unwrap().0;
+        assert!(after >= idx);
+        servers.push(start(3, storage, TcpTransport::new(book.clone())).await);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut executed = 0;
+    while let Some(count) = within("the calls", calls.join_next()).await {
+        executed += count.unwrap();
+    }
+    for server in &servers {
+        assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), executed);
+    }
+}
+
+#[tokio::test]
+async fn the_node_ends_with_its_last_handle() {
+    let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
+    let server = server.start().await.unwrap();
+    let mut log = server.log().decided(0);
+    let handle = server.handle();
+    drop(server);
+    assert_eq!(within("execute", handle.execute(2)).await.unwrap(), (0, 2));
+    drop(handle);
+    assert!(matches!(within("the entry", log.next()).await, Some(Ok(_)) | None));
+    while within("the end", log.next()).await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_panic_in_a_query_fails_only_the_query() {
+    let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
+    let server = server.start().await.unwrap();
+    let panicked = within("query", server.query(|_| -> i64 { panic!("no") })).await.unwrap_err();
+    assert_eq!(panicked, QueryError::Panicked("no".to_owned()));
+    assert_eq!(within("execute", server.execute(2)).await.unwrap(), (0, 2));
+    assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), 2);
+}
