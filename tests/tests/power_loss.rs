@@ -148,7 +148,7 @@ fn where_entries_are_removed_too_early_something_is_lost() {
     let mut states = 0;
     for seed in 1..=12 {
         let outcome = lose_power(seed, 1, 60, controls);
-        states += outcome.bad.len() + outcome.good;
+        states += outcome.bad.len() + outcome.good as usize;
         if !outcome.bad.is_empty() {
             println!("removed too early: {} bad of {states}", outcome.bad.len());
             return;
