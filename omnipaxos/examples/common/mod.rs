@@ -1,4 +1,5 @@
 //! Servers of one process that hand each other their messages. In a real program a network does.
+#![allow(dead_code, reason = "each example uses a part")]
 
 use omnipaxos::{storage::Entry, ClusterConfig, OmniPaxos, ServerConfig};
 use omnipaxos_storage::memory_storage::MemoryStorage;

@@ -335,9 +335,12 @@ pub struct ServerConfig {
     /// The value names the servers that it asks: members or other observers, in any order. Some of
     /// them must have a place for it: see [`max_observers`](Self::max_observers). `nodes` are the
     /// members, as in their own configuration, without the observer.
+    ///
+    /// In a log that [continues](Self::continues) it also asks the present members. A member without a
+    /// leader asks the servers named here whether it missed a reconfiguration.
     pub observes: Vec<NodeId>,
     /// The largest number of observers that this server serves, directly or through other
-    /// observers. Default 0: no server may observe.
+    /// observers. Default 0: no server may observe; in a log that [continues](Self::continues), 16 may.
     ///
     /// Further servers that are no members are ignored. An observer costs a heartbeat reply a round
     /// and a few numbers. Its place is free again after ten heartbeat rounds without a message.

@@ -182,6 +182,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// this server. [`propose_reconfiguration`](Self::propose_reconfiguration) also reports the
     /// outcome.
     ///
+    /// In a log that [continues](crate::ServerConfig::continues) this changes the members, as
+    /// [`change_members`](Self::change_members) does with its defaults. Then `append` is not refused.
+    ///
     /// Until a stop sign is decided, this server refuses `append`. Entries proposed here before are
     /// appended first, unless that fails for eight heartbeat rounds. Entries that wait at the
     /// leader are appended first, too.
