@@ -1,6 +1,7 @@
 //! A client: asks one server after the other until it has its answers.
 
 use crate::{
+    members::Members,
     protocol::{Answer, Ask, Request, Response, Status, Why},
     round::Round,
 };
@@ -26,6 +27,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1000);
 /// How long it may take to answer a transfer.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long it may take to answer a change of the members, which waits for servers that catch up. One
+/// that makes no progress ends it sooner.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// After so long without any answer from any server the client gives up, unless told otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -42,6 +47,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// for the answer before asking for the next change of the same key.
 pub(crate) struct Client {
     servers: Vec<String>,
+    /// The servers that it was given. If it is one, no other is asked.
+    given: Vec<String>,
     /// Which server is asked.
     at: usize,
     id: u64,
@@ -70,7 +77,8 @@ impl Client {
     /// The client `id`, whose next request has this number. One that it has asked before is not
     /// done again.
     pub(crate) fn named(id: u64, next: u64, servers: Vec<String>) -> Self {
-        Self { servers, at: 0, id, next, timeout: TIMEOUT, repetitions: 0, connection: None }
+        let given = servers.clone();
+        Self { servers, given, at: 0, id, next, timeout: TIMEOUT, repetitions: 0, connection: None }
     }
 
     /// Gives up after so long without an answer.
@@ -167,6 +175,9 @@ impl Client {
                 | Answer::Value(_)
                 | Answer::Status(_)
                 | Answer::Leads { .. }
+                | Answer::Members(_)
+                | Answer::MembersChanged { .. }
+                | Answer::NotJoined(_)
                 | Answer::AskAgain(_)) => {
                     bail!("asked for changes, and the answer is {other:?}")
                 }
@@ -183,12 +194,18 @@ impl Client {
         if self.connection.is_none() {
             self.connect().await.map_err(Stopped::Elsewhere)?;
             round.ask_again();
+            self.ask_for_members().await.map_err(Stopped::Elsewhere)?;
         }
         let Some(connection) = self.connection.as_mut() else {
             return Ok(());
         };
-        let time_limit =
-            if round.transfers_leadership() { TRANSFER_TIMEOUT } else { ANSWER_TIMEOUT };
+        let time_limit = if round.changes_members() {
+            MEMBERS_TIMEOUT
+        } else if round.transfers_leadership() {
+            TRANSFER_TIMEOUT
+        } else {
+            ANSWER_TIMEOUT
+        };
         while !round.is_done() {
             let requests = round.due(self.id);
             let exchange = async {
@@ -199,6 +216,11 @@ impl Client {
                 Ok(exchanged) => exchanged.map_err(Stopped::Elsewhere)?,
                 Err(_) => return Err(Stopped::Elsewhere(anyhow!("no answer in time"))),
             };
+            if let Answer::Members(members) | Answer::MembersChanged { members, .. } =
+                &response.answer
+            {
+                learn(&mut self.servers, &self.given, &mut self.at, members);
+            }
             if !round.awaits(response.number) && response.number != Response::OF_NONE {
                 continue;
             }
@@ -206,7 +228,7 @@ impl Client {
                 Answer::Refused(why) => return Err(Stopped::Refused(why)),
                 // There is no other to go to.
                 Answer::AskAgain(why @ Why::NotLeader { leader: Some(_) })
-                    if self.servers.len() == 1 =>
+                    if self.given.len() == 1 =>
                 {
                     return Err(Stopped::Refused(why.to_string()));
                 }
@@ -215,6 +237,9 @@ impl Client {
                 | Answer::Value(_)
                 | Answer::Changed { .. }
                 | Answer::Leads { .. }
+                | Answer::Members(_)
+                | Answer::MembersChanged { .. }
+                | Answer::NotJoined(_)
                 | Answer::Status(_) => {
                     round.take(response);
                     progress(round.answered());
@@ -239,6 +264,19 @@ impl Client {
         Ok(())
     }
 
+    /// Asks for the members, so that servers are found which nobody knew when this client began.
+    async fn ask_for_members(&mut self) -> Result<()> {
+        let (client, number) = (self.id, Response::OF_MEMBERS);
+        match self.connection.as_mut().filter(|_| self.given.len() > 1) {
+            Some(connection) => {
+                // It says nothing of the answers that the client has.
+                let request = Request { client, number, oldest: 0, ask: Ask::Members };
+                connection.send([request].into_iter()).await
+            }
+            None => Ok(()),
+        }
+    }
+
     fn turn_to_next(&mut self, cause: &anyhow::Error) {
         self.connection = None;
         self.repetitions += 1;
@@ -247,6 +285,24 @@ impl Client {
         let to = self.servers.get(self.at).cloned().unwrap_or_default();
         info!("turns from {from} to {to}: {cause:#}");
     }
+}
+
+/// Takes note of where the members are. The servers that the client was given stay, and the one that it
+/// asks, which is `at`.
+fn learn(servers: &mut Vec<String>, given: &[String], at: &mut usize, members: &Members) {
+    if given.len() < 2 {
+        return;
+    }
+    let asked = servers.get(*at).cloned();
+    let found = members.members.values().filter_map(|found| found.by_clients.clone());
+    let mut known: Vec<String> = Vec::new();
+    for server in given.iter().cloned().chain(found).chain(asked.clone()) {
+        if !known.contains(&server) {
+            known.push(server);
+        }
+    }
+    *at = known.iter().position(|server| Some(server) == asked.as_ref()).unwrap_or_default();
+    *servers = known;
 }
 
 /// Why the server of this time is not asked any more.

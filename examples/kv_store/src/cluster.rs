@@ -182,7 +182,7 @@ fn config(pid: u64, client_address: &str, peers: &str) -> String {
     format!(
         "[cluster_config]\nconfiguration_id = 1\nnodes = {NODES:?}\n\n\
          [server_config]\npid = {pid}\nelection_tick_timeout = 20\n\
-         resend_message_tick_timeout = 50\nmax_observers = 8\n\n\
+         resend_message_tick_timeout = 50\nmax_observers = 8\ncontinues = true\n\n\
          [kv_store]\nclient_address = \"{client_address}\"\n\n[kv_store.peers]\n{peers}"
     )
 }

@@ -1,9 +1,9 @@
 //! The configuration file of a server.
 
-use crate::protocol::LONGEST_CHANGE;
+use crate::{members::Place, protocol::LONGEST_CHANGE};
 use anyhow::{bail, Context, Result};
 use example_net::Missing;
-use omnipaxos::{util::NodeId, OmniPaxosConfig, ServerConfig};
+use omnipaxos::{util::NodeId, ClusterConfig, OmniPaxosConfig, ServerConfig};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -27,15 +27,19 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// What becomes of a start where it is not there.
     pub(crate) missing: Missing,
+    /// Whether this server goes on as an observer after it was removed from the members.
+    pub(crate) stays: bool,
 }
 
 /// What a server is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// A member, or an observer if the file says so.
     AsConfigured,
     /// An observer: of the servers that the file names, or else of all nodes.
     Observer,
+    /// A server that joins, or joined: it observes these servers until the members change to include it.
+    Joins(Vec<Place>),
 }
 
 /// The file, with which servers are observed.
@@ -48,6 +52,42 @@ fn observing(text: &str) -> Result<String> {
         others.retain(|node| Some(node) != pid.as_ref());
         server.entry("observes").or_insert(others.into());
     }
+    Ok(table.to_string())
+}
+
+/// The file of a server that joins. It needs to know no servers but these.
+fn joining(text: &str, sources: &[Place]) -> Result<String> {
+    let mut table: toml::Table = text.parse()?;
+    let mut part = |name: &str| match table.entry(name).or_insert(toml::Table::new().into()) {
+        toml::Value::Table(part) => Ok(std::mem::take(part)),
+        _ => bail!("`{name}` is no table"),
+    };
+    let (mut server, mut kv_store) = (part("server_config")?, part("kv_store")?);
+    let Some(pid) = server.get("pid").and_then(toml::Value::as_integer) else {
+        bail!("[server_config] has no pid");
+    };
+    let own = pid.to_string();
+    let mut peers = toml::Table::new();
+    let own_address = kv_store.get("peers").and_then(|peers| peers.get(&own)).cloned();
+    peers.extend(own_address.map(|address| (own, address)));
+    let mut observes = Vec::new();
+    for Place { pid: source, address } in sources {
+        if i64::try_from(*source)? != pid {
+            peers.insert(source.to_string(), address.clone().into());
+            observes.push(toml::Value::Integer(i64::try_from(*source)?));
+        }
+    }
+    if observes.is_empty() {
+        bail!("server {pid} can join other servers only, and none is named");
+    }
+    kv_store.insert("peers".to_owned(), peers.into());
+    server.insert("observes".to_owned(), observes.into());
+    server.insert("continues".to_owned(), true.into());
+    table.insert("server_config".to_owned(), server.into());
+    table.insert("kv_store".to_owned(), kv_store.into());
+    // The log says who the members are.
+    let unknown = "configuration_id = 0\nnodes = []".parse::<toml::Table>()?;
+    table.insert("cluster_config".to_owned(), unknown.into());
     Ok(table.to_string())
 }
 
@@ -71,6 +111,10 @@ struct Table {
     must_exist: bool,
 }
 
+/// The number of observers that may ask a server, unless the file says another, where the members may
+/// change. Servers that join are among them.
+const PLACES_OF_OBSERVERS: usize = 16;
+
 fn snapshot_every() -> u64 {
     1000
 }
@@ -81,9 +125,11 @@ impl Config {
         let name = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
         let text = match part {
-            Part::AsConfigured => text,
-            Part::Observer => observing(&text).with_context(|| format!("in {name}"))?,
+            Part::AsConfigured => Ok(text),
+            Part::Observer => observing(&text),
+            Part::Joins(sources) => joining(&text, &sources),
         };
+        let text = text.with_context(|| format!("in {name}"))?;
         let omnipaxos =
             OmniPaxosConfig::from_toml(&text).with_context(|| format!("cannot use {name}"))?;
         let File { kv_store } =
@@ -103,10 +149,18 @@ impl Config {
             })
             .collect::<Result<_>>()?;
         let nodes = &omnipaxos.cluster_config.nodes;
+        let ServerConfig { pid, observes, .. } = &omnipaxos.server_config;
+        // Once the log continues, the library leaves this to the storage.
+        match (nodes.contains(pid), observes.is_empty()) {
+            (true, false) => {
+                bail!("pid {pid} is one of the nodes {nodes:?}: an observer has no vote")
+            }
+            (false, true) => bail!("pid {pid} must be one of the nodes {nodes:?}"),
+            (true, true) | (false, false) => {}
+        }
         if let Some(missing) = nodes.iter().find(|pid| !peers.contains_key(pid)) {
             bail!("[kv_store.peers] has no address for server {missing}");
         }
-        let ServerConfig { pid, observes, .. } = &omnipaxos.server_config;
         if let Some(missing) = observes.iter().chain([pid]).find(|pid| !peers.contains_key(pid)) {
             bail!("[kv_store.peers] has no address for server {missing}");
         }
@@ -119,6 +173,15 @@ impl Config {
         if table.snapshot_every == 0 {
             bail!("snapshot_every must not be 0");
         }
+        if omnipaxos.server_config.continues {
+            if !omnipaxos.server_config.observes.is_empty() {
+                // An observer learns with the log who the members are now.
+                omnipaxos.cluster_config = ClusterConfig::default();
+            }
+            if omnipaxos.server_config.max_observers == 0 {
+                omnipaxos.server_config.max_observers = PLACES_OF_OBSERVERS;
+            }
+        }
         let pid = omnipaxos.server_config.pid;
         let missing = match table.must_exist {
             true => Missing::IsRefused,
@@ -128,6 +191,7 @@ impl Config {
         Ok(Self {
             data,
             missing,
+            stays: false,
             omnipaxos,
             client_address: table.client_address,
             metrics_address: table.metrics_address,
@@ -181,6 +245,36 @@ mod tests {
             (&fourth.replace("pid = 4", "pid = 4\nobserves = [9]"), "no address for server 9"),
         ] {
             let error = read(text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_joins_needs_its_own_address_alone() {
+        let text = "[server_config]\npid = 4\n\n[kv_store]\nclient_address = \"h:7\"\n\n\
+                    [kv_store.peers]\n4 = \"h:4\"\n9 = \"h:9\"\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        let read = |text: &str, sources: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            let sources = sources.iter().map(|source| source.parse().unwrap()).collect();
+            Config::read(&path, Part::Joins(sources)).map_err(|error| format!("{error:#}"))
+        };
+        let config = read(text, &["1=h:1", "4=h:4", "2=h:2"]).unwrap();
+        let server = &config.omnipaxos.server_config;
+        assert_eq!((&*server.observes, server.continues), (&[1, 2][..], true));
+        assert_eq!(config.peers.into_keys().collect::<Vec<_>>(), [1, 2, 4]);
+        let founding =
+            text.to_owned() + "\n[cluster_config]\nconfiguration_id = 1\nnodes = [1, 4]\n";
+        let config = read(&founding, &["1=h:1"]).unwrap();
+        assert!(config.omnipaxos.cluster_config.nodes.is_empty(), "the log says who they are");
+        for (text, source, says) in [
+            (text, "4=h:4", "server 4 can join other servers only"),
+            (&*text.replace("4 = ", "5 = "), "1=h:1", "no address for server 4"),
+            (&*text.replace("pid", "pit"), "1=h:1", "[server_config] has no pid"),
+            (&*text.replace("kv_store", "kw_store"), "1=h:1", "client_address"),
+        ] {
+            let error = read(text, &[source]).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
     }

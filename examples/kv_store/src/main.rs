@@ -10,6 +10,7 @@ mod client;
 mod cluster;
 mod config;
 mod demo;
+mod members;
 mod proposals;
 mod protocol;
 mod reads;
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand};
 use client::Client;
 use config::{Config, Part};
 use example_net::{output::status_of, signals, Missing};
+use members::Place;
 use server::StorageKind;
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -69,6 +71,16 @@ enum Task {
         /// unless the configuration names some with `observes`.
         #[arg(long)]
         observe: bool,
+        /// Join a cluster that runs, whose servers find each other at these addresses: PID=HOST:PORT, of
+        /// some of them. An observer until the members change to include this server: `client members add`.
+        /// The configuration needs no nodes, and its own address alone in `[kv_store.peers]`. Right for
+        /// each start of the server.
+        #[arg(long, value_delimiter = ',', value_name = "PID=ADDR", conflicts_with = "observe")]
+        join: Vec<Place>,
+        /// Go on as an observer after this server was removed from the members. Default: it ends then, when
+        /// the others do not need it any more.
+        #[arg(long)]
+        stay: bool,
         /// Serve its metrics to Prometheus at this address, over HTTP. Default: what the
         /// configuration says, or not at all.
         #[arg(long, value_name = "ADDR")]
@@ -122,11 +134,18 @@ async fn run(task: Option<Task>) -> Result<ExitCode> {
             data,
             must_exist,
             observe,
+            join,
+            stay,
             metrics,
             until_stdin_closes,
         }) => {
-            let part = if observe { Part::Observer } else { Part::AsConfigured };
+            let part = match (observe, join.is_empty()) {
+                (true, _) => Part::Observer,
+                (false, true) => Part::AsConfigured,
+                (false, false) => Part::Joins(join),
+            };
             let mut config = Config::read(&config, part)?;
+            config.stays = stay;
             config.data = data.unwrap_or(config.data);
             if must_exist {
                 config.missing = Missing::IsRefused;

@@ -1,8 +1,9 @@
 //! What a client and a server say to each other.
 
+use crate::members::{self, Members};
 use example_net::frame::{self, FrameError};
 use omnipaxos::{
-    status::{ObserverStatus, PeerStatus, Status as ReplicaStatus},
+    status::{JoinerStatus, ObserverStatus, PeerStatus, Status as ReplicaStatus},
     util::NodeId,
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,10 @@ pub(crate) enum Ask {
     Watch { prefix: String },
     /// Answered with `Status`.
     Status,
+    /// Answered with `Members`: now, and whenever they change.
+    Members,
+    /// Answered with `MembersChanged`, with `Members` if they are so already, or with `NotJoined`.
+    ChangeMembers(members::Change),
 }
 
 /// The most bytes of a key and its value together. What servers say to each other about a change must
@@ -55,7 +60,8 @@ impl Ask {
             Ask::Put { key, value } => ("a key and its value", key.len() + value.len()),
             Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => ("a key", key.len()),
             Ask::Watch { prefix } => ("a prefix", prefix.len()),
-            Ask::TransferLeadership { .. } | Ask::Status => return Ok(()),
+            Ask::TransferLeadership { .. } | Ask::Status | Ask::Members => return Ok(()),
+            Ask::ChangeMembers(change) => return change.check(),
         };
         if bytes <= LONGEST_CHANGE {
             return Ok(());
@@ -74,6 +80,9 @@ pub(crate) struct Response {
 impl Response {
     /// The number of what answers no request, since the server did not read it.
     pub(crate) const OF_NONE: u64 = u64::MAX;
+
+    /// The number of the members, for which a client asks besides.
+    pub(crate) const OF_MEMBERS: u64 = u64::MAX - 1;
 
     /// Refuses a request that was not read.
     pub(crate) fn to_too_long(why: &FrameError) -> Option<Self> {
@@ -96,6 +105,12 @@ pub(crate) enum Answer {
     Status(Box<Status>),
     /// The transfer is over, and this server leads: the other one, if it was given up.
     Leads { pid: NodeId },
+    /// The members, and where they are.
+    Members(Members),
+    /// The change of the members is decided at this index, after these servers had caught up.
+    MembersChanged { idx: u64, waited_for: Vec<NodeId>, members: Members },
+    /// The members are not changed, and will not be: these servers did not catch up.
+    NotJoined(Vec<NodeId>),
     /// Not answered yet. Ask again, later or another server, with the same number.
     AskAgain(Why),
     /// The server cannot do this, and says why. Asking again is no use.
@@ -131,6 +146,15 @@ pub(crate) enum Why {
     /// Only the leader can transfer leadership.
     #[error("that server does not lead: {}", led_by(*leader))]
     NotLeader { leader: Option<NodeId> },
+    /// The server has just been started, and learns the members with the log.
+    #[error("it does not know the members yet")]
+    NoMembers,
+    /// A change of the members is under way.
+    #[error("it is changing the members already")]
+    ChangingMembers,
+    /// Another change of the members was decided first.
+    #[error("another change of the members came first")]
+    OtherMembers,
     /// Leadership is on its way to another server.
     #[error("leadership is being transferred to server {to}")]
     HandingOver { to: NodeId },
@@ -201,6 +225,11 @@ impl Status {
         }
         lines.extend(self.replica.peers.iter().map(peer));
         lines.extend(self.replica.observers.iter().map(observer));
+        lines.extend(self.replica.joiners.iter().map(joiner));
+        lines.extend(self.replica.may_stop.map(|may_stop| match may_stop {
+            true => "  it was removed, and may be stopped".to_owned(),
+            false => "  it was removed, and may not be stopped yet".to_owned(),
+        }));
         lines.join("\n")
     }
 }
@@ -211,6 +240,18 @@ fn observer(observer: &ObserverStatus) -> String {
     match pid == via {
         true => format!("  observer {pid} has {decided_idx} entries, lacks {lag}"),
         false => format!("  observer {pid} asks server {via}"),
+    }
+}
+
+/// What a server knows of one for which a change of the members waits, in a line.
+fn joiner(joiner: &JoinerStatus) -> String {
+    let JoinerStatus { pid, decided_idx, lag, has_caught_up, .. } = *joiner;
+    match (decided_idx, has_caught_up) {
+        (None, _) => format!("  a change of the members waits for server {pid}, which is silent"),
+        (Some(_), true) => format!("  server {pid} has caught up for a change of the members"),
+        (Some(_), false) => {
+            format!("  a change of the members waits for server {pid}, which lacks {lag} entries")
+        }
     }
 }
 

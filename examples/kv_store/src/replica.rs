@@ -2,6 +2,7 @@
 
 use crate::{
     config::Config,
+    members::{self, Addresses, Changes, Found, Members},
     proposals::Proposals,
     protocol::{Answer, Ask, Request, Response, Status, Why},
     reads::Reads,
@@ -9,15 +10,16 @@ use crate::{
     transfers::Transfers,
     waiter::{Waiter, Watchers},
 };
-use anyhow::{bail, Result};
+use anyhow::{anyhow, bail, Result};
 use example_net::{Clock, Peers};
 use omnipaxos::{
-    errors::{Halted, TryCompactionErr, TryProposeErr},
+    errors::{Halted, ReconfigurationErr, TryCompactionErr, TryProposeErr},
     events::Event,
+    members::MemberChange,
     messages::Message,
     storage::Storage,
     util::{LogEntry, NodeId},
-    OmniPaxos,
+    ClusterConfig, OmniPaxos,
 };
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +34,10 @@ const BATCH: usize = 1024;
 /// Ticks after which watchers that went away are forgotten.
 const CLEAN_EVERY: u64 = 500;
 
+/// A change of the members is given up when a server that is to join makes no progress for so many
+/// heartbeat rounds.
+const MOST_SILENT_ROUNDS: u32 = 25;
+
 /// What the other tasks have to say.
 pub(crate) type Input = example_net::Input<Command, Request, Response>;
 
@@ -42,6 +48,21 @@ pub(crate) type Input = example_net::Input<Command, Request, Response>;
 pub(crate) struct Replica<B: Storage<Command>> {
     omni_paxos: OmniPaxos<Command, B>,
     peers: Peers<Command>,
+    /// For the connections that are made when the members change.
+    inputs: mpsc::Sender<Input>,
+    /// Where the configuration file says that servers are.
+    configured: Addresses,
+    /// The servers that the configuration file says to observe.
+    observes: Vec<NodeId>,
+    /// The present configuration; without nodes until it is known.
+    configuration: ClusterConfig,
+    /// Whether there may be something new about the members, or where they are.
+    members_changed: bool,
+    changes: Changes,
+    /// Whether this server goes on as an observer once it was removed.
+    stays: bool,
+    /// Whether this server was removed, and is not needed any more.
+    may_stop: bool,
     state: State,
     /// Number of log entries that `state` sums up.
     applied_idx: u64,
@@ -63,10 +84,23 @@ pub(crate) struct Replica<B: Storage<Command>> {
 
 impl<B: Storage<Command>> Replica<B> {
     /// A replica that goes on from what its storage holds.
-    pub(crate) fn new(config: &Config, storage: B, peers: Peers<Command>) -> Result<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        storage: B,
+        peers: Peers<Command>,
+        inputs: mpsc::Sender<Input>,
+    ) -> Result<Self> {
         let mut replica = Self {
             omni_paxos: config.omnipaxos.clone().build(storage)?,
             peers,
+            inputs,
+            configured: config.peers.clone(),
+            observes: config.omnipaxos.server_config.observes.clone(),
+            configuration: config.omnipaxos.cluster_config.clone(),
+            members_changed: true,
+            changes: Changes::default(),
+            stays: config.stays,
+            may_stop: false,
             state: State::default(),
             applied_idx: 0,
             snapshot_every: config.snapshot_every,
@@ -86,7 +120,7 @@ impl<B: Storage<Command>> Replica<B> {
         Ok(replica)
     }
 
-    /// Runs until the other end of `stop` is dropped, or the storage fails. Drops the storage, and
+    /// Runs until the other end of `stop` is dropped, this server was removed, or the storage fails. Drops the storage, and
     /// so closes it, in either case.
     ///
     /// A batch of inputs, then one drain: however many requests came in together, they are made
@@ -99,6 +133,7 @@ impl<B: Storage<Command>> Replica<B> {
         let mut clock = Clock::every(TICK);
         let mut batch = Vec::with_capacity(BATCH);
         self.send_outgoing()?;
+        self.heed_events()?;
         loop {
             // An idle server sleeps: it wakes when a request or a message comes, and when a tick of
             // the replica does something.
@@ -119,6 +154,10 @@ impl<B: Storage<Command>> Replica<B> {
             self.heed_events()?;
             self.answer_clients();
             self.compact_if_due()?;
+            if self.may_stop && !self.stays {
+                warn!("this server was removed from the members, and is not needed: it ends");
+                return Ok(());
+            }
         }
     }
 
@@ -144,6 +183,7 @@ impl<B: Storage<Command>> Replica<B> {
         if self.ticks >= self.cleans_at {
             self.cleans_at = self.ticks + CLEAN_EVERY;
             self.watchers.forget_those_gone();
+            self.changes.forget_those_gone();
         }
         Ok(())
     }
@@ -153,6 +193,7 @@ impl<B: Storage<Command>> Replica<B> {
             Input::Peer(message) => self.omni_paxos.try_handle_incoming(message),
             Input::Connected(peer) => {
                 self.omni_paxos.reconnected(peer);
+                self.members_changed = true;
                 Ok(())
             }
             Input::Client(request, to) => self.handle_request(request, to),
@@ -192,6 +233,11 @@ impl<B: Storage<Command>> Replica<B> {
                 waiter.answer(Answer::Status(Box::new(self.status())));
                 return Ok(());
             }
+            Ask::Members => {
+                self.changes.subscribe(waiter, self.members());
+                return Ok(());
+            }
+            Ask::ChangeMembers(change) => return self.change_members(&change, waiter),
         };
         self.propose(Command { client, number, oldest, change }, waiter)
     }
@@ -222,6 +268,62 @@ impl<B: Storage<Command>> Replica<B> {
         Ok(())
     }
 
+    /// Begins to change the members. Those that join need not run yet.
+    fn change_members(&mut self, change: &members::Change, waiter: Waiter) -> Result<(), Halted> {
+        if self.configuration.nodes.is_empty() {
+            waiter.answer(Answer::AskAgain(Why::NoMembers));
+            return Ok(());
+        }
+        let next = match change.after(&self.configuration, &self.addresses()) {
+            Ok(Some(next)) => next,
+            Ok(None) => {
+                waiter.answer(Answer::Members(self.members()));
+                return Ok(());
+            }
+            Err(why) => {
+                waiter.answer(Answer::Refused(why));
+                return Ok(());
+            }
+        };
+        for (pid, address) in &next.addresses {
+            self.peers.invite(*pid, address, &self.inputs);
+        }
+        let how = MemberChange {
+            metadata: Some(members::to_metadata(&next.addresses)),
+            most_silent_rounds: MOST_SILENT_ROUNDS,
+            ..MemberChange::default()
+        };
+        match self.omni_paxos.change_members(next.configuration.clone(), how) {
+            Ok(id) => self.changes.add(id, &next, waiter),
+            Err(ReconfigurationErr::Pending(..)) => {
+                waiter.answer(Answer::AskAgain(Why::ChangingMembers));
+            }
+            Err(ReconfigurationErr::Halted(halted)) => return Err(halted),
+            Err(why) => waiter.answer(Answer::Refused(format!("{:#}", anyhow!(why)))),
+        }
+        Ok(())
+    }
+
+    /// Where servers find each other: what the log says, or else the configuration file.
+    fn addresses(&self) -> Addresses {
+        let members = self.state.members();
+        let is_used = |pid: &NodeId| members.is_empty() || self.observes.contains(pid);
+        let configured = self.configured.iter().filter(|(pid, _)| is_used(pid));
+        let configured = configured.map(|(pid, address)| (*pid, address.clone()));
+        configured.chain(members.clone()).collect()
+    }
+
+    /// The members, and where they are.
+    fn members(&self) -> Members {
+        let (by_servers, by_clients) = (self.addresses(), self.peers.for_clients());
+        let found = |pid: &NodeId| Found {
+            by_servers: by_servers.get(pid).cloned(),
+            by_clients: by_clients.get(pid).cloned(),
+        };
+        let members = self.configuration.nodes.iter().map(|pid| (*pid, found(pid))).collect();
+        Members { configuration_id: self.configuration.configuration_id, members }
+    }
+
     fn send_outgoing(&mut self) -> Result<(), Halted> {
         self.omni_paxos.try_take_outgoing_messages(&mut self.outgoing)?;
         for message in self.outgoing.drain(..) {
@@ -235,7 +337,21 @@ impl<B: Storage<Command>> Replica<B> {
         for event in self.omni_paxos.take_events() {
             match event {
                 Event::Decided { .. } => self.apply_decided()?,
-                Event::ProposalEnded { id, outcome } => self.proposals.end(id, outcome),
+                Event::ProposalEnded { id, outcome } => {
+                    if !self.changes.end(id, &outcome) {
+                        self.proposals.end(id, outcome);
+                    }
+                }
+                Event::ConfigurationBegan { configuration, first_idx } => {
+                    let (id, nodes) = (configuration.configuration_id, &configuration.nodes);
+                    info!("configuration {id} of servers {nodes:?} began at index {first_idx}");
+                    self.configuration = configuration;
+                    self.members_changed = true;
+                }
+                Event::Retired { may_stop } => {
+                    info!("this server was removed from the members; it may stop: {may_stop}");
+                    self.may_stop = may_stop;
+                }
                 Event::LeadershipTransferEnded { .. } => self.transfers.end(),
                 Event::LeaderChanged { leader, is_ready } => {
                     let leader = leader.map(|ballot| ballot.pid);
@@ -253,6 +369,13 @@ impl<B: Storage<Command>> Replica<B> {
         self.proposals.answer(&self.state, self.applied_idx);
         self.reads.answer(&self.omni_paxos, &self.state, self.applied_idx);
         self.transfers.answer(self.leader);
+        if self.changes.have_ended() {
+            let members = self.members();
+            self.changes.answer(&members);
+        }
+        if std::mem::take(&mut self.members_changed) {
+            self.changes.publish(&self.members());
+        }
     }
 
     fn apply_decided(&mut self) -> Result<()> {
@@ -270,7 +393,11 @@ impl<B: Storage<Command>> Replica<B> {
                     self.applied_idx = snapshotted.trimmed_idx;
                     self.install(snapshotted.snapshot);
                 }
-                LogEntry::StopSign(..) => self.applied_idx += 1,
+                LogEntry::StopSign(stop_sign, _) => {
+                    self.applied_idx += 1;
+                    self.state.apply_stop_sign(&stop_sign);
+                    self.follow_members();
+                }
                 LogEntry::Trimmed(idx) => bail!(
                     "the log is trimmed up to {idx} without a snapshot, and only {} entries are \
                      applied here",
@@ -299,6 +426,13 @@ impl<B: Storage<Command>> Replica<B> {
             self.watchers.tell(&change);
         }
         self.state = state;
+        self.follow_members();
+    }
+
+    /// The log has said where the members are.
+    fn follow_members(&mut self) {
+        self.peers.follow(&self.addresses(), &self.inputs);
+        self.members_changed = true;
     }
 
     /// Replaces the applied entries by the state, each server for itself. One that is down is sent the

@@ -48,6 +48,11 @@ impl Round {
         self.asks.iter().any(|ask| matches!(ask, Ask::TransferLeadership { .. }))
     }
 
+    /// Whether a change of the members is asked for, which waits for servers that catch up.
+    pub(crate) fn changes_members(&self) -> bool {
+        self.asks.iter().any(|ask| matches!(ask, Ask::ChangeMembers(_)))
+    }
+
     /// There is a new connection: what is under way was not sent on it.
     pub(crate) fn ask_again(&mut self) {
         self.under_way.values_mut().for_each(|sent| *sent = Sent::NotHere);
@@ -105,12 +110,16 @@ impl Round {
                 "no answer in time: it may be done or not, and is done once at most if it is asked \
                  again with `--client {client} --number {number}`"
             ),
+            Some(Ask::ChangeMembers(_)) => "no answer in time: the members may be changed or not, \
+                 which `members` lists; to ask again does nothing twice"
+                .to_owned(),
             Some(
                 Ask::Get { .. }
                 | Ask::GetStale { .. }
                 | Ask::TransferLeadership { .. }
                 | Ask::Watch { .. }
-                | Ask::Status,
+                | Ask::Status
+                | Ask::Members,
             )
             | None => "no answer in time".to_owned(),
         }

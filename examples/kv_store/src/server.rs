@@ -29,7 +29,7 @@ pub(crate) enum StorageKind {
     Persistent,
 }
 
-/// Serves until `end` comes true or something breaks, and closes the storage in either case.
+/// Serves until `end` comes true, this server was removed from the members, or something breaks, and closes the storage in either case.
 pub(crate) async fn run(
     config: Config,
     storage: StorageKind,
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     let own = config.pid();
     let own_address = config.peers.get(&own).context("no address for this server")?;
     let for_peers = bind(own_address).await?;
-    let for_clients = bind(&config.client_address).await?;
+    let client_listener = bind(&config.client_address).await?;
     info!("server {own} serves clients at {}", config.client_address);
     if let Some(address) = config.metrics_address {
         // The replica gives its numbers to the recorder of the process by itself.
@@ -51,26 +51,28 @@ pub(crate) async fn run(
 
     let (inputs, receiver) = mpsc::channel(INPUTS);
     let most_strangers = config.omnipaxos.server_config.max_observers;
-    let peers = Peers::connect(own, &config.peers, most_strangers, &inputs);
+    let for_clients = Some(config.client_address.clone());
+    let peers = Peers::connect_serving(own, for_clients, &config.peers, most_strangers, &inputs);
     let listening = peers.clone();
+    let for_replica = inputs.clone();
     let (stop, stopped) = oneshot::channel();
     // A thread of its own: it waits for the disk, and the network goes on meanwhile.
     let mut replica = spawn_blocking(move || match storage {
         StorageKind::Memory => {
-            let replica = Replica::new(&config, MemoryStorage::default(), peers)?;
+            let replica = Replica::new(&config, MemoryStorage::default(), peers, for_replica)?;
             Handle::current().block_on(replica.run(receiver, stopped))
         }
         StorageKind::Persistent => {
             let storage = open_storage::<Command>(&config.data, config.missing)?;
             let storage = storage.with_background_encoding();
-            let replica = Replica::new(&config, storage, peers)?;
+            let replica = Replica::new(&config, storage, peers, for_replica)?;
             Handle::current().block_on(replica.run(receiver, stopped))
         }
     });
     let ended = tokio::select! {
         ended = &mut replica => return ended.context("the replica panicked")?,
         ended = peers::listen(listening, for_peers, inputs.clone()) => ended,
-        ended = clients::listen(for_clients, inputs, Response::to_too_long) => ended,
+        ended = clients::listen(client_listener, inputs, Response::to_too_long) => ended,
         ended = end => ended,
     };
     drop(stop);

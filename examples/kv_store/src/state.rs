@@ -1,8 +1,9 @@
 //! What the log means: commands, and the state they make, which is also the snapshot.
 
+use crate::members::{self, Addresses};
 use omnipaxos::{
     macros::Entry,
-    storage::{Owned, Snapshot},
+    storage::{Owned, Snapshot, StopSign},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -69,6 +70,9 @@ pub(crate) struct State {
     clients: BTreeMap<u64, Requests>,
     /// Number of log entries applied: the index of the next.
     len: u64,
+    /// Where servers find the members; empty until a first change of the members. A snapshot stands
+    /// for the stop signs before it, so it has to hold what they said.
+    members: Addresses,
 }
 
 impl State {
@@ -89,6 +93,20 @@ impl State {
             }
         }
         applied
+    }
+
+    /// Applies the stop sign that is next in the log.
+    pub(crate) fn apply_stop_sign(&mut self, stop_sign: &StopSign) {
+        self.len += 1;
+        let metadata = stop_sign.metadata.as_deref();
+        if let Some(members) = metadata.and_then(members::from_metadata) {
+            self.members = members;
+        }
+    }
+
+    /// Where servers find the members; empty if the members never changed.
+    pub(crate) fn members(&self) -> &Addresses {
+        &self.members
     }
 
     /// Forgets a client, if there is no room for another. By the order of the log, so that all
@@ -204,8 +222,12 @@ impl Snapshot<Command> for State {
 #[cfg(test)]
 mod tests {
     use super::{Applied, Change, Command, Known, State, MOST_ANSWERS, MOST_CLIENTS};
+    use crate::members::to_metadata;
     use bincode::config::standard;
-    use omnipaxos::storage::Entry;
+    use omnipaxos::{
+        storage::{Entry, StopSign},
+        ClusterConfig,
+    };
 
     fn put(client: u64, number: u64, key: &str, value: &str) -> Command {
         let change = Change { key: key.to_owned(), value: Some(value.to_owned()) };
@@ -302,6 +324,21 @@ mod tests {
             }
             assert_eq!(later, all, "at {idx}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_holds_the_addresses_of_the_members() {
+        let mut state = state(&[put(1, 0, "a", "1")]);
+        let members = [(1, "h:1".to_owned()), (4, "h:4".to_owned())].into();
+        let metadata = Some(to_metadata(&members));
+        state.apply_stop_sign(&StopSign::with(ClusterConfig::default(), metadata));
+        state.apply(&put(1, 1, "b", "1"));
+        assert_eq!(state.known(1, 1), Known::Decided { idx: 2 }, "the stop sign has an index");
+        state.apply_stop_sign(&StopSign::with(ClusterConfig::default(), None));
+        let bytes = bincode::serde::encode_to_vec(&state, standard()).unwrap();
+        let (later, _): (State, usize) =
+            bincode::serde::decode_from_slice(&bytes, standard()).unwrap();
+        assert_eq!((later.members(), later.len), (&members, 4));
     }
 
     #[test]

@@ -20,6 +20,11 @@ impl Waiter {
         Self { number, to }
     }
 
+    /// Whether the client has closed its connection.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.to.is_closed()
+    }
+
     /// Answers the client. One that does not read its answers loses them and asks again: a client
     /// must not hold up the replica.
     pub(crate) fn answer(&self, answer: Answer) {

@@ -2,6 +2,7 @@
 
 use crate::{
     client::Client,
+    members::{Change, Place},
     protocol::{Answer, Ask},
 };
 use anyhow::{anyhow, bail, Context, Result};
@@ -45,6 +46,59 @@ pub(crate) enum Request {
         /// The pid of the server that is to lead.
         to: NodeId,
     },
+    /// Prints the members, and where they are; or changes them.
+    Members {
+        #[command(subcommand)]
+        change: Option<MembersWish>,
+    },
+}
+
+/// How to change the members. The log and its state go on. The servers that join catch up first.
+#[derive(Subcommand)]
+pub(crate) enum MembersWish {
+    /// Adds servers, each started with `kv_store server --join`.
+    Add {
+        /// The pid of each, and where servers find it.
+        #[arg(required = true, value_name = "PID=HOST:PORT")]
+        servers: Vec<Place>,
+    },
+    /// Removes servers, each of which ends when it is not needed any more.
+    Remove {
+        /// The pid of each.
+        #[arg(required = true, value_name = "PID")]
+        servers: Vec<NodeId>,
+    },
+    /// Removes servers and adds others, in one step: `replace 2 with 4=HOST:PORT`.
+    Replace {
+        /// Pids, `with`, and pids with addresses.
+        #[arg(required = true, num_args = 3.., value_name = "PID... with PID=HOST:PORT")]
+        words: Vec<String>,
+    },
+}
+
+impl MembersWish {
+    fn into_change(self) -> Result<Change> {
+        let map = |places: Vec<Place>| places.into_iter().map(|p| (p.pid, p.address)).collect();
+        match self {
+            Self::Add { servers } => Ok(Change { add: map(servers), ..Change::default() }),
+            Self::Remove { servers } => {
+                Ok(Change { remove: servers.into_iter().collect(), ..Change::default() })
+            }
+            Self::Replace { words } => {
+                let mut parts = words.split(|word| word == "with");
+                let (Some(remove), Some(add), None) = (parts.next(), parts.next(), parts.next())
+                else {
+                    bail!("it is not `replace PID... with PID=HOST:PORT...`");
+                };
+                let pid =
+                    |word: &String| word.parse().with_context(|| format!("`{word}` is no pid"));
+                let place = |word: &String| word.parse().map_err(|why| anyhow!("`{word}`: {why}"));
+                let remove = remove.iter().map(pid).collect::<Result<_>>()?;
+                let add = map(add.iter().map(place).collect::<Result<_>>()?);
+                Ok(Change { add, remove })
+            }
+        }
+    }
 }
 
 /// A line of the standard input.
@@ -73,6 +127,8 @@ async fn ask(request: Request, client: &mut Client) -> Result<String> {
         Request::Delete { key } => (Ask::Delete { key }, None),
         Request::Get { key, stale: false } => (Ask::Get { key }, None),
         Request::Get { key, stale: true } => (Ask::GetStale { key }, None),
+        Request::Members { change: None } => (Ask::Members, None),
+        Request::Members { change: Some(wish) } => (Ask::ChangeMembers(wish.into_change()?), None),
         Request::Transfer { to } => (Ask::TransferLeadership { to }, Some(to)),
     };
     match client.ask(ask).await? {
@@ -80,12 +136,29 @@ async fn ask(request: Request, client: &mut Client) -> Result<String> {
         Answer::Value(Some(value)) => Ok(value),
         Answer::Value(None) => bail!("there is no such key"),
         Answer::Leads { pid } if Some(pid) == pid_wanted => Ok(format!("server {pid} leads now")),
+        Answer::Members(members) => Ok(members.to_string()),
+        Answer::MembersChanged { idx, waited_for, members } if waited_for.is_empty() => {
+            Ok(format!("decided at index {idx}: {members}"))
+        }
+        Answer::MembersChanged { idx, waited_for, members } => Ok(format!(
+            "decided at index {idx}, after {} caught up: {members}",
+            servers(&waited_for)
+        )),
+        Answer::NotJoined(missing) => {
+            bail!("given up, and nothing has changed: {} did not catch up", servers(&missing))
+        }
         Answer::Leads { pid } => bail!("the transfer was given up: server {pid} leads"),
         other @ (Answer::Changed { .. }
         | Answer::Status(_)
         | Answer::AskAgain(_)
         | Answer::Refused(_)) => bail!("the answer is {other:?}"),
     }
+}
+
+/// Names servers.
+fn servers(pids: &[NodeId]) -> String {
+    let names: Vec<String> = pids.iter().map(|pid| format!("server {pid}")).collect();
+    names.join(" and ")
 }
 
 /// Answers lines until there are no more. Nothing else goes on while it waits for one.

@@ -34,7 +34,7 @@ impl Observer {
         let config = folder.join(format!("observer{pid}.toml"));
         let text = format!(
             "[cluster_config]\nconfiguration_id = 1\nnodes = [1, 2, 3]\n\n\
-             [server_config]\npid = {pid}\nobserves = {observes:?}\nmax_observers = 4\n\n\
+             [server_config]\npid = {pid}\nobserves = {observes:?}\nmax_observers = 4\ncontinues = true\n\n\
              [kv_store]\nclient_address = \"127.0.0.1:{client_port}\"\nsnapshot_every = 10\n\
              data = '{}'\n\n[kv_store.peers]\n{peers}",
             folder.join(format!("observer{pid}")).display()
@@ -127,10 +127,12 @@ fn no_place_for_an_observer() {
         cluster.kill(index);
         let file = cluster.config_file(index);
         let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, text.replace("max_observers = 8\n", "")).unwrap();
+        std::fs::write(&file, text.replace("max_observers = 8\n", "max_observers = 1\n")).unwrap();
         cluster.restart(index);
     }
     cluster.change(&["put", "colour", "green"]);
+    let first = Observer::start(&cluster, 5, &[(1, cluster.peer_ports[0])]);
+    first.says(&["get", "colour"], "green");
     let observer = Observer::start(&cluster, 4, &[(1, cluster.peer_ports[0])]);
     observer.says(&["status"], "server 1 does not answer");
     assert!(!observer.ask(&["status"]).contains("decided 1"));

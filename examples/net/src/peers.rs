@@ -4,8 +4,9 @@
 //! connections that the others opened. So there is one writer and one reader to a connection, and
 //! nobody has to agree on which of two connections to keep.
 //!
-//! The first frame of a connection names its sender and where that listens. So a server that is in no
-//! configuration file, as an observer, can be answered.
+//! The first frame of a connection names its sender and where that listens, for servers and for clients.
+//! So a server that is in no configuration file, as an observer, can be answered, and each server can
+//! report to its clients where they find the others.
 
 use crate::{
     frame::{self, FrameError, Kind},
@@ -16,7 +17,10 @@ use omnipaxos::{messages::Message, util::NodeId};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+    },
     time::Duration,
 };
 use tokio::{
@@ -48,6 +52,8 @@ pub struct Peers<T: Wire> {
     /// The most servers that are in no configuration file.
     most_strangers: usize,
     outboxes: Arc<Mutex<BTreeMap<NodeId, Outbox<T>>>>,
+    /// Where clients find the servers that have connected here.
+    for_clients: Arc<Mutex<BTreeMap<NodeId, String>>>,
 }
 
 /// The first frame of a connection.
@@ -56,12 +62,15 @@ struct Hello {
     pid: NodeId,
     /// Where this server listens for others.
     address: String,
+    /// Where this server listens for clients, if it says so.
+    for_clients: Option<String>,
 }
 
 #[derive(Debug)]
 struct Outbox<T: Wire> {
     address: String,
-    is_stranger: bool,
+    /// Whether no configuration names it. Then its dialer ends after a number of failed attempts.
+    is_stranger: Arc<AtomicBool>,
     messages: mpsc::Sender<Message<T>>,
 }
 
@@ -78,34 +87,98 @@ impl<T: Wire> Peers<T> {
         Q: Send + 'static,
         A: Send + 'static,
     {
+        Self::connect_serving(own, None, addresses, most_strangers, inputs)
+    }
+
+    /// Does the same as [`connect`](Self::connect), and reports to the other servers where clients find
+    /// this one.
+    pub fn connect_serving<Q, A>(
+        own: NodeId,
+        for_clients: Option<String>,
+        addresses: &BTreeMap<NodeId, String>,
+        most_strangers: usize,
+        inputs: &mpsc::Sender<Input<T, Q, A>>,
+    ) -> Self
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
         let address = addresses.get(&own).cloned().unwrap_or_default();
-        let own = Arc::new(Hello { pid: own, address });
-        let peers = Self { own, most_strangers, outboxes: Arc::default() };
-        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != peers.own.pid) {
-            let hello = Hello { pid: *peer, address: address.clone() };
-            peers.dial(&mut peers.lock(), hello, None, inputs);
-        }
+        let own = Arc::new(Hello { pid: own, address, for_clients });
+        let peers =
+            Self { own, most_strangers, outboxes: Arc::default(), for_clients: Arc::default() };
+        peers.follow(addresses, inputs);
         peers
     }
 
-    fn dial<Q, A>(
+    /// Connects to the servers of a configuration, at these addresses. The others that are known become
+    /// strangers: they are forgotten once they cannot be reached for long.
+    pub fn follow<Q, A>(
         &self,
-        outboxes: &mut BTreeMap<NodeId, Outbox<T>>,
-        to: Hello,
-        attempts: Option<u32>,
+        addresses: &BTreeMap<NodeId, String>,
         inputs: &mpsc::Sender<Input<T, Q, A>>,
     ) where
         Q: Send + 'static,
         A: Send + 'static,
     {
+        let mut outboxes = self.lock();
+        for (pid, outbox) in outboxes.iter() {
+            outbox.is_stranger.store(!addresses.contains_key(pid), Ordering::Relaxed);
+        }
+        for (pid, address) in addresses.iter().filter(|(pid, _)| **pid != self.own.pid) {
+            self.dial(&mut outboxes, *pid, address, false, inputs);
+        }
+    }
+
+    /// Connects to a server that no configuration names yet.
+    pub fn invite<Q, A>(&self, pid: NodeId, address: &str, inputs: &mpsc::Sender<Input<T, Q, A>>)
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        let mut outboxes = self.lock();
+        let is_stranger = |known: &Outbox<T>| known.is_stranger.load(Ordering::Relaxed);
+        if pid != self.own.pid && outboxes.get(&pid).is_none_or(is_stranger) {
+            self.dial(&mut outboxes, pid, address, true, inputs);
+        }
+    }
+
+    /// Returns where clients find the servers that have connected here, and this one.
+    pub fn for_clients(&self) -> BTreeMap<NodeId, String> {
+        let mut addresses = self.for_clients.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        addresses.extend(self.own.for_clients.clone().map(|own| (self.own.pid, own)));
+        addresses
+    }
+
+    /// Starts to connect to a server, unless that is under way at this address.
+    fn dial<Q, A>(
+        &self,
+        outboxes: &mut BTreeMap<NodeId, Outbox<T>>,
+        peer: NodeId,
+        address: &str,
+        is_stranger: bool,
+        inputs: &mpsc::Sender<Input<T, Q, A>>,
+    ) where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        let is_same = |known: &Outbox<T>| known.address == address && !known.messages.is_closed();
+        if outboxes.get(&peer).is_some_and(is_same) {
+            return;
+        }
         let (messages, receiver) = mpsc::channel(OUTBOX);
-        let Hello { pid: peer, address } = to;
-        let dialer = Dialer { own: self.own.clone(), peer, address: address.clone(), attempts };
-        outboxes.insert(peer, Outbox { address, is_stranger: attempts.is_some(), messages });
+        let (address, is_stranger) = (address.to_owned(), Arc::new(AtomicBool::new(is_stranger)));
+        let dialer = Dialer {
+            own: self.own.clone(),
+            peer,
+            address: address.clone(),
+            is_stranger: is_stranger.clone(),
+        };
+        outboxes.insert(peer, Outbox { address, is_stranger, messages });
         tokio::spawn(dialer.run(receiver, inputs.clone()));
     }
 
-    /// A server has connected. One that is in no configuration file is dialled, so that it is answered.
+    /// A server has connected. One that is in no configuration is dialled, so that it is answered.
     ///
     /// # Errors
     /// There is no place for it.
@@ -114,21 +187,27 @@ impl<T: Wire> Peers<T> {
         Q: Send + 'static,
         A: Send + 'static,
     {
-        let Hello { pid, address } = hello;
+        let Hello { pid, address, for_clients } = hello;
         let mut outboxes = self.lock();
         outboxes.retain(|_, outbox| !outbox.messages.is_closed());
+        let is_stranger = |outbox: &Outbox<T>| outbox.is_stranger.load(Ordering::Relaxed);
         match outboxes.get(pid) {
-            Some(known) if !known.is_stranger || known.address == *address => return Ok(()),
-            Some(_) => {}
+            Some(known) if !is_stranger(known) || known.address == *address => {}
+            Some(_) => self.dial(&mut outboxes, *pid, address, true, inputs),
             None => {
-                let strangers = outboxes.values().filter(|outbox| outbox.is_stranger).count();
+                let strangers = outboxes.values().filter(|outbox| is_stranger(outbox)).count();
                 if *pid == self.own.pid || strangers >= self.most_strangers {
                     bail!("server {pid} is not known here, and there is no place for it");
                 }
+                info!("server {pid} is in no configuration, and is answered at {address}");
+                self.dial(&mut outboxes, *pid, address, true, inputs);
             }
         }
-        info!("server {pid} is in no configuration file, and is answered at {address}");
-        self.dial(&mut outboxes, hello.clone(), Some(ATTEMPTS), inputs);
+        let mut known = self.for_clients.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|pid, _| outboxes.contains_key(pid));
+        if let Some(for_clients) = for_clients {
+            known.insert(*pid, for_clients.clone());
+        }
         Ok(())
     }
 
@@ -154,8 +233,8 @@ struct Dialer {
     own: Arc<Hello>,
     peer: NodeId,
     address: String,
-    /// Attempts in a row after which it ends; `None`: never.
-    attempts: Option<u32>,
+    /// Whether it ends after [`ATTEMPTS`].
+    is_stranger: Arc<AtomicBool>,
 }
 
 impl Dialer {
@@ -166,8 +245,9 @@ impl Dialer {
     ) {
         let mut pause = FIRST_PAUSE;
         let mut failed = 0;
-        while !messages.is_closed() && self.attempts.is_none_or(|most| failed < most) {
-            failed += 1;
+        let gives_up = |failed| failed >= ATTEMPTS && self.is_stranger.load(Ordering::Relaxed);
+        while !messages.is_closed() && !gives_up(failed) {
+            failed = failed.saturating_add(1);
             if let Ok(Ok(stream)) =
                 timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await
             {

@@ -1,0 +1,234 @@
+//! The members change while clients put: servers join, leave and are replaced, as processes.
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
+mod common;
+
+use common::{kv_store, wait_for_end, Cluster, TIMEOUT};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Output, Stdio},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+/// A server that no configuration file of the others names.
+struct Joiner {
+    process: Child,
+    pid: u64,
+    config: PathBuf,
+    sources: String,
+    client_address: String,
+    peer_address: String,
+}
+
+impl Joiner {
+    /// Starts server `pid`, which knows these servers: `1=ADDRESS,2=ADDRESS`.
+    fn start(cluster: &Cluster, pid: u64, sources: &str) -> Self {
+        let addresses: Vec<String> =
+            free_ports(2).iter().map(|p| format!("127.0.0.1:{p}")).collect();
+        let (client_address, peer_address) = (addresses[0].clone(), addresses[1].clone());
+        let folder = cluster.directory.path();
+        let config = folder.join(format!("joiner{pid}.toml"));
+        let text = format!(
+            "[server_config]\npid = {pid}\nelection_tick_timeout = 20\n\n\
+             [kv_store]\nclient_address = \"{client_address}\"\nsnapshot_every = 20\n\
+             data = '{}'\n\n[kv_store.peers]\n{pid} = \"{peer_address}\"\n",
+            folder.join(format!("joiner{pid}")).display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let process = Self::spawn(&config, sources);
+        let sources = sources.to_owned();
+        Self { process, pid, config, sources, client_address, peer_address }
+    }
+
+    fn spawn(config: &PathBuf, sources: &str) -> Child {
+        let mut command = kv_store();
+        command.args(["server", "--until-stdin-closes", "--join", sources, "--config"]);
+        command.arg(config).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = Self::spawn(&self.config, &self.sources);
+    }
+
+    /// How it is named in `members add`.
+    fn place(&self) -> String {
+        format!("{}={}", self.pid, self.peer_address)
+    }
+}
+
+impl Drop for Joiner {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Ports below those that the system gives to outgoing connections, so that they stay free.
+fn free_ports(number: usize) -> Vec<u16> {
+    let from = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
+    let listeners: Vec<_> = (from..32_000)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .take(number)
+        .collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// A client that was given the first three servers, and puts until it is stopped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeMap<String, String>>,
+}
+
+impl Load {
+    fn start(cluster: &Cluster, name: &'static str) -> Self {
+        let mut asker = common::Asker::start(cluster.client_ports.clone(), &["--timeout", "60"]);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut acknowledged = BTreeMap::new();
+            for number in 0_u64.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (key, value) = (format!("{name}{}", number % 50), number.to_string());
+                let answer = asker.ask(&format!("put {key} {value}"));
+                assert!(answer.starts_with("ok, at index "), "{answer}");
+                acknowledged.insert(key, value);
+            }
+            acknowledged
+        });
+        Self { stop, thread }
+    }
+
+    /// What was acknowledged.
+    fn end(self) -> BTreeMap<String, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn client(servers: &str, arguments: &[&str]) -> Output {
+    let mut command = kv_store();
+    command.args(["client", "--servers", servers]).args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn ask(servers: &str, arguments: &[&str]) -> String {
+    let output = client(servers, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn servers_join_leave_and_are_replaced_under_load() {
+    let mut cluster = Cluster::start();
+    let servers = cluster.addresses();
+    let loads = [Load::start(&cluster, "a"), Load::start(&cluster, "b")];
+    let sources =
+        format!("1=127.0.0.1:{},2=127.0.0.1:{}", cluster.peer_ports[0], cluster.peer_ports[1]);
+    let listed = ask(&servers, &["members"]);
+    assert!(listed.starts_with("configuration 1: 1=127.0.0.1:"), "{listed}");
+
+    let mut fourth = Joiner::start(&cluster, 4, &sources);
+    let added = ask(&servers, &["members", "add", &fourth.place()]);
+    assert!(added.contains(", after server 4 caught up: configuration 2: 1="), "{added}");
+    assert!(added.contains(&format!("{} (clients: {})", fourth.place(), fourth.client_address)));
+    let again = ask(&servers, &["members", "add", &fourth.place()]);
+    assert!(again.starts_with("configuration 2: "), "nothing is to be done: {again}");
+
+    // The leader is removed, and ends by itself.
+    ask(&servers, &["transfer", "1"]);
+    let removed = ask(&servers, &["members", "remove", "1"]);
+    assert!(removed.contains(": configuration 3: 2="), "{removed}");
+    assert_eq!(wait_for_end(&mut cluster.servers[0]), Some(0));
+    let log = std::fs::read_to_string(cluster.log(0)).unwrap();
+    assert!(log.contains("this server was removed from the members"), "{log}");
+
+    // A server is dead, its disk too.
+    cluster.kill(1);
+    let sources = format!("{},3=127.0.0.1:{}", fourth.place(), cluster.peer_ports[2]);
+    let fifth = Joiner::start(&cluster, 5, &sources);
+    let replaced = ask(&servers, &["members", "replace", "2", "with", &fifth.place()]);
+    assert!(replaced.contains("after server 5 caught up: configuration 4: 3="), "{replaced}");
+
+    // The last of the servers that the clients were given goes, and they go on.
+    ask(&fourth.client_address, &["members", "remove", "3"]);
+    assert_eq!(wait_for_end(&mut cluster.servers[2]), Some(0));
+    fourth.restart();
+    let last = format!("{},{}", fifth.client_address, fourth.client_address);
+    ask(&last, &["put", "last", "1"]);
+    let mut acknowledged = BTreeMap::new();
+    for load in loads {
+        acknowledged.extend(load.end());
+    }
+    assert!(acknowledged.len() > 2, "{acknowledged:?}");
+    for server in [&fourth.client_address, &fifth.client_address] {
+        let mut port = server.rsplit(':');
+        let port: u16 = port.next().unwrap().parse().unwrap();
+        let mut reader = common::Asker::start([port], &[]);
+        for (key, value) in &acknowledged {
+            assert_eq!(reader.ask(&format!("get {key}")), *value, "{key} at {server}");
+        }
+    }
+}
+
+#[test]
+fn a_change_is_given_up_if_a_server_does_not_come() {
+    let cluster = Cluster::start();
+    cluster.change(&["put", "a", "1"]);
+    let nobody = format!("4=127.0.0.1:{}", free_ports(1)[0]);
+    let output = cluster.client(&["members", "add", &nobody]);
+    let says = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        says.contains("given up, and nothing has changed: server 4 did not catch up"),
+        "{says}"
+    );
+    assert!(cluster.ask(&["members"]).starts_with("configuration 1: "));
+    for (arguments, says) in [
+        (["members", "remove", "1", "2", "3"].as_slice(), "no member would be left"),
+        (&["members", "replace", "9", "with", "4=h:1"], "server 9 is no member"),
+        (&["members", "replace", "2", "4=h:1", "5=h:1"], "it is not `replace PID... with"),
+        (&["members", "add", "2=h:1"], "server 2 is a member already"),
+        (&["members", "add", "four"], "it is not PID=HOST:PORT"),
+    ] {
+        let output = cluster.client(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(says), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn a_removed_server_stays_if_it_is_told_to() {
+    let mut cluster = Cluster::start();
+    cluster.kill(2);
+    let mut command = kv_store();
+    command.args(["server", "--stay", "--until-stdin-closes", "--config"]);
+    command.arg(cluster.config_file(2)).stdin(Stdio::piped());
+    cluster.servers[2] = command.spawn().unwrap();
+    cluster.change(&["put", "a", "1"]);
+    let removed = cluster.ask(&["members", "remove", "3"]);
+    assert!(removed.contains("configuration 2: 1="), "{removed}");
+    let third = format!("127.0.0.1:{}", cluster.client_ports[2]);
+    let start = Instant::now();
+    loop {
+        let status = ask(&third, &["status"]);
+        if status.contains("it was removed, and may be stopped") {
+            break;
+        }
+        assert!(start.elapsed() < TIMEOUT, "{status}");
+    }
+    cluster.change(&["put", "a", "2"]);
+    assert_eq!(ask(&third, &["get", "a"]), "2\n");
+    cluster.assert_alive();
+}
