@@ -1,6 +1,10 @@
 //! Servers as child processes, for the demonstration.
 
-use crate::{client::Client, protocol::Status};
+use crate::{
+    client::Client,
+    members::{Addresses, Change},
+    protocol::{Answer, Ask, Status},
+};
 use anyhow::{bail, Context, Result};
 use example_net::{free_ports, Directory, Processes};
 use std::{
@@ -28,6 +32,10 @@ pub(crate) struct Cluster {
     processes: Processes,
     /// Where clients find each server, killed or not.
     client_addresses: BTreeMap<u64, String>,
+    /// Where servers find each server.
+    peer_addresses: Addresses,
+    /// For a server that joined: the servers that it was started with.
+    sources: BTreeMap<u64, String>,
     /// Holds their configuration files and their data.
     directory: Directory,
 }
@@ -49,13 +57,20 @@ impl Cluster {
         let directory = Directory::create("kv_store")?;
         let ports = free_ports(2 * NODES.len())?;
         let (client_ports, peer_ports) = ports.split_at(NODES.len());
-        let peers: String = NODES
+        let peer_addresses: Addresses = NODES
             .iter()
             .zip(peer_ports)
-            .map(|(pid, port)| format!("{pid} = \"127.0.0.1:{port}\"\n"))
+            .map(|(pid, port)| (*pid, format!("127.0.0.1:{port}")))
             .collect();
-        let mut cluster =
-            Self { processes: Processes::default(), client_addresses: BTreeMap::new(), directory };
+        let peers: String =
+            peer_addresses.iter().map(|(pid, at)| format!("{pid} = \"{at}\"\n")).collect();
+        let mut cluster = Self {
+            processes: Processes::default(),
+            client_addresses: BTreeMap::new(),
+            peer_addresses,
+            sources: BTreeMap::new(),
+            directory,
+        };
         for (pid, port) in NODES.into_iter().zip(client_ports) {
             let client_address = format!("127.0.0.1:{port}");
             let file = cluster.config_file(pid);
@@ -97,12 +112,45 @@ impl Cluster {
         self.start_server(pid, Some("--must-exist"))
     }
 
+    /// Lets a new server take the place of one that was killed, which never comes back.
+    pub(crate) async fn replace(&mut self, dead: u64) -> Result<u64> {
+        let pid = self.peer_addresses.keys().last().copied().unwrap_or_default() + 1;
+        let [client_address, peer_address] = free_ports(2)?
+            .first_chunk()
+            .map(|ports: &[u16; 2]| ports.map(|port| format!("127.0.0.1:{port}")))
+            .context("no ports")?;
+        let file = self.config_file(pid);
+        let peers = format!("{pid} = \"{peer_address}\"\n");
+        std::fs::write(&file, config(pid, &client_address, &peers))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        self.client_addresses.remove(&dead);
+        self.peer_addresses.remove(&dead);
+        let sources = self.peer_addresses.iter().map(|(pid, at)| format!("{pid}={at}"));
+        self.sources.insert(pid, sources.collect::<Vec<_>>().join(","));
+        self.start_server(pid, None)?;
+        let add = Addresses::from([(pid, peer_address.clone())]);
+        let change = Change { add, remove: [dead].into() };
+        let mut client = Client::new(self.client_addresses.values().cloned().collect());
+        match client.ask(Ask::ChangeMembers(change)).await? {
+            Answer::MembersChanged { .. } | Answer::Members(_) => {}
+            other => {
+                bail!("server {pid} should replace server {dead}, and the answer is {other:?}")
+            }
+        }
+        self.client_addresses.insert(pid, client_address);
+        self.peer_addresses.insert(pid, peer_address);
+        Ok(pid)
+    }
+
     fn start_server(&mut self, pid: u64, more: Option<&str>) -> Result<()> {
         let (file, data) =
             (self.config_file(pid), self.directory.path().join(format!("data{pid}")));
         let options = ["server", "--storage", "persistent", "--until-stdin-closes", "--config"];
         let mut arguments: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
         arguments.extend([file.as_os_str(), OsStr::new("--data"), data.as_os_str()]);
+        if let Some(sources) = self.sources.get(&pid) {
+            arguments.extend([OsStr::new("--join"), OsStr::new(sources)]);
+        }
         arguments.extend(more.map(OsStr::new));
         self.processes.start(pid, arguments, Stdio::inherit())
     }

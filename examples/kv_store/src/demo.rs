@@ -1,5 +1,5 @@
-//! The demonstration: while a cluster loads a file, it loses its leader, then all its servers, and
-//! no record. Then it shows what else it can do.
+//! The demonstration: while a cluster loads a file, it loses its leader, then all its servers,
+//! then one for good, which a new server replaces, and no record. Then it shows what else it can do.
 
 use crate::{
     client::Client,
@@ -88,11 +88,16 @@ enum Failure {
     KillLeader,
     RestartKilled,
     KillAndRestartAll,
+    KillAndReplaceLeader,
 }
 
 /// When each is due, in sixths of the records.
-const FAILURES: [(usize, Failure); 3] =
-    [(2, Failure::KillLeader), (3, Failure::RestartKilled), (4, Failure::KillAndRestartAll)];
+const FAILURES: [(usize, Failure); 4] = [
+    (2, Failure::KillLeader),
+    (3, Failure::RestartKilled),
+    (4, Failure::KillAndRestartAll),
+    (5, Failure::KillAndReplaceLeader),
+];
 
 /// Loads the records through one client. The load goes on while servers are killed and restarted:
 /// requests are under way then.
@@ -177,6 +182,13 @@ async fn fail(
                 cluster.restart(*pid)?;
             }
             say!("restarted all {} servers from their disks", all.len())?;
+        }
+        Failure::KillAndReplaceLeader => {
+            let dead = cluster.wait_for_leader(IN_STEP).await?;
+            cluster.kill(&[dead]).await?;
+            say!("after {acknowledged} records: killed server {dead}, the leader, for good")?;
+            let new = cluster.replace(dead).await?;
+            say!("server {new}, which is new, has caught up and is a member in its place")?;
         }
     }
     Ok(())

@@ -21,6 +21,8 @@ fn the_demonstration_succeeds() {
         "from its disk",
         "killed all 3 servers at once with SIGKILL",
         "restarted all 3 servers from their disks",
+        "the leader, for good",
+        "server 4, which is new, has caught up and is a member in its place",
         "of 4537 records acknowledged",
         ": seen at once at server ",
         "has transferred leadership to server",
