@@ -219,6 +219,10 @@ mod tests {
             assert_eq!(config.peers.len(), 3);
             assert_eq!(config.data, Path::new(&format!("kv_store_data/{pid}")));
         }
+        let file = format!("{}/config/node4.toml", env!("CARGO_MANIFEST_DIR"));
+        let sources = vec!["1=127.0.0.1:8001".parse().unwrap()];
+        let config = Config::read(Path::new(&file), Part::Joins(sources)).unwrap();
+        assert_eq!(config.pid(), 4);
     }
 
     #[test]
