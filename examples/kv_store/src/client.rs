@@ -27,6 +27,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1000);
 /// How long it may take to answer a transfer.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long a client waits for what a server has sent before it turns to another.
+const LAST_WORDS: Duration = Duration::from_millis(10);
+
 /// How long it may take to answer a change of the members, which waits for servers that catch up. One
 /// that makes no progress ends it sooner.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(300);
@@ -144,6 +147,7 @@ impl Client {
                         let unanswered = round.unanswered(self.id) + &answer.unwrap_or_default();
                         return Err(cause.context(unanswered + "; the last cause"));
                     }
+                    self.read_last_members().await;
                     self.turn_to_next(&cause);
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -274,6 +278,18 @@ impl Client {
                 connection.send([request].into_iter()).await
             }
             None => Ok(()),
+        }
+    }
+
+    /// Reads where the members are, if a server has said so before it closed the connection.
+    async fn read_last_members(&mut self) {
+        let Some(connection) = self.connection.as_mut().filter(|_| self.given.len() > 1) else {
+            return;
+        };
+        while let Ok(Ok(response)) = timeout(LAST_WORDS, connection.receive()).await {
+            if let Answer::Members(members) = response.answer {
+                learn(&mut self.servers, &self.given, &mut self.at, &members);
+            }
         }
     }
 

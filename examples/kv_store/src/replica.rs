@@ -38,6 +38,13 @@ const CLEAN_EVERY: u64 = 500;
 /// heartbeat rounds.
 const MOST_SILENT_ROUNDS: u32 = 25;
 
+/// Ticks for which a removed server that is not needed goes on, so that its clients learn where the
+/// members are.
+const FAREWELL: u64 = 200;
+
+/// The same where this server does not know yet where clients find the members.
+const LONGEST_FAREWELL: u64 = 1000;
+
 /// What the other tasks have to say.
 pub(crate) type Input = example_net::Input<Command, Request, Response>;
 
@@ -61,8 +68,8 @@ pub(crate) struct Replica<B: Storage<Command>> {
     changes: Changes,
     /// Whether this server goes on as an observer once it was removed.
     stays: bool,
-    /// Whether this server was removed, and is not needed any more.
-    may_stop: bool,
+    /// The tick in which it was known that this server was removed, and is not needed any more.
+    may_stop_since: Option<u64>,
     state: State,
     /// Number of log entries that `state` sums up.
     applied_idx: u64,
@@ -100,7 +107,7 @@ impl<B: Storage<Command>> Replica<B> {
             members_changed: true,
             changes: Changes::default(),
             stays: config.stays,
-            may_stop: false,
+            may_stop_since: None,
             state: State::default(),
             applied_idx: 0,
             snapshot_every: config.snapshot_every,
@@ -154,17 +161,28 @@ impl<B: Storage<Command>> Replica<B> {
             self.heed_events()?;
             self.answer_clients();
             self.compact_if_due()?;
-            if self.may_stop && !self.stays {
+            if self.is_done() {
                 warn!("this server was removed from the members, and is not needed: it ends");
                 return Ok(());
             }
         }
     }
 
+    /// Returns whether this server was removed, is not needed, and its clients had the time to learn where
+    /// the members are.
+    fn is_done(&self) -> bool {
+        let Some(since) = self.may_stop_since.filter(|_| !self.stays) else {
+            return false;
+        };
+        let passed = self.ticks.saturating_sub(since);
+        let knows_members = self.members().members.values().any(|found| found.by_clients.is_some());
+        passed >= if knows_members { FAREWELL } else { LONGEST_FAREWELL }
+    }
+
     /// Ticks until the replica or a read that waits needs one.
     fn next_timeout(&self) -> u64 {
         let replica = self.omni_paxos.next_timeout().unwrap_or(1);
-        if self.reads.needs_ticks() {
+        if self.reads.needs_ticks() || (self.may_stop_since.is_some() && !self.stays) {
             1
         } else {
             replica
@@ -350,7 +368,7 @@ impl<B: Storage<Command>> Replica<B> {
                 }
                 Event::Retired { may_stop } => {
                     info!("this server was removed from the members; it may stop: {may_stop}");
-                    self.may_stop = may_stop;
+                    self.may_stop_since = may_stop.then_some(self.ticks);
                 }
                 Event::LeadershipTransferEnded { .. } => self.transfers.end(),
                 Event::LeaderChanged { leader, is_ready } => {
