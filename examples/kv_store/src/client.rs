@@ -30,9 +30,9 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a client waits for what a server has sent before it turns to another.
 const LAST_WORDS: Duration = Duration::from_millis(10);
 
-/// How long it may take to answer a change of the members, which waits for servers that catch up. One
-/// that makes no progress ends it sooner.
-const MEMBERS_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long it may take to answer a change of the members, which waits for servers that catch up. Then the
+/// next server is asked, where that changes nothing twice. A server without progress ends it sooner.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After so long without any answer from any server the client gives up, unless told otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,11 +1,11 @@
-//! Clients put and get while servers are killed, paused and restarted; then all that they were
+//! Clients put and get while servers are killed, paused and restarted, or replaced by others; then all that they were
 //! answered must be explained by one register a key.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
 mod history;
 
-use common::{Asker, Cluster};
+use common::{joiner::Joiner, Asker, Cluster};
 use history::{Asked, Moment, Operation};
 use std::{
     sync::{
@@ -190,4 +190,57 @@ fn what_clients_see_through_faults_is_linearizable() {
     if let Err(why) = history::check(&operations) {
         panic!("{why}\nthrough {faults:?}");
     }
+}
+
+/// Number of servers that are replaced.
+const CHANGES: u64 = 10;
+
+/// Replaces one server after the other, of which some are dead. The third of the first servers stays, so that
+/// a client which asks seldom finds the others.
+#[test]
+fn what_clients_see_through_changes_of_the_members_is_linearizable() {
+    let mut cluster = Cluster::start();
+    let ports = cluster.client_ports.clone();
+    let record = Record::default();
+    let seed = u64::from(std::process::id()) << 16 | u64::from(ports[0]);
+    let mut dice = Dice(seed);
+    let mut joiners: Vec<Joiner> = Vec::new();
+    std::thread::scope(|scope| {
+        let _over = Over(&record);
+        for client in 1..=CLIENTS {
+            let (record, ports, dice) = (&record, &ports, Dice(seed.rotate_left(13) + client));
+            scope.spawn(move || record.ask_until_over(ports, dice));
+        }
+        let mut others = vec![1, 2];
+        for pid in 4..4 + CHANGES {
+            record.wait_for_more(OPERATIONS_A_FAULT);
+            let source = format!("3=127.0.0.1:{}", cluster.peer_ports[2]);
+            joiners.push(Joiner::start(&cluster, pid, &source));
+            let leaves: u64 = others.remove(dice.below(2) as usize);
+            others.push(pid);
+            if dice.below(2) == 0 {
+                match joiners.iter_mut().find(|joiner| joiner.pid == leaves) {
+                    Some(joiner) => joiner.kill(),
+                    None => cluster.kill(leaves as usize - 1),
+                }
+            }
+            let place = joiners.last().unwrap().place();
+            let anchor = cluster.client_ports[2];
+            let mut operator = Asker::start([anchor], &["--timeout", "60"]);
+            let answer = operator.ask(&format!("members replace {leaves} with {place}"));
+            assert!(answer.starts_with("decided at index "), "{answer}");
+        }
+        record.wait_for_more(OPERATIONS_A_FAULT);
+    });
+    for key in 0..KEYS {
+        record.get(key, &mut Asker::start([ports[2]], &["--timeout", "60"]));
+        for joiner in joiners.iter().rev().take(1) {
+            record.get(key, &mut Asker::start([joiner.client_port()], &["--timeout", "60"]));
+        }
+    }
+    let operations = record.operations.into_inner().unwrap();
+    let unknown = operations.iter().filter(|operation| operation.answered.is_none()).count();
+    println!("{} operations, {unknown} of them unknown", operations.len());
+    assert!(operations.len() > 10 * CHANGES as usize, "too few operations to tell anything");
+    history::check(&operations).unwrap_or_else(|why| panic!("{why}"));
 }

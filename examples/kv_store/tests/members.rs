@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{kv_store, wait_for_end, Cluster, TIMEOUT};
+use common::{
+    joiner::{free_ports, Joiner},
+    kv_store, wait_for_end, Cluster, TIMEOUT,
+};
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, Hasher, RandomState},
-    net::TcpListener,
-    path::PathBuf,
-    process::{Child, Output, Stdio},
+    process::{Output, Stdio},
     sync::{
         atomic::{AtomicBool, Ordering},
         Arc,
@@ -17,71 +17,6 @@ use std::{
     thread::JoinHandle,
     time::Instant,
 };
-
-/// A server that no configuration file of the others names.
-struct Joiner {
-    process: Child,
-    pid: u64,
-    config: PathBuf,
-    sources: String,
-    client_address: String,
-    peer_address: String,
-}
-
-impl Joiner {
-    /// Starts server `pid`, which knows these servers: `1=ADDRESS,2=ADDRESS`.
-    fn start(cluster: &Cluster, pid: u64, sources: &str) -> Self {
-        let addresses: Vec<String> =
-            free_ports(2).iter().map(|p| format!("127.0.0.1:{p}")).collect();
-        let (client_address, peer_address) = (addresses[0].clone(), addresses[1].clone());
-        let folder = cluster.directory.path();
-        let config = folder.join(format!("joiner{pid}.toml"));
-        let text = format!(
-            "[server_config]\npid = {pid}\nelection_tick_timeout = 20\n\n\
-             [kv_store]\nclient_address = \"{client_address}\"\nsnapshot_every = 20\n\
-             data = '{}'\n\n[kv_store.peers]\n{pid} = \"{peer_address}\"\n",
-            folder.join(format!("joiner{pid}")).display()
-        );
-        std::fs::write(&config, text).unwrap();
-        let process = Self::spawn(&config, sources);
-        let sources = sources.to_owned();
-        Self { process, pid, config, sources, client_address, peer_address }
-    }
-
-    fn spawn(config: &PathBuf, sources: &str) -> Child {
-        let mut command = kv_store();
-        command.args(["server", "--until-stdin-closes", "--join", sources, "--config"]);
-        command.arg(config).stdin(Stdio::piped()).spawn().unwrap()
-    }
-
-    fn restart(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = Self::spawn(&self.config, &self.sources);
-    }
-
-    /// How it is named in `members add`.
-    fn place(&self) -> String {
-        format!("{}={}", self.pid, self.peer_address)
-    }
-}
-
-impl Drop for Joiner {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-/// Ports below those that the system gives to outgoing connections, so that they stay free.
-fn free_ports(number: usize) -> Vec<u16> {
-    let from = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
-    let listeners: Vec<_> = (from..32_000)
-        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
-        .take(number)
-        .collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
 
 /// A client that was given the first three servers, and puts until it is stopped.
 struct Load {
@@ -172,12 +107,10 @@ fn servers_join_leave_and_are_replaced_under_load() {
         acknowledged.extend(load.end());
     }
     assert!(acknowledged.len() > 2, "{acknowledged:?}");
-    for server in [&fourth.client_address, &fifth.client_address] {
-        let mut port = server.rsplit(':');
-        let port: u16 = port.next().unwrap().parse().unwrap();
-        let mut reader = common::Asker::start([port], &[]);
+    for server in [&fourth, &fifth] {
+        let mut reader = common::Asker::start([server.client_port()], &[]);
         for (key, value) in &acknowledged {
-            assert_eq!(reader.ask(&format!("get {key}")), *value, "{key} at {server}");
+            assert_eq!(reader.ask(&format!("get {key}")), *value, "{key} at {}", server.pid);
         }
     }
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "no suite uses all of it")]
 #![allow(unreachable_pub, reason = "several suites include this")]
 
+pub mod joiner;
+
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io::{BufRead, BufReader, Lines, Write},
