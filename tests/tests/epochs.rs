@@ -7,6 +7,10 @@ use omnipaxos::{
     errors::{ConfigError, ReconfigurationErr},
     events::Event,
     members::MemberChange,
+    messages::{
+        sequence_paxos::{Joining, PaxosMessage, PaxosMsg},
+        Message,
+    },
     proposals::Outcome,
     reads::ReadState,
     status::Role,
@@ -14,7 +18,7 @@ use omnipaxos::{
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
-use omnipaxos_tests::lab::{Lab, Word, Words};
+use omnipaxos_tests::lab::{Disk, Lab, Word, Words};
 
 fn continues(config: &mut ServerConfig) {
     config.continues = true;
@@ -272,6 +276,60 @@ fn what_does_not_continue_says_so() {
     assert!(text.contains("set ServerConfig::continues"), "{text}");
     let text = refusal(cluster.build_for_server(with(true), Forgetful(MemoryStorage::default())));
     assert!(text.contains("the storage keeps no epochs"), "{text}");
+}
+
+/// A server that hears of a later configuration votes in those before it: the others may be down.
+#[test]
+fn a_member_stays_one_whatever_is_reported_of_later_epochs() {
+    let (mut lab, leader) = three();
+    let reported = leader % 3 + 1;
+    let joining = Joining { config_id: 99, decided_idx: None };
+    let msg = PaxosMsg::Joining(joining);
+    let message = Message::SequencePaxos(PaxosMessage { from: 77, to: reported, msg });
+    lab.server(reported).handle_incoming(message);
+    lab.server(leader).reconfigure(configuration(2, &[1, 2, 3]), None).unwrap();
+    lab.run(60);
+    assert_eq!(lab.server(reported).status().configuration_id, 2);
+    assert!(lab.server(reported).status().role != Role::Observing);
+    assert_eq!(lab.server(reported).status().may_stop, None);
+    lab.isolate(reported % 3 + 1);
+    lab.append(reported, "c");
+    lab.run(100);
+    assert_eq!(lab.decided(reported), ["a", "b", "<stop>", "c"]);
+}
+
+/// A server whose disk is lost, and that learns the log again under its id, has no vote in the first
+/// epoch, also after a restart.
+#[test]
+fn nobody_joins_the_first_epoch() {
+    let (mut lab, leader) = three();
+    let lost = leader % 3 + 1;
+    let others: Vec<u64> = (1..=3).filter(|pid| *pid != lost).collect();
+    lab.crash(lost);
+    lab.join(lost, &others);
+    lab.run(60);
+    let role = lab.server(lost).status().role;
+    let decided = lab.decided(lost);
+    lab.restart(lost);
+    lab.run(60);
+    assert_eq!((role, decided.len()), (Role::Observing, 2));
+    assert_eq!(lab.server(lost).status().role, Role::Observing, "after a restart");
+}
+
+/// In the way of 0.2.2 the servers of the next configuration start with it. They have a log of their own.
+#[test]
+fn servers_that_founded_the_next_configuration_do_not_join() {
+    let (mut lab, leader) = three();
+    let next = configuration(2, &[4, 5, 6]);
+    for pid in 4..=6 {
+        let server = ServerConfig { pid, continues: true, ..Default::default() };
+        lab.start(next.clone().build_for_server(server, Disk::with_id(pid)).unwrap());
+    }
+    lab.run(40);
+    let change = MemberChange { most_silent_rounds: 5, ..MemberChange::default() };
+    lab.server(leader).change_members(next, change).unwrap();
+    lab.run(100);
+    assert_eq!(outcomes(&mut lab, leader), [Outcome::NotJoined(vec![4, 5, 6])]);
 }
 
 /// Why a replica is not built.

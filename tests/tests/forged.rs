@@ -11,12 +11,13 @@ use omnipaxos::{
             Compaction, CompactionAction, Decide, EntryIds, ForwardedStopSign, LeadershipCheck,
             LeadershipCheckAck, LogSync, NotAccepted, PaxosMessage, PaxosMsg, Prepare, PrepareReq,
             Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal,
-            RejectionReason, TransferLeadership,
+            RejectionReason, SnapshotEncoding, SnapshotPiece, TransferLeadership,
         },
         Message,
     },
     proposals::{IdRun, ProposalId},
-    storage::{SnapshotType, StopSign},
+    storage::{Epoch, SnapshotType, StopSign},
+    util::FlexibleQuorum,
     ClusterConfig,
 };
 use omnipaxos_tests::lab::{kind, Lab, Word, Words};
@@ -414,6 +415,78 @@ fn a_sync_to_an_index_no_log_reaches_is_dropped_by_validation() {
     lab.append(1, "b");
     lab.run(30);
     lab.assert_decided_everywhere(&["a", "b"]);
+}
+
+/// A snapshot of a later epoch: the epoch is above the configuration of the receiver, it is legal, and it
+/// has begun where the snapshot ends.
+#[test]
+fn an_epoch_in_a_chunk_must_be_possible() {
+    let legal = || Epoch::new(5, config(3), None);
+    let with = |first_idx, configuration| Epoch::new(first_idx, configuration, None);
+    let nodes = |nodes: &[u64]| ClusterConfig { nodes: nodes.to_vec(), ..config(3) };
+    let quorums = FlexibleQuorum { read_quorum_size: 1, write_quorum_size: 1 };
+    let flexible = ClusterConfig { flexible_quorum: Some(quorums), ..config(3) };
+    let forged = [
+        ("begins above the snapshot", with(6, config(3)), None),
+        ("begins nowhere", with(u64::MAX, config(3)), None),
+        ("is the present one", with(5, config(1)), None),
+        ("has no id", with(5, config(0)), None),
+        ("has no members", with(5, nodes(&[])), None),
+        ("has a member twice", with(5, nodes(&[2, 2])), None),
+        ("has a member without id", with(5, nodes(&[0, 2])), None),
+        ("has quorums that do not meet", with(5, flexible), None),
+        ("ends in itself", legal(), Some(3)),
+        ("ends in a lower one", legal(), Some(2)),
+    ];
+    for in_pieces in [false, true] {
+        for (what, epoch, next) in forged.clone() {
+            // A piece brings no stop sign.
+            if in_pieces && next.is_some() {
+                continue;
+            }
+            let mut lab = Lab::with(&[1, 2, 3], |server| server.continues = true);
+            lab.elect(1);
+            lab.append(1, "a");
+            lab.settle();
+            let stopsign = next.map(|id| StopSign::with(config(id), None));
+            let message = of_epoch(epoch, stopsign, in_pieces);
+            let before = lab.server(2).dropped().malformed;
+            lab.server(2).handle_incoming(message);
+            lab.drain();
+            assert_eq!(lab.server(2).dropped().malformed, before + 1, "{what}");
+            assert_eq!(lab.server(2).status().configuration_id, 1, "{what}");
+        }
+    }
+    let mut lab = Lab::with(&[1, 2, 3], |server| server.continues = true);
+    lab.elect(1);
+    lab.server(2).handle_incoming(of_epoch(legal(), Some(StopSign::with(config(4), None)), false));
+    lab.drain();
+    assert_eq!(lab.server(2).status().configuration_id, 4);
+    let mut ends = three();
+    ends.server(2).handle_incoming(of_epoch(legal(), None, false));
+    assert_eq!(ends.server(2).dropped().malformed, 1, "the log does not continue");
+}
+
+/// A chunk of server 1 for server 2 with a snapshot of five records, or the first piece of one.
+fn of_epoch(epoch: Epoch, stopsign: Option<StopSign>, in_pieces: bool) -> Message<Word> {
+    let encoding = SnapshotEncoding { idx: 5, len: 10, digest: 7 };
+    let piece = SnapshotPiece { encoding, offset: 0, bytes: vec![1; 4], is_cut: false };
+    let snapshot = SnapshotType::Complete(Words(vec!["forged".into()]));
+    let msg = PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
+        config_id: 1,
+        base: 0,
+        snapshot: (!in_pieces).then_some(snapshot),
+        from_idx: if in_pieces { 0 } else { 5 },
+        entries: Vec::new().into(),
+        stopsign,
+        decided_idx: 6,
+        ids: None,
+        piece: in_pieces.then(|| Box::new(piece)),
+        epoch: Some(Box::new(epoch)),
+        compacted_idx: 5,
+        stamp: Stamp::default(),
+    }));
+    Message::SequencePaxos(PaxosMessage { from: 1, to: 2, msg })
 }
 
 /// A member that lies is not promised to be harmless, but it must not make anyone panic.

@@ -140,6 +140,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Builds a server from a valid configuration and the content of its storage.
     fn build(mut config: OmniPaxosConfig, storage: B) -> Result<Self, BuildErr> {
         let trace = Trace::new(&config.server_config)?;
+        let learns_members = config.learns_members();
         let mut log = ReplicaLog::load(storage).map_err(StorageFailed::new)?;
         let epochs = read_epochs(&log, &mut config)?;
         let promise = log.promise();
@@ -157,7 +158,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             true => incarnation.of_storage(log.storage_id().map_err(StorageFailed::new)?),
             false => incarnation,
         };
-        let members = Arc::new(config.membership());
+        // Nobody joins the first epoch: its members are those that began it.
+        let is_first = log.present_epoch().is_some_and(|epoch| epoch.first_idx == 0);
+        let members = Arc::new(match learns_members && is_first {
+            true => config.membership_of_observer(),
+            false => config.membership(),
+        });
         metrics::describe();
         let retirement = Retirement::of(&config, log.epochs(), &members);
         let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());

@@ -48,6 +48,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     pub(super) fn may_stop(&self) -> Option<bool> {
         let Retirement { holders } = self.retirement.as_ref()?;
         let ClusterConfig { nodes, flexible_quorum, .. } = &self.config.cluster_config;
+        if nodes.contains(&self.pid) {
+            return None;
+        }
         Some(Quorum::of(nodes.len(), *flexible_quorum).can_accept(holders.len()))
     }
 
@@ -137,10 +140,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let was_member = !self.paxos.is_observer();
         self.config.cluster_config = epoch.configuration.clone();
         // A server may have lost its disk, and learn again of epochs in which it was a member. Nobody joins
-        // the first epoch, and a vote in an epoch that is over is not needed: it might contradict an
-        // earlier one.
+        // the first epoch, and nobody joins in an epoch that is over: a vote might contradict an earlier
+        // one. A member stays one. Its vote may be needed: the only server that knows the end of an epoch
+        // may be down.
         let is_first = epoch.first_idx == 0;
-        let is_over = self.validator.others().is_over(epoch.configuration.configuration_id);
+        let id = epoch.configuration.configuration_id;
+        let is_over = !was_member && self.validator.others().is_over(id);
         let members = Arc::new(match is_first || is_over {
             true => self.config.membership_of_observer(),
             false => self.config.membership(),

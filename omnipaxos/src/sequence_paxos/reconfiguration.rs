@@ -324,6 +324,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if joining.config_id > self.config_id {
                 self.ask_informed(from);
             }
+            // The other server is behind. Or this one was started as a founder of the next configuration,
+            // and has a log of its own: it has caught up with nothing.
+            if joining.config_id < self.config_id {
+                return;
+            }
             return self.outbox.tell_progress(from, joining.config_id);
         };
         let own = self.log.decided_idx();
