@@ -180,17 +180,16 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// # Errors
     /// The storage fails, or its indices contradict each other.
     pub(crate) fn load(storage: B) -> Result<Self, Halted> {
+        let promise = named(storage.get_promise(), "read the promise")?;
+        let accepted_round = named(storage.get_accepted_round(), "read the accepted round")?;
         let epochs = named(storage.get_epochs(), "read the epochs")?.unwrap_or_default();
         // A ballot of an earlier epoch binds this server no more.
         let present = epochs.last();
         let binds = |ballot: &Ballot| {
             present.is_none_or(|epoch| ballot.config_id >= epoch.configuration.configuration_id)
         };
-        let promise = named(storage.get_promise(), "read the promise")?.filter(binds);
-        let accepted_round =
-            named(storage.get_accepted_round(), "read the accepted round")?.filter(binds);
-        let (promise, accepted_round) =
-            (promise.unwrap_or_default(), accepted_round.unwrap_or_default());
+        let promise = promise.filter(binds).unwrap_or_default();
+        let accepted_round = accepted_round.filter(binds).unwrap_or_default();
         let decided_idx = named(storage.get_decided_idx(), "read the decided index")?;
         let compacted_idx = named(storage.get_compacted_idx(), "read the compacted index")?;
         // A crash may have left the stop sign that began the present epoch.
