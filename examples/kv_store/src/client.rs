@@ -343,3 +343,34 @@ impl Connection {
         response.context("the server closed the connection")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::learn;
+    use crate::members::{Found, Members};
+
+    fn members(pids: &[u64]) -> Members {
+        let found = |pid: u64| Found { by_servers: None, by_clients: Some(format!("h:{pid}")) };
+        let members = pids.iter().map(|pid| (*pid, found(*pid))).collect();
+        Members { configuration_id: 1, members }
+    }
+
+    #[test]
+    fn a_client_learns_where_the_members_are() {
+        let given = ["h:1", "h:2"].map(str::to_owned);
+        let mut servers = given.to_vec();
+        let mut at = 1;
+        learn(&mut servers, &given, &mut at, &members(&[2, 3, 4]));
+        assert_eq!((servers.join(" "), at), ("h:1 h:2 h:3 h:4".to_owned(), 1));
+        at = 2;
+        learn(&mut servers, &given, &mut at, &members(&[5]));
+        assert_eq!((servers.join(" "), at), ("h:1 h:2 h:5 h:3".to_owned(), 3), "it asks server 3");
+        at = 2;
+        learn(&mut servers, &given, &mut at, &members(&[5]));
+        assert_eq!((servers.join(" "), at), ("h:1 h:2 h:5".to_owned(), 2));
+        let mut servers = given[..1].to_vec();
+        at = 0;
+        learn(&mut servers, &given[..1], &mut at, &members(&[2, 3]));
+        assert_eq!(servers, given[..1], "it was given one server, and asks no other");
+    }
+}

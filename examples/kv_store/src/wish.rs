@@ -71,7 +71,7 @@ pub(crate) enum MembersWish {
     /// Removes servers and adds others, in one step: `replace 2 with 4=HOST:PORT`.
     Replace {
         /// Pids, `with`, and pids with addresses.
-        #[arg(required = true, num_args = 3.., value_name = "PID... with PID=HOST:PORT")]
+        #[arg(required = true, value_name = "PID... with PID=HOST:PORT")]
         words: Vec<String>,
     },
 }
