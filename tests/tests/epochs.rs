@@ -332,6 +332,28 @@ fn servers_that_founded_the_next_configuration_do_not_join() {
     assert_eq!(outcomes(&mut lab, leader), [Outcome::NotJoined(vec![4, 5, 6])]);
 }
 
+/// A server that was removed while it was away, and whose entries were trimmed meanwhile.
+#[test]
+fn a_removed_server_reports_that_its_sources_have_trimmed() {
+    let (mut lab, leader) = three();
+    let removed = leader % 3 + 1;
+    let stays: Vec<u64> = (1..=3).filter(|pid| *pid != removed).collect();
+    lab.isolate(removed);
+    lab.append(leader, "c");
+    lab.server(leader).change_members(configuration(2, &stays), MemberChange::default()).unwrap();
+    lab.run(60);
+    lab.append(stays[0], "d");
+    lab.run(40);
+    let leader = lab.server(stays[0]).get_current_leader().unwrap();
+    lab.server(leader).trim(None).unwrap();
+    lab.run(40);
+    lab.heal_all();
+    lab.run(100);
+    let events = lab.server(removed).take_events();
+    let is_trimmed = |event: &Event| matches!(event, Event::TrimmedAtSource { .. });
+    assert!(events.iter().any(is_trimmed), "{events:?} {:?}", lab.server(removed).status());
+}
+
 /// Why a replica is not built.
 fn refusal<B: Storage<Word>>(built: Result<OmniPaxos<Word, B>, ConfigError>) -> String {
     match built {
