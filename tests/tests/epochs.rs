@@ -354,6 +354,36 @@ fn a_removed_server_reports_that_its_sources_have_trimmed() {
     assert!(events.iter().any(is_trimmed), "{events:?} {:?}", lab.server(removed).status());
 }
 
+/// An observer learns of members that have stopped, from a server that is none there. That server goes
+/// on, and so does the observer.
+#[test]
+fn an_observer_does_not_forget_who_brought_it_to_an_epoch_that_is_over() {
+    let (mut lab, leader) = three();
+    let change = |lab: &mut Lab, at: u64, id: u32, nodes: &[u64]| {
+        lab.server(at).change_members(configuration(id, nodes), MemberChange::default()).unwrap();
+        lab.run(100);
+    };
+    let source = leader % 3 + 1;
+    let gone = source % 3 + 1;
+    lab.join(4, &[leader]);
+    lab.join(5, &[gone]);
+    lab.run(60);
+    lab.isolate(5);
+    change(&mut lab, leader, 2, &[4]);
+    lab.isolate(source);
+    change(&mut lab, 4, 3, &[leader]);
+    lab.crash(4);
+    lab.crash(gone);
+    lab.cut_all_but(&[(source, 5)]);
+    lab.run(60);
+    assert_eq!(lab.server(5).status().configuration_id, 2);
+    lab.heal_all();
+    lab.cut(leader, 5);
+    lab.run(300);
+    assert_eq!(lab.server(source).status().configuration_id, 3);
+    assert_eq!(lab.server(5).status().configuration_id, 3);
+}
+
 /// Why a replica is not built.
 fn refusal<B: Storage<Word>>(built: Result<OmniPaxos<Word, B>, ConfigError>) -> String {
     match built {
