@@ -332,6 +332,58 @@ fn servers_that_founded_the_next_configuration_do_not_join() {
     assert_eq!(outcomes(&mut lab, leader), [Outcome::NotJoined(vec![4, 5, 6])]);
 }
 
+/// A server that was removed while it was away, and whose entries were trimmed meanwhile.
+#[test]
+fn a_removed_server_reports_that_its_sources_have_trimmed() {
+    let (mut lab, leader) = three();
+    let removed = leader % 3 + 1;
+    let stays: Vec<u64> = (1..=3).filter(|pid| *pid != removed).collect();
+    lab.isolate(removed);
+    lab.append(leader, "c");
+    lab.server(leader).change_members(configuration(2, &stays), MemberChange::default()).unwrap();
+    lab.run(60);
+    lab.append(stays[0], "d");
+    lab.run(40);
+    let leader = lab.server(stays[0]).get_current_leader().unwrap();
+    lab.server(leader).trim(None).unwrap();
+    lab.run(40);
+    lab.heal_all();
+    lab.run(100);
+    let events = lab.server(removed).take_events();
+    let is_trimmed = |event: &Event| matches!(event, Event::TrimmedAtSource { .. });
+    assert!(events.iter().any(is_trimmed), "{events:?} {:?}", lab.server(removed).status());
+}
+
+/// An observer learns of members that have stopped, from a server that is none there. That server goes
+/// on, and so does the observer.
+#[test]
+fn an_observer_does_not_forget_who_brought_it_to_an_epoch_that_is_over() {
+    let (mut lab, leader) = three();
+    let change = |lab: &mut Lab, at: u64, id: u32, nodes: &[u64]| {
+        lab.server(at).change_members(configuration(id, nodes), MemberChange::default()).unwrap();
+        lab.run(100);
+    };
+    let source = leader % 3 + 1;
+    let gone = source % 3 + 1;
+    lab.join(4, &[leader]);
+    lab.join(5, &[gone]);
+    lab.run(60);
+    lab.isolate(5);
+    change(&mut lab, leader, 2, &[4]);
+    lab.isolate(source);
+    change(&mut lab, 4, 3, &[leader]);
+    lab.crash(4);
+    lab.crash(gone);
+    lab.cut_all_but(&[(source, 5)]);
+    lab.run(60);
+    assert_eq!(lab.server(5).status().configuration_id, 2);
+    lab.heal_all();
+    lab.cut(leader, 5);
+    lab.run(300);
+    assert_eq!(lab.server(source).status().configuration_id, 3);
+    assert_eq!(lab.server(5).status().configuration_id, 3);
+}
+
 /// Why a replica is not built.
 fn refusal<B: Storage<Word>>(built: Result<OmniPaxos<Word, B>, ConfigError>) -> String {
     match built {

@@ -99,8 +99,8 @@ pub enum Event {
     ObserverAdded(NodeId),
     /// This server removed an observer that was silent for ten heartbeat rounds.
     ObserverRemoved(NodeId),
-    /// This server is an observer, and a source has trimmed entries that it lacks: those before
-    /// `idx`. The observer asks its other sources. If all have trimmed the entries, it never gets
+    /// This server is an observer, or was removed, and a source has trimmed entries that it lacks: those
+    /// before `idx`. The server asks its other sources. If all have trimmed the entries, it never gets
     /// them. An entry type with snapshots avoids that.
     TrimmedAtSource {
         /// Number of entries that the source has trimmed.

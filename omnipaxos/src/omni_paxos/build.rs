@@ -166,6 +166,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         });
         metrics::describe();
         let retirement = Retirement::of(&config, log.epochs(), &members);
+        let nodes = log.epochs().iter().flat_map(|epoch| &epoch.configuration.nodes);
+        let earlier_peers = nodes.copied().collect();
         let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
         Ok(Self {
             pid: config.server_config.pid,
@@ -180,6 +182,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             early: None,
             retirement,
             told: BTreeSet::new(),
+            earlier_peers,
             config,
         })
     }

@@ -17,6 +17,9 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
+/// The number of servers of earlier epochs after which only those of the last one are remembered.
+const MOST_EARLIER_PEERS: usize = 32;
+
 /// The state of a server that was a member, and is none in the present epoch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Retirement {
@@ -73,17 +76,32 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Ends a heartbeat round of a member without a leader: it may have missed reconfigurations, and all
-    /// members that it knows may be gone. It also asks the servers that its configuration names.
+    /// Ends a heartbeat round of a member without a leader, or of an observer that reaches no server: it
+    /// may have missed reconfigurations, and all servers of its configuration may be gone. It also asks
+    /// the servers that it is configured to observe, and those that it reached in earlier epochs.
     pub(super) fn ask_beyond_members(&mut self) {
-        if self.ble.is_happy() || self.paxos.is_observer() {
+        let is_alone = match self.paxos.is_observer() {
+            true => self.paxos.reaches_no_peer(),
+            false => !self.ble.is_happy(),
+        };
+        if !is_alone {
             return;
         }
-        for pid in &self.config.server_config.observes {
-            if !self.paxos.is_member(*pid) {
+        let observes = &self.config.server_config.observes;
+        for pid in observes.iter().chain(&self.earlier_peers) {
+            if *pid != self.pid && !self.paxos.is_peer(*pid) {
                 self.validator.others_mut().schedule_notice(*pid);
             }
         }
+    }
+
+    /// Records the servers that this one knows in the present epoch, of which the next one may name none.
+    /// They may have gone on.
+    fn note_earlier_peers(&mut self) {
+        if self.earlier_peers.len() >= MOST_EARLIER_PEERS {
+            self.earlier_peers.clear();
+        }
+        self.earlier_peers.extend(self.paxos.peers());
     }
 
     /// Ends a heartbeat round: notes which members have begun the present epoch.
@@ -138,6 +156,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     fn enter(&mut self, epoch: &Epoch) -> Result<(), Halted> {
         let was_member = !self.paxos.is_observer();
+        self.note_earlier_peers();
         self.config.cluster_config = epoch.configuration.clone();
         // A server may have lost its disk, and learn again of epochs in which it was a member. Nobody joins
         // the first epoch, and nobody joins in an epoch that is over: a vote might contradict an earlier

@@ -148,6 +148,8 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     retirement: Option<Retirement>,
     /// The servers removed from a log that continues which know the present epoch.
     told: BTreeSet<NodeId>,
+    /// The servers that this one knew in earlier epochs.
+    earlier_peers: BTreeSet<NodeId>,
 }
 
 /// Panics if the storage has failed. No other place does.

@@ -66,6 +66,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// Returns whether this server exchanges heartbeats with `pid`.
+    pub(crate) fn is_peer(&self, pid: NodeId) -> bool {
+        self.peers().contains(&pid)
+    }
+
+    /// Returns whether no peer answered the last heartbeat round.
+    pub(crate) fn reaches_no_peer(&self) -> bool {
+        self.routing.reachable().is_empty()
+    }
+
     /// Returns whether `pid` is a server of the present configuration.
     pub(crate) fn is_member(&self, pid: NodeId) -> bool {
         self.members.contains(pid)

@@ -213,11 +213,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Returns whether a chunk begins beyond this log and has no snapshot. Then its sender has
     /// trimmed the entries before it. That proves that every member stores them, but an observer
-    /// lacks them.
+    /// lacks them. So does a server that missed its removal, and counts itself among the members.
     pub(super) fn is_trimmed_at(&mut self, source: NodeId, chunk: &CatchUpChunk<T>) -> bool {
         let CatchUpChunk { base, from_idx, ref snapshot, .. } = *chunk;
         let is_trimmed = from_idx > base && base <= self.log.decided_idx() && snapshot.is_none();
-        if !self.is_observer() || !is_trimmed || from_idx <= self.log.decided_idx() {
+        let may_lack = match self.is_observer() {
+            true => from_idx > self.log.decided_idx(),
+            false => self.log.continues() && from_idx > self.log.len(),
+        };
+        if !is_trimmed || !may_lack {
             return false;
         }
         if from_idx > self.news.trimmed_at_source {
