@@ -179,7 +179,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             last_reported: LastReported::default(),
             trace,
             is_idle: false,
-            early: None,
             retirement,
             told: BTreeSet::new(),
             earlier_peers,

@@ -7,11 +7,7 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     membership::{Membership, Quorum},
-    messages::{
-        sequence_paxos::{PaxosMessage, PaxosMsg},
-        validate::{PeerIdentities, Validity},
-        Message,
-    },
+    messages::validate::PeerIdentities,
     observe::trace::LogEvent,
     storage::{Entry, Epoch, Storage},
 };
@@ -113,32 +109,32 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         holders.extend(nodes.iter().filter(|pid| self.ble.answered(**pid)));
     }
 
-    /// Begins each epoch that the log has reached, and appends the messages of its beginning to
-    /// `buffer`. The messages from position `first` on belong to the epoch before.
+    /// Begins the epoch that the log has reached. The messages of the epoch before have been built.
     ///
     /// What the log holds is flushed before and after the beginning. So a crash leaves this server in
     /// one of the two epochs, with all that is before it.
     #[cold]
-    pub(super) fn begin_due_epochs(
-        &mut self,
-        buffer: &mut Vec<Message<T>>,
-        first: &mut usize,
-    ) -> Result<(), Halted> {
-        while let Some(epoch) = self.paxos.due_epoch() {
-            self.stamp(buffer, *first);
-            *first = buffer.len();
-            self.paxos.schedule_decided_idx();
-            self.paxos.flush()?;
-            let successor = self.successor(&epoch);
-            self.enter(&epoch)?;
-            if successor == Some(self.pid) {
-                self.ble.be_asked_to_lead();
-            }
-            self.sync_election()?;
-            self.handle_early()?;
-            self.paxos.output(buffer)?;
+    pub(super) fn begin_due_epoch(&mut self) -> Result<(), Halted> {
+        let Some(epoch) = self.paxos.due_epoch() else {
+            return Ok(());
+        };
+        self.flush_all()?;
+        let successor = self.successor(&epoch);
+        self.enter(&epoch)?;
+        match successor {
+            Some(pid) if pid == self.pid => self.ble.be_asked_to_lead(),
+            // Its Prepare may have come before this server began the epoch.
+            Some(pid) => self.paxos.ask_for_leader(pid),
+            None => {}
         }
-        Ok(())
+        self.sync_election()
+    }
+
+    /// Writes all changes, the decided index too.
+    #[inline(never)]
+    pub(super) fn flush_all(&mut self) -> Result<(), Halted> {
+        self.paxos.schedule_decided_idx();
+        self.paxos.flush()
     }
 
     /// Returns the server that takes over at once in an epoch which follows: the present leader, if
@@ -170,7 +166,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             false => self.config.membership(),
         });
         self.paxos.begin_epoch(epoch, members.clone());
-        self.paxos.flush()?;
+        self.flush_all()?;
         let identity = self.validator.identities().for_configuration(&epoch.configuration);
         self.paxos.store_identity(identity.clone())?;
         let storage = self.validator.identities().storage();
@@ -191,52 +187,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(())
     }
 
-    /// Handles a message that is not valid in the present epoch: its sender may be in a later one.
+    /// Asks a server for the log that has sent a message which is not valid in the present epoch: it is in a
+    /// later one.
     #[cold]
-    pub(super) fn handle_of_another_epoch(&mut self, message: &Message<T>) {
-        if self.keep_early(message) {
-            return;
-        }
+    pub(super) fn ask_of_later_epoch(&mut self) {
         if let Some(informed) = self.validator.others_mut().take_informed() {
             self.is_idle = false;
             if self.paxos.ask_informed(informed) {
                 self.validator.others_mut().note_asked(informed);
             }
-        }
-    }
-
-    /// Keeps a Prepare of the epoch that this server begins in the next output. Returns whether it was
-    /// one.
-    fn keep_early(&mut self, message: &Message<T>) -> bool {
-        let Some(epoch) = self.paxos.due_epoch() else {
-            return false;
-        };
-        match message {
-            Message::SequencePaxos(PaxosMessage { from, to, msg: PaxosMsg::Prepare(prepare) })
-                if prepare.n.config_id == epoch.configuration.configuration_id
-                    && prepare.n.pid == *from
-                    && *to == self.pid =>
-            {
-                self.early = Some((*from, *prepare));
-                true
-            }
-            Message::SequencePaxos(_) | Message::BLE(_) => false,
-        }
-    }
-
-    /// Handles the Prepare that came before this server began the epoch.
-    fn handle_early(&mut self) -> Result<(), Halted> {
-        let Some((from, prepare)) = self.early.take() else {
-            return Ok(());
-        };
-        let msg = PaxosMsg::Prepare(prepare);
-        let message = Message::SequencePaxos(PaxosMessage { from, to: self.pid, msg });
-        match self.validator.check(&message, self.ble.highest_n()) {
-            Validity::Valid => match message {
-                Message::SequencePaxos(message) => self.handle_paxos(message),
-                Message::BLE(_) => Ok(()),
-            },
-            Validity::Invalid => Ok(()),
         }
     }
 }

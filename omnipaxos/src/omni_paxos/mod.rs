@@ -25,7 +25,7 @@ use crate::{
     ids::NodeId,
     messages::{
         ballot_leader_election::{BLEMessage, HeartbeatMsg},
-        sequence_paxos::{PaxosMessage, Prepare},
+        sequence_paxos::PaxosMessage,
         validate::{Dropped, MessageValidator, Validity},
         Message,
     },
@@ -143,8 +143,6 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     is_idle: bool,
     /// The configuration of this server; the members are those of the present epoch.
     config: OmniPaxosConfig,
-    /// The Prepare of an epoch that this server begins in the next output, and its sender.
-    early: Option<(NodeId, Prepare)>,
     retirement: Option<Retirement>,
     /// The servers removed from a log that continues which know the present epoch.
     told: BTreeSet<NodeId>,
@@ -180,7 +178,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.begin("handle_incoming")?;
         if self.validator.check(&message, self.ble.highest_n()) == Validity::Invalid {
             if self.config.server_config.continues {
-                self.handle_of_another_epoch(&message);
+                self.ask_of_later_epoch();
             }
             drop(message);
             let is_identity_told = self.validator.identities().is_unstored();
@@ -321,16 +319,19 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.begin("take_outgoing_messages")?;
         let mut first = buffer.len();
-        let result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
+        let mut result = self.store_peer_identities();
+        while result.is_ok() {
+            result = self.output_of_paxos(buffer);
+            if result.is_err() || !self.paxos.is_epoch_due() {
+                break;
+            }
+            self.stamp(buffer, first);
+            first = buffer.len();
+            result = self.begin_due_epoch();
+        }
         if result.is_err() {
             self.stamp(buffer, first);
             return self.end_or_halt(result);
-        }
-        if self.paxos.due_epoch().is_some() {
-            if let Err(halted) = self.begin_due_epochs(buffer, &mut first) {
-                self.stamp(buffer, first);
-                return self.end_or_halt(Err(halted));
-            }
         }
         self.ble.build_messages(|message| buffer.push(Message::BLE(message)));
         if self.validator.others().is_notice_due() {
@@ -356,8 +357,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// The storage has failed.
     pub fn flush(&mut self) -> Result<(), Halted> {
         self.begin("flush")?;
-        self.paxos.schedule_decided_idx();
-        let flushed = self.store_peer_identities().and_then(|()| self.paxos.flush());
+        let flushed = self.store_peer_identities().and_then(|()| self.flush_all());
         self.end_or_halt(flushed)
     }
 

@@ -42,7 +42,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Returns whether the log continues through reconfigurations.
     #[inline]
     pub(crate) fn continues(&self) -> bool {
-        self.continuity != Continuity::Ends
+        matches!(self.continuity, Continuity::Continues(_))
     }
 
     /// Returns whether a stop sign is decided, and nothing can follow.

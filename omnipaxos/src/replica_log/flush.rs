@@ -108,6 +108,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Collects the operations in `ops`.
+    #[inline]
     fn gather(&mut self, readers: Readers) {
         if self.unstored.promise {
             self.ops.push(StorageOp::SetPromise(self.promise));
@@ -115,7 +116,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let first_position = self.gather_compaction();
         self.gather_entries(first_position, readers);
         if self.unstored.epochs {
-            self.ops.push(StorageOp::SetEpochs(self.epochs().to_vec()));
+            self.gather_epochs();
         }
         if self.unstored.stopsign {
             self.ops.push(StorageOp::SetStopsign(self.stopsign().cloned()));
@@ -126,6 +127,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.unstored.decided_idx {
             self.ops.push(StorageOp::SetDecidedIndex(self.decided_idx));
         }
+    }
+
+    #[cold]
+    fn gather_epochs(&mut self) {
+        self.ops.push(StorageOp::SetEpochs(self.epochs().to_vec()));
     }
 
     /// Collects the operations that compact. Returns what the storage holds after them.

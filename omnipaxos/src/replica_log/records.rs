@@ -28,7 +28,15 @@ impl StopSigns {
     }
 
     /// Forgets the stop signs before index `idx`.
+    #[inline]
     pub(super) fn drop_before(&mut self, idx: u64) {
+        if !self.earlier.is_empty() {
+            self.drop_earlier(idx);
+        }
+    }
+
+    #[cold]
+    fn drop_earlier(&mut self, idx: u64) {
         self.earlier.retain(|(of, _)| *of >= idx);
     }
 

@@ -48,6 +48,7 @@ impl<T: Clone> Tail<T> {
     }
 
     /// Forgets the stop signs before index `idx`.
+    #[inline]
     pub(super) fn forget_stop_signs(&mut self, idx: u64) {
         self.stop_signs.drop_before(idx);
     }

@@ -19,8 +19,14 @@ use crate::{
 use std::sync::Arc;
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
-    /// Returns the epoch that this server may begin: its log has reached it.
+    /// Returns whether this server may begin another epoch: its log has reached it.
     #[inline]
+    pub(crate) fn is_epoch_due(&self) -> bool {
+        self.log.continues() && self.due_epoch().is_some()
+    }
+
+    /// Returns the epoch that this server may begin.
+    #[cold]
     pub(crate) fn due_epoch(&self) -> Option<Epoch> {
         match self.log.continues() {
             true => self.log.due_epoch(self.config_id),
@@ -56,6 +62,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             event.because(format!("{:?}", epoch.configuration))
         });
         self.announce_trim();
+    }
+
+    /// Asks `pid`, which takes over in the epoch that this server has begun, to prepare it.
+    pub(crate) fn ask_for_leader(&mut self, pid: NodeId) {
+        if self.members.is_co_member(pid) {
+            self.outbox.ask_for_leader(pid);
+        }
     }
 
     /// Returns the leader that this server follows or is, if it has accepted its ballot.

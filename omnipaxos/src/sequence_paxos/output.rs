@@ -93,6 +93,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Writes the changes.
+    #[inline]
     pub(crate) fn flush(&mut self) -> Result<(), Halted> {
         let readers = match &self.state {
             State::Leading(_) if !self.members.peers().is_empty() => Readers::StorageAndMessages,

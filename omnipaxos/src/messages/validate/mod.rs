@@ -178,7 +178,7 @@ impl MessageValidator {
         examined: Result<(), Reason>,
     ) -> Result<(), Reason> {
         match examined {
-            Ok(()) if self.is_of_another_epoch(message) => {}
+            Ok(()) if self.continues && self.is_of_another_epoch(message) => {}
             Ok(()) | Err(Reason::Malformed) => {
                 self.identities.check(message).map_err(Reason::Unidentified)?;
             }
@@ -283,6 +283,7 @@ impl MessageValidator {
     }
 
     /// Returns whether a message concerns a server that is to join, which may be any.
+    #[cold]
     fn is_joining<T: Entry>(&self, message: &Message<T>, from: NodeId) -> bool {
         match message {
             Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::Joining(_), .. }) => {
@@ -293,6 +294,7 @@ impl MessageValidator {
     }
 
     /// Records that a server which asks this one to join is in a later configuration.
+    #[cold]
     fn hear_of_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
         match message {
             Message::SequencePaxos(PaxosMessage { from, msg: PaxosMsg::Joining(m), .. })
@@ -305,11 +307,11 @@ impl MessageValidator {
     }
 
     /// Returns whether a message asks for the log before the present epoch.
-    #[inline]
+    #[cold]
     fn is_of_another_epoch<T: Entry>(&self, message: &Message<T>) -> bool {
         match message {
             Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::CatchUpRequest(m), .. }) => {
-                self.continues && m.config_id != self.config_id
+                m.config_id != self.config_id
             }
             Message::SequencePaxos(_) | Message::BLE(_) => false,
         }

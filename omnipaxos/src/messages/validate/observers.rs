@@ -140,7 +140,7 @@ impl MessageValidator {
         let is_heartbeat = matches!(message, Message::BLE(_));
         let is_expected = match Part::of(message) {
             Part::Request { .. } if is_heartbeat => self.observers.has_place_for(from),
-            Part::Request { .. } if self.is_of_another_epoch(message) => {
+            Part::Request { .. } if self.continues && self.is_of_another_epoch(message) => {
                 self.observers.has_place_for(from)
             }
             Part::Request { .. } => self.observers.contains(from),

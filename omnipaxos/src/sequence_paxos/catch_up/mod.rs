@@ -80,7 +80,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         mut chunk: CatchUpChunk<T>,
         from: NodeId,
     ) -> Result<(), Halted> {
-        if self.log.continues() && self.due_epoch().is_some() {
+        if self.is_epoch_due() {
             return Ok(());
         }
         let leads = matches!(self.state, State::Leading(_));
