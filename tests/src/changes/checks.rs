@@ -1,6 +1,7 @@
 //! What must hold while members change.
 //!
-//! - The decided logs are prefixes of one log, and no proposal is in it twice (M1: so are the epochs).
+//! - The decided logs are prefixes of one log (M1: so are the epochs). What was proposed with an outcome is in
+//!   it once.
 //! - A server is in the epoch that its decided log names.
 //! - M2: who claims to have promised or accepted in an epoch is a member there, and its disk holds
 //!   everything before it.
@@ -14,7 +15,7 @@ use omnipaxos::{
     util::{LogEntry, NodeId},
     ClusterConfig,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A record of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,9 @@ pub(super) struct Truth {
     /// What the first records sum up to: one more than there are records.
     sums: Vec<Chain>,
     index_of: BTreeMap<u64, u64>,
+    /// What was proposed with an outcome. A plain entry may be decided again where a leader was restarted
+    /// and a copy of its forward came late: `docs/divergence.md`.
+    once: BTreeSet<u64>,
     /// The configurations, each with the index of its first record.
     epochs: Vec<(u64, ClusterConfig)>,
 }
@@ -40,8 +44,14 @@ impl Truth {
             log: Vec::new(),
             sums: vec![Chain::default()],
             index_of: BTreeMap::new(),
+            once: BTreeSet::new(),
             epochs: vec![(0, founding)],
         }
+    }
+
+    /// Records that an entry was proposed with an outcome: it may be decided once.
+    pub(super) fn note_proposed(&mut self, id: u64) {
+        self.once.insert(id);
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -136,7 +146,8 @@ impl Truth {
         let sum = self.sums.last().copied().unwrap_or_default();
         self.sums.push(match &record {
             Record::Entry(id) => {
-                if let Some(earlier) = self.index_of.insert(*id, idx) {
+                let earlier = self.index_of.insert(*id, idx);
+                if let Some(earlier) = earlier.filter(|_| self.once.contains(id)) {
                     return Err(format!("{id} is decided at {idx} and at {earlier}"));
                 }
                 sum.and(*id)

@@ -15,6 +15,7 @@ use omnipaxos::{
     },
     proposals::{Outcome, ProposalId},
     reads::{ReadId, ReadState},
+    storage::Epoch,
     util::NodeId,
     ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
 };
@@ -256,7 +257,10 @@ impl World {
         };
         match wants_outcome {
             true => match server.propose(Summed::with_id(id)) {
-                Ok(proposal) => drop(slot.open.insert(proposal, id)),
+                Ok(proposal) => {
+                    self.truth.note_proposed(id);
+                    slot.open.insert(proposal, id);
+                }
                 Err(_) => self.ended.push((id, Outcome::NotDecided)),
             },
             false => drop(server.try_append(Summed::with_id(id))),
@@ -592,8 +596,19 @@ impl World {
     pub(super) fn end_faults(&mut self) {
         self.calm = true;
         self.cuts.clear();
-        let stopped: BTreeSet<NodeId> = self.stopped();
+        let present = self.truth.present().configuration_id;
         let members = self.truth.present().nodes.clone();
+        // Those that run and are in the present epoch.
+        let informed: BTreeSet<NodeId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| {
+                let last = slot.disk.peek(|image| image.epochs.last().cloned());
+                let is_present = |epoch: Epoch| epoch.configuration.configuration_id == present;
+                !slot.is_stopped && last.is_some_and(is_present)
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
         let mut lost = Vec::new();
         for (pid, slot) in &mut self.slots {
             slot.down_until = self.now;
@@ -602,8 +617,9 @@ impl World {
             let known = known.map_or_else(Vec::new, |epoch| epoch.configuration.nodes);
             let sources = &mut slot.config.server_config.observes;
             let mut all = known.iter().chain(sources.iter()).filter(|at| *at != pid).peekable();
-            if all.peek().is_some() && all.all(|pid| stopped.contains(pid)) {
-                // Its operator names others.
+            let is_lost = !informed.contains(pid) && all.peek().is_some();
+            if is_lost && !all.any(|pid| informed.contains(pid)) {
+                // It may know nobody who knows the members. Its operator names some.
                 let others: Vec<NodeId> = members.iter().filter(|at| *at != pid).copied().collect();
                 if !others.is_empty() {
                     *sources = others;
