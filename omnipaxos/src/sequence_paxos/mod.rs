@@ -231,7 +231,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::ForwardedProposals(forwarded) => {
                 self.handle_forwarded_proposals(*forwarded, from)
             }
-            PaxosMsg::ProposalRejection(rejection) => self.handle_rejection(rejection),
+            PaxosMsg::ProposalRejection(rejection) => self.handle_rejection(rejection, from),
             PaxosMsg::ForwardStopSign(stopsign) => self.handle_forwarded_stopsign(*stopsign, from),
             PaxosMsg::Compaction(compaction) => {
                 return self.handle_compaction(compaction.action, from)

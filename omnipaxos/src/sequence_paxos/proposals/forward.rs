@@ -100,9 +100,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.propose_if_leading();
     }
 
-    /// Handles a rejection of proposals. A relay passes it back to their origin.
-    pub(in crate::sequence_paxos) fn handle_rejection(&mut self, rejection: ProposalRejection) {
+    /// Handles a rejection of proposals. A relay passes it back to their origin, but never to the server
+    /// that sent it: two servers may each have heard last of an observer through the other. The origin
+    /// forwards again what gets no answer.
+    pub(in crate::sequence_paxos) fn handle_rejection(
+        &mut self,
+        rejection: ProposalRejection,
+        from: NodeId,
+    ) {
         let origin = rejection.first.origin;
+        let way = self.observers.way_to(origin);
         if origin == self.pid {
             if let RejectionReason::Refused(refusal) = &rejection.reason {
                 self.handle_refusal(&rejection, refusal);
@@ -113,8 +120,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 decided_idx,
                 &mut self.proposals.outcomes,
             );
-        } else {
-            self.proposals.rejections.push(self.observers.way_to(origin), rejection);
+        } else if way != from {
+            self.proposals.rejections.push(way, rejection);
         }
     }
 

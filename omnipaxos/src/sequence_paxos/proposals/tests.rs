@@ -179,6 +179,10 @@ fn at_a_server_that_does_not_lead() {
             | propose d; output; reconnected 2 | following 4.2 ABc pending=1
             | 2: PrepareReq 4.2 na=4.2 len=3 dec=2
             ; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+        # A rejection goes to its origin, and never back to the server that sent it.
+        following 4.2 ABc | 2: ProposalRejection first=3/5/0 count=1 unknown=2 | same
+            | 3: ProposalRejection first=3/5/0 count=1 unknown=2
+            | 3: ProposalRejection first=3/5/0 count=1 unknown=2 | same |
         recovering 4.2 4.2 ABc | propose d | recovering 4.2 4.2 ABc pending=1 | 1/7/0
                                | append d | recovering 4.2 4.2 ABc waits=1 |
         ",

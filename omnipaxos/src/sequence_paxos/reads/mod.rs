@@ -196,7 +196,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
-            if answer.origin != from {
+            // Not back to its sender: see `handle_rejection`.
+            if answer.origin != from && self.observers.way_to(answer.origin) != from {
                 self.reads.passing_back.insert(answer.origin, answer);
                 self.reads.is_due = true;
             }
