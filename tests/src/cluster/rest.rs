@@ -109,11 +109,16 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// The server that leads in a component: it takes itself for the leader, as do all its peers.
-    /// `None` if no server is such, or more than one.
+    /// `None` if no server is such, or more than one. One that reaches no quorum does not count: it goes on in
+    /// the highest ballot, and decides nothing.
     pub fn leader_in(&self, links: &Links, component: &[usize]) -> Option<usize> {
         let leads = |at: &usize| {
             let pid = self.servers[*at].pid();
-            links.reach(*at).into_iter().all(|peer| self.follows(peer) == Some(pid))
+            let reached = links.reach(*at);
+            let majority = self.size() / 2 + 1;
+            let quorum = self.setting.quorum.map_or(majority, |sizes| sizes.write_quorum_size);
+            let decides = reached.len() >= quorum;
+            decides && reached.into_iter().all(|peer| self.follows(peer) == Some(pid))
         };
         let mut leaders = component.iter().copied().filter(leads);
         leaders.next().filter(|_| leaders.next().is_none())
