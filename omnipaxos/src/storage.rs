@@ -383,6 +383,15 @@ pub fn apply<T: Entry, S: Storage<T> + ?Sized>(
         StorageOp::Trim(idx) => storage.trim(idx),
         StorageOp::SetStopsign(stopsign) => storage.set_stopsign(stopsign),
         StorageOp::SetSnapshot(snapshot) => storage.set_snapshot(snapshot),
-        StorageOp::SetEpochs(epochs) => storage.set_epochs(epochs),
+        StorageOp::SetEpochs(epochs) => set_epochs(storage, epochs),
     }
+}
+
+/// An epoch begins rarely.
+#[cold]
+fn set_epochs<T: Entry, S: Storage<T> + ?Sized>(
+    storage: &mut S,
+    epochs: Vec<Epoch>,
+) -> StorageResult<()> {
+    storage.set_epochs(epochs)
 }

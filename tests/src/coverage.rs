@@ -285,11 +285,10 @@ impl Counts {
         self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
     }
 
-    /// The kinds that never occurred, though they could. A link is full in one run of some hundreds, and then
-    /// many times.
+    /// The kinds that never occurred, though they could.
     pub fn missing(&self) -> Vec<Kind> {
         let is_encoded = |kind: &Kind| *kind == Kind::Encoded && !cfg!(feature = "unicache");
-        let could = |kind: &Kind| *kind != Kind::Overflow && !is_encoded(kind);
+        let could = |kind: &Kind| !is_encoded(kind);
         Kind::ALL.iter().copied().filter(could).filter(|kind| self.of(*kind) == 0).collect()
     }
 }

@@ -30,7 +30,7 @@ pub struct LinkConditions {
 
 /// Ticks that a message waits for others on its link at most. One that would wait longer is lost, as at a
 /// connection whose buffer is full.
-pub const LONGEST_QUEUE: u64 = 300;
+pub const LONGEST_QUEUE: u64 = 40;
 
 /// Whether messages on one link stay in order.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

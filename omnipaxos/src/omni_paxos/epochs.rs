@@ -7,7 +7,7 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     membership::{Membership, Quorum},
-    messages::validate::PeerIdentities,
+    messages::{validate::PeerIdentities, Message},
     observe::trace::LogEvent,
     storage::{Entry, Epoch, Storage},
 };
@@ -109,12 +109,28 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         holders.extend(nodes.iter().filter(|pid| self.ble.answered(**pid)));
     }
 
+    /// Begins the epochs that the log has reached, one after the other. The messages from `first` on are
+    /// those of the epoch before, and get its stamps; then those of the last epoch begin at `first`.
+    #[cold]
+    pub(super) fn begin_due_epochs(
+        &mut self,
+        buffer: &mut Vec<Message<T>>,
+        first: &mut usize,
+    ) -> Result<(), Halted> {
+        while self.paxos.is_epoch_due() {
+            self.stamp(buffer, *first);
+            *first = buffer.len();
+            self.begin_due_epoch()?;
+            self.output_of_paxos(buffer)?;
+        }
+        Ok(())
+    }
+
     /// Begins the epoch that the log has reached. The messages of the epoch before have been built.
     ///
     /// What the log holds is flushed before and after the beginning. So a crash leaves this server in
     /// one of the two epochs, with all that is before it.
-    #[cold]
-    pub(super) fn begin_due_epoch(&mut self) -> Result<(), Halted> {
+    fn begin_due_epoch(&mut self) -> Result<(), Halted> {
         let Some(epoch) = self.paxos.due_epoch() else {
             return Ok(());
         };

@@ -319,15 +319,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.begin("take_outgoing_messages")?;
         let mut first = buffer.len();
-        let mut result = self.store_peer_identities();
-        while result.is_ok() {
-            result = self.output_of_paxos(buffer);
-            if result.is_err() || !self.paxos.is_epoch_due() {
-                break;
-            }
-            self.stamp(buffer, first);
-            first = buffer.len();
-            result = self.begin_due_epoch();
+        let mut result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
+        if result.is_ok() && self.paxos.is_epoch_due() {
+            result = self.begin_due_epochs(buffer, &mut first);
         }
         if result.is_err() {
             self.stamp(buffer, first);
@@ -344,7 +338,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(())
     }
 
-    fn output_of_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
+    pub(super) fn output_of_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
         match self.paxos.is_silent() {
             true => Ok(()),
             false => self.paxos.output(buffer),

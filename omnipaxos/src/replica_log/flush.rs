@@ -113,13 +113,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         if self.unstored.promise {
             self.ops.push(StorageOp::SetPromise(self.promise));
         }
-        let first_position = self.gather_compaction();
-        self.gather_entries(first_position, readers);
-        if self.unstored.epochs {
-            self.gather_epochs();
-        }
-        if self.unstored.stopsign {
-            self.ops.push(StorageOp::SetStopsign(self.stopsign().cloned()));
+        let Stored { compacted_idx, entries: held, .. } = self.stored;
+        let keep = match self.unstored.compaction {
+            true => self.gather_compaction(),
+            false => Keep { entries: self.entries_among(compacted_idx, self.tail.start()), held },
+        };
+        self.gather_entries(keep, readers);
+        if self.unstored.epochs || self.unstored.stopsign {
+            self.gather_stopsign();
         }
         if self.unstored.accepted_round {
             self.ops.push(StorageOp::SetAcceptedRound(self.accepted_round));
@@ -129,18 +130,22 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
+    /// Collects the operations that write the epochs and the stop sign.
     #[cold]
-    fn gather_epochs(&mut self) {
-        self.ops.push(StorageOp::SetEpochs(self.epochs().to_vec()));
+    fn gather_stopsign(&mut self) {
+        if self.unstored.epochs {
+            self.ops.push(StorageOp::SetEpochs(self.epochs().to_vec()));
+        }
+        if self.unstored.stopsign {
+            self.ops.push(StorageOp::SetStopsign(self.stopsign().cloned()));
+        }
     }
 
     /// Collects the operations that compact. Returns what the storage holds after them.
+    #[cold]
     fn gather_compaction(&mut self) -> Keep {
         let Stored { compacted_idx, entries: held, .. } = self.stored;
         let kept_end = self.tail.start();
-        if !self.unstored.compaction {
-            return Keep { entries: self.entries_among(compacted_idx, kept_end), held };
-        }
         match std::mem::replace(&mut self.compacted, Compacted::Snapshot) {
             Compacted::UnstoredSnapshot(snapshot) => {
                 self.ops.push(StorageOp::SetSnapshot(Some(snapshot)));
