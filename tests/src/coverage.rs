@@ -81,6 +81,12 @@ counted! {
     CandidateStruck: "faults that hit whoever is about to lead",
     /// A run had servers with clocks of different speed.
     Skew: "runs with skewed ticks",
+    /// A message left before the write that the same drain does.
+    Early: "messages that left before a write",
+    /// A server crashed in the write of a drain that had sent messages before it.
+    EarlyCrash: "crashes between early messages and their write",
+    /// A quorum of others had stored what the leader had not.
+    EarlyDecided: "leaders that decided before they stored",
     /// A run had drains only now and then.
     LateOutput: "runs with rare drains",
     /// A run had a storage that writes operations one by one.

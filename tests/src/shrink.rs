@@ -4,7 +4,7 @@ use crate::{
     checker::Check,
     cluster::Trace,
     network::{LinkConditions, Order},
-    plan::{Drains, Notify, Plan, Refusal, ServerSetting, Step, Wire},
+    plan::{Drains, Early, Notify, Plan, Refusal, ServerSetting, Step, Wire},
     run::{run, Failure},
 };
 
@@ -123,7 +123,7 @@ impl Shrinker {
 
     /// Replaces what holds for the whole run by something plainer.
     fn simplify(&mut self) {
-        let plainer: [fn(&mut Plan); 13] = [
+        let plainer: [fn(&mut Plan); 14] = [
             Plan::drop_observers,
             |plan| plan.setting.refusal = Refusal::Nowhere,
             |plan| plan.setting.conditions.bytes_per_tick = None,
@@ -133,6 +133,7 @@ impl Shrinker {
             |plan| plan.setting.conditions.order = Order::Kept,
             |plan| plan.setting.conditions.delay = 0,
             |plan| plan.setting.conditions = LinkConditions::PERFECT,
+            |plan| plan.setting.early = Early::Never,
             |plan| plan.setting.drains = Drains::EachTick,
             |plan| plan.setting.servers.iter_mut().for_each(ServerSetting::lift_limits),
             |plan| {

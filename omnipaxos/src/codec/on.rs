@@ -145,6 +145,10 @@ impl<T: Entry> Codec<T> {
         let first = cache.end;
         let entries = entries.lock();
         let new = entries.iter().skip(to_position(first - from_idx));
+        let bytes = match first == from_idx {
+            true => bytes,
+            false => new.clone().map(|entry| entry.size_hint() as u64).sum(),
+        };
         let results: Vec<_> = new.map(|entry| cache.state.try_encode(entry)).collect();
         cache.end = end;
         let amount = Amount { entries: end - first, bytes };

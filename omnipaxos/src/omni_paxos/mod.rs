@@ -338,6 +338,78 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(())
     }
 
+    /// Appends the messages to `buffer` that may leave before the next write, and writes nothing.
+    ///
+    /// Send them before [`take_outgoing_messages`](Self::take_outgoing_messages), which then writes the
+    /// changes and returns the other messages. So the disks of the followers write at the same time as
+    /// that of the leader, not after it:
+    ///
+    /// - A leader sends the entries that it is about to write: an AcceptDecide does not claim that its
+    ///   sender has stored them. They are decided as soon as a write quorum has stored them, with or
+    ///   without the leader.
+    /// - Every server sends the proposals that it forwards, and the messages of reads.
+    ///
+    /// Messages which claim that something is stored here are never among them: Promise, Accepted,
+    /// Prepare, heartbeats.
+    ///
+    /// Without this call, `take_outgoing_messages` returns all messages. If nothing is to be written,
+    /// this call returns none.
+    ///
+    /// # Example
+    /// ```
+    /// # use omnipaxos::{messages::Message, storage::Storage, util::LogEntry, ClusterConfig, OmniPaxos, ServerConfig};
+    /// # use omnipaxos_storage::memory_storage::MemoryStorage;
+    /// # #[derive(Clone, Debug, PartialEq, omnipaxos::macros::Entry)]
+    /// # struct Set(u64);
+    /// fn drain<S: Storage<Set>>(server: &mut OmniPaxos<Set, S>, send: &mut impl FnMut(Vec<Message<Set>>)) {
+    ///     let mut messages = Vec::new();
+    ///     server.take_early_messages(&mut messages);
+    ///     send(std::mem::take(&mut messages)); // The followers begin to write.
+    ///     server.take_outgoing_messages(&mut messages); // This server writes, too.
+    ///     send(messages);
+    /// }
+    /// # let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2], ..Default::default() };
+    /// # let mut servers: Vec<_> = [1, 2]
+    /// #     .map(|pid| {
+    /// #         let server = ServerConfig { pid, ..Default::default() };
+    /// #         cluster.clone().build_for_server(server, MemoryStorage::default()).unwrap()
+    /// #     })
+    /// #     .into();
+    /// # servers[0].append(Set(1)).unwrap();
+    /// # for _ in 0..40 {
+    /// #     let mut sent = Vec::new();
+    /// #     for server in &mut servers {
+    /// #         server.tick();
+    /// #         drain(server, &mut |messages| sent.extend(messages));
+    /// #     }
+    /// #     for message in sent {
+    /// #         servers[message.get_receiver() as usize - 1].handle_incoming(message);
+    /// #     }
+    /// # }
+    /// # assert_eq!(servers[1].read_decided_suffix(0), Some(vec![LogEntry::Decided(Set(1))]));
+    /// ```
+    ///
+    /// # Panics
+    /// If the storage fails; see [`try_take_early_messages`](Self::try_take_early_messages).
+    pub fn take_early_messages(&mut self, buffer: &mut Vec<Message<T>>) {
+        expect_storage(self.try_take_early_messages(buffer));
+    }
+
+    /// Does the same as [`take_early_messages`](Self::take_early_messages), without a panic.
+    ///
+    /// # Errors
+    /// The storage has failed.
+    pub fn try_take_early_messages(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        if self.is_idle || self.validator.identities().is_unstored() {
+            return self.check_halted();
+        }
+        self.begin("take_early_messages")?;
+        let first = buffer.len();
+        let result = self.paxos.early_output(buffer);
+        self.stamp(buffer, first);
+        self.end_or_halt(result)
+    }
+
     pub(super) fn output_of_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
         match self.paxos.is_silent() {
             true => Ok(()),

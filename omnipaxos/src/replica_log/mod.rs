@@ -67,7 +67,7 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     wants_deltas: bool,
     stored: Stored,
     /// Length of the log that a leader may send. It counts itself only for the stored log. Invariant
-    /// I23: after each flush `stored.len <= sendable_len <= len`.
+    /// I23: after each output `stored.len <= sendable_len <= len`.
     sendable_len: u64,
     unstored: Unstored,
     recent: Recent<T>,
@@ -89,7 +89,7 @@ enum Compacted<S> {
     UnstoredSnapshot(S),
 }
 
-/// The entries of the last flush, kept for the messages of the same output.
+/// The entries of the last flush, or of an early release, kept for the messages of the same output.
 #[derive(Clone, Debug)]
 struct Recent<T> {
     from_idx: u64,
@@ -418,10 +418,35 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.sendable_len
     }
 
-    /// Allows a leader to send the whole log. Today it sends only what is stored, so only a flush calls
-    /// this.
+    /// Allows a leader to send the whole log.
     fn release(&mut self) {
         self.sendable_len = self.len();
+    }
+
+    /// Returns whether this server may send what it knows before the next flush, except what claims that
+    /// the log is stored here: everything that it claims besides is stored.
+    pub(crate) fn is_stored_but_records(&self) -> bool {
+        let Unstored { promise, accepted_round, compaction, epochs, .. } = self.unstored;
+        !(promise || accepted_round || compaction || epochs) && self.tail.start() == self.stored.len
+    }
+
+    /// Allows a leader to send the whole log before the next flush. Keeps its unstored entries for the
+    /// messages of this output.
+    ///
+    /// An AcceptDecide claims that this server leads in the round, which is stored, and what is decided.
+    /// It does not claim that the leader has stored the entries. The leader counts itself in a quorum
+    /// only for the stored log (I7, I23).
+    pub(crate) fn release_early(&mut self) {
+        let (from_idx, bytes) = (self.tail.start(), self.tail.bytes());
+        let entries = self.tail.share();
+        let amount = Amount { entries: entries.len() as u64, bytes };
+        self.recent = Recent { from_idx, entries, amount };
+        self.release();
+    }
+
+    /// Returns the index of the first record that is only in memory.
+    pub(crate) fn unstored_from(&self) -> u64 {
+        self.tail.start()
     }
 
     /// Returns the number of decided entries that are stored. A failed write cannot have undone

@@ -149,6 +149,16 @@ impl<T: Clone> Tail<T> {
         self.own.get(own).unwrap_or_default().iter().for_each(visit);
     }
 
+    /// Returns the entries, which a message may share. They stay in the tail.
+    pub(super) fn share(&mut self) -> SharedEntries<T> {
+        if !self.own.is_empty() {
+            let (from_idx, bytes) = (self.from_idx, self.bytes);
+            self.shared = self.take();
+            (self.from_idx, self.bytes) = (from_idx, bytes);
+        }
+        self.shared.clone()
+    }
+
     /// Takes the entries for a flush.
     #[inline]
     pub(super) fn take(&mut self) -> SharedEntries<T> {

@@ -383,7 +383,11 @@ impl Checker {
         let from = window.extend(m.from_idx, end).min(end);
         let held = from.max(image.compacted_idx);
         let first = (held - image.compacted_idx) as usize;
-        let before_last = Size::sum(image.log.iter().skip(first).take((end - held) as usize));
+        // Entries that leave before they are stored are only in the message.
+        let stored_len = (image.compacted_idx + image.log.len() as u64).max(m.from_idx);
+        let unstored = entries.iter().skip((stored_len.max(from) - m.from_idx) as usize);
+        let stored = image.log.iter().skip(first).take((end - held) as usize);
+        let before_last = Size::sum(stored.chain(unstored));
         let bytes_before_last = before_last.bytes.saturating_sub(last.size_hint() as u64);
         let limit = self.limits[server].in_flight;
         ensure!(

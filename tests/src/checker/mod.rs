@@ -12,10 +12,13 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use self::bounded::{Limits, Size};
 use self::{
     bounded::Window, decided::DecidedLog, given_up::GivenUp, history::History, outcomes::Followed,
     stored::Stored,
+};
+pub use self::{
+    bounded::{Limits, Size},
+    outgoing::Leaves,
 };
 use omnipaxos::ballot_leader_election::Ballot;
 use std::{

@@ -18,6 +18,38 @@ use omnipaxos::{
     storage::{Snapshot, SnapshotType},
 };
 
+/// When a message leaves a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Before the write of its drain.
+    BeforeTheWrite,
+    /// After that.
+    AfterTheWrite,
+}
+
+impl Leaves {
+    /// Invariant I26: whether a message may leave then, whatever it claims.
+    fn allows<T: SimEntry>(self, message: &Message<T>) -> bool {
+        match (self, message) {
+            (Leaves::AfterTheWrite, _) => true,
+            (Leaves::BeforeTheWrite, Message::SequencePaxos(paxos)) => matches!(
+                paxos.msg,
+                PaxosMsg::AcceptDecide(_)
+                    | PaxosMsg::AcceptStopSign(_)
+                    | PaxosMsg::Decide(_)
+                    | PaxosMsg::LeadershipCheck(_)
+                    | PaxosMsg::LeadershipCheckAck(_)
+                    | PaxosMsg::ReadIndexRequest(_)
+                    | PaxosMsg::ReadIndexResponse(_)
+                    | PaxosMsg::ProposalForward(_)
+                    | PaxosMsg::ForwardedProposals(_)
+                    | PaxosMsg::ForwardStopSign(_)
+            ),
+            (Leaves::BeforeTheWrite, Message::BLE(_)) => false,
+        }
+    }
+}
+
 /// Who says something, with the disk behind it.
 struct Speaker<'a, T: SimEntry> {
     pid: u64,
@@ -62,8 +94,15 @@ impl Checker {
         incarnation: u64,
         message: &Message<T>,
         image: &Image<T>,
+        leaves: Leaves,
     ) -> Result<(), Violation> {
         let pid = self.pids[server];
+        ensure!(
+            leaves.allows(message),
+            Check::StoredFirst,
+            "server {pid} sends {} before a write",
+            describe::message(message)
+        );
         let to = message.get_receiver();
         let is_member = self.pids.contains(&to);
         let may_be_told = self.is_next() && matches!(message, Message::BLE(_));
@@ -95,12 +134,12 @@ impl Checker {
             PaxosMsg::AcceptDecide(m) => {
                 self.check_owner(server, incarnation, m.n)?;
                 self.check_decided(pid, m.decided_idx, message)?;
-                speaker.stored(entries_hold(m, &speaker), message)
+                speaker.stored(entries_hold(m, &speaker, leaves), message)
             }
             PaxosMsg::AcceptStopSign(m) => {
                 self.check_owner(server, incarnation, m.n)?;
                 self.check_decided(pid, m.decided_idx, message)?;
-                speaker.stored(stop_sign_holds(m, &speaker), message)
+                speaker.stored(stop_sign_holds(m, &speaker, leaves), message)
             }
             PaxosMsg::Accepted(m) => speaker.stored(accepted_holds(m, &speaker), message),
             PaxosMsg::NotAccepted(m) => speaker.stored(speaker.promise() >= m.n, message),
@@ -269,15 +308,38 @@ fn chunk_holds<T: SimEntry>(m: &CatchUpChunk<T>, speaker: &Speaker<'_, T>) -> bo
         && m.stopsign.as_ref().is_none_or(sign_holds)
 }
 
-fn entries_hold<T: SimEntry>(m: &AcceptDecide<T>, speaker: &Speaker<'_, T>) -> bool {
-    let end = m.from_idx + m.entries.len() as u64;
+/// Before a write, entries beyond the end of the disk are those to be written.
+fn entries_hold<T: SimEntry>(
+    m: &AcceptDecide<T>,
+    speaker: &Speaker<'_, T>,
+    leaves: Leaves,
+) -> bool {
+    let image = speaker.image;
+    let unstored = position(m.from_idx + m.entries.len() as u64, image.accepted_idx());
+    let stored = |entries: &[T]| entries.len().saturating_sub(unstored);
+    let is_held = |entries: &[T]| holds(image, m.from_idx, &entries[..stored(entries)]);
     speaker.round() == m.n
-        && end <= speaker.image.accepted_idx()
-        && m.entries.plain().is_none_or(|plain| holds(speaker.image, m.from_idx, &plain.lock()))
+        && (unstored == 0 || leaves == Leaves::BeforeTheWrite)
+        && m.entries.plain().is_none_or(|plain| is_held(&plain.lock()))
 }
 
-fn stop_sign_holds<T: SimEntry>(m: &AcceptStopSign, speaker: &Speaker<'_, T>) -> bool {
-    speaker.round() == m.n && speaker.image.id_at(m.idx) == Some(stop_sign_id(&m.stopsign))
+/// Number of records before `end` from `from` on.
+fn position(end: u64, from: u64) -> usize {
+    end.saturating_sub(from) as usize
+}
+
+fn stop_sign_holds<T: SimEntry>(
+    m: &AcceptStopSign,
+    speaker: &Speaker<'_, T>,
+    leaves: Leaves,
+) -> bool {
+    let image = speaker.image;
+    let is_unstored = m.idx >= image.accepted_idx();
+    let holds = match is_unstored {
+        true => leaves == Leaves::BeforeTheWrite,
+        false => image.id_at(m.idx) == Some(stop_sign_id(&m.stopsign)),
+    };
+    speaker.round() == m.n && holds
 }
 
 /// Whether `image` holds `entries` from `first` on, as far as they are not compacted.

@@ -1,6 +1,6 @@
 //! Each rule, broken by hand: the checker must complain, and about that rule.
 
-use super::{Check, Checker, Indices, Limits};
+use super::{Check, Checker, Indices, Leaves, Limits};
 use crate::{
     disk::{Change, Image},
     plan::{self, Plan, Setting},
@@ -90,7 +90,7 @@ fn outgoing(
     let message = Message::SequencePaxos(PaxosMessage { from: pid, to: 1 + pid % 3, msg });
     let image = image(ballot(1, 1), 0, &[1, 2]);
     checker
-        .check_outgoing(server, incarnation, &message, &image)
+        .check_outgoing(server, incarnation, &message, &image, Leaves::AfterTheWrite)
         .err()
         .map(|violation| violation.check)
 }

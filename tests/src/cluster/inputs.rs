@@ -6,14 +6,20 @@ use super::{
     Cluster,
 };
 use crate::{
-    checker::{ensure, violated, Check, Violation},
+    checker::{ensure, violated, Check, Leaves, Violation},
     coverage::Kind,
+    describe,
     disk::{Accident, Done},
     network::Parcel,
-    plan::Drains,
+    plan::{Drains, Early},
     value::SimEntry,
 };
-use omnipaxos::{errors::Halted, messages::Message, util::LogEntry};
+use omnipaxos::{
+    errors::Halted,
+    messages::Message,
+    status::{Role, Status},
+    util::LogEntry,
+};
 use std::ops::Range;
 
 /// The whole state of a replica is compared once in so many ticks.
@@ -87,6 +93,10 @@ impl<T: SimEntry> Cluster<T> {
             Left::Gone => {}
             Left::Working => match self.setting.drains {
                 Drains::EachInput => self.drain(at)?,
+                Drains::Rarely(_) if self.setting.early == Early::AfterInputs => {
+                    self.count_early_decision(at);
+                    self.send_early(at)?;
+                }
                 Drains::EachTick | Drains::Rarely(_) => {}
             },
         }
@@ -132,8 +142,50 @@ impl<T: SimEntry> Cluster<T> {
         self.input(at, |replica| replica.reconnected(peer)).map(drop)
     }
 
+    fn count_early_decision(&mut self, at: usize) {
+        let status = self.servers[at].replica().map(|replica| replica.status());
+        let is_early =
+            |status: Status| status.role == Role::Leading && status.decided_idx > status.stored_idx;
+        if status.is_some_and(is_early) {
+            self.counts.add(Kind::EarlyDecided);
+        }
+    }
+
+    /// Puts the messages of a server on the network that may leave before its next write. Returns their
+    /// number.
+    fn send_early(&mut self, at: usize) -> Result<usize, Violation> {
+        let writes = self.servers[at].disk.usage().writes;
+        let Some(replica) = self.servers[at].replica_mut() else {
+            return Ok(0);
+        };
+        let mut messages = std::mem::take(&mut self.early_buffer);
+        let taken = replica.try_take_early_messages(&mut messages);
+        let server = &self.servers[at];
+        let pid = server.pid();
+        let written = server.disk.usage().writes - writes;
+        ensure!(written == 0, Check::OneWrite, "server {pid} wrote before its early messages");
+        ensure!(
+            !server.is_quiet || messages.is_empty(),
+            Check::Clock,
+            "server {pid} was drained, and after silent ticks it sends {messages:?} early"
+        );
+        self.expect_working(at, &taken)?;
+        for message in &messages {
+            self.counts.add(Kind::Early);
+            self.trace.note(|| format!("{} early {}", self.now, describe::message(message)));
+        }
+        let count = messages.len();
+        self.send(at, &mut messages, Leaves::BeforeTheWrite)?;
+        self.early_buffer = messages;
+        Ok(count)
+    }
+
     /// Drains a server and puts its messages on the network.
     pub(super) fn drain(&mut self, at: usize) -> Result<(), Violation> {
+        let early = match self.setting.early {
+            Early::Never => 0,
+            Early::BeforeDrains | Early::AfterInputs => self.send_early(at)?,
+        };
         let mut messages = std::mem::take(&mut self.buffer);
         messages.clear();
         if let Running::Halted { replica, .. } = &mut self.servers[at].running {
@@ -163,20 +215,28 @@ impl<T: SimEntry> Cluster<T> {
         ensure!(written <= 1, Check::OneWrite, "server {} wrote {written} times", server.pid());
         self.after_input(at)?;
         self.expect_working(at, &drained)?;
+        if early > 0 && !matches!(self.servers[at].running, Running::Up(_)) {
+            self.counts.add(Kind::EarlyCrash);
+        }
         if !matches!(self.servers[at].running, Running::Down { .. }) {
-            self.send(at, &mut messages)?;
+            self.send(at, &mut messages, Leaves::AfterTheWrite)?;
         }
         self.buffer = messages;
         Ok(())
     }
 
-    fn send(&mut self, at: usize, messages: &mut Vec<Message<T>>) -> Result<(), Violation> {
+    fn send(
+        &mut self,
+        at: usize,
+        messages: &mut Vec<Message<T>>,
+        leaves: Leaves,
+    ) -> Result<(), Violation> {
         self.checker.check_answers(at, messages)?;
         for message in messages.drain(..) {
             let server = &self.servers[at];
             let incarnation = server.incarnation;
             server.disk.peek(|image| {
-                self.checker.check_outgoing(at, incarnation, &message, image)?;
+                self.checker.check_outgoing(at, incarnation, &message, image, leaves)?;
                 self.checker.bounded(at, &message, image)
             })?;
             match &message {

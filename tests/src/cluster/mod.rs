@@ -60,6 +60,7 @@ pub struct Cluster<T: SimEntry> {
     queueing: u64,
     trace: Trace,
     buffer: Vec<Message<T>>,
+    early_buffer: Vec<Message<T>>,
     next: Next<T>,
     /// Whether another configuration came before.
     is_next: bool,
@@ -142,6 +143,7 @@ impl<T: SimEntry> Cluster<T> {
             queueing: 0,
             trace,
             buffer: Vec::new(),
+            early_buffer: Vec::new(),
             next: plan.next.clone().map_or(Next::Never, Next::Planned),
             is_next: false,
             strays: Vec::new(),

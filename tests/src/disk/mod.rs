@@ -288,10 +288,15 @@ impl<T: SimEntry> SimDisk<T> {
     }
 
     fn check(&self, entry: &T) -> StorageResult<()> {
-        match self.0.borrow().refuses && is_refused(entry.id()) {
-            true => Err(format!("no disk here holds {}", entry.id()).into()),
-            false => Ok(()),
+        let id = entry.id();
+        let disk = self.0.borrow();
+        match (is_refused(id), disk.refuses) {
+            (true, true) => return Err(format!("no disk here holds {id}").into()),
+            // Others may hold it before this one.
+            (true, false) => drop(disk.taken.borrow_mut().insert(id)),
+            (false, _) => {}
         }
+        Ok(())
     }
 
     fn direct(&mut self, op: StorageOp<T>) -> StorageResult<u64> {
@@ -574,9 +579,7 @@ impl<T: SimEntry> Disk<T> {
             | StorageOp::SetEpochs(_) => return Ok(()),
         };
         for id in entries.iter().map(SimEntry::id).filter(|id| is_refused(*id)) {
-            if !self.refuses {
-                self.taken.borrow_mut().insert(id);
-            } else if !self.taken.borrow().contains(&id) {
+            if self.refuses && !self.taken.borrow().contains(&id) {
                 return Err(format!("{id} is written, which the disk refuses"));
             }
         }

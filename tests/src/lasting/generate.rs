@@ -5,8 +5,8 @@ use crate::{
     disk::{Atomicity, Honesty, Medium},
     network::{InFlight, LinkConditions, Order},
     plan::{
-        Compaction, Drains, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting, Wire,
-        CONFIGURATION,
+        Compaction, Drains, Early, Ending, EntryKind, Notify, Refusal, ServerSetting, Setting,
+        Wire, CONFIGURATION,
     },
     rng::Rng,
 };
@@ -218,6 +218,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize, election_timeout: Option<u64>
         medium: Medium::Memory,
         refusal: Refusal::Nowhere,
         drains: Drains::EachTick,
+        early: Early::BeforeDrains,
         wire: Wire::Values,
         conditions: conditions(rng, kind, election),
         in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),

@@ -2,7 +2,7 @@
 
 use super::{
     bursts::{self, Faults},
-    limits, observers, Action, Compaction, Drains, Ending, EntryKind, Links, Missed, Notify,
+    limits, observers, Action, Compaction, Drains, Early, Ending, EntryKind, Links, Missed, Notify,
     Partial, Plan, Refusal, ServerSetting, Service, Setting, Shape, Step, Until, Wire,
     CONFIGURATION,
 };
@@ -102,6 +102,7 @@ fn planned(seed: u64, ticks: u64, entries: Option<EntryKind>) -> Plan {
         server.config.max_election_tick_factor = kept.pick(&[1, 3, 16, 16]);
     }
     give_ids(&mut Rng::of(&[seed, 0x6964_7300]), &mut setting.servers);
+    setting.early = Early::choose(&mut Rng::of(&[seed, 0x6561_726C]));
     start_late(&mut Rng::of(&[seed, 0x6C61_7465]), &mut setting);
     let mut rates = rates(&mut rng, theme);
     if setting.atomicity == Atomicity::OneByOne {
@@ -141,6 +142,7 @@ fn setting(rng: &mut Rng, theme: Theme, ticks: u64) -> Setting {
         medium: Medium::Memory,
         refusal: Refusal::Nowhere,
         drains: rng.pick(&[Drains::EachInput, Drains::EachTick, Drains::Rarely(40)]),
+        early: Early::Never,
         wire: rng.pick(&[Wire::Values, Wire::Values, Wire::Values, Wire::Bytes]),
         conditions: conditions(rng, theme),
         in_flight: rng.pick(&[InFlight::Lost, InFlight::Arrives]),

@@ -11,6 +11,7 @@ pub use self::{links::Links, shape::Shape};
 use crate::{
     disk::{Atomicity, Honesty, Medium, WriteFault},
     network::{InFlight, LinkConditions},
+    rng::Rng,
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
@@ -56,6 +57,8 @@ pub struct Setting {
     pub refusal: Refusal,
     /// When messages are drained.
     pub drains: Drains,
+    /// When messages are taken that leave before a write.
+    pub early: Early,
     /// Whether messages go through bytes.
     pub wire: Wire,
     /// What the network does.
@@ -153,6 +156,24 @@ pub enum Drains {
     EachTick,
     /// At the end of so many of 100 ticks.
     Rarely(u64),
+}
+
+/// When messages are taken that leave before a write.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Early {
+    /// They leave with all others, after it.
+    Never,
+    /// Before each drain. A crash in the write of the drain is one between the two.
+    BeforeDrains,
+    /// After each input too, if drains are rare. So answers may come before the write.
+    AfterInputs,
+}
+
+impl Early {
+    /// Chooses for a run.
+    pub(crate) fn choose(rng: &mut Rng) -> Self {
+        rng.pick(&[Early::Never, Early::BeforeDrains, Early::AfterInputs, Early::AfterInputs])
+    }
 }
 
 /// How messages travel.

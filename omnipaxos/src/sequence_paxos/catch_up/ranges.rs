@@ -224,7 +224,7 @@ impl<T: Entry> Ranges<T> {
     /// whether one is asked for the entry at `decided_idx`.
     pub(super) fn assign(&mut self, decided_idx: u64, sources: Sources<'_>) -> bool {
         while let Some((from_idx, to_idx)) = self.lowest_free(decided_idx) {
-            let part = self.part(sources);
+            let part = self.part(from_idx, sources);
             if from_idx > decided_idx && !self.has_room(decided_idx, part, sources.limits) {
                 break;
             }
@@ -255,11 +255,12 @@ impl<T: Entry> Ranges<T> {
         (from_idx < self.goal).then_some((from_idx, self.goal))
     }
 
-    /// How much to ask one source for: so little that the windows of all fit into what may be in
-    /// flight.
-    fn part(&self, sources: Sources<'_>) -> Amount {
+    /// How much to ask one source for: so little that the windows of all that have the range at
+    /// `from_idx` fit into what may be in flight.
+    fn part(&self, from_idx: u64, sources: Sources<'_>) -> Amount {
         let Limits { message, in_flight, .. } = *sources.limits;
-        let windows = (WINDOW * sources.reachable.len()).max(1) as u64;
+        let holders = self.holders(from_idx, sources).count();
+        let windows = (WINDOW * holders).max(1) as u64;
         let bytes = message.bytes.min(in_flight.bytes / windows).max(1);
         let most = message.entries.min(in_flight.entries / windows).max(1);
         let entries = bytes.checked_div(self.entry_bytes).unwrap_or(most).clamp(1, most);
@@ -277,20 +278,28 @@ impl<T: Entry> Ranges<T> {
         sum.fits(limits.in_flight)
     }
 
-    /// The source to ask for a range: of those that have it the one that is asked for the least; the
-    /// leader only now and then, or if no other has it.
-    fn pick(&mut self, from_idx: u64, sources: Sources<'_>) -> Option<NodeId> {
-        let has_it = |pid: &NodeId| {
+    /// The servers that may have the entry at `from_idx`, and answer.
+    fn holders<'a>(
+        &'a self,
+        from_idx: u64,
+        sources: Sources<'a>,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        sources.reachable.iter().copied().filter(move |pid| {
             self.sources.get(pid).is_none_or(|source| {
                 let Source { decided_idx, compacted_idx, silent_rounds } = *source;
                 silent_rounds == 0 && (compacted_idx..decided_idx).contains(&from_idx)
             })
-        };
+        })
+    }
+
+    /// The source to ask for a range: of those that have it the one that is asked for the least; the
+    /// leader only now and then, or if no other has it.
+    fn pick(&mut self, from_idx: u64, sources: Sources<'_>) -> Option<NodeId> {
         let load = |pid: NodeId| self.requested.values().filter(|r| r.source == pid).count();
-        let holders = || sources.reachable.iter().copied().filter(has_it);
-        let others = holders().filter(|pid| Some(*pid) != sources.leader);
-        let number_of_others = others.clone().count();
-        let idle = others.map(|pid| (load(pid), pid)).filter(|(load, _)| *load < WINDOW).min();
+        let holders = || self.holders(from_idx, sources);
+        let others = || holders().filter(|pid| Some(*pid) != sources.leader);
+        let number_of_others = others().count();
+        let idle = others().map(|pid| (load(pid), pid)).filter(|(load, _)| *load < WINDOW).min();
         let leader = sources.leader.filter(|leader| holders().any(|pid| pid == *leader));
         let leader = leader.filter(|leader| match number_of_others {
             0 => load(*leader) < WINDOW,
@@ -474,10 +483,7 @@ mod tests {
         ranges.note(&chunk(0, 4, 12, 0), 2);
         ranges.note(&chunk(4, 0, 12, 8), 3);
         ranges.note(&chunk(4, 0, 6, 0), 4);
-        assert_eq!(
-            ask(&mut ranges, 4, &[2, 3, 4], None),
-            [(2, 4, 6), (2, 6, 8), (3, 8, 10), (3, 10, 12)]
-        );
+        assert_eq!(ask(&mut ranges, 4, &[2, 3, 4], None), [(2, 4, 8), (3, 8, 12)]);
     }
 
     #[test]
@@ -527,5 +533,15 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 100, 0), 1);
         assert_eq!(ask(&mut ranges, 4, &[1], Some(1)), [(1, 4, 8), (1, 8, 12)]);
+    }
+
+    #[test]
+    fn servers_that_lack_a_range_take_no_share_of_what_may_be_in_flight() {
+        let mut ranges = Ranges::default();
+        for behind in [2, 3, 4] {
+            ranges.note(&chunk(0, 4, 4, 0), behind);
+        }
+        ranges.note(&chunk(0, 4, 100, 0), 1);
+        assert_eq!(ask(&mut ranges, 4, &[1, 2, 3, 4], Some(1)), [(1, 4, 8), (1, 8, 12)]);
     }
 }

@@ -263,6 +263,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         for (to, rejection) in self.proposals.rejections.take() {
             send(to, PaxosMsg::ProposalRejection(rejection));
         }
+        self.build_queued_forwards(send);
+    }
+
+    /// Builds the forwards of queued proposals. They claim nothing that is stored here.
+    pub(in crate::sequence_paxos) fn build_queued_forwards(
+        &mut self,
+        mut send: impl FnMut(NodeId, PaxosMsg<T>),
+    ) {
         if self.proposals.queue.is_empty() {
             return;
         }
