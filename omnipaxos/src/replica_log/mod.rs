@@ -444,6 +444,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.release();
     }
 
+    /// Returns whether followers may have acknowledged records that are not stored here.
+    #[inline]
+    pub(crate) fn is_released_early(&self) -> bool {
+        self.sendable_len > self.stored.len
+    }
+
     /// Returns the index of the first record that is only in memory.
     pub(crate) fn unstored_from(&self) -> u64 {
         self.tail.start()

@@ -56,8 +56,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// # Errors
     /// The storage failed. Then no message claims what is not stored.
     pub(crate) fn output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        let is_accepted_early = self.log.is_released_early();
         self.flush()?;
-        if self.members.quorum().can_accept(1) {
+        if is_accepted_early || self.members.quorum().can_accept(1) {
             self.decide_chosen();
         }
         if self.proposals.has_pending() || self.log.decided_stopsign().is_some() {
@@ -75,14 +76,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         built
     }
 
-    /// Appends the messages to `messages` that are true without the next write.
+    /// Appends the messages to `messages` that may leave before the next write.
     ///
-    /// Invariant I26: they claim nothing that a crash before that write could undo. What they may claim,
-    /// kind by kind, is in the table of messages in `ARCHITECTURE.md`.
+    /// Invariant I26: they claim nothing that a crash before that write could undo. Which kinds these
+    /// are, and why, is in `ARCHITECTURE.md`.
     ///
     /// # Errors
     /// The storage failed.
     pub(crate) fn early_output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        match &self.state {
+            State::Recovering | State::Promised { .. } | State::Preparing(_) => return Ok(()),
+            State::Following(_) | State::Leading(_) => {}
+        }
         if self.log.is_flushed() || !self.log.is_stored_but_records() || self.is_epoch_due() {
             return Ok(());
         }

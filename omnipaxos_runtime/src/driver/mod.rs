@@ -252,8 +252,16 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         Ok(())
     }
 
+    /// Sends what need not wait for the disk, writes, and sends the rest.
     fn send_outgoing(&mut self) -> Result<(), Halted> {
+        self.replica.try_take_early_messages(&mut self.outgoing)?;
+        self.send_batches();
         self.replica.try_take_outgoing_messages(&mut self.outgoing)?;
+        self.send_batches();
+        Ok(())
+    }
+
+    fn send_batches(&mut self) {
         // One batch for each peer, in the order of its messages.
         self.outgoing.sort_by_key(Message::get_receiver);
         let mut batch = Vec::new();
@@ -266,7 +274,6 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 batch.clear();
             }
         }
-        Ok(())
     }
 
     fn handle_events(&mut self) -> Result<(), Halted> {

@@ -575,3 +575,54 @@ fn what_the_status_reports() {
         ",
     );
 }
+
+#[test]
+fn early_messages() {
+    Table::new().check(
+        "
+        # A leader sends what it has not stored (I26), once. It is decided when a quorum has stored it,
+        leading 4.1 ABC 2:3/3 3:3/3 | append d; early | leading 4.1 ABCd 2:3/3 3:3/3
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+            | append d; early; append e; early | leading 4.1 ABCde 2:3/3 3:3/3
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+            ; early 2: AcceptDecide 4.1 at=4 +e dec=3; early 3: AcceptDecide 4.1 at=4 +e dec=3
+        # the rest with the write,
+            | append d; early; append e | leading 4.1 ABCde 2:3/3 3:3/3
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+            ; 2: AcceptDecide 4.1 at=4 +e dec=3; 3: AcceptDecide 4.1 at=4 +e dec=3
+        # also without the leader.
+            | append d; early; 2: Accepted 4.1 len=4 dec=3; 3: Accepted 4.1 len=4 dec=3
+            | leading 4.1 ABCD 2:4/3 3:4/3
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+            ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+        # One acceptance is no quorum before the write: the leader counts only what it has stored.
+            | append d; early; 2: Accepted 4.1 len=4 dec=3; early | leading 4.1 ABCD 2:4/3 3:3/3
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+            ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+        # The stop sign, and the decided index.
+            | append d; reconfigure; early | leading 4.1 ABCd$ 2:3/3 3:3/3
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 2: AcceptStopSign 4.1 at=4 dec=3
+            ; early 3: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptStopSign 4.1 at=4 dec=3
+        # Not to a follower that lacks stored entries, and not before a promise.
+        leading 4.1 ABC 2:3/3 3:2/2 | 3: Accepted 4.1 len=2 dec=2 gap; append d; early
+            | leading 4.1 ABCd 2:3/3 3:2/2
+            | early 2: AcceptDecide 4.1 at=3 +d dec=3; 3: AcceptDecide 4.1 at=2 +cd dec=3
+        preparing 4.1 3.1 ABc     | append d; early | preparing 4.1 3.1 ABc waits=1 |
+        # Nothing if nothing is to be written.
+        leading 4.1 ABC 2:3/3     | early; read; early | same | read 1; 2: LeadershipCheck 4.1 round=1
+                                  ; 3: LeadershipCheck 4.1 round=1
+        # A follower: its proposals and reads, and no acceptance.
+        following 4.2 ABc         | 2: AcceptDecide 4.2 at=3 +d; read; append e; early
+            | following 4.2 ABcd pending=1
+            | read 1; early 2: ReadIndexRequest id=1/7/1
+            ; early 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +e; 2: Accepted 4.2 len=4 dec=2
+        # Nothing that a crash could undo: a promise, or an accepted round, that is not stored.
+        following 4.2 ABc         | 3: Prepare 5.3 na=4.2 len=3 dec=2; read; early
+                                  | promised 5.3 4.2 ABc
+            | read 1; 3: Promise 5.3 na=4.2 len=3 dec=2; 3: ReadIndexRequest id=1/7/1
+        promised 4.2 3.3 ABc      | 2: AcceptSync 4.2 at=2 +de dec=2; append f; early
+            | following 4.2 ABde pending=1
+            | 2: Accepted 4.2 len=4 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +f
+        ",
+    );
+}

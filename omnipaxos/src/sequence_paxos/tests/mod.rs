@@ -75,6 +75,14 @@ pub(super) struct Table {
     config: OmniPaxosConfig,
 }
 
+/// A message of the server under test.
+fn sent(message: Message<Letter>) -> String {
+    let Message::SequencePaxos(PaxosMessage { from: 1, to, msg }) = message else {
+        panic!("{message:?} is of another part, or of another server");
+    };
+    format!("{to}: {}", shown(&msg))
+}
+
 /// A cell with single spaces.
 fn trimmed(cell: &str) -> String {
     cell.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -237,6 +245,13 @@ impl Server {
         match words[..] {
             // Drops the messages of the steps before.
             ["output"] => drop(self.output()),
+            // Shows the messages that leave before the next write.
+            ["early"] => {
+                let mut messages = Vec::new();
+                self.paxos.early_output(&mut messages).unwrap();
+                let early = messages.into_iter().map(|message| format!("early {}", sent(message)));
+                self.answers.extend(early);
+            }
             // The election names the owner of a ballot.
             ["elected", n] => self.paxos.handle_elected(ballot(n)).unwrap(),
             // Proposes entries at this server.
@@ -434,12 +449,7 @@ impl Server {
         let written = std::mem::take(&mut *self.written.lock().unwrap());
         let written = written.into_iter().filter(|_| self.shows_writes);
         all.extend(written.map(|write| format!("wrote {write}")));
-        for message in messages {
-            let Message::SequencePaxos(PaxosMessage { from: 1, to, msg }) = message else {
-                panic!("{message:?} is of another part, or of another server");
-            };
-            all.push(format!("{to}: {}", shown(&msg)));
-        }
+        all.extend(messages.into_iter().map(sent));
         while let Some((id, outcome)) = self.paxos.take_outcome() {
             all.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
         }
