@@ -1,5 +1,7 @@
 //! Flushes, then builds messages. No other place writes the log or builds messages.
 
+mod early;
+
 use super::{
     outbox::Due,
     progress::{Progress, Promised, Sent, Stage},
@@ -74,50 +76,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.advance_transfer();
         self.leaves_rest |= !self.log.is_flushed();
         built
-    }
-
-    /// Appends the messages to `messages` that may leave before the next write.
-    ///
-    /// Invariant I26: they claim nothing that a crash before that write could undo. Which kinds these
-    /// are, and why, is in `ARCHITECTURE.md`.
-    ///
-    /// # Errors
-    /// The storage failed.
-    pub(crate) fn early_output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
-        match &self.state {
-            State::Recovering | State::Promised { .. } | State::Preparing(_) => return Ok(()),
-            State::Following(_) | State::Leading(_) => {}
-        }
-        if self.log.is_flushed() || !self.log.is_stored_but_records() || self.is_epoch_due() {
-            return Ok(());
-        }
-        let from = self.pid;
-        let mut send = |to: NodeId, msg: PaxosMsg<T>| {
-            messages.push(Message::SequencePaxos(PaxosMessage { from, to, msg }));
-        };
-        if let State::Leading(Leading { followers, adopted_len, .. }) = &mut self.state {
-            self.log.release_early();
-            let (_, amount) = self.log.recent();
-            let (from_idx, entries) = self.log.recent_entries();
-            self.codec.encode(from_idx, entries, amount.bytes);
-            let mut builder = MessageBuilder {
-                log: &self.log,
-                limits: &self.limits,
-                codec: &mut self.codec,
-                adopted_len: *adopted_len,
-                leaves_rest: false,
-            };
-            let built = followers
-                .iter_mut()
-                .try_for_each(|(to, progress)| builder.early(progress, |msg| send(to, msg)));
-            self.log.forget_recent();
-            built?;
-        }
-        if !self.reads.is_silent() {
-            self.build_reads(&mut send);
-        }
-        self.build_queued_forwards(send);
-        Ok(())
     }
 
     /// Logs once that the configuration has ended.
@@ -397,26 +355,6 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             }
             Stage::CatchingUp(_) => Ok(Built::All),
             Stage::Syncing(_, sent) | Stage::Replicating(sent) => self.accepts(sent, most, send),
-        }
-    }
-
-    /// Builds the messages to one follower before the flush: the records that are not stored, if it was
-    /// sent all others, and the decided index.
-    fn early(
-        &mut self,
-        progress: &mut Progress,
-        send: impl FnMut(PaxosMsg<T>),
-    ) -> Result<(), Halted> {
-        let most = progress.most_at_once();
-        match &mut progress.stage {
-            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::CatchingUp(_) => Ok(()),
-            Stage::Syncing(_, sent) | Stage::Replicating(sent) => {
-                let lacks_stored = sent.next_idx < self.log.unstored_from();
-                if lacks_stored || self.is_far_behind(sent) {
-                    return Ok(());
-                }
-                self.accepts(sent, most, send).map(drop)
-            }
         }
     }
 

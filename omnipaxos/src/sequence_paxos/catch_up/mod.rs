@@ -95,9 +95,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let is_catching_up = self.catch_up.source().is_some();
             if is_catching_up && self.ranges.keep(chunk, from, &self.limits) {
                 self.catch_up.progress();
-            }
-            if is_answer {
-                self.request_ranges(from);
+                if is_answer {
+                    self.request_ranges(from);
+                }
             }
             return Ok(());
         }

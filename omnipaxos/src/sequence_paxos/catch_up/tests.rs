@@ -45,7 +45,7 @@ fn chunks() {
                                | 2: Accepted 4.2 len=4 dec=3
         # There is more.
                                | 3: CatchUpChunk at=2 +c dec=9 | following 4.2 ABCd
-                               | 2: Accepted 4.2 len=4 dec=3; 3: CatchUpRequest dec=3
+                               | 2: Accepted 4.2 len=4 dec=3; 3: CatchUpRequest dec=3 range=3-9
         # Nothing new: a copy is not answered.
                                | 3: CatchUpChunk at=0 +ab dec=9 | same |
         # Beyond the log.
@@ -125,6 +125,27 @@ fn what_a_leader_appended_that_resigns() {
 }
 
 #[test]
+fn a_chunk_above_a_gap_without_room_for_it() {
+    let table = Table::with(|config| config.server_config.max_in_flight_bytes = 1);
+    table.check(
+        "
+        following 4.2 ABc
+            | 3: CatchUpChunk at=2 +c dec=9 | following 4.2 ABC
+            | 2: Accepted 4.2 len=3 dec=3; 3: CatchUpRequest dec=3 range=3-4
+            ; 3: CatchUpRequest dec=3 range=4-5
+        # Not requested again before the gap is filled: each copy of it would cause another request.
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9
+            | following 4.2 ABC |
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; output
+            ; 3: CatchUpChunk base=3 at=3 +d dec=9
+            | following 4.2 ABCD
+            | 2: Accepted 4.2 len=4 dec=4; 2: CatchUpRequest dec=4 range=4-5
+            ; 3: CatchUpRequest dec=4 range=5-6
+        ",
+    );
+}
+
+#[test]
 fn whom_a_server_asks() {
     Table::new().check(
         "
@@ -144,7 +165,7 @@ fn whom_a_server_asks() {
             | same |
         # One that sends something is asked on.
             | 2: CatchUpRedirect 4.2 source=3 dec=9; round; output; 3: CatchUpChunk at=2 +c dec=9
-            | promised 4.2 3.3 ABC | 3: CatchUpRequest dec=3
+            | promised 4.2 3.3 ABC | 3: CatchUpRequest dec=3 range=3-9
         # It has compacted what follows, and no other server can be asked: it sends what it has instead.
         following 4.2 ABc
             | round 3 lost; output; 3: CatchUpChunk at=2 +c dec=9 gone=5 | following 4.2 ABC

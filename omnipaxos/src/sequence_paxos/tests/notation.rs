@@ -365,6 +365,16 @@ impl Shown {
         }
     }
 
+    /// `range=2-4`: the entries 2 and 3 are asked for.
+    fn asked_range(self, range: Option<DecidedRange>) -> Self {
+        match range {
+            Some(DecidedRange { from_idx, until_idx }) => {
+                self.word(format_args!("range={from_idx}-{until_idx}"))
+            }
+            None => self,
+        }
+    }
+
     /// `waits`: an observer wants the answer as soon as there is one.
     fn waits(self, waits: bool) -> Self {
         match waits {
@@ -467,6 +477,7 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
         }
         PaxosMsg::CatchUpRequest(m) => Shown::new("CatchUpRequest")
             .idx("dec", m.decided_idx)
+            .asked_range(m.range)
             .delta(m.takes_delta)
             .waits(m.waits),
         PaxosMsg::CatchUpChunk(m) => {

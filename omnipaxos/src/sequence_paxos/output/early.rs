@@ -1,0 +1,141 @@
+//! Builds the messages that may leave before the flush.
+
+use super::MessageBuilder;
+use crate::{
+    errors::Halted,
+    ids::NodeId,
+    messages::{
+        sequence_paxos::{PaxosMessage, PaxosMsg},
+        Message,
+    },
+    sequence_paxos::{
+        progress::{Progress, Stage},
+        state::{Leading, State},
+        SequencePaxos,
+    },
+    storage::{Entry, Storage},
+};
+
+impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
+    /// Appends the messages to `messages` that may leave before the next write.
+    ///
+    /// Invariant I26: they claim nothing that a crash before that write could undo. Which kinds these
+    /// are, and why, is in `ARCHITECTURE.md`.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub(crate) fn early_output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        match &self.state {
+            State::Recovering | State::Promised { .. } | State::Preparing(_) => return Ok(()),
+            State::Following(_) | State::Leading(_) => {}
+        }
+        if self.log.is_flushed() || !self.log.is_stored_but_records() || self.is_epoch_due() {
+            return Ok(());
+        }
+        let from = self.pid;
+        let mut send = |to: NodeId, msg: PaxosMsg<T>| {
+            messages.push(Message::SequencePaxos(PaxosMessage { from, to, msg }));
+        };
+        if let State::Leading(Leading { followers, adopted_len, .. }) = &mut self.state {
+            self.log.release_early();
+            let (_, amount) = self.log.recent();
+            let (from_idx, entries) = self.log.recent_entries();
+            self.codec.encode(from_idx, entries, amount.bytes);
+            let mut builder = MessageBuilder {
+                log: &self.log,
+                limits: &self.limits,
+                codec: &mut self.codec,
+                adopted_len: *adopted_len,
+                leaves_rest: false,
+            };
+            let built = followers
+                .iter_mut()
+                .try_for_each(|(to, progress)| builder.early(progress, |msg| send(to, msg)));
+            self.log.forget_recent();
+            built?;
+        }
+        if !self.reads.is_silent() {
+            self.build_reads(&mut send);
+        }
+        self.build_queued_forwards(send);
+        Ok(())
+    }
+}
+
+impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
+    /// Builds the messages to one follower before the flush: the records that are not stored, if it was
+    /// sent all others, and the decided index.
+    fn early(
+        &mut self,
+        progress: &mut Progress,
+        send: impl FnMut(PaxosMsg<T>),
+    ) -> Result<(), Halted> {
+        let most = progress.most_at_once();
+        match &mut progress.stage {
+            Stage::Unpromised { .. } | Stage::Promised(_) | Stage::CatchingUp(_) => Ok(()),
+            Stage::Syncing(_, sent) | Stage::Replicating(sent) => {
+                let lacks_stored = sent.next_idx < self.log.unstored_from();
+                if lacks_stored || self.is_far_behind(sent) {
+                    return Ok(());
+                }
+                self.accepts(sent, most, send).map(drop)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sequence_paxos::tests::Table;
+
+    #[test]
+    fn early_messages() {
+        Table::new().check(
+            "
+            # A leader sends what it has not stored (I26), once. It is decided when a quorum has stored it,
+            leading 4.1 ABC 2:3/3 3:3/3 | append d; early | leading 4.1 ABCd 2:3/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                | append d; early; append e; early | leading 4.1 ABCde 2:3/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; early 2: AcceptDecide 4.1 at=4 +e dec=3; early 3: AcceptDecide 4.1 at=4 +e dec=3
+            # the rest with the write,
+                | append d; early; append e | leading 4.1 ABCde 2:3/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; 2: AcceptDecide 4.1 at=4 +e dec=3; 3: AcceptDecide 4.1 at=4 +e dec=3
+            # also without the leader.
+                | append d; early; 2: Accepted 4.1 len=4 dec=3; 3: Accepted 4.1 len=4 dec=3
+                | leading 4.1 ABCD 2:4/3 3:4/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+            # One acceptance is no quorum before the write: the leader counts only what it has stored.
+                | append d; early; 2: Accepted 4.1 len=4 dec=3; early | leading 4.1 ABCD 2:4/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+            # The stop sign, and the decided index.
+                | append d; reconfigure; early | leading 4.1 ABCd$ 2:3/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 2: AcceptStopSign 4.1 at=4 dec=3
+                ; early 3: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptStopSign 4.1 at=4 dec=3
+            # Not to a follower that lacks stored entries, and not before a promise.
+            leading 4.1 ABC 2:3/3 3:2/2 | 3: Accepted 4.1 len=2 dec=2 gap; append d; early
+                | leading 4.1 ABCd 2:3/3 3:2/2
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; 3: AcceptDecide 4.1 at=2 +cd dec=3
+            preparing 4.1 3.1 ABc     | append d; early | preparing 4.1 3.1 ABc waits=1 |
+            # Nothing if nothing is to be written.
+            leading 4.1 ABC 2:3/3     | early; read; early | same | read 1; 2: LeadershipCheck 4.1 round=1
+                                      ; 3: LeadershipCheck 4.1 round=1
+            # A follower: its proposals and reads, and no acceptance.
+            following 4.2 ABc         | 2: AcceptDecide 4.2 at=3 +d; read; append e; early
+                | following 4.2 ABcd pending=1
+                | read 1; early 2: ReadIndexRequest id=1/7/1
+                ; early 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +e; 2: Accepted 4.2 len=4 dec=2
+            # Nothing that a crash could undo: a promise, or an accepted round, that is not stored.
+            following 4.2 ABc         | 3: Prepare 5.3 na=4.2 len=3 dec=2; read; early
+                                      | promised 5.3 4.2 ABc
+                | read 1; 3: Promise 5.3 na=4.2 len=3 dec=2; 3: ReadIndexRequest id=1/7/1
+            promised 4.2 3.3 ABc      | 2: AcceptSync 4.2 at=2 +de dec=2; append f; early
+                | following 4.2 ABde pending=1
+                | 2: Accepted 4.2 len=4 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +f
+            ",
+        );
+    }
+}
