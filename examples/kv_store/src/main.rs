@@ -2,8 +2,8 @@
 //!
 //! Without arguments it demonstrates itself: three servers as child processes, a file loaded
 //! through a client, the leader killed and restarted, then all three killed and restarted from
-//! their disks, then one replaced by a new server; reads at followers, a transfer, a request that outlives the leader it was sent to;
-//! and the logs of all compared at the end.
+//! their disks, then one replaced by a new server; reads at followers, a transfer, a request whose
+//! leader is killed before it answers; and the logs of all compared at the end.
 #![forbid(unsafe_code)]
 
 mod client;

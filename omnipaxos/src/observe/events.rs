@@ -55,9 +55,9 @@ pub enum Event {
     },
     /// This server is no member any more. It observes, and serves what it holds.
     Retired {
-        /// Whether the cluster gets on without this server, and all others that were removed: a write
-        /// quorum of the members holds all entries before the present configuration. Then this server
-        /// may be stopped for good. The event comes again when this becomes true.
+        /// Whether the cluster does not need this server or any other that was removed: a write quorum
+        /// of the members holds all entries before the present configuration. Then this server may be
+        /// stopped for good. The event comes again when this becomes true.
         may_stop: bool,
     },
     /// A [proposal](crate::OmniPaxos::propose) has ended.

@@ -284,7 +284,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// First the servers that join catch up, as observers. Start them with
     /// [`OmniPaxosConfig::observe`](crate::OmniPaxosConfig::observe), before or after this call. Then the
-    /// stop sign is decided, and the next configuration goes on with the log. Proposals and reads go on
+    /// stop sign is decided, and the next configuration continues the log. Proposals and reads continue
     /// meanwhile. [`status`](Self::status) has the progress of the servers that join.
     ///
     /// One call of [`take_events`](Self::take_events) will return

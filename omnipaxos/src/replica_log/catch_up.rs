@@ -107,7 +107,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             entries,
             ids,
             stopsign: stopsign.map(|stopsign| *stopsign),
-            epoch: self.epoch_to_tell(config_id, from_idx),
+            epoch: self.epoch_to_send(config_id, from_idx),
             ..self.empty_chunk(config_id, decided_idx)
         }))
     }
@@ -152,7 +152,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns the epoch of the record `idx`, if a server in configuration `config_id` does not know
     /// it.
-    pub(crate) fn epoch_to_tell(&self, config_id: ConfigurationId, idx: u64) -> Option<Box<Epoch>> {
+    pub(crate) fn epoch_to_send(&self, config_id: ConfigurationId, idx: u64) -> Option<Box<Epoch>> {
         let is_another = |epoch: &&Epoch| epoch.configuration.configuration_id != config_id;
         self.epoch_of(idx).filter(is_another).cloned().map(Box::new)
     }

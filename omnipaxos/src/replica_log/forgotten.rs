@@ -124,7 +124,7 @@ impl Forgotten {
 
     /// Returns all forgotten ids, for a message to another server.
     #[cold]
-    pub(super) fn to_tell(&self) -> Box<ForgottenIds> {
+    pub(super) fn to_send(&self) -> Box<ForgottenIds> {
         let ranges = self.by_kind.values().flat_map(|ranges| ranges.ids.iter());
         let ids = ranges.map(|(first, count)| IdRange { first, count }).collect();
         let in_doubt = self.by_kind.values().filter_map(|ranges| ranges.in_doubt).collect();
@@ -160,7 +160,7 @@ mod tests {
 
     /// The ranges in order: incarnation, first number and count.
     fn ranges(forgotten: &Forgotten) -> Vec<(u64, u64, u64)> {
-        let told = forgotten.to_tell();
+        let told = forgotten.to_send();
         told.ids.iter().map(|r| (r.first.incarnation, r.first.number, r.count)).collect()
     }
 
@@ -249,7 +249,7 @@ mod tests {
         one.add(id(1, 0), 5, 9);
         other.add(id(1, 3), 5, 12);
         other.add(id(3, 0), 1, 14);
-        let mut told = other.to_tell();
+        let mut told = other.to_send();
         told.in_doubt.push(IdsInDoubt { last: id(0, 5), before: 4 });
         one.join(&told);
         assert_eq!(ranges(&one), [(1, 0, 8), (3, 0, 1)]);
@@ -257,12 +257,12 @@ mod tests {
         assert_eq!((one.in_doubt_before(id(0, 5)), one.in_doubt_before(id(0, 6))), (4, 0));
         told.in_doubt = vec![IdsInDoubt { last: id(0, 3), before: 8 }];
         one.join(&told);
-        assert_eq!(one.to_tell().in_doubt, [IdsInDoubt { last: id(0, 5), before: 8 }]);
+        assert_eq!(one.to_send().in_doubt, [IdsInDoubt { last: id(0, 5), before: 8 }]);
         assert_eq!((one.told(), other.told()), (2, 0));
-        assert_eq!(*one.to_tell(), {
+        assert_eq!(*one.to_send(), {
             let mut both = Forgotten::default();
-            both.join(&one.to_tell());
-            *both.to_tell()
+            both.join(&one.to_send());
+            *both.to_send()
         });
     }
 }

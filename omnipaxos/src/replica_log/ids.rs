@@ -235,7 +235,7 @@ impl Ids {
         if from >= to || (runs.is_empty() && self.known_from <= from && !forgets_some) {
             return None;
         }
-        let forgotten = forgets_some.then(|| self.forgotten.to_tell());
+        let forgotten = forgets_some.then(|| self.forgotten.to_send());
         Some(Box::new(EntryIds { known_from: self.known_from.clamp(from, to), runs, forgotten }))
     }
 

@@ -44,7 +44,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.leadership_change = None;
         self.prepare_rounds = leader::LEAST_PREPARE_ROUNDS;
         self.routing = Routing::default();
-        self.begin_catch_up_anew();
+        self.restart_catch_up();
         self.news = News::default();
         self.loss = None;
         self.codec.invalidate();

@@ -83,7 +83,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.state = State::Following(Ack::No);
                 self.finish_accept(Extended::Appended, decided_idx);
                 self.announce_trim();
-                self.forward_anew();
+                self.forward_lost();
             }
             // The leader was overtaken, or does not know how much was fetched here: the promise
             // with that index may be lost.

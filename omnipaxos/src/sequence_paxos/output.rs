@@ -266,7 +266,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if due.asks_to_join {
             send(PaxosMsg::Joining(Joining { config_id, decided_idx: None }));
         }
-        if let Some(config_id) = due.tells_progress {
+        if let Some(config_id) = due.reports_progress {
             let decided_idx = Some(self.log.stored_decided_idx());
             send(PaxosMsg::Joining(Joining { config_id, decided_idx }));
         }

@@ -336,7 +336,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if joining.config_id < self.config_id {
                 return;
             }
-            return self.outbox.tell_progress(from, joining.config_id);
+            return self.outbox.report_progress(from, joining.config_id);
         };
         let own = self.log.decided_idx();
         let Some(pending) = &mut self.reconfiguration else {

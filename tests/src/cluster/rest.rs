@@ -108,9 +108,9 @@ impl<T: SimEntry> Cluster<T> {
         group.iter().copied().find(|at| Some(self.servers[*at].pid()) == leader)
     }
 
-    /// The server that leads in a component: it takes itself for the leader, as do all its peers.
-    /// `None` if no server is such, or more than one. One that reaches no quorum does not count: it goes on in
-    /// the highest ballot, and decides nothing.
+    /// The server that leads in a component: it follows itself, as do all servers that it reaches. `None`
+    /// if no server does so, or several do. A server that reaches no write quorum does not count: it may
+    /// still have the highest ballot, and decides nothing.
     pub fn leader_in(&self, links: &Links, component: &[usize]) -> Option<usize> {
         let leads = |at: &usize| {
             let pid = self.servers[*at].pid();

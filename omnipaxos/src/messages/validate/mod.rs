@@ -149,7 +149,7 @@ impl MessageValidator {
                 self.hear_observers(message);
             }
             if self.continues {
-                self.hear_of_later_epoch(message);
+                self.record_later_epoch(message);
             }
             return Validity::Valid;
         };
@@ -246,9 +246,9 @@ impl MessageValidator {
         match reason {
             Reason::Misdelivered | Reason::Malformed | Reason::Unidentified(_) => {}
             Reason::OtherConfiguration(id) if id > self.config_id => {
-                self.others.hear(id, from);
+                self.others.record(id, from);
                 if self.continues {
-                    self.others.hear_informed(id, from);
+                    self.others.record_informed(id, from);
                 }
             }
             Reason::OtherConfiguration(id) => self.answer_lower(id, from),
@@ -256,7 +256,7 @@ impl MessageValidator {
             Reason::Stranger => match self.examine_body(message, highest_n) {
                 // A member of a later configuration, which this server does not know.
                 Err(Reason::OtherConfiguration(id)) if self.continues && id > self.config_id => {
-                    self.others.hear_informed(id, from);
+                    self.others.record_informed(id, from);
                 }
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
                 Ok(())
@@ -295,12 +295,12 @@ impl MessageValidator {
 
     /// Records that a server which asks this one to join is in a later configuration.
     #[cold]
-    fn hear_of_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
+    fn record_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
         match message {
             Message::SequencePaxos(PaxosMessage { from, msg: PaxosMsg::Joining(m), .. })
                 if m.config_id > self.config_id =>
             {
-                self.others.hear_informed(m.config_id, *from);
+                self.others.record_informed(m.config_id, *from);
             }
             Message::SequencePaxos(_) | Message::BLE(_) => {}
         }

@@ -18,29 +18,29 @@ pub struct HigherConfiguration {
     pub reported_by: NodeId,
 }
 
-/// The largest number of senders that wait for a notice of this configuration. Any other sender
-/// gets a notice after a later message.
-const MOST_TO_TELL: usize = 64;
+/// The largest number of senders that wait for a notice of this configuration, and of servers that
+/// reported a higher one. Any other sender is recorded with a later message.
+const MAX_SERVERS: usize = 64;
 
 /// The known other configurations, and the servers that will get a notice of this one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OtherConfigurations {
     highest: Option<HigherConfiguration>,
     /// Senders of messages of a lower configuration, each once.
-    to_tell: BTreeSet<NodeId>,
+    due_notices: BTreeSet<NodeId>,
     /// Where the log continues: the servers that reported a higher configuration.
     informed: BTreeSet<NodeId>,
     /// The highest configuration that one of them reported.
     highest_informed: ConfigurationId,
-    /// Whether one of them is to be asked.
+    /// Whether one of them reported since the last question.
     is_question_due: bool,
-    /// The one that was asked last.
+    /// The server that got the last question; 0 before the first.
     asked: NodeId,
 }
 
 impl OtherConfigurations {
     /// Records a higher configuration that a member reported.
-    pub(crate) fn hear(&mut self, configuration_id: ConfigurationId, reported_by: NodeId) {
+    pub(crate) fn record(&mut self, configuration_id: ConfigurationId, reported_by: NodeId) {
         if self.highest.is_none_or(|highest| highest.configuration_id < configuration_id) {
             self.highest = Some(HigherConfiguration { configuration_id, reported_by });
         }
@@ -48,15 +48,15 @@ impl OtherConfigurations {
 
     /// Schedules a notice to a server in a lower configuration.
     pub(crate) fn schedule_notice(&mut self, to: NodeId) {
-        if self.to_tell.len() < MOST_TO_TELL {
-            self.to_tell.insert(to);
+        if self.due_notices.len() < MAX_SERVERS {
+            self.due_notices.insert(to);
         }
     }
 
     /// Records that a server reported a higher configuration, and can be asked for the log.
-    pub(crate) fn hear_informed(&mut self, id: ConfigurationId, from: NodeId) {
+    pub(crate) fn record_informed(&mut self, id: ConfigurationId, from: NodeId) {
         self.highest_informed = self.highest_informed.max(id);
-        if self.informed.len() < MOST_TO_TELL || self.informed.contains(&from) {
+        if self.informed.len() < MAX_SERVERS || self.informed.contains(&from) {
             self.informed.insert(from);
             self.is_question_due = true;
         }
@@ -67,17 +67,18 @@ impl OtherConfigurations {
         self.highest_informed > id
     }
 
-    /// Begins the next epoch. What servers reported stays true.
+    /// Begins the next epoch. It forgets all but the highest configuration that was reported.
     pub(crate) fn begin_epoch(&mut self) {
         *self = Self { highest_informed: self.highest_informed, ..Self::default() };
     }
 
-    /// Returns whether a server has reported a higher configuration.
+    /// Returns whether this server has reported a higher configuration.
     pub(crate) fn is_informed(&self, pid: NodeId) -> bool {
         self.informed.contains(&pid)
     }
 
-    /// Returns the server to ask for the log, once for each report: the servers in turn.
+    /// Returns the server to ask for the log: the next one in turn, if there was a report since the last
+    /// call.
     pub(crate) fn take_informed(&mut self) -> Option<NodeId> {
         let is_due = std::mem::take(&mut self.is_question_due);
         let after = self.informed.range(self.asked.saturating_add(1)..).next();
@@ -94,36 +95,36 @@ impl OtherConfigurations {
     }
 
     pub(crate) fn is_notice_due(&self) -> bool {
-        !self.to_tell.is_empty()
+        !self.due_notices.is_empty()
     }
 
     /// Returns the next server that gets a notice of this configuration.
     pub(crate) fn pop(&mut self) -> Option<NodeId> {
-        self.to_tell.pop_first()
+        self.due_notices.pop_first()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HigherConfiguration, OtherConfigurations, MOST_TO_TELL};
+    use super::{HigherConfiguration, OtherConfigurations, MAX_SERVERS};
 
     #[test]
-    fn the_highest_counts_and_who_told_it_first() {
+    fn the_highest_counts_and_who_reported_it_first() {
         let mut others = OtherConfigurations::default();
         for (id, from) in [(3, 1), (2, 2), (3, 4), (5, 2), (5, 1)] {
-            others.hear(id, from);
+            others.record(id, from);
         }
         let highest = HigherConfiguration { configuration_id: 5, reported_by: 2 };
         assert_eq!(others.highest(), Some(highest));
     }
 
     #[test]
-    fn each_is_told_once_and_no_flood_is_answered() {
+    fn each_gets_one_notice_and_a_flood_gets_few() {
         let mut others = OtherConfigurations::default();
         (1..=3).chain(1..=3).for_each(|sender| others.schedule_notice(sender));
         assert_eq!(std::iter::from_fn(|| others.pop()).collect::<Vec<_>>(), [1, 2, 3]);
         (1..=10_000).for_each(|sender| others.schedule_notice(sender));
-        assert_eq!(std::iter::from_fn(|| others.pop()).count(), MOST_TO_TELL);
+        assert_eq!(std::iter::from_fn(|| others.pop()).count(), MAX_SERVERS);
         assert!(!others.is_notice_due());
     }
 }

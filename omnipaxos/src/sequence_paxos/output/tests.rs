@@ -440,7 +440,7 @@ fn when_a_tick_does_something() {
                               | timeout 15; 2: AcceptDecide 4.1 at=3 +d dec=3
                               | append def; timeout | leading 4.1 ABCdef 2:3/3
                               | timeout 20; 2: AcceptDecide 4.1 at=3 +def dec=3
-        # The election is told at once.
+        # The election gets its change with the next tick.
                               | 2: NotAccepted 5.3; timeout | same | timeout 1; election: Preempted
         ",
     );
@@ -455,7 +455,7 @@ fn what_is_left_for_the_next_output() {
     });
     table.check(
         "
-        # An AcceptSync carries what fits in a message. The rest that may be in flight follows at once,
+        # An AcceptSync carries what fits in a message. The rest that may be in flight follows at once.
         leading 4.1 ABC 2:3/3
             | append def; output; 2: Accepted 4.1 len=6 dec=6; append ghi; output
             ; 2: Accepted 4.1 len=9 dec=9; output; 3: Promise 4.1 len=3 dec=3; output; timeout

@@ -151,15 +151,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Forwards lost proposals to a new leader, after this log is synced with it.
-    pub(in crate::sequence_paxos) fn forward_anew(&mut self) {
+    pub(in crate::sequence_paxos) fn forward_lost(&mut self) {
         let len = self.log.len();
         if self.proposals.content_ids.predecessor() == Predecessor::NotKnown {
             self.proposals.content_ids.get_in_step(len);
             self.proposals.next_number = self.proposals.next_number.max(len);
         }
-        self.reads.begin_anew(len);
+        self.reads.begin_ballot(len);
         if !self.proposals.pending.is_empty() {
-            let due = self.proposals.pending.begin_anew(self.log.promise(), |id| self.log.has(id));
+            let due =
+                self.proposals.pending.begin_ballot(self.log.promise(), |id| self.log.has(id));
             due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
         }
         self.submit_stopsign();

@@ -243,7 +243,7 @@ impl<T> PendingProposals<T> {
     }
 
     /// Returns the proposals to forward at once, after the leader of ballot `n` has taken over.
-    pub(super) fn begin_anew(
+    pub(super) fn begin_ballot(
         &mut self,
         n: Ballot,
         has: impl Fn(ProposalId) -> bool,
@@ -468,9 +468,9 @@ mod tests {
     #[test]
     fn another_leader_is_forwarded_what_is_missing_at_once() {
         let mut pending = pending();
-        assert!(pending.begin_anew(n(1), |_| false).is_empty(), "it has got them");
-        assert_eq!(pending.begin_anew(n(2), |_| false), [id(0), id(1)]);
-        assert!(pending.begin_anew(n(2), |_| false).is_empty(), "they are queued");
+        assert!(pending.begin_ballot(n(1), |_| false).is_empty(), "it has got them");
+        assert_eq!(pending.begin_ballot(n(2), |_| false), [id(0), id(1)]);
+        assert!(pending.begin_ballot(n(2), |_| false).is_empty(), "they are queued");
     }
 
     #[test]

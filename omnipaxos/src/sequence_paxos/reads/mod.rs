@@ -56,7 +56,7 @@ impl Reads {
     }
 
     /// Records that this log, of length `len`, is synced with another leader.
-    pub(super) fn begin_anew(&mut self, len: u64) {
+    pub(super) fn begin_ballot(&mut self, len: u64) {
         self.requests.doubt_beyond(len);
     }
 
