@@ -220,12 +220,15 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
                 self.install(from_idx, snapshot)?;
-                epoch.into_iter().for_each(|epoch| self.reach(*epoch));
+                if let Some(epoch) = epoch {
+                    self.reach(*epoch);
+                }
                 decided_before
             }
             None => {
-                let first = epoch.filter(|_| self.epochs().is_empty());
-                first.into_iter().for_each(|epoch| self.reach(*epoch));
+                if let Some(first) = epoch.filter(|_| self.epochs().is_empty()) {
+                    self.reach(*first);
+                }
                 self.decide(from_idx);
                 from_idx.max(self.decided_idx)
             }
