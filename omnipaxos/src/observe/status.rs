@@ -71,8 +71,10 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The observers that this server serves, by pid.
     pub observers: Vec<ObserverStatus>,
-    /// At an observer: the number of entries that a source has trimmed, if this server lacks some
-    /// of them. See [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
+    /// The number of entries that a source has trimmed, if this server lacks some of them. Only at an
+    /// observer, or where the log [continues](crate::ServerConfig::continues) at a server that was
+    /// removed, even if it does not know that yet. See
+    /// [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
     pub trimmed_at_source: Option<u64>,
     /// Proposals that wait here: for a leader, for a full batch, or for room in the log. They are
     /// not part of the log yet. Proposals in `pending` are not counted.

@@ -298,6 +298,40 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// # Errors
     /// [`ReconfigurationErr`] contains the reason. `EndsHere` if the log does not continue.
+    ///
+    /// # Example
+    /// Server 1 is alone, and server 2 joins it:
+    ///
+    /// ```
+    /// use omnipaxos::{
+    ///     events::Event, macros::Entry, members::MemberChange, proposals::Outcome, ClusterConfig,
+    ///     OmniPaxos, OmniPaxosConfig, ServerConfig,
+    /// };
+    /// use omnipaxos_storage::memory_storage::MemoryStorage;
+    ///
+    /// # #[derive(Clone, Debug, Entry)]
+    /// # struct Number(u64);
+    /// #
+    /// let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// let server = ServerConfig { pid: 1, continues: true, ..Default::default() };
+    /// let mut one: OmniPaxos<Number, MemoryStorage<Number>> =
+    ///     cluster.build_for_server(server, MemoryStorage::default())?;
+    /// let server = ServerConfig { pid: 2, ..Default::default() };
+    /// let mut two = OmniPaxosConfig::observe(server, &[1]).build(MemoryStorage::default())?;
+    ///
+    /// let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2], ..Default::default() };
+    /// let change = one.change_members(next, MemberChange::default())?;
+    /// for _ in 0..100 {
+    ///     one.tick();
+    ///     two.tick();
+    ///     one.outgoing_messages().into_iter().for_each(|message| two.handle_incoming(message));
+    ///     two.outgoing_messages().into_iter().for_each(|message| one.handle_incoming(message));
+    /// }
+    /// let ended = Event::ProposalEnded { id: change, outcome: Outcome::Decided(0) };
+    /// assert!(one.take_events().contains(&ended));
+    /// assert_eq!(two.status().nodes, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn change_members(
         &mut self,
         next_config: ClusterConfig,
