@@ -1,7 +1,7 @@
 //! The known configurations before and after this one.
 
 use crate::ids::{ConfigurationId, NodeId};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Bound};
 
 /// A configuration above this server's own, and the member that reported it.
 ///
@@ -81,7 +81,7 @@ impl OtherConfigurations {
     /// call.
     pub(crate) fn take_informed(&mut self) -> Option<NodeId> {
         let is_due = std::mem::take(&mut self.is_question_due);
-        let after = self.informed.range(self.asked.saturating_add(1)..).next();
+        let after = self.informed.range((Bound::Excluded(self.asked), Bound::Unbounded)).next();
         after.or(self.informed.first()).copied().filter(|_| is_due)
     }
 
@@ -126,5 +126,86 @@ mod tests {
         (1..=10_000).for_each(|sender| others.schedule_notice(sender));
         assert_eq!(std::iter::from_fn(|| others.pop()).count(), MAX_SERVERS);
         assert!(!others.is_notice_due());
+    }
+
+    #[test]
+    fn each_report_causes_one_question_to_the_servers_in_turn() {
+        let mut others = OtherConfigurations::default();
+        assert_eq!(others.take_informed(), None, "there is no report");
+        for (reports, expected) in [
+            (&[7][..], Some(7)),
+            (&[][..], None),
+            (&[7][..], Some(7)),
+            (&[3, 9, 9][..], Some(9)),
+            (&[9][..], Some(3)),
+            (&[u64::MAX][..], Some(7)),
+            (&[3][..], Some(9)),
+            (&[3][..], Some(u64::MAX)),
+            (&[3][..], Some(3)),
+        ] {
+            reports.iter().for_each(|from| others.record_informed(2, *from));
+            let asked = others.take_informed();
+            assert_eq!(asked, expected, "{reports:?}");
+            asked.into_iter().for_each(|pid| others.note_asked(pid));
+            assert_eq!(others.take_informed(), None, "once a report: {reports:?}");
+        }
+        assert!([3, 7, 9, u64::MAX].iter().all(|pid| others.is_informed(*pid)));
+        assert!(!others.is_informed(4));
+    }
+
+    #[test]
+    fn a_server_keeps_its_turn_until_it_is_asked() {
+        let mut others = OtherConfigurations::default();
+        others.record_informed(2, 7);
+        others.record_informed(2, 8);
+        assert_eq!(others.take_informed(), Some(7));
+        others.record_informed(2, 8);
+        assert_eq!(others.take_informed(), Some(7), "the answer of another was awaited");
+    }
+
+    #[test]
+    fn a_configuration_is_over_if_a_higher_one_was_reported() {
+        let mut others = OtherConfigurations::default();
+        for (reported, is_over) in [
+            (None, [false, false, false, false]),
+            (Some(3), [true, false, false, false]),
+            (Some(2), [true, false, false, false]),
+            (Some(5), [true, true, true, false]),
+        ] {
+            reported.into_iter().for_each(|id| others.record_informed(id, 7));
+            assert_eq!([2, 3, 4, 5].map(|id| others.is_over(id)), is_over, "{reported:?}");
+        }
+        others.record(9, 1);
+        assert!(!others.is_over(5), "a server that cannot be asked is no proof");
+    }
+
+    #[test]
+    fn a_flood_of_reports_takes_bounded_room() {
+        let mut others = OtherConfigurations::default();
+        (1..=10_000).for_each(|from| others.record_informed(from as u32, from));
+        assert!((1..=MAX_SERVERS as u64).all(|pid| others.is_informed(pid)));
+        assert!(!others.is_informed(MAX_SERVERS as u64 + 1));
+        assert!(others.is_over(9_999), "the id of a server without a place counts");
+        assert_eq!(others.take_informed(), Some(1));
+        others.record_informed(2, 10_000);
+        assert_eq!(others.take_informed(), None, "it has no place, so there is nothing to ask");
+        others.record_informed(2, 5);
+        assert_eq!(others.take_informed(), Some(1), "a recorded server reports again");
+    }
+
+    #[test]
+    fn the_next_epoch_forgets_all_but_the_highest_reported_configuration() {
+        let mut others = OtherConfigurations::default();
+        others.record(4, 1);
+        others.record_informed(4, 7);
+        others.note_asked(7);
+        others.schedule_notice(2);
+        others.begin_epoch();
+        assert_eq!((others.highest(), others.pop(), others.take_informed()), (None, None, None));
+        assert!(!others.is_informed(7) && !others.is_notice_due());
+        assert!(others.is_over(3) && !others.is_over(4));
+        others.record_informed(4, 9);
+        others.record_informed(4, 3);
+        assert_eq!(others.take_informed(), Some(3), "the turns begin again");
     }
 }
