@@ -161,6 +161,20 @@ fn strangers_are_told_only_if_that_is_wanted() {
     assert_eq!(told.iter().map(Message::get_receiver).collect::<Vec<_>>(), [2], "a member");
 }
 
+/// Where the log continues, a server asks any sender of a higher configuration for the log.
+#[test]
+fn no_server_asks_itself_or_nobody_for_the_log() {
+    let cluster = ClusterConfig { configuration_id: 3, nodes: vec![1, 2, 3], ..Default::default() };
+    let continues = |config: &mut ServerConfig| config.continues = true;
+    let mut server: Server = build(&cluster, 1, continues, MemoryStorage::default());
+    server.outgoing_messages();
+    for (from, asked) in [(0, vec![]), (1, vec![]), (4_711, vec![4_711])] {
+        server.handle_incoming(request(9, from, 1));
+        let messages = server.outgoing_messages();
+        assert_eq!(messages.iter().map(Message::get_receiver).collect::<Vec<_>>(), asked);
+    }
+}
+
 #[test]
 fn two_configurations_do_not_talk_for_ever() {
     let mut cluster = Cluster::of([1, 2].map(|pid| server(pid as u32, &[1, 2], pid)), Delay(1));

@@ -256,7 +256,9 @@ impl MessageValidator {
             Reason::Stranger => match self.examine_body(message, highest_n) {
                 // A member of a later configuration, which this server does not know.
                 Err(Reason::OtherConfiguration(id)) if self.continues && id > self.config_id => {
-                    self.others.record_informed(id, from);
+                    if from != self.pid && from != 0 {
+                        self.others.record_informed(id, from);
+                    }
                 }
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
                 Ok(())

@@ -56,7 +56,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Asks `informed`, which reported a higher configuration, for the decided entries that this server
-    /// lacks. Returns false, and asks nothing, while the answer of another server is still awaited.
+    /// lacks. Returns false, and asks nothing, if another server was asked in this round.
     pub(crate) fn ask_informed(&mut self, informed: NodeId) -> bool {
         let source = self.catch_up.begin(informed);
         source.into_iter().for_each(|source| self.outbox.request_chunk(source));
