@@ -364,7 +364,7 @@ pub struct ServerConfig {
     pub continues: bool,
 }
 
-/// The number of observers that a server serves if its log continues, unless a setting says another.
+/// The number of observers that a server serves if its log continues and `max_observers` is 0.
 const PLACES_WHERE_IT_CONTINUES: usize = 16;
 
 /// Incarnations from this number on are reserved for entries appended at a leader without an id.

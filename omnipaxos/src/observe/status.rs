@@ -164,7 +164,7 @@ impl Status {
     ///
     /// It concerns entry types without snapshots. The applications of these servers have not
     /// reported to [`compact`](crate::OmniPaxos::compact) that they applied as many entries as
-    /// another one. These servers may be down.
+    /// another application. These servers may be down.
     pub fn holds_back(&self) -> Vec<NodeId> {
         let peers = self.peers.iter().map(|peer| (peer.pid, peer.applied_idx.unwrap_or(0)));
         let applied: Vec<_> = peers.chain([(self.pid, self.applied_idx)]).collect();

@@ -238,7 +238,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id. The outcome is
     /// one of these:
     /// - `Decided`, with the index of the stop sign, if this reconfiguration is decided.
-    /// - `NotDecided` if another one is decided.
+    /// - `NotDecided` if another reconfiguration is decided.
     ///
     /// If two servers propose equal stop signs, both report `Decided`. If this server is restarted
     /// first, no outcome is reported.

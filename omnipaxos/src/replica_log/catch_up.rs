@@ -23,10 +23,10 @@ use crate::{
 /// one. Fewer entries travel in full.
 const LEAST_DELTA: u64 = 8;
 
-/// What a server that asks for decided entries is sent.
+/// The answer to a request for decided entries.
 #[derive(Debug)]
 pub(crate) enum Answer<T: Entry> {
-    /// This server has decided no more.
+    /// Nothing: this server has not decided more than the sender of the request.
     Nothing,
     Chunk(CatchUpChunk<T>),
     /// A snapshot that is larger than a message, encoded.

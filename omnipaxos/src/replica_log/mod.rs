@@ -63,7 +63,7 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     tail: Tail<T>,
     ids: Ids,
     continuity: Continuity,
-    /// Whether this server wants a delta snapshot instead of missing entries.
+    /// Whether this server requests a delta snapshot instead of missing entries.
     wants_deltas: bool,
     stored: Stored,
     /// Length of the log that a leader may send. It counts itself only for the stored log. Invariant

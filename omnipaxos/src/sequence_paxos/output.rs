@@ -63,7 +63,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.proposals.has_pending() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
-            self.tell_end();
+            self.trace_end();
         }
         if !self.observers.is_empty() {
             self.answer_waiting();
@@ -121,7 +121,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Logs once that the configuration has ended.
-    fn tell_end(&mut self) {
+    fn trace_end(&mut self) {
         if let Some(stopsign) = self.log.decided_stopsign().filter(|_| !self.is_end_reported) {
             let next = stopsign.next_config.configuration_id;
             self.is_end_reported = true;

@@ -284,8 +284,8 @@ impl Progress {
         }
     }
 
-    /// Records a promise. A follower that has accepted this ballot sends none, so a later one is
-    /// old. One that reports nothing new and was answered is a copy.
+    /// Records a promise. A follower that has accepted this ballot sends none, so a later
+    /// promise is old. A promise that reports nothing new and was answered is a copy.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::Replicating(_) => {}

@@ -188,7 +188,7 @@ impl MessageValidator {
                 }) = message
                 {
                     let is_same = request.config_id == self.config_id && *from != self.pid;
-                    if is_same && self.identities.hear_stranger(*from, &request.sender) {
+                    if is_same && self.identities.record_stranger(*from, &request.sender) {
                         return Err(Reason::Unidentified(Unidentified::OtherConfiguration));
                     }
                 }
@@ -279,7 +279,7 @@ impl MessageValidator {
         if is_lower && from != self.pid && from != 0 {
             self.others.schedule_notice(from);
             if self.continues && !self.is_member(from) {
-                self.observers.hear(from);
+                self.observers.record(from);
             }
         }
     }

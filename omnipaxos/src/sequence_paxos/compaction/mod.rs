@@ -191,7 +191,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         report: AppliedReport,
         from: NodeId,
     ) -> Result<(), Halted> {
-        self.compaction.applied.hear(from, report);
+        self.compaction.applied.record(from, report);
         self.give_up_applied()
     }
 

@@ -192,7 +192,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Handles a read index from a leader, for this server or for one that it relays to.
+    /// Handles a read index from a leader, for this server or for a server whose request it relayed.
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
