@@ -43,7 +43,8 @@ pub enum Event {
         /// The entries before this index are decided and can be read here, except compacted ones.
         idx: u64,
     },
-    /// The stop sign is decided: nothing more is decided in this configuration.
+    /// The stop sign is decided: the log has ended. Not reported if the log
+    /// [continues](crate::ServerConfig::continues).
     Reconfigured(StopSign),
     /// The log [continues](crate::ServerConfig::continues), and these are its members now. At the start
     /// it reports the configuration that the storage holds.

@@ -239,6 +239,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// one of these:
     /// - `Decided`, with the index of the stop sign, if this reconfiguration is decided.
     /// - `NotDecided` if another reconfiguration is decided.
+    /// - `Refused` if the leader cannot store the metadata. This server can propose again.
     ///
     /// If two servers propose equal stop signs, both report `Decided`. If this server is restarted
     /// first, no outcome is reported.
@@ -293,8 +294,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// - `Decided`, with the index of the stop sign.
     /// - `NotDecided` if another change was decided first. Nothing of this one happened.
     /// - `NotJoined` if servers did not catch up. Nothing has changed.
+    /// - `Refused` if the leader cannot store the metadata. Nothing has changed.
+    /// - `Unknown` if this server learned a snapshot in place of a stop sign. Read
+    ///   [`Status::nodes`](crate::status::Status::nodes).
     ///
-    /// A restart of this server ends a change that waits; then no outcome is reported.
+    /// If this server restarts, no outcome is reported. A change that still waits has ended then.
     ///
     /// # Errors
     /// [`ReconfigurationErr`] contains the reason. `EndsHere` if the log does not continue.

@@ -146,7 +146,7 @@ impl MessageValidator {
     pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Validity {
         let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
             if !self.observers.are_refused() {
-                self.hear_observers(message);
+                self.record_observers(message);
             }
             if self.continues {
                 self.record_later_epoch(message);

@@ -116,7 +116,7 @@ impl MessageValidator {
     /// Records the observers that sent a valid request. A server that this observer observes may send
     /// one, too.
     #[cold]
-    pub(super) fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
+    pub(super) fn record_observers<T: Entry>(&mut self, message: &Message<T>) {
         let Part::Request { origin } = Part::of(message) else {
             return;
         };
