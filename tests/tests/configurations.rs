@@ -39,7 +39,7 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
     Message::BLE(BLEMessage { from, to, msg })
 }
 
-/// Servers of a configuration. What is sent to a server goes to the one that runs under its id then, as in an
+/// Servers of a configuration. What is sent to a server goes to the replica that runs under its id then, as in an
 /// application that knows nothing of configurations.
 fn cluster(id: u32, nodes: &[u64]) -> Cluster<Word, MemoryStorage<Word>, Scripted> {
     Cluster::of(nodes.iter().map(|pid| server(id, nodes, *pid)), Scripted::new(0))

@@ -1,4 +1,4 @@
-//! One log through reconfigurations: members come and go, and the log goes on.
+//! One log through reconfigurations: members come and go, and the log continues.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
