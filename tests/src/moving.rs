@@ -1,5 +1,5 @@
-//! A cluster whose links carry a given number of bytes a tick, for measuring how much is moved, by whom, and for
-//! how long. Nothing is random here.
+//! A cluster whose links carry a given number of bytes a tick, for measuring how much is moved, by
+//! whom, and for how long. Nothing is random here.
 
 use crate::value::encoded_len;
 use omnipaxos::{

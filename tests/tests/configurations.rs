@@ -39,8 +39,8 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
     Message::BLE(BLEMessage { from, to, msg })
 }
 
-/// Servers of a configuration. What is sent to a server goes to the replica that runs under its id then, as in an
-/// application that knows nothing of configurations.
+/// Servers of a configuration. What is sent to a server goes to the replica that runs under its id
+/// then, as in an application that knows nothing of configurations.
 fn cluster(id: u32, nodes: &[u64]) -> Cluster<Word, MemoryStorage<Word>, Scripted> {
     Cluster::of(nodes.iter().map(|pid| server(id, nodes, *pid)), Scripted::new(0))
 }
@@ -81,7 +81,8 @@ fn a_server_that_missed_the_change_is_told() {
     }
 }
 
-/// A forward that is sent again has ids made of its text and no ballot: only its stamp shows where it belongs.
+/// A forward that is sent again has ids made of its text and no ballot: only its stamp shows where
+/// it belongs.
 #[test]
 fn forwards_of_the_configuration_before_are_dropped() {
     let nodes = [1, 2, 3];

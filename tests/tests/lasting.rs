@@ -113,10 +113,10 @@ fn a_server_that_keeps_its_quorum_goes_before_those_that_lose_theirs() {
     }
 }
 
-/// The server that keeps its quorum took over in the same tick as a server that does not, and the higher
-/// ballot of the other won, again and again; or it waited for others that cannot lead. Now a server is
-/// not steady after a round in which it lost its quorum, whether or not it leads, and leaves it to each steady
-/// server that sent it a heartbeat.
+/// The server that keeps its quorum took over in the same tick as a server that does not, and the
+/// higher ballot of the other won, again and again; or it waited for others that cannot lead. Now a
+/// server is not steady after a round in which it lost its quorum, whether or not it leads, and
+/// leaves it to each steady server that sent it a heartbeat.
 #[test]
 fn a_server_that_keeps_its_quorum_does_not_compete_with_those_that_lose_theirs() {
     for (seed, before) in

@@ -1,5 +1,5 @@
-//! Clients put and get while servers are killed, paused and restarted, or replaced by others; then all that they were
-//! answered must be explained by one register a key.
+//! Clients put and get while servers are killed, paused and restarted, or replaced by others; then
+//! all that they were answered must be explained by one register a key.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
@@ -195,8 +195,8 @@ fn what_clients_see_through_faults_is_linearizable() {
 /// Number of servers that are replaced.
 const CHANGES: u64 = 10;
 
-/// Replaces one server after the other, of which some are dead. The third of the first servers stays, so that
-/// a client which asks seldom finds the others.
+/// Replaces one server after the other, of which some are dead. The third of the first servers
+/// stays, so that a client which asks seldom finds the others.
 #[test]
 fn what_clients_see_through_changes_of_the_members_is_linearizable() {
     let mut cluster = Cluster::start();

@@ -162,8 +162,8 @@ pub(super) enum Stage {
     Unpromised { is_prepare_due: bool },
     /// The follower has promised; an AcceptSync is due.
     Promised(Promised),
-    /// It has promised and lacks too much for an AcceptSync: it was redirected to another server. Or it lacks more
-    /// than the little that it is sent now.
+    /// It has promised and lacks too much for an AcceptSync: it was redirected to another server.
+    /// Or it lacks more than the little that it is sent now.
     CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
