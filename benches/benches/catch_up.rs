@@ -24,7 +24,7 @@ use omnipaxos_benches::contestants::PublishedServer;
 /// How many entries the follower misses.
 const MISSED: u64 = 1_000_000;
 
-/// A cluster of `n` servers, and one of them that has missed so much and has its links back.
+/// A cluster of `n` servers, one of which has missed entries and has its links back.
 fn with_lagging<R: Replica>(n: u64) -> (Servers<R>, usize) {
     let mut cluster: Servers<R> = Servers::with(n, Wire::Serialised, None);
     let lagging = (cluster.leader + 1) % cluster.servers.len();
@@ -55,7 +55,7 @@ fn cpu_ms<R: Replica>(largest: &mut usize) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// CPU ms to encode and decode what was missed, in messages of so many entries: none can do with
+/// CPU ms to encode and decode what was missed, in messages of this number of entries: none can do with
 /// less.
 fn serialising_ms(entries: usize) -> f64 {
     let missed = KeyValue::many(MISSED, 8);
@@ -155,7 +155,7 @@ struct Others {
     quorum_ns: f64,
 }
 
-/// Five servers decide 100 entries a hop, until the one that was away has caught up, or for as many
+/// Five servers decide 100 entries a hop, until the server that was away has caught up, or for as many
 /// hops as that took.
 fn others(hops: Option<usize>) -> (Others, usize) {
     const GROUP: u64 = 100;

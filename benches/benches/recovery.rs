@@ -14,10 +14,10 @@ use std::io;
 /// Ticks of an election timeout; a message takes one tick.
 const TIMEOUT: u64 = 10;
 
-/// Each fault is tried in so many phases of the heartbeat rounds.
+/// The number of phases of the heartbeat rounds in which each fault is tried.
 const PHASES: u64 = 50;
 
-/// After so many ticks without a decision it counts as never.
+/// The ticks without a decision after which it counts as never.
 const NEVER: u64 = 100 * TIMEOUT;
 
 /// What servers there are, by position.
@@ -30,7 +30,7 @@ struct Roles {
 }
 
 /// A fault: its name, the goal in election timeouts, the number of servers, which links are left,
-/// and which servers go on proposing.
+/// and which servers continue to propose.
 struct Fault {
     name: &'static str,
     goal: &'static str,
@@ -95,7 +95,7 @@ fn step<R: Replica>(cluster: &mut Servers<R>, are_connected: impl Fn(usize, usiz
     cluster.hop_between(are_connected);
 }
 
-/// The fault, so many ticks after the servers were in step.
+/// The fault, this number of ticks after the servers were in step.
 fn try_fault<R: Replica>(fault: &Fault, phase: u64) -> Outcome {
     let mut cluster: Servers<R> = Servers::with(fault.n, Wire::Moved, Some(TIMEOUT));
     let leader = cluster.leader;

@@ -127,14 +127,14 @@ fn cells(name: &str, goal: &str, measured: &[Option<Summary>]) -> Vec<String> {
     cells
 }
 
-/// A log of so many entries, decided at all servers.
+/// A log of this length, decided at all servers.
 fn long_log<R: Replica>(entries: u64) -> Servers<R> {
     let mut cluster = Servers::with(3, Wire::Moved, None);
     replicate(&mut cluster, KeyValue::many(entries, 8), 1000, Pump::UntilSilent);
     cluster
 }
 
-/// Appends at the end of a log of so many entries.
+/// Appends at the end of a log of this length.
 fn at_length<R: Replica>(length: u64) -> f64 {
     let mut cluster = long_log::<R>(length);
     let log = KeyValue::many(20_000, 8);
@@ -144,7 +144,7 @@ fn at_length<R: Replica>(length: u64) -> f64 {
     time.as_nanos() as f64 / 20_000.0
 }
 
-/// A tick of a server with a log of so many entries, and the messages that it causes.
+/// A tick of a server with a log of this length, and the messages that it causes.
 fn idle_tick<R: Replica>(length: u64) -> f64 {
     const TICKS: u64 = 10_000;
     let mut cluster = long_log::<R>(length);

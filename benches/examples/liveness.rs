@@ -3,10 +3,10 @@
 //! ```text
 //! cargo run --release -p omnipaxos_benches --features liveness,peers --example liveness -- [OPTION VALUE]...
 //!
-//! --patterns 1000   so many patterns of each kind and number of servers
+//! --patterns 1000   the number of patterns of each kind and number of servers
 //! --first 0         the first of them
 //! --fault flaps     faults of this kind only
-//! --servers 4       so many servers only
+//! --servers 4       this number of servers only
 //! ```
 //!
 //! With `--patterns 1` it prints what the pattern is.

@@ -27,7 +27,7 @@ impl Clone for KeyValue {
 }
 
 impl KeyValue {
-    /// So many entries with values of so many bytes.
+    /// Entries with values, their number and the bytes of a value.
     pub fn many(entries: u64, bytes: usize) -> Vec<Self> {
         (0..entries).map(|key| Self { key, value: vec![key as u8; bytes] }).collect()
     }
@@ -50,7 +50,7 @@ pub trait Cluster: Sized {
     /// Appends an entry at the leader.
     fn append(&mut self, entry: KeyValue);
 
-    /// One hop: takes what each server has to say, and then delivers it. Returns the number of
+    /// One hop: takes the messages of each server, and then delivers them. Returns the number of
     /// messages.
     fn hop(&mut self) -> usize;
 

@@ -37,14 +37,14 @@ pub fn alternate(
 }
 
 /// Keeps memory that the allocator has got from the system from going back, so that the contestants
-/// find it there: what the system takes to map a page says nothing of them.
+/// find it there: the time of the system to map a page is not theirs.
 #[derive(Debug)]
 pub struct WarmHeap {
     _on_top: Vec<Vec<u8>>,
 }
 
 impl WarmHeap {
-    /// Touches so many bytes and frees them below something that stays.
+    /// Touches this number of bytes and frees them below something that stays.
     pub fn of(bytes: usize) -> Self {
         // Once a block of this size was freed, the usual allocator maps none below it singly.
         drop(std::hint::black_box(vec![1_u8; (32 << 20) - 8192]));

@@ -100,7 +100,7 @@ fn what_an_accept_decide_takes_on_the_wire() {
     let of_entry = bincode::serde::encode_to_vec(&entry, variable).unwrap().len();
     let variable = bytes(of_entry, bincode::serde::encode_to_vec(accept, variable).unwrap());
     println!("an AcceptDecide without its entries: {fixed} bytes, or {variable} with variable-length integers");
-    // Eight bytes say which storages send and receive it: `docs/identity.md`.
+    // Eight bytes name the storages that send and receive it: `docs/identity.md`.
     assert!(fixed <= 77 && variable <= 20, "{fixed} and {variable} bytes");
     let message = size_of::<Message<KeyValue>>();
     println!("a message in memory: {message} bytes");

@@ -1,4 +1,4 @@
-//! One log while a server is replaced by a new one: the members change, and the log goes on.
+//! One log while a server is replaced by a new one: the members change, and the log continues.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn main() {
     let ended = Event::ProposalEnded { id: change, outcome: Outcome::Decided(1) };
     assert!(servers[1].take_events().contains(&ended));
 
-    // Server 3 says when it is needed no more. Then it may be stopped for good.
+    // Server 3 reports that the others do not need it any more. It may be stopped for good.
     assert!(servers[2].take_events().contains(&Event::Retired { may_stop: true }));
     drop(servers.remove(2));
 

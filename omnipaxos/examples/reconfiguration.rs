@@ -38,5 +38,5 @@ fn main() {
     for server in &servers {
         assert_eq!(server.get_decided_idx(), 1);
     }
-    println!("the {} servers of configuration 2 go on", servers.len());
+    println!("the {} servers of configuration 2 continue", servers.len());
 }

@@ -140,7 +140,7 @@ pub(crate) enum Peer {
     /// It sent a request.
     Asks,
     /// It answers, as before.
-    Heard,
+    Answers,
     /// It did not answer the last round, and now it does.
     Back,
 }
@@ -254,10 +254,10 @@ impl BallotLeaderElection {
     /// in this round, the reply counts as unhappy.
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
-        self.clocks.hear(from);
+        self.clocks.record(from);
         let is_missed = match (self.leader.is_nobodys(), self.pace.is_lengthened()) {
-            // The request of a long round may be lost. Another one shows that before the round
-            // ends.
+            // The request of a long round may be lost. A second request shows that before the
+            // round ends.
             (_, true) => !self.replies.contains_key(&from),
             (true, false) => !self.answered(from) && !self.replies.contains_key(&from),
             (false, false) => false,
@@ -265,7 +265,7 @@ impl BallotLeaderElection {
         if is_missed {
             self.asked_again.entry(from).or_insert(Asked::Due);
         }
-        if !self.candidates.hear(from, request) {
+        if !self.candidates.record(from, request) {
             return;
         }
         if request.happy {
@@ -299,10 +299,10 @@ impl BallotLeaderElection {
         let was_there = self.answered(from)
             || self.replies.contains_key(&from)
             || self.late_replies.contains_key(&from);
-        let peer = if was_there { Peer::Heard } else { Peer::Back };
+        let peer = if was_there { Peer::Answers } else { Peer::Back };
         if reply.round != self.round {
             if self.replies.contains_key(&from) {
-                return Peer::Heard;
+                return Peer::Answers;
             }
             return match self.pace.note_late_reply(reply.round) {
                 Late::Reply => {
@@ -313,7 +313,7 @@ impl BallotLeaderElection {
             };
         }
         if self.replies.contains_key(&from) {
-            return Peer::Heard;
+            return Peer::Answers;
         }
         self.pace.note_reply();
         self.replies.insert(from, reply);
@@ -349,7 +349,7 @@ impl BallotLeaderElection {
             Preempted::Lately => Preempted::Known,
             Preempted::Known => {
                 if self.leads() {
-                    // If this server cannot lead, one that reaches more servers should.
+                    // If this server cannot lead, a server that reaches more servers should.
                     self.happy = false;
                     self.take_over_if_possible();
                 }

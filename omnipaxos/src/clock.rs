@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_counts_anew() {
+    fn a_restart_resets_the_count() {
         let mut timer = Timer::every(2);
         timer.tick();
         timer.restart();

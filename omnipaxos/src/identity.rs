@@ -41,7 +41,7 @@ impl Identity {
     }
 
     /// Returns the identity of the same server in another configuration. It does not know the storages
-    /// of servers that are no members there: such a server may come back with another one.
+    /// of servers that are no members there: such a server may come back with another storage.
     pub(crate) fn in_configuration(&self, configuration: &ClusterConfig) -> Self {
         let mut identity = self.clone();
         identity.peers.retain(|pid, _| configuration.nodes.contains(pid));

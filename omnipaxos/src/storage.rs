@@ -271,7 +271,7 @@ pub trait Storage<T: Entry> {
     /// [`check_snapshot`](Storage::check_snapshot) does.
     ///
     /// A storage that encodes the snapshot after `write_compaction` has returned may accept every
-    /// snapshot here, and report one that it cannot hold as the failure of a later call. The
+    /// snapshot here. If it cannot hold the snapshot, it reports that as the failure of a later call. The
     /// provided body calls `check_snapshot`. A storage that wraps another must forward this call.
     ///
     /// # Errors

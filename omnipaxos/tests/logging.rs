@@ -1,4 +1,4 @@
-//! What replicas tell loggers (features `logging` and `tracing`).
+//! What replicas report to loggers (features `logging` and `tracing`).
 
 #![cfg(all(feature = "logging", feature = "tracing", feature = "macros"))]
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
@@ -59,7 +59,7 @@ fn run(servers: &mut [Server]) {
     }
 }
 
-/// The story that `info` tells of server 2.
+/// The events of server 2 with level `info`.
 const STORY: [&str; 7] = [
     "starts with the stored log",
     "promises",
@@ -70,7 +70,7 @@ const STORY: [&str; 7] = [
     "the configuration has ended",
 ];
 
-/// Whether the events are told in this order, whatever comes between.
+/// Checks that the log has these events in this order, with any others between.
 fn tells(log: &str, events: &[&str]) -> Result<(), String> {
     let mut lines = log.lines();
     for event in events {

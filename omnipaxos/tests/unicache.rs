@@ -1,4 +1,4 @@
-//! `derive(UniCacheEntry)`: what it makes, what it takes, and what it says of what it does not take.
+//! `derive(UniCacheEntry)`: what it makes and takes, and its errors.
 
 #![cfg(feature = "unicache")]
 

@@ -1,4 +1,4 @@
-//! What `derive(Entry)` takes, and what it says of what it does not take.
+//! What `derive(Entry)` takes, and its errors.
 
 #[test]
 fn ui() {

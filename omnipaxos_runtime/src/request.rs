@@ -15,6 +15,11 @@ use tokio::sync::oneshot;
 /// Where the result of a request goes. It is closed if the caller has dropped its future.
 pub(crate) type Reply<R> = oneshot::Sender<R>;
 
+/// Sends the result of a request. The caller may have dropped its future: then no one reads it.
+pub(crate) fn answer<R>(reply: Reply<R>, result: R) {
+    let _ = reply.send(result);
+}
+
 /// The result of an append.
 pub(crate) type Appended<T> = Result<u64, AppendError<T>>;
 
@@ -43,9 +48,8 @@ impl<T: Entry> Request<T> {
     pub(crate) fn refuse(self, cause: &NodeError) {
         match self {
             Self::Append(entry, reply) => {
-                // The caller may have dropped its future.
-                let _ = reply
-                    .send(Err(AppendError::Ended { cause: cause.clone(), entry: Some(entry) }));
+                let ended = AppendError::Ended { cause: cause.clone(), entry: Some(entry) };
+                answer(reply, Err(ended));
             }
             Self::ReadIndex(_)
             | Self::Decided { .. }

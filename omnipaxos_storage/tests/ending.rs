@@ -24,7 +24,7 @@ thread_local! {
     static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// An entry that panics while it is written, if it is told to.
+/// An entry that panics while it is written, if a flag is set.
 #[derive(Clone, Debug, PartialEq, Deserialize, Entry)]
 #[snapshot(Bytes)]
 struct Number(u64);
@@ -189,7 +189,7 @@ fn endings() -> u32 {
     env::var("ENDINGS").ok().and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
-/// The database may wait for ever for a write that cannot succeed. The process ends, and the next
+/// The database may wait forever for a write that cannot succeed. The process ends, and the next
 /// one finds all that was acknowledged.
 #[test]
 fn a_full_disk_under_the_database_ends_with_its_process() {

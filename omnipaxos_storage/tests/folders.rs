@@ -1,5 +1,5 @@
-//! Folders that are none, and folders in which something is missing, replaced or emptied: what a
-//! storage says, and that it neither panics nor begins anew where there was one.
+//! Folders that are none, and folders in which something is missing, replaced or emptied: which error a
+//! storage returns, and that it neither panics nor makes a new storage in place of an old one.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(clippy::type_complexity, reason = "the rows of tables")]
 
@@ -155,7 +155,7 @@ fn swap(path: &Path) {
     if was_folder { fs::write(path, "file") } else { fs::create_dir(path) }.unwrap();
 }
 
-/// All that was written is there, or an error says what is not.
+/// All that was written is there, or an error names what is missing.
 #[test]
 fn what_is_missing_empty_or_of_another_kind_is_said() {
     let parts: [(&str, fn(&Path) -> PathBuf); 9] = [

@@ -211,7 +211,7 @@ fn an_entry_over_the_limit_is_refused_before_anything_is_written() {
     };
     assert_eq!(contents(folder.path()), before);
     assert_eq!(storage.get_log_len().unwrap(), 1);
-    // It goes on, up to the limit; three bytes tell the length.
+    // It continues, up to the limit; three bytes encode the length.
     let largest = *limit as usize - 3;
     storage.append_entry(blob(largest, 5)).unwrap();
     assert!(storage.append_entry(blob(largest + 1, 6)).is_err());
@@ -505,7 +505,7 @@ fn a_disk_that_is_full_when_a_segment_is_begun_is_an_error() {
     }
 }
 
-/// Fills the disk, but for so many bytes.
+/// Fills the disk, except for `but` bytes.
 fn fill(filler: &Path, disk: &Path, but: u64) {
     let output = Command::new("df").args(["-B1", "--output=avail"]).arg(disk).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -83,6 +83,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         sleep(TICK);
     }
-    println!("the dashboard is stopped, and the process goes on to its end");
+    println!("the dashboard is stopped, and the process continues to its end");
     Ok(())
 }

@@ -18,7 +18,7 @@ use omnipaxos_ui::{
 };
 use std::{fs, path::PathBuf, time::Duration};
 
-/// A server of a cluster, and what it tells.
+/// A server of a cluster, and what it reports.
 struct Reported {
     pid: NodeId,
     nodes: Vec<NodeId>,
@@ -52,14 +52,14 @@ impl Reported {
         }
     }
 
-    /// An app that was told this once.
+    /// An app that got this report once.
     fn app(&self) -> App {
         let mut app = App::new(self.config().into());
         app.observe(self.states(), Duration::ZERO);
         app
     }
 
-    /// An app that was told this at the end of so many seconds, in which the decided index grew.
+    /// An app that got this report after `seconds` seconds, in which the decided index grew.
     fn app_after(&self, seconds: u64) -> App {
         let mut app = App::new(self.config().into());
         let mut states = self.states();

@@ -17,7 +17,7 @@ struct Moved {
     longest_calls: (u128, u128),
 }
 
-/// Moves what server 5 lacks, from so many sources: links carry 64 KiB a tick.
+/// Moves what server 5 lacks, from this number of sources: links carry 64 KiB a tick.
 fn moved(sources: u64, prepare: impl FnOnce(&mut Moving<Put>)) -> Moved {
     let mut cluster = Moving::new(5, |config| config.election_tick_timeout = 100);
     cluster.isolated.insert(5);

@@ -65,7 +65,7 @@ counted! {
     Ring: "rings",
     /// A link was healed, with a call of `reconnected`.
     HealNotified: "healings with reconnected",
-    /// A link was healed, and nobody was told.
+    /// A link was healed, and no server was notified.
     HealUnnotified: "healings without reconnected",
     /// `reconnected` was called out of the blue.
     Reconnected: "needless calls of reconnected",
@@ -145,7 +145,7 @@ counted! {
     EndedDecidedBefore: "of these, told to be decided, the index forgotten",
     /// Such a proposal was not decided when the configuration ended.
     EndedNotDecided: "of these, told to be not decided",
-    /// What became of such a proposal could not be told.
+    /// The outcome of the proposal was unknown.
     EndedUnknown: "of these, told to be unknown",
     /// The leader refused such a proposal, as its disk refuses the value.
     EndedRefused: "of these, refused by a leader's disk",
@@ -179,9 +179,9 @@ counted! {
     HigherStray: "messages of the next configuration",
     /// The log was trimmed.
     Trim: "trims",
-    /// An application that lags said what it has applied.
+    /// An application that lags reported what it has applied.
     SaidApplied: "compactions up to what an application has applied",
-    /// A follower got a delta snapshot, which it wants.
+    /// A follower got a delta snapshot, which it takes.
     DeltaChunk: "chunks with a delta snapshot delivered",
     /// A piece of a large snapshot was delivered.
     Piece: "pieces of snapshots delivered",
@@ -203,15 +203,15 @@ counted! {
     BecomeLeader: "calls of try_become_leader",
     /// A range was read.
     Read: "random reads",
-    /// A server told that something has happened.
+    /// A server reported an event.
     Reported: "events told",
-    /// A server told of a higher configuration.
+    /// A server reported a higher configuration.
     ReportedHigher: "events told of a higher configuration",
-    /// A server told that it has halted.
+    /// A server reported that it has halted.
     ReportedHalted: "events told of a halt",
-    /// A server told of reads that can be served.
+    /// A server reported reads that can be served.
     ReportedReads: "events told of ready reads",
-    /// A server told that a transfer is over.
+    /// A server reported that a transfer has ended.
     ReportedTransfer: "events told of the end of a transfer",
     /// A server was asked for its status.
     Status: "questions for the status",

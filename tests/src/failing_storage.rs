@@ -8,7 +8,7 @@ use omnipaxos::{
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{cell::RefCell, rc::Rc};
 
-/// What a [`FailingStorage`] is told to do, and what it has done.
+/// What a [`FailingStorage`] is set to do, and what it has done.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Orders {
     /// Every write fails.
@@ -42,7 +42,7 @@ impl<T: Entry> Default for FailingStorage<T> {
 }
 
 impl<T: Entry> FailingStorage<T> {
-    /// An empty storage with an id, as one that lasts has it.
+    /// An empty storage with an id, as a lasting storage has.
     pub fn with_id(id: u64) -> Self {
         Self { id: Some(id), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! Clusters in which somebody is not who it says: servers that lost their disks, that were given the
+//! Clusters with impostors: servers that lost their disks, that were given the
 //! disks of others, that have a twin, or that were started with other nodes.
 //!
 //! A run is made from a seed. There is one decided log among all that take part in the
@@ -34,14 +34,14 @@ pub enum Identities {
     TakenOff,
 }
 
-/// Who is not who it says.
+/// The kinds of impostors.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Impostor {
     /// A server that lost its disk, and was started with an empty one.
     Wiped,
     /// As this, with a storage that has no id.
     WipedWithoutId,
-    /// A second server with the id of one that runs.
+    /// A second server with the id of a running server.
     Twin,
     /// A server with other nodes under the same configuration id, beside the right one.
     OtherNodes,
@@ -68,7 +68,7 @@ struct Process {
     config: ClusterConfig,
     disk: Disk,
     back_at: u64,
-    /// What it is, if it is not the server that it says.
+    /// Its kind, if it is an impostor.
     impostor: Option<Impostor>,
     checked: u64,
     proposed: BTreeMap<ProposalId, String>,
@@ -198,7 +198,7 @@ impl World {
         self.check_ending()
     }
 
-    /// Lets somebody be not who it says.
+    /// Makes a server an impostor.
     fn deceive(&mut self) -> Result<(), String> {
         let kind = self.rng.pick(&[
             Impostor::Wiped,
@@ -322,7 +322,7 @@ impl World {
         (0..self.processes.len()).try_for_each(|at| self.check(at))
     }
 
-    /// Compares what a process has decided with the one log, and what it says of its proposals.
+    /// Compares what a process has decided with the one log, and what it reports of its proposals.
     fn check(&mut self, at: usize) -> Result<(), String> {
         let process = &mut self.processes[at];
         let Some(replica) = self.cluster.running_at(process.place) else {
@@ -362,7 +362,7 @@ impl World {
         Ok(())
     }
 
-    /// The servers that kept their disks get on with all that was decided, and both sides say what
+    /// The servers that kept their disks continue with all that was decided, and both sides report what
     /// is wrong.
     fn check_ending(&mut self) -> Result<(), String> {
         let before = self.log.len();
@@ -394,7 +394,7 @@ impl World {
         Ok(())
     }
 
-    /// The impostor and those who know better say that they are in conflict.
+    /// The impostor and the servers that know the true one report a conflict.
     fn check_reported(&mut self, pid: NodeId, kind: Impostor, nodes: usize) -> Result<(), String> {
         for process in &self.processes {
             let replica = self.cluster.running_at(process.place);
@@ -408,7 +408,7 @@ impl World {
             };
             let is_told = match process.impostor {
                 None if process.pid == pid => continue,
-                // One that takes no other for a member says nothing to it.
+                // A server that takes no other for a member sends it nothing.
                 None if kind == Impostor::OtherNodes && nodes < 2 => continue,
                 None if kind == Impostor::OtherNodes => true,
                 None => told.iter().any(|told| told.pid == pid && is_expected(&told.conflict)),

@@ -3,7 +3,7 @@
 //! One run is a [`plan::Plan`], made from a seed: a cluster, the conditions on its links, and a
 //! list of steps (operations and faults). [`run::run`] executes it on one thread, over the real
 //! replicas, with a simulated network, clocks and disks; the [`checker`] watches every input, flush
-//! and message, and what clients are told must be [`linearizable`]. At the end all faults stop, and
+//! and message, and the answers to clients must be [`linearizable`]. At the end all faults stop, and
 //! the cluster must become live and then silent. A plan that fails is made smaller by [`shrink`].
 //! The same seed gives the same run, to the byte.
 //!

@@ -1,6 +1,6 @@
 //! Decides whether a history of one register is linearizable.
 //!
-//! Each write writes another value, so a read tells which write it follows. That makes the question
+//! Each write writes another value, so a read shows which write it follows. That makes the question
 //! easy: Gibbons and Korach, "Testing shared memories", SIAM J. Comput. 26 (1997). A write and the
 //! reads of its value form a cluster. Its zone lies between the first end and the last start of an
 //! operation in it. If some operation ends before another starts, the register must hold the value
@@ -25,7 +25,7 @@ pub struct Operation {
     /// When it was invoked.
     pub invoked: u64,
     /// When it was answered. A write that was not may take effect at any time later, or never; a read
-    /// that was not says nothing.
+    /// that was not proves nothing.
     pub answered: Option<u64>,
 }
 

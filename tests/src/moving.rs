@@ -1,5 +1,5 @@
-//! A cluster whose links carry a given number of bytes a tick, for measuring how much is moved, by whom, and for
-//! how long. Nothing is random here.
+//! A cluster whose links carry a given number of bytes a tick, for measuring how much is moved, by
+//! whom, and for how long. Nothing is random here.
 
 use crate::value::encoded_len;
 use omnipaxos::{
@@ -84,7 +84,7 @@ pub struct Moving<T: Entry> {
     pub delay: u64,
     /// Larger messages are lost.
     pub frame_limit: u64,
-    /// Bytes that left each server in chunks of the decided log, since they were counted anew.
+    /// Bytes that left each server in chunks of the decided log, since the last count.
     pub chunk_bytes: BTreeMap<NodeId, u64>,
     /// The largest message since then, in bytes.
     pub largest: u64,

@@ -28,8 +28,8 @@ pub struct LinkConditions {
     pub bytes_per_tick: Option<u64>,
 }
 
-/// Ticks that a message waits for others on its link at most. One that would wait longer is lost, as at a
-/// connection whose buffer is full.
+/// Ticks that a message waits for others on its link at most. A message that would wait longer is
+/// lost, as at a connection whose buffer is full.
 pub const LONGEST_QUEUE: u64 = 40;
 
 /// Whether messages on one link stay in order.

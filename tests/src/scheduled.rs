@@ -49,7 +49,7 @@ pub struct Scheduled<F> {
 }
 
 impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
-    /// A cluster whose servers start as told, with settings changed by `change`. `fate` says what
+    /// A cluster whose servers start at these times, with settings changed by `change`. `fate` decides what
     /// becomes of a message that is sent at a tick.
     pub fn new(
         starts: &[Start],
@@ -120,7 +120,7 @@ impl<F: FnMut(u64, &Message<Word>) -> Fate> Scheduled<F> {
         &self.leaders
     }
 
-    /// The leaders that each server has told of with events, in order.
+    /// The leaders that each server has reported with events, in order.
     pub fn reported_leaders(&self) -> &[Vec<NodeId>] {
         &self.reported_leaders
     }

@@ -59,7 +59,7 @@ const RULE: &str = "----";
 /// Plays a story.
 ///
 /// # Errors
-/// Says which line is not a command, or does not fit the cluster.
+/// The error names the line that is not a command, or does not fit the cluster.
 pub fn play(text: &str) -> Result<String, String> {
     let story = text.split(RULE).next().unwrap_or_default();
     let mut player = Player { lab: None, proposed: BTreeMap::new(), outcome: String::new() };
@@ -298,7 +298,7 @@ fn answer(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
     })
 }
 
-/// Does what a line says. Returns what was refused.
+/// Executes a line. Returns what was refused.
 fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
     let refused = match words {
         ["elect", pid] => {

@@ -21,7 +21,7 @@ pub fn register_of(id: u64) -> usize {
     (id % REGISTERS as u64) as usize
 }
 
-/// Whether the value of an id is one that the disks of some runs refuse.
+/// Whether the disks of some runs refuse the value of an id.
 pub fn is_refused(id: u64) -> bool {
     id % 16 == 11
 }

@@ -46,7 +46,7 @@ impl Entry for Put {
     type Snapshot = Map;
 }
 
-/// The required methods of 0.2.2, and no more.
+/// Only the required methods of 0.2.2.
 #[derive(Clone)]
 struct ByHand<T>
 where

@@ -39,8 +39,8 @@ fn request(config_id: u32, from: u64, to: u64) -> Message<Word> {
     Message::BLE(BLEMessage { from, to, msg })
 }
 
-/// Servers of a configuration. What is sent to a server goes to the one that runs under its id then, as in an
-/// application that knows nothing of configurations.
+/// Servers of a configuration. What is sent to a server goes to the replica that runs under its id
+/// then, as in an application that knows nothing of configurations.
 fn cluster(id: u32, nodes: &[u64]) -> Cluster<Word, MemoryStorage<Word>, Scripted> {
     Cluster::of(nodes.iter().map(|pid| server(id, nodes, *pid)), Scripted::new(0))
 }
@@ -81,7 +81,8 @@ fn a_server_that_missed_the_change_is_told() {
     }
 }
 
-/// A forward that is sent again has ids made of its text and no ballot: only its stamp shows where it belongs.
+/// A forward that is sent again has ids made of its text and no ballot: only its stamp shows where
+/// it belongs.
 #[test]
 fn forwards_of_the_configuration_before_are_dropped() {
     let nodes = [1, 2, 3];
@@ -159,6 +160,20 @@ fn strangers_are_told_only_if_that_is_wanted() {
     }
     let told = server.outgoing_messages();
     assert_eq!(told.iter().map(Message::get_receiver).collect::<Vec<_>>(), [2], "a member");
+}
+
+/// Where the log continues, a server asks any sender of a higher configuration for the log.
+#[test]
+fn no_server_asks_itself_or_nobody_for_the_log() {
+    let cluster = ClusterConfig { configuration_id: 3, nodes: vec![1, 2, 3], ..Default::default() };
+    let continues = |config: &mut ServerConfig| config.continues = true;
+    let mut server: Server = build(&cluster, 1, continues, MemoryStorage::default());
+    server.outgoing_messages();
+    for (from, asked) in [(0, vec![]), (1, vec![]), (4_711, vec![4_711])] {
+        server.handle_incoming(request(9, from, 1));
+        let messages = server.outgoing_messages();
+        assert_eq!(messages.iter().map(Message::get_receiver).collect::<Vec<_>>(), asked);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One log through reconfigurations: members come and go, and the log goes on.
+//! One log through reconfigurations: members come and go, and the log continues.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -278,7 +278,7 @@ fn what_does_not_continue_says_so() {
     assert!(text.contains("the storage keeps no epochs"), "{text}");
 }
 
-/// A server that hears of a later configuration votes in those before it: the others may be down.
+/// A report of a later configuration does not take the vote of a member: the other members may be down.
 #[test]
 fn a_member_stays_one_whatever_is_reported_of_later_epochs() {
     let (mut lab, leader) = three();

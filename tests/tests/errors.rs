@@ -1,4 +1,4 @@
-//! Errors and their causes: no message contains that of its cause, so that a chain says all once.
+//! Errors and their causes: no message contains that of its cause, so that a chain contains each text once.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

@@ -1,4 +1,4 @@
-//! `take_events`: what a replica tells of what happens.
+//! `take_events`: what a replica reports.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

@@ -76,7 +76,7 @@ fn summed_up(config_id: u32, from_idx: u64) -> PaxosMsg<Word> {
     }))
 }
 
-/// Refuses a proposal of a server, with a text of so many bytes.
+/// Refuses a proposal of a server, with a text of this number of bytes.
 fn refusal(n: Ballot, origin: u64, number: u64, length: usize) -> PaxosMsg<Word> {
     let refusal = Refusal { n, cause: "x".repeat(length) };
     PaxosMsg::ProposalRejection(ProposalRejection {
@@ -104,7 +104,7 @@ fn read_index_response(n: Ballot, read_idx: u64) -> ReadIndexResponse {
     ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
 }
 
-/// All that somebody from `from` may say with a ballot of its own choice.
+/// All messages that a forger may send as `from` with a ballot of its own choice.
 fn forgeries(from: u64, to: u64, n: Ballot, idx: u64) -> Vec<Message<Word>> {
     let word = || vec![Word("forged".into())];
     let sync = |suffix_idx: u64| {
@@ -329,7 +329,7 @@ fn impossible_chunks_are_dropped_by_validation() {
     lab.assert_decided_everywhere(&["a", "b"]);
 }
 
-/// What concerns reads and transfers, from a member that is not in a position to say it.
+/// What concerns reads and transfers, from a member that may not send it.
 #[test]
 fn words_of_a_leader_from_a_follower_are_dropped_by_validation() {
     let mut lab = three();

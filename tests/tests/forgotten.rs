@@ -24,7 +24,7 @@ fn three() -> Lab {
     lab
 }
 
-/// Decides so many entries, each of which is a run of ids by itself.
+/// Decides this number of entries, each of which is a run of ids by itself.
 fn decide_runs(lab: &mut Lab, label: &str, count: u64) {
     for number in 0..count {
         lab.append(1 + number % 2, &format!("{label}{number}"));
@@ -80,7 +80,7 @@ fn what_was_open_is_known_after_a_long_cut() {
     assert_eq!(ended.len(), 3);
 }
 
-/// A copy of an offer that comes when its index is forgotten is answered, by whoever leads: also by a
+/// A copy of an offer that comes when its index is forgotten is answered by any leader: also by a
 /// server that joined by a snapshot, or was synced with one.
 #[test]
 fn a_late_copy_is_not_decided_again() {

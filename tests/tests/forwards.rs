@@ -140,7 +140,7 @@ fn an_forward_goes_to_no_leader_of_an_earlier_ballot() {
 }
 
 /// A server learns what is decided in ballots above its promise. So when it was restarted, what it
-/// had stored may hold a proposal of such a ballot, and its promise tells nothing of that.
+/// had stored may hold a proposal of such a ballot, and its promise proves nothing of that.
 #[test]
 fn a_restarted_leader_trusts_only_what_is_forwarded_first_in_its_own_ballot() {
     let mut lab = Lab::new(&[1, 2, 3]);
@@ -182,7 +182,7 @@ fn a_restarted_leader_trusts_only_what_is_forwarded_first_in_its_own_ballot() {
     assert_eq!(lab.sent("ProposalRejection"), 1, "of the first it cannot tell");
 }
 
-/// Builds a server anew that leads not, on an empty storage. Returns its position.
+/// Builds a follower again, on an empty storage. Returns its position.
 fn replace_follower(servers: &mut [Server]) -> usize {
     let leader = servers[0].get_current_leader().unwrap();
     let follower = (leader % 3 + 1) as usize - 1;

@@ -166,7 +166,7 @@ fn a_wiped_disk_counts_in_no_quorum_of_those_who_know_it() {
     assert_eq!(told.iter().map(|found| found.conflict).collect::<Vec<_>>(), [known]);
     cluster.run(200);
     assert_eq!(cluster.told(2), [], "it is told once");
-    // 1 is back: it goes on with 2, and nothing is lost.
+    // 1 is back: it continues with 2, and nothing is lost.
     cluster.heal_all();
     cluster.run(300);
     cluster.append(1, "d");
@@ -322,7 +322,7 @@ fn a_server_that_meets_a_wiped_one_first_hears_of_it() {
     cluster.heal_all();
     cluster.isolate(3);
     cluster.run(60);
-    // 2 has never met 3, and 1 has told it of its disk.
+    // 2 has never met 3, and 1 has reported the disk of 3 to it.
     cluster.start(3, &ALL, Disk::with_id(999));
     cluster.heal_all();
     cluster.isolate(1);

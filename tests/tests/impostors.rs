@@ -1,4 +1,4 @@
-//! Servers that are not who they say, at random: see [`omnipaxos_tests::impostors`].
+//! Impostors, at random: see [`omnipaxos_tests::impostors`].
 //!
 //! Longer: `IMPOSTOR_SEEDS=0..20000 cargo test --release -p omnipaxos_tests --test impostors`.
 
@@ -29,7 +29,7 @@ fn nothing_decided_is_lost_or_changed() {
 fn a_quorum_that_counts_anybody_is_found() {
     let failed = (0..150).filter(|seed| {
         let failure = run(*seed, Identities::TakenOff).failure;
-        // Not only that nobody says so.
+        // Not only that no server reports a conflict.
         failure.is_some_and(|what| what.contains("others"))
     });
     let failed: Vec<u64> = failed.collect();

@@ -81,7 +81,7 @@ impl Flaps {
 ///
 /// The bound: what is lost between a leader and followers whose heartbeats come and go is sent again after
 /// `resend_message_tick_timeout`, ten rounds, at the latest, if no heartbeat brings it about. A leader that
-/// reaches no quorum is unhappy within two rounds, and the centre, which hears of it, needs one to lead.
+/// reaches no quorum is unhappy within two rounds, and the centre, which gets its report, needs one to lead.
 #[test]
 fn links_that_flap_while_one_server_keeps_a_quorum() {
     let patterns = std::env::var("LASTING_PATTERNS").ok();
@@ -113,10 +113,10 @@ fn a_server_that_keeps_its_quorum_goes_before_those_that_lose_theirs() {
     }
 }
 
-/// The server that keeps its quorum took over in the same tick as one that does not, and the higher
-/// ballot of the other won, again and again; or it waited for others that cannot lead. Now a server is
-/// not steady after a round in which it lost its quorum, whether or not it leads, and leaves it to each steady
-/// server that sent it a heartbeat.
+/// The server that keeps its quorum took over in the same tick as a server that does not, and the
+/// higher ballot of the other won, again and again; or it waited for others that cannot lead. Now a
+/// server is not steady after a round in which it lost its quorum, whether or not it leads, and
+/// leaves it to each steady server that sent it a heartbeat.
 #[test]
 fn a_server_that_keeps_its_quorum_does_not_compete_with_those_that_lose_theirs() {
     for (seed, before) in
@@ -131,7 +131,7 @@ fn a_server_that_keeps_its_quorum_does_not_compete_with_those_that_lose_theirs()
 
 /// A leader reaches a quorum in each round, but parts of it in turn, and each link is open for an
 /// exchange of heartbeats only. What it sent again one round after an answer was lost each time. Now a
-/// leader that does not get on sends a little of what each server lacks with each heartbeat.
+/// leader without progress sends a little of what each server lacks with each heartbeat.
 #[test]
 fn a_leader_that_does_not_get_on_sends_again_with_each_heartbeat() {
     for (seed, before) in [(2587, 1000), (13215, 186)] {
@@ -166,7 +166,7 @@ fn what_was_lost_comes_again_with_the_heartbeats() {
 }
 
 /// How many of the proposals of server 1, one a tick, are decided in the end, while its link to the
-/// leader is up and down for so many ticks; and how many of as many reads became ready.
+/// leader is up and down for this number of ticks; and how many of as many reads became ready.
 fn proposals_and_reads(up: u64, down: u64, phase: u64) -> (u64, u64, u64) {
     let flaps = |now: u64| now > 50 && (now + phase) % (up + down) >= up;
     let mut cluster = Scheduled::new(
@@ -194,7 +194,7 @@ fn proposals_and_reads(up: u64, down: u64, phase: u64) -> (u64, u64, u64) {
     (proposed, cluster.server(2).get_decided_idx(), ready)
 }
 
-/// Whether a read at server 1 becomes ready in so many ticks. Where it is refused it is requested again.
+/// Whether a read at server 1 becomes ready in this number of ticks. A refused read is requested again.
 fn is_read_ready<F>(cluster: &mut Scheduled<F>, ticks: u64) -> bool
 where
     F: FnMut(u64, &Message<Word>) -> Fate,
@@ -380,7 +380,7 @@ fn a_leader_that_is_not_promised_resigns() {
             cluster.run(300);
             let (wait, ballot) = (cluster.longest_wait(), cluster.highest_ballot());
             println!("{n} servers, no promises to {mute}: {wait} ticks, ballot {ballot}");
-            // Four rounds without a promise, one in which all hear of it, and one to elect another.
+            // Four rounds without a promise, one in which all learn that, and one to elect another.
             assert!(wait <= 7 * ROUND, "{n} servers, {mute}: {wait} ticks");
             assert!(ballot <= 4, "{n} servers, {mute}: ballot {ballot}");
         }

@@ -93,7 +93,7 @@ fn nothing_is_lost_or_refused() {
     lab.assert_decided_everywhere(&expected);
 }
 
-/// The server crashes when it is asked. Proposals that wait go on where they wait.
+/// The server crashes when it is asked. Waiting proposals are decided from where they wait.
 #[test]
 fn the_next_leader_dies() {
     let mut lab = cluster(3, 0);

@@ -15,10 +15,10 @@ use omnipaxos_tests::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Lies told in one run of the test.
+/// Lies in one run of the test.
 const LIES: u64 = 30_000;
 
-/// Lies told to one server before it is built anew.
+/// Lies to one server before it is built again.
 const LIES_A_SERVER: u64 = 12;
 
 /// What a message and its answers may allocate, over and above a few copies of the message and of
@@ -289,9 +289,9 @@ fn by_name(values: &[Value]) -> BTreeMap<String, Vec<Value>> {
     known
 }
 
-/// Who lies to whom, and about what.
+/// The sender and the receiver of the lies, and their content.
 struct Stage {
-    /// One in so many of [`LIES`].
+    /// The lies of this stage: [`LIES`] divided by this number.
     share: u64,
     real: Vec<Message<Word>>,
     /// The fewest kinds of messages in these.
@@ -352,7 +352,7 @@ fn tell(stage: &Stage) {
             let mut value = rng.pick(&by_kind[kind]);
             let size = value.to_string().len() as u64;
             (0..rng.between(1, 4)).for_each(|_| mutate(&mut value, &others, &mut rng));
-            // Half of the lies name a ballot that the server follows, or they would not be heard.
+            // Half of the lies name a ballot that the server follows, or it would drop them.
             let to = (stage.receiver)(&mut rng);
             let n = serde_json::to_value(lab.server(to).get_promise()).unwrap();
             let body = value.pointer_mut("/SequencePaxos/msg").and_then(Value::as_object_mut);

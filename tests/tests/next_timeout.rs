@@ -27,7 +27,7 @@ enum Wakes {
     WhenNeeded,
 }
 
-/// Servers whose messages take as many ticks as `delay` says, and one in ten of which is lost.
+/// Servers whose messages take `delay` ticks, and one in ten of which is lost.
 struct Cluster {
     servers: Vec<Server>,
     /// The ticks that each server has seen.

@@ -1,6 +1,6 @@
 //! Code of the user that panics, at any place where a replica calls it, and a caller that catches
 //! the panic: the replica has halted, shows only what it had decided and stored, and the cluster
-//! goes on with it or without it.
+//! continues with it or without it.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -385,7 +385,7 @@ impl Cluster {
         self.run(10);
     }
 
-    /// Starts the server that has panicked anew, and lets all catch up.
+    /// Restarts the server that has panicked, and lets all catch up.
     fn restart(&mut self) {
         if let Some((pid, _)) = self.panicked {
             let halted = self.replicas.remove(&pid).unwrap();
@@ -441,7 +441,7 @@ fn assert_prefix(entries: &[LogEntry<Item>], who: &str) {
     SHOWN.with_borrow_mut(|all| *all = shown);
 }
 
-/// Runs the story with a panic in this call of code of the user; says what panicked.
+/// Runs the story with a panic in this call of code of the user. Returns what panicked.
 fn run_with_panic_at(call: Option<u64>) -> Option<(u64, &'static str)> {
     CALLS.set(0);
     PANICS_AT.set(call);

@@ -167,7 +167,7 @@ fn ticks_to_know_all(phase: u64, kind: &str, nth: usize) -> u64 {
     panic!("no progress after {kind} number {nth} was lost");
 }
 
-/// A cluster in step says nothing but heartbeats, and an idle log costs nothing.
+/// A cluster in step sends only heartbeats, and an idle log costs nothing.
 #[test]
 fn a_cluster_in_step_is_silent() {
     let mut lab = cluster(5, 1, 40);

@@ -222,8 +222,8 @@ fn nothing_acknowledged_is_lost_with_the_process() {
     assert!(kills >= 200);
 }
 
-/// A disk that fails a write or a sync with EIO: the writer is told, writes nothing more, and what
-/// was acknowledged is there when the storage is opened anew.
+/// A disk that fails a write or a sync with EIO: the writer gets the error, writes nothing more, and
+/// what was acknowledged is there when the storage is opened again.
 #[test]
 fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
     let tools = tempfile::tempdir().unwrap();
@@ -252,7 +252,7 @@ fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
     assert_eq!(failures, 10);
 }
 
-/// The disk is full when the thread writes a snapshot: the next call says so, and what was
+/// The disk is full when the thread writes a snapshot: the next call returns the error, and what was
 /// acknowledged is there.
 #[test]
 fn a_full_disk_beneath_a_snapshot_is_reported_and_nothing_acknowledged_is_lost() {

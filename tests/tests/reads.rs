@@ -23,7 +23,7 @@ fn cluster(nodes: &[u64], quorum: Option<FlexibleQuorum>) -> Lab {
     lab
 }
 
-/// Messages sent for so many reads that are requested together; all must be ready without a tick,
+/// Messages sent for this number of reads that are requested together; all must be ready without a tick,
 /// and nothing must get into the log.
 fn messages_for(lab: &mut Lab, at: u64, reads: u32) -> [u64; 4] {
     let before = KINDS.map(|kind| lab.sent(kind));

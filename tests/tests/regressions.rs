@@ -27,7 +27,7 @@ fn message(from: u64, to: u64, msg: PaxosMsg<Word>) -> Message<Word> {
     Message::SequencePaxos(PaxosMessage { from, to, msg })
 }
 
-/// Runs until `done`, and says how many ticks that took.
+/// Runs until `done`, and returns how many ticks that took.
 fn ticks_until(lab: &mut Lab, mut done: impl FnMut(&mut Lab) -> bool) -> u64 {
     for tick in 1..=200 {
         lab.tick();
@@ -448,7 +448,7 @@ fn a_promise_that_cannot_be_used_does_not_leave_a_shorter_log() {
 }
 
 /// With flexible quorums a leader may reach a write quorum, be refused by it, and be unable to
-/// prepare anew: it must not be content, so that the server in the middle takes over.
+/// prepare again: it must not be happy, so that the server in the middle takes over.
 #[test]
 fn a_leader_that_is_refused_and_cannot_prepare_gives_way() {
     let quorum = FlexibleQuorum { read_quorum_size: 4, write_quorum_size: 2 };

@@ -11,7 +11,7 @@ use omnipaxos::{
 };
 use omnipaxos_tests::lab::{Lab, Pick, Word};
 
-/// What it is told may be what it is about to decide itself.
+/// The entries that it receives may be those that it is about to decide itself.
 #[test]
 fn a_leader_that_reaches_a_quorum_does_not_learn_and_resign() {
     let mut lab = Lab::new(&[1, 2, 3]);

@@ -23,7 +23,7 @@ struct Counted {
     behind: u64,
 }
 
-/// Three servers, led by 1. Messages between 1 and 3 take so many ticks, others one.
+/// Three servers, led by 1. Messages between 1 and 3 take this number of ticks, others one.
 fn under_load(delay: u64) -> Counted {
     let config = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
     let servers = [1, 2, 3].map(|pid| {
@@ -63,7 +63,7 @@ fn under_load(delay: u64) -> Counted {
     counted
 }
 
-/// It learns from its neighbour what is decided, faster than the leader can tell it. It waits with
+/// It learns from its neighbour what is decided, faster than from the leader. It waits with
 /// that until it is in step.
 #[test]
 fn a_follower_that_outlearns_its_leader_gets_in_step() {

@@ -2,7 +2,7 @@
 
 use omnipaxos_tests::scheduled::{Fate, Scheduled, Start};
 
-/// Calm starts: every server sees one leader, and tells of one.
+/// Calm starts: every server sees one leader, and reports one.
 fn check_start(starts: &[Start], delay: u64, priorities: &[u32], best: u64) {
     let priority = |pid: u64| priorities[pid as usize - 1];
     let mut cluster = Scheduled::new(
@@ -68,7 +68,7 @@ fn random_starts(n: usize, seed: u64, last: u64) -> Vec<Start> {
 }
 
 /// Servers are started one after the other. A server that becomes ready to take over just when another
-/// does, before it can hear of that, leads for as long as a message takes; so two may be seen, but rarely.
+/// does, before it can learn that, leads for as long as a message takes; so two may be seen, but rarely.
 #[test]
 fn one_server_leads_when_they_start_one_after_the_other() {
     let mut more_than_one = 0;

@@ -1,4 +1,4 @@
-//! `status`: what a replica tells of itself at a glance.
+//! `status`: the state of a replica at a glance.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

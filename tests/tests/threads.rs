@@ -37,7 +37,7 @@ type Replica = OmniPaxos<Seen, MemoryStorage<Seen>>;
 
 fn ship<X: Send + 'static>(_: X) {}
 
-/// A library for any entry: it asks for `Send` and no more.
+/// A library for any entry: it requires only `Send`.
 fn send_on<T: Entry + Send + 'static>(message: Message<T>)
 where
     T::Snapshot: Send,
@@ -165,7 +165,7 @@ fn a_cluster_of_threads_replicates_entries_that_are_not_sync() {
 /// The number in an entry that no other byte of a message is.
 const MARK: u64 = 201;
 
-/// Blocks at the entry until it is told to go on.
+/// Blocks at the entry until it is released.
 struct Blocked {
     began: mpsc::Sender<()>,
     go_on: mpsc::Receiver<()>,

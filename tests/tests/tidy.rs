@@ -1,5 +1,5 @@
 //! What a machine can check of how the core is written: which module imports which, bans, and the
-//! length of files. `ARCHITECTURE.md` says what the modules are for.
+//! length of files. `ARCHITECTURE.md` describes the modules.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

@@ -1,6 +1,6 @@
 //! The snippets of the tutorial of 0.2.2, with its small slips mended: a missing semicolon, a
-//! missing `mut`, the name of one variable, a `&str` for a `String`; and entries that a persistent storage holds are
-//! serialisable.
+//! missing `mut`, the name of one variable, a `&str` for a `String`; and entries that a persistent
+//! storage holds are serialisable.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(missing_docs, reason = "the snippets are as in the tutorial")]
 

@@ -124,7 +124,7 @@ fn after_two_that_cannot_be_decoded_it_takes_the_snapshot_whole() {
     assert_eq!(carried.whole, 1, "{carried:?}");
 }
 
-/// The network carries no message so large: the server cannot learn it, and says so. It asks no more
+/// The network carries no message so large: the server cannot learn it, and reports that. It asks no more
 /// than its peers in turn, so that the others lose little by it.
 #[test]
 fn where_it_cannot_travel_whole_a_request_a_round_is_all_it_costs() {

@@ -45,12 +45,12 @@ const AGENTS: [&str; 8] = [
     "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
 ];
 
-/// Made anew for each measurement, in the same way.
+/// Made again for each measurement, in the same way.
 pub(crate) trait Text: Sized {
     /// What it is called in the table.
     const NAME: &'static str;
 
-    /// So many entries.
+    /// This number of entries.
     fn many(entries: u64) -> Vec<Self>;
 }
 

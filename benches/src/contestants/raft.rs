@@ -1,7 +1,7 @@
 //! `raft` 0.7 (TiKV).
 //!
 //! Measured are the state machine (`RawNode`), its log in memory (`MemStorage`, of the crate) and
-//! the protocol buffers that it takes and gives, as its documentation says to drive them. It is
+//! the protocol buffers that it takes and gives, as its documentation describes. It is
 //! used for throughput:
 //! - The data of an entry are bytes, so an entry is serialised once, when it is appended. None
 //!   reads it again.
@@ -95,7 +95,7 @@ impl Server {
         Self { node, decided: 0 }
     }
 
-    /// Persists, applies and says what is ready.
+    /// Persists, applies and sends what is ready.
     fn draw(&mut self, messages: &mut Vec<Message>) {
         if !self.node.has_ready() {
             return;

@@ -16,7 +16,7 @@ pub struct Servers<R: Replica> {
 }
 
 impl<R: Replica> Servers<R> {
-    /// `n` servers with a leader, and an election timeout of so many ticks if it is not the default.
+    /// `n` servers with a leader, and an election timeout in ticks if it is not the default.
     pub fn with(n: u64, wire: Wire, election_timeout: Option<u64>) -> Self {
         let servers = (1..=n).map(|pid| R::new(pid, n, election_timeout)).collect();
         let messages = Vec::new();

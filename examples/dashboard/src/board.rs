@@ -12,7 +12,7 @@ use std::{
 /// A server that runs and has not reported for so long does not answer.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The servers, their links, and what they told.
+/// The servers, their links, and their reports.
 pub(crate) struct Board {
     members: BTreeMap<NodeId, Member>,
     cut: BTreeSet<Link>,
@@ -84,13 +84,13 @@ impl Board {
         member.report = Some((report, now));
     }
 
-    /// Takes note of the time, when all reports have been heard.
+    /// Takes note of the time, when all reports have been taken.
     pub(crate) fn look(&mut self, now: Duration) {
         self.now = now;
         self.rates.observe(self.decided_idx(), now);
     }
 
-    /// Tells in the log what was done.
+    /// Writes into the log what was done.
     pub(crate) fn note(&mut self, text: String, at: Duration) {
         self.log.extend([LogItem::Line(LogLine { at, level: Level::Warning, text })]);
     }

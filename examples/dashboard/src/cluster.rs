@@ -25,7 +25,7 @@ const START: Duration = Duration::from_secs(30);
 
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 
-/// Reports that wait to be heard.
+/// Reports that wait to be taken.
 const REPORTS: usize = 64;
 
 /// Servers on this machine. When this is dropped, they are killed, and their files removed.
@@ -103,7 +103,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Where a server says why it cannot go on: the terminal belongs to the dashboard.
+    /// Where a server writes why it cannot continue: the terminal belongs to the dashboard.
     fn complaints_of(&self, pid: NodeId) -> PathBuf {
         self.directory.path().join(format!("complaints{pid}.txt"))
     }

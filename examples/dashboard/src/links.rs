@@ -1,4 +1,4 @@
-//! Which links are cut, and what else servers are told.
+//! Which links are cut, and the other orders to servers.
 
 use crate::protocol::Order;
 use omnipaxos::util::NodeId;
@@ -33,7 +33,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// What servers are to be told: shared by the dashboard, which changes it, and the tasks that tell.
+/// The orders to servers: shared by the dashboard, which changes them, and the tasks that send them.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     wanted: Arc<Mutex<Wanted>>,

@@ -30,7 +30,7 @@ enum Next {
     End(End),
 }
 
-/// Shows the cluster and does as keys say, until one of them ends it.
+/// Shows the cluster and obeys keys, until one of them ends it.
 pub(crate) async fn run(cluster: &mut Cluster, panic_after: Option<Duration>) -> Result<End> {
     let mut screen = Screen::take()?;
     let mut focus = Focus { selected: 1, is_close: false, appends: cluster.appends() };
@@ -91,7 +91,7 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
     Ok(Next::Frame)
 }
 
-/// Cuts or heals the link between the selected server and the one that the key names.
+/// Cuts or heals the link between the selected server and the server that the key names.
 fn toggle_link(selected: NodeId, digit: char, cluster: &mut Cluster) {
     let other = digit.to_digit(10).map(NodeId::from).filter(|pid| *pid != selected);
     let Some(other) = other.filter(|pid| cluster.board().members().contains_key(pid)) else {

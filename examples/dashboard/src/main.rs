@@ -49,7 +49,7 @@ struct Arguments {
     #[arg(long, default_value_t = 20, requires = "plain")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Panic after so many seconds, to see that the terminal is as before.
+    /// Panic after this number of seconds, to see that the terminal is as before.
     #[arg(long, hide = true)]
     panic_after: Option<u64>,
 }

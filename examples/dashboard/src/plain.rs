@@ -77,7 +77,7 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
     Ok(End::Done)
 }
 
-/// Does it, and says what was done.
+/// Does it, and prints what was done.
 async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) -> Result<String> {
     match step {
         Step::CutLeaderFromFollower => {

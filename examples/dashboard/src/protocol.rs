@@ -1,4 +1,4 @@
-//! What the dashboard and a server say to each other, and what the log holds.
+//! What the dashboard and a server send each other, and what the log holds.
 
 use omnipaxos::{macros::Entry, status::Status, util::NodeId};
 use omnipaxos_ui::{LogItem, LogLine};
@@ -12,7 +12,7 @@ pub(crate) struct Number {
     pub(crate) number: u64,
 }
 
-/// What the dashboard tells a server, again and again. Answered with a [`Report`].
+/// The orders of the dashboard to a server, sent repeatedly. Answered with a [`Report`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The servers from and to which it drops all messages.
@@ -55,7 +55,7 @@ impl From<LogItem> for Line {
 }
 
 impl Line {
-    /// The line, as one that came at this time: servers have no common clock.
+    /// The line with the time at which it came: servers have no common clock.
     pub(crate) fn at(self, at: Duration) -> LogItem {
         match self {
             Self::Text { level, text } => {

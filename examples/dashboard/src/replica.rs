@@ -29,7 +29,7 @@ const BATCH: usize = 1024;
 /// Log lines that wait for the next report.
 const WAITING_LINES: usize = 1024;
 
-/// What the other tasks have to say.
+/// The inputs from the other tasks.
 type Input = example_net::Input<Number, Order, Report>;
 
 /// The replica, and what makes it a part of this show.
@@ -47,7 +47,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// A replica that goes on from what its storage holds.
+    /// A replica that continues from what its storage holds.
     pub(crate) fn new(
         mut config: OmniPaxosConfig,
         all: BTreeSet<NodeId>,

@@ -14,7 +14,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-/// Inputs that wait for the replica; whoever has more waits.
+/// Inputs that wait for the replica; a task with more waits.
 const INPUTS: usize = 8192;
 
 /// What a server needs to know.
@@ -23,13 +23,13 @@ pub(crate) struct Options {
     /// Which server it is: 1 for the first port, and so on.
     #[arg(long)]
     pid: NodeId,
-    /// The ports at which the servers hear each other, in the order of their pids.
+    /// The ports at which the servers receive messages of each other, in the order of their pids.
     #[arg(long, value_delimiter = ',', required = true)]
     peer_ports: Vec<u16>,
     /// How many of these servers are members. The others observe all members.
     #[arg(long)]
     members: u64,
-    /// The port at which it hears the dashboard.
+    /// The port at which it receives the orders of the dashboard.
     #[arg(long)]
     control_port: u16,
     /// The folder of its log, made if it is not there.
@@ -43,7 +43,7 @@ impl Options {
     }
 }
 
-/// Serves until the standard input ends, a signal says so, or something breaks.
+/// Serves until the standard input ends, a signal comes, or something fails.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let Options { pid, peer_ports, members, control_port, data } = options;
     let addresses: BTreeMap<NodeId, String> =
@@ -57,7 +57,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let listening = peers.clone();
     let all = addresses.into_keys().collect();
     let (stop, stopped) = oneshot::channel();
-    // A thread of its own: it waits for the disk, and the network goes on meanwhile.
+    // A thread of its own: it waits for the disk, and the network continues meanwhile.
     let mut replica = spawn_blocking(move || {
         let replica = Replica::new(
             board::config(pid, members),

@@ -34,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_millis(10);
 /// next server is asked, where that changes nothing twice. A server without progress ends it sooner.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After so long without any answer from any server the client gives up, unless told otherwise.
+/// The time without any answer from any server after which the client gives up, by default.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Before another server is asked. Twice as long each time, up to [`LONGEST_PAUSE`], until there is
@@ -46,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// A client of the cluster.
 ///
 /// Each request has a number, under which it is asked again where that is needed, so that it is done
-/// once. Requests may be decided in another order than asked, when a server fails. Whoever minds waits
+/// once. Requests may be decided in another order than asked, when a server fails. To keep the order, wait
 /// for the answer before asking for the next change of the same key.
 pub(crate) struct Client {
     servers: Vec<String>,
@@ -114,7 +114,7 @@ impl Client {
     }
 
     /// Asks for many things, with many requests under way. The answers are in the order of `asks`.
-    /// `progress` is told, after each, how many there are.
+    /// After each, `progress` gets their number.
     pub(crate) async fn ask_all(
         &mut self,
         asks: Vec<Ask>,
@@ -127,7 +127,7 @@ impl Client {
         self.next += round.len();
         let mut last_progress = Instant::now();
         let mut pause = PAUSE;
-        // What a server answered tells more than that another cannot be reached.
+        // The answer of a server is worth more than that another cannot be reached.
         let mut answer = None;
         while !round.is_done() {
             let before = round.answered();
@@ -273,7 +273,7 @@ impl Client {
         let (client, number) = (self.id, Response::OF_MEMBERS);
         match self.connection.as_mut().filter(|_| self.given.len() > 1) {
             Some(connection) => {
-                // It says nothing of the answers that the client has.
+                // It reports nothing of the answers that the client has.
                 let request = Request { client, number, oldest: 0, ask: Ask::Members };
                 connection.send([request].into_iter()).await
             }
@@ -281,7 +281,7 @@ impl Client {
         }
     }
 
-    /// Reads where the members are, if a server has said so before it closed the connection.
+    /// Reads where the members are, if a server has sent that before it closed the connection.
     async fn read_last_members(&mut self) {
         let Some(connection) = self.connection.as_mut().filter(|_| self.given.len() > 1) else {
             return;

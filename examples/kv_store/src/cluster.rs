@@ -102,7 +102,7 @@ impl Cluster {
         self.processes.ids()
     }
 
-    /// Kills servers with SIGKILL, all at once: they have no time to say or write anything.
+    /// Kills servers with SIGKILL, all at once: they have no time to send or write anything.
     pub(crate) async fn kill(&mut self, pids: &[u64]) -> Result<()> {
         self.processes.kill(pids).await
     }
@@ -112,7 +112,7 @@ impl Cluster {
         self.start_server(pid, Some("--must-exist"))
     }
 
-    /// Lets a new server take the place of one that was killed, which never comes back.
+    /// Lets a new server take the place of a killed one, which never comes back.
     pub(crate) async fn replace(&mut self, dead: u64) -> Result<u64> {
         let pid = self.peer_addresses.keys().last().copied().unwrap_or_default() + 1;
         let [client_address, peer_address] = free_ports(2)?

@@ -27,14 +27,14 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// What becomes of a start where it is not there.
     pub(crate) missing: Missing,
-    /// Whether this server goes on as an observer after it was removed from the members.
+    /// Whether this server continues as an observer after it was removed from the members.
     pub(crate) stays: bool,
 }
 
 /// What a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// A member, or an observer if the file says so.
+    /// A member, or an observer if the file makes it one.
     AsConfigured,
     /// An observer: of the servers that the file names, or else of all nodes.
     Observer,
@@ -85,7 +85,7 @@ fn joining(text: &str, sources: &[Place]) -> Result<String> {
     server.insert("continues".to_owned(), true.into());
     table.insert("server_config".to_owned(), server.into());
     table.insert("kv_store".to_owned(), kv_store.into());
-    // The log says who the members are.
+    // The log contains the members.
     let unknown = "configuration_id = 0\nnodes = []".parse::<toml::Table>()?;
     table.insert("cluster_config".to_owned(), unknown.into());
     Ok(table.to_string())

@@ -99,7 +99,7 @@ const FAILURES: [(usize, Failure); 4] = [
     (5, Failure::KillAndReplaceLeader),
 ];
 
-/// Loads the records through one client. The load goes on while servers are killed and restarted:
+/// Loads the records through one client. The load continues while servers are killed and restarted:
 /// requests are under way then.
 async fn load_with_failures(
     cluster: &mut Cluster,
@@ -151,7 +151,7 @@ async fn load_with_failures(
     Ok(())
 }
 
-/// Does to the servers what is due after so many acknowledged records.
+/// Does to the servers what is due after this number of acknowledged records.
 async fn fail(
     failure: Failure,
     cluster: &mut Cluster,

@@ -2,8 +2,8 @@
 //!
 //! Without arguments it demonstrates itself: three servers as child processes, a file loaded
 //! through a client, the leader killed and restarted, then all three killed and restarted from
-//! their disks, then one replaced by a new server; reads at followers, a transfer, a request that outlives the leader it was sent to;
-//! and the logs of all compared at the end.
+//! their disks, then one replaced by a new server; reads at followers, a transfer, a request whose
+//! leader is killed before it answers; and the logs of all compared at the end.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -66,19 +66,19 @@ enum Task {
         /// starts without its storage has forgotten what it promised.
         #[arg(long)]
         must_exist: bool,
-        /// Be an observer: learn what the nodes decide, without a vote. The pid of the configuration must
-        /// be none of its nodes, and `[kv_store.peers]` must have an address for it. Observes all nodes,
-        /// unless the configuration names some with `observes`.
+        /// Be an observer: learn what the nodes decide, without a vote. The pid of the
+        /// configuration must be none of its nodes, and `[kv_store.peers]` must have an address
+        /// for it. Observes all nodes, unless the configuration names some with `observes`.
         #[arg(long)]
         observe: bool,
-        /// Join a cluster that runs, whose servers find each other at these addresses: PID=HOST:PORT, of
-        /// some of them. An observer until the members change to include this server: `client members add`.
-        /// The configuration needs no nodes, and its own address alone in `[kv_store.peers]`. Right for
-        /// each start of the server.
+        /// Join a running cluster, some of whose servers find each other at these addresses:
+        /// PID=HOST:PORT. An observer until the members change to include this server:
+        /// `client members add`. The configuration needs no nodes, and its own address alone in
+        /// `[kv_store.peers]`. Right for each start of the server.
         #[arg(long, value_delimiter = ',', value_name = "PID=ADDR", conflicts_with = "observe")]
         join: Vec<Place>,
-        /// Go on as an observer after this server was removed from the members. Default: it ends then, when
-        /// the others do not need it any more.
+        /// Continue as an observer after this server was removed from the members. Default: it
+        /// ends then, when the others do not need it any more.
         #[arg(long)]
         stay: bool,
         /// Serve its metrics to Prometheus at this address, over HTTP. Default: what the
@@ -94,7 +94,7 @@ enum Task {
         /// Their addresses for clients; the first that answers serves.
         #[arg(long, value_delimiter = ',', required = true)]
         servers: Vec<String>,
-        /// Give up after so many seconds without an answer.
+        /// Give up after this number of seconds without an answer.
         #[arg(long, default_value_t = client::TIMEOUT.as_secs())]
         timeout: u64,
         /// Ask as this client. Default: a random number.

@@ -1,4 +1,4 @@
-//! What a client and a server say to each other.
+//! What a client and a server send each other.
 
 use crate::members::{self, Members};
 use example_net::frame::{self, FrameError};
@@ -49,7 +49,7 @@ pub(crate) enum Ask {
     ChangeMembers(members::Change),
 }
 
-/// The most bytes of a key and its value together. What servers say to each other about a change must
+/// The most bytes of a key and its value together. What servers send each other about a change must
 /// fit into a frame, which is four times as long.
 pub(crate) const LONGEST_CHANGE: usize = frame::LONGEST_BODY / 4;
 
@@ -95,7 +95,7 @@ impl Response {
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// Decided, at this index of the log, and applied here. Whoever asks again is told the same.
+    /// Decided, at this index of the log, and applied here. A repeated request gets the same answer.
     Done { idx: u64 },
     /// The value of the key, if there is one.
     Value(Option<String>),
@@ -113,12 +113,12 @@ pub(crate) enum Answer {
     NotJoined(Vec<NodeId>),
     /// Not answered yet. Ask again, later or another server, with the same number.
     AskAgain(Why),
-    /// The server cannot do this, and says why. Asking again is no use.
+    /// The server cannot do this, for this reason. Asking again is no use.
     Refused(String),
 }
 
 impl Answer {
-    /// To a client that asks for what it said to have the answer to.
+    /// To a client that asks for something whose answer it has confirmed.
     pub(crate) fn answered_before() -> Self {
         Self::Refused(
             "the client has told that it has the answer to this number, or has 1,024 later ones: \
@@ -170,7 +170,7 @@ fn led_by(leader: Option<NodeId>) -> String {
 /// How a server is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// What the library tells.
+    /// The status that the library returns.
     pub(crate) replica: ReplicaStatus,
     /// Commands that were proposed here and not answered yet.
     pub(crate) unanswered: u64,
@@ -195,7 +195,7 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    /// What a person who looks after the server wants to know besides, in lines.
+    /// What else an operator needs to know, in lines.
     pub(crate) fn details(&self) -> String {
         let ReplicaStatus { configuration_id, role, promise, stored_idx, waiting, dropped, .. } =
             &self.replica;
@@ -234,7 +234,7 @@ impl Status {
     }
 }
 
-/// What a server knows of one that observes it, in a line.
+/// What a server knows of its observer, in a line.
 fn observer(observer: &ObserverStatus) -> String {
     let ObserverStatus { pid, via, decided_idx, lag, .. } = *observer;
     match pid == via {

@@ -88,7 +88,7 @@ impl Round {
         usize::try_from(number.checked_sub(self.first_number)?).ok()
     }
 
-    /// Takes an answer; one that is not waited for any more is a copy.
+    /// Takes an answer. An answer for which nothing waits is a copy.
     pub(crate) fn take(&mut self, response: Response) {
         let Some(position) = self.position(response.number) else {
             return;
@@ -101,7 +101,7 @@ impl Round {
         }
     }
 
-    /// What to say if no more answers come.
+    /// The answer if no more answers come.
     pub(crate) fn unanswered(&self, client: u64) -> String {
         let first = self.under_way.keys().next().copied().unwrap_or(self.next);
         let number = self.first_number + first as u64;

@@ -62,7 +62,7 @@ async fn transfer_leadership(cluster: &mut Cluster) -> Result<()> {
 }
 
 /// Kills the leader between a request and its answer. The client asks the others, and then all
-/// tell the same index: it is done once.
+/// answer with the same index: it is done once.
 async fn kill_with_a_put_under_way(
     cluster: &mut Cluster,
     records: &mut BTreeMap<String, String>,

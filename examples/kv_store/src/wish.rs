@@ -1,4 +1,4 @@
-//! What the user of a client wants, and is told.
+//! The commands of the user of a client, and their answers.
 
 use crate::{
     client::Client,
@@ -53,7 +53,7 @@ pub(crate) enum Request {
     },
 }
 
-/// How to change the members. The log and its state go on. The servers that join catch up first.
+/// How to change the members. The log and its state continue. The servers that join catch up first.
 #[derive(Subcommand)]
 pub(crate) enum MembersWish {
     /// Adds servers, each started with `kv_store server --join`.
@@ -109,7 +109,7 @@ struct Line {
     request: Request,
 }
 
-/// Does what is wanted. A failure, said or returned, if it cannot be done.
+/// Executes it. A failure, printed or returned, if that cannot be done.
 pub(crate) async fn grant(wish: Wish, servers: &[String], client: &mut Client) -> Result<ExitCode> {
     match wish {
         Wish::Once(request) => say!("{}", ask(request, client).await?)?,
@@ -161,7 +161,7 @@ fn servers(pids: &[NodeId]) -> String {
     names.join(" and ")
 }
 
-/// Answers lines until there are no more. Nothing else goes on while it waits for one.
+/// Answers lines until there are no more. It does nothing else while it waits for one.
 async fn lines(client: &mut Client) -> Result<()> {
     for line in std::io::stdin().lines() {
         let line = line.context("cannot read the standard input")?;

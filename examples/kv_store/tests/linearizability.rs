@@ -1,5 +1,5 @@
-//! Clients put and get while servers are killed, paused and restarted, or replaced by others; then all that they were
-//! answered must be explained by one register a key.
+//! Clients put and get while servers are killed, paused and restarted, or replaced by others; then
+//! all that they were answered must be explained by one register a key.
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod common;
@@ -22,7 +22,7 @@ const FAULTS: usize = 30;
 /// No fault begins after so long, however slow the machine is.
 const LONGEST: Duration = Duration::from_secs(40);
 
-/// A fault lasts until so many operations are answered, or so long: some leave no quorum.
+/// A fault lasts until this number of operations is answered, or this long: some leave no quorum.
 const OPERATIONS_A_FAULT: usize = 100;
 const LONGEST_FAULT: Duration = Duration::from_millis(1200);
 
@@ -50,7 +50,7 @@ struct Record {
     clock: AtomicU64,
     next_value: AtomicU64,
     operations: Mutex<Vec<Operation>>,
-    /// Told of each operation.
+    /// Gets each operation.
     grows: Condvar,
     is_over: AtomicBool,
 }
@@ -88,7 +88,7 @@ impl Record {
         self.grows.notify_all();
     }
 
-    /// Waits for so many more operations, but not for long.
+    /// Waits for this number of further operations, but not for long.
     fn wait_for_more(&self, more: usize) {
         let operations = self.operations.lock().unwrap();
         let enough = operations.len() + more;
@@ -112,7 +112,7 @@ impl Record {
     }
 }
 
-/// Ends the clients, also when the faults cannot go on.
+/// Ends the clients, also when the faults cannot continue.
 struct Over<'a>(&'a Record);
 
 impl Drop for Over<'_> {
@@ -121,7 +121,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Does something to the servers, lets the clients go on, and undoes it.
+/// Does something to the servers, lets the clients continue, and undoes it.
 fn fault(cluster: &mut Cluster, record: &Record, dice: &mut Dice) -> &'static str {
     let index = dice.below(3) as usize;
     let other = (index + 1 + dice.below(2) as usize) % 3;
@@ -195,8 +195,8 @@ fn what_clients_see_through_faults_is_linearizable() {
 /// Number of servers that are replaced.
 const CHANGES: u64 = 10;
 
-/// Replaces one server after the other, of which some are dead. The third of the first servers stays, so that
-/// a client which asks seldom finds the others.
+/// Replaces one server after the other, of which some are dead. The third of the first servers
+/// stays, so that a client which asks seldom finds the others.
 #[test]
 fn what_clients_see_through_changes_of_the_members_is_linearizable() {
     let mut cluster = Cluster::start();

@@ -96,7 +96,7 @@ fn servers_join_leave_and_are_replaced_under_load() {
     let replaced = ask(&servers, &["members", "replace", "2", "with", &fifth.place()]);
     assert!(replaced.contains("after server 5 caught up: configuration 4: 3="), "{replaced}");
 
-    // The last of the servers that the clients were given goes, and they go on.
+    // The last of the servers that the clients were given goes, and they continue.
     ask(&fourth.client_address, &["members", "remove", "3"]);
     assert_eq!(wait_for_end(&mut cluster.servers[2]), Some(0));
     fourth.restart();

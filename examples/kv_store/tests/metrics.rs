@@ -29,7 +29,7 @@ fn get(port: u16, path: &str) -> Option<String> {
 }
 
 /// Reads the text format of Prometheus, and fails where it is not kept: each sample belongs to a
-/// metric that has said what it is.
+/// metric that has declared its type.
 fn parse(page: &str) -> Samples {
     let mut samples = Samples::new();
     let (mut described, mut typed) = (None, None);
@@ -126,7 +126,7 @@ fn prometheus_is_served_what_a_cluster_does() {
     let leaders: Vec<usize> = (1..=3).filter(|pid| leads(*pid)).collect();
     assert_eq!(leaders.len(), 1, "{leaders:?}");
 
-    // A follower that is killed is told of by the leader.
+    // The leader reports a killed follower.
     let leader = leaders[0];
     let lost = leader % 3 + 1;
     cluster.kill(lost - 1);

@@ -28,7 +28,7 @@ fn ask_at(cluster: &Cluster, index: usize, arguments: &[&str]) -> String {
     answer(client_of(cluster, index, arguments).output().unwrap())
 }
 
-/// What the client says when it has failed.
+/// What the client prints when it has failed.
 fn error_at(cluster: &Cluster, index: usize, arguments: &[&str]) -> String {
     let output = client_of(cluster, index, arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -100,7 +100,7 @@ fn what_is_too_long_is_refused_before_it_is_sent() {
     cluster.assert_alive();
 }
 
-/// A server answers what it does not read, too, and goes on with what comes after it.
+/// A server answers what it does not read, too, and continues with what comes after it.
 #[test]
 fn what_is_too_long_for_a_frame_is_answered() {
     let mut cluster = Cluster::start();
@@ -153,7 +153,7 @@ fn a_server_alone_reads_what_it_has_and_says_why_it_cannot_read_more() {
     assert!(!error.contains("--number"), "a read needs no number: {error}");
     let error = error_at(&cluster, 0, &["--timeout", "2", "put", "colour", "red"]);
     assert!(error.contains("it may be done or not"), "{error}");
-    // What it says to do is what has to be done, also if the command waits there still.
+    // What it advises is what has to be done, also if the command waits there still.
     let (_, name) = error.split_once("asked again with `").unwrap();
     let name: Vec<&str> = name.split_once('`').unwrap().0.split(' ').collect();
     let everywhere = cluster.client(&["--timeout", "2", "get", "colour"]);

@@ -135,7 +135,7 @@ fn damaged_data_is_refused() {
     let says = format!("{} is damaged at byte", log.display());
     assert!(error.contains(&says) && !error.contains("panicked"), "{error}");
     assert_eq!(fs::read(&log).unwrap(), damaged, "a damaged log is left as it is");
-    // The others go on meanwhile, and with the byte mended it is one of them again.
+    // The others continue meanwhile, and with the byte mended it is one of them again.
     cluster.ask(&["put", "meanwhile", "1"]);
     fs::write(&log, whole).unwrap();
     cluster.restart(2);

@@ -32,11 +32,11 @@ pub async fn bind(address: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))
 }
 
-/// Accepts clients, for ever. A request that is longer than a frame may be is not read, but answered
+/// Accepts clients, forever. A request that is longer than a frame may be is not read, but answered
 /// with what `refuse` makes of the reason; `None` closes the connection.
 ///
 /// # Errors
-/// None: it goes on.
+/// None: it never ends.
 pub async fn listen<T, Q, A>(
     listener: TcpListener,
     inputs: mpsc::Sender<Input<T, Q, A>>,

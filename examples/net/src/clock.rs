@@ -17,7 +17,7 @@ impl Clock {
         Self { tick, last: Instant::now() }
     }
 
-    /// Sleeps until so many ticks after the last one that was counted.
+    /// Sleeps until this number of ticks after the last one that was counted.
     pub async fn sleep(&self, ticks: u64) {
         let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
         sleep_until(self.last + self.tick.saturating_mul(ticks)).await;

@@ -72,7 +72,7 @@ pub enum FrameError {
     /// The body cannot be encoded.
     #[error("the body cannot be encoded")]
     Encode(#[from] bincode::error::EncodeError),
-    /// The body is not what its kind says.
+    /// The body does not fit its kind.
     #[error("the body is not what its kind says")]
     Decode(#[from] bincode::error::DecodeError),
     /// The body is longer than what is encoded in it.

@@ -1,4 +1,4 @@
-//! What a server hears.
+//! The inputs of a server.
 
 use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
 use serde::{de::DeserializeOwned, Serialize};
@@ -25,7 +25,7 @@ impl<T> Wire for T where
 {
 }
 
-/// What other servers and clients have to say. `T` is an entry of the log, `Q` what clients ask,
+/// The messages of other servers and the requests of clients. `T` is an entry of the log, `Q` what clients ask,
 /// `A` what they are answered.
 #[derive(Debug)]
 pub enum Input<T: Wire, Q, A> {

@@ -27,7 +27,7 @@ macro_rules! say {
 /// Prints a text at once.
 ///
 /// # Errors
-/// [`OutputClosed`] if nobody reads it, else what the system says.
+/// [`OutputClosed`] if nobody reads it, else the error of the system.
 pub fn print(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_fmt(text).and_then(|()| out.flush()) {
@@ -37,7 +37,7 @@ pub fn print(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// The status of a program that ends with this error, which is said unless nobody reads the output.
+/// The status of a program that ends with this error, which is printed unless nobody reads the output.
 pub fn status_of(program: &str, error: &anyhow::Error) -> ExitCode {
     let is_closed = |cause: &(dyn Error + 'static)| cause.is::<OutputClosed>();
     if error.chain().any(is_closed) {

@@ -62,7 +62,7 @@ struct Hello {
     pid: NodeId,
     /// Where this server listens for others.
     address: String,
-    /// Where this server listens for clients, if it says so.
+    /// Where this server listens for clients, if it reports that.
     for_clients: Option<String>,
 }
 
@@ -178,7 +178,7 @@ impl<T: Wire> Peers<T> {
         tokio::spawn(dialer.run(receiver, inputs.clone()));
     }
 
-    /// A server has connected. One that is in no configuration is dialled, so that it is answered.
+    /// A server has connected. A server that is in no configuration is dialled, so that it is answered.
     ///
     /// # Errors
     /// There is no place for it.
@@ -272,7 +272,7 @@ impl Dialer {
     ) -> Result<()> {
         stream.set_nodelay(true)?;
         let (mut reader, mut writer) = stream.into_split();
-        // What was meant for the time without connection is stale; the library says it anew.
+        // What was meant for the time without connection is stale; the library sends it again.
         while messages.try_recv().is_ok() {}
         let mut frames = Vec::new();
         frame::encode(Kind::Hello, &*self.own, &mut frames)?;
@@ -310,10 +310,10 @@ impl Dialer {
     }
 }
 
-/// Accepts the connections of other servers, for ever.
+/// Accepts the connections of other servers, forever.
 ///
 /// # Errors
-/// None: it goes on.
+/// None: it never ends.
 pub async fn listen<T, Q, A>(
     peers: Peers<T>,
     listener: TcpListener,

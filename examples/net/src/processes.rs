@@ -40,7 +40,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Kills servers with SIGKILL, all at once: they have no time to say or write anything.
+    /// Kills servers with SIGKILL, all at once: they have no time to send or write anything.
     ///
     /// # Errors
     /// One of them does not run, or cannot be killed.
@@ -82,7 +82,7 @@ impl Processes {
 }
 
 impl Drop for Processes {
-    /// Sees the processes end: whoever removes their files after this removes all.
+    /// Waits until the processes have ended: their files can be removed then.
     fn drop(&mut self) {
         for process in self.running.values_mut() {
             if let Err(cause) = process.start_kill() {

@@ -45,58 +45,58 @@ const OUT_OF_DATE_AFTER: u32 = 2;
 impl Candidates {
     /// Records the report of a request. Returns whether it is later than the last one of its
     /// sender.
-    pub(super) fn hear(&mut self, from: NodeId, request: &HeartbeatRequest) -> bool {
+    pub(super) fn record(&mut self, from: NodeId, request: &HeartbeatRequest) -> bool {
         let HeartbeatRequest { round, leader, happy, priority, electable, steady, .. } = *request;
-        if self.by_pid.get(&from).is_some_and(|told| told.round > round) {
+        if self.by_pid.get(&from).is_some_and(|report| report.round > round) {
             return false;
         }
-        let told = Report { round, leader, happy, priority, electable, steady, age: 0 };
-        self.by_pid.insert(from, told);
+        let report = Report { round, leader, happy, priority, electable, steady, age: 0 };
+        self.by_pid.insert(from, report);
         true
     }
 
     /// Ends a round.
     pub(super) fn end_round(&mut self) {
-        self.by_pid.retain(|_, told| {
-            told.age += 1;
-            told.age <= OUT_OF_DATE_AFTER
+        self.by_pid.retain(|_, report| {
+            report.age += 1;
+            report.age <= OUT_OF_DATE_AFTER
         });
     }
 
     /// Returns the rank of a server that replied as unhappy. `None` if it cannot take over, or is a
     /// leader that lost its quorum: no server waits for such a leader.
     pub(super) fn rank(&self, pid: NodeId, reply: &HeartbeatReply) -> Option<Rank> {
-        let told = self.by_pid.get(&pid);
-        if reply.leader.pid == pid || told.is_some_and(|told| !told.electable) {
+        let report = self.by_pid.get(&pid);
+        if reply.leader.pid == pid || report.is_some_and(|report| !report.electable) {
             return None;
         }
-        let priority = told.map_or(reply.ballot.priority, |told| told.priority);
-        let steady = told.is_none_or(|told| told.steady);
+        let priority = report.map_or(reply.ballot.priority, |report| report.priority);
+        let steady = report.is_none_or(|report| report.steady);
         Some(Rank { steady, priority, pid })
     }
 
     /// Returns the best of the servers that sent a request in this round, are unhappy and can take
     /// over, whether or not they have answered.
     pub(super) fn best_that_asked(&self) -> Option<Rank> {
-        let asked = self.by_pid.iter().filter(|(_, told)| told.age == 0);
-        let can =
-            asked.filter(|(pid, told)| told.electable && !told.happy && told.leader.pid != **pid);
-        let rank = |(pid, told): (&NodeId, &Report)| Rank {
-            steady: told.steady,
-            priority: told.priority,
+        let asked = self.by_pid.iter().filter(|(_, report)| report.age == 0);
+        let can = asked.filter(|(pid, report)| {
+            report.electable && !report.happy && report.leader.pid != **pid
+        });
+        let rank = |(pid, report): (&NodeId, &Report)| Rank {
+            steady: report.steady,
+            priority: report.priority,
             pid: *pid,
         };
         can.map(rank).max()
     }
 
-    /// The best of the steady servers that have asked lately and can take over. One that was happy when
-    /// it asked may learn in a moment that it has no reason to be.
+    /// The best of the steady servers that have asked lately and can take over. A server that was happy
+    /// when it asked may become unhappy at any time.
     pub(super) fn best_steady(&self) -> Option<Rank> {
-        let can = self
-            .by_pid
-            .iter()
-            .filter(|(pid, told)| told.steady && told.electable && told.leader.pid != **pid);
-        can.map(|(pid, told)| Rank { steady: true, priority: told.priority, pid: *pid }).max()
+        let can = self.by_pid.iter().filter(|(pid, report)| {
+            report.steady && report.electable && report.leader.pid != **pid
+        });
+        can.map(|(pid, report)| Rank { steady: true, priority: report.priority, pid: *pid }).max()
     }
 }
 
@@ -136,18 +136,18 @@ mod tests {
         let mut candidates = Candidates::default();
         let rank = |candidates: &Candidates| candidates.rank(2, &reply(2, Ballot::default()));
         assert_eq!(rank(&candidates).map(|rank| rank.priority), Some(5), "by the reply");
-        assert!(candidates.hear(2, &request(7, 1, true)));
-        assert!(!candidates.hear(2, &request(6, 2, false)), "an earlier one");
+        assert!(candidates.record(2, &request(7, 1, true)));
+        assert!(!candidates.record(2, &request(6, 2, false)), "an earlier one");
         assert_eq!(rank(&candidates), Some(Rank { steady: true, priority: 1, pid: 2 }));
         assert_eq!(candidates.best_that_asked(), rank(&candidates));
-        assert!(candidates.hear(2, &request(7, 1, true)), "a change in the same round");
+        assert!(candidates.record(2, &request(7, 1, true)), "a change in the same round");
         candidates.end_round();
         assert_eq!(candidates.best_that_asked(), None, "in an earlier round");
-        assert!(candidates.hear(2, &request(8, 1, false)));
+        assert!(candidates.record(2, &request(8, 1, false)));
         assert_eq!((rank(&candidates), candidates.best_that_asked()), (None, None));
         (0..3).for_each(|_| candidates.end_round());
         assert!(rank(&candidates).is_some(), "out of date");
-        assert!(candidates.hear(2, &request(1, 0, true)), "it was restarted");
+        assert!(candidates.record(2, &request(1, 0, true)), "it was restarted");
     }
 
     #[test]

@@ -31,7 +31,7 @@ const MARGIN: u32 = 8;
 
 impl Clocks {
     /// Records a request of a peer.
-    pub(super) fn hear(&mut self, from: NodeId) {
+    pub(super) fn record(&mut self, from: NodeId) {
         let gap = self.by_pid.entry(from).or_default();
         gap.longest = gap.longest.max(gap.present).min(LONGEST);
         gap.present = 0;
@@ -60,7 +60,7 @@ mod tests {
         let mut clocks = Clocks::default();
         let mut pass = |rounds: u32, asks: bool| {
             if asks {
-                clocks.hear(2);
+                clocks.record(2);
             }
             (0..rounds).for_each(|_| clocks.end_round(&[2]));
             clocks.runs(2)

@@ -28,12 +28,12 @@ fn server(pid: u64, n: u64, promise: Ballot) -> BallotLeaderElection {
 
 fn round(ble: &mut BallotLeaderElection, replies: &[(u64, Ballot, bool)]) {
     for (from, leader, happy) in replies {
-        hear(ble, *from, *leader, *happy);
+        reply(ble, *from, *leader, *happy);
     }
     ble.tick(|quorum, servers| quorum.can_accept(servers));
 }
 
-fn hear(ble: &mut BallotLeaderElection, from: u64, leader: Ballot, happy: bool) -> Peer {
+fn reply(ble: &mut BallotLeaderElection, from: u64, leader: Ballot, happy: bool) -> Peer {
     let ballot = Ballot::with(1, 0, 0, from);
     let reply = HeartbeatReply { round: ble.round, ballot, leader, happy };
     ble.handle(from, HeartbeatMsg::Reply(reply))
@@ -50,8 +50,8 @@ fn leaves_it_to_a_better_server_until_the_end_of_the_next_round() {
     let mut second = server(2, 3, NONE);
     round(&mut second, &[(1, NONE, false), (3, NONE, false)]);
     assert_eq!(second.leader(), NONE, "3 is better");
-    hear(&mut second, 3, NONE, false);
-    hear(&mut second, 1, NONE, false);
+    reply(&mut second, 3, NONE, false);
+    reply(&mut second, 1, NONE, false);
     assert_eq!(second.leader(), NONE, "3 still has time");
     round(&mut second, &[]);
     assert_eq!(second.leader(), ballot(1, 2));
@@ -125,9 +125,9 @@ fn leaves_a_happy_neighbour_alone() {
 fn an_unhappy_leader_is_replaced_within_the_round() {
     let mut follower = server(1, 3, NONE);
     round(&mut follower, &[(3, ballot(2, 3), true), (2, ballot(2, 3), true)]);
-    hear(&mut follower, 3, ballot(2, 3), false);
+    reply(&mut follower, 3, ballot(2, 3), false);
     assert_eq!(follower.leader(), ballot(2, 3), "2 has not answered yet");
-    hear(&mut follower, 2, ballot(2, 3), false);
+    reply(&mut follower, 2, ballot(2, 3), false);
     assert_eq!(follower.leader(), ballot(3, 1));
 }
 
@@ -232,7 +232,7 @@ fn in_a_long_round_what_the_leader_reports_last_counts() {
         ble.handle(1, HeartbeatMsg::Reply(late));
         round(&mut ble, &[]);
         assert!(ble.pace.is_lengthened());
-        hear(&mut ble, 1, of_1, false);
+        reply(&mut ble, 1, of_1, false);
         if reports_recovery {
             let request = HeartbeatRequest {
                 config_id: 1,
@@ -283,7 +283,7 @@ fn a_preempted_leader_waits_a_round_and_preempts() {
     round(&mut leader, &[(2, NONE, false)]);
     leader.be_preempted(ballot(5, 3));
     round(&mut leader, &[(2, ballot(1, 1), true)]);
-    assert_eq!(leader.leader(), ballot(1, 1), "somebody may follow 5");
+    assert_eq!(leader.leader(), ballot(1, 1), "another server may follow 5");
     round(&mut leader, &[(2, ballot(1, 1), true)]);
     assert_eq!(leader.leader(), ballot(6, 1));
 }
@@ -305,7 +305,7 @@ fn a_preempted_leader_that_cannot_prepare_is_unhappy() {
     leader.be_preempted(ballot(5, 3));
     let enough = |_: &super::Quorum, servers: usize| servers >= 2;
     for (expected, n) in [(true, 1), (false, 1)] {
-        hear(&mut leader, 2, ballot(1, 1), true);
+        reply(&mut leader, 2, ballot(1, 1), true);
         leader.tick(enough);
         assert_eq!((leader.happy, leader.leader().n), (expected, n));
     }
@@ -338,7 +338,7 @@ fn a_leader_that_resigned_leads_only_in_a_new_ballot() {
     leader.resign();
     assert_eq!(leader.leader(), NONE);
     round(&mut leader, &[(2, ballot(1, 1), true)]);
-    assert_eq!(leader.leader(), NONE, "2 has not heard of it");
+    assert_eq!(leader.leader(), NONE, "2 has no report of it");
     round(&mut leader, &[(2, ballot(1, 1), false)]);
     assert_eq!(leader.leader(), ballot(2, 1));
 }
@@ -367,11 +367,11 @@ fn numbers_do_not_overflow() {
 #[test]
 fn a_peer_is_back_after_a_missed_round() {
     let mut ble = server(1, 3, NONE);
-    assert_eq!(hear(&mut ble, 2, ballot(1, 2), true), Peer::Back);
+    assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Back);
     round(&mut ble, &[]);
-    assert_eq!(hear(&mut ble, 2, ballot(1, 2), true), Peer::Heard);
-    assert_eq!(hear(&mut ble, 2, ballot(1, 2), true), Peer::Heard, "a copy");
+    assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Answers);
+    assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Answers, "a copy");
     round(&mut ble, &[]);
     round(&mut ble, &[]);
-    assert_eq!(hear(&mut ble, 2, ballot(1, 2), true), Peer::Back);
+    assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Back);
 }

@@ -94,7 +94,7 @@ impl Follower {
         Self { log: log.to_string(), codec: Codec::new(Amount::default()) }
     }
 
-    /// Takes a message in; says what it could not.
+    /// Takes a message in. The error names what failed.
     fn take(
         &mut self,
         (from_idx, coded): &(u64, CodedEntries<Letter>),
@@ -165,7 +165,7 @@ fn no_more_is_kept_encoded_than_may_be_in_flight() {
 }
 
 #[test]
-fn who_missed_something_reads_on_when_the_leader_starts_anew() {
+fn who_missed_something_reads_on_when_the_leader_starts_again() {
     let mut leader = Leader::new("", 100);
     let mut follower = Follower::new("");
     leader.append("ab");
@@ -218,12 +218,12 @@ fn what_went_through_no_cache_makes_the_rest_unreadable() {
 #[test]
 fn a_cache_that_was_empty_elsewhere_reads_nothing() {
     let (_, mut follower) = in_step("");
-    let mut anew = Leader::new("ab", 100);
-    anew.append("ab");
-    anew.append("ab");
-    assert_eq!(follower.take(&anew.messages(4)[0]), Err("unreadable"));
+    let mut restarted = Leader::new("ab", 100);
+    restarted.append("ab");
+    restarted.append("ab");
+    assert_eq!(follower.take(&restarted.messages(4)[0]), Err("unreadable"));
     follower.codec.invalidate();
-    assert_eq!(follower.take(&anew.messages(4)[0]), Err("unreadable"), "of no leader");
+    assert_eq!(follower.take(&restarted.messages(4)[0]), Err("unreadable"), "of no leader");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_travels_as_it_is_goes_through_the_cache_once() {
 }
 
 #[test]
-fn a_leader_that_missed_entries_starts_anew() {
+fn a_leader_that_missed_entries_starts_again() {
     let (mut leader, mut follower) = in_step("");
     leader.log.extend("cd".chars().map(Letter));
     leader.append("d");

@@ -65,7 +65,7 @@ impl OmniPaxosConfig {
     ///
     /// The server learns the members with the log. It is an observer until a configuration names it.
     /// From then on it is a member. So a new server joins a cluster, and a replica without a vote
-    /// follows one. After a restart the same call is right: the storage says what the server is.
+    /// follows one. After a restart the same call is right: the storage keeps what the server is.
     ///
     /// ```
     /// use omnipaxos::{OmniPaxosConfig, ServerConfig};
@@ -97,10 +97,12 @@ impl OmniPaxosConfig {
             return Ok(());
         }
         self.cluster_config.validate()?;
+        if self.server_config.continues {
+            // The storage decides whether this server is a member.
+            return Ok(());
+        }
         let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
         match (self.server_config.is_observer(), nodes.contains(&pid)) {
-            // The storage says what it is.
-            _ if self.server_config.continues => Ok(()),
             (false, false) => invalid(format!("pid {pid} must be one of the nodes {nodes:?}")),
             (true, true) => invalid(format!(
                 "pid {pid} observes, so it must not be one of the nodes {nodes:?}: an observer has \
@@ -362,7 +364,7 @@ pub struct ServerConfig {
     pub continues: bool,
 }
 
-/// The number of observers that a server serves if its log continues, unless a setting says another.
+/// The number of observers that a server serves if its log continues and `max_observers` is 0.
 const PLACES_WHERE_IT_CONTINUES: usize = 16;
 
 /// Incarnations from this number on are reserved for entries appended at a leader without an id.

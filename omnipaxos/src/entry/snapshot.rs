@@ -61,7 +61,7 @@ pub trait Snapshot<T: Entry>: Clone + Debug {
     ///   refused, and so is a [`trim`](crate::OmniPaxos::trim) of a log with a snapshot. A request of
     ///   another server to do so changes nothing.
     /// - No server sends or requests delta snapshots, whatever
-    ///   [`takes_delta_snapshots`](crate::ServerConfig::takes_delta_snapshots) says.
+    ///   [`takes_delta_snapshots`](crate::ServerConfig::takes_delta_snapshots) is set to.
     fn can_create() -> bool {
         true
     }

@@ -43,7 +43,8 @@ pub enum Event {
         /// The entries before this index are decided and can be read here, except compacted ones.
         idx: u64,
     },
-    /// The stop sign is decided: nothing more is decided in this configuration.
+    /// The stop sign is decided: the log has ended. Not reported if the log
+    /// [continues](crate::ServerConfig::continues).
     Reconfigured(StopSign),
     /// The log [continues](crate::ServerConfig::continues), and these are its members now. At the start
     /// it reports the configuration that the storage holds.
@@ -55,9 +56,9 @@ pub enum Event {
     },
     /// This server is no member any more. It observes, and serves what it holds.
     Retired {
-        /// Whether the cluster gets on without this server, and all others that were removed: a write
-        /// quorum of the members holds all entries before the present configuration. Then this server
-        /// may be stopped for good. The event comes again when this becomes true.
+        /// Whether the cluster does not need this server or any other that was removed: a write quorum
+        /// of the members holds all entries before the present configuration. Then this server may be
+        /// stopped for good. The event comes again when this becomes true.
         may_stop: bool,
     },
     /// A [proposal](crate::OmniPaxos::propose) has ended.
@@ -306,15 +307,15 @@ mod tests {
     };
 
     fn new_events(
-        told: &mut LastReported,
+        last: &mut LastReported,
         observed: &Observed<'_>,
         answering: &[NodeId],
     ) -> Vec<Event> {
-        let events = told.new_events(observed, &[2, 3], |pid| answering.contains(&pid));
+        let events = last.new_events(observed, &[2, 3], |pid| answering.contains(&pid));
         assert_eq!(
-            told.new_events(observed, &[2, 3], |pid| answering.contains(&pid)),
+            last.new_events(observed, &[2, 3], |pid| answering.contains(&pid)),
             [],
-            "told twice"
+            "reported twice"
         );
         events
     }
@@ -327,83 +328,83 @@ mod tests {
 
     #[test]
     fn the_last_of_several_changes_is_told() {
-        let mut told = LastReported::default();
+        let mut last = LastReported::default();
         let leader = Some(Ballot::with(1, 1, 0, 2));
         let new = Event::LeaderChanged { leader, is_ready: false };
         let observed = Observed { leader, decided_idx: 4, ..NOTHING };
-        assert_eq!(new_events(&mut told, &observed, &[]), [new, Event::Decided { idx: 4 }]);
+        assert_eq!(new_events(&mut last, &observed, &[]), [new, Event::Decided { idx: 4 }]);
         let observed = Observed { is_ready: true, decided_idx: 9, compacted_idx: 7, ..observed };
         let ready = Event::LeaderChanged { leader, is_ready: true };
         let more = [ready, Event::Compacted { idx: 7 }, Event::Decided { idx: 9 }];
-        assert_eq!(new_events(&mut told, &observed, &[]), more);
+        assert_eq!(new_events(&mut last, &observed, &[]), more);
         let gone = Event::LeaderChanged { leader: None, is_ready: false };
         let observed = Observed { compacted_idx: 7, decided_idx: 9, ..NOTHING };
-        assert_eq!(new_events(&mut told, &observed, &[]), [gone]);
+        assert_eq!(new_events(&mut last, &observed, &[]), [gone]);
     }
 
     #[test]
     fn indices_that_go_back_are_not_told() {
-        let mut told = LastReported::default();
+        let mut last = LastReported::default();
         let observed = Observed { decided_idx: 9, ..NOTHING };
-        assert_eq!(new_events(&mut told, &observed, &[]).len(), 1);
+        assert_eq!(new_events(&mut last, &observed, &[]).len(), 1);
         for (decided_idx, expected) in [(5, None), (9, None), (10, Some(10))] {
             let observed = Observed { decided_idx, ..NOTHING };
             let expected: Vec<Event> =
                 expected.map(|idx| Event::Decided { idx }).into_iter().collect();
-            assert_eq!(new_events(&mut told, &observed, &[]), expected);
+            assert_eq!(new_events(&mut last, &observed, &[]), expected);
         }
     }
 
     #[test]
     fn reads_and_transfers_are_told_once() {
-        let mut told = LastReported::default();
+        let mut last = LastReported::default();
         for number in [3, 5] {
             let up_to = ReadId::new(number);
             let observed = Observed { ready_read: Some(up_to), ..NOTHING };
-            assert_eq!(new_events(&mut told, &observed, &[]), [Event::ReadReady { up_to }]);
+            assert_eq!(new_events(&mut last, &observed, &[]), [Event::ReadReady { up_to }]);
         }
-        told.begin_transfer(2);
+        last.begin_transfer(2);
         let under_way = Observed { transfer: Some(2), ..NOTHING };
-        assert_eq!(new_events(&mut told, &under_way, &[]), []);
+        assert_eq!(new_events(&mut last, &under_way, &[]), []);
         assert_eq!(
-            new_events(&mut told, &NOTHING, &[]),
+            new_events(&mut last, &NOTHING, &[]),
             [Event::LeadershipTransferEnded { to: 2 }]
         );
     }
 
     #[test]
     fn peers_come_and_go() {
-        let mut told = LastReported::default();
+        let mut last = LastReported::default();
         for (answering, expected) in [
             (vec![3], vec![Event::PeerBack(3)]),
             (vec![2], vec![Event::PeerBack(2), Event::PeerLost(3)]),
             (vec![2, 3], vec![Event::PeerBack(3)]),
             (vec![], vec![Event::PeerLost(2), Event::PeerLost(3)]),
         ] {
-            assert_eq!(new_events(&mut told, &NOTHING, &answering), expected);
+            assert_eq!(new_events(&mut last, &NOTHING, &answering), expected);
         }
     }
 
     #[test]
     fn observers_come_and_go() {
-        let mut told = LastReported::default();
+        let mut last = LastReported::default();
         for (observers, expected) in [
             (vec![7, 9], vec![Event::ObserverAdded(7), Event::ObserverAdded(9)]),
             (vec![8, 9], vec![Event::ObserverRemoved(7), Event::ObserverAdded(8)]),
             (vec![], vec![Event::ObserverRemoved(8), Event::ObserverRemoved(9)]),
         ] {
             let observed = Observed { observers, ..NOTHING };
-            assert_eq!(new_events(&mut told, &observed, &[]), expected);
+            assert_eq!(new_events(&mut last, &observed, &[]), expected);
         }
         let observed = Observed { trimmed_at_source: Some(4), ..NOTHING };
         let trimmed = Event::TrimmedAtSource { idx: 4 };
-        assert_eq!(new_events(&mut told, &observed, &[]), [trimmed]);
-        assert_eq!(new_events(&mut told, &NOTHING, &[]), []);
+        assert_eq!(new_events(&mut last, &observed, &[]), [trimmed]);
+        assert_eq!(new_events(&mut last, &NOTHING, &[]), []);
     }
 
     #[test]
     fn ends_are_told_once() {
-        let mut told = LastReported::default();
+        let mut last = LastReported::default();
         let stopsign = StopSign::with(ClusterConfig::default(), None);
         let halted = Halted::new("write", "the disk is full");
         let higher = HigherConfiguration { configuration_id: 2, reported_by: 3 };
@@ -418,9 +419,9 @@ mod tests {
             Event::HigherConfiguration(higher),
             Event::Halted(halted.clone()),
         ];
-        assert_eq!(new_events(&mut told, &observed, &[]), expected);
+        assert_eq!(new_events(&mut last, &observed, &[]), expected);
         let higher = HigherConfiguration { configuration_id: 4, reported_by: 2 };
         let observed = Observed { higher: Some(higher), ..observed };
-        assert_eq!(new_events(&mut told, &observed, &[]), [Event::HigherConfiguration(higher)]);
+        assert_eq!(new_events(&mut last, &observed, &[]), [Event::HigherConfiguration(higher)]);
     }
 }

@@ -71,8 +71,10 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The observers that this server serves, by pid.
     pub observers: Vec<ObserverStatus>,
-    /// At an observer: the number of entries that a source has trimmed, if this server lacks some
-    /// of them. See [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
+    /// The number of entries that a source has trimmed, if this server lacks some of them. Only at an
+    /// observer, or where the log [continues](crate::ServerConfig::continues) at a server that was
+    /// removed, even if it does not know that yet. See
+    /// [`Event::TrimmedAtSource`](crate::events::Event::TrimmedAtSource).
     pub trimmed_at_source: Option<u64>,
     /// Proposals that wait here: for a leader, for a full batch, or for room in the log. They are
     /// not part of the log yet. Proposals in `pending` are not counted.
@@ -162,7 +164,7 @@ impl Status {
     ///
     /// It concerns entry types without snapshots. The applications of these servers have not
     /// reported to [`compact`](crate::OmniPaxos::compact) that they applied as many entries as
-    /// another one. These servers may be down.
+    /// another application. These servers may be down.
     pub fn holds_back(&self) -> Vec<NodeId> {
         let peers = self.peers.iter().map(|peer| (peer.pid, peer.applied_idx.unwrap_or(0)));
         let applied: Vec<_> = peers.chain([(self.pid, self.applied_idx)]).collect();

@@ -107,7 +107,7 @@ impl ClusterConfig {
 }
 
 /// Returns the epochs in the storage, if the log continues; `None` if it ends with its configuration. The
-/// epochs say who the members are.
+/// epochs contain the members.
 fn read_epochs<T: Entry, B: Storage<T>>(
     log: &ReplicaLog<T, B>,
     config: &mut OmniPaxosConfig,
@@ -180,7 +180,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             trace,
             is_idle: false,
             retirement,
-            told: BTreeSet::new(),
+            aware: BTreeSet::new(),
             earlier_peers,
             config,
         })

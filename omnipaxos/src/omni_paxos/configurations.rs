@@ -27,7 +27,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Notifies the servers that sent messages of a lower configuration.
-    pub(super) fn tell_lower_configurations(&mut self, messages: &mut Vec<Message<T>>) {
+    pub(super) fn notify_lower_configurations(&mut self, messages: &mut Vec<Message<T>>) {
         while let Some(to) = self.validator.others_mut().pop() {
             messages.push(Message::BLE(self.ble.request(to)));
         }

@@ -55,7 +55,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Ends a heartbeat round of a leader: notifies the servers that were removed, and have not shown that
     /// they know it. They may have been down, and know no server that is a member now.
-    pub(super) fn tell_removed_servers(&mut self) {
+    pub(super) fn notify_removed_servers(&mut self) {
         let Some((present, earlier)) = self.paxos.log().epochs().split_last() else {
             return;
         };
@@ -65,8 +65,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let removed = earlier.iter().flat_map(|epoch| &epoch.configuration.nodes);
         for pid in removed.filter(|pid| !present.configuration.nodes.contains(pid)) {
             if self.validator.observers().contains(*pid) {
-                self.told.insert(*pid);
-            } else if !self.told.contains(pid) {
+                self.aware.insert(*pid);
+            } else if !self.aware.contains(pid) {
                 self.validator.others_mut().schedule_notice(*pid);
             }
         }
@@ -91,8 +91,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Records the servers that this one knows in the present epoch, of which the next one may name none.
-    /// They may have gone on.
+    /// Records the servers that this one knows in the present epoch. The next configuration may name none
+    /// of them, and they may be in a later one.
     fn note_earlier_peers(&mut self) {
         if self.earlier_peers.len() >= MOST_EARLIER_PEERS {
             self.earlier_peers.clear();
@@ -193,7 +193,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let priority = self.ble.priority();
         self.ble = BallotLeaderElection::new(&self.config, members, promise, limit);
         self.ble.set_priority(priority);
-        self.told.clear();
+        self.aware.clear();
         let is_retired = was_member || self.retirement.is_some();
         self.retirement = (is_retired && self.paxos.is_observer()).then(Retirement::default);
         if was_member && self.paxos.is_observer() {
@@ -203,8 +203,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(())
     }
 
-    /// Asks a server for the log that has sent a message which is not valid in the present epoch: it is in a
-    /// later one.
+    /// Asks a server of a later epoch for the log. Its message was not valid in the present epoch.
     #[cold]
     pub(super) fn ask_of_later_epoch(&mut self) {
         if let Some(informed) = self.validator.others_mut().take_informed() {

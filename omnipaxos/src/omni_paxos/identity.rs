@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Checks that the storage belongs to this server. A storage without an owner gets it as the owner,
-/// durably. If the log has continued to the configuration, the storage says that by its epochs.
+/// durably. If the log has continued to the configuration, the epochs in the storage prove that.
 pub(super) fn identify<T: Entry, B: Storage<T>>(
     log: &mut ReplicaLog<T, B>,
     config: &OmniPaxosConfig,
@@ -23,7 +23,7 @@ pub(super) fn identify<T: Entry, B: Storage<T>>(
     let (promise, config_id) = (log.promise(), cluster.configuration_id);
     let mut stored = log.identity().map_err(StorageFailed::new)?;
     if let Some(stored) = stored.as_mut().filter(|_| is_continued) {
-        // The epochs say what the configuration is. A crash may have left the identity of another one.
+        // The epochs contain the configuration. A crash may have left the identity in an earlier one.
         *stored = stored.in_configuration(cluster);
     }
     if let Some(stored) = &stored {
@@ -32,7 +32,7 @@ pub(super) fn identify<T: Entry, B: Storage<T>>(
         }
         own.peers.clone_from(&stored.peers);
     }
-    // A storage of an earlier version, or one that keeps no identity.
+    // The storage is of an earlier version, or keeps no identity.
     if !promise.is_nobodys() && promise.config_id != config_id {
         return Err(BuildErr::StorageMismatch(other_configuration(promise.config_id, config_id)));
     }

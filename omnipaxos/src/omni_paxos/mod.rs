@@ -145,8 +145,8 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     /// The configuration of this server; the members are those of the present epoch.
     config: OmniPaxosConfig,
     retirement: Option<Retirement>,
-    /// The servers removed from a log that continues which know the present epoch.
-    told: BTreeSet<NodeId>,
+    /// The removed servers that know the present epoch, if the log continues.
+    aware: BTreeSet<NodeId>,
     /// The servers that this one knew in earlier epochs.
     earlier_peers: BTreeSet<NodeId>,
 }
@@ -204,7 +204,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 match self.ble.handle(message.from, message.msg) {
                     Peer::Asks if self.ble.answered(message.from) => {}
                     Peer::Asks => self.paxos.acknowledge_again(message.from),
-                    Peer::Heard => self.paxos.note_reachable(message.from),
+                    Peer::Answers => self.paxos.note_reachable(message.from),
                     Peer::Back => {
                         self.paxos.note_reachable(message.from);
                         self.paxos.reconnected(message.from);
@@ -247,7 +247,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if round == Round::Ended {
             self.note_holders();
             if self.config.server_config.continues {
-                self.tell_removed_servers();
+                self.notify_removed_servers();
                 self.ask_beyond_members();
             }
             self.validator.end_round();

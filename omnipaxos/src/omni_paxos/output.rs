@@ -59,7 +59,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.ble.build_messages(|message| buffer.push(Message::BLE(message)));
         if self.validator.others().is_notice_due() {
-            self.tell_lower_configurations(buffer);
+            self.notify_lower_configurations(buffer);
         }
         self.stamp(buffer, first);
         // Changes that an output decides are written by the next output.

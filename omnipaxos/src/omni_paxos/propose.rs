@@ -238,7 +238,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// [`ProposalEnded`](crate::events::Event::ProposalEnded), once, with this id. The outcome is
     /// one of these:
     /// - `Decided`, with the index of the stop sign, if this reconfiguration is decided.
-    /// - `NotDecided` if another one is decided.
+    /// - `NotDecided` if another reconfiguration is decided.
+    /// - `Refused` if the leader cannot store the metadata. This server can propose again.
     ///
     /// If two servers propose equal stop signs, both report `Decided`. If this server is restarted
     /// first, no outcome is reported.
@@ -284,7 +285,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// First the servers that join catch up, as observers. Start them with
     /// [`OmniPaxosConfig::observe`](crate::OmniPaxosConfig::observe), before or after this call. Then the
-    /// stop sign is decided, and the next configuration goes on with the log. Proposals and reads go on
+    /// stop sign is decided, and the next configuration continues the log. Proposals and reads continue
     /// meanwhile. [`status`](Self::status) has the progress of the servers that join.
     ///
     /// One call of [`take_events`](Self::take_events) will return
@@ -293,11 +294,48 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// - `Decided`, with the index of the stop sign.
     /// - `NotDecided` if another change was decided first. Nothing of this one happened.
     /// - `NotJoined` if servers did not catch up. Nothing has changed.
+    /// - `Refused` if the leader cannot store the metadata. Nothing has changed.
+    /// - `Unknown` if this server learned a snapshot in place of a stop sign. Read
+    ///   [`Status::nodes`](crate::status::Status::nodes).
     ///
-    /// A restart of this server ends a change that waits; then no outcome is reported.
+    /// If this server restarts, no outcome is reported. A change that still waits has ended then.
     ///
     /// # Errors
     /// [`ReconfigurationErr`] contains the reason. `EndsHere` if the log does not continue.
+    ///
+    /// # Example
+    /// Server 1 is alone, and server 2 joins it:
+    ///
+    /// ```
+    /// use omnipaxos::{
+    ///     events::Event, macros::Entry, members::MemberChange, proposals::Outcome, ClusterConfig,
+    ///     OmniPaxos, OmniPaxosConfig, ServerConfig,
+    /// };
+    /// use omnipaxos_storage::memory_storage::MemoryStorage;
+    ///
+    /// # #[derive(Clone, Debug, Entry)]
+    /// # struct Number(u64);
+    /// #
+    /// let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1], ..Default::default() };
+    /// let server = ServerConfig { pid: 1, continues: true, ..Default::default() };
+    /// let mut one: OmniPaxos<Number, MemoryStorage<Number>> =
+    ///     cluster.build_for_server(server, MemoryStorage::default())?;
+    /// let server = ServerConfig { pid: 2, ..Default::default() };
+    /// let mut two = OmniPaxosConfig::observe(server, &[1]).build(MemoryStorage::default())?;
+    ///
+    /// let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 2], ..Default::default() };
+    /// let change = one.change_members(next, MemberChange::default())?;
+    /// for _ in 0..100 {
+    ///     one.tick();
+    ///     two.tick();
+    ///     one.outgoing_messages().into_iter().for_each(|message| two.handle_incoming(message));
+    ///     two.outgoing_messages().into_iter().for_each(|message| one.handle_incoming(message));
+    /// }
+    /// let ended = Event::ProposalEnded { id: change, outcome: Outcome::Decided(0) };
+    /// assert!(one.take_events().contains(&ended));
+    /// assert_eq!(two.status().nodes, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn change_members(
         &mut self,
         next_config: ClusterConfig,

@@ -23,10 +23,10 @@ use crate::{
 /// one. Fewer entries travel in full.
 const LEAST_DELTA: u64 = 8;
 
-/// What a server that asks for decided entries is sent.
+/// The answer to a request for decided entries.
 #[derive(Debug)]
 pub(crate) enum Answer<T: Entry> {
-    /// This server has decided no more.
+    /// Nothing: this server has not decided more than the sender of the request.
     Nothing,
     Chunk(CatchUpChunk<T>),
     /// A snapshot that is larger than a message, encoded.
@@ -107,7 +107,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             entries,
             ids,
             stopsign: stopsign.map(|stopsign| *stopsign),
-            epoch: self.epoch_to_tell(config_id, from_idx),
+            epoch: self.epoch_to_send(config_id, from_idx),
             ..self.empty_chunk(config_id, decided_idx)
         }))
     }
@@ -152,7 +152,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns the epoch of the record `idx`, if a server in configuration `config_id` does not know
     /// it.
-    pub(crate) fn epoch_to_tell(&self, config_id: ConfigurationId, idx: u64) -> Option<Box<Epoch>> {
+    pub(crate) fn epoch_to_send(&self, config_id: ConfigurationId, idx: u64) -> Option<Box<Epoch>> {
         let is_another = |epoch: &&Epoch| epoch.configuration.configuration_id != config_id;
         self.epoch_of(idx).filter(is_another).cloned().map(Box::new)
     }
@@ -220,12 +220,15 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
                 self.install(from_idx, snapshot)?;
-                epoch.into_iter().for_each(|epoch| self.reach(*epoch));
+                if let Some(epoch) = epoch {
+                    self.reach(*epoch);
+                }
                 decided_before
             }
             None => {
-                let first = epoch.filter(|_| self.epochs().is_empty());
-                first.into_iter().for_each(|epoch| self.reach(*epoch));
+                if let Some(first) = epoch.filter(|_| self.epochs().is_empty()) {
+                    self.reach(*first);
+                }
                 self.decide(from_idx);
                 from_idx.max(self.decided_idx)
             }

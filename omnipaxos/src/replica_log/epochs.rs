@@ -95,8 +95,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.continuity.epochs().iter().rev().find(|epoch| epoch.first_idx <= idx)
     }
 
-    /// Returns whether a server may be told of a snapshot of the first `idx` records: this log knows in
-    /// which epoch it ends.
+    /// Returns whether this server may send a snapshot of the first `idx` records: its log knows in which
+    /// epoch the snapshot ends.
     pub(crate) fn knows_epoch_of(&self, idx: u64) -> bool {
         !self.continues() || self.epoch_of(idx).is_some()
     }

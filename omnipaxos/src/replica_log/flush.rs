@@ -30,7 +30,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// other servers may know of the compaction stays true:
     /// - The decided index is durable, so a chunk with a snapshot, its pieces and its ids are of
     ///   decided entries.
-    /// - A `compacted_idx` in a chunk says which entries this server lacks. Afterwards it lacks fewer.
+    /// - A `compacted_idx` in a chunk reports which entries this server lacks. Afterwards it lacks fewer.
     /// - `CompactionAction::Compacted` ends the requests of another server. The entries stay until the
     ///   next compaction here.
     /// - A trim without a snapshot proves to others that every server holds the entries. It is never

@@ -48,7 +48,7 @@ pub(super) struct Forgotten {
     /// The entries are decided before this index.
     before: u64,
     /// Number of reports of forgotten ids from other servers.
-    told: u64,
+    received: u64,
 }
 
 /// Ids of one server and kind.
@@ -67,13 +67,13 @@ impl Forgotten {
     }
 
     /// Joins the forgotten ids that another server reports.
-    pub(super) fn join(&mut self, told: &ForgottenIds) {
-        let before = self.before.max(told.before);
-        (self.told, self.before) = (self.told + 1, before);
-        for range in &told.ids {
+    pub(super) fn join(&mut self, received: &ForgottenIds) {
+        let before = self.before.max(received.before);
+        (self.received, self.before) = (self.received + 1, before);
+        for range in &received.ids {
             self.of_kind(range.first).add(range.first, range.count, before);
         }
-        for in_doubt in &told.in_doubt {
+        for in_doubt in &received.in_doubt {
             self.of_kind(in_doubt.last).doubt(*in_doubt);
         }
     }
@@ -118,13 +118,13 @@ impl Forgotten {
     }
 
     /// Returns the number of reports of forgotten ids from other servers.
-    pub(super) fn told(&self) -> u64 {
-        self.told
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Returns all forgotten ids, for a message to another server.
     #[cold]
-    pub(super) fn to_tell(&self) -> Box<ForgottenIds> {
+    pub(super) fn to_send(&self) -> Box<ForgottenIds> {
         let ranges = self.by_kind.values().flat_map(|ranges| ranges.ids.iter());
         let ids = ranges.map(|(first, count)| IdRange { first, count }).collect();
         let in_doubt = self.by_kind.values().filter_map(|ranges| ranges.in_doubt).collect();
@@ -143,10 +143,10 @@ impl Ranges {
         }
     }
 
-    fn doubt(&mut self, told: IdsInDoubt) {
-        let known = self.in_doubt.get_or_insert(told);
-        known.last = known.last.max(told.last);
-        known.before = known.before.max(told.before);
+    fn doubt(&mut self, received: IdsInDoubt) {
+        let known = self.in_doubt.get_or_insert(received);
+        known.last = known.last.max(received.last);
+        known.before = known.before.max(received.before);
     }
 }
 
@@ -160,8 +160,8 @@ mod tests {
 
     /// The ranges in order: incarnation, first number and count.
     fn ranges(forgotten: &Forgotten) -> Vec<(u64, u64, u64)> {
-        let told = forgotten.to_tell();
-        told.ids.iter().map(|r| (r.first.incarnation, r.first.number, r.count)).collect()
+        let received = forgotten.to_send();
+        received.ids.iter().map(|r| (r.first.incarnation, r.first.number, r.count)).collect()
     }
 
     #[test]
@@ -249,20 +249,20 @@ mod tests {
         one.add(id(1, 0), 5, 9);
         other.add(id(1, 3), 5, 12);
         other.add(id(3, 0), 1, 14);
-        let mut told = other.to_tell();
-        told.in_doubt.push(IdsInDoubt { last: id(0, 5), before: 4 });
-        one.join(&told);
+        let mut received = other.to_send();
+        received.in_doubt.push(IdsInDoubt { last: id(0, 5), before: 4 });
+        one.join(&received);
         assert_eq!(ranges(&one), [(1, 0, 8), (3, 0, 1)]);
-        assert_eq!((one.before(), one.told()), (14, 1));
+        assert_eq!((one.before(), one.received()), (14, 1));
         assert_eq!((one.in_doubt_before(id(0, 5)), one.in_doubt_before(id(0, 6))), (4, 0));
-        told.in_doubt = vec![IdsInDoubt { last: id(0, 3), before: 8 }];
-        one.join(&told);
-        assert_eq!(one.to_tell().in_doubt, [IdsInDoubt { last: id(0, 5), before: 8 }]);
-        assert_eq!((one.told(), other.told()), (2, 0));
-        assert_eq!(*one.to_tell(), {
+        received.in_doubt = vec![IdsInDoubt { last: id(0, 3), before: 8 }];
+        one.join(&received);
+        assert_eq!(one.to_send().in_doubt, [IdsInDoubt { last: id(0, 5), before: 8 }]);
+        assert_eq!((one.received(), other.received()), (2, 0));
+        assert_eq!(*one.to_send(), {
             let mut both = Forgotten::default();
-            both.join(&one.to_tell());
-            *both.to_tell()
+            both.join(&one.to_send());
+            *both.to_send()
         });
     }
 }

@@ -137,15 +137,15 @@ impl Ids {
 
     /// Records the ids from a message for the appended entries `from..to`.
     #[inline]
-    pub(super) fn extend(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
-        if let Some(told) = told {
-            self.extend_by(*told, from, to);
+    pub(super) fn extend(&mut self, received: Option<Box<EntryIds>>, from: u64, to: u64) {
+        if let Some(received) = received {
+            self.extend_by(*received, from, to);
         }
     }
 
     #[cold]
-    fn extend_by(&mut self, told: EntryIds, from: u64, to: u64) {
-        let EntryIds { known_from, runs, forgotten } = told;
+    fn extend_by(&mut self, received: EntryIds, from: u64, to: u64) {
+        let EntryIds { known_from, runs, forgotten } = received;
         if let Some(forgotten) = forgotten {
             self.forgotten.join(&forgotten);
         }
@@ -161,8 +161,9 @@ impl Ids {
     ///
     /// A proposal may have a copy in the log beyond the chunk, and be decided in the chunk, at an
     /// earlier index. The copy will be replaced. So it gets no id: the id names the decided entry.
-    pub(super) fn extend_beyond(&mut self, told: Option<Box<EntryIds>>, from: u64, to: u64) {
-        let Some(EntryIds { known_from, runs, forgotten: _ }) = told.map(|told| *told) else {
+    pub(super) fn extend_beyond(&mut self, received: Option<Box<EntryIds>>, from: u64, to: u64) {
+        let Some(EntryIds { known_from, runs, forgotten: _ }) = received.map(|received| *received)
+        else {
             return;
         };
         if known_from > from {
@@ -235,7 +236,7 @@ impl Ids {
         if from >= to || (runs.is_empty() && self.known_from <= from && !forgets_some) {
             return None;
         }
-        let forgotten = forgets_some.then(|| self.forgotten.to_tell());
+        let forgotten = forgets_some.then(|| self.forgotten.to_send());
         Some(Box::new(EntryIds { known_from: self.known_from.clamp(from, to), runs, forgotten }))
     }
 
@@ -302,7 +303,7 @@ impl Ids {
 
     /// Returns the number of reports of forgotten ids from other servers.
     pub(crate) fn told_forgotten(&self) -> u64 {
-        self.forgotten.told()
+        self.forgotten.received()
     }
 
     /// Forgets the indices of the oldest runs that end before `idx`, while there are more than
@@ -392,13 +393,13 @@ mod tests {
         let ids = ids();
         assert_eq!(ids.of_accepts(8, 9), None);
         assert_eq!(ids.of(5, 6), None);
-        let told = ids.of(3, 7).unwrap();
-        assert_eq!(told.forgotten, None);
-        assert_eq!(told.runs, [run(3, 1, id(1, 8)), run(4, 1, id(2, 9)), run(6, 1, id(1, 9))]);
-        assert_eq!(told.known_from, 3);
+        let received = ids.of(3, 7).unwrap();
+        assert_eq!(received.forgotten, None);
+        assert_eq!(received.runs, [run(3, 1, id(1, 8)), run(4, 1, id(2, 9)), run(6, 1, id(1, 9))]);
+        assert_eq!(received.known_from, 3);
         assert_eq!(ids.of(0, 3).unwrap().known_from, 2);
         let mut other = Ids::unknown_before(0);
-        other.extend(Some(told), 4, 7);
+        other.extend(Some(received), 4, 7);
         assert_eq!((other.find(id(1, 8), 99), other.find(id(1, 9), 99)), (None, Some(6)));
         assert_eq!(other.known_from, 0, "all that was appended is known");
         other.extend(ids.of(7, 8), 7, 8);
@@ -434,8 +435,8 @@ mod tests {
     fn ids_in_doubt_beyond_a_chunk() {
         for (known_from, expected) in [(2, 0), (3, 0), (4, 4), (5, 5), (9, 5)] {
             let mut ids = Ids::unknown_before(0);
-            let told = EntryIds { known_from, runs: Vec::new(), forgotten: None };
-            ids.extend_beyond(Some(Box::new(told)), 3, 5);
+            let received = EntryIds { known_from, runs: Vec::new(), forgotten: None };
+            ids.extend_beyond(Some(Box::new(received)), 3, 5);
             assert_eq!(ids.known_from, expected, "known from {known_from}");
         }
         assert!(Ids::unknown_before(5).of_accepts(3, 4).is_some(), "no server may know it");
@@ -447,9 +448,9 @@ mod tests {
         for first in [0, 1] {
             let mut ids = Ids::unknown_before(0);
             ids.append(0, id(1, first + 1));
-            let told =
+            let received =
                 EntryIds { known_from: 1, runs: vec![run(1, 4, id(1, first))], forgotten: None };
-            ids.extend_beyond(Some(Box::new(told)), 1, 5);
+            ids.extend_beyond(Some(Box::new(received)), 1, 5);
             let left = [run(1, 1, id(1, first)), run(3, 2, id(1, first + 2))];
             assert_eq!(ids.runs_in(1, 5).collect::<Vec<_>>(), left, "from {first} on");
         }
@@ -572,10 +573,10 @@ mod tests {
         ids.bound(7, 4);
         assert_eq!(ids.forgotten_before(), 6);
         assert_eq!((ids.of(6, 10).unwrap().forgotten, ids.of_accepts(10, 11)), (None, None));
-        for told in [ids.of(5, 8), ids.of_accepts(5, 8)] {
-            assert_eq!(told.as_ref().unwrap().runs.len(), 2);
+        for received in [ids.of(5, 8), ids.of_accepts(5, 8)] {
+            assert_eq!(received.as_ref().unwrap().runs.len(), 2);
             let mut other = Ids::unknown_before(2);
-            other.extend(told, 5, 8);
+            other.extend(received, 5, 8);
             let known = [5, 6, 7].map(|idx| other.find(id(idx % 2, idx), 99));
             assert_eq!(known, [None, Some(6), Some(7)]);
             assert!((0..6).all(|idx| other.is_forgotten(id(idx % 2, idx))));

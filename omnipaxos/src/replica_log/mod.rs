@@ -63,7 +63,7 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     tail: Tail<T>,
     ids: Ids,
     continuity: Continuity,
-    /// Whether this server wants a delta snapshot instead of missing entries.
+    /// Whether this server requests a delta snapshot instead of missing entries.
     wants_deltas: bool,
     stored: Stored,
     /// Length of the log that a leader may send. It counts itself only for the stored log. Invariant
@@ -183,7 +183,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let promise = named(storage.get_promise(), "read the promise")?;
         let accepted_round = named(storage.get_accepted_round(), "read the accepted round")?;
         let epochs = named(storage.get_epochs(), "read the epochs")?.unwrap_or_default();
-        // A ballot of an earlier epoch binds this server no more.
+        // A ballot of an earlier epoch no longer binds this server.
         let present = epochs.last();
         let binds = |ballot: &Ballot| {
             present.is_none_or(|epoch| ballot.config_id >= epoch.configuration.configuration_id)

@@ -2,8 +2,8 @@
 //!
 //! Invariant I25: a server takes part in an epoch only after it has decided and stored everything
 //! before it. So what is before an epoch is the same at all its members, and none of them can change
-//! it. All that this server said before as a leader or follower concerned the epoch before, and does
-//! not count any more.
+//! it. What this server sent before as a leader or follower concerned the epoch before, and does not
+//! count any more.
 
 use super::{
     compaction::Compactions, leader, observers::News, outbox::Outbox, routing::Routing,
@@ -44,7 +44,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.leadership_change = None;
         self.prepare_rounds = leader::LEAST_PREPARE_ROUNDS;
         self.routing = Routing::default();
-        self.begin_catch_up_anew();
+        self.restart_catch_up();
         self.news = News::default();
         self.loss = None;
         self.codec.invalidate();

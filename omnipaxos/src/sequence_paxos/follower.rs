@@ -83,7 +83,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 self.state = State::Following(Ack::No);
                 self.finish_accept(Extended::Appended, decided_idx);
                 self.announce_trim();
-                self.forward_anew();
+                self.forward_lost();
             }
             // The leader was overtaken, or does not know how much was fetched here: the promise
             // with that index may be lost.
@@ -112,17 +112,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Handles a redirect: the leader names a server that has the missing entries.
-    pub(super) fn handle_catch_up_redirect(&mut self, told: &CatchUpRedirect, from: NodeId) {
-        match self.standing(told.n, from) {
+    pub(super) fn handle_catch_up_redirect(&mut self, redirect: &CatchUpRedirect, from: NodeId) {
+        match self.standing(redirect.n, from) {
             Standing::BallotMismatch => return,
-            Standing::Replicating => self.log.decide_in_round(told.decided_idx),
+            Standing::Replicating => self.log.decide_in_round(redirect.decided_idx),
             Standing::Promised => {}
         }
         self.trace.emit(|| {
-            let event = LogEvent::debug("is redirected to catch up").with_peer(told.source);
-            event.at(told.decided_idx)
+            let event = LogEvent::debug("is redirected to catch up").with_peer(redirect.source);
+            event.at(redirect.decided_idx)
         });
-        self.catch_up_to(told.decided_idx, told.source, from);
+        self.catch_up_to(redirect.decided_idx, redirect.source, from);
     }
 
     /// Handles entries from the leader (paper §4.1.3). If this server cannot decode them, since it

@@ -60,7 +60,7 @@ impl Joiners {
     }
 
     /// Records what a server reported. This server has decided `own` entries.
-    pub(super) fn hear(&mut self, pid: NodeId, decided_idx: u64, own: u64) {
+    pub(super) fn record(&mut self, pid: NodeId, decided_idx: u64, own: u64) {
         let Some(joiner) = self.by_pid.get_mut(&pid) else {
             return;
         };
@@ -87,7 +87,7 @@ impl Joiners {
         self.by_pid.iter().filter(|(_, joiner)| !joiner.has_caught_up).map(|(pid, _)| *pid)
     }
 
-    /// Ends a heartbeat round. Returns whether so many are silent that the change cannot go on.
+    /// Ends a heartbeat round. Returns whether the change is given up: too many servers are silent.
     pub(super) fn end_round(&mut self) -> bool {
         for joiner in self.by_pid.values_mut() {
             joiner.silent_rounds = joiner.silent_rounds.saturating_add(1);
@@ -131,10 +131,10 @@ mod tests {
         ] {
             let mut joiners = joiners(waits_for).expect("two join");
             for (count, pid) in (1..).zip(order) {
-                joiners.hear(9, 1000, 1000);
-                joiners.hear(pid, 100, 1000);
+                joiners.record(9, 1000, 1000);
+                joiners.record(pid, 100, 1000);
                 assert_eq!(joiners.have_caught_up(), count > enough, "it lacks too much");
-                joiners.hear(pid, 950, 1000);
+                joiners.record(pid, 950, 1000);
                 assert_eq!(joiners.have_caught_up(), count >= enough, "{waits_for:?} {order:?}");
             }
         }
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn who_makes_no_progress_ends_the_change() {
         let mut joiners = joiners(WaitsFor::All).expect("two join");
-        joiners.hear(4, 1000, 1000);
+        joiners.record(4, 1000, 1000);
         for round in 1..10 {
-            joiners.hear(5, round, 1000);
+            joiners.record(5, round, 1000);
             assert!(!joiners.end_round(), "it makes progress, and server 2 is not needed");
         }
         let ends: Vec<bool> = (0..4).map(|_| joiners.end_round()).collect();

@@ -145,7 +145,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.trace.emit(|| LogEvent::info("leads").in_ballot(n).at(adopted_len));
         self.stop_catch_up();
         self.announce_trim();
-        self.forward_anew();
+        self.forward_lost();
         self.propose_if_leading();
         Ok(())
     }

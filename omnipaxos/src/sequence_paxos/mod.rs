@@ -224,7 +224,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             PaxosMsg::Accepted(accepted) => self.handle_accepted(&accepted, from),
             PaxosMsg::NotAccepted(refusal) => self.handle_not_accepted(refusal.n),
             PaxosMsg::Decide(decide) => self.handle_decide(&decide, from),
-            PaxosMsg::CatchUpRedirect(told) => self.handle_catch_up_redirect(&told, from),
+            PaxosMsg::CatchUpRedirect(redirect) => self.handle_catch_up_redirect(&redirect, from),
             PaxosMsg::CatchUpRequest(asks) => self.handle_catch_up_request(&asks, from),
             PaxosMsg::CatchUpChunk(chunk) => return self.handle_catch_up_chunk(*chunk, from),
             PaxosMsg::ProposalForward(entries) => self.handle_plain_forward(entries, from),

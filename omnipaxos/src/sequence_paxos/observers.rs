@@ -7,7 +7,7 @@
 //! up](super::catch_up). Its proposals and reads go to the leader, through its sources if it does
 //! not reach the leader.
 //!
-//! **News.** If a source has decided no more, a request waits there until it has. So news takes one
+//! **News.** A request waits at the source until the source has decided more. So news takes one
 //! message delay instead of a heartbeat round. A source keeps one request for each observer, and
 //! removes it when the observer is silent.
 //!
@@ -50,7 +50,7 @@ struct Observer {
 
 impl Observers {
     /// Records a request of `pid` that came from `via`.
-    fn hear(&mut self, pid: NodeId, via: NodeId) -> &mut Observer {
+    fn record(&mut self, pid: NodeId, via: NodeId) -> &mut Observer {
         let new = Observer { via, decided_idx: 0, waiting: None };
         let observer = self.by_pid.entry(pid).or_insert(new);
         observer.via = via;
@@ -131,7 +131,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Records that a proposal or a read of `origin` came from `from`.
     pub(super) fn note_origin(&mut self, origin: NodeId, from: NodeId) {
         if !self.members.contains(origin) && origin != self.pid {
-            self.observers.hear(origin, from);
+            self.observers.record(origin, from);
         }
     }
 
@@ -140,9 +140,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_catch_up_request(&mut self, asks: &CatchUpRequest, from: NodeId) {
         let is_behind = asks.decided_idx < self.log.decided_idx();
         if !self.members.contains(from) {
-            let observer = self.observers.hear(from, from);
+            let observer = self.observers.record(from, from);
             observer.decided_idx = observer.decided_idx.max(asks.decided_idx);
-            // Any other request leaves the one that waits: it may be a late copy.
+            // Any other request leaves the waiting one: it may be a late copy.
             if asks.waits && !is_behind {
                 observer.waiting = Some(*asks);
             }

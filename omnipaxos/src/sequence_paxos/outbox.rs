@@ -25,10 +25,10 @@ pub(crate) struct Due {
     pub(crate) not_accepted: bool,
     /// Answers that there is nothing left to compact before this index.
     pub(crate) compacted: Option<u64>,
-    /// Asks how much it has of the log, which it is to join.
+    /// Asks how much of the log the peer has, which is to join.
     pub(crate) asks_to_join: bool,
-    /// Answers such a question from a server of this configuration.
-    pub(crate) tells_progress: Option<ConfigurationId>,
+    /// Reports how much of the log this server has, to a server of this configuration.
+    pub(crate) reports_progress: Option<ConfigurationId>,
     /// Requests decided entries.
     pub(crate) chunk_request: bool,
     /// Answers these requests for decided entries: one for those after its decided index, and ranges.
@@ -44,7 +44,7 @@ impl Outbox {
         self.due.entry(to).or_default().not_accepted = true;
     }
 
-    pub(crate) fn tell_compacted(&mut self, to: NodeId, idx: u64) {
+    pub(crate) fn report_compacted(&mut self, to: NodeId, idx: u64) {
         let compacted = &mut self.due.entry(to).or_default().compacted;
         *compacted = (*compacted).max(Some(idx));
     }
@@ -53,8 +53,8 @@ impl Outbox {
         self.due.entry(to).or_default().asks_to_join = true;
     }
 
-    pub(crate) fn tell_progress(&mut self, to: NodeId, config_id: ConfigurationId) {
-        self.due.entry(to).or_default().tells_progress = Some(config_id);
+    pub(crate) fn report_progress(&mut self, to: NodeId, config_id: ConfigurationId) {
+        self.due.entry(to).or_default().reports_progress = Some(config_id);
     }
 
     pub(crate) fn request_chunk(&mut self, to: NodeId) {

@@ -65,7 +65,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.proposals.has_pending() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
-            self.tell_end();
+            self.trace_end();
         }
         if !self.observers.is_empty() {
             self.answer_waiting();
@@ -79,7 +79,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Logs once that the configuration has ended.
-    fn tell_end(&mut self) {
+    fn trace_end(&mut self) {
         if let Some(stopsign) = self.log.decided_stopsign().filter(|_| !self.is_end_reported) {
             let next = stopsign.next_config.configuration_id;
             self.is_end_reported = true;
@@ -224,7 +224,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if due.asks_to_join {
             send(PaxosMsg::Joining(Joining { config_id, decided_idx: None }));
         }
-        if let Some(config_id) = due.tells_progress {
+        if let Some(config_id) = due.reports_progress {
             let decided_idx = Some(self.log.stored_decided_idx());
             send(PaxosMsg::Joining(Joining { config_id, decided_idx }));
         }

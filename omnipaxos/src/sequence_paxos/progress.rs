@@ -162,8 +162,8 @@ pub(super) enum Stage {
     Unpromised { is_prepare_due: bool },
     /// The follower has promised; an AcceptSync is due.
     Promised(Promised),
-    /// It has promised and lacks too much for an AcceptSync: it was redirected to another server. Or it lacks more
-    /// than the little that it is sent now.
+    /// It has promised and lacks too much for an AcceptSync: it was redirected to another server.
+    /// Or it lacks more than the little that it is sent now.
     CatchingUp(Promised),
     /// An AcceptSync was sent and not acknowledged.
     Syncing(Promised, Sent),
@@ -284,8 +284,8 @@ impl Progress {
         }
     }
 
-    /// Records a promise. A follower that has accepted this ballot sends none, so a later one is
-    /// old. One that reports nothing new and was answered is a copy.
+    /// Records a promise. A follower that has accepted this ballot sends none, so a later
+    /// promise is old. A promise that reports nothing new and was answered is a copy.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::Replicating(_) => {}

@@ -35,7 +35,7 @@ pub(super) struct Reconfiguration {
     joiners: Option<Joiners>,
 }
 
-/// Whether the user wants the outcome of the reconfiguration.
+/// Whether the user gets the outcome of the reconfiguration.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Interest {
     Outcome,
@@ -184,8 +184,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Returns whether a queued stop sign may be forwarded. One that was proposed here waits until
-    /// earlier proposals of this server are in the log.
+    /// Returns whether a queued stop sign may be forwarded. A stop sign that was proposed here waits
+    /// until earlier proposals of this server are in the log.
     pub(super) fn may_forward_stopsign(&self) -> bool {
         let own = self.reconfiguration.as_ref().filter(|_| {
             let queued = self.proposals.stopsign();
@@ -336,7 +336,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if joining.config_id < self.config_id {
                 return;
             }
-            return self.outbox.tell_progress(from, joining.config_id);
+            return self.outbox.report_progress(from, joining.config_id);
         };
         let own = self.log.decided_idx();
         let Some(pending) = &mut self.reconfiguration else {
@@ -345,7 +345,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let Some(joiners) = &mut pending.joiners else {
             return;
         };
-        joiners.hear(from, decided_idx, own);
+        joiners.record(from, decided_idx, own);
         if joiners.have_caught_up() {
             (pending.joiners, pending.rounds) = (None, 0);
             self.submit_stopsign();
@@ -383,10 +383,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         };
         let Epoch { first_idx, configuration, metadata } = epoch;
-        let StopSign { next_config, metadata: told } = &pending.stopsign;
+        let StopSign { next_config, metadata: metadata_of_this } = &pending.stopsign;
         let outcome = match &pending.joiners {
             Some(_) => Outcome::NotDecided,
-            None if (next_config, told) == (configuration, metadata) => {
+            None if (next_config, metadata_of_this) == (configuration, metadata) => {
                 Outcome::Decided(first_idx.saturating_sub(1))
             }
             None => Outcome::Unknown,

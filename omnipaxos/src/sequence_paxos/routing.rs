@@ -139,7 +139,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 mod tests {
     use super::{Ballot, Relay, Route, Routing};
 
-    /// Who answered, the relay, the leader, and the way to it.
+    /// The servers that answered, the relay, the leader, and the way to it.
     type Row = (&'static [u64], Option<Relay>, u64, Option<Route>);
 
     #[test]

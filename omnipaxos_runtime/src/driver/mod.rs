@@ -10,7 +10,7 @@ use crate::{
     errors::{panic_message, AppendError, CompactError, DecidedError, NodeError, ReconfigureError},
     events::NodeEvent,
     inbox::Incoming,
-    request::{Appended, Reply, Request},
+    request::{answer, Appended, Reply, Request},
     transport::Transport,
 };
 use omnipaxos::{
@@ -357,11 +357,6 @@ fn take_waiting<R>(queue: &mut mpsc::Receiver<R>, into: &mut Vec<R>) {
             Err(_empty_or_closed) => return,
         }
     }
-}
-
-/// Sends an answer, if its caller still waits.
-fn answer<R>(reply: Reply<R>, with: R) {
-    let _ = reply.send(with);
 }
 
 fn appended<T>(outcome: Outcome) -> Appended<T> {

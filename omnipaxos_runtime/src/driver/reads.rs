@@ -1,6 +1,9 @@
 //! Linearizable reads that wait.
 
-use crate::{errors::ReadError, request::Reply};
+use crate::{
+    errors::ReadError,
+    request::{answer, Reply},
+};
 use omnipaxos::{
     reads::{ReadId, ReadRefused, ReadState},
     storage::{Entry, Storage},
@@ -32,7 +35,7 @@ impl Reads {
         read: Read,
     ) {
         if self.len >= MAX_READS {
-            return end(read, Err(ReadError::Busy));
+            return answer(read, Err(ReadError::Busy));
         }
         self.len += 1;
         self.request_again(replica, read);
@@ -66,7 +69,7 @@ impl Reads {
         self.requested.retain(|id, reads| match replica.read_state(*id) {
             ReadState::Ready(idx) => {
                 *len -= reads.len();
-                reads.drain(..).for_each(|read| end(read, Ok(idx)));
+                reads.drain(..).for_each(|read| answer(read, Ok(idx)));
                 false
             }
             ReadState::Refused(reason) => {
@@ -101,13 +104,8 @@ impl Reads {
             | ReadRefused::Unknown => self.refused.push(read),
             reason => {
                 self.len -= 1;
-                end(read, Err(ReadError::Refused(reason)));
+                answer(read, Err(ReadError::Refused(reason)));
             }
         }
     }
-}
-
-fn end(read: Read, result: Result<u64, ReadError>) {
-    // The caller may have dropped its future.
-    let _ = read.send(result);
 }

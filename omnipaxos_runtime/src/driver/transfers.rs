@@ -1,6 +1,9 @@
 //! Leadership transfers that wait for their end.
 
-use crate::{errors::TransferError, request::Reply};
+use crate::{
+    errors::TransferError,
+    request::{answer, Reply},
+};
 use omnipaxos::{
     events::Event,
     storage::{Entry, Storage},
@@ -45,7 +48,7 @@ impl Transfers {
         }
         match replica.transfer_leadership(to, TIMEOUT_TICKS) {
             Ok(()) => self.under_way.push(Transfer { to, reply }),
-            Err(refused) => end(reply, Err(refused.into())),
+            Err(refused) => answer(reply, Err(refused.into())),
         }
     }
 
@@ -67,14 +70,9 @@ impl Transfers {
         };
         for Transfer { to, reply } in self.ended.drain(..) {
             match leader == to {
-                true => end(reply, Ok(())),
-                false => end(reply, Err(TransferError::Cancelled(leader))),
+                true => answer(reply, Ok(())),
+                false => answer(reply, Err(TransferError::Cancelled(leader))),
             }
         }
     }
-}
-
-fn end(reply: Reply<Result<(), TransferError>>, result: Result<(), TransferError>) {
-    // The caller may have dropped its future.
-    let _ = reply.send(result);
 }

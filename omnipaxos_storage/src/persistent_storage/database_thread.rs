@@ -1,6 +1,6 @@
 //! The thread of the database.
 //!
-//! After a failure the database may wait for ever for a write that cannot succeed: in its flush,
+//! After a failure the database may wait forever for a write that cannot succeed: in its flush,
 //! and when it is dropped. So it runs in a thread of its own, and its users wait for a bounded
 //! time.
 

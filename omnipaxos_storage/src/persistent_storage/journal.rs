@@ -361,7 +361,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (known, _) = written(folder.path());
         assert_eq!(read(folder.path(), known).unwrap(), LENGTHS.len());
-        // One that does not know of a batch leaves its stamp out.
+        // A journal that does not know of a batch skips its stamp.
         let (journal, _) = Journal::open(folder.path(), known).unwrap();
         assert_eq!(journal.known().stamp, known.stamp + LENGTHS.len() as u64 + 1);
     }

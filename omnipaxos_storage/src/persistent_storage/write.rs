@@ -270,7 +270,7 @@ where
             return Ok(Change::Deferred(encode, snapshot));
         }
         let bytes = codec::encode("a snapshot", &snapshot)?;
-        // A small one need not wait for a large one that is being written.
+        // A small snapshot need not wait for a large one that is being written.
         if may_defer && (self.deferred.is_some() || bytes.len() as u64 > self.largest_inline) {
             let bytes = Arc::new(bytes);
             let copy = Arc::clone(&bytes);

@@ -41,7 +41,7 @@ pub enum OnHalt {
 }
 
 /// Servers, and the messages between them. Each server has a place, named as its id is, unless two servers with
-/// one id run: what is sent to that id goes to both, or to the one that the network chooses.
+/// one id run: what is sent to that id goes to both, or to the place that the network chooses.
 #[derive(Debug)]
 pub struct Cluster<T: Entry, B: Storage<T>, N = Delay> {
     places: BTreeMap<NodeId, Place<T, B>>,
@@ -92,7 +92,7 @@ impl<T: Entry, B: Storage<T>, N> Cluster<T, B, N> {
         self.start_at(server.get_pid(), server);
     }
 
-    /// Starts a server at a place. One that runs there crashes.
+    /// Starts a server at a place. The server that ran there crashes.
     pub fn start_at(&mut self, place: NodeId, server: OmniPaxos<T, B>) {
         self.place(place).server = Some(server);
     }

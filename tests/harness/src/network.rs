@@ -26,7 +26,8 @@ pub trait Network<T: Entry> {
     /// Decides about a message that is sent in the tick `now`. May count it, or change it.
     fn fate(&mut self, now: u64, message: &mut Message<T>) -> Fate;
 
-    /// Chooses one of `count` servers that run with the id of the receiver. `None`: all of them get the message.
+    /// Chooses one of `count` servers that run with the id of the receiver. `None`: all of them get
+    /// the message.
     fn choose(&mut self, _count: usize) -> Option<usize> {
         None
     }
@@ -78,8 +79,8 @@ impl Pick {
     }
 }
 
-/// Drops messages and holds them back, as the test orders. Each other message arrives `delay` ticks later. Counts what
-/// is sent.
+/// Drops messages and holds them back, as the test orders. Each other message arrives `delay` ticks
+/// later. Counts what is sent.
 #[derive(Clone, Debug)]
 pub struct Scripted {
     delay: u64,

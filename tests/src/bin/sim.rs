@@ -54,7 +54,7 @@ struct Arguments {
     /// Runs in which the members change: one log through every reconfiguration.
     #[arg(long)]
     changes: bool,
-    /// Stops after so many violations.
+    /// Stops after this number of violations.
     #[arg(long, default_value_t = 1)]
     failures: usize,
     /// Runs that may be spent on making a failing plan smaller.
@@ -85,7 +85,7 @@ struct Sum {
     failures: Vec<(u64, Failure)>,
 }
 
-/// Below so many seeds a kind of fault may be missing.
+/// Below this number of seeds a kind of fault may be missing.
 const LARGE_BATCH: u64 = 200;
 
 fn main() -> ExitCode {

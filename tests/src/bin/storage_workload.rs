@@ -1,4 +1,4 @@
-//! Writes the batches of a plan to a persistent storage and says `ACK n m` after each, with the compacted
+//! Writes the batches of a plan to a persistent storage and prints `ACK n m` after each, with the compacted
 //! index that survives: to be killed, or recorded.
 //!
 //! `storage_workload FOLDER SEED FROM COUNT`

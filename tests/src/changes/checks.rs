@@ -174,7 +174,7 @@ impl Truth {
         }
     }
 
-    /// Checks that a server which votes in an epoch may do so. Its disk holds so many entries, and what
+    /// Checks that a server which votes in an epoch may do so. Its disk holds this number of entries, and what
     /// it has compacted.
     pub(super) fn check_vote(
         &self,

@@ -1,7 +1,7 @@
 //! Runs in which the members change, under faults: one log through every reconfiguration.
 //!
 //! Servers join, leave, come back, crash, are cut off, and are named in the next configuration while they
-//! are none of this. All the while entries are proposed everywhere, and read. `checks` says what must
+//! are none of this. All the while entries are proposed everywhere, and read. `checks` has what must
 //! hold. At the end all faults stop, and the log must go on at every server.
 
 mod checks;

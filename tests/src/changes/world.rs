@@ -559,7 +559,7 @@ impl World {
         wrong.map_or(Ok(()), Err)
     }
 
-    /// Checks that the cluster gets on without a server that was stopped (M4): a write quorum of the epoch
+    /// Checks that the cluster does not need a server that was stopped (M4): a write quorum of the epoch
     /// that it knew holds everything before that epoch.
     fn check_stopped(&self, pid: NodeId) -> Result<(), String> {
         let epoch_of = |pid: &NodeId| {

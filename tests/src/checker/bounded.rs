@@ -46,22 +46,22 @@ impl Size {
     }
 }
 
-/// What a server may send, as its configuration says.
+/// The limits on what a server sends, by its configuration.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
     message: Size,
     in_flight: Size,
 }
 
-/// So many runs of ids are remembered with their indices where a message may have as many entries; else
-/// eight times as many as it may have, up to this.
+/// The most runs of ids that are remembered with their indices: eight times as many as a message may have
+/// entries, up to this, but at least as many as it may have.
 const REMEMBERED: u64 = 256;
 
-/// So many requests of one server for decided entries are answered at once.
+/// The number of requests of one server for decided entries that are answered at once.
 const CHUNKS_AT_ONCE: usize = 4;
 
 impl Limits {
-    /// Whether indices may be forgotten of a log of so many entries, each a run by itself.
+    /// Whether indices may be forgotten of a log of this length, each entry a run by itself.
     pub(super) fn forgets_ids(&self, len: u64) -> bool {
         let most = self.message.entries;
         len > most.saturating_mul(8).min(REMEMBERED).max(most)
@@ -97,7 +97,7 @@ impl Window {
         self
     }
 
-    /// Begins anew.
+    /// Resets it.
     fn restart(&mut self, at: u64) {
         (self.start, self.end) = (at, at);
     }
@@ -120,14 +120,14 @@ impl Checker {
         self
     }
 
-    /// A message reaches a server that runs. What it confirms may be sent no more.
+    /// A message reaches a server that runs. What it confirms must not be sent again.
     pub fn heard<T: SimEntry>(&mut self, server: usize, message: &Message<T>) {
         let Message::SequencePaxos(paxos) = message else {
             return;
         };
         let (n, confirmed) = match &paxos.msg {
             PaxosMsg::Accepted(m) => (m.n, m.accepted_idx),
-            // A follower that was restarted tells what it has accepted in the ballot.
+            // A restarted follower reports what it has accepted in the ballot.
             PaxosMsg::PrepareReq(m) => (m.n_accepted, m.accepted_idx),
             _other => return,
         };
@@ -362,7 +362,7 @@ impl Checker {
     }
 
     /// What is on its way to a follower ahead of its acknowledgements. The last entry may exceed
-    /// the bytes, or an entry larger than the limit would never get on its way.
+    /// the bytes, or an entry larger than the limit would never be sent.
     fn check_window<T: SimEntry>(
         &mut self,
         server: usize,
@@ -379,7 +379,7 @@ impl Checker {
         };
         let end = m.from_idx + entries.len() as u64;
         let window = self.windows[server][follower].in_ballot(m.n);
-        // What the follower is known to have may be sent again, and counts no more.
+        // What the follower is known to have may be sent again, and does not count.
         let from = window.extend(m.from_idx, end).min(end);
         let held = from.max(image.compacted_idx);
         let first = (held - image.compacted_idx) as usize;

@@ -45,7 +45,7 @@ impl DecidedLog {
         self.len() - self.first_idx.len() as u64
     }
 
-    /// The sum of the first `count` entries, if so many are decided.
+    /// The sum of the first `count` entries, if these are decided.
     pub(super) fn sum(&self, count: u64) -> Option<Chain> {
         match usize::try_from(count).ok()?.checked_sub(1) {
             None => Some(Chain::default()),

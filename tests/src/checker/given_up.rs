@@ -9,9 +9,9 @@ pub(super) struct GivenUp {
     /// What each application has reported that it has applied; `None` where logs are compacted
     /// otherwise.
     applied: Option<Vec<u64>>,
-    /// Some server was asked to compact so much, or may have been.
+    /// Some server was asked to compact this many entries, or may have been.
     asked: u64,
-    /// Whether some server wants delta snapshots, which it then passes on to others.
+    /// Whether some server takes delta snapshots, which it then passes on to others.
     wants_deltas: bool,
 }
 
@@ -32,7 +32,7 @@ impl GivenUp {
 }
 
 impl Checker {
-    /// An application tells its server that it has applied so much.
+    /// An application reports to its server how much it has applied.
     pub fn say_applied(&mut self, server: usize, idx: u64) {
         if let Some(reported) = self.given_up.applied.as_mut().and_then(|all| all.get_mut(server)) {
             *reported = idx.max(*reported);
@@ -44,7 +44,7 @@ impl Checker {
         std::mem::replace(&mut self.given_up.asked, u64::MAX)
     }
 
-    /// The user has asked, and so much is given up; `before` was asked for before.
+    /// The user has asked for a compaction, and this much is given up; `before` was asked for before.
     pub fn end_compaction(&mut self, before: u64, compacted_idx: u64) {
         self.given_up.asked = before.max(compacted_idx);
     }
@@ -74,7 +74,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A server reports that its application has applied so much.
+    /// A server reports how much its application has applied.
     pub(super) fn check_report(&self, server: usize, idx: u64) -> Result<(), Violation> {
         let reported = self.given_up.applied.as_ref().and_then(|all| all.get(server)).copied();
         ensure!(

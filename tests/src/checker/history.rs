@@ -1,4 +1,4 @@
-//! What clients did and were told, to be held against registers that clients share.
+//! The requests of clients and their answers, to be compared with registers that clients share.
 //!
 //! A followed proposal writes its value into the register of the value; a linearizable read finds
 //! what all registers hold. See [`linearizable`].
@@ -71,13 +71,13 @@ impl Checker {
         self.history.tick()
     }
 
-    /// A client that began to read at `invoked` is told what the registers hold.
+    /// A client that began to read at `invoked` gets the values of the registers.
     pub fn end_read(&mut self, invoked: u64, found: Registers) {
         let answered = Some(self.history.tick());
         self.history.reads.push((Span { invoked, answered }, found));
     }
 
-    /// What clients were told must be linearizable.
+    /// The answers to clients must be linearizable.
     ///
     /// # Errors
     /// It is not.

@@ -51,11 +51,11 @@ pub enum Check {
     StopSignLast,
     /// I10: no proposal is decided twice in one ballot.
     DecidedOnce,
-    /// I14: a proposal ends once, as it was told; no proposal with an id is decided twice.
+    /// I14: a proposal ends once, as reported; no proposal with an id is decided twice.
     Outcome,
     /// I11: a linearizable read sees all that was decided before it began.
     Linearizable,
-    /// What clients are told, of proposals and of reads, is as if each had been served at once, one
+    /// The answers to clients, to proposals and reads, are as if each had been served at once, one
     /// after the other.
     History,
     /// A read ends once there is a leader.
@@ -64,7 +64,7 @@ pub enum Check {
     Clock,
     /// Nobody takes over with perfect links unless it is asked to.
     Stability,
-    /// Leadership is transferred or not, as the contract says.
+    /// Leadership is transferred or not, by the contract.
     Transfer,
     /// A trim takes nothing that some server lacks.
     TrimSafe,
@@ -87,17 +87,17 @@ pub enum Check {
     /// An observer stores only what is decided, and sends only questions, proposals, and what it has
     /// decided.
     ObserversOnlyAsk,
-    /// A server serves no more observers than its setting says.
+    /// A server serves at most as many observers as its setting allows.
     FewObservers,
     /// An observer with a way to servers that know what is decided learns it.
     ObserversLearn,
     /// I18: what comes from a disk that is not known changes nothing.
     KnownDisks,
-    /// A read gives what its contract says.
+    /// A read returns what its contract promises.
     Reading,
-    /// What a server tells of itself is as it answers, and told once.
+    /// What a server reports of itself is as it answers, and reported once.
     Events,
-    /// A proposal is taken or refused as its contract says.
+    /// A proposal is taken or refused by its contract.
     Proposing,
     /// A server can be built from what its disk holds.
     Restart,
@@ -252,7 +252,7 @@ impl Checker {
         self
     }
 
-    /// Whether another configuration came before, and servers which it left out may be told of this.
+    /// Whether another configuration came before, and servers which this one left out may get a notice.
     fn is_next(&self) -> bool {
         self.ids_after > 0
     }

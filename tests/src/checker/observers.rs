@@ -58,7 +58,7 @@ impl Checker {
         let is_to_observer = to.is_some_and(|to| self.is_observer(to));
         let (is_question, is_answer) = match message {
             Message::BLE(ble) => match ble.msg {
-                // A server in a higher configuration says so.
+                // A server in a higher configuration reports it.
                 HeartbeatMsg::Request(_) => (true, self.is_next()),
                 HeartbeatMsg::Reply(_) => (false, true),
             },

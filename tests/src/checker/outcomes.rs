@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     by_id: BTreeMap<ProposalId, Proposal>,
-    /// The values that are said never to be decided.
+    /// The values that were reported as never decided.
     not_decided: BTreeSet<u64>,
     values: BTreeSet<u64>,
     /// By server and its incarnation, what was taken there without an id, and how much was decided there then.
@@ -34,7 +34,7 @@ impl Followed {
         self.values.contains(&value)
     }
 
-    /// Whether it was said that a value is never decided.
+    /// Whether a value was reported as never decided.
     pub(super) fn is_ruled_out(&self, value: u64) -> bool {
         self.not_decided.contains(&value)
     }
@@ -88,7 +88,7 @@ impl Checker {
         }
     }
 
-    /// A server tells how a proposal ended: once, in the incarnation in which it was proposed, and
+    /// A server reports how a proposal ended: once, in the incarnation in which it was proposed, and
     /// true.
     ///
     /// # Errors

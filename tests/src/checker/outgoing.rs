@@ -50,7 +50,7 @@ impl Leaves {
     }
 }
 
-/// Who says something, with the disk behind it.
+/// The sender of a message, with its disk.
 struct Speaker<'a, T: SimEntry> {
     pid: u64,
     image: &'a Image<T>,
@@ -204,7 +204,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Nobody tells of a decision that no server has shown.
+    /// No server reports a decision that no server has shown.
     fn check_decided<T: SimEntry>(
         &self,
         pid: u64,

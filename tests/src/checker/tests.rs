@@ -448,7 +448,7 @@ fn a_trim_of_what_some_server_lacks() {
     assert_eq!(outgoing(&mut checker, 0, 1, trim()), None);
 }
 
-/// What the plan of some seed sets, with logs compacted so, and nobody who wants deltas.
+/// What the plan of some seed sets, with logs compacted so, and no server that takes deltas.
 fn setting(compaction: plan::Compaction) -> Setting {
     let mut setting = Plan::of(1, 1).setting;
     let server = setting.servers[0].clone();
@@ -589,7 +589,7 @@ fn too_much_undecided() {
     assert_eq!(flushed(&mut checker, 0, &grown(2)), None);
 }
 
-/// A piece of so many bytes, in an answer to server 2; without any a chunk that has none.
+/// A piece of `bytes` bytes, in an answer to server 2; without any a chunk that has none.
 fn answer(bytes: usize) -> Message<Summed> {
     let encoding = SnapshotEncoding { idx: 1, len: 100, digest: 1 };
     let piece = SnapshotPiece { encoding, offset: 0, bytes: vec![0; bytes], is_cut: false };

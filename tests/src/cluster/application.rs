@@ -25,11 +25,11 @@ pub(super) struct Application {
     /// Nothing is known of earlier indices than this, that of the last snapshot.
     oldest_idx: u64,
     versions: [Vec<Version>; REGISTERS],
-    /// All that it was told at the oldest index, and after each entry that it applied since.
+    /// The state at the oldest index, and after each entry that it applied since.
     states: Vec<Chain>,
 }
 
-/// A register holds a value where so many entries are applied, or more.
+/// A register holds a value where this many entries are applied, or more.
 #[derive(Copy, Clone, Debug)]
 struct Version {
     idx: u64,
@@ -88,14 +88,14 @@ impl Application {
         }
     }
 
-    /// The state where so many entries are applied; if that is not known, that of the moment.
+    /// The state where this many entries are applied; if that is not known, that of the moment.
     fn state_at(&self, idx: u64) -> Chain {
         let at = idx.checked_sub(self.oldest_idx).and_then(|at| usize::try_from(at).ok());
         let known = at.and_then(|at| self.states.get(at)).or(self.states.last());
         known.copied().unwrap_or_default()
     }
 
-    /// The registers where so many entries are applied, or as early as is known.
+    /// The registers where this many entries are applied, or as early as is known.
     fn at(&self, idx: u64) -> Registers {
         let idx = idx.max(self.oldest_idx);
         let mut found = Registers::default();
@@ -125,8 +125,8 @@ impl<T: SimEntry> Cluster<T> {
         Ok(())
     }
 
-    /// The application at a server is started anew. It remembers what it applied only if the log
-    /// does not tell any more.
+    /// The application at a server is restarted. It remembers what it applied only if the log
+    /// does not hold it any more.
     pub(super) fn restart_application(&mut self, at: usize) -> Result<(), Violation> {
         let before = std::mem::take(&mut self.servers[at].application);
         if self.apply(at).is_ok() {
@@ -137,7 +137,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// The application that lags applies some of what is decided at its server, which must have it,
-    /// and mostly says so.
+    /// and mostly reports that.
     pub(super) fn apply_slowly(&mut self, at: usize, seed: u64) -> Result<(), Violation> {
         let mut rng = Rng::of(&[seed]);
         let Server { running: Running::Up(replica), slowly_applied_idx, disk, .. } =
@@ -218,14 +218,14 @@ impl<T: SimEntry> Cluster<T> {
         Ok((0..self.size()).all(|at| self.compacted_idx(at) == end))
     }
 
-    /// What all applications have said that they have applied, in the present incarnations of their
+    /// What all applications have reported as applied, in the present incarnations of their
     /// servers.
     pub fn applied_by_all(&self) -> u64 {
         let members = self.servers.iter().take(self.size());
         members.map(|server| server.reported_applied_idx).min().unwrap_or(0)
     }
 
-    /// All applications apply all that is decided, and say so. Returns how much that is.
+    /// All applications apply all that is decided, and report that. Returns how much that is.
     pub fn apply_all(&mut self) -> Result<u64, Violation> {
         let end = self.checker.decided_len() - u64::from(self.checker.is_stopped());
         for at in 0..self.size() {

@@ -1,4 +1,4 @@
-//! What `next_timeout` says of a tick, against what the tick does.
+//! The result of `next_timeout`, compared with what the tick does.
 
 use super::server::Replica;
 use crate::value::SimEntry;
@@ -19,7 +19,7 @@ pub(super) enum Does {
     Nothing,
 }
 
-/// Lets one tick pass. One that is announced to do nothing must leave the replica as `tick_by` does,
+/// Lets one tick pass. A tick that is announced to do nothing must leave the replica as `tick_by` does,
 /// which then only counts it; this is compared if `compares`.
 pub(super) fn tick<T: SimEntry>(replica: &mut Replica<T>, compares: bool) -> (Ticked, Does) {
     let timeout = replica.next_timeout();

@@ -1,4 +1,4 @@
-//! What replicas tell of themselves, held against what they answer.
+//! The events of replicas, compared with what they answer.
 
 use super::{
     server::{Replica, Running},
@@ -19,7 +19,7 @@ use omnipaxos::{
 };
 use std::collections::BTreeSet;
 
-/// What a replica has told in its incarnation.
+/// What a replica has reported in its incarnation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Reported {
     leader: Option<Ballot>,
@@ -82,7 +82,7 @@ impl Reported {
 }
 
 impl<T: SimEntry> Cluster<T> {
-    /// Takes the events of a server, working or halted, and compares what they tell with what it
+    /// Takes the events of a server, working or halted, and compares what they report with what it
     /// answers.
     pub(super) fn take_events(&mut self, at: usize) -> Result<(), Violation> {
         let server = &mut self.servers[at];
@@ -108,7 +108,7 @@ impl<T: SimEntry> Cluster<T> {
             Check::Events,
             "server {pid} told of {leader:?} and follows {known:?}"
         );
-        // After a failed write it may not be able to read what it told to be decided or compacted.
+        // After a failed write it may not be able to read what it reported as decided or compacted.
         let expected = Reported {
             compacted_idx: if is_halted {
                 server.reported.compacted_idx
@@ -213,7 +213,7 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Asks all servers of a cluster at rest: all that is told by then must be so, and all are in the
+    /// Asks all servers of a cluster at rest: all that is reported by then must be so, and all are in the
     /// accept phase of their leader.
     ///
     /// # Errors
@@ -237,7 +237,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 }
 
-/// What a replica answers, as if it had told all of it, the ballot of its leader and its reads aside.
+/// What a replica answers, as if it had reported all of it, the ballot of its leader and its reads aside.
 fn answers<T: SimEntry>(replica: &Replica<T>, told: &Reported) -> Reported {
     let leader = told.leader;
     let status = replica.status();

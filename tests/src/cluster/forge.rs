@@ -214,21 +214,27 @@ fn chunk<T: SimEntry>(
     stopsign: Option<StopSign>,
 ) -> PaxosMsg<T> {
     let entries = vec![T::with_id(u64::MAX >> 1)].into();
-    let snapshot = None;
-    PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk {
+    let empty = empty_chunk(config_id, decided_idx);
+    PaxosMsg::CatchUpChunk(Box::new(CatchUpChunk { base: 0, from_idx, entries, stopsign, ..empty }))
+}
+
+/// A chunk without entries, of a server that has decided `decided_idx` entries, for one that has as
+/// many.
+pub(super) fn empty_chunk<T: SimEntry>(config_id: u32, decided_idx: u64) -> CatchUpChunk<T> {
+    CatchUpChunk {
         config_id,
-        base: 0,
-        snapshot,
-        from_idx,
-        entries,
-        stopsign,
-        decided_idx,
+        base: decided_idx,
+        snapshot: None,
+        from_idx: decided_idx,
+        entries: Vec::new().into(),
         ids: None,
+        stopsign: None,
         piece: None,
         epoch: None,
+        decided_idx,
         compacted_idx: 0,
         stamp: Stamp::default(),
-    }))
+    }
 }
 
 /// A ballot that is not the sender's to use, or a jump of numbers.

@@ -1,7 +1,7 @@
 //! Lies of observers, and lies to them: numbers that are huge, or contradict each other, and messages
 //! that are not theirs to send.
 
-use super::forge::{impossible_chunk, paxos, plausible};
+use super::forge::{empty_chunk, impossible_chunk, paxos, plausible};
 use crate::{coverage::Kind, rng::Rng, value::SimEntry};
 use omnipaxos::{
     ballot_leader_election::Ballot,
@@ -121,14 +121,6 @@ fn to_observer<T: SimEntry>(rng: &mut Rng, from: u64, lie: Lie<'_>) -> Message<T
         0 => return of_members(rng, from, to, n),
         1 => return impossible_chunk(rng, from, to, n),
         2 => piece(rng, config_id, decided_idx),
-        6 => {
-            // Its source has decided, or compacted, more than it has.
-            let decided = decided_idx.saturating_add(number(rng));
-            let compacted_idx = rng.pick(&[0, decided_idx, decided]);
-            let empty = empty(config_id, decided_idx);
-            let chunk = CatchUpChunk { decided_idx: decided, compacted_idx, ..empty };
-            PaxosMsg::CatchUpChunk(Box::new(chunk))
-        }
         3 => PaxosMsg::ReadIndexResponse(ReadIndexResponse {
             config_id,
             origin: to,
@@ -151,7 +143,15 @@ fn to_observer<T: SimEntry>(rng: &mut Rng, from: u64, lie: Lie<'_>) -> Message<T
                 stamp: Stamp::default(),
             })
         }
-        _ => PaxosMsg::CatchUpRequest(Box::new(request(rng, config_id))),
+        5 => PaxosMsg::CatchUpRequest(Box::new(request(rng, config_id))),
+        _ => {
+            // Its source has decided, or compacted, more than it has.
+            let decided = decided_idx.saturating_add(number(rng));
+            let compacted_idx = rng.pick(&[0, decided_idx, decided]);
+            let empty = empty_chunk(config_id, decided_idx);
+            let chunk = CatchUpChunk { decided_idx: decided, compacted_idx, ..empty };
+            PaxosMsg::CatchUpChunk(Box::new(chunk))
+        }
     };
     paxos(from, to, msg)
 }
@@ -165,27 +165,9 @@ fn piece<T: SimEntry>(rng: &mut Rng, config_id: u32, decided_idx: u64) -> PaxosM
         bytes: vec![7; rng.below(9) as usize],
         is_cut: rng.chance(1, 2),
     };
-    let empty = empty(config_id, decided_idx);
+    let empty = empty_chunk(config_id, decided_idx);
     let chunk = CatchUpChunk { piece: Some(Box::new(piece)), decided_idx: decided, ..empty };
     PaxosMsg::CatchUpChunk(Box::new(chunk))
-}
-
-/// A chunk without entries, of a server that has decided as much.
-fn empty<T: SimEntry>(config_id: u32, decided_idx: u64) -> CatchUpChunk<T> {
-    CatchUpChunk {
-        config_id,
-        base: decided_idx,
-        snapshot: None,
-        from_idx: decided_idx,
-        entries: Vec::new().into(),
-        ids: None,
-        stopsign: None,
-        piece: None,
-        epoch: None,
-        decided_idx,
-        compacted_idx: 0,
-        stamp: Stamp::default(),
-    }
 }
 
 /// An encoding that no server has made.

@@ -22,7 +22,7 @@ use omnipaxos::{
 };
 use std::ops::Range;
 
-/// The whole state of a replica is compared once in so many ticks.
+/// The number of ticks after which the whole state of a replica is compared.
 const COMPARES_EVERY: u64 = 64;
 
 /// What an input returned, and whether it did something.
@@ -136,7 +136,7 @@ impl<T: SimEntry> Cluster<T> {
         self.expect_working(at, &result)
     }
 
-    /// Tells a server that its link to another is back.
+    /// Notifies a server that its link to another is back.
     pub(super) fn reconnected(&mut self, at: usize, peer: usize) -> Result<(), Violation> {
         let peer = self.servers[peer].pid();
         self.input(at, |replica| replica.reconnected(peer)).map(drop)

@@ -20,7 +20,7 @@ struct Transfer {
 }
 
 impl<T: SimEntry> Cluster<T> {
-    /// Lets whoever takes itself for the leader transfer leadership.
+    /// Lets the server that takes itself for the leader transfer leadership.
     pub(super) fn transfer_leadership(&mut self, to: usize, ticks: u64) -> Result<(), Violation> {
         let leads = |at: &usize| self.follows(*at) == Some(self.servers[*at].pid());
         let Some(at) = (0..self.servers.len()).find(leads) else {

@@ -72,7 +72,7 @@ pub struct Cluster<T: SimEntry> {
     decided_next: u64,
 }
 
-/// So many messages in flight are not the work of clients: they breed.
+/// Clients cannot cause this many messages in flight: the servers multiply them.
 const FLOOD: usize = 20_000;
 
 /// Links that will be back.

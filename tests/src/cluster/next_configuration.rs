@@ -1,6 +1,6 @@
 //! The next configuration, started as users of 0.2.2 do: where a stop sign is decided, a server builds
 //! another replica, with the nodes of the stop sign and an empty storage. The replicas of the
-//! configuration before go on for a while.
+//! configuration before continue for a while.
 
 use super::{
     server::{Running, Server},
@@ -19,7 +19,7 @@ use omnipaxos::{
     status::{Dropped, Status},
 };
 
-/// One in so many messages that arrive also reaches the replica of the other configuration at that
+/// One in this number of messages that arrive also reaches the replica of the other configuration at that
 /// server: users may take it for one of its own.
 const STRAYS: u64 = 3;
 
@@ -127,7 +127,7 @@ impl<T: SimEntry> Cluster<T> {
         self.servers.iter().filter(is_stopped).map(Server::pid).collect()
     }
 
-    /// Has a server start for the first time, after as many ticks as its setting says.
+    /// Lets a server start for the first time, after the ticks of its setting.
     fn start_soon(&mut self, pid: u64) {
         let now = self.now;
         let Some(server) = self.servers.iter_mut().find(|server| server.pid() == pid) else {
@@ -153,7 +153,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// A message of another configuration reaches a replica, and changes nothing but what the replica
-    /// tells of higher configurations.
+    /// reports of higher configurations.
     fn hear_stray(&mut self, message: Message<T>, kind: Kind) -> Result<(), Violation> {
         let receiver = message.get_receiver();
         let Some(at) = self.servers.iter().position(|server| server.pid() == receiver) else {

@@ -65,7 +65,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// Messages sent so far that a cluster at rest does not send. What an observer proposes or reads is
-    /// repeated for ever if it lacks what its sources have trimmed, or has no way to the leader.
+    /// repeated forever if it lacks what its sources have trimmed, or has no way to the leader.
     pub fn sent_at_work(&self) -> u64 {
         let Traffic { paxos, observers, .. } = self.traffic;
         paxos + if self.are_observers_in_step() { observers } else { 0 }
@@ -113,7 +113,7 @@ impl<T: SimEntry> Cluster<T> {
         (round_trips + self.round_trips_of_a_snapshot()) * self.round_trip()
     }
 
-    /// The most messages that an idle observer causes in so many ticks, besides heartbeats: a request a
+    /// The most messages that an idle observer causes in `ticks` ticks, besides heartbeats: a request a
     /// round. At the beginning it may still be sent entries, and ask for more.
     pub fn requests_in(&self, at: usize, ticks: u64) -> u64 {
         ticks / self.servers[at].setting.config.election_tick_timeout + 3
@@ -149,7 +149,7 @@ impl<T: SimEntry> Cluster<T> {
         known
     }
 
-    /// Spreads the largest number from sources to observers, where `serves` says so.
+    /// Spreads the largest number from sources to observers, where `serves` is true.
     fn spread(&self, numbers: &mut [u64], serves: impl Fn(usize, u64) -> bool) {
         let sources: Vec<(usize, Vec<usize>)> =
             self.observers().map(|at| (at, self.sources(at))).collect();
@@ -249,7 +249,7 @@ impl<T: SimEntry> Cluster<T> {
     /// Whether an observer has reported a way to the leader.
     ///
     /// # Errors
-    /// What it tells contradicts itself.
+    /// Its reports contradict each other.
     pub fn believes_in_a_way(&mut self, at: usize) -> Result<bool, Violation> {
         self.take_events(at)?;
         Ok(self.servers[at].reported.is_ready)
@@ -271,7 +271,7 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Members have not heard of an observer for long, and serve none.
+    /// Members have had no message of an observer for long, and serve none.
     ///
     /// # Errors
     /// One does.

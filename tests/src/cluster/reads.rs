@@ -19,7 +19,7 @@ struct Read {
     /// The incarnation of the server in which it was requested.
     incarnation: u64,
     id: ReadId,
-    /// So much had some server decided by then.
+    /// The number of entries that some server had decided by then.
     least_idx: u64,
     /// When that was, for the history.
     invoked: u64,

@@ -17,17 +17,17 @@ use omnipaxos::{
 /// end of each tick: one for each way, and one at either end.
 const ROUND_TRIP: u64 = 4;
 
-/// An entry of the simulator takes so many bytes in a message, with its id, at most.
+/// The most bytes of an entry of the simulator in a message, with its id.
 const ENTRY_BYTES: u64 = 64;
 
-/// So many messages in a round have the same entry on the same link, at most: a forward, a Promise, an
+/// The most messages in a round that have the same entry on the same link: a forward, a Promise, an
 /// AcceptSync or AcceptDecide, and a chunk.
 const COPIES: u64 = 4;
 
-/// The messages between two servers in a heartbeat round take so many bytes, without entries.
+/// The bytes of the messages between two servers in a heartbeat round, without entries.
 const HEARTBEAT_BYTES: u64 = 1_000;
 
-/// In so many election timeouts a leader whose peers all answer has prepared, and they are in step.
+/// The election timeouts in which a leader whose peers all answer has prepared, and they are in step.
 const ROUNDS_TO_PREPARE: u64 = 2;
 
 /// Whether all servers agree on all that can be asked.
@@ -35,7 +35,7 @@ const ROUNDS_TO_PREPARE: u64 = 2;
 pub enum Rest {
     /// They do.
     InStep,
-    /// Says who does not.
+    /// They do not. The text names the servers that differ.
     Apart(String),
 }
 
@@ -108,9 +108,9 @@ impl<T: SimEntry> Cluster<T> {
         group.iter().copied().find(|at| Some(self.servers[*at].pid()) == leader)
     }
 
-    /// The server that leads in a component: it takes itself for the leader, as do all its peers.
-    /// `None` if no server is such, or more than one. One that reaches no quorum does not count: it goes on in
-    /// the highest ballot, and decides nothing.
+    /// The server that leads in a component: it follows itself, as do all servers that it reaches. `None`
+    /// if no server does so, or several do. A server that reaches no write quorum does not count: it may
+    /// still have the highest ballot, and decides nothing.
     pub fn leader_in(&self, links: &Links, component: &[usize]) -> Option<usize> {
         let leads = |at: &usize| {
             let pid = self.servers[*at].pid();
@@ -177,7 +177,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// Adds the longest heartbeat round to [`slack`](Self::slack). A server may have lengthened its
-    /// rounds while replies came late. The one that it is in goes on until then, if a reply that it
+    /// rounds while replies came late. The present round lasts until then, if a reply that it
     /// waits for cannot come. The next waits only for those that came in this one.
     pub fn allow_a_lengthened_round(&mut self) {
         self.slack += self.longest(|config| {
@@ -185,12 +185,12 @@ impl<T: SimEntry> Cluster<T> {
         });
     }
 
-    /// Adds so many heartbeat rounds to [`slack`](Self::slack).
+    /// Adds heartbeat rounds to [`slack`](Self::slack).
     pub fn allow_rounds(&mut self, rounds: u64) {
         self.slack += rounds * self.election_timeout();
     }
 
-    /// Measures [`slack`](Self::slack) anew.
+    /// Measures [`slack`](Self::slack) again.
     pub(super) fn measure_slack(&mut self) {
         (self.slack, self.queueing) = (0, 0);
         if let Some(bytes_per_tick) = self.network.bytes_per_tick() {
@@ -354,7 +354,7 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// Number of entries that surely get on in one round trip between any servers.
+    /// Number of entries that surely arrive in one round trip between any servers.
     pub(super) fn least_at_once(&self) -> u64 {
         let at_once = self.servers.iter().map(|server| entries_at_once(&server.setting.config));
         at_once.min().unwrap_or(1)
@@ -365,7 +365,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 }
 
-/// Number of entries that surely get on in one round trip.
+/// Number of entries that surely arrive in one round trip.
 fn entries_at_once(config: &ServerConfig) -> u64 {
     let message = fitting(config.max_message_entries, config.max_message_bytes);
     message.min(fitting(config.max_in_flight_entries, config.max_in_flight_bytes))

@@ -22,12 +22,12 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) running: Running<T>,
     /// Counts the starts.
     pub(super) incarnation: u64,
-    /// What the replica has told in its present incarnation.
+    /// What the replica has reported in its present incarnation.
     pub(super) reported: Reported,
     pub(super) application: Application,
     /// What an application that lags has applied, durably.
     pub(super) slowly_applied_idx: u64,
-    /// What it has said of that in this incarnation of the server.
+    /// What it has reported of that in this incarnation of the server.
     pub(super) reported_applied_idx: u64,
     /// What was proposed here.
     pub(super) taken: Vec<u64>,
@@ -56,7 +56,7 @@ pub(super) struct Leads {
 pub(super) enum Running<T: SimEntry> {
     /// It does.
     Up(Box<Replica<T>>),
-    /// Its replica has halted; it is started anew at a tick of the run.
+    /// Its replica has halted; it is restarted at a tick of the run.
     Halted {
         /// The replica, which must be silent.
         replica: Box<Replica<T>>,

@@ -126,7 +126,7 @@ impl<T: SimEntry> Cluster<T> {
         self.trace.note(|| format!("{} propose {id}", self.now));
         let is_followed = Rng::of(&[self.seed, id]).chance(1, 2);
         let value = if is_followed { T::writing(id) } else { T::with_id(id) };
-        // A drain may follow at once, and tell the outcome.
+        // An output may follow at once, and report the outcome.
         let appended = match is_followed {
             true => self.propose_followed(at, id, value)?,
             false => self.input(at, |replica| replica.try_append(value))?,

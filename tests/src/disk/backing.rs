@@ -1,5 +1,5 @@
 //! The persistent storage beneath a simulated disk: it is written what the disk is written, is
-//! opened anew whenever its server is, and must hold what the disk holds.
+//! opened again whenever its server is, and must hold what the disk holds.
 
 use super::image::Image;
 use crate::value::SimEntry;
@@ -25,7 +25,7 @@ impl<T: SimEntry> BackingStorage<T> {
     /// A new storage in a temporary folder.
     ///
     /// # Errors
-    /// Says what the storage or the system refused.
+    /// The error of the storage or the system.
     pub(super) fn new() -> Result<Self, String> {
         let place = Path::new(IN_MEMORY);
         let folder = if place.is_dir() { TempDir::new_in(place) } else { TempDir::new() };
@@ -58,7 +58,7 @@ impl<T: SimEntry> BackingStorage<T> {
         self.storage()?.set_identity(identity).map_err(|error| error.to_string())
     }
 
-    /// Opens the storage anew and compares it with the disk.
+    /// Opens the storage again and compares it with the disk.
     pub(super) fn reopen(&mut self, image: &Image<T>) -> Result<(), String> {
         self.open()?;
         let storage = self.storage()?;

@@ -99,7 +99,7 @@ impl<T: SimEntry> Image<T> {
     /// Applies one operation.
     ///
     /// # Errors
-    /// Says how the operation misuses the storage.
+    /// The error names how the operation misuses the storage.
     pub fn apply(&mut self, op: StorageOp<T>) -> Result<Change, String> {
         match op {
             StorageOp::AppendEntry(entry) => self.append(vec![entry]),

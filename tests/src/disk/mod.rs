@@ -70,7 +70,7 @@ pub enum Done {
 /// What happened to a disk since the cluster asked last.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Accident {
-    /// The server crashed in a write, of which so much was done.
+    /// The server crashed in a write, of which this part was done.
     Crashed(Done),
     /// A write failed.
     WriteFailed,
@@ -116,7 +116,7 @@ struct Disk<T: SimEntry> {
     refuses: bool,
     /// Never lost: counted before the server is there.
     incarnation: u64,
-    /// Made with the disk, if it is one that lasts.
+    /// Made with the disk, if it has an id.
     id: Option<u64>,
     rng: Rng,
     write_fault: Option<WriteFault>,
@@ -204,7 +204,7 @@ impl<T: SimEntry> SimDisk<T> {
         })))
     }
 
-    /// Gives the disk the id of one that lasts.
+    /// Gives the disk an id, as a lasting storage has.
     pub fn set_id(&self, id: u64) {
         self.0.borrow_mut().id = Some(id);
     }
@@ -371,7 +371,7 @@ impl<T: SimEntry> Disk<T> {
         }
     }
 
-    /// Writes a compaction, whose snapshot may become durable later. One that waits is replaced.
+    /// Writes a compaction, whose snapshot may become durable later. A waiting snapshot is replaced.
     fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
         if self.writes_snapshots_later && self.durable.is_none() && self.accident.is_none() {
             self.durable = Some(Box::new(self.image.clone()));

@@ -4,14 +4,14 @@ use super::{Kind, Lasting};
 use crate::plan::ServerSetting;
 
 /// Heartbeat rounds of a leader change. A leader is lost in the middle of a round: that round may
-/// still look well, the next does not, and what a server says of it counts at its end. After one
+/// still look well, the next does not, and what a server reports of it counts at its end. After one
 /// more round nobody within reach is happy, and a server takes over. In the fourth it prepares.
 const ROUNDS_OF_A_CHANGE: u64 = 4;
 
 /// Round trips from there to a decision: Prepare and Promise, AcceptSync and Accepted.
 const ROUND_TRIPS_TO_DECIDE: u64 = 2;
 
-/// One run in so many may exceed the bound by bad luck alone.
+/// One run in this number may exceed the bound by bad luck alone.
 const LUCK: f64 = 1e9;
 
 /// How long a cluster may take, in ticks of the run.
@@ -72,7 +72,7 @@ impl Bound {
         Self { round, shortest_round, change, longest: changes + extra, is_calm }
     }
 
-    /// The most ballots in so many ticks. A takeover needs a round in which nobody within reach is
+    /// The most ballots in this number of ticks. A takeover needs a round in which nobody within reach is
     /// happy, and leaves a quorum happy, so servers that reach each other take over at most once a
     /// round. At the beginning all servers may do so at once.
     ///
@@ -86,7 +86,7 @@ impl Bound {
     }
 }
 
-/// Rounds in which a leader gets to a decision though so many of 1,000 messages are lost.
+/// Rounds in which a leader gets to a decision though `loss` of 1,000 messages are lost.
 ///
 /// It needs three exchanges with a quorum: heartbeats, Prepare, accept. Each is repeated every
 /// round until it gets through, which it does in a round if both messages of enough peers do. What

@@ -12,7 +12,7 @@ use crate::{
 };
 use omnipaxos::ServerConfig;
 
-/// So many times the longest wait that is allowed, but between these many ticks.
+/// The length of a run: a multiple of the longest wait that is allowed, within these bounds in ticks.
 const WAITS: u64 = 3;
 const LEAST_TICKS: u64 = 600;
 const MOST_TICKS: u64 = 20_000;

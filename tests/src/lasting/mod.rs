@@ -1,7 +1,7 @@
 //! Faults that last, under which a cluster must decide all the same.
 //!
 //! The other runs end their faults and then ask whether the cluster is live. In these runs the
-//! faults go on, but one server, the keeper, can exchange messages with a quorum. Proposals wait
+//! faults do not stop, but one server, the keeper, can exchange messages with a quorum. Proposals wait
 //! there at all times (with an adversary, at each server), so the time between two decisions is
 //! measured, and held against a [`Bound`]. All other checks of the simulator hold as well.
 
@@ -31,7 +31,7 @@ pub enum Kind {
     Flaps,
     /// As [`Flaps`](Kind::Flaps), and the links of the keeper close for a while, all together.
     Windows,
-    /// Some links are cut in one direction for ever.
+    /// Some links are cut in one direction forever.
     OneWay,
     /// Messages are lost, on all links.
     Loss,
@@ -95,9 +95,9 @@ pub struct Lasting {
 /// When a link is open.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// Ticks after which it begins anew.
+    /// Ticks after which it repeats.
     pub period: u64,
-    /// The link is open in so many of these ticks.
+    /// The number of these ticks in which the link is open.
     pub up: u64,
     /// Where in the period the run begins.
     pub phase: u64,

@@ -10,7 +10,7 @@ use crate::{
     value::{Plain, SimEntry},
 };
 
-/// So many proposals wait at the keeper at most.
+/// The most proposals that wait at the keeper.
 const MOST_OPEN: usize = 8;
 
 /// What a run was like.
@@ -114,7 +114,7 @@ fn play<T: SimEntry>(
     cluster.end(lasting.setting.ending).map(drop)
 }
 
-/// Opens and cuts the links as the run says for this tick.
+/// Opens and cuts the links by the plan of the run for this tick.
 fn set_links<T: SimEntry>(
     lasting: &Lasting,
     cluster: &mut Cluster<T>,

@@ -14,7 +14,7 @@ enum Burst {
     Takeovers,
     /// Priorities change.
     Priorities,
-    /// A fault hits whoever leads, or is about to.
+    /// A fault hits the leader, or the server that is about to lead.
     TargetedFaults,
     /// A server is asked to take over, and crashes before or after it could.
     Attempts,
@@ -123,7 +123,7 @@ impl Stretch<'_> {
         }
     }
 
-    /// Adds actions every so many ticks, each so many ticks later.
+    /// Adds actions at a fixed distance in ticks, each after a delay.
     fn each(&mut self, every: u64, mut actions: impl FnMut(&mut Rng) -> Vec<(u64, Action)>) {
         let mut at = self.start;
         while at < self.end {

@@ -407,7 +407,7 @@ fn compaction(rng: &mut Rng, entries: EntryKind, server: usize) -> Action {
     Action::Snapshot { server, until, local: rng.chance(1, 2) }
 }
 
-/// Applications hand over their states. Some servers want deltas all the same, and some compactions
+/// Applications hand over their states. Some servers take deltas all the same, and some compactions
 /// are of a kind that is refused.
 fn hand_over_states(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
     setting.entries = EntryKind::Stateful;
@@ -424,7 +424,7 @@ fn hand_over_states(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
 }
 
 /// In some runs without snapshots, logs are compacted as far as all applications have applied. In some
-/// with snapshots, servers want deltas, or applications hand over their states.
+/// with snapshots, servers take deltas, or applications hand over their states.
 fn choose_compaction(rng: &mut Rng, setting: &mut Setting, steps: &mut [Step]) {
     match setting.entries {
         EntryKind::Summed if rng.chance(1, 4) => {

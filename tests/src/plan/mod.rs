@@ -53,7 +53,7 @@ pub struct Setting {
     pub honesty: Honesty,
     /// What the disks are made of.
     pub medium: Medium,
-    /// Where the values that [`is_refused`](crate::value::is_refused) tells are refused.
+    /// Where the values for which [`is_refused`](crate::value::is_refused) is true are refused.
     pub refusal: Refusal,
     /// When messages are drained.
     pub drains: Drains,
@@ -118,7 +118,7 @@ pub struct ServerSetting {
     /// The tick of the run in which it starts for the first time. In a next configuration it counts
     /// from when the server sees the stop sign, or from the beginning if it joins.
     pub starts_at: u64,
-    /// The id of its disk, if that is one that lasts.
+    /// The id of its disk, if that has one.
     pub storage_id: Option<u64>,
 }
 
@@ -154,7 +154,7 @@ pub enum Drains {
     EachInput,
     /// At the end of each tick of the run.
     EachTick,
-    /// At the end of so many of 100 ticks.
+    /// At the end of this number of 100 ticks.
     Rarely(u64),
 }
 
@@ -188,7 +188,7 @@ pub enum Wire {
 /// How a run ends, once there are no more faults.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Whether the servers are told that links are back.
+    /// Whether the servers are notified that links are back.
     pub notify: Notify,
     /// What must hold under cuts, before all links heal.
     pub partial: Option<Partial>,
@@ -215,7 +215,7 @@ pub enum Service {
     Learns,
 }
 
-/// Who is told that a link is back.
+/// The servers that are notified that a link is back.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Notify {
     /// Both ends.
@@ -244,7 +244,7 @@ pub enum Action {
     Reconfigure { server: usize },
     /// The log is trimmed.
     Trim { server: usize, until: Until },
-    /// The application at the server, which lags, applies some entries and mostly says so.
+    /// The application at the server, which lags, applies some entries and mostly reports that.
     Apply { server: usize, seed: u64 },
     /// The log is replaced by a snapshot.
     Snapshot { server: usize, until: Until, local: bool },
@@ -278,11 +278,11 @@ pub enum Action {
     TargetedFault { whom: Whom, fault: TargetedFault, ticks: u64 },
     /// A message that no honest member sent.
     Forge { server: usize, seed: u64 },
-    /// The server is told that a link is back.
+    /// The server is notified that a link is back.
     Reconnected { server: usize, peer: usize },
     /// A linearizable read is requested.
     RequestRead { server: usize },
-    /// Whoever leads begins to transfer leadership.
+    /// The leader begins to transfer leadership.
     TransferLeadership { to: usize, ticks: u64 },
 }
 
@@ -326,7 +326,7 @@ pub enum TargetedFault {
 pub enum Until {
     /// Left to the server.
     Default,
-    /// So many of 100 decided entries; may be beyond the end.
+    /// This number of 100 decided entries; may be beyond the end.
     Percent(u64),
 }
 

@@ -50,7 +50,7 @@ impl Shape {
         all.filter(|(from, to)| from != to && self.is_cut(*from, *to, size)).collect()
     }
 
-    /// Whether it says something of one server or link, and not of all servers of a configuration. Then
+    /// Whether it concerns one server or link, and not all servers of a configuration. Then
     /// it cuts the links of observers, too.
     pub fn is_of_any(self) -> bool {
         match self {

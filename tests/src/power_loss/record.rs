@@ -41,7 +41,7 @@ pub(super) enum Event {
     SyncFolder {
         path: PathBuf,
     },
-    /// The process said what it has stored.
+    /// The process printed what it has stored.
     Acknowledged(Acknowledged),
 }
 

@@ -19,7 +19,7 @@ const SEGMENT_BYTES: usize = 24 << 10;
 /// So small that most snapshots are written from a thread.
 const LARGEST_INLINE: u64 = 2 << 10;
 
-/// After so many batches the process counts an incarnation.
+/// The number of batches after which the process counts an incarnation.
 const BATCHES_PER_INCARNATION: u64 = 20;
 
 /// Under these ids of servers, the identity notes the number of incarnations and the id of the
@@ -54,17 +54,17 @@ pub enum Batch {
     Compaction(Vec<StorageOp<Item>>),
 }
 
-/// What a process has said that it has stored.
+/// What a process has printed as stored.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// So many batches.
+    /// Number of batches.
     pub batches: u64,
     /// The compacted index that survives, as far as a compaction of these batches counts.
     pub stored_idx: u64,
 }
 
 impl Acknowledged {
-    /// What a line of the process says.
+    /// The content of a line of the process.
     pub fn read(line: &str) -> Option<Self> {
         let (batches, stored_idx) = line.strip_prefix("ACK ")?.split_once(' ')?;
         Some(Self { batches: batches.parse().ok()?, stored_idx: stored_idx.parse().ok()? })
@@ -74,7 +74,7 @@ impl Acknowledged {
 /// What a storage holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Held {
-    /// Number of entries removed from the beginning so far; no storage says it.
+    /// Number of entries removed from the beginning so far; no storage reports it.
     removed: u64,
     log: Vec<Item>,
     promise: Option<Ballot>,
@@ -88,7 +88,7 @@ struct Held {
 /// What a verifier found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All that was acknowledged is there: so many batches.
+    /// All that was acknowledged is there: this number of batches.
     Holds(u64),
     /// Something else.
     Bad(String),

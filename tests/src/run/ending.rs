@@ -17,7 +17,7 @@ pub struct Ended {
     pub live: f64,
     /// Until one more value was decided everywhere.
     pub decides: f64,
-    /// Until there was nothing left to say.
+    /// Until no message was left to send.
     pub silent: f64,
 }
 
@@ -39,7 +39,7 @@ pub(super) const DECIDES_WITHIN: u64 = 5;
 const SILENT_WITHIN: u64 = 6;
 /// How often something is proposed that is dropped for lack of room.
 const TRIES: u32 = 5;
-/// How long nothing must be said, for silence.
+/// How long no message may be sent, for silence.
 const SILENCE: u64 = 4;
 
 /// Where something is proposed.
@@ -149,7 +149,7 @@ impl<T: SimEntry> Cluster<T> {
             match proposed {
                 Proposed::Taken(id) if !is_stopped => return Ok(Some(id)),
                 Proposed::Refused if is_stopped => return Ok(None),
-                // While it waited, a stop sign was decided, and the server has not heard of it.
+                // While it waited, a stop sign was decided, and the server does not know it.
                 Proposed::Taken(_)
                     if may_wait && self.decided_idx(at) < Some(self.checker().decided_len()) =>
                 {
@@ -261,7 +261,7 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// The ticks that so many election timeouts are, with what batches and tiny limits add.
+    /// The ticks of this number of election timeouts, with what batches and tiny limits add.
     fn time_limit(&self, timeouts: u64) -> u64 {
         timeouts * self.election_timeout() + self.longest_flush_timer() + self.slack()
     }

@@ -175,7 +175,7 @@ impl<T: SimEntry> Cluster<T> {
     /// members forget them: they keep the place of a silent observer for fewer rounds.
     ///
     /// # Errors
-    /// One believes in a way for ever.
+    /// An observer believes in a way forever.
     pub(super) fn lose_the_way(&mut self) -> Result<(), Violation> {
         if self.observers().is_empty() {
             return Ok(());

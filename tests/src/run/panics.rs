@@ -13,7 +13,7 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Calls `f`; a panic becomes a text that says what and where.
+/// Calls `f`; a panic becomes a text with its message and place.
 ///
 /// # Errors
 /// The panic.

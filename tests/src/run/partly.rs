@@ -13,10 +13,10 @@ use crate::{
 /// a server.
 const FORWARDED_OVER: u64 = 2;
 
-/// For so many rounds a leader waits for promises, where earlier ones of it waited in vain.
+/// The number of rounds for which a leader waits for promises, where earlier ones of it waited in vain.
 const MOST_PREPARE_ROUNDS: u64 = 64;
 
-/// So many leaders at most may follow each other before proposals are decided.
+/// The most leaders that may follow each other before proposals are decided.
 const MOST_ELECTIONS: u32 = 3;
 
 impl<T: SimEntry> Cluster<T> {
@@ -100,19 +100,19 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// What is proposed where the leader can be told of it is decided, and learned by all that have
+    /// What is proposed where it can reach the leader is decided, and learned by all that have
     /// a way to the leader.
     ///
-    /// The leader can be told of it by a server that knows the leader and has a link to it, or to
+    /// It can reach the leader from a server that knows the leader and has a link to it, or to
     /// another server that has: a proposal is passed on once, to a peer which answers that it is
     /// happy with that leader. Not promised from farther away. Not promised at a server that knows
-    /// nobody who leads (its peers are not happy, so they say nothing of their leader), nor at one
+    /// nobody who leads (its peers are not happy, so they do not report their leader), nor at one
     /// that takes itself for the leader and has no quorum: it holds what it is given, and cannot
     /// tell that another was elected in a lower ballot than its own. Nor where the log ends with a
     /// stop sign that is not decided, though its leader may be overtaken: there, proposals are
     /// refused until something is decided in its place.
     ///
-    /// Where links are cut, elections may go on for longer than they are waited for. If another
+    /// Where links are cut, elections may last longer than the run waits. If another
     /// server leads meanwhile, which may be farther away, it begins again.
     ///
     /// Nothing is asked of servers that all have the whole of a log that has ended: it needs no leader.

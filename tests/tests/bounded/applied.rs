@@ -16,7 +16,7 @@ use std::path::Path;
 
 type Servers<B> = Cluster<Record, B>;
 
-/// Three servers led by 1 that have decided so many entries.
+/// Three servers led by 1 that have decided this number of entries.
 fn decided(count: u64) -> Servers<MemoryStorage<Record>> {
     let mut cluster = led_by_1(|_pid| MemoryStorage::default(), |_config| {});
     append(&mut cluster, 0..count);

@@ -1,11 +1,11 @@
-//! Users who leave out something that the README tells them to do.
+//! Users who leave out something that the documentation requires.
 
 use crate::cluster::{led_by_1, memory, on_disk, Cluster, Counting, Memory, Record};
 use omnipaxos::{util::NodeId, ServerConfig};
 use omnipaxos_storage::persistent_storage::PersistentStorage;
 use std::path::Path;
 
-/// Entries of 100 bytes, in the size that is told of them.
+/// Entries of 100 bytes by their `size_hint`.
 const ENTRY: usize = size_of::<Record>() + 100;
 
 /// What does not depend on the number of entries: buffers, and what the storage keeps at hand.
@@ -47,7 +47,7 @@ fn append(cluster: &mut OnDisk, at: &[NodeId], count: u64) -> Memory {
     })
 }
 
-/// Appends 10,000 and another 10,000, and tells what those take.
+/// Appends 10,000 and another 10,000, and returns the memory of those.
 fn append_twice(name: &str, cluster: &mut OnDisk, at: &[NodeId]) -> (Memory, Memory) {
     let first = append(cluster, at, 10_000);
     cluster.network = Counting::default();
@@ -56,7 +56,7 @@ fn append_twice(name: &str, cluster: &mut OnDisk, at: &[NodeId]) -> (Memory, Mem
     (first, second)
 }
 
-/// Whether the leader hears its peer.
+/// Whether messages of the peer reach the leader.
 #[derive(Copy, Clone, PartialEq)]
 enum IsHeard {
     Yes,
@@ -65,7 +65,8 @@ enum IsHeard {
 
 #[test]
 fn a_silent_peer_costs_its_leader_a_window() {
-    // One that is not sent to learns from server 2, and tells the leader, which sends what follows.
+    // A server to which the leader's link is cut learns from server 2. Its report makes the leader
+    // send the rest.
     for (name, cuts, is_heard) in [
         ("silent", vec![(1, 3), (2, 3), (3, 1), (3, 2)], IsHeard::No),
         ("never sent to by the leader", vec![(1, 3)], IsHeard::Yes),

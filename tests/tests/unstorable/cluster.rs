@@ -134,7 +134,7 @@ where
         leader.expect("somebody leads").get_pid()
     }
 
-    /// Delivers what was held back of a kind from one server to another, and holds it no more.
+    /// Delivers what was held back of a kind from one server to another, and ends the hold.
     pub(crate) fn release(&mut self, from: NodeId, to: NodeId, kind: &'static str) -> usize {
         self.network.0.remove(&(from, to, kind));
         self.release_picked(&Pick::of(from, to, kind))

@@ -94,7 +94,7 @@ fn the_smallest_limit_of_a_server_counts_for_all() {
     }
 }
 
-/// It was never heard of: the others go on, and it says why it cannot.
+/// The others never got a message of it: they continue, and it reports why it cannot.
 #[test]
 fn a_server_with_smaller_segments_that_comes_later_halts_alone_and_says_why() {
     let mut cluster = Cluster::new(&[LARGE, LARGE, SMALL]);
@@ -206,7 +206,7 @@ fn what_may_be_decided_is_not_refused() {
     let id = cluster.server(2).propose(large()).unwrap();
     cluster.run(2);
     assert_eq!(cluster.server(3).get_accepted_idx(), 1, "2 and 3 hold it");
-    // Server 1 is promised by 4 and 5, which do not hear of its log; then 2 does.
+    // 4 and 5 promise server 1 without a message about its log; then 2 gets one.
     [1, 2, 4, 5].into_iter().for_each(|pid| cluster.cut(3, pid));
     cluster.network.0 = Holds::from([(1, 4, "AcceptSync"), (1, 5, "AcceptSync")]);
     cluster.server(1).try_become_leader();
@@ -227,7 +227,7 @@ fn what_may_be_decided_is_not_refused() {
     assert_eq!(cluster.outcome(id), Some(Outcome::Decided(0)));
 }
 
-/// As above, but a write quorum goes on without it.
+/// As above, but a write quorum continues without it.
 #[test]
 fn what_was_lost_with_an_earlier_leader_is_refused_in_the_end() {
     let mut cluster = Cluster::with(&[LARGE; 5], only_1_limits);

@@ -2,8 +2,8 @@
 //!
 //! Measured are its tasks, on a runtime of tokio that has only the measuring thread, with log and
 //! network in memory. It is used for throughput:
-//! - Entries are appended without waiting for one before another, and nobody is told of each alone
-//!   (`client_write_ff` and an [`Unheard`] response); one notification says that servers applied.
+//! - Entries are appended without waiting for one before another, and no call is notified of each alone
+//!   (`client_write_ff` and an [`Unheard`] response); one notification reports that servers applied.
 //! - The log holds entries as they are, in a vector. The state machine counts.
 //! - A call of the network is a call of the other server, without a task or a queue between.
 //! - The first server is elected; then there are neither elections nor snapshots, and heartbeats

@@ -112,7 +112,7 @@ impl Applied {
         Self { counts: (0..n).map(|_| AtomicU64::new(0)).collect(), grown: Notify::new() }
     }
 
-    /// Waits until every server has applied so many.
+    /// Waits until every server has applied this number of entries.
     pub(super) async fn until_all_reach(&self, goal: u64) {
         while self.by_all() < goal {
             self.grown.notified().await;

@@ -33,7 +33,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
-        // Another process may take a port before the server does; then start anew with others.
+        // Another process may take a port before the server does; then start again with others.
         (0..5).find_map(|_| Self::try_start()).expect("servers that find their ports free")
     }
 
@@ -168,7 +168,7 @@ impl Cluster {
             let status = self.ask(&["status"]);
             let is_first = |line: &&str| !line.starts_with(' ');
             let lines: Vec<String> = status.lines().filter(is_first).map(str::to_owned).collect();
-            // How much of its log is in a snapshot is each server's own: one that was behind may
+            // How much of its log is in a snapshot is each server's own: a server that was behind may
             // have been sent a snapshot.
             let rest = |line: &String| {
                 let (_, line) = line.split_once(": ").unwrap();

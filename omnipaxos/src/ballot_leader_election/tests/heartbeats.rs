@@ -2,7 +2,7 @@
 
 use super::{
     super::{Ballot, BallotLeaderElection, Preempted},
-    ask, ballot, hear, round, server, NONE,
+    ask, ballot, reply, round, server, NONE,
 };
 use crate::{
     config::{ClusterConfig, OmniPaxosConfig, ServerConfig},
@@ -72,7 +72,7 @@ fn a_peer_whose_request_may_be_lost_is_asked_again() {
         }
         (0..2).for_each(|_| round(&mut ble, &[]));
         if answered_before {
-            hear(&mut ble, 2, NONE, false);
+            reply(&mut ble, 2, NONE, false);
         }
         if is_long {
             ble.pace.note_late_reply(1);
@@ -81,7 +81,7 @@ fn a_peer_whose_request_may_be_lost_is_asked_again() {
         assert_eq!(ble.pace.is_lengthened(), is_long);
         sent(&mut ble);
         if answers {
-            hear(&mut ble, 2, NONE, false);
+            reply(&mut ble, 2, NONE, false);
         }
         ask(&mut ble, 2, true, false);
         let found = sent(&mut ble).contains(&"request to 2".to_string());
@@ -95,7 +95,7 @@ fn happy_with_the_leader_that_says_so_itself() {
     let leader = ballot(4, 3);
     for (from, happy) in [(3, true), (2, false)] {
         let mut ble = server(1, 5, NONE);
-        hear(&mut ble, from, leader, true);
+        reply(&mut ble, from, leader, true);
         assert_eq!((ble.leader(), ble.is_happy()), (leader, happy), "{from} reports it");
     }
 }
@@ -114,10 +114,10 @@ fn only_the_leader_makes_a_follower_unhappy() {
             ble.follow(leader);
             ble.is_leader_new = is_new;
             if by_request {
-                hear(&mut ble, from, leader, true);
+                reply(&mut ble, from, leader, true);
                 ask(&mut ble, from, true, false);
             } else {
-                hear(&mut ble, from, reports, false);
+                reply(&mut ble, from, reports, false);
             }
             assert_eq!(ble.is_happy(), happy, "{from}, {reports:?}, {is_new}, {by_request}");
         }
@@ -139,7 +139,7 @@ fn a_leader_is_preempted_by_a_higher_ballot_only() {
         } else {
             ble.follow(ballot(4, 3));
         }
-        hear(&mut ble, 2, reported, false);
+        reply(&mut ble, 2, reported, false);
         assert_eq!(ble.preempted, expected, "{leads}, {reported:?}");
     }
 }
@@ -257,7 +257,7 @@ fn a_happy_reply_within_a_round_does_not_end_the_wait() {
     let mut second = server(2, 3, NONE);
     round(&mut second, &[(3, NONE, false)]);
     assert_eq!((second.yields_until, second.insists), (Some(2), 0));
-    hear(&mut second, 3, NONE, true);
+    reply(&mut second, 3, NONE, true);
     assert_eq!((second.yields_until, second.insists), (Some(2), 0));
     round(&mut second, &[]);
     assert_eq!((second.yields_until, second.insists), (None, 7), "the end of the round does");
@@ -280,7 +280,7 @@ fn a_recovery_counts_in_a_long_round_and_for_the_leader_only() {
             ble.pace.note_late_reply(1);
         }
         round(&mut ble, &[]);
-        hear(&mut ble, from, leader, false);
+        reply(&mut ble, from, leader, false);
         ble.is_leader_new = is_new;
         let HeartbeatMsg::Request(request) = ble.request(from).msg else {
             panic!("a request was built");
@@ -304,8 +304,8 @@ fn a_server_that_names_its_own_leader_is_contradicted_by_it() {
         ((other, false), true),
     ] {
         let mut ble = server(1, 3, NONE);
-        hear(&mut ble, 3, reply_of_the_leader.0, reply_of_the_leader.1);
-        hear(&mut ble, 2, leader, true);
+        reply(&mut ble, 3, reply_of_the_leader.0, reply_of_the_leader.1);
+        reply(&mut ble, 2, leader, true);
         ble.note_contradicted();
         assert_eq!(ble.refuted.contains(&2), is_contradicted, "{reply_of_the_leader:?}");
     }

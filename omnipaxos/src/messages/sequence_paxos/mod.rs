@@ -303,7 +303,7 @@ pub struct CatchUpRequest {
     pub decided_idx: u64,
     /// Whether the sender accepts a delta snapshot instead of these entries.
     pub takes_delta: bool,
-    /// Whether the receiver keeps the request, if it has decided no more, and answers when it has.
+    /// Whether the receiver keeps the request until it has decided more, and answers then.
     pub waits: bool,
     /// Whether the sender takes a large snapshot in pieces.
     pub takes_pieces: bool,

@@ -146,10 +146,10 @@ impl MessageValidator {
     pub(crate) fn check<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> Validity {
         let Err(reason) = self.identify(message, self.examine(message, highest_n)) else {
             if !self.observers.are_refused() {
-                self.hear_observers(message);
+                self.record_observers(message);
             }
             if self.continues {
-                self.hear_of_later_epoch(message);
+                self.record_later_epoch(message);
             }
             return Validity::Valid;
         };
@@ -188,7 +188,7 @@ impl MessageValidator {
                 }) = message
                 {
                     let is_same = request.config_id == self.config_id && *from != self.pid;
-                    if is_same && self.identities.hear_stranger(*from, &request.sender) {
+                    if is_same && self.identities.record_stranger(*from, &request.sender) {
                         return Err(Reason::Unidentified(Unidentified::OtherConfiguration));
                     }
                 }
@@ -246,9 +246,9 @@ impl MessageValidator {
         match reason {
             Reason::Misdelivered | Reason::Malformed | Reason::Unidentified(_) => {}
             Reason::OtherConfiguration(id) if id > self.config_id => {
-                self.others.hear(id, from);
+                self.others.record(id, from);
                 if self.continues {
-                    self.others.hear_informed(id, from);
+                    self.others.record_informed(id, from);
                 }
             }
             Reason::OtherConfiguration(id) => self.answer_lower(id, from),
@@ -256,7 +256,9 @@ impl MessageValidator {
             Reason::Stranger => match self.examine_body(message, highest_n) {
                 // A member of a later configuration, which this server does not know.
                 Err(Reason::OtherConfiguration(id)) if self.continues && id > self.config_id => {
-                    self.others.hear_informed(id, from);
+                    if from != self.pid && from != 0 {
+                        self.others.record_informed(id, from);
+                    }
                 }
                 Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
                 Ok(())
@@ -277,7 +279,7 @@ impl MessageValidator {
         if is_lower && from != self.pid && from != 0 {
             self.others.schedule_notice(from);
             if self.continues && !self.is_member(from) {
-                self.observers.hear(from);
+                self.observers.record(from);
             }
         }
     }
@@ -295,12 +297,12 @@ impl MessageValidator {
 
     /// Records that a server which asks this one to join is in a later configuration.
     #[cold]
-    fn hear_of_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
+    fn record_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
         match message {
             Message::SequencePaxos(PaxosMessage { from, msg: PaxosMsg::Joining(m), .. })
                 if m.config_id > self.config_id =>
             {
-                self.others.hear_informed(m.config_id, *from);
+                self.others.record_informed(m.config_id, *from);
             }
             Message::SequencePaxos(_) | Message::BLE(_) => {}
         }

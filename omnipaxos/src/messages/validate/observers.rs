@@ -46,7 +46,7 @@ impl Observers {
     }
 
     /// Records a message of an observer, received directly or through another server.
-    pub(super) fn hear(&mut self, pid: NodeId) {
+    pub(super) fn record(&mut self, pid: NodeId) {
         if self.has_place_for(pid) {
             self.silent_rounds.insert(pid, 0);
         }
@@ -116,13 +116,13 @@ impl MessageValidator {
     /// Records the observers that sent a valid request. A server that this observer observes may send
     /// one, too.
     #[cold]
-    pub(super) fn hear_observers<T: Entry>(&mut self, message: &Message<T>) {
+    pub(super) fn record_observers<T: Entry>(&mut self, message: &Message<T>) {
         let Part::Request { origin } = Part::of(message) else {
             return;
         };
         for pid in [message.get_sender(), origin] {
             if !self.is_member(pid) && pid != self.pid {
-                self.observers.hear(pid);
+                self.observers.record(pid);
             }
         }
     }
@@ -186,12 +186,12 @@ mod tests {
     #[test]
     fn a_place_is_free_when_its_observer_is_silent() {
         let mut observers = Observers::at_most(2);
-        [7, 8, 9, 0].into_iter().for_each(|pid| observers.hear(pid));
+        [7, 8, 9, 0].into_iter().for_each(|pid| observers.record(pid));
         assert!(observers.contains(7) && observers.contains(8));
         assert!(!observers.has_place_for(9) && !observers.has_place_for(0));
         for _ in 0..ROUNDS_KEPT {
             observers.end_round();
-            observers.hear(8);
+            observers.record(8);
         }
         assert!(observers.contains(7));
         observers.end_round();
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn by_default_nobody_observes() {
         let mut observers = Observers::at_most(0);
-        observers.hear(7);
+        observers.record(7);
         assert!(observers.are_refused() && !observers.contains(7));
     }
 }

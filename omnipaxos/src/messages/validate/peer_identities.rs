@@ -43,7 +43,7 @@ struct Peer {
     /// The storage id of the peer, as stored here.
     stored: Option<u64>,
     /// The storage id of the peer, as reported since the last flush.
-    told: Option<u64>,
+    reported: Option<u64>,
     /// The stamp that the peer's messages to this server must have.
     receives: Stamp,
     /// The same digest if the peer does not know the storage of this server.
@@ -92,7 +92,7 @@ impl PeerIdentities {
                 let mut peer = Peer {
                     pid: *pid,
                     stored,
-                    told: None,
+                    reported: None,
                     receives: Stamp::default(),
                     receives_unknown: 0,
                     sends: Stamp::default(),
@@ -136,7 +136,7 @@ impl PeerIdentities {
                 }
             }
             Message::BLE(ble) => match &ble.msg {
-                HeartbeatMsg::Request(request) => self.hear(ble.from, &request.sender),
+                HeartbeatMsg::Request(request) => self.record_sender(ble.from, &request.sender),
                 // Sent only to a server that asked, and that named the storage of the replying
                 // server.
                 HeartbeatMsg::Reply(_) => Ok(()),
@@ -153,14 +153,14 @@ impl PeerIdentities {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.pid == pid) else {
             return;
         };
-        match peer.told.or(peer.stored) {
+        match peer.reported.or(peer.stored) {
             None => {
-                peer.told = Some(storage);
+                peer.reported = Some(storage);
                 self.has_unstored = true;
             }
             Some(known) if known == storage || known == DISPUTED || storage == DISPUTED => {}
             Some(known) => {
-                peer.told = Some(DISPUTED);
+                peer.reported = Some(DISPUTED);
                 self.has_unstored = true;
                 self.keep(pid, Conflict::OtherStorage { known: storage, found: Some(known) });
             }
@@ -174,13 +174,13 @@ impl PeerIdentities {
     }
 
     /// Records a request of this configuration from a server that is no member here.
-    pub(crate) fn hear_stranger(&mut self, pid: NodeId, sender: &SenderIdentity) -> bool {
+    pub(crate) fn record_stranger(&mut self, pid: NodeId, sender: &SenderIdentity) -> bool {
         let conflict = Conflict::between(&self.digest, &sender.digest);
         conflict.inspect(|conflict| self.keep(pid, *conflict)).is_some()
     }
 
     /// Records the sender's identity from its heartbeat request.
-    fn hear(&mut self, from: NodeId, sender: &SenderIdentity) -> Result<(), Unidentified> {
+    fn record_sender(&mut self, from: NodeId, sender: &SenderIdentity) -> Result<(), Unidentified> {
         if let Some(conflict) = Conflict::between(&self.digest, &sender.digest) {
             self.keep(from, conflict);
             return Err(Unidentified::OtherConfiguration);
@@ -191,10 +191,10 @@ impl PeerIdentities {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.pid == from) else {
             return Ok(());
         };
-        let known = peer.told.or(peer.stored);
+        let known = peer.reported.or(peer.stored);
         match (known, sender.storage) {
             (None, found) => {
-                peer.told = found;
+                peer.reported = found;
                 self.has_unstored |= found.is_some();
             }
             (Some(known), found) if found != Some(known) => {
@@ -271,8 +271,8 @@ impl PeerIdentities {
     /// Returns the identity to store, with the storage ids that other servers reported.
     pub(crate) fn unstored(&self) -> Identity {
         let mut identity = self.own.clone();
-        let told = self.peers.iter().filter_map(|peer| Some((peer.pid, peer.told?)));
-        identity.peers.extend(told);
+        let reported = self.peers.iter().filter_map(|peer| Some((peer.pid, peer.reported?)));
+        identity.peers.extend(reported);
         identity
     }
 
@@ -280,7 +280,7 @@ impl PeerIdentities {
     pub(crate) fn stored(&mut self, identity: Identity) {
         for peer in &mut self.peers {
             peer.stored = identity.peers.get(&peer.pid).copied();
-            peer.told = None;
+            peer.reported = None;
             peer.set_stamps(&self.digest, self.storage);
         }
         self.own = identity;

@@ -55,16 +55,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.outbox.request_chunk(self.catch_up.ask(source));
     }
 
-    /// Asks a server that reported a higher configuration for the decided entries that this one
-    /// lacks. Returns whether it does: another server may still answer.
+    /// Asks `informed`, which reported a higher configuration, for the decided entries that this server
+    /// lacks. Returns false, and asks nothing, if another server was asked in this round.
     pub(crate) fn ask_informed(&mut self, informed: NodeId) -> bool {
         let source = self.catch_up.begin(informed);
         source.into_iter().for_each(|source| self.outbox.request_chunk(source));
         source.is_some()
     }
 
-    /// Begins the next epoch: the requests of the epoch before are answered no more.
-    pub(super) fn begin_catch_up_anew(&mut self) {
+    /// Begins the next epoch: no server answers the requests of the epoch before.
+    pub(super) fn restart_catch_up(&mut self) {
         self.catch_up = Requester::default();
         self.ranges = Ranges::default();
         self.partial_snapshot.clear();

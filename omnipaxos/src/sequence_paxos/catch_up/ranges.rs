@@ -292,7 +292,7 @@ impl<T: Entry> Ranges<T> {
         })
     }
 
-    /// The source to ask for a range: of those that have it the one that is asked for the least; the
+    /// The source to ask for a range: of the sources that have it, the one with the fewest requests; the
     /// leader only now and then, or if no other has it.
     fn pick(&mut self, from_idx: u64, sources: Sources<'_>) -> Option<NodeId> {
         let load = |pid: NodeId| self.requested.values().filter(|r| r.source == pid).count();

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, ops::Range};
 /// the pieces that no other follows.
 const FORGOTTEN_AFTER: u32 = 12;
 
-/// Heartbeat rounds without a piece after which another source may begin anew.
+/// Heartbeat rounds without a piece after which another source may begin with its first piece.
 const STALLED_AFTER: u32 = 2;
 
 /// The number of snapshots in a row that could not be decoded after which a server asks for a whole one.
@@ -153,7 +153,7 @@ impl PartialSnapshot {
         self.undecodable
     }
 
-    /// Whether pieces come: a change of the source would begin anew.
+    /// Whether pieces arrive: another source would begin with its first piece.
     pub(super) fn is_arriving(&self) -> bool {
         self.partial.as_ref().is_some_and(|partial| partial.waited < STALLED_AFTER)
     }

@@ -99,7 +99,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let is_last = piece.end() == Some(piece.encoding.len);
             let ids = || self.log.ids_of_snapshot(asks.decided_idx, piece.encoding.idx);
             let ids = is_last.then(ids).flatten();
-            let epoch = self.log.epoch_to_tell(asks.config_id, piece.encoding.idx);
+            let epoch = self.log.epoch_to_send(asks.config_id, piece.encoding.idx);
             let empty = self.log.empty_chunk(asks.config_id, asks.decided_idx);
             let chunk = CatchUpChunk { ids, piece: Some(Box::new(piece)), epoch, ..empty };
             send(PaxosMsg::CatchUpChunk(Box::new(chunk)));

@@ -59,7 +59,7 @@ fn chunks() {
                                | 3: CatchUpChunk at=6 snapshot=abcdef +g dec=7
                                | following 4.2 ******G
                                | 2: Accepted 4.2 len=7 dec=7
-        # One that begins at what is decided here is not needed.
+        # A snapshot of entries that are decided here is not needed.
                                | 3: CatchUpChunk at=2 snapshot=ab +c dec=3 | following 4.2 ABCd
                                | 2: Accepted 4.2 len=4 dec=3
         # The stop sign: nothing comes after it (I9). An undecided one beyond the chunk stays.
@@ -112,8 +112,7 @@ fn what_a_leader_appended_that_resigns() {
     let table = Table::with(|config| config.server_config.keeps_undecided_appends = true);
     table.check(
         "
-        # It is kept as a proposal of this server, if a setting says so, once the chunk
-        # changes the log.
+        # With this setting it is kept as a proposal of this server, once the chunk changes the log.
         leading 4.1 ABC 2:3/3 | append d; output; round lost; output; 3: CatchUpChunk at=3 +e dec=4
             | recovering 4.1 4.1 ABCE pending=1
             | 2: PrepareReq 4.1 na=4.1 len=4 dec=4; 3: PrepareReq 4.1 na=4.1 len=4 dec=4
@@ -163,7 +162,7 @@ fn whom_a_server_asks() {
             | 2: CatchUpRedirect 4.2 source=3 dec=9; round; round; round; round; output; round
             ; round
             | same |
-        # One that sends something is asked on.
+        # A source that sends entries gets the next request.
             | 2: CatchUpRedirect 4.2 source=3 dec=9; round; output; 3: CatchUpChunk at=2 +c dec=9
             | promised 4.2 3.3 ABC | 3: CatchUpRequest dec=3 range=3-9
         # It has compacted what follows, and no other server can be asked: it sends what it has instead.

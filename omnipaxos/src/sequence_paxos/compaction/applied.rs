@@ -36,7 +36,7 @@ impl Applied {
     }
 
     /// Records a report of a peer: its applied index, and the index that it knows of this server.
-    pub(super) fn hear(&mut self, from: NodeId, report: AppliedReport) {
+    pub(super) fn record(&mut self, from: NodeId, report: AppliedReport) {
         let AppliedReport { applied_idx, confirmed_idx, asks } = report;
         let known = self.by_peer.entry(from).or_default();
         *known = applied_idx.max(*known);
@@ -123,7 +123,7 @@ mod tests {
             assert!(count < 100, "messages breed: {sent:?}");
             for (from, to, report) in sent {
                 if let Some(server) = servers.get_mut(&to).filter(|_| !lost.contains(&(from, to))) {
-                    server.hear(from, report);
+                    server.record(from, report);
                 }
             }
         }
@@ -148,7 +148,7 @@ mod tests {
         let mut servers = servers();
         for (pid, idx, expected) in [(1, 8, 0), (2, 5, 0), (3, 3, 3), (3, 9, 5), (2, 7, 7)] {
             advance(&mut servers, pid, idx);
-            assert_eq!(settle(&mut servers, &[]), 4, "told to two, and confirmed");
+            assert_eq!(settle(&mut servers, &[]), 4, "sent to two, and confirmed");
             assert_eq!(by_all(&servers), [expected; 3], "{pid} has applied {idx}");
         }
     }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_server_counts_for_what_it_said_and_hears_of_the_others_anew() {
+    fn a_restarted_server_counts_for_what_it_reported_and_receives_the_other_reports_again() {
         let mut servers = servers();
         for (pid, idx) in [(1, 8), (2, 6), (3, 5)] {
             advance(&mut servers, pid, idx);
@@ -176,7 +176,7 @@ mod tests {
         servers.insert(3, Applied::default());
         advance(&mut servers, 1, 9);
         settle(&mut servers, &[]);
-        assert_eq!(by_all(&servers), [5, 5, 0], "its application has said nothing");
+        assert_eq!(by_all(&servers), [5, 5, 0], "its application has reported nothing");
         advance(&mut servers, 3, 7);
         settle(&mut servers, &[]);
         assert_eq!(by_all(&servers), [6; 3]);
@@ -190,7 +190,7 @@ mod tests {
         settle(&mut servers, &[]);
         for _copy in 0..2 {
             if let Some(server) = servers.get_mut(&1) {
-                server.hear(2, late);
+                server.record(2, late);
             }
             assert_eq!(settle(&mut servers, &[]), 2, "it is answered, and confirmed");
             assert_eq!(by_all(&servers), [4; 3]);

@@ -160,7 +160,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 | TryCompactionErr::NotFromEntries,
             ) => {
                 // A snapshot that cannot be made or stored is answered, too: a repetition is useless.
-                self.outbox.tell_compacted(from, idx);
+                self.outbox.report_compacted(from, idx);
                 if self.log.compacted_idx() > compacted_before && self.followers_mut().is_some() {
                     self.announce_trim();
                 }
@@ -191,7 +191,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         report: AppliedReport,
         from: NodeId,
     ) -> Result<(), Halted> {
-        self.compaction.applied.hear(from, report);
+        self.compaction.applied.record(from, report);
         self.give_up_applied()
     }
 

@@ -25,7 +25,7 @@ fn a_leader_asks_all_to_trim() {
         # A higher index includes a lower one.
             | trim 1; trim 2 | leading 4.1 __C 2:3/3 3:3/3 | 2: Trim to=2; 3: Trim to=2
             | trim 2; output; trim 2 | leading 4.1 __C 2:3/3 3:3/3 |
-        # One that has trimmed its log by another request asks the rest.
+        # A leader that has trimmed its log at the request of a server asks all servers.
             | 2: Trim to=2 | leading 4.1 __C 2:3/3 3:3/3
             | 2: Compacted to=2; 2: Trim to=2; 3: Trim to=2
         leading 4.1 __C 2:3/3 3:3/3
@@ -56,7 +56,7 @@ fn others_compact() {
                                | 2: Snapshot to=3 | following 4.2 ***d | 2: Compacted to=3
                                | 2: Snapshot to=2 | same | 2: Compacted to=2
         following 4.2 __Cd     | 2: Snapshot to=3 | same | 2: Compacted to=3
-        # A follower whose log is trimmed tells its leader, when it gets in step.
+        # A follower whose log is trimmed asks its leader to trim, once it is replicating.
         promised 4.2 3.3 __C
             | 2: Compacted to=2; 3: Compacted to=2; output; 2: AcceptSync 4.2 at=3 dec=3
             | following 4.2 __C | 2: Accepted 4.2 len=3 dec=3; 2: Trim to=2
@@ -100,7 +100,7 @@ fn what_all_applications_have_applied() {
             | applied 2; output; reconnected 3 | same | 3: Applied to=2
             | applied 2; output; applied 2 | same |
             | applied 2; output; applied 1 | same |
-        # One that asks is answered.
+        # A report that asks for the index of this server gets it.
             | 2: Applied to=1 asks; applied | same | applied 0 2:1 3:?; 2: Applied
             | applied 2; output; 2: Applied to=1 confirms=2 asks | same | 2: Applied to=2
         # What all have applied is trimmed.

@@ -57,7 +57,7 @@ fn prepare() {
 fn accept_sync() {
     Table::new().check(
         "
-        # It replaces the log from the decided index on, as one, and counts as accepted in
+        # It replaces the log from the decided index on, as one unit, and counts as accepted in
         # its ballot.
         promised 4.2 3.3 ABc   | 2: AcceptSync 4.2 at=2 +de dec=3 | following 4.2 ABDe
                                | 2: Accepted 4.2 len=4 dec=3
@@ -88,7 +88,7 @@ fn accept_sync() {
         following 4.2 ABc      | 2: AcceptSync 4.2 at=2 +c dec=2 | same
                                | 2: Accepted 4.2 len=3 dec=2
                                | 2: AcceptSync 4.2 at=2 dec=2 | same | 2: Accepted 4.2 len=3 dec=2
-        # One that was repeated may have more.
+        # A repeated AcceptSync may have more entries.
                                | 2: AcceptSync 4.2 at=2 +cde dec=4 | following 4.2 ABCDe
                                | 2: Accepted 4.2 len=5 dec=4
                                | 2: AcceptSync 4.2 at=2 +c$ dec=4 | following 4.2 ABC!

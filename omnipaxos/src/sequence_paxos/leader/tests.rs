@@ -101,7 +101,7 @@ fn promise_after_the_quorum() {
                                | 2: Promise 4.1 | same |
                                | 2: Promise 4.1 na=3.2 len=3 dec=1 | same
                                | 2: AcceptSync 4.1 at=1 +bc dec=2
-        # One that has accepted the ballot made it earlier (P3).
+        # A follower that has accepted the ballot sent this promise earlier (P3).
         leading 4.1 ABC 2:3/2  | 2: Promise 4.1 na=3.2 len=3 dec=2 | same |
         # What only the follower has decided is no reason to wait.
         leading 4.1 ABc 2:sync | 3: Promise 4.1 na=3.3 len=9 dec=7 | leading 4.1 ABc 2:sync 3:sync
@@ -137,7 +137,7 @@ fn promises_of_a_larger_quorum() {
             | 2: Promise 4.1 na=3.2 len=3 dec=3; 3: Promise 4.1 na=3.2 len=5 dec=2 at=2 +cde
             | leading 4.1 ABCde 2:sync 3:sync
             | 2: AcceptSync 4.1 at=3 +de dec=3; 3: AcceptSync 4.1 at=2 +cde dec=3
-        # One that does not count yet is asked again, and the other counts.
+        # A server whose promise does not count yet is asked again. The other promise counts.
             | 2: Promise 4.1 na=3.3 len=9 dec=2; 3: Promise 4.1 na=3.2 len=3 dec=2
             | preparing 4.1 3.2 ABc 3:promised | 2: Prepare 4.1 na=3.2 len=3 dec=2
         # What was learned meanwhile may make the own log the most recent.
@@ -197,7 +197,7 @@ fn accepted() {
         # A stop sign is counted like an entry.
         leading 4.1 ABc$ 2:sync | 2: Accepted 4.1 len=4 dec=2 | leading 4.1 ABC! 2:4/2
                                 | 2: Decide 4.1 dec=4
-        # Who is no leader, or is not promised yet, counts nothing.
+        # A follower counts nothing, nor does a leader that prepares.
         following 4.2 ABc       | 3: Accepted 4.2 len=3 dec=3 | same |
         preparing 4.1 3.2 ABc   | 2: Accepted 4.1 len=3 dec=3 | same |
         ",
@@ -295,7 +295,7 @@ fn a_leader_that_is_not_promised_resigns() {
         preparing 4.1 3.2 ABc | round lost; round lost; round lost; round lost; output; round 2
                               | same
                               | 2: Prepare 4.1 na=3.2 len=3 dec=2; 3: Prepare 4.1 na=3.2 len=3 dec=2
-        # Progress begins the count anew.
+        # Progress resets the count.
             | round 2; round 2; round 2; 2: CatchUpChunk at=2 +c dec=3; round 2; round 2; output
             ; round 2
             | preparing 4.1 3.2 ABC
@@ -308,7 +308,8 @@ fn a_leader_that_is_not_promised_resigns() {
 fn a_leader_catches_up_no_further() {
     Table::new().check(
         "
-        # A promise that did not count had it fetch what is decided; another one made it the leader.
+        # A promise that did not count made this server fetch decided entries; the other promise made it
+        # the leader.
         preparing 4.1 3.2 ABc
             | 2: Promise 4.1 na=3.3 len=9 dec=4; output; 3: Promise 4.1 na=3.3 len=5 dec=3 at=2 +cde
             ; output; round 2; output; round 2 | leading 4.1 ABCDe 3:sync

@@ -24,7 +24,7 @@ fn a_leader_that_lacks_decided_entries() {
             ; loss | same | none
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; 3: Prepare 5.3 na=3.3 len=3 dec=3; round
             ; round; round; round; output; loss | promised 5.3 3.3 ABC | none
-        # A repeated one does not begin the count anew.
+        # A repeated AcceptSync does not reset the count.
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round
             ; 2: AcceptSync 4.2 at=1 +b dec=1; round; round; output; loss | same | 2 of 3 at 4.2
         # Once that is sure it stays so, also while the leader is out of reach.

@@ -7,14 +7,14 @@ use crate::sequence_paxos::tests::Table;
 fn observers_of_this_server() {
     Table::new().check(
         "
-        # One that waits is answered once more is decided.
+        # A request that waits is answered once more is decided.
         following 4.2 ABc
             | 9: CatchUpRequest dec=2 waits; 2: Decide 4.2 dec=3; silent; observers
             | following 4.2 ABC | silent: false; observers 9:2 through 9; 9: CatchUpChunk at=2 +c dec=3
             | 9: CatchUpRequest dec=2 waits; output; 2: Decide 4.2 dec=3; output
             ; 2: AcceptDecide 4.2 at=3 +d dec=4 | following 4.2 ABCD | 2: Accepted 4.2 len=4 dec=4
             | 9: CatchUpRequest dec=2 waits; silent | same | silent: true
-        # Another one is answered at once, or not at all.
+        # Any other request is answered at once, or not at all.
             | 9: CatchUpRequest dec=1 waits | same | 9: CatchUpChunk at=1 +b dec=2
             | 9: CatchUpRequest dec=2; 2: Decide 4.2 dec=3 | following 4.2 ABC |
             | 3: CatchUpRequest dec=2 waits; 2: Decide 4.2 dec=3; observers | following 4.2 ABC | observers
@@ -33,7 +33,7 @@ fn observers_of_this_server() {
 fn proposals_of_observers_pass() {
     Table::new().check(
         "
-        # From one observer to the next, but not for ever. A member is no observer.
+        # From one observer to the next, at most 16 times. A member is no observer.
         following 4.2 ABc
             | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 hops=15 +d; observers; round
             | same
@@ -62,12 +62,12 @@ fn observer() -> Table {
 fn an_observer_waits_at_one_source() {
     observer().check(
         "
-        # It asks one that it reaches, and again after two rounds without an answer.
+        # It asks a source that it reaches, and again after two rounds without an answer.
         recovering 0 0 ABC | round | same | 3: CatchUpRequest dec=3 waits
                            | round; output; round | same |
                            | round; output; round; output; round | same | 3: CatchUpRequest dec=3 waits
                            | round; output; round; round; output; round | same |
-        # Another one, if that does not answer.
+        # If that source does not answer heartbeats, it asks another source.
                            | round; output; round 2 | same | 2: CatchUpRequest dec=3 waits
                            | round; output; round 2; output; round 2 | same |
         # After each answer it waits for the next.

@@ -160,7 +160,7 @@ fn a_peer_is_back() {
                                | reconnected 3 | same | 3: Prepare 4.1 na=4.1 len=3 dec=3
         leading 4.1 ABc 2:sync | reconnected 2 | same | 2: AcceptSync 4.1 at=0 +abc dec=2
         preparing 4.1 3.2 ABc  | reconnected 2 | same | 2: Prepare 4.1 na=3.2 len=3 dec=2
-        # A follower asks its leader, and who has none asks anyone.
+        # A follower asks its leader. A server without a leader asks any server.
         following 4.2 ABc      | reconnected 2 | same | 2: PrepareReq 4.2 na=4.2 len=3 dec=2
                                | reconnected 3 | same |
         recovering 4.2 4.2 ABc | reconnected 3 | same | 3: PrepareReq 4.2 na=4.2 len=3 dec=2
@@ -274,7 +274,7 @@ fn what_is_too_much_is_learned_elsewhere() {
             | 3: AcceptSync 4.1 at=3 +def dec=6
             | 3: Promise 4.1 len=2 dec=2 | leading 4.1 ABCDEF 2:6/6 3:redirected
             | 3: CatchUpRedirect 4.1 source=2 dec=6
-        # It is repeated as an AcceptSync is, and once the follower has promised anew.
+        # It is repeated as an AcceptSync is, and once the follower has promised again.
             | 3: Promise 4.1 len=2 dec=2; output; round; output; round
             | leading 4.1 ABCDEF 2:6/6 3:redirected | 3: CatchUpRedirect 4.1 source=1 dec=6
             | 3: Promise 4.1 len=2 dec=2; output; 3: Promise 4.1 len=6 dec=6
@@ -440,7 +440,7 @@ fn when_a_tick_does_something() {
                               | timeout 15; 2: AcceptDecide 4.1 at=3 +d dec=3
                               | append def; timeout | leading 4.1 ABCdef 2:3/3
                               | timeout 20; 2: AcceptDecide 4.1 at=3 +def dec=3
-        # The election is told at once.
+        # The election gets its change with the next tick.
                               | 2: NotAccepted 5.3; timeout | same | timeout 1; election: Preempted
         ",
     );
@@ -455,7 +455,7 @@ fn what_is_left_for_the_next_output() {
     });
     table.check(
         "
-        # An AcceptSync carries what fits in a message. The rest that may be in flight follows at once,
+        # An AcceptSync carries what fits in a message. The rest that may be in flight follows at once.
         leading 4.1 ABC 2:3/3
             | append def; output; 2: Accepted 4.1 len=6 dec=6; append ghi; output
             ; 2: Accepted 4.1 len=9 dec=9; output; 3: Promise 4.1 len=3 dec=3; output; timeout

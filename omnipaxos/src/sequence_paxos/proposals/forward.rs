@@ -101,7 +101,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Handles a rejection of proposals. A relay passes it back to their origin, but never to the server
-    /// that sent it: two servers may each have heard last of an observer through the other. The origin
+    /// that sent it: two servers may each have the last message of an observer from the other. The origin
     /// forwards again what gets no answer.
     pub(in crate::sequence_paxos) fn handle_rejection(
         &mut self,
@@ -132,9 +132,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 
-    /// Whether what is undecided in the log counts as being with the leader. A leader that answers here
-    /// sends its log soon. One that is reached through a peer may never do so. Its log may lack what is
-    /// in this one, as where this server led before, so it is forwarded that; it takes no id twice.
+    /// Whether what is undecided in the log counts as being with the leader. A leader that answers this
+    /// server sends its log soon. A leader behind a relay may never do so. Its log may lack entries of
+    /// this log, for instance if this server led before. So this server forwards these; the leader
+    /// takes no id twice.
     fn tail(&self) -> Tail {
         let leader = self.leader_ballot().filter(|n| *n != self.log.accepted_round());
         match leader.and_then(|n| self.routing.to(n.pid)) {
@@ -151,15 +152,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Forwards lost proposals to a new leader, after this log is synced with it.
-    pub(in crate::sequence_paxos) fn forward_anew(&mut self) {
+    pub(in crate::sequence_paxos) fn forward_lost(&mut self) {
         let len = self.log.len();
         if self.proposals.content_ids.predecessor() == Predecessor::NotKnown {
             self.proposals.content_ids.get_in_step(len);
             self.proposals.next_number = self.proposals.next_number.max(len);
         }
-        self.reads.begin_anew(len);
+        self.reads.begin_ballot(len);
         if !self.proposals.pending.is_empty() {
-            let due = self.proposals.pending.begin_anew(self.log.promise(), |id| self.log.has(id));
+            let due =
+                self.proposals.pending.begin_ballot(self.log.promise(), |id| self.log.has(id));
             due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
         }
         self.submit_stopsign();
@@ -178,7 +180,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Returns whether entries appended here as the leader are proposed again when `next` leads.
-    /// They are if a setting says so, or if this server transfers leadership, which must lose
+    /// They are with `keeps_undecided_appends`, and if this server transfers leadership, which must lose
     /// nothing.
     pub(in crate::sequence_paxos) fn keeps_what_it_led(&self, next: NodeId) -> bool {
         let is_transferred = match &self.state {

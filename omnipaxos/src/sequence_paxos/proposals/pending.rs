@@ -52,7 +52,7 @@ struct Pending<T> {
     backoff_rounds: u32,
 }
 
-/// Whether the user wants the outcome of a proposal.
+/// Whether the user gets the outcome of a proposal.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
     Outcome,
@@ -243,7 +243,7 @@ impl<T> PendingProposals<T> {
     }
 
     /// Returns the proposals to forward at once, after the leader of ballot `n` has taken over.
-    pub(super) fn begin_anew(
+    pub(super) fn begin_ballot(
         &mut self,
         n: Ballot,
         has: impl Fn(ProposalId) -> bool,
@@ -254,8 +254,8 @@ impl<T> PendingProposals<T> {
         self.overdue(has)
     }
 
-    /// Begins the next epoch. Its leaders are forwarded what is not decided here. None of them could
-    /// tell from the ballot of the first forward that a proposal is absent from the epochs before.
+    /// Begins the next epoch. This server forwards to its leaders what is not decided here. The ballot of
+    /// the first forward proves to none of them that a proposal is absent from the epochs before.
     pub(super) fn begin_epoch(&mut self) {
         for pending in self.by_id.values_mut() {
             pending.first_ballot = pending.first_ballot.and(Some(Ballot::default()));
@@ -468,9 +468,9 @@ mod tests {
     #[test]
     fn another_leader_is_forwarded_what_is_missing_at_once() {
         let mut pending = pending();
-        assert!(pending.begin_anew(n(1), |_| false).is_empty(), "it has got them");
-        assert_eq!(pending.begin_anew(n(2), |_| false), [id(0), id(1)]);
-        assert!(pending.begin_anew(n(2), |_| false).is_empty(), "they are queued");
+        assert!(pending.begin_ballot(n(1), |_| false).is_empty(), "it has got them");
+        assert_eq!(pending.begin_ballot(n(2), |_| false), [id(0), id(1)]);
+        assert!(pending.begin_ballot(n(2), |_| false).is_empty(), "they are queued");
     }
 
     #[test]

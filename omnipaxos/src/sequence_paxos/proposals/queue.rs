@@ -263,7 +263,7 @@ impl<T: Entry> ProposalQueue<T> {
     }
 
     /// Returns the next entry to append: alternately one proposed here and one forwarded here, so
-    /// that neither waits for ever.
+    /// that neither waits forever.
     pub(super) fn pop(&mut self) -> Option<Next<T>> {
         self.is_own_next = !self.is_own_next;
         match self.is_own_next {

@@ -52,9 +52,8 @@ fn forwarded_to_the_leader() {
             | 3: ForwardedProposals first=3/5/0 ballot=4.1 +de; output; 2: Accepted 4.1 len=5 dec=5
             ; output; 2: ForwardedProposals first=3/5/0 ballot=4.1 +de | leading 4.1 ABCDE 2:5/5
             | 2: ProposalRejection first=3/5/0 count=2 decided=3
-        # The leader was restarted: it knows no ids before 3. One forwarded first in this
-        # ballot is not
-        # there, nor is one that is at 3 or later, if anywhere. Others may be.
+        # The leader was restarted: it knows no ids before 3. A proposal forwarded first in this ballot is
+        # not there, nor is one with min=3. Others may be.
             | 3: ForwardedProposals first=3/5/0 ballot=3.2 min=2 +d | same
             | 3: ProposalRejection first=3/5/0 count=1 unknown=3
             | 3: ForwardedProposals first=3/5/0 ballot=3.2 min=3 +d | leading 4.1 ABCd 2:3/3
@@ -64,7 +63,7 @@ fn forwarded_to_the_leader() {
         # Its own come back, and none at all.
             | 3: ForwardedProposals first=1/7/0 ballot=4.1 +d | same |
             | 3: ForwardedProposals first=3/5/0 ballot=4.1 | same |
-        # One that cannot be stored is refused, if no earlier leader can have decided it: it was
+        # A proposal that cannot be stored is refused, if no earlier leader can have decided it: it was
         # forwarded first in this ballot, or a write quorum has accepted this log.
             | 3: ForwardedProposals first=3/5/0 ballot=4.1 +z | same
             | 3: ProposalRejection first=3/5/0 count=1 refused=4.1
@@ -153,8 +152,8 @@ fn at_a_server_that_does_not_lead() {
         # The id of c is not known here, so the proposal may be c.
         following 4.2 ABc | propose d; output; 2: AcceptStopSign 4.2 at=3 dec=4 | following 4.2 ABC!
             | 2: Accepted 4.2 len=4 dec=4; 1/7/0 is unknown
-        # Another leader has synced this log: it is forwarded anew, with the ballot in
-        # which it was first.
+        # Another leader has synced this log: it is forwarded again, with the ballot of
+        # the first forward.
             | propose d; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2
             ; 3: Prepare 5.3 na=4.2 len=3 dec=2; output; 3: AcceptSync 5.3 at=2 +c dec=2
             | following 5.3 ABc pending=1
@@ -491,7 +490,7 @@ fn decided_at_an_index_that_is_forgotten() {
             | following 4.2 ABCe pending=1 | 2: Accepted 4.2 len=4 dec=3
             | propose d; output; 2: AcceptDecide 4.2 at=3 +e forgot=4:1/7/0x1 dec=3; output
             ; 2: Decide 4.2 dec=4 | following 4.2 ABCE | 1/7/0 is decided before 4
-        # Another one is.
+        # The forgotten id is another one.
             | propose d; output; 2: AcceptDecide 4.2 at=3 +e forgot=3:1/6/0x1 dec=3
             | following 4.2 ABCe pending=1 | 2: Accepted 4.2 len=4 dec=3
         ",

@@ -56,7 +56,7 @@ impl Reads {
     }
 
     /// Records that this log, of length `len`, is synced with another leader.
-    pub(super) fn begin_anew(&mut self, len: u64) {
+    pub(super) fn begin_ballot(&mut self, len: u64) {
         self.requests.doubt_beyond(len);
     }
 
@@ -192,7 +192,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Handles a read index from a leader, for this server or for one that it relays to.
+    /// Handles a read index from a leader, for this server or for a server whose request it relayed.
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {

@@ -11,7 +11,7 @@ fn a_read_at_a_follower() {
                                | read; read | same | read 1; read 1; 2: ReadIndexRequest id=1/7/1
                                | read; output; read | same | read 2; 2: ReadIndexRequest id=1/7/2
         promised 4.2 3.3 ABc   | read | same | read 1; 2: ReadIndexRequest id=1/7/1
-        # Confirmed at an index that is decided here, and at one that is not yet.
+        # Confirmed at an index that is decided here, and at an index that is not decided here yet.
         following 4.2 ABc      | read; output; 2: ReadIndexResponse id=1/7/1 at=2; state 1 | same
                                | ready at 2
                                | read; output; 2: ReadIndexResponse id=1/7/1 at=3; state 1 | same
@@ -150,7 +150,7 @@ fn requests_of_other_servers() {
             ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/1 at=3
             | 2: ReadIndexRequest id=2/5/1; output; round 2 | same
             | 3: Prepare 4.1 na=4.1 len=3 dec=3; 2: LeadershipCheck 4.1 round=1
-        # It is answered again at once, at the old index; another incarnation asks anew.
+        # It is answered again at once, at the old index; another incarnation sends another request.
             | 2: ReadIndexRequest id=2/5/1; output; 3: LeadershipCheckAck 4.1 round=1; output
             ; append d; output; 2: Accepted 4.1 len=4 dec=3; output; 2: ReadIndexRequest id=2/5/1
             | leading 4.1 ABCD 2:4/3 | 2: ReadIndexResponse id=2/5/1 at=3
@@ -166,7 +166,7 @@ fn requests_of_other_servers() {
         preparing 4.1 3.2 ABc | 2: ReadIndexRequest id=2/5/1 | same |
         # Nothing is read in a configuration that has ended.
         leading 4.1 ABC! 2:4/4 | 2: ReadIndexRequest id=2/5/1 | same |
-        # Who does not lead passes it on once, and the answer back.
+        # A server that does not lead passes it on once, and the answer back.
         following 4.2 ABc     | 3: ReadIndexRequest id=3/5/1 | same
             | 2: ReadIndexRequest id=3/5/1 hops=1
                               | 3: ReadIndexRequest id=2/5/1 | same |

@@ -66,7 +66,7 @@ fn a_leader_refuses_only_after_its_ballot_is_stored() {
 fn the_leader_has_refused_the_stop_sign_of_this_server() {
     Table::new().check(
         "
-        # It ends, with an outcome or by a count. Another one may follow.
+        # It ends, with an outcome or by a count. The next stop sign may follow.
         following 4.2 ABc
             | reconfigure id | same | 1/7/0; 2: ForwardStopSign id=1/7/0
             | reconfigure id; output; 2: ProposalRejection first=1/7/0 refused=4.2 | same
@@ -81,7 +81,7 @@ fn the_leader_has_refused_the_stop_sign_of_this_server() {
         # It was to be forwarded again: it is not.
             | reconfigure id; output; round 3; output; 2: ProposalRejection first=1/7/0 refused=4.2; output
             ; round | same |
-        # Another one was refused; or it was, in an earlier ballot.
+        # The rejection is of another stop sign, or of an earlier ballot.
             | reconfigure id; output; 2: ProposalRejection first=1/7/1 refused=4.2; output; round | same
             | 2: ForwardStopSign id=1/7/0
             | reconfigure id; output; 2: ProposalRejection first=1/7/0 refused=3.2; output; round | same
@@ -93,7 +93,7 @@ fn the_leader_has_refused_the_stop_sign_of_this_server() {
             | reconfigure id; output; 2: AcceptStopSign 4.2 at=3 dec=2
             ; 2: ProposalRejection first=1/7/0 refused=4.2; output; 2: Decide 4.2 dec=4
             | following 4.2 ABC! | 1/7/0 is decided at 3
-        # It waits here, and another one of a peer does too, which stays.
+        # It waits here. So does the stop sign of a peer, which stays.
         recovering 4.2 3.3 ABc
             | reconfigure id; output; 3: ProposalRejection first=1/7/0 refused=4.2; output
             ; 2: Prepare 4.2 na=3.3 len=3 dec=2; output; round | promised 4.2 3.3 ABc |
@@ -105,19 +105,19 @@ fn the_leader_has_refused_the_stop_sign_of_this_server() {
 fn a_stop_sign_that_waits_at_each_round() {
     Table::new().check(
         "
-        # One that was proposed here waits for a leader, and is forwarded once a round.
+        # A stop sign proposed here waits for a leader, and is forwarded once a round.
         following 4.2 ABc | reconfigure id; output; round | same | 2: ForwardStopSign id=1/7/0
                           | reconfigure id; output; round 3; output; round | same
                           | 2: ForwardStopSign id=1/7/0
-        # One of a peer is forwarded once: its origin repeats it.
+        # A stop sign of a peer is forwarded once: its origin repeats it.
             | 3: ForwardStopSign id=3/5/0; round | same | 2: ForwardStopSign id=3/5/0 hops=1
             | 3: ForwardStopSign id=3/5/0; output; round 3; output; round | same |
             | 3: ForwardStopSign id=3/5/0; output; round; output; round | same |
-        # A server that is to lead keeps it.
+        # A server that prepares to lead keeps it.
         preparing 4.1 3.2 ABc | 3: ForwardStopSign id=3/5/0; round; output
             ; 2: Promise 4.1 na=3.2 len=3 dec=2
             | leading 4.1 ABc$ 2:sync | 2: AcceptSync 4.1 at=2 +c$ dec=2
-        # Its own, and one of an old configuration.
+        # The forward names this server as the origin: it is of an old configuration.
         leading 4.1 ABC 2:3/3 | 3: ForwardStopSign id=1/7/0 | same |
         ",
     );

@@ -7,8 +7,8 @@ use crate::{
 };
 use std::sync::{Arc, Mutex};
 
-/// An entry. No storage takes a `z`, and none with a limit below 9 a `y`. A storage that is to write an
-/// `x` fails, and one that holds a `w` does not return it.
+/// An entry. No storage takes a `z`, and none with a limit below 9 a `y`. A write of an `x`
+/// fails, and a storage that holds a `w` does not return it.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::sequence_paxos) struct Letter(pub(super) char);
 

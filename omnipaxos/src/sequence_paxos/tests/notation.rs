@@ -375,7 +375,7 @@ impl Shown {
         }
     }
 
-    /// `waits`: an observer wants the answer as soon as there is one.
+    /// `waits`: the request of an observer waits at the source.
     fn waits(self, waits: bool) -> Self {
         match waits {
             true => self.word("waits"),

@@ -68,7 +68,7 @@ impl<T: Clone + Debug> storage::Snapshot<Register<T>> for Last<T> {
 
 fn is_entry<T: storage::Entry>() {}
 
-/// A generic user of a generic entry need say no more than `Clone + Debug`.
+/// A generic user of a generic entry needs no other bounds than `Clone + Debug`.
 fn wraps<T: Clone + Debug>() {
     is_entry::<Wrap<T>>();
     is_entry::<Register<T>>();
