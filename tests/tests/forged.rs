@@ -84,6 +84,7 @@ fn refusal(n: Ballot, origin: u64, number: u64, length: usize) -> PaxosMsg<Word>
         first: ProposalId { origin, incarnation: 1, number },
         count: 1,
         reason: RejectionReason::Refused(Box::new(refusal)),
+        hops: 0,
         stamp: Stamp::default(),
     })
 }
@@ -101,7 +102,15 @@ fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
 
 fn read_index_response(n: Ballot, read_idx: u64) -> ReadIndexResponse {
     let ReadIndexRequest { config_id, origin, incarnation, number, .. } = read_index_request(n, 1);
-    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
+    ReadIndexResponse {
+        config_id,
+        origin,
+        incarnation,
+        number,
+        read_idx,
+        hops: 0,
+        stamp: Stamp::default(),
+    }
 }
 
 /// All messages that a forger may send as `from` with a ballot of its own choice.
@@ -528,6 +537,7 @@ fn a_huge_count_in_a_message_costs_nothing() {
             first,
             count: HUGE,
             reason,
+            hops: 0,
             stamp: Stamp::default(),
         })
     };

@@ -403,6 +403,7 @@ fn any_paxos<T: SimEntry>(rng: &mut Rng, n: Ballot, len: u64, decided_idx: u64) 
                 RejectionReason::Unknown(len),
                 RejectionReason::Refused(Box::new(Refusal { n, cause: "forged".into() })),
             ]),
+            hops: 0,
             stamp: Stamp::default(),
         }),
         _ => PaxosMsg::Compaction(Compaction {
@@ -437,7 +438,8 @@ fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
 fn read_index_response(n: Ballot, number: u64, read_idx: u64) -> ReadIndexResponse {
     let ReadIndexRequest { config_id, origin, incarnation, number, .. } =
         read_index_request(n, number);
-    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp: Stamp::default() }
+    let stamp = Stamp::default();
+    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, hops: 0, stamp }
 }
 
 fn stopsign(configuration_id: u32) -> StopSign {

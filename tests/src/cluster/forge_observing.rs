@@ -127,6 +127,7 @@ fn to_observer<T: SimEntry>(rng: &mut Rng, from: u64, lie: Lie<'_>) -> Message<T
             incarnation: NO_INCARNATION,
             number: number(rng),
             read_idx: number(rng),
+            hops: 0,
             stamp: Stamp::default(),
         }),
         4 => {
@@ -140,6 +141,7 @@ fn to_observer<T: SimEntry>(rng: &mut Rng, from: u64, lie: Lie<'_>) -> Message<T
                     RejectionReason::DecidedBefore(idx),
                     RejectionReason::Unknown(idx),
                 ]),
+                hops: 0,
                 stamp: Stamp::default(),
             })
         }

@@ -56,6 +56,8 @@ pub struct ProposalRejection {
     pub count: u64,
     /// The reason.
     pub reason: RejectionReason,
+    /// Number of servers that have relayed it.
+    pub hops: u8,
     /// Marks sender and receiver.
     pub stamp: Stamp,
 }

@@ -487,6 +487,8 @@ pub struct ReadIndexResponse {
     pub number: u64,
     /// The decided index that the reading server must reach before it reads.
     pub read_idx: u64,
+    /// Number of servers that have relayed it.
+    pub hops: u8,
     /// Marks sender and receiver.
     pub stamp: Stamp,
 }

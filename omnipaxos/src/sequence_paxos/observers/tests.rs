@@ -45,7 +45,13 @@ fn proposals_of_observers_pass() {
         # The answer goes back the same way.
             | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
             ; 2: ProposalRejection first=9/5/0 decided=1
-            | same | 8: ProposalRejection first=9/5/0 count=1 decided=1
+            | same | 8: ProposalRejection first=9/5/0 count=1 hops=1 decided=1
+        # Not for ever: servers may pass it in a circle.
+            | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
+            ; 2: ProposalRejection first=9/5/0 hops=15 decided=1
+            | same | 8: ProposalRejection first=9/5/0 count=1 hops=16 decided=1
+            | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
+            ; 2: ProposalRejection first=9/5/0 hops=16 decided=1 | same |
         ",
     );
 }

@@ -229,6 +229,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let (config_id, stamp) = (self.config_id, Stamp::default());
         self.proposals
             .rejections
-            .push(to, ProposalRejection { config_id, first, count: 1, reason, stamp });
+            .push(to, ProposalRejection { config_id, first, count: 1, reason, hops: 0, stamp });
     }
 }

@@ -100,16 +100,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.propose_if_leading();
     }
 
-    /// Handles a rejection of proposals. A relay passes it back to their origin, but never to the server
-    /// that sent it: two servers may each have the last message of an observer from the other. The origin
-    /// forwards again what gets no answer.
+    /// Handles a rejection of proposals. A relay passes it back to their origin.
     pub(in crate::sequence_paxos) fn handle_rejection(
         &mut self,
         rejection: ProposalRejection,
         from: NodeId,
     ) {
         let origin = rejection.first.origin;
-        let way = self.observers.way_to(origin);
         if origin == self.pid {
             if let RejectionReason::Refused(refusal) = &rejection.reason {
                 self.handle_refusal(&rejection, refusal);
@@ -120,8 +117,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 decided_idx,
                 &mut self.proposals.outcomes,
             );
-        } else if way != from {
-            self.proposals.rejections.push(way, rejection);
+        } else if let Some(way) = self.way_back(origin, from, rejection.hops) {
+            let hops = rejection.hops.saturating_add(1);
+            self.proposals.rejections.push(way, ProposalRejection { hops, ..rejection });
         }
     }
 

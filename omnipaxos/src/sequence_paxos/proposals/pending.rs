@@ -489,6 +489,7 @@ mod tests {
             first: id(number),
             count: 2,
             reason,
+            hops: 0,
             stamp: Stamp::default(),
         };
         pending.handle_rejection(&rejection(0, RejectionReason::Unknown(99)), 9, &mut outcomes);

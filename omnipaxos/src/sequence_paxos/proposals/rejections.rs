@@ -21,6 +21,7 @@ impl Rejections {
         if let Some((last_to, last)) = self.due.last_mut() {
             if *last_to == to && follows(last, &rejection) {
                 last.count += rejection.count;
+                last.hops = last.hops.max(rejection.hops);
                 return;
             }
         }
@@ -72,7 +73,14 @@ mod tests {
 
     fn rejection(number: u64, reason: RejectionReason) -> ProposalRejection {
         let first = ProposalId { origin: 1, incarnation: 1, number };
-        ProposalRejection { config_id: 1, first, count: 1, reason, stamp: Stamp::default() }
+        ProposalRejection {
+            config_id: 1,
+            first,
+            count: 1,
+            reason,
+            hops: 0,
+            stamp: Stamp::default(),
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn forwarded_to_a_server_that_does_not_lead() {
             | 3: ForwardedProposals first=2/5/0 ballot=4.2 min=1 +d | same |
         # The answers come back the same way.
             | 2: ProposalRejection first=3/5/0 decided=1 | same
-            | 3: ProposalRejection first=3/5/0 count=1 decided=1
+            | 3: ProposalRejection first=3/5/0 count=1 hops=1 decided=1
         # The leader does not answer here.
             | 3: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d; round 3
             | following 4.2 ABc waits=1 |
@@ -180,8 +180,8 @@ fn at_a_server_that_does_not_lead() {
             ; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
         # A rejection goes to its origin, and never back to the server that sent it.
         following 4.2 ABc | 2: ProposalRejection first=3/5/0 count=1 unknown=2 | same
-            | 3: ProposalRejection first=3/5/0 count=1 unknown=2
-            | 3: ProposalRejection first=3/5/0 count=1 unknown=2 | same |
+            | 3: ProposalRejection first=3/5/0 count=1 hops=1 unknown=2
+            | 3: ProposalRejection first=3/5/0 count=1 hops=1 unknown=2 | same |
         recovering 4.2 4.2 ABc | propose d | recovering 4.2 4.2 ABc pending=1 | 1/7/0
                                | append d | recovering 4.2 4.2 ABc waits=1 |
         ",

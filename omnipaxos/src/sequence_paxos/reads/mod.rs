@@ -196,8 +196,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
-            // Not back to its sender: see `handle_rejection`.
-            if answer.origin != from && self.observers.way_to(answer.origin) != from {
+            if self.way_back(answer.origin, from, answer.hops).is_some() {
+                let hops = answer.hops.saturating_add(1);
+                let answer = ReadIndexResponse { hops, ..answer };
                 self.reads.passing_back.insert(answer.origin, answer);
                 self.reads.is_due = true;
             }
@@ -319,9 +320,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if origin == self.pid {
                 self.reads.requests.confirm(number, read_idx);
             } else {
-                let (config_id, stamp) = (self.config_id, Stamp::default());
-                let answer =
-                    ReadIndexResponse { config_id, origin, incarnation, number, read_idx, stamp };
+                let answer = ReadIndexResponse {
+                    config_id: self.config_id,
+                    origin,
+                    incarnation,
+                    number,
+                    read_idx,
+                    hops: 0,
+                    stamp: Stamp::default(),
+                };
                 send(via, PaxosMsg::ReadIndexResponse(answer));
             }
         }

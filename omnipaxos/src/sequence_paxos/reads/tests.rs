@@ -172,7 +172,8 @@ fn requests_of_other_servers() {
                               | 3: ReadIndexRequest id=2/5/1 | same |
                               | 2: ReadIndexRequest id=2/5/1 | same |
                               | round 3; 3: ReadIndexRequest id=3/5/1 | same |
-            | 2: ReadIndexResponse id=3/5/1 at=9 | same | 3: ReadIndexResponse id=3/5/1 at=9
+            | 2: ReadIndexResponse id=3/5/1 at=9 | same | 3: ReadIndexResponse id=3/5/1 at=9 hops=1
+                              | 2: ReadIndexResponse id=3/5/1 at=9 hops=16 | same |
                               | 3: ReadIndexResponse id=3/5/1 at=9 | same |
         ",
     );

@@ -266,7 +266,7 @@ impl<'a> Fields<'a> {
             "ProposalRejection" => {
                 let (first, count) = (of_id("first"), self.idx("count").max(1));
                 let reason = self.reason();
-                let rejection = ProposalRejection { config_id, first, count, reason, stamp };
+                let rejection = ProposalRejection { config_id, first, count, reason, hops, stamp };
                 PaxosMsg::ProposalRejection(rejection)
             }
             "ForwardStopSign" => {
@@ -293,6 +293,7 @@ impl<'a> Fields<'a> {
                     incarnation,
                     number,
                     read_idx,
+                    hops,
                     stamp,
                 })
             }
@@ -503,7 +504,7 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             .idx("hops", m.hops.into()),
         PaxosMsg::ProposalRejection(m) => {
             let shown = Shown::new("ProposalRejection").id("first", m.first);
-            let shown = shown.idx("count", m.count);
+            let shown = shown.idx("count", m.count).idx("hops", m.hops.into());
             match &m.reason {
                 RejectionReason::Decided(idx) => shown.word(format_args!("decided={idx}")),
                 RejectionReason::DecidedBefore(idx) => shown.word(format_args!("before={idx}")),
@@ -528,7 +529,8 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
         }
         PaxosMsg::ReadIndexResponse(m) => Shown::new("ReadIndexResponse")
             .read(m.origin, m.incarnation, m.number)
-            .idx("at", m.read_idx),
+            .idx("at", m.read_idx)
+            .idx("hops", m.hops.into()),
         PaxosMsg::LeadershipCheck(m) => Shown::new("LeadershipCheck").n(m.n).idx("round", m.round),
         PaxosMsg::LeadershipCheckAck(m) => {
             Shown::new("LeadershipCheckAck").n(m.n).idx("round", m.round)
