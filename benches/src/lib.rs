@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod contestants;
 #[cfg(feature = "liveness")]
 pub mod liveness;
+pub mod membership;
 pub mod report;
 
 use cpu_time::ThreadTime;

@@ -1,0 +1,89 @@
+//! What a change of members costs under load: ours beside joint consensus of `raft`.
+//!
+//! `cargo bench -p omnipaxos_benches --features peers --bench membership` prints tables and writes them to
+//! `target/performance/membership.md`. Time is simulated: every run gives the same figures.
+
+use omnipaxos_benches::{
+    membership::{change, extra_messages, Cost, Ours, ELECTION_TICKS, LINK_BYTES, LOAD},
+    report::{Report, NONE},
+};
+use std::io;
+
+#[cfg(feature = "peers")]
+use omnipaxos_benches::membership::Raft;
+
+/// Entries in the log when the change begins.
+const ENTRIES: u64 = 1_000_000;
+
+/// The state that stands for them in a compacted log.
+const STATE_BYTES: usize = 16 << 20;
+
+/// A change: its name, the members before and after it.
+type Change = (&'static str, &'static [u64], &'static [u64]);
+
+const CHANGES: [Change; 4] = [
+    ("1 of 3 replaced", &[1, 2, 3], &[1, 2, 4]),
+    ("1 of 5 replaced", &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 6]),
+    ("2 of 5 replaced", &[1, 2, 3, 4, 5], &[1, 2, 3, 6, 7]),
+    ("5 of 5 replaced", &[1, 2, 3, 4, 5], &[6, 7, 8, 9, 10]),
+];
+
+fn row(name: &str, system: &str, cost: &Cost) -> [String; 8] {
+    let ticks = |ticks: Option<u64>| ticks.map_or("did not end".into(), |ticks| ticks.to_string());
+    let share = cost.bytes_of_leader as f64 / cost.bytes.max(1) as f64;
+    [
+        name.to_string(),
+        system.to_string(),
+        cost.longest_pause.to_string(),
+        ticks(cost.until_votes),
+        ticks(cost.ticks),
+        cost.bytes.to_string(),
+        format!("{:.0} %", 100.0 * share),
+        cost.largest_message.to_string(),
+    ]
+}
+
+fn main() -> io::Result<()> {
+    let mut report = Report::new("membership");
+    for (log, state_bytes) in [("the whole log", None), ("a snapshot", Some(STATE_BYTES))] {
+        report.paragraph(&format!(
+            "The joiners get {log}: {ENTRIES} entries of 16 B{}. {LOAD} entries a tick are appended, an \
+             election timeout is {ELECTION_TICKS} ticks, a link carries {LINK_BYTES} bytes a tick. Times \
+             are in ticks.",
+            if state_bytes.is_some() { ", for which a state of 16 MiB stands" } else { "" }
+        ));
+        report.head(&[
+            "",
+            "",
+            "longest time without a decision",
+            "until the joiners vote",
+            "until the end",
+            "bytes to the joiners",
+            "of which from the leader",
+            "largest message, bytes",
+        ]);
+        for (name, founders, next) in CHANGES {
+            report.row(row(name, "ours", &change::<Ours>(founders, next, ENTRIES, state_bytes)));
+            #[cfg(feature = "peers")]
+            report.row(row(name, "raft", &change::<Raft>(founders, next, ENTRIES, state_bytes)));
+        }
+    }
+    report.paragraph(
+        "Messages that a change adds in a cluster without load, all in step, in 10 election timeouts \
+         from the request on.",
+    );
+    report.head(&["", "ours", "raft"]);
+    for (name, founders, next) in CHANGES {
+        #[cfg(feature = "peers")]
+        let raft = extra_messages::<Raft>(founders, next).to_string();
+        #[cfg(not(feature = "peers"))]
+        let raft = NONE.to_string();
+        let ours = extra_messages::<Ours>(founders, next).to_string();
+        report.row([name.to_string(), ours, raft]);
+    }
+    if cfg!(feature = "peers") {
+        return report.write();
+    }
+    report.paragraph(&format!("{NONE}: not measured, without the feature `peers`."));
+    report.write()
+}
