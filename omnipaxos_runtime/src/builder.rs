@@ -1,12 +1,14 @@
 //! Starts a node.
 
 use crate::{
-    driver::{Channels, Driver, EndedDriver},
+    driver::{Channels, Company, Driver, EndedDriver},
     errors::{NodeError, StartError},
     events::MAX_EVENTS,
     inbox::Inbox,
+    membership::Membership,
     node::{Node, OmniPaxosHandle, MAX_REQUESTS},
     transport::{ChannelTransport, NoTransport, OutgoingMessages, Transport},
+    weak::WeakHandle,
 };
 use omnipaxos::{
     errors::BuildErr,
@@ -14,7 +16,11 @@ use omnipaxos::{
     storage::{Entry, Storage},
     OmniPaxos, OmniPaxosConfig,
 };
-use std::{marker::PhantomData, time::Duration};
+use std::{
+    future::{Future, Ready},
+    marker::PhantomData,
+    time::Duration,
+};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::timeout,
@@ -108,6 +114,39 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         Message<T>: Send,
         OmniPaxos<T, B>: Send,
     {
+        self.start_alone_or_with(None::<fn(WeakHandle<T>) -> Ready<()>>).await
+    }
+
+    /// Does the same as [`start`](Self::start), and runs a companion beside the replica, on the same thread.
+    pub(crate) async fn start_with<C>(
+        self,
+        companion: impl FnOnce(WeakHandle<T>) -> C,
+    ) -> Result<Node<T, B>, StartError>
+    where
+        C: Future<Output = ()> + Send + 'static,
+        T: Send + 'static,
+        T::Snapshot: Send,
+        B: Send + 'static,
+        X: Transport<T>,
+        Message<T>: Send,
+        OmniPaxos<T, B>: Send,
+    {
+        self.start_alone_or_with(Some(companion)).await
+    }
+
+    async fn start_alone_or_with<C>(
+        self,
+        companion: Option<impl FnOnce(WeakHandle<T>) -> C>,
+    ) -> Result<Node<T, B>, StartError>
+    where
+        C: Future<Output = ()> + Send + 'static,
+        T: Send + 'static,
+        T::Snapshot: Send,
+        B: Send + 'static,
+        X: Transport<T>,
+        Message<T>: Send,
+        OmniPaxos<T, B>: Send,
+    {
         let Self { config, storage, mut transport, tick, runs, entry: _ } = self;
         let pid = config.server_config.pid;
         let (requests, requests_receiver) = mpsc::channel(MAX_REQUESTS);
@@ -116,12 +155,28 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         let (ended, ended_receiver) = watch::channel(None);
         let (built, is_built) = oneshot::channel();
         let (storage_sender, storage_receiver) = oneshot::channel();
-        let handle =
-            OmniPaxosHandle::new(pid, requests, inbox.clone(), events.downgrade(), ended_receiver);
+        let founding = Membership { configuration: config.cluster_config.clone(), may_stop: None };
+        let (membership, membership_receiver) = watch::channel(founding);
+        let handle = OmniPaxosHandle::new(
+            pid,
+            requests,
+            inbox.clone(),
+            events.downgrade(),
+            membership_receiver,
+            ended_receiver,
+        );
         transport.start(pid, inbox).await.map_err(StartError::Transport)?;
-        let channels = Channels { requests: requests_receiver, incoming, events };
+        let channels = Channels { requests: requests_receiver, incoming, events, membership };
         let reports = Reports { built, ended, storage: storage_sender };
-        let run = run(config, storage, transport, tick, channels, reports);
+        let companion = companion.map(|companion| companion(handle.downgrade()));
+        let company = if companion.is_some() { Company::One } else { Company::None };
+        let run = run(config, storage, transport, tick, company, channels, reports);
+        let run = async move {
+            if let Some(companion) = companion {
+                drop(tokio::spawn(companion));
+            }
+            run.await;
+        };
         match runs {
             Runs::OnRuntime => drop(tokio::spawn(run)),
             Runs::OnThread => {
@@ -184,6 +239,7 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     storage: B,
     mut transport: X,
     tick: Duration,
+    company: Company,
     channels: Channels<T>,
     reports: Reports<B>,
 ) {
@@ -198,7 +254,7 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     };
     // If the caller has dropped its future, there is no handle, and the node ends at once.
     let _ = reports.built.send(Ok(()));
-    let ended = Driver::new(replica, transport, channels, tick).run().await;
+    let ended = Driver::new(replica, transport, channels, tick, company).run().await;
     let EndedDriver { cause, storage, mut transport } = ended;
     tracing::info!("the node has ended: {cause}");
     // Without a caller of `shutdown` the storage is closed here.

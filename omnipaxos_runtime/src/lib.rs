@@ -102,9 +102,11 @@ mod driver;
 pub mod errors;
 mod events;
 mod inbox;
+mod membership;
 mod node;
 mod random;
 mod replicated;
+mod reply;
 mod request;
 pub mod tcp;
 mod transport;
@@ -115,6 +117,7 @@ pub use builder::{spawn_actor, NodeBuilder};
 pub use decided::DecidedLog;
 pub use events::{Events, NodeEvent};
 pub use inbox::Inbox;
+pub use membership::Membership;
 pub use node::{Appending, Node, OmniPaxosHandle};
 pub use replicated::{
     CommandId, IdentifiedCommand, MachineSnapshot, Replicated, ReplicatedBuilder, ReplicatedNode,

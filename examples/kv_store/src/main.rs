@@ -7,20 +7,19 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod clients;
 mod cluster;
 mod config;
 mod demo;
 mod members;
-mod proposals;
+mod places;
 mod protocol;
-mod reads;
-mod replica;
 mod round;
 mod server;
+mod service;
 mod showcase;
 mod state;
-mod transfers;
-mod waiter;
+mod watchers;
 mod wish;
 
 use anyhow::{Context, Result};

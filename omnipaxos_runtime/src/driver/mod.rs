@@ -10,7 +10,9 @@ use crate::{
     errors::{panic_message, AppendError, CompactError, DecidedError, NodeError, ReconfigureError},
     events::NodeEvent,
     inbox::Incoming,
-    request::{Appended, Reply, Request},
+    membership::Membership,
+    reply::{Reply, ReplyTo},
+    request::{Appended, Request},
     transport::Transport,
 };
 use omnipaxos::{
@@ -27,7 +29,7 @@ use std::{
     panic::{catch_unwind, AssertUnwindSafe},
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Number of inputs of each kind that are handled before one output.
 const MAX_BATCH: usize = 1024;
@@ -37,7 +39,7 @@ const MANY_PULLS: usize = 64;
 
 /// What waits for a proposal.
 enum Proposed<T> {
-    Entry(Reply<Appended<T>>),
+    Entry(ReplyTo<Appended<T>>),
     Reconfiguration(Reply<Result<u64, ReconfigureError>>),
 }
 
@@ -53,6 +55,15 @@ pub(crate) struct Channels<T: Entry> {
     pub(crate) requests: mpsc::Receiver<Request<T>>,
     pub(crate) incoming: mpsc::Receiver<Incoming<T>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
+    pub(crate) membership: watch::Sender<Membership>,
+}
+
+/// Whether a task beside the replica handles what is decided.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Company {
+    None,
+    /// It gets the thread whenever entries were read for it.
+    One,
 }
 
 /// The replica, and what waits for it.
@@ -61,12 +72,15 @@ pub(crate) struct Driver<T: Entry, B: Storage<T>, X> {
     transport: X,
     channels: Channels<T>,
     clock: Clock,
+    company: Company,
     /// The replica limits them: it accepts no further proposals while many wait.
     proposed: BTreeMap<ProposalId, Proposed<T>>,
     reads: Reads,
     transfers: Transfers,
     /// One for each [`DecidedLog`](crate::DecidedLog) that waits.
     pulls: Vec<Pull<T>>,
+    /// Whether entries or queries were passed on in this step.
+    has_read: bool,
     /// Reused by each output.
     outgoing: Vec<Message<T>>,
 }
@@ -85,16 +99,19 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         transport: X,
         channels: Channels<T>,
         tick: Duration,
+        company: Company,
     ) -> Self {
         Self {
             replica,
             transport,
             channels,
             clock: Clock::start(tick),
+            company,
             proposed: BTreeMap::new(),
             reads: Reads::default(),
             transfers: Transfers::default(),
             pulls: Vec::new(),
+            has_read: false,
             outgoing: Vec::new(),
         }
     }
@@ -113,6 +130,10 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                     let message = panic_message(&*payload);
                     break NodeError::Panicked(format!("the replica: {message}"));
                 }
+            }
+            if self.has_read && self.company == Company::One {
+                // It applies and answers what is decided before the next write.
+                tokio::task::yield_now().await;
             }
             let ticks = self.next_timeout();
             let Channels { requests: from_handles, incoming: from_transport, .. } =
@@ -160,7 +181,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         }
         self.send_outgoing()?;
         self.handle_events()?;
-        self.reads.answer(&mut self.replica);
+        self.has_read = self.reads.answer(&mut self.replica) > 0;
         self.answer_pulls();
         Ok(ControlFlow::Continue(()))
     }
@@ -176,7 +197,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
     fn handle(&mut self, request: Request<T>) -> Result<ControlFlow<NodeError>, NodeError> {
         match request {
             Request::Append(entry, reply) => self.append(entry, reply)?,
-            Request::ReadIndex(reply) => self.reads.request(&mut self.replica, reply),
+            Request::ReadIndex(deadline, reply) => {
+                self.reads.request(&mut self.replica, deadline, reply);
+            }
             Request::Decided { from, limit, reply } => self.pull(Pull { from, limit, reply }),
             Request::Status(reply) => answer(reply, self.replica.status()),
             Request::TransferLeadership(to, reply) => {
@@ -205,7 +228,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn append(&mut self, entry: T, reply: Reply<Appended<T>>) -> Result<(), Halted> {
+    fn append(&mut self, entry: T, reply: ReplyTo<Appended<T>>) -> Result<(), Halted> {
         if reply.is_closed() {
             // Its caller has dropped the future before the entry was proposed.
             return Ok(());
@@ -227,7 +250,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             }
             other => AppendError::Refused(other.to_string()),
         };
-        answer(reply, Err(error));
+        reply.send(Err(error));
         Ok(())
     }
 
@@ -278,12 +301,27 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Event::Halted(halted) => return Err(halted),
                 event => {
                     self.transfers.note(&event);
+                    self.note_membership(&event);
                     self.publish(NodeEvent::Replica(event));
                 }
             }
         }
         self.transfers.answer();
         Ok(())
+    }
+
+    fn note_membership(&self, event: &Event) {
+        match event {
+            Event::ConfigurationBegan { configuration, .. } => {
+                let configuration = configuration.clone();
+                self.channels.membership.send_replace(Membership { configuration, may_stop: None });
+            }
+            Event::Retired { may_stop } => {
+                let set = |membership: &mut Membership| membership.may_stop = Some(*may_stop);
+                self.channels.membership.send_modify(set);
+            }
+            _of_no_concern => {}
+        }
     }
 
     fn publish(&self, event: NodeEvent) {
@@ -294,7 +332,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
 
     fn end_proposal(&mut self, id: ProposalId, outcome: Outcome) {
         match self.proposed.remove(&id) {
-            Some(Proposed::Entry(reply)) => answer(reply, appended(outcome)),
+            Some(Proposed::Entry(reply)) => reply.send(appended(outcome)),
             Some(Proposed::Reconfiguration(reply)) => answer(reply, reconfigured(outcome)),
             None => {}
         }
@@ -320,6 +358,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Ok(read) => Batch::new(from, read.unwrap_or_default()),
                 Err(failed) => Err(DecidedError::Storage(failed)),
             };
+            self.has_read = true;
             answer(reply, read);
         }
     }

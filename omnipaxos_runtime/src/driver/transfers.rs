@@ -1,8 +1,9 @@
 //! Leadership transfers that wait for their end.
 
-use crate::{errors::TransferError, request::Reply};
+use crate::{errors::TransferError, reply::Reply};
 use omnipaxos::{
     events::Event,
+    leader_transfer::TransferErr,
     storage::{Entry, Storage},
     util::NodeId,
     OmniPaxos,
@@ -32,7 +33,7 @@ pub(super) struct Transfers {
 }
 
 impl Transfers {
-    /// Begins a transfer.
+    /// Begins a transfer, or waits for the same one if it is under way.
     pub(super) fn begin<T: Entry, B: Storage<T>>(
         &mut self,
         replica: &mut OmniPaxos<T, B>,
@@ -45,6 +46,9 @@ impl Transfers {
         }
         match replica.transfer_leadership(to, TIMEOUT_TICKS) {
             Ok(()) => self.under_way.push(Transfer { to, reply }),
+            Err(TransferErr::AlreadyTransferring(other)) if other == to => {
+                self.under_way.push(Transfer { to, reply });
+            }
             Err(refused) => end(reply, Err(refused.into())),
         }
     }
