@@ -1,7 +1,7 @@
 //! Starts a node.
 
 use crate::{
-    driver::{Channels, Company, Driver, EndedDriver},
+    driver::{Channels, Driver, EndedDriver},
     errors::{NodeError, StartError},
     events::MAX_EVENTS,
     inbox::Inbox,
@@ -11,7 +11,6 @@ use crate::{
     weak::WeakHandle,
 };
 use omnipaxos::{
-    errors::BuildErr,
     messages::Message,
     storage::{Entry, Storage},
     OmniPaxos, OmniPaxosConfig,
@@ -95,8 +94,8 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
     /// Starts the transport and the replica.
     ///
     /// The replica continues from what its storage holds. By default it runs on a thread of its own,
-    /// so that its writes to the disk block no task. The transport runs in the tokio runtime that
-    /// calls this method.
+    /// so that its writes to the disk block no task. The transport runs there, too: a message then needs
+    /// no change of threads, and what arrives during a write waits in the sockets.
     ///
     /// If the future is dropped, the node ends.
     ///
@@ -147,7 +146,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         Message<T>: Send,
         OmniPaxos<T, B>: Send,
     {
-        let Self { config, storage, mut transport, tick, runs, entry: _ } = self;
+        let Self { config, storage, transport, tick, runs, entry: _ } = self;
         let pid = config.server_config.pid;
         let (requests, requests_receiver) = mpsc::channel(MAX_REQUESTS);
         let (inbox, incoming) = Inbox::new();
@@ -165,22 +164,19 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
             membership_receiver,
             ended_receiver,
         );
-        transport.start(pid, inbox).await.map_err(StartError::Transport)?;
         let channels = Channels { requests: requests_receiver, incoming, events, membership };
         let reports = Reports { built, ended, storage: storage_sender };
         let companion = companion.map(|companion| companion(handle.downgrade()));
-        let company = if companion.is_some() { Company::One } else { Company::None };
-        let run = run(config, storage, transport, tick, company, channels, reports);
         let run = async move {
             if let Some(companion) = companion {
                 drop(tokio::spawn(companion));
             }
-            run.await;
+            run(config, storage, transport, inbox, tick, channels, reports).await;
         };
         match runs {
             Runs::OnRuntime => drop(tokio::spawn(run)),
             Runs::OnThread => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(StartError::Thread)?;
                 std::thread::Builder::new()
                     .name(format!("omnipaxos-{pid}"))
@@ -190,7 +186,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         }
         match is_built.await {
             Ok(Ok(())) => Ok(Node::new(handle, storage_receiver)),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(error),
             Err(_panicked) => Err(StartError::Panicked),
         }
     }
@@ -228,33 +224,38 @@ where
 
 /// Where the replica reports.
 struct Reports<B> {
-    built: oneshot::Sender<Result<(), BuildErr>>,
+    built: oneshot::Sender<Result<(), StartError>>,
     ended: watch::Sender<Option<NodeError>>,
     storage: oneshot::Sender<B>,
 }
 
-/// Builds the replica, runs it, and ends it.
+/// Starts the transport, builds the replica, runs it, and ends it.
 async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     config: OmniPaxosConfig,
     storage: B,
     mut transport: X,
+    inbox: Inbox<T>,
     tick: Duration,
-    company: Company,
     channels: Channels<T>,
     reports: Reports<B>,
 ) {
+    if let Err(cause) = transport.start(config.server_config.pid, inbox).await {
+        // The caller may have dropped its future.
+        let _ = reports.built.send(Err(StartError::Transport(cause)));
+        return;
+    }
     let replica = match config.try_build(storage) {
         Ok(replica) => replica,
         Err(error) => {
             stop(&mut transport).await;
             // The caller may have dropped its future.
-            let _ = reports.built.send(Err(error));
+            let _ = reports.built.send(Err(error.into()));
             return;
         }
     };
     // If the caller has dropped its future, there is no handle, and the node ends at once.
     let _ = reports.built.send(Ok(()));
-    let ended = Driver::new(replica, transport, channels, tick, company).run().await;
+    let ended = Driver::new(replica, transport, channels, tick).run().await;
     let EndedDriver { cause, storage, mut transport } = ended;
     tracing::info!("the node has ended: {cause}");
     // Without a caller of `shutdown` the storage is closed here.

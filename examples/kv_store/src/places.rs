@@ -3,6 +3,7 @@
 use crate::members::{Addresses, Found, Members};
 use omnipaxos::{util::NodeId, ClusterConfig};
 use omnipaxos_runtime::tcp::AddressBook;
+use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 /// Where servers find each other, and where clients find them.
@@ -53,21 +54,25 @@ impl Places {
         self.by_servers.subscribe()
     }
 
+    /// What servers say of themselves: where clients find them.
+    pub(crate) fn announced(&self) -> watch::Receiver<BTreeMap<NodeId, Vec<u8>>> {
+        self.book.announced()
+    }
+
     /// The members of a configuration, and where they are.
     pub(crate) fn of(&self, configuration: &ClusterConfig) -> Members {
         let by_servers = self.by_servers.borrow();
+        let announced = self.book.announced();
+        let announced = announced.borrow();
+        let by_clients = |pid: &NodeId| match *pid == self.own {
+            true => Some(self.client_address.clone()),
+            false => String::from_utf8(announced.get(pid)?.clone()).ok(),
+        };
         let found = |pid: &NodeId| Found {
             by_servers: by_servers.get(pid).cloned(),
-            by_clients: self.by_clients(*pid),
+            by_clients: by_clients(pid).filter(|address| !address.is_empty()),
         };
         let members = configuration.nodes.iter().map(|pid| (*pid, found(pid))).collect();
         Members { configuration_id: configuration.configuration_id, members }
-    }
-
-    fn by_clients(&self, pid: NodeId) -> Option<String> {
-        if pid == self.own {
-            return Some(self.client_address.clone());
-        }
-        String::from_utf8(self.book.announced(pid)?).ok().filter(|address| !address.is_empty())
     }
 }

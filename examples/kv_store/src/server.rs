@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use omnipaxos::{storage::Storage, ServerConfig};
 use omnipaxos_runtime::{
     tcp::{AddressBook, TcpTransport},
-    Events, IdentifiedCommand, Membership, NodeEvent, Replicated,
+    IdentifiedCommand, Membership, Replicated,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{future::Future, sync::Arc, time::Duration};
@@ -104,8 +104,7 @@ where
         .await?;
     let membership = node.log().membership();
     let (publisher, members) = watch::channel(Members::default());
-    let following =
-        follow_members(membership.clone(), node.log().events(), places.clone(), publisher);
+    let following = follow_members(membership.clone(), places.clone(), publisher);
     let removed = wait_for_removal(membership, members.clone());
     let service = Arc::new(Service { store: node.handle(), places, watchers, members });
     let ended = tokio::select! {
@@ -127,12 +126,13 @@ where
 /// ended.
 async fn follow_members(
     mut membership: watch::Receiver<Membership>,
-    mut events: Events,
     places: Arc<Places>,
     publisher: watch::Sender<Members>,
 ) {
-    let mut by_servers = places.by_servers();
+    let (mut by_servers, mut announced) = (places.by_servers(), places.announced());
     loop {
+        by_servers.mark_unchanged();
+        announced.mark_unchanged();
         let configuration = membership.borrow_and_update().configuration.clone();
         let members = places.of(&configuration);
         publisher.send_if_modified(|known| {
@@ -140,14 +140,6 @@ async fn follow_members(
             *known = members;
             is_new
         });
-        let has_changed = async {
-            // With each connection a server tells where clients find it. After missed events, it may have.
-            while let Some(Ok(event)) = events.next().await {
-                if let NodeEvent::Connected(_) = event {
-                    break;
-                }
-            }
-        };
         tokio::select! {
             changed = membership.changed() => if changed.is_err() {
                 return;
@@ -155,7 +147,9 @@ async fn follow_members(
             changed = by_servers.changed() => if changed.is_err() {
                 return;
             },
-            () = has_changed => {}
+            changed = announced.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
 }

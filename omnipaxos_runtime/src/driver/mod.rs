@@ -58,29 +58,18 @@ pub(crate) struct Channels<T: Entry> {
     pub(crate) membership: watch::Sender<Membership>,
 }
 
-/// Whether a task beside the replica handles what is decided.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Company {
-    None,
-    /// It gets the thread whenever entries were read for it.
-    One,
-}
-
 /// The replica, and what waits for it.
 pub(crate) struct Driver<T: Entry, B: Storage<T>, X> {
     replica: OmniPaxos<T, B>,
     transport: X,
     channels: Channels<T>,
     clock: Clock,
-    company: Company,
     /// The replica limits them: it accepts no further proposals while many wait.
     proposed: BTreeMap<ProposalId, Proposed<T>>,
     reads: Reads,
     transfers: Transfers,
     /// One for each [`DecidedLog`](crate::DecidedLog) that waits.
     pulls: Vec<Pull<T>>,
-    /// Whether entries or queries were passed on in this step.
-    has_read: bool,
     /// Reused by each output.
     outgoing: Vec<Message<T>>,
 }
@@ -99,19 +88,16 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         transport: X,
         channels: Channels<T>,
         tick: Duration,
-        company: Company,
     ) -> Self {
         Self {
             replica,
             transport,
             channels,
             clock: Clock::start(tick),
-            company,
             proposed: BTreeMap::new(),
             reads: Reads::default(),
             transfers: Transfers::default(),
             pulls: Vec::new(),
-            has_read: false,
             outgoing: Vec::new(),
         }
     }
@@ -131,10 +117,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                     break NodeError::Panicked(format!("the replica: {message}"));
                 }
             }
-            if self.has_read && self.company == Company::One {
-                // It applies and answers what is decided before the next write.
-                tokio::task::yield_now().await;
-            }
+            // Before the next write, the messages leave, what is decided is applied and answered, and all that
+            // has arrived comes in.
+            tokio::task::yield_now().await;
             let ticks = self.next_timeout();
             let Channels { requests: from_handles, incoming: from_transport, .. } =
                 &mut self.channels;
@@ -181,7 +166,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         }
         self.send_outgoing()?;
         self.handle_events()?;
-        self.has_read = self.reads.answer(&mut self.replica) > 0;
+        self.reads.answer(&mut self.replica);
         self.answer_pulls();
         Ok(ControlFlow::Continue(()))
     }
@@ -326,8 +311,10 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
 
     fn publish(&self, event: NodeEvent) {
         tracing::debug!(server = self.replica.get_pid(), ?event);
-        // There may be no receiver.
-        let _ = self.channels.events.send(event);
+        if self.channels.events.receiver_count() > 0 {
+            // The last receiver may have gone meanwhile.
+            let _ = self.channels.events.send(event);
+        }
     }
 
     fn end_proposal(&mut self, id: ProposalId, outcome: Outcome) {
@@ -358,7 +345,6 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Ok(read) => Batch::new(from, read.unwrap_or_default()),
                 Err(failed) => Err(DecidedError::Storage(failed)),
             };
-            self.has_read = true;
             answer(reply, read);
         }
     }

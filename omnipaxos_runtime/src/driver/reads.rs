@@ -69,13 +69,9 @@ impl Reads {
         }
     }
 
-    /// Answers the reads that are ready, and returns their number.
-    pub(super) fn answer<T: Entry, B: Storage<T>>(
-        &mut self,
-        replica: &mut OmniPaxos<T, B>,
-    ) -> usize {
+    /// Answers the reads that are ready.
+    pub(super) fn answer<T: Entry, B: Storage<T>>(&mut self, replica: &mut OmniPaxos<T, B>) {
         let mut refused = Vec::new();
-        let before = self.len;
         let len = &mut self.len;
         self.requested.retain(|id, reads| match replica.read_state(*id) {
             ReadState::Ready(idx) => {
@@ -90,11 +86,9 @@ impl Reads {
             // Also a state of a later version of the core.
             _waiting => true,
         });
-        let answered = before - self.len;
         for (read, reason) in refused {
             self.refuse(read, reason);
         }
-        answered
     }
 
     fn request_again<T: Entry, B: Storage<T>>(

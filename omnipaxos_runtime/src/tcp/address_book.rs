@@ -1,10 +1,7 @@
 //! The addresses of the servers.
 
 use omnipaxos::util::NodeId;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
 /// The addresses of servers, which can be changed while transports use them.
@@ -34,7 +31,7 @@ pub struct AddressBook(Arc<Book>);
 struct Book {
     addresses: watch::Sender<Addresses>,
     /// What the servers in the book have announced.
-    announced: Mutex<BTreeMap<NodeId, Vec<u8>>>,
+    announced: watch::Sender<BTreeMap<NodeId, Vec<u8>>>,
 }
 
 /// The servers in a book.
@@ -59,7 +56,8 @@ impl Addresses {
 impl Default for AddressBook {
     fn default() -> Self {
         let addresses = watch::Sender::new(Addresses::default());
-        Self(Arc::new(Book { addresses, announced: Mutex::default() }))
+        let announced = watch::Sender::new(BTreeMap::new());
+        Self(Arc::new(Book { addresses, announced }))
     }
 }
 
@@ -141,13 +139,10 @@ impl AddressBook {
         });
     }
 
-    /// Returns what a server has [announced](super::TcpTransport::announce) with its last connection.
-    pub fn announced(&self, pid: NodeId) -> Option<Vec<u8>> {
-        self.announcements().get(&pid).cloned()
-    }
-
-    fn announcements(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<u8>>> {
-        self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns what the servers in the book have [announced](super::TcpTransport::announce) with their last
+    /// connections, now and whenever that changes.
+    pub fn announced(&self) -> watch::Receiver<BTreeMap<NodeId, Vec<u8>>> {
+        self.0.announced.subscribe()
     }
 
     /// Returns whether a server is in the book.
@@ -176,9 +171,13 @@ impl AddressBook {
 
     /// Takes note of what a server has announced.
     pub(super) fn note(&self, pid: NodeId, announced: Vec<u8>) {
-        let mut announcements = self.announcements();
-        announcements.insert(pid, announced);
-        announcements.retain(|pid, _| self.contains(*pid));
+        self.0.announced.send_if_modified(|all| {
+            let is_new = all.get(&pid) != Some(&announced);
+            let before = all.len();
+            all.insert(pid, announced);
+            all.retain(|pid, _| self.contains(*pid));
+            is_new || all.len() != before
+        });
     }
 
     /// Removes a server that cannot be reached, if it is a guest.
@@ -194,7 +193,7 @@ impl AddressBook {
 
 #[cfg(test)]
 mod tests {
-    use super::AddressBook;
+    use super::{AddressBook, BTreeMap};
 
     #[test]
     fn guests_are_admitted_while_there_is_room() {
@@ -235,9 +234,9 @@ mod tests {
         let book = AddressBook::from([(1, "h:1")]);
         book.note(1, b"one".to_vec());
         book.note(9, b"nine".to_vec());
-        assert_eq!((book.announced(1), book.announced(9)), (Some(b"one".to_vec()), None));
+        assert_eq!(*book.announced().borrow(), BTreeMap::from([(1, b"one".to_vec())]));
         book.remove(1);
         book.note(9, Vec::new());
-        assert_eq!(book.announced(1), None);
+        assert!(book.announced().borrow().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     address_book::{AddressBook, Addresses},
     frame::{self, FrameError},
-    handshake::{self, Announcement},
+    handshake::{self, Announcement, HandshakeError},
     queue::Counters,
     security::Socket,
     Settings, PULSE,
@@ -131,25 +131,23 @@ where
 {
     let Settings { own, application_version, .. } = shared.settings;
     stream.set_nodelay(true)?;
+    // Counted before the connection is closed.
+    let count_refused = || shared.counters.refused.add_one();
     let accepting = async {
-        let (mut stream, identity) = shared.settings.security.accept(stream).await?;
+        let secured = shared.settings.security.accept(stream).await;
+        let (mut stream, identity) = secured.inspect_err(|_| count_refused())?;
         let is_admitted = |pid, announced: &Announcement| {
             identity.is_of(pid) && shared.book.admits(pid, &announced.address)
         };
         let accepted = handshake::accept(&mut stream, own, application_version, is_admitted).await;
-        accepted.map(|(peer, announced)| (stream, peer, announced))
+        let (peer, announced) = accepted.inspect_err(|_| count_refused())?;
+        Ok::<_, HandshakeError>((stream, peer, announced))
     };
-    let (stream, peer, announced) = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(refused)) => {
-            shared.counters.refused.add_one();
-            return Err(refused.into());
-        }
-        Err(_) => {
-            shared.counters.refused.add_one();
-            return Err("the handshake took too long".into());
-        }
+    let Ok(accepted) = timeout(HANDSHAKE_TIMEOUT, accepting).await else {
+        count_refused();
+        return Err("the handshake took too long".into());
     };
+    let (stream, peer, announced) = accepted?;
     drop(place);
     shared.book.note(peer, announced.content);
     let close = Arc::new(Notify::new());
