@@ -2,7 +2,7 @@
 
 use crate::{protocol::Response, service::Service};
 use anyhow::{Context, Result};
-use example_net::frame::{self, FrameError, Kind};
+use example_common::frame::{self, FrameError, Kind};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncWriteExt, BufReader},

@@ -9,7 +9,7 @@ use crate::{
     state::{Change, State},
 };
 use anyhow::{bail, Context, Result};
-use example_net::{output, say, signals::interrupted};
+use example_common::{output, say, signals::interrupted};
 use std::{collections::BTreeMap, io::IsTerminal, path::Path, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 

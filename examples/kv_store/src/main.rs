@@ -26,7 +26,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
 use config::{Config, Part};
-use example_net::{output::status_of, signals, Missing};
+use example_common::{output::status_of, signals, Missing};
 use members::Place;
 use server::StorageKind;
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};

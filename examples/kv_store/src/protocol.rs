@@ -1,7 +1,7 @@
 //! What a client and a server say to each other.
 
 use crate::members::{self, Members};
-use example_net::frame::{self, FrameError};
+use example_common::frame::{self, FrameError};
 use omnipaxos::{
     status::{JoinerStatus, ObserverStatus, PeerStatus, Status as ReplicaStatus},
     util::NodeId,

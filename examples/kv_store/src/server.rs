@@ -5,7 +5,7 @@ use crate::{
     watchers::Watchers,
 };
 use anyhow::{Context, Result};
-use example_net::{clients::bind, open_storage};
+use example_common::{bind, open_storage};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use omnipaxos::{storage::Storage, ServerConfig};
 use omnipaxos_runtime::{

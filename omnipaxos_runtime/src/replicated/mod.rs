@@ -32,7 +32,15 @@ use crate::{
     weak::WeakHandle,
 };
 use omnipaxos::{messages::Message, storage::Storage, OmniPaxos, OmniPaxosConfig};
-use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    ops::Deref,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -140,10 +148,7 @@ impl<M: StateMachine> Replicated<M> {
         &self,
         id: CommandId,
         command: M::Command,
-    ) -> Result<
-        impl Future<Output = Result<(u64, M::Output), ExecuteError<M::Command>>> + Send + 'static,
-        ExecuteError<M::Command>,
-    > {
+    ) -> Result<Executing<M>, ExecuteError<M::Command>> {
         let permit = match self.log.try_reserve() {
             Ok(permit) => permit,
             Err(TryReserveError::Full) => {
@@ -155,7 +160,7 @@ impl<M: StateMachine> Replicated<M> {
         if let Some(request) = request(&waiting, &command) {
             permit.send(request);
         }
-        Ok(self.clone().end_of(waiting, reply, command))
+        Ok(Executing(Box::pin(self.clone().end_of(waiting, reply, command))))
     }
 
     /// Waits for the end of a command that was proposed.
@@ -281,6 +286,28 @@ impl<M: StateMachine> Clone for Replicated<M> {
 impl<M: StateMachine> fmt::Debug for Replicated<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replicated").field("pid", &self.log.pid()).finish_non_exhaustive()
+    }
+}
+
+/// The end of a command: its index and its output.
+type ExecuteResult<M> =
+    Result<(u64, <M as StateMachine>::Output), ExecuteError<<M as StateMachine>::Command>>;
+
+/// Waits until a command is applied: returned by [`execute_notify`](Replicated::execute_notify).
+#[must_use = "the output and the errors are its output"]
+pub struct Executing<M: StateMachine>(Pin<Box<dyn Future<Output = ExecuteResult<M>> + Send>>);
+
+impl<M: StateMachine> Future for Executing<M> {
+    type Output = ExecuteResult<M>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl<M: StateMachine> fmt::Debug for Executing<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executing").finish_non_exhaustive()
     }
 }
 
