@@ -98,7 +98,9 @@ impl Server {
         }
         for (id, reply) in std::mem::take(reads) {
             match replica.read_state(id) {
-                ReadState::Ready(idx) if idx <= state.len() as u64 => drop(reply.send(state.clone())),
+                ReadState::Ready(idx) if idx <= state.len() as u64 => {
+                    drop(reply.send(state.clone()))
+                }
                 ReadState::Refused(refused) => println!("no read now: {refused}"),
                 _waiting => reads.push((id, reply)),
             }

@@ -36,9 +36,8 @@ impl Places {
 
     /// The log says that the members are here; it says nothing until they change for the first time.
     pub(crate) fn follow(&self, members: &Addresses) {
-        let is_used = |pid: &NodeId| {
-            members.is_empty() || *pid == self.own || self.observes.contains(pid)
-        };
+        let is_used =
+            |pid: &NodeId| members.is_empty() || *pid == self.own || self.observes.contains(pid);
         let configured = self.configured.iter().filter(|(pid, _)| is_used(pid));
         let configured = configured.map(|(pid, address)| (*pid, address.clone()));
         let addresses: Addresses = configured.chain(members.clone()).collect();

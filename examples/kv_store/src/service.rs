@@ -19,7 +19,7 @@ use omnipaxos_runtime::{
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{spawn_blocking, JoinSet},
 };
 
 /// So long a read waits for the leader. Then the client hears why, and asks another server.
@@ -116,14 +116,14 @@ impl Service {
 
     async fn status(&self) -> Answered {
         let replica = self.store.log().status().await?;
-        let of_state = |store: &Store| (store.state().number_of_keys(), store.state().digest());
-        match self.store.query_stale(of_state).await {
-            Ok((keys, digest)) => {
-                let unanswered = self.store.commands_under_way() as u64;
-                Ok(Answer::Status(Box::new(Status { replica, unanswered, keys, digest })))
-            }
-            Err(failed) => unread(failed),
-        }
+        // The digest takes longer the larger the values are, and a clone does not.
+        let state = match self.store.query_stale(|store| store.state().clone()).await {
+            Ok(state) => state,
+            Err(failed) => return unread(failed),
+        };
+        let (unanswered, keys) = (self.store.commands_under_way() as u64, state.number_of_keys());
+        let digest = spawn_blocking(move || state.digest()).await.map_err(|_| NoAnswer)?;
+        Ok(Answer::Status(Box::new(Status { replica, unanswered, keys, digest })))
     }
 
     async fn transfer(&self, to: NodeId) -> Answered {
