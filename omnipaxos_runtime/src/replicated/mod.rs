@@ -123,11 +123,7 @@ impl<M: StateMachine> Replicated<M> {
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
         let (waiting, reply) = self.waiters.add(id);
         match self.log.reserve().await {
-            Ok(permit) => {
-                if let Some(request) = request(&waiting, &command) {
-                    permit.send(request);
-                }
-            }
+            Ok(permit) => propose(permit, &waiting, &command),
             Err(cause) => return Err(ended(cause, Some(command))),
         }
         self.clone().end_of(waiting, reply, command).await
@@ -157,9 +153,7 @@ impl<M: StateMachine> Replicated<M> {
             Err(TryReserveError::Ended(cause)) => return Err(ended(cause, Some(command))),
         };
         let (waiting, reply) = self.waiters.add(id);
-        if let Some(request) = request(&waiting, &command) {
-            permit.send(request);
-        }
+        propose(permit, &waiting, &command);
         Ok(Executing(Box::pin(self.clone().end_of(waiting, reply, command))))
     }
 
@@ -182,11 +176,7 @@ impl<M: StateMachine> Replicated<M> {
                 Ok(Ended::ProposeAgain) => {
                     (waiting, reply) = self.waiters.add(waiting.id());
                     match self.log.reserve().await {
-                        Ok(permit) => {
-                            if let Some(request) = request(&waiting, &command) {
-                                permit.send(request);
-                            }
-                        }
+                        Ok(permit) => propose(permit, &waiting, &command),
                         Err(cause) => return Err(ended(cause, None)),
                     }
                 }
@@ -311,14 +301,16 @@ impl<M: StateMachine> fmt::Debug for Executing<M> {
     }
 }
 
-/// Returns the request that proposes a command, unless a proposal of it is under way.
-fn request<M: StateMachine>(
+/// Proposes a command, unless a proposal of it is under way.
+fn propose<M: StateMachine>(
+    permit: mpsc::Permit<'_, Request<IdentifiedCommand<M>>>,
     waiting: &Waiting<M::Output>,
     command: &M::Command,
-) -> Option<Request<IdentifiedCommand<M>>> {
-    let proposal = waiting.propose()?;
-    let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
-    Some(Request::Append(entry, ReplyTo::Part(Box::new(proposal))))
+) {
+    if let Some(proposal) = waiting.propose() {
+        let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
+        permit.send(Request::Append(entry, ReplyTo::Part(Box::new(proposal))));
+    }
 }
 
 fn ended<C>(cause: NodeError, entry: Option<C>) -> ExecuteError<C> {
