@@ -5,16 +5,21 @@ use crate::{
     errors::{NodeError, StartError},
     events::MAX_EVENTS,
     inbox::Inbox,
+    membership::Membership,
     node::{Node, OmniPaxosHandle, MAX_REQUESTS},
     transport::{ChannelTransport, NoTransport, OutgoingMessages, Transport},
+    weak::WeakHandle,
 };
 use omnipaxos::{
-    errors::BuildErr,
     messages::Message,
     storage::{Entry, Storage},
     OmniPaxos, OmniPaxosConfig,
 };
-use std::{marker::PhantomData, time::Duration};
+use std::{
+    future::{Future, Ready},
+    marker::PhantomData,
+    time::Duration,
+};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::timeout,
@@ -89,8 +94,8 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
     /// Starts the transport and the replica.
     ///
     /// The replica continues from what its storage holds. By default it runs on a thread of its own,
-    /// so that its writes to the disk block no task. The transport runs in the tokio runtime that
-    /// calls this method.
+    /// so that its writes to the disk block no task. The transport runs there, too: a message then needs
+    /// no change of threads, and what arrives during a write waits in the sockets.
     ///
     /// If the future is dropped, the node ends.
     ///
@@ -108,7 +113,40 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         Message<T>: Send,
         OmniPaxos<T, B>: Send,
     {
-        let Self { config, storage, mut transport, tick, runs, entry: _ } = self;
+        self.start_alone_or_with(None::<fn(WeakHandle<T>) -> Ready<()>>).await
+    }
+
+    /// Does the same as [`start`](Self::start), and runs a companion beside the replica, on the same thread.
+    pub(crate) async fn start_with<C>(
+        self,
+        companion: impl FnOnce(WeakHandle<T>) -> C,
+    ) -> Result<Node<T, B>, StartError>
+    where
+        C: Future<Output = ()> + Send + 'static,
+        T: Send + 'static,
+        T::Snapshot: Send,
+        B: Send + 'static,
+        X: Transport<T>,
+        Message<T>: Send,
+        OmniPaxos<T, B>: Send,
+    {
+        self.start_alone_or_with(Some(companion)).await
+    }
+
+    async fn start_alone_or_with<C>(
+        self,
+        companion: Option<impl FnOnce(WeakHandle<T>) -> C>,
+    ) -> Result<Node<T, B>, StartError>
+    where
+        C: Future<Output = ()> + Send + 'static,
+        T: Send + 'static,
+        T::Snapshot: Send,
+        B: Send + 'static,
+        X: Transport<T>,
+        Message<T>: Send,
+        OmniPaxos<T, B>: Send,
+    {
+        let Self { config, storage, transport, tick, runs, entry: _ } = self;
         let pid = config.server_config.pid;
         let (requests, requests_receiver) = mpsc::channel(MAX_REQUESTS);
         let (inbox, incoming) = Inbox::new();
@@ -116,16 +154,29 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         let (ended, ended_receiver) = watch::channel(None);
         let (built, is_built) = oneshot::channel();
         let (storage_sender, storage_receiver) = oneshot::channel();
-        let handle =
-            OmniPaxosHandle::new(pid, requests, inbox.clone(), events.downgrade(), ended_receiver);
-        transport.start(pid, inbox).await.map_err(StartError::Transport)?;
-        let channels = Channels { requests: requests_receiver, incoming, events };
+        let founding = Membership { configuration: config.cluster_config.clone(), may_stop: None };
+        let (membership, membership_receiver) = watch::channel(founding);
+        let handle = OmniPaxosHandle::new(
+            pid,
+            requests,
+            inbox.clone(),
+            events.downgrade(),
+            membership_receiver,
+            ended_receiver,
+        );
+        let channels = Channels { requests: requests_receiver, incoming, events, membership };
         let reports = Reports { built, ended, storage: storage_sender };
-        let run = run(config, storage, transport, tick, channels, reports);
+        let companion = companion.map(|companion| companion(handle.downgrade()));
+        let run = async move {
+            if let Some(companion) = companion {
+                drop(tokio::spawn(companion));
+            }
+            run(config, storage, transport, inbox, tick, channels, reports).await;
+        };
         match runs {
             Runs::OnRuntime => drop(tokio::spawn(run)),
             Runs::OnThread => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(StartError::Thread)?;
                 std::thread::Builder::new()
                     .name(format!("omnipaxos-{pid}"))
@@ -135,7 +186,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         }
         match is_built.await {
             Ok(Ok(())) => Ok(Node::new(handle, storage_receiver)),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(error),
             Err(_panicked) => Err(StartError::Panicked),
         }
     }
@@ -173,26 +224,32 @@ where
 
 /// Where the replica reports.
 struct Reports<B> {
-    built: oneshot::Sender<Result<(), BuildErr>>,
+    built: oneshot::Sender<Result<(), StartError>>,
     ended: watch::Sender<Option<NodeError>>,
     storage: oneshot::Sender<B>,
 }
 
-/// Builds the replica, runs it, and ends it.
+/// Starts the transport, builds the replica, runs it, and ends it.
 async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     config: OmniPaxosConfig,
     storage: B,
     mut transport: X,
+    inbox: Inbox<T>,
     tick: Duration,
     channels: Channels<T>,
     reports: Reports<B>,
 ) {
+    if let Err(cause) = transport.start(config.server_config.pid, inbox).await {
+        // The caller may have dropped its future.
+        let _ = reports.built.send(Err(StartError::Transport(cause)));
+        return;
+    }
     let replica = match config.try_build(storage) {
         Ok(replica) => replica,
         Err(error) => {
             stop(&mut transport).await;
             // The caller may have dropped its future.
-            let _ = reports.built.send(Err(error));
+            let _ = reports.built.send(Err(error.into()));
             return;
         }
     };

@@ -183,6 +183,10 @@ pub enum ReadError {
     /// The replica refuses the read, and would refuse it again.
     #[error("the read is refused")]
     Refused(#[source] ReadRefused),
+    /// The time limit of the call has passed. Contains why the replica refused the read last, as without a
+    /// leader; `None` if the leader, or a quorum of servers, did not answer.
+    #[error("the read was not confirmed in time")]
+    TimedOut(#[source] Option<ReadRefused>),
     /// The node has ended.
     #[error("the node has ended")]
     Ended(#[from] NodeError),

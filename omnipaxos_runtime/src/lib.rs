@@ -91,7 +91,8 @@
 //! - **A node ends as a whole.** If its storage fails or code of the user panics, all calls return
 //!   the [`NodeError`](errors::NodeError). If all handles are dropped, it ends and closes its storage
 //!   and its sockets.
-//! - **Blocking writes stall no task**: replica and state machine have a thread each.
+//! - **Blocking writes stall no task of yours**: the replica, with its transport, and the state machine have
+//!   a thread each.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -102,9 +103,11 @@ mod driver;
 pub mod errors;
 mod events;
 mod inbox;
+mod membership;
 mod node;
 mod random;
 mod replicated;
+mod reply;
 mod request;
 pub mod tcp;
 mod transport;
@@ -115,10 +118,11 @@ pub use builder::{spawn_actor, NodeBuilder};
 pub use decided::DecidedLog;
 pub use events::{Events, NodeEvent};
 pub use inbox::Inbox;
+pub use membership::Membership;
 pub use node::{Appending, Node, OmniPaxosHandle};
 pub use replicated::{
-    CommandId, IdentifiedCommand, MachineSnapshot, Replicated, ReplicatedBuilder, ReplicatedNode,
-    StateMachine, MAX_CLIENTS, MAX_OUTPUTS,
+    CommandId, Executing, IdentifiedCommand, MachineSnapshot, Replicated, ReplicatedBuilder,
+    ReplicatedNode, StateMachine, MAX_CLIENTS, MAX_OUTPUTS,
 };
 pub use transport::{ChannelTransport, NoTransport, OutgoingMessages, Transport};
 

@@ -8,7 +8,9 @@ use crate::{
     },
     events::{Events, NodeEvent},
     inbox::Inbox,
-    request::{Appended, Reply, Request},
+    membership::Membership,
+    reply::{Reply, ReplyTo},
+    request::{Appended, ReadIdx, Request},
     weak::{ask, ended_with, Ended, WeakHandle},
 };
 use omnipaxos::{
@@ -21,11 +23,15 @@ use std::{
     ops::Deref,
     pin::Pin,
     task::{ready, Context, Poll},
+    time::Duration,
 };
-use tokio::sync::{
-    broadcast,
-    mpsc::{self, error::TrySendError},
-    oneshot,
+use tokio::{
+    sync::{
+        broadcast,
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
+    time::Instant,
 };
 
 /// Number of requests that wait for the replica. Further calls wait until there is room.
@@ -99,6 +105,7 @@ pub struct OmniPaxosHandle<T: Entry> {
     requests: mpsc::Sender<Request<T>>,
     inbox: Inbox<T>,
     events: broadcast::WeakSender<NodeEvent>,
+    membership: watch::Receiver<Membership>,
     ended: Ended,
 }
 
@@ -108,9 +115,10 @@ impl<T: Entry> OmniPaxosHandle<T> {
         requests: mpsc::Sender<Request<T>>,
         inbox: Inbox<T>,
         events: broadcast::WeakSender<NodeEvent>,
+        membership: watch::Receiver<Membership>,
         ended: Ended,
     ) -> Self {
-        Self { pid, requests, inbox, events, ended }
+        Self { pid, requests, inbox, events, membership, ended }
     }
 
     /// Returns the id of this server.
@@ -129,7 +137,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// [`AppendError`]; its [`known`](AppendError::known) returns what is known of the entry.
     pub async fn append(&self, entry: T) -> Result<u64, AppendError<T>> {
         let (reply, answer) = oneshot::channel();
-        match self.requests.send(Request::Append(entry, reply)).await {
+        match self.requests.send(Request::Append(entry, reply.into())).await {
             Ok(()) => Appending::new(answer, self.ended.clone()).await,
             Err(refused) => Err(not_proposed(refused.0, self.ended_with().await)),
         }
@@ -147,7 +155,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// Both contain the entry, which was not proposed. The future returns the other errors.
     pub fn append_notify(&self, entry: T) -> Result<Appending<T>, AppendError<T>> {
         let (reply, answer) = oneshot::channel();
-        match self.requests.try_send(Request::Append(entry, reply)) {
+        match self.requests.try_send(Request::Append(entry, reply.into())) {
             Ok(()) => Ok(Appending::new(answer, self.ended.clone())),
             Err(TrySendError::Full(Request::Append(entry, _))) => Err(AppendError::Busy(entry)),
             Err(TrySendError::Full(refused) | TrySendError::Closed(refused)) => {
@@ -170,7 +178,47 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// # Errors
     /// [`ReadError`] contains the reason.
     pub async fn read_index(&self) -> Result<u64, ReadError> {
-        self.ask(Request::ReadIndex).await?
+        self.ask(|reply| Request::ReadIndex(None, reply.into())).await?
+    }
+
+    /// Does the same as [`read_index`](Self::read_index), for this time at most.
+    ///
+    /// # Errors
+    /// [`ReadError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve
+    /// the read.
+    pub async fn read_index_within(&self, limit: Duration) -> Result<u64, ReadError> {
+        let deadline = Some(Instant::now() + limit);
+        self.ask(|reply| Request::ReadIndex(deadline, reply.into())).await?
+    }
+
+    /// Requests a read index, and passes it on to a part of this crate.
+    pub(crate) async fn request_read(
+        &self,
+        deadline: Option<Instant>,
+        reply: ReplyTo<ReadIdx>,
+    ) -> Result<(), NodeError> {
+        match self.requests.send(Request::ReadIndex(deadline, reply)).await {
+            Ok(()) => Ok(()),
+            Err(_closed) => Err(self.ended_with().await),
+        }
+    }
+
+    /// Waits for room for a request.
+    pub(crate) async fn reserve(&self) -> Result<mpsc::Permit<'_, Request<T>>, NodeError> {
+        match self.requests.reserve().await {
+            Ok(permit) => Ok(permit),
+            Err(_closed) => Err(self.ended_with().await),
+        }
+    }
+
+    /// Takes room for a request, if there is some.
+    pub(crate) fn try_reserve(&self) -> Result<mpsc::Permit<'_, Request<T>>, TryReserveError> {
+        self.requests.try_reserve().map_err(|error| match error {
+            TrySendError::Full(()) => TryReserveError::Full,
+            TrySendError::Closed(()) => {
+                TryReserveError::Ended(self.ended.borrow().clone().unwrap_or(NodeError::ShutDown))
+            }
+        })
     }
 
     /// Returns the decided log from index `from` on, as a stream that continues with the log.
@@ -196,6 +244,14 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// Does the same as [`events`](Self::events), under the name of the published crate.
     pub fn subscribe_events(&self) -> Events {
         self.events()
+    }
+
+    /// Returns the members of the log, and whether this server may stop, now and whenever that changes.
+    ///
+    /// Unlike [`events`](Self::events), it misses nothing that was before the call. The receiver reports
+    /// an error once the node has ended. It does not keep the node alive.
+    pub fn membership(&self) -> watch::Receiver<Membership> {
+        self.membership.clone()
     }
 
     /// Returns the state of the replica: its role, indices, peers, limits and counters.
@@ -315,11 +371,17 @@ impl<T: Entry> OmniPaxosHandle<T> {
     }
 }
 
+/// Why there is no room for a request.
+pub(crate) enum TryReserveError {
+    Full,
+    Ended(NodeError),
+}
+
 /// Returns the entry of a request that was not queued.
 fn not_proposed<T: Entry>(request: Request<T>, cause: NodeError) -> AppendError<T> {
     let entry = match request {
         Request::Append(entry, _) => Some(entry),
-        Request::ReadIndex(_)
+        Request::ReadIndex(..)
         | Request::Decided { .. }
         | Request::Status(_)
         | Request::TransferLeadership(..)
@@ -338,6 +400,7 @@ impl<T: Entry> Clone for OmniPaxosHandle<T> {
             requests: self.requests.clone(),
             inbox: self.inbox.clone(),
             events: self.events.clone(),
+            membership: self.membership.clone(),
             ended: self.ended.clone(),
         }
     }

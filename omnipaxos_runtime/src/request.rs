@@ -6,27 +6,24 @@ use crate::{
         AppendError, CompactError, DecidedError, NodeError, ReadError, ReconfigureError,
         TransferError,
     },
+    reply::{Reply, ReplyTo},
 };
 use omnipaxos::{
     members::MemberChange, status::Status, storage::Entry, util::NodeId, ClusterConfig,
 };
-use tokio::sync::oneshot;
-
-/// Where the result of a request goes. It is closed if the caller has dropped its future.
-pub(crate) type Reply<R> = oneshot::Sender<R>;
-
-/// Sends the result of a request. The caller may have dropped its future: then no one reads it.
-pub(crate) fn answer<R>(reply: Reply<R>, result: R) {
-    let _ = reply.send(result);
-}
+use tokio::time::Instant;
 
 /// The result of an append.
 pub(crate) type Appended<T> = Result<u64, AppendError<T>>;
 
+/// A read index, or why there is none.
+pub(crate) type ReadIdx = Result<u64, ReadError>;
+
 /// One request.
 pub(crate) enum Request<T: Entry> {
-    Append(T, Reply<Appended<T>>),
-    ReadIndex(Reply<Result<u64, ReadError>>),
+    Append(T, ReplyTo<Appended<T>>),
+    /// Until this time, if there is one.
+    ReadIndex(Option<Instant>, ReplyTo<ReadIdx>),
     /// Reads decided entries from an index on, about this number of them.
     Decided {
         from: u64,
@@ -48,10 +45,9 @@ impl<T: Entry> Request<T> {
     pub(crate) fn refuse(self, cause: &NodeError) {
         match self {
             Self::Append(entry, reply) => {
-                let ended = AppendError::Ended { cause: cause.clone(), entry: Some(entry) };
-                answer(reply, Err(ended));
+                reply.send(Err(AppendError::Ended { cause: cause.clone(), entry: Some(entry) }));
             }
-            Self::ReadIndex(_)
+            Self::ReadIndex(..)
             | Self::Decided { .. }
             | Self::Status(_)
             | Self::TransferLeadership(..)

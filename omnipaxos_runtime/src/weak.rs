@@ -1,9 +1,6 @@
 //! Asks the node, also without keeping it alive.
 
-use crate::{
-    errors::NodeError,
-    request::{Reply, Request},
-};
+use crate::{errors::NodeError, reply::Reply, request::Request};
 use omnipaxos::storage::Entry;
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{config, transports, within, Sum};
+use omnipaxos::reads::ReadRefused;
 use omnipaxos_runtime::{
     errors::{AppendError, ExecuteError, Known, NodeError, QueryError, ReadError},
     tcp::{AddressBook, TcpTransport},
@@ -197,4 +198,62 @@ async fn a_panic_in_a_query_fails_only_the_query() {
     assert_eq!(panicked, QueryError::Panicked("no".to_owned()));
     assert_eq!(within("execute", server.execute(2)).await.unwrap(), (0, 2));
     assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn commands_are_proposed_in_the_order_of_the_calls_and_once_each() {
+    let (_book, servers) = cluster().await;
+    let id = |number| CommandId { client: 7, number, oldest: 0 };
+    let executing: Vec<_> =
+        (0..50).map(|number| servers[1].execute_notify(id(number), 1).unwrap()).collect();
+    // While they are under way, they are repeated; two of the calls are given up.
+    let mut again: Vec<_> =
+        (0..50).map(|number| servers[1].execute_notify(id(number), 1).unwrap()).collect();
+    again.truncate(48);
+    let mut last = None;
+    for (number, executing) in (1..).zip(executing) {
+        let (idx, sum) = within("execute", executing).await.unwrap();
+        assert_eq!(sum, number);
+        assert!(last < Some(idx));
+        last = Some(idx);
+    }
+    for (number, executing) in (1..).zip(again) {
+        assert_eq!(within("again", executing).await.unwrap().1, number);
+    }
+    assert_eq!(servers[1].commands_under_way(), 0);
+    let decided_idx = servers[1].log().status().await.unwrap().decided_idx;
+    assert_eq!(decided_idx, 50, "no command is in the log twice");
+}
+
+#[tokio::test]
+async fn a_state_machine_may_share_the_thread_of_the_replica() {
+    let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
+    let server = server.machine_on_replica_thread().snapshot_every(10).start().await.unwrap();
+    for number in 0..25 {
+        assert_eq!(
+            within("execute", server.execute(2)).await.unwrap(),
+            (number, 2 * number as i64 + 2)
+        );
+        let sum = within("query", server.query(|sum| sum.0)).await.unwrap();
+        assert_eq!(sum, 2 * number as i64 + 2);
+    }
+    assert_eq!(server.log().status().await.unwrap().compacted_idx, 20);
+    let error = within("execute", server.execute(13)).await.unwrap_err();
+    assert_eq!(error.known(), Known::Unknown);
+    let ended = within("the end", server.shutdown()).await.unwrap_err();
+    assert!(matches!(ended, NodeError::Panicked(_)), "{ended}");
+}
+
+#[tokio::test]
+async fn a_query_without_a_quorum_reports_why_in_time() {
+    let (_book, mut transports) = transports(3).await;
+    let alone = start(1, Storage::default(), transports.remove(0)).await;
+    let limit = std::time::Duration::from_millis(50);
+    let query = within("query", alone.query_within(limit, |sum| sum.0)).await.unwrap_err();
+    let QueryError::Read(ReadError::TimedOut(Some(ReadRefused::NoLeader))) = query else {
+        panic!("{query:?}")
+    };
+    let read = within("read", alone.log().read_index_within(limit)).await.unwrap_err();
+    assert_eq!(read, ReadError::TimedOut(Some(ReadRefused::NoLeader)));
+    assert_eq!(within("query", alone.query_stale(|sum| sum.0)).await.unwrap(), 0);
 }

@@ -7,7 +7,7 @@ use crate::{
     protocol::Report,
 };
 use anyhow::{bail, Context, Result};
-use example_net::{free_ports, Directory, Processes};
+use example_common::{free_ports, Directory, Processes};
 use omnipaxos::util::NodeId;
 use std::{
     collections::BTreeMap,

@@ -5,7 +5,7 @@ use crate::{
     protocol::{Order, Report},
 };
 use anyhow::{bail, Context, Result};
-use example_net::frame::{self, Kind};
+use example_common::frame::{self, Kind};
 use omnipaxos::util::NodeId;
 use std::time::Duration;
 use tokio::{

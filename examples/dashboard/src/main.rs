@@ -5,18 +5,18 @@
 mod board;
 mod cluster;
 mod control;
+mod cuts;
 mod links;
 mod live;
 mod plain;
 mod protocol;
-mod replica;
 mod server;
 mod view;
 
 use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use cluster::Cluster;
-use example_net::{output::status_of, signals};
+use example_common::{output::status_of, signals};
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,

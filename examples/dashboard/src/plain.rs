@@ -7,7 +7,7 @@ use crate::{
     End,
 };
 use anyhow::{bail, Context, Result};
-use example_net::say;
+use example_common::say;
 use omnipaxos::util::NodeId;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;

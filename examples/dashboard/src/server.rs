@@ -1,21 +1,43 @@
 //! A server: a process that ends with the dashboard that has started it.
 
-use crate::{board, replica::Replica};
+use crate::{
+    board,
+    cuts::{Cuts, Cuttable},
+    protocol::{Line, Number, Order, Report},
+};
 use anyhow::{Context, Result};
-use example_net::{
-    clients::{self, bind},
-    open_storage, peers, signals, Missing, Peers,
+use example_common::{
+    bind,
+    frame::{self, Kind},
+    open_storage, signals, Missing,
 };
 use omnipaxos::util::NodeId;
-use std::{collections::BTreeMap, path::PathBuf};
+use omnipaxos_runtime::{
+    tcp::{AddressBook, TcpTransport},
+    Decided, DecidedLog, Node, OmniPaxosHandle,
+};
+use omnipaxos_ui::LogQueue;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Arc,
+    },
+};
 use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-    task::spawn_blocking,
+    io::{AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
 };
 
-/// Inputs that wait for the replica; a task with more waits.
-const INPUTS: usize = 8192;
+/// Ticks of a heartbeat round.
+const ROUND: u64 = 20;
+
+/// Ticks after which what was not acknowledged is sent again at the latest.
+const RESEND: u64 = 50;
+
+/// Log lines that wait for the next report.
+const WAITING_LINES: usize = 1024;
 
 /// What a server needs to know.
 #[derive(clap::Args)]
@@ -52,29 +74,102 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let for_peers = bind(own_address).await?;
     let for_control = bind(&format!("127.0.0.1:{control_port}")).await?;
 
-    let (inputs, receiver) = mpsc::channel(INPUTS);
-    let peers = Peers::connect(pid, &addresses, 0, &inputs);
-    let listening = peers.clone();
-    let all = addresses.into_keys().collect();
-    let (stop, stopped) = oneshot::channel();
-    // A thread of its own: it waits for the disk, and the network continues meanwhile.
-    let mut replica = spawn_blocking(move || {
-        let replica = Replica::new(
-            board::config(pid, members),
-            all,
-            open_storage(&data, Missing::IsMade)?,
-            peers,
-        )?;
-        Handle::current().block_on(replica.run(receiver, stopped))
-    });
+    let log = LogQueue::with_room(WAITING_LINES);
+    let mut config = board::config(pid, members);
+    config.server_config.election_tick_timeout = ROUND;
+    config.server_config.resend_message_tick_timeout = RESEND;
+    config.server_config.custom_logger = Some(log.logger());
+    // All links, until the first order comes.
+    let cuts = Cuts::of(addresses.keys().copied().collect());
+    let book = AddressBook::from_iter(addresses);
+    let tcp = TcpTransport::new(book).listener(for_peers);
+    let transport = Cuttable { tcp, cuts: cuts.clone() };
+    let storage = open_storage(&data, Missing::IsMade)?;
+    let node = Node::builder(config, storage).transport(transport).start().await?;
+    let digest = Arc::new(AtomicU64::new(0));
+    let server = Server { node: node.handle(), cuts, digest: digest.clone(), log };
     let ended = tokio::select! {
-        ended = &mut replica => return ended.context("the replica panicked")?,
-        ended = peers::listen(listening, for_peers, inputs.clone()) => ended,
-        ended = clients::listen(for_control, inputs, |_| None) => ended,
+        cause = node.ended_with() => return Err(cause.into()),
+        failed = digest_decided(node.decided(0), &digest) => failed,
+        ended = server.obey_all(for_control) => ended,
         ended = signals::interrupted() => ended,
         () = signals::stdin_closed() => Ok(()),
     };
-    drop(stop);
-    replica.await.context("the replica panicked")??;
+    node.shutdown().await?;
     ended
+}
+
+/// The replica, and what makes it a part of this show.
+struct Server {
+    node: OmniPaxosHandle<Number>,
+    cuts: Cuts,
+    /// Digest of all entries decided here.
+    digest: Arc<AtomicU64>,
+    log: LogQueue,
+}
+
+impl Server {
+    /// Serves the dashboard, which has one connection, and a new one after it lost the last.
+    async fn obey_all(&self, listener: TcpListener) -> Result<()> {
+        loop {
+            let (stream, _) = listener.accept().await.context("cannot accept the dashboard")?;
+            // It breaks off in the middle of an exchange if it is killed.
+            drop(self.obey(stream).await);
+        }
+    }
+
+    async fn obey(&self, mut stream: TcpStream) -> Result<()> {
+        stream.set_nodelay(true)?;
+        let (reader, mut writer) = stream.split();
+        let mut reader = BufReader::new(reader);
+        let (mut frames, mut body) = (Vec::new(), Vec::new());
+        while let Some(order) = frame::read(&mut reader, Kind::Request, &mut body).await? {
+            self.take(order);
+            frames.clear();
+            frame::encode(Kind::Response, &self.report().await?, &mut frames)?;
+            writer.write_all(&frames).await?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, order: Order) {
+        self.cuts.set(order.cut);
+        let numbers = order.first..order.first.saturating_add(order.count);
+        // If there is no room, the others of the order are left out.
+        let appending: Vec<_> =
+            numbers.map_while(|number| self.node.append_notify(Number { number }).ok()).collect();
+        tokio::spawn(async move {
+            for append in appending {
+                // Nobody asks for the index, nor why there is none.
+                drop(append.await);
+            }
+        });
+    }
+
+    async fn report(&self) -> Result<Report> {
+        Ok(Report {
+            status: self.node.status().await?,
+            digest: self.digest.load(Ordering::SeqCst),
+            log: self.log.take().into_iter().map(Line::from).collect(),
+        })
+    }
+}
+
+/// Keeps the digest of all that is decided.
+async fn digest_decided(mut log: DecidedLog<Number>, digest: &AtomicU64) -> Result<()> {
+    while let Some(item) = log.next().await {
+        if let Decided::Entry { entry, .. } = item? {
+            let digest_before = digest.load(Ordering::SeqCst);
+            digest.store(digest_with(digest_before, entry.number), Ordering::SeqCst);
+        }
+    }
+    Ok(())
+}
+
+/// The digest of one more number: other numbers, or the same in another order, have another.
+fn digest_with(digest: u64, number: u64) -> u64 {
+    // As in FNV: https://datatracker.ietf.org/doc/html/draft-eastlake-fnv
+    number.to_be_bytes().iter().fold(digest ^ 0xcbf2_9ce4_8422_2325, |digest, byte| {
+        (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

@@ -6,7 +6,7 @@ use crate::{
     round::Round,
 };
 use anyhow::{anyhow, bail, Context, Result};
-use example_net::frame::{self, Kind};
+use example_common::frame::{self, Kind};
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,

@@ -6,7 +6,7 @@ use crate::{
     protocol::{Answer, Ask, Status},
 };
 use anyhow::{bail, Context, Result};
-use example_net::{free_ports, Directory, Processes};
+use example_common::{free_ports, Directory, Processes};
 use std::{
     collections::BTreeMap,
     ffi::OsStr,

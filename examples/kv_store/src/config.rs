@@ -2,7 +2,7 @@
 
 use crate::{members::Place, protocol::LONGEST_CHANGE};
 use anyhow::{bail, Context, Result};
-use example_net::Missing;
+use example_common::Missing;
 use omnipaxos::{util::NodeId, ClusterConfig, OmniPaxosConfig, ServerConfig};
 use serde::Deserialize;
 use std::{

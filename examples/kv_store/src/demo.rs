@@ -6,10 +6,10 @@ use crate::{
     cluster::{in_step, Cluster},
     protocol::{Answer, Ask, Status},
     showcase,
-    state::{Change, Command, State},
+    state::{Change, State},
 };
 use anyhow::{bail, Context, Result};
-use example_net::{output, say, signals::interrupted};
+use example_common::{output, say, signals::interrupted};
 use std::{collections::BTreeMap, io::IsTerminal, path::Path, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -210,9 +210,8 @@ fn check_statuses(statuses: &[Status], records: &BTreeMap<String, String>) -> Re
         bail!("the servers differ");
     }
     let mut expected = State::default();
-    for (number, (key, value)) in (0..).zip(records) {
-        let change = Change { key: key.clone(), value: Some(value.clone()) };
-        expected.apply(&Command { client: 0, number, oldest: 0, change });
+    for (key, value) in records {
+        expected.apply(&Change { key: key.clone(), value: Some(value.clone()) });
     }
     if first.keys != expected.number_of_keys() || first.digest != expected.digest() {
         bail!(

@@ -7,27 +7,26 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod clients;
 mod cluster;
 mod config;
 mod demo;
 mod members;
-mod proposals;
+mod places;
 mod protocol;
-mod reads;
-mod replica;
 mod round;
 mod server;
+mod service;
 mod showcase;
 mod state;
-mod transfers;
-mod waiter;
+mod watchers;
 mod wish;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use client::Client;
 use config::{Config, Part};
-use example_net::{output::status_of, signals, Missing};
+use example_common::{output::status_of, signals, Missing};
 use members::Place;
 use server::StorageKind;
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};

@@ -1,14 +1,6 @@
-//! Changes of the members: what a client asks, what the stop sign contains, and who waits.
+//! Changes of the members: what a client asks, and what the stop sign contains.
 
-use crate::{
-    protocol::{Answer, Why},
-    waiter::Waiter,
-};
-use omnipaxos::{
-    proposals::{Outcome, ProposalId},
-    util::NodeId,
-    ClusterConfig,
-};
+use omnipaxos::{util::NodeId, ClusterConfig};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -151,6 +143,21 @@ pub(crate) struct Found {
     pub(crate) by_clients: Option<String>,
 }
 
+impl Members {
+    /// Whether it is known where clients find one of them.
+    pub(crate) fn are_found_by_clients(&self) -> bool {
+        self.members.values().any(|found| found.by_clients.is_some())
+    }
+
+    /// Whether these are the members of this configuration, and it is known where servers find them; or
+    /// those of a later one.
+    pub(crate) fn are_of(&self, configuration_id: u32) -> bool {
+        let are_found = self.members.values().all(|found| found.by_servers.is_some());
+        self.configuration_id > configuration_id
+            || (self.configuration_id == configuration_id && are_found)
+    }
+}
+
 impl fmt::Display for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "configuration {}:", self.configuration_id)?;
@@ -162,92 +169,6 @@ impl fmt::Display for Members {
             }
         }
         Ok(())
-    }
-}
-
-/// Clients that wait for a change of the members, or want to know of all.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    under_way: BTreeMap<ProposalId, Waiting>,
-    /// The outcomes, until the configuration has begun here.
-    ended: Vec<(Waiting, Outcome)>,
-    subscribers: Vec<Waiter>,
-    /// What the subscribers know.
-    known: Members,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    waiter: Waiter,
-    configuration_id: u32,
-    joins: Vec<NodeId>,
-}
-
-impl Changes {
-    /// A change was proposed.
-    pub(crate) fn add(&mut self, id: ProposalId, next: &Next, waiter: Waiter) {
-        let configuration_id = next.configuration.configuration_id;
-        let waiting = Waiting { waiter, configuration_id, joins: next.joins.clone() };
-        self.under_way.insert(id, waiting);
-    }
-
-    /// Takes the outcome of a proposal, if it is a change of the members.
-    pub(crate) fn end(&mut self, id: ProposalId, outcome: &Outcome) -> bool {
-        let waiting = self.under_way.remove(&id);
-        let is_change = waiting.is_some();
-        self.ended.extend(waiting.map(|waiting| (waiting, outcome.clone())));
-        is_change
-    }
-
-    /// From now on, this client is sent the members whenever they change.
-    pub(crate) fn subscribe(&mut self, waiter: Waiter, members: Members) {
-        waiter.answer(Answer::Members(members));
-        self.subscribers.push(waiter);
-    }
-
-    pub(crate) fn forget_those_gone(&mut self) {
-        self.subscribers.retain(|waiter| !waiter.is_gone());
-    }
-
-    /// The members are known to be these. Sends them to the subscribers, if something is new.
-    pub(crate) fn publish(&mut self, members: &Members) {
-        if self.known != *members {
-            self.known = members.clone();
-            self.forget_those_gone();
-            for waiter in &self.subscribers {
-                waiter.answer(Answer::Members(members.clone()));
-            }
-        }
-    }
-
-    /// Whether changes have ended, and are not answered.
-    pub(crate) fn have_ended(&self) -> bool {
-        !self.ended.is_empty()
-    }
-
-    /// Answers the changes that have ended, once these members are those of the next configuration.
-    pub(crate) fn answer(&mut self, members: &Members) {
-        self.ended.retain(|(waiting, outcome)| {
-            let Waiting { waiter, configuration_id, joins } = waiting;
-            let answer = match outcome {
-                Outcome::Decided(_) | Outcome::DecidedBefore(_)
-                    if members.configuration_id < *configuration_id =>
-                {
-                    return true;
-                }
-                Outcome::Decided(idx) | Outcome::DecidedBefore(idx) => Answer::MembersChanged {
-                    idx: *idx,
-                    waited_for: joins.clone(),
-                    members: members.clone(),
-                },
-                Outcome::NotJoined(missing) => Answer::NotJoined(missing.clone()),
-                Outcome::NotDecided => Answer::AskAgain(Why::OtherMembers),
-                Outcome::Refused(why) => Answer::Refused(why.clone()),
-                _another => Answer::AskAgain(Why::Unknown),
-            };
-            waiter.answer(answer);
-            false
-        });
     }
 }
 

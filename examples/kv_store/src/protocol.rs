@@ -1,7 +1,7 @@
 //! What a client and a server send each other.
 
 use crate::members::{self, Members};
-use example_net::frame::{self, FrameError};
+use example_common::frame::{self, FrameError};
 use omnipaxos::{
     status::{JoinerStatus, ObserverStatus, PeerStatus, Status as ReplicaStatus},
     util::NodeId,
@@ -85,10 +85,10 @@ impl Response {
     pub(crate) const OF_MEMBERS: u64 = u64::MAX - 1;
 
     /// Refuses a request that was not read.
-    pub(crate) fn to_too_long(why: &FrameError) -> Option<Self> {
+    pub(crate) fn to_too_long(why: &FrameError) -> Self {
         let answer =
             Answer::Refused(format!("{why}; a key and its value may have {LONGEST_CHANGE}"));
-        Some(Self { number: Self::OF_NONE, answer })
+        Self { number: Self::OF_NONE, answer }
     }
 }
 

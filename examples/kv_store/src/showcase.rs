@@ -7,7 +7,7 @@ use crate::{
     protocol::{Answer, Ask},
 };
 use anyhow::{bail, Context, Result};
-use example_net::say;
+use example_common::say;
 use std::{collections::BTreeMap, time::Duration};
 
 const LEADER: Duration = Duration::from_secs(20);

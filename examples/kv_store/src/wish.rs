@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::{anyhow, bail, Context, Result};
 use clap::{Parser, Subcommand};
-use example_net::say;
+use example_common::say;
 use omnipaxos::util::NodeId;
 use std::process::ExitCode;
 

@@ -10,7 +10,9 @@ use crate::{
     errors::{panic_message, AppendError, CompactError, DecidedError, NodeError, ReconfigureError},
     events::NodeEvent,
     inbox::Incoming,
-    request::{answer, Appended, Reply, Request},
+    membership::Membership,
+    reply::{Reply, ReplyTo},
+    request::{Appended, Request},
     transport::Transport,
 };
 use omnipaxos::{
@@ -27,7 +29,7 @@ use std::{
     panic::{catch_unwind, AssertUnwindSafe},
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Number of inputs of each kind that are handled before one output.
 const MAX_BATCH: usize = 1024;
@@ -35,9 +37,16 @@ const MAX_BATCH: usize = 1024;
 /// Number of waiting reads of the decided log from which closed ones are searched.
 const MANY_PULLS: usize = 64;
 
+/// Whether messages left before the write of an output.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Early {
+    Nothing,
+    Sent,
+}
+
 /// What waits for a proposal.
 enum Proposed<T> {
-    Entry(Reply<Appended<T>>),
+    Entry(ReplyTo<Appended<T>>),
     Reconfiguration(Reply<Result<u64, ReconfigureError>>),
 }
 
@@ -53,6 +62,7 @@ pub(crate) struct Channels<T: Entry> {
     pub(crate) requests: mpsc::Receiver<Request<T>>,
     pub(crate) incoming: mpsc::Receiver<Incoming<T>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
+    pub(crate) membership: watch::Sender<Membership>,
 }
 
 /// The replica, and what waits for it.
@@ -104,16 +114,18 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         let mut requests = Vec::new();
         let mut incoming = Vec::new();
         let cause = loop {
-            // Code of the user runs only here: entries, storage, transport.
-            let step = AssertUnwindSafe(|| self.step(&mut requests, &mut incoming));
-            match catch_unwind(step) {
-                Ok(Ok(ControlFlow::Continue(()))) => {}
-                Ok(Ok(ControlFlow::Break(cause)) | Err(cause)) => break cause,
-                Err(payload) => {
-                    let message = panic_message(&*payload);
-                    break NodeError::Panicked(format!("the replica: {message}"));
-                }
+            match caught(|| self.handle_inputs(&mut requests, &mut incoming)) {
+                Ok(ControlFlow::Continue(Early::Nothing)) => {}
+                // The transport, which may be on this thread, sends them before the disk is written.
+                Ok(ControlFlow::Continue(Early::Sent)) => tokio::task::yield_now().await,
+                Ok(ControlFlow::Break(cause)) | Err(cause) => break cause,
             }
+            if let Err(cause) = caught(|| self.output()) {
+                break cause;
+            }
+            // Before the next write, the messages leave, what is decided is applied and answered, and all that
+            // has arrived comes in.
+            tokio::task::yield_now().await;
             let ticks = self.next_timeout();
             let Channels { requests: from_handles, incoming: from_transport, .. } =
                 &mut self.channels;
@@ -131,12 +143,12 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         self.end(cause, requests)
     }
 
-    /// Handles inputs, writes and sends one output, and answers what can be answered now.
-    fn step(
+    /// Handles inputs, and sends what need not wait for the disk.
+    fn handle_inputs(
         &mut self,
         requests: &mut Vec<Request<T>>,
         incoming: &mut Vec<Incoming<T>>,
-    ) -> Result<ControlFlow<NodeError>, NodeError> {
+    ) -> Result<ControlFlow<NodeError, Early>, NodeError> {
         let passed = self.replica.try_tick_by(self.clock.count())?;
         if passed > 0 {
             self.reads.retry(&mut self.replica);
@@ -158,11 +170,20 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 return Ok(ControlFlow::Break(cause));
             }
         }
-        self.send_outgoing()?;
+        self.replica.try_take_early_messages(&mut self.outgoing)?;
+        let early = if self.outgoing.is_empty() { Early::Nothing } else { Early::Sent };
+        self.send_outgoing();
+        Ok(ControlFlow::Continue(early))
+    }
+
+    /// Writes, sends one output, and answers what can be answered now.
+    fn output(&mut self) -> Result<(), NodeError> {
+        self.replica.try_take_outgoing_messages(&mut self.outgoing)?;
+        self.send_outgoing();
         self.handle_events()?;
         self.reads.answer(&mut self.replica);
         self.answer_pulls();
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     /// Returns the number of ticks until the replica or a waiting read needs one.
@@ -176,7 +197,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
     fn handle(&mut self, request: Request<T>) -> Result<ControlFlow<NodeError>, NodeError> {
         match request {
             Request::Append(entry, reply) => self.append(entry, reply)?,
-            Request::ReadIndex(reply) => self.reads.request(&mut self.replica, reply),
+            Request::ReadIndex(deadline, reply) => {
+                self.reads.request(&mut self.replica, deadline, reply);
+            }
             Request::Decided { from, limit, reply } => self.pull(Pull { from, limit, reply }),
             Request::Status(reply) => answer(reply, self.replica.status()),
             Request::TransferLeadership(to, reply) => {
@@ -205,7 +228,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn append(&mut self, entry: T, reply: Reply<Appended<T>>) -> Result<(), Halted> {
+    fn append(&mut self, entry: T, reply: ReplyTo<Appended<T>>) -> Result<(), Halted> {
         if reply.is_closed() {
             // Its caller has dropped the future before the entry was proposed.
             return Ok(());
@@ -227,7 +250,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             }
             other => AppendError::Refused(other.to_string()),
         };
-        answer(reply, Err(error));
+        reply.send(Err(error));
         Ok(())
     }
 
@@ -252,16 +275,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         Ok(())
     }
 
-    /// Sends what need not wait for the disk, writes, and sends the rest.
-    fn send_outgoing(&mut self) -> Result<(), Halted> {
-        self.replica.try_take_early_messages(&mut self.outgoing)?;
-        self.send_batches();
-        self.replica.try_take_outgoing_messages(&mut self.outgoing)?;
-        self.send_batches();
-        Ok(())
-    }
-
-    fn send_batches(&mut self) {
+    fn send_outgoing(&mut self) {
         // One batch for each peer, in the order of its messages.
         self.outgoing.sort_by_key(Message::get_receiver);
         let mut batch = Vec::new();
@@ -285,6 +299,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Event::Halted(halted) => return Err(halted),
                 event => {
                     self.transfers.note(&event);
+                    self.note_membership(&event);
                     self.publish(NodeEvent::Replica(event));
                 }
             }
@@ -293,15 +308,31 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         Ok(())
     }
 
+    fn note_membership(&self, event: &Event) {
+        match event {
+            Event::ConfigurationBegan { configuration, .. } => {
+                let configuration = configuration.clone();
+                self.channels.membership.send_replace(Membership { configuration, may_stop: None });
+            }
+            Event::Retired { may_stop } => {
+                let set = |membership: &mut Membership| membership.may_stop = Some(*may_stop);
+                self.channels.membership.send_modify(set);
+            }
+            _of_no_concern => {}
+        }
+    }
+
     fn publish(&self, event: NodeEvent) {
         tracing::debug!(server = self.replica.get_pid(), ?event);
-        // There may be no receiver.
-        let _ = self.channels.events.send(event);
+        if self.channels.events.receiver_count() > 0 {
+            // The last receiver may have gone meanwhile.
+            let _ = self.channels.events.send(event);
+        }
     }
 
     fn end_proposal(&mut self, id: ProposalId, outcome: Outcome) {
         match self.proposed.remove(&id) {
-            Some(Proposed::Entry(reply)) => answer(reply, appended(outcome)),
+            Some(Proposed::Entry(reply)) => reply.send(appended(outcome)),
             Some(Proposed::Reconfiguration(reply)) => answer(reply, reconfigured(outcome)),
             None => {}
         }
@@ -349,6 +380,14 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
     }
 }
 
+/// Runs code of the user: entries, storage, transport.
+fn caught<R>(run: impl FnOnce() -> Result<R, NodeError>) -> Result<R, NodeError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        let message = panic_message(&*payload);
+        Err(NodeError::Panicked(format!("the replica: {message}")))
+    })
+}
+
 /// Takes what waits in a queue, as far as one output handles it.
 fn take_waiting<R>(queue: &mut mpsc::Receiver<R>, into: &mut Vec<R>) {
     while into.len() < MAX_BATCH {
@@ -357,6 +396,11 @@ fn take_waiting<R>(queue: &mut mpsc::Receiver<R>, into: &mut Vec<R>) {
             Err(_empty_or_closed) => return,
         }
     }
+}
+
+/// Sends an answer, if its caller still waits.
+fn answer<R>(reply: Reply<R>, with: R) {
+    let _ = reply.send(with);
 }
 
 fn appended<T>(outcome: Outcome) -> Appended<T> {

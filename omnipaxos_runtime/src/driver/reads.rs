@@ -1,24 +1,29 @@
 //! Linearizable reads that wait.
 
-use crate::{
-    errors::ReadError,
-    request::{answer, Reply},
-};
+use crate::{errors::ReadError, reply::ReplyTo, request::ReadIdx};
 use omnipaxos::{
     reads::{ReadId, ReadRefused, ReadState},
     storage::{Entry, Storage},
     OmniPaxos,
 };
 use std::collections::BTreeMap;
+use tokio::time::Instant;
 
 /// The largest number of waiting reads.
 const MAX_READS: usize = 65_536;
 
-/// Ends a read with its index.
-type Read = Reply<Result<u64, ReadError>>;
+/// A read that waits.
+struct Read {
+    reply: ReplyTo<ReadIdx>,
+    /// It ends at this time, if not before.
+    deadline: Option<Instant>,
+    /// Why it was last refused.
+    refused: Option<ReadRefused>,
+}
 
-/// Reads without an answer. Those whose callers have dropped their futures are removed at the next tick.
-#[derive(Debug, Default)]
+/// Reads without an answer. Those whose callers have dropped their futures, and those out of time, are
+/// removed at the next tick.
+#[derive(Default)]
 pub(super) struct Reads {
     /// Reads that were requested between two outputs share an id.
     requested: BTreeMap<ReadId, Vec<Read>>,
@@ -32,13 +37,14 @@ impl Reads {
     pub(super) fn request<T: Entry, B: Storage<T>>(
         &mut self,
         replica: &mut OmniPaxos<T, B>,
-        read: Read,
+        deadline: Option<Instant>,
+        reply: ReplyTo<ReadIdx>,
     ) {
         if self.len >= MAX_READS {
-            return answer(read, Err(ReadError::Busy));
+            return reply.send(Err(ReadError::Busy));
         }
         self.len += 1;
-        self.request_again(replica, read);
+        self.request_again(replica, Read { reply, deadline, refused: None });
     }
 
     /// Returns whether reads wait for ticks.
@@ -46,16 +52,17 @@ impl Reads {
         self.len > 0
     }
 
-    /// Requests refused reads again, and drops those without a caller.
+    /// Requests refused reads again, and ends those without a caller or out of time.
     pub(super) fn retry<T: Entry, B: Storage<T>>(&mut self, replica: &mut OmniPaxos<T, B>) {
         if self.len == 0 {
             return;
         }
+        let now = Instant::now();
         self.requested.retain(|_, reads| {
-            reads.retain(|read| !read.is_closed());
+            end_old(reads, now);
             !reads.is_empty()
         });
-        self.refused.retain(|read| !read.is_closed());
+        end_old(&mut self.refused, now);
         self.len = self.refused.len() + self.requested.values().map(Vec::len).sum::<usize>();
         for read in std::mem::take(&mut self.refused) {
             self.request_again(replica, read);
@@ -69,7 +76,7 @@ impl Reads {
         self.requested.retain(|id, reads| match replica.read_state(*id) {
             ReadState::Ready(idx) => {
                 *len -= reads.len();
-                reads.drain(..).for_each(|read| answer(read, Ok(idx)));
+                reads.drain(..).for_each(|read| read.reply.send(Ok(idx)));
                 false
             }
             ReadState::Refused(reason) => {
@@ -96,16 +103,29 @@ impl Reads {
     }
 
     /// Keeps a read for the next tick, if the reason may vanish.
-    fn refuse(&mut self, read: Read, reason: ReadRefused) {
+    fn refuse(&mut self, mut read: Read, reason: ReadRefused) {
         match reason {
             ReadRefused::NoLeader
             | ReadRefused::Unreachable(_)
             | ReadRefused::Preparing
-            | ReadRefused::Unknown => self.refused.push(read),
+            | ReadRefused::Unknown => {
+                read.refused = Some(reason);
+                self.refused.push(read);
+            }
             reason => {
                 self.len -= 1;
-                answer(read, Err(ReadError::Refused(reason)));
+                read.reply.send(Err(ReadError::Refused(reason)));
             }
         }
+    }
+}
+
+/// Ends the reads without a caller, and those out of time.
+fn end_old(reads: &mut Vec<Read>, now: Instant) {
+    let is_old = |read: &mut Read| {
+        read.reply.is_closed() || read.deadline.is_some_and(|deadline| deadline <= now)
+    };
+    for Read { reply, refused, .. } in reads.extract_if(.., is_old) {
+        reply.send(Err(ReadError::TimedOut(refused)));
     }
 }

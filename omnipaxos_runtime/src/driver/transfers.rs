@@ -1,11 +1,9 @@
 //! Leadership transfers that wait for their end.
 
-use crate::{
-    errors::TransferError,
-    request::{answer, Reply},
-};
+use crate::{errors::TransferError, reply::Reply};
 use omnipaxos::{
     events::Event,
+    leader_transfer::TransferErr,
     storage::{Entry, Storage},
     util::NodeId,
     OmniPaxos,
@@ -35,7 +33,7 @@ pub(super) struct Transfers {
 }
 
 impl Transfers {
-    /// Begins a transfer.
+    /// Begins a transfer, or waits for the same one if it is under way.
     pub(super) fn begin<T: Entry, B: Storage<T>>(
         &mut self,
         replica: &mut OmniPaxos<T, B>,
@@ -48,7 +46,10 @@ impl Transfers {
         }
         match replica.transfer_leadership(to, TIMEOUT_TICKS) {
             Ok(()) => self.under_way.push(Transfer { to, reply }),
-            Err(refused) => answer(reply, Err(refused.into())),
+            Err(TransferErr::AlreadyTransferring(other)) if other == to => {
+                self.under_way.push(Transfer { to, reply });
+            }
+            Err(refused) => end(reply, Err(refused.into())),
         }
     }
 
@@ -70,9 +71,14 @@ impl Transfers {
         };
         for Transfer { to, reply } in self.ended.drain(..) {
             match leader == to {
-                true => answer(reply, Ok(())),
-                false => answer(reply, Err(TransferError::Cancelled(leader))),
+                true => end(reply, Ok(())),
+                false => end(reply, Err(TransferError::Cancelled(leader))),
             }
         }
     }
+}
+
+fn end(reply: Reply<Result<(), TransferError>>, result: Result<(), TransferError>) {
+    // The caller may have dropped its future.
+    let _ = reply.send(result);
 }

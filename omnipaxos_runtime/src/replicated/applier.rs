@@ -3,6 +3,7 @@
 use super::{
     entry::{IdentifiedCommand, MachineSnapshot},
     machine::StateMachine,
+    query::Query,
     sessions::{Lookup, Sessions},
     waiters::{OutputForgotten, Waiters},
 };
@@ -19,14 +20,6 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::mpsc;
-
-/// A function that reads the state.
-pub(super) struct Query<M> {
-    /// Commands before this index are applied first.
-    pub(super) idx: u64,
-    /// It catches panics of the user's function.
-    pub(super) run: Box<dyn FnOnce(&M) + Send>,
-}
 
 /// The state machine, and what waits for it.
 pub(super) struct Applier<M: StateMachine> {
@@ -129,7 +122,11 @@ impl<M: StateMachine> Applier<M> {
                 self.snapshot_idx = idx.saturating_add(self.snapshot_every);
                 self.waiters.restored(idx, &self.sessions);
             }
-            Decided::StopSign { idx, .. } => self.applied_idx = idx + 1,
+            Decided::StopSign { idx, stopsign } => {
+                let machine = AssertUnwindSafe(|| self.machine.apply_stop_sign(idx, &stopsign));
+                caught(machine, || format!("`apply_stop_sign` at index {idx}"))?;
+                self.applied_idx = idx + 1;
+            }
         }
         Ok(())
     }
@@ -163,7 +160,7 @@ impl<M: StateMachine> Applier<M> {
                 return;
             }
             for query in first.remove() {
-                (query.run)(&self.machine);
+                query.call.run(&self.machine);
             }
         }
     }

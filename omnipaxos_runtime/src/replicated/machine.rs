@@ -1,5 +1,6 @@
 //! What a program implements: the state machine.
 
+use omnipaxos::storage::StopSign;
 use serde::{de::DeserializeOwned, Serialize};
 use std::fmt::Debug;
 
@@ -49,6 +50,15 @@ pub trait StateMachine: Send + 'static {
     /// Applies a command, which has index `idx` in the log. The indices grow, and some are left
     /// out: repeated commands are not applied.
     fn apply(&mut self, idx: u64, command: &Self::Command) -> Self::Output;
+
+    /// Notes that the stop sign at index `idx` is applied: the members change after it.
+    ///
+    /// It is called only if the log [continues](omnipaxos::ServerConfig::continues), or ends there. A state
+    /// that contains the members, or what [`MemberChange::metadata`](omnipaxos::members::MemberChange)
+    /// contains, is updated here; snapshots stand for stop signs, too. The provided body does nothing.
+    fn apply_stop_sign(&mut self, idx: u64, stop_sign: &StopSign) {
+        let _ = (idx, stop_sign);
+    }
 
     /// Returns the present state. No command is applied meanwhile, so it should be fast.
     fn snapshot(&self) -> Self::Snapshot;

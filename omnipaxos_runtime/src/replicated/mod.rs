@@ -5,6 +5,7 @@ mod command_id;
 mod entry;
 mod machine;
 mod own_session;
+mod query;
 mod sessions;
 mod waiters;
 
@@ -16,30 +17,38 @@ pub use self::{
 };
 
 use self::{
-    applier::{Applier, Query},
+    applier::Applier,
     own_session::OwnSession,
-    waiters::{Executed, OutputForgotten, Waiters},
+    query::{Function, Linearizable, Query},
+    waiters::{Ended, OutputForgotten, Waiters, Waiting},
 };
 use crate::{
     builder::NodeBuilder,
-    errors::{
-        panic_message, AppendError, ExecuteError, NodeError, QueryError, ReadError, StartError,
-    },
-    node::{Node, OmniPaxosHandle},
+    errors::{AppendError, ExecuteError, NodeError, QueryError, ReadError, StartError},
+    node::{Node, OmniPaxosHandle, TryReserveError},
+    reply::ReplyTo,
+    request::Request,
     transport::{NoTransport, Transport},
+    weak::WeakHandle,
 };
 use omnipaxos::{messages::Message, storage::Storage, OmniPaxos, OmniPaxosConfig};
 use std::{
     fmt,
+    future::Future,
     ops::Deref,
-    panic::{catch_unwind, AssertUnwindSafe},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-/// Number of queries that wait for the state machine. Further calls wait until there is room.
-const MAX_QUERIES: usize = 1024;
+/// Number of queries that wait for the state machine. It is as large as the number of waiting reads, since
+/// all of them may get their index at once.
+const MAX_QUERIES: usize = 65_536;
 
 /// Commands after which a snapshot is made, unless the program sets another number.
 const SNAPSHOT_EVERY: u64 = 10_000;
@@ -73,7 +82,7 @@ impl<M: StateMachine> Replicated<M> {
             node: Node::builder(config, storage),
             machine,
             snapshot_every: SNAPSHOT_EVERY,
-            is_on_runtime: false,
+            machine_runs: MachineRuns::OnThread,
         }
     }
 
@@ -99,7 +108,8 @@ impl<M: StateMachine> Replicated<M> {
     /// Executes a command of an external client, which may repeat it at any server.
     ///
     /// The client chooses its number at random, numbers its commands, and repeats a command under
-    /// the same number until it has the answer. It has at most [`MAX_OUTPUTS`] commands under way.
+    /// the same number until it has the answer. It has at most [`MAX_OUTPUTS`] commands under way. A
+    /// command that is repeated here while it is under way is not proposed a second time.
     ///
     /// If the future is dropped, the command may be applied all the same, once at most.
     ///
@@ -111,33 +121,73 @@ impl<M: StateMachine> Replicated<M> {
         id: CommandId,
         command: M::Command,
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
-        let (waiting, mut reply) = self.waiters.add(id);
-        let mut entry = IdentifiedCommand { id, command };
-        loop {
-            let repeated = entry.clone();
-            let appended = tokio::select! {
-                biased;
-                // Once it is closed, the state machine has ended, and the append fails.
-                Ok(executed) = &mut reply, if !reply.is_terminated() => return output(executed),
-                appended = self.log.append(entry) => appended,
-            };
-            match appended {
-                Ok(idx) => waiting.decided(idx),
-                Err(AppendError::DecidedBefore(idx)) => waiting.decided(idx.saturating_sub(1)),
-                Err(AppendError::Unknown) => {
-                    entry = repeated;
-                    continue;
-                }
-                Err(error) => return Err(ExecuteError::Append(error.map(|entry| entry.command))),
-            }
-            if !reply.is_terminated() {
-                if let Ok(executed) = reply.await {
-                    return output(executed);
-                }
-            }
-            let cause = self.log.ended_with().await;
-            return Err(ExecuteError::Append(AppendError::Ended { cause, entry: None }));
+        let (waiting, reply) = self.waiters.add(id);
+        match self.log.reserve().await {
+            Ok(permit) => propose(permit, &waiting, &command),
+            Err(cause) => return Err(ended(cause, Some(command))),
         }
+        self.clone().end_of(waiting, reply, command).await
+    }
+
+    /// Executes a command of an external client without waiting for room. The returned future waits for the
+    /// output: see [`execute_as`](Self::execute_as).
+    ///
+    /// So a task proposes many commands, one after the other, before it waits for the first. They are
+    /// proposed in this order.
+    ///
+    /// # Errors
+    /// - [`AppendError::Busy`] if 4,096 requests wait.
+    /// - [`AppendError::Ended`] if the node has ended.
+    ///
+    /// Both contain the command, which was not proposed. The future returns the other errors.
+    pub fn execute_notify(
+        &self,
+        id: CommandId,
+        command: M::Command,
+    ) -> Result<Executing<M>, ExecuteError<M::Command>> {
+        let permit = match self.log.try_reserve() {
+            Ok(permit) => permit,
+            Err(TryReserveError::Full) => {
+                return Err(ExecuteError::Append(AppendError::Busy(command)));
+            }
+            Err(TryReserveError::Ended(cause)) => return Err(ended(cause, Some(command))),
+        };
+        let (waiting, reply) = self.waiters.add(id);
+        propose(permit, &waiting, &command);
+        Ok(Executing(Box::pin(self.clone().end_of(waiting, reply, command))))
+    }
+
+    /// Waits for the end of a command that was proposed.
+    async fn end_of(
+        self,
+        mut waiting: Waiting<M::Output>,
+        mut reply: oneshot::Receiver<Ended<M::Output>>,
+        command: M::Command,
+    ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
+        loop {
+            match reply.await {
+                Ok(Ended::Executed(Ok(executed))) => return Ok(executed),
+                Ok(Ended::Executed(Err(OutputForgotten))) => {
+                    return Err(ExecuteError::OutputForgotten);
+                }
+                Ok(Ended::Failed(error)) => {
+                    return Err(ExecuteError::Append(error.map(|()| command)));
+                }
+                Ok(Ended::ProposeAgain) => {
+                    (waiting, reply) = self.waiters.add(waiting.id());
+                    match self.log.reserve().await {
+                        Ok(permit) => propose(permit, &waiting, &command),
+                        Err(cause) => return Err(ended(cause, None)),
+                    }
+                }
+                Err(_closed) => return Err(ended(self.log.ended_with().await, None)),
+            }
+        }
+    }
+
+    /// Returns the number of commands that were executed here and have no output yet.
+    pub fn commands_under_way(&self) -> usize {
+        self.waiters.len()
     }
 
     /// Calls `query` with the state, and returns its result: a linearizable read, at any server.
@@ -152,8 +202,32 @@ impl<M: StateMachine> Replicated<M> {
         &self,
         query: impl FnOnce(&M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        let idx = self.log.read_index().await?;
-        self.query_at(idx, query).await
+        self.query_before(None, query).await
+    }
+
+    /// Does the same as [`query`](Self::query), and waits for the leader for this time at most.
+    ///
+    /// # Errors
+    /// [`QueryError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve
+    /// the read.
+    pub async fn query_within<R: Send + 'static>(
+        &self,
+        limit: Duration,
+        query: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, QueryError> {
+        self.query_before(Some(Instant::now() + limit), query).await
+    }
+
+    async fn query_before<R: Send + 'static>(
+        &self,
+        deadline: Option<Instant>,
+        function: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, QueryError> {
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(Function { function, reply });
+        let read = Linearizable { call, queries: self.queries.clone() };
+        self.log.request_read(deadline, ReplyTo::Part(Box::new(read))).await.map_err(closed)?;
+        self.answer(answer).await
     }
 
     /// Calls `query` with the present state of this server, which may lack the latest commands.
@@ -164,27 +238,22 @@ impl<M: StateMachine> Replicated<M> {
         &self,
         query: impl FnOnce(&M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        self.query_at(0, query).await
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(Function { function: query, reply });
+        if self.queries.send(Query { idx: 0, call }).await.is_err() {
+            return Err(closed(self.log.ended_with().await));
+        }
+        self.answer(answer).await
     }
 
-    /// Calls `query` once the commands before `idx` are applied.
-    async fn query_at<R: Send + 'static>(
+    async fn answer<R>(
         &self,
-        idx: u64,
-        query: impl FnOnce(&M) -> R + Send + 'static,
+        answer: oneshot::Receiver<Result<R, QueryError>>,
     ) -> Result<R, QueryError> {
-        let (reply, answer) = oneshot::channel();
-        let run = Box::new(move |machine: &M| {
-            let result = catch_unwind(AssertUnwindSafe(|| query(machine)));
-            // The caller may have dropped its future.
-            let _ = reply.send(result.map_err(|payload| panic_message(&*payload)));
-        });
-        if self.queries.send(Query { idx, run }).await.is_ok() {
-            if let Ok(result) = answer.await {
-                return result.map_err(QueryError::Panicked);
-            }
+        match answer.await {
+            Ok(result) => result,
+            Err(_closed) => Err(closed(self.log.ended_with().await)),
         }
-        Err(ReadError::Ended(self.log.ended_with().await).into())
     }
 
     /// Returns the handle of the log below, for its status, its events and leadership transfer.
@@ -210,8 +279,46 @@ impl<M: StateMachine> fmt::Debug for Replicated<M> {
     }
 }
 
-fn output<C, O>(executed: Executed<O>) -> Result<(u64, O), ExecuteError<C>> {
-    executed.map_err(|OutputForgotten| ExecuteError::OutputForgotten)
+/// The end of a command: its index and its output.
+type ExecuteResult<M> =
+    Result<(u64, <M as StateMachine>::Output), ExecuteError<<M as StateMachine>::Command>>;
+
+/// Waits until a command is applied: returned by [`execute_notify`](Replicated::execute_notify).
+#[must_use = "the output and the errors are its output"]
+pub struct Executing<M: StateMachine>(Pin<Box<dyn Future<Output = ExecuteResult<M>> + Send>>);
+
+impl<M: StateMachine> Future for Executing<M> {
+    type Output = ExecuteResult<M>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl<M: StateMachine> fmt::Debug for Executing<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executing").finish_non_exhaustive()
+    }
+}
+
+/// Proposes a command, unless a proposal of it is under way.
+fn propose<M: StateMachine>(
+    permit: mpsc::Permit<'_, Request<IdentifiedCommand<M>>>,
+    waiting: &Waiting<M::Output>,
+    command: &M::Command,
+) {
+    if let Some(proposal) = waiting.propose() {
+        let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
+        permit.send(Request::Append(entry, ReplyTo::Part(Box::new(proposal))));
+    }
+}
+
+fn ended<C>(cause: NodeError, entry: Option<C>) -> ExecuteError<C> {
+    ExecuteError::Append(AppendError::Ended { cause, entry })
+}
+
+fn closed(cause: NodeError) -> QueryError {
+    ReadError::Ended(cause).into()
 }
 
 /// A running server of a replicated state machine.
@@ -258,7 +365,14 @@ pub struct ReplicatedBuilder<M: StateMachine, B, X = NoTransport> {
     node: NodeBuilder<IdentifiedCommand<M>, B, X>,
     machine: M,
     snapshot_every: u64,
-    is_on_runtime: bool,
+    machine_runs: MachineRuns,
+}
+
+/// Where the state machine runs.
+#[derive(Copy, Clone, Debug)]
+enum MachineRuns {
+    OnThread,
+    WithReplica,
 }
 
 impl<M, B, X> ReplicatedBuilder<M, B, X>
@@ -271,9 +385,9 @@ where
     where
         Y: Transport<IdentifiedCommand<M>>,
     {
-        let Self { node, machine, snapshot_every, is_on_runtime } = self;
+        let Self { node, machine, snapshot_every, machine_runs } = self;
         let node = node.transport(transport);
-        ReplicatedBuilder { node, machine, snapshot_every, is_on_runtime }
+        ReplicatedBuilder { node, machine, snapshot_every, machine_runs }
     }
 
     /// Sets the length of a tick: see [`NodeBuilder::tick`].
@@ -286,7 +400,16 @@ where
     /// [`start`](Self::start): see [`NodeBuilder::on_runtime`].
     pub fn on_runtime(mut self) -> Self {
         self.node = self.node.on_runtime();
-        self.is_on_runtime = true;
+        self.machine_runs = MachineRuns::WithReplica;
+        self
+    }
+
+    /// Runs the state machine on the thread of the replica, instead of on one of its own.
+    ///
+    /// That saves a change of threads for each batch of commands. But the replica stands still while a method
+    /// of the state machine runs. So it suits those whose methods take microseconds, `snapshot` included.
+    pub fn machine_on_replica_thread(mut self) -> Self {
+        self.machine_runs = MachineRuns::WithReplica;
         self
     }
 
@@ -311,25 +434,29 @@ where
         Message<IdentifiedCommand<M>>: Send,
         OmniPaxos<IdentifiedCommand<M>, B>: Send,
     {
-        let node = self.node.start().await?;
-        let log = node.handle();
         let waiters = Arc::new(Waiters::default());
         let (queries, receiver) = mpsc::channel(MAX_QUERIES);
-        let (machine, every) = (self.machine, self.snapshot_every);
-        let applier =
-            Applier::new(machine, every, log.downgrade(), waiters.clone(), receiver).run();
-        if self.is_on_runtime {
-            drop(tokio::spawn(applier));
-        } else {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            let runtime = runtime.map_err(StartError::Thread)?;
-            std::thread::Builder::new()
-                .name(format!("state-machine-{}", log.pid()))
-                .spawn(move || runtime.block_on(applier))
-                .map_err(StartError::Thread)?;
-        }
+        let Self { node, machine, snapshot_every, machine_runs } = self;
+        let of_machine = waiters.clone();
+        let run_machine = move |log: WeakHandle<_>| {
+            Applier::new(machine, snapshot_every, log, of_machine, receiver).run()
+        };
+        let node = match machine_runs {
+            MachineRuns::WithReplica => node.start_with(run_machine).await?,
+            MachineRuns::OnThread => {
+                let node = node.start().await?;
+                let applier = run_machine(node.downgrade());
+                let runtime = tokio::runtime::Builder::new_current_thread().build();
+                let runtime = runtime.map_err(StartError::Thread)?;
+                std::thread::Builder::new()
+                    .name(format!("state-machine-{}", node.pid()))
+                    .spawn(move || runtime.block_on(applier))
+                    .map_err(StartError::Thread)?;
+                node
+            }
+        };
         let session = Arc::new(OwnSession::new());
-        let replicated = Replicated { log, session, waiters, queries };
+        let replicated = Replicated { log: node.handle(), session, waiters, queries };
         Ok(ReplicatedNode { node, replicated })
     }
 }

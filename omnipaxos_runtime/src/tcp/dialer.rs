@@ -1,7 +1,8 @@
 //! Keeps a connection to one peer, and writes to it.
 
 use super::{
-    handshake::{self, Hello},
+    address_book::AddressBook,
+    handshake::{self, HandshakeError, Hello},
     queue::Queue,
     security::Socket,
     Settings, SILENCE,
@@ -9,6 +10,7 @@ use super::{
 use crate::{inbox::Inbox, random::random};
 use omnipaxos::{storage::Entry, util::NodeId};
 use std::{io, sync::Arc, time::Duration};
+use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are written under one time limit.
 const WRITE_BYTES: usize = 256 * 1024;
 
+/// The number of failed attempts in a row after which a guest is forgotten.
+const MAX_ATTEMPTS: u32 = 60;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,6 +35,7 @@ pub(super) struct Dialer<T: Entry> {
     pub(super) peer: NodeId,
     pub(super) address: String,
     pub(super) queue: Arc<Queue>,
+    pub(super) book: AddressBook,
     pub(super) inbox: Inbox<T>,
 }
 
@@ -38,6 +44,7 @@ impl<T: Entry> Dialer<T> {
     pub(super) async fn run(self) {
         let Self { peer, address, .. } = &self;
         let mut pause = FIRST_PAUSE;
+        let mut failed: u32 = 0;
         // Reported once, until it changes.
         let mut last_failure = String::new();
         loop {
@@ -45,6 +52,7 @@ impl<T: Entry> Dialer<T> {
                 Ok(stream) => {
                     tracing::info!("connected to server {peer} at {address}");
                     last_failure.clear();
+                    failed = 0;
                     let connected = Instant::now();
                     self.queue.connect();
                     if self.inbox.connected(*peer).await.is_err() {
@@ -61,10 +69,17 @@ impl<T: Entry> Dialer<T> {
                         return;
                     }
                 }
-                Err(failure) if failure == last_failure => {}
                 Err(failure) => {
-                    tracing::warn!("cannot connect to server {peer} at {address}: {failure}");
-                    last_failure = failure;
+                    failed = failed.saturating_add(1);
+                    if failed >= MAX_ATTEMPTS {
+                        // That ends this task.
+                        self.book.forget_guest(*peer);
+                    }
+                    let text = failure.to_string();
+                    if text != last_failure {
+                        failure.log(*peer, address);
+                        last_failure = text;
+                    }
                 }
             }
             sleep(with_jitter(pause)).await;
@@ -72,20 +87,18 @@ impl<T: Entry> Dialer<T> {
         }
     }
 
-    async fn connect(&self) -> Result<Socket, String> {
+    async fn connect(&self) -> Result<Socket, Failure> {
         let Settings { own, application_version, .. } = self.settings;
         let hello = Hello { application_version, from: own, to: self.peer };
         let connecting = async {
-            let stream =
-                TcpStream::connect(&self.address).await.map_err(|cause| cause.to_string())?;
-            stream.set_nodelay(true).map_err(|cause| cause.to_string())?;
+            let stream = TcpStream::connect(&self.address).await.map_err(Failure::Unreachable)?;
+            stream.set_nodelay(true).map_err(Failure::Unreachable)?;
             let secured = self.settings.security.connect(stream, self.peer).await;
-            let mut stream = secured.map_err(|cause| cause.to_string())?;
-            handshake::connect(&mut stream, hello).await.map_err(|cause| cause.to_string())?;
+            let mut stream = secured.map_err(Failure::Security)?;
+            handshake::connect(&mut stream, hello, &self.settings.announcement).await?;
             Ok(stream)
         };
-        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
-        connected.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::TimedOut))
     }
 
     /// Writes the frames that wait, all at once where they are few, until the connection breaks.
@@ -118,6 +131,33 @@ impl<T: Entry> Dialer<T> {
                     Ok(written) => written?,
                     Err(_) => return Err(io::Error::other("it does not read")),
                 }
+            }
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("{0}")]
+    Unreachable(io::Error),
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("{0}")]
+    Security(io::Error),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+}
+
+impl Failure {
+    /// Logs it: as a warning if it does not pass when the other server is started.
+    fn log(&self, peer: NodeId, address: &str) {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut => {
+                tracing::info!("cannot connect to server {peer} at {address}: {self}");
+            }
+            Self::Security(_) | Self::Handshake(_) => {
+                tracing::warn!("cannot connect to server {peer} at {address}: {self}");
             }
         }
     }

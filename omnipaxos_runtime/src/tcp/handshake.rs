@@ -18,6 +18,39 @@ pub(super) struct Hello {
     pub(super) to: NodeId,
 }
 
+/// The largest announcement, in bytes.
+pub(super) const MAX_ANNOUNCEMENT: usize = 4096;
+
+/// What the connecting server tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Announcement {
+    /// Where it listens for other servers; empty if it does not tell.
+    pub(super) address: String,
+    /// What the program tells.
+    pub(super) content: Vec<u8>,
+}
+
+impl Announcement {
+    /// Encodes it. `None` if it is too large.
+    pub(super) fn encode(&self) -> Option<Vec<u8>> {
+        let length = u16::try_from(self.address.len()).ok()?;
+        let mut bytes = length.to_be_bytes().to_vec();
+        bytes.extend(self.address.as_bytes());
+        bytes.extend(&self.content);
+        Some(bytes).filter(|bytes| bytes.len() <= MAX_ANNOUNCEMENT)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (address, content) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        let address = std::str::from_utf8(address).ok()?.to_owned();
+        Some(Self { address, content: content.to_vec() })
+    }
+}
+
 /// What the accepting server answers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -54,32 +87,43 @@ pub(super) enum HandshakeError {
     Io(#[from] io::Error),
     #[error("the other program has another protocol")]
     Foreign,
+    #[error("the other server announces something that is too large or malformed")]
+    Announcement,
     #[error("the other server has version {0} of the wire format, and this one has {VERSION}")]
     Version(u32),
     #[error("the other server has version {theirs} of the application, and this one has {ours}")]
     Application { theirs: u64, ours: u64 },
     #[error("server {0} answers at this address")]
     OtherServer(NodeId),
-    #[error("this server is not in the address book there")]
+    #[error("this server is not in the address book there, which has no room for a guest")]
     NotInBook,
-    #[error("server {0} connected, and is not in the address book here, or its certificate is of another")]
+    #[error(
+        "server {0} connected, and is not in the address book here, which has no room for a guest, or its \
+         certificate is of another"
+    )]
     Unlisted(NodeId),
     #[error("server {from} connected, and expects server {to} here")]
     Misdirected { from: NodeId, to: NodeId },
 }
 
-/// Sends a hello, and reads the answer.
-pub(super) async fn connect<S>(stream: &mut S, hello: Hello) -> Result<(), HandshakeError>
+/// Sends a hello with an encoded announcement, and reads the answer.
+pub(super) async fn connect<S>(
+    stream: &mut S,
+    hello: Hello,
+    announcement: &[u8],
+) -> Result<(), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut bytes = Vec::with_capacity(36);
+    let length = u32::try_from(announcement.len()).map_err(|_| HandshakeError::Announcement)?;
+    let mut bytes = Vec::with_capacity(36 + announcement.len());
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_be_bytes());
     bytes.extend(hello.application_version.to_be_bytes());
     bytes.extend(hello.from.to_be_bytes());
     bytes.extend(hello.to.to_be_bytes());
-    bytes.extend([0; 4]);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(announcement);
     stream.write_all(&bytes).await?;
     stream.flush().await?;
     let version = read_start(stream).await?;
@@ -98,13 +142,13 @@ where
     }
 }
 
-/// Reads the hello of a connecting server, and answers it. Returns the server.
+/// Reads the hello of a connecting server, and answers it. Returns the server and what it announces.
 pub(super) async fn accept<S>(
     stream: &mut S,
     own: NodeId,
     application_version: u64,
-    is_in_book: impl Fn(NodeId) -> bool,
-) -> Result<NodeId, HandshakeError>
+    is_admitted: impl Fn(NodeId, &Announcement) -> bool,
+) -> Result<(NodeId, Announcement), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -117,16 +161,23 @@ where
     let theirs = stream.read_u64().await?;
     let from = stream.read_u64().await?;
     let to = stream.read_u64().await?;
-    let _reserved = stream.read_u32().await?;
+    let length = stream.read_u32().await?;
+    let length = usize::try_from(length).map_err(|_| HandshakeError::Announcement)?;
+    if length > MAX_ANNOUNCEMENT {
+        return Err(HandshakeError::Announcement);
+    }
+    let mut announcement = vec![0; length];
+    stream.read_exact(&mut announcement).await?;
+    let announcement = Announcement::decode(&announcement).ok_or(HandshakeError::Announcement)?;
     let (verdict, result) = if theirs != application_version {
         let ours = application_version;
         (Verdict::OtherApplication, Err(HandshakeError::Application { theirs, ours }))
     } else if to != own {
         (Verdict::OtherServer, Err(HandshakeError::Misdirected { from, to }))
-    } else if from == own || !is_in_book(from) {
+    } else if from == own || !is_admitted(from, &announcement) {
         (Verdict::NotInBook, Err(HandshakeError::Unlisted(from)))
     } else {
-        (Verdict::Accepted, Ok(from))
+        (Verdict::Accepted, Ok((from, announcement)))
     };
     answer(stream, own, application_version, verdict).await?;
     result
@@ -160,13 +211,23 @@ async fn answer<S: AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
-    use super::{accept, connect, HandshakeError, Hello, Verdict};
+    use super::{accept, connect, Announcement, HandshakeError, Hello, Verdict, MAX_ANNOUNCEMENT};
     use tokio::io::{duplex, AsyncReadExt, AsyncWriteExt};
 
-    async fn shake(hello: Hello) -> (Result<(), HandshakeError>, Result<u64, HandshakeError>) {
+    fn announcement() -> Announcement {
+        Announcement { address: "h:1".to_owned(), content: vec![7, 8] }
+    }
+
+    async fn shake(
+        hello: Hello,
+    ) -> (Result<(), HandshakeError>, Result<(u64, Announcement), HandshakeError>) {
         let (mut here, mut there) = duplex(64);
-        let accepting = accept(&mut there, 2, 5, |pid| pid == 1);
-        tokio::join!(connect(&mut here, hello), accepting)
+        let accepting = accept(&mut there, 2, 5, |pid, announced| {
+            assert_eq!(*announced, announcement());
+            pid == 1
+        });
+        let announced = announcement().encode().unwrap();
+        tokio::join!(connect(&mut here, hello, &announced), accepting)
     }
 
     #[tokio::test]
@@ -174,7 +235,7 @@ mod tests {
         let right = Hello { application_version: 5, from: 1, to: 2 };
         let (connected, accepted) = shake(right).await;
         assert!(connected.is_ok());
-        assert_eq!(accepted.unwrap(), 1);
+        assert_eq!(accepted.unwrap(), (1, announcement()));
 
         let (connected, accepted) = shake(Hello { application_version: 6, ..right }).await;
         assert!(matches!(connected, Err(HandshakeError::Application { theirs: 5, ours: 6 })));
@@ -195,7 +256,7 @@ mod tests {
     async fn another_version_is_answered_with_the_own() {
         let (mut here, mut there) = duplex(64);
         here.write_all(b"OPXR\0\0\0\x07").await.unwrap();
-        let accepted = accept(&mut there, 2, 5, |_| true).await;
+        let accepted = accept(&mut there, 2, 5, |_, _| true).await;
         assert!(matches!(accepted, Err(HandshakeError::Version(7))), "{accepted:?}");
         let mut answer = [0; 28];
         here.read_exact(&mut answer).await.unwrap();
@@ -207,12 +268,29 @@ mod tests {
     async fn another_protocol_is_detected_by_both() {
         let (mut here, mut there) = duplex(64);
         here.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-        let accepted = accept(&mut there, 2, 5, |_| true).await;
+        let accepted = accept(&mut there, 2, 5, |_, _| true).await;
         assert!(matches!(accepted, Err(HandshakeError::Foreign)), "{accepted:?}");
         let (mut here, mut there) = duplex(64);
         there.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
         let hello = Hello { application_version: 5, from: 1, to: 2 };
-        let connected = connect(&mut here, hello).await;
+        let connected = connect(&mut here, hello, &[]).await;
         assert!(matches!(connected, Err(HandshakeError::Foreign)), "{connected:?}");
+    }
+
+    #[tokio::test]
+    async fn a_malformed_announcement_is_refused() {
+        let start = b"OPXR\0\0\0\x01\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02";
+        for rest in
+            [&[255; 4][..], &[0, 0, 0, 1, 0], &[0, 0, 0, 3, 0, 2, b'h'], &[0, 0, 0, 3, 0, 1, 255]]
+        {
+            let (mut here, mut there) = duplex(64);
+            here.write_all(&[&start[..], rest].concat()).await.unwrap();
+            let accepted = accept(&mut there, 2, 5, |_, _| true).await;
+            assert!(matches!(accepted, Err(HandshakeError::Announcement)), "{accepted:?}");
+        }
+        let content = vec![0; MAX_ANNOUNCEMENT - 2];
+        let largest = Announcement { address: String::new(), content };
+        assert_eq!(largest.encode().map(|bytes| bytes.len()), Some(MAX_ANNOUNCEMENT));
+        assert_eq!(Announcement { address: "h".to_owned(), ..largest }.encode(), None);
     }
 }

@@ -1,9 +1,9 @@
 //! Accepts the connections of other servers, and reads their messages.
 
 use super::{
-    address_book::AddressBook,
+    address_book::{AddressBook, Addresses},
     frame::{self, FrameError},
-    handshake,
+    handshake::{self, Announcement, HandshakeError},
     queue::Counters,
     security::Socket,
     Settings, PULSE,
@@ -81,9 +81,9 @@ where
     }
 
     /// Closes the connections of servers that have left the address book.
-    pub(super) fn follow(&mut self, addresses: &BTreeMap<NodeId, String>) {
+    pub(super) fn follow(&mut self, addresses: &Addresses) {
         self.shared.present().retain(|peer, close| {
-            let stays = addresses.contains_key(peer);
+            let stays = addresses.get(*peer).is_some();
             if !stays {
                 close.notify_one();
             }
@@ -131,24 +131,25 @@ where
 {
     let Settings { own, application_version, .. } = shared.settings;
     stream.set_nodelay(true)?;
+    // Counted before the connection is closed.
+    let count_refused = || shared.counters.refused.add_one();
     let accepting = async {
-        let (mut stream, identity) = shared.settings.security.accept(stream).await?;
-        let is_in_book = |pid| shared.book.contains(pid) && identity.is_of(pid);
-        let accepted = handshake::accept(&mut stream, own, application_version, is_in_book).await;
-        accepted.map(|peer| (stream, peer))
+        let secured = shared.settings.security.accept(stream).await;
+        let (mut stream, identity) = secured.inspect_err(|_| count_refused())?;
+        let is_admitted = |pid, announced: &Announcement| {
+            identity.is_of(pid) && shared.book.admits(pid, &announced.address)
+        };
+        let accepted = handshake::accept(&mut stream, own, application_version, is_admitted).await;
+        let (peer, announced) = accepted.inspect_err(|_| count_refused())?;
+        Ok::<_, HandshakeError>((stream, peer, announced))
     };
-    let (stream, peer) = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(refused)) => {
-            shared.counters.refused.add_one();
-            return Err(refused.into());
-        }
-        Err(_) => {
-            shared.counters.refused.add_one();
-            return Err("the handshake took too long".into());
-        }
+    let Ok(accepted) = timeout(HANDSHAKE_TIMEOUT, accepting).await else {
+        count_refused();
+        return Err("the handshake took too long".into());
     };
+    let (stream, peer, announced) = accepted?;
     drop(place);
+    shared.book.note(peer, announced.content);
     let close = Arc::new(Notify::new());
     if let Some(older) = shared.present().insert(peer, close.clone()) {
         older.notify_one();

@@ -5,7 +5,7 @@
 //! and one reader, and two servers need not agree on one of two connections.
 //!
 //! # Wire format
-//! All numbers are big-endian. The connecting server sends 36 bytes:
+//! All numbers are big-endian. The connecting server sends at least 36 bytes:
 //!
 //! | bytes | content |
 //! |---:|---|
@@ -14,7 +14,8 @@
 //! | 8 | [version of the application](TcpTransport::application_version) |
 //! | 8 | id of the connecting server |
 //! | 8 | id of the server to which it connects |
-//! | 4 | reserved: 0 |
+//! | 4 | length of the announcement: at most 4,096 |
+//! | that many | announcement. If it is not empty: length of an address (2 bytes), the address at which other servers reach the connecting server, in UTF-8, and what its program [announces](TcpTransport::announce) |
 //!
 //! The other server answers with 28 bytes:
 //!
@@ -24,7 +25,7 @@
 //! | 4 | version of this format there |
 //! | 8 | version of the application there |
 //! | 8 | id of the answering server |
-//! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book, or has the certificate of another |
+//! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book, which has no room for a [guest](AddressBook#guests), or it has the certificate of another |
 //!
 //! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0 every
 //! second, and nothing else. So the connecting server notices within 5 seconds that a link is cut or
@@ -41,6 +42,7 @@
 //! | frames that wait for one peer | [`max_queued_bytes`](TcpTransport::max_queued_bytes), default 16 MiB, and as many that are being written; further messages are dropped |
 //! | messages that wait for the replica | see [`Inbox`] |
 //! | connections of one peer | 1: a new one replaces the older |
+//! | servers that connect and are in no address book | [`admit_guests`](AddressBook::admit_guests), default 0 |
 //! | handshakes under way | 64, for 5 seconds each |
 //! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
 //! | time to write 256 KiB, after which a connection is closed | 5 s |
@@ -70,7 +72,9 @@ pub use self::address_book::AddressBook;
 pub use self::security::{Tls, TlsError};
 
 use self::{
+    address_book::Addresses,
     dialer::Dialer,
+    handshake::Announcement,
     listener::Listener,
     queue::{Counters, Queue},
     security::Security,
@@ -108,6 +112,8 @@ struct Settings {
     max_frame_bytes: usize,
     max_queued_bytes: usize,
     idle_timeout: Duration,
+    /// Encoded when the transport starts.
+    announcement: Arc<[u8]>,
     security: Security,
 }
 
@@ -124,6 +130,7 @@ pub struct TcpTransport {
     book: AddressBook,
     settings: Settings,
     listen: Listen,
+    announces: Vec<u8>,
     allows_remote: bool,
     queues: Queues,
     counters: Arc<Counters>,
@@ -149,12 +156,14 @@ impl TcpTransport {
             max_frame_bytes: 16 * 1024 * 1024,
             max_queued_bytes: 16 * 1024 * 1024,
             idle_timeout: Duration::from_secs(60),
+            announcement: Vec::new().into(),
             security: Security::none(),
         };
         Self {
             book,
             settings,
             listen: Listen::AtOwnAddress,
+            announces: Vec::new(),
             allows_remote: false,
             queues: Queues::default(),
             counters: Arc::default(),
@@ -172,6 +181,15 @@ impl TcpTransport {
     /// Listens with this socket instead, which is bound already.
     pub fn listener(mut self, listener: TcpListener) -> Self {
         self.listen = Listen::On(listener);
+        self
+    }
+
+    /// Announces something to the other servers with each connection, such as where clients find this one. The
+    /// others read it with [`AddressBook::announced`].
+    ///
+    /// It has at most 4,000 bytes, and the address of this server in the book fits beside it.
+    pub fn announce(mut self, content: impl Into<Vec<u8>>) -> Self {
+        self.announces = content.into();
         self
     }
 
@@ -296,6 +314,12 @@ where
 {
     async fn start(&mut self, own: NodeId, inbox: Inbox<T>) -> io::Result<()> {
         self.settings.own = own;
+        let address = self.book.get(own).unwrap_or_default();
+        let announcement = Announcement { address, content: std::mem::take(&mut self.announces) };
+        let announcement = announcement.encode().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the announcement exceeds 4,096 bytes")
+        })?;
+        self.settings.announcement = announcement.into();
         let listener = self.bind(own).await?;
         let listener = Listener::new(
             listener,
@@ -309,6 +333,7 @@ where
             queues: self.queues.clone(),
             dialers: JoinSet::new(),
             tasks: BTreeMap::new(),
+            book: self.book.clone(),
             inbox,
         };
         self.task = Some(tokio::spawn(serve(listener, peers, self.book.clone())));
@@ -373,6 +398,7 @@ struct Peers<T: Entry> {
     dialers: JoinSet<()>,
     /// The address of each peer, and the task that keeps a connection to it.
     tasks: BTreeMap<NodeId, (String, AbortHandle)>,
+    book: AddressBook,
     inbox: Inbox<T>,
 }
 
@@ -382,11 +408,11 @@ where
     Message<T>: Send,
 {
     /// Begins and ends connections, so that they are those of the address book.
-    fn follow(&mut self, addresses: &BTreeMap<NodeId, String>) {
+    fn follow(&mut self, addresses: &Addresses) {
         let own = self.settings.own;
         let mut queues = lock(&self.queues);
         self.tasks.retain(|peer, (address, task)| {
-            let stays = addresses.get(peer) == Some(address);
+            let stays = addresses.get(*peer) == Some(address);
             if !stays {
                 task.abort();
                 queues.remove(peer);
@@ -394,21 +420,22 @@ where
             stays
         });
         while self.dialers.try_join_next().is_some() {}
-        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != own) {
-            if self.tasks.contains_key(peer) {
+        for (peer, address) in addresses.iter().filter(|(peer, _)| *peer != own) {
+            if self.tasks.contains_key(&peer) {
                 continue;
             }
             let queue = Arc::new(Queue::default());
             let dialer = Dialer {
                 settings: self.settings.clone(),
-                peer: *peer,
+                peer,
                 address: address.clone(),
                 queue: queue.clone(),
+                book: self.book.clone(),
                 inbox: self.inbox.clone(),
             };
             let task = self.dialers.spawn(dialer.run());
-            queues.insert(*peer, queue);
-            self.tasks.insert(*peer, (address.clone(), task));
+            queues.insert(peer, queue);
+            self.tasks.insert(peer, (address.clone(), task));
         }
     }
 }

@@ -172,6 +172,7 @@ mod tests {
             max_frame_bytes,
             max_queued_bytes,
             idle_timeout,
+            announcement: Vec::new().into(),
             security: Security::none(),
         }
     }

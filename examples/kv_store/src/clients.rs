@@ -1,12 +1,9 @@
 //! The connections of clients to a server.
 
-use crate::{
-    frame::{self, FrameError, Kind},
-    Input, Wire,
-};
+use crate::{protocol::Response, service::Service};
 use anyhow::{Context, Result};
-use serde::{de::DeserializeOwned, Serialize};
-use std::time::Duration;
+use example_common::frame::{self, FrameError, Kind};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::{
@@ -14,39 +11,22 @@ use tokio::{
         TcpListener, TcpStream,
     },
     sync::mpsc,
+    task::JoinSet,
     time::sleep,
 };
 use tracing::{debug, warn};
 
-/// Answers that wait for one client.
+/// Answers that wait for one client. One that does not read them waits for its next ones.
 const ANSWERS: usize = 4096;
+
+/// Requests of one client under way. Further ones are not read before.
+const REQUESTS: usize = 1024;
 
 /// Frames are gathered up to this size before they are written.
 const GATHER: usize = 64 * 1024;
 
-/// Listens at an address.
-///
-/// # Errors
-/// It cannot.
-pub async fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))
-}
-
-/// Accepts clients, forever. A request that is longer than a frame may be is not read, but answered
-/// with what `refuse` makes of the reason; `None` closes the connection.
-///
-/// # Errors
-/// None: it never ends.
-pub async fn listen<T, Q, A>(
-    listener: TcpListener,
-    inputs: mpsc::Sender<Input<T, Q, A>>,
-    refuse: fn(&FrameError) -> Option<A>,
-) -> Result<()>
-where
-    T: Wire,
-    Q: DeserializeOwned + Send + Sync + 'static,
-    A: Serialize + Send + Sync + 'static,
-{
+/// Accepts clients, until the server ends.
+pub(crate) async fn listen(listener: TcpListener, service: Arc<Service>) -> Infallible {
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -57,9 +37,9 @@ where
                 continue;
             }
         };
-        let inputs = inputs.clone();
+        let service = service.clone();
         tokio::spawn(async move {
-            match serve(stream, inputs, refuse).await {
+            match serve(stream, &service).await {
                 Ok(()) => debug!("client at {from} is done"),
                 Err(cause) => warn!("closed the client connection from {from}: {cause:#}"),
             }
@@ -67,60 +47,47 @@ where
     }
 }
 
-/// Serves one client. Ends when either direction does.
-async fn serve<T, Q, A>(
-    stream: TcpStream,
-    inputs: mpsc::Sender<Input<T, Q, A>>,
-    refuse: fn(&FrameError) -> Option<A>,
-) -> Result<()>
-where
-    T: Wire,
-    Q: DeserializeOwned + Send + Sync + 'static,
-    A: Serialize + Send + Sync + 'static,
-{
+/// Serves one client. Ends when either direction does, and forgets what is under way.
+async fn serve(stream: TcpStream, service: &Arc<Service>) -> Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     let (answers, receiver) = mpsc::channel(ANSWERS);
     tokio::select! {
-        read = read_requests(reader, inputs, answers, refuse) => read,
+        read = read_requests(reader, service, answers) => read,
         written = write_answers(writer, receiver) => written,
     }
 }
 
-async fn read_requests<T, Q, A>(
+async fn read_requests(
     reader: OwnedReadHalf,
-    inputs: mpsc::Sender<Input<T, Q, A>>,
-    answers: mpsc::Sender<A>,
-    refuse: fn(&FrameError) -> Option<A>,
-) -> Result<()>
-where
-    T: Wire,
-    Q: DeserializeOwned + Send + Sync + 'static,
-    A: Serialize + Send + Sync + 'static,
-{
+    service: &Arc<Service>,
+    answers: mpsc::Sender<Response>,
+) -> Result<()> {
     let mut reader = BufReader::new(reader);
     let mut body = Vec::new();
+    let mut under_way = JoinSet::new();
     loop {
-        match frame::read::<Q, _>(&mut reader, Kind::Request, &mut body).await {
-            Ok(Some(request)) => {
-                let input = Input::Client(request, answers.clone());
-                inputs.send(input).await.context("the server stops")?;
-            }
+        match frame::read(&mut reader, Kind::Request, &mut body).await {
+            Ok(Some(request)) => service.begin(request, &answers, &mut under_way),
             Ok(None) => return Ok(()),
             Err(too_long @ FrameError::TooLong(length)) => {
-                let answer = refuse(&too_long).ok_or(too_long)?;
+                let answer = Response::to_too_long(&too_long);
                 answers.send(answer).await.context("nobody takes answers")?;
                 // Its sender reads no answer before it has sent all.
                 frame::skip(&mut reader, length).await?;
             }
             Err(cause) => return Err(cause.into()),
         }
+        while under_way.try_join_next().is_some() {}
+        if under_way.len() >= REQUESTS {
+            under_way.join_next().await;
+        }
     }
 }
 
-async fn write_answers<A: Serialize>(
+async fn write_answers(
     mut writer: OwnedWriteHalf,
-    mut answers: mpsc::Receiver<A>,
+    mut answers: mpsc::Receiver<Response>,
 ) -> Result<()> {
     let mut frames = Vec::new();
     while let Some(first) = answers.recv().await {

@@ -1,4 +1,4 @@
-//! How bytes become messages, on every connection of this program.
+//! How bytes become requests and responses, on every connection of a client.
 //!
 //! A frame is a length (4 bytes, big endian, of all that follows), a version, a kind and a body in
 //! bincode. What does not follow this to the letter is an error; the reader closes the connection.
@@ -21,10 +21,6 @@ const HEAD: usize = 2;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// The pid of the server that opened the connection.
-    Hello = 1,
-    /// A message of the replication library.
-    Peer = 2,
     /// What a client asks.
     Request = 3,
     /// What it is answered.
@@ -33,7 +29,7 @@ pub enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Result<Self, FrameError> {
-        [Kind::Hello, Kind::Peer, Kind::Request, Kind::Response]
+        [Kind::Request, Kind::Response]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
             .ok_or(FrameError::Kind(byte))
@@ -240,7 +236,7 @@ mod tests {
         assert!(matches!(read, Err(FrameError::Version(1))), "{read:?}");
         let read = read_all(&spoilt(5, 99)).await;
         assert!(matches!(read, Err(FrameError::Kind(99))), "{read:?}");
-        let read = read_all(&spoilt(5, Kind::Peer as u8)).await;
+        let read = read_all(&spoilt(5, Kind::Response as u8)).await;
         assert!(matches!(read, Err(FrameError::Unexpected { .. })), "{read:?}");
     }
 

@@ -1,13 +1,23 @@
 //! Ports, folders and disks of this machine.
 
-use crate::Wire;
 use anyhow::{bail, Context, Result};
+use omnipaxos::storage::Entry;
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
+use serde::{de::DeserializeOwned, Serialize};
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     net::TcpListener,
     path::{Path, PathBuf},
 };
+
+/// Listens at an address.
+///
+/// # Errors
+/// It cannot.
+pub async fn bind(address: &str) -> Result<tokio::net::TcpListener> {
+    let bound = tokio::net::TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen at {address}"))
+}
 
 /// Ports that nobody listens at, below those that the system gives to outgoing connections: while a
 /// server is killed, its ports stay free.
@@ -76,7 +86,10 @@ pub enum Missing {
 /// # Errors
 /// It cannot be opened, or is not there and must be; [`PersistentStorage::try_open_existing`] says
 /// why.
-pub fn open_storage<T: Wire>(folder: &Path, missing: Missing) -> Result<PersistentStorage<T>> {
+pub fn open_storage<T>(folder: &Path, missing: Missing) -> Result<PersistentStorage<T>>
+where
+    T: Entry<Snapshot: Serialize + DeserializeOwned> + Serialize + DeserializeOwned,
+{
     let name = folder.to_str();
     let name = name.with_context(|| format!("{} is not UTF-8", folder.display()))?;
     let config = PersistentStorageConfig::with_path(name);

@@ -1,0 +1,79 @@
+//! Where servers are: in the configuration file, in the log, and by what they say of themselves.
+
+use crate::members::{Addresses, Found, Members};
+use omnipaxos::{util::NodeId, ClusterConfig};
+use omnipaxos_runtime::tcp::AddressBook;
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+
+/// Where servers find each other, and where clients find them.
+#[derive(Debug)]
+pub(crate) struct Places {
+    own: NodeId,
+    /// Where clients find this server.
+    client_address: String,
+    /// Where the configuration file says that servers are.
+    configured: Addresses,
+    /// The servers that the configuration file says to observe.
+    observes: Vec<NodeId>,
+    /// What the transport uses.
+    book: AddressBook,
+    by_servers: watch::Sender<Addresses>,
+}
+
+impl Places {
+    pub(crate) fn new(
+        own: NodeId,
+        client_address: String,
+        configured: Addresses,
+        observes: Vec<NodeId>,
+        book: AddressBook,
+    ) -> Self {
+        book.replace(configured.clone());
+        let by_servers = watch::Sender::new(configured.clone());
+        Self { own, client_address, configured, observes, book, by_servers }
+    }
+
+    /// The log says that the members are here; it says nothing until they change for the first time.
+    pub(crate) fn follow(&self, members: &Addresses) {
+        let is_used =
+            |pid: &NodeId| members.is_empty() || *pid == self.own || self.observes.contains(pid);
+        let configured = self.configured.iter().filter(|(pid, _)| is_used(pid));
+        let configured = configured.map(|(pid, address)| (*pid, address.clone()));
+        let addresses: Addresses = configured.chain(members.clone()).collect();
+        self.book.replace(addresses.clone());
+        self.by_servers.send_replace(addresses);
+    }
+
+    /// Connects to a server that no configuration names yet.
+    pub(crate) fn invite(&self, pid: NodeId, address: &str) {
+        self.book.invite(pid, address);
+    }
+
+    /// Where servers find each other.
+    pub(crate) fn by_servers(&self) -> watch::Receiver<Addresses> {
+        self.by_servers.subscribe()
+    }
+
+    /// What servers say of themselves: where clients find them.
+    pub(crate) fn announced(&self) -> watch::Receiver<BTreeMap<NodeId, Vec<u8>>> {
+        self.book.announced()
+    }
+
+    /// The members of a configuration, and where they are.
+    pub(crate) fn of(&self, configuration: &ClusterConfig) -> Members {
+        let by_servers = self.by_servers.borrow();
+        let announced = self.book.announced();
+        let announced = announced.borrow();
+        let by_clients = |pid: &NodeId| match *pid == self.own {
+            true => Some(self.client_address.clone()),
+            false => String::from_utf8(announced.get(pid)?.clone()).ok(),
+        };
+        let found = |pid: &NodeId| Found {
+            by_servers: by_servers.get(pid).cloned(),
+            by_clients: by_clients(pid).filter(|address| !address.is_empty()),
+        };
+        let members = configuration.nodes.iter().map(|pid| (*pid, found(pid))).collect();
+        Members { configuration_id: configuration.configuration_id, members }
+    }
+}

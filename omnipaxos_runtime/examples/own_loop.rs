@@ -1,0 +1,134 @@
+//! Three servers with a loop of their own on tokio, over the public interface of `omnipaxos` alone. It is for
+//! programs that have a loop and a network already; others use `Node` or `Replicated`.
+
+use omnipaxos::{
+    errors::Halted,
+    events::Event,
+    macros::Entry,
+    messages::Message,
+    proposals::{Outcome, ProposalId},
+    reads::{ReadId, ReadState},
+    ClusterConfig, OmniPaxos, ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, error::Error, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep_until, Instant},
+};
+
+const TICK: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Debug, Serialize, Deserialize, Entry)]
+struct Line(String);
+
+/// What a server handles.
+enum Input {
+    Message(Message<Line>),
+    Propose(Line, oneshot::Sender<Outcome>),
+    Read(oneshot::Sender<Vec<String>>),
+}
+
+struct Server {
+    replica: OmniPaxos<Line, MemoryStorage<Line>>,
+    /// The network: here, the inputs of the other servers.
+    network: BTreeMap<u64, mpsc::Sender<Input>>,
+    /// The decided lines.
+    state: Vec<String>,
+    proposals: BTreeMap<ProposalId, oneshot::Sender<Outcome>>,
+    reads: Vec<(ReadId, oneshot::Sender<Vec<String>>)>,
+}
+
+impl Server {
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), Halted> {
+        let (mut batch, mut last_tick) = (Vec::new(), Instant::now());
+        loop {
+            let ticks = self.replica.next_timeout().map_or(1, |ticks| ticks.min(1000) as u32);
+            tokio::select! {
+                received = inputs.recv_many(&mut batch, 1024) => if received == 0 {
+                    return Ok(());
+                },
+                () = sleep_until(last_tick + TICK * ticks) => {}
+            }
+            let passed = (last_tick.elapsed().as_nanos() / TICK.as_nanos()) as u32;
+            last_tick += TICK * passed;
+            self.replica.try_tick_by(passed.into())?;
+            for input in batch.drain(..) {
+                self.handle(input)?;
+            }
+            // One write and one message to each server, for all inputs that came together.
+            let mut messages = Vec::new();
+            self.replica.try_take_outgoing_messages(&mut messages)?;
+            for message in messages {
+                // If the other server is busy or has ended, the message is lost, as in a network.
+                let to = self.network.get(&message.get_receiver());
+                to.map(|to| to.try_send(Input::Message(message)));
+            }
+            self.answer();
+        }
+    }
+
+    fn handle(&mut self, input: Input) -> Result<(), Halted> {
+        match input {
+            Input::Message(message) => self.replica.try_handle_incoming(message)?,
+            // A dropped sender tells its caller that the line was not proposed.
+            Input::Propose(line, reply) => {
+                if let Ok(id) = self.replica.propose(line) {
+                    self.proposals.insert(id, reply);
+                }
+            }
+            Input::Read(reply) => match self.replica.request_read() {
+                Ok(id) => self.reads.push((id, reply)),
+                Err(refused) => println!("no read now: {refused}"),
+            },
+        }
+        Ok(())
+    }
+
+    /// First what is decided is applied, then callers are answered.
+    fn answer(&mut self) {
+        let Self { replica, state, proposals, reads, .. } = self;
+        let applied_idx = state.len() as u64;
+        replica.for_each_decided(applied_idx, |Line(line)| state.push(line.clone()));
+        for event in replica.take_events() {
+            if let Event::ProposalEnded { id, outcome } = event {
+                proposals.remove(&id).map(|reply| reply.send(outcome));
+            }
+        }
+        for (id, reply) in std::mem::take(reads) {
+            match replica.read_state(id) {
+                ReadState::Ready(idx) if idx <= state.len() as u64 => {
+                    drop(reply.send(state.clone()))
+                }
+                ReadState::Refused(refused) => println!("no read now: {refused}"),
+                _waiting => reads.push((id, reply)),
+            }
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let nodes = vec![1, 2, 3];
+    let cluster = ClusterConfig { configuration_id: 1, nodes, ..Default::default() };
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(4096)).unzip();
+    let network: BTreeMap<u64, mpsc::Sender<Input>> = (1..).zip(senders).collect();
+    for (pid, inputs) in (1..).zip(receivers) {
+        let config = ServerConfig { pid, ..Default::default() };
+        let replica = cluster.clone().build_for_server(config, MemoryStorage::default())?;
+        let (network, state) = (network.clone(), Vec::new());
+        let (proposals, reads) = (BTreeMap::new(), Vec::new());
+        tokio::spawn(Server { replica, network, state, proposals, reads }.run(inputs));
+    }
+    for (pid, server) in &network {
+        let (reply, outcome) = oneshot::channel();
+        let line = Line(format!("hello from {pid}"));
+        server.send(Input::Propose(line, reply)).await?;
+        println!("server {pid}: {:?}", outcome.await?);
+    }
+    let (reply, lines) = oneshot::channel();
+    network[&1].send(Input::Read(reply)).await?;
+    println!("server 1 reads {:?}", lines.await?);
+    Ok(())
+}
