@@ -169,7 +169,11 @@ impl World {
 
     fn add(&mut self, config: OmniPaxosConfig) {
         let pid = config.server_config.pid;
-        let disk = SimDisk::plain(self.atomicity, self.seed ^ pid ^ (self.now << 8));
+        let disk_seed = self.seed ^ pid ^ (self.now << 8);
+        let disk = SimDisk::plain(self.atomicity, disk_seed);
+        if Rng::of(&[disk_seed, 0xDEFE]).chance(1, 2) {
+            disk.defer_snapshots();
+        }
         disk.set_id(self.seed.wrapping_mul(31).wrapping_add(pid << 32 | self.now) | 1);
         let has_voted = !config.server_config.is_observer();
         let slot = Slot {
@@ -192,7 +196,7 @@ impl World {
         let Some(slot) = self.slots.get_mut(&pid) else {
             return;
         };
-        slot.disk.repair();
+        slot.disk.restart();
         let built = slot.config.clone().build(slot.disk.clone());
         match built {
             Ok(server) => slot.server = Some(server),
