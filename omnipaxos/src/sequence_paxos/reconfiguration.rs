@@ -338,14 +338,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             return self.outbox.tell_progress(from, joining.config_id);
         };
-        let own = self.log.decided_idx();
+        let trimmed_idx = if self.log.is_trimmed() { self.log.compacted_idx() } else { 0 };
+        let held = trimmed_idx..self.log.decided_idx();
         let Some(pending) = &mut self.reconfiguration else {
             return;
         };
         let Some(joiners) = &mut pending.joiners else {
             return;
         };
-        joiners.hear(from, decided_idx, own);
+        joiners.hear(from, decided_idx, &held);
         if joiners.have_caught_up() {
             (pending.joiners, pending.rounds) = (None, 0);
             self.submit_stopsign();
