@@ -355,6 +355,32 @@ fn a_removed_server_reports_that_its_sources_have_trimmed() {
     assert!(events.iter().any(is_trimmed), "{events:?} {:?}", lab.server(removed).status());
 }
 
+/// The leader is cut off with an entry that no other server has, and is removed. The others decide another
+/// one at that index, and trim it.
+#[test]
+fn a_removed_leader_does_not_take_its_own_entries_for_those_that_are_trimmed() {
+    let (mut lab, leader) = three();
+    let stays: Vec<u64> = (1..=3).filter(|pid| *pid != leader).collect();
+    lab.isolate(leader);
+    lab.append(leader, "mine");
+    lab.run(100);
+    let next = configuration(2, &stays);
+    lab.append(stays[0], "c");
+    lab.server(stays[0]).change_members(next, MemberChange::default()).unwrap();
+    lab.run(60);
+    lab.append(stays[0], "d");
+    lab.run(40);
+    let successor = lab.server(stays[0]).get_current_leader().unwrap();
+    lab.server(successor).trim(None).unwrap();
+    lab.run(40);
+    lab.heal_all();
+    lab.run(100);
+    assert_eq!(lab.decided(leader), ["a", "b"]);
+    let events = lab.server(leader).take_events();
+    let is_trimmed = |event: &Event| matches!(event, Event::TrimmedAtSource { .. });
+    assert!(events.iter().any(is_trimmed), "{events:?}");
+}
+
 /// An observer learns of members that have stopped, from a server that is none there. That server goes
 /// on, and so does the observer.
 #[test]
