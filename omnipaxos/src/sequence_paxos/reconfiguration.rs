@@ -295,8 +295,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A snapshot may stand for the stop sign of this epoch. Then the decided one is that of a later epoch,
     /// and the beginning of the next epoch ends the reconfiguration.
     pub(super) fn settle_reconfiguration(&mut self) {
-        let present = self.log.present_epoch();
-        if present.is_some_and(|epoch| epoch.configuration.configuration_id != self.config_id) {
+        if self.has_reached_later_epoch() {
             return;
         }
         let (Some(decided), Some(idx)) = (self.log.decided_stopsign(), self.log.stopsign_idx())
