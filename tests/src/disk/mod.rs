@@ -170,6 +170,16 @@ impl<T: SimEntry> SimDisk<T> {
         self.0.borrow_mut().writes_snapshots_later = true;
     }
 
+    /// Whether a crash now would undo a compaction.
+    pub fn would_undo_compaction(&self) -> bool {
+        self.0.borrow().durable.is_some()
+    }
+
+    /// Number of entries that the replica has compacted.
+    pub fn compacted_idx(&self) -> u64 {
+        self.0.borrow().image.compacted_idx
+    }
+
     /// Forgets the failures that were planned.
     pub fn forget_faults(&self) {
         let mut disk = self.0.borrow_mut();
