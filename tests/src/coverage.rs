@@ -1,28 +1,50 @@
 //! What was done to the clusters, counted by kind.
 
-macro_rules! counted {
-    ($($(#[$doc:meta])* $kind:ident: $name:literal,)*) => {
-        /// A fault or an operation; each must occur in any large batch of seeds.
+use std::marker::PhantomData;
+
+/// Kinds that are counted.
+pub trait Counted: Copy + 'static {
+    /// All of them, in the order of declaration.
+    const ALL: &'static [Self];
+
+    /// The position among them.
+    fn position(self) -> usize;
+
+    /// Its name.
+    fn name(self) -> &'static str;
+
+    /// Whether it can occur in this build.
+    fn can_occur(self) -> bool {
+        true
+    }
+}
+
+macro_rules! kinds {
+    ($(#[$enum_doc:meta])* $enum:ident; $($(#[$doc:meta])* $kind:ident: $name:literal,)*) => {
+        $(#[$enum_doc])*
         #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Kind {
+        pub enum $enum {
             $($(#[$doc])* $kind,)*
         }
 
-        impl Kind {
+        impl $enum {
             /// All kinds, in the order of declaration.
-            pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+            pub const ALL: &'static [$enum] = &[$($enum::$kind,)*];
 
             /// Its name.
             pub fn name(self) -> &'static str {
                 match self {
-                    $(Kind::$kind => $name,)*
+                    $($enum::$kind => $name,)*
                 }
             }
         }
     };
 }
+pub(crate) use kinds;
 
-counted! {
+kinds! {
+    /// A fault or an operation; each must occur in any large batch of seeds.
+    Kind;
     /// A message was lost.
     Loss: "messages lost",
     /// A message was delivered twice.
@@ -265,36 +287,56 @@ counted! {
     ObserverTrimmed: "observers whose sources have trimmed",
 }
 
-/// How often each [`Kind`] occurred.
-#[derive(Clone, Debug)]
-pub struct Counts(Vec<u64>);
+impl Counted for Kind {
+    const ALL: &'static [Self] = Kind::ALL;
 
-impl Default for Counts {
-    fn default() -> Self {
-        Self(vec![0; Kind::ALL.len()])
+    fn position(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+
+    fn can_occur(self) -> bool {
+        self != Kind::Encoded || cfg!(feature = "unicache")
     }
 }
 
-impl Counts {
+/// How often each kind occurred.
+#[derive(Clone, Debug)]
+pub struct Counts<K: Counted = Kind>(Vec<u64>, PhantomData<K>);
+
+impl<K: Counted> Default for Counts<K> {
+    fn default() -> Self {
+        Self(vec![0; K::ALL.len()], PhantomData)
+    }
+}
+
+impl<K: Counted> Counts<K> {
     /// Counts one occurrence.
-    pub fn add(&mut self, kind: Kind) {
-        self.0[kind as usize] += 1;
+    pub fn add(&mut self, kind: K) {
+        self.add_many(kind, 1);
+    }
+
+    /// Counts so many occurrences.
+    pub fn add_many(&mut self, kind: K, count: u64) {
+        self.0[kind.position()] += count;
     }
 
     /// How often `kind` occurred.
-    pub fn of(&self, kind: Kind) -> u64 {
-        self.0[kind as usize]
+    pub fn of(&self, kind: K) -> u64 {
+        self.0[kind.position()]
     }
 
     /// Adds those of another run.
-    pub fn merge(&mut self, other: &Counts) {
+    pub fn merge(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
     }
 
     /// The kinds that never occurred, though they could.
-    pub fn missing(&self) -> Vec<Kind> {
-        let is_encoded = |kind: &Kind| *kind == Kind::Encoded && !cfg!(feature = "unicache");
-        let could = |kind: &Kind| !is_encoded(kind);
-        Kind::ALL.iter().copied().filter(could).filter(|kind| self.of(*kind) == 0).collect()
+    pub fn missing(&self) -> Vec<K> {
+        let never = |kind: &K| kind.can_occur() && self.of(*kind) == 0;
+        K::ALL.iter().copied().filter(never).collect()
     }
 }

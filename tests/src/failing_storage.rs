@@ -21,6 +21,8 @@ pub struct Orders {
     pub counts_no_incarnations: bool,
     /// No snapshot can be held.
     pub refuses_snapshots: bool,
+    /// No epochs are kept, as by a storage without the methods.
+    pub keeps_no_epochs: bool,
     /// Calls of `write_atomically`.
     pub writes: u64,
     /// Calls of `write_compaction`, which are counted above as well.
@@ -174,7 +176,10 @@ impl<T: Entry> Storage<T> for FailingStorage<T> {
         self.write(|s| s.set_identity(identity))
     }
     fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
-        self.read(|s| s.get_epochs())
+        match self.orders.borrow().keeps_no_epochs {
+            true => Ok(None),
+            false => self.read(|s| s.get_epochs()),
+        }
     }
     fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
         self.write(|s| s.set_epochs(epochs))

@@ -57,6 +57,8 @@ pub struct Lab {
     disks: BTreeMap<NodeId, Disk>,
     /// The servers that learn the members with the log.
     joined: BTreeSet<NodeId>,
+    /// How many disks were wiped.
+    wiped: u64,
     /// The read requested last at each server.
     reads: BTreeMap<NodeId, ReadId>,
 }
@@ -103,6 +105,7 @@ impl Lab {
             configs: nodes.iter().map(settings).collect(),
             disks: nodes.iter().map(|pid| (*pid, Disk::default())).collect(),
             joined: BTreeSet::new(),
+            wiped: 0,
             reads: BTreeMap::new(),
         };
         nodes.iter().for_each(|pid| lab.restart(*pid));
@@ -143,6 +146,13 @@ impl Lab {
     pub fn join(&mut self, pid: NodeId, sources: &[NodeId]) {
         self.joined.insert(pid);
         self.observe(pid, sources);
+    }
+
+    /// Stops a server that joined, and starts it with an empty disk of another id.
+    pub fn wipe(&mut self, pid: NodeId) {
+        self.wiped += 1;
+        self.disks.insert(pid, Disk::with_id(pid + 1000 * self.wiped));
+        self.restart(pid);
     }
 
     /// Requests a linearizable read at a server.

@@ -18,6 +18,10 @@
 //! |---|---|
 //! | `cluster 1 2 3 batch_size=4` | starts servers; settings are those of `ServerConfig` |
 //! | `observe 7 1 2` | starts server 7 as an observer, which asks servers 1 and 2 |
+//! | `join 4 1 2` | starts server 4 with an empty storage, to join a log that continues: it asks servers 1 and 2 |
+//! | `change 1 2: 1 3 4` | proposes configuration 2, of servers 1, 3 and 4, at server 1, and follows it; a word `waits=quorum`, `waits=nobody` or `rounds=5` may stand before the colon |
+//! | `epoch 4` | prints the configuration of server 4, its members, and what it is there |
+//! | `wipe 4` | stops a server, and starts it with an empty disk |
 //! | `observers 1` | prints the observers that server 1 serves |
 //! | `elect 1` | makes server 1 the leader |
 //! | `take-over 1` | calls `try_become_leader` |
@@ -47,8 +51,10 @@ use crate::lab::{Lab, Pick};
 use omnipaxos::{
     errors::with_causes,
     events::Event,
+    members::{MemberChange, WaitsFor},
     proposals::{Outcome, ProposalId},
     reads::ReadState,
+    status::Role,
     ClusterConfig, ServerConfig,
 };
 use std::{collections::BTreeMap, fmt::Write};
@@ -114,6 +120,7 @@ impl Player {
         }
         let answer = match words {
             ["outcomes", pid] => Some(outcomes(lab, &self.proposed, pid)?),
+            ["epoch", pid] => Some(epoch(lab, pid)?),
             _ => answer(lab, words)?,
         };
         if let Some(answer) = answer {
@@ -123,6 +130,9 @@ impl Player {
             ["propose", pid, words @ ..] => propose(lab, &mut self.proposed, pid, words)?,
             ["propose-configuration", pid, id] => {
                 propose_configuration(lab, &mut self.proposed, pid, id)?
+            }
+            ["change", pid, config_id, ..] => {
+                change(lab, &mut self.proposed, pid, config_id, line)?
             }
             _ => act(lab, words)?,
         };
@@ -184,6 +194,7 @@ fn set(settings: &mut ServerConfig, name: &str, value: &str) -> Result<(), Strin
         "max_in_flight_entries" => settings.max_in_flight_entries = number(value)?,
         "max_pending_bytes" => settings.max_pending_bytes = number(value)?,
         "keeps_undecided_appends" => settings.keeps_undecided_appends = number(value)?,
+        "continues" => settings.continues = value == "true",
         "max_observers" => settings.max_observers = number(value)?,
         "max_pending_entries" => settings.max_pending_entries = number(value)?,
         _ => return Err(format!("`{name}` is not a setting")),
@@ -235,6 +246,52 @@ fn propose_configuration(
     }
 }
 
+/// Proposes other members. Returns why that was refused, if it was.
+fn change(
+    lab: &mut Lab,
+    proposed: &mut BTreeMap<ProposalId, String>,
+    pid: &str,
+    config_id: &str,
+    line: &str,
+) -> Result<Option<String>, String> {
+    let (before, nodes) = line.split_once(':').ok_or("the servers stand after a colon")?;
+    let nodes: Result<Vec<u64>, _> = nodes.split_whitespace().map(number).collect();
+    let config_id = config_id.trim_end_matches(':');
+    let next =
+        ClusterConfig { configuration_id: number(config_id)?, nodes: nodes?, ..Default::default() };
+    let mut change = MemberChange::default();
+    for option in before.split_whitespace().skip(3) {
+        match option.split_once('=') {
+            Some(("waits", "quorum")) => change.waits_for = WaitsFor::Quorum,
+            Some(("waits", "nobody")) => change.waits_for = WaitsFor::Nobody,
+            Some(("rounds", rounds)) => change.most_silent_rounds = number(rounds)?,
+            _ => return Err(format!("`{option}` is no option of a change")),
+        }
+    }
+    let pid = running(lab, pid)?;
+    match lab.server(pid).change_members(next, change) {
+        Ok(id) => {
+            proposed.insert(id, format!("configuration {config_id}"));
+            Ok(None)
+        }
+        Err(error) => Ok(Some(with_causes(&error))),
+    }
+}
+
+/// The configuration of a server, and what it is there.
+fn epoch(lab: &mut Lab, pid: &str) -> Result<String, String> {
+    let pid = running(lab, pid)?;
+    let status = lab.server(pid).status();
+    let nodes: Vec<String> = status.nodes.iter().map(u64::to_string).collect();
+    let role = match (status.role, status.may_stop) {
+        (_, Some(true)) => "may be stopped".to_string(),
+        (_, Some(false)) => "was removed".to_string(),
+        (Role::Observing, None) => "observes".to_string(),
+        (role, None) => role.to_string(),
+    };
+    Ok(format!("configuration {} of {}, {role}", status.configuration_id, nodes.join(" ")))
+}
+
 fn next_configuration(lab: &Lab, config_id: &str) -> Result<ClusterConfig, String> {
     let (configuration_id, nodes) = (number(config_id)?, lab.nodes().to_vec());
     Ok(ClusterConfig { configuration_id, nodes, flexible_quorum: None })
@@ -256,6 +313,7 @@ fn outcomes(
                 Outcome::DecidedBefore(idx) => format!("{word} is decided before {idx}"),
                 Outcome::NotDecided => format!("{word} is not decided"),
                 Outcome::Refused(why) => format!("{word} is refused: {why}"),
+                Outcome::NotJoined(missing) => format!("{word}: {missing:?} have not joined"),
                 _ => format!("{word} is unknown"),
             });
         }
@@ -309,6 +367,19 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
         ["observe", pid, sources @ ..] => {
             let sources: Result<Vec<u64>, _> = sources.iter().map(|word| number(word)).collect();
             lab.observe(number(pid)?, &sources?);
+            None
+        }
+        ["join", pid, sources @ ..] => {
+            let sources: Result<Vec<u64>, _> = sources.iter().map(|word| number(word)).collect();
+            lab.join(number(pid)?, &sources?);
+            None
+        }
+        ["wipe", pid] => {
+            let pid = number(pid)?;
+            if !lab.knows(pid) {
+                return Err(format!("there is no server {pid}"));
+            }
+            lab.wipe(pid);
             None
         }
         ["take-over", pid] => {

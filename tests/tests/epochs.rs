@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
-    ballot_leader_election::Ballot,
     errors::{ConfigError, ReconfigurationErr},
     events::Event,
     members::MemberChange,
@@ -14,11 +13,11 @@ use omnipaxos::{
     proposals::Outcome,
     reads::ReadState,
     status::Role,
-    storage::{StopSign, Storage, StorageResult},
+    storage::Storage,
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
-use omnipaxos_tests::lab::{Disk, Lab, Word, Words};
+use omnipaxos_tests::lab::{Disk, Lab, Word};
 
 fn continues(config: &mut ServerConfig) {
     config.continues = true;
@@ -274,7 +273,9 @@ fn what_does_not_continue_says_so() {
         cluster.clone().build_for_server(with(true), MemoryStorage::default()).unwrap();
     let text = refusal(cluster.clone().build_for_server(with(false), server.into_storage()));
     assert!(text.contains("set ServerConfig::continues"), "{text}");
-    let text = refusal(cluster.build_for_server(with(true), Forgetful(MemoryStorage::default())));
+    let forgetful = Disk::default();
+    forgetful.order(|orders| orders.keeps_no_epochs = true);
+    let text = refusal(cluster.build_for_server(with(true), forgetful));
     assert!(text.contains("the storage keeps no epochs"), "{text}");
 }
 
@@ -354,6 +355,32 @@ fn a_removed_server_reports_that_its_sources_have_trimmed() {
     assert!(events.iter().any(is_trimmed), "{events:?} {:?}", lab.server(removed).status());
 }
 
+/// The leader is cut off with an entry that no other server has, and is removed. The others decide another
+/// one at that index, and trim it.
+#[test]
+fn a_removed_leader_does_not_take_its_own_entries_for_those_that_are_trimmed() {
+    let (mut lab, leader) = three();
+    let stays: Vec<u64> = (1..=3).filter(|pid| *pid != leader).collect();
+    lab.isolate(leader);
+    lab.append(leader, "mine");
+    lab.run(100);
+    let next = configuration(2, &stays);
+    lab.append(stays[0], "c");
+    lab.server(stays[0]).change_members(next, MemberChange::default()).unwrap();
+    lab.run(60);
+    lab.append(stays[0], "d");
+    lab.run(40);
+    let successor = lab.server(stays[0]).get_current_leader().unwrap();
+    lab.server(successor).trim(None).unwrap();
+    lab.run(40);
+    lab.heal_all();
+    lab.run(100);
+    assert_eq!(lab.decided(leader), ["a", "b"]);
+    let events = lab.server(leader).take_events();
+    let is_trimmed = |event: &Event| matches!(event, Event::TrimmedAtSource { .. });
+    assert!(events.iter().any(is_trimmed), "{events:?}");
+}
+
 /// An observer learns of members that have stopped, from a server that is none there. That server goes
 /// on, and so does the observer.
 #[test]
@@ -389,68 +416,5 @@ fn refusal<B: Storage<Word>>(built: Result<OmniPaxos<Word, B>, ConfigError>) -> 
     match built {
         Err(ConfigError::InvalidConfig(text)) => text,
         Ok(_) | Err(_) => panic!("it is built"),
-    }
-}
-
-/// A storage as programs for 0.2.2 have it: without any method that came later.
-struct Forgetful(MemoryStorage<Word>);
-
-impl Storage<Word> for Forgetful {
-    fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
-        self.0.append_entry(entry)
-    }
-    fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
-        self.0.append_entries(entries)
-    }
-    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
-        self.0.append_on_prefix(from_idx, entries)
-    }
-    fn set_promise(&mut self, n_prom: Ballot) -> StorageResult<()> {
-        self.0.set_promise(n_prom)
-    }
-    fn set_decided_idx(&mut self, ld: u64) -> StorageResult<()> {
-        self.0.set_decided_idx(ld)
-    }
-    fn get_decided_idx(&self) -> StorageResult<u64> {
-        self.0.get_decided_idx()
-    }
-    fn set_accepted_round(&mut self, na: Ballot) -> StorageResult<()> {
-        self.0.set_accepted_round(na)
-    }
-    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
-        self.0.get_accepted_round()
-    }
-    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
-        self.0.get_entries(from, to)
-    }
-    fn get_log_len(&self) -> StorageResult<u64> {
-        self.0.get_log_len()
-    }
-    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
-        self.0.get_suffix(from)
-    }
-    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
-        self.0.get_promise()
-    }
-    fn set_stopsign(&mut self, s: Option<StopSign>) -> StorageResult<()> {
-        self.0.set_stopsign(s)
-    }
-    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
-        self.0.get_stopsign()
-    }
-    fn trim(&mut self, idx: u64) -> StorageResult<()> {
-        self.0.trim(idx)
-    }
-    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
-        self.0.set_compacted_idx(idx)
-    }
-    fn get_compacted_idx(&self) -> StorageResult<u64> {
-        self.0.get_compacted_idx()
-    }
-    fn set_snapshot(&mut self, snapshot: Option<Words>) -> StorageResult<()> {
-        self.0.set_snapshot(snapshot)
-    }
-    fn get_snapshot(&self) -> StorageResult<Option<Words>> {
-        self.0.get_snapshot()
     }
 }

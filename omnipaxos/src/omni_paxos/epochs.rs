@@ -64,7 +64,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         let removed = earlier.iter().flat_map(|epoch| &epoch.configuration.nodes);
         for pid in removed.filter(|pid| !present.configuration.nodes.contains(pid)) {
-            if self.validator.observers().contains(*pid) {
+            if self.validator.observers().is_in_epoch(*pid) {
                 self.aware.insert(*pid);
             } else if !self.aware.contains(pid) {
                 self.validator.others_mut().schedule_notice(*pid);

@@ -34,8 +34,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
+    /// Returns whether a snapshot of a later epoch stands for the stop sign of the present one.
+    pub(super) fn has_reached_later_epoch(&self) -> bool {
+        let reached = self.log.present_epoch();
+        reached.is_some_and(|epoch| epoch.configuration.configuration_id != self.config_id)
+    }
+
     /// Begins an epoch with these members. The caller has flushed the log.
     pub(crate) fn begin_epoch(&mut self, epoch: &Epoch, members: Arc<Membership>) {
+        let is_next = !self.has_reached_later_epoch();
         self.log.begin_epoch(epoch.clone());
         self.config_id = epoch.configuration.configuration_id;
         self.members = members;
@@ -55,7 +62,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.outbox = Outbox::default();
         self.leaves_rest = false;
         self.proposals.begin_epoch();
-        self.reads.begin_epoch(epoch.first_idx.saturating_sub(1));
+        let stopsign_idx = epoch.first_idx.saturating_sub(1);
+        self.reads.begin_epoch(is_next.then_some(stopsign_idx));
         self.observers.retain(|pid| !self.members.contains(pid));
         self.trace.emit(|| {
             let event = LogEvent::info("begins a configuration").at(epoch.first_idx);

@@ -7,7 +7,7 @@ use crate::{
     membership::{FlexibleQuorum, Quorum},
     observe::status::JoinerStatus,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// The other servers of the next configuration. Those that are members now may be down, or far behind,
 /// and count only once they have answered.
@@ -59,15 +59,17 @@ impl Joiners {
         (change.waits_for != WaitsFor::Nobody && !joiners.have_caught_up()).then_some(joiners)
     }
 
-    /// Records what a server reported. This server has decided `own` entries.
-    pub(super) fn record(&mut self, pid: NodeId, decided_idx: u64, own: u64) {
+    /// Records what a server reported. This server has decided the records before the end of `held`, and can
+    /// send those from its start on: a server that lacks trimmed ones can never catch up here.
+    pub(super) fn record(&mut self, pid: NodeId, decided_idx: u64, held: &Range<u64>) {
         let Some(joiner) = self.by_pid.get_mut(&pid) else {
             return;
         };
         if joiner.decided_idx < Some(decided_idx) {
             (joiner.decided_idx, joiner.silent_rounds) = (Some(decided_idx), 0);
         }
-        joiner.has_caught_up |= decided_idx.saturating_add(self.most_missing) >= own;
+        let lacks_little = decided_idx.saturating_add(self.most_missing) >= held.end;
+        joiner.has_caught_up |= lacks_little && decided_idx >= held.start;
     }
 
     /// Returns whether enough of them have caught up.
@@ -131,10 +133,10 @@ mod tests {
         ] {
             let mut joiners = joiners(waits_for).expect("two join");
             for (count, pid) in (1..).zip(order) {
-                joiners.record(9, 1000, 1000);
-                joiners.record(pid, 100, 1000);
+                joiners.record(9, 1000, &(0..1000));
+                joiners.record(pid, 100, &(0..1000));
                 assert_eq!(joiners.have_caught_up(), count > enough, "it lacks too much");
-                joiners.record(pid, 950, 1000);
+                joiners.record(pid, 950, &(0..1000));
                 assert_eq!(joiners.have_caught_up(), count >= enough, "{waits_for:?} {order:?}");
             }
         }
@@ -143,14 +145,26 @@ mod tests {
     #[test]
     fn who_makes_no_progress_ends_the_change() {
         let mut joiners = joiners(WaitsFor::All).expect("two join");
-        joiners.record(4, 1000, 1000);
+        joiners.record(4, 1000, &(0..1000));
         for round in 1..10 {
-            joiners.record(5, round, 1000);
+            joiners.record(5, round, &(0..1000));
             assert!(!joiners.end_round(), "it makes progress, and server 2 is not needed");
         }
         let ends: Vec<bool> = (0..4).map(|_| joiners.end_round()).collect();
         assert_eq!(ends, [false, false, true, true]);
         assert_eq!(joiners.missing().collect::<Vec<_>>(), [2, 5]);
+    }
+
+    /// It lacks few entries, and no server can send them.
+    #[test]
+    fn who_lacks_trimmed_entries_has_not_caught_up() {
+        let mut joiners = joiners(WaitsFor::All).expect("two join");
+        joiners.record(4, 950, &(0..1000));
+        joiners.record(5, 950, &(951..1000));
+        assert!(!joiners.have_caught_up());
+        assert_eq!(joiners.missing().collect::<Vec<_>>(), [2, 5]);
+        joiners.record(5, 951, &(951..1000));
+        assert!(joiners.have_caught_up());
     }
 
     #[test]

@@ -295,8 +295,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// A snapshot may stand for the stop sign of this epoch. Then the decided one is that of a later epoch,
     /// and the beginning of the next epoch ends the reconfiguration.
     pub(super) fn settle_reconfiguration(&mut self) {
-        let present = self.log.present_epoch();
-        if present.is_some_and(|epoch| epoch.configuration.configuration_id != self.config_id) {
+        if self.has_reached_later_epoch() {
             return;
         }
         let (Some(decided), Some(idx)) = (self.log.decided_stopsign(), self.log.stopsign_idx())
@@ -338,14 +337,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             return self.outbox.report_progress(from, joining.config_id);
         };
-        let own = self.log.decided_idx();
+        let trimmed_idx = if self.log.is_trimmed() { self.log.compacted_idx() } else { 0 };
+        let held = trimmed_idx..self.log.decided_idx();
         let Some(pending) = &mut self.reconfiguration else {
             return;
         };
         let Some(joiners) = &mut pending.joiners else {
             return;
         };
-        joiners.record(from, decided_idx, own);
+        joiners.record(from, decided_idx, &held);
         if joiners.have_caught_up() {
             (pending.joiners, pending.rounds) = (None, 0);
             self.submit_stopsign();

@@ -145,16 +145,54 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn batch(arguments: &Arguments) -> ExitCode {
-    let start = Instant::now();
+/// Runs all seeds on some threads, and adds up what each gives. `add` returns the number of failures so
+/// far: where there are as many as asked for, no further seed begins.
+fn over_seeds<R, S: Send>(
+    arguments: &Arguments,
+    sum: S,
+    run: impl Fn(u64) -> R + Sync,
+    add: impl Fn(&mut S, u64, R) -> usize + Sync,
+) -> S {
     let next = AtomicU64::new(arguments.seeds.start);
-    let sum = Mutex::new(Sum::default());
+    let sum = Mutex::new(sum);
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.max(1) {
-            scope.spawn(|| work(arguments, &next, &sum));
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= arguments.seeds.end {
+                    return;
+                }
+                let report = run(seed);
+                let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if add(&mut sum, seed, report) >= arguments.failures {
+                    next.store(arguments.seeds.end, Ordering::Relaxed);
+                }
+            });
         }
     });
-    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Prints which kinds never occurred, in a batch so large that they must. Returns whether there are any.
+fn print_missing(seeds: u64, missing: &[&str]) -> bool {
+    let is_missing = seeds > LARGE_BATCH && !missing.is_empty();
+    if is_missing {
+        println!("never occurred: {}", missing.join(", "));
+    }
+    is_missing
+}
+
+fn batch(arguments: &Arguments) -> ExitCode {
+    let start = Instant::now();
+    let mut sum = over_seeds(
+        arguments,
+        Sum::default(),
+        |seed| run(&plan(seed, arguments), Trace::Off),
+        |sum, seed, report| {
+            sum.add(seed, report);
+            sum.failures.len()
+        },
+    );
     sum.failures.sort_by_key(|(seed, _)| *seed);
     print_summary(&sum, start.elapsed().as_secs_f64());
     for (seed, failure) in &sum.failures {
@@ -173,30 +211,11 @@ fn batch(arguments: &Arguments) -> ExitCode {
         print_failure(*seed, &shrunk.failure);
         println!("replay: sim --seed {seed} --ticks {} [--smallest]", arguments.ticks);
     }
-    let missing = sum.counts.missing();
-    let is_missing = sum.seeds > LARGE_BATCH && !missing.is_empty();
-    if is_missing {
-        let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
-        println!("never occurred: {}", names.join(", "));
-    }
+    let missing: Vec<&str> = sum.counts.missing().iter().map(|kind| kind.name()).collect();
+    let is_missing = print_missing(sum.seeds, &missing);
     match sum.failures.is_empty() && !is_missing {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
-    }
-}
-
-fn work(arguments: &Arguments, next: &AtomicU64, sum: &Mutex<Sum>) {
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= arguments.seeds.end {
-            return;
-        }
-        let report = run(&plan(seed, arguments), Trace::Off);
-        let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sum.add(seed, report);
-        if sum.failures.len() >= arguments.failures {
-            next.store(arguments.seeds.end, Ordering::Relaxed);
-        }
     }
 }
 
@@ -226,26 +245,19 @@ fn replay_lasting(seed: u64, arguments: &Arguments) -> ExitCode {
 
 fn batch_lasting(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
-    let next = AtomicU64::new(arguments.seeds.start);
-    let sums = Mutex::new(Sums::default());
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.threads.max(1) {
-            scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= arguments.seeds.end {
-                    return;
-                }
-                let lasting = lasting_run(seed, arguments);
-                let report = lasting::run(&lasting, Trace::Off);
-                let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                sums.add(&lasting, report);
-                if sums.failures.len() >= arguments.failures {
-                    next.store(arguments.seeds.end, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let mut sums = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut sums = over_seeds(
+        arguments,
+        Sums::default(),
+        |seed| {
+            let lasting = lasting_run(seed, arguments);
+            let report = lasting::run(&lasting, Trace::Off);
+            (lasting, report)
+        },
+        |sums, _seed, (lasting, report)| {
+            sums.add(&lasting, report);
+            sums.failures.len()
+        },
+    );
     sums.failures.sort_by_key(|(seed, _)| *seed);
     print!("{sums}");
     let seconds = start.elapsed().as_secs_f64();
@@ -274,33 +286,26 @@ fn replay_changes(seed: u64, arguments: &Arguments) -> ExitCode {
 
 fn batch_changes(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
-    let next = AtomicU64::new(arguments.seeds.start);
-    let sum = Mutex::new((changes::Counts::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.threads.max(1) {
-            scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= arguments.seeds.end {
-                    return;
-                }
-                let report = changes::run(Changes { seed, ticks: arguments.ticks }, false);
-                let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                sum.0.add(&report.counts);
-                sum.1.extend(report.failure.map(|failure| (seed, failure)));
-                if sum.1.len() >= arguments.failures {
-                    next.store(arguments.seeds.end, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let (counts, failures) = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (seeds, counts, mut failures) = over_seeds(
+        arguments,
+        (0, changes::Counts::default(), Vec::new()),
+        |seed| changes::run(Changes { seed, ticks: arguments.ticks }, false),
+        |(seeds, counts, failures), seed, report| {
+            *seeds += 1;
+            counts.add(&report.counts);
+            failures.extend(report.failure.map(|failure| (seed, failure)));
+            failures.len()
+        },
+    );
+    failures.sort();
     print!("{counts}");
     for (seed, failure) in &failures {
         println!("seed {seed}, {failure}");
         println!("replay: sim --changes --seed {seed} --ticks {}", arguments.ticks);
     }
     println!("{:.1} s, {} violations", start.elapsed().as_secs_f64(), failures.len());
-    match failures.is_empty() {
+    let is_missing = print_missing(seeds, &counts.missing());
+    match failures.is_empty() && !is_missing {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

@@ -1,7 +1,7 @@
 //! What must hold while members change.
 //!
 //! - The decided logs are prefixes of one log (M1: so are the epochs). What was proposed with an outcome is in
-//!   it once.
+//!   it once; so are plain entries, where no server was restarted.
 //! - A server is in the epoch that its decided log names.
 //! - M2: who claims to have promised or accepted in an epoch is a member there, and its disk holds
 //!   everything before it.
@@ -9,7 +9,7 @@
 //! - A read shows all that was decided when it was requested.
 //! - M4: a server that may stop is needed no more.
 
-use crate::value::{Chain, SimEntry, Summed};
+use crate::value::{Chain, SimEntry};
 use omnipaxos::{
     proposals::Outcome,
     util::{LogEntry, NodeId},
@@ -34,6 +34,8 @@ pub(super) struct Truth {
     /// What was proposed with an outcome. A plain entry may be decided again where a leader was restarted
     /// and a copy of its forward came late: `docs/divergence.md`.
     once: BTreeSet<u64>,
+    /// Whether some server was restarted.
+    has_restarted: bool,
     /// The configurations, each with the index of its first record.
     epochs: Vec<(u64, ClusterConfig)>,
 }
@@ -45,6 +47,7 @@ impl Truth {
             sums: vec![Chain::default()],
             index_of: BTreeMap::new(),
             once: BTreeSet::new(),
+            has_restarted: false,
             epochs: vec![(0, founding)],
         }
     }
@@ -52,6 +55,21 @@ impl Truth {
     /// Records that an entry was proposed with an outcome: it may be decided once.
     pub(super) fn note_proposed(&mut self, id: u64) {
         self.once.insert(id);
+    }
+
+    /// Records that a server was restarted. From now on a plain entry may be decided twice, or given up.
+    pub(super) fn note_restart(&mut self) {
+        self.has_restarted = true;
+    }
+
+    /// Whether no server was restarted.
+    pub(super) fn is_strict(&self) -> bool {
+        !self.has_restarted
+    }
+
+    /// What the first records sum up to.
+    pub(super) fn sum(&self, idx: u64) -> Option<Chain> {
+        self.sums.get(usize::try_from(idx).ok()?).copied()
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -104,7 +122,11 @@ impl Truth {
     }
 
     /// Takes what a server reads as decided from index `from` on. Returns the index after it.
-    pub(super) fn learn(&mut self, from: u64, read: Vec<LogEntry<Summed>>) -> Result<u64, String> {
+    pub(super) fn learn<T: SimEntry>(
+        &mut self,
+        from: u64,
+        read: Vec<LogEntry<T>>,
+    ) -> Result<u64, String> {
         let mut idx = from;
         for entry in read {
             match entry {
@@ -118,9 +140,8 @@ impl Truth {
                 }
                 LogEntry::Snapshotted(covered) => {
                     let until = covered.trimmed_idx;
-                    let sum = self.sums.get(usize::try_from(until).unwrap_or(usize::MAX));
-                    match (sum, Summed::covered(&covered.snapshot)) {
-                        (Some(sum), Some(found)) if *sum == found => idx = until,
+                    match (self.sum(until), T::covered(&covered.snapshot)) {
+                        (Some(sum), Some(found)) if sum == found => idx = until,
                         (sum, found) => {
                             return Err(format!(
                                 "the first {until} sum up to {found:?}, not {sum:?}"
@@ -128,6 +149,7 @@ impl Truth {
                         }
                     }
                 }
+                LogEntry::Trimmed(until) if until <= self.len() => idx = until,
                 other => return Err(format!("reads {other:?} as decided at {idx}")),
             }
         }
@@ -147,7 +169,9 @@ impl Truth {
         self.sums.push(match &record {
             Record::Entry(id) => {
                 let earlier = self.index_of.insert(*id, idx);
-                if let Some(earlier) = earlier.filter(|_| self.once.contains(id)) {
+                if let Some(earlier) =
+                    earlier.filter(|_| self.is_strict() || self.once.contains(id))
+                {
                     return Err(format!("{id} is decided at {idx} and at {earlier}"));
                 }
                 sum.and(*id)

@@ -4,11 +4,20 @@
 //! are none of this. All the while entries are proposed everywhere, and read. `checks` has what must
 //! hold. At the end all faults stop, and the log must go on at every server.
 
+mod acts;
 mod checks;
+mod ending;
+mod kinds;
+mod stranger;
 mod world;
 
+pub use self::kinds::Kind;
 use self::world::World;
-use crate::rng::Rng;
+use crate::{
+    coverage::{self, Kind as Fault},
+    rng::Rng,
+    value::{Plain, SimEntry, Stateful, Summed},
+};
 use std::fmt;
 
 /// One run.
@@ -20,37 +29,23 @@ pub struct Changes {
     pub ticks: u64,
 }
 
+/// The faults of links that must occur.
+const FAULTS: [Fault; 6] = [
+    Fault::Loss,
+    Fault::Duplicate,
+    Fault::Reorder,
+    Fault::Straggle,
+    Fault::Overflow,
+    Fault::Severed,
+];
+
 /// What runs were like.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Changes proposed.
-    pub proposed: u64,
-    /// Changes decided.
-    pub decided: u64,
-    /// Changes that ended otherwise.
-    pub given_up: u64,
-    /// Changes after which no member stayed.
-    pub disjoint: u64,
-    /// Servers that began as observers.
-    pub joined: u64,
-    /// Restarts.
-    pub restarts: u64,
-    /// Restarts of servers that were no members then.
-    pub observer_restarts: u64,
-    /// Crashes between two operations of a write.
-    pub torn: u64,
-    /// Disks of observers that were wiped.
-    pub wiped: u64,
-    /// Servers that were stopped for good when they might.
-    pub stopped: u64,
-    /// Servers that came back after they were stopped for good.
-    pub came_back: u64,
-    /// Snapshots made.
-    pub snapshots: u64,
-    /// Entries decided.
-    pub entries: u64,
-    /// Reads answered.
-    pub reads: u64,
+    /// What was done, and what came of it.
+    pub kinds: coverage::Counts<Kind>,
+    /// What happened to messages.
+    pub links: coverage::Counts,
     /// Longest time until the end was quiet, in ticks.
     pub slowest_end: u64,
 }
@@ -58,46 +53,28 @@ pub struct Counts {
 impl Counts {
     /// Adds those of another run.
     pub fn add(&mut self, other: &Self) {
-        self.proposed += other.proposed;
-        self.decided += other.decided;
-        self.given_up += other.given_up;
-        self.disjoint += other.disjoint;
-        self.joined += other.joined;
-        self.restarts += other.restarts;
-        self.observer_restarts += other.observer_restarts;
-        self.torn += other.torn;
-        self.wiped += other.wiped;
-        self.stopped += other.stopped;
-        self.snapshots += other.snapshots;
-        self.came_back += other.came_back;
-        self.entries += other.entries;
-        self.reads += other.reads;
+        self.kinds.merge(&other.kinds);
+        self.links.merge(&other.links);
         self.slowest_end = self.slowest_end.max(other.slowest_end);
+    }
+
+    /// The kinds that never occurred, though they could.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let faults = FAULTS.iter().filter(|fault| self.links.of(**fault) == 0);
+        let kinds = self.kinds.missing();
+        kinds.iter().map(|kind| kind.name()).chain(faults.map(|fault| fault.name())).collect()
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (count, what) in [
-            (self.proposed, "changes proposed"),
-            (self.decided, "changes decided"),
-            (self.given_up, "changes that ended otherwise"),
-            (self.disjoint, "changes after which no member stayed"),
-            (self.joined, "servers that began as observers"),
-            (self.restarts, "restarts"),
-            (self.observer_restarts, "restarts of servers that were no members then"),
-            (self.torn, "crashes between two operations of a write"),
-            (self.wiped, "wiped disks of observers"),
-            (self.stopped, "servers stopped for good when they might"),
-            (self.came_back, "servers that came back after they were stopped for good"),
-            (self.snapshots, "snapshots made"),
-            (self.entries, "entries decided"),
-            (self.reads, "reads answered"),
-            (self.slowest_end, "ticks until the slowest end was quiet"),
-        ] {
-            writeln!(f, "{count:>12} {what}")?;
+        for kind in Kind::ALL {
+            writeln!(f, "{:>12} {}", self.kinds.of(*kind), kind.name())?;
         }
-        Ok(())
+        for fault in FAULTS {
+            writeln!(f, "{:>12} {}", self.links.of(fault), fault.name())?;
+        }
+        writeln!(f, "{:>12} ticks until the slowest end was quiet", self.slowest_end)
     }
 }
 
@@ -117,16 +94,24 @@ const QUIET_WITHIN: u64 = 6000;
 
 /// Plays a run. With `is_traced` it prints what happens.
 pub fn run(changes: Changes, is_traced: bool) -> Report {
+    match Rng::of(&[changes.seed, 0xE27]).below(4) {
+        0 => run_with::<Plain>(changes, is_traced),
+        1 => run_with::<Stateful>(changes, is_traced),
+        _ => run_with::<Summed>(changes, is_traced),
+    }
+}
+
+fn run_with<T: SimEntry>(changes: Changes, is_traced: bool) -> Report {
     let mut rng = Rng::of(&[changes.seed, 0xC4A6]);
-    let mut world = World::new(&mut rng, changes.seed, is_traced);
+    let mut world = World::<T>::new(&mut rng, changes.seed, is_traced);
     let failure = play(&mut world, &mut rng, changes.ticks).err();
     let failure = failure.map(|what| format!("tick {}: {what}\n{}", world.now(), world.describe()));
     Report { counts: world.counts(), failure }
 }
 
-fn play(world: &mut World, rng: &mut Rng, ticks: u64) -> Result<(), String> {
+fn play<T: SimEntry>(world: &mut World<T>, rng: &mut Rng, ticks: u64) -> Result<(), String> {
     for _ in 0..ticks {
-        world.act(rng);
+        world.act(rng)?;
         world.tick()?;
     }
     world.end_faults();
@@ -136,6 +121,9 @@ fn play(world: &mut World, rng: &mut Rng, ticks: u64) -> Result<(), String> {
             return Err("the log does not go on at all servers".to_string());
         }
         world.tick()?;
+        if world.has_trimmed_a_quorum_away() {
+            break;
+        }
     }
     world.note_quiet(start);
     world.check_outcomes()

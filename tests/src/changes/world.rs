@@ -1,85 +1,140 @@
 //! The servers, their disks, and the links between them.
 
-use super::{checks::Truth, Counts};
+use super::{
+    acts::quorum,
+    checks::Truth,
+    kinds::Kind,
+    stranger::{Stranger, STRANGER},
+    Counts,
+};
 use crate::{
-    disk::{Atomicity, Failure, SimDisk, WriteFault},
+    coverage,
+    disk::{Atomicity, SimDisk},
+    network::{InFlight, LinkConditions, Network, Order, Parcel},
     rng::Rng,
-    value::{SimEntry, Summed},
+    value::SimEntry,
 };
 use omnipaxos::{
     events::Event,
-    members::{MemberChange, WaitsFor},
+    members::WaitsFor,
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
         Message,
     },
     proposals::{Outcome, ProposalId},
     reads::{ReadId, ReadState},
-    storage::Epoch,
+    status::Role,
+    storage::Snapshot,
     util::NodeId,
     ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-type Server = OmniPaxos<Summed, SimDisk<Summed>>;
+type Server<T> = OmniPaxos<T, SimDisk<T>>;
 
 /// Servers that there may be at once.
-const MOST_SERVERS: u64 = 9;
+pub(super) const MOST_SERVERS: u64 = 9;
+
+/// Links are kept by the ids of servers, all of which are below this.
+const SIZE: usize = STRANGER as usize + 1;
 
 /// A place for a server.
-struct Slot {
-    disk: SimDisk<Summed>,
-    config: OmniPaxosConfig,
-    server: Option<Server>,
+pub(super) struct Slot<T: SimEntry> {
+    pub(super) disk: SimDisk<T>,
+    pub(super) config: OmniPaxosConfig,
+    pub(super) server: Option<Server<T>>,
     /// When it starts again.
-    down_until: u64,
+    pub(super) down_until: u64,
     /// Its decided log was compared up to here.
-    seen: u64,
-    reads: Vec<(ReadId, u64)>,
+    pub(super) seen: u64,
+    /// Its reads: what each must show, and the configuration in which it was requested.
+    pub(super) reads: Vec<(ReadId, u64, u32)>,
     /// What it proposed in this incarnation, and what ended.
-    open: BTreeMap<ProposalId, u64>,
+    pub(super) open: BTreeMap<ProposalId, u64>,
     /// The changes that it proposed likewise.
-    changes: BTreeMap<ProposalId, ClusterConfig>,
+    pub(super) changes: BTreeMap<ProposalId, ClusterConfig>,
+    /// The plain entries that it took in this incarnation.
+    pub(super) appended: Vec<u64>,
     /// Whether it was ever named in a configuration.
-    has_voted: bool,
+    pub(super) has_voted: bool,
     /// Stopped for good.
-    is_stopped: bool,
+    pub(super) is_stopped: bool,
+}
+
+impl<T: SimEntry> Slot<T> {
+    /// Forgets what its server was asked.
+    fn forget_requests(&mut self) {
+        self.reads.clear();
+        self.open.clear();
+        self.changes.clear();
+        self.appended.clear();
+    }
+}
+
+/// The servers that learn of the end of an epoch are parted from the others for a while.
+pub(super) struct Part {
+    pub(super) until: u64,
+    /// The members that were removed, if they are those others.
+    pub(super) old: BTreeSet<NodeId>,
 }
 
 /// All of it.
-pub(super) struct World {
-    seed: u64,
-    now: u64,
+pub(super) struct World<T: SimEntry> {
+    pub(super) seed: u64,
+    pub(super) now: u64,
     is_traced: bool,
-    slots: BTreeMap<NodeId, Slot>,
-    in_flight: BTreeMap<u64, Vec<Message<Summed>>>,
-    cuts: BTreeSet<(NodeId, NodeId)>,
-    links: Rng,
-    loss: u64,
-    delay: u64,
-    truth: Truth,
-    ended: Vec<(u64, Outcome)>,
+    pub(super) slots: BTreeMap<NodeId, Slot<T>>,
+    stranger: Option<Stranger<T>>,
+    pub(super) network: Network<T>,
+    /// Chance that is drawn when a change is decided.
+    chance: Rng,
+    pub(super) delay: u64,
+    pub(super) part: Option<Part>,
+    pub(super) truth: Truth,
+    pub(super) ended: Vec<(u64, Outcome)>,
     /// What each server proposed last, at the end.
-    last: BTreeMap<NodeId, u64>,
+    pub(super) last: BTreeMap<NodeId, u64>,
     /// Changes that were given up.
-    given_up: Vec<ClusterConfig>,
-    all_changes: Vec<ClusterConfig>,
+    pub(super) given_up: Vec<ClusterConfig>,
+    pub(super) all_changes: Vec<ClusterConfig>,
     /// Whether servers are stopped for good as soon as they may.
     stops: bool,
-    next_id: u64,
+    /// Whether servers crash, and are wiped.
+    pub(super) restarts: bool,
+    /// Whether leaders trim.
+    pub(super) trims: bool,
+    /// For whom changes wait.
+    pub(super) waits_for: Vec<WaitsFor>,
+    pub(super) has_flexible_quorums: bool,
+    pub(super) next_id: u64,
     /// No two changes have the same id.
-    next_configuration: u32,
-    settings: ServerConfig,
+    pub(super) next_configuration: u32,
+    pub(super) settings: ServerConfig,
     atomicity: Atomicity,
-    calm: bool,
-    counts: Counts,
+    pub(super) calm: bool,
+    pub(super) counts: coverage::Counts<Kind>,
+    links: coverage::Counts,
+    pub(super) slowest_end: u64,
 }
 
-impl World {
+fn conditions(rng: &mut Rng) -> LinkConditions {
+    LinkConditions {
+        loss: rng.pick(&[0, 0, 20, 50, 100]),
+        duplicates: rng.pick(&[0, 20]),
+        stragglers: rng.pick(&[0, 0, 5]),
+        least_delay: 0,
+        delay: rng.pick(&[0, 0, 1, 4]),
+        order: rng.pick(&[Order::Kept, Order::Free]),
+        bytes_per_tick: rng.chance(1, 8).then(|| rng.pick(&[30, 100, 300])),
+    }
+}
+
+impl<T: SimEntry> World<T> {
     pub(super) fn new(rng: &mut Rng, seed: u64, is_traced: bool) -> Self {
         let nodes: Vec<NodeId> = (1..=rng.between(1, 5)).collect();
-        let founding =
-            ClusterConfig { configuration_id: 1, nodes: nodes.clone(), ..Default::default() };
+        let has_flexible_quorums = rng.chance(1, 3);
+        let flexible_quorum = if has_flexible_quorums { quorum(rng, nodes.len()) } else { None };
+        let founding = ClusterConfig { configuration_id: 1, nodes: nodes.clone(), flexible_quorum };
         let is_tiny = rng.chance(1, 3);
         let settings = ServerConfig {
             continues: true,
@@ -88,32 +143,57 @@ impl World {
             max_message_entries: if is_tiny { rng.between(1, 6) as usize } else { 1 << 14 },
             max_in_flight_entries: if is_tiny { rng.between(1, 20) as usize } else { 1 << 16 },
             max_message_bytes: if is_tiny { 100 } else { 1 << 20 },
+            keeps_undecided_appends: rng.chance(1, 2),
             ..Default::default()
+        };
+        let conditions = conditions(rng);
+        let has_snapshots = T::Snapshot::use_snapshots();
+        // Without snapshots a server that joins may lack what was trimmed, and is no use then.
+        let waits_for = match has_snapshots {
+            true => vec![WaitsFor::All, WaitsFor::Quorum, WaitsFor::Nobody],
+            false => vec![WaitsFor::All],
         };
         let mut world = Self {
             seed,
             now: 0,
             is_traced,
             slots: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
-            cuts: BTreeSet::new(),
-            links: Rng::of(&[seed, 0x11F7]),
-            loss: rng.pick(&[0, 0, 2, 5, 10]),
-            delay: rng.pick(&[1, 1, 2, 5]),
+            stranger: None,
+            network: Network::new(SIZE, conditions, InFlight::Lost, seed ^ 0x11F7),
+            chance: Rng::of(&[seed, 0x5A17]),
+            delay: conditions.delay,
+            part: None,
             truth: Truth::new(founding.clone()),
             ended: Vec::new(),
             last: BTreeMap::new(),
             given_up: Vec::new(),
             all_changes: Vec::new(),
             stops: rng.chance(1, 2),
+            restarts: rng.chance(4, 5),
+            trims: !has_snapshots && rng.chance(1, 2),
+            waits_for,
+            has_flexible_quorums,
             next_id: 1,
             next_configuration: 2,
             settings,
             atomicity: rng.pick(&[Atomicity::Atomic, Atomicity::OneByOne]),
             calm: false,
-            counts: Counts::default(),
+            counts: coverage::Counts::default(),
+            links: coverage::Counts::default(),
+            slowest_end: 0,
         };
-        for pid in nodes {
+        if conditions.bytes_per_tick.is_some() {
+            world.counts.add(Kind::LimitedLinks);
+        }
+        if rng.chance(1, 5) {
+            world.counts.add(Kind::Stranger);
+            match Stranger::new(rng, &founding, &world.settings, seed) {
+                Ok(stranger) => world.stranger = Some(stranger),
+                Err(error) => panic!("seed {seed}: a founder of another cluster: {error}"),
+            }
+        }
+        let stranger = world.stranger_pid();
+        for pid in nodes.into_iter().filter(|pid| Some(*pid) != stranger) {
             let server_config = ServerConfig { pid, ..world.settings.clone() };
             world.add(OmniPaxosConfig { cluster_config: founding.clone(), server_config });
         }
@@ -124,17 +204,22 @@ impl World {
         self.now
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        Counts {
-            entries: self.truth.entries(),
-            decided: self.truth.epochs().len() as u64 - 1,
-            disjoint: self.truth.disjoint(),
-            ..self.counts
-        }
+    pub(super) fn has_snapshots(&self) -> bool {
+        T::Snapshot::use_snapshots()
     }
 
-    pub(super) fn note_quiet(&mut self, since: u64) {
-        self.counts.slowest_end = self.now - since;
+    pub(super) fn counts(&self) -> Counts {
+        let mut kinds = self.counts.clone();
+        let epochs = self.truth.epochs();
+        kinds.add_many(Kind::Entry, self.truth.entries());
+        kinds.add_many(Kind::Decided, epochs.len() as u64 - 1);
+        kinds.add_many(Kind::Disjoint, self.truth.disjoint());
+        let flexible = epochs.iter().filter(|(_, config)| config.flexible_quorum.is_some()).count();
+        kinds.add_many(Kind::FlexibleQuorum, flexible as u64);
+        if self.stranger.as_ref().is_some_and(|stranger| stranger.has_complained) {
+            kinds.add(Kind::StrangerConflict);
+        }
+        Counts { kinds, links: self.links.clone(), slowest_end: self.slowest_end }
     }
 
     /// What the servers say of themselves.
@@ -161,15 +246,19 @@ impl World {
         text
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
+    pub(super) fn say(&self, what: impl FnOnce() -> String) {
         if self.is_traced {
             println!("{} {}", self.now, what());
         }
     }
 
-    fn add(&mut self, config: OmniPaxosConfig) {
+    pub(super) fn add(&mut self, config: OmniPaxosConfig) {
         let pid = config.server_config.pid;
-        let disk = SimDisk::plain(self.atomicity, self.seed ^ pid ^ (self.now << 8));
+        let disk_seed = self.seed ^ pid ^ (self.now << 8);
+        let disk = SimDisk::plain(self.atomicity, disk_seed);
+        if Rng::of(&[disk_seed, 0xDEFE]).chance(1, 2) {
+            disk.defer_snapshots();
+        }
         disk.set_id(self.seed.wrapping_mul(31).wrapping_add(pid << 32 | self.now) | 1);
         let has_voted = !config.server_config.is_observer();
         let slot = Slot {
@@ -181,6 +270,7 @@ impl World {
             reads: Vec::new(),
             open: BTreeMap::new(),
             changes: BTreeMap::new(),
+            appended: Vec::new(),
             has_voted,
             is_stopped: false,
         };
@@ -192,7 +282,7 @@ impl World {
         let Some(slot) = self.slots.get_mut(&pid) else {
             return;
         };
-        slot.disk.repair();
+        slot.disk.restart();
         let built = slot.config.clone().build(slot.disk.clone());
         match built {
             Ok(server) => slot.server = Some(server),
@@ -202,192 +292,64 @@ impl World {
         self.say(|| format!("starts {pid}"));
     }
 
-    fn crash(&mut self, pid: NodeId, down: u64) {
+    pub(super) fn crash(&mut self, pid: NodeId, down: u64) {
         let now = self.now;
         if let Some(slot) = self.slots.get_mut(&pid) {
             slot.server = None;
             slot.down_until = now + down;
-            slot.reads.clear();
-            slot.open.clear();
-            slot.changes.clear();
+            slot.forget_requests();
+            if slot.disk.would_undo_compaction() {
+                self.counts.add(Kind::Undone);
+                let before = slot.disk.peek(|image| image.compacted_idx);
+                let after = slot.disk.compacted_idx();
+                let has_ended =
+                    |(first, _): &&(u64, ClusterConfig)| (before + 1..=after).contains(first);
+                if self.truth.epochs().iter().any(|epoch| has_ended(&epoch)) {
+                    self.counts.add(Kind::UndoneEpoch);
+                }
+            }
         }
+        self.truth.note_restart();
         self.say(|| format!("{pid} crashes"));
     }
 
-    fn stopped(&self) -> BTreeSet<NodeId> {
-        let is_stopped = |(pid, slot): (&NodeId, &Slot)| slot.is_stopped.then_some(*pid);
+    pub(super) fn stopped(&self) -> BTreeSet<NodeId> {
+        let is_stopped = |(pid, slot): (&NodeId, &Slot<T>)| slot.is_stopped.then_some(*pid);
         self.slots.iter().filter_map(is_stopped).collect()
     }
 
-    fn running(&self) -> Vec<NodeId> {
-        let runs = |(pid, slot): (&NodeId, &Slot)| slot.server.is_some().then_some(*pid);
+    pub(super) fn running(&self) -> Vec<NodeId> {
+        let runs = |(pid, slot): (&NodeId, &Slot<T>)| slot.server.is_some().then_some(*pid);
         self.slots.iter().filter_map(runs).collect()
     }
 
-    /// Does what chance brings in this tick.
-    pub(super) fn act(&mut self, rng: &mut Rng) {
-        let running = self.running();
-        if running.is_empty() {
-            return;
-        }
-        let pid = rng.pick(&running);
-        match rng.below(1000) {
-            0..150 => self.propose(pid, rng.chance(1, 2)),
-            150..160 => self.change(pid, rng),
-            160..170 => self.crash_or_tear(pid, rng),
-            170..180 => self.cut(rng),
-            180..190 => self.cuts.clear(),
-            190..196 => self.join(rng),
-            196..210 | 222..300 => self.read(pid),
-            210..220 => self.compact(pid),
-            220..222 => self.wipe(rng),
-            300..306 => self.come_back(rng),
-            _ => {}
+    /// Opens or cuts one direction of a link.
+    pub(super) fn set_open(&mut self, from: NodeId, to: NodeId, is_open: bool) {
+        self.network.set_open(from as usize, to as usize, is_open);
+    }
+
+    /// Mends all links.
+    pub(super) fn heal(&mut self) {
+        for from in 0..SIZE {
+            (0..SIZE).for_each(|to| self.network.set_open(from, to, true));
         }
     }
 
-    fn propose(&mut self, pid: NodeId, wants_outcome: bool) {
-        let id = self.next_id;
-        self.next_id += 1;
-        let Some(slot) = self.slots.get_mut(&pid) else {
-            return;
-        };
-        let Some(server) = slot.server.as_mut() else {
-            return;
-        };
-        match wants_outcome {
-            true => match server.propose(Summed::with_id(id)) {
-                Ok(proposal) => {
-                    self.truth.note_proposed(id);
-                    slot.open.insert(proposal, id);
-                }
-                Err(_) => self.ended.push((id, Outcome::NotDecided)),
-            },
-            false => drop(server.try_append(Summed::with_id(id))),
-        }
-        self.say(|| format!("{pid} proposes {id}"));
+    /// The changes that may still be decided.
+    fn open_changes(&self) -> impl Iterator<Item = &ClusterConfig> {
+        let present = self.truth.present().configuration_id;
+        let later = self.all_changes.iter().filter(move |next| next.configuration_id > present);
+        later.filter(|next| !self.given_up.contains(next))
     }
 
-    /// Proposes other members at a server.
-    fn change(&mut self, pid: NodeId, rng: &mut Rng) {
-        let is_stopped = |pid: &NodeId| self.slots.get(pid).is_some_and(|slot| slot.is_stopped);
-        // Some may join later, or never.
-        let most = self.slots.keys().max().copied().unwrap_or(1) + rng.below(2);
-        let known: Vec<NodeId> = (1..=most).filter(|pid| !is_stopped(pid)).collect();
-        let mut nodes: Vec<NodeId> = known.clone();
-        let wanted = rng.between(1, 5).min(known.len() as u64) as usize;
-        while nodes.len() > wanted {
-            let at = rng.index(nodes.len());
-            nodes.remove(at);
-        }
-        let Some(server) = self.slots.get_mut(&pid).and_then(|slot| slot.server.as_mut()) else {
-            return;
-        };
-        let next = ClusterConfig {
-            configuration_id: self.next_configuration,
-            nodes,
-            ..Default::default()
-        };
-        let change = MemberChange {
-            waits_for: rng.pick(&[WaitsFor::All, WaitsFor::Quorum]),
-            most_missing: rng.pick(&[0, 5, 100]),
-            most_silent_rounds: rng.pick(&[3, 10]),
-            metadata: None,
-        };
-        let proposed = server.change_members(next.clone(), change);
-        self.say(|| format!("{pid} changes to {next:?}: {proposed:?}"));
-        if let Ok(id) = proposed {
-            self.counts.proposed += 1;
-            self.next_configuration += 1;
-            self.all_changes.push(next.clone());
-            if let Some(slot) = self.slots.get_mut(&pid) {
-                slot.changes.insert(id, next);
-            }
-        }
+    /// Whether a change may still be decided.
+    pub(super) fn is_changing(&self) -> bool {
+        self.open_changes().next().is_some()
     }
 
-    fn crash_or_tear(&mut self, pid: NodeId, rng: &mut Rng) {
-        let down = rng.between(1, 120);
-        match rng.chance(1, 2) {
-            true => self.crash(pid, down),
-            false => {
-                let fault = WriteFault {
-                    after: rng.below(6),
-                    failure: Failure::Crash,
-                    applied: rng.chance(1, 2),
-                };
-                if let Some(slot) = self.slots.get_mut(&pid) {
-                    slot.disk.plan_write_fault(fault);
-                    slot.down_until = self.now + down;
-                }
-            }
-        }
-    }
-
-    fn cut(&mut self, rng: &mut Rng) {
-        let all: Vec<NodeId> = self.slots.keys().copied().collect();
-        let one = rng.pick(&all);
-        let is_whole = rng.chance(1, 2);
-        for other in all.iter().filter(|other| **other != one) {
-            if is_whole || rng.chance(1, 2) {
-                self.cuts.insert((one, *other));
-                if rng.chance(3, 4) {
-                    self.cuts.insert((*other, one));
-                }
-            }
-        }
-        self.say(|| format!("cuts {one}"));
-    }
-
-    /// Starts a server that is none yet, with some addresses to begin with.
-    fn join(&mut self, rng: &mut Rng) {
-        let Some(pid) = (1..=MOST_SERVERS).find(|pid| !self.slots.contains_key(pid)) else {
-            return;
-        };
-        let all: Vec<NodeId> =
-            self.slots.iter().filter(|(_, slot)| !slot.is_stopped).map(|(pid, _)| *pid).collect();
-        let sources: BTreeSet<NodeId> = (0..rng.between(1, 3)).map(|_| rng.pick(&all)).collect();
-        let sources: Vec<NodeId> = sources.into_iter().collect();
-        let server = ServerConfig { pid, ..self.settings.clone() };
-        self.add(OmniPaxosConfig::observe(server, &sources));
-        self.counts.joined += 1;
-    }
-
-    fn read(&mut self, pid: NodeId) {
-        let decided = self.truth.len();
-        if let Some(slot) = self.slots.get_mut(&pid) {
-            if let Some(Ok(read)) = slot.server.as_mut().map(|server| server.request_read()) {
-                slot.reads.push((read, decided));
-            }
-        }
-    }
-
-    fn compact(&mut self, pid: NodeId) {
-        if let Some(server) = self.slots.get_mut(&pid).and_then(|slot| slot.server.as_mut()) {
-            if server.snapshot(None, true).is_ok() {
-                self.counts.snapshots += 1;
-            }
-        }
-    }
-
-    /// Wipes the disk of a server that was never named in a configuration.
-    fn wipe(&mut self, rng: &mut Rng) {
-        let named =
-            |pid: &NodeId| self.truth.epochs().iter().any(|(_, config)| config.nodes.contains(pid));
-        let fresh: Vec<NodeId> = self
-            .slots
-            .iter()
-            .filter(|(pid, slot)| !slot.has_voted && !named(pid))
-            .map(|(pid, _)| *pid)
-            .collect();
-        if fresh.is_empty() || self.counts.proposed > self.truth.epochs().len() as u64 - 1 {
-            return;
-        }
-        let pid = rng.pick(&fresh);
-        if let Some(slot) = self.slots.remove(&pid) {
-            self.add(slot.config);
-            self.counts.wiped += 1;
-        }
+    /// Whether a change that may still be decided names a server.
+    pub(super) fn is_named_ahead(&self, pid: NodeId) -> bool {
+        self.open_changes().any(|next| next.nodes.contains(&pid))
     }
 
     /// Lets a tick pass.
@@ -402,24 +364,14 @@ impl World {
             .map(|(pid, _)| *pid)
             .collect();
         for pid in due {
-            self.counts.restarts += 1;
+            self.counts.add(Kind::Restart);
             self.start(pid);
-            let is_observer = self.slots[&pid]
-                .server
-                .as_ref()
-                .is_some_and(|server| server.status().role == omnipaxos::status::Role::Observing);
-            self.counts.observer_restarts += u64::from(is_observer);
+            if self.role_of(pid) == Some(Role::Observing) {
+                self.counts.add(Kind::ObserverRestart);
+            }
         }
-        for message in self.in_flight.remove(&self.now).unwrap_or_default() {
-            let to = message.get_receiver();
-            if self.is_traced {
-                self.say(|| format!("{} -> {to}: {message:?}", message.get_sender()));
-            }
-            if let Some(server) = self.slots.get_mut(&to).and_then(|slot| slot.server.as_mut()) {
-                let handled =
-                    server.try_handle_incoming(message).map_err(|halted| halted.to_string());
-                self.note_halt(to, handled)?;
-            }
+        while let Some(Parcel { message, .. }) = self.network.arrival(self.now, &mut self.links) {
+            self.deliver(message)?;
         }
         for pid in self.running() {
             let Some(server) = self.slots.get_mut(&pid).and_then(|slot| slot.server.as_mut())
@@ -430,7 +382,52 @@ impl World {
             self.note_halt(pid, ticked)?;
             self.drain(pid)?;
         }
+        if let Some(stranger) = &mut self.stranger {
+            let (pid, messages) = (stranger.pid, stranger.tick(&mut self.truth)?);
+            for message in messages {
+                self.check_message(pid, &message)?;
+                self.send(message);
+            }
+        }
         Ok(())
+    }
+
+    /// The server that does not belong to this cluster, if there is one.
+    pub(super) fn stranger_pid(&self) -> Option<NodeId> {
+        self.stranger.as_ref().map(|stranger| stranger.pid)
+    }
+
+    pub(super) fn role_of(&self, pid: NodeId) -> Option<Role> {
+        Some(self.slots.get(&pid)?.server.as_ref()?.status().role)
+    }
+
+    fn deliver(&mut self, message: Message<T>) -> Result<(), String> {
+        let to = message.get_receiver();
+        if self.is_traced {
+            self.say(|| format!("{} -> {to}: {message:?}", message.get_sender()));
+        }
+        if let Message::SequencePaxos(PaxosMessage {
+            msg: PaxosMsg::AcceptDecide(accept), ..
+        }) = &message
+        {
+            if accept.entries.plain().is_none() {
+                self.counts.add(Kind::Encoded);
+            }
+        }
+        if let Some(stranger) = self.stranger.as_mut().filter(|stranger| stranger.pid == to) {
+            stranger.handle(message);
+            return Ok(());
+        }
+        let Some(server) = self.slots.get_mut(&to).and_then(|slot| slot.server.as_mut()) else {
+            return Ok(());
+        };
+        let handled = server.try_handle_incoming(message).map_err(|halted| halted.to_string());
+        self.note_halt(to, handled)
+    }
+
+    fn send(&mut self, message: Message<T>) {
+        let (from, to) = (message.get_sender() as usize, message.get_receiver() as usize);
+        self.network.send(self.now, Parcel::new(from, to, 0, message), &mut self.links);
     }
 
     /// A server halts only where its disk was told to fail.
@@ -442,7 +439,7 @@ impl World {
         if slot.disk.accident().is_none() {
             return Err(format!("server {pid} halts: {halted}"));
         }
-        self.counts.torn += 1;
+        self.counts.add(Kind::Torn);
         let down = slot.down_until.saturating_sub(self.now).max(1);
         self.crash(pid, down);
         Ok(())
@@ -455,36 +452,74 @@ impl World {
         };
         let drained = server.try_take_outgoing_messages(&mut messages);
         self.note_halt(pid, drained.map_err(|halted| halted.to_string()))?;
+        let epochs = self.truth.epochs().len();
         self.check(pid).map_err(|what| format!("server {pid}: {what}"))?;
+        if self.truth.epochs().len() > epochs {
+            self.part_some(pid);
+        }
         for message in messages {
             self.check_message(pid, &message)?;
-            let (from, to) = (message.get_sender(), message.get_receiver());
-            if self.cuts.contains(&(from, to)) || (!self.calm && self.links.chance(self.loss, 100))
-            {
-                continue;
-            }
-            let at = self.now + self.links.between(1, self.delay);
-            if !self.calm && self.links.chance(1, 50) {
-                let later = at + self.links.below(30);
-                self.in_flight.entry(later).or_default().push(message.clone());
-            }
-            self.in_flight.entry(at).or_default().push(message);
+            self.send(message);
         }
         Ok(())
     }
 
-    fn check_message(&self, pid: NodeId, message: &Message<Summed>) -> Result<(), String> {
-        let Message::SequencePaxos(PaxosMessage { msg, .. }) = message else {
+    /// A server is the first to know that a change is decided. In some cases this and some others are parted
+    /// from the rest for a while.
+    fn part_some(&mut self, first: NodeId) {
+        if self.calm || !self.chance.chance(1, 3) {
+            return;
+        }
+        let epochs = self.truth.epochs();
+        let [.., (_, before), (_, after)] = epochs else {
+            return;
+        };
+        let removed = |pid: &NodeId| before.nodes.contains(pid) && !after.nodes.contains(pid);
+        let is_old = self.chance.chance(1, 2);
+        let all = self.slots.keys().copied().filter(|pid| *pid != first);
+        let rest: BTreeSet<NodeId> = match is_old {
+            true => all.filter(removed).collect(),
+            false => all.filter(|_| self.chance.chance(1, 2)).collect(),
+        };
+        if rest.is_empty() {
+            return;
+        }
+        self.heal();
+        let others: Vec<NodeId> =
+            self.slots.keys().copied().filter(|p| !rest.contains(p)).collect();
+        for (one, other) in
+            rest.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)))
+        {
+            self.set_open(one, other, false);
+            self.set_open(other, one, false);
+        }
+        self.say(|| format!("parts {rest:?} from {others:?}"));
+        self.counts.add(Kind::Parted);
+        if is_old {
+            self.counts.add(Kind::PartedOld);
+        }
+        let until = self.now + self.chance.between(20, 300);
+        self.part = Some(Part { until, old: if is_old { rest } else { BTreeSet::new() } });
+    }
+
+    fn check_message(&self, pid: NodeId, message: &Message<T>) -> Result<(), String> {
+        let Message::SequencePaxos(PaxosMessage { msg, to, .. }) = message else {
             return Ok(());
         };
-        let voted_in = match msg {
-            PaxosMsg::Promise(promise) => promise.n.config_id,
-            PaxosMsg::Accepted(accepted) => accepted.n.config_id,
-            PaxosMsg::Prepare(prepare) => prepare.n.config_id,
+        let (voted_in, is_answer) = match msg {
+            PaxosMsg::Promise(promise) => (promise.n.config_id, true),
+            PaxosMsg::Accepted(accepted) => (accepted.n.config_id, true),
+            PaxosMsg::Prepare(prepare) => (prepare.n.config_id, false),
             _ => return Ok(()),
         };
-        let held =
-            self.slots[&pid].disk.peek(|image| (image.compacted_idx, image.log.len() as u64));
+        let stranger = self.stranger_pid();
+        if is_answer && voted_in == 1 && (stranger == Some(pid) || stranger == Some(*to)) {
+            return Err(format!("M5: {pid} votes for {to}, and one of them is of another cluster"));
+        }
+        let Some(slot) = self.slots.get(&pid) else {
+            return Ok(());
+        };
+        let held = slot.disk.peek(|image| (image.compacted_idx, image.log.len() as u64));
         self.truth.check_vote(pid, voted_in, held)
     }
 
@@ -504,8 +539,24 @@ impl World {
                 return Err(format!("has decided {decided_idx}, and reads {}", slot.seen));
             }
         }
-        self.truth.check_epoch(decided_idx, server.status().configuration_id)?;
-        let mut may_stop = false;
+        let status = server.status();
+        self.truth.check_epoch(decided_idx, status.configuration_id)?;
+        // A crash may leave the identity of the epoch before.
+        let stray = slot.disk.peek(|image| {
+            let present_id = status.configuration_id;
+            let identity = image.identity.as_ref();
+            let identity = identity.filter(|at| at.configuration.configuration_id == present_id);
+            let known = identity.into_iter().flat_map(|identity| identity.peers.keys());
+            known.copied().find(|peer| !status.nodes.contains(peer))
+        });
+        if let Some(stray) = stray {
+            return Err(format!(
+                "knows the storage of {stray}, and {:?} are members",
+                status.nodes
+            ));
+        }
+        let stranger = self.stranger.as_ref().map(|stranger| stranger.pid);
+        let mut is_told_to_stop = false;
         for event in server.take_events() {
             match event {
                 Event::ProposalEnded { id, outcome } => {
@@ -514,25 +565,38 @@ impl World {
                         self.ended.push((entry, outcome));
                     } else if let Some(next) = slot.changes.remove(&id) {
                         self.truth.check_change(&next, &outcome)?;
-                        self.counts.given_up += u64::from(!matches!(outcome, Outcome::Decided(_)));
+                        if !matches!(outcome, Outcome::Decided(_)) {
+                            self.counts.add(Kind::GivenUp);
+                        }
                         self.given_up.extend(match outcome {
                             Outcome::Decided(_) | Outcome::Unknown => None,
                             _ => Some(next),
                         });
                     }
                 }
-                Event::Retired { may_stop: true } if self.stops => may_stop = true,
+                Event::Retired { may_stop: true } => is_told_to_stop = true,
                 Event::EntriesLost(lost) => return Err(format!("has lost entries: {lost:?}")),
-                Event::Conflict(conflict) => return Err(format!("is in conflict: {conflict:?}")),
+                Event::Conflict(conflict) if Some(conflict.pid) == stranger => {
+                    self.counts.add(Kind::Conflict);
+                }
+                Event::Conflict(conflict) => {
+                    return Err(format!("is in conflict: {conflict:?}"));
+                }
                 _ => {}
             }
         }
-        let mut answered = 0;
         let mut wrong = None;
-        slot.reads.retain(|(read, must)| match server.read_state(*read) {
+        let counts = &mut self.counts;
+        slot.reads.retain(|(read, must, requested_in)| match server.read_state(*read) {
             ReadState::Waiting => true,
             ReadState::Ready(idx) => {
-                answered += 1;
+                counts.add(Kind::Read);
+                if *requested_in < status.configuration_id {
+                    counts.add(Kind::ReadAcross);
+                }
+                if status.role == Role::Observing {
+                    counts.add(Kind::ObserverRead);
+                }
                 if idx < *must {
                     wrong = Some(format!("a read shows {idx}, and {must} were decided"));
                 }
@@ -540,137 +604,55 @@ impl World {
             }
             _ => false,
         });
-        self.counts.reads += answered;
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
+        if status.may_stop == Some(true) {
+            self.check_may_stop(pid)?;
+        }
+        if is_told_to_stop && self.stops {
+            self.stop(pid);
+        }
+        Ok(())
+    }
+
+    /// Stops a server for good that may be stopped, unless a change on its way names it: its operator
+    /// knows that.
+    fn stop(&mut self, pid: NodeId) {
         let present = self.truth.present().configuration_id;
-        // Its operator does not stop a server that a change on its way names.
         let is_named = self
             .all_changes
             .iter()
             .any(|next| next.configuration_id >= present && next.nodes.contains(&pid));
-        if may_stop && !is_named && !self.calm {
+        if is_named || self.calm {
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(&pid) {
             (slot.server, slot.is_stopped) = (None, true);
-            slot.open.clear();
-            slot.changes.clear();
-            slot.reads.clear();
-            self.counts.stopped += 1;
-            self.check_stopped(pid)?;
+            slot.forget_requests();
+            self.counts.add(Kind::Stopped);
             self.say(|| format!("{pid} is stopped for good"));
         }
-        wrong.map_or(Ok(()), Err)
     }
 
-    /// Checks that the cluster does not need a server that was stopped (M4): a write quorum of the epoch
-    /// that it knew holds everything before that epoch.
-    fn check_stopped(&self, pid: NodeId) -> Result<(), String> {
+    /// Checks that the cluster does not need a server that may be stopped (M4): a write quorum of the
+    /// epoch that it knows holds everything before that epoch.
+    fn check_may_stop(&self, pid: NodeId) -> Result<(), String> {
         let epoch_of = |pid: &NodeId| {
             let slot = self.slots.get(pid)?;
             slot.disk.peek(|image| Some(image.epochs.last()?.configuration.clone()))
         };
-        let Some(known) = epoch_of(&pid) else {
+        let Some(ClusterConfig { configuration_id, nodes, flexible_quorum }) = epoch_of(&pid)
+        else {
             return Ok(());
         };
-        let has_begun = |pid: &&NodeId| {
-            epoch_of(pid).is_some_and(|at| at.configuration_id >= known.configuration_id)
-        };
-        let holders = known.nodes.iter().filter(has_begun).count();
-        match holders > known.nodes.len() / 2 {
+        let has_begun =
+            |pid: &&NodeId| epoch_of(pid).is_some_and(|at| at.configuration_id >= configuration_id);
+        let holders = nodes.iter().filter(has_begun).count();
+        let needed = flexible_quorum.map_or(nodes.len() / 2 + 1, |quorum| quorum.write_quorum_size);
+        match holders >= needed {
             true => Ok(()),
-            false => Err(format!("M4: {pid} may stop, and {holders} of {:?} go on", known.nodes)),
+            false => Err(format!("M4: {pid} may stop, and {holders} of {nodes:?} go on")),
         }
-    }
-
-    /// Lets a server that was stopped for good come back, with its disk.
-    fn come_back(&mut self, rng: &mut Rng) {
-        let stopped: Vec<NodeId> = self.stopped().into_iter().collect();
-        if stopped.is_empty() {
-            return;
-        }
-        let pid = rng.pick(&stopped);
-        if let Some(slot) = self.slots.get_mut(&pid) {
-            (slot.is_stopped, slot.down_until) = (false, self.now);
-            self.counts.came_back += 1;
-        }
-    }
-
-    /// Ends all faults: all servers run, and all links are whole.
-    pub(super) fn end_faults(&mut self) {
-        self.calm = true;
-        self.cuts.clear();
-        let present = self.truth.present().configuration_id;
-        let members = self.truth.present().nodes.clone();
-        // Those that run and are in the present epoch.
-        let informed: BTreeSet<NodeId> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| {
-                let last = slot.disk.peek(|image| image.epochs.last().cloned());
-                let is_present = |epoch: Epoch| epoch.configuration.configuration_id == present;
-                !slot.is_stopped && last.is_some_and(is_present)
-            })
-            .map(|(pid, _)| *pid)
-            .collect();
-        let mut lost = Vec::new();
-        for (pid, slot) in &mut self.slots {
-            slot.down_until = self.now;
-            slot.disk.forget_faults();
-            let known = slot.disk.peek(|image| image.epochs.last().cloned());
-            let known = known.map_or_else(Vec::new, |epoch| epoch.configuration.nodes);
-            let sources = &mut slot.config.server_config.observes;
-            let mut all = known.iter().chain(sources.iter()).filter(|at| *at != pid).peekable();
-            let is_lost = !informed.contains(pid) && all.peek().is_some();
-            if is_lost && !all.any(|pid| informed.contains(pid)) {
-                // It may know nobody who knows the members. Its operator names some.
-                let others: Vec<NodeId> = members.iter().filter(|at| *at != pid).copied().collect();
-                if !others.is_empty() {
-                    *sources = others;
-                    lost.push(*pid);
-                }
-            }
-        }
-        lost.into_iter().for_each(|pid| self.crash(pid, 1));
-        self.say(|| "the faults end".to_string());
-    }
-
-    /// Whether all servers know all that is decided.
-    pub(super) fn is_in_step(&self) -> bool {
-        let present = self.truth.present().configuration_id;
-        self.slots.values().filter(|slot| !slot.is_stopped).all(|slot| {
-            slot.changes.is_empty()
-                && slot.open.is_empty()
-                && slot.server.as_ref().is_some_and(|server| {
-                    let status = server.status();
-                    status.decided_idx == self.truth.len()
-                        && status.configuration_id == present
-                        && status.leader.is_some()
-                })
-        })
-    }
-
-    /// Proposes an entry at each server, and another one where the outcome of the first is unknown. Returns
-    /// whether one of each server is decided.
-    pub(super) fn propose_until_decided(&mut self) -> bool {
-        let mut are_decided = true;
-        for pid in self.running() {
-            let last = self.last.get(&pid).copied();
-            if last.is_some_and(|id| self.truth.index_of(id).is_some()) {
-                continue;
-            }
-            are_decided = false;
-            let has_ended = |id: u64| self.ended.iter().any(|(ended, _)| *ended == id);
-            if last.is_none_or(has_ended) {
-                self.last.insert(pid, self.next_id);
-                self.propose(pid, true);
-            }
-        }
-        are_decided
-    }
-
-    /// Checks again what ended, now that all is decided.
-    pub(super) fn check_outcomes(&self) -> Result<(), String> {
-        let begun = |next: &&ClusterConfig| self.truth.epoch(next.configuration_id).is_some();
-        if let Some(next) = self.given_up.iter().find(begun) {
-            return Err(format!("M3: the change to {next:?} was given up, and has begun"));
-        }
-        self.ended.iter().try_for_each(|(id, outcome)| self.truth.check_outcome(*id, outcome))
     }
 }

@@ -164,6 +164,22 @@ impl<T: SimEntry> SimDisk<T> {
         })))
     }
 
+    /// Lets the snapshots of compactions become durable after the writes that make them. A crash undoes
+    /// a compaction whose snapshot is not durable.
+    pub fn defer_snapshots(&self) {
+        self.0.borrow_mut().writes_snapshots_later = true;
+    }
+
+    /// Whether a crash now would undo a compaction.
+    pub fn would_undo_compaction(&self) -> bool {
+        self.0.borrow().durable.is_some()
+    }
+
+    /// Number of entries that the replica has compacted.
+    pub fn compacted_idx(&self) -> u64 {
+        self.0.borrow().image.compacted_idx
+    }
+
     /// Forgets the failures that were planned.
     pub fn forget_faults(&self) {
         let mut disk = self.0.borrow_mut();
@@ -533,7 +549,8 @@ impl<T: SimEntry> Disk<T> {
     /// Applies an operation to what survives a crash, which holds more entries at the beginning.
     fn apply_to_durable(&mut self, op: StorageOp<T>) {
         let Some(durable) = &mut self.durable else { return };
-        let more = self.image.compacted_idx - durable.compacted_idx;
+        // Not the difference of the compacted indices, which count stop signs of a log that continues.
+        let more = (durable.log.len() - self.image.log.len()) as u64;
         let moved = match op {
             StorageOp::AppendOnPrefix(idx, entries) => {
                 StorageOp::AppendOnPrefix(idx + more, entries)

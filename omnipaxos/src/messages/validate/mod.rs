@@ -137,7 +137,7 @@ impl MessageValidator {
         self.members = members;
         self.identities = identities;
         self.others.begin_epoch();
-        self.observers.retain(|pid| !self.members.contains(pid));
+        self.observers.begin_epoch(|pid| !self.members.contains(pid));
     }
 
     /// Checks a message, and counts it if it is dropped. `highest_n` is the highest ballot number

@@ -6,7 +6,7 @@ use crate::{
     messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
     storage::Entry,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Heartbeat rounds without a message after which an observer is removed.
 const ROUNDS_KEPT: u32 = 10;
@@ -18,16 +18,24 @@ pub(crate) struct Observers {
     limit: usize,
     /// For each observer the number of rounds since its last message.
     silent_rounds: BTreeMap<NodeId, u32>,
+    /// Those of them that have sent a request of the present epoch.
+    in_epoch: BTreeSet<NodeId>,
 }
 
 impl Observers {
     pub(super) fn at_most(limit: usize) -> Self {
-        Self { limit, silent_rounds: BTreeMap::new() }
+        Self { limit, silent_rounds: BTreeMap::new(), in_epoch: BTreeSet::new() }
     }
 
-    /// Removes the observers that are not to be kept.
-    pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
+    /// Begins the next epoch: removes the observers that are not to be kept.
+    pub(super) fn begin_epoch(&mut self, is_kept: impl Fn(NodeId) -> bool) {
         self.silent_rounds.retain(|pid, _| is_kept(*pid));
+        self.in_epoch.clear();
+    }
+
+    /// Returns whether an observer has shown that it has begun the present epoch.
+    pub(crate) fn is_in_epoch(&self, pid: NodeId) -> bool {
+        self.in_epoch.contains(&pid)
     }
 
     /// Returns whether no server may observe this one.
@@ -58,6 +66,7 @@ impl Observers {
             *rounds += 1;
             *rounds <= ROUNDS_KEPT
         });
+        self.in_epoch.retain(|pid| self.silent_rounds.contains_key(pid));
     }
 }
 
@@ -125,6 +134,10 @@ impl MessageValidator {
                 self.observers.record(pid);
             }
         }
+        let sender = message.get_sender();
+        if self.observers.contains(sender) && !self.is_of_another_epoch(message) {
+            self.observers.in_epoch.insert(sender);
+        }
     }
 
     /// Checks a message to or from an observer. An observer sends requests, and the observed server
@@ -182,6 +195,23 @@ impl MessageValidator {
 #[cfg(test)]
 mod tests {
     use super::{Observers, ROUNDS_KEPT};
+
+    /// An observer that asks from an earlier epoch has not begun the present one: a leader notifies it
+    /// again.
+    #[test]
+    fn an_observer_is_in_the_epoch_in_which_it_asks() {
+        let mut observers = Observers::at_most(2);
+        observers.record(4);
+        assert!(observers.contains(4) && !observers.is_in_epoch(4));
+        observers.in_epoch.insert(4);
+        observers.end_round();
+        assert!(observers.is_in_epoch(4));
+        observers.begin_epoch(|_| true);
+        assert!(observers.contains(4) && !observers.is_in_epoch(4));
+        observers.in_epoch.insert(4);
+        (0..=ROUNDS_KEPT).for_each(|_| observers.end_round());
+        assert!(!observers.contains(4) && !observers.is_in_epoch(4));
+    }
 
     #[test]
     fn a_place_is_free_when_its_observer_is_silent() {

@@ -60,11 +60,11 @@ impl Reads {
         self.requests.doubt_beyond(len);
     }
 
-    /// Begins the epoch after the stop sign at `stopsign_idx`. A leader of the epoch before did not
-    /// know what is decided in this one. So only reads of entries before the stop sign are answered,
-    /// and the others are asked for again.
-    pub(super) fn begin_epoch(&mut self, stopsign_idx: u64) {
-        self.requests.doubt_beyond(stopsign_idx);
+    /// Begins the epoch after the stop sign at `stopsign_idx`, if that is known. A leader of the epoch before
+    /// did not know what is decided in this one. So only reads of entries before the stop sign are
+    /// answered, and the others are asked for again.
+    pub(super) fn begin_epoch(&mut self, stopsign_idx: Option<u64>) {
+        self.requests.doubt_beyond(stopsign_idx.unwrap_or_default());
         self.confirm = None;
         self.passing.clear();
         self.passing_back.clear();
@@ -115,8 +115,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Returns the decided index without the stop sign: later entries are read in the next
     /// configuration.
+    ///
+    /// If a snapshot of a later epoch stands for the stop sign, it is not known how many entries are before
+    /// that, and none is counted.
     fn decided_for_reads(&self) -> u64 {
-        self.log.decided_before_stopsign()
+        match self.has_reached_later_epoch() {
+            true => 0,
+            false => self.log.decided_before_stopsign(),
+        }
     }
 
     /// Drops the read requests of servers that are not to be kept.
@@ -335,7 +341,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     pub(super) fn check_reads(&self) {
-        self.reads.requests.check_invariants(self.decided_for_reads());
+        self.reads.requests.check_invariants(self.log.decided_before_stopsign());
     }
 }
 
