@@ -355,14 +355,14 @@ fn a_removed_server_reports_that_its_sources_have_trimmed() {
     assert!(events.iter().any(is_trimmed), "{events:?} {:?}", lab.server(removed).status());
 }
 
-/// The leader is cut off with an entry that no other server has, and is removed. The others decide another
-/// one at that index, and trim it.
+/// The leader is cut off with entries that no other server has, and is removed. The others decide other
+/// ones at these indices, and trim them.
 #[test]
 fn a_removed_leader_does_not_take_its_own_entries_for_those_that_are_trimmed() {
     let (mut lab, leader) = three();
     let stays: Vec<u64> = (1..=3).filter(|pid| *pid != leader).collect();
     lab.isolate(leader);
-    lab.append(leader, "mine");
+    ["mine"; 9].iter().for_each(|word| lab.append(leader, word));
     lab.run(100);
     let next = configuration(2, &stays);
     lab.append(stays[0], "c");
