@@ -14,7 +14,7 @@ use omnipaxos::{
     reads::ReadState,
     status::Role,
     storage::Storage,
-    ClusterConfig, OmniPaxos, ServerConfig,
+    ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::lab::{Disk, Lab, Word};
@@ -284,7 +284,7 @@ fn what_does_not_continue_says_so() {
 fn a_member_stays_one_whatever_is_reported_of_later_epochs() {
     let (mut lab, leader) = three();
     let reported = leader % 3 + 1;
-    let joining = Joining { config_id: 99, decided_idx: None };
+    let joining = Joining { config_id: 99, decided_idx: None, cluster_name: 0 };
     let msg = PaxosMsg::Joining(joining);
     let message = Message::SequencePaxos(PaxosMessage { from: 77, to: reported, msg });
     lab.server(reported).handle_incoming(message);
@@ -331,6 +331,34 @@ fn servers_that_founded_the_next_configuration_do_not_join() {
     lab.server(leader).change_members(next, change).unwrap();
     lab.run(100);
     assert_eq!(outcomes(&mut lab, leader), [Outcome::NotJoined(vec![4, 5, 6])]);
+}
+
+/// A server of another cluster may be started with the addresses of this one, by mistake.
+#[test]
+fn a_server_of_another_cluster_does_not_join() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| {
+        config.continues = true;
+        config.cluster_name = Some("orders".into());
+    });
+    lab.run(40);
+    let leader = lab.server(1).get_current_leader().unwrap();
+    for (pid, name) in [(4, Some("orders")), (5, Some("payments")), (6, None)] {
+        let cluster_name = name.map(str::to_string);
+        let server = ServerConfig { pid, cluster_name, ..Default::default() };
+        let joins = OmniPaxosConfig::observe(server, &[1, 2, 3]);
+        lab.start(joins.build(Disk::with_id(pid)).unwrap());
+    }
+    lab.run(40);
+    let change = MemberChange { most_silent_rounds: 5, ..MemberChange::default() };
+    lab.server(leader).change_members(configuration(2, &[1, 2, 3, 4, 5, 6]), change).unwrap();
+    lab.run(200);
+    assert_eq!(outcomes(&mut lab, leader), [Outcome::NotJoined(vec![5, 6])]);
+    assert!(lab.server(5).dropped().of_other_configurations > 0, "it reports that");
+    lab.server(leader)
+        .change_members(configuration(2, &[1, 2, 3, 4]), MemberChange::default())
+        .unwrap();
+    lab.run(100);
+    assert_eq!(lab.server(4).status().nodes, [1, 2, 3, 4]);
 }
 
 /// A server that was removed while it was away, and whose entries were trimmed meanwhile.

@@ -222,11 +222,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(PaxosMsg::Compaction(Compaction { config_id, action, stamp }));
         }
         if due.asks_to_join {
-            send(PaxosMsg::Joining(Joining { config_id, decided_idx: None }));
+            send(PaxosMsg::Joining(Joining { config_id, decided_idx: None, cluster_name: 0 }));
         }
         if let Some(config_id) = due.reports_progress {
             let decided_idx = Some(self.log.stored_decided_idx());
-            send(PaxosMsg::Joining(Joining { config_id, decided_idx }));
+            send(PaxosMsg::Joining(Joining { config_id, decided_idx, cluster_name: 0 }));
         }
         if due.chunk_request {
             let asks = self.build_catch_up_request(self.waits_for_news_of(to));

@@ -102,6 +102,10 @@ pub struct Joining {
     pub config_id: ConfigurationId,
     /// In an answer: number of entries decided and stored at the server that joins.
     pub decided_idx: Option<u64>,
+    /// The digest of the name of the sender's cluster; see
+    /// [`Digest::cluster_name`](crate::identity::Digest::cluster_name). 0 means: not set. A message that
+    /// was made by hand is not checked.
+    pub cluster_name: u32,
 }
 
 /// Asks the leader to continue, or to prepare the sender again.

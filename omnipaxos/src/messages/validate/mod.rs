@@ -453,7 +453,11 @@ impl MessageValidator {
             PaxosMsg::LeadershipCheck(m) => ballots.owned(m.n, from),
             PaxosMsg::LeadershipCheckAck(m) => ballots.owned(m.n, self.pid),
             PaxosMsg::TransferLeadership(m) => ballots.owned(m.n, from),
-            PaxosMsg::Joining(m) => indices(0, m.decided_idx.unwrap_or_default()),
+            PaxosMsg::Joining(m) => {
+                let checked = self.identities.check_cluster_name(m.cluster_name);
+                checked.map_err(Reason::Unidentified)?;
+                indices(0, m.decided_idx.unwrap_or_default())
+            }
         }
     }
 

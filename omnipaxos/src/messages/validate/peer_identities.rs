@@ -301,6 +301,9 @@ impl PeerIdentities {
                     if self.is_for_another_epoch(&paxos.msg) {
                         continue;
                     }
+                    if let PaxosMsg::Joining(joining) = &mut paxos.msg {
+                        joining.cluster_name = self.digest.cluster_name;
+                    }
                     if let Some(stamp) = paxos.msg.stamp_mut() {
                         // An observer is no member, and messages to it may be relayed: no stamp.
                         *stamp = peer.map(|peer| peer.sends).unwrap_or_default();
@@ -321,6 +324,14 @@ impl PeerIdentities {
 }
 
 impl PeerIdentities {
+    /// Checks the digest of the name of a cluster, which a server sent that is perhaps no member.
+    pub(super) fn check_cluster_name(&self, digest: u32) -> Result<(), Unidentified> {
+        match digest == 0 || digest == self.digest.cluster_name {
+            true => Ok(()),
+            false => Err(Unidentified::OtherConfiguration),
+        }
+    }
+
     /// Returns whether a message answers a request of another configuration. It gets no stamp: its
     /// receiver knows the storages of that configuration.
     #[inline]
