@@ -72,7 +72,7 @@ impl Server {
     fn handle(&mut self, input: Input) -> Result<(), Halted> {
         match input {
             Input::Message(message) => self.replica.try_handle_incoming(message)?,
-            // A dropped sender tells its caller that the line was not proposed.
+            // The caller of a dropped sender learns that the line was not proposed.
             Input::Propose(line, reply) => {
                 if let Ok(id) = self.replica.propose(line) {
                     self.proposals.insert(id, reply);

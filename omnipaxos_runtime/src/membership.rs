@@ -10,7 +10,7 @@ pub struct Membership {
     /// The present configuration. A server that joins has one without nodes until it learns the
     /// present one from the log.
     pub configuration: ClusterConfig,
-    /// `None` unless this server was removed from the members. Then whether the others need it no more:
+    /// `None` unless this server was removed from the members. Then whether the others no longer need it:
     /// see [`Event::Retired`](omnipaxos::events::Event::Retired).
     pub may_stop: Option<bool>,
 }

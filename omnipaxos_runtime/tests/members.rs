@@ -107,8 +107,8 @@ async fn a_server_that_no_book_names_joins_and_one_leaves() {
     let count = within("query", servers[3].node.query(|words| words.0.len())).await.unwrap();
     assert_eq!(count, 1, "a guest reads");
     let mut announced = servers[0].book.announced();
-    let told = announced.wait_for(|all| all.get(&4).is_some_and(|told| told == b"server 4"));
-    drop(within("the announcement", told).await.unwrap());
+    let known = announced.wait_for(|all| all.get(&4).is_some_and(|content| content == b"server 4"));
+    drop(within("the announcement", known).await.unwrap());
 
     let address = servers[3].address.clone();
     let metadata = Some(address.clone().into_bytes());

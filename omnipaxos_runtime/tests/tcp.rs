@@ -175,7 +175,7 @@ async fn dropped_futures_leave_nothing_behind() {
         }
     }
     calls.shutdown().await;
-    // All goes on as before.
+    // All continues as before.
     for node in &nodes {
         within("append", node.append(Word::new("last"))).await.unwrap();
     }

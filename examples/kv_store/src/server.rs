@@ -25,7 +25,8 @@ use tracing::{info, warn};
 /// The largest frame between servers, and as much may wait for each. A change fits four times.
 const FRAME_BYTES: usize = 64 * 1024 * 1024;
 
-/// For so long a removed server that is not needed goes on, so that its clients learn where the members are.
+/// The time for which a removed server that is not needed continues, so that its clients learn where the
+/// members are.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The same where this server does not know yet where clients find the members.
@@ -41,7 +42,8 @@ pub(crate) enum StorageKind {
     Persistent,
 }
 
-/// Serves until `end` comes true, this server was removed from the members, or something breaks, and closes the storage in either case.
+/// Serves until `end` comes true, this server was removed from the members, or something fails. Closes the
+/// storage in each case.
 pub(crate) async fn run(
     config: Config,
     storage: StorageKind,
@@ -169,7 +171,7 @@ async fn wait_for_removal(
         let farewell = async {
             sleep(FAREWELL).await;
             let found = members.wait_for(Members::are_found_by_clients);
-            // If nobody tells, this server ends all the same.
+            // If no server reports that, this server ends all the same.
             drop(timeout(LONGEST_FAREWELL - FAREWELL, found).await);
         };
         tokio::select! {

@@ -22,7 +22,8 @@ use tokio::{
     task::{spawn_blocking, JoinSet},
 };
 
-/// So long a read waits for the leader. Then the client hears why, and asks another server.
+/// The longest time for which a read waits for the leader. Then the client gets the reason, and asks another
+/// server.
 const READ_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// A change of the members is given up when a server that is to join makes no progress for so many
@@ -49,7 +50,7 @@ impl From<NodeError> for NoAnswer {
 type Answered = Result<Answer, NoAnswer>;
 
 impl Service {
-    /// Begins a request. What takes a while goes on in a task. Changes are proposed in the order of the
+    /// Begins a request. What takes a while continues in a task. Changes are proposed in the order of the
     /// calls.
     pub(crate) fn begin(
         self: &Arc<Self>,

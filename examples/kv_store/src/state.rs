@@ -102,7 +102,7 @@ impl StateMachine for Store {
 
     fn apply(&mut self, _idx: u64, change: &Change) {
         self.state.apply(change);
-        self.watchers.tell(change);
+        self.watchers.send(change);
     }
 
     fn apply_stop_sign(&mut self, _idx: u64, stop_sign: &StopSign) {
@@ -118,7 +118,7 @@ impl StateMachine for Store {
     /// restarted.
     fn restore(&mut self, state: State) {
         for change in self.state.changes_to(&state) {
-            self.watchers.tell(&change);
+            self.watchers.send(&change);
         }
         self.state = state;
         self.places.follow(&self.state.members);

@@ -161,7 +161,7 @@ fn servers(pids: &[NodeId]) -> String {
     names.join(" and ")
 }
 
-/// Answers lines until there are no more. It does nothing else while it waits for one.
+/// Answers all lines. It does nothing else while it waits for one.
 async fn lines(client: &mut Client) -> Result<()> {
     for line in std::io::stdin().lines() {
         let line = line.context("cannot read the standard input")?;

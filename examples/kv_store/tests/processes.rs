@@ -143,7 +143,7 @@ fn a_watcher_sees_the_changes_under_its_prefix() {
         }
         seen
     });
-    // When the watcher has begun is not to be seen from here: go on until it has seen an end.
+    // When the watcher has begun is not to be seen from here: put until it has seen an end.
     let start = Instant::now();
     while !reader.is_finished() {
         cluster.ask(&["put", "b/unseen", "1"]);
@@ -184,7 +184,7 @@ fn garbage_harms_nothing() {
         vec![0, 0, 0, 9, 2, 3, 1],
         [&[0, 0, 0, 66, 2, 2][..], &[0xfe; 64]].concat(),
         [&[0, 0, 0, 66, 2, 3][..], &[0xfe; 64]].concat(),
-        // One who says hello properly, under several names, and then does not go on so.
+        // One who says hello properly, under several names, and then breaks the protocol.
         hello(1),
         hello(0),
         [&hello(2)[..], &hello(2)[..]].concat(),

@@ -131,7 +131,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Returns the way of an answer to `origin`, which came from `from` after this number of hops; `None`
     /// if it goes no further. Servers may each have the last message of an observer from another of
-    /// them. So an answer is never passed back to its sender, and does not travel in circles for ever.
+    /// them. So an answer is never passed back to its sender, and does not travel in circles endlessly.
     /// The origin asks again if it gets no answer.
     pub(super) fn way_back(&self, origin: NodeId, from: NodeId, hops: u8) -> Option<NodeId> {
         let way = self.observers.way_to(origin);

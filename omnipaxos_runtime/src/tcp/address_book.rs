@@ -7,12 +7,12 @@ use tokio::sync::watch;
 /// The addresses of servers, which can be changed while transports use them.
 ///
 /// Clones share their content. A transport accepts connections only of servers in its book. A server that
-/// leaves the book is disconnected; one whose address changes is connected anew.
+/// leaves the book is disconnected; one whose address changes is connected again.
 ///
 /// # Guests
 /// A guest is a server that no configuration names: an observer, a server that joins, or one that was removed
 /// from the members. Where a book [admits guests](Self::admit_guests), a server that is not in it may
-/// connect. It tells its address with the connection, and is in the book until 60 attempts to connect to it
+/// connect. It sends its address with the connection, and is in the book until 60 attempts to connect to it
 /// have failed in a row. So only a server that joins must know others.
 ///
 /// ```

@@ -106,7 +106,7 @@ impl<T: Entry> Dialer<T> {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut frames = Vec::new();
         let mut pulses = [0; 64];
-        let mut heard = Instant::now();
+        let mut last_pulse = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -115,10 +115,10 @@ impl<T: Entry> Dialer<T> {
                     if read? == 0 {
                         return Err(io::Error::other("it closed the connection"));
                     }
-                    heard = Instant::now();
+                    last_pulse = Instant::now();
                     continue;
                 }
-                () = sleep_until(heard + SILENCE) => return Err(io::Error::other("it is silent")),
+                () = sleep_until(last_pulse + SILENCE) => return Err(io::Error::other("it is silent")),
                 () = self.queue.take(&mut frames) => {}
             }
             // The time limit is for each part, so that much may wait for a slow link.

@@ -21,12 +21,12 @@ pub(super) struct Hello {
 /// The largest announcement, in bytes.
 pub(super) const MAX_ANNOUNCEMENT: usize = 4096;
 
-/// What the connecting server tells of itself.
+/// What the connecting server reports of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Announcement {
     /// Where it listens for other servers; empty if it does not tell.
     pub(super) address: String,
-    /// What the program tells.
+    /// What the program passes on.
     pub(super) content: Vec<u8>,
 }
 

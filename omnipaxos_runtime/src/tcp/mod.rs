@@ -29,7 +29,7 @@
 //!
 //! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0 every
 //! second, and nothing else. So the connecting server notices within 5 seconds that a link is cut or
-//! a process is stopped, and connects anew. A frame is the length
+//! a process is stopped, and connects again. A frame is the length
 //! of its body (4 bytes, at least 1) and the body: one message, encoded by serde with the standard
 //! configuration of bincode 2. A body is decoded as a whole, and nothing is left over. The reader
 //! closes the connection at the first byte that does not fit, and if a message names another sender

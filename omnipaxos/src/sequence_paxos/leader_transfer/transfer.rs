@@ -196,7 +196,7 @@ mod tests {
         let mut transfer = Transfer::new(2, 5, 9);
         assert_eq!(transfer.timeout(None, 7), 9);
         assert_eq!(transfer.timeout(Some(target(4)), 7), 9);
-        assert_eq!(transfer.timeout(Some(target(5)), 7), 1, "it can go on");
+        assert_eq!(transfer.timeout(Some(target(5)), 7), 1, "it can continue");
         transfer.advance(target(5), 7);
         transfer.pass(3);
         assert_eq!(transfer.timeout(Some(target(6)), 7), 6);

@@ -46,7 +46,7 @@ fn proposals_of_observers_pass() {
             | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
             ; 2: ProposalRejection first=9/5/0 decided=1
             | same | 8: ProposalRejection first=9/5/0 count=1 hops=1 decided=1
-        # Not for ever: servers may pass it in a circle.
+        # Not endlessly: servers may pass it in a circle.
             | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
             ; 2: ProposalRejection first=9/5/0 hops=15 decided=1
             | same | 8: ProposalRejection first=9/5/0 count=1 hops=16 decided=1
