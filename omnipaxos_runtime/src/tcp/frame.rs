@@ -11,6 +11,9 @@ const PREFIX: usize = 4;
 /// A buffer that has grown beyond this is released once it is empty again.
 pub(super) const KEPT_BYTES: usize = 1024 * 1024;
 
+/// The number of bytes from which on a body is decoded on another thread.
+const LARGE: usize = 256 * 1024;
+
 /// Why bytes are not a frame, or a message cannot become one.
 #[derive(Debug, Error)]
 pub(super) enum FrameError {
@@ -22,6 +25,8 @@ pub(super) enum FrameError {
     Empty,
     #[error("a frame of {0} bytes exceeds the limit")]
     TooLarge(usize),
+    #[error("a message cannot be decoded: the code of its type panicked")]
+    Panicked,
     #[error("the message cannot be encoded")]
     Encode(#[from] bincode::error::EncodeError),
     #[error("the body is not a message")]
@@ -35,7 +40,11 @@ impl FrameError {
     pub(super) fn is_malformed(&self) -> bool {
         match self {
             Self::Io(_) | Self::Truncated | Self::Encode(_) => false,
-            Self::Empty | Self::TooLarge(_) | Self::Decode(_) | Self::LeftOver(_) => true,
+            Self::Panicked
+            | Self::Empty
+            | Self::TooLarge(_)
+            | Self::Decode(_)
+            | Self::LeftOver(_) => true,
         }
     }
 }
@@ -81,7 +90,7 @@ pub(super) async fn read<M, R>(
     body: &mut Vec<u8>,
 ) -> Result<Option<(M, usize)>, FrameError>
 where
-    M: DeserializeOwned,
+    M: DeserializeOwned + Send + 'static,
     R: AsyncRead + Unpin,
 {
     let mut prefix = [0; PREFIX];
@@ -106,7 +115,15 @@ where
     if from.take(length as u64).read_to_end(body).await? < length {
         return Err(FrameError::Truncated);
     }
-    let message = decode(body)?;
+    let message = match body.len() < LARGE {
+        true => decode(body)?,
+        false => {
+            // Meanwhile the replica, which may be on this thread, continues.
+            let large = std::mem::take(body);
+            let decoding = tokio::task::spawn_blocking(move || decode(&large));
+            decoding.await.map_err(|_panic| FrameError::Panicked)??
+        }
+    };
     if body.capacity() > KEPT_BYTES {
         *body = Vec::new();
     }
@@ -126,7 +143,9 @@ fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{encode, read, FrameError};
+    use super::{encode, read, FrameError, LARGE};
+    use serde::{Deserialize, Deserializer};
+    use std::thread::{self, ThreadId};
 
     type Body = (u64, String);
 
@@ -143,6 +162,28 @@ mod tests {
             all.push(message);
         }
         Ok(all)
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_decoded_on_another_thread() {
+        #[derive(Debug, PartialEq)]
+        struct Where(ThreadId);
+
+        impl<'de> Deserialize<'de> for Where {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?;
+                Ok(Self(thread::current().id()))
+            }
+        }
+
+        for (bytes, is_here) in [(10, true), (2 * LARGE, false)] {
+            let mut frame = Vec::new();
+            encode(&"x".repeat(bytes), 3 * LARGE, &mut frame).unwrap();
+            let read = read::<Where, _>(&mut &frame[..], 3 * LARGE, &mut Vec::new()).await;
+            let (Where(decoded), length) = read.unwrap().unwrap();
+            assert!(length > bytes);
+            assert_eq!(decoded == thread::current().id(), is_here, "{bytes} bytes");
+        }
     }
 
     #[tokio::test]

@@ -126,7 +126,7 @@ async fn receive<T>(
     place: OwnedSemaphorePermit,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
-    T: Entry + DeserializeOwned,
+    T: Entry + DeserializeOwned + 'static,
     Message<T>: Send,
 {
     let Settings { own, application_version, .. } = shared.settings;
@@ -191,7 +191,7 @@ async fn read_all<T>(
     peer: NodeId,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
-    T: Entry + DeserializeOwned,
+    T: Entry + DeserializeOwned + 'static,
     Message<T>: Send,
 {
     let Settings { own, max_frame_bytes, idle_timeout, .. } = shared.settings;
