@@ -1,0 +1,94 @@
+//! A client with one connection.
+
+use crate::{
+    etcd,
+    plan::System,
+    protocol::{Answer, Connection, Put, Request, Standing, Value},
+    Failure,
+};
+
+/// A request that is measured.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Put,
+    /// A linearizable read.
+    Get,
+}
+
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+        }
+    }
+}
+
+/// A connection to one server.
+#[derive(Debug)]
+pub(crate) enum Client {
+    Frames(Connection),
+    Etcd(etcd::Connection),
+}
+
+impl Client {
+    pub(crate) async fn connect(system: System, port: u16) -> Result<Self, Failure> {
+        Ok(match system {
+            System::Ours | System::Openraft => Self::Frames(Connection::connect(port).await?),
+            System::Etcd => Self::Etcd(etcd::Connection::connect(port).await?),
+        })
+    }
+
+    pub(crate) async fn put(&mut self, key: u64, value: Vec<u8>) -> Result<(), Failure> {
+        match self {
+            Self::Frames(connection) => {
+                let request = Request::Put(Put { key, value: Value(value) });
+                match connection.call(&request).await? {
+                    Answer::Done => Ok(()),
+                    other => Err(unexpected(other)),
+                }
+            }
+            Self::Etcd(connection) => connection.put(key, value).await,
+        }
+    }
+
+    /// Returns the value of a key.
+    pub(crate) async fn get(&mut self, key: u64) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Self::Frames(connection) => match connection.call(&Request::Get(key)).await? {
+                Answer::Found(found) => Ok(found.map(|value| value.0)),
+                other => Err(unexpected(other)),
+            },
+            Self::Etcd(connection) => connection.get(key).await,
+        }
+    }
+
+    pub(crate) async fn status(&mut self) -> Result<Standing, Failure> {
+        match self {
+            Self::Frames(connection) => match connection.call(&Request::Status).await? {
+                Answer::Status(standing) => Ok(standing),
+                other => Err(unexpected(other)),
+            },
+            Self::Etcd(connection) => connection.status().await,
+        }
+    }
+
+    pub(crate) async fn change_members(&mut self, members: Vec<u64>) -> Result<(), Failure> {
+        match self {
+            Self::Frames(connection) => {
+                match connection.call(&Request::ChangeMembers(members)).await? {
+                    Answer::Done => Ok(()),
+                    other => Err(unexpected(other)),
+                }
+            }
+            Self::Etcd(_) => Err("the members of etcd are not changed here".into()),
+        }
+    }
+}
+
+fn unexpected(answer: Answer) -> Failure {
+    match answer {
+        Answer::Failed(reason) => reason.into(),
+        other => format!("the server answered {other:?}").into(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What happens in the middle of a load: crashes, snapshots, a change of members.
+
+use crate::{
+    client::Operation,
+    cluster::Cluster,
+    load::{fill, Load, Running},
+    plan::{System, FOUNDERS},
+    table::Figures,
+    Failure, SNAPSHOT_EVERY,
+};
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// The server that takes the place of another.
+const NEW_SERVER: u64 = FOUNDERS + 1;
+
+/// Time for something that a scenario waits for, after which the program gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What happens, beside puts of 16 clients.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    LeaderRestarts,
+    FollowerReturns,
+    ManySnapshots,
+    MemberIsReplaced,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::ManySnapshots, Self::FollowerReturns, Self::LeaderRestarts, Self::MemberIsReplaced];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::LeaderRestarts => "the leader is killed, and starts again",
+            Self::FollowerReturns => "a follower was away, and catches up",
+            Self::ManySnapshots => "a snapshot every 1,000 commands",
+            Self::MemberIsReplaced => "a follower is replaced by a new server",
+        }
+    }
+
+    pub(crate) fn suits(self, system: System) -> bool {
+        self != Self::MemberIsReplaced || system == System::Ours
+    }
+
+    fn snapshot_every(self) -> u64 {
+        match self {
+            Self::ManySnapshots => 1000,
+            Self::LeaderRestarts | Self::FollowerReturns | Self::MemberIsReplaced => SNAPSHOT_EVERY,
+        }
+    }
+
+    fn servers(self) -> u64 {
+        match self {
+            Self::MemberIsReplaced => NEW_SERVER,
+            Self::LeaderRestarts | Self::FollowerReturns | Self::ManySnapshots => FOUNDERS,
+        }
+    }
+}
+
+/// Runs a scenario. What happens begins after a quarter of `duration`, and ends within the
+/// measurement, which lasts at least `duration`.
+pub(crate) async fn run(
+    scenario: Scenario,
+    system: System,
+    keys: u64,
+    duration: Duration,
+) -> Result<Figures, Failure> {
+    let mut cluster = Cluster::start(system, scenario.servers(), scenario.snapshot_every()).await?;
+    fill(&cluster, keys).await?;
+    let leader = cluster.leader().await?;
+    let follower = if leader == FOUNDERS { 1 } else { FOUNDERS };
+    let load = Load { operation: Operation::Put, clients: 16, keys };
+    let mut running = Running::start(&cluster, leader, load)?;
+    sleep(duration / 5).await;
+    running.restart()?;
+    let begun = Instant::now();
+    sleep(duration / 4).await;
+    let took = match scenario {
+        Scenario::ManySnapshots => None,
+        Scenario::LeaderRestarts => Some(restart(&mut cluster, leader, duration / 4).await?),
+        Scenario::FollowerReturns => Some(restart(&mut cluster, follower, duration / 4).await?),
+        Scenario::MemberIsReplaced => Some(replace(&mut cluster, leader, follower).await?),
+    };
+    sleep(duration.saturating_sub(begun.elapsed())).await;
+    let measured = running.end().await?;
+    Ok(Figures::of(&measured, None, cluster.resident_bytes()?).took(took))
+}
+
+/// Kills a server, and starts it after a while. Returns how long it takes to catch up.
+async fn restart(cluster: &mut Cluster, server: u64, away: Duration) -> Result<Duration, Failure> {
+    cluster.kill(server);
+    sleep(away).await;
+    let other = if server == 1 { 2 } else { 1 };
+    let decided_idx = cluster.status(other).await?.decided_idx;
+    let begun = Instant::now();
+    cluster.start_server(server)?;
+    let caught_up = async {
+        while cluster.status(server).await?.decided_idx < decided_idx {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(begun.elapsed())
+    };
+    timeout(PATIENCE, caught_up).await?
+}
+
+/// Replaces a server. Returns how long it takes from the start of the new one until the old one may
+/// stop.
+async fn replace(cluster: &mut Cluster, at: u64, old: u64) -> Result<Duration, Failure> {
+    let begun = Instant::now();
+    cluster.start_server(NEW_SERVER)?;
+    cluster.status(NEW_SERVER).await?;
+    let members = (1..=NEW_SERVER).filter(|pid| *pid != old).collect();
+    timeout(PATIENCE, cluster.client(at).await?.change_members(members)).await??;
+    let replaced = async {
+        while !cluster.status(old).await?.may_stop {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<_, Failure>(begun.elapsed())
+    };
+    let took = timeout(PATIENCE, replaced).await??;
+    cluster.kill(old);
+    Ok(took)
+}
