@@ -362,7 +362,7 @@ fn what_is_lost_in_a_long_round_is_repeated_after_it() {
 
 /// The promises to one server never come, as where each holds a snapshot that is too large.
 #[test]
-fn a_leader_that_is_not_promised_resigns() {
+fn a_leader_without_promises_resigns_in_time() {
     for n in 2..=5_u64 {
         for mute in 1..=n {
             let mut cluster = Scheduled::new(
