@@ -209,7 +209,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Asks the servers that can be reached for ranges of what is missing. If none of them holds the
     /// entries at the decided index, asks one for what it has in their place.
     fn request_ranges(&mut self, from: NodeId) {
-        let source = self.catch_up.source().unwrap_or(from);
+        // The sender has answered. The source may be silent, for instance since it refuses observers.
+        let has_more = self.ranges.has_beyond(from, self.log.decided_idx());
+        let source = self.catch_up.source().filter(|_| !has_more).unwrap_or(from);
         if !self.assign_ranges() {
             self.catch_up_from(source);
         } else if self.catch_up.source().is_none() {

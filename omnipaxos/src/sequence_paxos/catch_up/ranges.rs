@@ -106,6 +106,11 @@ impl<T: Entry> Ranges<T> {
         self.goal
     }
 
+    /// Returns whether `source` has reported that it has decided more than `decided_idx` entries.
+    pub(super) fn has_beyond(&self, source: NodeId, decided_idx: u64) -> bool {
+        self.sources.get(&source).is_some_and(|source| source.decided_idx > decided_idx)
+    }
+
     /// Returns whether `source` has reported its decided index.
     pub(super) fn knows(&self, source: NodeId) -> bool {
         self.sources.contains_key(&source)

@@ -275,6 +275,10 @@ fn deltas_to_this_server() {
         # A sum that cannot be stored: from then on entries are asked for.
         following 4.2 ABCd
             | 3: CatchUpChunk base=3 at=6 delta=dez dec=6; round lost | same | 3: CatchUpRequest dec=3
+        # The sender of what came is asked for more: the server that was asked before may be silent.
+        promised 4.2 3.3 ABc
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; 2: CatchUpChunk base=2 at=2 +c dec=9
+            | promised 4.2 3.3 ABC | 2: CatchUpRequest dec=3 delta
         # Nothing stands for what was trimmed.
         following 4.2 __Cd
             | 3: CatchUpChunk base=3 at=6 delta=def dec=6 | same |
