@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         storage = storage.with_background_encoding();
     }
     let mut plan = Plan::after(seed, from);
+    plan.note_incarnation(&mut storage)?;
     for _ in 0..count {
         plan.write_next(&mut storage)?;
         // One write a line, which the recorder sees.

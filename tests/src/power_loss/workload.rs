@@ -140,7 +140,19 @@ impl Plan {
             Batch::Atomic(mut ops) => storage.write_atomically(&mut ops)?,
             Batch::Compaction(mut ops) => storage.write_compaction(&mut ops)?,
         }
-        if self.batches.is_multiple_of(BATCHES_PER_INCARNATION) {
+        self.note_incarnation(storage)
+    }
+
+    /// Counts an incarnation after some batches, and notes it. A process that begins there does it again:
+    /// the one before may have been killed between the batch and the note.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub fn note_incarnation(
+        &self,
+        storage: &mut PersistentStorage<Item>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        if self.batches > 0 && self.batches.is_multiple_of(BATCHES_PER_INCARNATION) {
             storage.next_incarnation()?;
             let nodes = vec![1, INCARNATIONS, STORAGE];
             let config = ClusterConfig { configuration_id: 1, nodes, flexible_quorum: None };
