@@ -113,27 +113,12 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         Message<T>: Send,
         OmniPaxos<T, B>: Send,
     {
-        self.start_alone_or_with(None::<fn(WeakHandle<T>) -> Ready<()>>).await
+        self.start_with(None::<fn(WeakHandle<T>) -> Ready<()>>).await
     }
 
-    /// Does the same as [`start`](Self::start), and runs a companion beside the replica, on the same thread.
+    /// Does the same as [`start`](Self::start), and runs the companion, if there is one, beside the replica, on
+    /// the same thread.
     pub(crate) async fn start_with<C>(
-        self,
-        companion: impl FnOnce(WeakHandle<T>) -> C,
-    ) -> Result<Node<T, B>, StartError>
-    where
-        C: Future<Output = ()> + Send + 'static,
-        T: Send + 'static,
-        T::Snapshot: Send,
-        B: Send + 'static,
-        X: Transport<T>,
-        Message<T>: Send,
-        OmniPaxos<T, B>: Send,
-    {
-        self.start_alone_or_with(Some(companion)).await
-    }
-
-    async fn start_alone_or_with<C>(
         self,
         companion: Option<impl FnOnce(WeakHandle<T>) -> C>,
     ) -> Result<Node<T, B>, StartError>

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, net::TcpListener, process::Command, time::Durat
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// Time for a cluster to do what it always does, after which the program gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for the servers. Then the program reports a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time between two questions.
 const PAUSE: Duration = Duration::from_millis(20);

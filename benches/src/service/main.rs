@@ -32,7 +32,7 @@ use tokio::{runtime::Builder, time::sleep};
 /// Any error: the program ends with its text.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Commands between two snapshots, unless a scenario says otherwise.
+/// Commands between two snapshots, unless a scenario sets another number.
 const SNAPSHOT_EVERY: u64 = 10_000;
 
 /// What the table of loads shows.

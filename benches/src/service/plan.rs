@@ -1,4 +1,4 @@
-//! What a server process is told on its command line.
+//! The settings of a server process, which it gets as its arguments.
 
 use crate::Failure;
 use std::{collections::BTreeMap, path::PathBuf};

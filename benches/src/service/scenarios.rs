@@ -2,7 +2,7 @@
 
 use crate::{
     client::Operation,
-    cluster::Cluster,
+    cluster::{Cluster, PATIENCE},
     load::{fill, Load, Running},
     plan::{System, FOUNDERS},
     table::Figures,
@@ -13,9 +13,6 @@ use tokio::time::{sleep, timeout};
 
 /// The server that takes the place of another.
 const NEW_SERVER: u64 = FOUNDERS + 1;
-
-/// Time for something that a scenario waits for, after which the program gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What happens, beside puts of 16 clients.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

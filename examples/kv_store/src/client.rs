@@ -34,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_millis(10);
 /// next server is asked, where that changes nothing twice. A server without progress ends it sooner.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time without any answer from any server after which the client gives up, by default.
+/// The default time limit. If no server answers for this time, the client gives up.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Before another server is asked. Twice as long each time, up to [`LONGEST_PAUSE`], until there is

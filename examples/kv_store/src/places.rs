@@ -1,4 +1,4 @@
-//! Where servers are: in the configuration file, in the log, and by what they say of themselves.
+//! The addresses of servers: from the configuration file, from the log, and from their announcements.
 
 use crate::members::{Addresses, Found, Members};
 use omnipaxos::{util::NodeId, ClusterConfig};
@@ -12,9 +12,9 @@ pub(crate) struct Places {
     own: NodeId,
     /// Where clients find this server.
     client_address: String,
-    /// Where the configuration file says that servers are.
+    /// The addresses in the configuration file.
     configured: Addresses,
-    /// The servers that the configuration file says to observe.
+    /// The servers to observe, from the configuration file.
     observes: Vec<NodeId>,
     /// What the transport uses.
     book: AddressBook,
@@ -34,7 +34,8 @@ impl Places {
         Self { own, client_address, configured, observes, book, by_servers }
     }
 
-    /// The log says that the members are here; it says nothing until they change for the first time.
+    /// Uses the addresses of the members from the log. There are none until the members change for the first
+    /// time.
     pub(crate) fn follow(&self, members: &Addresses) {
         let is_used =
             |pid: &NodeId| members.is_empty() || *pid == self.own || self.observes.contains(pid);
@@ -55,7 +56,7 @@ impl Places {
         self.by_servers.subscribe()
     }
 
-    /// What servers say of themselves: where clients find them.
+    /// The announcements of servers: where clients find them.
     pub(crate) fn announced(&self) -> watch::Receiver<BTreeMap<NodeId, Vec<u8>>> {
         self.book.announced()
     }

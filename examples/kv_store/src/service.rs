@@ -26,8 +26,8 @@ use tokio::{
 /// server.
 const READ_TIMEOUT: Duration = Duration::from_millis(750);
 
-/// A change of the members is given up when a server that is to join makes no progress for so many
-/// heartbeat rounds.
+/// The number of heartbeat rounds without progress at a server that is to join after which a change of the
+/// members is given up.
 const MOST_SILENT_ROUNDS: u32 = 25;
 
 /// A server, as its clients see it.
@@ -87,7 +87,7 @@ impl Service {
                 return;
             }
             Ask::Members => {
-                tasks.spawn(tell_members(number, to, self.members.clone()));
+                tasks.spawn(send_members(number, to, self.members.clone()));
                 return;
             }
             Ask::ChangeMembers(change) => {
@@ -195,7 +195,7 @@ async fn answer(
 }
 
 /// Sends the members, now and whenever they change.
-async fn tell_members(
+async fn send_members(
     number: u64,
     to: mpsc::Sender<Response>,
     mut members: watch::Receiver<Members>,
@@ -209,7 +209,7 @@ async fn tell_members(
     }
 }
 
-/// What to say of a command. It may have been decided earlier, when its client asked another server.
+/// Returns the answer to a command. It may have been decided earlier, when its client asked another server.
 fn executed(executed: Result<(u64, ()), ExecuteError<Change>>) -> Answered {
     match executed {
         Ok((idx, ())) => Ok(Answer::Done { idx }),

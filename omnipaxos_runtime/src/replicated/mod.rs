@@ -442,7 +442,7 @@ where
             Applier::new(machine, snapshot_every, log, of_machine, receiver).run()
         };
         let node = match machine_runs {
-            MachineRuns::WithReplica => node.start_with(run_machine).await?,
+            MachineRuns::WithReplica => node.start_with(Some(run_machine)).await?,
             MachineRuns::OnThread => {
                 let node = node.start().await?;
                 let applier = run_machine(node.downgrade());

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     disk::{Failure, WriteFault},
+    plan::quorum_sizes,
     rng::Rng,
     value::SimEntry,
 };
@@ -20,15 +21,9 @@ use omnipaxos::{
 };
 use std::collections::BTreeSet;
 
-/// Quorum sizes of so many nodes, for some configurations.
+/// Chooses quorum sizes of so many nodes, for some configurations.
 pub(super) fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {
-    if !rng.chance(1, 3) {
-        return None;
-    }
-    let write_quorum_size = 1 + rng.index(size.div_ceil(2));
-    let least = (size - write_quorum_size + 1).max(write_quorum_size);
-    let read_quorum_size = rng.between(least as u64, size as u64) as usize;
-    Some(FlexibleQuorum { read_quorum_size, write_quorum_size })
+    rng.chance(1, 3).then(|| quorum_sizes(rng, size))
 }
 
 impl<T: SimEntry> World<T> {
@@ -241,13 +236,8 @@ impl<T: SimEntry> World<T> {
     }
 
     fn transfer(&mut self, pid: NodeId, rng: &mut Rng) {
-        let leader = self.running().into_iter().find(|pid| {
-            let server = self.slots[pid].server.as_ref();
-            server.is_some_and(|server| server.status().role == Role::Leading)
-        });
-        let Some(server) =
-            leader.and_then(|pid| self.slots.get_mut(&pid)).and_then(|slot| slot.server.as_mut())
-        else {
+        let leader = self.leader().and_then(|pid| self.slots.get_mut(&pid));
+        let Some(server) = leader.and_then(|slot| slot.server.as_mut()) else {
             return;
         };
         if server.transfer_leadership(pid, rng.between(5, 60)).is_ok() {

@@ -1,4 +1,4 @@
-//! The end of a run: all faults stop, and the log goes on at every server.
+//! The end of a run: all faults stop, and the log continues at every server.
 
 use super::{kinds::Kind, world::World};
 use crate::{network::LinkConditions, value::SimEntry};

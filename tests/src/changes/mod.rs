@@ -2,7 +2,7 @@
 //!
 //! Servers join, leave, come back, crash, are cut off, and are named in the next configuration while they
 //! are none of this. All the while entries are proposed everywhere, and read. `checks` has what must
-//! hold. At the end all faults stop, and the log must go on at every server.
+//! hold. At the end all faults stop, and the log must continue at every server.
 
 mod acts;
 mod checks;
@@ -87,7 +87,7 @@ pub struct Report {
     pub failure: Option<String>,
 }
 
-/// Ticks until the log must go on at all servers after the last fault: rounds that were lengthened to 16
+/// Ticks until the log must continue at all servers after the last fault: rounds that were lengthened to 16
 /// times 12 ticks end, and then a few of each kind follow: to learn each epoch that was missed, to elect,
 /// to catch up.
 const QUIET_WITHIN: u64 = 6000;
@@ -118,7 +118,7 @@ fn play<T: SimEntry>(world: &mut World<T>, rng: &mut Rng, ticks: u64) -> Result<
     let start = world.now();
     while !world.is_in_step() || !world.propose_until_decided() {
         if world.now() - start > QUIET_WITHIN {
-            return Err("the log does not go on at all servers".to_string());
+            return Err("the log does not continue at all servers".to_string());
         }
         world.tick()?;
         if world.has_trimmed_a_quorum_away() {

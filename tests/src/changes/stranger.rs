@@ -68,7 +68,7 @@ impl<T: SimEntry> Stranger<T> {
         self.server.handle_incoming(message);
     }
 
-    /// Lets a tick pass. Returns what it sends. It may learn the log of this cluster, which goes on where its
+    /// Lets a tick pass. Returns what it sends. It may learn the log of this cluster, which continues where its
     /// own did not begin, and it decides nothing else.
     pub(super) fn tick(&mut self, truth: &mut Truth) -> Result<Vec<Message<T>>, String> {
         self.server.tick();

@@ -188,13 +188,15 @@ fn start_late(rng: &mut Rng, setting: &mut Setting) {
 }
 
 fn quorum(rng: &mut Rng, size: usize) -> Option<FlexibleQuorum> {
-    if !rng.chance(1, 5) {
-        return None;
-    }
+    rng.chance(1, 5).then(|| quorum_sizes(rng, size))
+}
+
+/// Chooses quorum sizes for so many servers.
+pub(crate) fn quorum_sizes(rng: &mut Rng, size: usize) -> FlexibleQuorum {
     let write_quorum_size = 1 + rng.index(size.div_ceil(2));
     let least = (size - write_quorum_size + 1).max(write_quorum_size);
     let read_quorum_size = rng.between(least as u64, size as u64) as usize;
-    Some(FlexibleQuorum { read_quorum_size, write_quorum_size })
+    FlexibleQuorum { read_quorum_size, write_quorum_size }
 }
 
 /// For some clusters, cuts that outlast the faults.

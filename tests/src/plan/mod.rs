@@ -7,6 +7,7 @@ mod links;
 mod observers;
 mod shape;
 
+pub(crate) use self::generate::quorum_sizes;
 pub use self::{links::Links, shape::Shape};
 use crate::{
     disk::{Atomicity, Honesty, Medium, WriteFault},
