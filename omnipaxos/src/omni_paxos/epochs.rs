@@ -136,12 +136,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         };
         self.flush_all()?;
         let successor = self.successor(&epoch);
+        // Of these servers a Prepare may have come before this server began the epoch.
+        let is_ahead = successor.is_some_and(|pid| self.validator.others().is_informed(pid));
         self.enter(&epoch)?;
         match successor {
             Some(pid) if pid == self.pid => self.ble.be_asked_to_lead(),
-            // Its Prepare may have come before this server began the epoch.
-            Some(pid) => self.paxos.ask_for_leader(pid),
-            None => {}
+            Some(pid) if is_ahead => self.paxos.ask_for_leader(pid),
+            Some(_) | None => {}
         }
         self.sync_election()
     }
@@ -203,9 +204,13 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         Ok(())
     }
 
-    /// Asks a server of a later epoch for the log. Its message was not valid in the present epoch.
+    /// Asks a server of a later epoch for the log, unless this server begins that epoch with the next
+    /// output. The message of that server was not valid in the present epoch.
     #[cold]
     pub(super) fn ask_of_later_epoch(&mut self) {
+        if self.paxos.is_epoch_due() {
+            return;
+        }
         if let Some(informed) = self.validator.others_mut().take_informed() {
             self.is_idle = false;
             if self.paxos.ask_informed(informed) {
