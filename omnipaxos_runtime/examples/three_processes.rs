@@ -51,7 +51,7 @@ async fn run_server(pid: u64, folder: &str) -> Result<(), Box<dyn Error>> {
             nodes: vec![1, 2, 3],
             ..Default::default()
         },
-        server_config: ServerConfig { pid, ..Default::default() },
+        server_config: ServerConfig { pid, continues: true, ..Default::default() },
     };
     let addresses = [(1, "127.0.0.1:7101"), (2, "127.0.0.1:7102"), (3, "127.0.0.1:7103")];
     let disk = PersistentStorageConfig::with_path(format!("{folder}/{pid}"));

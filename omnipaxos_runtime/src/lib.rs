@@ -60,7 +60,7 @@
 //!             nodes: vec![1, 2, 3],
 //!             ..Default::default()
 //!         },
-//!         server_config: ServerConfig { pid, ..Default::default() },
+//!         server_config: ServerConfig { pid, continues: true, ..Default::default() },
 //!     };
 //!     let server = Replicated::builder(config, MemoryStorage::default(), Counter::default());
 //!     servers.push(server.transport(transport).start().await?);

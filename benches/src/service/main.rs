@@ -80,7 +80,7 @@ fn serve_as(system: &str, arguments: &[String]) -> Result<(), Failure> {
     });
     let system = System::named(system)?;
     let runtime = match system {
-        // The replica and the state machine have threads of their own.
+        // The replica has a thread of its own.
         System::Ours | System::Etcd => Builder::new_current_thread().enable_all().build()?,
         // All is in tasks, and a sync blocks one.
         System::Openraft => Builder::new_multi_thread().enable_all().build()?,
