@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
-    errors::ConfigError, macros::Entry, utils::logger::create_logger, ClusterConfig, OmniPaxos,
-    ServerConfig,
+    errors::ConfigError, macros::Entry, members::MemberChange, utils::logger::create_logger,
+    ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
@@ -101,6 +101,46 @@ fn a_file_tells_the_story_of_its_server() {
         &["leads", "transfers leadership", "promises", "follows"],
     )
     .unwrap();
+}
+
+/// Server 2 is removed.
+#[test]
+fn a_log_that_continues_names_the_configurations() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |pid: u64| folder.path().join(format!("server{pid}.log"));
+    let config = |pid| ServerConfig {
+        pid,
+        continues: true,
+        logger_file_path: Some(path(pid).to_str().unwrap().to_string()),
+        ..Default::default()
+    };
+    let mut servers: Vec<Server> = (1..=3).map(|pid| build(config(pid)).unwrap()).collect();
+    servers[0].try_become_leader();
+    run(&mut servers);
+    let next = ClusterConfig { configuration_id: 2, nodes: vec![1, 3], ..Default::default() };
+    servers[0].change_members(next, MemberChange::default()).unwrap();
+    run(&mut servers);
+    let began = "begins a configuration, idx: 1, what: configuration 2 of the servers [1, 3]";
+    let ended = "the configuration has ended, idx: 1, what: configuration 2 follows,";
+    let removed =
+        "is no member any more, and observes, idx: 1, what: configuration 2 does not name it";
+    for (pid, story) in [
+        (
+            1,
+            vec![
+                "appends a stop sign, idx: 0, what: configuration 2 is to follow",
+                ended,
+                began,
+                "leads",
+            ],
+        ),
+        (2, vec![began, removed]),
+        (3, vec![began, "follows"]),
+    ] {
+        let log = fs::read_to_string(path(pid)).unwrap();
+        tells(&log, &story).unwrap();
+    }
 }
 
 #[test]

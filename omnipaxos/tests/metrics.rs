@@ -10,9 +10,10 @@ use metrics_util::{
 use omnipaxos::{
     ballot_leader_election::Ballot,
     macros::Entry,
+    members::MemberChange,
     messages::Message,
     storage::{NoSnapshot, StopSign, Storage, StorageResult},
-    ClusterConfig, OmniPaxos, ServerConfig,
+    ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{collections::BTreeMap, fs};
@@ -53,6 +54,7 @@ fn run(servers: &mut [Server<MemoryStorage<Word>>], rounds: u64, away: &[u64]) {
 }
 
 /// What a recorder holds: by name and labels, and nothing of it twice.
+#[derive(Debug)]
 struct Taken(BTreeMap<String, f64>);
 
 impl Taken {
@@ -74,7 +76,15 @@ impl Taken {
 
     /// The value of a server in configuration 1.
     fn of(&self, pid: u64, name: &str, more: &str) -> f64 {
-        let key = format!("omnipaxos_{name} pid={pid} configuration_id=1 {more}");
+        self.value(&format!("omnipaxos_{name} pid={pid} configuration_id=1 {more}"))
+    }
+
+    /// The value of a server whose log continues.
+    fn of_epochs(&self, pid: u64, name: &str, more: &str) -> f64 {
+        self.value(&format!("omnipaxos_{name} pid={pid} {more}"))
+    }
+
+    fn value(&self, key: &str) -> f64 {
         *self.0.get(key.trim()).unwrap_or_else(|| panic!("no {key} in {:#?}", self.0))
     }
 }
@@ -168,6 +178,70 @@ fn a_cluster_gives_what_is() {
         for pid in 1..=3 {
             assert_eq!(taken.of(pid, "is_reconfigured", ""), 1.0, "server {pid}");
         }
+    });
+}
+
+/// The series go on with the log: they have no label for the configuration, and none keeps the value that
+/// it had in an earlier epoch.
+#[test]
+fn where_the_log_continues_so_do_the_metrics() {
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || {
+        let founder = |pid| {
+            let nodes = vec![1, 2, 3];
+            let cluster = ClusterConfig { configuration_id: 1, nodes, ..Default::default() };
+            let server = ServerConfig {
+                pid,
+                election_tick_timeout: HEARTBEAT_ROUND,
+                continues: true,
+                ..Default::default()
+            };
+            cluster.build_for_server(server, MemoryStorage::default()).unwrap()
+        };
+        let mut servers: Vec<_> = (1..=3).map(founder).collect();
+        let server =
+            ServerConfig { pid: 4, election_tick_timeout: HEARTBEAT_ROUND, ..Default::default() };
+        let joiner = OmniPaxosConfig::observe(server, &[1]).build(MemoryStorage::default());
+        servers.push(joiner.unwrap());
+        servers[0].try_become_leader();
+        run(&mut servers, 4, &[4]);
+        for word in ["a", "b", "c"] {
+            servers[0].append(Word(word)).unwrap();
+        }
+        let next =
+            ClusterConfig { configuration_id: 2, nodes: vec![1, 2, 4], ..Default::default() };
+        servers[0].change_members(next, MemberChange::default()).unwrap();
+        run(&mut servers, 2, &[4]);
+        let taken = Taken::from(&recorder);
+        for (name, value) in [
+            ("configuration_id", 1.0),
+            ("epoch_idx", 0.0),
+            ("kept_epochs", 1.0),
+            ("joiners", 1.0),
+            ("joiner_lag_entries", 3.0),
+            ("is_retired", 0.0),
+        ] {
+            assert_eq!(taken.of_epochs(1, name, ""), value, "{name}");
+        }
+        assert_eq!(taken.of_epochs(4, "configuration_id", ""), 0.0, "it has not learned any");
+        assert_eq!(taken.of_epochs(1, "peer_answers", "peer=3"), 1.0);
+        run(&mut servers, 6, &[]);
+        let taken = Taken::from(&recorder);
+        for pid in 1..=4 {
+            assert_eq!(taken.of_epochs(pid, "configuration_id", ""), 2.0, "server {pid}");
+            assert_eq!(taken.of_epochs(pid, "epoch_idx", ""), 4.0, "server {pid}");
+            assert_eq!(taken.of_epochs(pid, "kept_epochs", ""), 2.0, "server {pid}");
+            assert_eq!(taken.of_epochs(pid, "joiners", ""), 0.0, "server {pid}");
+            for name in ["is_retired", "may_stop"] {
+                let value = f64::from(u8::from(pid == 3));
+                assert_eq!(taken.of_epochs(pid, name, ""), value, "{name} of server {pid}");
+            }
+        }
+        for name in ["peer_answers", "follower_replicating"] {
+            assert_eq!(taken.of_epochs(1, name, "peer=3"), 0.0, "{name}");
+            assert_eq!(taken.of_epochs(1, name, "peer=4"), 1.0, "{name}");
+        }
+        assert!(taken.0.keys().all(|key| !key.contains("configuration_id=")), "{taken:#?}");
     });
 }
 

@@ -73,9 +73,9 @@ fn wait_for(port: u16, fit: impl Fn(&Samples) -> bool) -> Samples {
     }
 }
 
-/// A metric of a server of the first configuration.
+/// A metric of a server. Its log continues, and there is no label for the configuration.
 fn name(pid: usize, metric: &str, more: &str) -> String {
-    format!("omnipaxos_{metric}{{pid=\"{pid}\",configuration_id=\"1\"{more}}}")
+    format!("omnipaxos_{metric}{{pid=\"{pid}\"{more}}}")
 }
 
 fn value(samples: &Samples, name: &str) -> f64 {

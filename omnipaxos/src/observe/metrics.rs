@@ -9,7 +9,7 @@
 //! two scrapes, and long compared with an input: the cost of appends and messages does not change.
 //! A recorder returns nothing, so it cannot change what a replica does.
 
-use crate::observe::status::Status;
+use crate::{ids::NodeId, observe::status::Status};
 
 /// Describes the metrics, for tools that show them.
 #[inline]
@@ -27,11 +27,23 @@ pub(crate) fn record(status: impl FnOnce() -> Status) {
     let _ = status;
 }
 
+/// Sets the gauges of servers that are no peers any more to 0.
+#[inline]
+pub(crate) fn clear_peers(pid: NodeId, left: impl IntoIterator<Item = NodeId>) {
+    #[cfg(feature = "metrics")]
+    to_recorder::clear_peers(pid, left);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (pid, left);
+}
+
 #[cfg(feature = "metrics")]
 mod to_recorder {
     //! The feature `metrics`. `docs/metrics.md` has the table for users.
 
-    use crate::observe::status::{Dropped, FollowerStatus, PeerStatus, Role, Stage, Status};
+    use crate::{
+        ids::NodeId,
+        observe::status::{Dropped, FollowerStatus, JoinerStatus, PeerStatus, Role, Stage, Status},
+    };
     use metrics::{Label, SharedString, Unit};
     use std::sync::Arc;
 
@@ -60,7 +72,7 @@ mod to_recorder {
     }
 
     /// Gauges of a server.
-    const OF_SERVER: [Metric<Status>; 19] = [
+    const OF_SERVER: [Metric<Status>; 26] = [
         count("omnipaxos_observers", "Observers that this server serves.", |status| {
             status.observers.len() as u64
         }),
@@ -142,7 +154,43 @@ mod to_recorder {
             "1 if a member has reported a higher configuration, else 0.",
             |status| status.higher_configuration.is_some().into(),
         ),
+        count("omnipaxos_configuration_id", "The present configuration.", |status| {
+            status.configuration_id.into()
+        }),
+        count(
+            "omnipaxos_epoch_idx",
+            "The index at which the present configuration begins in a log that continues.",
+            |status| status.epoch_idx.unwrap_or(0),
+        ),
+        count(
+            "omnipaxos_kept_epochs",
+            "Epochs of a log that continues, from the one of the compacted index on.",
+            |status| status.kept_epochs.unwrap_or(0),
+        ),
+        count(
+            "omnipaxos_joiners",
+            "Servers that have not caught up and for which a change of members proposed here waits.",
+            |status| joiners(status).count() as u64,
+        ),
+        count(
+            "omnipaxos_joiner_lag_entries",
+            "Entries decided here that the slowest of these servers lacks.",
+            |status| joiners(status).map(|joiner| joiner.lag).max().unwrap_or(0),
+        ),
+        count("omnipaxos_is_retired", "1 if this server was removed, else 0.", |status| {
+            status.may_stop.is_some().into()
+        }),
+        count(
+            "omnipaxos_may_stop",
+            "1 if this server was removed and may be stopped for good, else 0.",
+            |status| (status.may_stop == Some(true)).into(),
+        ),
     ];
+
+    /// Returns the servers for which a change of members still waits.
+    fn joiners(status: &Status) -> impl Iterator<Item = &JoinerStatus> {
+        status.joiners.iter().filter(|joiner| !joiner.has_caught_up)
+    }
 
     /// A gauge: 1 with the label of the server's role, 0 with the labels of other roles.
     const ROLE: &str = "omnipaxos_role";
@@ -256,6 +304,18 @@ mod to_recorder {
         metrics::counter!(UNSTORABLE_PROPOSALS, of_server.all()).absolute(unstorable);
     }
 
+    /// A gauge cannot be withdrawn, and would keep the value of the last epoch with the peer. Only a log
+    /// that continues loses peers.
+    pub(super) fn clear_peers(pid: NodeId, left: impl IntoIterator<Item = NodeId>) {
+        let of_server = Labels::in_all_epochs(pid);
+        for peer in left {
+            let of_peer = Labels(of_server.and("peer", shared(peer)));
+            for metric in &OF_PEER {
+                set(metric.name, of_peer.all(), 0);
+            }
+        }
+    }
+
     /// Sets a gauge. Its value is an `f64`, which is exact up to 2^53.
     fn set(name: &'static str, labels: Vec<Label>, value: u64) {
         metrics::gauge!(name, labels).set(value as f64);
@@ -278,11 +338,20 @@ mod to_recorder {
     struct Labels(Vec<Label>);
 
     impl Labels {
+        /// Where a log ends with its configuration, the next one has a replica and metrics of its own.
         fn of(status: &Status) -> Self {
-            Self(vec![
-                Label::new("pid", shared(status.pid)),
-                Label::new("configuration_id", shared(status.configuration_id)),
-            ])
+            let mut labels = Self::in_all_epochs(status.pid);
+            if status.kept_epochs.is_none() {
+                let configuration_id = shared(status.configuration_id);
+                labels.0.push(Label::new("configuration_id", configuration_id));
+            }
+            labels
+        }
+
+        /// Where the log continues, so do the metrics: another label would begin others, and leave
+        /// the present ones with their last values.
+        fn in_all_epochs(pid: NodeId) -> Self {
+            Self(vec![Label::new("pid", shared(pid))])
         }
 
         fn all(&self) -> Vec<Label> {
@@ -301,7 +370,7 @@ mod to_recorder {
 
     #[cfg(test)]
     mod tests {
-        use super::{Dropped, FollowerStatus, PeerStatus, Role, Stage, Status};
+        use super::{Dropped, FollowerStatus, JoinerStatus, PeerStatus, Role, Stage, Status};
         use crate::{
             ballot::Ballot,
             messages::ballot_leader_election::HeartbeatReply,
@@ -322,11 +391,19 @@ mod to_recorder {
                 in_flight: load(5),
             };
             let behind = FollowerStatus { stage: Stage::Syncing, lag: 47, ..follower };
+            let joiner = |lag, has_caught_up| JoinerStatus {
+                pid: lag,
+                decided_idx: None,
+                lag,
+                has_caught_up,
+            };
             Status {
                 nodes: Vec::new(),
-                epoch_idx: None,
-                may_stop: None,
-                joiners: Vec::new(),
+                flexible_quorum: None,
+                epoch_idx: Some(17),
+                kept_epochs: None,
+                may_stop: Some(true),
+                joiners: vec![joiner(18, false), joiner(19, false), joiner(22, true)],
                 pid: 2,
                 configuration_id: 4,
                 role: Role::Leading,
@@ -387,6 +464,7 @@ mod to_recorder {
         const OF_A_LEADER: &str = "
 accepted_idx 47
 compacted_idx 20
+configuration_id 4
 conflicts 0
 decided_idx 39
 dropped_messages_total reason=from_strangers 82
@@ -399,6 +477,7 @@ dropped_messages_total reason=of_unknown_storages 88
 dropped_messages_total reason=undecodable_snapshot 87
 dropped_proposals_total 85
 entries_lost 0
+epoch_idx 17
 follower_in_flight_bytes peer=1 500
 follower_in_flight_bytes peer=9 500
 follower_in_flight_entries peer=1 5
@@ -409,9 +488,14 @@ follower_replicating peer=1 1
 follower_replicating peer=9 0
 has_leader 1
 is_reconfigured 0
+is_retired 1
+joiner_lag_entries 19
+joiners 2
+kept_epochs 0
 knows_higher_configuration 1
 max_pending_bytes 7000
 max_pending_entries 70
+may_stop 1
 observer_lag_entries 29
 observers 2
 peer_answers peer=1 1

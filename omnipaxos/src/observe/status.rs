@@ -12,6 +12,7 @@ pub use crate::{
 use crate::{
     ballot::Ballot,
     ids::{ConfigurationId, NodeId},
+    membership::FlexibleQuorum,
     messages::ballot_leader_election::HeartbeatReply,
 };
 use std::fmt;
@@ -52,9 +53,15 @@ pub struct Status {
     pub higher_configuration: Option<HigherConfiguration>,
     /// The members of the configuration; empty at a server that has not learned them yet.
     pub nodes: Vec<NodeId>,
+    /// The quorum sizes of the configuration; `None` if they are majorities.
+    pub flexible_quorum: Option<FlexibleQuorum>,
     /// Where the log [continues](crate::ServerConfig::continues): the index at which the present
     /// configuration begins.
     pub epoch_idx: Option<u64>,
+    /// Where the log [continues](crate::ServerConfig::continues): the number of epochs that this server
+    /// keeps, from the one on in which its compacted index lies. It is 0 at a server that has not
+    /// learned the first one yet. `None` where a stop sign ends the log.
+    pub kept_epochs: Option<u64>,
     /// Where the log continues: whether this server was removed, and if so, whether it may stop. See
     /// [`Event::Retired`](crate::events::Event::Retired).
     pub may_stop: Option<bool>,

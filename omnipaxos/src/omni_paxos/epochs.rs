@@ -8,7 +8,7 @@ use crate::{
     ids::NodeId,
     membership::{Membership, Quorum},
     messages::{validate::PeerIdentities, Message},
-    observe::trace::LogEvent,
+    observe::{metrics, trace::LogEvent},
     storage::{Entry, Epoch, Storage},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -195,11 +195,16 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.ble = BallotLeaderElection::new(&self.config, members, promise, limit);
         self.ble.set_priority(priority);
         self.aware.clear();
+        let peers = self.paxos.peers();
+        let left = self.earlier_peers.iter().filter(|pid| !peers.contains(pid));
+        metrics::clear_peers(self.pid, left.copied());
         let is_retired = was_member || self.retirement.is_some();
         self.retirement = (is_retired && self.paxos.is_observer()).then(Retirement::default);
         if was_member && self.paxos.is_observer() {
-            self.trace
-                .emit(|| LogEvent::info("is no member any more, and observes").at(epoch.first_idx));
+            self.trace.emit(|| {
+                let event = LogEvent::info("is no member any more, and observes");
+                event.at(epoch.first_idx).because(format!("configuration {id} does not name it"))
+            });
         }
         Ok(())
     }

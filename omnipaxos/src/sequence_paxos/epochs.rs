@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     ballot::Ballot,
+    config::ClusterConfig,
     ids::NodeId,
     membership::Membership,
     observe::trace::LogEvent,
@@ -67,7 +68,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.observers.retain(|pid| !self.members.contains(pid));
         self.trace.emit(|| {
             let event = LogEvent::info("begins a configuration").at(epoch.first_idx);
-            event.because(format!("{:?}", epoch.configuration))
+            let ClusterConfig { configuration_id, nodes, .. } = &epoch.configuration;
+            event.because(format!("configuration {configuration_id} of the servers {nodes:?}"))
         });
         self.announce_trim();
     }
