@@ -1,6 +1,11 @@
 //! The model: computed only from what a replica reported.
 
-use crate::{config::UIAppConfig, log::Log, observation::Observation, rates::Rates};
+use crate::{
+    config::UIAppConfig,
+    log::Log,
+    observation::{Membership, Observation},
+    rates::Rates,
+};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::ballot_leader_election::HeartbeatReply,
@@ -77,6 +82,8 @@ pub enum Link {
     Silent,
     /// It observes the shown server, and is no member.
     Observes,
+    /// A change of the members that was proposed at the shown server waits until it has caught up.
+    Joins,
 }
 
 /// The number of entries that a follower lacks.
@@ -96,8 +103,14 @@ impl App {
     }
 
     /// Records the state that the replica reports. `now` is the time since any fixed moment.
+    ///
+    /// Where the log [continues](omnipaxos::ServerConfig::continues), use
+    /// [`status`](omnipaxos::OmniPaxos::status): it contains the members.
     pub fn observe(&mut self, told: impl Into<Observation>, now: Duration) {
         let told = told.into();
+        if let Some(membership) = &told.membership {
+            self.config.follow(membership);
+        }
         self.rates.observe(told.decided_idx, now);
         self.seen = Some(told);
     }
@@ -125,6 +138,26 @@ impl App {
     /// Returns the configuration of the shown server.
     pub fn configuration_id(&self) -> ConfigurationId {
         self.config.configuration_id
+    }
+
+    /// Returns the index at which the configuration of the shown server begins, in a log that continues.
+    pub fn epoch_idx(&self) -> Option<u64> {
+        self.membership()?.first_idx
+    }
+
+    /// Returns whether the shown server may be stopped for good; `None` if it was not removed from the
+    /// members.
+    pub fn may_stop(&self) -> Option<bool> {
+        self.membership()?.may_stop
+    }
+
+    /// Returns the number of members of the configuration, as far as they are known.
+    pub fn members(&self) -> usize {
+        self.config.members()
+    }
+
+    fn membership(&self) -> Option<&Membership> {
+        self.seen.as_ref()?.membership.as_ref()
     }
 
     /// Returns whether the replica has reported anything.
@@ -165,7 +198,7 @@ impl App {
         let counts = |link| match link {
             Link::Own => self.config.has_vote,
             Link::Answers => true,
-            Link::Silent | Link::Observes => false,
+            Link::Silent | Link::Observes | Link::Joins => false,
         };
         self.servers().iter().filter(|server| counts(server.link)).count()
     }
@@ -180,10 +213,21 @@ impl App {
         self.reached() >= self.read_quorum()
     }
 
-    /// Returns all servers of the configuration, by pid, and then the observers of this one.
+    /// Returns all servers of the configuration by pid, then the servers that join, and then the other
+    /// observers of this one.
     pub fn servers(&self) -> Vec<Server> {
-        let observers = self.seen.iter().flat_map(|seen| &seen.observers).map(observer);
-        self.config.nodes.iter().map(|pid| self.server(*pid)).chain(observers).collect()
+        let joiners = || self.membership().into_iter().flat_map(|membership| &membership.joiners);
+        let joins = |pid: &NodeId| !self.config.nodes.contains(pid);
+        let observers = self.seen.iter().flat_map(|seen| &seen.observers);
+        let observers =
+            observers.filter(|(pid, _)| joins(pid) && joiners().all(|(joiner, _)| joiner != *pid));
+        self.config
+            .nodes
+            .iter()
+            .map(|pid| self.server(*pid))
+            .chain(joiners().filter(|(pid, _)| joins(pid)).map(|of| without_vote(of, Link::Joins)))
+            .chain(observers.map(|of| without_vote(of, Link::Observes)))
+            .collect()
     }
 
     fn server(&self, pid: NodeId) -> Server {
@@ -225,11 +269,11 @@ impl App {
     }
 }
 
-/// Describes a server that observes the shown one.
-fn observer((pid, lag): (&NodeId, &u64)) -> Server {
+/// Describes a server that is no member.
+fn without_vote((pid, lag): (&NodeId, &u64), link: Link) -> Server {
     Server {
         pid: *pid,
-        link: Link::Observes,
+        link,
         ballot: None,
         follows: None,
         is_happy: None,

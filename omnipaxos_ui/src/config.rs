@@ -1,8 +1,9 @@
 //! The configuration of a dashboard.
 
+use crate::observation::Membership;
 use omnipaxos::{
-    util::{ConfigurationId, NodeId},
-    OmniPaxosConfig,
+    util::{ConfigurationId, FlexibleQuorum, NodeId},
+    ClusterConfig, OmniPaxosConfig,
 };
 
 /// The replica that a dashboard shows. It is converted from the configuration of the replica.
@@ -35,22 +36,41 @@ pub struct UIAppConfig {
 
 impl From<OmniPaxosConfig> for UIAppConfig {
     fn from(config: OmniPaxosConfig) -> Self {
-        let mut nodes = config.cluster_config.nodes;
+        let OmniPaxosConfig { cluster_config, server_config } = config;
+        let ClusterConfig { configuration_id, nodes, flexible_quorum } = cluster_config;
+        let has_vote = !server_config.is_observer();
+        Self::of(server_config.pid, configuration_id, nodes, flexible_quorum, has_vote)
+    }
+}
+
+impl UIAppConfig {
+    fn of(
+        pid: NodeId,
+        configuration_id: ConfigurationId,
+        mut nodes: Vec<NodeId>,
+        flexible_quorum: Option<FlexibleQuorum>,
+        has_vote: bool,
+    ) -> Self {
         nodes.sort_unstable();
         nodes.dedup();
         let majority = nodes.len() / 2 + 1;
-        let has_vote = !config.server_config.is_observer();
         if !has_vote {
-            nodes.push(config.server_config.pid);
+            nodes.push(pid);
             nodes.sort_unstable();
         }
-        let flexible = config.cluster_config.flexible_quorum;
-        Self {
-            pid: config.server_config.pid,
-            configuration_id: config.cluster_config.configuration_id,
-            nodes,
-            has_vote,
-            read_quorum: flexible.map_or(majority, |sizes| sizes.read_quorum_size),
-        }
+        let read_quorum = flexible_quorum.map_or(majority, |sizes| sizes.read_quorum_size);
+        Self { pid, configuration_id, nodes, has_vote, read_quorum }
+    }
+
+    /// Follows the members of a log that continues.
+    pub(crate) fn follow(&mut self, reported: &Membership) {
+        let Membership { configuration_id, nodes, flexible_quorum, .. } = reported;
+        let has_vote = nodes.contains(&self.pid);
+        *self = Self::of(self.pid, *configuration_id, nodes.clone(), *flexible_quorum, has_vote);
+    }
+
+    /// Returns the number of members.
+    pub(crate) fn members(&self) -> usize {
+        self.nodes.len() - usize::from(!self.has_vote)
     }
 }

@@ -4,9 +4,9 @@ use crate::{
     app::App,
     config::UIAppConfig,
     log::LogQueue,
+    observation::Observation,
     screen::{interrupt, is_interrupt, Screen, StartError},
 };
-use omnipaxos::utils::ui::OmniPaxosStates;
 use ratatui::crossterm::event::KeyCode;
 use std::{
     io::{self, Write},
@@ -133,7 +133,10 @@ impl OmniPaxosUI {
     /// Call it often, for example with each tick of the replica. It draws at most 20 times a
     /// second; otherwise it returns at once. If the terminal fails, the dashboard stops, and
     /// [`error`](Self::error) returns the reason.
-    pub fn tick(&mut self, states: OmniPaxosStates) {
+    ///
+    /// The state is that of [`get_ui_states`](omnipaxos::OmniPaxos::get_ui_states), or `&replica.status()`,
+    /// which also contains observers and the members of a log that continues.
+    pub fn tick(&mut self, states: impl Into<Observation>) {
         let now = self.made.elapsed();
         if now < self.next_frame {
             return;

@@ -3,8 +3,8 @@
 use omnipaxos::{
     ballot_leader_election::Ballot,
     messages::ballot_leader_election::HeartbeatReply,
-    status::{Role, Status},
-    util::NodeId,
+    status::{JoinerStatus, Role, Status},
+    util::{ConfigurationId, FlexibleQuorum, NodeId},
     utils::ui::OmniPaxosStates,
 };
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 /// [`OmniPaxos::get_ui_states`](omnipaxos::OmniPaxos::get_ui_states) or
 /// [`OmniPaxos::status`](omnipaxos::OmniPaxos::status).
 ///
-/// The latter contains accepted indices without a limit on the pids, and observers.
+/// The latter contains accepted indices without a limit on the pids, observers, and the members of a log
+/// that continues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     pub(crate) ballot: Ballot,
@@ -26,6 +27,23 @@ pub struct Observation {
     pub(crate) accepted: BTreeMap<NodeId, u64>,
     /// The lag of each observer, if it is known.
     pub(crate) observers: BTreeMap<NodeId, u64>,
+    /// The members, and what changes them, if they are reported.
+    pub(crate) membership: Option<Membership>,
+}
+
+/// The configuration of a replica at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Membership {
+    pub(crate) configuration_id: ConfigurationId,
+    /// Empty at a server that has not learned the members.
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) flexible_quorum: Option<FlexibleQuorum>,
+    /// The index at which the configuration begins in a log that continues.
+    pub(crate) first_idx: Option<u64>,
+    /// Whether the server was removed, and if so, whether it may stop.
+    pub(crate) may_stop: Option<bool>,
+    /// The number of entries that each server lacks for which a change of members waits.
+    pub(crate) joiners: BTreeMap<NodeId, u64>,
 }
 
 fn by_sender(replies: impl Iterator<Item = HeartbeatReply>) -> BTreeMap<NodeId, HeartbeatReply> {
@@ -45,6 +63,7 @@ impl From<OmniPaxosStates> for Observation {
             replies: by_sender(states.heartbeats.into_iter()),
             accepted,
             observers: BTreeMap::new(),
+            membership: None,
         }
     }
 }
@@ -71,6 +90,20 @@ impl From<&Status> for Observation {
                 .iter()
                 .map(|observer| (observer.pid, observer.lag))
                 .collect(),
+            membership: Some(membership(status)),
         }
+    }
+}
+
+fn membership(status: &Status) -> Membership {
+    let is_waited_for = |joiner: &&JoinerStatus| !joiner.has_caught_up;
+    let joiners = status.joiners.iter().filter(is_waited_for);
+    Membership {
+        configuration_id: status.configuration_id,
+        nodes: status.nodes.clone(),
+        flexible_quorum: status.flexible_quorum,
+        first_idx: status.epoch_idx,
+        may_stop: status.may_stop,
+        joiners: joiners.map(|joiner| (joiner.pid, joiner.lag)).collect(),
     }
 }

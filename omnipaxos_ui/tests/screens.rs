@@ -7,11 +7,15 @@
 
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    macros::Entry,
+    members::MemberChange,
     messages::ballot_leader_election::HeartbeatReply,
+    status::Status,
     util::{FlexibleQuorum, NodeId},
     utils::ui::{ClusterState, OmniPaxosStates},
     ClusterConfig, OmniPaxosConfig, ServerConfig,
 };
+use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_ui::{
     ratatui::{backend::TestBackend, buffer::Buffer, layout::Rect, widgets::Widget, Terminal},
     App, LogItem, LogLine,
@@ -121,6 +125,46 @@ fn huge() -> Reported {
     }
 }
 
+#[derive(Clone, Debug, Entry)]
+struct Number(u64);
+
+/// The only member, for whose log that continues server 4 is to be a member, too, and does not come.
+fn waits_for_joiner() -> Status {
+    let cluster_config =
+        ClusterConfig { configuration_id: 4, nodes: vec![3], ..Default::default() };
+    let server_config = ServerConfig { pid: 3, continues: true, ..Default::default() };
+    let config = OmniPaxosConfig { cluster_config, server_config };
+    let mut replica = config.build(MemoryStorage::default()).unwrap();
+    replica.try_become_leader();
+    for number in 0..2_000 {
+        replica.append(Number(number)).unwrap();
+        replica.outgoing_messages();
+    }
+    let next = ClusterConfig { configuration_id: 5, nodes: vec![3, 4], ..Default::default() };
+    replica.change_members(next, MemberChange::default()).unwrap();
+    replica.status()
+}
+
+/// A server of a log that continues, with the members of a later configuration.
+fn of_later_epoch(pid: NodeId, change: impl FnOnce(&mut Status)) -> App {
+    let config = Reported { pid, ..five(3, None, &[]) }.config();
+    let mut status = waits_for_joiner();
+    (status.pid, status.leader, status.joiners) = (pid, Some(5), Vec::new());
+    (status.configuration_id, status.epoch_idx) = (8, Some(1_234));
+    status.nodes = vec![4, 5, 6];
+    change(&mut status);
+    let mut app = App::new(config.into());
+    app.observe(&status, Duration::ZERO);
+    app
+}
+
+/// Before a server that joins has learned anything.
+fn learns_members(status: &mut Status) {
+    (status.configuration_id, status.epoch_idx) = (0, None);
+    (status.leader, status.decided_idx) = (None, 0);
+    status.nodes.clear();
+}
+
 /// Two servers on this side of a cut, three on the other.
 fn partition() -> Reported {
     let mut told = five(3, Some(5), &[4]);
@@ -148,6 +192,8 @@ fn situations() -> Vec<(&'static str, App, (u16, u16))> {
         Some(FlexibleQuorum { read_quorum_size: 5, write_quorum_size: 2 });
     let mut flexible = App::new(flexible.into());
     flexible.observe(leader().states(), Duration::ZERO);
+    let mut joiner = App::new(five(3, None, &[]).config().into());
+    joiner.observe(&waits_for_joiner(), Duration::ZERO);
     vec![
         ("leader", with_log(leader().app_after(90), 3), (80, 24)),
         ("follower", with_log(five(2, Some(3), &[1, 3, 4, 5]).app_after(20), 9), (80, 24)),
@@ -166,6 +212,11 @@ fn situations() -> Vec<(&'static str, App, (u16, u16))> {
         ("no_history", leader().app(), (80, 24)),
         ("not_fed", App::new(leader().config().into()), (80, 24)),
         ("flexible_quorum", flexible, (80, 24)),
+        ("joiner", joiner, (80, 12)),
+        ("joins", of_later_epoch(9, learns_members), (80, 12)),
+        ("later_epoch", of_later_epoch(4, |_| {}), (80, 12)),
+        ("removed", of_later_epoch(3, |status| status.may_stop = Some(false)), (80, 12)),
+        ("may_stop", of_later_epoch(3, |status| status.may_stop = Some(true)), (80, 12)),
     ]
 }
 

@@ -69,6 +69,7 @@ fn link(link: Link) -> Span<'static> {
         Link::Answers => Span::styled("answers", Color::Green),
         Link::Silent => Span::styled("no answer", Color::Red),
         Link::Observes => Span::raw("observes"),
+        Link::Joins => Span::styled("joins", Color::Yellow),
     }
 }
 

@@ -16,7 +16,11 @@ const TWO_IN_A_LINE: u16 = 60;
 
 /// Draws the summary with its border.
 pub(super) fn draw(app: &App, area: Rect, buf: &mut Buffer) {
-    let title = format!(" server {} of configuration {} ", app.pid(), app.configuration_id());
+    let begins = app.epoch_idx().filter(|idx| *idx > 0);
+    let begins = begins.map(|idx| format!(" from {}", grouped(idx))).unwrap_or_default();
+    let configuration = app.configuration_id();
+    let title =
+        format!(" server {} of configuration {configuration}{begins}{} ", app.pid(), part(app));
     let inside = bordered(title, area, buf);
     if area.width < TWO_IN_A_LINE {
         return draw_small(app, inside, buf);
@@ -37,7 +41,7 @@ pub(super) fn draw_small(app: &App, area: Rect, buf: &mut Buffer) {
         (None, _) => format!("{}: no leader", app.pid()),
     };
     let quorum = if app.is_quorum_connected() { "quorum" } else { "no quorum" };
-    let reached = format!("{quorum}, {} of {} reached", app.reached(), app.servers().len());
+    let reached = format!("{quorum}, {} of {} reached", app.reached(), app.members());
     let lines = [
         Line::raw(leader),
         Line::styled(reached, quorum_style(app)),
@@ -45,6 +49,16 @@ pub(super) fn draw_small(app: &App, area: Rect, buf: &mut Buffer) {
         Line::raw(rate(app)),
     ];
     put(&lines, area, buf);
+}
+
+/// Returns what the server is if it is not simply a member.
+fn part(app: &App) -> &'static str {
+    match (app.may_stop(), app.members()) {
+        (Some(true), _) => " · removed, may stop",
+        (Some(false), _) => " · removed, still needed",
+        (None, 0) => " · does not know the members yet",
+        (None, _) => "",
+    }
 }
 
 fn put(lines: &[Line<'_>], area: Rect, buf: &mut Buffer) {
@@ -68,7 +82,7 @@ fn sentences(app: &App) -> [Span<'static>; 4] {
     let reached = format!(
         "{connected}: {} of {} reached, {} needed",
         app.reached(),
-        app.servers().len(),
+        app.members(),
         app.read_quorum()
     );
     let quorum = Span::styled(reached, quorum_style(app));
