@@ -1,6 +1,10 @@
 //! What is known of the cluster: the model of the dashboard. No process, no clock.
 
-use crate::{links::Link, protocol::Report};
+use crate::{
+    links::Link,
+    members::{Members, Part},
+    protocol::{Change, Report},
+};
 use omnipaxos::{util::NodeId, ClusterConfig, OmniPaxosConfig, ServerConfig};
 use omnipaxos_ui::{App, Log, LogItem, LogLine, Rates};
 use slog::Level;
@@ -12,9 +16,16 @@ use std::{
 /// A server that runs and has not reported for so long does not answer.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// How long a server that may stop is shown before it ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Observers that a server serves: those of the user, servers that join, and servers that were removed.
+const OBSERVERS: usize = 16;
+
 /// The servers, their links, and their reports.
 pub(crate) struct Board {
-    members: BTreeMap<NodeId, Member>,
+    servers: BTreeMap<NodeId, Server>,
+    members: Members,
     cut: BTreeSet<Link>,
     /// How fast the largest decided index grows.
     rates: Rates,
@@ -24,12 +35,14 @@ pub(crate) struct Board {
 }
 
 /// A server.
-pub(crate) struct Member {
+pub(crate) struct Server {
     /// What it showed if it had a dashboard of its own.
     pub(crate) app: App,
     /// Its last report in this incarnation, and when that came.
     pub(crate) report: Option<(Report, Duration)>,
     is_running: bool,
+    /// When it first reported that it may stop.
+    may_stop_since: Option<Duration>,
 }
 
 /// Whether a server is there.
@@ -41,14 +54,11 @@ pub(crate) enum Presence {
 }
 
 impl Board {
-    /// Servers that do not run, all linked: members and observers.
-    pub(crate) fn new(members: u64, observers: u64) -> Self {
-        let member = |pid: NodeId| {
-            let app = App::new(config(pid, members).into());
-            (pid, Member { app, report: None, is_running: false })
-        };
+    /// The first members of the cluster. No server is there yet.
+    pub(crate) fn new(founders: u64) -> Self {
         Self {
-            members: (1..=members + observers).map(member).collect(),
+            servers: BTreeMap::new(),
+            members: Members::founders(1..=founders),
             cut: BTreeSet::new(),
             rates: Rates::default(),
             log: Log::default(),
@@ -56,10 +66,24 @@ impl Board {
         }
     }
 
+    /// Adds a server that does not run, and is linked to all others.
+    pub(crate) fn add(&mut self, pid: NodeId, config: OmniPaxosConfig) {
+        let app = App::new(config.into());
+        let server = Server { app, report: None, is_running: false, may_stop_since: None };
+        self.servers.insert(pid, server);
+    }
+
+    /// Forgets a server that has ended for good, and its links.
+    pub(crate) fn forget(&mut self, pid: NodeId) {
+        self.servers.remove(&pid);
+        self.cut.retain(|link| link.other(pid).is_none());
+    }
+
     pub(crate) fn set_running(&mut self, pid: NodeId, is_running: bool) {
-        if let Some(member) = self.members.get_mut(&pid) {
-            member.is_running = is_running;
-            member.report = None;
+        if let Some(server) = self.servers.get_mut(&pid) {
+            server.is_running = is_running;
+            server.report = None;
+            server.may_stop_since = None;
         }
     }
 
@@ -73,15 +97,30 @@ impl Board {
 
     /// Takes note of a report. What a server sent before it was killed may come after.
     pub(crate) fn hear(&mut self, pid: NodeId, report: Report, now: Duration) {
-        let running = self.members.get_mut(&pid).filter(|member| member.is_running);
-        let Some(member) = running else {
+        let running = self.servers.get_mut(&pid).filter(|server| server.is_running);
+        let Some(server) = running else {
             return;
         };
         let items: Vec<_> = report.log.iter().cloned().map(|line| line.at(now)).collect();
-        member.app.observe(&report.status, now);
-        member.app.log_mut().extend(items.iter().cloned());
+        server.app.observe(&report.status, now);
+        server.app.log_mut().extend(items.iter().cloned());
         self.log.extend(items);
-        member.report = Some((report, now));
+        match report.status.may_stop {
+            Some(true) => server.may_stop_since = server.may_stop_since.or(Some(now)),
+            Some(false) | None => server.may_stop_since = None,
+        }
+        if self.members.learn(&report.status) {
+            let (id, nodes) = (report.status.configuration_id, listed(&report.status.nodes));
+            self.note(format!("configuration {id} begins, with the members {nodes}"), now);
+        }
+        if let Some(refusal) =
+            report.refusal.as_ref().filter(|refusal| self.members.refuse(refusal))
+        {
+            self.note(format!("the members stay as they are: {}", refusal.why), now);
+        }
+        if let Some(server) = self.servers.get_mut(&pid) {
+            server.report = Some((report, now));
+        }
     }
 
     /// Takes note of the time, when all reports have been taken.
@@ -95,8 +134,46 @@ impl Board {
         self.log.extend([LogItem::Line(LogLine { at, level: Level::Warning, text })]);
     }
 
-    pub(crate) fn members(&self) -> &BTreeMap<NodeId, Member> {
+    pub(crate) fn servers(&self) -> &BTreeMap<NodeId, Server> {
+        &self.servers
+    }
+
+    pub(crate) fn members(&self) -> &Members {
         &self.members
+    }
+
+    pub(crate) fn members_mut(&mut self) -> &mut Members {
+        &mut self.members
+    }
+
+    /// The change of the members that the user wants, and the server that is to propose it: the leader if
+    /// there is one. It waits for servers that are about to start.
+    pub(crate) fn change(&self) -> Option<(NodeId, Change)> {
+        let change = self.members.change()?;
+        let is_starting = |pid: &NodeId| {
+            self.members.part(*pid) == Part::Joiner && self.presence(*pid) == Presence::Silent
+        };
+        if change.nodes.iter().any(is_starting) {
+            return None;
+        }
+        let is_member = |pid: &NodeId| self.members.present().contains(pid);
+        let reports = self.reports().map(|report| report.status.pid);
+        let proposer = self.leader().filter(is_member).or(reports.filter(is_member).min())?;
+        Some((proposer, change))
+    }
+
+    /// The servers that were removed from the members and need not run any more, with whether each still
+    /// runs.
+    pub(crate) fn dismissed(&self) -> Vec<(NodeId, Presence)> {
+        let is_over = |since: Duration| self.now.saturating_sub(since) >= FAREWELL;
+        let may_go = |pid: NodeId, server: &Server| match self.presence(pid) {
+            Presence::Killed => true,
+            Presence::Silent | Presence::Reports => server.may_stop_since.is_some_and(is_over),
+        };
+        let removed = self.servers.iter().filter(|(pid, server)| {
+            self.members.part(**pid) == Part::Removed && may_go(**pid, server)
+        });
+        removed.map(|(pid, _)| (*pid, self.presence(*pid))).collect()
     }
 
     pub(crate) fn cut(&self) -> &BTreeSet<Link> {
@@ -112,10 +189,10 @@ impl Board {
     }
 
     pub(crate) fn presence(&self, pid: NodeId) -> Presence {
-        let Some(member) = self.members.get(&pid).filter(|member| member.is_running) else {
+        let Some(server) = self.servers.get(&pid).filter(|server| server.is_running) else {
             return Presence::Killed;
         };
-        match &member.report {
+        match &server.report {
             Some((_, at)) if self.now.saturating_sub(*at) < SILENCE => Presence::Reports,
             Some(_) | None => Presence::Silent,
         }
@@ -123,11 +200,11 @@ impl Board {
 
     /// The last reports of the servers that run.
     pub(crate) fn reports(&self) -> impl Iterator<Item = &Report> {
-        self.members.values().filter_map(|member| member.report.as_ref()).map(|(report, _)| report)
+        self.servers.values().filter_map(|server| server.report.as_ref()).map(|(report, _)| report)
     }
 
     pub(crate) fn all_report(&self) -> bool {
-        self.members.keys().all(|pid| self.presence(*pid) == Presence::Reports)
+        self.servers.keys().all(|pid| self.presence(*pid) == Presence::Reports)
     }
 
     /// The largest decided index of any server.
@@ -142,12 +219,16 @@ impl Board {
         Some(highest.status.pid)
     }
 
-    /// Whether all servers run, have decided the same log, and hold nothing else.
+    /// Whether the members are those that the user wants, and removed servers have ended; and all servers
+    /// run, have decided the same log, and hold nothing else.
     pub(crate) fn all_agree(&self) -> bool {
         let Some(first) = self.reports().next() else {
             return false;
         };
+        let is_needed = |pid: &NodeId| self.members.part(*pid) != Part::Removed;
         self.all_report()
+            && self.members.change().is_none()
+            && self.servers.keys().all(is_needed)
             && self.reports().all(|Report { status, digest, .. }| {
                 status.waiting.entries == 0
                     && status.pending.entries == 0
@@ -157,12 +238,19 @@ impl Board {
     }
 }
 
-/// The configuration of a server: the first are members, and the others observe all of them.
-pub(crate) fn config(pid: NodeId, members: u64) -> OmniPaxosConfig {
-    let nodes: Vec<NodeId> = (1..=members).collect();
-    let observes = if pid > members { nodes.clone() } else { Vec::new() };
-    OmniPaxosConfig {
-        cluster_config: ClusterConfig { configuration_id: 1, nodes, ..Default::default() },
-        server_config: ServerConfig { pid, observes, max_observers: 8, ..Default::default() },
+/// The configuration of a server: a founder, or a server that observes others until the members include it.
+pub(crate) fn config(pid: NodeId, founders: u64, observes: &[NodeId]) -> OmniPaxosConfig {
+    let max_observers = OBSERVERS;
+    let server_config = ServerConfig { pid, continues: true, max_observers, ..Default::default() };
+    if !observes.is_empty() {
+        return OmniPaxosConfig::observe(server_config, observes);
     }
+    let nodes = (1..=founders).collect();
+    let cluster_config = ClusterConfig { configuration_id: 1, nodes, ..Default::default() };
+    OmniPaxosConfig { cluster_config, server_config }
+}
+
+/// The pids in a line.
+pub(crate) fn listed(pids: &[NodeId]) -> String {
+    pids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }

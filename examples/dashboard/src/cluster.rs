@@ -1,9 +1,10 @@
 //! The servers, and what is done to them.
 
 use crate::{
-    board::Board,
+    board::{self, Board, Presence},
     control,
     links::{Link, Orders},
+    members::Part,
     protocol::Report,
 };
 use anyhow::{bail, Context, Result};
@@ -15,7 +16,7 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
 /// Another process can take a port between our asking for it and the server's; then all is tried
 /// again with others.
@@ -24,6 +25,9 @@ const ATTEMPTS: usize = 5;
 const START: Duration = Duration::from_secs(30);
 
 pub(crate) const POLL: Duration = Duration::from_millis(50);
+
+/// The most servers at one time: with more, the screen has no room for their links.
+const MOST_SERVERS: usize = 12;
 
 /// Reports that wait to be taken.
 const REPORTS: usize = 64;
@@ -35,13 +39,32 @@ pub(crate) struct Cluster {
     /// What is known of them.
     board: Board,
     orders: Orders,
-    peer_ports: Vec<u16>,
-    /// The servers up to this one have a vote.
-    members: u64,
-    control_ports: BTreeMap<NodeId, u16>,
+    /// The first members have the pids up to this one.
+    founders: u64,
+    places: BTreeMap<NodeId, Place>,
+    /// The pid of the next server. None is used twice: a new server knows nothing of what one of the same
+    /// pid has promised.
+    next_pid: NodeId,
+    sender: mpsc::Sender<(NodeId, Report)>,
     reports: mpsc::Receiver<(NodeId, Report)>,
     started: Instant,
     directory: Directory,
+}
+
+/// Where a server is found.
+struct Place {
+    peer_port: u16,
+    control_port: u16,
+    /// The servers that it observes until the members include it. None if it is a founder.
+    observes: Vec<NodeId>,
+    /// The task that gives it orders.
+    control: JoinHandle<()>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.control.abort();
+    }
 }
 
 impl Cluster {
@@ -60,43 +83,77 @@ impl Cluster {
 
     fn spawn(servers: u64, observers: u64, appends: u64) -> Result<Self> {
         let directory = Directory::create("dashboard")?;
-        let nodes: Vec<NodeId> = (1..=servers + observers).collect();
-        let ports = free_ports(2 * nodes.len())?;
-        let (peer_ports, control_ports) = ports.split_at(nodes.len());
-        let orders = Orders::new(appends);
         let (sender, reports) = mpsc::channel(REPORTS);
-        for (pid, port) in nodes.iter().zip(control_ports) {
-            tokio::spawn(control::run(*pid, *port, orders.clone(), sender.clone()));
-        }
         let mut cluster = Self {
             processes: Processes::default(),
-            board: Board::new(servers, observers),
-            orders,
-            peer_ports: peer_ports.to_vec(),
-            members: servers,
-            control_ports: nodes.iter().copied().zip(control_ports.iter().copied()).collect(),
+            board: Board::new(servers),
+            orders: Orders::new(appends),
+            founders: servers,
+            places: BTreeMap::new(),
+            next_pid: 1,
+            sender,
             reports,
             started: Instant::now(),
             directory,
         };
-        for pid in nodes {
-            cluster.start_server(pid)?;
+        let founders: Vec<NodeId> = (1..=servers).collect();
+        for (number, ports) in cluster.ports(servers + observers)?.into_iter().enumerate() {
+            let observes = if number < founders.len() { Vec::new() } else { founders.clone() };
+            cluster.add_server(ports, observes)?;
         }
         Ok(cluster)
     }
 
+    /// Two ports for each of a number of new servers. A server that was killed keeps its own.
+    fn ports(&self, servers: u64) -> Result<Vec<[u16; 2]>> {
+        let is_taken = |port: &u16| {
+            self.places.values().any(|place| [place.peer_port, place.control_port].contains(port))
+        };
+        for _ in 0..ATTEMPTS {
+            let ports = free_ports(2 * usize::try_from(servers)?)?;
+            if !ports.iter().any(is_taken) {
+                let (pairs, _) = ports.as_chunks();
+                return Ok(pairs.to_vec());
+            }
+        }
+        bail!("no free ports")
+    }
+
+    /// Starts a server that was not there before.
+    fn add_server(&mut self, ports: [u16; 2], observes: Vec<NodeId>) -> Result<NodeId> {
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        let [peer_port, control_port] = ports;
+        let control = control::run(pid, control_port, self.orders.clone(), self.sender.clone());
+        let control = tokio::spawn(control);
+        self.board.add(pid, board::config(pid, self.founders, &observes));
+        self.places.insert(pid, Place { peer_port, control_port, observes, control });
+        self.set_ports();
+        self.start_server(pid)?;
+        Ok(pid)
+    }
+
+    fn set_ports(&self) {
+        let ports = self.places.iter().map(|(pid, place)| (*pid, place.peer_port));
+        self.orders.set_ports(ports.collect());
+    }
+
     fn start_server(&mut self, pid: NodeId) -> Result<()> {
-        let control_port = self.control_ports.get(&pid).context("there is no such server")?;
+        let Place { peer_port, control_port, observes, .. } =
+            self.places.get(&pid).context("there is no such server")?;
         let data = self.directory.path().join(format!("data{pid}"));
-        let ports: Vec<String> = self.peer_ports.iter().map(u16::to_string).collect();
-        let arguments = [
+        let mut arguments = vec![
             "server".into(),
             format!("--pid={pid}"),
-            format!("--peer-ports={}", ports.join(",")),
-            format!("--members={}", self.members),
+            format!("--peer-port={peer_port}"),
+            format!("--founders={}", self.founders),
             format!("--control-port={control_port}"),
             format!("--data={}", data.to_str().context("the temporary folder is not UTF-8")?),
         ];
+        if !observes.is_empty() {
+            let observes: Vec<String> = observes.iter().map(NodeId::to_string).collect();
+            arguments.push(format!("--observes={}", observes.join(",")));
+        }
         let complaints = File::create(self.complaints_of(pid)).context("cannot write a file")?;
         self.processes.start(pid, arguments, complaints.into())?;
         self.board.set_running(pid, true);
@@ -108,11 +165,12 @@ impl Cluster {
         self.directory.path().join(format!("complaints{pid}.txt"))
     }
 
-    /// Takes in what the servers have reported.
+    /// Takes in what the servers have reported, and continues the change of the members that the user
+    /// wants.
     ///
     /// # Errors
     /// One of them ended by itself.
-    pub(crate) fn hear(&mut self) -> Result<()> {
+    pub(crate) async fn hear(&mut self) -> Result<()> {
         let now = self.started.elapsed();
         while let Ok((pid, report)) = self.reports.try_recv() {
             self.board.hear(pid, report, now);
@@ -120,10 +178,27 @@ impl Cluster {
         self.board.look(now);
         self.processes.check_alive().map_err(|cause| {
             let complaints =
-                self.control_ports.keys().map(|pid| fs::read_to_string(self.complaints_of(*pid)));
+                self.places.keys().map(|pid| fs::read_to_string(self.complaints_of(*pid)));
             let all: Vec<_> = complaints.flatten().filter(|text| !text.is_empty()).collect();
             cause.context(all.join(" ").trim().to_owned())
-        })
+        })?;
+        for (pid, presence) in self.board.dismissed() {
+            if presence != Presence::Killed {
+                self.processes.kill(&[pid]).await?;
+            }
+            self.forget(pid);
+            self.note(format!("server {pid} is no member any more, and has ended"));
+        }
+        self.orders.set_change(self.board.change());
+        Ok(())
+    }
+
+    /// Forgets a server that does not run.
+    fn forget(&mut self, pid: NodeId) {
+        self.board.forget(pid);
+        self.places.remove(&pid);
+        self.orders.set_cut(self.board.cut().clone());
+        self.set_ports();
     }
 
     /// Waits until something is so.
@@ -138,7 +213,7 @@ impl Cluster {
     ) -> Result<()> {
         let start = Instant::now();
         loop {
-            self.hear()?;
+            self.hear().await?;
             if is_so(&self.board) {
                 return Ok(());
             }
@@ -160,7 +235,7 @@ impl Cluster {
     }
 
     pub(crate) fn isolate(&mut self, pid: NodeId) {
-        let servers: Vec<_> = self.control_ports.keys().copied().collect();
+        let servers: Vec<_> = self.places.keys().copied().collect();
         let others = servers.into_iter().filter(|other| *other != pid);
         self.set_cut(others.map(|other| Link::between(pid, other)), true);
         self.note(format!("all links of server {pid} are cut"));
@@ -188,8 +263,61 @@ impl Cluster {
 
     /// Starts a server that was killed, with what its disk holds.
     pub(crate) fn restart(&mut self, pid: NodeId) -> Result<()> {
+        let others: Vec<NodeId> =
+            self.places.keys().copied().filter(|other| *other != pid).collect();
+        if let Some(place) = self.places.get_mut(&pid).filter(|place| !place.observes.is_empty()) {
+            // The servers that it was started with may have gone.
+            place.observes = others;
+        }
         self.start_server(pid)?;
         self.note(format!("server {pid} is started again, from its disk"));
+        Ok(())
+    }
+
+    /// Starts a new server, which observes, catches up, and becomes a member. In place of another one, if
+    /// that is given.
+    pub(crate) fn add(&mut self, in_place_of: Option<NodeId>) -> Result<()> {
+        if self.places.len() >= MOST_SERVERS {
+            self.note(format!("there are {MOST_SERVERS} servers: no more fit on the screen"));
+            return Ok(());
+        }
+        let sources = self.places.keys().copied().collect();
+        let ports = self.ports(1)?.pop().context("no free ports")?;
+        let pid = self.add_server(ports, sources)?;
+        self.board.members_mut().want(pid);
+        match in_place_of {
+            None => self.note(format!("server {pid} is started, and joins")),
+            Some(other) => {
+                self.board.members_mut().want_without(other);
+                self.note(format!(
+                    "server {pid} is started, and takes the place of server {other}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a server from the members; then it ends when it may. If it leaves already, it is to stay. A
+    /// server that is no member ends at once.
+    pub(crate) async fn remove(&mut self, pid: NodeId) -> Result<()> {
+        match self.board.members().part(pid) {
+            Part::Member if self.board.members_mut().want_without(pid) => {
+                self.note(format!("server {pid} is to leave the members"));
+            }
+            Part::Member => self.note(format!("server {pid} stays: no member would be left")),
+            Part::Leaver | Part::Removed => {
+                self.board.members_mut().want(pid);
+                self.note(format!("server {pid} is to be a member again"));
+            }
+            Part::Joiner | Part::Observer => {
+                self.board.members_mut().want_without(pid);
+                if self.processes.runs(pid) {
+                    self.processes.kill(&[pid]).await?;
+                }
+                self.forget(pid);
+                self.note(format!("server {pid}, which was no member, has ended"));
+            }
+        }
         Ok(())
     }
 

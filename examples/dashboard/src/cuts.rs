@@ -10,14 +10,10 @@ use std::{
 };
 
 /// The servers to which no message is sent. Both ends of a link know that it is cut.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Cuts(Arc<Mutex<BTreeSet<NodeId>>>);
 
 impl Cuts {
-    pub(crate) fn of(servers: BTreeSet<NodeId>) -> Self {
-        Self(Arc::new(Mutex::new(servers)))
-    }
-
     pub(crate) fn set(&self, servers: BTreeSet<NodeId>) {
         *self.lock() = servers;
     }

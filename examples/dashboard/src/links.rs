@@ -1,9 +1,9 @@
 //! Which links are cut, and the other orders to servers.
 
-use crate::protocol::Order;
+use crate::protocol::{Change, Order};
 use omnipaxos::util::NodeId;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -18,7 +18,7 @@ impl Link {
     }
 
     /// The other end, if `pid` is one.
-    fn other(self, pid: NodeId) -> Option<NodeId> {
+    pub(crate) fn other(self, pid: NodeId) -> Option<NodeId> {
         match self {
             Self(a, b) if a == pid => Some(b),
             Self(a, b) if b == pid => Some(a),
@@ -45,12 +45,31 @@ struct Wanted {
     /// Numbers that a server is given with each order.
     appends: u64,
     next_number: u64,
+    ports: BTreeMap<NodeId, u16>,
+    /// The change of the members, and the server that is to propose it.
+    change: Option<(NodeId, Change)>,
 }
 
 impl Orders {
     pub(crate) fn new(appends: u64) -> Self {
-        let wanted = Wanted { cut: BTreeSet::new(), appends, next_number: 0 };
+        let wanted = Wanted {
+            cut: BTreeSet::new(),
+            appends,
+            next_number: 0,
+            ports: BTreeMap::new(),
+            change: None,
+        };
         Self { wanted: Arc::new(Mutex::new(wanted)) }
+    }
+
+    /// The ports of all servers from now on.
+    pub(crate) fn set_ports(&self, ports: BTreeMap<NodeId, u16>) {
+        self.wanted().ports = ports;
+    }
+
+    /// The change of the members from now on, and the server that is to propose it.
+    pub(crate) fn set_change(&self, change: Option<(NodeId, Change)>) {
+        self.wanted().change = change;
     }
 
     /// All links that are cut from now on.
@@ -72,7 +91,9 @@ impl Orders {
         let cut = wanted.cut.iter().filter_map(|link| link.other(pid)).collect();
         let (first, count) = (wanted.next_number, wanted.appends);
         wanted.next_number += count;
-        Order { cut, first, count }
+        let change = wanted.change.as_ref().filter(|(proposer, _)| *proposer == pid);
+        let change = change.map(|(_, change)| change.clone());
+        Order { cut, first, count, ports: wanted.ports.clone(), change }
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -82,7 +103,7 @@ impl Orders {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, Orders};
+    use super::{Change, Link, Orders};
 
     #[test]
     fn both_ends_of_a_link_are_told_that_it_is_cut() {
@@ -93,6 +114,16 @@ mod tests {
         assert_eq!(Link::between(3, 1).to_string(), "1-3");
         orders.set_cut([].into());
         assert_eq!(told(3), vec![]);
+    }
+
+    #[test]
+    fn a_change_is_for_the_server_that_is_to_propose_it() {
+        let orders = Orders::new(0);
+        let change = Change { configuration_id: 2, nodes: vec![1, 2, 4] };
+        orders.set_change(Some((2, change.clone())));
+        assert_eq!((orders.next_for(1).change, orders.next_for(2).change), (None, Some(change)));
+        orders.set_change(None);
+        assert_eq!(orders.next_for(2).change, None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The dashboard in the terminal.
 
 use crate::{
-    board::Presence,
+    board::{Board, Presence},
     cluster::{Cluster, POLL},
     links::Link,
+    members::Part,
     view::View,
     End,
 };
@@ -24,6 +25,19 @@ struct Focus {
     appends: u64,
 }
 
+impl Focus {
+    /// Selects another server if the selected one is there no longer: the one before it, or the first.
+    fn stay_within(&mut self, board: &Board) {
+        let servers = board.servers();
+        if !servers.contains_key(&self.selected) {
+            let before = servers.range(..self.selected).next_back();
+            if let Some((pid, _)) = before.or(servers.iter().next()) {
+                (self.selected, self.is_close) = (*pid, false);
+            }
+        }
+    }
+}
+
 /// What comes after a key.
 enum Next {
     Frame,
@@ -36,7 +50,8 @@ pub(crate) async fn run(cluster: &mut Cluster, panic_after: Option<Duration>) ->
     let mut focus = Focus { selected: 1, is_close: false, appends: cluster.appends() };
     let started = Instant::now();
     loop {
-        cluster.hear()?;
+        cluster.hear().await?;
+        focus.stay_within(cluster.board());
         if !screen.is_taken() {
             bail!("a part of the dashboard has panicked");
         }
@@ -60,7 +75,7 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
     }
     let selected = focus.selected;
     let others = |is_next: &dyn Fn(NodeId) -> bool| {
-        cluster.board().members().keys().copied().filter(|pid| is_next(*pid)).collect::<Vec<_>>()
+        cluster.board().servers().keys().copied().filter(|pid| is_next(*pid)).collect::<Vec<_>>()
     };
     match key.code {
         KeyCode::Char('q') => return Ok(Next::End(End::Done)),
@@ -81,6 +96,11 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
         KeyCode::Char('r') if cluster.board().presence(selected) == Presence::Killed => {
             cluster.restart(selected)?;
         }
+        KeyCode::Char('n') => cluster.add(None)?,
+        KeyCode::Char('d') => cluster.remove(selected).await?,
+        KeyCode::Char('p') if cluster.board().members().part(selected) == Part::Member => {
+            cluster.add(Some(selected))?;
+        }
         KeyCode::Char('a') => {
             let appends = if cluster.appends() == 0 { focus.appends } else { 0 };
             cluster.set_appends(appends);
@@ -94,7 +114,7 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
 /// Cuts or heals the link between the selected server and the server that the key names.
 fn toggle_link(selected: NodeId, digit: char, cluster: &mut Cluster) {
     let other = digit.to_digit(10).map(NodeId::from).filter(|pid| *pid != selected);
-    let Some(other) = other.filter(|pid| cluster.board().members().contains_key(pid)) else {
+    let Some(other) = other.filter(|pid| cluster.board().servers().contains_key(pid)) else {
         return;
     };
     let link = Link::between(selected, other);

@@ -1,5 +1,5 @@
 //! A live cluster of servers that are processes of this machine and talk over TCP, in a dashboard
-//! from which their links are cut and healed, and they are killed and restarted.
+//! from which their links are cut and healed, and they are killed and restarted, added and removed.
 #![forbid(unsafe_code)]
 
 mod board;
@@ -8,6 +8,7 @@ mod control;
 mod cuts;
 mod links;
 mod live;
+mod members;
 mod plain;
 mod protocol;
 mod server;
@@ -41,8 +42,8 @@ struct Arguments {
     /// How many entries each server is given to append, ten times a second.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     appends: u64,
-    /// Print a line a second, cut, kill, restart and heal on the way, and exit with status 0 if all
-    /// servers agree in the end.
+    /// Print a line a second, cut, kill, restart, heal, add a server and remove another on the way, and
+    /// exit with status 0 if all servers agree in the end.
     #[arg(long)]
     plain: bool,
     /// How long that takes.

@@ -4,6 +4,7 @@ use crate::{
     board::{Board, Presence},
     cluster::{Cluster, POLL},
     links::Link,
+    members::Part,
     End,
 };
 use anyhow::{bail, Context, Result};
@@ -24,16 +25,20 @@ enum Step {
     KillLeader,
     Restart,
     IsolateLeader,
+    AddServer,
+    RemoveLeader,
 }
 
-/// When what is done, in eighths of the time.
-const STEPS: [(u32, Step); 6] = [
+/// When what is done, in tenths of the time.
+const STEPS: [(u32, Step); 8] = [
     (1, Step::CutLeaderFromFollower),
     (2, Step::Heal),
     (3, Step::KillLeader),
+    (4, Step::AddServer),
     (5, Step::Restart),
     (6, Step::IsolateLeader),
     (7, Step::Heal),
+    (8, Step::RemoveLeader),
 ];
 
 /// Runs the sequence. An error if the servers do not agree in the end.
@@ -41,10 +46,10 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
     let start = Instant::now();
     let mut next_line = Duration::ZERO;
     let mut killed = None;
-    let steps = STEPS.into_iter().map(|(eighths, step)| (length * eighths / 8, Some(step)));
+    let steps = STEPS.into_iter().map(|(tenths, step)| (length * tenths / 10, Some(step)));
     for (due, step) in steps.chain([(length, None)]) {
         while start.elapsed() < due {
-            cluster.hear()?;
+            cluster.hear().await?;
             if start.elapsed() >= next_line {
                 say!("{}", line(cluster.board(), start.elapsed()))?;
                 next_line += Duration::from_secs(1);
@@ -69,8 +74,9 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
         bail!("nothing was decided");
     };
     say!(
-        "all {} servers agree: decided {}, digest {:016x}",
-        cluster.board().members().len(),
+        "all {} servers agree in configuration {}: decided {}, digest {:016x}",
+        cluster.board().servers().len(),
+        report.status.configuration_id,
         report.status.decided_idx,
         report.digest
     )?;
@@ -82,7 +88,7 @@ async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) ->
     match step {
         Step::CutLeaderFromFollower => {
             let leader = leader(cluster).await?;
-            let follower = cluster.board().members().keys().copied().find(|pid| *pid != leader);
+            let follower = cluster.board().servers().keys().copied().find(|pid| *pid != leader);
             let link = Link::between(leader, follower.context("there is no follower")?);
             cluster.cut(link);
             Ok(format!("cut the link {link} of the leader"))
@@ -107,6 +113,17 @@ async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) ->
             cluster.isolate(leader);
             Ok(format!("cut all links of server {leader}, the leader"))
         }
+        Step::AddServer => {
+            cluster.add(None)?;
+            Ok("started a new server, which joins".to_owned())
+        }
+        Step::RemoveLeader => {
+            let is_so = |board: &Board| board.members().change().is_none();
+            cluster.wait_for(TIMEOUT, "the new server is a member", is_so).await?;
+            let leader = leader(cluster).await?;
+            cluster.remove(leader).await?;
+            Ok(format!("removed server {leader}, the leader, from the members"))
+        }
     }
 }
 
@@ -119,13 +136,25 @@ async fn leader(cluster: &mut Cluster) -> Result<NodeId> {
 fn line(board: &Board, at: Duration) -> String {
     let leader = board.leader().map_or("none".to_owned(), |pid| pid.to_string());
     let rate = board.rates().latest().unwrap_or(0);
-    let states = board.members().iter().map(|(pid, member)| {
-        let state = match (board.presence(*pid), &member.report) {
-            (Presence::Killed, _) => "killed".to_owned(),
-            (Presence::Silent, _) | (_, None) => "silent".to_owned(),
-            (Presence::Reports, Some((report, _))) => {
+    let states = board.servers().iter().map(|(pid, server)| {
+        let part = board.members().part(*pid);
+        let state = match (board.presence(*pid), &server.report, part) {
+            (Presence::Killed, _, _) => "killed".to_owned(),
+            (Presence::Silent, _, _) | (_, None, _) => "silent".to_owned(),
+            (
+                Presence::Reports,
+                Some((report, _)),
+                Part::Member | Part::Leaver | Part::Observer,
+            ) => {
                 format!("{} {}", report.status.role, report.status.decided_idx)
             }
+            (Presence::Reports, Some((report, _)), Part::Joiner) => {
+                format!("joins {}", report.status.decided_idx)
+            }
+            (Presence::Reports, Some((report, _)), Part::Removed) => match report.status.may_stop {
+                Some(true) => "may stop".to_owned(),
+                Some(false) | None => format!("removed {}", report.status.decided_idx),
+            },
         };
         format!("{pid} {state}")
     });
@@ -133,5 +162,9 @@ fn line(board: &Board, at: Duration) -> String {
     let cut = board.cut();
     let cut = cut.iter().map(Link::to_string).collect::<Vec<_>>().join(" ");
     let cut = if cut.is_empty() { String::new() } else { format!("; cut: {cut}") };
-    format!("{:>4} s  leader {leader}, {rate} entries/s: {states}{cut}", at.as_secs())
+    let id = board.members().configuration_id();
+    format!(
+        "{:>4} s  leader {leader}, {rate} entries/s, configuration {id}: {states}{cut}",
+        at.as_secs()
+    )
 }

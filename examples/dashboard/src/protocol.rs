@@ -1,10 +1,17 @@
 //! What the dashboard and a server send each other, and what the log holds.
 
-use omnipaxos::{macros::Entry, status::Status, util::NodeId};
+use omnipaxos::{
+    macros::Entry,
+    status::Status,
+    util::{ConfigurationId, NodeId},
+};
 use omnipaxos_ui::{LogItem, LogLine};
 use serde::{Deserialize, Serialize};
 use slog::Level;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
@@ -21,6 +28,26 @@ pub(crate) struct Order {
     pub(crate) first: u64,
     /// How many numbers to append, from the first on.
     pub(crate) count: u64,
+    /// The ports at which the servers receive messages of each other.
+    pub(crate) ports: BTreeMap<NodeId, u16>,
+    /// The change of members that this server is to propose, unless it has.
+    pub(crate) change: Option<Change>,
+}
+
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    /// The configuration that is to begin.
+    pub(crate) configuration_id: ConfigurationId,
+    /// Its members, in order.
+    pub(crate) nodes: Vec<NodeId>,
+}
+
+/// A change of the members that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    pub(crate) change: Change,
+    pub(crate) why: String,
 }
 
 /// How a server is.
@@ -31,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) digest: u64,
     /// What it logged since the last report.
     pub(crate) log: Vec<Line>,
+    /// The change of the members that was refused since the last report.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// A part of a log, as it travels.

@@ -3,26 +3,26 @@
 use crate::{
     board,
     cuts::{Cuts, Cuttable},
-    protocol::{Line, Number, Order, Report},
+    protocol::{Change, Line, Number, Order, Refusal, Report},
 };
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use example_common::{
     bind,
     frame::{self, Kind},
     open_storage, signals, Missing,
 };
-use omnipaxos::util::NodeId;
+use omnipaxos::{members::MemberChange, util::NodeId, ClusterConfig};
 use omnipaxos_runtime::{
+    errors::ReconfigureError,
     tcp::{AddressBook, TcpTransport},
     Decided, DecidedLog, Node, OmniPaxosHandle,
 };
 use omnipaxos_ui::LogQueue;
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{
         atomic::{AtomicU64, Ordering},
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
     },
 };
 use tokio::{
@@ -36,21 +36,27 @@ const ROUND: u64 = 20;
 /// Ticks after which what was not acknowledged is sent again at the latest.
 const RESEND: u64 = 50;
 
+/// Heartbeat rounds without progress after which a server that is to join is given up: 10 seconds.
+const SILENT_ROUNDS: u32 = 50;
+
 /// Log lines that wait for the next report.
 const WAITING_LINES: usize = 1024;
 
 /// What a server needs to know.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which server it is: 1 for the first port, and so on.
+    /// Which server it is.
     #[arg(long)]
     pid: NodeId,
-    /// The ports at which the servers receive messages of each other, in the order of their pids.
-    #[arg(long, value_delimiter = ',', required = true)]
-    peer_ports: Vec<u16>,
-    /// How many of these servers are members. The others observe all members.
+    /// The port at which it receives messages of the other servers. Their ports come with the orders.
     #[arg(long)]
-    members: u64,
+    peer_port: u16,
+    /// How many servers are members at first. Their pids are 1, 2 and so on.
+    #[arg(long)]
+    founders: u64,
+    /// The servers that it observes until the members include it. None if it is a founder.
+    #[arg(long, value_delimiter = ',')]
+    observes: Vec<NodeId>,
     /// The port at which it receives the orders of the dashboard.
     #[arg(long)]
     control_port: u16,
@@ -67,27 +73,26 @@ impl Options {
 
 /// Serves until the standard input ends, a signal comes, or something fails.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let Options { pid, peer_ports, members, control_port, data } = options;
-    let addresses: BTreeMap<NodeId, String> =
-        (1..).zip(&peer_ports).map(|(pid, port)| (pid, format!("127.0.0.1:{port}"))).collect();
-    let own_address = addresses.get(&pid).context("no port for this server")?;
-    let for_peers = bind(own_address).await?;
-    let for_control = bind(&format!("127.0.0.1:{control_port}")).await?;
+    let Options { pid, peer_port, founders, observes, control_port, data } = options;
+    let own_address = address(peer_port);
+    let for_peers = bind(&own_address).await?;
+    let for_control = bind(&address(control_port)).await?;
 
     let log = LogQueue::with_room(WAITING_LINES);
-    let mut config = board::config(pid, members);
+    let mut config = board::config(pid, founders, &observes);
     config.server_config.election_tick_timeout = ROUND;
     config.server_config.resend_message_tick_timeout = RESEND;
     config.server_config.custom_logger = Some(log.logger());
-    // All links, until the first order comes.
-    let cuts = Cuts::of(addresses.keys().copied().collect());
-    let book = AddressBook::from_iter(addresses);
-    let tcp = TcpTransport::new(book).listener(for_peers);
+    let cuts = Cuts::default();
+    // Of the other servers it knows nothing until the first order comes.
+    let book = AddressBook::from([(pid, own_address)]);
+    let tcp = TcpTransport::new(book.clone()).listener(for_peers);
     let transport = Cuttable { tcp, cuts: cuts.clone() };
     let storage = open_storage(&data, Missing::IsMade)?;
     let node = Node::builder(config, storage).transport(transport).start().await?;
     let digest = Arc::new(AtomicU64::new(0));
-    let server = Server { node: node.handle(), cuts, digest: digest.clone(), log };
+    let changes = Changes::default();
+    let server = Server { node: node.handle(), cuts, book, digest: digest.clone(), log, changes };
     let ended = tokio::select! {
         cause = node.ended_with() => return Err(cause.into()),
         failed = digest_decided(node.decided(0), &digest) => failed,
@@ -99,13 +104,19 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     ended
 }
 
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 /// The replica, and what makes it a part of this show.
 struct Server {
     node: OmniPaxosHandle<Number>,
     cuts: Cuts,
+    book: AddressBook,
     /// Digest of all entries decided here.
     digest: Arc<AtomicU64>,
     log: LogQueue,
+    changes: Changes,
 }
 
 impl Server {
@@ -134,6 +145,10 @@ impl Server {
 
     fn take(&self, order: Order) {
         self.cuts.set(order.cut);
+        self.book.replace(order.ports.into_iter().map(|(pid, port)| (pid, address(port))));
+        if let Some(change) = order.change {
+            self.changes.propose(&self.node, change);
+        }
         let numbers = order.first..order.first.saturating_add(order.count);
         // If there is no room, the others of the order are left out.
         let appending: Vec<_> =
@@ -151,7 +166,58 @@ impl Server {
             status: self.node.status().await?,
             digest: self.digest.load(Ordering::SeqCst),
             log: self.log.take().into_iter().map(Line::from).collect(),
+            refusal: self.changes.take_refusal(),
         })
+    }
+}
+
+/// The changes of members that this server proposes, one at a time.
+#[derive(Clone, Debug, Default)]
+struct Changes(Arc<Mutex<Proposed>>);
+
+#[derive(Debug, Default)]
+struct Proposed {
+    is_pending: bool,
+    refusal: Option<Refusal>,
+}
+
+impl Changes {
+    /// Proposes a change, unless one is pending.
+    fn propose(&self, node: &OmniPaxosHandle<Number>, change: Change) {
+        if std::mem::replace(&mut self.lock().is_pending, true) {
+            return;
+        }
+        let (node, changes) = (node.clone(), self.clone());
+        tokio::spawn(async move {
+            let Change { configuration_id, nodes } = change.clone();
+            let next = ClusterConfig { configuration_id, nodes, ..Default::default() };
+            let how = MemberChange { most_silent_rounds: SILENT_ROUNDS, ..Default::default() };
+            let changed = node.change_members(next, how).await;
+            let mut proposed = changes.lock();
+            proposed.is_pending = false;
+            match changed {
+                // If the members are still not those that are wanted, another order comes.
+                Ok(_)
+                | Err(
+                    ReconfigureError::Pending
+                    | ReconfigureError::NotDecided
+                    | ReconfigureError::Unknown
+                    | ReconfigureError::Ended(_),
+                ) => {}
+                Err(why) => {
+                    let why = format!("{:#}", anyhow!(why));
+                    proposed.refusal = Some(Refusal { change, why });
+                }
+            }
+        });
+    }
+
+    fn take_refusal(&self) -> Option<Refusal> {
+        self.lock().refusal.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Proposed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

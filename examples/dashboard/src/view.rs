@@ -1,8 +1,9 @@
 //! The whole cluster on one screen.
 
 use crate::{
-    board::{Board, Member, Presence},
+    board::{Board, Presence, Server},
     links::Link,
+    members::Part,
 };
 use omnipaxos::{
     status::{Role, Status},
@@ -21,9 +22,10 @@ use omnipaxos_ui::{
 };
 
 /// Always shown, also where nothing else is.
-const HELP: [&str; 2] = [
+const HELP: [&str; 3] = [
     "up/down select  1-9 cut or heal the link to that server  i isolate  h heal all",
-    "k kill  r restart  a appends on/off  Enter its own view, and back  q quit",
+    "k kill  r restart  d remove  n a new server joins  p one joins in its place",
+    "a appends on/off  Enter its own view, and back  q quit",
 ];
 
 /// What is shown.
@@ -43,9 +45,9 @@ impl Widget for View<'_> {
         for (y, text) in (help.y..help.bottom()).zip(HELP) {
             buf.set_stringn(help.x, y, text, usize::from(help.width), Style::new().cyan());
         }
-        let member = self.board.members().get(&self.selected);
-        match member.filter(|_| self.is_close) {
-            Some(member) => member.app.render(shown, buf),
+        let server = self.board.servers().get(&self.selected);
+        match server.filter(|_| self.is_close) {
+            Some(server) => server.app.render(shown, buf),
             None => self.render_cluster(shown, buf),
         }
     }
@@ -53,7 +55,7 @@ impl Widget for View<'_> {
 
 impl View<'_> {
     fn render_cluster(&self, area: Rect, buf: &mut Buffer) {
-        let servers = u16::try_from(self.board.members().len()).unwrap_or(u16::MAX);
+        let servers = u16::try_from(self.board.servers().len()).unwrap_or(u16::MAX);
         let [table, rates, log] = Layout::vertical([
             Constraint::Length(servers.saturating_add(3)),
             Constraint::Max(5),
@@ -75,46 +77,53 @@ impl View<'_> {
         let leader = board.leader().map_or("no leader".to_owned(), |pid| format!("leader {pid}"));
         let rate = board.rates().latest().map_or("-".to_owned(), grouped);
         let decided = grouped(board.decided_idx());
-        let title = Line::from(format!(" {leader} · decided {decided} · {rate} entries/s "));
+        let (id, first_idx) = (board.members().configuration_id(), board.members().first_idx());
+        let begins = match first_idx {
+            0 => String::new(),
+            idx => format!(" from {}", grouped(idx)),
+        };
+        let title = Line::from(format!(
+            " {leader} · decided {decided} · {rate} entries/s · configuration {id}{begins} "
+        ));
         let legend = Line::from(" links: + answers  . silent  x cut ").right_aligned();
         let inside = bordered(title, area, buf);
         if inside.height > 0 {
             let edge = Rect { y: inside.bottom(), height: 1, x: inside.x, width: inside.width };
             legend.render(edge.intersection(buf.area), buf);
         }
-        let selected = board.members().keys().position(|pid| *pid == self.selected);
+        let selected = board.servers().keys().position(|pid| *pid == self.selected);
         FittingTable::new(self.columns()).select(selected.unwrap_or(0)).render(inside, buf);
     }
 
     fn columns(&self) -> Vec<Column> {
-        let members = self.board.members();
-        let cells = |cell: &dyn Fn(NodeId, &Member) -> Span<'static>| {
-            members.iter().map(|(pid, member)| cell(*pid, member)).collect()
+        let servers = self.board.servers();
+        let cells = |cell: &dyn Fn(NodeId, &Server) -> Span<'static>| {
+            servers.iter().map(|(pid, server)| cell(*pid, server)).collect()
         };
         let told = |cell: &dyn Fn(&Status) -> String| {
-            cells(&|_, member| {
-                let report = member.report.as_ref();
+            cells(&|_, server| {
+                let report = server.report.as_ref();
                 Span::raw(report.map_or("-".to_owned(), |(report, _)| cell(&report.status)))
             })
         };
         let decided = self.board.decided_idx();
         let mut columns = vec![
             Column::text(" server", cells(&|pid, _| Span::raw(format!(" {pid}")))),
-            Column::text("state", cells(&|pid, member| self.state(pid, member))),
+            Column::text("state", cells(&|pid, server| self.state(pid, server))),
         ];
-        columns.extend(members.keys().map(|to| {
-            Column::text(to.to_string(), cells(&|from, member| self.link(from, *to, member)))
+        columns.extend(servers.keys().map(|to| {
+            Column::text(to.to_string(), cells(&|from, server| self.link(from, *to, server)))
         }));
         columns.extend([
-            Column::numbers("ballot", told(&|status| status.promise.n.to_string())),
-            Column::numbers(
-                "follows",
-                told(&|status| status.leader.map_or("-".to_owned(), |pid| pid.to_string())),
-            ),
             Column::numbers("decided", told(&|status| grouped(status.decided_idx))),
             Column::numbers(
                 "behind",
                 told(&|status| grouped(decided.saturating_sub(status.decided_idx))),
+            ),
+            Column::numbers("ballot", told(&|status| status.promise.n.to_string())),
+            Column::numbers(
+                "follows",
+                told(&|status| status.leader.map_or("-".to_owned(), |pid| pid.to_string())),
             ),
             Column::numbers(
                 "waiting",
@@ -126,25 +135,36 @@ impl View<'_> {
         columns
     }
 
-    fn state(&self, pid: NodeId, member: &Member) -> Span<'static> {
-        match (self.board.presence(pid), &member.report) {
-            (Presence::Killed, _) => Span::styled("killed", Color::Red),
-            (Presence::Silent, _) | (_, None) => Span::styled("silent", Color::Yellow),
-            (Presence::Reports, Some((report, _))) => role(report.status.role),
+    fn state(&self, pid: NodeId, server: &Server) -> Span<'static> {
+        let part = self.board.members().part(pid);
+        match (self.board.presence(pid), &server.report, part) {
+            (Presence::Killed, _, _) => Span::styled("killed", Color::Red),
+            (Presence::Silent, _, _) | (_, None, _) => Span::styled("silent", Color::Yellow),
+            (Presence::Reports, Some((report, _)), Part::Member | Part::Observer) => {
+                role(report.status.role)
+            }
+            (Presence::Reports, Some(_), Part::Leaver) => Span::styled("leaves", Color::Yellow),
+            (Presence::Reports, Some(_), Part::Joiner) => Span::styled("joins", Color::Yellow),
+            (Presence::Reports, Some((report, _)), Part::Removed) => match report.status.may_stop {
+                Some(true) => Span::raw("may stop"),
+                Some(false) | None => Span::styled("removed", Color::Yellow),
+            },
         }
     }
 
-    fn link(&self, from: NodeId, to: NodeId, member: &Member) -> Span<'static> {
-        let servers = member.app.servers();
-        let heard = servers.iter().find(|server| server.pid == to).map(|server| server.link);
+    fn link(&self, from: NodeId, to: NodeId, server: &Server) -> Span<'static> {
+        let known = server.app.servers();
+        let heard = known.iter().find(|other| other.pid == to).map(|other| other.link);
         match heard {
             _ if self.board.cut().contains(&Link::between(from, to)) => {
                 Span::styled("x", Color::Red)
             }
-            Some(Heard::Own) => Span::raw("-"),
-            _ if member.report.is_none() => Span::raw(" "),
+            _ if from == to => Span::raw("-"),
+            _ if server.report.is_none() => Span::raw(" "),
             Some(Heard::Answers) => Span::styled("+", Color::Green),
-            _ => Span::styled(".", Color::Yellow),
+            Some(Heard::Silent) => Span::styled(".", Color::Yellow),
+            // They exchange no heartbeats: one of them is no member.
+            _ => Span::raw(" "),
         }
     }
 }
@@ -163,36 +183,68 @@ fn role(role: Role) -> Span<'static> {
 mod tests {
     use super::{View, HELP};
     use crate::{
-        board::Board,
+        board::{self, Board, Presence},
         links::Link,
-        protocol::{Number, Report},
+        protocol::{Change, Number, Refusal, Report},
     };
-    use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
     use omnipaxos_storage::memory_storage::MemoryStorage;
     use omnipaxos_ui::ratatui::{buffer::Buffer, layout::Rect, widgets::Widget};
     use std::time::Duration;
 
+    /// What a server of the first configuration reports.
+    fn report(pid: u64, servers: u64) -> Report {
+        let replica = board::config(pid, servers, &[]).build(MemoryStorage::<Number>::default());
+        let mut status = replica.unwrap().status();
+        status.decided_idx = 1_000 * pid;
+        Report { status, digest: 0, log: Vec::new(), refusal: None }
+    }
+
     /// Servers of which one is killed and one silent, and a link that is cut.
     fn board(servers: u64) -> Board {
-        let nodes: Vec<_> = (1..=servers).collect();
-        let mut board = Board::new(servers, 0);
-        for pid in nodes.iter().copied() {
+        let mut board = Board::new(servers);
+        for pid in 1..=servers {
+            board.add(pid, board::config(pid, servers, &[]));
             board.set_running(pid, true);
-            let cluster_config =
-                ClusterConfig { configuration_id: 1, nodes: nodes.clone(), ..Default::default() };
-            let server_config = ServerConfig { pid, ..Default::default() };
-            let config = OmniPaxosConfig { cluster_config, server_config };
-            let replica = config.build(MemoryStorage::<Number>::default()).unwrap();
-            let mut status = replica.status();
-            status.decided_idx = 1_000 * pid;
-            let log = Vec::new();
-            board.hear(pid, Report { status, digest: 0, log }, Duration::from_secs(pid.min(3)));
+            board.hear(pid, report(pid, servers), Duration::from_secs(pid.min(3)));
         }
         board.set_running(servers, false);
         board.set_cut(Link::between(1, 3), true);
         board.note("the link 1-3 is cut".to_owned(), Duration::from_secs(3));
         board.look(Duration::from_secs(3));
         board
+    }
+
+    /// Server 4 joins. Then server 1 leaves, and later it may stop.
+    fn board_that_changes() -> Board {
+        let mut board = board(3);
+        board.set_running(3, true);
+        board.add(4, board::config(4, 3, &[1, 2, 3]));
+        board.set_running(4, true);
+        board.members_mut().want(4);
+        for pid in 1..=4 {
+            let mut report = report(pid, 4);
+            report.status.decided_idx = 3_000;
+            if pid == 4 {
+                (report.status.nodes, report.status.epoch_idx) = (Vec::new(), None);
+                (report.status.configuration_id, report.status.decided_idx) = (0, 1_234);
+            }
+            board.hear(pid, report, Duration::from_secs(4));
+        }
+        board.look(Duration::from_secs(4));
+        board
+    }
+
+    /// All servers report this configuration.
+    fn begin(board: &mut Board, configuration_id: u32, nodes: &[u64], at: Duration) {
+        for pid in 1..=4 {
+            let mut report = report(pid, 4);
+            report.status.configuration_id = configuration_id;
+            report.status.nodes = nodes.to_vec();
+            report.status.epoch_idx = Some(3_000);
+            report.status.may_stop = (!nodes.contains(&pid)).then_some(at.as_secs() > 5);
+            board.hear(pid, report, at);
+        }
+        board.look(at);
     }
 
     fn drawn(board: &Board, is_close: bool, width: u16, height: u16) -> Vec<String> {
@@ -209,30 +261,86 @@ mod tests {
     fn the_cluster_and_the_keys_fit_into_80_by_24() {
         let lines = drawn(&board(5), false, 80, 24);
         let expected = [
-            "┌ no leader · decided 4,000 · - entries/s ─────────────────────────────────────┐",
-            "│ server  state       1  2  3  4  5  ballot  follows  decided  behind  waiting │",
-            "│ 1       silent      -  .  x  .  .       0        -    1,000   3,000        0 │",
-            "│ 2       recovering  .  -  .  .  .       0        -    2,000   2,000        0 │",
-            "│ 3       recovering  x  .  -  .  .       0        -    3,000   1,000        0 │",
-            "│ 4       recovering  .  .  .  -  .       0        -    4,000       0        0 │",
-            "│ 5       killed                  -       -        -        -       -        - │",
+            "┌ no leader · decided 4,000 · - entries/s · configuration 1 ───────────────────┐",
+            "│ server  state       1  2  3  4  5  decided  behind  ballot  follows  waiting │",
+            "│ 1       silent      -  .  x  .  .    1,000   3,000       0        -        0 │",
+            "│ 2       recovering  .  -  .  .  .    2,000   2,000       0        -        0 │",
+            "│ 3       recovering  x  .  -  .  .    3,000   1,000       0        -        0 │",
+            "│ 4       recovering  .  .  .  -  .    4,000       0       0        -        0 │",
+            "│ 5       killed                  -        -       -       -        -        - │",
             "└─────────────────────────────────────────── links: + answers  . silent  x cut ┘",
         ];
         assert_eq!(lines[..8], expected, "{}", lines.join("\n"));
         assert!(lines.iter().any(|line| line.contains("3.0s WARN the link 1-3 is cut")));
-        assert_eq!(lines[22..], HELP);
+        assert_eq!(lines[21..], HELP);
     }
 
     #[test]
     fn a_close_view_is_that_of_the_server_and_has_the_keys() {
         let lines = drawn(&board(5), true, 80, 24);
         assert!(lines[0].starts_with("┌ server 2 of configuration 1 "), "{}", lines.join("\n"));
-        assert_eq!(lines[22..], HELP);
+        assert_eq!(lines[21..], HELP);
+    }
+
+    /// The lines of the servers, without their links.
+    fn states(board: &Board) -> Vec<String> {
+        let lines = drawn(board, false, 80, 24).into_iter().skip(2).take(4);
+        let cells = |line: String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let is_link = |cell: &String| ["+", ".", "x", "-", "│"].contains(&cell.as_str());
+        let lines = lines.map(cells).map(|mut line| {
+            line.retain(|cell| !is_link(cell));
+            line[..line.len().min(5)].join(" ")
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn servers_that_join_and_leave_are_shown() {
+        let mut board = board_that_changes();
+        assert_eq!(
+            board.change(),
+            Some((1, Change { configuration_id: 2, nodes: vec![1, 2, 3, 4] }))
+        );
+        assert_eq!(states(&board)[3], "4 joins 1,234 1,766 0");
+        begin(&mut board, 2, &[1, 2, 3, 4], Duration::from_secs(5));
+        let lines = drawn(&board, false, 80, 24);
+        assert!(lines[0].contains(" configuration 2 from 3,000 "), "{}", lines[0]);
+        assert!(lines.iter().any(|line| line.contains("configuration 2 begins")), "{lines:?}");
+        assert_eq!((states(&board)[3].as_str(), board.change()), ("4 recovering 4,000 0 0", None));
+        assert!(board.members_mut().want_without(1));
+        assert_eq!(states(&board)[0], "1 leaves 1,000 3,000 0");
+        begin(&mut board, 3, &[2, 3, 4], Duration::from_secs(5));
+        assert_eq!(
+            (states(&board)[0].as_str(), board.dismissed()),
+            ("1 removed 1,000 3,000 0", vec![])
+        );
+        begin(&mut board, 3, &[2, 3, 4], Duration::from_secs(6));
+        assert_eq!(states(&board)[0], "1 may stop 1,000 3,000");
+        assert_eq!(board.dismissed(), [], "it is shown for a while");
+        begin(&mut board, 3, &[2, 3, 4], Duration::from_secs(8));
+        assert_eq!(board.dismissed(), [(1, Presence::Reports)]);
+        board.forget(1);
+        assert_eq!((board.servers().len(), board.cut().len()), (3, 0));
+    }
+
+    #[test]
+    fn a_change_waits_until_its_joiner_reports_or_is_killed() {
+        let mut board = board_that_changes();
+        board.set_running(4, true);
+        assert_eq!(board.change(), None, "it starts");
+        board.set_running(4, false);
+        assert!(board.change().is_some());
+        let (_, change) = board.change().unwrap();
+        let refusal = Some(Refusal { change, why: "servers [4] did not catch up".to_owned() });
+        board.hear(1, Report { refusal, ..report(1, 4) }, Duration::from_secs(5));
+        assert_eq!(board.change(), None);
+        let lines = drawn(&board, false, 80, 24).join("\n");
+        assert!(lines.contains("stay as they are: servers [4] did not catch up"), "{lines}");
     }
 
     #[test]
     fn it_is_drawn_in_every_size() {
-        for board in [board(3), board(9)] {
+        for board in [board(3), board(9), board_that_changes()] {
             for height in (0..20).chain([24, 50]) {
                 for width in (0..30).step_by(3).chain([1, 2, 79, 80, 200]) {
                     drawn(&board, false, width, height);

@@ -20,7 +20,7 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn all_servers_agree_after_cuts_a_kill_and_a_restart() {
+fn all_servers_agree_after_cuts_a_kill_a_restart_and_changes_of_members() {
     let output = run(&["--plain", "--seconds", "6", "--servers", "3"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -30,7 +30,11 @@ fn all_servers_agree_after_cuts_a_kill_and_a_restart() {
         ", the leader\n",
         "from its disk\n",
         "cut all links of server",
-        "all 3 servers agree: decided ",
+        "started a new server, which joins\n",
+        " s  leader ",
+        ", configuration 2: ",
+        ", the leader, from the members\n",
+        "all 3 servers agree in configuration 3: decided ",
     ] {
         assert!(text.contains(says), "`{says}` is not in:\n{text}");
     }
