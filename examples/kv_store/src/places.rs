@@ -51,6 +51,12 @@ impl Places {
         self.book.invite(pid, address);
     }
 
+    /// Whether it is known where servers find each of these.
+    pub(crate) fn are_known(&self, pids: &[NodeId]) -> bool {
+        let by_servers = self.by_servers.borrow();
+        pids.iter().all(|pid| by_servers.contains_key(pid))
+    }
+
     /// Where servers find each other.
     pub(crate) fn by_servers(&self) -> watch::Receiver<Addresses> {
         self.by_servers.subscribe()

@@ -146,7 +146,8 @@ pub(crate) enum Why {
     /// Only the leader can transfer leadership.
     #[error("that server does not lead: {}", led_by(*leader))]
     NotLeader { leader: Option<NodeId> },
-    /// The server has just been started, and learns the members with the log.
+    /// The server learns the members, or where they are, with the log: it has just been started, or the
+    /// members have just changed.
     #[error("it does not know the members yet")]
     NoMembers,
     /// A change of the members is under way.

@@ -147,7 +147,8 @@ impl Service {
     /// Changes the members. Those that join need not run yet.
     async fn change_members(&self, change: &MembersChange) -> Answered {
         let present = self.store.log().membership().borrow().configuration.clone();
-        if present.nodes.is_empty() {
+        // The log names the members before the state machine has applied where they are.
+        if present.nodes.is_empty() || !self.places.are_known(&present.nodes) {
             return Ok(Answer::AskAgain(Why::NoMembers));
         }
         let next = change.after(&present, &self.places.by_servers().borrow());

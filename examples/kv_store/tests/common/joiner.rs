@@ -56,7 +56,11 @@ impl Joiner {
     }
 
     pub fn client_port(&self) -> u16 {
-        self.client_address.rsplit(':').next().unwrap().parse().unwrap()
+        port_of(&self.client_address)
+    }
+
+    pub fn peer_port(&self) -> u16 {
+        port_of(&self.peer_address)
     }
 
     /// How it is named in `members add`.
@@ -70,6 +74,10 @@ impl Drop for Joiner {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+fn port_of(address: &str) -> u16 {
+    address.rsplit(':').next().unwrap().parse().unwrap()
 }
 
 /// Ports below those that the system gives to outgoing connections, so that they stay free.

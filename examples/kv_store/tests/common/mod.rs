@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "several suites include this")]
 
 pub mod joiner;
+pub mod links;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -27,17 +28,25 @@ pub struct Cluster {
     pub servers: Vec<Child>,
     pub client_ports: Vec<u16>,
     pub peer_ports: Vec<u16>,
+    /// Where the other servers find each: at its own port, or at a proxy.
+    pub found_ports: Vec<u16>,
     pub metrics_ports: Vec<u16>,
     pub directory: tempfile::TempDir,
 }
 
 impl Cluster {
     pub fn start() -> Self {
-        // Another process may take a port before the server does; then start again with others.
-        (0..5).find_map(|_| Self::try_start()).expect("servers that find their ports free")
+        Self::start_found(|_, port| port)
     }
 
-    pub fn try_start() -> Option<Self> {
+    /// Starts servers that find each other at the ports which `found_at` returns: of each server, given
+    /// its pid and the port at which it listens.
+    pub fn start_found(found_at: impl Fn(u64, u16) -> u16) -> Self {
+        // Another process may take a port before the server does; then start again with others.
+        (0..5).find_map(|_| Self::try_start(&found_at)).expect("servers that find their ports free")
+    }
+
+    pub fn try_start(found_at: impl Fn(u64, u16) -> u16) -> Option<Self> {
         // Below the ports that the system gives to outgoing connections: those of a server that is
         // killed stay free until it is back.
         let from = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
@@ -53,6 +62,7 @@ impl Cluster {
             servers: Vec::new(),
             client_ports: client_ports.to_vec(),
             peer_ports: peer_ports.to_vec(),
+            found_ports: (1..).zip(peer_ports).map(|(pid, port)| found_at(pid, *port)).collect(),
             metrics_ports: metrics_ports.to_vec(),
             directory: tempfile::tempdir().unwrap(),
         };
@@ -76,7 +86,8 @@ impl Cluster {
         let mut text = std::fs::read_to_string(original).unwrap();
         for other in 0..3 {
             let client = format!(":{}", self.client_ports[other]);
-            let peer = format!(":{}", self.peer_ports[other]);
+            let ports = if other == index { &self.peer_ports } else { &self.found_ports };
+            let peer = format!(":{}", ports[other]);
             text = text.replace(&format!(":{}", 7001 + other), &client);
             text = text.replace(&format!(":{}", 8001 + other), &peer);
         }
