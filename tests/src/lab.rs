@@ -59,6 +59,8 @@ pub struct Lab {
     joined: BTreeSet<NodeId>,
     /// How many disks were wiped.
     wiped: u64,
+    /// Whether disks that come later have no ids.
+    are_nameless: bool,
     /// The read requested last at each server.
     reads: BTreeMap<NodeId, ReadId>,
 }
@@ -106,6 +108,7 @@ impl Lab {
             disks: nodes.iter().map(|pid| (*pid, Disk::default())).collect(),
             joined: BTreeSet::new(),
             wiped: 0,
+            are_nameless: false,
             reads: BTreeMap::new(),
         };
         nodes.iter().for_each(|pid| lab.restart(*pid));
@@ -138,7 +141,7 @@ impl Lab {
         let like = self.configs.values().next().cloned().unwrap_or_default();
         let config = ServerConfig { pid, observes: sources.to_vec(), ..like };
         self.configs.insert(pid, config);
-        self.disks.insert(pid, Disk::with_id(pid));
+        self.disks.insert(pid, self.empty_disk(pid));
         self.restart(pid);
     }
 
@@ -148,11 +151,23 @@ impl Lab {
         self.observe(pid, sources);
     }
 
-    /// Stops a server that joined, and starts it with an empty disk of another id.
+    /// Stops a server, and starts it with an empty disk of another id.
     pub fn wipe(&mut self, pid: NodeId) {
         self.wiped += 1;
-        self.disks.insert(pid, Disk::with_id(pid + 1000 * self.wiped));
+        self.disks.insert(pid, self.empty_disk(pid + 1000 * self.wiped));
         self.restart(pid);
+    }
+
+    /// Gives no ids to the disks that come later. Those of the first servers have none.
+    pub fn omit_disk_ids(&mut self) {
+        self.are_nameless = true;
+    }
+
+    fn empty_disk(&self, id: u64) -> Disk {
+        match self.are_nameless {
+            true => Disk::default(),
+            false => Disk::with_id(id),
+        }
     }
 
     /// Requests a linearizable read at a server.

@@ -17,6 +17,7 @@
 //! | command | does |
 //! |---|---|
 //! | `cluster 1 2 3 batch_size=4` | starts servers; settings are those of `ServerConfig` |
+//! | `no-disk-ids` | no disk of a server that starts later has an id |
 //! | `observe 7 1 2` | starts server 7 as an observer, which asks servers 1 and 2 |
 //! | `join 4 1 2` | starts server 4 with an empty storage, to join a log that continues: it asks servers 1 and 2 |
 //! | `change 1 2: 1 3 4` | proposes configuration 2, of servers 1, 3 and 4, at server 1, and follows it; a word `waits=quorum`, `waits=nobody` or `rounds=5` may stand before the colon |
@@ -372,6 +373,10 @@ fn act(lab: &mut Lab, words: &[&str]) -> Result<Option<String>, String> {
         ["join", pid, sources @ ..] => {
             let sources: Result<Vec<u64>, _> = sources.iter().map(|word| number(word)).collect();
             lab.join(number(pid)?, &sources?);
+            None
+        }
+        ["no-disk-ids"] => {
+            lab.omit_disk_ids();
             None
         }
         ["wipe", pid] => {

@@ -57,12 +57,15 @@ impl<T: SimEntry> World<T> {
     /// While the members that were removed are parted from the others: they are asked to read, and the
     /// others decide.
     fn pump_old_epoch(&mut self) {
-        let Some(Part { old, until, .. }) = &self.part else {
+        let Some(Part { old, until, proposer }) = &self.part else {
             return;
         };
         if *until <= self.now {
             self.part = None;
             return self.heal();
+        }
+        if let Some((proposer, config_id)) = *proposer {
+            return self.overtake(proposer, config_id);
         }
         let old: Vec<NodeId> = old.iter().copied().collect();
         if old.is_empty() {

@@ -100,6 +100,11 @@ impl Truth {
             .map_or_else(|| unreachable!("there is a first one"), |(_, config)| config)
     }
 
+    /// The index at which the present configuration begins.
+    pub(super) fn present_idx(&self) -> u64 {
+        self.epochs.last().map_or(0, |(first_idx, _)| *first_idx)
+    }
+
     /// The configuration in which the record `idx` is, or would be.
     pub(super) fn configuration_at(&self, idx: u64) -> &ClusterConfig {
         let begun = self.epochs.iter().rev().find(|(first, _)| *first <= idx);

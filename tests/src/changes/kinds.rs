@@ -69,6 +69,10 @@ kinds! {
     Parted: "changes whose decision reaches some servers only",
     /// The members that were removed were parted from all others then.
     PartedOld: "of these, removed members parted from all others",
+    /// The server that proposed the change was parted from all others then.
+    PartedProposer: "of these, servers parted from all others that proposed the change",
+    /// The others changed the members again meanwhile, and compacted beyond that.
+    Overtaken: "of these, overtaken by a snapshot of a later configuration",
     /// Links carried a limited number of bytes a tick.
     LimitedLinks: "runs with a limit of bytes a tick",
     /// Entries travelled encoded.

@@ -8,6 +8,7 @@ mod acts;
 mod checks;
 mod ending;
 mod kinds;
+mod overtaken;
 mod stranger;
 mod world;
 

@@ -76,6 +76,8 @@ pub(super) struct Part {
     pub(super) until: u64,
     /// The members that were removed, if they are those others.
     pub(super) old: BTreeSet<NodeId>,
+    /// The server that proposed the change, and its configuration, if that server is the only other one.
+    pub(super) proposer: Option<(NodeId, u32)>,
 }
 
 /// All of it.
@@ -103,6 +105,8 @@ pub(super) struct World<T: SimEntry> {
     pub(super) restarts: bool,
     /// Whether leaders trim.
     pub(super) trims: bool,
+    /// Whether servers that proposed a change are overtaken by the next one.
+    pub(super) overtakes: bool,
     /// For whom changes wait.
     pub(super) waits_for: Vec<WaitsFor>,
     pub(super) has_flexible_quorums: bool,
@@ -170,6 +174,7 @@ impl<T: SimEntry> World<T> {
             all_changes: Vec::new(),
             stops: rng.chance(1, 2),
             restarts: rng.chance(4, 5),
+            overtakes: has_snapshots && Rng::of(&[seed, 0x0803]).chance(1, 8),
             trims: !has_snapshots && rng.chance(1, 2),
             waits_for,
             has_flexible_quorums,
@@ -467,7 +472,10 @@ impl<T: SimEntry> World<T> {
     /// A server is the first to know that a change is decided. In some cases this and some others are parted
     /// from the rest for a while.
     fn part_some(&mut self, first: NodeId) {
-        if self.calm || !self.chance.chance(1, 3) {
+        if self.calm || (self.overtakes && self.part_proposer(first)) {
+            return;
+        }
+        if !self.chance.chance(1, 3) {
             return;
         }
         let epochs = self.truth.epochs();
@@ -484,6 +492,17 @@ impl<T: SimEntry> World<T> {
         if rest.is_empty() {
             return;
         }
+        self.part_from_others(&rest);
+        if is_old {
+            self.counts.add(Kind::PartedOld);
+        }
+        let until = self.now + self.chance.between(20, 300);
+        let old = if is_old { rest } else { BTreeSet::new() };
+        self.part = Some(Part { until, old, proposer: None });
+    }
+
+    /// Parts these servers from all others.
+    pub(super) fn part_from_others(&mut self, rest: &BTreeSet<NodeId>) {
         self.heal();
         let others: Vec<NodeId> =
             self.slots.keys().copied().filter(|p| !rest.contains(p)).collect();
@@ -495,11 +514,6 @@ impl<T: SimEntry> World<T> {
         }
         self.say(|| format!("parts {rest:?} from {others:?}"));
         self.counts.add(Kind::Parted);
-        if is_old {
-            self.counts.add(Kind::PartedOld);
-        }
-        let until = self.now + self.chance.between(20, 300);
-        self.part = Some(Part { until, old: if is_old { rest } else { BTreeSet::new() } });
     }
 
     fn check_message(&self, pid: NodeId, message: &Message<T>) -> Result<(), String> {
