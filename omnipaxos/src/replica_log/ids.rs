@@ -345,6 +345,12 @@ mod tests {
         IdRun { idx, count, first }
     }
 
+    /// In each epoch the numbers of ballots begin anew, and a server may lead in the same number again.
+    #[test]
+    fn a_ballot_of_another_epoch_names_its_entries_otherwise() {
+        assert_ne!(led_id(N, 7), led_id(Ballot { config_id: 2, ..N }, 7));
+    }
+
     /// Entries 2 to 4 and 6 to 7 have ids; 5 has none.
     fn ids() -> Ids {
         let mut ids = Ids::unknown_before(2);
