@@ -130,11 +130,18 @@ where
     Ok(Some((message, length)))
 }
 
-/// Decodes a whole body. The limit keeps a forged length inside the body from reserving more memory
-/// than the largest frame has.
+/// Decodes a whole body. A limit keeps a forged length inside it from reserving more memory. It counts what
+/// values take in memory: up to 16 bytes for each byte of the body.
 fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
-    let config = bincode::config::standard().with_limit::<{ super::LARGEST_FRAME }>();
-    let (message, used) = bincode::serde::decode_from_slice(body, config)?;
+    let config = bincode::config::standard();
+    let decoded = match body.len() < LARGE {
+        true => bincode::serde::decode_from_slice(body, config.with_limit::<{ 16 * LARGE }>()),
+        false => {
+            let config = config.with_limit::<{ super::LARGEST_FRAME }>();
+            bincode::serde::decode_from_slice(body, config)
+        }
+    };
+    let (message, used) = decoded?;
     match body.len() - used {
         0 => Ok(message),
         left => Err(FrameError::LeftOver(left)),

@@ -48,7 +48,8 @@
 //! | time to write 256 KiB, after which a connection is closed | 5 s |
 //! | time without a byte of the accepting server, after which a connection is closed | 5 s |
 //!
-//! A reader reserves memory for bytes that have arrived, not for those that a length promises.
+//! A reader reserves memory for the bytes of a frame that have arrived, not for those that its length promises.
+//! A length inside a message reserves at most 4 MiB, and 256 MiB in a frame of 256 KiB or more.
 //!
 //! # Security
 //! Without TLS there is no encryption and no authentication: any program that reaches the port can
@@ -62,6 +63,8 @@
 mod address_book;
 mod dialer;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod listener;
 mod queue;
