@@ -111,13 +111,14 @@ impl Fault {
         }
     }
 
-    /// Lets it happen for some time.
-    fn happen(self, network: &mut Network, size: &Size, dice: &mut Dice) {
+    /// Lets it happen for some time, which it returns.
+    fn happen(self, network: &mut Network, size: &Size, dice: &mut Dice) -> Duration {
         let at = dice.below(3) as usize;
         let first = dice.below(2) as usize;
         let others = [(at + 1 + first) % 3, (at + 2 - first) % 3];
         let shortest = size.longest_millis / 5;
         let lasts = shortest + dice.below(size.longest_millis - shortest);
+        let lasts = Duration::from_millis(lasts);
         let (cuts, kills) = (self.cuts(at, others), self.kills(at, others));
         for (from, to) in &cuts {
             network.cut(*from, *to);
@@ -126,7 +127,7 @@ impl Fault {
         if self == Self::Pause {
             network.signal(at, "-STOP");
         }
-        sleep(Duration::from_millis(lasts));
+        sleep(lasts);
         if self == Self::Pause {
             network.signal(at, "-CONT");
         }
@@ -136,6 +137,7 @@ impl Fault {
         for (from, to) in cuts {
             network.heal(from, to);
         }
+        lasts
     }
 }
 
@@ -170,14 +172,16 @@ fn what_clients_see_through_cuts_between_namespaces_is_linearizable() {
             let fault = Fault::ALL[number % Fault::ALL.len()];
             let before = record.number();
             record.longest_pause();
-            fault.happen(&mut network, &size, &mut dice);
+            let lasted = fault.happen(&mut network, &size, &mut dice);
             let enough = (record.number() + 100).max(size.operations * (number + 1) / size.faults);
             assert!(record.wait_for(enough, TIMEOUT), "after {fault:?} there are no answers");
             network.assert_alive();
             let effect = effects.entry(fault).or_default();
             effect.faults += 1;
             effect.operations += record.number() - before;
-            effect.longest_pause = effect.longest_pause.max(record.longest_pause());
+            let pause = record.longest_pause();
+            println!("{fault:?} for {lasted:.1?}: {pause:.2?} without an answer");
+            effect.longest_pause = effect.longest_pause.max(pause);
         }
     });
     network.wait_for_status("in step", are_in_step);

@@ -43,7 +43,7 @@
 //! | messages that wait for the replica | see [`Inbox`] |
 //! | connections of one peer | 1: a new one replaces the older |
 //! | servers that connect and are in no address book | [`admit_guests`](AddressBook::admit_guests), default 0 |
-//! | handshakes under way | 64, for 5 seconds each |
+//! | handshakes under way | 64, for 5 seconds each; a further connection ends the oldest of them |
 //! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
 //! | time to write 256 KiB, after which a connection is closed | 5 s |
 //! | time without a byte of the accepting server, after which a connection is closed | 5 s |
@@ -63,12 +63,12 @@
 mod address_book;
 mod dialer;
 mod frame;
-#[cfg(test)]
-mod fuzz;
 mod handshake;
 mod listener;
 mod queue;
 mod security;
+#[cfg(test)]
+mod tests;
 
 pub use self::address_book::AddressBook;
 #[cfg(feature = "tls")]

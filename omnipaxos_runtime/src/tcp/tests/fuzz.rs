@@ -2,18 +2,13 @@
 //!
 //! The inputs are the same in each run. `FUZZ_INPUTS` sets their number.
 
-use super::{
+use super::{servers, Text};
+use crate::tcp::{
     frame::{self, FrameError},
     handshake::{accept, connect, Announcement, HandshakeError, Hello, MAX_ANNOUNCEMENT},
 };
 use allocation_counter::measure;
-use omnipaxos::{
-    messages::Message,
-    storage::{Entry, NoSnapshot},
-    ClusterConfig, OmniPaxos, ServerConfig,
-};
-use omnipaxos_storage::memory_storage::MemoryStorage;
-use serde::{Deserialize, Serialize};
+use omnipaxos::messages::Message;
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -28,14 +23,6 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// The most memory that one frame takes while it is read: what lengths in a body may reserve, and the rest.
 const MAX_MEMORY: u64 = 5 * 1024 * 1024;
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Text(String, Vec<u8>);
-
-impl Entry for Text {
-    type Snapshot = NoSnapshot;
-    omnipaxos::without_unicache!();
-}
 
 /// Xorshift.
 struct Random(u64);
@@ -153,13 +140,7 @@ fn at_once<F: Future>(future: F) -> F::Output {
 
 /// Frames that three servers send each other.
 fn frames() -> Vec<Vec<u8>> {
-    let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
-    let mut servers: Vec<OmniPaxos<Text, MemoryStorage<Text>>> = (1..=3)
-        .map(|pid| {
-            let server = ServerConfig { pid, ..Default::default() };
-            cluster.clone().build_for_server(server, MemoryStorage::default()).unwrap()
-        })
-        .collect();
+    let mut servers = servers(3);
     let mut frames = BTreeSet::new();
     let mut random = Random(7);
     for round in 0..400 {
