@@ -62,7 +62,7 @@
 
 mod address_book;
 mod dialer;
-mod frame;
+pub mod frame;
 mod handshake;
 mod listener;
 mod queue;
