@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{config, entries, transports, within, Word};
+use common::{config, entries, hello, transports, within, Word};
 use omnipaxos_runtime::{
     errors::{AppendError, Known, NodeError, StartError},
     tcp::{AddressBook, TcpTransport},
@@ -241,17 +241,6 @@ async fn only_loopback_addresses_are_listened_at() {
     start(TcpTransport::new(book).allow_remote()).await.unwrap();
     let nowhere = start(TcpTransport::new(AddressBook::default())).await.unwrap_err();
     assert!(matches!(nowhere, StartError::Transport(_)));
-}
-
-/// What a program that is no server sends: the hello of server `from` with this version.
-fn hello(version: u32, from: u64, to: u64) -> Vec<u8> {
-    let mut bytes = b"OPXR".to_vec();
-    bytes.extend(version.to_be_bytes());
-    bytes.extend(0_u64.to_be_bytes());
-    bytes.extend(from.to_be_bytes());
-    bytes.extend(to.to_be_bytes());
-    bytes.extend([0; 4]);
-    bytes
 }
 
 /// Sends bytes and returns what is answered until the connection is closed.

@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::{config, transports, within, Word};
+use common::{config, hello, storm::storm, transports, within, Word};
 use omnipaxos_runtime::{
-    tcp::{TcpTransport, Tls},
+    tcp::{AddressBook, TcpCounters, TcpTransport, Tls},
     Node,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
@@ -14,15 +14,18 @@ use rcgen::{date_time_ymd, BasicConstraints, CertificateParams, IsCa, Issuer, Ke
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    time::Instant,
 };
 use tokio_rustls::{
+    client::TlsStream,
     rustls::{
         self,
-        pki_types::{pem::PemObject, CertificateDer, ServerName},
+        crypto::CryptoProvider,
+        pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, ServerName},
         RootCertStore,
     },
-    TlsConnector,
+    TlsAcceptor, TlsConnector,
 };
 
 /// An authority, and its certificate.
@@ -42,13 +45,18 @@ impl Authority {
 
     /// The certificate of server `pid`, which trusts `authorities`.
     fn certify(&self, pid: u64, authorities: &str, last_year: i32) -> Tls {
+        let (chain, key) = self.issue(pid, last_year);
+        Tls::from_pem(chain.as_bytes(), key.as_bytes(), authorities.as_bytes()).unwrap()
+    }
+
+    /// The certificate of server `pid`, and its key.
+    fn issue(&self, pid: u64, last_year: i32) -> (String, String) {
         let mut params = CertificateParams::new(vec![format!("server-{pid}")]).unwrap();
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(last_year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Tls::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), authorities.as_bytes())
-            .unwrap()
+        (chain, key.serialize_pem())
     }
 }
 
@@ -102,17 +110,6 @@ async fn only_the_right_certificate_gets_in() {
     assert!(!attempt(authority.certify(3, &both, 3000)).await, "of another server");
 }
 
-/// The hello of server 2 for server 1.
-fn hello() -> Vec<u8> {
-    let mut hello = b"OPXR".to_vec();
-    hello.extend(1_u32.to_be_bytes());
-    hello.extend(0_u64.to_be_bytes());
-    hello.extend(2_u64.to_be_bytes());
-    hello.extend(1_u64.to_be_bytes());
-    hello.extend([0; 4]);
-    hello
-}
-
 #[tokio::test]
 async fn a_program_without_tls_is_refused() {
     let authority = Authority::new();
@@ -121,7 +118,7 @@ async fn a_program_without_tls_is_refused() {
     let counters = transport.counters();
     let _node = start(1, transport.tls(authority.certify(1, &authority.pem, 3000))).await;
     let mut stream = TcpStream::connect(book.get(1).unwrap()).await.unwrap();
-    stream.write_all(&hello()).await.unwrap();
+    stream.write_all(&hello(1, 2, 1)).await.unwrap();
     let mut answer = Vec::new();
     // It may be reset.
     let _ = within("the end of the connection", stream.read_to_end(&mut answer)).await;
@@ -131,33 +128,167 @@ async fn a_program_without_tls_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_program_without_a_certificate_is_refused() {
-    let authority = Authority::new();
+/// Server 1 of three with TLS. The others do not run.
+async fn server_1(authority: &Authority) -> (AddressBook, TcpCounters, MemoryNode) {
     let (book, mut transports) = transports(3).await;
-    let transport = transports.remove(0);
+    let transport = transports.remove(0).tls(authority.certify(1, &authority.pem, 3000));
     let counters = transport.counters();
-    let _node = start(1, transport.tls(authority.certify(1, &authority.pem, 3000))).await;
+    let node = Node::builder(config(1, 3), MemoryStorage::default()).transport(transport);
+    (book, counters, node.on_runtime().start().await.unwrap())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Connects to server 1 with this certificate, or without one.
+async fn connect(
+    book: &AddressBook,
+    authority: &Authority,
+    certificate: Option<(String, String)>,
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
     let stream = TcpStream::connect(book.get(1).unwrap()).await.unwrap();
     let name = ServerName::try_from("server-1").unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     // In TLS 1.3 the connecting end is refused after its own handshake.
-    let mut stream = within("the handshake", connecting).await.unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.write_all(&hello()).await;
-    let read = within("the end of the connection", stream.read_to_end(&mut answer)).await;
-    assert!(read.is_err() && answer.is_empty(), "{read:?} {answer:?}");
-    while counters.refused_connections() < 1 {
-        tokio::task::yield_now().await;
+    within("the handshake", connecting).await.unwrap()
+}
+
+async fn until_refused(counters: &TcpCounters, number: u64) {
+    let refused = async {
+        while counters.refused_connections() < number {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the counter", refused).await;
+}
+
+#[tokio::test]
+async fn a_program_without_the_right_certificate_is_refused() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (book, counters, _node) = server_1(&authority).await;
+    let certificates = [None, Some(other.issue(2, 3000)), Some(authority.issue(2, 2001))];
+    for (number, certificate) in (1..).zip(certificates) {
+        let mut stream = connect(&book, &authority, certificate).await;
+        let mut answer = Vec::new();
+        let _ = stream.write_all(&hello(1, 2, 1)).await;
+        let read = within("the end of the connection", stream.read_to_end(&mut answer)).await;
+        assert!(read.is_err() && answer.is_empty(), "{read:?} {answer:?}");
+        until_refused(&counters, number).await;
     }
+    // That of server 3 is no certificate of server 2.
+    let mut stream = connect(&book, &authority, Some(authority.issue(3, 3000))).await;
+    let mut answer = [0; 28];
+    stream.write_all(&hello(1, 2, 1)).await.unwrap();
+    within("an answer", stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer[27], 4);
+    until_refused(&counters, 4).await;
+    assert_eq!(counters.refused_connections(), 4);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_malformed_or_too_large_is_counted_with_tls() {
+    let authority = Authority::new();
+    let (book, counters, node) = server_1(&authority).await;
+    for frame in [&[255, 255, 255, 255][..], &[0, 0, 0, 0], &[0, 0, 0, 2, 77, 77]] {
+        let mut stream = connect(&book, &authority, Some(authority.issue(2, 3000))).await;
+        stream.write_all(&[&hello(1, 2, 1)[..], frame].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = within("the end of the connection", stream.read_to_end(&mut answer)).await;
+        assert_eq!(answer.get(24..28), Some(&[0; 4][..]), "accepted");
+    }
+    assert_eq!((counters.malformed_frames(), counters.refused_connections()), (3, 0));
+    assert!(node.status().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_of_tls_has_five_seconds() {
+    let authority = Authority::new();
+    let (book, counters, _node) = server_1(&authority).await;
+    // Nothing, and the start of a record that never ends.
+    for (number, sent) in (1..).zip([&[][..], &[22, 3, 1, 64, 0, 1, 0, 63, 252, 3, 3]]) {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(book.get(1).unwrap()).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let took = begun.elapsed();
+        // The clock is paused, and continues with the next timer whenever all tasks wait.
+        assert!((5..6).contains(&took.as_secs()), "{took:?}");
+        assert_eq!(counters.refused_connections(), number);
+    }
+}
+
+/// A program in the place of server 2, with this certificate, until server 1 has connected three times.
+/// Returns whether it gets a hello.
+async fn poses_as_server_2(authority: &Authority, (chain, key): (String, String)) -> bool {
+    let (book, _, _node) = server_1(authority).await;
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    book.set(2, listener.local_addr().unwrap().to_string());
+    for _ in 0..3 {
+        let (stream, _) = within("a connection", listener.accept()).await.unwrap();
+        let Ok(mut stream) = within("the handshake", acceptor.accept(stream)).await else {
+            continue;
+        };
+        if within("a hello", stream.read_exact(&mut [0; 36])).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_program_in_the_place_of_a_server_gets_nothing() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    assert!(poses_as_server_2(&authority, authority.issue(2, 3000)).await);
+    assert!(!poses_as_server_2(&authority, other.issue(2, 3000)).await, "of another authority");
+    assert!(!poses_as_server_2(&authority, authority.issue(2, 2001)).await, "expired");
+    assert!(!poses_as_server_2(&authority, authority.issue(3, 3000)).await, "of another server");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_continues_among_programs_without_tls() {
+    let authority = Authority::new();
+    let (book, transports) = transports(3).await;
+    let counters = transports[0].counters();
+    let mut nodes = Vec::new();
+    for (pid, transport) in (1..).zip(transports) {
+        nodes.push(start(pid, transport.tls(authority.certify(pid, &authority.pem, 3000))).await);
+    }
+    within("append", nodes[0].append(Word::new("first"))).await.unwrap();
+    let address = book.get(1).unwrap();
+    let storming = tokio::spawn(async move { storm(&address, counters, false).await });
+    let mut appended: usize = 1;
+    while !storming.is_finished() || appended < 30 {
+        let word = Word::new(appended.to_string());
+        let idx = within("append", nodes[appended % 3].append(word)).await.unwrap();
+        assert_eq!(idx, appended as u64);
+        appended += 1;
+    }
+    storming.await.unwrap();
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! How bytes become requests and responses, on every connection of a client.
 //!
-//! A frame is a length (4 bytes, big endian, of all that follows), a version, a kind and a body in
-//! bincode. What does not follow this to the letter is an error; the reader closes the connection.
+//! A frame is that of [`omnipaxos_runtime::tcp::frame`], and begins with a version and a kind. What does
+//! not follow this to the letter is an error; the reader closes the connection.
 
+use omnipaxos_runtime::tcp::frame as frames;
 use serde::{de::DeserializeOwned, Serialize};
 use std::io;
 use thiserror::Error;
@@ -16,6 +17,9 @@ pub const LONGEST_BODY: usize = 64 * 1024 * 1024;
 
 /// Bytes of version and kind.
 const HEAD: usize = 2;
+
+/// A buffer that has grown beyond this is released before the next frame.
+const KEPT_BYTES: usize = 1024 * 1024;
 
 /// What the body of a frame is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -42,9 +46,9 @@ pub enum FrameError {
     /// The connection broke.
     #[error("the connection broke")]
     Io(#[from] io::Error),
-    /// The connection ended within a frame.
-    #[error("the connection ended within a frame")]
-    Truncated,
+    /// It is no frame at all, or its body does not fit its kind.
+    #[error(transparent)]
+    Frame(frames::FrameError),
     /// It is shorter than its head.
     #[error("a frame of {0} bytes is too short to be one")]
     TooShort(usize),
@@ -65,15 +69,15 @@ pub enum FrameError {
         /// What was due.
         want: Kind,
     },
-    /// The body cannot be encoded.
-    #[error("the body cannot be encoded")]
-    Encode(#[from] bincode::error::EncodeError),
-    /// The body does not fit its kind.
-    #[error("the body is not what its kind says")]
-    Decode(#[from] bincode::error::DecodeError),
-    /// The body is longer than what is encoded in it.
-    #[error("{0} bytes are left over behind the body")]
-    LeftOver(usize),
+}
+
+impl From<frames::FrameError> for FrameError {
+    fn from(error: frames::FrameError) -> Self {
+        match error {
+            frames::FrameError::TooLarge(length) => Self::TooLong(length),
+            other => Self::Frame(other),
+        }
+    }
 }
 
 /// Appends a frame to `out`. After an error `out` is as before.
@@ -81,68 +85,39 @@ pub enum FrameError {
 /// # Errors
 /// The body cannot be encoded, or is too long.
 pub fn encode<T: Serialize>(kind: Kind, body: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let start = out.len();
-    let encoded = append(kind, body, out);
-    if encoded.is_err() {
-        out.truncate(start);
-    }
-    encoded
+    Ok(frames::encode(&(VERSION, kind as u8, body), LONGEST_BODY + HEAD, out)?)
 }
 
-fn append<T: Serialize>(kind: Kind, body: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, VERSION, kind as u8]);
-    bincode::serde::encode_into_std_write(body, out, bincode::config::standard())?;
-    let length = out.len() - start - 4;
-    let prefix = u32::try_from(length).map_err(|_| FrameError::TooLong(length))?;
-    if length > LONGEST_BODY + HEAD {
-        return Err(FrameError::TooLong(length));
-    }
-    if let Some(place) = out.get_mut(start..start + 4) {
-        place.copy_from_slice(&prefix.to_be_bytes());
-    }
-    Ok(())
-}
-
-/// Reads the body of the next frame, which must be of the kind `want`, into `body`. `None` where
-/// the connection ended between two frames.
+/// Reads the body of the next frame, which must be of the kind `want`. `None` where the connection ended
+/// between two frames. `buffer` is used again and again.
 ///
 /// # Errors
 /// What comes is not such a frame.
 pub async fn read<T, R>(
     from: &mut R,
     want: Kind,
-    body: &mut Vec<u8>,
+    buffer: &mut Vec<u8>,
 ) -> Result<Option<T>, FrameError>
 where
     T: DeserializeOwned,
     R: AsyncRead + Unpin,
 {
-    let Some(length) = read_length(from).await? else {
+    if buffer.capacity() > KEPT_BYTES {
+        *buffer = Vec::new();
+    }
+    if !frames::read_body(from, LONGEST_BODY + HEAD, buffer).await? {
         return Ok(None);
+    }
+    let [version, kind, body @ ..] = &buffer[..] else {
+        return Err(FrameError::TooShort(buffer.len()));
     };
-    if length < HEAD {
-        return Err(FrameError::TooShort(length));
+    if *version != VERSION {
+        return Err(FrameError::Version(*version));
     }
-    if length > LONGEST_BODY + HEAD {
-        return Err(FrameError::TooLong(length));
+    match Kind::from_byte(*kind)? {
+        got if got == want => Ok(Some(frames::decode(body)?)),
+        got => Err(FrameError::Unexpected { got, want }),
     }
-    let (version, kind) = (from.read_u8().await, from.read_u8().await);
-    match version.map_err(within_frame)? {
-        VERSION => {}
-        other => return Err(FrameError::Version(other)),
-    }
-    let got = Kind::from_byte(kind.map_err(within_frame)?)?;
-    if got != want {
-        return Err(FrameError::Unexpected { got, want });
-    }
-    // The buffer grows with what arrives, not with what the length promises.
-    body.clear();
-    let due = length - HEAD;
-    if from.take(due as u64).read_to_end(body).await? < due {
-        return Err(FrameError::Truncated);
-    }
-    decode(body).map(Some)
 }
 
 /// Reads the rest of a frame that is [too long](FrameError::TooLong), and keeps nothing of it.
@@ -151,45 +126,18 @@ where
 /// The connection broke or ended before.
 pub async fn skip<R: AsyncRead + Unpin>(from: &mut R, length: usize) -> Result<(), FrameError> {
     let mut rest = from.take(length as u64);
-    match tokio::io::copy(&mut rest, &mut tokio::io::sink()).await? {
-        skipped if skipped == length as u64 => Ok(()),
-        _ => Err(FrameError::Truncated),
-    }
-}
-
-async fn read_length<R: AsyncRead + Unpin>(from: &mut R) -> Result<Option<usize>, FrameError> {
-    let mut prefix = Vec::with_capacity(4);
-    match from.take(4).read_to_end(&mut prefix).await? {
-        0 => Ok(None),
-        _ => match <[u8; 4]>::try_from(prefix) {
-            // On a machine where this does not fit, it is too long in any case.
-            Ok(bytes) => Ok(Some(usize::try_from(u32::from_be_bytes(bytes)).unwrap_or(usize::MAX))),
-            Err(_) => Err(FrameError::Truncated),
-        },
-    }
-}
-
-fn within_frame(cause: io::Error) -> FrameError {
-    if cause.kind() == io::ErrorKind::UnexpectedEof {
-        return FrameError::Truncated;
-    }
-    FrameError::Io(cause)
-}
-
-/// Decodes a whole body: what is left over is an error. The limit keeps a forged length inside the
-/// body from allocating more than a body may have.
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    let config = bincode::config::standard().with_limit::<LONGEST_BODY>();
-    let (value, used) = bincode::serde::decode_from_slice(body, config)?;
-    match body.len() - used {
-        0 => Ok(value),
-        left => Err(FrameError::LeftOver(left)),
+    match tokio::io::copy(&mut rest, &mut tokio::io::sink()).await? == length as u64 {
+        true => Ok(()),
+        false => Err(frames::FrameError::Truncated.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{encode, read, FrameError, Kind, LONGEST_BODY};
+    use super::{encode, frames, read, FrameError, Kind, LONGEST_BODY};
+
+    use frames::FrameError::{Decode, Empty, LeftOver, Truncated};
+    use FrameError::Frame;
 
     type Body = (u64, String);
 
@@ -221,7 +169,7 @@ mod tests {
         let frame = frame();
         for end in 1..frame.len() {
             let read = read_all(&frame[..end]).await;
-            assert!(matches!(read, Err(FrameError::Truncated)), "{end}: {read:?}");
+            assert!(matches!(read, Err(Frame(Truncated))), "{end}: {read:?}");
         }
     }
 
@@ -242,10 +190,10 @@ mod tests {
 
     #[tokio::test]
     async fn lengths_out_of_bounds_are_refused_at_once() {
-        for length in [0_u32, 1] {
-            let read = read_all(&length.to_be_bytes()).await;
-            assert!(matches!(read, Err(FrameError::TooShort(_))), "{read:?}");
-        }
+        let read = read_all(&[0; 4]).await;
+        assert!(matches!(read, Err(Frame(Empty))), "{read:?}");
+        let read = read_all(&[0, 0, 0, 1, 2]).await;
+        assert!(matches!(read, Err(FrameError::TooShort(1))), "{read:?}");
         for length in [LONGEST_BODY as u32 + 3, u32::MAX] {
             let read = read_all(&length.to_be_bytes()).await;
             assert!(matches!(read, Err(FrameError::TooLong(_))), "{read:?}");
@@ -258,12 +206,12 @@ mod tests {
         longer.push(0);
         longer[3] += 1;
         let read = read_all(&longer).await;
-        assert!(matches!(read, Err(FrameError::LeftOver(1))), "{read:?}");
+        assert!(matches!(read, Err(Frame(LeftOver(1)))), "{read:?}");
         let mut shorter = frame();
         shorter.pop();
         shorter[3] -= 1;
         let read = read_all(&shorter).await;
-        assert!(matches!(read, Err(FrameError::Decode(_))), "{read:?}");
+        assert!(matches!(read, Err(Frame(Decode(_)))), "{read:?}");
     }
 
     #[tokio::test]

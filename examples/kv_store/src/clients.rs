@@ -1,18 +1,18 @@
 //! The connections of clients to a server.
 
-use crate::{protocol::Response, service::Service};
+use crate::{
+    protocol::{Request, Response},
+    service::Service,
+};
 use anyhow::{Context, Result};
 use example_common::frame::{self, FrameError, Kind};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
-    net::{
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-        TcpListener, TcpStream,
-    },
-    sync::mpsc,
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{tcp::OwnedReadHalf, TcpListener, TcpStream},
+    sync::{mpsc, Semaphore},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -25,9 +25,19 @@ const REQUESTS: usize = 1024;
 /// Frames are gathered up to this size before they are written.
 const GATHER: usize = 64 * 1024;
 
+/// Clients that are connected. Further ones are not accepted before one of these has gone.
+const CLIENTS: usize = 512;
+
+/// The time that a client may take to send a request of which the first byte has arrived, and to read what
+/// was written to it at once.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Accepts clients, until the server ends.
 pub(crate) async fn listen(listener: TcpListener, service: Arc<Service>) -> Infallible {
+    let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
+        // The semaphore is never closed.
+        let place = places.clone().acquire_owned().await;
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(cause) => {
@@ -43,6 +53,7 @@ pub(crate) async fn listen(listener: TcpListener, service: Arc<Service>) -> Infa
                 Ok(()) => debug!("client at {from} is done"),
                 Err(cause) => warn!("closed the client connection from {from}: {cause:#}"),
             }
+            drop(place);
         });
     }
 }
@@ -67,16 +78,16 @@ async fn read_requests(
     let mut body = Vec::new();
     let mut under_way = JoinSet::new();
     loop {
-        match frame::read(&mut reader, Kind::Request, &mut body).await {
-            Ok(Some(request)) => service.begin(request, &answers, &mut under_way),
-            Ok(None) => return Ok(()),
-            Err(too_long @ FrameError::TooLong(length)) => {
-                let answer = Response::to_too_long(&too_long);
+        match read_request(&mut reader, &mut body).await? {
+            Read::Request(request) => service.begin(request, &answers, &mut under_way),
+            Read::End => return Ok(()),
+            Read::TooLong(length) => {
+                let answer = Response::to_too_long(&FrameError::TooLong(length));
                 answers.send(answer).await.context("nobody takes answers")?;
                 // Its sender reads no answer before it has sent all.
-                frame::skip(&mut reader, length).await?;
+                let skipping = frame::skip(&mut reader, length);
+                timeout(TRANSFER_TIMEOUT, skipping).await.context("it sends too slowly")??;
             }
-            Err(cause) => return Err(cause.into()),
         }
         while under_way.try_join_next().is_some() {}
         if under_way.len() >= REQUESTS {
@@ -85,8 +96,28 @@ async fn read_requests(
     }
 }
 
-async fn write_answers(
-    mut writer: OwnedWriteHalf,
+/// What a client has sent.
+enum Read {
+    Request(Request),
+    End,
+    /// A frame that is too long, of which the length was read.
+    TooLong(usize),
+}
+
+/// Waits for a request without a limit, and reads it within one.
+async fn read_request<R: AsyncBufRead + Unpin>(reader: &mut R, body: &mut Vec<u8>) -> Result<Read> {
+    reader.fill_buf().await?;
+    let reading = frame::read(reader, Kind::Request, body);
+    match timeout(TRANSFER_TIMEOUT, reading).await.context("it sends too slowly")? {
+        Ok(Some(request)) => Ok(Read::Request(request)),
+        Ok(None) => Ok(Read::End),
+        Err(FrameError::TooLong(length)) => Ok(Read::TooLong(length)),
+        Err(cause) => Err(cause.into()),
+    }
+}
+
+async fn write_answers<W: AsyncWrite + Unpin>(
+    mut writer: W,
     mut answers: mpsc::Receiver<Response>,
 ) -> Result<()> {
     let mut frames = Vec::new();
@@ -98,8 +129,62 @@ async fn write_answers(
                 Err(_) => break,
             }
         }
-        writer.write_all(&frames).await?;
+        let writing = writer.write_all(&frames);
+        timeout(TRANSFER_TIMEOUT, writing).await.context("it reads too slowly")??;
         frames.clear();
+        frames.shrink_to(2 * GATHER);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read_request, write_answers, Read, TRANSFER_TIMEOUT};
+    use crate::protocol::{Answer, Ask, Request, Response};
+    use example_common::frame::{self, Kind};
+    use std::time::Duration;
+    use tokio::{
+        io::{duplex, AsyncWriteExt, BufReader},
+        sync::mpsc,
+        time::{sleep, timeout, Instant},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_be_silent_but_not_within_a_request() {
+        let (mut client, server) = duplex(64);
+        let (mut reader, mut body) = (BufReader::new(server), Vec::new());
+        let mut bytes = Vec::new();
+        let request = Request { client: 1, number: 2, oldest: 2, ask: Ask::Status };
+        frame::encode(Kind::Request, &request, &mut bytes).unwrap();
+        let silent = timeout(100 * TRANSFER_TIMEOUT, read_request(&mut reader, &mut body));
+        assert!(silent.await.is_err(), "it waits");
+        client.write_all(&bytes).await.unwrap();
+        let read = read_request(&mut reader, &mut body).await;
+        assert!(matches!(read, Ok(Read::Request(read)) if read == request));
+        let begun = Instant::now();
+        let sending = async {
+            for byte in &bytes[..bytes.len() - 1] {
+                client.write_all(&[*byte]).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            read = read_request(&mut reader, &mut body) => assert!(read.is_err()),
+            () = sending => {}
+        }
+        assert_eq!(begun.elapsed(), TRANSFER_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_left() {
+        let (_client, server) = duplex(1024);
+        let (answers, receiver) = mpsc::channel(2);
+        for number in 0..2 {
+            let answer = Answer::Value(Some("x".repeat(1000)));
+            answers.send(Response { number, answer }).await.unwrap();
+        }
+        let written = timeout(10 * TRANSFER_TIMEOUT, write_answers(server, receiver)).await;
+        assert!(written.expect("it waits for ever").is_err());
+    }
 }

@@ -6,14 +6,11 @@ mod common;
 mod history;
 
 use common::{joiner::Joiner, links::Links, wait_for_end, Asker, Cluster};
-use history::{Asked, Moment, Operation};
+use history::record::{Dice, Over, Record};
 use std::{
     collections::BTreeMap,
     process::{Child, Command, Stdio},
-    sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        Condvar, Mutex,
-    },
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -28,106 +25,27 @@ const LONGEST: Duration = Duration::from_secs(40);
 const OPERATIONS_A_FAULT: usize = 100;
 const LONGEST_FAULT: Duration = Duration::from_millis(1200);
 
-/// Xorshift: what is done next.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// A client that asks this server first.
 fn start(ports: &[u16], first: usize) -> Asker {
     let in_turn = ports.iter().copied().cycle().skip(first).take(ports.len());
     Asker::start(in_turn, &["--timeout", "1"])
 }
 
-/// What all clients share.
-#[derive(Default)]
-struct Record {
-    clock: AtomicU64,
-    next_value: AtomicU64,
-    operations: Mutex<Vec<Operation>>,
-    /// Gets each operation.
-    grows: Condvar,
-    is_over: AtomicBool,
+/// The clients of a client that asks at random servers.
+fn askers(ports: &[u16]) -> Vec<Asker> {
+    (0..ports.len()).map(|first| start(ports, first)).collect()
 }
 
-impl Record {
-    fn now(&self) -> Moment {
-        self.clock.fetch_add(1, Ordering::SeqCst)
-    }
-
-    fn put(&self, key: u64, asker: &mut Asker) {
-        let value = self.next_value.fetch_add(1, Ordering::SeqCst);
-        let begun = self.now();
-        let answer = asker.ask(&format!("put key{key} {value}"));
-        let answered = answer.starts_with("ok, ").then(|| self.now());
-        assert!(answered.is_some() || answer.contains("it may be done or not"), "{answer}");
-        self.add(key, Asked::Put(value), begun, answered);
-    }
-
-    fn get(&self, key: u64, asker: &mut Asker) {
-        let begun = self.now();
-        let answer = asker.ask(&format!("get key{key}"));
-        let answered = Some(self.now());
-        match answer.parse() {
-            Ok(value) => self.add(key, Asked::Get(Some(value)), begun, answered),
-            Err(_) if answer == "error: there is no such key" => {
-                self.add(key, Asked::Get(None), begun, answered);
-            }
-            Err(_) => assert!(answer.contains("no answer in time"), "{answer}"),
-        }
-    }
-
-    fn add(&self, key: u64, asked: Asked, begun: Moment, answered: Option<Moment>) {
-        let operation = Operation { key: key as usize, asked, begun, answered };
-        self.operations.lock().unwrap().push(operation);
-        self.grows.notify_all();
-    }
-
-    /// Waits for this number of further operations, but not for long.
-    fn wait_for_more(&self, more: usize) {
-        let operations = self.operations.lock().unwrap();
-        let enough = operations.len() + more;
-        let waited = self
-            .grows
-            .wait_timeout_while(operations, LONGEST_FAULT, |operations| operations.len() < enough);
-        drop(waited.unwrap());
-    }
-
-    /// A client, which asks at random servers until it is over.
-    fn ask_until_over(&self, ports: &[u16], mut dice: Dice) {
-        let mut askers: Vec<Asker> = (0..ports.len()).map(|first| start(ports, first)).collect();
-        while !self.is_over.load(Ordering::SeqCst) {
-            let asker = &mut askers[dice.below(ports.len() as u64) as usize];
-            let key = dice.below(KEYS);
-            match dice.below(2) {
-                0 => self.put(key, asker),
-                _ => self.get(key, asker),
-            }
-        }
-    }
-}
-
-/// Ends the clients, also when the faults cannot continue.
-struct Over<'a>(&'a Record);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::SeqCst);
-    }
+/// Waits for this number of further operations, but not for long.
+fn wait_for_more(record: &Record, more: usize) {
+    record.wait_for(record.number() + more, LONGEST_FAULT);
 }
 
 /// Does something to the servers, lets the clients continue, and undoes it.
 fn fault(cluster: &mut Cluster, record: &Record, dice: &mut Dice) -> &'static str {
     let index = dice.below(3) as usize;
     let other = (index + 1 + dice.below(2) as usize) % 3;
-    let wait = |more| record.wait_for_more(more);
+    let wait = |more| wait_for_more(record, more);
     match dice.below(6) {
         0 | 1 => {
             cluster.kill(index);
@@ -170,13 +88,13 @@ fn what_clients_see_through_faults_is_linearizable() {
         let over = Over(&record);
         for client in 1..=CLIENTS {
             let (record, ports, dice) = (&record, &ports, Dice(seed.rotate_left(13) + client));
-            scope.spawn(move || record.ask_until_over(ports, dice));
+            scope.spawn(move || record.ask_until_over(askers(ports), KEYS, dice));
         }
-        record.wait_for_more(OPERATIONS_A_FAULT);
+        wait_for_more(&record, OPERATIONS_A_FAULT);
         let start = Instant::now();
         while faults.len() < FAULTS && start.elapsed() < LONGEST {
             faults.push(fault(&mut cluster, &record, &mut dice));
-            record.wait_for_more(OPERATIONS_A_FAULT / 3);
+            wait_for_more(&record, OPERATIONS_A_FAULT / 3);
         }
         drop(over);
     });
@@ -185,7 +103,7 @@ fn what_clients_see_through_faults_is_linearizable() {
         record.get(key, &mut start(&ports, first));
     }
     cluster.assert_alive();
-    let operations = record.operations.into_inner().unwrap();
+    let operations = record.into_operations();
     let unknown = operations.iter().filter(|operation| operation.answered.is_none()).count();
     println!("{} operations, {unknown} of them unknown, through {faults:?}", operations.len());
     assert!(operations.len() > 10 * faults.len(), "too few operations to tell anything");
@@ -254,7 +172,7 @@ fn fault_while_changing(
     record: &Record,
     dice: &mut Dice,
 ) -> Option<&'static str> {
-    let wait = |record: &Record| record.wait_for_more(OPERATIONS_A_FAULT / 2);
+    let wait = |record: &Record| wait_for_more(record, OPERATIONS_A_FAULT / 2);
     let mut locked = servers.lock().unwrap();
     let present = locked.present.clone();
     let pid = present[dice.below(present.len() as u64) as usize];
@@ -339,21 +257,21 @@ fn what_clients_see_through_changes_of_the_members_is_linearizable() {
         let over = Over(&record);
         for client in 1..=CLIENTS {
             let (record, ports, dice) = (&record, &ports, Dice(seed.rotate_left(13) + client));
-            scope.spawn(move || record.ask_until_over(ports, dice));
+            scope.spawn(move || record.ask_until_over(askers(ports), KEYS, dice));
         }
         let (servers, links, record) = (&servers, &links, &record);
         let mut dice_of_faults = Dice(seed.rotate_left(29));
         let count = &mut faults;
         scope.spawn(move || {
-            while !record.is_over.load(Ordering::SeqCst) {
+            while !record.is_over() {
                 let done = fault_while_changing(servers, links, record, &mut dice_of_faults);
                 *count.entry(done.unwrap_or("none")).or_default() += 1;
-                record.wait_for_more(OPERATIONS_A_FAULT / 4);
+                wait_for_more(record, OPERATIONS_A_FAULT / 4);
             }
         });
         let mut others = vec![1, 2];
         for pid in 4..4 + changes {
-            record.wait_for_more(OPERATIONS_A_FAULT / 2);
+            wait_for_more(record, OPERATIONS_A_FAULT / 2);
             let leaves: u64 = others.remove(dice.below(2) as usize);
             others.push(pid);
             let mut locked = servers.lock().unwrap();
@@ -373,7 +291,7 @@ fn what_clients_see_through_changes_of_the_members_is_linearizable() {
             asked_again += change(ports[asked as usize - 1], &what);
             servers.lock().unwrap().present.retain(|pid| *pid != leaves);
         }
-        record.wait_for_more(OPERATIONS_A_FAULT);
+        wait_for_more(record, OPERATIONS_A_FAULT);
         drop(over);
     });
     let mut servers = servers.into_inner().unwrap();
@@ -389,7 +307,7 @@ fn what_clients_see_through_changes_of_the_members_is_linearizable() {
     for pid in &left {
         assert_eq!(wait_for_end(servers.process(*pid)), Some(0), "server {pid} was removed");
     }
-    let operations = record.operations.into_inner().unwrap();
+    let operations = record.into_operations();
     let unknown = operations.iter().filter(|operation| operation.answered.is_none()).count();
     println!(
         "{} operations, {unknown} of them unknown, through {changes} changes, of which {asked_again} were \

@@ -215,6 +215,95 @@ fn garbage_harms_nothing() {
     }
 }
 
+/// Requests as clients send them, of each kind that changes nothing but keys.
+fn requests(random: &mut impl FnMut(usize) -> usize) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for ask in [0, 1, 2, 3, 5, 6, 7_u32] {
+        let (key, value) = ("k".repeat(random(40)), "v".repeat(random(400)));
+        let config = bincode::config::standard();
+        let mut body = vec![2, 3];
+        let head = (7_u64, random(3000) as u64, 0_u64, ask);
+        bincode::serde::encode_into_std_write(head, &mut body, config).unwrap();
+        let strings: &[&str] = match ask {
+            0 => &[&key, &value],
+            1 | 2 | 3 | 5 => &[&key],
+            _ => &[],
+        };
+        for string in strings {
+            bincode::serde::encode_into_std_write(string, &mut body, config).unwrap();
+        }
+        frames.push([&(body.len() as u32).to_be_bytes()[..], &body].concat());
+    }
+    frames
+}
+
+#[test]
+fn mutated_requests_harm_nothing() {
+    let mut cluster = Cluster::start();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % limit.max(1) as u64) as usize
+    };
+    let (mut answered, mut never_read) = (0, Vec::new());
+    for round in 0..300 {
+        let mut bytes = requests(&mut random).concat();
+        for _ in 0..random(4) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes.truncate(at + 1),
+                1 => drop(
+                    bytes.splice(at..at, [0, 251, 252, 253, 254, 255].into_iter().take(random(6))),
+                ),
+                2 => bytes[at] = [0, 1, 252, 253, 255][random(5)],
+                _ => bytes[at] ^= 1 << random(8),
+            }
+        }
+        let mut stream =
+            TcpStream::connect(("127.0.0.1", cluster.client_ports[round % 3])).unwrap();
+        drop(stream.write_all(&bytes));
+        if round % 10 == 0 {
+            // Half-open, and no answer is read.
+            never_read.push(stream);
+            continue;
+        }
+        drop(stream.shutdown(std::net::Shutdown::Write));
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let mut answers = Vec::new();
+        drop(stream.read_to_end(&mut answers));
+        answered += usize::from(!answers.is_empty());
+    }
+    assert!(answered > 0);
+    cluster.assert_alive();
+    cluster.change(&["put", "after", "2"]);
+    assert_eq!(cluster.ask(&["get", "after"]), "2\n");
+    cluster.status_in_step();
+    for index in 0..3 {
+        let log = std::fs::read_to_string(cluster.log(index)).unwrap();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+#[test]
+fn a_client_too_many_waits_until_another_has_gone() {
+    let cluster = Cluster::start();
+    cluster.ask(&["put", "colour", "green"]);
+    let port = cluster.client_ports[0];
+    let idle: Vec<TcpStream> =
+        (0..512).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let server = format!("127.0.0.1:{port}");
+    let get = |timeout: &str| {
+        let mut client = kv_store();
+        client.args(["client", "--servers", &server, "--timeout", timeout, "get", "colour"]);
+        client.output().unwrap()
+    };
+    assert_eq!(get("1").status.code(), Some(1));
+    drop(idle);
+    assert_eq!(get("20").stdout, b"green\n");
+}
+
 #[test]
 fn wrong_configurations_and_arguments_are_refused() {
     let output = kv_store().args(["server", "--config", "no/such/file"]).output().unwrap();

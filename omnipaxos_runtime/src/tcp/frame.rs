@@ -1,7 +1,31 @@
 //! Frames: a length and one encoded message.
+//!
+//! The transport sends them, and a protocol between a server and its clients can do the same. A frame is the length of
+//! its body (4 bytes, big-endian, at least 1) and the body, in the standard configuration of bincode 2.
+//! [`read_body`] and [`decode`] are safe against any bytes: the memory that they reserve is bounded by what has arrived,
+//! by a limit of the caller, and by what [`decode`] says.
+//!
+//! `LengthDelimitedCodec` of tokio-util 0.7 also frames bodies. It reserves the length that a frame promises before
+//! the body has arrived, which lets each silent connection take the memory of the largest frame.
+//!
+//! ```
+//! use omnipaxos_runtime::tcp::frame;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), frame::FrameError> {
+//! let mut bytes = Vec::new();
+//! frame::encode(&("put", 7_u64), 1024, &mut bytes)?;
+//! let (mut connection, mut body) = (&bytes[..], Vec::new());
+//! while frame::read_body(&mut connection, 1024, &mut body).await? {
+//!     let request: (String, u64) = frame::decode(&body)?;
+//!     assert_eq!(request, ("put".to_owned(), 7));
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use serde::{de::DeserializeOwned, Serialize};
-use std::io;
+use std::{error::Error, io};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -16,21 +40,30 @@ const LARGE: usize = 256 * 1024;
 
 /// Why bytes are not a frame, or a message cannot become one.
 #[derive(Debug, Error)]
-pub(super) enum FrameError {
+#[non_exhaustive]
+pub enum FrameError {
+    /// The connection broke.
     #[error("the connection broke")]
     Io(#[from] io::Error),
+    /// The connection ended within a frame.
     #[error("the connection ended within a frame")]
     Truncated,
+    /// The frame has no body.
     #[error("a frame without a body")]
     Empty,
+    /// The body has this number of bytes, more than the limit. Nothing of it was read.
     #[error("a frame of {0} bytes exceeds the limit")]
     TooLarge(usize),
+    /// The code of the type of the message panicked.
     #[error("a message cannot be decoded: the code of its type panicked")]
     Panicked,
+    /// The message cannot be encoded.
     #[error("the message cannot be encoded")]
-    Encode(#[from] bincode::error::EncodeError),
+    Encode(#[source] Box<dyn Error + Send + Sync>),
+    /// The body is not a message of the type.
     #[error("the body is not a message")]
-    Decode(#[from] bincode::error::DecodeError),
+    Decode(#[source] Box<dyn Error + Send + Sync>),
+    /// This number of bytes follow the message in its body.
     #[error("{0} bytes are left over behind the message")]
     LeftOver(usize),
 }
@@ -50,7 +83,11 @@ impl FrameError {
 }
 
 /// Appends a frame to `out`. After an error, `out` is as before.
-pub(super) fn encode<M: Serialize>(
+///
+/// # Errors
+/// - [`FrameError::Encode`] if the message cannot be encoded.
+/// - [`FrameError::TooLarge`] if its body has more than `max_bytes` bytes.
+pub fn encode<M: Serialize>(
     message: &M,
     max_bytes: usize,
     out: &mut Vec<u8>,
@@ -70,7 +107,8 @@ fn append<M: Serialize>(
 ) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX]);
-    bincode::serde::encode_into_std_write(message, out, bincode::config::standard())?;
+    bincode::serde::encode_into_std_write(message, out, bincode::config::standard())
+        .map_err(|cause| FrameError::Encode(cause.into()))?;
     let length = out.len() - start - PREFIX;
     let prefix = u32::try_from(length).map_err(|_| FrameError::TooLarge(length))?;
     if length > max_bytes {
@@ -93,29 +131,11 @@ where
     M: DeserializeOwned + Send + 'static,
     R: AsyncRead + Unpin,
 {
-    let mut prefix = [0; PREFIX];
-    let mut read = 0;
-    while read < PREFIX {
-        match from.read(&mut prefix[read..]).await? {
-            0 if read == 0 => return Ok(None),
-            0 => return Err(FrameError::Truncated),
-            more => read += more,
-        }
+    if !read_body(from, max_bytes, body).await? {
+        return Ok(None);
     }
-    // Where this does not fit, it is too large in any case.
-    let length = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
-    if length == 0 {
-        return Err(FrameError::Empty);
-    }
-    if length > max_bytes {
-        return Err(FrameError::TooLarge(length));
-    }
-    // The buffer grows with the bytes that arrive, not with the promised length.
-    body.clear();
-    if from.take(length as u64).read_to_end(body).await? < length {
-        return Err(FrameError::Truncated);
-    }
-    let message = match body.len() < LARGE {
+    let length = body.len();
+    let message = match length < LARGE {
         true => decode(body)?,
         false => {
             // Meanwhile the replica, which may be on this thread, continues.
@@ -130,11 +150,62 @@ where
     Ok(Some((message, length)))
 }
 
-/// Decodes a whole body. The limit keeps a forged length inside the body from reserving more memory
-/// than the largest frame has.
-fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
-    let config = bincode::config::standard().with_limit::<{ super::LARGEST_FRAME }>();
-    let (message, used) = bincode::serde::decode_from_slice(body, config)?;
+/// Reads the body of the next frame into `body`, in place of what it contains. Returns `false` if the connection
+/// ended between two frames.
+///
+/// It is not cancel-safe: if the future is dropped, a part of a frame may have been read.
+///
+/// # Errors
+/// - [`FrameError::Io`] and [`FrameError::Truncated`] if the connection breaks or ends within a frame.
+/// - [`FrameError::Empty`] and [`FrameError::TooLarge`] for a length of 0, or above `max_bytes`.
+pub async fn read_body<R: AsyncRead + Unpin>(
+    from: &mut R,
+    max_bytes: usize,
+    body: &mut Vec<u8>,
+) -> Result<bool, FrameError> {
+    let mut prefix = [0; PREFIX];
+    let mut read = 0;
+    while read < PREFIX {
+        match from.read(&mut prefix[read..]).await? {
+            0 if read == 0 => return Ok(false),
+            0 => return Err(FrameError::Truncated),
+            more => read += more,
+        }
+    }
+    // Where this does not fit, it is too large in any case.
+    let length = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
+    if length == 0 {
+        return Err(FrameError::Empty);
+    }
+    if length > max_bytes {
+        return Err(FrameError::TooLarge(length));
+    }
+    // The buffer grows with the bytes that arrive, not with the promised length.
+    body.clear();
+    match from.take(length as u64).read_to_end(body).await? < length {
+        true => Err(FrameError::Truncated),
+        false => Ok(true),
+    }
+}
+
+/// Decodes a whole body.
+///
+/// A forged length inside it reserves at most 4 MiB, or 256 MiB if the body has at least 256 KiB, and only until this
+/// function returns.
+///
+/// # Errors
+/// [`FrameError::Decode`] or [`FrameError::LeftOver`] if the body is not one message and nothing else.
+pub fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
+    // The limit counts what values take in memory: up to 16 bytes for each byte of the body.
+    let config = bincode::config::standard();
+    let decoded = match body.len() < LARGE {
+        true => bincode::serde::decode_from_slice(body, config.with_limit::<{ 16 * LARGE }>()),
+        false => {
+            let config = config.with_limit::<{ super::LARGEST_FRAME }>();
+            bincode::serde::decode_from_slice(body, config)
+        }
+    };
+    let (message, used) = decoded.map_err(|cause| FrameError::Decode(cause.into()))?;
     match body.len() - used {
         0 => Ok(message),
         left => Err(FrameError::LeftOver(left)),

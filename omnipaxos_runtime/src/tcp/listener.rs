@@ -12,15 +12,15 @@ use crate::inbox::Inbox;
 use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
 use serde::de::DeserializeOwned;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
     io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
     net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -40,7 +40,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Accepts connections.
 pub(super) struct Listener<T: Entry> {
     listener: TcpListener,
-    handshakes: Arc<Semaphore>,
+    /// How to end each handshake under way, the oldest first.
+    handshakes: VecDeque<Weak<Notify>>,
     readers: JoinSet<()>,
     shared: Arc<Shared<T>>,
 }
@@ -76,8 +77,7 @@ where
     ) -> Self {
         let present = Mutex::default();
         let shared = Arc::new(Shared { settings, book, inbox, counters, present });
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        Self { listener, handshakes, readers: JoinSet::new(), shared }
+        Self { listener, handshakes: VecDeque::new(), readers: JoinSet::new(), shared }
     }
 
     /// Closes the connections of servers that have left the address book.
@@ -104,26 +104,38 @@ where
                 }
             };
             while self.readers.try_join_next().is_some() {}
-            let Ok(place) = self.handshakes.clone().try_acquire_owned() else {
-                self.shared.counters.refused.add_one();
-                tracing::warn!("refused {from}: too many handshakes are under way");
-                continue;
-            };
             let shared = self.shared.clone();
+            let give_way = self.begin_handshake();
             self.readers.spawn(async move {
-                if let Err(cause) = receive(&shared, stream, place).await {
+                if let Err(cause) = receive(&shared, stream, give_way).await {
                     tracing::warn!("closed the connection from {from}: {cause}");
                 }
             });
         }
     }
+
+    /// Makes room for a handshake: the oldest one ends if there are too many. So connections whose handshakes
+    /// never end keep no server out.
+    fn begin_handshake(&mut self) -> Arc<Notify> {
+        self.handshakes.retain(|under_way| under_way.strong_count() > 0);
+        if self.handshakes.len() >= MAX_HANDSHAKES {
+            let oldest = self.handshakes.pop_front();
+            if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
+                oldest.notify_one();
+            }
+        }
+        let give_way = Arc::new(Notify::new());
+        self.handshakes.push_back(Arc::downgrade(&give_way));
+        give_way
+    }
 }
 
-/// Serves one connection until it ends, or a new one of the same peer replaces it.
+/// Serves one connection until it ends, or a new one of the same peer replaces it. Its handshake ends with
+/// `give_way`.
 async fn receive<T>(
     shared: &Shared<T>,
     stream: TcpStream,
-    place: OwnedSemaphorePermit,
+    give_way: Arc<Notify>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     T: Entry + DeserializeOwned + 'static,
@@ -143,12 +155,19 @@ where
         let (peer, announced) = accepted.inspect_err(|_| count_refused())?;
         Ok::<_, HandshakeError>((stream, peer, announced))
     };
-    let Ok(accepted) = timeout(HANDSHAKE_TIMEOUT, accepting).await else {
+    let accepted = tokio::select! {
+        accepted = timeout(HANDSHAKE_TIMEOUT, accepting) => accepted,
+        () = give_way.notified() => {
+            count_refused();
+            return Err("too many handshakes are under way, and this is the oldest".into());
+        }
+    };
+    let Ok(accepted) = accepted else {
         count_refused();
         return Err("the handshake took too long".into());
     };
     let (stream, peer, announced) = accepted?;
-    drop(place);
+    drop(give_way);
     shared.book.note(peer, announced.content);
     let close = Arc::new(Notify::new());
     if let Some(older) = shared.present().insert(peer, close.clone()) {

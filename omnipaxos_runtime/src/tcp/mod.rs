@@ -43,12 +43,13 @@
 //! | messages that wait for the replica | see [`Inbox`] |
 //! | connections of one peer | 1: a new one replaces the older |
 //! | servers that connect and are in no address book | [`admit_guests`](AddressBook::admit_guests), default 0 |
-//! | handshakes under way | 64, for 5 seconds each |
+//! | handshakes under way | 64, for 5 seconds each; a further connection ends the oldest of them |
 //! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
 //! | time to write 256 KiB, after which a connection is closed | 5 s |
 //! | time without a byte of the accepting server, after which a connection is closed | 5 s |
 //!
-//! A reader reserves memory for bytes that have arrived, not for those that a length promises.
+//! A reader reserves memory for the bytes of a frame that have arrived, not for those that its length promises.
+//! A length inside a message reserves at most 4 MiB, and 256 MiB in a frame of 256 KiB or more.
 //!
 //! # Security
 //! Without TLS there is no encryption and no authentication: any program that reaches the port can
@@ -61,11 +62,13 @@
 
 mod address_book;
 mod dialer;
-mod frame;
+pub mod frame;
 mod handshake;
 mod listener;
 mod queue;
 mod security;
+#[cfg(test)]
+mod tests;
 
 pub use self::address_book::AddressBook;
 #[cfg(feature = "tls")]

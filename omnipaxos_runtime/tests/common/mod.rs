@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each suite uses a part")]
 
+pub(crate) mod storm;
+
 use omnipaxos::{macros::Entry, ClusterConfig, OmniPaxosConfig, ServerConfig};
 use omnipaxos_runtime::{
     tcp::{AddressBook, TcpTransport},
@@ -66,6 +68,17 @@ pub(crate) async fn transports(servers: u64) -> (AddressBook, Vec<TcpTransport>)
         transports.push(TcpTransport::new(book.clone()).listener(listener));
     }
     (book, transports)
+}
+
+/// What a program that is no server sends: the hello of server `from` with this version.
+pub(crate) fn hello(version: u32, from: u64, to: u64) -> Vec<u8> {
+    let mut bytes = b"OPXR".to_vec();
+    bytes.extend(version.to_be_bytes());
+    bytes.extend(0_u64.to_be_bytes());
+    bytes.extend(from.to_be_bytes());
+    bytes.extend(to.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes
 }
 
 /// Ends a test that hangs.

@@ -5,6 +5,8 @@
 
 pub mod joiner;
 pub mod links;
+#[cfg(target_os = "linux")]
+pub mod network;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -228,8 +230,13 @@ impl Asker {
     pub fn start(ports: impl IntoIterator<Item = u16>, options: &[&str]) -> Self {
         let addresses: Vec<String> =
             ports.into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let mut process = kv_store()
-            .args(["client", "--servers", &addresses.join(",")])
+        Self::by(kv_store(), &addresses.join(","), options)
+    }
+
+    /// It runs this program, which asks at these addresses.
+    pub fn by(mut program: Command, addresses: &str, options: &[&str]) -> Self {
+        let mut process = program
+            .args(["client", "--servers", addresses])
             .args(options)
             .arg("lines")
             .stdin(Stdio::piped())

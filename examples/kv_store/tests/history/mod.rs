@@ -3,6 +3,8 @@
 //! Linearizability is checked key by key, as it may be (Herlihy and Wing, 1990), with the search of
 //! Wing and Gong, which remembers what it has tried (Lowe, 2017). Every value is put once at most.
 
+pub(crate) mod record;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A value. No two puts have the same.
