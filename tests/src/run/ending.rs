@@ -235,14 +235,17 @@ impl<T: SimEntry> Cluster<T> {
         let timeout = self.election_timeout();
         let mut start = self.now();
         let (mut sent, mut since) = (self.sent_at_work(), start);
-        let mut asked = self.traffic().observing;
+        // Observers that still learn what is decided ask often.
+        let (mut asked, mut idle_since) = (self.traffic().observing, start);
         let mut decided = self.checker().decided_len();
         let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             self.pass_tick()?;
             if self.sent_at_work() != sent {
                 (sent, since) = (self.sent_at_work(), self.now());
-                asked = self.traffic().observing;
+            }
+            if since == self.now() || !self.are_observers_in_step() {
+                (asked, idle_since) = (self.traffic().observing, self.now());
             }
             if self.checker().decided_len() > decided && !self.are_observers_in_step() {
                 // An observer proposed it that the leader had no place for, or that lacks trimmed
@@ -254,7 +257,7 @@ impl<T: SimEntry> Cluster<T> {
                 return violated(Check::Silence, format!("still talking: {}", self.describe()));
             }
         }
-        self.check_idle_observers(self.traffic().observing - asked, self.now() - since)?;
+        self.check_idle_observers(self.traffic().observing - asked, self.now() - idle_since)?;
         match self.rest() {
             Rest::InStep => Ok((since - start) as f64 / timeout as f64),
             Rest::Apart(what) => violated(Check::Progress, format!("silent, but {what}")),
