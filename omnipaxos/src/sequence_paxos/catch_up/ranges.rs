@@ -36,6 +36,8 @@ pub(in crate::sequence_paxos) struct Ranges<T: Entry> {
     goal: u64,
     /// Average number of bytes of the entries that came; 0 if none came.
     entry_bytes: u64,
+    /// Bytes of the ids in the last chunk beyond those of its entries.
+    ids_bytes: u64,
     /// Ranges that others were asked for since the leader was.
     since_leader: usize,
     /// Whether some request was not sent yet.
@@ -89,6 +91,7 @@ impl<T: Entry> Default for Ranges<T> {
             sources: BTreeMap::new(),
             goal: 0,
             entry_bytes: 0,
+            ids_bytes: 0,
             since_leader: 0,
             is_any_due: false,
         }
@@ -160,6 +163,7 @@ impl<T: Entry> Ranges<T> {
         if !is_empty && chunk.snapshot.is_none() {
             let bytes = amount_of(chunk).bytes;
             self.entry_bytes = bytes / (chunk.entries.len() as u64).max(1);
+            self.ids_bytes = surplus_of_ids(chunk);
         }
         is_answer || self.requested.len() < before
     }
@@ -229,7 +233,10 @@ impl<T: Entry> Ranges<T> {
     /// whether one is asked for the entry at `decided_idx`.
     pub(super) fn assign(&mut self, decided_idx: u64, sources: Sources<'_>) -> bool {
         while let Some((from_idx, to_idx)) = self.lowest_free(decided_idx) {
-            let part = self.part(from_idx, sources);
+            let part = match from_idx > decided_idx {
+                true => self.part(from_idx, sources),
+                false => self.within(sources.limits.message),
+            };
             if from_idx > decided_idx && !self.has_room(decided_idx, part, sources.limits) {
                 break;
             }
@@ -260,25 +267,36 @@ impl<T: Entry> Ranges<T> {
         (from_idx < self.goal).then_some((from_idx, self.goal))
     }
 
-    /// How much to ask one source for: so little that the windows of all that have the range at
-    /// `from_idx` fit into what may be in flight.
+    /// How much to ask one source for, above the lowest range: so little that the windows of all that have the
+    /// range at `from_idx` fit into what may be in flight. The lowest range waits for nothing, and has a
+    /// whole message.
     fn part(&self, from_idx: u64, sources: Sources<'_>) -> Amount {
         let Limits { message, in_flight, .. } = *sources.limits;
         let holders = self.holders(from_idx, sources).count();
         let windows = (WINDOW * holders).max(1) as u64;
-        let bytes = message.bytes.min(in_flight.bytes / windows).max(1);
-        let most = message.entries.min(in_flight.entries / windows).max(1);
+        self.within(Amount {
+            entries: message.entries.min(in_flight.entries / windows),
+            bytes: message.bytes.min(in_flight.bytes / windows),
+        })
+    }
+
+    /// Returns this amount with the number of entries that it has for: one at least.
+    fn within(&self, most: Amount) -> Amount {
+        let (bytes, most) = (most.bytes.max(1), most.entries.max(1));
         let entries = bytes.checked_div(self.entry_bytes).unwrap_or(most).clamp(1, most);
         Amount { entries, bytes }
     }
 
     /// Whether another range may be on its way. The lowest waits for nothing, and counts for nothing.
     fn has_room(&self, decided_idx: u64, part: Amount, limits: &Limits) -> bool {
+        let amount = |entries: u64| {
+            let bytes = part.bytes.max(entries.saturating_mul(self.entry_bytes));
+            Amount { entries, bytes: bytes.saturating_add(self.ids_bytes) }
+        };
         let mut sum = self.kept();
-        sum.add(part);
+        sum.add(amount(part.entries));
         for (from_idx, requested) in self.requested.range(decided_idx.saturating_add(1)..) {
-            let entries = requested.until_idx.saturating_sub(*from_idx);
-            sum.add(Amount { entries, bytes: part.bytes });
+            sum.add(amount(requested.until_idx.saturating_sub(*from_idx)));
         }
         sum.fits(limits.in_flight)
     }
@@ -405,10 +423,11 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 100, 0), 2);
         let mut asked = ask(&mut ranges, 4, &[1, 2, 3, 4], Some(1));
-        // The windows of four sources fit into what may be in flight, with two entries each.
-        let first = [(2, 4, 6), (3, 6, 8), (4, 8, 10), (2, 10, 12), (3, 12, 14), (4, 14, 16)];
+        // The lowest has a message. The windows of four sources fit into what may be in flight, with two
+        // entries each.
+        let first = [(2, 4, 8), (3, 8, 10), (4, 10, 12), (2, 12, 14), (3, 14, 16), (4, 16, 18)];
         assert_eq!(asked[..6], first);
-        assert_eq!(asked[6..], [(1, 16, 18)]);
+        assert_eq!(asked[6..], [(1, 18, 20)]);
         let (mut decided_idx, mut of_leader) = (4, 0);
         while decided_idx < 100 {
             asked.sort_unstable_by_key(|(_, from, _)| *from);
@@ -438,6 +457,19 @@ mod tests {
         assert_eq!(ranges.kept(), Amount::default());
         ranges.keep(chunk(30, 4, 100, 0), 3, &LIMITS);
         assert!(ranges.pop_ready(34).is_none(), "all of it is decided");
+    }
+
+    /// An entry is larger than the part of a source.
+    #[test]
+    fn no_more_is_asked_for_than_may_wait() {
+        let limits = Limits { in_flight: Amount { entries: 1000, bytes: 25 }, ..LIMITS };
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        ranges.assign(4, Sources { reachable: &[2, 3], leader: None, limits: &limits });
+        let asked: Vec<_> = ranges.take_due().collect();
+        assert_eq!(asked, [(2, 4, 8), (3, 8, 9), (2, 9, 10)]);
+        assert!(ranges.keep(chunk(9, 1, 100, 0), 2, &limits));
+        assert!(ranges.keep(chunk(8, 1, 100, 0), 3, &limits));
     }
 
     #[test]

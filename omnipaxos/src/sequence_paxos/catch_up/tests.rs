@@ -130,16 +130,14 @@ fn a_chunk_above_a_gap_without_room_for_it() {
         "
         following 4.2 ABc
             | 3: CatchUpChunk at=2 +c dec=9 | following 4.2 ABC
-            | 2: Accepted 4.2 len=3 dec=3; 3: CatchUpRequest dec=3 range=3-4
-            ; 3: CatchUpRequest dec=3 range=4-5
-        # Not requested again before the gap is filled: each copy of it would cause another request.
+            | 2: Accepted 4.2 len=3 dec=3; 3: CatchUpRequest dec=3 range=3-9
+        # One that comes all the same is not requested before the gap is filled: each copy of it would cause another request.
             | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9
             | following 4.2 ABC |
             | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; output
             ; 3: CatchUpChunk base=3 at=3 +d dec=9
             | following 4.2 ABCD
-            | 2: Accepted 4.2 len=4 dec=4; 2: CatchUpRequest dec=4 range=4-5
-            ; 3: CatchUpRequest dec=4 range=5-6
+            | 2: Accepted 4.2 len=4 dec=4; 3: CatchUpRequest dec=4 range=4-9
         ",
     );
 }
