@@ -233,12 +233,13 @@ impl<T: Entry> Ranges<T> {
     /// whether one is asked for the entry at `decided_idx`.
     pub(super) fn assign(&mut self, decided_idx: u64, sources: Sources<'_>) -> bool {
         while let Some((from_idx, to_idx)) = self.lowest_free(decided_idx) {
-            let part = match from_idx > decided_idx {
-                true => self.part(from_idx, sources),
-                false => self.within(sources.limits.message),
-            };
-            if from_idx > decided_idx && !self.has_room(decided_idx, part, sources.limits) {
-                break;
+            let mut part = self.part(from_idx, sources);
+            if !self.has_room(decided_idx, part, sources.limits) {
+                if from_idx > decided_idx {
+                    break;
+                }
+                // No other range can be on its way meanwhile.
+                part = self.within(sources.limits.message);
             }
             let Some(source) = self.pick(from_idx, sources) else {
                 break;
@@ -267,9 +268,8 @@ impl<T: Entry> Ranges<T> {
         (from_idx < self.goal).then_some((from_idx, self.goal))
     }
 
-    /// How much to ask one source for, above the lowest range: so little that the windows of all that have the
-    /// range at `from_idx` fit into what may be in flight. The lowest range waits for nothing, and has a
-    /// whole message.
+    /// How much to ask one source for: so little that the windows of all that have the range at
+    /// `from_idx` fit into what may be in flight.
     fn part(&self, from_idx: u64, sources: Sources<'_>) -> Amount {
         let Limits { message, in_flight, .. } = *sources.limits;
         let holders = self.holders(from_idx, sources).count();
@@ -423,11 +423,10 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 100, 0), 2);
         let mut asked = ask(&mut ranges, 4, &[1, 2, 3, 4], Some(1));
-        // The lowest has a message. The windows of four sources fit into what may be in flight, with two
-        // entries each.
-        let first = [(2, 4, 8), (3, 8, 10), (4, 10, 12), (2, 12, 14), (3, 14, 16), (4, 16, 18)];
+        // The windows of four sources fit into what may be in flight, with two entries each.
+        let first = [(2, 4, 6), (3, 6, 8), (4, 8, 10), (2, 10, 12), (3, 12, 14), (4, 14, 16)];
         assert_eq!(asked[..6], first);
-        assert_eq!(asked[6..], [(1, 18, 20)]);
+        assert_eq!(asked[6..], [(1, 16, 18)]);
         let (mut decided_idx, mut of_leader) = (4, 0);
         while decided_idx < 100 {
             asked.sort_unstable_by_key(|(_, from, _)| *from);
@@ -462,14 +461,19 @@ mod tests {
     /// An entry is larger than the part of a source.
     #[test]
     fn no_more_is_asked_for_than_may_wait() {
+        let tiny = Limits { in_flight: Amount { entries: 1000, bytes: 9 }, ..LIMITS };
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        ranges.assign(4, Sources { reachable: &[2, 3], leader: None, limits: &tiny });
+        assert_eq!(ranges.take_due().collect::<Vec<_>>(), [(2, 4, 8)], "a whole message");
         let limits = Limits { in_flight: Amount { entries: 1000, bytes: 25 }, ..LIMITS };
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 100, 0), 2);
         ranges.assign(4, Sources { reachable: &[2, 3], leader: None, limits: &limits });
         let asked: Vec<_> = ranges.take_due().collect();
-        assert_eq!(asked, [(2, 4, 8), (3, 8, 9), (2, 9, 10)]);
-        assert!(ranges.keep(chunk(9, 1, 100, 0), 2, &limits));
-        assert!(ranges.keep(chunk(8, 1, 100, 0), 3, &limits));
+        assert_eq!(asked, [(2, 4, 5), (3, 5, 6), (2, 6, 7)]);
+        assert!(ranges.keep(chunk(6, 1, 100, 0), 2, &limits));
+        assert!(ranges.keep(chunk(5, 1, 100, 0), 3, &limits));
     }
 
     #[test]
