@@ -105,6 +105,8 @@ kinds! {
     Skew: "runs with skewed ticks",
     /// A message left before the write that the same drain does.
     Early: "messages that left before a write",
+    /// A leader was drained while nobody waited for its write.
+    LaterWrites: "drains that might have been later",
     /// A server crashed in the write of a drain that had sent messages before it.
     EarlyCrash: "crashes between early messages and their write",
     /// A quorum of others had stored what the leader had not.

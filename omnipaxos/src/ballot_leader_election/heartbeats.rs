@@ -55,12 +55,23 @@ impl BallotLeaderElection {
     /// once, so that all servers that may take over know of each other.
     #[inline]
     pub(crate) fn build_messages(&mut self, send: impl FnMut(BLEMessage)) {
-        if !self.happy && self.last_reported != Some(self.mine()) {
+        if self.has_news() {
             self.is_request_due = true;
         }
         if self.is_request_due || !self.replies_due.is_empty() {
             self.build_due(send);
         }
+    }
+
+    /// Returns whether there is nothing to send.
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.is_request_due && self.replies_due.is_empty() && !self.has_news()
+    }
+
+    /// Returns whether the other servers should know a state that the last request did not report.
+    #[inline]
+    fn has_news(&self) -> bool {
+        !self.happy && self.last_reported != Some(self.mine())
     }
 
     #[cold]

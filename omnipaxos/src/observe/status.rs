@@ -225,6 +225,21 @@ pub struct FollowerStatus {
     pub in_flight: Load,
 }
 
+/// Who waits for the next write of a server:
+/// [`OmniPaxos::write_urgency`](crate::OmniPaxos::write_urgency).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WriteUrgency {
+    /// Others wait for it, or nothing is to be written.
+    Now,
+    /// The server leads, and has sent all that it is about to write. The entries are decided as soon as
+    /// followers have accepted them, or as soon as this server has written them and fewer followers
+    /// have.
+    UnlessDecided,
+    /// The server leads, and all that it is about to write is decided.
+    Later,
+}
+
 /// The stage of a follower in a ballot, in the terms of the paper.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -4,6 +4,7 @@ use super::{expect_storage, OmniPaxos};
 use crate::{
     errors::Halted,
     messages::Message,
+    observe::status::WriteUrgency,
     storage::{Entry, Storage},
 };
 
@@ -138,6 +139,31 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let result = self.paxos.early_output(buffer);
         self.stamp(buffer, first);
         self.end_or_halt(result)
+    }
+
+    /// Returns who waits for the next write. Ask after the
+    /// [early messages](Self::take_early_messages) have left.
+    ///
+    /// A leader in a steady cluster need not write each time: its followers store the entries, and
+    /// decide them without it. If it waits before it calls
+    /// [`take_outgoing_messages`](Self::take_outgoing_messages), it handles inputs meanwhile, and writes
+    /// more entries at once. A crash loses what it has not written. What is decided is stored by a
+    /// write quorum of the others.
+    ///
+    /// Unless it is [`Now`](WriteUrgency::Now), inputs may be handled before that call. Make the call at
+    /// the next tick, or earlier if entries stay undecided: a follower may have failed.
+    #[must_use]
+    pub fn write_urgency(&self) -> WriteUrgency {
+        match self.input {
+            None if !self.is_idle
+                && self.ble.is_silent()
+                && !self.validator.identities().is_unstored()
+                && !self.validator.others().is_notice_due() =>
+            {
+                self.paxos.write_urgency()
+            }
+            _halted_or_due => WriteUrgency::Now,
+        }
     }
 
     pub(super) fn output_of_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {

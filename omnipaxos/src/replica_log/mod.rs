@@ -437,10 +437,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// It does not claim that the leader has stored the entries. The leader counts itself in a quorum
     /// only for the stored log (I7, I23).
     pub(crate) fn release_early(&mut self) {
-        let (from_idx, bytes) = (self.tail.start(), self.tail.bytes());
-        let entries = self.tail.share();
-        let amount = Amount { entries: entries.len() as u64, bytes };
-        self.recent = Recent { from_idx, entries, amount };
+        let (from_idx, amount) = (self.tail.start(), self.tail.amount());
+        self.recent = Recent { from_idx, entries: self.tail.share(), amount };
         self.release();
     }
 
@@ -448,6 +446,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     #[inline]
     pub(crate) fn is_released_early(&self) -> bool {
         self.sendable_len > self.stored.len
+    }
+
+    /// Returns the amount of the entries that are only in memory.
+    pub(crate) fn unstored_amount(&self) -> Amount {
+        self.tail.amount()
     }
 
     /// Returns the index of the first record that is only in memory.

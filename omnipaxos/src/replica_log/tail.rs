@@ -2,6 +2,7 @@
 
 use super::records::{position, Records, StopSigns};
 use crate::{
+    amount::Amount,
     entry::SharedEntries,
     storage::{Entry, StopSign},
 };
@@ -77,6 +78,11 @@ impl<T: Clone> Tail<T> {
     /// Returns the bytes of the entries that were pushed or counted.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Returns the amount of the entries, with the bytes of those that were pushed or counted.
+    pub(super) fn amount(&self) -> Amount {
+        Amount { entries: self.entries() as u64, bytes: self.bytes }
     }
 
     /// Adds an entry with its size in bytes.

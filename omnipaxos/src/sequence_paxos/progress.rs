@@ -44,6 +44,20 @@ impl Followers {
         self.by_node.iter().filter(is_in_step).count()
     }
 
+    /// Returns whether no follower waits for an output of the leader, whose log has this length: each
+    /// was sent all of it, or its window, `in_flight`, is full, or the leader waits for the follower.
+    pub(super) fn await_nothing(&self, len: u64, in_flight: Amount) -> bool {
+        self.by_node.iter().all(|(_, progress)| match &progress.stage {
+            Stage::Unpromised { is_prepare_due } => !is_prepare_due,
+            Stage::Promised(_) => false,
+            Stage::CatchingUp(_) => true,
+            Stage::Syncing(_, sent) | Stage::Replicating(sent) => {
+                let is_sent = sent.next_idx >= len || sent.room(in_flight).is_none();
+                is_sent && !sent.is_probe_due
+            }
+        })
+    }
+
     /// Returns when the leader repeats what was not acknowledged of a log of length `len`, at the end
     /// of a round. A leader makes progress if a write quorum holds the log, or has acknowledged
     /// something in this round. If not, it sends a little with each heartbeat. A link may be open for

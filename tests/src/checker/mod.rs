@@ -78,6 +78,8 @@ pub enum Check {
     Bounded,
     /// A drain writes at most once, and only through `write_atomically`.
     OneWrite,
+    /// If nobody waits for a write, the drain sends nothing but what is decided meanwhile.
+    Urgency,
     /// The storage is asked only for what it can do.
     StorageUse,
     /// A storage error halts the replica, and a halted replica is silent.

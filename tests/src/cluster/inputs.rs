@@ -16,8 +16,8 @@ use crate::{
 };
 use omnipaxos::{
     errors::Halted,
-    messages::Message,
-    status::{Role, Status},
+    messages::{sequence_paxos::PaxosMsg, Message},
+    status::{Role, Status, WriteUrgency},
     util::LogEntry,
 };
 use std::ops::Range;
@@ -151,6 +151,41 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
+    /// Checks that nobody waited for a drain which might have waited.
+    fn check_urgency(
+        &mut self,
+        at: usize,
+        urgency: WriteUrgency,
+        messages: &[Message<T>],
+    ) -> Result<(), Violation> {
+        let pid = self.servers[at].pid();
+        // The write may decide entries: followers learn it, and observers learn the entries.
+        let tells_decided = |message: &Message<T>| {
+            let Message::SequencePaxos(message) = message else { return false };
+            matches!(message.msg, PaxosMsg::Decide(_) | PaxosMsg::CatchUpChunk(_))
+        };
+        match urgency {
+            WriteUrgency::Later => {
+                self.counts.add(Kind::LaterWrites);
+                ensure!(
+                    messages.is_empty(),
+                    Check::Urgency,
+                    "server {pid} might write later, and sends {messages:?}"
+                );
+            }
+            WriteUrgency::UnlessDecided => {
+                self.counts.add(Kind::LaterWrites);
+                ensure!(
+                    messages.iter().all(tells_decided),
+                    Check::Urgency,
+                    "server {pid} might write later unless its entries are undecided, and sends {messages:?}"
+                );
+            }
+            _now => {}
+        }
+        Ok(())
+    }
+
     /// Puts the messages of a server on the network that may leave before its next write. Returns their
     /// number.
     fn send_early(&mut self, at: usize) -> Result<usize, Violation> {
@@ -200,7 +235,9 @@ impl<T: SimEntry> Cluster<T> {
         let Some(replica) = self.servers[at].replica_mut() else {
             return Ok(());
         };
+        let urgency = replica.write_urgency();
         let drained = replica.try_take_outgoing_messages(&mut messages);
+        self.check_urgency(at, urgency, &messages)?;
         let server = &mut self.servers[at];
         let written = server.disk.usage().writes - writes;
         // A drain that leaves a rest to the next announces it.

@@ -2,12 +2,14 @@
 
 use super::MessageBuilder;
 use crate::{
+    amount::Amount,
     errors::Halted,
     ids::NodeId,
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
         Message,
     },
+    observe::status::WriteUrgency,
     sequence_paxos::{
         progress::{Progress, Stage},
         state::{Leading, State},
@@ -15,6 +17,9 @@ use crate::{
     },
     storage::{Entry, Storage},
 };
+
+/// The largest number of entries that wait for a write without urgency.
+const MOST_UNSTORED: u64 = 128;
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Appends the messages to `messages` that may leave before the next write.
@@ -58,7 +63,41 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.build_reads(&mut send);
         }
         self.build_queued_forwards(send);
+        if self.proposals.has_pending() && self.log.stopsign_idx().is_none() {
+            self.settle_proposals();
+        }
         Ok(())
+    }
+
+    /// Returns who waits for the next write.
+    ///
+    /// Invariant I28: it is not `Now` only at a leader that has sent all that it holds, and to which
+    /// nothing else is due. Its next output sends nothing but what its own write decides.
+    pub(crate) fn write_urgency(&self) -> WriteUrgency {
+        let State::Leading(Leading { followers, transfer: None, .. }) = &self.state else {
+            return WriteUrgency::Now;
+        };
+        let end = self.log.sendable_len();
+        let is_all_released = self.log.is_released_early() && end == self.log.len();
+        let is_awaited = self.log.stopsign_idx().is_some()
+            || !self.log.unstored_amount().fits(self.most_unstored())
+            || !self.has_nothing_due()
+            || !followers.await_nothing(end, self.limits.in_flight)
+            || self.observers.is_any_due(self.log.decided_idx());
+        if !is_all_released || is_awaited || !self.members.quorum().can_accept(followers.in_step())
+        {
+            return WriteUrgency::Now;
+        }
+        match self.log.decided_idx() < end {
+            true => WriteUrgency::UnlessDecided,
+            false => WriteUrgency::Later,
+        }
+    }
+
+    /// Returns the largest amount that waits for a write without urgency. A larger one takes longer to
+    /// write, and each early output copies what waits.
+    fn most_unstored(&self) -> Amount {
+        self.limits.message.min(Amount { entries: MOST_UNSTORED, bytes: u64::MAX })
     }
 }
 
@@ -135,6 +174,67 @@ mod tests {
             promised 4.2 3.3 ABc      | 2: AcceptSync 4.2 at=2 +de dec=2; append f; early
                 | following 4.2 ABde pending=1
                 | 2: Accepted 4.2 len=4 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +f
+            ",
+        );
+    }
+
+    #[test]
+    fn urgency_of_the_write() {
+        Table::new().check(
+            "
+            # A leader may write later what it has sent (I28): to all, and not before it has sent it.
+            leading 4.1 ABC 2:3/3 3:3/3 | append d; urgency; early; urgency | leading 4.1 ABCd 2:3/3 3:3/3
+                | urgency: Now; early 2: AcceptDecide 4.1 at=3 +d dec=3
+                ; early 3: AcceptDecide 4.1 at=3 +d dec=3; urgency: UnlessDecided
+                | append d; early; append e; urgency | leading 4.1 ABCde 2:3/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; urgency: Now; 2: AcceptDecide 4.1 at=4 +e dec=3; 3: AcceptDecide 4.1 at=4 +e dec=3
+            # Nothing to write is written at once.
+                | urgency | same | urgency: Now
+            # Followers decide without it, if a quorum of them accepts.
+                | append d; early; 2: Accepted 4.1 len=4 dec=3; urgency | leading 4.1 ABCD 2:4/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; urgency: UnlessDecided; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+                | append d; early; 2: Accepted 4.1 len=4 dec=3; 3: Accepted 4.1 len=4 dec=3; urgency
+                | leading 4.1 ABCD 2:4/3 3:4/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; urgency: Later; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+            # A quorum needs this server: the other follower has not promised.
+            leading 4.1 ABC 2:3/3     | append d; early; urgency | leading 4.1 ABCd 2:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; urgency: Now
+            # A follower waits for stored entries.
+            leading 4.1 ABC 2:3/3 3:2/2 | 3: Accepted 4.1 len=2 dec=2 gap; append d; early; urgency
+                | leading 4.1 ABCd 2:3/3 3:2/2
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; urgency: Now
+                ; 3: AcceptDecide 4.1 at=2 +cd dec=3
+            # A stop sign ends the configuration.
+            leading 4.1 ABC 2:3/3 3:3/3 | reconfigure; early; urgency | leading 4.1 ABC$ 2:3/3 3:3/3
+                | early 2: AcceptStopSign 4.1 at=3 dec=3; early 3: AcceptStopSign 4.1 at=3 dec=3
+                ; urgency: Now
+            # A follower's acceptance is awaited, and so is a promise.
+            following 4.2 ABc         | 2: AcceptDecide 4.2 at=3 +d; early; urgency | following 4.2 ABcd
+                | urgency: Now; 2: Accepted 4.2 len=4 dec=2
+            preparing 4.1 3.1 ABc     | append d; early; urgency | preparing 4.1 3.1 ABc waits=1
+                | urgency: Now
+            ",
+        );
+    }
+
+    /// Proposals end before the write of the server that decides them, or learns that they are decided.
+    #[test]
+    fn outcomes_before_the_write() {
+        Table::new().check(
+            "
+            leading 4.1 ABC 2:3/3 3:3/3
+                | propose d; early; 2: Accepted 4.1 len=4 dec=3; 3: Accepted 4.1 len=4 dec=3; early
+                | leading 4.1 ABCD 2:4/3 3:4/3 | 1/7/0
+                ; early 2: AcceptDecide 4.1 at=3 +d ids=3:1/7/0x1 dec=3
+                ; early 3: AcceptDecide 4.1 at=3 +d ids=3:1/7/0x1 dec=3
+                ; early 2: Decide 4.1 dec=4; early 3: Decide 4.1 dec=4; 1/7/0 is decided at 3
+            following 4.2 ABC
+                | propose d; early; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=4; early
+                | following 4.2 ABCD | 1/7/0
+                ; 1/7/0 is decided at 3; 2: Accepted 4.2 len=4 dec=4
             ",
         );
     }

@@ -245,12 +245,13 @@ impl Server {
         match words[..] {
             // Drops the messages of the steps before.
             ["output"] => drop(self.output()),
-            // Shows the messages that leave before the next write.
+            // Shows the messages that leave before the next write, and what has ended.
             ["early"] => {
                 let mut messages = Vec::new();
                 self.paxos.early_output(&mut messages).unwrap();
                 let early = messages.into_iter().map(|message| format!("early {}", sent(message)));
                 self.answers.extend(early);
+                self.show_outcomes();
             }
             // The election names the owner of a ballot.
             ["elected", n] => self.paxos.handle_elected(ballot(n)).unwrap(),
@@ -303,6 +304,9 @@ impl Server {
                 self.answers.push(format!("dropped {unstorable} and {others}"));
             }
             // Whether an output does nothing.
+            ["urgency"] => {
+                self.answers.push(format!("urgency: {:?}", self.paxos.write_urgency()));
+            }
             ["silent"] => self.answers.push(format!("silent: {}", self.paxos.is_silent())),
             // After how many ticks one does something.
             ["timeout"] => self.answers.push(match self.paxos.next_timeout() {
@@ -443,16 +447,14 @@ impl Server {
 
     /// What was returned, the messages of an output, and what the user and the election learn.
     fn output(&mut self) -> String {
-        let mut all = std::mem::take(&mut self.answers);
         let mut messages = Vec::new();
         let halted = self.paxos.output(&mut messages).is_err();
         let written = std::mem::take(&mut *self.written.lock().unwrap());
         let written = written.into_iter().filter(|_| self.shows_writes);
-        all.extend(written.map(|write| format!("wrote {write}")));
-        all.extend(messages.into_iter().map(sent));
-        while let Some((id, outcome)) = self.paxos.take_outcome() {
-            all.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
-        }
+        self.answers.extend(written.map(|write| format!("wrote {write}")));
+        self.answers.extend(messages.into_iter().map(sent));
+        self.show_outcomes();
+        let mut all = std::mem::take(&mut self.answers);
         let change = self.paxos.take_leadership_change();
         all.extend(change.map(|change| match change {
             LeadershipChange::NotPromised(rounds) => format!("election: leads not for {rounds}"),
@@ -460,6 +462,12 @@ impl Server {
         }));
         all.extend(halted.then(|| "halted".to_string()));
         all.join("; ")
+    }
+
+    fn show_outcomes(&mut self) {
+        while let Some((id, outcome)) = self.paxos.take_outcome() {
+            self.answers.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
+        }
     }
 
     fn state(&self) -> String {
