@@ -1,9 +1,10 @@
 //! The loop around the replica: inputs, one output, then answers.
 
+mod patience;
 mod reads;
 mod transfers;
 
-use self::{reads::Reads, transfers::Transfers};
+use self::{patience::Patience, reads::Reads, transfers::Transfers};
 use crate::{
     batch::Batch,
     clock::Clock,
@@ -29,7 +30,10 @@ use std::{
     panic::{catch_unwind, AssertUnwindSafe},
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::{sleep_until, Instant},
+};
 
 /// Number of inputs of each kind that are handled before one output.
 const MAX_BATCH: usize = 1024;
@@ -37,11 +41,11 @@ const MAX_BATCH: usize = 1024;
 /// Number of waiting reads of the decided log from which closed ones are searched.
 const MANY_PULLS: usize = 64;
 
-/// Whether messages left before the write of an output.
+/// Whether something left before the write of an output.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Early {
     Nothing,
-    Sent,
+    Something,
 }
 
 /// What waits for a proposal.
@@ -79,6 +83,11 @@ pub(crate) struct Driver<T: Entry, B: Storage<T>, X> {
     pulls: Vec<Pull<T>>,
     /// Reused by each output.
     outgoing: Vec<Message<T>>,
+    /// What waits for entries before this index was answered.
+    answered_idx: u64,
+    /// Whether the next output writes.
+    writes: bool,
+    patience: Patience,
 }
 
 /// A replica that has ended.
@@ -106,6 +115,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             transfers: Transfers::default(),
             pulls: Vec::new(),
             outgoing: Vec::new(),
+            answered_idx: 0,
+            writes: false,
+            patience: Patience::new(tick),
         }
     }
 
@@ -115,16 +127,25 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         let mut incoming = Vec::new();
         let cause = loop {
             match caught(|| self.handle_inputs(&mut requests, &mut incoming)) {
-                Ok(ControlFlow::Continue(Early::Nothing)) => {}
-                // The transport, which may be on this thread, sends them before the disk is written.
-                Ok(ControlFlow::Continue(Early::Sent)) => tokio::task::yield_now().await,
+                Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(cause)) | Err(cause) => break cause,
             }
-            if let Err(cause) = caught(|| self.output()) {
+            match caught(|| self.output_early()) {
+                Ok(Early::Nothing) => {}
+                // Before the write, the messages leave, and what is decided is applied and answered: the
+                // transport and the state machine may be on this thread.
+                Ok(Early::Something) => tokio::task::yield_now().await,
+                Err(cause) => break cause,
+            }
+            let deadline = self.write_deadline();
+            let done = match deadline {
+                Some(_later) => caught(|| self.answer_waiting()),
+                None => caught(|| self.output()),
+            };
+            if let Err(cause) = done {
                 break cause;
             }
-            // Before the next write, the messages leave, what is decided is applied and answered, and all that
-            // has arrived comes in.
+            // So it is before the next write.
             tokio::task::yield_now().await;
             let ticks = self.next_timeout();
             let Channels { requests: from_handles, incoming: from_transport, .. } =
@@ -135,6 +156,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 },
                 1.. = from_transport.recv_many(&mut incoming, MAX_BATCH) => {}
                 () = self.clock.sleep(ticks) => {}
+                () = until(deadline), if deadline.is_some() => {}
             }
             // What else is there shares this output.
             take_waiting(from_handles, &mut requests);
@@ -143,12 +165,12 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         self.end(cause, requests)
     }
 
-    /// Handles inputs, and sends what need not wait for the disk.
+    /// Handles inputs.
     fn handle_inputs(
         &mut self,
         requests: &mut Vec<Request<T>>,
         incoming: &mut Vec<Incoming<T>>,
-    ) -> Result<ControlFlow<NodeError, Early>, NodeError> {
+    ) -> Result<ControlFlow<NodeError>, NodeError> {
         let passed = self.replica.try_tick_by(self.clock.count())?;
         if passed > 0 {
             self.reads.retry(&mut self.replica);
@@ -170,20 +192,46 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 return Ok(ControlFlow::Break(cause));
             }
         }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Sends and answers what need not wait for the disk.
+    fn output_early(&mut self) -> Result<Early, NodeError> {
         self.replica.try_take_early_messages(&mut self.outgoing)?;
-        let early = if self.outgoing.is_empty() { Early::Nothing } else { Early::Sent };
+        let is_sent = !self.outgoing.is_empty();
+        self.writes = is_sent;
         self.send_outgoing();
-        Ok(ControlFlow::Continue(early))
+        let is_answered = self.answered_idx < self.replica.get_decided_idx();
+        if is_answered {
+            self.answer_waiting()?;
+        }
+        Ok(if is_sent || is_answered { Early::Something } else { Early::Nothing })
     }
 
     /// Writes, sends one output, and answers what can be answered now.
     fn output(&mut self) -> Result<(), NodeError> {
+        let began = Instant::now();
         self.replica.try_take_outgoing_messages(&mut self.outgoing)?;
+        if self.writes {
+            self.patience.wrote(began.elapsed());
+        }
         self.send_outgoing();
+        self.answer_waiting()
+    }
+
+    /// Answers what can be answered now.
+    fn answer_waiting(&mut self) -> Result<(), NodeError> {
+        self.answered_idx = self.replica.get_decided_idx();
         self.handle_events()?;
         self.reads.answer(&mut self.replica);
         self.answer_pulls();
         Ok(())
+    }
+
+    /// Returns until when the next output may wait, if it need not be now.
+    fn write_deadline(&mut self) -> Option<Instant> {
+        let decided_idx = self.replica.get_decided_idx();
+        self.patience.deadline(self.replica.write_urgency(), decided_idx)
     }
 
     /// Returns the number of ticks until the replica or a waiting read needs one.
@@ -377,6 +425,13 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         let Self { replica, transport, .. } = self;
         let storage = catch_unwind(AssertUnwindSafe(|| replica.into_storage())).ok();
         EndedDriver { cause, storage, transport }
+    }
+}
+
+/// Sleeps until the deadline.
+async fn until(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        sleep_until(deadline).await;
     }
 }
 
