@@ -37,23 +37,17 @@ fn main() {
     for server in &mut servers {
         let applied_idx = server.get_decided_idx();
         server.compact(applied_idx).expect("it is decided");
-        println!(
-            "server {} holds no entry before {}",
-            server.get_pid(),
-            server.get_compacted_idx()
-        );
+        let (pid, idx) = (server.get_pid(), server.get_compacted_idx());
+        println!("server {pid} holds no entry before {idx}");
     }
 
     servers.append(&mut late);
     common::run(&mut servers, 60);
     match servers[2].read(0) {
         Some(LogEntry::Snapshotted(first)) => {
-            let Sum(sum) = first.snapshot;
-            println!(
-                "the server that was late begins with the sum of {}: {sum}",
-                first.trimmed_idx
-            );
-            assert_eq!((first.trimmed_idx, sum), (100, 5_050));
+            let (idx, Sum(sum)) = (first.trimmed_idx, first.snapshot);
+            println!("the server that was late begins with the sum of {idx}: {sum}");
+            assert_eq!((idx, sum), (100, 5_050));
         }
         other => panic!("no snapshot, but {other:?}"),
     }
