@@ -32,6 +32,16 @@ pub trait Transport<T: Entry>: Send + 'static {
     /// connection or no room, it drops the messages. A message to an unknown server is dropped.
     fn send(&mut self, to: NodeId, messages: &mut Vec<Message<T>>);
 
+    /// Returns the size of the largest message that it carries, in encoded bytes; `None` if there is
+    /// no limit.
+    ///
+    /// The node then keeps the messages of its replica below it: it lowers `max_message_bytes` and
+    /// `max_message_entries` of [`ServerConfig`](omnipaxos::ServerConfig) where they are too high, and
+    /// sets `max_entry_bytes` if the program has set none. The provided body returns `None`.
+    fn largest_message(&self) -> Option<usize> {
+        None
+    }
+
     /// Stops the transport, and releases its sockets.
     ///
     /// The node calls this once, after its replica has ended. The provided body does nothing.

@@ -216,6 +216,25 @@ async fn leadership_is_transferred() {
 }
 
 #[tokio::test]
+async fn an_entry_that_no_frame_holds_is_refused_and_the_cluster_continues() {
+    let (_book, transports) = transports(3).await;
+    let mut nodes = Vec::new();
+    for (pid, transport) in (1..).zip(transports) {
+        let transport = transport.max_frame_bytes(64 * 1024);
+        nodes.push(start(pid, MemoryStorage::default(), transport).await);
+    }
+    for (node, idx) in nodes.iter().zip(0..) {
+        let large = Word::new("x".repeat(64 * 1024));
+        match within("refuse", node.append(large)).await {
+            Err(AppendError::TooLarge(..)) => {}
+            other => panic!("{other:?}"),
+        }
+        let small = Word::new("x".repeat(16 * 1024));
+        assert_eq!(within("append", node.append(small)).await.unwrap(), idx);
+    }
+}
+
+#[tokio::test]
 async fn a_server_at_a_new_address_is_found() {
     let (book, mut nodes) = cluster().await;
     within("append", nodes[0].append(Word::new("first"))).await.unwrap();

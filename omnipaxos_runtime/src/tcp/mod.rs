@@ -212,9 +212,11 @@ impl TcpTransport {
 
     /// Sets the largest frame, in bytes: at least 1 KiB, at most 256 MiB. Default 16 MiB.
     ///
-    /// A larger message is not sent. Messages hold one entry at least: limit entries with
-    /// [`ServerConfig::max_entry_bytes`](omnipaxos::ServerConfig::max_entry_bytes). Choose the same
-    /// number at all servers.
+    /// A larger message is not sent. So the node limits the messages of its replica to less: see
+    /// [`Transport::largest_message`]. An entry that may not fit is refused:
+    /// [`AppendError::TooLarge`](crate::errors::AppendError::TooLarge). To choose the largest entry
+    /// yourself, set [`ServerConfig::max_entry_bytes`](omnipaxos::ServerConfig::max_entry_bytes).
+    /// Choose the same number at all servers.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_frame_bytes = bytes.clamp(1024, LARGEST_FRAME);
         self
@@ -352,6 +354,10 @@ where
                 messages.clear();
             }
         }
+    }
+
+    fn largest_message(&self) -> Option<usize> {
+        Some(self.settings.max_frame_bytes)
     }
 
     async fn stop(&mut self) {
