@@ -9,7 +9,7 @@ use omnipaxos::reads::ReadRefused;
 use omnipaxos_runtime::{
     errors::{AppendError, ExecuteError, Known, NodeError, QueryError, ReadError},
     tcp::{AddressBook, TcpTransport},
-    CommandId, IdentifiedCommand, Replicated, ReplicatedNode,
+    CommandId, IdentifiedCommand, Replicated, ReplicatedNode, StateMachine,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::sync::{
@@ -174,6 +174,54 @@ async fn commands_are_applied_once_while_leaders_are_restarted() {
     }
     for server in &servers {
         assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), executed);
+    }
+}
+
+/// Counts the bytes of texts, and leaves it to the library how large a command is.
+#[derive(Default)]
+struct Texts(usize);
+
+impl StateMachine for Texts {
+    type Command = String;
+    type Output = ();
+    type Snapshot = usize;
+
+    fn apply(&mut self, _idx: u64, command: &String) {
+        self.0 += command.len();
+    }
+
+    fn snapshot(&self) -> usize {
+        self.0
+    }
+
+    fn restore(&mut self, snapshot: usize) {
+        self.0 = snapshot;
+    }
+}
+
+/// Together they exceed a frame many times.
+#[tokio::test]
+async fn messages_of_commands_that_own_memory_fit_into_frames() {
+    let (_book, transports) = transports(3).await;
+    let mut transports = (1..).zip(transports);
+    let start = |(pid, transport): (u64, TcpTransport)| {
+        let server =
+            Replicated::builder(config(pid, 3), MemoryStorage::default(), Texts::default());
+        server.transport(transport.max_frame_bytes(64 * 1024)).start()
+    };
+    let one = start(transports.next().unwrap()).await.unwrap();
+    let two = start(transports.next().unwrap()).await.unwrap();
+    let mut commands = JoinSet::new();
+    for _ in 0..200 {
+        let server = one.handle();
+        commands.spawn(async move { server.execute("x".repeat(5000)).await.map(|_| ()) });
+    }
+    while let Some(executed) = within("execute", commands.join_next()).await {
+        executed.unwrap().unwrap();
+    }
+    let three = start(transports.next().unwrap()).await.unwrap();
+    for server in [&two, &three] {
+        assert_eq!(within("catch up", server.query(|texts| texts.0)).await.unwrap(), 1_000_000);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a program implements: the state machine.
 
+use bincode::enc::write::SizeWriter;
 use omnipaxos::storage::StopSign;
 use serde::{de::DeserializeOwned, Serialize};
 use std::fmt::Debug;
@@ -67,10 +68,17 @@ pub trait StateMachine: Send + 'static {
     fn restore(&mut self, snapshot: Self::Snapshot);
 
     /// Returns about how many bytes a command takes: see
-    /// [`Entry::size_hint`](omnipaxos::storage::Entry::size_hint). The provided body returns the
-    /// size of the type, without the memory that it points to. Commands that own much memory should
-    /// count it, since the limits of the replica count these bytes.
+    /// [`Entry::size_hint`](omnipaxos::storage::Entry::size_hint). The limits of the replica count
+    /// these bytes.
+    ///
+    /// The provided body returns the size of the type and that of the encoded command, which it counts
+    /// with serde. A body of your own may be faster. It must count the memory that a command owns:
+    /// otherwise messages may exceed what the transport carries, and are not sent.
     fn command_bytes(command: &Self::Command) -> usize {
-        size_of_val(command)
+        let mut encoded = SizeWriter::default();
+        let config = bincode::config::standard();
+        // What cannot be encoded counts as far as it was.
+        let _ = bincode::serde::encode_into_writer(command, &mut encoded, config);
+        size_of_val(command).saturating_add(encoded.bytes_written)
     }
 }
