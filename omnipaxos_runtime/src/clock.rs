@@ -1,6 +1,6 @@
 //! The ticks of a replica, counted by the clock of the machine.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 use tokio::time::{sleep_until, Instant};
 
 /// Counts ticks for a node that sleeps between the ticks that do something.
@@ -20,7 +20,11 @@ impl Clock {
     /// Sleeps until this number of ticks after the last counted tick.
     pub(crate) async fn sleep(&self, ticks: u64) {
         let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-        sleep_until(self.last + self.tick.saturating_mul(ticks)).await;
+        match self.last.checked_add(self.tick.saturating_mul(ticks)) {
+            Some(time) => sleep_until(time).await,
+            // Later than the clock can tell.
+            None => pending().await,
+        }
     }
 
     /// Returns the ticks since the last call.

@@ -187,7 +187,8 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// [`ReadError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve
     /// the read.
     pub async fn read_index_within(&self, limit: Duration) -> Result<u64, ReadError> {
-        let deadline = Some(Instant::now() + limit);
+        // `None` if it is later than the clock can tell.
+        let deadline = Instant::now().checked_add(limit);
         self.ask(|reply| Request::ReadIndex(deadline, reply.into())).await?
     }
 

@@ -280,3 +280,15 @@ async fn an_illegal_configuration_is_refused() {
     let started = Node::builder(config(4, 3), MemoryStorage::<Word>::default()).start().await;
     assert!(matches!(started, Err(StartError::Build(_))), "{started:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn times_may_be_of_any_length() {
+    let node = Node::builder(config(1, 1), MemoryStorage::<Word>::default()).on_runtime();
+    let node = node.start().await.unwrap();
+    assert_eq!(node.read_index_within(Duration::MAX).await.unwrap(), 0);
+    let node = Node::builder(config(1, 1), MemoryStorage::<Word>::default()).on_runtime();
+    let node = node.tick(Duration::MAX).start().await.unwrap();
+    assert_eq!(node.status().await.unwrap().decided_idx, 0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.shutdown().await.unwrap();
+}

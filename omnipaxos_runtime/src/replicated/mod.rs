@@ -215,7 +215,8 @@ impl<M: StateMachine> Replicated<M> {
         limit: Duration,
         query: impl FnOnce(&M) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        self.query_before(Some(Instant::now() + limit), query).await
+        // `None` if it is later than the clock can tell.
+        self.query_before(Instant::now().checked_add(limit), query).await
     }
 
     async fn query_before<R: Send + 'static>(
