@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
-    errors::{ConfigError, ReconfigurationErr},
+    errors::{CompactionErr, ConfigError, ReconfigurationErr, TryCompactionErr},
     events::Event,
+    macros::Entry,
     members::MemberChange,
     messages::{
         sequence_paxos::{Joining, PaxosMessage, PaxosMsg},
@@ -13,11 +14,13 @@ use omnipaxos::{
     proposals::Outcome,
     reads::ReadState,
     status::Role,
-    storage::Storage,
+    storage::{Snapshot, Storage},
+    util::LogEntry,
     ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::lab::{Disk, Lab, Word};
+use serde::{Deserialize, Serialize};
 
 fn continues(config: &mut ServerConfig) {
     config.continues = true;
@@ -445,4 +448,61 @@ fn refusal<B: Storage<Word>>(built: Result<OmniPaxos<Word, B>, ConfigError>) -> 
         Err(ConfigError::InvalidConfig(text)) => text,
         Ok(_) | Err(_) => panic!("it is built"),
     }
+}
+
+/// The number of records of the log, stop signs included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Counted(u64);
+
+#[derive(Clone, Debug, Entry)]
+#[snapshot(Counted)]
+struct Unit;
+
+impl Snapshot<Unit> for Counted {
+    fn create(_: &[Unit]) -> Self {
+        unreachable!("can_create() is false")
+    }
+    fn merge(&mut self, _: Self) {
+        unreachable!("can_create() is false")
+    }
+    fn use_snapshots() -> bool {
+        true
+    }
+    fn can_create() -> bool {
+        false
+    }
+}
+
+/// Until the next epoch begins, a snapshot stands for no stop sign: the state would count it, and a server
+/// that got the snapshot would count it once more.
+#[test]
+fn a_state_that_contains_the_stop_sign_is_no_snapshot_before_the_next_epoch() {
+    let cluster = configuration(1, &[1, 2]);
+    let server =
+        |pid| omnipaxos_harness::build(&cluster, pid, continues, MemoryStorage::<Unit>::default());
+    let (mut one, mut two) = (server(1), server(2));
+    one.append(Unit).unwrap();
+    let exchange = |one: &mut OmniPaxos<_, _>, two: &mut OmniPaxos<Unit, MemoryStorage<Unit>>| {
+        one.tick();
+        two.tick();
+        two.outgoing_messages().into_iter().for_each(|message| one.handle_incoming(message));
+        one.outgoing_messages().into_iter().for_each(|message| two.handle_incoming(message));
+    };
+    while one.get_decided_idx() < 1 {
+        exchange(&mut one, &mut two);
+    }
+    one.reconfigure(configuration(2, &[1, 2]), None).unwrap();
+    while two.get_decided_idx() < 2 {
+        exchange(&mut one, &mut two);
+    }
+    assert!(matches!(two.read(1), Some(LogEntry::StopSign(_, true))));
+    let undecided = TryCompactionErr::Refused(CompactionErr::UndecidedIndex(1));
+    assert_eq!(
+        two.compact_with(2, Counted(2)),
+        Err(undecided),
+        "server 2 knows the stop sign only"
+    );
+    two.outgoing_messages();
+    two.compact_with(2, Counted(2)).unwrap();
+    assert_eq!(two.get_compacted_idx(), 2);
 }

@@ -211,7 +211,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// - [`CompactionErr::UndecidedIndex`] if `applied_idx` is above the decided index of this
     ///   server. A restarted server may know of fewer entries than its application has applied:
-    ///   repeat the call later.
+    ///   repeat the call later. Also if the last of these entries is a stop sign after which the log
+    ///   [continues](crate::ServerConfig::continues), until the next output begins that configuration.
     /// - [`CompactionErr::TrimmedIndex`] if more entries are compacted here already: this server
     ///   got the snapshot of another one, so this state is outdated. The application must read that
     ///   snapshot.

@@ -98,7 +98,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         idx: u64,
         snapshot: T::Snapshot,
     ) -> Result<(), TryCompactionErr> {
-        self.log.compact_with(self.without_stopsign(idx), snapshot)
+        let before_stopsign = self.without_stopsign(idx);
+        // The state contains the stop sign. A snapshot stands for it once the next epoch has begun.
+        if self.log.continues() && before_stopsign < idx {
+            return Err(CompactionErr::UndecidedIndex(before_stopsign).into());
+        }
+        self.log.compact_with(before_stopsign, snapshot)
     }
 
     /// Excludes the stop sign: the decided index may count it, and it is never compacted.
