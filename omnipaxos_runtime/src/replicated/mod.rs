@@ -60,7 +60,7 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 ///   number.
 /// - **Bounds.** Servers remember the last [`MAX_CLIENTS`] clients, and of each the last
 ///   [`MAX_OUTPUTS`] outputs. So a command may be applied again if 1,024 other clients have executed
-///   commands since the last one of its client. At most 1,024 queries wait for the state machine.
+///   commands since the last one of its client. At most 65,536 queries wait for the state machine.
 /// - **Snapshots.** Each server makes a snapshot of its own after a number of commands.
 /// - The node ends when all handles are dropped.
 pub struct Replicated<M: StateMachine> {
