@@ -14,6 +14,9 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// Followers may take as long as this number of writes.
 const WRITES: u32 = 3;
 
+/// A write waits for a tick at most, and never longer than this.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
 /// The time without waiting after followers were too slow. It doubles each time.
 const LEAST_CAUTION: Duration = Duration::from_millis(10);
 const LONGEST_CAUTION: Duration = Duration::from_secs(10);
@@ -21,7 +24,8 @@ const LONGEST_CAUTION: Duration = Duration::from_secs(10);
 /// Decides when entries are written that followers may decide without that.
 #[derive(Debug)]
 pub(super) struct Patience {
-    tick: Duration,
+    /// The longest time that a write waits.
+    longest: Duration,
     /// The time that a write takes: a moving average.
     write: Duration,
     /// When the entries began to wait for the write.
@@ -36,7 +40,7 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(tick: Duration) -> Self {
         Self {
-            tick,
+            longest: tick.min(LONGEST_WAIT),
             write: Duration::ZERO,
             first: None,
             undecided: None,
@@ -57,13 +61,13 @@ impl Patience {
             WriteUrgency::Later => {
                 self.note_decided(decided_idx, now);
                 self.undecided = None;
-                Some(*self.first.get_or_insert(now) + self.tick)
+                Some(*self.first.get_or_insert(now) + self.longest)
             }
             WriteUrgency::UnlessDecided if self.trusts(now) => {
                 self.note_decided(decided_idx, now);
-                let first = *self.first.get_or_insert(now) + self.tick;
+                let first = *self.first.get_or_insert(now) + self.longest;
                 let (_, since) = *self.undecided.get_or_insert((decided_idx, now));
-                let decided_by = since + self.longest_wait();
+                let decided_by = since + self.followers_may_take();
                 if decided_by <= now {
                     self.be_cautious(now);
                 }
@@ -83,10 +87,10 @@ impl Patience {
     /// Returns whether followers may be as quick as the own disk, and the own disk is quick enough
     /// that the write can follow in the same tick.
     fn trusts(&self, now: Instant) -> bool {
-        self.cautious_until <= now && self.longest_wait() < self.tick
+        self.cautious_until <= now && self.followers_may_take() < self.longest
     }
 
-    fn longest_wait(&self) -> Duration {
+    fn followers_may_take(&self) -> Duration {
         LEAST_WAIT.max(self.write * WRITES)
     }
 
@@ -95,7 +99,7 @@ impl Patience {
         if let Some((idx, since)) = self.undecided {
             if decided_idx > idx {
                 self.undecided = Some((decided_idx, now));
-                match now.duration_since(since) > self.longest_wait() {
+                match now.duration_since(since) > self.followers_may_take() {
                     true => self.be_cautious(now),
                     false => self.caution = LEAST_CAUTION,
                 }
