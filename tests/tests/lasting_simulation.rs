@@ -27,6 +27,13 @@ fn some_of(kind: Kind) {
     (0..12).for_each(|seed| passes(&Lasting::of_kind(seed, kind)));
 }
 
+/// Runs that have found something, as `sim --lasting` draws them.
+#[test]
+fn runs_that_found_something() {
+    // Clients whose proposals were lost with their leader made no others.
+    passes(&Lasting::of(20_270_006_839));
+}
+
 /// One leader is elected, in the first ballot, and stays.
 #[test]
 fn a_calm_cluster_uses_one_ballot() {

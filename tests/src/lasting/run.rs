@@ -45,8 +45,8 @@ struct Watch {
     measured: Measured,
     decided: u64,
     decided_at: u64,
-    /// For each server, the proposals that wait there.
-    open: Vec<Vec<u64>>,
+    /// For each server, the proposals that wait there, and since when.
+    open: Vec<Vec<(u64, u64)>>,
     /// For each server, the leader that it followed last, and how often that was another.
     followed: Vec<(Option<u64>, u64)>,
     cut_off: CutOff,
@@ -86,7 +86,7 @@ fn play<T: SimEntry>(
     for now in 0..lasting.ticks {
         set_links(lasting, cluster, watch, now);
         disturb(lasting, cluster, now)?;
-        propose(lasting, cluster, watch)?;
+        propose(lasting, cluster, watch, bound.round)?;
         cluster.pass_tick()?;
         watch.look(cluster);
         let longest = watch.measured.longest;
@@ -159,24 +159,28 @@ fn disturb<T: SimEntry>(
 }
 
 /// Some proposals wait at the keeper at all times, and with an adversary at each server, since it may cut
-/// off any. Others are made elsewhere now and then.
+/// off any. Others are made elsewhere now and then. One that has waited for a whole round may be lost, as
+/// those of a leader that was overtaken, and others follow it.
 fn propose<T: SimEntry>(
     lasting: &Lasting,
     cluster: &mut Cluster<T>,
     watch: &mut Watch,
+    round: u64,
 ) -> Result<(), Violation> {
+    let now = cluster.now();
     for (at, open) in watch.open.iter_mut().enumerate() {
         if at != lasting.keeper && lasting.adversary.is_none() {
             continue;
         }
-        open.retain(|id| !cluster.checker().is_decided(*id));
+        let checker = cluster.checker();
+        open.retain(|(id, since)| !checker.is_decided(*id) && now - since <= round);
         if open.len() < MOST_OPEN {
             if let Proposed::Taken(id) = cluster.append(at)? {
-                open.push(id);
+                open.push((id, now));
             }
         }
     }
-    let mut rng = Rng::of(&[lasting.seed, cluster.now(), 0x7072_6F70]);
+    let mut rng = Rng::of(&[lasting.seed, now, 0x7072_6F70]);
     if rng.chance(1, 20) {
         cluster.append(rng.index(lasting.size()))?;
     }
