@@ -73,6 +73,8 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
     if is_interrupt(&key) {
         return Ok(Next::End(End::Interrupted));
     }
+    // The key before this one may have removed it.
+    focus.stay_within(cluster.board());
     let selected = focus.selected;
     let others = |is_next: &dyn Fn(NodeId) -> bool| {
         cluster.board().servers().keys().copied().filter(|pid| is_next(*pid)).collect::<Vec<_>>()
