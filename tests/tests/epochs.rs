@@ -282,6 +282,17 @@ fn what_does_not_continue_says_so() {
     assert!(text.contains("the storage keeps no epochs"), "{text}");
 }
 
+#[test]
+fn a_first_member_must_be_named_and_an_observer_needs_servers_to_observe() {
+    let server = ServerConfig { pid: 4, continues: true, ..Default::default() };
+    let build = |config: OmniPaxosConfig| config.build(MemoryStorage::<Word>::default());
+    let cluster_config = configuration(1, &[1, 2, 3]);
+    let text = refusal(build(OmniPaxosConfig { cluster_config, server_config: server.clone() }));
+    assert!(text.contains("pid 4 must be one of the nodes [1, 2, 3]"), "{text}");
+    let text = refusal(build(OmniPaxosConfig::observe(server, &[])));
+    assert!(text.contains("neither nodes nor observes"), "{text}");
+}
+
 /// A report of a later configuration does not take the vote of a member: the other members may be down.
 #[test]
 fn a_member_stays_one_whatever_is_reported_of_later_epochs() {

@@ -96,19 +96,32 @@ impl OmniPaxosConfig {
         if self.learns_members() {
             return Ok(());
         }
+        if self.server_config.continues && self.cluster_config == ClusterConfig::default() {
+            return invalid(
+                "there are neither nodes nor observes: name the first members, or servers to observe",
+            );
+        }
         self.cluster_config.validate()?;
         if self.server_config.continues {
             // The storage decides whether this server is a member.
             return Ok(());
         }
         let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
-        match (self.server_config.is_observer(), nodes.contains(&pid)) {
-            (false, false) => invalid(format!("pid {pid} must be one of the nodes {nodes:?}")),
-            (true, true) => invalid(format!(
+        if self.server_config.is_observer() && nodes.contains(&pid) {
+            return invalid(format!(
                 "pid {pid} observes, so it must not be one of the nodes {nodes:?}: an observer has \
                  no vote"
-            )),
-            (false, true) | (true, false) => Ok(()),
+            ));
+        }
+        self.check_names_itself()
+    }
+
+    /// Checks that a server which does not observe is one of the nodes.
+    pub(crate) fn check_names_itself(&self) -> Result<(), ConfigError> {
+        let (pid, nodes) = (self.server_config.pid, &self.cluster_config.nodes);
+        match self.server_config.is_observer() || nodes.contains(&pid) {
+            true => Ok(()),
+            false => invalid(format!("pid {pid} must be one of the nodes {nodes:?}")),
         }
     }
 

@@ -124,7 +124,8 @@ fn read_epochs<T: Entry, B: Storage<T>>(
             )));
         }
         (Some(present), true) => config.cluster_config = present.configuration.clone(),
-        (None, true) => {}
+        // The server founds the log, as one of its first members, unless it observes.
+        (None, true) => config.check_names_itself()?,
     }
     match stored {
         Some(epochs) => Ok(Some(epochs)),
