@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    members::{Change, Place},
+    members::{Addresses, Change, Place},
     protocol::{Answer, Ask},
 };
 use anyhow::{anyhow, bail, Context, Result};
@@ -78,9 +78,8 @@ pub(crate) enum MembersWish {
 
 impl MembersWish {
     fn into_change(self) -> Result<Change> {
-        let map = |places: Vec<Place>| places.into_iter().map(|p| (p.pid, p.address)).collect();
         match self {
-            Self::Add { servers } => Ok(Change { add: map(servers), ..Change::default() }),
+            Self::Add { servers } => Ok(Change { add: addresses(servers)?, ..Change::default() }),
             Self::Remove { servers } => {
                 Ok(Change { remove: servers.into_iter().collect(), ..Change::default() })
             }
@@ -94,11 +93,22 @@ impl MembersWish {
                     |word: &String| word.parse().with_context(|| format!("`{word}` is no pid"));
                 let place = |word: &String| word.parse().map_err(|why| anyhow!("`{word}`: {why}"));
                 let remove = remove.iter().map(pid).collect::<Result<_>>()?;
-                let add = map(add.iter().map(place).collect::<Result<_>>()?);
+                let add = addresses(add.iter().map(place).collect::<Result<_>>()?)?;
                 Ok(Change { add, remove })
             }
         }
     }
+}
+
+/// Where each of these servers is. An error if one is named twice.
+fn addresses(places: Vec<Place>) -> Result<Addresses> {
+    let mut addresses = Addresses::new();
+    for Place { pid, address } in places {
+        if let Some(other) = addresses.insert(pid, address.clone()) {
+            bail!("server {pid} is named twice, at {other} and at {address}");
+        }
+    }
+    Ok(addresses)
 }
 
 /// A line of the standard input.
@@ -202,4 +212,21 @@ async fn status(servers: &[String]) -> Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MembersWish;
+
+    #[test]
+    fn a_server_is_added_at_one_address() {
+        for (places, is_refused) in [("4=h:4 5=h:5", false), ("4=h:4 4=h:5", true)] {
+            let words = places.split(' ');
+            let servers = words.clone().map(|place| place.parse().unwrap()).collect();
+            assert_eq!(MembersWish::Add { servers }.into_change().is_err(), is_refused, "{places}");
+            let words = ["2", "with"].into_iter().chain(words).map(str::to_owned).collect();
+            let change = MembersWish::Replace { words }.into_change();
+            assert_eq!(change.is_err(), is_refused, "{places}");
+        }
+    }
 }
