@@ -1,7 +1,10 @@
 //! The interface between the library and the user's entries, snapshots and storage.
 
+mod encoded;
+
+pub use self::encoded::{ReadSnapshot, SnapshotBytes, SnapshotSource};
 pub use crate::entry::{
-    Entry, LockedEntries, NoSnapshot, Owned, SharedEntries, Snapshot, SnapshotType,
+    Entry, LockedEntries, NoSnapshot, Owned, SharedEntries, Snapshot, SnapshotDigest, SnapshotType,
 };
 
 use crate::{ballot::Ballot, config::ClusterConfig, identity::Identity};
@@ -177,6 +180,22 @@ pub trait Storage<T: Entry> {
 
     /// Returns the snapshot last set.
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>>;
+
+    /// Returns how the bytes of the snapshot are read, to send them to another server in pieces.
+    ///
+    /// A storage that holds an encoded snapshot returns its bytes, so that no call encodes the whole
+    /// snapshot. They are read a piece at a time. The bytes are what `bincode::serde` of bincode 2
+    /// writes with `bincode::config::standard()`, since other servers decode them so. They may stand
+    /// for fewer entries than the present snapshot: [`SnapshotBytes::idx`] is their number. The
+    /// snapshot must have been durable at some time, and the bytes stay readable while a clone of the
+    /// result exists.
+    ///
+    /// The provided body returns [`SnapshotSource::Value`]: the library encodes
+    /// [`get_snapshot`](Storage::get_snapshot) in one call. A storage that wraps another must forward
+    /// this call.
+    fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
+        Ok(SnapshotSource::Value)
+    }
 
     /// Appends entries that messages may share. A storage that keeps them shared need not clone
     /// them.

@@ -5,7 +5,9 @@
 use omnipaxos::{
     errors::with_causes,
     macros::Entry,
-    storage::{Snapshot, StopSign, Storage, StorageOp},
+    storage::{
+        Snapshot, SnapshotBytes, SnapshotDigest, SnapshotSource, StopSign, Storage, StorageOp,
+    },
     ClusterConfig,
 };
 use omnipaxos_storage::{
@@ -102,6 +104,83 @@ fn a_storage_that_is_dropped_writes_the_snapshot_first() {
     let storage = open(folder.path());
     assert_eq!(storage.get_stored_compacted_idx().unwrap(), 40);
     assert_holds(&storage, 40, Some(&large(1)), 100);
+}
+
+/// All bytes of the snapshot that another server is sent, read in parts of `step` bytes.
+fn sent(source: &SnapshotBytes, step: usize) -> State {
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < source.len() {
+        bytes.extend(source.read(bytes.len() as u64, step).unwrap());
+    }
+    let mut digest = SnapshotDigest::default();
+    digest.update(&bytes);
+    assert_eq!(digest.finish(), source.digest());
+    let (state, used) =
+        bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
+    assert_eq!(used, bytes.len());
+    state
+}
+
+fn bytes_of(storage: &Store) -> SnapshotBytes {
+    match storage.snapshot_source().unwrap() {
+        SnapshotSource::Bytes(bytes) => bytes,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_large_snapshot_is_read_in_parts_once_it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    assert!(matches!(storage.snapshot_source().unwrap(), SnapshotSource::Value));
+    storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
+    assert!(matches!(storage.snapshot_source().unwrap(), SnapshotSource::Later));
+    while storage.get_stored_compacted_idx().unwrap() < 40 {
+        storage.set_decided_idx(100).unwrap();
+    }
+    let bytes = bytes_of(&storage);
+    assert_eq!((bytes.idx(), sent(&bytes, 7000)), (40, large(1)));
+    drop(storage);
+
+    // What was opened for a reader stays readable.
+    let mut storage = open(folder.path());
+    assert_eq!(sent(&bytes_of(&storage), 1 << 20), large(1));
+    let mut ops = compaction(10, 50, large(2));
+    storage.write_atomically(&mut ops).unwrap();
+    assert_eq!((bytes.idx(), sent(&bytes, 1 << 20)), (40, large(1)));
+    let later = bytes_of(&storage);
+    assert_eq!((later.idx(), sent(&later, 99_999)), (50, large(2)));
+    // The bytes are those of an index. Another one has none.
+    storage.set_compacted_idx(51).unwrap();
+    assert!(matches!(storage.snapshot_source().unwrap(), SnapshotSource::Value));
+    storage.set_snapshot(Some(State(vec![1]))).unwrap();
+    assert!(matches!(storage.snapshot_source().unwrap(), SnapshotSource::Value));
+}
+
+/// A server that makes snapshots faster than it writes them still sends one.
+#[test]
+fn while_a_snapshot_waits_the_last_durable_one_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = filled(folder.path());
+    storage.write_atomically(&mut compaction(10, 10, large(1))).unwrap();
+    storage.write_compaction(&mut compaction(10, 20, large(2))).unwrap();
+    assert!(matches!(storage.snapshot_source().unwrap(), SnapshotSource::Later));
+    // It waits, unless the one before was written meanwhile.
+    storage.write_compaction(&mut compaction(10, 30, large(3))).unwrap();
+    match storage.snapshot_source().unwrap() {
+        SnapshotSource::Bytes(bytes) if bytes.idx() == 10 => {
+            assert_eq!(sent(&bytes, 9999), large(1))
+        }
+        SnapshotSource::Bytes(bytes) => {
+            assert_eq!((bytes.idx(), sent(&bytes, 9999)), (20, large(2)))
+        }
+        _ => {}
+    }
+    while storage.get_stored_compacted_idx().unwrap() < 30 {
+        storage.set_decided_idx(100).unwrap();
+    }
+    let bytes = bytes_of(&storage);
+    assert_eq!((bytes.idx(), sent(&bytes, 9999)), (30, large(3)));
 }
 
 /// Later ones replace those that wait; a small one or none ends all of them.

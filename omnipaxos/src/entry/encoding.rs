@@ -10,14 +10,74 @@ pub(crate) use self::off::{decode, encode, encoded_len};
 /// Whether snapshots can be encoded.
 pub(crate) const IS_SUPPORTED: bool = cfg!(feature = "serde");
 
-/// Identifies bytes: a hash over words of eight bytes and the length, the same on every machine.
+/// Identifies the bytes of a snapshot: a hash over words of eight bytes and the length. It is the same
+/// on every machine, and however the bytes are divided.
+///
+/// ```
+/// use omnipaxos::storage::SnapshotDigest;
+///
+/// let (mut whole, mut divided) = (SnapshotDigest::default(), SnapshotDigest::default());
+/// whole.update(b"a snapshot");
+/// divided.update(b"a snap");
+/// divided.update(b"shot");
+/// assert_eq!(whole.finish(), divided.finish());
+/// ```
+#[derive(Copy, Clone, Debug)]
+pub struct SnapshotDigest {
+    /// The hash of all complete words.
+    hash: u64,
+    /// Number of bytes.
+    len: u64,
+    /// The beginning of the next word.
+    word: u64,
+}
+
+impl Default for SnapshotDigest {
+    fn default() -> Self {
+        Self { hash: 0xCBF2_9CE4_8422_2325, len: 0, word: 0 }
+    }
+}
+
+impl SnapshotDigest {
+    /// Adds bytes at the end.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let lacking = (8 - self.len % 8) % 8;
+        let lacking = usize::try_from(lacking).map_or(bytes.len(), |count| count.min(bytes.len()));
+        let (first, rest) = bytes.split_at(lacking);
+        first.iter().for_each(|byte| self.push(*byte));
+        let (words, last) = rest.as_chunks::<8>();
+        for word in words {
+            self.hash = mix(self.hash, u64::from_le_bytes(*word));
+        }
+        self.len += 8 * words.len() as u64;
+        last.iter().for_each(|byte| self.push(*byte));
+    }
+
+    /// Returns the digest of all bytes.
+    pub fn finish(&self) -> u64 {
+        let hash = if self.len.is_multiple_of(8) { self.hash } else { mix(self.hash, self.word) };
+        mix(hash, self.len)
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.word |= u64::from(byte) << (8 * (self.len % 8));
+        self.len += 1;
+        if self.len.is_multiple_of(8) {
+            self.hash = mix(self.hash, self.word);
+            self.word = 0;
+        }
+    }
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+}
+
+/// Returns the digest of `bytes`.
 pub(crate) fn digest(bytes: &[u8]) -> u64 {
-    let word =
-        |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte));
-    let words = bytes.chunks(8).map(word).chain([bytes.len() as u64]);
-    words.fold(0xCBF2_9CE4_8422_2325, |hash: u64, word| {
-        (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
-    })
+    let mut digest = SnapshotDigest::default();
+    digest.update(bytes);
+    digest.finish()
 }
 
 #[cfg(feature = "serde")]
@@ -90,7 +150,7 @@ mod off {
 
 #[cfg(test)]
 mod tests {
-    use super::digest;
+    use super::{digest, SnapshotDigest};
 
     #[test]
     fn bytes_that_differ_have_different_digests() {
@@ -105,6 +165,18 @@ mod tests {
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), count);
+    }
+
+    #[test]
+    fn the_digest_does_not_depend_on_how_bytes_are_divided() {
+        let bytes: Vec<u8> = (0..100).map(|n: u8| n.wrapping_mul(37)).collect();
+        for len in 0..bytes.len() {
+            for step in 1..20 {
+                let mut divided = SnapshotDigest::default();
+                bytes[..len].chunks(step).for_each(|part| divided.update(part));
+                assert_eq!(divided.finish(), digest(&bytes[..len]), "{len} bytes by {step}");
+            }
+        }
     }
 
     #[cfg(feature = "serde")]

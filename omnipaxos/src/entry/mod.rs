@@ -11,6 +11,7 @@ mod snapshot;
 pub mod unicache;
 
 pub use self::{
+    encoding::SnapshotDigest,
     owned::Owned,
     shared_entries::{LockedEntries, SharedEntries},
     snapshot::{NoSnapshot, Snapshot, SnapshotType},

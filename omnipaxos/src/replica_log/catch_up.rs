@@ -5,7 +5,7 @@
 //! may have counted those entries as accepted here.
 
 use super::{
-    has_deltas,
+    has_deltas, named,
     records::{checked_end, Records},
     Compacted, Part, ReplicaLog,
 };
@@ -16,7 +16,7 @@ use crate::{
     identity::Stamp,
     ids::ConfigurationId,
     messages::sequence_paxos::{CatchUpChunk, CatchUpRequest, DecidedRange, EntryIds},
-    storage::{Entry, Epoch, Snapshot, SnapshotType, Storage},
+    storage::{Entry, Epoch, Snapshot, SnapshotBytes, SnapshotSource, SnapshotType, Storage},
 };
 
 /// The smallest number of decided entries that travel as a delta snapshot, if the receiver accepts
@@ -34,6 +34,8 @@ pub(crate) enum Answer<T: Entry> {
         idx: u64,
         bytes: Vec<u8>,
     },
+    /// A snapshot that is larger than a message, of which the storage has the bytes.
+    StoredSnapshot(SnapshotBytes),
 }
 
 /// The result of a [`CatchUpChunk`].
@@ -77,6 +79,13 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let mut room = limit;
         let (from_idx, snapshot) = if decided_idx < self.compacted_idx {
+            if takes_pieces {
+                match self.snapshot_source(decided_idx, limit)? {
+                    SnapshotSource::Value => {}
+                    SnapshotSource::Later => return Ok(Answer::Nothing),
+                    SnapshotSource::Bytes(bytes) => return Ok(Answer::StoredSnapshot(bytes)),
+                }
+            }
             let snapshot = self.snapshot()?;
             if let Some(snapshot) = snapshot.as_ref().filter(|_| takes_pieces) {
                 let bytes = encoding::encoded_len(snapshot).unwrap_or_default();
@@ -110,6 +119,25 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             epoch: self.epoch_to_send(config_id, from_idx),
             ..self.empty_chunk(config_id, decided_idx)
         }))
+    }
+
+    /// Returns how a server with this decided index gets the snapshot: as bytes of the storage, if they
+    /// are more than `limit`.
+    fn snapshot_source(&self, decided_idx: u64, limit: Amount) -> Result<SnapshotSource, Halted> {
+        let source = match &self.compacted {
+            Compacted::Snapshot => named(self.storage.snapshot_source(), "read the snapshot")?,
+            Compacted::Trimmed | Compacted::UnstoredSnapshot(_) => SnapshotSource::Value,
+        };
+        Ok(match source {
+            SnapshotSource::Bytes(bytes) => {
+                let is_of_decided = bytes.idx() > decided_idx && bytes.idx() <= self.compacted_idx;
+                match is_of_decided && bytes.len() > limit.bytes {
+                    true => SnapshotSource::Bytes(bytes),
+                    false => SnapshotSource::Value,
+                }
+            }
+            SnapshotSource::Value | SnapshotSource::Later => source,
+        })
     }
 
     /// As many entries of a decided range as `limit` allows. None if this server does not hold the

@@ -14,6 +14,7 @@ use super::{
     batch::{SnapshotRef, State},
     codec,
     error::StorageError,
+    snapshot_bytes::FileBytes,
     snapshot_files::SnapshotFiles,
 };
 use omnipaxos::storage::Entry;
@@ -142,11 +143,17 @@ pub(super) struct Deferred<T> {
     durable: Compacted,
     /// The compaction whose snapshot is being written.
     next: Compacted,
-    writer: JoinHandle<Result<SnapshotRef, StorageError>>,
+    writer: JoinHandle<Result<Written, StorageError>>,
     /// The last compaction, whose snapshot is written after that one.
     waiting: Option<(Compacted, u64, Encode)>,
     /// The last snapshot.
     snapshot: InMemory<T>,
+}
+
+/// A snapshot in a file that is synced.
+pub(super) struct Written {
+    pub(super) reference: SnapshotRef,
+    pub(super) file: FileBytes,
 }
 
 /// Whether to wait until the snapshots are written.
@@ -159,10 +166,10 @@ pub(super) enum Wait {
 /// The state of the deferred compactions.
 pub(super) enum Progress {
     Pending,
-    /// A snapshot is durable, and the one that waited is being written.
-    Continues,
+    /// This snapshot is durable, and the one that waited is being written.
+    Continues(FileBytes),
     /// The last snapshot is durable: this one.
-    Ended(SnapshotRef),
+    Ended(Written),
 }
 
 impl<T> Deferred<T> {
@@ -173,7 +180,7 @@ impl<T> Deferred<T> {
         order: Order<T>,
     ) -> Result<Self, StorageError> {
         let Order { compacted: next, id, encode, snapshot } = order;
-        let writer = start(files, id, encode)?;
+        let writer = start(files, id, next.idx, encode)?;
         Ok(Self { durable, next, writer, waiting: None, snapshot })
     }
 
@@ -187,6 +194,11 @@ impl<T> Deferred<T> {
     /// Returns the compaction that batches contain now.
     pub(super) fn durable(&self) -> Compacted {
         self.durable
+    }
+
+    /// Returns whether a later snapshot waits for the one that is being written.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Returns the last snapshot.
@@ -220,10 +232,10 @@ pub(super) fn poll<T>(
     match waiting {
         None => Ok(Progress::Ended(written)),
         Some((compacted, id, encode)) => {
-            let durable = Compacted { snapshot: Some(written), ..next };
+            let durable = Compacted { snapshot: Some(written.reference), ..next };
             let order = Order { compacted, id, encode, snapshot };
             *deferred = Some(Deferred::begin(files, durable, order)?);
-            Ok(Progress::Continues)
+            Ok(Progress::Continues(written.file))
         }
     }
 }
@@ -237,17 +249,19 @@ impl<T> fmt::Debug for Deferred<T> {
     }
 }
 
-/// Writes a snapshot from another thread.
+/// Writes a snapshot of the first `idx` entries from another thread.
 fn start(
     files: &SnapshotFiles,
     id: u64,
+    idx: u64,
     encode: Encode,
-) -> Result<JoinHandle<Result<SnapshotRef, StorageError>>, StorageError> {
+) -> Result<JoinHandle<Result<Written, StorageError>>, StorageError> {
     let used = files.clone();
     let write = move || {
         let bytes = encode()?;
-        used.write(id, &bytes)?;
-        Ok(SnapshotRef::of(id, &bytes))
+        let contents = used.write(id, &bytes)?;
+        let reference = contents.reference(id);
+        Ok(Written { reference, file: FileBytes::open(&used, id, idx, contents)? })
     };
     spawn(&files.path(id), "omnipaxos snapshot", write)
 }

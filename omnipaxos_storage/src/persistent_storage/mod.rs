@@ -29,6 +29,7 @@ mod records;
 mod runs;
 mod scan;
 mod segments;
+mod snapshot_bytes;
 mod snapshot_files;
 mod write;
 
@@ -48,6 +49,7 @@ use self::{
     records::Records,
     runs::Runs,
     scan::Scanned,
+    snapshot_bytes::{Contents, FileBytes},
     snapshot_files::SnapshotFiles,
     write::Durability,
 };
@@ -55,7 +57,7 @@ use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::{with_causes, SharedError},
     identity::Identity,
-    storage::{Entry, Epoch, StopSign, Storage, StorageOp, StorageResult},
+    storage::{Entry, Epoch, SnapshotSource, StopSign, Storage, StorageOp, StorageResult},
 };
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
@@ -103,6 +105,8 @@ pub struct PersistentStorage<T> {
     journal: Journal,
     database: Database,
     snapshot_files: SnapshotFiles,
+    /// The last snapshot that was made durable in a file.
+    in_file: Option<FileBytes>,
     /// The present state. It refers to no snapshot while the last one is written.
     state: State,
     /// The state in the last batch. Its compaction is an earlier one while a snapshot is written.
@@ -302,6 +306,7 @@ impl<T> PersistentStorage<T> {
             journal,
             database,
             snapshot_files,
+            in_file: None,
             written: found.state.clone(),
             state: found.state,
             deferred: None,
@@ -324,7 +329,10 @@ impl<T> PersistentStorage<T> {
             storage.take(batch, state);
         }
         if let Some(snapshot) = storage.state.snapshot {
-            storage.stored_snapshot(snapshot)?;
+            let contents = Contents::of(&storage.stored_snapshot(snapshot)?);
+            if storage.snapshot_files.contains(snapshot.id) {
+                storage.note_in_file(snapshot.id, storage.state.compacted_idx, contents)?;
+            }
         }
         // All snapshots but one are removed below.
         storage.unneeded.clear();
@@ -694,6 +702,10 @@ where
                 shared(codec::decode("a snapshot", &bytes)).map(Some)
             }
         }
+    }
+
+    fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
+        Ok(self.source_of_snapshot())
     }
 
     fn max_entry_bytes(&self) -> Option<u64> {

@@ -3,7 +3,9 @@
 //! A file is complete when its [`SnapshotRef`] is written: the batch that refers to it comes after
 //! the sync. A file that nothing refers to was interrupted, or is replaced, and is removed.
 
-use super::{batch::SnapshotRef, error::StorageError, files::sync_folder};
+use super::{
+    batch::SnapshotRef, error::StorageError, files::sync_folder, snapshot_bytes::Contents,
+};
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
@@ -28,7 +30,7 @@ impl SnapshotFiles {
     }
 
     /// Writes a snapshot durably. If that fails, it gives back the space, which a full disk needs.
-    pub(super) fn write(&self, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
+    pub(super) fn write(&self, id: u64, bytes: &[u8]) -> Result<Contents, StorageError> {
         let written = self.write_file(id, bytes);
         if written.is_err() {
             // The next opening removes what stays.
@@ -37,15 +39,18 @@ impl SnapshotFiles {
         written
     }
 
-    fn write_file(&self, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write_file(&self, id: u64, bytes: &[u8]) -> Result<Contents, StorageError> {
         let path = self.path(id);
+        let mut contents = Contents::default();
         let mut file = File::create(&path).map_err(StorageError::io("create", &path))?;
         for step in bytes.chunks(STEP_BYTES) {
+            contents.push(step);
             file.write_all(step).map_err(StorageError::io("write", &path))?;
             file.sync_data().map_err(StorageError::io("sync", &path))?;
         }
         file.sync_all().map_err(StorageError::io("sync", &path))?;
-        sync_folder(&self.folder)
+        sync_folder(&self.folder)?;
+        Ok(contents)
     }
 
     /// Reads a snapshot; `None` if it has no file.

@@ -7,12 +7,13 @@ use super::{
     large_snapshots::{self, Compacted, Deferred, InMemory, Order, Progress, Wait},
     parts::{largest_payload, Parts},
     records::Records,
+    snapshot_bytes::{Contents, FileBytes},
     Health, IsClosed, PersistentStorage,
 };
 use omnipaxos::{
     errors::with_causes,
     identity::Identity,
-    storage::{Entry, StorageOp},
+    storage::{Entry, SnapshotSource, StorageOp},
 };
 use serde::{de::DeserializeOwned, Serialize};
 use std::sync::Arc;
@@ -308,8 +309,11 @@ impl<T> PersistentStorage<T> {
         while let Some(durable) = self.deferred.as_ref().map(Deferred::durable) {
             match large_snapshots::poll(&mut self.deferred, &self.snapshot_files, wait) {
                 Ok(Progress::Pending) => return Ok(()),
-                Ok(Progress::Continues) => {}
-                Ok(Progress::Ended(snapshot)) => self.state.snapshot = Some(snapshot),
+                Ok(Progress::Continues(file)) => self.in_file = Some(file),
+                Ok(Progress::Ended(written)) => {
+                    self.state.snapshot = Some(written.reference);
+                    self.in_file = Some(written.file);
+                }
                 Err(error) => {
                     self.health = Health::Failed(with_causes(&error));
                     return Err(error);
@@ -347,7 +351,7 @@ impl<T> PersistentStorage<T> {
             self.journal.grow()?;
         }
         if let (Some(name), Some(bytes)) = (batch.state.snapshot, snapshot) {
-            self.put_snapshot(name, bytes)?;
+            self.put_snapshot(name, batch.state.compacted_idx, bytes)?;
         }
         self.log.append(&batch)?;
         if self.journal.has_room(bytes) {
@@ -367,11 +371,46 @@ impl<T> PersistentStorage<T> {
     }
 
     /// Stores a snapshot durably: a large one in a file, a small one in the database.
-    fn put_snapshot(&self, name: SnapshotRef, bytes: &[u8]) -> Result<(), StorageError> {
-        match name.bytes > self.largest_inline {
-            true => self.snapshot_files.write(name.id, bytes),
-            false => self.database.put_snapshot(name, bytes),
+    fn put_snapshot(
+        &mut self,
+        name: SnapshotRef,
+        idx: u64,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        if name.bytes <= self.largest_inline {
+            return self.database.put_snapshot(name, bytes);
         }
+        let contents = self.snapshot_files.write(name.id, bytes)?;
+        self.note_in_file(name.id, idx, contents)
+    }
+
+    /// Notes a durable snapshot of the first `idx` entries that is in a file.
+    pub(super) fn note_in_file(
+        &mut self,
+        id: u64,
+        idx: u64,
+        contents: Contents,
+    ) -> Result<(), StorageError> {
+        self.in_file = Some(FileBytes::open(&self.snapshot_files, id, idx, contents)?);
+        Ok(())
+    }
+
+    /// Returns how the bytes of the snapshot are read. While a snapshot is written, its bytes are not
+    /// ready. If another one waits for it already, the last durable one is as good: otherwise a server
+    /// would wait for ever if snapshots are made faster than they are written.
+    pub(super) fn source_of_snapshot(&self) -> SnapshotSource {
+        let in_file = self.in_file.as_ref();
+        let (in_file, otherwise) = match &self.deferred {
+            Some(deferred) => (in_file.filter(|_| deferred.has_waiting()), SnapshotSource::Later),
+            None => {
+                let present = self.state.snapshot.map(|snapshot| snapshot.id);
+                let is_present = |file: &&FileBytes| {
+                    Some(file.id) == present && file.bytes.idx() == self.state.compacted_idx
+                };
+                (in_file.filter(is_present), SnapshotSource::Value)
+            }
+        };
+        in_file.map_or(otherwise, |file| SnapshotSource::Bytes(file.bytes.clone()))
     }
 
     /// Reads a stored snapshot.
@@ -392,6 +431,8 @@ impl<T> PersistentStorage<T> {
             .into_iter()
             .partition(|snapshot| self.snapshot_files.contains(snapshot.id));
         in_database.into_iter().try_for_each(|old| self.database.remove_snapshot(old.id))?;
+        // An open file takes space on the disk also without a name.
+        self.in_file.take_if(|file| in_files.iter().any(|old| old.id == file.id));
         if in_files.is_empty() {
             return Ok(());
         }

@@ -3,10 +3,12 @@
 use crate::{
     amount::Amount,
     entry::encoding,
+    errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{EntryIds, PieceRequest, SnapshotEncoding, SnapshotPiece},
+    storage::SnapshotBytes,
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 /// Heartbeat rounds after which a source forgets an encoding that no server asks for, and a receiver
 /// the pieces that no other follows.
@@ -28,9 +30,34 @@ pub(in crate::sequence_paxos) struct EncodedSnapshot {
 #[derive(Clone, Debug)]
 struct Kept {
     encoding: SnapshotEncoding,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Heartbeat rounds since it was asked for.
     unasked: u32,
+}
+
+/// Where the bytes of an encoding are.
+#[derive(Clone, Debug)]
+enum Bytes {
+    /// In memory, since the storage has none.
+    InMemory(Vec<u8>),
+    /// In the storage, which keeps them while they are asked for.
+    Stored(SnapshotBytes),
+}
+
+impl Bytes {
+    /// Returns up to `len` bytes from `offset` on; fewer at the end.
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Halted> {
+        match self {
+            Bytes::InMemory(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let until = from.saturating_add(len).min(bytes.len());
+                Ok(bytes.get(from..until).unwrap_or_default().to_vec())
+            }
+            Bytes::Stored(bytes) => bytes
+                .read(offset, len)
+                .map_err(|cause| Halted::new("read the encoded snapshot", cause)),
+        }
+    }
 }
 
 impl EncodedSnapshot {
@@ -43,41 +70,57 @@ impl EncodedSnapshot {
     pub(super) fn keep(&mut self, idx: u64, bytes: Vec<u8>) -> SnapshotEncoding {
         let (len, digest) = (bytes.len() as u64, encoding::digest(&bytes));
         let encoding = SnapshotEncoding { idx, len, digest };
-        self.kept = Some(Kept { encoding, bytes, unasked: 0 });
+        self.kept = Some(Kept { encoding, bytes: Bytes::InMemory(bytes), unasked: 0 });
+        encoding
+    }
+
+    /// Keeps bytes that the storage has, in place of an earlier encoding.
+    pub(super) fn keep_stored(&mut self, bytes: SnapshotBytes) -> SnapshotEncoding {
+        let (idx, len, digest) = (bytes.idx(), bytes.len(), bytes.digest());
+        let encoding = SnapshotEncoding { idx, len, digest };
+        self.kept = Some(Kept { encoding, bytes: Bytes::Stored(bytes), unasked: 0 });
         encoding
     }
 
     /// Pieces of what is asked for, each under the limit of a message, all under that of what may be
     /// in flight. None if that encoding is not kept.
+    ///
+    /// # Errors
+    /// The storage failed.
     pub(super) fn pieces(
         &mut self,
         asks: PieceRequest,
         message: Amount,
         in_flight: Amount,
-    ) -> Vec<SnapshotPiece> {
-        let Some(kept) = self.kept.as_mut().filter(|kept| kept.encoding == asks.encoding) else {
-            return Vec::new();
+    ) -> Result<Vec<SnapshotPiece>, Halted> {
+        let encoding = asks.encoding;
+        let Some(kept) = self.kept.as_mut().filter(|kept| kept.encoding == encoding) else {
+            return Ok(Vec::new());
         };
         kept.unasked = 0;
-        let size = usize::try_from(message.bytes).unwrap_or(usize::MAX).max(1);
+        let size = message.bytes.max(1);
         let most = in_flight.bytes.max(message.bytes);
-        let until = asks.until.min(asks.from.saturating_add(most));
-        let bytes = range(asks.from, until).and_then(|range| kept.bytes.get(range));
-        let pieces = bytes.unwrap_or_default().chunks(size);
-        let encoding = asks.encoding;
-        let offsets = (asks.from..).step_by(size);
-        let piece = |(offset, bytes): (u64, &[u8])| SnapshotPiece {
-            encoding,
-            offset,
-            bytes: bytes.to_vec(),
-            is_cut: until < asks.until && offset + bytes.len() as u64 == until,
-        };
-        offsets.zip(pieces).map(piece).collect()
+        let wanted = asks.until.min(encoding.len);
+        let until = wanted.min(asks.from.saturating_add(most));
+        let mut pieces = Vec::new();
+        let mut offset = asks.from;
+        while offset < until {
+            let len = usize::try_from(size.min(until - offset)).unwrap_or(usize::MAX);
+            let bytes = kept.bytes.read(offset, len)?;
+            let end = offset + bytes.len() as u64;
+            let is_cut = until < wanted && end == until;
+            pieces.push(SnapshotPiece { encoding, offset, bytes, is_cut });
+            offset = end;
+        }
+        Ok(pieces)
     }
 
-    /// Number of bytes that are kept.
+    /// Number of bytes that are kept in memory.
     pub(in crate::sequence_paxos) fn kept(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.encoding.len)
+        match self.kept.as_ref().map(|kept| &kept.bytes) {
+            Some(Bytes::InMemory(bytes)) => bytes.len() as u64,
+            Some(Bytes::Stored(_)) | None => 0,
+        }
     }
 
     /// A heartbeat round has ended: forgets an encoding that no server asks for.
@@ -87,10 +130,6 @@ impl EncodedSnapshot {
         }
         self.kept.take_if(|kept| kept.unasked > FORGOTTEN_AFTER);
     }
-}
-
-fn range(from: u64, until: u64) -> Option<Range<usize>> {
-    Some(usize::try_from(from).ok()?..usize::try_from(until).ok()?)
 }
 
 /// The snapshot of which this server has received the beginning: at most one.
@@ -339,7 +378,7 @@ mod tests {
         let mut source = EncodedSnapshot::default();
         let encoding = source.keep(idx, bytes);
         let asks = PieceRequest { encoding, from: 0, until: encoding.len };
-        let pieces = source.pieces(asks, MESSAGE, Amount::UNLIMITED);
+        let pieces = source.pieces(asks, MESSAGE, Amount::UNLIMITED).unwrap();
         assert!(pieces.iter().all(|piece| piece.bytes.len() <= 10));
         pieces
     }
@@ -358,7 +397,7 @@ mod tests {
         let encoding = source.keep(9, whole.clone());
         let mut partial = PartialSnapshot::default();
         let first = PieceRequest { encoding, from: 0, until: 10 };
-        let mut on_their_way = source.pieces(first, MESSAGE, WINDOW);
+        let mut on_their_way = source.pieces(first, MESSAGE, WINDOW).unwrap();
         let (mut most, mut requests) = (0, 0);
         let complete = loop {
             let piece = on_their_way.remove(0);
@@ -367,7 +406,7 @@ mod tests {
             }
             if partial.is_request_due(WINDOW) {
                 let asks = partial.next_request(0, WINDOW).unwrap();
-                on_their_way.extend(source.pieces(asks, MESSAGE, WINDOW));
+                on_their_way.extend(source.pieces(asks, MESSAGE, WINDOW).unwrap());
                 requests += 1;
             }
             most = most.max(on_their_way.iter().map(|piece| piece.bytes.len()).sum());
@@ -385,7 +424,7 @@ mod tests {
         let mut partial = PartialSnapshot::default();
         let first = PieceRequest { encoding, from: 0, until: 10 };
         let of_source = Amount { entries: 1, bytes: 20 };
-        let (mut on_their_way, mut sent) = (source.pieces(first, MESSAGE, of_source), 1);
+        let (mut on_their_way, mut sent) = (source.pieces(first, MESSAGE, of_source).unwrap(), 1);
         let complete = loop {
             let piece = on_their_way.remove(0);
             if let Some(complete) = take(&mut partial, &piece, 2) {
@@ -393,7 +432,7 @@ mod tests {
             }
             if partial.is_request_due(Amount::UNLIMITED) {
                 let asks = partial.next_request(0, Amount::UNLIMITED).unwrap();
-                on_their_way.extend(source.pieces(asks, MESSAGE, of_source));
+                on_their_way.extend(source.pieces(asks, MESSAGE, of_source).unwrap());
                 sent += on_their_way.len();
             }
         };
@@ -477,12 +516,12 @@ mod tests {
         for _ in 0..FORGOTTEN_AFTER {
             source.end_round();
         }
-        assert_eq!(source.pieces(asks, MESSAGE, WINDOW).len(), 1);
+        assert_eq!(source.pieces(asks, MESSAGE, WINDOW).unwrap().len(), 1);
         assert_eq!((source.after(8), source.after(9)), (Some(encoding), None));
         for _ in 0..=FORGOTTEN_AFTER {
             source.end_round();
         }
-        assert!(source.pieces(asks, MESSAGE, WINDOW).is_empty());
+        assert!(source.pieces(asks, MESSAGE, WINDOW).unwrap().is_empty());
         assert_eq!(encoding.digest, encoding::digest(&bytes(95, 1)));
     }
 

@@ -56,7 +56,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         mut send: impl FnMut(PaxosMsg<T>),
     ) -> Result<(), Halted> {
         if let Some(piece) = asks.piece.filter(|piece| piece.encoding.idx > asks.decided_idx) {
-            if self.build_pieces(asks, piece, &mut send) > 0 {
+            if self.build_pieces(asks, piece, &mut send)? > 0 {
                 return Ok(());
             }
         }
@@ -72,14 +72,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     return Ok(());
                 }
                 Answer::LargeSnapshot { idx, bytes } => self.encoded_snapshot.keep(idx, bytes),
+                Answer::StoredSnapshot(bytes) => self.encoded_snapshot.keep_stored(bytes),
             },
         };
         // If this server has encoded the same bytes, it continues where the other source ended.
         let until = encoding.len.min(self.limits.message.bytes.max(1));
         let first = PieceRequest { encoding, from: 0, until };
         let piece = asks.piece.filter(|piece| piece.encoding == encoding).unwrap_or(first);
-        self.build_pieces(asks, piece, &mut send);
-        Ok(())
+        self.build_pieces(asks, piece, &mut send).map(drop)
     }
 
     /// Returns the number of pieces.
@@ -88,12 +88,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         asks: &CatchUpRequest,
         piece: PieceRequest,
         send: &mut impl FnMut(PaxosMsg<T>),
-    ) -> usize {
+    ) -> Result<usize, Halted> {
         if !self.log.knows_epoch_of(piece.encoding.idx) {
-            return 0;
+            return Ok(0);
         }
         let (message, in_flight) = (self.limits.message, self.limits.in_flight);
-        let pieces = self.encoded_snapshot.pieces(piece, message, in_flight);
+        let pieces = self.encoded_snapshot.pieces(piece, message, in_flight)?;
         let count = pieces.len();
         for piece in pieces {
             let is_last = piece.end() == Some(piece.encoding.len);
@@ -104,6 +104,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let chunk = CatchUpChunk { ids, piece: Some(Box::new(piece)), epoch, ..empty };
             send(PaxosMsg::CatchUpChunk(Box::new(chunk)));
         }
-        count
+        Ok(count)
     }
 }
