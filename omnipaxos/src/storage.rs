@@ -2,7 +2,7 @@
 
 mod encoded;
 
-pub use self::encoded::{ReadSnapshot, SnapshotBytes, SnapshotSource};
+pub use self::encoded::{ReadSnapshot, Reception, SnapshotBytes, SnapshotSource};
 pub use crate::entry::{
     Entry, LockedEntries, NoSnapshot, Owned, SharedEntries, Snapshot, SnapshotDigest, SnapshotType,
 };
@@ -12,6 +12,9 @@ use std::error::Error;
 
 /// The result of a storage call, with any error of the storage.
 pub type StorageResult<T> = Result<T, Box<dyn Error>>;
+
+/// Why a storage refuses parts of a snapshot.
+const NOT_RECEIVING: &str = "the storage receives no snapshot";
 
 /// The last entry of a configuration (paper §6). It names the next configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -195,6 +198,56 @@ pub trait Storage<T: Entry> {
     /// this call.
     fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
         Ok(SnapshotSource::Value)
+    }
+
+    /// Begins to receive a snapshot of `bytes` bytes from another server, in parts. Returns whether the
+    /// storage receives it. A reception that has not ended is dropped.
+    ///
+    /// A storage that receives a snapshot writes and decodes it while calls continue, so that no call
+    /// handles the whole. It calls [`receive`](Storage::receive) with each part, and
+    /// [`reception`](Storage::reception) asks how far the storage is. What the storage holds changes
+    /// only with [`write_received`](Storage::write_received). `bytes` is what another server claims: it
+    /// is no reason to allocate anything.
+    ///
+    /// The provided body returns false: the library collects the parts in memory, decodes the whole in
+    /// one call, and writes it with [`StorageOp::SetSnapshot`]. A storage that wraps another must
+    /// forward this call and the next four.
+    fn begin_receiving(&mut self, bytes: u64) -> StorageResult<bool> {
+        let _ = bytes;
+        Ok(false)
+    }
+
+    /// Receives the next part of the snapshot. The parts are in order, without a gap.
+    ///
+    /// It need not be written when the call returns, and is lost in a crash.
+    fn receive(&mut self, part: Vec<u8>) -> StorageResult<()> {
+        let _not_received = part;
+        Err(NOT_RECEIVING.into())
+    }
+
+    /// Returns how far the storage is with the snapshot that it receives.
+    ///
+    /// A replica asks in each output. It asks other servers for no more than
+    /// [`ServerConfig::max_in_flight_bytes`](crate::ServerConfig::max_in_flight_bytes) beyond what is
+    /// written.
+    fn reception(&mut self) -> StorageResult<Reception> {
+        Err(NOT_RECEIVING.into())
+    }
+
+    /// Drops what was received of the snapshot. The storage holds what it held before.
+    fn end_receiving(&mut self) -> StorageResult<()> {
+        Ok(())
+    }
+
+    /// Applies all operations, as [`write_atomically`](Storage::write_atomically) does, with the
+    /// received snapshot in place of the present one: as if [`StorageOp::SetSnapshot`] with it were the
+    /// first of them.
+    ///
+    /// It is called only if [`reception`](Storage::reception) has returned [`Reception::Ready`], and
+    /// ends the reception. All of it must be durable when the call returns, or nothing.
+    fn write_received(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        let _not_written = ops;
+        Err(NOT_RECEIVING.into())
     }
 
     /// Appends entries that messages may share. A storage that keeps them shared need not clone

@@ -50,7 +50,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.begin("take_outgoing_messages")?;
         let mut first = buffer.len();
-        let mut result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
+        let mut result = self
+            .store_peer_identities()
+            .and_then(|()| self.store_snapshot())
+            .and_then(|()| self.output_of_paxos(buffer));
         if result.is_ok() && self.paxos.is_epoch_due() {
             result = self.begin_due_epochs(buffer, &mut first);
         }
@@ -64,7 +67,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.stamp(buffer, first);
         // Changes that an output decides are written by the next output.
-        self.is_idle = self.paxos.log().is_flushed();
+        self.is_idle = self.paxos.log().is_flushed() && !self.paxos.is_storing_snapshot();
         self.end();
         Ok(())
     }
@@ -163,6 +166,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 self.paxos.write_urgency()
             }
             _halted_or_due => WriteUrgency::Now,
+        }
+    }
+
+    /// Passes on to the storage what has arrived of a snapshot.
+    #[inline]
+    fn store_snapshot(&mut self) -> Result<(), Halted> {
+        match self.paxos.is_storing_snapshot() {
+            true => self.paxos.store_snapshot().and_then(|()| self.sync_election()),
+            false => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@
 use super::{
     has_deltas, named,
     records::{checked_end, Records},
-    Compacted, Part, ReplicaLog,
+    Compacted, Part, Readers, ReplicaLog,
 };
 use crate::{
     amount::Amount,
@@ -16,12 +16,17 @@ use crate::{
     identity::Stamp,
     ids::ConfigurationId,
     messages::sequence_paxos::{CatchUpChunk, CatchUpRequest, DecidedRange, EntryIds},
-    storage::{Entry, Epoch, Snapshot, SnapshotBytes, SnapshotSource, SnapshotType, Storage},
+    storage::{
+        Entry, Epoch, Reception, Snapshot, SnapshotBytes, SnapshotSource, SnapshotType, Storage,
+    },
 };
 
 /// The smallest number of decided entries that travel as a delta snapshot, if the receiver accepts
 /// one. Fewer entries travel in full.
 const LEAST_DELTA: u64 = 8;
+
+/// Names the calls of the storage that receive a snapshot, for an error.
+const RECEIVE: &str = "receive a snapshot";
 
 /// The answer to a request for decided entries.
 #[derive(Debug)]
@@ -47,6 +52,21 @@ pub(crate) enum ChunkOutcome {
     Stale,
     /// It begins beyond the end of this log.
     Gap,
+}
+
+/// Where the snapshot of a [`CatchUpChunk`] is, if it has one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotIn {
+    Chunk,
+    /// In the storage, which has received it in parts.
+    Storage,
+}
+
+/// A snapshot to install.
+enum ToInstall<S> {
+    Value(S),
+    /// The one that the storage has received.
+    Received,
 }
 
 impl<T: Entry> CatchUpChunk<T> {
@@ -217,7 +237,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Applies a chunk of the decided log. Invariant I21: it begins at the decided index or before, so
     /// that nothing which is not decided here lies before it.
-    pub(crate) fn apply_chunk(&mut self, chunk: CatchUpChunk<T>) -> Result<ChunkOutcome, Halted> {
+    ///
+    /// If the storage has received the snapshot, it is written before this returns: until then the
+    /// storage would return the snapshot before.
+    pub(crate) fn apply_chunk(
+        &mut self,
+        chunk: CatchUpChunk<T>,
+        snapshot_in: SnapshotIn,
+    ) -> Result<ChunkOutcome, Halted> {
         let Some(len) = chunk.len() else {
             return Ok(ChunkOutcome::Gap);
         };
@@ -228,12 +255,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(ChunkOutcome::Gap);
         }
         let CatchUpChunk { base, snapshot, from_idx, entries, ids, stopsign, epoch, .. } = chunk;
-        let snapshot = match snapshot.filter(|_| from_idx > self.decided_idx) {
-            Some(SnapshotType::Complete(snapshot)) => Some(snapshot),
+        let is_beyond = from_idx > self.decided_idx;
+        let snapshot = match snapshot.filter(|_| is_beyond) {
+            Some(SnapshotType::Complete(snapshot)) => Some(ToInstall::Value(snapshot)),
             Some(SnapshotType::Delta(delta)) => match self.merged(base, delta)? {
-                Some(snapshot) => Some(snapshot),
+                Some(snapshot) => Some(ToInstall::Value(snapshot)),
                 None => return Ok(ChunkOutcome::Gap),
             },
+            None if is_beyond && snapshot_in == SnapshotIn::Storage => Some(ToInstall::Received),
             None if from_idx > self.entries_end() => return Ok(ChunkOutcome::Gap),
             None => None,
         };
@@ -247,7 +276,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let replaced_from = match snapshot {
             Some(snapshot) => {
                 let decided_before = self.decided_idx;
-                self.install(from_idx, snapshot)?;
+                match snapshot {
+                    ToInstall::Value(snapshot) => self.install(from_idx, snapshot)?,
+                    ToInstall::Received => self.install_received(from_idx),
+                }
                 if let Some(epoch) = epoch {
                     self.reach(*epoch);
                 }
@@ -269,6 +301,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ids.extend_beyond(beyond_ids, end, self.len());
         self.ids.accept_in(self.accepted_round, self.len());
         self.decide(len);
+        if self.unstored.is_received {
+            self.flush(Readers::Storage)?;
+        }
         Ok(ChunkOutcome::Advanced)
     }
 
@@ -283,15 +318,45 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(super) fn install(&mut self, idx: u64, snapshot: T::Snapshot) -> Result<(), Halted> {
         self.check_snapshot(&snapshot)
             .map_err(|cause| Halted::new("hold a snapshot that another server sent", cause))?;
+        self.replace_by(idx, Compacted::UnstoredSnapshot(snapshot));
+        Ok(())
+    }
+
+    /// Does the same with the snapshot that the storage has received, which is the present one after the
+    /// next flush (I27).
+    fn install_received(&mut self, idx: u64) {
+        self.unstored.is_received = true;
+        self.replace_by(idx, Compacted::Snapshot);
+    }
+
+    fn replace_by(&mut self, idx: u64, compacted: Compacted<T::Snapshot>) {
         self.unstored.compaction = true;
         self.unstored.needs_durable_snapshot = true;
         self.cut(self.compacted_idx);
         self.ids.cut(self.decided_idx);
-        self.compacted = Compacted::UnstoredSnapshot(snapshot);
+        self.compacted = compacted;
         self.raise_compacted_idx(idx);
         self.decided_idx = self.decided_idx.max(idx);
         self.unstored.decided_idx = true;
-        Ok(())
+    }
+
+    /// Begins to receive a snapshot in parts. Returns whether the storage receives it.
+    pub(crate) fn begin_receiving(&mut self, bytes: u64) -> Result<bool, Halted> {
+        named(self.storage.begin_receiving(bytes), RECEIVE)
+    }
+
+    /// Passes a part of the snapshot on to the storage, if it is not empty. Returns how far the storage
+    /// is.
+    pub(crate) fn receive(&mut self, part: Vec<u8>) -> Result<Reception, Halted> {
+        if !part.is_empty() {
+            named(self.storage.receive(part), RECEIVE)?;
+        }
+        named(self.storage.reception(), RECEIVE)
+    }
+
+    /// Drops what the storage has received.
+    pub(crate) fn end_receiving(&mut self) -> Result<(), Halted> {
+        named(self.storage.end_receiving(), RECEIVE)
     }
 
     /// Returns the snapshot of this log merged with a delta that begins at `base`. `None` if `base`

@@ -57,9 +57,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         // Until the write has succeeded, only the entries that it keeps are known to be stored.
         self.stored.len = kept_len;
-        let written = match becomes_durable_later {
-            true => self.storage.write_compaction(&mut self.ops),
-            false => self.storage.write_atomically(&mut self.ops),
+        let written = match (self.unstored.is_received, becomes_durable_later) {
+            (true, _) => self.storage.write_received(&mut self.ops),
+            (false, true) => self.storage.write_compaction(&mut self.ops),
+            (false, false) => self.storage.write_atomically(&mut self.ops),
         };
         self.ops.clear();
         written.map_err(|cause| Halted::new(self.describe_write(from_idx), cause))?;

@@ -20,7 +20,7 @@ mod records;
 mod sync;
 mod tail;
 
-pub(crate) use catch_up::{Answer, ChunkOutcome};
+pub(crate) use catch_up::{Answer, ChunkOutcome, SnapshotIn};
 pub(crate) use flush::Readers;
 pub(crate) use id_ranges::IdRanges;
 pub(crate) use ids::Ids;
@@ -160,6 +160,8 @@ struct Unstored {
     /// Whether the compaction does more than to replace stored, decided entries by a snapshot.
     /// Then it must be durable when the flush ends (I24).
     needs_durable_snapshot: bool,
+    /// Whether the snapshot of the compaction is the one that the storage has received.
+    is_received: bool,
     stopsign: bool,
     epochs: bool,
 }

@@ -260,7 +260,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Returns after how many ticks a tick does something; at least 1. Fewer ticks only count.
     pub(crate) fn next_timeout(&self) -> u64 {
-        if self.leadership_change.is_some() || self.leaves_rest || self.can_propose() {
+        if self.leadership_change.is_some()
+            || self.leaves_rest
+            || self.can_propose()
+            || self.is_storing_snapshot()
+        {
             return 1;
         }
         let batch = match self.is_batch_full() {

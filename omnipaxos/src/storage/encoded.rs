@@ -21,6 +21,23 @@ pub enum SnapshotSource {
     Bytes(SnapshotBytes),
 }
 
+/// How far a storage is with a snapshot that it receives in parts: the result of
+/// [`Storage::reception`](super::Storage::reception).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reception {
+    /// It still writes or decodes.
+    Pending {
+        /// Number of bytes that are written, of all parts together.
+        written: u64,
+    },
+    /// All bytes are durable, and were decoded. [`write_received`](super::Storage::write_received)
+    /// makes them the snapshot of the storage.
+    Ready,
+    /// All bytes are there, and they are no snapshot. The reception has ended.
+    Undecodable,
+}
+
 /// The bytes of an encoded snapshot. Clones share them.
 #[derive(Clone, Debug)]
 pub struct SnapshotBytes {

@@ -48,7 +48,7 @@ impl State {
 }
 
 /// The place of a snapshot in the database.
-#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SnapshotRef {
     pub(super) id: u64,
     pub(super) bytes: u64,

@@ -10,6 +10,7 @@ use omnipaxos::{
     ClusterConfig,
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
+use std::io::Read;
 
 /// Encodes a value.
 pub(super) fn encode<V: Serialize>(what: &'static str, value: &V) -> Result<Vec<u8>, StorageError> {
@@ -154,6 +155,35 @@ fn decode_guarded<V: DeserializeOwned>(
             let left_over = format!("{} bytes are left over", bytes.len() - used);
             Err(StorageError::code("decode", what)(left_over))
         }
+        Err(error) => Err(StorageError::code("decode", what)(error)),
+    }
+}
+
+/// Decodes a value that takes all `len` bytes of `reader`, which another server has sent. A length in
+/// them that is a lie must not allocate more than memory can hold.
+pub(super) fn decode_from<V: DeserializeOwned>(
+    what: &'static str,
+    reader: &mut dyn Read,
+    len: u64,
+) -> Result<V, StorageError> {
+    let config = bincode::config::standard();
+    let mut reader = reader;
+    let decoded = match len {
+        0..=0x1_0000 => {
+            bincode::serde::decode_from_std_read(&mut reader, config.with_limit::<0x20_0000>())
+        }
+        0x1_0001..=0x40_0000 => {
+            bincode::serde::decode_from_std_read(&mut reader, config.with_limit::<0x800_0000>())
+        }
+        0x40_0001..=0x800_0000 => {
+            bincode::serde::decode_from_std_read(&mut reader, config.with_limit::<0xFFFF_FFFF>())
+        }
+        0x800_0001.. => bincode::serde::decode_from_std_read(&mut reader, config),
+    };
+    let value = decoded.map_err(StorageError::code("decode", what))?;
+    match reader.read(&mut [0]) {
+        Ok(0) => Ok(value),
+        Ok(_) => Err(StorageError::code("decode", what)("bytes are left over")),
         Err(error) => Err(StorageError::code("decode", what)(error)),
     }
 }

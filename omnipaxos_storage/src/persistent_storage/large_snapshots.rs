@@ -20,7 +20,9 @@ use super::{
 use omnipaxos::storage::Entry;
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
+    any::Any,
     fmt,
+    io::Read,
     panic::{RefUnwindSafe, UnwindSafe},
     path::Path,
     sync::Arc,
@@ -30,6 +32,12 @@ use std::{
 /// Returns the bytes of a snapshot, on any thread.
 pub(super) type Encode =
     Box<dyn FnOnce() -> Result<Arc<Vec<u8>>, StorageError> + Send + Sync + UnwindSafe>;
+
+/// A decoded snapshot on its way between threads, or `()` if its type may not leave its thread.
+pub(super) type Decoded = Box<dyn Any + Send + Sync + UnwindSafe + RefUnwindSafe>;
+
+/// Decodes a snapshot that takes all bytes of a reader, on any thread.
+pub(super) type Decode = fn(&mut dyn Read, u64) -> Result<Decoded, StorageError>;
 
 /// The compacted part of a log.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -63,6 +71,11 @@ pub(super) trait Value<T> {
     fn snapshot(&self) -> T::Snapshot
     where
         T: Entry;
+
+    /// Returns the snapshot, without a clone if nothing else refers to it.
+    fn into_snapshot(self: Arc<Self>) -> T::Snapshot
+    where
+        T: Entry;
 }
 
 /// A snapshot and the thread that encodes it share it.
@@ -77,6 +90,11 @@ impl<S> Shared<S> {
 impl<T: Entry> Value<T> for Shared<T::Snapshot> {
     fn snapshot(&self) -> T::Snapshot {
         self.get().clone()
+    }
+
+    fn into_snapshot(self: Arc<Self>) -> T::Snapshot {
+        let shared = Arc::try_unwrap(self).unwrap_or_else(|this| Shared(Arc::clone(&this.0)));
+        Arc::try_unwrap(shared.0).unwrap_or_else(|shared| T::Snapshot::clone(&shared))
     }
 }
 
@@ -95,6 +113,14 @@ where
             InMemory::Value(value) => Ok(value.snapshot()),
         }
     }
+
+    /// Returns the snapshot, without a clone if nothing else refers to it.
+    pub(super) fn into_snapshot(self) -> Result<T::Snapshot, StorageError> {
+        match self {
+            InMemory::Encoded(bytes) => codec::decode("a snapshot", &bytes),
+            InMemory::Value(value) => Ok(value.into_snapshot()),
+        }
+    }
 }
 
 /// Moves the encoding of snapshots to another thread, for the types that allow it.
@@ -103,6 +129,12 @@ pub(super) trait Encoder<T> {
     fn defer(&self, snapshot: T::Snapshot, reads_back: bool) -> (Encode, InMemory<T>)
     where
         T: Entry;
+
+    /// Returns the function that decodes a snapshot on another thread.
+    fn decoder(&self) -> Decode;
+
+    /// Returns the snapshot that this function has decoded.
+    fn decoded(&self, decoded: Decoded) -> Option<InMemory<T>>;
 }
 
 /// The encoder of all types whose snapshots can be shared with a thread.
@@ -124,6 +156,19 @@ where
             Ok(Arc::new(bytes))
         };
         (Box::new(encode), InMemory::Value(Arc::new(Shared(snapshot))))
+    }
+
+    fn decoder(&self) -> Decode {
+        |bytes, len| {
+            let snapshot: T::Snapshot = codec::decode_from("a snapshot", bytes, len)?;
+            Ok(Box::new(Shared(Arc::new(snapshot))))
+        }
+    }
+
+    fn decoded(&self, decoded: Decoded) -> Option<InMemory<T>> {
+        let decoded: Box<dyn Any + Send + Sync> = decoded;
+        let shared: Box<Shared<T::Snapshot>> = decoded.downcast().ok()?;
+        Some(InMemory::Value(Arc::new(*shared)))
     }
 }
 
@@ -277,7 +322,7 @@ pub(super) fn remove(
     spawn(&files.path(first), "omnipaxos removal", remove)
 }
 
-fn spawn<R: Send + 'static>(
+pub(super) fn spawn<R: Send + 'static>(
     path: &Path,
     name: &str,
     run: impl FnOnce() -> R + Send + 'static,

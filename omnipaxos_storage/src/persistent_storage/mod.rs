@@ -25,6 +25,7 @@ mod large_snapshots;
 mod log;
 mod parts;
 mod random;
+mod receiving;
 mod records;
 mod runs;
 mod scan;
@@ -43,21 +44,24 @@ use self::{
     begin::{begin, Unfinished},
     checkpoint::{Checkpoint, Database},
     journal::Journal,
-    large_snapshots::{Deferred, Encoder, OnThread},
+    large_snapshots::{Deferred, Encoder, InMemory, OnThread},
     log::Log,
     parts::Parts,
+    receiving::Receiving,
     records::Records,
     runs::Runs,
     scan::Scanned,
     snapshot_bytes::{Contents, FileBytes},
     snapshot_files::SnapshotFiles,
-    write::Durability,
+    write::{not_receiving, Durability},
 };
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::{with_causes, SharedError},
     identity::Identity,
-    storage::{Entry, Epoch, SnapshotSource, StopSign, Storage, StorageOp, StorageResult},
+    storage::{
+        Entry, Epoch, Reception, SnapshotSource, StopSign, Storage, StorageOp, StorageResult,
+    },
 };
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
@@ -66,6 +70,7 @@ use std::{
     marker::PhantomData,
     panic::{RefUnwindSafe, UnwindSafe},
     path::Path,
+    sync::{Mutex, PoisonError},
     thread::JoinHandle,
 };
 
@@ -112,6 +117,12 @@ pub struct PersistentStorage<T> {
     /// The state in the last batch. Its compaction is an earlier one while a snapshot is written.
     written: State,
     deferred: Option<Deferred<T>>,
+    /// A snapshot from another server, of which parts arrive. It is not part of the state.
+    receiving: Option<Receiving>,
+    /// The last received snapshot and its id, until it is read.
+    received: Mutex<Option<(u64, InMemory<T>)>>,
+    /// Threads of receptions that are not wanted any more.
+    ended: Vec<JoinHandle<()>>,
     /// Encodes the snapshots of compactions; `None` if the calling thread does.
     encoder: Option<Box<dyn Encoder<T> + Send + Sync + UnwindSafe + RefUnwindSafe>>,
     /// Snapshots that the last batch does not refer to. The next checkpoint removes them.
@@ -310,6 +321,9 @@ impl<T> PersistentStorage<T> {
             written: found.state.clone(),
             state: found.state,
             deferred: None,
+            receiving: None,
+            received: Mutex::new(None),
+            ended: Vec::new(),
             encoder: None,
             unneeded: Vec::new(),
             removal: None,
@@ -401,6 +415,9 @@ impl<T> PersistentStorage<T> {
         let replaced = [written_before, before.filter(|_| before != written_before)];
         let replaced = replaced.into_iter().filter(|snapshot| !kept.contains(snapshot));
         self.unneeded.extend(replaced.flatten());
+        let present = self.state.snapshot.map(|snapshot| snapshot.id);
+        let received = self.received.get_mut().unwrap_or_else(PoisonError::into_inner);
+        received.take_if(|(id, _)| Some(*id) != present);
     }
 
     /// Syncs the log, records that, restarts the journal, and frees the space that is not needed.
@@ -492,6 +509,10 @@ impl<T> Drop for PersistentStorage<T> {
         }
         if let Some(deferred) = self.deferred.take() {
             deferred.end();
+        }
+        self.end_reception();
+        for thread in self.ended.drain(..) {
+            let _ = thread.join();
         }
         if let Some(removal) = self.removal.take() {
             // What was not removed is removed by the next opening.
@@ -698,6 +719,9 @@ where
         match self.state.snapshot {
             None => Ok(None),
             Some(stored) => {
+                if let Some(received) = self.take_received(stored.id) {
+                    return shared(received.into_snapshot()).map(Some);
+                }
                 let bytes = shared(self.stored_snapshot(stored))?;
                 shared(codec::decode("a snapshot", &bytes)).map(Some)
             }
@@ -706,6 +730,29 @@ where
 
     fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
         Ok(self.source_of_snapshot())
+    }
+
+    fn begin_receiving(&mut self, bytes: u64) -> StorageResult<bool> {
+        shared(self.begin_reception(bytes))
+    }
+
+    fn receive(&mut self, part: Vec<u8>) -> StorageResult<()> {
+        let receiving = shared(self.receiving.as_ref().ok_or_else(not_receiving))?;
+        receiving.add(part);
+        Ok(())
+    }
+
+    fn reception(&mut self) -> StorageResult<Reception> {
+        shared(self.poll_reception())
+    }
+
+    fn end_receiving(&mut self) -> StorageResult<()> {
+        self.end_reception();
+        Ok(())
+    }
+
+    fn write_received(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        shared(self.write_reception(ops))
     }
 
     fn max_entry_bytes(&self) -> Option<u64> {

@@ -3,17 +3,14 @@
 //! While a reader exists, its file stays open. So the bytes can be read also after a later snapshot has
 //! replaced them and the name of the file is removed.
 
-use super::{batch::SnapshotRef, error::StorageError, snapshot_files::SnapshotFiles};
+use super::{
+    batch::SnapshotRef, error::StorageError, files::read_exact_at, snapshot_files::SnapshotFiles,
+};
 use omnipaxos::{
     errors::SharedError,
     storage::{ReadSnapshot, SnapshotBytes, SnapshotDigest, StorageResult},
 };
-use std::{
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 /// Number of bytes with a checksum of their own: what is read is checked.
 const BLOCK_BYTES: u64 = 64 << 10;
@@ -53,6 +50,11 @@ impl Contents {
         }
     }
 
+    /// Returns the number of bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Returns the reference to the snapshot with this id.
     pub(super) fn reference(&self, id: u64) -> SnapshotRef {
         SnapshotRef { id, bytes: self.len, crc: self.crc }
@@ -81,7 +83,7 @@ impl FileBytes {
         contents: Contents,
     ) -> Result<Self, StorageError> {
         let path = files.path(id);
-        let file = Mutex::new(File::open(&path).map_err(StorageError::io("open", &path))?);
+        let file = File::open(&path).map_err(StorageError::io("open", &path))?;
         let (len, digest) = (contents.len, contents.digest.finish());
         let reader = Arc::new(FileReader { path, file, contents });
         Ok(Self { id, bytes: SnapshotBytes::new(idx, len, digest, reader) })
@@ -91,7 +93,7 @@ impl FileBytes {
 #[derive(Debug)]
 struct FileReader {
     path: PathBuf,
-    file: Mutex<File>,
+    file: File,
     contents: Contents,
 }
 
@@ -101,16 +103,13 @@ impl FileReader {
         let first = offset / BLOCK_BYTES;
         let start = first * BLOCK_BYTES;
         let until = (offset + len).next_multiple_of(BLOCK_BYTES).min(self.contents.len);
-        let mut bytes = Vec::new();
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start))
-            .and_then(|_| file.by_ref().take(until - start).read_to_end(&mut bytes))
+        let mut bytes = vec![0; usize::try_from(until - start).unwrap_or(usize::MAX)];
+        read_exact_at(&self.file, &mut bytes, start)
             .map_err(StorageError::io("read", &self.path))?;
         let blocks = bytes.chunks(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
         let damaged =
             (first..).zip(blocks).find(|(number, block)| !self.contents.is_block(*number, block));
-        let is_short = bytes.len() as u64 != until - start;
-        if let Some(number) = damaged.map(|(number, _)| number).or(is_short.then_some(first)) {
+        if let Some((number, _)) = damaged {
             let what = "the checksum of a part of the snapshot is wrong".to_string();
             let (path, byte) = (self.path.clone(), number * BLOCK_BYTES);
             return Err(StorageError::Corrupt { path, byte, what });

@@ -16,7 +16,7 @@ const PREFIX: &str = "snapshot.";
 
 /// The number of bytes that are written between two syncs. A sync of the journal may have to wait
 /// for what other files have not synced yet.
-const STEP_BYTES: usize = 1 << 20;
+pub(super) const STEP_BYTES: usize = 1 << 20;
 
 /// The folder with the files.
 #[derive(Clone, Debug)]
@@ -49,8 +49,13 @@ impl SnapshotFiles {
             file.sync_data().map_err(StorageError::io("sync", &path))?;
         }
         file.sync_all().map_err(StorageError::io("sync", &path))?;
-        sync_folder(&self.folder)?;
+        self.sync()?;
         Ok(contents)
+    }
+
+    /// Makes the names of the files durable.
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        sync_folder(&self.folder)
     }
 
     /// Reads a snapshot; `None` if it has no file.

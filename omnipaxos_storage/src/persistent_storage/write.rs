@@ -6,6 +6,7 @@ use super::{
     error::StorageError,
     large_snapshots::{self, Compacted, Deferred, InMemory, Order, Progress, Wait},
     parts::{largest_payload, Parts},
+    receiving::{self, Receiving},
     records::Records,
     snapshot_bytes::{Contents, FileBytes},
     Health, IsClosed, PersistentStorage,
@@ -13,10 +14,10 @@ use super::{
 use omnipaxos::{
     errors::with_causes,
     identity::Identity,
-    storage::{Entry, SnapshotSource, StorageOp},
+    storage::{Entry, Reception, SnapshotSource, StorageOp},
 };
 use serde::{de::DeserializeOwned, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// The storage after a batch, before the batch is written.
 struct Batch<'a, S> {
@@ -38,6 +39,9 @@ pub(super) enum Durability {
     AtOnce,
     /// All except the compaction: see [`Storage::write_compaction`](omnipaxos::storage::Storage).
     SnapshotLater,
+    /// All of them when the write has returned. This snapshot, which is durable, replaces the present
+    /// one.
+    Received(SnapshotRef),
 }
 
 /// An encoded batch.
@@ -63,6 +67,8 @@ enum Change<T> {
     Removed,
     /// To this one, with the batch.
     Replaced(Vec<u8>),
+    /// To this one, which is durable, with the batch.
+    Received(SnapshotRef),
     /// To this one, later.
     Deferred(large_snapshots::Encode, InMemory<T>),
 }
@@ -189,6 +195,45 @@ where
         self.end_write(committed)
     }
 
+    /// Begins to receive a snapshot from another server. Returns whether it is large: a small one is
+    /// written with a batch.
+    pub(super) fn begin_reception(&mut self, bytes: u64) -> Result<bool, StorageError> {
+        self.end_reception();
+        if bytes <= self.largest_inline {
+            return Ok(false);
+        }
+        let decode = match &self.encoder {
+            Some(encoder) => encoder.decoder(),
+            None => receiving::check::<T::Snapshot>,
+        };
+        let id = self.name_snapshot();
+        self.receiving = Some(Receiving::begin(&self.snapshot_files, id, bytes, decode)?);
+        Ok(true)
+    }
+
+    /// Writes the changes of `ops` with the snapshot that was received, all or none.
+    pub(super) fn write_reception(
+        &mut self,
+        ops: &mut Vec<StorageOp<T>>,
+    ) -> Result<(), StorageError> {
+        let complete = self.receiving.take().and_then(Receiving::into_complete);
+        let complete = complete.ok_or_else(not_receiving)?;
+        let reference = complete.reference();
+        // Also a batch that failed may be on the disk. If it is not, the next opening removes the file.
+        let (contents, decoded) = complete.keep();
+        self.write(ops, Durability::Received(reference))?;
+        let value = self.encoder.as_ref().and_then(|encoder| encoder.decoded(decoded));
+        let received = self.received.get_mut().unwrap_or_else(PoisonError::into_inner);
+        *received = value.map(|value| (reference.id, value));
+        self.note_in_file(reference.id, self.state.compacted_idx, contents)
+    }
+
+    /// Returns the received snapshot with this id if it is still in memory, and forgets it there.
+    pub(super) fn take_received(&self, id: u64) -> Option<InMemory<T>> {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.take_if(|(of, _)| *of == id).map(|(_, value)| value)
+    }
+
     fn end_write<R>(&mut self, written: Result<R, StorageError>) -> Result<R, StorageError> {
         self.health = match &written {
             Ok(_) => Health::Sound,
@@ -219,10 +264,13 @@ where
             && !trims_new
             && state.first > before.first
             && state.compacted_idx.checked_sub(before.idx) == Some(state.first - before.first);
-        let change = match snapshot {
-            None => Change::Kept,
-            Some(None) => Change::Removed,
-            Some(Some(snapshot)) => self.encode_snapshot(snapshot, may_defer)?,
+        let change = match (durability, snapshot) {
+            (Durability::Received(received), _) => Change::Received(received),
+            (Durability::AtOnce | Durability::SnapshotLater, None) => Change::Kept,
+            (Durability::AtOnce | Durability::SnapshotLater, Some(None)) => Change::Removed,
+            (Durability::AtOnce | Durability::SnapshotLater, Some(Some(snapshot))) => {
+                self.encode_snapshot(snapshot, may_defer)?
+            }
         };
         let is_same_compaction = (state.compacted_idx, state.first) == (before.idx, before.first);
         let to_store = match change {
@@ -248,6 +296,11 @@ where
             Change::Removed => {
                 self.settle(Wait::UntilWritten)?;
                 state.snapshot = None;
+                ToStore::Nothing
+            }
+            Change::Received(received) => {
+                self.settle(Wait::UntilWritten)?;
+                state.snapshot = Some(received);
                 ToStore::Nothing
             }
             Change::Replaced(bytes) => {
@@ -299,7 +352,28 @@ where
     }
 }
 
+/// The error of a caller that has not begun to receive a snapshot.
+pub(super) fn not_receiving() -> StorageError {
+    StorageError::code("receive", "a snapshot")("none is being received")
+}
+
 impl<T> PersistentStorage<T> {
+    /// Returns how far the reception of a snapshot is.
+    pub(super) fn poll_reception(&mut self) -> Result<Reception, StorageError> {
+        let receiving = self.receiving.as_mut().ok_or_else(not_receiving)?;
+        let reception = receiving.poll()?;
+        if reception == Reception::Undecodable {
+            self.receiving = None;
+        }
+        Ok(reception)
+    }
+
+    /// Drops what was received.
+    pub(super) fn end_reception(&mut self) {
+        self.ended.retain(|thread| !thread.is_finished());
+        self.ended.extend(self.receiving.take().and_then(Receiving::end));
+    }
+
     /// Checks whether the snapshots of deferred compactions are durable. The next batch then contains
     /// the compaction.
     ///

@@ -23,7 +23,7 @@ pub(super) use self::{
 
 use self::{
     ranges::Sources,
-    snapshots::{Complete, Piece},
+    snapshots::{Accompanying, Complete, Piece},
 };
 use super::{state::State, Contact, LeadershipChange, SequencePaxos};
 use crate::{
@@ -32,8 +32,8 @@ use crate::{
     ids::NodeId,
     messages::sequence_paxos::{CatchUpChunk, SnapshotPiece},
     observe::trace::LogEvent,
-    replica_log::ChunkOutcome,
-    storage::{Entry, SnapshotType, Storage},
+    replica_log::{ChunkOutcome, SnapshotIn},
+    storage::{Entry, Reception, SnapshotType, Storage},
 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -80,16 +80,28 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         mut chunk: CatchUpChunk<T>,
         from: NodeId,
     ) -> Result<(), Halted> {
-        if self.is_epoch_due() {
+        if !self.takes_chunks() {
             return Ok(());
         }
+        match chunk.piece.take() {
+            Some(piece) => self.handle_piece(*piece, chunk, from),
+            None => self.take_chunk(chunk, SnapshotIn::Chunk, from),
+        }
+    }
+
+    /// Whether a chunk may change the log now.
+    fn takes_chunks(&self) -> bool {
         let leads = matches!(self.state, State::Leading(_));
-        if (leads && self.catch_up.contact() == Contact::Kept) || self.is_catch_up_paused() {
-            return Ok(());
-        }
-        if let Some(piece) = chunk.piece.take() {
-            return self.handle_piece(*piece, chunk, from);
-        }
+        let has_quorum = leads && self.catch_up.contact() == Contact::Kept;
+        !(has_quorum || self.is_epoch_due() || self.is_catch_up_paused())
+    }
+
+    fn take_chunk(
+        &mut self,
+        chunk: CatchUpChunk<T>,
+        snapshot_in: SnapshotIn,
+        from: NodeId,
+    ) -> Result<(), Halted> {
         let is_answer = self.ranges.note(&chunk, from);
         if chunk.base > self.log.decided_idx() {
             let is_catching_up = self.catch_up.source().is_some();
@@ -102,11 +114,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         let sender_decided_idx = chunk.decided_idx;
-        if self.is_trimmed_at(from, &chunk) {
+        if snapshot_in == SnapshotIn::Chunk && self.is_trimmed_at(from, &chunk) {
             self.catch_up.finish(from);
             return Ok(());
         }
-        match self.apply_chunk(chunk, from)? {
+        match self.apply_chunk(chunk, snapshot_in, from)? {
             ChunkOutcome::Advanced => {}
             ChunkOutcome::Gap | ChunkOutcome::Stale => {
                 if is_answer {
@@ -116,7 +128,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
         }
         while let Some((source, early)) = self.ranges.pop_ready(self.log.decided_idx()) {
-            self.apply_chunk(early, source)?;
+            self.apply_chunk(early, SnapshotIn::Chunk, source)?;
         }
         if self.log.decided_idx() < sender_decided_idx.max(self.ranges.goal()) {
             self.catch_up.progress();
@@ -132,12 +144,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn apply_chunk(
         &mut self,
         chunk: CatchUpChunk<T>,
+        snapshot_in: SnapshotIn,
         from: NodeId,
     ) -> Result<ChunkOutcome, Halted> {
         if chunk.len().is_some_and(|len| len > self.log.decided_idx()) {
             self.keep_what_it_led(from)?;
         }
-        let outcome = self.log.apply_chunk(chunk)?;
+        let outcome = self.log.apply_chunk(chunk, snapshot_in)?;
         match outcome {
             ChunkOutcome::Advanced => self.codec.invalidate(),
             ChunkOutcome::Gap | ChunkOutcome::Stale => return Ok(outcome),
@@ -162,7 +175,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         let source = self.catch_up.source();
-        match self.partial_snapshot.take(piece, from, source, (chunk.base, chunk.ids)) {
+        let CatchUpChunk { base, ids, decided_idx, compacted_idx, epoch, .. } = chunk;
+        let with = Accompanying { decided_idx, compacted_idx, epoch };
+        match self.partial_snapshot.take(piece, from, source, (base, ids), with) {
             Piece::Ignored => {}
             Piece::Added => {
                 self.catch_up.ask(from);
@@ -171,26 +186,90 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }
             }
             Piece::Corrupt => self.drop_snapshot(from),
-            Piece::Last(Complete { idx, bytes, base, ids }) => match encoding::decode(&bytes) {
+            Piece::Last(mut complete) => match encoding::decode(&complete.bytes) {
                 None => self.drop_snapshot(from),
                 Some(snapshot) => {
-                    drop(bytes);
-                    self.partial_snapshot.note_decoded(true);
+                    drop(std::mem::take(&mut complete.bytes));
                     let snapshot = Some(SnapshotType::Complete(snapshot));
-                    let CatchUpChunk { decided_idx, compacted_idx, .. } = chunk;
-                    let empty = self.log.empty_chunk(self.config_id, base);
-                    let whole = CatchUpChunk {
-                        snapshot,
-                        from_idx: idx,
-                        ids,
-                        epoch: chunk.epoch,
-                        decided_idx,
-                        compacted_idx,
-                        ..empty
-                    };
-                    return self.handle_catch_up_chunk(whole, from);
+                    return self.take_snapshot(complete, snapshot, SnapshotIn::Chunk);
                 }
             },
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of which all pieces came, and which was decoded.
+    fn take_snapshot(
+        &mut self,
+        complete: Complete,
+        snapshot: Option<SnapshotType<T>>,
+        snapshot_in: SnapshotIn,
+    ) -> Result<(), Halted> {
+        self.partial_snapshot.note_decoded(true);
+        let Complete { source, idx, base, ids, with, .. } = complete;
+        let Accompanying { decided_idx, compacted_idx, epoch } = with;
+        let empty = self.log.empty_chunk(self.config_id, base);
+        let from_idx = idx;
+        let whole =
+            CatchUpChunk { snapshot, from_idx, ids, epoch, decided_idx, compacted_idx, ..empty };
+        self.take_chunk(whole, snapshot_in, source)
+    }
+
+    /// Whether the storage receives a snapshot, or is to be asked whether it does. Then the next output
+    /// [passes it on](Self::store_snapshot).
+    #[inline]
+    pub(crate) fn is_storing_snapshot(&self) -> bool {
+        self.partial_snapshot.is_storing()
+    }
+
+    /// Passes on to the storage what has arrived of a snapshot in pieces. Installs the snapshot when the
+    /// storage has written and decoded all of it, and this server may take it.
+    ///
+    /// Invariant I27: a snapshot that the storage receives replaces the log only when all its bytes are
+    /// those of one encoding, are durable, and were decoded. The write that replaces the log then does
+    /// so as a whole. Until then, and after a crash, the storage holds what it held before.
+    pub(crate) fn store_snapshot(&mut self) -> Result<(), Halted> {
+        if self.partial_snapshot.drop_unwanted() {
+            self.log.end_receiving()?;
+        }
+        if let Some(bytes) = self.partial_snapshot.undecided() {
+            let is_in_storage = self.log.begin_receiving(bytes)?;
+            self.partial_snapshot.decide_place(is_in_storage);
+        }
+        let Some(part) = self.partial_snapshot.take_part() else {
+            return Ok(());
+        };
+        match self.log.receive(part)? {
+            Reception::Pending { written } => {
+                if let Some(source) = self.partial_snapshot.note_written(written) {
+                    self.catch_up.ask(source);
+                    if self.partial_snapshot.is_request_due(self.limits.in_flight) {
+                        self.outbox.request_chunk(source);
+                    }
+                }
+                Ok(())
+            }
+            Reception::Ready if self.takes_chunks() => {
+                match self.partial_snapshot.take_complete() {
+                    Some(complete) => self.install_stored(complete),
+                    None => Ok(()),
+                }
+            }
+            Reception::Ready => Ok(()),
+            Reception::Undecodable => {
+                if let Some(source) = self.partial_snapshot.take_undecodable() {
+                    self.drop_snapshot(source);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn install_stored(&mut self, complete: Complete) -> Result<(), Halted> {
+        let idx = complete.idx;
+        self.take_snapshot(complete, None, SnapshotIn::Storage)?;
+        if self.log.compacted_idx() == idx {
+            self.partial_snapshot.note_installed();
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     messages::sequence_paxos::{EntryIds, PieceRequest, SnapshotEncoding, SnapshotPiece},
-    storage::SnapshotBytes,
+    storage::{Epoch, SnapshotBytes, SnapshotDigest},
 };
 use std::collections::BTreeMap;
 
@@ -140,14 +140,19 @@ pub(in crate::sequence_paxos) struct PartialSnapshot {
     undecodable_in_a_row: u32,
     /// All that could not be decoded.
     undecodable: u64,
+    /// Whether the storage receives a snapshot.
+    is_in_storage: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Partial {
     source: NodeId,
     encoding: SnapshotEncoding,
-    /// The bytes from the beginning on, without a gap. They grow with what arrives.
+    place: Place,
+    /// The bytes without a gap that are kept in memory. They grow with what arrives.
     bytes: Vec<u8>,
+    /// The digest of all bytes that arrived without a gap.
+    digest: SnapshotDigest,
     /// Pieces beyond a gap, by offset.
     early: BTreeMap<u64, Vec<u8>>,
     /// The offset after the last byte that was asked for.
@@ -156,16 +161,48 @@ struct Partial {
     ids: (u64, Option<Box<EntryIds>>),
     /// Heartbeat rounds since a piece came.
     waited: u32,
+    /// What came with the last missing piece, if all are here.
+    all_came_with: Option<Accompanying>,
+}
+
+/// Where the bytes of a partial snapshot are kept.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// In memory. The storage is not asked yet.
+    Undecided,
+    /// In memory, all of them.
+    Memory,
+    /// In the storage. Those that it was not passed yet are in memory.
+    Storage {
+        /// Number of bytes that the storage was passed.
+        passed: u64,
+        /// Number of bytes that the storage has written.
+        written: u64,
+    },
+}
+
+/// What travels with a piece.
+#[derive(Clone, Debug)]
+pub(super) struct Accompanying {
+    /// Number of entries decided at the source.
+    pub(super) decided_idx: u64,
+    /// Number of entries compacted at the source.
+    pub(super) compacted_idx: u64,
+    /// The epoch that the snapshot ends in, if it is another one.
+    pub(super) epoch: Option<Box<Epoch>>,
 }
 
 /// A snapshot of which all pieces came.
 #[derive(Debug)]
 pub(super) struct Complete {
+    pub(super) source: NodeId,
     pub(super) idx: u64,
+    /// None if the storage has received them.
     pub(super) bytes: Vec<u8>,
     /// The index of the first entry that `ids` covers.
     pub(super) base: u64,
     pub(super) ids: Option<Box<EntryIds>>,
+    pub(super) with: Accompanying,
 }
 
 /// What became of a piece.
@@ -173,7 +210,7 @@ pub(super) struct Complete {
 pub(super) enum Piece {
     /// It is of another encoding, or was here before.
     Ignored,
-    /// It was added.
+    /// It was added. If it was the last one, the storage has still to decode the snapshot.
     Added,
     /// It was the last one.
     Last(Complete),
@@ -194,14 +231,16 @@ impl PartialSnapshot {
 
     /// Whether pieces arrive: another source would begin with its first piece.
     pub(super) fn is_arriving(&self) -> bool {
-        self.partial.as_ref().is_some_and(|partial| partial.waited < STALLED_AFTER)
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| partial.waited < STALLED_AFTER || partial.is_complete())
     }
 
-    /// Number of bytes that are kept.
+    /// Number of bytes that are kept in memory, here and in the storage.
     pub(in crate::sequence_paxos) fn kept(&self) -> u64 {
         self.partial.as_ref().map_or(0, |partial| {
             let early: usize = partial.early.values().map(Vec::len).sum();
-            (partial.bytes.len() + early) as u64
+            partial.in_memory() + early as u64
         })
     }
 
@@ -214,7 +253,11 @@ impl PartialSnapshot {
         from: NodeId,
         source: Option<NodeId>,
         (base, ids): (u64, Option<Box<EntryIds>>),
+        with: Accompanying,
     ) -> Piece {
+        if self.partial.as_ref().is_some_and(Partial::is_complete) {
+            return Piece::Ignored;
+        }
         let is_present = self.partial.as_ref().is_some_and(|p| p.encoding == piece.encoding);
         if !is_present {
             let may_begin = self.partial.is_none() || source == Some(from);
@@ -224,11 +267,14 @@ impl PartialSnapshot {
             self.partial = Some(Partial {
                 source: from,
                 encoding: piece.encoding,
+                place: Place::Undecided,
                 bytes: Vec::new(),
+                digest: SnapshotDigest::default(),
                 early: BTreeMap::new(),
                 requested_until: piece.bytes.len() as u64,
                 ids: (0, None),
                 waited: 0,
+                all_came_with: None,
             });
         }
         let Some(partial) = &mut self.partial else {
@@ -242,32 +288,110 @@ impl PartialSnapshot {
         if !partial.add(piece) {
             return Piece::Ignored;
         }
-        let len = partial.bytes.len() as u64;
+        let len = partial.arrived();
         if is_cut && end.is_some_and(|end| end <= len) {
             partial.requested_until = len;
         }
         (partial.source, partial.waited) = (from, 0);
-        if (partial.bytes.len() as u64) < partial.encoding.len {
+        if len < partial.encoding.len {
             return Piece::Added;
         }
-        let complete = self
-            .partial
-            .take_if(|partial| encoding::digest(&partial.bytes) == partial.encoding.digest);
-        match complete {
-            Some(Partial { encoding, bytes, ids: (base, ids), .. }) => {
-                Piece::Last(Complete { idx: encoding.idx, bytes, base, ids })
+        if partial.digest.finish() != partial.encoding.digest {
+            self.partial = None;
+            return Piece::Corrupt;
+        }
+        partial.all_came_with = Some(with);
+        match partial.place {
+            Place::Undecided | Place::Memory => {
+                self.take_complete().map_or(Piece::Ignored, Piece::Last)
             }
-            None => {
-                self.partial = None;
-                Piece::Corrupt
-            }
+            Place::Storage { .. } => Piece::Added,
         }
     }
 
-    /// Whether half of what was asked for has come, so that the next request is due.
+    /// Takes the snapshot, if all pieces came.
+    pub(super) fn take_complete(&mut self) -> Option<Complete> {
+        let partial = self.partial.take_if(|partial| partial.is_complete())?;
+        let Partial { source, encoding, bytes, ids: (base, ids), all_came_with, .. } = partial;
+        all_came_with.map(|with| Complete { source, idx: encoding.idx, bytes, base, ids, with })
+    }
+
+    /// Whether the storage has, or may get, something to do.
+    #[inline]
+    pub(in crate::sequence_paxos) fn is_storing(&self) -> bool {
+        self.is_in_storage
+            || self.partial.as_ref().is_some_and(|partial| partial.place == Place::Undecided)
+    }
+
+    /// Returns whether the storage receives a snapshot that is not wanted any more, and counts it as
+    /// dropped.
+    pub(super) fn drop_unwanted(&mut self) -> bool {
+        let is_wanted = self.partial.as_ref().is_some_and(Partial::is_in_storage);
+        let is_unwanted = self.is_in_storage && !is_wanted;
+        self.is_in_storage &= is_wanted;
+        is_unwanted
+    }
+
+    /// Number of bytes of a snapshot for which the storage is to be asked whether it receives them.
+    pub(super) fn undecided(&self) -> Option<u64> {
+        let partial = self.partial.as_ref();
+        partial.filter(|partial| partial.place == Place::Undecided).map(|p| p.encoding.len)
+    }
+
+    /// Notes whether the storage receives the snapshot.
+    pub(super) fn decide_place(&mut self, is_in_storage: bool) {
+        self.is_in_storage = is_in_storage;
+        if let Some(partial) = &mut self.partial {
+            partial.place = match is_in_storage {
+                true => Place::Storage { passed: 0, written: 0 },
+                false => Place::Memory,
+            };
+        }
+    }
+
+    /// The bytes that the storage has not been passed yet, also if there are none; `None` if it does not
+    /// receive this snapshot.
+    pub(super) fn take_part(&mut self) -> Option<Vec<u8>> {
+        let partial = self.partial.as_mut()?;
+        match &mut partial.place {
+            Place::Storage { passed, .. } => {
+                *passed += partial.bytes.len() as u64;
+                Some(std::mem::take(&mut partial.bytes))
+            }
+            Place::Undecided | Place::Memory => None,
+        }
+    }
+
+    /// The storage has written this number of bytes. Returns the source, if that was progress.
+    pub(super) fn note_written(&mut self, bytes: u64) -> Option<NodeId> {
+        let partial = self.partial.as_mut()?;
+        let is_complete = partial.is_complete();
+        let Place::Storage { passed, written } = &mut partial.place else {
+            return None;
+        };
+        let is_more = bytes > *written;
+        *written = bytes.min(*passed).max(*written);
+        if is_more {
+            partial.waited = 0;
+        }
+        (is_more || is_complete).then_some(partial.source)
+    }
+
+    /// Forgets the snapshot that the storage could not decode, and returns its source.
+    pub(super) fn take_undecodable(&mut self) -> Option<NodeId> {
+        self.is_in_storage = false;
+        self.partial.take().map(|partial| partial.source)
+    }
+
+    /// The snapshot that the storage has received is written.
+    pub(super) fn note_installed(&mut self) {
+        self.is_in_storage = false;
+    }
+
+    /// Whether half of what was asked for has come, and is written if the storage receives it, so that the next request is due.
     pub(super) fn is_request_due(&self, window: Amount) -> bool {
         self.partial.as_ref().is_some_and(|partial| {
-            let left = partial.requested_until.saturating_sub(partial.bytes.len() as u64);
+            let left = partial.requested_until.saturating_sub(partial.written());
             partial.requested_until < partial.encoding.len && left <= window.bytes / 2
         })
     }
@@ -279,10 +403,9 @@ impl PartialSnapshot {
         window: Amount,
     ) -> Option<PieceRequest> {
         self.partial.take_if(|partial| partial.encoding.idx <= decided_idx);
-        let partial = self.partial.as_mut()?;
+        let partial = self.partial.as_mut().filter(|partial| !partial.is_complete())?;
         let from = partial.requested_until;
-        let len = partial.bytes.len() as u64;
-        let until = len.saturating_add(window.bytes).max(from.saturating_add(1));
+        let until = partial.written().saturating_add(window.bytes).max(from.saturating_add(1));
         partial.requested_until = until.min(partial.encoding.len);
         Some(PieceRequest { encoding: partial.encoding, from, until: partial.requested_until })
     }
@@ -290,7 +413,7 @@ impl PartialSnapshot {
     /// What was asked for and did not come counts as lost.
     pub(super) fn rewind(&mut self) {
         if let Some(partial) = &mut self.partial {
-            partial.requested_until = partial.bytes.len() as u64;
+            partial.requested_until = partial.arrived();
         }
     }
 
@@ -315,16 +438,51 @@ impl PartialSnapshot {
             partial.waited += 1;
         }
         self.partial.take_if(|partial| {
-            partial.waited > FORGOTTEN_AFTER || partial.encoding.idx <= decided_idx
+            (partial.waited > FORGOTTEN_AFTER && !partial.is_complete())
+                || partial.encoding.idx <= decided_idx
         });
     }
 }
 
 impl Partial {
+    /// Number of bytes that arrived without a gap.
+    fn arrived(&self) -> u64 {
+        let passed = match self.place {
+            Place::Undecided | Place::Memory => 0,
+            Place::Storage { passed, .. } => passed,
+        };
+        passed + self.bytes.len() as u64
+    }
+
+    /// Number of bytes that need no memory any more; if all stay in memory, number of those that
+    /// arrived.
+    fn written(&self) -> u64 {
+        match self.place {
+            Place::Undecided | Place::Memory => self.arrived(),
+            Place::Storage { written, .. } => written,
+        }
+    }
+
+    /// Number of bytes without a gap that are in memory, here or in the storage.
+    fn in_memory(&self) -> u64 {
+        match self.place {
+            Place::Undecided | Place::Memory => self.arrived(),
+            Place::Storage { written, .. } => self.arrived() - written,
+        }
+    }
+
+    fn is_in_storage(&self) -> bool {
+        matches!(self.place, Place::Storage { .. })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.all_came_with.is_some()
+    }
+
     /// Adds a piece. Returns whether there was something new in it. Pieces beyond a gap take no more
     /// than was asked for, also if they overlap.
     fn add(&mut self, piece: SnapshotPiece) -> bool {
-        let len = self.bytes.len() as u64;
+        let len = self.arrived();
         if piece.offset > len {
             let early: usize = self.early.values().map(Vec::len).sum();
             let is_new = piece.offset < self.requested_until
@@ -338,22 +496,21 @@ impl Partial {
         if !self.append(piece.offset, &piece.bytes) {
             return false;
         }
-        while let Some(first) = self.early.first_entry() {
-            if *first.key() > self.bytes.len() as u64 {
-                break;
-            }
-            let (offset, bytes) = first.remove_entry();
+        while let Some(first) = self.early.keys().next().filter(|at| **at <= self.arrived()) {
+            let offset = *first;
+            let bytes = self.early.remove(&offset).unwrap_or_default();
             self.append(offset, &bytes);
         }
-        self.requested_until = self.requested_until.max(self.bytes.len() as u64);
+        self.requested_until = self.requested_until.max(self.arrived());
         true
     }
 
     /// Appends what is new in bytes that begin at the end or before.
     fn append(&mut self, offset: u64, bytes: &[u8]) -> bool {
-        let known = (self.bytes.len() as u64).saturating_sub(offset);
+        let known = self.arrived().saturating_sub(offset);
         let new =
             usize::try_from(known).ok().and_then(|known| bytes.get(known..)).unwrap_or_default();
+        self.digest.update(new);
         self.bytes.extend_from_slice(new);
         !new.is_empty()
     }
@@ -362,8 +519,8 @@ impl Partial {
 #[cfg(test)]
 mod tests {
     use super::{
-        encoding, Amount, Complete, EncodedSnapshot, PartialSnapshot, Piece, PieceRequest,
-        SnapshotPiece, FORGOTTEN_AFTER, STALLED_AFTER,
+        encoding, Accompanying, Amount, Complete, EncodedSnapshot, PartialSnapshot, Piece,
+        PieceRequest, SnapshotPiece, FORGOTTEN_AFTER, STALLED_AFTER,
     };
 
     const MESSAGE: Amount = Amount { entries: 1, bytes: 10 };
@@ -383,8 +540,12 @@ mod tests {
         pieces
     }
 
+    fn with() -> Accompanying {
+        Accompanying { decided_idx: 9, compacted_idx: 9, epoch: None }
+    }
+
     fn take(partial: &mut PartialSnapshot, piece: &SnapshotPiece, from: u64) -> Option<Vec<u8>> {
-        match partial.take(piece.clone(), from, Some(2), (0, None)) {
+        match partial.take(piece.clone(), from, Some(2), (0, None), with()) {
             Piece::Last(Complete { bytes, .. }) => Some(bytes),
             Piece::Ignored | Piece::Added | Piece::Corrupt => None,
         }
@@ -503,7 +664,7 @@ mod tests {
         let mut partial = PartialSnapshot::default();
         take(&mut partial, &pieces[0], 2);
         partial.next_request(0, WINDOW).unwrap();
-        let outcome = partial.take(pieces.remove(1), 2, Some(2), (0, None));
+        let outcome = partial.take(pieces.remove(1), 2, Some(2), (0, None), with());
         assert!(matches!(outcome, Piece::Corrupt), "{outcome:?}");
         assert_eq!(partial.kept(), 0);
     }
@@ -605,7 +766,8 @@ mod tests {
         let mut partial = PartialSnapshot::default();
         let mut last = None;
         for (piece, base) in pieces.iter().zip(1..) {
-            if let Piece::Last(complete) = partial.take(piece.clone(), 2, Some(2), (base, None)) {
+            let taken = partial.take(piece.clone(), 2, Some(2), (base, None), with());
+            if let Piece::Last(complete) = taken {
                 last = Some(complete.base);
             }
         }
