@@ -1,11 +1,13 @@
 //! The longest call of a server while a snapshot of its state is made, stored and served:
-//! `cargo run --release -p omnipaxos_benches --example pauses [FOLDER]`. The folder decides which disk is
-//! measured; without one it is the system's folder for temporary files.
+//! `cargo run --release -p omnipaxos_benches --example pauses [--cpu] [FOLDER]`. The folder decides which
+//! disk is measured; without one it is the system's folder for temporary files. With `--cpu` the times are
+//! those of the processor in the calling thread: for a machine that has other work, and without the disk.
 //!
 //! Two servers with persistent storages append entries all the time and make a snapshot each. Then the
 //! third, which lacks these entries, gets one. The state of the application is
 //! shared, so that a clone of it costs nothing.
 
+use cpu_time::ThreadTime;
 use omnipaxos::{
     messages::Message,
     storage::{Entry, Snapshot},
@@ -18,7 +20,7 @@ use std::{
     error::Error,
     fmt,
     path::Path,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -27,6 +29,10 @@ const VALUE_BYTES: usize = 1 << 10;
 
 /// Entries between two messages.
 const GROUP: usize = 20;
+
+/// Whether the time of the processor counts.
+static COUNTS_CPU: LazyLock<bool> =
+    LazyLock::new(|| env::args().any(|argument| argument == "--cpu"));
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Command(#[serde(with = "serde_bytes")] Vec<u8>);
@@ -125,9 +131,9 @@ struct Longest(Duration, &'static str);
 
 impl Longest {
     fn time<R>(&mut self, name: &'static str, call: impl FnOnce() -> R) -> R {
-        let start = Instant::now();
+        let (start, on_cpu) = (Instant::now(), ThreadTime::now());
         let result = call();
-        let took = start.elapsed();
+        let took = if *COUNTS_CPU { on_cpu.elapsed() } else { start.elapsed() };
         if took > self.0 {
             *self = Longest(took, name);
         }
@@ -243,14 +249,15 @@ impl Cluster {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = match env::args().nth(1) {
+    let folder = match env::args().skip(1).find(|argument| argument != "--cpu") {
         Some(folder) => tempfile::tempdir_in(folder)?,
         None => tempfile::tempdir()?,
     };
     println!(
-        "Longest call in ms, and which it was.\n\n\
+        "Longest call in ms{}, and which it was.\n\n\
          | MB | written | before | made and stored | stored after ms | served: sources | served: receiver |\n\
-         | ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+         | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        if *COUNTS_CPU { " of the processor" } else { "" },
     );
     for (number, megabytes) in [1, 10, 100].into_iter().enumerate() {
         for way in [Way::Call, Way::Thread, Way::Background] {

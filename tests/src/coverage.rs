@@ -209,6 +209,8 @@ kinds! {
     DeltaChunk: "chunks with a delta snapshot delivered",
     /// A piece of a large snapshot was delivered.
     Piece: "pieces of snapshots delivered",
+    /// A disk installed a snapshot that it had received in parts.
+    Received: "snapshots received by a disk in parts",
     /// A request for a range was delivered.
     Range: "requests for ranges of the decided log delivered",
     /// A snapshot was made by the cluster.

@@ -41,6 +41,13 @@ pub fn encoded<S: Serialize>(snapshot: &S) -> Vec<u8> {
     bincode::serde::encode_to_vec(snapshot, config).expect("snapshots here are plain numbers")
 }
 
+/// The snapshot that takes up all of these bytes; `None` if there is none.
+pub fn decoded<S: DeserializeOwned>(bytes: &[u8]) -> Option<S> {
+    let config = bincode::config::standard();
+    let (snapshot, used) = bincode::serde::decode_from_slice(bytes, config).ok()?;
+    (used == bytes.len()).then_some(snapshot)
+}
+
 /// The number of bytes of a value when it is encoded.
 ///
 /// # Panics

@@ -7,7 +7,7 @@
 use super::{
     has_deltas, named,
     records::{checked_end, Records},
-    Compacted, Part, Readers, ReplicaLog,
+    Compacted, Part, ReplicaLog,
 };
 use crate::{
     amount::Amount,
@@ -146,7 +146,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     fn snapshot_source(&self, decided_idx: u64, limit: Amount) -> Result<SnapshotSource, Halted> {
         let source = match &self.compacted {
             Compacted::Snapshot => named(self.storage.snapshot_source(), "read the snapshot")?,
-            Compacted::Trimmed | Compacted::UnstoredSnapshot(_) => SnapshotSource::Value,
+            Compacted::Trimmed | Compacted::UnstoredSnapshot(_) | Compacted::Received => {
+                SnapshotSource::Value
+            }
         };
         Ok(match source {
             SnapshotSource::Bytes(bytes) => {
@@ -237,9 +239,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Applies a chunk of the decided log. Invariant I21: it begins at the decided index or before, so
     /// that nothing which is not decided here lies before it.
-    ///
-    /// If the storage has received the snapshot, it is written before this returns: until then the
-    /// storage would return the snapshot before.
     pub(crate) fn apply_chunk(
         &mut self,
         chunk: CatchUpChunk<T>,
@@ -301,9 +300,6 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.ids.extend_beyond(beyond_ids, end, self.len());
         self.ids.accept_in(self.accepted_round, self.len());
         self.decide(len);
-        if self.unstored.is_received {
-            self.flush(Readers::Storage)?;
-        }
         Ok(ChunkOutcome::Advanced)
     }
 
@@ -325,8 +321,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Does the same with the snapshot that the storage has received, which is the present one after the
     /// next flush (I27).
     fn install_received(&mut self, idx: u64) {
-        self.unstored.is_received = true;
-        self.replace_by(idx, Compacted::Snapshot);
+        self.replace_by(idx, Compacted::Received);
     }
 
     fn replace_by(&mut self, idx: u64, compacted: Compacted<T::Snapshot>) {
@@ -363,7 +358,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// is no longer the decided index, or if the storage cannot hold the result: then this server
     /// needs entries.
     fn merged(&mut self, base: u64, delta: T::Snapshot) -> Result<Option<T::Snapshot>, Halted> {
-        if base != self.decided_idx || !self.can_merge_delta() {
+        let is_readable = !matches!(self.compacted, Compacted::Received);
+        if base != self.decided_idx || !self.can_merge_delta() || !is_readable {
             return Ok(None);
         }
         let merged = match self.snapshot_until(base)? {

@@ -16,7 +16,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 self.raise_compacted_idx(idx);
                 Ok(())
             }
-            Compacted::Snapshot | Compacted::UnstoredSnapshot(_) => self.take_snapshot(idx),
+            Compacted::Snapshot | Compacted::UnstoredSnapshot(_) | Compacted::Received => {
+                self.take_snapshot(idx)
+            }
         }
     }
 

@@ -51,13 +51,14 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let becomes_durable_later = matches!(self.compacted, Compacted::UnstoredSnapshot(_))
             && self.compacted_idx > self.stored.compacted_idx
             && !self.unstored.needs_durable_snapshot;
+        let is_received = matches!(self.compacted, Compacted::Received);
         self.gather(readers);
         if self.ops.is_empty() {
             return Ok(());
         }
         // Until the write has succeeded, only the entries that it keeps are known to be stored.
         self.stored.len = kept_len;
-        let written = match (self.unstored.is_received, becomes_durable_later) {
+        let written = match (is_received, becomes_durable_later) {
             (true, _) => self.storage.write_received(&mut self.ops),
             (false, true) => self.storage.write_compaction(&mut self.ops),
             (false, false) => self.storage.write_atomically(&mut self.ops),
@@ -151,7 +152,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Compacted::UnstoredSnapshot(snapshot) => {
                 self.ops.push(StorageOp::SetSnapshot(Some(snapshot)));
             }
-            Compacted::Snapshot => {}
+            Compacted::Snapshot | Compacted::Received => {}
             Compacted::Trimmed => self.compacted = Compacted::Trimmed,
         }
         let gone = self.entries_among(compacted_idx, self.compacted_idx).min(held);

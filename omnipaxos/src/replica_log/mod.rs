@@ -87,6 +87,9 @@ enum Compacted<S> {
     Snapshot,
     /// A snapshot that is not flushed yet.
     UnstoredSnapshot(S),
+    /// The snapshot that the storage has received in parts. The next flush, in the same output, makes it
+    /// that of the storage. Until then it cannot be read.
+    Received,
 }
 
 /// The entries of the last flush, or of an early release, kept for the messages of the same output.
@@ -160,8 +163,6 @@ struct Unstored {
     /// Whether the compaction does more than to replace stored, decided entries by a snapshot.
     /// Then it must be durable when the flush ends (I24).
     needs_durable_snapshot: bool,
-    /// Whether the snapshot of the compaction is the one that the storage has received.
-    is_received: bool,
     stopsign: bool,
     epochs: bool,
 }

@@ -90,6 +90,9 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             Compacted::Trimmed => Ok(None),
             Compacted::Snapshot => named(self.storage.get_snapshot(), "read the snapshot"),
             Compacted::UnstoredSnapshot(snapshot) => Ok(Some(snapshot.clone())),
+            Compacted::Received => {
+                Err(Halted::new("read the snapshot", "the received snapshot is not written"))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     checker::{ensure, violated, Check, Leaves, Violation},
     coverage::Kind,
     describe,
-    disk::{Accident, Done},
+    disk::{Accident, Done, Usage},
     network::Parcel,
     plan::{Drains, Early},
     value::SimEntry,
@@ -231,7 +231,7 @@ impl<T: SimEntry> Cluster<T> {
             self.buffer = messages;
             return self.expect_halted(at, &drained);
         }
-        let writes = self.servers[at].disk.usage().writes;
+        let Usage { writes, received, .. } = self.servers[at].disk.usage();
         let Some(replica) = self.servers[at].replica_mut() else {
             return Ok(());
         };
@@ -240,6 +240,8 @@ impl<T: SimEntry> Cluster<T> {
         self.check_urgency(at, urgency, &messages)?;
         let server = &mut self.servers[at];
         let written = server.disk.usage().writes - writes;
+        let received = server.disk.usage().received - received;
+        self.counts.add_many(Kind::Received, received);
         // A drain that leaves a rest to the next announces it.
         let leaves_rest = server.replica().is_some_and(|replica| replica.next_timeout() == Some(1));
         let was_quiet = std::mem::replace(&mut server.is_quiet, !leaves_rest);

@@ -5,10 +5,10 @@ use super::image::Image;
 use crate::value::SimEntry;
 use omnipaxos::{
     identity::Identity,
-    storage::{Storage, StorageOp},
+    storage::{Reception, SnapshotBytes, SnapshotSource, Storage, StorageOp},
 };
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
-use std::path::Path;
+use std::{path::Path, thread};
 use tempfile::TempDir;
 
 /// A file system in memory, where there is one: what is tested here is not the disk.
@@ -18,6 +18,8 @@ const IN_MEMORY: &str = "/dev/shm";
 #[derive(Debug)]
 pub(super) struct BackingStorage<T: SimEntry> {
     storage: Option<PersistentStorage<T>>,
+    /// Whether snapshots of all sizes have files of their own.
+    has_files: bool,
     folder: TempDir,
 }
 
@@ -26,11 +28,11 @@ impl<T: SimEntry> BackingStorage<T> {
     ///
     /// # Errors
     /// The error of the storage or the system.
-    pub(super) fn new() -> Result<Self, String> {
+    pub(super) fn new(has_files: bool) -> Result<Self, String> {
         let place = Path::new(IN_MEMORY);
         let folder = if place.is_dir() { TempDir::new_in(place) } else { TempDir::new() };
         let mut backing =
-            Self { storage: None, folder: folder.map_err(|error| error.to_string())? };
+            Self { storage: None, has_files, folder: folder.map_err(|error| error.to_string())? };
         backing.open()?;
         Ok(backing)
     }
@@ -38,6 +40,9 @@ impl<T: SimEntry> BackingStorage<T> {
     fn open(&mut self) -> Result<(), String> {
         let mut config = PersistentStorageConfig::default();
         config.set_path(self.folder.path().to_string_lossy().into());
+        if self.has_files {
+            config.set_largest_inline_snapshot(0);
+        }
         self.storage = None;
         let opened = PersistentStorage::try_open(config).map_err(|error| error.to_string())?;
         self.storage = Some(opened);
@@ -51,6 +56,45 @@ impl<T: SimEntry> BackingStorage<T> {
     /// Writes what the disk is written.
     pub(super) fn write(&mut self, mut ops: Vec<StorageOp<T>>) -> Result<(), String> {
         self.storage()?.write_atomically(&mut ops).map_err(|error| error.to_string())
+    }
+
+    /// Writes what the disk is written, with the snapshot that it has received.
+    pub(super) fn write_received(&mut self, mut ops: Vec<StorageOp<T>>) -> Result<(), String> {
+        self.storage()?.write_received(&mut ops).map_err(|error| error.to_string())
+    }
+
+    /// Begins to receive a snapshot, if it does that in parts.
+    pub(super) fn begin_receiving(&mut self, len: u64) -> Result<bool, String> {
+        self.storage()?.begin_receiving(len).map_err(|error| error.to_string())
+    }
+
+    /// Receives a part.
+    pub(super) fn receive(&mut self, part: Vec<u8>) -> Result<(), String> {
+        self.storage()?.receive(part).map_err(|error| error.to_string())
+    }
+
+    /// Drops what was received.
+    pub(super) fn end_receiving(&mut self) -> Result<(), String> {
+        self.storage()?.end_receiving().map_err(|error| error.to_string())
+    }
+
+    /// Waits until all that was received is decoded.
+    pub(super) fn reception(&mut self) -> Result<Reception, String> {
+        loop {
+            match self.storage()?.reception().map_err(|error| error.to_string())? {
+                Reception::Pending { .. } => thread::yield_now(),
+                ended => return Ok(ended),
+            }
+        }
+    }
+
+    /// The bytes of the snapshot, if it has them.
+    pub(super) fn source(&mut self) -> Result<Option<SnapshotBytes>, String> {
+        match self.storage()?.snapshot_source().map_err(|error| error.to_string())? {
+            SnapshotSource::Bytes(bytes) => Ok(Some(bytes)),
+            SnapshotSource::Value if !self.has_files => Ok(None),
+            other => Err(format!("the storage has no bytes: {other:?}")),
+        }
     }
 
     /// Keeps the identity that the disk keeps.

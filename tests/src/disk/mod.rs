@@ -2,10 +2,11 @@
 
 mod backing;
 mod image;
+mod snapshots;
 mod storage;
 
-use self::backing::BackingStorage;
 pub use self::image::{Change, Image};
+use self::{backing::BackingStorage, snapshots::Received};
 use crate::{
     plan::Setting,
     rng::Rng,
@@ -13,7 +14,7 @@ use crate::{
 };
 use omnipaxos::{
     identity::Identity,
-    storage::{StorageOp, StorageResult},
+    storage::{SnapshotBytes, StorageOp, StorageResult},
 };
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
@@ -87,6 +88,8 @@ pub struct Usage {
     pub ops: u64,
     /// Operations outside of `write_atomically`.
     pub direct_ops: u64,
+    /// Calls of `write_received`, which are counted as writes as well.
+    pub received: u64,
 }
 
 /// The values that some disk of a run has taken though others refuse them. A disk that refuses one
@@ -119,6 +122,14 @@ struct Disk<T: SimEntry> {
     /// Made with the disk, if it has an id.
     id: Option<u64>,
     rng: Rng,
+    /// Whether it has the bytes of its snapshots, and receives those of others in parts.
+    has_bytes: bool,
+    bytes_rng: Rng,
+    received: Option<Received>,
+    /// The bytes that were asked for last.
+    earlier: Option<SnapshotBytes>,
+    /// Whether the write that runs installs the snapshot that the storage below has received.
+    installs_below: bool,
     write_fault: Option<WriteFault>,
     /// Number of reads that still succeed.
     read_fault: Option<u64>,
@@ -154,6 +165,11 @@ impl<T: SimEntry> SimDisk<T> {
             id: None,
             writes_snapshots_later: false,
             rng: Rng::of(&[seed]),
+            has_bytes: false,
+            bytes_rng: Rng::of(&[seed, 1]),
+            received: None,
+            earlier: None,
+            installs_below: false,
             write_fault: None,
             read_fault: None,
             accident: None,
@@ -164,10 +180,13 @@ impl<T: SimEntry> SimDisk<T> {
         })))
     }
 
-    /// Lets the snapshots of compactions become durable after the writes that make them. A crash undoes
+    /// Lets the disk have the bytes of its snapshots, and receive those of others in parts. Lets the
+    /// snapshots of compactions become durable after the writes that make them. A crash undoes
     /// a compaction whose snapshot is not durable.
     pub fn defer_snapshots(&self) {
-        self.0.borrow_mut().writes_snapshots_later = true;
+        let mut disk = self.0.borrow_mut();
+        disk.writes_snapshots_later = true;
+        disk.has_bytes = true;
     }
 
     /// Whether a crash now would undo a compaction.
@@ -191,12 +210,12 @@ impl<T: SimEntry> SimDisk<T> {
         let (atomicity, honesty, medium) = (setting.atomicity, setting.honesty, setting.medium);
         let (backing, misuse) = match medium {
             Medium::Memory => (None, None),
-            Medium::Persistent => match BackingStorage::new() {
+            Medium::Persistent => match BackingStorage::new(Rng::of(&[seed, 2]).chance(2, 3)) {
                 Ok(backing) => (Some(backing), None),
                 Err(problem) => (None, Some(problem)),
             },
         };
-        let mut rng = Rng::of(&[seed]);
+        let (mut rng, mut bytes_rng) = (Rng::of(&[seed]), Rng::of(&[seed, 1]));
         let may_defer = honesty == Honesty::Honest && backing.is_none();
         Self(Rc::new(RefCell::new(Disk {
             image: Image::default(),
@@ -210,6 +229,11 @@ impl<T: SimEntry> SimDisk<T> {
             incarnation: 0,
             id: None,
             rng,
+            has_bytes: bytes_rng.chance(2, 3),
+            bytes_rng,
+            received: None,
+            earlier: None,
+            installs_below: false,
             write_fault: None,
             read_fault: None,
             accident: None,
@@ -239,6 +263,7 @@ impl<T: SimEntry> SimDisk<T> {
     /// undone.
     pub fn restart(&self) {
         self.0.borrow_mut().lose_what_is_not_durable();
+        self.0.borrow_mut().received = None;
         self.repair();
     }
 
@@ -248,6 +273,10 @@ impl<T: SimEntry> SimDisk<T> {
         disk.write_fault = None;
         disk.read_fault = None;
         disk.accident = None;
+        // The storage below is opened again, and has forgotten what it had received.
+        if let Some(received) = &mut disk.received {
+            received.forget_below();
+        }
         if !disk.writes_snapshots_later {
             disk.lose_what_is_not_durable();
         }
@@ -522,7 +551,12 @@ impl<T: SimEntry> Disk<T> {
     }
 
     fn write_to_backing(&mut self, ops: &[StorageOp<T>]) {
-        if let Some(Err(problem)) = self.backing.as_mut().map(|below| below.write(ops.to_vec())) {
+        let installs = self.installs_below;
+        let write = |below: &mut BackingStorage<T>| match installs {
+            true => below.write_received(ops.get(1..).unwrap_or_default().to_vec()),
+            false => below.write(ops.to_vec()),
+        };
+        if let Some(Err(problem)) = self.backing.as_mut().map(write) {
             self.misuse.get_or_insert(problem);
         }
     }

@@ -5,7 +5,7 @@ use crate::value::SimEntry;
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{Epoch, StopSign, Storage, StorageOp, StorageResult},
+    storage::{Epoch, Reception, SnapshotSource, StopSign, Storage, StorageOp, StorageResult},
 };
 
 fn position(idx: u64) -> usize {
@@ -134,6 +134,30 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
     fn get_stored_compacted_idx(&self) -> StorageResult<u64> {
         self.read(|image| image.compacted_idx)?;
         Ok(self.peek(|image| image.compacted_idx))
+    }
+
+    fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
+        self.source()
+    }
+
+    fn begin_receiving(&mut self, bytes: u64) -> StorageResult<bool> {
+        self.begin(bytes)
+    }
+
+    fn receive(&mut self, part: Vec<u8>) -> StorageResult<()> {
+        self.add(part)
+    }
+
+    fn reception(&mut self) -> StorageResult<Reception> {
+        SimDisk::reception(self)
+    }
+
+    fn end_receiving(&mut self) -> StorageResult<()> {
+        self.end()
+    }
+
+    fn write_received(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        SimDisk::write_received(self, ops)
     }
 
     fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
