@@ -369,8 +369,8 @@ impl PartialSnapshot {
         let Place::Storage { passed, written } = &mut partial.place else {
             return None;
         };
-        let is_more = bytes > *written;
-        *written = bytes.min(*passed).max(*written);
+        let before = std::mem::replace(written, bytes.min(*passed).max(*written));
+        let is_more = *written > before;
         if is_more {
             partial.waited = 0;
         }
@@ -493,26 +493,29 @@ impl Partial {
             }
             return is_new;
         }
-        if !self.append(piece.offset, &piece.bytes) {
+        if !self.append(piece.offset, piece.bytes) {
             return false;
         }
         while let Some(first) = self.early.keys().next().filter(|at| **at <= self.arrived()) {
             let offset = *first;
             let bytes = self.early.remove(&offset).unwrap_or_default();
-            self.append(offset, &bytes);
+            self.append(offset, bytes);
         }
         self.requested_until = self.requested_until.max(self.arrived());
         true
     }
 
     /// Appends what is new in bytes that begin at the end or before.
-    fn append(&mut self, offset: u64, bytes: &[u8]) -> bool {
-        let known = self.arrived().saturating_sub(offset);
-        let new =
-            usize::try_from(known).ok().and_then(|known| bytes.get(known..)).unwrap_or_default();
-        self.digest.update(new);
-        self.bytes.extend_from_slice(new);
-        !new.is_empty()
+    fn append(&mut self, offset: u64, mut bytes: Vec<u8>) -> bool {
+        let known = usize::try_from(self.arrived().saturating_sub(offset)).unwrap_or(usize::MAX);
+        bytes.drain(..known.min(bytes.len()));
+        self.digest.update(&bytes);
+        let is_new = !bytes.is_empty();
+        match self.bytes.is_empty() {
+            true => self.bytes = bytes,
+            false => self.bytes.append(&mut bytes),
+        }
+        is_new
     }
 }
 
@@ -520,8 +523,10 @@ impl Partial {
 mod tests {
     use super::{
         encoding, Accompanying, Amount, Complete, EncodedSnapshot, PartialSnapshot, Piece,
-        PieceRequest, SnapshotPiece, FORGOTTEN_AFTER, STALLED_AFTER,
+        PieceRequest, SnapshotBytes, SnapshotPiece, FORGOTTEN_AFTER, STALLED_AFTER,
     };
+    use crate::storage::{ReadSnapshot, StorageResult};
+    use std::sync::Arc;
 
     const MESSAGE: Amount = Amount { entries: 1, bytes: 10 };
     const WINDOW: Amount = Amount { entries: 1, bytes: 40 };
@@ -772,5 +777,154 @@ mod tests {
             }
         }
         assert_eq!(last, Some(3));
+    }
+
+    /// A server that passes on to its storage what arrives.
+    struct Storing {
+        partial: PartialSnapshot,
+        passed: Vec<u8>,
+    }
+
+    impl Storing {
+        fn of(first: &SnapshotPiece) -> Self {
+            let mut partial = PartialSnapshot::default();
+            take(&mut partial, first, 2);
+            assert!(partial.is_storing() && !partial.drop_unwanted());
+            assert_eq!(partial.undecided(), Some(first.encoding.len));
+            partial.decide_place(true);
+            Self { partial, passed: Vec::new() }
+        }
+
+        /// An output, after which the storage has written this number of bytes.
+        fn output(&mut self, written: u64) {
+            assert!(!self.partial.drop_unwanted() && self.partial.undecided().is_none());
+            self.passed.extend(self.partial.take_part().unwrap());
+            self.partial.note_written(written);
+        }
+    }
+
+    #[test]
+    fn the_storage_gets_all_bytes_in_order() {
+        let whole = bytes(95, 1);
+        let pieces = pieces(9, whole.clone());
+        let mut storing = Storing::of(&pieces[0]);
+        storing.partial.next_request(0, Amount::UNLIMITED).unwrap();
+        for at in [2, 1, 1, 4, 3, 5, 6, 8, 9] {
+            assert_eq!(take(&mut storing.partial, &pieces[at], 2), None);
+            storing.output(0);
+            assert!(storing.partial.take_complete().is_none());
+        }
+        assert_eq!(storing.partial.kept(), 95 - 10);
+        assert_eq!(take(&mut storing.partial, &pieces[7], 2), None);
+        storing.output(60);
+        assert_eq!((&storing.passed, storing.partial.kept()), (&whole, 35));
+        let complete = storing.partial.take_complete().unwrap();
+        assert_eq!((complete.source, complete.idx, complete.bytes), (2, 9, Vec::new()));
+        storing.partial.note_installed();
+        assert!(!storing.partial.is_storing() && !storing.partial.drop_unwanted());
+    }
+
+    #[test]
+    fn a_slow_storage_is_not_overtaken() {
+        let pieces = pieces(9, bytes(995, 1));
+        let mut storing = Storing::of(&pieces[0]);
+        let asked = storing.partial.next_request(0, WINDOW).unwrap();
+        assert_eq!((asked.from, asked.until), (10, 40));
+        pieces[1..4].iter().for_each(|piece| drop(take(&mut storing.partial, piece, 2)));
+        storing.output(10);
+        assert!(!storing.partial.is_request_due(WINDOW), "30 bytes are not written");
+        for (written, until) in [(20, 60), (40, 80)] {
+            storing.output(written);
+            assert!(storing.partial.is_request_due(WINDOW), "{written}");
+            let asked = storing.partial.next_request(0, WINDOW).unwrap();
+            assert_eq!(asked.until, until);
+        }
+        // What was asked for is lost, and the storage still writes.
+        storing.partial.rewind();
+        assert_eq!(storing.partial.next_request(0, WINDOW).unwrap().from, 40);
+        for _ in 0..FORGOTTEN_AFTER {
+            storing.output(1000);
+            storing.partial.end_round(0);
+        }
+        assert!(!storing.partial.is_arriving() && !storing.partial.drop_unwanted());
+        storing.partial.end_round(0);
+        assert!(storing.partial.is_storing() && storing.partial.drop_unwanted());
+        assert!(!storing.partial.is_storing() && !storing.partial.drop_unwanted());
+    }
+
+    #[test]
+    fn a_complete_snapshot_waits_for_the_storage() {
+        let (ours, theirs) = (pieces(9, bytes(15, 1)), pieces(12, bytes(15, 2)));
+        let mut storing = Storing::of(&ours[0]);
+        storing.partial.next_request(0, WINDOW).unwrap();
+        take(&mut storing.partial, &ours[1], 2);
+        for _ in 0..3 * FORGOTTEN_AFTER {
+            storing.output(0);
+            storing.partial.end_round(8);
+            assert!(storing.partial.is_arriving() && !storing.partial.is_request_due(WINDOW));
+            assert!(storing.partial.next_request(8, WINDOW).is_none());
+            assert!(take(&mut storing.partial, &theirs[0], 2).is_none());
+        }
+        storing.partial.end_round(9);
+        assert!(storing.partial.drop_unwanted(), "all of it is decided");
+        assert!(storing.partial.take_complete().is_none());
+    }
+
+    #[test]
+    fn another_snapshot_takes_the_place_in_the_storage() {
+        let (ours, theirs) = (pieces(9, bytes(95, 1)), pieces(12, bytes(95, 2)));
+        let mut storing = Storing::of(&ours[0]);
+        storing.output(10);
+        take(&mut storing.partial, &theirs[0], 2);
+        assert!(storing.partial.drop_unwanted());
+        assert_eq!(storing.partial.undecided(), Some(95));
+        storing.partial.decide_place(true);
+        assert_eq!(storing.partial.take_part().as_deref(), Some(&bytes(95, 2)[..10]));
+        assert_eq!(storing.partial.take_undecodable(), Some(2));
+        assert!(!storing.partial.is_storing() && storing.partial.take_part().is_none());
+    }
+
+    #[test]
+    fn corrupt_bytes_are_dropped_in_the_storage() {
+        let mut pieces = pieces(9, bytes(15, 1));
+        pieces[1].bytes[0] ^= 1;
+        let mut storing = Storing::of(&pieces[0]);
+        storing.partial.next_request(0, WINDOW).unwrap();
+        storing.output(10);
+        let outcome = storing.partial.take(pieces.remove(1), 2, Some(2), (0, None), with());
+        assert!(matches!(outcome, Piece::Corrupt), "{outcome:?}");
+        assert!(storing.partial.drop_unwanted() && storing.partial.take_part().is_none());
+    }
+
+    #[test]
+    fn bytes_of_a_storage_are_read_when_they_are_asked_for() {
+        #[derive(Debug)]
+        struct Reader(Vec<u8>);
+        impl ReadSnapshot for Reader {
+            fn read(&self, offset: u64, len: usize) -> StorageResult<Vec<u8>> {
+                match offset {
+                    90.. => Err("it is damaged".into()),
+                    _ => Ok(self.0[offset as usize..][..len].to_vec()),
+                }
+            }
+        }
+        let whole = bytes(95, 1);
+        let digest = encoding::digest(&whole);
+        let mut source = EncodedSnapshot::default();
+        let stored = SnapshotBytes::new(9, 95, digest, Arc::new(Reader(whole.clone())));
+        let encoding = source.keep_stored(stored);
+        assert_eq!(pieces(9, whole)[0].encoding, encoding);
+        assert_eq!(source.kept(), 0);
+        let asks = |from, until| PieceRequest { encoding, from, until };
+        let read = source.pieces(asks(0, 60), MESSAGE, WINDOW).unwrap();
+        assert_eq!(
+            read,
+            pieces(9, bytes(95, 1))[..4].iter().cloned().map(cut_at_40).collect::<Vec<_>>()
+        );
+        assert!(source.pieces(asks(90, 95), MESSAGE, WINDOW).is_err(), "it is damaged");
+    }
+
+    fn cut_at_40(piece: SnapshotPiece) -> SnapshotPiece {
+        SnapshotPiece { is_cut: piece.end() == Some(40), ..piece }
     }
 }
