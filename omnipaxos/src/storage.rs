@@ -196,7 +196,7 @@ pub trait Storage<T: Entry> {
     /// The provided body returns [`SnapshotSource::Value`]: the library encodes
     /// [`get_snapshot`](Storage::get_snapshot) in one call. A storage that wraps another must forward
     /// this call.
-    fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
+    fn snapshot_source(&mut self) -> StorageResult<SnapshotSource> {
         Ok(SnapshotSource::Value)
     }
 

@@ -85,7 +85,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// server holds the entries before it. Entries in this log travel as entries (I16), unless the
     /// receiver accepts a delta snapshot.
     pub(crate) fn chunk(
-        &self,
+        &mut self,
         config_id: ConfigurationId,
         asks: &CatchUpRequest,
         limit: Amount,
@@ -143,7 +143,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
 
     /// Returns how a server with this decided index gets the snapshot: as bytes of the storage, if they
     /// are more than `limit`.
-    fn snapshot_source(&self, decided_idx: u64, limit: Amount) -> Result<SnapshotSource, Halted> {
+    fn snapshot_source(
+        &mut self,
+        decided_idx: u64,
+        limit: Amount,
+    ) -> Result<SnapshotSource, Halted> {
         let source = match &self.compacted {
             Compacted::Snapshot => named(self.storage.snapshot_source(), "read the snapshot")?,
             Compacted::Trimmed | Compacted::UnstoredSnapshot(_) | Compacted::Received => {

@@ -728,8 +728,8 @@ where
         }
     }
 
-    fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
-        Ok(self.source_of_snapshot())
+    fn snapshot_source(&mut self) -> StorageResult<SnapshotSource> {
+        shared(self.source_of_snapshot())
     }
 
     fn begin_receiving(&mut self, bytes: u64) -> StorageResult<bool> {

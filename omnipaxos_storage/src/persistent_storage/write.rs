@@ -472,7 +472,9 @@ impl<T> PersistentStorage<T> {
     /// Returns how the bytes of the snapshot are read. While a snapshot is written, its bytes are not
     /// ready. If another one waits for it already, the last durable one is as good: otherwise a server
     /// would wait for ever if snapshots are made faster than they are written.
-    pub(super) fn source_of_snapshot(&self) -> SnapshotSource {
+    pub(super) fn source_of_snapshot(&mut self) -> Result<SnapshotSource, StorageError> {
+        self.check_health()?;
+        self.settle(Wait::No)?;
         let in_file = self.in_file.as_ref();
         let (in_file, otherwise) = match &self.deferred {
             Some(deferred) => (in_file.filter(|_| deferred.has_waiting()), SnapshotSource::Later),
@@ -484,7 +486,7 @@ impl<T> PersistentStorage<T> {
                 (in_file.filter(is_present), SnapshotSource::Value)
             }
         };
-        in_file.map_or(otherwise, |file| SnapshotSource::Bytes(file.bytes.clone()))
+        Ok(in_file.map_or(otherwise, |file| SnapshotSource::Bytes(file.bytes.clone())))
     }
 
     /// Reads a stored snapshot.

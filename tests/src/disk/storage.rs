@@ -136,7 +136,7 @@ impl<T: SimEntry> Storage<T> for SimDisk<T> {
         Ok(self.peek(|image| image.compacted_idx))
     }
 
-    fn snapshot_source(&self) -> StorageResult<SnapshotSource> {
+    fn snapshot_source(&mut self) -> StorageResult<SnapshotSource> {
         self.source()
     }
 
