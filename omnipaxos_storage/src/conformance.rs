@@ -14,6 +14,9 @@
 //! check(50, || Subject::in_memory(MemoryStorage::default()));
 //! ```
 
+mod snapshot_bytes;
+
+use self::snapshot_bytes::{compare_source, parts, receive, Parts};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
@@ -93,6 +96,8 @@ enum Step {
     Live,
     /// Stores an identity.
     Identify(u8),
+    /// Receives a snapshot in parts.
+    Receive(Parts),
 }
 
 /// A change. Its indices are in per mille of the present length of the log.
@@ -148,6 +153,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reopen),
         1 => Just(Step::Live),
         1 => (0u8..9).prop_map(Step::Identify),
+        1 => parts().prop_map(Step::Receive),
     ]
 }
 
@@ -202,8 +208,12 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
             }
             Step::Live => incarnations = live(&mut storage, incarnations).map_err(at)?,
             Step::Identify(number) => kept = identify(&mut storage, *number).map_err(at)?,
+            Step::Receive(parts) => {
+                receive(&mut storage, parts, &mut model, &mut next_id).map_err(at)?;
+            }
         }
         compare(&storage, &model).map_err(at)?;
+        compare_source(&mut storage, &model).map_err(at)?;
         compare_identity(&storage, (id, &kept)).map_err(at)?;
     }
     check_limits(&mut storage, &mut model).map_err(|problem| format!("at the end: {problem}"))
@@ -474,7 +484,7 @@ mod tests {
         check(1000, || Subject::in_memory(MemoryStorage::default()));
     }
 
-    fn persistent(segment_bytes: usize) -> Subject<PersistentStorage<Item>> {
+    fn persistent(segment_bytes: usize, largest_inline: u64) -> Subject<PersistentStorage<Item>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap().to_string();
         let mut options = LogOptions::new(folder.path().join("log"));
@@ -482,6 +492,7 @@ mod tests {
         let mut config = PersistentStorageConfig::default();
         config.set_path(path);
         config.set_commitlog_options(options);
+        config.set_largest_inline_snapshot(largest_inline);
         Subject::on_disk(PersistentStorage::new(config.clone()), move |old| {
             let _kept = &folder;
             drop(old);
@@ -491,11 +502,16 @@ mod tests {
 
     #[test]
     fn persistent_storage_conforms() {
-        check(40, || persistent(64 << 20));
+        check(40, || persistent(64 << 20, 1 << 20));
+    }
+
+    #[test]
+    fn persistent_storage_with_snapshots_in_files_conforms() {
+        check(40, || persistent(64 << 20, 0));
     }
 
     #[test]
     fn persistent_storage_with_tiny_segments_conforms() {
-        check(40, || persistent(1));
+        check(40, || persistent(1, 1 << 20));
     }
 }

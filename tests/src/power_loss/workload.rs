@@ -1,9 +1,10 @@
 //! What the process writes, so that a verifier knows what must be there.
 
+use crate::value::encoded;
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{StopSign, Storage, StorageOp},
+    storage::{Reception, StopSign, Storage, StorageOp},
     ClusterConfig,
 };
 use omnipaxos_storage::{
@@ -11,7 +12,7 @@ use omnipaxos_storage::{
     conformance::{Item, Items},
     persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
 };
-use std::path::Path;
+use std::{path::Path, thread};
 
 /// Small segments, so that many are begun and removed.
 const SEGMENT_BYTES: usize = 24 << 10;
@@ -52,6 +53,8 @@ pub enum Batch {
     Atomic(Vec<StorageOp<Item>>),
     /// With [`Storage::write_compaction`].
     Compaction(Vec<StorageOp<Item>>),
+    /// With [`Storage::write_received`], after this snapshot has arrived in parts.
+    Received(Items, Vec<StorageOp<Item>>),
 }
 
 /// What a process has printed as stored.
@@ -102,6 +105,18 @@ fn mix(seed: u64, place: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Receives the first bytes of a snapshot, which has `len`.
+fn receive(
+    storage: &mut PersistentStorage<Item>,
+    bytes: &[u8],
+    len: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if !storage.begin_receiving(len as u64)? {
+        return Err("the storage takes no parts".into());
+    }
+    bytes.chunks(4000).try_for_each(|part| storage.receive(part.to_vec()))
+}
+
 impl Plan {
     /// The batches of `seed`, none written yet.
     pub fn new(seed: u64) -> Self {
@@ -139,6 +154,22 @@ impl Plan {
         match self.next_batch() {
             Batch::Atomic(mut ops) => storage.write_atomically(&mut ops)?,
             Batch::Compaction(mut ops) => storage.write_compaction(&mut ops)?,
+            Batch::Received(snapshot, mut ops) => {
+                let bytes = encoded(&snapshot);
+                receive(storage, &bytes, bytes.len())?;
+                loop {
+                    match storage.reception()? {
+                        Reception::Pending { .. } => thread::yield_now(),
+                        Reception::Ready => break,
+                        other => return Err(format!("the snapshot is {other:?}").into()),
+                    }
+                }
+                storage.write_received(&mut ops)?;
+            }
+        }
+        // Parts of a snapshot that nothing follows change nothing.
+        if mix(self.seed, self.batches * 1000 + 700) % 9 == 0 {
+            receive(storage, &[7; 9000], 12_000)?;
         }
         self.note_incarnation(storage)
     }
@@ -172,6 +203,11 @@ impl Plan {
         if let Some(mut ops) = self.compact(place) {
             ops.extend((1..count).map(|_| self.op_beside(place)));
             return Batch::Compaction(ops);
+        }
+        if let Some((snapshot, ops)) = self.install(place) {
+            // It must be durable with this batch, so what was before is gone.
+            self.compactions.clear();
+            return Batch::Received(snapshot, ops);
         }
         let (removed, idx) = (self.held.removed, self.held.compacted_idx);
         let ops: Vec<_> = (1..=count).map(|number| self.op(place + number * 10)).collect();
@@ -211,6 +247,32 @@ impl Plan {
             StorageOp::Trim(count),
             StorageOp::SetCompactedIdx(idx),
         ])
+    }
+
+    /// Replaces all entries by a snapshot from another server.
+    fn install(&mut self, place: u64) -> Option<(Items, Vec<StorageOp<Item>>)> {
+        let pick = |n: u64| mix(self.seed, place + 800 + n);
+        if pick(0) % 10 > 0 {
+            return None;
+        }
+        let bytes = match pick(2) % 20 {
+            0 => 1_100_000,
+            n => [3000, 9000, 20_000][n as usize % 3],
+        };
+        let snapshot = Items(vec![Item { id: place as u32, payload: vec![pick(3) as u8; bytes] }]);
+        let next = Item { id: place as u32 + 1, payload: vec![7; pick(1) as usize % 600] };
+        let count = self.held.log.len() as u64;
+        self.held.removed += count;
+        self.held.log = vec![next.clone()];
+        (self.held.compacted_idx, self.held.decided_idx) = (pick(4), pick(5));
+        self.held.snapshot = Some(snapshot.clone());
+        let ops = vec![
+            StorageOp::Trim(count),
+            StorageOp::SetCompactedIdx(pick(4)),
+            StorageOp::AppendEntries(vec![next]),
+            StorageOp::SetDecidedIndex(pick(5)),
+        ];
+        Some((snapshot, ops))
     }
 
     /// What a compaction is written with.
