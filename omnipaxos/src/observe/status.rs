@@ -275,9 +275,11 @@ pub struct Load {
 pub struct CatchUpStatus {
     /// Entries that arrived before those below them, and wait for these. At most `limits.in_flight`.
     pub early: Load,
-    /// Bytes of a snapshot in pieces that have arrived, while some are missing.
+    /// Bytes in memory of a snapshot in pieces that have arrived. Those that the storage has received and
+    /// written do not count.
     pub partial_snapshot_bytes: u64,
-    /// Bytes of the snapshot that this server sends in pieces. All servers that ask share it.
+    /// Bytes in memory of the snapshot that this server sends in pieces: 0 if its storage reads them. All
+    /// servers that ask share it.
     pub encoded_snapshot_bytes: u64,
 }
 
