@@ -180,14 +180,28 @@ pub struct Stamp {
     /// A digest of the sender's configuration.
     pub configuration: u32,
     /// A digest of the sender's storage id and the receiver's, as the sender knows it; 0 if neither
-    /// has an id.
+    /// has an id. In a chunk for a server in an earlier epoch: `u32::MAX`, and `configuration` is that of
+    /// the earlier epoch in the log of the sender.
     pub storages: u32,
 }
+
+/// Takes the place of a digest of storages in a chunk for a server in an earlier epoch.
+const ANOTHER_EPOCH: u32 = u32::MAX;
 
 impl Stamp {
     /// Returns the stamp of a message from a server with storage `from` to one with storage `to`.
     pub(crate) fn of(digest: &Digest, from: Option<u64>, to: Option<u64>) -> Self {
         Self { configuration: digest.short(), storages: storages(from, to) }
+    }
+
+    /// Returns the stamp of a chunk for a server in an earlier epoch, with this configuration.
+    pub(crate) fn of_earlier_epoch(digest: &Digest) -> Self {
+        Self { configuration: digest.short(), storages: ANOTHER_EPOCH }
+    }
+
+    /// Returns whether a chunk of a log that continues is from a server in another epoch.
+    pub(crate) fn is_from_another_epoch(self) -> bool {
+        self.is_blank() || self.storages == ANOTHER_EPOCH
     }
 
     fn is_blank(self) -> bool {

@@ -375,6 +375,23 @@ fn a_server_of_another_cluster_does_not_join() {
     assert_eq!(lab.server(4).status().nodes, [1, 2, 3, 4]);
 }
 
+/// A server was started as a founder with other nodes, by mistake. The members that it names are in the
+/// next epoch already.
+#[test]
+fn a_founder_with_other_nodes_learns_nothing_of_the_log() {
+    let (mut lab, leader) = three();
+    let change = MemberChange::default();
+    lab.server(leader).change_members(configuration(2, &[1, 2, 3]), change).unwrap();
+    lab.run(60);
+    let server = ServerConfig { pid: 4, continues: true, ..Default::default() };
+    let founder = configuration(1, &[1, 2, 4]).build_for_server(server, Disk::with_id(4));
+    lab.start(founder.unwrap());
+    lab.run(100);
+    assert_eq!(lab.decided(4), [""; 0]);
+    assert_eq!(lab.server(4).status().configuration_id, 1);
+    assert!(lab.server(4).dropped().of_conflicting_configurations > 0);
+}
+
 /// A server that was removed while it was away, and whose entries were trimmed meanwhile.
 #[test]
 fn a_removed_server_reports_that_its_sources_have_trimmed() {

@@ -17,7 +17,6 @@
 
 use super::SequencePaxos;
 use crate::{
-    identity::Stamp,
     ids::NodeId,
     messages::sequence_paxos::{CatchUpChunk, CatchUpRequest},
     observe::{status::ObserverStatus, trace::LogEvent},
@@ -223,12 +222,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Returns whether a chunk begins beyond this log and has no snapshot. Then its sender has
     /// trimmed the entries before it. That proves that every member of its epoch stores them, but an
-    /// observer lacks them. So may a server that is behind, in an earlier epoch, which the chunk shows by
-    /// the missing stamp: what lies in its log beyond the decided index may never have been chosen.
+    /// observer lacks them. So may a server that is behind, in an earlier epoch, which the stamp of the
+    /// chunk shows: what lies in its log beyond the decided index may never have been chosen.
     pub(super) fn is_trimmed_at(&mut self, source: NodeId, chunk: &CatchUpChunk<T>) -> bool {
         let CatchUpChunk { base, from_idx, ref snapshot, stamp, .. } = *chunk;
         let is_trimmed = from_idx > base && base <= self.log.decided_idx() && snapshot.is_none();
-        let is_of_another_epoch = self.log.continues() && stamp == Stamp::default();
+        let is_of_another_epoch = self.log.continues() && stamp.is_from_another_epoch();
         let may_lack = match self.is_observer() || is_of_another_epoch {
             true => from_idx > self.log.decided_idx(),
             false => self.log.continues() && from_idx > self.log.len(),

@@ -11,9 +11,9 @@ use crate::{
         storages, Conflict, Digest, Identity, Mismatch, PeerConflict, SenderIdentity, Stamp,
         DISPUTED,
     },
-    ids::NodeId,
+    ids::{ConfigurationId, NodeId},
     messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
-    storage::Entry,
+    storage::{Entry, Epoch},
 };
 
 /// Heartbeat rounds without a sign of a conflict, after which it is over.
@@ -130,6 +130,10 @@ impl PeerIdentities {
                 let Some(stamp) = paxos.msg.stamp() else {
                     return self.check_unstamped(paxos.from);
                 };
+                let is_chunk = matches!(paxos.msg, PaxosMsg::CatchUpChunk(_));
+                if is_chunk && stamp.is_from_another_epoch() {
+                    return self.check_epoch(stamp);
+                }
                 match self.peers.iter().find(|peer| peer.pid == paxos.from) {
                     None => Ok(()),
                     Some(peer) => peer.check(stamp),
@@ -164,6 +168,16 @@ impl PeerIdentities {
                 self.has_unstored = true;
                 self.keep(pid, Conflict::OtherStorage { known: storage, found: Some(known) });
             }
+        }
+    }
+
+    /// Checks a chunk from a server in a later epoch: the epoch of this server must have the same
+    /// configuration there. Otherwise this server does not belong to that cluster, though it names
+    /// servers of it as members.
+    fn check_epoch(&self, stamp: Stamp) -> Result<(), Unidentified> {
+        match stamp == Stamp::default() || stamp == Stamp::of_earlier_epoch(&self.digest) {
+            true => Ok(()),
+            false => Err(Unidentified::OtherConfiguration),
         }
     }
 
@@ -287,19 +301,23 @@ impl PeerIdentities {
         self.has_unstored = false;
     }
 
-    /// Stamps outgoing messages.
+    /// Stamps outgoing messages. `epochs` are those of the log of this server.
     #[inline]
     pub(crate) fn stamp<'a, T: Entry + 'a>(
         &self,
         messages: impl Iterator<Item = &'a mut Message<T>>,
+        epochs: &[Epoch],
     ) {
         for message in messages {
             let to = message.get_receiver();
             let peer = self.peers.iter().find(|peer| peer.pid == to);
             match message {
                 Message::SequencePaxos(paxos) => {
-                    if self.is_for_another_epoch(&paxos.msg) {
-                        continue;
+                    if let PaxosMsg::CatchUpChunk(chunk) = &mut paxos.msg {
+                        if chunk.config_id != self.own.configuration.configuration_id {
+                            chunk.stamp = self.stamp_for_epoch(chunk.config_id, epochs);
+                            continue;
+                        }
                     }
                     if let PaxosMsg::Joining(joining) = &mut paxos.msg {
                         joining.cluster_name = self.digest.cluster_name;
@@ -332,12 +350,16 @@ impl PeerIdentities {
         }
     }
 
-    /// Returns whether a message answers a request of another configuration. It gets no stamp: its
-    /// receiver knows the storages of that configuration.
-    #[inline]
-    fn is_for_another_epoch<T: Entry>(&self, msg: &PaxosMsg<T>) -> bool {
-        let own = self.own.configuration.configuration_id;
-        matches!(msg, PaxosMsg::CatchUpChunk(chunk) if chunk.config_id != own)
+    /// Returns the stamp of a chunk for a server in an earlier epoch: without storages, since the receiver
+    /// knows those of that epoch. It is blank if this server does not know the configuration any more.
+    #[cold]
+    fn stamp_for_epoch(&self, config_id: ConfigurationId, epochs: &[Epoch]) -> Stamp {
+        let mut known = epochs.iter().map(|epoch| &epoch.configuration);
+        let configuration = known.find(|known| known.configuration_id == config_id);
+        configuration.map_or_else(Stamp::default, |configuration| {
+            let cluster_name = self.digest.cluster_name;
+            Stamp::of_earlier_epoch(&Digest { cluster_name, ..Digest::of(configuration, None) })
+        })
     }
 
     /// Returns the storage id of a member other than `to`: of the next member in each round.
