@@ -3,11 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use omnipaxos::{
+    ballot_leader_election::Ballot,
+    identity::Stamp,
     macros::Entry,
-    messages::{sequence_paxos::PaxosMsg, Message},
+    messages::{
+        sequence_paxos::{
+            AcceptSync, CatchUpChunk, LogSync, PaxosMessage, PaxosMsg, Prepare, SnapshotEncoding,
+            SnapshotPiece,
+        },
+        Message,
+    },
     storage::{Snapshot, SnapshotDigest},
     util::LogEntry,
-    ClusterConfig, ServerConfig,
+    ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_harness::{build, Cluster, Fate};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
@@ -270,4 +278,74 @@ fn compact_at_once<N: FnMut(u64, &mut Message<Number>) -> Fate>(
 ) {
     cluster.server(pid).compact_with(idx, state.clone()).unwrap();
     cluster.server(pid).flush().unwrap();
+}
+
+type Server = OmniPaxos<Number, Store>;
+
+fn handle(server: &mut Server, from: u64, msg: PaxosMsg<Number>) {
+    server.handle_incoming(Message::SequencePaxos(PaxosMessage { from, to: 3, msg }));
+    server.outgoing_messages();
+}
+
+fn has_snapshot_file(folder: &Path) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|found| {
+        let path = found.unwrap().path();
+        let is_snapshot = path.file_name().unwrap().to_string_lossy().starts_with("snapshot.");
+        is_snapshot || path.is_dir() && has_snapshot_file(&path)
+    })
+}
+
+/// A chunk without anything, at a source that has compacted four entries.
+fn empty_chunk(base: u64) -> CatchUpChunk<Number> {
+    CatchUpChunk {
+        config_id: 1,
+        base,
+        snapshot: None,
+        from_idx: base,
+        entries: Vec::new().into(),
+        ids: None,
+        stopsign: None,
+        piece: None,
+        epoch: None,
+        decided_idx: 4,
+        compacted_idx: 4,
+        stamp: Stamp::default(),
+    }
+}
+
+/// The last piece of a snapshot answers a request from before a restart, in which the decided index was
+/// lost. Its ids begin above the decided index now. The server has accepted other entries than those that
+/// the snapshot stands for.
+#[test]
+fn a_snapshot_that_is_not_taken_decides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let change = |config: &mut ServerConfig| config.election_tick_timeout = ROUND;
+    let mut server = build(&config, 3, change, open(folder.path(), 3));
+    let (accepted_idx, decided_idx, stamp) = (4, 0, Stamp::default());
+    let (n, n_accepted) = (Ballot { config_id: 1, n: 1, priority: 0, pid: 2 }, Ballot::default());
+    let prepare = Prepare { n, n_accepted, accepted_idx, decided_idx, takes_delta: false, stamp };
+    handle(&mut server, 2, PaxosMsg::Prepare(prepare));
+    let suffix = [1, 2, 13, 14].map(Number).to_vec().into();
+    let sync = Box::new(LogSync { suffix_idx: 0, suffix, ids: None, stopsign: None });
+    handle(&mut server, 2, PaxosMsg::AcceptSync(AcceptSync { n, decided_idx, sync, stamp }));
+
+    let bytes = bincode::serde::encode_to_vec(state(1), bincode::config::standard()).unwrap();
+    let mut digest = SnapshotDigest::default();
+    digest.update(&bytes);
+    let encoding = SnapshotEncoding { idx: 4, len: bytes.len() as u64, digest: digest.finish() };
+    for (offset, bytes) in [(0, &bytes[..1000]), (1000, &bytes[1000..])] {
+        let piece = SnapshotPiece { encoding, offset, bytes: bytes.to_vec(), is_cut: false };
+        let chunk = CatchUpChunk { piece: Some(Box::new(piece)), ..empty_chunk(2) };
+        handle(&mut server, 1, PaxosMsg::CatchUpChunk(Box::new(chunk)));
+    }
+    let is_written = |server: &Server| server.status().catch_up.partial_snapshot_bytes == 0;
+    while !is_written(&server) || has_snapshot_file(folder.path()) {
+        server.outgoing_messages();
+        thread::yield_now();
+    }
+    let entries = [1, 2].map(Number).to_vec().into();
+    let chunk = CatchUpChunk { entries, decided_idx: 2, compacted_idx: 0, ..empty_chunk(0) };
+    handle(&mut server, 1, PaxosMsg::CatchUpChunk(Box::new(chunk)));
+    assert_eq!(server.read_decided_suffix(0).map(|entries| entries.len()), Some(2));
 }

@@ -104,8 +104,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     ) -> Result<(), Halted> {
         let is_answer = self.ranges.note(&chunk, from);
         if chunk.base > self.log.decided_idx() {
-            let is_catching_up = self.catch_up.source().is_some();
-            if is_catching_up && self.ranges.keep(chunk, from, &self.limits) {
+            // Without its snapshot such a chunk would later count as one of trimmed entries.
+            let may_wait = snapshot_in == SnapshotIn::Chunk && self.catch_up.source().is_some();
+            if may_wait && self.ranges.keep(chunk, from, &self.limits) {
                 self.catch_up.progress();
                 if is_answer {
                     self.request_ranges(from);

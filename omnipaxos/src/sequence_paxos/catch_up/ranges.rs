@@ -160,7 +160,7 @@ impl<T: Entry> Ranges<T> {
         {
             self.sources.insert(from, Source { silent_rounds: SILENT_ROUNDS, ..source });
         }
-        if !is_empty && chunk.snapshot.is_none() {
+        if chunk.len() > Some(chunk.from_idx) && chunk.snapshot.is_none() {
             let bytes = amount_of(chunk).bytes;
             self.entry_bytes = bytes / (chunk.entries.len() as u64).max(1);
             self.ids_bytes = surplus_of_ids(chunk);
