@@ -171,14 +171,8 @@ fn while_a_snapshot_waits_the_last_durable_one_is_read() {
     storage.write_compaction(&mut compaction(10, 20, large(2))).unwrap();
     // It waits, unless the one before was written meanwhile.
     storage.write_compaction(&mut compaction(10, 30, large(3))).unwrap();
-    match storage.snapshot_source().unwrap() {
-        SnapshotSource::Bytes(bytes) if bytes.idx() == 10 => {
-            assert_eq!(sent(&bytes, 9999), large(1))
-        }
-        SnapshotSource::Bytes(bytes) => {
-            assert_eq!((bytes.idx(), sent(&bytes, 9999)), (20, large(2)))
-        }
-        _ => {}
+    if let SnapshotSource::Bytes(bytes) = storage.snapshot_source().unwrap() {
+        assert_eq!(sent(&bytes, 9999), large(bytes.idx() / 10));
     }
     while storage.get_stored_compacted_idx().unwrap() < 30 {
         storage.set_decided_idx(100).unwrap();

@@ -140,13 +140,19 @@ impl<T: SimEntry> World<T> {
         let flexible_quorum = if has_flexible_quorums { quorum(rng, nodes.len()) } else { None };
         let founding = ClusterConfig { configuration_id: 1, nodes: nodes.clone(), flexible_quorum };
         let is_tiny = rng.chance(1, 3);
+        // Snapshots travel in pieces then.
+        let has_pieces = Rng::of(&[seed, 0x913]).chance(1, 2);
         let settings = ServerConfig {
             continues: true,
             election_tick_timeout: 12,
             resend_message_tick_timeout: 60,
             max_message_entries: if is_tiny { rng.between(1, 6) as usize } else { 1 << 14 },
             max_in_flight_entries: if is_tiny { rng.between(1, 20) as usize } else { 1 << 16 },
-            max_message_bytes: if is_tiny { 100 } else { 1 << 20 },
+            max_message_bytes: match (is_tiny, has_pieces) {
+                (true, true) => 12,
+                (true, false) => 100,
+                (false, _) => 1 << 20,
+            },
             keeps_undecided_appends: rng.chance(1, 2),
             ..Default::default()
         };
