@@ -201,7 +201,12 @@ impl Stamp {
 
     /// Returns whether a chunk of a log that continues is from a server in another epoch.
     pub(crate) fn is_from_another_epoch(self) -> bool {
-        self.is_blank() || self.storages == ANOTHER_EPOCH
+        self.is_blank() || self.is_for_earlier_epoch()
+    }
+
+    /// Returns whether the stamp is that of a chunk for a server in an earlier epoch.
+    pub(crate) fn is_for_earlier_epoch(self) -> bool {
+        self.storages == ANOTHER_EPOCH
     }
 
     fn is_blank(self) -> bool {

@@ -59,7 +59,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Stamps the outgoing messages of `buffer` from position `from` on.
     pub(super) fn stamp(&self, buffer: &mut [Message<T>], from: usize) {
-        let epochs = self.paxos.log().epochs();
+        let epochs = || self.paxos.log().epochs();
         self.validator.identities().stamp(buffer.iter_mut().skip(from), epochs);
     }
 

@@ -49,11 +49,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             return self.check_halted();
         }
         self.begin("take_outgoing_messages")?;
+        if self.paxos.is_storing_snapshot() {
+            self.store_snapshot()?;
+        }
         let mut first = buffer.len();
-        let mut result = self
-            .store_peer_identities()
-            .and_then(|()| self.store_snapshot())
-            .and_then(|()| self.output_of_paxos(buffer));
+        let mut result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
         if result.is_ok() && self.paxos.is_epoch_due() {
             result = self.begin_due_epochs(buffer, &mut first);
         }
@@ -170,11 +170,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     }
 
     /// Passes on to the storage what has arrived of a snapshot.
-    #[inline]
+    #[cold]
     fn store_snapshot(&mut self) -> Result<(), Halted> {
-        match self.paxos.is_storing_snapshot() {
-            true => self.paxos.store_snapshot().and_then(|()| self.sync_election()),
-            false => Ok(()),
+        match self.paxos.store_snapshot().and_then(|()| self.sync_election()) {
+            Ok(()) => Ok(()),
+            Err(halted) => self.end_or_halt(Err(halted)),
         }
     }
 

@@ -16,6 +16,14 @@ pub(crate) enum Readers {
     StorageAndMessages,
 }
 
+/// Which call of the storage writes the changes.
+#[derive(Copy, Clone)]
+enum Write {
+    Atomic,
+    Compaction,
+    Received,
+}
+
 impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// Writes the changes with at most one `write_atomically`.
     ///
@@ -45,23 +53,23 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
         let from_idx = self.tail.start();
         let kept_len = self.kept_len();
-        if self.unstored.compaction {
-            self.forget_epochs()?;
-        }
-        let becomes_durable_later = matches!(self.compacted, Compacted::UnstoredSnapshot(_))
-            && self.compacted_idx > self.stored.compacted_idx
-            && !self.unstored.needs_durable_snapshot;
-        let is_received = matches!(self.compacted, Compacted::Received);
+        let write = match self.unstored.compaction {
+            true => {
+                self.forget_epochs()?;
+                self.write_of_compaction()
+            }
+            false => Write::Atomic,
+        };
         self.gather(readers);
         if self.ops.is_empty() {
             return Ok(());
         }
         // Until the write has succeeded, only the entries that it keeps are known to be stored.
         self.stored.len = kept_len;
-        let written = match (is_received, becomes_durable_later) {
-            (true, _) => self.storage.write_received(&mut self.ops),
-            (false, true) => self.storage.write_compaction(&mut self.ops),
-            (false, false) => self.storage.write_atomically(&mut self.ops),
+        let written = match write {
+            Write::Atomic => self.storage.write_atomically(&mut self.ops),
+            Write::Compaction => self.storage.write_compaction(&mut self.ops),
+            Write::Received => self.storage.write_received(&mut self.ops),
         };
         self.ops.clear();
         written.map_err(|cause| Halted::new(self.describe_write(from_idx), cause))?;
@@ -72,6 +80,18 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let entries = self.entries_among(compacted_idx, len);
         self.stored = Stored { compacted_idx, entries, len, stopsign: self.stopsign_idx() };
         Ok(())
+    }
+
+    fn write_of_compaction(&self) -> Write {
+        let is_later =
+            self.compacted_idx > self.stored.compacted_idx && !self.unstored.needs_durable_snapshot;
+        match self.compacted {
+            Compacted::Received => Write::Received,
+            Compacted::UnstoredSnapshot(_) if is_later => Write::Compaction,
+            Compacted::UnstoredSnapshot(_) | Compacted::Snapshot | Compacted::Trimmed => {
+                Write::Atomic
+            }
+        }
     }
 
     /// Returns whether there is nothing to write. A decided index alone waits for the next write,

@@ -11,7 +11,7 @@ use crate::{
         storages, Conflict, Digest, Identity, Mismatch, PeerConflict, SenderIdentity, Stamp,
         DISPUTED,
     },
-    ids::{ConfigurationId, NodeId},
+    ids::NodeId,
     messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
     storage::{Entry, Epoch},
 };
@@ -130,13 +130,18 @@ impl PeerIdentities {
                 let Some(stamp) = paxos.msg.stamp() else {
                     return self.check_unstamped(paxos.from);
                 };
-                let is_chunk = matches!(paxos.msg, PaxosMsg::CatchUpChunk(_));
-                if is_chunk && stamp.is_from_another_epoch() {
-                    return self.check_epoch(stamp);
-                }
-                match self.peers.iter().find(|peer| peer.pid == paxos.from) {
+                let checked = match self.peers.iter().find(|peer| peer.pid == paxos.from) {
                     None => Ok(()),
-                    Some(peer) => peer.check(stamp),
+                    Some(peer) => match peer.check(stamp) {
+                        Ok(()) => return Ok(()),
+                        mismatch => mismatch,
+                    },
+                };
+                match &paxos.msg {
+                    PaxosMsg::CatchUpChunk(_) if stamp.is_for_earlier_epoch() => {
+                        self.check_epoch(stamp)
+                    }
+                    _ => checked,
                 }
             }
             Message::BLE(ble) => match &ble.msg {
@@ -175,7 +180,7 @@ impl PeerIdentities {
     /// configuration there. Otherwise this server does not belong to that cluster, though it names
     /// servers of it as members.
     fn check_epoch(&self, stamp: Stamp) -> Result<(), Unidentified> {
-        match stamp == Stamp::default() || stamp == Stamp::of_earlier_epoch(&self.digest) {
+        match stamp == Stamp::of_earlier_epoch(&self.digest) {
             true => Ok(()),
             false => Err(Unidentified::OtherConfiguration),
         }
@@ -301,23 +306,21 @@ impl PeerIdentities {
         self.has_unstored = false;
     }
 
-    /// Stamps outgoing messages. `epochs` are those of the log of this server.
+    /// Stamps outgoing messages. `epochs` returns those of the log of this server.
     #[inline]
-    pub(crate) fn stamp<'a, T: Entry + 'a>(
+    pub(crate) fn stamp<'a, 'e, T: Entry + 'a>(
         &self,
         messages: impl Iterator<Item = &'a mut Message<T>>,
-        epochs: &[Epoch],
+        epochs: impl Fn() -> &'e [Epoch],
     ) {
         for message in messages {
             let to = message.get_receiver();
             let peer = self.peers.iter().find(|peer| peer.pid == to);
             match message {
                 Message::SequencePaxos(paxos) => {
-                    if let PaxosMsg::CatchUpChunk(chunk) = &mut paxos.msg {
-                        if chunk.config_id != self.own.configuration.configuration_id {
-                            chunk.stamp = self.stamp_for_epoch(chunk.config_id, epochs);
-                            continue;
-                        }
+                    if self.is_for_another_epoch(&paxos.msg) {
+                        self.stamp_for_epoch(&mut paxos.msg, epochs());
+                        continue;
                     }
                     if let PaxosMsg::Joining(joining) = &mut paxos.msg {
                         joining.cluster_name = self.digest.cluster_name;
@@ -350,16 +353,24 @@ impl PeerIdentities {
         }
     }
 
-    /// Returns the stamp of a chunk for a server in an earlier epoch: without storages, since the receiver
-    /// knows those of that epoch. It is blank if this server does not know the configuration any more.
+    /// Returns whether a message answers a request of another configuration.
+    #[inline]
+    fn is_for_another_epoch<T: Entry>(&self, msg: &PaxosMsg<T>) -> bool {
+        let own = self.own.configuration.configuration_id;
+        matches!(msg, PaxosMsg::CatchUpChunk(chunk) if chunk.config_id != own)
+    }
+
+    /// Stamps a chunk for a server in an earlier epoch: without storages, since the receiver knows those
+    /// of that epoch. There is no stamp if this server does not know the configuration any more.
     #[cold]
-    fn stamp_for_epoch(&self, config_id: ConfigurationId, epochs: &[Epoch]) -> Stamp {
+    fn stamp_for_epoch<T: Entry>(&self, msg: &mut PaxosMsg<T>, epochs: &[Epoch]) {
+        let PaxosMsg::CatchUpChunk(chunk) = msg else { return };
         let mut known = epochs.iter().map(|epoch| &epoch.configuration);
-        let configuration = known.find(|known| known.configuration_id == config_id);
-        configuration.map_or_else(Stamp::default, |configuration| {
+        if let Some(of_epoch) = known.find(|known| known.configuration_id == chunk.config_id) {
             let cluster_name = self.digest.cluster_name;
-            Stamp::of_earlier_epoch(&Digest { cluster_name, ..Digest::of(configuration, None) })
-        })
+            let digest = Digest { cluster_name, ..Digest::of(of_epoch, None) };
+            chunk.stamp = Stamp::of_earlier_epoch(&digest);
+        }
     }
 
     /// Returns the storage id of a member other than `to`: of the next member in each round.

@@ -233,7 +233,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.partial_snapshot.drop_unwanted() {
             self.log.end_receiving()?;
         }
-        if let Some(bytes) = self.partial_snapshot.undecided() {
+        if let Some(bytes) = self.partial_snapshot.take_undecided() {
             let is_in_storage = self.log.begin_receiving(bytes)?;
             self.partial_snapshot.decide_place(is_in_storage);
         }
