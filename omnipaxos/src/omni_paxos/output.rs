@@ -49,9 +49,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             return self.check_halted();
         }
         self.begin("take_outgoing_messages")?;
-        if self.paxos.is_storing_snapshot() {
-            self.store_snapshot()?;
+        match self.paxos.is_storing_snapshot() {
+            true => self.output_while_storing(buffer),
+            false => self.output(buffer),
         }
+    }
+
+    /// Returns the messages of one output, after the writes that they need.
+    #[inline]
+    fn output(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
         let mut first = buffer.len();
         let mut result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
         if result.is_ok() && self.paxos.is_epoch_due() {
@@ -67,7 +73,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         self.stamp(buffer, first);
         // Changes that an output decides are written by the next output.
-        self.is_idle = self.paxos.log().is_flushed() && !self.paxos.is_storing_snapshot();
+        self.is_idle = self.paxos.log().is_flushed();
         self.end();
         Ok(())
     }
@@ -169,13 +175,15 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Passes on to the storage what has arrived of a snapshot.
+    /// Passes on to the storage what has arrived of a snapshot, before the output.
     #[cold]
-    fn store_snapshot(&mut self) -> Result<(), Halted> {
-        match self.paxos.store_snapshot().and_then(|()| self.sync_election()) {
-            Ok(()) => Ok(()),
-            Err(halted) => self.end_or_halt(Err(halted)),
+    fn output_while_storing(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
+        if let Err(halted) = self.paxos.store_snapshot().and_then(|()| self.sync_election()) {
+            return self.end_or_halt(Err(halted));
         }
+        self.output(buffer)?;
+        self.is_idle &= !self.paxos.is_storing_snapshot();
+        Ok(())
     }
 
     pub(super) fn output_of_paxos(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {

@@ -306,7 +306,7 @@ fn start(
         let bytes = encode()?;
         let contents = used.write(id, &bytes)?;
         let reference = contents.reference(id);
-        Ok(Written { reference, file: FileBytes::open(&used, id, idx, contents)? })
+        Ok(Written { reference, file: FileBytes::open(used.path(id), id, idx, contents)? })
     };
     spawn(&files.path(id), "omnipaxos snapshot", write)
 }

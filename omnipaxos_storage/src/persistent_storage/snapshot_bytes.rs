@@ -3,9 +3,7 @@
 //! While a reader exists, its file stays open. So the bytes can be read also after a later snapshot has
 //! replaced them and the name of the file is removed.
 
-use super::{
-    batch::SnapshotRef, error::StorageError, files::read_exact_at, snapshot_files::SnapshotFiles,
-};
+use super::{batch::SnapshotRef, error::StorageError, files::read_exact_at};
 use omnipaxos::{
     errors::SharedError,
     storage::{ReadSnapshot, SnapshotBytes, SnapshotDigest, StorageResult},
@@ -77,12 +75,11 @@ pub(super) struct FileBytes {
 impl FileBytes {
     /// Opens the complete file of a snapshot of the first `idx` entries.
     pub(super) fn open(
-        files: &SnapshotFiles,
+        path: PathBuf,
         id: u64,
         idx: u64,
         contents: Contents,
     ) -> Result<Self, StorageError> {
-        let path = files.path(id);
         let file = File::open(&path).map_err(StorageError::io("open", &path))?;
         let (len, digest) = (contents.len, contents.digest.finish());
         let reader = Arc::new(FileReader { path, file, contents });
@@ -129,7 +126,9 @@ impl ReadSnapshot for FileReader {
 
 #[cfg(test)]
 mod tests {
-    use super::{Contents, FileBytes, SnapshotFiles, SnapshotRef, BLOCK_BYTES};
+    use super::{
+        super::snapshot_files::SnapshotFiles, Contents, FileBytes, SnapshotRef, BLOCK_BYTES,
+    };
     use std::fs;
 
     fn bytes(len: u64) -> Vec<u8> {
@@ -156,7 +155,7 @@ mod tests {
         for len in [1, BLOCK_BYTES, 3 * BLOCK_BYTES + 5] {
             let bytes = bytes(len);
             let contents = files.write(7, &bytes).unwrap();
-            let read = FileBytes::open(&files, 7, 12, contents).unwrap().bytes;
+            let read = FileBytes::open(files.path(7), 7, 12, contents).unwrap().bytes;
             files.remove(7).unwrap();
             assert_eq!((read.idx(), read.len()), (12, len));
             for (from, count) in [(0, 1), (0, len), (len - 1, 9), (len / 3, len / 2), (len, 1)] {
@@ -173,7 +172,7 @@ mod tests {
         let files = SnapshotFiles::new(folder.path());
         let mut bytes = bytes(3 * BLOCK_BYTES + 5);
         let contents = files.write(7, &bytes).unwrap();
-        let read = FileBytes::open(&files, 7, 12, contents).unwrap().bytes;
+        let read = FileBytes::open(files.path(7), 7, 12, contents).unwrap().bytes;
         let at = BLOCK_BYTES as usize + 9;
         bytes[at] ^= 1;
         fs::write(files.path(7), &bytes).unwrap();

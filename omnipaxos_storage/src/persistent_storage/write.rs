@@ -465,7 +465,7 @@ impl<T> PersistentStorage<T> {
         idx: u64,
         contents: Contents,
     ) -> Result<(), StorageError> {
-        self.in_file = Some(FileBytes::open(&self.snapshot_files, id, idx, contents)?);
+        self.in_file = Some(FileBytes::open(self.snapshot_files.path(id), id, idx, contents)?);
         Ok(())
     }
 

@@ -137,11 +137,10 @@ impl PeerIdentities {
                         mismatch => mismatch,
                     },
                 };
-                match &paxos.msg {
-                    PaxosMsg::CatchUpChunk(_) if stamp.is_for_earlier_epoch() => {
-                        self.check_epoch(stamp)
-                    }
-                    _ => checked,
+                let is_chunk = matches!(paxos.msg, PaxosMsg::CatchUpChunk(_));
+                match is_chunk && stamp.is_for_earlier_epoch() {
+                    true => self.check_epoch(stamp),
+                    false => checked,
                 }
             }
             Message::BLE(ble) => match &ble.msg {

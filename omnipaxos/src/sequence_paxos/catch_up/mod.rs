@@ -230,10 +230,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// those of one encoding, are durable, and were decoded. The write that replaces the log then does
     /// so as a whole. Until then, and after a crash, the storage holds what it held before.
     pub(crate) fn store_snapshot(&mut self) -> Result<(), Halted> {
+        let stored = self.pass_on_snapshot();
+        self.partial_snapshot.note_stored();
+        stored
+    }
+
+    fn pass_on_snapshot(&mut self) -> Result<(), Halted> {
         if self.partial_snapshot.drop_unwanted() {
             self.log.end_receiving()?;
         }
-        if let Some(bytes) = self.partial_snapshot.take_undecided() {
+        if let Some(bytes) = self.partial_snapshot.undecided() {
             let is_in_storage = self.log.begin_receiving(bytes)?;
             self.partial_snapshot.decide_place(is_in_storage);
         }

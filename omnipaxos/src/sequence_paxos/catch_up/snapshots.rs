@@ -142,8 +142,8 @@ pub(in crate::sequence_paxos) struct PartialSnapshot {
     undecodable: u64,
     /// Whether the storage receives a snapshot.
     is_in_storage: bool,
-    /// Whether a snapshot has begun since the storage was last asked whether it receives one.
-    is_undecided: bool,
+    /// Whether the storage receives a snapshot, or one has begun since it was last asked.
+    is_storing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -266,7 +266,7 @@ impl PartialSnapshot {
             if piece.offset > 0 || !may_begin {
                 return Piece::Ignored;
             }
-            self.is_undecided = true;
+            self.is_storing = true;
             self.partial = Some(Partial {
                 source: from,
                 encoding: piece.encoding,
@@ -322,7 +322,7 @@ impl PartialSnapshot {
     /// Whether the storage has something to do, or is to be asked whether it receives a snapshot.
     #[inline]
     pub(in crate::sequence_paxos) fn is_storing(&self) -> bool {
-        self.is_in_storage || self.is_undecided
+        self.is_storing
     }
 
     /// Returns whether the storage receives a snapshot that is not wanted any more, and counts it as
@@ -335,10 +335,14 @@ impl PartialSnapshot {
     }
 
     /// Number of bytes of a snapshot for which the storage is to be asked whether it receives them.
-    pub(super) fn take_undecided(&mut self) -> Option<u64> {
-        self.is_undecided = false;
+    pub(super) fn undecided(&self) -> Option<u64> {
         let partial = self.partial.as_ref();
         partial.filter(|partial| partial.place == Place::Undecided).map(|p| p.encoding.len)
+    }
+
+    /// The storage knows what has arrived.
+    pub(super) fn note_stored(&mut self) {
+        self.is_storing = self.is_in_storage;
     }
 
     /// Notes whether the storage receives the snapshot.
@@ -793,14 +797,14 @@ mod tests {
             let mut partial = PartialSnapshot::default();
             take(&mut partial, first, 2);
             assert!(partial.is_storing() && !partial.drop_unwanted());
-            assert_eq!(partial.take_undecided(), Some(first.encoding.len));
+            assert_eq!(partial.undecided(), Some(first.encoding.len));
             partial.decide_place(true);
             Self { partial, passed: Vec::new() }
         }
 
         /// An output, after which the storage has written this number of bytes.
         fn output(&mut self, written: u64) {
-            assert!(!self.partial.drop_unwanted() && self.partial.take_undecided().is_none());
+            assert!(!self.partial.drop_unwanted() && self.partial.undecided().is_none());
             self.passed.extend(self.partial.take_part().unwrap());
             self.partial.note_written(written);
         }
@@ -824,6 +828,7 @@ mod tests {
         let complete = storing.partial.take_complete().unwrap();
         assert_eq!((complete.source, complete.idx, complete.bytes), (2, 9, Vec::new()));
         storing.partial.note_installed();
+        storing.partial.note_stored();
         assert!(!storing.partial.is_storing() && !storing.partial.drop_unwanted());
     }
 
@@ -852,6 +857,7 @@ mod tests {
         assert!(!storing.partial.is_arriving() && !storing.partial.drop_unwanted());
         storing.partial.end_round(0);
         assert!(storing.partial.is_storing() && storing.partial.drop_unwanted());
+        storing.partial.note_stored();
         assert!(!storing.partial.is_storing() && !storing.partial.drop_unwanted());
     }
 
@@ -880,10 +886,11 @@ mod tests {
         storing.output(10);
         take(&mut storing.partial, &theirs[0], 2);
         assert!(storing.partial.drop_unwanted());
-        assert_eq!(storing.partial.take_undecided(), Some(95));
+        assert_eq!(storing.partial.undecided(), Some(95));
         storing.partial.decide_place(true);
         assert_eq!(storing.partial.take_part().as_deref(), Some(&bytes(95, 2)[..10]));
         assert_eq!(storing.partial.take_undecodable(), Some(2));
+        storing.partial.note_stored();
         assert!(!storing.partial.is_storing() && storing.partial.take_part().is_none());
     }
 
