@@ -168,7 +168,7 @@ impl Plan {
             }
         }
         // Parts of a snapshot that nothing follows change nothing.
-        if mix(self.seed, self.batches * 1000 + 700) % 9 == 0 {
+        if mix(self.seed, self.batches * 1000 + 700).is_multiple_of(9) {
             receive(storage, &[7; 9000], 12_000)?;
             while storage.reception()? != (Reception::Pending { written: 9000 }) {
                 thread::yield_now();
