@@ -258,3 +258,18 @@ fn a_file_that_cannot_be_written_is_reported() {
     };
     assert!(error.contains("snapshot.0"), "{error}");
 }
+
+/// The value that the thread has decoded is that of one snapshot only.
+#[test]
+fn a_snapshot_that_replaces_a_received_one_is_read() {
+    for values in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = filled(folder.path(), values);
+        assert_eq!(receive(&mut storage, &encoded(&large(1)), 10_000), Reception::Ready);
+        storage.write_received(&mut install(100, 150)).unwrap();
+        for later in [State(vec![1, 2]), large(2)] {
+            storage.set_snapshot(Some(later.clone())).unwrap();
+            assert_holds(&storage, 150, Some(&later), 151);
+        }
+    }
+}
