@@ -38,6 +38,13 @@ fn a_few_hundred_seeds() {
     assert!(missing.is_empty(), "never occurred: {missing:?}");
 }
 
+/// Pieces of a snapshot were asked for byte by byte, where less may be in flight than fits into a message.
+#[test]
+fn seeds_that_found_bugs() {
+    let report = run(&Plan::of(942_000_103, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 #[test]
 fn a_seed_gives_the_same_run_to_the_byte() {
     for seed in 0..30 {

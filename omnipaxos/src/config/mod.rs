@@ -227,6 +227,14 @@ pub(crate) struct Limits {
     pub(crate) pending: Amount,
 }
 
+impl Limits {
+    /// Returns how much of a snapshot may be on its way: at least a piece, which may fill a message.
+    pub(crate) fn pieces_in_flight(&self) -> Amount {
+        let bytes = self.in_flight.bytes.max(self.message.bytes);
+        Amount { bytes, ..self.in_flight }
+    }
+}
+
 /// The settings of one server.
 ///
 /// Times are numbers of ticks. A tick is a call of [`OmniPaxos::tick`](crate::OmniPaxos::tick); the
@@ -264,7 +272,8 @@ pub struct ServerConfig {
     pub leader_priority: u32,
     /// The largest number of bytes of entries in one message, as
     /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. A larger entry
-    /// travels alone, and a snapshot travels as a whole. Default 1 MiB.
+    /// travels alone. A larger snapshot travels in pieces of this size; without the feature `serde`
+    /// as a whole. Default 1 MiB.
     ///
     /// It also limits the undecided entries that a leader appends to its log, since one message
     /// contains the undecided tail of a log when the leader changes. So a cluster decides at most
@@ -275,7 +284,8 @@ pub struct ServerConfig {
     /// leader: see [`max_message_bytes`](Self::max_message_bytes). Default 16,384.
     pub max_message_entries: usize,
     /// The largest number of bytes of entries that a leader sends to a follower and that are not
-    /// acknowledged. Default 4 MiB.
+    /// acknowledged. A server asks for as much of a snapshot at once, or for one piece if that is more.
+    /// Default 4 MiB.
     pub max_in_flight_bytes: usize,
     /// The largest number of entries that a leader sends to a follower and that are not
     /// acknowledged. A follower that lacks more decided entries fetches them in chunks from any

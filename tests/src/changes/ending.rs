@@ -62,7 +62,8 @@ impl<T: SimEntry> World<T> {
         informed.map(|(pid, _)| *pid).collect()
     }
 
-    /// Whether a server lacks entries that all those have trimmed which it can ask. Without snapshots it
+    /// Whether a server lacks entries that all those have trimmed which it can ask: a member asks the other
+    /// members of its epoch, and an observer also those that it was told to observe. Without snapshots it
     /// learns nothing any more.
     fn is_cut_off_by_trims(&self, pid: NodeId) -> bool {
         let Some(slot) = self.slots.get(&pid).filter(|_| !self.has_snapshots()) else {
@@ -72,7 +73,10 @@ impl<T: SimEntry> World<T> {
         let Some(own) = status_of(&pid) else {
             return false;
         };
-        let configured = &slot.config.server_config.observes;
+        let configured = match own.nodes.contains(&pid) {
+            true => &[][..],
+            false => &slot.config.server_config.observes[..],
+        };
         let mut sources = own.nodes.iter().chain(configured).filter_map(status_of);
         let can_help = |source: Status| {
             source.decided_idx > own.decided_idx && source.compacted_idx <= own.decided_idx

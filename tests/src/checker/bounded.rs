@@ -242,8 +242,8 @@ impl Checker {
         Ok(())
     }
 
-    /// What a server asks for fits into what may be in flight. The range of the entries at its decided
-    /// index, which waits for nothing, comes on top, and the stop sign.
+    /// What a server asks for fits into what may be in flight, or is one piece of a snapshot. The range of
+    /// the entries at its decided index, which waits for nothing, comes on top, and the stop sign.
     fn check_request<T: SimEntry>(
         &self,
         server: usize,
@@ -257,9 +257,10 @@ impl Checker {
             range.from_idx < range.until_idx
                 && range.until_idx.saturating_sub(m.decided_idx) <= most
         });
+        let most_bytes = limits.in_flight.bytes.max(limits.message.bytes);
         let is_piece_bounded = m.piece.as_ref().is_none_or(|piece| {
             piece.until <= piece.encoding.len
-                && piece.until.saturating_sub(piece.from) <= limits.in_flight.bytes.max(1)
+                && piece.until.saturating_sub(piece.from) <= most_bytes
         });
         ensure!(
             is_range_bounded && is_piece_bounded,

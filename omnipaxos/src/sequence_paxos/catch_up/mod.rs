@@ -182,7 +182,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Piece::Ignored => {}
             Piece::Added => {
                 self.catch_up.ask(from);
-                if self.partial_snapshot.is_request_due(self.limits.in_flight) {
+                if self.partial_snapshot.is_request_due(self.limits.pieces_in_flight()) {
                     self.outbox.request_chunk(from);
                 }
             }
@@ -250,7 +250,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Reception::Pending { written } => {
                 if let Some(source) = self.partial_snapshot.note_written(written) {
                     self.catch_up.ask(source);
-                    if self.partial_snapshot.is_request_due(self.limits.in_flight) {
+                    if self.partial_snapshot.is_request_due(self.limits.pieces_in_flight()) {
                         self.outbox.request_chunk(source);
                     }
                 }

@@ -99,9 +99,8 @@ impl EncodedSnapshot {
         };
         kept.unasked = 0;
         let size = message.bytes.max(1);
-        let most = in_flight.bytes.max(message.bytes);
         let wanted = asks.until.min(encoding.len);
-        let until = wanted.min(asks.from.saturating_add(most));
+        let until = wanted.min(asks.from.saturating_add(in_flight.bytes));
         let mut pieces = Vec::new();
         let mut offset = asks.from;
         while offset < until {
@@ -395,7 +394,8 @@ impl PartialSnapshot {
         self.is_in_storage = false;
     }
 
-    /// Whether half of what was asked for has come, and is written if the storage receives it, so that the next request is due.
+    /// Whether half of what was asked for has come, and is written if the storage receives it, so that
+    /// the next request is due.
     pub(super) fn is_request_due(&self, window: Amount) -> bool {
         self.partial.as_ref().is_some_and(|partial| {
             let left = partial.requested_until.saturating_sub(partial.written());

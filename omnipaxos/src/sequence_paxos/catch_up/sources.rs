@@ -25,7 +25,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             waits,
             takes_pieces: self.partial_snapshot.takes_pieces(),
             range: None,
-            piece: self.partial_snapshot.next_request(decided_idx, self.limits.in_flight),
+            piece: self.partial_snapshot.next_request(decided_idx, self.limits.pieces_in_flight()),
         }
     }
 
@@ -92,7 +92,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.log.knows_epoch_of(piece.encoding.idx) {
             return Ok(0);
         }
-        let (message, in_flight) = (self.limits.message, self.limits.in_flight);
+        let (message, in_flight) = (self.limits.message, self.limits.pieces_in_flight());
         let pieces = self.encoded_snapshot.pieces(piece, message, in_flight)?;
         let count = pieces.len();
         for piece in pieces {
