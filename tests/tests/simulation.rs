@@ -40,7 +40,7 @@ fn a_few_hundred_seeds() {
 
 /// Pieces of a snapshot were asked for byte by byte, where less may be in flight than fits into a message.
 #[test]
-fn seeds_that_found_bugs() {
+fn a_snapshot_in_pieces_of_a_byte() {
     let report = run(&Plan::of(942_000_103, 2_000), Trace::Off);
     assert!(report.failure.is_none(), "{:?}", report.failure);
 }
