@@ -51,12 +51,6 @@ impl Places {
         self.book.invite(pid, address);
     }
 
-    /// Where a server that has connected says that it is found.
-    pub(crate) fn connected_from(&self, pid: NodeId) -> Option<String> {
-        let has_connected = self.book.announced().borrow().contains_key(&pid);
-        self.book.get(pid).filter(|_| has_connected)
-    }
-
     /// Whether it is known where servers find each of these.
     pub(crate) fn are_known(&self, pids: &[NodeId]) -> bool {
         let by_servers = self.by_servers.borrow();
