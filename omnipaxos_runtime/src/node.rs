@@ -98,8 +98,8 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 ///   that wait for their decision are limited by
 ///   [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) and
 ///   `max_pending_bytes`. At most 65,536 reads wait.
-/// - **Time.** No method has a time limit of its own: while no quorum answers, a call waits. Use
-///   [`tokio::time::timeout`].
+/// - **Time.** While no quorum answers, a call waits without a time limit, unless its rustdoc names
+///   one. Use [`tokio::time::timeout`].
 pub struct OmniPaxosHandle<T: Entry> {
     pid: NodeId,
     requests: mpsc::Sender<Request<T>>,
