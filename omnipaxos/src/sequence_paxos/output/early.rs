@@ -79,7 +79,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         };
         let end = self.log.sendable_len();
         let is_all_released = self.log.is_released_early() && end == self.log.len();
-        let is_awaited = self.log.stopsign_idx().is_some()
+        let is_awaited = !self.log.is_stored_but_records()
+            || self.log.stopsign_idx().is_some()
             || !self.log.unstored_amount().fits(self.most_unstored())
             || !self.has_nothing_due()
             || !followers.await_nothing(end, self.limits.in_flight)
@@ -199,6 +200,11 @@ mod tests {
                 | leading 4.1 ABCD 2:4/3 3:4/3
                 | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
                 ; urgency: Later; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
+            # No message may leave before a compaction is written, so the decided index waits for it.
+                | append d; early; 2: Accepted 4.1 len=4 dec=3; 3: Accepted 4.1 len=4 dec=3
+                ; compact_with 3 abc; early; urgency | leading 4.1 ***D 2:4/3 3:4/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; urgency: Now; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
             # A quorum needs this server: the other follower has not promised.
             leading 4.1 ABC 2:3/3     | append d; early; urgency | leading 4.1 ABCd 2:3/3
                 | early 2: AcceptDecide 4.1 at=3 +d dec=3; urgency: Now
