@@ -440,6 +440,30 @@ fn a_removed_leader_does_not_take_its_own_entries_for_those_that_are_trimmed() {
     assert!(events.iter().any(is_trimmed), "{events:?}");
 }
 
+/// The leader is cut off with entries that no other server has. The others begin the next epoch, and a
+/// snapshot that ends with the stop sign brings the leader there. Its entries belong to the epoch before.
+#[test]
+fn undecided_entries_do_not_pass_into_the_next_epoch() {
+    let (mut lab, leader) = three();
+    let other = leader % 3 + 1;
+    lab.isolate(leader);
+    ["mine"; 9].iter().for_each(|word| lab.append(leader, word));
+    lab.run(100);
+    let next = configuration(2, &[1, 2, 3]);
+    lab.server(other).change_members(next, MemberChange::default()).unwrap();
+    lab.run(60);
+    for pid in (1..=3).filter(|pid| *pid != leader) {
+        assert_eq!(lab.server(pid).status().configuration_id, 2, "at server {pid}");
+        lab.server(pid).snapshot(None, true).unwrap();
+        lab.run(1);
+    }
+    lab.heal_all();
+    lab.run(100);
+    lab.append(leader, "c");
+    lab.run(60);
+    lab.assert_decided_everywhere(&["a", "b", "c"]);
+}
+
 /// An observer learns of members that have stopped, from a server that is none there. That server goes
 /// on, and so does the observer.
 #[test]

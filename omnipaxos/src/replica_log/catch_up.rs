@@ -270,9 +270,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             None => None,
         };
         let end = from_idx + entries.len() as u64;
-        let beyond = match stopsign {
-            Some(_) => Records::from(SharedEntries::default()),
-            None => self.undecided_beyond(end)?,
+        // What is undecided here belongs to the present epoch, which ends with a stop sign.
+        let reaches_later =
+            snapshot.is_some() && epoch.as_deref().is_some_and(|it| self.is_later(it));
+        let beyond = match stopsign.is_some() || reaches_later {
+            true => Records::from(SharedEntries::default()),
+            false => self.undecided_beyond(end)?,
         };
         self.ids.materialize_ids(self.len());
         let beyond_ids = self.ids.of(end, end + beyond.entries.len() as u64);

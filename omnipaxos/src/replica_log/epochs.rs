@@ -95,6 +95,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.continuity.epochs().iter().rev().find(|epoch| epoch.first_idx <= idx)
     }
 
+    /// Returns whether an epoch is a later one than the present.
+    pub(super) fn is_later(&self, epoch: &Epoch) -> bool {
+        self.present_epoch().is_none_or(|present| epoch.first_idx > present.first_idx)
+    }
+
     /// Returns whether this server may send a snapshot of the first `idx` records: its log knows in which
     /// epoch the snapshot ends.
     pub(crate) fn knows_epoch_of(&self, idx: u64) -> bool {
@@ -122,6 +127,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             self.decided_idx,
             epoch.first_idx
         );
+        debug_assert_eq!(self.len(), self.decided_idx, "I25: all in the log is chosen");
         let Continuity::Continues(epochs) = &mut self.continuity else {
             return;
         };
