@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod common;
+
+use common::{Number, State};
 use omnipaxos::{
     errors::with_causes,
     macros::Entry,
@@ -21,27 +24,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 use tempfile::TempDir;
-
-#[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
-#[snapshot(State)]
-struct Number(u64);
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct State(Vec<u64>);
-
-impl Snapshot<Number> for State {
-    fn create(_: &[Number]) -> Self {
-        unreachable!("the tests make them")
-    }
-
-    fn merge(&mut self, _: Self) {
-        unreachable!("the tests make them")
-    }
-
-    fn use_snapshots() -> bool {
-        true
-    }
-}
 
 type Store = PersistentStorage<Number>;
 

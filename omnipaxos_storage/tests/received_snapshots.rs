@@ -2,35 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{
-    macros::Entry,
-    storage::{Reception, Snapshot, SnapshotSource, Storage, StorageOp},
-};
+mod common;
+
+use common::{Number, State};
+use omnipaxos::storage::{Reception, SnapshotSource, Storage, StorageOp};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
-use serde::{Deserialize, Serialize};
 use std::{fs, path::Path, thread};
 use tempfile::TempDir;
-
-#[derive(Clone, Debug, PartialEq, Entry, Serialize, Deserialize)]
-#[snapshot(State)]
-struct Number(u64);
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct State(Vec<u64>);
-
-impl Snapshot<Number> for State {
-    fn create(_: &[Number]) -> Self {
-        unreachable!("the tests make them")
-    }
-
-    fn merge(&mut self, _: Self) {
-        unreachable!("the tests make them")
-    }
-
-    fn use_snapshots() -> bool {
-        true
-    }
-}
 
 type Store = PersistentStorage<Number>;
 
