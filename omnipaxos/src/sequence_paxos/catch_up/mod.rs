@@ -8,22 +8,23 @@
 //!
 //! The first chunk reports the decided index of its source. If more than that chunk is missing, ranges of
 //! the rest are asked for at all servers that can be reached (`ranges`). A snapshot that is larger than
-//! a message comes from one server, in pieces (`snapshots`).
+//! a message comes from one server, in pieces (`encoded_snapshot` at the source, `partial_snapshot`
+//! at the receiver).
 
+mod encoded_snapshot;
+mod partial_snapshot;
 mod ranges;
 mod requester;
-mod snapshots;
 mod sources;
 
 pub(super) use self::{
-    ranges::Ranges,
+    encoded_snapshot::EncodedSnapshot, partial_snapshot::PartialSnapshot, ranges::Ranges,
     requester::Requester,
-    snapshots::{EncodedSnapshot, PartialSnapshot},
 };
 
 use self::{
+    partial_snapshot::{Accompanying, Complete, Piece},
     ranges::Sources,
-    snapshots::{Accompanying, Complete, Piece},
 };
 use super::{state::State, Contact, LeadershipChange, SequencePaxos};
 use crate::{
