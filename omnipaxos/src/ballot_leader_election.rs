@@ -25,6 +25,7 @@ use self::{
     clocks::Clocks,
     heartbeats::Mine,
     pace::{Late, Pace, Waits},
+    relay::Link,
     takeover::RoundPoint,
 };
 use crate::{
@@ -99,9 +100,11 @@ pub(crate) struct BallotLeaderElection {
     refuted: BTreeSet<NodeId>,
     /// The peers that sent a message in this round.
     heard_of: BTreeSet<NodeId>,
-    /// Number of consecutive rounds in which a peer reported that it is happy with the leader,
-    /// while the leader did not answer here.
+    /// Number of consecutive rounds in which a peer, not the leader, reported that it is happy with the
+    /// leader.
     content_rounds: BTreeMap<NodeId, u32>,
+    /// Whether the leader answered in the last rounds.
+    link: Link,
     is_request_due: bool,
     /// Before there is a leader: the peers that sent a request in this round and had not answered
     /// before. They get another request, since the first one may have come before their start.
@@ -189,6 +192,7 @@ impl BallotLeaderElection {
             refuted: BTreeSet::new(),
             heard_of: BTreeSet::new(),
             content_rounds: BTreeMap::new(),
+            link: Link::default(),
             is_request_due: true,
             asked_again: BTreeMap::new(),
             replies_due: BTreeMap::new(),
@@ -388,6 +392,7 @@ impl BallotLeaderElection {
         self.is_leader_new = true;
         self.end_yielding();
         self.content_rounds.clear();
+        self.link = Link::default();
     }
 
     fn see(&mut self, ballot: Ballot) {

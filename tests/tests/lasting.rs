@@ -165,6 +165,10 @@ fn what_was_lost_comes_again_with_the_heartbeats() {
     }
 }
 
+/// The most rounds of a read: those after which a server knows that its link to the leader is unsteady, and
+/// a few in which a message may be lost.
+const ROUNDS_OF_A_READ: u64 = 8;
+
 /// How many of the proposals of server 1, one a tick, are decided in the end, while its link to the
 /// leader is up and down for this number of ticks; and how many of as many reads became ready.
 fn proposals_and_reads(up: u64, down: u64, phase: u64) -> (u64, u64, u64) {
@@ -187,7 +191,7 @@ fn proposals_and_reads(up: u64, down: u64, phase: u64) -> (u64, u64, u64) {
         proposed += 1;
         cluster.run(1);
         if tick % 30 == 0 {
-            ready += u64::from(is_read_ready(&mut cluster, 60));
+            ready += u64::from(is_read_ready(&mut cluster, ROUNDS_OF_A_READ * ROUND));
         }
     }
     cluster.run(60);
@@ -219,6 +223,23 @@ fn proposals_and_reads_over_a_link_that_is_up_half_the_time() {
             let (proposed, decided, ready) = proposals_and_reads(up, down, phase);
             println!("up {up}, down {down}, phase {phase}: {decided} of {proposed}, {ready} of 30");
             assert_eq!((decided, ready), (proposed, 30), "up {up}, down {down}, phase {phase}");
+        }
+    }
+}
+
+/// The link to the leader is open for a heartbeat and its answer, if that, and what is sent after the answer is
+/// lost. A link that is in step with the rounds may stay so for ever. Before: in 322 of these 1,658 patterns
+/// not all was decided or read, in the worst ones 90 of 900 proposals and no read. Now a server whose leader
+/// does not answer each time rather uses a relay.
+#[test]
+fn proposals_and_reads_over_a_link_that_is_open_for_heartbeats() {
+    for period in 3..=44 {
+        for up in (1..=5).filter(|up| *up < period) {
+            for phase in (0..period).step_by(1 + period as usize / 10) {
+                let (proposed, decided, ready) = proposals_and_reads(up, period - up, phase);
+                let pattern = format!("up {up} of {period}, phase {phase}");
+                assert_eq!((decided, ready), (proposed, 30), "{pattern}");
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The relay: a peer that the leader answers, or that has a route to it, if the leader does not
-//! answer this server.
+//! The relay: a peer that the leader answers, or that has a route to it, if the leader answers this
+//! server not at all or only now and then.
 
 use super::BallotLeaderElection;
 use crate::{
@@ -11,35 +11,70 @@ use crate::{
 /// it does not reach the leader. In the third round it has got an answer.
 const ROUNDS_TO_BE_SURE: u32 = 3;
 
+/// If the leader did not answer in this number of the last [`ROUNDS_OF_A_LINK`] rounds, the link to it
+/// counts as unsteady.
+const SILENT_ROUNDS: u32 = 3;
+
+/// The number of rounds by which a link is judged.
+const ROUNDS_OF_A_LINK: u32 = u8::BITS;
+
+/// Whether the leader answered in each of the last rounds.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Link {
+    /// One bit for each of the last [`ROUNDS_OF_A_LINK`] rounds: whether the leader was silent.
+    silent: u8,
+}
+
+impl Link {
+    /// Ends a round.
+    fn end_round(&mut self, has_answered: bool) {
+        self.silent = self.silent << 1 | u8::from(!has_answered);
+    }
+
+    /// Returns whether messages to the leader may be lost again and again, though it answers now and
+    /// then. A link may be open just for a heartbeat and its answer, and what is sent after the answer is
+    /// lost.
+    fn is_unsteady(self) -> bool {
+        self.silent.count_ones() >= SILENT_ROUNDS
+    }
+}
+
 /// The longest route of an observer to the leader, in messages. Observers that observe each other
 /// in a circle and have lost the leader count up to this number. Then they know that there is no
 /// route.
 const LONGEST_WAY: u32 = 8;
 
 impl BallotLeaderElection {
-    /// Counts the rounds in which each peer is happy with a leader that does not answer here.
+    /// Counts the rounds in which each peer is happy with the leader of this server, and those in which
+    /// the leader does not answer here.
     pub(super) fn count_content_rounds(&mut self) {
         let leader = self.leader;
-        if leader.pid == self.pid || self.answered(leader.pid) {
+        if leader.pid == self.pid {
             self.content_rounds.clear();
             return;
         }
+        self.link.end_round(self.answered(leader.pid));
         let members = &self.members;
         let is_content = |reply: &HeartbeatReply| {
             reply.happy && reply.leader == leader && way_from(members, reply) < LONGEST_WAY
         };
         let replies = &self.last_replies;
         self.content_rounds.retain(|peer, _| replies.get(peer).is_some_and(is_content));
-        for (peer, _) in replies.iter().filter(|(_, reply)| is_content(reply)) {
+        let is_other = |peer: NodeId| peer != leader.pid;
+        let content = replies.iter().filter(|(peer, reply)| is_other(**peer) && is_content(reply));
+        for (peer, _) in content {
             let rounds = self.content_rounds.entry(*peer).or_insert(0);
             *rounds = rounds.saturating_add(1);
         }
     }
 
-    /// Returns a peer that the leader answers, if the leader did not answer here in the last
-    /// rounds. An observer may also reach the leader through other observers: then it is the one
-    /// with the shortest route.
+    /// Returns a peer that the leader answers in each round, if the link from here to the leader is
+    /// unsteady. An observer may also reach the leader through other observers: then it is the one with the
+    /// shortest route.
     pub(crate) fn relay(&self) -> Option<NodeId> {
+        if !self.link.is_unsteady() {
+            return None;
+        }
         let peers = self.content_rounds.iter();
         let sure = peers.filter(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer);
         sure.min_by_key(|peer| (self.way_through(*peer), *peer))

@@ -351,8 +351,19 @@ fn a_peer_that_the_leader_answers_is_a_relay() {
         round(&mut end_of_chain, &[(2, leader, false), (4, leader, true)]);
         assert_eq!(end_of_chain.relay(), expected);
     }
-    round(&mut end_of_chain, &[(2, leader, true), (3, leader, true)]);
+    for _ in 0..5 {
+        round(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
+        assert_eq!(end_of_chain.relay(), Some(4), "the leader may answer now and then");
+    }
+    round(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
     assert_eq!(end_of_chain.relay(), None, "the leader answers");
+    for silent in 1..=2 {
+        round(&mut end_of_chain, &[(4, leader, true)]);
+        assert_eq!(end_of_chain.relay(), None, "{silent}");
+        round(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
+    }
+    round(&mut end_of_chain, &[(4, leader, true)]);
+    assert_eq!(end_of_chain.relay(), Some(4), "the link opens and closes");
     round(&mut end_of_chain, &[(2, NONE, false)]);
     assert_eq!(end_of_chain.relay(), None, "nobody knows it");
 }

@@ -12,11 +12,11 @@ use crate::{
 pub(super) struct Routing {
     /// The peers that answered the last heartbeat round, or since then, in order.
     reachable: Vec<NodeId>,
-    /// A leader that did not answer the last heartbeat rounds, and a peer that it answers.
+    /// A leader that did not answer all of the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
 }
 
-/// A route to a leader that does not answer here.
+/// A route to a leader that answers here not at all or only now and then.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Relay {
     pub(crate) leader: Ballot,
@@ -29,7 +29,7 @@ pub(crate) struct Relay {
 pub(super) enum Route {
     /// The leader answers here.
     Direct(NodeId),
-    /// The leader answers this peer.
+    /// The leader answers this peer, and here at most now and then.
     Through(NodeId),
 }
 
@@ -50,8 +50,8 @@ impl Routing {
         }
     }
 
-    /// Ends a heartbeat round that these peers `answered`, in order. If the leader did not, `relay`
-    /// is a peer that it answers.
+    /// Ends a heartbeat round that these peers `answered`, in order. If the leader does not answer each
+    /// time, `relay` is a peer that it answers.
     pub(super) fn end_round(
         &mut self,
         answered: impl Iterator<Item = NodeId>,
@@ -71,11 +71,23 @@ impl Routing {
         &self.reachable
     }
 
-    /// Returns the route to `leader`, if there is one.
+    /// Returns the route of what begins here to `leader`, if there is one: rather through a relay than over
+    /// an unsteady link.
     pub(super) fn to(&self, leader: NodeId) -> Option<Route> {
-        if self.is_reachable(leader) {
-            return Some(Route::Direct(leader));
-        }
+        self.through(leader).or_else(|| self.direct(leader))
+    }
+
+    /// Returns the route of what another server sent to `leader` through this one. What a member sent is
+    /// not relayed again. So it goes directly if the leader answers here.
+    pub(super) fn of_relayed(&self, leader: NodeId) -> Option<Route> {
+        self.direct(leader).or_else(|| self.through(leader))
+    }
+
+    fn direct(&self, leader: NodeId) -> Option<Route> {
+        self.is_reachable(leader).then_some(Route::Direct(leader))
+    }
+
+    fn through(&self, leader: NodeId) -> Option<Route> {
         let relay = self.relay.filter(|relay| relay.leader.pid == leader);
         relay.map(|relay| Route::Through(relay.peer))
     }
@@ -111,16 +123,26 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         Some(ballot).filter(|ballot| !ballot.is_nobodys() && (ballot.pid != self.pid || leads))
     }
 
-    /// Returns the server to which proposals are sent.
+    /// Returns the server to which proposals of this server are sent.
     ///
-    /// It is the leader, if the leader answers here and this server follows it; otherwise a peer
-    /// that the leader answers. It is `None` if a later incarnation might use the same ids again.
+    /// It is a peer that the leader answers, if the leader does not answer here each time; otherwise the
+    /// leader, if this server follows it. It is `None` if a later incarnation might use the same ids again.
     pub(super) fn way_for_proposals(&self) -> Option<NodeId> {
+        self.way(|leader| self.routing.to(leader))
+    }
+
+    /// Returns the server to which relayed proposals are sent; see
+    /// [`way_for_proposals`](Self::way_for_proposals).
+    pub(super) fn way_for_relayed(&self) -> Option<NodeId> {
+        self.way(|leader| self.routing.of_relayed(leader))
+    }
+
+    fn way(&self, route_to: impl Fn(NodeId) -> Option<Route>) -> Option<NodeId> {
         if !self.has_lasting_ids() {
             return None;
         }
         let leader = self.leader().filter(|leader| *leader != self.pid)?;
-        match self.routing.to(leader)? {
+        match route_to(leader)? {
             Route::Direct(leader) if self.is_observer() => Some(leader),
             Route::Direct(leader) => self.followed_ballot().map(|_| leader),
             Route::Through(peer) => Some(peer),
@@ -139,23 +161,25 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 mod tests {
     use super::{Ballot, Relay, Route, Routing};
 
-    /// The servers that answered, the relay, the leader, and the way to it.
-    type Row = (&'static [u64], Option<Relay>, u64, Option<Route>);
+    /// The servers that answered, the relay, the leader, and the way to it of own and of relayed
+    /// proposals.
+    type Row = (&'static [u64], Option<Relay>, u64, Option<Route>, Option<Route>);
 
     #[test]
-    fn a_leader_that_does_not_answer_is_reached_through_a_peer() {
+    fn a_leader_that_does_not_answer_each_time_is_reached_through_a_peer() {
         let relay = Some(Relay { leader: Ballot::with(1, 1, 0, 3), peer: 2 });
         let table: [Row; 5] = [
-            (&[2, 3], None, 3, Some(Route::Direct(3))),
-            (&[2, 3], relay, 3, Some(Route::Direct(3))),
-            (&[2], relay, 3, Some(Route::Through(2))),
-            (&[2], relay, 4, None),
-            (&[2], None, 3, None),
+            (&[2, 3], None, 3, Some(Route::Direct(3)), Some(Route::Direct(3))),
+            (&[2, 3], relay, 3, Some(Route::Through(2)), Some(Route::Direct(3))),
+            (&[2], relay, 3, Some(Route::Through(2)), Some(Route::Through(2))),
+            (&[2], relay, 4, None, None),
+            (&[2], None, 3, None, None),
         ];
-        for (answered, relay, leader, expected) in table {
+        for (answered, relay, leader, own, relayed) in table {
             let mut routing = Routing::default();
             routing.end_round(answered.iter().copied(), relay);
-            assert_eq!(routing.to(leader), expected, "{answered:?}, {relay:?}, to {leader}");
+            let ways = (routing.to(leader), routing.of_relayed(leader));
+            assert_eq!(ways, (own, relayed), "{answered:?}, {relay:?}, to {leader}");
         }
     }
 

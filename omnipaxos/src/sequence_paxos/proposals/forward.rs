@@ -274,11 +274,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if self.proposals.queue.is_empty() {
             return;
         }
-        let Some(to) = self.way_for_proposals() else {
+        let (Some(to), Some(relayed_to)) = (self.way_for_proposals(), self.way_for_relayed())
+        else {
             return;
         };
         while let Some(forwarded) = self.proposals.queue.pop_relayed() {
-            send(to, PaxosMsg::ForwardedProposals(Box::new(forwarded)));
+            send(relayed_to, PaxosMsg::ForwardedProposals(Box::new(forwarded)));
         }
         if !self.is_about_to_know(to) {
             // A server that has promised nothing knows its leader only from heartbeats.
@@ -287,6 +288,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if self.may_forward_stopsign() {
             if let Some(sign) = self.proposals.queue.stopsign.take() {
+                let to = if sign.id.origin == self.pid { to } else { relayed_to };
                 send(to, PaxosMsg::ForwardStopSign(Box::new(sign)));
             }
         }

@@ -266,7 +266,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 );
             }
         }
-        let route = self.leader().and_then(|leader| self.routing.to(leader));
+        let route = self.leader().and_then(|leader| self.routing.of_relayed(leader));
         while let Some((origin, request)) = self.reads.passing.pop_first() {
             let next_hop = match route {
                 Some(Route::Direct(leader)) if leader != origin => Some(leader),
