@@ -11,17 +11,13 @@ use crate::{
 /// it does not reach the leader. In the third round it has got an answer.
 const ROUNDS_TO_BE_SURE: u32 = 3;
 
-/// If the leader did not answer in this number of the last [`ROUNDS_OF_A_LINK`] rounds, the link to it
-/// counts as unsteady.
+/// If the leader did not answer in this number of the last eight rounds, the link to it counts as unsteady.
 const SILENT_ROUNDS: u32 = 3;
-
-/// The number of rounds by which a link is judged.
-const ROUNDS_OF_A_LINK: u32 = u8::BITS;
 
 /// Whether the leader answered in each of the last rounds.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Link {
-    /// One bit for each of the last [`ROUNDS_OF_A_LINK`] rounds: whether the leader was silent.
+    /// One bit for each of the last eight rounds: whether the leader was silent.
     silent: u8,
 }
 
