@@ -1,7 +1,10 @@
 //! How long a cluster may take to decide while faults last, and why.
 
-use super::{Kind, Lasting};
-use crate::plan::ServerSetting;
+use super::{Kind, Lasting, Measured};
+use crate::{
+    checker::{ensure, Check, Violation},
+    plan::ServerSetting,
+};
 
 /// Heartbeat rounds of a leader change. A leader is lost in the middle of a round: that round may
 /// still look well, the next does not, and what a server reports of it counts at its end. After one
@@ -24,7 +27,8 @@ pub struct Bound {
     pub shortest_round: u64,
     /// From the loss of a leader to the first decision of the next, if nothing comes between.
     pub change: u64,
-    /// From one decision to the next, and to the first.
+    /// From one decision of what is proposed at the keeper to the next, and to the first. Likewise for reads
+    /// that become ready there.
     pub longest: u64,
     /// Whether nothing ever keeps a leader from leading.
     pub is_calm: bool,
@@ -35,8 +39,10 @@ impl Bound {
     ///
     /// At worst each other server leads once before the keeper does: a server takes over only while
     /// it reaches a quorum and nobody in reach is happy, and every quorum shares a server with that
-    /// of the keeper. So `n` leader changes are enough where the links of the keeper stay open. What
-    /// the kinds add:
+    /// of the keeper. So `n` leader changes are enough where the links of the keeper stay open. If another
+    /// server leads, the keeper needs eight rounds to find that its link to it is unsteady, and then has a
+    /// relay. That takes less than three changes, and there is a third server. A read takes two more messages
+    /// than a proposal, within the same leader's time. What the kinds add:
     /// - windows: each leaves time for one change, so there are `n` of them;
     /// - an adversary: it leaves time for a change between two cuts;
     /// - delays: the servers lengthen their rounds first, which takes as long as the rounds become;
@@ -70,6 +76,27 @@ impl Bound {
         };
         let is_calm = !is_late && matches!(lasting.kind, Kind::Calm | Kind::LateStart);
         Self { round, shortest_round, change, longest: changes + extra, is_calm }
+    }
+
+    /// Checks what has been measured up to now.
+    ///
+    /// # Errors
+    /// The keeper waited too long.
+    pub fn check(&self, measured: &Measured) -> Result<(), Violation> {
+        let Measured { longest_at_keeper, longest_read, .. } = *measured;
+        let waits = [("proposal", "decided", longest_at_keeper), ("read", "ready", longest_read)];
+        for (what, became, longest) in waits {
+            ensure!(
+                longest <= self.longest,
+                Check::LiveWhileFaultsLast,
+                "no {what} of the keeper was {became} for {longest} ticks, {:.1} rounds of {} ticks; {:.1} are \
+                 allowed",
+                longest as f64 / self.round as f64,
+                self.round,
+                self.longest as f64 / self.round as f64
+            );
+        }
+        Ok(())
     }
 
     /// The most ballots in this number of ticks. A takeover needs a round in which nobody within reach is

@@ -31,7 +31,12 @@ impl Lasting {
             Kind::Adversary => rng.pick(&[3, 4, 5, 6, 7]),
             _other => rng.pick(&[2, 3, 3, 4, 4, 5, 5, 5, 6, 7]),
         };
-        Self::drawn(seed, &mut rng, kind, size, None)
+        let mut lasting = Self::drawn(seed, &mut rng, kind, size, None);
+        let mut rng = Rng::of(&[seed, 0x7374_6570]);
+        if kind == Kind::Flaps && rng.chance(1, 3) {
+            lasting.flap_in_step(&mut rng);
+        }
+        lasting
     }
 
     /// As [`of_kind`](Self::of_kind), with so many servers, all of them with an election timeout of so
@@ -160,6 +165,21 @@ impl Lasting {
             let is_two_way = rng.chance(2, 3);
             self.links[a * size + b] = there;
             self.links[b * size + a] = if is_two_way { there } else { back };
+        }
+    }
+
+    /// Lets the links from the keeper to servers outside its quorum open in step with the rounds, for little
+    /// more than a heartbeat and its answer. All other links are open, so another server may lead.
+    fn flap_in_step(&mut self, rng: &mut Rng) {
+        let Bound { round, .. } = Bound::of(self);
+        let (size, keeper) = (self.size(), self.keeper);
+        self.links.fill(Pattern::OPEN);
+        for other in (0..size).filter(|at| !self.quorum.contains(at)) {
+            let period = rng.between(1, 4) * round;
+            let pattern =
+                Pattern { period, up: rng.between(1, 5).min(period - 1), phase: rng.below(period) };
+            self.links[keeper * size + other] = pattern;
+            self.links[other * size + keeper] = pattern;
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The other runs end their faults and then ask whether the cluster is live. In these runs the
 //! faults do not stop, but one server, the keeper, can exchange messages with a quorum. Proposals wait
-//! there at all times (with an adversary, at each server), so the time between two decisions is
-//! measured, and held against a [`Bound`]. All other checks of the simulator hold as well.
+//! there at all times (with an adversary, at each server), and a read. So the time between two decisions
+//! of these proposals and the time between two reads are measured, and held against a [`Bound`]. All other checks of the simulator hold as well.
 
 mod bound;
 mod cut_off;
@@ -27,7 +27,8 @@ pub enum Kind {
     /// Nothing: all links are fair, and all clocks are alike.
     Calm,
     /// Each link of two servers opens and closes with a period of its own, some in one direction
-    /// only. The links of the keeper with a quorum stay open.
+    /// only. The links of the keeper with a quorum stay open. In some runs only links of the keeper open and
+    /// close, in step with the rounds: for a heartbeat and its answer.
     Flaps,
     /// As [`Flaps`](Kind::Flaps), and the links of the keeper close for a while, all together.
     Windows,

@@ -18,7 +18,8 @@ struct Row {
     violations: u64,
     ticks: u64,
     decided: u64,
-    /// The longest time without a decision, in rounds and in parts of the bound; and its seed.
+    /// The longest time without a decision or a read at the keeper, in rounds and in parts of the bound; and
+    /// its seed.
     slowest: (f64, f64, u64),
     /// Ballots in 100 rounds.
     ballots: f64,
@@ -34,9 +35,10 @@ impl Sums {
         row.runs += 1;
         row.ticks += measured.ticks;
         row.decided += measured.decided;
-        let part = measured.longest as f64 / bound.longest as f64;
+        let longest = measured.longest_at_keeper.max(measured.longest_read);
+        let part = longest as f64 / bound.longest as f64;
         if part > row.slowest.1 {
-            let rounds = measured.longest as f64 / bound.round as f64;
+            let rounds = longest as f64 / bound.round as f64;
             row.slowest = (rounds, part, lasting.seed);
         }
         let rounds = measured.ticks as f64 / bound.round as f64;

@@ -3,12 +3,13 @@
 use super::{Bound, CutOff, Lasting, What};
 use crate::{
     checker::{ensure, violated, Check, Violation},
-    cluster::{Cluster, Proposed, Trace},
+    cluster::{Cluster, Proposed, Requested, Trace},
     plan::{Action, Missed, Plan},
     rng::Rng,
     run::{caught, Failure},
     value::{Plain, SimEntry},
 };
+use omnipaxos::reads::{ReadId, ReadState};
 
 /// The most proposals that wait at the keeper.
 const MOST_OPEN: usize = 8;
@@ -29,8 +30,10 @@ pub struct Report {
 pub struct Measured {
     /// Ticks in which faults lasted.
     pub ticks: u64,
-    /// The longest time without a decision, in ticks.
-    pub longest: u64,
+    /// The longest time without a decision of something that was proposed at the keeper, in ticks.
+    pub longest_at_keeper: u64,
+    /// The longest time in which no read at the keeper became ready, in ticks.
+    pub longest_read: u64,
     /// Entries decided.
     pub decided: u64,
     /// The highest ballot number that a server has promised.
@@ -43,10 +46,12 @@ pub struct Measured {
 #[derive(Debug, Default)]
 struct Watch {
     measured: Measured,
-    decided: u64,
-    decided_at: u64,
     /// For each server, the proposals that wait there, and since when.
     open: Vec<Vec<(u64, u64)>>,
+    /// What was proposed at the keeper since something of that was decided, and when that was.
+    of_keeper: (Vec<u64>, u64),
+    /// The read that waits at the keeper, and when the last one became ready.
+    read: (Option<ReadId>, u64),
     /// For each server, the leader that it followed last, and how often that was another.
     followed: Vec<(Option<u64>, u64)>,
     cut_off: CutOff,
@@ -87,21 +92,10 @@ fn play<T: SimEntry>(
         set_links(lasting, cluster, watch, now);
         disturb(lasting, cluster, now)?;
         propose(lasting, cluster, watch, bound.round)?;
+        read(lasting, cluster, watch)?;
         cluster.pass_tick()?;
         watch.look(cluster);
-        let longest = watch.measured.longest;
-        if longest > bound.longest {
-            return violated(
-                Check::LiveWhileFaultsLast,
-                format!(
-                    "nothing was decided for {longest} ticks, {:.1} rounds of {} ticks; {:.1} \
-                     are allowed",
-                    longest as f64 / bound.round as f64,
-                    bound.round,
-                    bound.longest as f64 / bound.round as f64
-                ),
-            );
-        }
+        bound.check(&watch.measured)?;
     }
     let most = bound.ballots(lasting.ticks, lasting.size());
     let ballots = watch.measured.ballots;
@@ -177,6 +171,9 @@ fn propose<T: SimEntry>(
         if open.len() < MOST_OPEN {
             if let Proposed::Taken(id) = cluster.append(at)? {
                 open.push((id, now));
+                if at == lasting.keeper {
+                    watch.of_keeper.0.push(id);
+                }
             }
         }
     }
@@ -187,12 +184,33 @@ fn propose<T: SimEntry>(
     Ok(())
 }
 
+/// A read waits at the keeper at all times.
+fn read<T: SimEntry>(
+    lasting: &Lasting,
+    cluster: &mut Cluster<T>,
+    watch: &mut Watch,
+) -> Result<(), Violation> {
+    let (waits, ready_at) = &mut watch.read;
+    match waits.and_then(|read| cluster.read_state(lasting.keeper, read)) {
+        Some(ReadState::Waiting) => return Ok(()),
+        Some(ReadState::Ready(_)) => *ready_at = cluster.now(),
+        _none_or_refused => {}
+    }
+    *waits = match cluster.request_read(lasting.keeper)? {
+        Requested::Taken(read) => Some(read),
+        Requested::Refused(_) | Requested::Nowhere => None,
+    };
+    Ok(())
+}
+
 impl Watch {
     fn look<T: SimEntry>(&mut self, cluster: &Cluster<T>) {
         let now = cluster.now();
         let decided = cluster.checker().decided_len();
-        if decided > self.decided {
-            (self.decided, self.decided_at) = (decided, now);
+        let (of_keeper, decided_at) = &mut self.of_keeper;
+        if of_keeper.iter().any(|id| cluster.checker().is_decided(*id)) {
+            of_keeper.clear();
+            *decided_at = now;
         }
         for (at, (last, changes)) in self.followed.iter_mut().enumerate() {
             let follows = cluster.follows(at);
@@ -203,7 +221,8 @@ impl Watch {
         }
         let measured = &mut self.measured;
         measured.ticks = now;
-        measured.longest = measured.longest.max(now - self.decided_at);
+        measured.longest_at_keeper = measured.longest_at_keeper.max(now - *decided_at);
+        measured.longest_read = measured.longest_read.max(now - self.read.1);
         measured.decided = decided;
         measured.ballots = cluster.highest_promise();
         measured.changes = self.followed.iter().map(|(_, changes)| *changes).max().unwrap_or(0);
