@@ -4,12 +4,16 @@
 //! those of the processor in the calling thread: for a machine that has other work, and without the disk.
 //!
 //! Two servers with persistent storages append entries all the time and make a snapshot each. Then the
-//! third, which lacks these entries, gets one, and then the entries after it. The state of the application is
-//! shared, so that a clone of it costs nothing.
+//! third, which lacks these entries, gets one, and then the entries after it. Later it is away, and gets
+//! another one: it makes a snapshot of its own when all pieces have come, and that is being written when the
+//! other one is installed. The state of the application is shared, so that a clone of it costs nothing.
 
 use cpu_time::ThreadTime;
 use omnipaxos::{
-    messages::Message,
+    messages::{
+        sequence_paxos::{PaxosMessage, PaxosMsg},
+        Message,
+    },
     storage::{Entry, Snapshot},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
@@ -155,6 +159,20 @@ struct Cluster {
     longest: Vec<Longest>,
     /// Whether the last server takes part.
     is_complete: bool,
+    /// Whether the last piece of a snapshot was delivered.
+    has_last_piece: bool,
+}
+
+/// Returns whether a message has the last piece of a snapshot.
+fn is_last_piece(message: &Message<Command>) -> bool {
+    let Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::CatchUpChunk(chunk), .. }) = message
+    else {
+        return false;
+    };
+    chunk
+        .piece
+        .as_ref()
+        .is_some_and(|piece| piece.offset + piece.bytes.len() as u64 == piece.encoding.len)
 }
 
 impl Cluster {
@@ -171,7 +189,12 @@ impl Cluster {
             Ok(cluster.clone().build_for_server(config, storage)?)
         };
         let servers = (1..=3).map(build).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { servers, longest: vec![Longest::default(); 3], is_complete: false })
+        Ok(Self {
+            servers,
+            longest: vec![Longest::default(); 3],
+            is_complete: false,
+            has_last_piece: false,
+        })
     }
 
     /// Appends entries, delivers all messages once, and ticks.
@@ -185,6 +208,7 @@ impl Cluster {
         for message in messages {
             let at = message.get_receiver() as usize - 1;
             if at < count {
+                self.has_last_piece |= is_last_piece(&message);
                 let (server, longest) = (&mut self.servers[at], &mut self.longest[at]);
                 longest.time("handle_incoming", || server.handle_incoming(message));
             }
@@ -209,6 +233,49 @@ impl Cluster {
         Ok((longest, self.longest[2]))
     }
 
+    fn compact(&mut self, at: usize, state: &State) -> Result<u64, Box<dyn Error>> {
+        let (server, longest) = (&mut self.servers[at], &mut self.longest[at]);
+        let idx = server.get_decided_idx();
+        let snapshot = longest.time("clone", || state.clone());
+        longest.time("compact_with", || server.compact_with(idx, snapshot))?;
+        Ok(idx)
+    }
+
+    /// The first two servers make a snapshot each, one after the other: each has a machine of its own
+    /// otherwise.
+    fn compact_members(&mut self, state: &State) -> Result<(), Box<dyn Error>> {
+        for at in 0..2 {
+            let idx = self.compact(at, state)?;
+            self.step()?;
+            while self.servers[at].get_stored_compacted_idx()? < idx {
+                self.step()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last server gets a snapshot while its own is being written.
+    fn receive_while_compacting(
+        &mut self,
+        state: &State,
+    ) -> Result<(Longest, Longest), Box<dyn Error>> {
+        self.is_complete = false;
+        (0..50).try_for_each(|_| self.step())?;
+        self.compact_members(state)?;
+        (self.is_complete, self.has_last_piece) = (true, false);
+        let idx = self.servers[0].get_compacted_idx();
+        self.during(|cluster| {
+            while !cluster.has_last_piece {
+                cluster.step()?;
+            }
+            cluster.compact(2, state)?;
+            while cluster.servers[2].get_compacted_idx() < idx {
+                cluster.step()?;
+            }
+            Ok(())
+        })
+    }
+
     fn measure(&mut self, way: Way, megabytes: usize) -> Result<(), Box<dyn Error>> {
         let steps =
             |count: usize| move |cluster: &mut Self| (0..count).try_for_each(|_| cluster.step());
@@ -217,17 +284,7 @@ impl Cluster {
         let state = State::of(megabytes);
         let start = Instant::now();
         let (stored, _) = self.during(|cluster| {
-            // One after the other: each has a machine of its own otherwise.
-            for at in 0..2 {
-                let (server, longest) = (&mut cluster.servers[at], &mut cluster.longest[at]);
-                let idx = server.get_decided_idx();
-                let snapshot = longest.time("clone", || state.clone());
-                longest.time("compact_with", || server.compact_with(idx, snapshot))?;
-                cluster.step()?;
-                while cluster.servers[at].get_stored_compacted_idx()? < idx {
-                    cluster.step()?;
-                }
-            }
+            cluster.compact_members(&state)?;
             steps(20)(cluster)
         })?;
         let took = start.elapsed();
@@ -247,8 +304,9 @@ impl Cluster {
             Ok(())
         })?;
         let after = source_after.max(receiver_after);
+        let (_, compacting) = self.receive_while_compacting(&state)?;
         println!(
-            "| {megabytes} | {} | {idle} | {stored} | {:.0} | {source} | {receiver} | {after} |",
+            "| {megabytes} | {} | {idle} | {stored} | {:.0} | {source} | {receiver} | {after} | {compacting} |",
             way.name(),
             took.as_secs_f64() * 1e3 / 2.0,
         );
@@ -263,8 +321,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     println!(
         "Longest call in ms{}, and which it was.\n\n\
-         | MB | written | before | made and stored | stored after ms | served: sources | served: receiver | entries after it |\n\
-         | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+         | MB | written | before | made and stored | stored after ms | served: sources | served: receiver | entries after it | receiver with its own |\n\
+         | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         if *COUNTS_CPU { " of the processor" } else { "" },
     );
     for (number, megabytes) in [1, 10, 100].into_iter().enumerate() {

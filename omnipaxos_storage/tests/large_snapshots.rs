@@ -9,7 +9,8 @@ use omnipaxos::{
     errors::with_causes,
     macros::Entry,
     storage::{
-        Snapshot, SnapshotBytes, SnapshotDigest, SnapshotSource, StopSign, Storage, StorageOp,
+        Reception, Snapshot, SnapshotBytes, SnapshotDigest, SnapshotSource, StopSign, Storage,
+        StorageOp,
     },
     ClusterConfig,
 };
@@ -351,9 +352,112 @@ fn a_snapshot_is_encoded_on_the_thread() {
     drop(storage);
     let storage = open_background(folder.path());
     assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(30), 30));
-    let files = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
-    let snapshots = files.filter(|file| file.file_name().to_string_lossy().contains("snapshot."));
-    assert_eq!(snapshots.count(), 1);
+    assert_eq!(snapshot_files(folder.path()), 1);
+}
+
+/// As [`open_background`], with files for snapshots of all sizes.
+fn open_with_files(folder: &Path) -> Background {
+    let mut config = PersistentStorageConfig::with_path(folder.to_str().unwrap());
+    config.set_largest_inline_snapshot(0);
+    Background::try_open(config).unwrap().with_background_encoding()
+}
+
+/// Installs a snapshot from another server, of the first `idx` words.
+fn install(storage: &mut Background, idx: u64) {
+    let bytes = bincode::serde::encode_to_vec(idx, bincode::config::standard()).unwrap();
+    assert!(storage.begin_receiving(bytes.len() as u64).unwrap());
+    storage.receive(bytes).unwrap();
+    while storage.reception().unwrap() != Reception::Ready {
+        std::thread::yield_now();
+    }
+    let held = storage.get_log_len().unwrap();
+    let mut ops = vec![
+        StorageOp::Trim(held),
+        StorageOp::SetCompactedIdx(idx),
+        StorageOp::AppendEntries(words(idx..idx + 30)),
+        StorageOp::SetDecidedIndex(idx + 30),
+    ];
+    storage.write_received(&mut ops).unwrap();
+}
+
+fn assert_is(storage: &Background, idx: u64, end: u64) {
+    let present = storage.get_compacted_idx().unwrap();
+    assert_eq!((number(storage), present), (Some(idx), idx));
+    assert_eq!(storage.get_suffix(0).unwrap(), words(idx..end));
+    assert_eq!(storage.get_decided_idx().unwrap(), end);
+}
+
+/// A snapshot from another server replaces the compaction that is being written, and the one that waits.
+#[test]
+fn a_received_snapshot_does_not_wait_for_a_compaction() {
+    for end in [End::Success, End::Failure, End::Panic] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = open_with_files(folder.path());
+        storage.append_entries(words(0..50)).unwrap();
+        let (first, waiting) = (compact_ten(&mut storage), compact_ten(&mut storage));
+        install(&mut storage, 100);
+        assert_is(&storage, 100, 130);
+        assert_eq!(storage.get_stored_compacted_idx().unwrap(), 100);
+        assert_eq!(Arc::strong_count(&waiting), 1, "it is not written any more");
+        assert!(matches!(storage.snapshot_source().unwrap(), SnapshotSource::Bytes(_)));
+        let interrupted = copy(folder.path());
+        assert_is(&open_with_files(interrupted.path()), 100, 130);
+
+        // A later compaction waits for the thread that still writes, and batches do not.
+        let (replaced, last) = (compact_ten(&mut storage), compact_ten(&mut storage));
+        assert_eq!((number(&storage), Arc::strong_count(&replaced)), (Some(120), 1));
+        storage.set_decided_idx(130).unwrap();
+        assert_eq!(storage.get_stored_compacted_idx().unwrap(), 100);
+        match storage.snapshot_source().unwrap() {
+            SnapshotSource::Bytes(bytes) => assert_eq!(bytes.idx(), 100),
+            other => panic!("{other:?}"),
+        }
+        // So does one that another snapshot replaces.
+        install(&mut storage, 200);
+        assert_is(&storage, 200, 230);
+        assert_eq!(Arc::strong_count(&last), 1);
+        let last = compact_ten(&mut storage);
+        first.end.set(end).unwrap();
+        last.end.set(End::Success).unwrap();
+        while storage.get_stored_compacted_idx().unwrap() < 210 {
+            storage.set_decided_idx(230).unwrap();
+        }
+        assert_is(&storage, 210, 230);
+        drop(storage);
+        assert_is(&open_with_files(folder.path()), 210, 230);
+        assert_eq!(snapshot_files(folder.path()), 1);
+    }
+}
+
+/// A replaced compaction leaves no file.
+#[test]
+fn the_file_of_a_replaced_compaction_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = open_with_files(folder.path());
+    storage.append_entries(words(0..50)).unwrap();
+    let first = compact_ten(&mut storage);
+    install(&mut storage, 100);
+    first.end.set(End::Success).unwrap();
+    while snapshot_files(folder.path()) < 2 {
+        std::thread::yield_now();
+    }
+    for trims in 0.. {
+        if snapshot_files(folder.path()) == 1 {
+            break;
+        }
+        assert!(trims < 10_000, "the file stays");
+        // A trim that frees a segment makes a checkpoint, which removes what is not needed.
+        storage.append_entries(words(0..1000)).unwrap();
+        storage.trim(1000).unwrap();
+    }
+    assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(100), 100));
+    drop(storage);
+    assert_eq!(number(&open_with_files(folder.path())), Some(100));
+}
+
+fn snapshot_files(folder: &Path) -> usize {
+    let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    files.filter(|file| file.file_name().to_string_lossy().contains("snapshot.")).count()
 }
 
 /// The next write returns the failure, every later one that the storage failed before. The disk holds

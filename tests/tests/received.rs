@@ -82,6 +82,8 @@ struct Carried {
     liar: Option<u64>,
     /// The digest of the bytes that the liar has.
     truth: u64,
+    /// The pieces of this server are those of a snapshot that no disk holds.
+    exaggerates: Option<u64>,
 }
 
 /// Bytes with a digest that are no snapshot of their length.
@@ -100,6 +102,9 @@ fn pass(message: &mut Message<Number>, carried: &mut Carried) {
             assert!(chunk.snapshot.is_none(), "it is larger than a message");
             let Some(piece) = &mut chunk.piece else { return };
             carried.from[from as usize - 1] += 1;
+            if carried.exaggerates == Some(from) {
+                piece.encoding.len = u64::MAX;
+            }
             if carried.liar == Some(from) {
                 let (bytes, digest) = lie(piece.encoding.len);
                 let offset = usize::try_from(piece.offset).unwrap();
@@ -130,6 +135,7 @@ fn learner(
             config.election_tick_timeout = ROUND;
             config.max_message_bytes = MESSAGE;
             config.max_in_flight_bytes = WINDOW;
+            config.max_snapshot_bytes = LARGEST;
         };
         build(&config, pid, change, open(folder.path(), pid))
     });
@@ -352,4 +358,138 @@ fn a_snapshot_that_is_not_taken_decides_nothing() {
     let chunk = CatchUpChunk { entries, decided_idx: 2, compacted_idx: 0, ..empty_chunk(0) };
     handle(&mut server, 1, PaxosMsg::CatchUpChunk(Box::new(chunk)));
     assert_eq!(server.read_decided_suffix(0).map(|entries| entries.len()), Some(2));
+}
+
+/// The largest snapshot that a server takes in the tests of a source that lies.
+const LARGEST: u64 = 100 << 10;
+
+/// Follower 3 of leader 2. The others have compacted what it lacks, and server 1 is asked for it.
+fn follower(folder: &TempDir) -> Server {
+    let config = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let change = |config: &mut ServerConfig| {
+        config.election_tick_timeout = ROUND;
+        config.max_message_bytes = MESSAGE;
+        config.max_in_flight_bytes = WINDOW;
+        config.max_snapshot_bytes = LARGEST;
+    };
+    build(&config, 3, change, open(folder.path(), 3))
+}
+
+/// A source that claims a length, and has all the bytes that it is asked for: none is a snapshot.
+struct Liar {
+    encoding: SnapshotEncoding,
+    sent: u64,
+}
+
+impl Liar {
+    fn piece(&mut self, offset: u64, len: u64) -> PaxosMsg<Number> {
+        self.sent += len;
+        let bytes = vec![7; usize::try_from(len).unwrap()];
+        let piece = SnapshotPiece { encoding: self.encoding, offset, bytes, is_cut: false };
+        let chunk = CatchUpChunk { piece: Some(Box::new(piece)), ..empty_chunk(0) };
+        PaxosMsg::CatchUpChunk(Box::new(chunk))
+    }
+
+    /// Answers each request. Returns their number.
+    fn serve(&mut self, server: &mut Server) -> u64 {
+        let mut requests = 0;
+        for message in server.outgoing_messages() {
+            let Message::SequencePaxos(PaxosMessage { to, msg, .. }) = message else { continue };
+            let PaxosMsg::CatchUpRequest(asks) = msg else { continue };
+            requests += 1;
+            let (from, until) = asks.piece.map_or((0, 1), |asked| (asked.from, asked.until));
+            for offset in (from..until).step_by(MESSAGE) {
+                let msg = self.piece(offset, (until - offset).min(MESSAGE as u64));
+                server.handle_incoming(Message::SequencePaxos(PaxosMessage {
+                    from: to,
+                    to: 3,
+                    msg,
+                }));
+            }
+        }
+        requests
+    }
+}
+
+/// Number of bytes in the files of snapshots.
+fn bytes_of_snapshot_files(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|found| found.unwrap().path());
+    let bytes = files.map(|path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        match path.is_dir() {
+            true => bytes_of_snapshot_files(&path),
+            false if name.starts_with("snapshot.") => path.metadata().map_or(0, |file| file.len()),
+            false => 0,
+        }
+    });
+    bytes.sum()
+}
+
+#[test]
+fn a_source_that_lies_about_the_length_fills_no_disk() {
+    for len in [LARGEST + 1, 1 << 50, u64::MAX] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = follower(&folder);
+        let encoding = SnapshotEncoding { idx: 4, len, digest: 9 };
+        let mut liar = Liar { encoding, sent: 0 };
+        let first = liar.piece(0, MESSAGE as u64);
+        handle(&mut server, 1, first);
+        let mut requests = 0;
+        for _ in 0..50 * ROUND {
+            requests += liar.serve(&mut server);
+            assert_eq!(server.status().catch_up.partial_snapshot_bytes, 0);
+            server.tick();
+        }
+        assert!(!has_snapshot_file(folder.path()), "{len}");
+        assert!(requests < 150 && liar.sent < 200 << 10, "{requests}, {} bytes", liar.sent);
+        let dropped = server.dropped();
+        assert!(dropped.oversized_snapshots > 0, "{dropped:?}");
+        assert_eq!(dropped.undecodable_snapshots, 0);
+    }
+}
+
+/// A source sends what it was not asked for, as fast as it can.
+#[test]
+fn pieces_that_nobody_asked_for_take_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = follower(&folder);
+    let encoding = SnapshotEncoding { idx: 4, len: LARGEST, digest: 9 };
+    let mut liar = Liar { encoding, sent: 0 };
+    for offset in (0..LARGEST).step_by(MESSAGE) {
+        let msg = liar.piece(offset, MESSAGE as u64);
+        server.handle_incoming(Message::SequencePaxos(PaxosMessage { from: 1, to: 3, msg }));
+        let held = server.status().catch_up.partial_snapshot_bytes;
+        assert!(held <= (WINDOW + MESSAGE) as u64, "{held} bytes");
+    }
+    // What it asks for has all bytes and no snapshot.
+    for _ in 0..1_000_000 {
+        liar.serve(&mut server);
+        let held = server.status().catch_up.partial_snapshot_bytes;
+        assert!(held <= (WINDOW + MESSAGE) as u64, "{held} bytes");
+        // The file of one that is no snapshot may not be removed yet.
+        assert!(bytes_of_snapshot_files(folder.path()) <= 2 * LARGEST);
+        if server.dropped().undecodable_snapshots > 1 {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("{:?}", server.status());
+}
+
+/// The other source has a snapshot that this server takes.
+#[test]
+fn a_snapshot_that_is_too_large_is_asked_for_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut refused = 0;
+    for liar in [1, 2] {
+        let folder = tempfile::tempdir_in(folder.path()).unwrap();
+        let carried: Rc<RefCell<Carried>> = Rc::default();
+        let mut cluster = learner(&folder, &carried);
+        carried.borrow_mut().exaggerates = Some(liar);
+        cluster.heal_all();
+        learn(&mut cluster, ENTRIES);
+        assert_has(&mut cluster, ENTRIES, &state(1));
+        refused += cluster.server(3).dropped().oversized_snapshots;
+    }
+    assert!(refused > 0);
 }

@@ -287,10 +287,11 @@ mod tests {
                     max_in_flight_bytes = 3\nmax_in_flight_entries = 4\nmax_pending_bytes = 5\n\
                     max_pending_entries = 6\nmax_entry_bytes = 7\ntells_removed_servers = true\n\
                     takes_delta_snapshots = true\nkeeps_undecided_appends = true\n\
-                    incarnation = 8\ncluster_name = \"east\"\n";
+                    incarnation = 8\ncluster_name = \"east\"\nmax_snapshot_bytes = 1099511627776\n";
         let config = OmniPaxosConfig::from_toml(&format!("{LEAST}{rest}")).unwrap().server_config;
         assert_eq!((config.max_election_tick_factor, config.max_entry_bytes), (3, Some(7)));
         assert!(config.takes_delta_snapshots && config.keeps_undecided_appends);
+        assert_eq!(config.max_snapshot_bytes, 1 << 40);
         assert_eq!((config.incarnation, config.cluster_name.as_deref()), (Some(8), Some("east")));
     }
 

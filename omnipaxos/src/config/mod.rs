@@ -225,6 +225,7 @@ pub(crate) struct Limits {
     pub(crate) message: Amount,
     pub(crate) in_flight: Amount,
     pub(crate) pending: Amount,
+    pub(crate) snapshot_bytes: u64,
 }
 
 impl Limits {
@@ -306,6 +307,17 @@ pub struct ServerConfig {
     /// `None`: only the storages limit an entry, see
     /// [`Storage::max_entry_bytes`](crate::storage::Storage::max_entry_bytes).
     pub max_entry_bytes: Option<usize>,
+    /// The largest snapshot that this server takes from another server in pieces, in encoded bytes.
+    /// Default 64 GiB.
+    ///
+    /// The source claims how many bytes follow. If it claims more than this, the server takes none of
+    /// them, counts the snapshot in
+    /// [`Dropped::oversized_snapshots`](crate::status::Dropped::oversized_snapshots), logs a warning and
+    /// asks another server. So a source with a wrong length cannot fill the disk, or the memory if the
+    /// storage does not receive snapshots in parts. Set it to what there is room for, and at all servers
+    /// above the largest state of the application: a server that refuses the snapshots of all others
+    /// does not catch up.
+    pub max_snapshot_bytes: u64,
     /// Whether to notify removed servers that contact this one from an older configuration. Default
     /// `false`.
     ///
@@ -411,6 +423,7 @@ impl Default for ServerConfig {
             max_pending_bytes: 1 << 26,
             max_pending_entries: 1 << 20,
             max_entry_bytes: None,
+            max_snapshot_bytes: 1 << 36,
             tells_removed_servers: false,
             takes_delta_snapshots: false,
             keeps_undecided_appends: false,
@@ -449,6 +462,7 @@ impl ServerConfig {
             message: amount(self.max_message_entries, self.max_message_bytes),
             in_flight: amount(self.max_in_flight_entries, self.max_in_flight_bytes),
             pending: amount(self.max_pending_entries, self.max_pending_bytes),
+            snapshot_bytes: self.max_snapshot_bytes,
         }
     }
 
@@ -472,6 +486,7 @@ impl ServerConfig {
             ("max_pending_bytes", self.max_pending_bytes == 0),
             ("max_pending_entries", self.max_pending_entries == 0),
             ("max_entry_bytes", self.max_entry_bytes == Some(0)),
+            ("max_snapshot_bytes", self.max_snapshot_bytes == 0),
         ];
         if let Some((field, _)) = not_zero.iter().find(|(_, is_zero)| *is_zero) {
             return invalid(format!("{field} must not be 0"));
@@ -556,7 +571,7 @@ mod tests {
 
     #[test]
     fn illegal_servers() {
-        let table: [(fn(&mut ServerConfig), &str); 20] = [
+        let table: [(fn(&mut ServerConfig), &str); 21] = [
             (|c| c.pid = 0, "pid must not be 0"),
             (|c| c.pid = 4, "pid 4 must be one of the nodes [1, 2, 3]"),
             (|c| c.election_tick_timeout = 0, "election_tick_timeout must not be 0"),
@@ -572,6 +587,7 @@ mod tests {
             (|c| c.max_pending_bytes = 0, "max_pending_bytes must not be 0"),
             (|c| c.max_pending_entries = 0, "max_pending_entries must not be 0"),
             (|c| c.max_entry_bytes = Some(0), "max_entry_bytes must not be 0"),
+            (|c| c.max_snapshot_bytes = 0, "max_snapshot_bytes must not be 0"),
             (
                 |c| c.observes = vec![2],
                 "pid 1 observes, so it must not be one of the nodes [1, 2, 3]: an observer has no vote",

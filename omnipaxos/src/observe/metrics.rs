@@ -286,6 +286,7 @@ mod to_recorder {
             proposals,
             unstorable,
             undecodable_snapshots,
+            oversized_snapshots,
         } = status.dropped;
         for (reason, number) in [
             ("misdelivered", misdelivered),
@@ -296,6 +297,7 @@ mod to_recorder {
             ("of_unknown_storages", of_unknown_storages),
             ("malformed", malformed),
             ("undecodable_snapshot", undecodable_snapshots),
+            ("oversized_snapshot", oversized_snapshots),
         ] {
             let labels = of_server.and("reason", reason.into());
             metrics::counter!(DROPPED_MESSAGES, labels).absolute(number);
@@ -444,7 +446,12 @@ mod to_recorder {
                 ],
                 trimmed_at_source: None,
                 catch_up: CatchUpStatus::default(),
-                limits: Limits { message: load(50), in_flight: load(60), waiting: load(70) },
+                limits: Limits {
+                    message: load(50),
+                    in_flight: load(60),
+                    waiting: load(70),
+                    snapshot_bytes: 80,
+                },
                 dropped: Dropped {
                     misdelivered: 81,
                     from_strangers: 82,
@@ -456,6 +463,7 @@ mod to_recorder {
                     proposals: 85,
                     unstorable: 86,
                     undecodable_snapshots: 87,
+                    oversized_snapshots: 90,
                 },
             }
         }
@@ -474,6 +482,7 @@ dropped_messages_total reason=of_conflicting_configurations 86
 dropped_messages_total reason=of_other_configurations 83
 dropped_messages_total reason=of_other_storages 87
 dropped_messages_total reason=of_unknown_storages 88
+dropped_messages_total reason=oversized_snapshot 90
 dropped_messages_total reason=undecodable_snapshot 87
 dropped_proposals_total 85
 entries_lost 0

@@ -296,4 +296,6 @@ pub struct Limits {
     pub in_flight: Load,
     /// The largest amount of proposals that are waiting or pending.
     pub waiting: Load,
+    /// The largest snapshot that is taken in pieces, in encoded bytes.
+    pub snapshot_bytes: u64,
 }

@@ -318,6 +318,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             proposals: self.paxos.dropped_proposals(),
             unstorable: self.paxos.dropped_unstorable(),
             undecodable_snapshots: self.paxos.undecodable_snapshots(),
+            oversized_snapshots: self.paxos.oversized_snapshots(),
             ..self.validator.dropped()
         }
     }

@@ -335,6 +335,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.partial_snapshot.undecodable()
     }
 
+    /// Number of snapshots in pieces that were larger than this server takes.
+    pub(crate) fn oversized_snapshots(&self) -> u64 {
+        self.partial_snapshot.oversized()
+    }
+
     pub(crate) fn log(&self) -> &ReplicaLog<T, B> {
         &self.log
     }

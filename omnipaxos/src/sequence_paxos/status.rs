@@ -92,6 +92,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             message: load(self.limits.message),
             in_flight: load(self.limits.in_flight),
             waiting: load(self.limits.pending),
+            snapshot_bytes: self.limits.snapshot_bytes,
         }
     }
 }

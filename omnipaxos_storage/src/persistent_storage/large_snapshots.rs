@@ -9,6 +9,9 @@
 //! At most two snapshots are in memory: the one that is being written, and the last one, which waits
 //! for it. A later one replaces the one that waits, since it stands for the same entries and more.
 //! So no call waits for the disk, and memory is bounded.
+//!
+//! A snapshot from another server supersedes both. Its file is durable, so its batch waits for nothing. The
+//! thread that still writes goes on, and the next snapshot waits for it.
 
 use super::{
     batch::{SnapshotRef, State},
@@ -182,13 +185,16 @@ pub(super) struct Order<T> {
     pub(super) snapshot: InMemory<T>,
 }
 
+/// A thread that writes a snapshot.
+type Writer = JoinHandle<Result<Written, StorageError>>;
+
 /// Compactions that are in effect in memory, and not durable.
 pub(super) struct Deferred<T> {
     /// The compaction that batches contain meanwhile.
     durable: Compacted,
-    /// The compaction whose snapshot is being written.
-    next: Compacted,
-    writer: JoinHandle<Result<Written, StorageError>>,
+    /// The compaction whose snapshot is being written; `None` if it is superseded.
+    next: Option<Compacted>,
+    writer: Writer,
     /// The last compaction, whose snapshot is written after that one.
     waiting: Option<(Compacted, u64, Encode)>,
     /// The last snapshot.
@@ -208,9 +214,28 @@ pub(super) enum Wait {
     UntilWritten,
 }
 
+/// A thread that writes a snapshot which is not wanted any more.
+#[derive(Debug)]
+pub(super) struct Superseded(Writer);
+
+impl Superseded {
+    /// Returns whether the thread has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for the thread. Returns the snapshot if it has a file. That the thread failed does not matter:
+    /// nothing refers to the file.
+    pub(super) fn end(self) -> Option<SnapshotRef> {
+        Some(self.0.join().ok()?.ok()?.reference)
+    }
+}
+
 /// The state of the deferred compactions.
 pub(super) enum Progress {
     Pending,
+    /// A superseded snapshot was written, if it has a file, and the one that waited is being written.
+    Superseded(Option<SnapshotRef>),
     /// This snapshot is durable, and the one that waited is being written.
     Continues(FileBytes),
     /// The last snapshot is durable: this one.
@@ -226,7 +251,19 @@ impl<T> Deferred<T> {
     ) -> Result<Self, StorageError> {
         let Order { compacted: next, id, encode, snapshot } = order;
         let writer = start(files, id, next.idx, encode)?;
-        Ok(Self { durable, next, writer, waiting: None, snapshot })
+        Ok(Self { durable, next: Some(next), writer, waiting: None, snapshot })
+    }
+
+    /// Makes a snapshot the one that is written after a superseded one.
+    pub(super) fn after(superseded: Superseded, durable: Compacted, order: Order<T>) -> Self {
+        let Order { compacted, id, encode, snapshot } = order;
+        let waiting = Some((compacted, id, encode));
+        Self { durable, next: None, writer: superseded.0, waiting, snapshot }
+    }
+
+    /// Drops the compactions, since a durable snapshot replaces them. Returns the thread that still writes.
+    pub(super) fn supersede(self) -> Superseded {
+        Superseded(self.writer)
     }
 
     /// Adds a later compaction. It replaces one that waits.
@@ -266,10 +303,18 @@ pub(super) fn poll<T>(
     files: &SnapshotFiles,
     wait: Wait,
 ) -> Result<Progress, StorageError> {
-    let Some(Deferred { next, writer, waiting, snapshot, .. }) =
+    let Some(Deferred { durable, next, writer, waiting, snapshot }) =
         deferred.take_if(|deferred| wait == Wait::UntilWritten || deferred.writer.is_finished())
     else {
         return Ok(Progress::Pending);
+    };
+    let Some(next) = next else {
+        let unneeded = Superseded(writer).end();
+        if let Some((compacted, id, encode)) = waiting {
+            let order = Order { compacted, id, encode, snapshot };
+            *deferred = Some(Deferred::begin(files, durable, order)?);
+        }
+        return Ok(Progress::Superseded(unneeded));
     };
     let written = writer.join().map_err(|_panic| {
         StorageError::code("write", "a snapshot")("code that its thread called panicked")
@@ -295,12 +340,7 @@ impl<T> fmt::Debug for Deferred<T> {
 }
 
 /// Writes a snapshot of the first `idx` entries from another thread.
-fn start(
-    files: &SnapshotFiles,
-    id: u64,
-    idx: u64,
-    encode: Encode,
-) -> Result<JoinHandle<Result<Written, StorageError>>, StorageError> {
+fn start(files: &SnapshotFiles, id: u64, idx: u64, encode: Encode) -> Result<Writer, StorageError> {
     let used = files.clone();
     let write = move || {
         let bytes = encode()?;

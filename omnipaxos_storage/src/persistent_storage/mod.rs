@@ -44,7 +44,7 @@ use self::{
     begin::{begin, Unfinished},
     checkpoint::{Checkpoint, Database},
     journal::Journal,
-    large_snapshots::{Deferred, Encoder, InMemory, OnThread},
+    large_snapshots::{Deferred, Encoder, InMemory, OnThread, Superseded},
     log::Log,
     parts::Parts,
     receiving::Receiving,
@@ -117,6 +117,8 @@ pub struct PersistentStorage<T> {
     /// The state in the last batch. Its compaction is an earlier one while a snapshot is written.
     written: State,
     deferred: Option<Deferred<T>>,
+    /// A thread that writes a snapshot which is not wanted any more, while nothing is deferred.
+    superseded: Option<Superseded>,
     /// A snapshot from another server, of which parts arrive. It is not part of the state.
     receiving: Option<Receiving>,
     /// The last received snapshot and its id, until it is read.
@@ -321,6 +323,7 @@ impl<T> PersistentStorage<T> {
             written: found.state.clone(),
             state: found.state,
             deferred: None,
+            superseded: None,
             receiving: None,
             received: Mutex::new(None),
             ended: Vec::new(),
@@ -509,6 +512,9 @@ impl<T> Drop for PersistentStorage<T> {
         }
         if let Some(deferred) = self.deferred.take() {
             deferred.end();
+        }
+        if let Some(superseded) = self.superseded.take() {
+            superseded.end();
         }
         self.end_reception();
         for thread in self.ended.drain(..) {

@@ -4,7 +4,7 @@ use super::{
     batch::{SnapshotRef, State},
     codec,
     error::StorageError,
-    large_snapshots::{self, Compacted, Deferred, InMemory, Order, Progress, Wait},
+    large_snapshots::{self, Compacted, Deferred, InMemory, Order, Progress, Superseded, Wait},
     parts::{largest_payload, Parts},
     receiving::{self, Receiving},
     records::Records,
@@ -222,6 +222,9 @@ where
         // Also a batch that failed may be on the disk. If it is not, the next opening removes the file.
         let (contents, decoded) = complete.keep();
         self.write(ops, Durability::Received(reference))?;
+        if let Some(deferred) = self.deferred.take() {
+            self.superseded = Some(deferred.supersede());
+        }
         let value = self.encoder.as_ref().and_then(|encoder| encoder.decoded(decoded));
         let received = self.received.get_mut().unwrap_or_else(PoisonError::into_inner);
         *received = value.map(|value| (reference.id, value));
@@ -298,8 +301,8 @@ where
                 state.snapshot = None;
                 ToStore::Nothing
             }
+            // It is durable, and replaces what is being written.
             Change::Received(received) => {
-                self.settle(Wait::UntilWritten)?;
                 state.snapshot = Some(received);
                 ToStore::Nothing
             }
@@ -335,10 +338,13 @@ where
 
     /// Begins to write a snapshot, or makes it the one that is written next.
     fn defer(&mut self, order: Order<T>) -> Result<(), StorageError> {
-        match &mut self.deferred {
-            Some(deferred) => deferred.add(order),
-            None => {
-                let durable = Compacted::of(&self.state);
+        let durable = Compacted::of(&self.state);
+        match (&mut self.deferred, self.superseded.take()) {
+            (Some(deferred), _) => deferred.add(order),
+            (None, Some(superseded)) => {
+                self.deferred = Some(Deferred::after(superseded, durable, order));
+            }
+            (None, None) => {
                 self.deferred = Some(Deferred::begin(&self.snapshot_files, durable, order)?);
             }
         }
@@ -380,9 +386,15 @@ impl<T> PersistentStorage<T> {
     /// # Errors
     /// One could not be written. The disk holds the compaction before it and all entries after it.
     pub(super) fn settle(&mut self, wait: Wait) -> Result<(), StorageError> {
+        let superseded = self.superseded.take_if(|superseded| superseded.has_ended());
+        self.unneeded.extend(superseded.and_then(Superseded::end));
         while let Some(durable) = self.deferred.as_ref().map(Deferred::durable) {
             match large_snapshots::poll(&mut self.deferred, &self.snapshot_files, wait) {
                 Ok(Progress::Pending) => return Ok(()),
+                Ok(Progress::Superseded(snapshot)) => {
+                    self.unneeded.extend(snapshot);
+                    continue;
+                }
                 Ok(Progress::Continues(file)) => self.in_file = Some(file),
                 Ok(Progress::Ended(written)) => {
                     self.state.snapshot = Some(written.reference);

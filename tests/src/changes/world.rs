@@ -12,7 +12,7 @@ use crate::{
     disk::{Atomicity, SimDisk},
     network::{InFlight, LinkConditions, Network, Order, Parcel},
     rng::Rng,
-    value::SimEntry,
+    value::{SimEntry, LARGEST_SNAPSHOT},
 };
 use omnipaxos::{
     events::Event,
@@ -154,6 +154,7 @@ impl<T: SimEntry> World<T> {
                 (false, _) => 1 << 20,
             },
             keeps_undecided_appends: rng.chance(1, 2),
+            max_snapshot_bytes: LARGEST_SNAPSHOT,
             ..Default::default()
         };
         let conditions = conditions(rng);

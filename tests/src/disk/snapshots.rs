@@ -1,7 +1,7 @@
 //! Snapshots as bytes: those that other servers are sent, and those that arrive in parts.
 
 use super::{Accident, Disk, Done, SimDisk, Verdict};
-use crate::value::{decoded, encoded, SimEntry};
+use crate::value::{decoded, encoded, SimEntry, LARGEST_SNAPSHOT};
 use omnipaxos::storage::{
     ReadSnapshot, Reception, SnapshotBytes, SnapshotDigest, SnapshotSource, StorageOp,
     StorageResult,
@@ -55,6 +55,10 @@ impl<T: SimEntry> SimDisk<T> {
         disk.end_reception();
         if !disk.has_bytes {
             return Ok(false);
+        }
+        // Each server is set to take no larger one, whatever a lie claims.
+        if len > LARGEST_SNAPSHOT {
+            disk.misuse.get_or_insert_with(|| format!("a snapshot of {len} bytes is received"));
         }
         let is_below = disk.below(|below| below.begin_receiving(len)).unwrap_or(false);
         let bytes = Vec::new();

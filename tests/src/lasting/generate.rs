@@ -9,6 +9,7 @@ use crate::{
         Wire, CONFIGURATION,
     },
     rng::Rng,
+    value::LARGEST_SNAPSHOT,
 };
 use omnipaxos::ServerConfig;
 
@@ -220,6 +221,7 @@ fn setting(rng: &mut Rng, kind: Kind, size: usize, election_timeout: Option<u64>
             election_tick_timeout: election,
             resend_message_tick_timeout: 10 * election,
             leader_priority: rng.pick(priorities),
+            max_snapshot_bytes: LARGEST_SNAPSHOT,
             ..ServerConfig::default()
         },
         speed: rng.pick(speeds),

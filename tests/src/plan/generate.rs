@@ -10,6 +10,7 @@ use crate::{
     disk::{Atomicity, Failure, Honesty, Medium, WriteFault},
     network::{InFlight, LinkConditions, Order},
     rng::Rng,
+    value::LARGEST_SNAPSHOT,
 };
 use omnipaxos::{util::FlexibleQuorum, ServerConfig};
 
@@ -274,6 +275,7 @@ fn servers(rng: &mut Rng, theme: Theme, size: usize) -> Vec<ServerSetting> {
             batch_size: if batches { rng.pick(&[1, 2, 5, 50]) } else { 1 },
             flush_batch_tick_timeout: flush,
             leader_priority: rng.pick(&[0, 0, 0, 1, 7, u32::MAX]),
+            max_snapshot_bytes: LARGEST_SNAPSHOT,
             ..Default::default()
         },
         speed: match skewed {

@@ -72,6 +72,10 @@ pub struct Dropped {
     pub unstorable: u64,
     /// Snapshots that came in pieces and could not be decoded. Another server was asked then.
     pub undecodable_snapshots: u64,
+    /// Snapshots of another server that are larger than
+    /// [`max_snapshot_bytes`](crate::ServerConfig::max_snapshot_bytes). Another server was asked then, if
+    /// there is one that has not been refused in the same heartbeat round.
+    pub oversized_snapshots: u64,
 }
 
 /// Why a message is dropped.

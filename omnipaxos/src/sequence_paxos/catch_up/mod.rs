@@ -176,6 +176,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if piece.encoding.idx <= self.log.decided_idx() {
             return Ok(());
         }
+        if piece.encoding.len > self.limits.snapshot_bytes {
+            self.refuse_snapshot(piece.encoding.len, from);
+            return Ok(());
+        }
         let source = self.catch_up.source();
         let CatchUpChunk { base, ids, decided_idx, compacted_idx, epoch, .. } = chunk;
         let with = Accompanying { decided_idx, compacted_idx, epoch };
@@ -287,10 +291,34 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.partial_snapshot.note_decoded(false);
         self.trace
             .emit(|| LogEvent::warn("drops a snapshot that cannot be decoded").with_peer(from));
+        let other = self.reachable_after(from).find(|pid| *pid != from);
+        self.catch_up_from(other.unwrap_or(from));
+    }
+
+    /// The snapshot that `from` sends is larger than this server takes: asks another server. Each is
+    /// refused once in a heartbeat round, so that servers which have nothing else are not asked all the
+    /// time.
+    fn refuse_snapshot(&mut self, bytes: u64, from: NodeId) {
+        let may_be_source = self.catch_up.source().is_none_or(|source| source == from);
+        if !may_be_source || !self.partial_snapshot.note_oversized(from) {
+            return;
+        }
+        let limit = self.limits.snapshot_bytes;
+        self.trace.emit(|| {
+            let text = "refuses a snapshot that is larger than max_snapshot_bytes";
+            let why = format!("it has {bytes} bytes, the limit is {limit}");
+            LogEvent::warn(text).with_peer(from).because(why)
+        });
+        self.catch_up.finish(from);
+        let is_untried = |pid: &NodeId| !self.partial_snapshot.is_oversized_at(*pid);
+        let other = self.reachable_after(from).find(is_untried);
+        other.into_iter().for_each(|other| self.catch_up_from(other));
+    }
+
+    /// The servers that can be reached, those after `from` first.
+    fn reachable_after(&self, from: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let reachable = self.routing.reachable();
-        let after = reachable.iter().chain(reachable).skip_while(|pid| **pid != from);
-        let other = after.copied().find(|pid| *pid != from).unwrap_or(from);
-        self.catch_up_from(other);
+        reachable.iter().chain(reachable).copied().skip_while(move |pid| *pid != from)
     }
 
     /// Asks the servers that can be reached for ranges of what is missing. If none of them holds the

@@ -8,7 +8,7 @@ use crate::{
     messages::sequence_paxos::{EntryIds, PieceRequest, SnapshotEncoding, SnapshotPiece},
     storage::{Epoch, SnapshotDigest},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Heartbeat rounds without a piece after which another source may begin with its first piece.
 const STALLED_AFTER: u32 = 2;
@@ -24,6 +24,10 @@ pub(in crate::sequence_paxos) struct PartialSnapshot {
     undecodable_in_a_row: u32,
     /// All that could not be decoded.
     undecodable: u64,
+    /// All that were larger than this server takes.
+    oversized: u64,
+    /// The servers whose snapshots were too large in this heartbeat round.
+    oversized_at: BTreeSet<NodeId>,
     /// Whether the storage receives a snapshot.
     is_in_storage: bool,
     /// Whether the storage receives a snapshot, or one has begun since it was last asked.
@@ -113,6 +117,11 @@ impl PartialSnapshot {
     /// Number of snapshots that could not be decoded.
     pub(in crate::sequence_paxos) fn undecodable(&self) -> u64 {
         self.undecodable
+    }
+
+    /// Number of snapshots that were larger than this server takes.
+    pub(in crate::sequence_paxos) fn oversized(&self) -> u64 {
+        self.oversized
     }
 
     /// Whether pieces arrive: another source would begin with its first piece.
@@ -319,6 +328,19 @@ impl PartialSnapshot {
         }
     }
 
+    /// The snapshot of `source` is larger than this server takes. Returns whether that is new in this
+    /// heartbeat round.
+    pub(super) fn note_oversized(&mut self, source: NodeId) -> bool {
+        let is_new = self.oversized_at.insert(source);
+        self.oversized = self.oversized.saturating_add(u64::from(is_new));
+        is_new
+    }
+
+    /// Whether the snapshot of `source` was too large in this heartbeat round.
+    pub(super) fn is_oversized_at(&self, source: NodeId) -> bool {
+        self.oversized_at.contains(&source)
+    }
+
     /// Forgets the pieces.
     pub(super) fn clear(&mut self) {
         self.partial = None;
@@ -326,6 +348,7 @@ impl PartialSnapshot {
 
     /// A heartbeat round has ended: forgets pieces that no other follows.
     pub(super) fn end_round(&mut self, decided_idx: u64) {
+        self.oversized_at.clear();
         if let Some(partial) = &mut self.partial {
             partial.waited += 1;
         }
@@ -371,14 +394,16 @@ impl Partial {
         self.all_came_with.is_some()
     }
 
-    /// Adds a piece. Returns whether there was something new in it. Pieces beyond a gap take no more
-    /// than was asked for, also if they overlap.
+    /// Adds a piece. Returns whether there was something new in it. A piece that was not asked for is
+    /// ignored. Pieces beyond a gap take no more than was asked for, also if they overlap.
     fn add(&mut self, piece: SnapshotPiece) -> bool {
+        if piece.offset >= self.requested_until {
+            return false;
+        }
         let len = self.arrived();
         if piece.offset > len {
             let early: usize = self.early.values().map(Vec::len).sum();
-            let is_new = piece.offset < self.requested_until
-                && (early + piece.bytes.len()) as u64 <= self.requested_until - len
+            let is_new = (early + piece.bytes.len()) as u64 <= self.requested_until - len
                 && !self.early.contains_key(&piece.offset);
             if is_new {
                 self.early.insert(piece.offset, piece.bytes);

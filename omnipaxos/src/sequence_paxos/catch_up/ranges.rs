@@ -388,6 +388,7 @@ mod tests {
         message: Amount { entries: 100, bytes: 40 },
         in_flight: Amount { entries: 1000, bytes: 160 },
         pending: Amount { entries: 1, bytes: 1 },
+        snapshot_bytes: 1,
     };
 
     fn chunk(base: u64, entries: usize, decided_idx: u64, compacted_idx: u64) -> CatchUpChunk<Ten> {

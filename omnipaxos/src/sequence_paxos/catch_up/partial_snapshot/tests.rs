@@ -129,6 +129,29 @@ fn a_lie_about_the_length_allocates_nothing() {
 }
 
 #[test]
+fn pieces_that_were_not_asked_for_are_ignored() {
+    let pieces = pieces(9, bytes(95, 1));
+    let mut partial = PartialSnapshot::default();
+    pieces.iter().for_each(|piece| drop(take(&mut partial, piece, 2)));
+    assert_eq!(partial.kept(), 10, "only the first piece may come unasked");
+    partial.next_request(0, WINDOW).unwrap();
+    pieces.iter().for_each(|piece| drop(take(&mut partial, piece, 2)));
+    assert_eq!(partial.kept(), 50);
+}
+
+#[test]
+fn a_snapshot_that_is_too_large_counts_once_a_round() {
+    let mut partial = PartialSnapshot::default();
+    for round in 1..3 {
+        assert!(partial.note_oversized(2) && partial.note_oversized(3));
+        assert!(!partial.note_oversized(2) && partial.is_oversized_at(3));
+        assert_eq!(partial.oversized(), 2 * round);
+        partial.end_round(0);
+        assert!(!partial.is_oversized_at(3));
+    }
+}
+
+#[test]
 fn pieces_that_overlap_take_no_more_than_was_asked_for() {
     let first = pieces(9, bytes(95, 1)).remove(0);
     let mut partial = PartialSnapshot::default();
@@ -214,6 +237,7 @@ fn pieces_that_were_asked_for_wait_for_those_before() {
         take(&mut partial, &pieces[piece], 2);
         assert_eq!(partial.kept(), kept, "piece {piece}");
     }
+    partial.next_request(0, WINDOW).unwrap();
     assert_eq!(take(&mut partial, &pieces[4], 2), Some(whole));
 }
 
@@ -250,6 +274,7 @@ fn the_ids_are_those_of_the_last_piece() {
     let mut partial = PartialSnapshot::default();
     let mut last = None;
     for (piece, base) in pieces.iter().zip(1..) {
+        partial.next_request(0, Amount::UNLIMITED);
         let taken = partial.take(piece.clone(), 2, Some(2), (base, None), with());
         if let Piece::Last(complete) = taken {
             last = Some(complete.base);
