@@ -4,7 +4,7 @@
 //! in one joint change with the removal of the others. If the leader is to go, the joiners become
 //! voters first, then one of them gets the leadership, then the others are removed.
 
-use super::{Changing, ELECTION_TICKS, IN_FLIGHT_BYTES, MESSAGE_BYTES};
+use super::{Changing, ELECTION_TICKS, IN_FLIGHT_BYTES, MESSAGE_BYTES, MOST_MISSING};
 use protobuf::Message as _;
 use raft::{
     eraftpb::{
@@ -15,9 +15,6 @@ use raft::{
 };
 use slog::{o, Discard, Logger};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A joiner that lacks no more entries than this has caught up, as with ours.
-const MOST_MISSING: u64 = 100;
 
 /// Servers of `raft`.
 pub struct Raft {
