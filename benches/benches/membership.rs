@@ -11,7 +11,7 @@ use omnipaxos_benches::{
     },
     report::{Report, NONE},
 };
-use std::io;
+use std::{collections::BTreeMap, io};
 
 #[cfg(feature = "peers")]
 use omnipaxos_benches::membership::{OpenRaft, Raft};
@@ -61,6 +61,12 @@ fn row(name: &str, system: &str, cost: &Cost) -> [String; 12] {
     ]
 }
 
+fn messages(name: &str, system: &str, kinds: &BTreeMap<String, i64>) -> [String; 4] {
+    let all: i64 = kinds.values().sum();
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    [name.to_string(), system.to_string(), all.to_string(), kinds.join(", ")]
+}
+
 fn main() -> io::Result<()> {
     let mut report = Report::new("membership");
     for (log, state_bytes) in [("the whole log", None), ("a snapshot", Some(STATE_BYTES))] {
@@ -94,20 +100,17 @@ fn main() -> io::Result<()> {
         }
     }
     report.paragraph(
-        "Messages that a change adds in a cluster without load, all in step, in 10 election timeouts \
-         from the request on.",
+        "Messages that a change adds in a cluster without load, all in step: those of 10 election \
+         timeouts from the request on, without those of as long a time without a change.",
     );
-    report.head(&["", "ours", "raft", "openraft"]);
+    report.head(&["", "", "messages", "of which"]);
     for (name, founders, next) in CHANGES {
+        report.row(messages(name, "ours", &extra_messages::<Ours>(founders, next)));
         #[cfg(feature = "peers")]
-        let others = [
-            extra_messages::<Raft>(founders, next).to_string(),
-            extra_messages::<OpenRaft>(founders, next).to_string(),
-        ];
-        #[cfg(not(feature = "peers"))]
-        let others = [NONE.to_string(), NONE.to_string()];
-        let ours = extra_messages::<Ours>(founders, next).to_string();
-        report.row([name.to_string(), ours].into_iter().chain(others));
+        {
+            report.row(messages(name, "raft", &extra_messages::<Raft>(founders, next)));
+            report.row(messages(name, "openraft", &extra_messages::<OpenRaft>(founders, next)));
+        }
     }
     if cfg!(feature = "peers") {
         return report.write();

@@ -13,7 +13,7 @@ pub use self::ours::Ours;
 pub use self::{openraft::OpenRaft, raft::Raft};
 
 use self::net::Net;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Ticks of a heartbeat round of ours, and of an election timeout of `raft`.
 pub const ELECTION_TICKS: u64 = 10;
@@ -54,6 +54,9 @@ pub trait Changing {
 
     /// Takes the messages of a server, each with its receiver.
     fn take(&mut self, pid: u64, send: &mut dyn FnMut(u64, Vec<u8>));
+
+    /// The kind of a message.
+    fn kind(bytes: &[u8]) -> String;
 
     /// Delivers a message.
     fn handle(&mut self, pid: u64, bytes: &[u8]);
@@ -179,8 +182,9 @@ pub fn change<C: Changing>(
     cost
 }
 
-/// The messages that a change adds in a cluster without load, in which the joiners are in step.
-pub fn extra_messages<C: Changing>(founders: &[u64], next: &[u64]) -> i64 {
+/// The messages that a change adds in a cluster without load, in which the joiners are in step, of
+/// each kind: those of 10 election timeouts from the request on, without those of as long a time without a change.
+pub fn extra_messages<C: Changing>(founders: &[u64], next: &[u64]) -> BTreeMap<String, i64> {
     let count = |to: &[u64]| {
         let mut servers = C::start(founders, 100, None);
         next.iter().filter(|pid| !founders.contains(pid)).for_each(|pid| servers.join(*pid));
@@ -190,15 +194,21 @@ pub fn extra_messages<C: Changing>(founders: &[u64], next: &[u64]) -> i64 {
             net.pass_tick(&mut servers);
         }
         net.forget();
+        net.count_kinds();
         for _ in 0..10 * ELECTION_TICKS {
             if to != founders {
                 servers.change(to);
             }
             net.pass_tick(&mut servers);
         }
-        net.messages() as i64
+        net.kinds()
     };
-    count(next) - count(founders)
+    let mut kinds = count(next);
+    for (kind, without) in count(founders) {
+        *kinds.entry(kind).or_default() -= without;
+    }
+    kinds.retain(|_, count| *count != 0);
+    kinds
 }
 
 fn load<C: Changing>(servers: &mut C, net: &mut Net<'_>) {

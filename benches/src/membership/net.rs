@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) struct Net<'a> {
     links: BTreeMap<(u64, u64), Link>,
     bytes_per_tick: usize,
-    messages: usize,
+    /// Number of messages of each kind, if that is counted.
+    kinds: Option<BTreeMap<String, i64>>,
     largest: usize,
     meter: Meter<'a>,
     /// The memory of each server, above that at the start.
@@ -41,7 +42,7 @@ impl<'a> Net<'a> {
         Self {
             links: BTreeMap::new(),
             bytes_per_tick,
-            messages: 0,
+            kinds: None,
             largest: 0,
             meter,
             heaps: BTreeMap::new(),
@@ -64,7 +65,9 @@ impl<'a> Net<'a> {
                 servers.take(from, &mut |to, bytes| taken.push((to, bytes)));
             });
             for (to, bytes) in taken.drain(..) {
-                self.messages += 1;
+                if let Some(kinds) = &mut self.kinds {
+                    *kinds.entry(C::kind(&bytes)).or_default() += 1;
+                }
                 self.largest = self.largest.max(bytes.len());
                 self.heaps.entry(from).or_default().now -= bytes.capacity() as i64;
                 self.links.entry((from, to)).or_default().push(bytes);
@@ -86,7 +89,7 @@ impl<'a> Net<'a> {
     /// Forgets what was counted.
     pub(super) fn forget(&mut self) {
         self.links.values_mut().for_each(|link| (link.sent, link.most_queued) = (0, 0));
-        (self.messages, self.largest) = (0, 0);
+        self.largest = 0;
         self.heaps.clear();
     }
 
@@ -105,8 +108,13 @@ impl<'a> Net<'a> {
         self.heaps.get(&pid).copied().unwrap_or_default()
     }
 
-    pub(super) fn messages(&self) -> usize {
-        self.messages
+    /// Counts the messages of each kind from now on.
+    pub(super) fn count_kinds(&mut self) {
+        self.kinds = Some(BTreeMap::new());
+    }
+
+    pub(super) fn kinds(self) -> BTreeMap<String, i64> {
+        self.kinds.unwrap_or_default()
     }
 
     pub(super) fn largest(&self) -> usize {

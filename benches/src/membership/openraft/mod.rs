@@ -56,18 +56,26 @@ type Node = openraft::Raft<Types>;
 const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks between two heartbeats, and the most that a request takes.
-const HEARTBEAT_TICKS: u64 = 5;
+const HEARTBEAT_TICKS: u64 = 7;
 
-/// The entries of a request: as many as arrive before its time is over.
-const MOST_ENTRIES: u64 = 8_000;
+/// The entries of a request: as many as arrive and are answered before its time is over.
+const MOST_ENTRIES: u64 = 13_000;
 
 /// Servers of `openraft`.
 pub struct OpenRaft {
     servers: BTreeMap<u64, Server>,
     state_bytes: Option<usize>,
     appended: u64,
-    /// The task of the operator, at a leader.
-    change: Option<JoinHandle<bool>>,
+    operator: Operator,
+}
+
+/// What the operator does.
+enum Operator {
+    /// Waits for a leader.
+    Waiting,
+    /// Changes the members, in a task at the leader.
+    Changing(JoinHandle<bool>),
+    Done,
 }
 
 struct Server {
@@ -134,7 +142,8 @@ impl Server {
 
 impl Changing for OpenRaft {
     fn start(founders: &[u64], entries: u64, state_bytes: Option<usize>) -> Self {
-        let mut all = Self { servers: BTreeMap::new(), state_bytes, appended: 0, change: None };
+        let (servers, operator) = (BTreeMap::new(), Operator::Waiting);
+        let mut all = Self { servers, state_bytes, appended: 0, operator };
         founders.iter().for_each(|pid| all.join(*pid));
         let members: BTreeMap<_, _> = founders.iter().map(|pid| (*pid, EmptyNode {})).collect();
         let first = &all.servers[&founders[0]];
@@ -178,6 +187,10 @@ impl Changing for OpenRaft {
         }
     }
 
+    fn kind(bytes: &[u8]) -> String {
+        network::kind(bytes).to_string()
+    }
+
     fn handle(&mut self, pid: u64, bytes: &[u8]) {
         self.server(pid).handle(bytes);
     }
@@ -199,14 +212,20 @@ impl Changing for OpenRaft {
     }
 
     fn change(&mut self, next: &[u64]) {
-        let is_under_way = self.change.as_ref().is_some_and(|change| !change.is_finished());
-        if is_under_way || self.has_changed(next) {
+        let Some(leader) = self.leader() else {
             return;
-        }
-        if let Some(leader) = self.leader() {
-            let server = &self.servers[&leader];
-            let change = change_members(server.node.clone(), next.to_vec());
-            self.change = Some(server.runtime.spawn(change));
+        };
+        let server = &self.servers[&leader];
+        match &mut self.operator {
+            Operator::Waiting => {
+                let change = change_members(server.node.clone(), next.to_vec());
+                self.operator = Operator::Changing(server.runtime.spawn(change));
+            }
+            Operator::Changing(task) if task.is_finished() => {
+                let has_succeeded = server.runtime.block_on(task).unwrap_or(false);
+                self.operator = if has_succeeded { Operator::Done } else { Operator::Waiting };
+            }
+            Operator::Changing(_) | Operator::Done => {}
         }
     }
 

@@ -54,6 +54,22 @@ enum Answer {
     Failed,
 }
 
+fn decode(bytes: &[u8]) -> Wire {
+    let (wire, _) = bincode::serde::decode_from_slice(bytes, SERIALISED)
+        .expect("what was serialised can be deserialised");
+    wire
+}
+
+/// The kind of a message.
+pub(super) fn kind(bytes: &[u8]) -> &'static str {
+    match decode(bytes) {
+        Wire::Call { call: Call::Append(_), .. } => "append",
+        Wire::Call { call: Call::Install(_), .. } => "install",
+        Wire::Call { call: Call::Vote(_), .. } => "vote",
+        Wire::Answer { .. } => "answer",
+    }
+}
+
 /// What a server sends, and its calls that wait for an answer.
 #[derive(Clone, Default)]
 pub(super) struct Outbox(Arc<Mutex<Calls>>);
@@ -74,9 +90,7 @@ impl Outbox {
 
     /// Passes an answer on, or returns a request.
     pub(super) fn receive(&self, bytes: &[u8]) -> Option<Request> {
-        let (wire, _) = bincode::serde::decode_from_slice(bytes, SERIALISED)
-            .expect("what was serialised can be deserialised");
-        match wire {
+        match decode(bytes) {
             Wire::Call { from, number, call } => Some(Request { from, number, call }),
             Wire::Answer { number, answer } => {
                 if let Some(waiting) = self.calls().waiting.remove(&number) {
