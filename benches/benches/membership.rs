@@ -61,10 +61,11 @@ fn row(name: &str, system: &str, cost: &Cost) -> [String; 12] {
     ]
 }
 
-fn messages(name: &str, system: &str, kinds: &BTreeMap<String, i64>) -> [String; 4] {
-    let all: i64 = kinds.values().sum();
-    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    [name.to_string(), system.to_string(), all.to_string(), kinds.join(", ")]
+fn messages(name: &str, system: &str, kinds: &BTreeMap<String, f64>) -> [String; 4] {
+    let all: f64 = kinds.values().sum();
+    let kinds: Vec<String> =
+        kinds.iter().map(|(kind, count)| format!("{kind} {count:.1}")).collect();
+    [name.to_string(), system.to_string(), format!("{all:.1}"), kinds.join(", ")]
 }
 
 fn main() -> io::Result<()> {
@@ -101,7 +102,8 @@ fn main() -> io::Result<()> {
     }
     report.paragraph(
         "Messages that a change adds in a cluster without load, all in step: those of 10 election \
-         timeouts from the request on, without those of as long a time without a change.",
+         timeouts from the request on, without those of as long a time without a change. The mean \
+         over all ticks between two heartbeats.",
     );
     report.head(&["", "", "messages", "of which"]);
     for (name, founders, next) in CHANGES {

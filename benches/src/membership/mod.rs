@@ -183,32 +183,44 @@ pub fn change<C: Changing>(
 }
 
 /// The messages that a change adds in a cluster without load, in which the joiners are in step, of
-/// each kind: those of 10 election timeouts from the request on, without those of as long a time without a change.
-pub fn extra_messages<C: Changing>(founders: &[u64], next: &[u64]) -> BTreeMap<String, i64> {
-    let count = |to: &[u64]| {
-        let mut servers = C::start(founders, 100, None);
-        next.iter().filter(|pid| !founders.contains(pid)).for_each(|pid| servers.join(*pid));
-        let mut meter = uncounted;
-        let mut net = Net::new(usize::MAX, &mut meter);
-        for _ in 0..10 * ELECTION_TICKS {
-            net.pass_tick(&mut servers);
+/// each kind: those of 10 election timeouts from the request on, without those of as long a time without a
+/// change. It depends on when the next heartbeats are due, so this is the mean over the ticks of an election timeout.
+pub fn extra_messages<C: Changing>(founders: &[u64], next: &[u64]) -> BTreeMap<String, f64> {
+    let mut kinds: BTreeMap<String, i64> = BTreeMap::new();
+    for phase in 0..ELECTION_TICKS {
+        for (kind, count) in messages::<C>(founders, next, next, phase) {
+            *kinds.entry(kind).or_default() += count;
         }
-        net.forget();
-        net.count_kinds();
-        for _ in 0..10 * ELECTION_TICKS {
-            if to != founders {
-                servers.change(to);
-            }
-            net.pass_tick(&mut servers);
+        for (kind, count) in messages::<C>(founders, next, founders, phase) {
+            *kinds.entry(kind).or_default() -= count;
         }
-        net.kinds()
-    };
-    let mut kinds = count(next);
-    for (kind, without) in count(founders) {
-        *kinds.entry(kind).or_default() -= without;
     }
     kinds.retain(|_, count| *count != 0);
-    kinds
+    kinds.into_iter().map(|(kind, sum)| (kind, sum as f64 / ELECTION_TICKS as f64)).collect()
+}
+
+/// The messages of each kind while the members are changed from `founders` to `to`; `running` run.
+fn messages<C: Changing>(
+    founders: &[u64],
+    running: &[u64],
+    to: &[u64],
+    phase: u64,
+) -> BTreeMap<String, i64> {
+    let mut servers = C::start(founders, 100, None);
+    running.iter().filter(|pid| !founders.contains(pid)).for_each(|pid| servers.join(*pid));
+    let mut meter = uncounted;
+    let mut net = Net::new(usize::MAX, &mut meter);
+    for _ in 0..10 * ELECTION_TICKS + phase {
+        net.pass_tick(&mut servers);
+    }
+    net.count_kinds();
+    for _ in 0..10 * ELECTION_TICKS {
+        if to != founders {
+            servers.change(to);
+        }
+        net.pass_tick(&mut servers);
+    }
+    net.kinds()
 }
 
 fn load<C: Changing>(servers: &mut C, net: &mut Net<'_>) {
