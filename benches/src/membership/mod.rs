@@ -231,7 +231,7 @@ fn load<C: Changing>(servers: &mut C, net: &mut Net<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{change, uncounted, Changing, Cost, Ours};
+    use super::{change, extra_messages, uncounted, Changing, Cost, Ours};
 
     fn check<C: Changing>() {
         for (founders, next, state) in [
@@ -242,6 +242,20 @@ mod tests {
             let cost: Cost = change::<C>(founders, next, 20_000, state, &mut uncounted);
             assert!(cost.ticks.is_some() && cost.until_votes.is_some(), "{next:?}: {cost:?}");
             assert!(cost.bytes > state.unwrap_or(20_000 * 8), "{cost:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_adds_few_messages() {
+        for (founders, next, most) in [
+            (&[1, 2, 3, 4, 5][..], &[1, 2, 3, 4, 6][..], 40.0),
+            (&[1, 2, 3, 4, 5], &[2, 3, 4, 5, 6], 40.0),
+            (&[1, 2, 3, 4, 5], &[1, 2, 3, 4], 40.0),
+            (&[1, 2, 3], &[1, 2, 4], 25.0),
+        ] {
+            let kinds = extra_messages::<Ours>(founders, next);
+            let sum: f64 = kinds.values().sum();
+            assert!(sum < most, "{founders:?} to {next:?}: {sum} of {kinds:?}");
         }
     }
 
