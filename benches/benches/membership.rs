@@ -1,16 +1,20 @@
-//! What a change of members costs under load: ours beside joint consensus of `raft`.
+//! What a change of members costs under load: ours beside joint consensus of `raft` and `openraft`.
 //!
 //! `cargo bench -p omnipaxos_benches --features peers --bench membership` prints tables and writes them to
-//! `target/performance/membership.md`. Time is simulated: every run gives the same figures.
+//! `target/performance/membership.md`. Time is simulated: every run gives the same figures, except for
+//! those of `openraft`, whose election timeouts are random.
 
+use allocation_counter::measure;
 use omnipaxos_benches::{
-    membership::{change, extra_messages, Cost, Ours, ELECTION_TICKS, LINK_BYTES, LOAD},
+    membership::{
+        change, extra_messages, Changing, Cost, Ours, Used, ELECTION_TICKS, LINK_BYTES, LOAD,
+    },
     report::{Report, NONE},
 };
-use std::io;
+use std::{collections::BTreeMap, io};
 
 #[cfg(feature = "peers")]
-use omnipaxos_benches::membership::Raft;
+use omnipaxos_benches::membership::{OpenRaft, Raft};
 
 /// Entries in the log when the change begins.
 const ENTRIES: u64 = 1_000_000;
@@ -28,8 +32,18 @@ const CHANGES: [Change; 4] = [
     ("5 of 5 replaced", &[1, 2, 3, 4, 5], &[6, 7, 8, 9, 10]),
 ];
 
-fn row(name: &str, system: &str, cost: &Cost) -> [String; 8] {
+fn counted(work: &mut dyn FnMut()) -> Used {
+    let counted = measure(work);
+    Used { left: counted.bytes_current, most: counted.bytes_max }
+}
+
+fn cost_of<C: Changing>((_, founders, next): Change, state_bytes: Option<usize>) -> Cost {
+    change::<C>(founders, next, ENTRIES, state_bytes, &mut counted)
+}
+
+fn row(name: &str, system: &str, cost: &Cost) -> [String; 12] {
     let ticks = |ticks: Option<u64>| ticks.map_or("did not end".into(), |ticks| ticks.to_string());
+    let kib = |bytes: i64| (bytes >> 10).to_string();
     let share = cost.bytes_of_leader as f64 / cost.bytes.max(1) as f64;
     [
         name.to_string(),
@@ -40,7 +54,18 @@ fn row(name: &str, system: &str, cost: &Cost) -> [String; 8] {
         cost.bytes.to_string(),
         format!("{:.0} %", 100.0 * share),
         cost.largest_message.to_string(),
+        kib(cost.most_in_flight as i64),
+        kib(cost.leader_peak),
+        kib(cost.joiner_peak),
+        kib(cost.joiner_end),
     ]
+}
+
+fn messages(name: &str, system: &str, kinds: &BTreeMap<String, f64>) -> [String; 4] {
+    let all: f64 = kinds.values().sum();
+    let kinds: Vec<String> =
+        kinds.iter().map(|(kind, count)| format!("{kind} {count:.1}")).collect();
+    [name.to_string(), system.to_string(), format!("{all:.1}"), kinds.join(", ")]
 }
 
 fn main() -> io::Result<()> {
@@ -61,25 +86,33 @@ fn main() -> io::Result<()> {
             "bytes to the joiners",
             "of which from the leader",
             "largest message, bytes",
+            "most in flight to a joiner, KiB",
+            "memory of the leader above the start, KiB",
+            "memory of a joiner, KiB",
+            "of which at the end",
         ]);
-        for (name, founders, next) in CHANGES {
-            report.row(row(name, "ours", &change::<Ours>(founders, next, ENTRIES, state_bytes)));
+        for change in CHANGES {
+            report.row(row(change.0, "ours", &cost_of::<Ours>(change, state_bytes)));
             #[cfg(feature = "peers")]
-            report.row(row(name, "raft", &change::<Raft>(founders, next, ENTRIES, state_bytes)));
+            {
+                report.row(row(change.0, "raft", &cost_of::<Raft>(change, state_bytes)));
+                report.row(row(change.0, "openraft", &cost_of::<OpenRaft>(change, state_bytes)));
+            }
         }
     }
     report.paragraph(
-        "Messages that a change adds in a cluster without load, all in step, in 10 election timeouts \
-         from the request on.",
+        "Messages that a change adds in a cluster without load, all in step: those of 10 election \
+         timeouts from the request on, without those of as long a time without a change. The mean \
+         over all ticks between two heartbeats.",
     );
-    report.head(&["", "ours", "raft"]);
+    report.head(&["", "", "messages", "of which"]);
     for (name, founders, next) in CHANGES {
+        report.row(messages(name, "ours", &extra_messages::<Ours>(founders, next)));
         #[cfg(feature = "peers")]
-        let raft = extra_messages::<Raft>(founders, next).to_string();
-        #[cfg(not(feature = "peers"))]
-        let raft = NONE.to_string();
-        let ours = extra_messages::<Ours>(founders, next).to_string();
-        report.row([name.to_string(), ours, raft]);
+        {
+            report.row(messages(name, "raft", &extra_messages::<Raft>(founders, next)));
+            report.row(messages(name, "openraft", &extra_messages::<OpenRaft>(founders, next)));
+        }
     }
     if cfg!(feature = "peers") {
         return report.write();

@@ -106,6 +106,11 @@ pub(crate) struct BallotLeaderElection {
     /// Whether the leader answered in the last rounds.
     link: Link,
     is_request_due: bool,
+    /// Number of ticks until the first request, if this server [keeps the cadence](Self::keep_cadence)
+    /// of an earlier epoch. The first round is longer by these.
+    first_request_in: u64,
+    /// In the first round: the peers that answered in the epoch before.
+    answered_before: BTreeSet<NodeId>,
     /// Before there is a leader: the peers that sent a request in this round and had not answered
     /// before. They get another request, since the first one may have come before their start.
     asked_again: BTreeMap<NodeId, Asked>,
@@ -194,6 +199,8 @@ impl BallotLeaderElection {
             content_rounds: BTreeMap::new(),
             link: Link::default(),
             is_request_due: true,
+            first_request_in: 0,
+            answered_before: BTreeSet::new(),
             asked_again: BTreeMap::new(),
             replies_due: BTreeMap::new(),
         };
@@ -201,6 +208,21 @@ impl BallotLeaderElection {
             ble.be_unsteady();
         }
         ble
+    }
+
+    /// Sends the first request when the next one of `earlier`, the election of the epoch before, would have
+    /// been due. So a change of epochs adds no heartbeats. Peers that answered there have missed nothing.
+    ///
+    /// It is meant for a server that expects another one to lead at once. If that server has failed
+    /// meanwhile, the others take over later by this delay.
+    pub(crate) fn keep_cadence(&mut self, earlier: &Self) {
+        if !earlier.is_request_due {
+            self.first_request_in = earlier.next_timeout();
+            self.is_request_due = false;
+            self.last_reported = Some(self.mine());
+        }
+        let answered = self.members.peers().iter().filter(|peer| earlier.is_there(**peer));
+        self.answered_before = answered.copied().collect();
     }
 
     /// Returns the priority of the next takeover.
@@ -211,6 +233,11 @@ impl BallotLeaderElection {
     /// Lets one tick pass. `enough` returns whether a leader that reaches this number of servers,
     /// including itself, has the quorum that it needs.
     pub(crate) fn tick(&mut self, enough: impl Fn(&Quorum, usize) -> bool) -> Round {
+        if self.first_request_in > 0 {
+            self.first_request_in -= 1;
+            self.is_request_due |= self.first_request_in == 0;
+            return Round::GoesOn;
+        }
         match self.pace.tick(self.waits()) {
             Tick::Running => Round::GoesOn,
             Tick::Expired => {
@@ -220,14 +247,20 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Returns the number of ticks after which the round ends; at least 1.
+    /// Returns the number of ticks after which the round ends, or the first request is due; at least 1.
     pub(crate) fn next_timeout(&self) -> u64 {
-        self.pace.remaining(self.waits())
+        match self.first_request_in {
+            0 => self.pace.remaining(self.waits()),
+            ticks => ticks,
+        }
     }
 
     /// Lets ticks pass, fewer than [`next_timeout`](Self::next_timeout).
     pub(crate) fn pass(&mut self, ticks: u64) {
-        self.pace.pass(ticks);
+        match self.first_request_in {
+            0 => self.pace.pass(ticks),
+            _ => self.first_request_in = self.first_request_in.saturating_sub(ticks),
+        }
     }
 
     fn waits(&self) -> Waits {
@@ -266,7 +299,8 @@ impl BallotLeaderElection {
             (true, false) => !self.answered(from) && !self.replies.contains_key(&from),
             (false, false) => false,
         };
-        if is_missed {
+        // The first request is due later, to all.
+        if is_missed && self.first_request_in == 0 {
             self.asked_again.entry(from).or_insert(Asked::Due);
         }
         if !self.candidates.record(from, request) {
@@ -300,10 +334,7 @@ impl BallotLeaderElection {
     /// Counts a reply, once per peer and round (paper §5.2).
     fn handle_reply(&mut self, from: NodeId, reply: HeartbeatReply) -> Peer {
         self.see(reply.ballot.max(reply.leader));
-        let was_there = self.answered(from)
-            || self.replies.contains_key(&from)
-            || self.late_replies.contains_key(&from);
-        let peer = if was_there { Peer::Answers } else { Peer::Back };
+        let peer = if self.is_there(from) { Peer::Answers } else { Peer::Back };
         if reply.round != self.round {
             if self.replies.contains_key(&from) {
                 return Peer::Answers;
@@ -378,6 +409,7 @@ impl BallotLeaderElection {
         self.count_content_rounds();
         self.round = self.round.wrapping_add(1);
         self.asked_again.clear();
+        self.answered_before.clear();
         self.is_request_due = true;
     }
 
@@ -462,6 +494,18 @@ impl BallotLeaderElection {
     /// Returns whether a server answered in the last complete round, possibly to an earlier round.
     pub(crate) fn answered(&self, pid: NodeId) -> bool {
         self.last_replies.contains_key(&pid) || self.last_late_replies.contains_key(&pid)
+    }
+
+    /// Returns whether a server answered in the last complete round, also if that was in the epoch before.
+    pub(crate) fn answered_lately(&self, pid: NodeId) -> bool {
+        self.answered(pid) || self.answered_before.contains(&pid)
+    }
+
+    /// Returns whether a server has answered in this round or the last one.
+    fn is_there(&self, pid: NodeId) -> bool {
+        self.answered_lately(pid)
+            || self.replies.contains_key(&pid)
+            || self.late_replies.contains_key(&pid)
     }
 
     /// Returns the reply of a server in the last complete round, if there is one.

@@ -6,7 +6,7 @@ use omnipaxos::{
     errors::{CompactionErr, ConfigError, ReconfigurationErr, TryCompactionErr},
     events::Event,
     macros::Entry,
-    members::MemberChange,
+    members::{MemberChange, WaitsFor},
     messages::{
         sequence_paxos::{Joining, PaxosMessage, PaxosMsg},
         Message,
@@ -160,6 +160,56 @@ fn a_change_to_servers_that_never_come_changes_nothing() {
     lab.server(leader).change_members(next, MemberChange::default()).unwrap();
     lab.run(30);
     assert_eq!(outcomes(&mut lab, leader), [Outcome::Decided(4)]);
+}
+
+/// The servers that `pid` asks with its next output how much of the log they hold.
+fn asked(lab: &mut Lab, pid: u64) -> Vec<u64> {
+    let mut messages = Vec::new();
+    lab.server(pid).take_outgoing_messages(&mut messages);
+    let asks = |message: &Message<Word>| match message {
+        Message::SequencePaxos(PaxosMessage { to, msg: PaxosMsg::Joining(joining), .. }) => {
+            joining.decided_idx.is_none().then_some(*to)
+        }
+        Message::SequencePaxos(_) | Message::BLE(_) => None,
+    };
+    messages.iter().filter_map(asks).collect()
+}
+
+#[test]
+fn a_leader_asks_only_those_that_are_not_in_step() {
+    let (mut lab, leader) = three();
+    let [follower, away] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    lab.join(4, &[1, 2, 3]);
+    lab.run(40);
+    let next = configuration(2, &[leader, follower, away, 4]);
+    lab.server(leader).change_members(next.clone(), MemberChange::default()).unwrap();
+    assert_eq!(asked(&mut lab, leader), [4], "it knows what its followers hold");
+
+    // A follower that does not answer may be down.
+    let (mut lab, leader) = three();
+    let [follower, away] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    lab.crash(away);
+    lab.run(30);
+    lab.server(leader).change_members(next.clone(), MemberChange::default()).unwrap();
+    let mut asked_for = vec![away, 4];
+    asked_for.sort_unstable();
+    assert_eq!(asked(&mut lab, leader), asked_for);
+
+    // A follower does not know what the others hold.
+    lab.server(follower).change_members(next, MemberChange::default()).unwrap();
+    assert_eq!(asked(&mut lab, follower).len(), 3);
+}
+
+#[test]
+fn a_change_that_waits_for_a_quorum_begins_at_once_where_followers_are_in_step() {
+    let (mut lab, leader) = three();
+    lab.run(30);
+    let next = configuration(2, &[1, 2, 3, 9]);
+    let change = MemberChange { waits_for: WaitsFor::Quorum, ..MemberChange::default() };
+    lab.server(leader).change_members(next, change).unwrap();
+    assert!(lab.server(leader).status().joiners.is_empty(), "it waits for none");
+    lab.run(40);
+    assert_eq!(outcomes(&mut lab, leader), [Outcome::Decided(2)]);
 }
 
 #[test]

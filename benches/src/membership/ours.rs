@@ -63,6 +63,12 @@ fn server_config(pid: u64) -> ServerConfig {
 
 const SERIALISED: bincode::config::Configuration = bincode::config::standard();
 
+fn decode(bytes: &[u8]) -> Message<Item> {
+    let (message, _) = bincode::serde::decode_from_slice(bytes, SERIALISED)
+        .expect("what was serialised can be deserialised");
+    message
+}
+
 impl Changing for Ours {
     fn start(founders: &[u64], entries: u64, state_bytes: Option<usize>) -> Self {
         let cluster =
@@ -122,10 +128,16 @@ impl Changing for Ours {
         self.buffer = messages;
     }
 
+    fn kind(bytes: &[u8]) -> String {
+        let text = match decode(bytes) {
+            Message::BLE(message) => format!("{:?}", message.msg),
+            Message::SequencePaxos(message) => format!("{:?}", message.msg),
+        };
+        text.split(['(', ' ']).next().unwrap_or_default().to_string()
+    }
+
     fn handle(&mut self, pid: u64, bytes: &[u8]) {
-        let (message, _) = bincode::serde::decode_from_slice(bytes, SERIALISED)
-            .expect("what was serialised can be deserialised");
-        self.server(pid).handle_incoming(message);
+        self.server(pid).handle_incoming(decode(bytes));
     }
 
     fn leader(&self) -> Option<u64> {

@@ -4,27 +4,79 @@
 //! in one joint change with the removal of the others. If the leader is to go, the joiners become
 //! voters first, then one of them gets the leadership, then the others are removed.
 
-use super::{Changing, ELECTION_TICKS, IN_FLIGHT_BYTES, MESSAGE_BYTES};
+use super::{Changing, ELECTION_TICKS, IN_FLIGHT_BYTES, MESSAGE_BYTES, MOST_MISSING};
 use protobuf::Message as _;
 use raft::{
     eraftpb::{
         ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, Message, MessageType,
+        Snapshot,
     },
     storage::MemStorage,
-    Config, RawNode, StateRole,
+    Config, GetEntriesContext, RaftState, RawNode, StateRole, Storage,
 };
 use slog::{o, Discard, Logger};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// A joiner that lacks no more entries than this has caught up, as with ours.
-const MOST_MISSING: u64 = 100;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+};
 
 /// Servers of `raft`.
 pub struct Raft {
-    servers: BTreeMap<u64, RawNode<MemStorage>>,
+    servers: BTreeMap<u64, RawNode<Log>>,
     founders: Vec<u64>,
     state_bytes: Option<usize>,
     appended: u64,
+}
+
+/// A log in memory. [`MemStorage`] alone copies the whole rest of the log for each message.
+#[derive(Clone)]
+struct Log(MemStorage);
+
+impl Deref for Log {
+    type Target = MemStorage;
+
+    fn deref(&self) -> &MemStorage {
+        &self.0
+    }
+}
+
+impl Storage for Log {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        self.0.initial_state()
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        let max_size = max_size.into();
+        // An entry is larger than 16 bytes.
+        let most = max_size.map_or(u64::MAX, |bytes| bytes / 16 + 1);
+        self.0.entries(low, high.min(low.saturating_add(most)), max_size, context)
+    }
+
+    fn term(&self, idx: u64) -> raft::Result<u64> {
+        self.0.term(idx)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        self.0.first_index()
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        self.0.last_index()
+    }
+
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        self.0.snapshot(request_index, to)
+    }
+}
+
+fn decode(bytes: &[u8]) -> Message {
+    Message::parse_from_bytes(bytes).expect("what was serialised can be deserialised")
 }
 
 impl Changing for Raft {
@@ -64,7 +116,7 @@ impl Changing for Raft {
         };
         // The first voters are in no entry, so each server begins with them.
         let storage = MemStorage::new_with_conf_state((self.founders.clone(), Vec::new()));
-        let node = RawNode::new(&config, storage, &Logger::root(Discard, o!()));
+        let node = RawNode::new(&config, Log(storage), &Logger::root(Discard, o!()));
         self.servers.insert(pid, node.expect("the configuration is valid"));
     }
 
@@ -91,15 +143,17 @@ impl Changing for Raft {
         draw(self.server(pid), &mut send);
     }
 
+    fn kind(bytes: &[u8]) -> String {
+        format!("{:?}", decode(bytes).get_msg_type())
+    }
+
     fn handle(&mut self, pid: u64, bytes: &[u8]) {
-        let message = Message::parse_from_bytes(bytes);
-        let message = message.expect("what was serialised can be deserialised");
         // One of a server that was removed is refused.
-        let _ = self.server(pid).step(message);
+        let _ = self.server(pid).step(decode(bytes));
     }
 
     fn leader(&self) -> Option<u64> {
-        let leads = |node: &&RawNode<MemStorage>| node.raft.state == StateRole::Leader;
+        let leads = |node: &&RawNode<Log>| node.raft.state == StateRole::Leader;
         self.servers.values().filter(leads).max_by_key(|node| node.raft.term).map(|n| n.raft.id)
     }
 
@@ -112,7 +166,7 @@ impl Changing for Raft {
     }
 
     fn decided(&self) -> u64 {
-        let committed = |node: &RawNode<MemStorage>| node.raft.raft_log.committed;
+        let committed = |node: &RawNode<Log>| node.raft.raft_log.committed;
         self.servers.values().map(committed).max().unwrap_or_default()
     }
 
@@ -170,7 +224,7 @@ impl Changing for Raft {
 }
 
 impl Raft {
-    fn server(&mut self, pid: u64) -> &mut RawNode<MemStorage> {
+    fn server(&mut self, pid: u64) -> &mut RawNode<Log> {
         self.servers.get_mut(&pid).expect("the server was started")
     }
 
@@ -195,7 +249,7 @@ fn single(kind: ConfChangeType, pid: u64) -> ConfChangeSingle {
     single
 }
 
-fn propose(node: &mut RawNode<MemStorage>, changes: Vec<ConfChangeSingle>) {
+fn propose(node: &mut RawNode<Log>, changes: Vec<ConfChangeSingle>) {
     let mut change = ConfChangeV2::default();
     change.set_changes(changes.into());
     // It is refused while another is under way, and proposed again in the next tick.
@@ -203,7 +257,7 @@ fn propose(node: &mut RawNode<MemStorage>, changes: Vec<ConfChangeSingle>) {
 }
 
 /// Persists, applies and sends what is ready.
-fn draw(node: &mut RawNode<MemStorage>, send: &mut dyn FnMut(Vec<Message>)) {
+fn draw(node: &mut RawNode<Log>, send: &mut dyn FnMut(Vec<Message>)) {
     if !node.has_ready() {
         return;
     }
@@ -233,7 +287,7 @@ fn draw(node: &mut RawNode<MemStorage>, send: &mut dyn FnMut(Vec<Message>)) {
 }
 
 /// Applies changes of members.
-fn apply(node: &mut RawNode<MemStorage>, committed: Vec<Entry>) {
+fn apply(node: &mut RawNode<Log>, committed: Vec<Entry>) {
     for entry in committed {
         if entry.get_entry_type() == EntryType::EntryConfChangeV2 {
             let change = ConfChangeV2::parse_from_bytes(&entry.data);

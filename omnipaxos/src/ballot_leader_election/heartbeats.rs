@@ -39,7 +39,7 @@ impl BallotLeaderElection {
         BLEMessage { from: self.pid, to, msg: HeartbeatMsg::Request(request) }
     }
 
-    fn mine(&self) -> Mine {
+    pub(super) fn mine(&self) -> Mine {
         Mine {
             leader: self.leader,
             happy: self.happy,

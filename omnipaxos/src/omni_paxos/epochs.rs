@@ -138,7 +138,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let successor = self.successor(&epoch);
         // Of these servers a Prepare may have come before this server began the epoch.
         let is_ahead = successor.is_some_and(|pid| self.validator.others().is_informed(pid));
-        self.enter(&epoch)?;
+        let keeps_cadence = self.expects_leader(&epoch, successor);
+        let earlier = self.enter(&epoch)?;
+        if keeps_cadence {
+            self.ble.keep_cadence(&earlier);
+        }
         match successor {
             Some(pid) if pid == self.pid => self.ble.be_asked_to_lead(),
             Some(pid) if is_ahead => self.paxos.ask_for_leader(pid),
@@ -167,7 +171,22 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         stays.or(next.iter().min()).copied()
     }
 
-    fn enter(&mut self, epoch: &Epoch) -> Result<(), Halted> {
+    /// Returns whether another server will lead at once in an epoch which follows, as far as this server
+    /// can know. Only that server then needs to hear of the others at once.
+    fn expects_leader(&self, epoch: &Epoch, successor: Option<NodeId>) -> bool {
+        match successor {
+            Some(pid) => pid != self.pid && self.ble.answered(pid),
+            // An observer does not know which member leads.
+            None if self.paxos.is_observer() => {
+                let nodes = &epoch.configuration.nodes;
+                nodes.iter().any(|pid| self.paxos.is_member(*pid) && self.ble.answered(*pid))
+            }
+            None => false,
+        }
+    }
+
+    /// Enters an epoch. Returns the election of the one before.
+    fn enter(&mut self, epoch: &Epoch) -> Result<BallotLeaderElection, Halted> {
         let was_member = !self.paxos.is_observer();
         self.note_earlier_peers();
         self.config.cluster_config = epoch.configuration.clone();
@@ -192,7 +211,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let promise = self.paxos.log().promise();
         let limit = self.paxos.own_max_entry_bytes();
         let priority = self.ble.priority();
-        self.ble = BallotLeaderElection::new(&self.config, members, promise, limit);
+        let election = BallotLeaderElection::new(&self.config, members, promise, limit);
+        let earlier = std::mem::replace(&mut self.ble, election);
         self.ble.set_priority(priority);
         self.aware.clear();
         let peers = self.paxos.peers();
@@ -206,7 +226,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 event.at(epoch.first_idx).because(format!("configuration {id} does not name it"))
             });
         }
-        Ok(())
+        Ok(earlier)
     }
 
     /// Asks a server of a later epoch for the log, unless this server begins that epoch with the next

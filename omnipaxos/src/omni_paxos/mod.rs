@@ -202,7 +202,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                     self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
                 }
                 match self.ble.handle(message.from, message.msg) {
-                    Peer::Asks if self.ble.answered(message.from) => {}
+                    Peer::Asks if self.ble.answered_lately(message.from) => {}
                     Peer::Asks => self.paxos.acknowledge_again(message.from),
                     Peer::Answers => self.paxos.note_reachable(message.from),
                     Peer::Back => {

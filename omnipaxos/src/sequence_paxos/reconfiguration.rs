@@ -120,6 +120,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         self.proposals.take_number();
         self.reconfiguration = Some(Reconfiguration { stopsign, id, interest, rounds: 0, joiners });
+        self.record_followers_in_step();
         self.ask_joiners();
         self.submit_stopsign();
         Ok(())
@@ -337,6 +338,26 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
             return self.outbox.report_progress(from, joining.config_id);
         };
+        self.record_progress([(from, decided_idx)]);
+    }
+
+    /// Records what the followers have accepted that answer: a leader needs not ask these.
+    fn record_followers_in_step(&mut self) {
+        if self.reconfiguration.as_ref().is_none_or(|pending| pending.joiners.is_none()) {
+            return;
+        }
+        let State::Leading(leading) = &self.state else {
+            return;
+        };
+        let accepted = leading.followers.accepted();
+        let reached = accepted.filter(|(pid, _)| self.routing.is_reachable(*pid));
+        let reached: Vec<(NodeId, u64)> = reached.collect();
+        self.record_progress(reached);
+    }
+
+    /// Records how much of the decided log servers hold. If enough of those that join have caught up,
+    /// submits the stop sign.
+    fn record_progress(&mut self, progress: impl IntoIterator<Item = (NodeId, u64)>) {
         let trimmed_idx = if self.log.is_trimmed() { self.log.compacted_idx() } else { 0 };
         let held = trimmed_idx..self.log.decided_idx();
         let Some(pending) = &mut self.reconfiguration else {
@@ -345,7 +366,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let Some(joiners) = &mut pending.joiners else {
             return;
         };
-        joiners.record(from, decided_idx, &held);
+        for (pid, idx) in progress {
+            joiners.record(pid, idx, &held);
+        }
         if joiners.have_caught_up() {
             (pending.joiners, pending.rounds) = (None, 0);
             self.submit_stopsign();
@@ -355,6 +378,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Ends a heartbeat round: asks the servers that join again. If they fall silent, the change is given
     /// up, and has changed nothing.
     fn end_round_of_joiners(&mut self) {
+        self.record_followers_in_step();
         let Some(pending) = &mut self.reconfiguration else {
             return;
         };

@@ -1,7 +1,7 @@
 //! What one server sends and reports, and what the heartbeats of the others change.
 
 use super::{
-    super::{Ballot, BallotLeaderElection, Preempted},
+    super::{Ballot, BallotLeaderElection, Peer, Preempted},
     ask, ballot, reply, round, server, NONE,
 };
 use crate::{
@@ -88,6 +88,88 @@ fn a_peer_whose_request_may_be_lost_is_asked_again() {
         let given = (has_leader, is_long, answered_before, answers);
         assert_eq!(found, is_asked_again, "{given:?}");
     }
+}
+
+/// The election of server 2 of three in one epoch, and of the next epoch: rounds of four ticks.
+fn two_epochs() -> [BallotLeaderElection; 2] {
+    [1, 2].map(|configuration_id| {
+        let config = OmniPaxosConfig {
+            cluster_config: ClusterConfig {
+                configuration_id,
+                nodes: vec![1, 2, 3],
+                flexible_quorum: None,
+            },
+            server_config: ServerConfig { pid: 2, election_tick_timeout: 4, ..Default::default() },
+        };
+        BallotLeaderElection::new(&config, config.membership().into(), NONE, u64::MAX)
+    })
+}
+
+fn pass(ble: &mut BallotLeaderElection, ticks: u64) {
+    for _ in 0..ticks {
+        ble.tick(|_, _| true);
+    }
+}
+
+#[test]
+fn a_server_that_keeps_its_cadence_sends_the_first_request_when_the_next_one_was_due() {
+    for elapsed in 0..4 {
+        let [mut earlier, mut next] = two_epochs();
+        sent(&mut earlier);
+        pass(&mut earlier, elapsed);
+        next.keep_cadence(&earlier);
+        ask(&mut next, 1, true, false);
+        assert_eq!(sent(&mut next), ["reply to 1"], "it asks all of them later");
+        for tick in elapsed + 1..=4 {
+            assert_eq!(next.next_timeout(), 5 - tick);
+            let mut at_once = next.clone();
+            at_once.pass(4 - tick);
+            assert_eq!(at_once.next_timeout(), 1);
+            assert!(sent(&mut next).is_empty());
+            pass(&mut next, 1);
+        }
+        assert_eq!(sent(&mut next), ["request to 1", "request to 3"]);
+        assert_eq!((next.round, next.next_timeout()), (1, 4), "then the round begins");
+    }
+}
+
+#[test]
+fn a_request_that_was_due_in_the_epoch_before_is_sent_at_once() {
+    let [earlier, mut next] = two_epochs();
+    next.keep_cadence(&earlier);
+    assert_eq!(sent(&mut next), ["request to 1", "request to 3"]);
+}
+
+#[test]
+fn a_server_that_keeps_its_cadence_reports_when_it_loses_its_leader() {
+    let [mut earlier, mut next] = two_epochs();
+    sent(&mut earlier);
+    next.keep_cadence(&earlier);
+    next.set_priority(7);
+    assert_eq!(sent(&mut next), ["request to 1", "request to 3"], "it is unhappy, and has changed");
+}
+
+#[test]
+fn peers_that_answered_in_the_epoch_before_are_not_back() {
+    let [mut earlier, mut next] = two_epochs();
+    reply(&mut earlier, 1, NONE, false);
+    pass(&mut earlier, 4);
+    sent(&mut earlier);
+    let mut fresh = next.clone();
+    next.keep_cadence(&earlier);
+    assert!(!next.answered(1), "it has not begun this epoch, as far as this server knows");
+    assert!(next.answered_lately(1) && !next.answered_lately(3));
+    let in_epoch = |from| {
+        let ballot = Ballot::with(2, 0, 0, from);
+        HeartbeatMsg::Reply(HeartbeatReply { round: 1, ballot, leader: NONE, happy: false })
+    };
+    assert_eq!(next.handle(1, in_epoch(1)), Peer::Answers);
+    assert_eq!(next.handle(3, in_epoch(3)), Peer::Back);
+    assert_eq!(fresh.handle(1, in_epoch(1)), Peer::Back);
+    pass(&mut next, 2 * 4);
+    assert!(next.answered(1));
+    pass(&mut next, 4);
+    assert!(!next.answered_lately(1), "it did not answer the last round");
 }
 
 #[test]
