@@ -297,3 +297,78 @@ fn deltas_to_this_server() {
         ",
     );
 }
+
+#[test]
+fn snapshots_that_the_storage_sends() {
+    let table = Table::with(|config| config.server_config.max_message_bytes = 20);
+    table.check(
+        "
+        # In pieces, if they are more than a message. The durable snapshot may be an earlier one.
+        following 4.2 ****E | durable 4; 3: CatchUpRequest dec=2 pieces | same
+                            | 3: CatchUpChunk at=2 piece=4 dec=5
+                            | durable 3; 3: CatchUpRequest dec=2 pieces | same
+                            | 3: CatchUpChunk at=2 piece=3 dec=5
+                            | durable 4; 3: CatchUpRequest dec=2 | same
+                            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+        # One that ends at the decided index of the receiver, or before, is of no use there.
+                            | durable 2; 3: CatchUpRequest dec=2 pieces | same
+                            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+                            | durable 1; 3: CatchUpRequest dec=2 pieces | same
+                            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+        ",
+    );
+}
+
+/// Two pieces, with an output between them in which the storage begins to receive.
+#[test]
+fn snapshots_that_the_storage_receives() {
+    let table = |given: &str, input: &str, then: &str, sends: &str| {
+        let halves = |text: &str| {
+            let chunk = |half| format!("3: CatchUpChunk {text} half={half} dec=5");
+            format!("{}; output; {}", chunk(1), chunk(2))
+        };
+        let input = input
+            .replace("SNAPSHOT", &halves("piece=5:abcde"))
+            .replace("FORGED", &halves("piece=5:abcde digest=7"));
+        Table::new().check(&format!("{given} | receiver; {input} | {then} | {sends}"));
+    };
+    // It is installed when the storage has decoded it, as a whole.
+    let behind = "following 4.2 Ab";
+    table(behind, "SNAPSHOT", "same", "");
+    table(behind, "SNAPSHOT; output; round; output; round; output; round", "same", "");
+    table(
+        behind,
+        "SNAPSHOT; output; watch; decoded",
+        "following 4.2 *****",
+        "wrote snapshot abcde, trim 2, compacted 5, decided 5; 2: Accepted 4.2 len=5 dec=5",
+    );
+    // The digest is not that of the bytes: they are dropped, whatever they decode to.
+    table(behind, "watch; FORGED", "same", "2: CatchUpRequest dec=1");
+    table(behind, "FORGED; output; watch; decoded", "same", "");
+    // A leader that reaches a quorum stays the leader. Without one it resigns.
+    let leading = "leading 4.1 ABC 2:3/3";
+    table(leading, "round lost; output; SNAPSHOT; output; round; output; decoded", "same", "");
+    table(
+        leading,
+        "round lost; output; SNAPSHOT; output; decoded",
+        "recovering 4.1 4.1 *****",
+        "2: PrepareReq 4.1 na=4.1 len=5 dec=5; 3: PrepareReq 4.1 na=4.1 len=5 dec=5; election: Resigned",
+    );
+}
+
+/// However long the storage takes, a complete snapshot is neither asked for again nor forgotten.
+#[test]
+fn a_slow_storage_is_waited_for() {
+    let rounds = "round; output; ".repeat(40);
+    Table::new().check(&format!(
+        "
+        following 4.2 Ab
+            | receiver; 3: CatchUpChunk piece=5:abcde half=1 dec=5; output
+            ; 3: CatchUpChunk piece=5:abcde half=2 dec=5; output; {rounds}; round | same |
+        following 4.2 Ab
+            | receiver; 3: CatchUpChunk piece=5:abcde half=1 dec=5; output
+            ; 3: CatchUpChunk piece=5:abcde half=2 dec=5; output; {rounds}; decoded
+            | following 4.2 ***** | 2: Accepted 4.2 len=5 dec=5
+        "
+    ));
+}

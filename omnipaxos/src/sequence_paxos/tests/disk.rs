@@ -3,7 +3,10 @@
 use crate::{
     ballot::Ballot,
     config::ClusterConfig,
-    storage::{apply, Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
+    storage::{
+        apply, Entry, ReadSnapshot, Reception, Snapshot, SnapshotBytes, SnapshotSource, StopSign,
+        Storage, StorageOp, StorageResult,
+    },
 };
 use std::sync::{Arc, Mutex};
 
@@ -52,6 +55,34 @@ pub(super) struct Disk {
     stopsign: Option<StopSign>,
     /// What was written, the same for all clones.
     pub(super) written: Arc<Mutex<Vec<String>>>,
+    /// What the storage does with encoded snapshots, the same for all clones.
+    pub(super) encoded: Arc<Mutex<Encoded>>,
+}
+
+/// Snapshots as bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Encoded {
+    /// The number of entries that the durable snapshot stands for, if the storage has its bytes.
+    pub(super) durable_idx: Option<u64>,
+    /// Whether the storage receives snapshots. The bytes of one are its letters, so that all can be
+    /// decoded.
+    pub(super) is_receiver: bool,
+    received: Vec<u8>,
+    /// Whether what was received is written and decoded.
+    pub(super) is_ready: bool,
+}
+
+/// The number of bytes of a durable snapshot.
+const DURABLE_BYTES: u64 = 100;
+
+/// A durable snapshot.
+#[derive(Debug)]
+struct Zeros;
+
+impl ReadSnapshot for Zeros {
+    fn read(&self, _offset: u64, len: usize) -> StorageResult<Vec<u8>> {
+        Ok(vec![0; len])
+    }
 }
 
 impl Storage<Letter> for Disk {
@@ -59,6 +90,45 @@ impl Storage<Letter> for Disk {
         let written: Vec<String> = ops.iter().map(shown_op).collect();
         self.written.lock().unwrap().push(written.join(", "));
         ops.drain(..).try_for_each(|op| apply(self, op))
+    }
+
+    fn snapshot_source(&mut self) -> StorageResult<SnapshotSource> {
+        Ok(match self.encoded.lock().unwrap().durable_idx {
+            Some(idx) => {
+                let bytes = SnapshotBytes::new(idx, DURABLE_BYTES, 0, Arc::new(Zeros));
+                SnapshotSource::Bytes(bytes)
+            }
+            None => SnapshotSource::Value,
+        })
+    }
+
+    fn begin_receiving(&mut self, _bytes: u64) -> StorageResult<bool> {
+        Ok(self.encoded.lock().unwrap().is_receiver)
+    }
+
+    fn receive(&mut self, mut part: Vec<u8>) -> StorageResult<()> {
+        self.encoded.lock().unwrap().received.append(&mut part);
+        Ok(())
+    }
+
+    fn reception(&mut self) -> StorageResult<Reception> {
+        let encoded = self.encoded.lock().unwrap();
+        Ok(match encoded.is_ready {
+            true => Reception::Ready,
+            false => Reception::Pending { written: encoded.received.len() as u64 },
+        })
+    }
+
+    fn end_receiving(&mut self) -> StorageResult<()> {
+        self.encoded.lock().unwrap().received.clear();
+        Ok(())
+    }
+
+    fn write_received(&mut self, ops: &mut Vec<StorageOp<Letter>>) -> StorageResult<()> {
+        let received = std::mem::take(&mut self.encoded.lock().unwrap().received);
+        let snapshot = Letters(String::from_utf8(received)?);
+        ops.insert(0, StorageOp::SetSnapshot(Some(snapshot)));
+        self.write_atomically(ops)
     }
 
     fn append_entry(&mut self, entry: Letter) -> StorageResult<u64> {
@@ -216,6 +286,7 @@ impl Disk {
             snapshot,
             stopsign: log.contains(['$', '!']).then(stopsign),
             written: Arc::default(),
+            encoded: Arc::default(),
         }
     }
 

@@ -21,6 +21,8 @@
 //!   an empty log.
 //! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
 //!   index of the first of the entries that follow on `+`.
+//! - `piece=4:abcd half=1` is the first half of the bytes `abcd`, which are a snapshot of 4 entries. `digest=7`
+//!   is their digest if it is a wrong one. Of a piece that is sent the number of entries is shown.
 //! - A key whose number is 0 is left out, and a key whose ballot has no owner.
 //!
 //! A state is a [role](State), the promise, the accepted round where it may differ, and the log:
@@ -43,7 +45,7 @@ mod disk;
 mod notation;
 
 use self::{
-    disk::{letters, stopsign_with, Disk, Letter, Letters},
+    disk::{letters, stopsign_with, Disk, Encoded, Letter, Letters},
     notation::{
         ballot, number, refused, shown, shown_ballot, shown_entry, shown_id, shown_outcome,
         variant, Fields,
@@ -181,14 +183,15 @@ impl Table {
     }
 
     fn restart(&self, disk: Disk) -> Server {
-        let written = disk.written.clone();
+        let (written, encoded) = (disk.written.clone(), disk.encoded.clone());
         let mut log = ReplicaLog::load(disk).unwrap();
         let incarnation = log.begin_incarnation(self.config.server_config.incarnation).unwrap();
         let trace = Trace::new(&self.config.server_config).unwrap();
         let members = Arc::new(self.config.membership());
         let mut paxos = SequencePaxos::new(&self.config, members.clone(), log, incarnation, trace);
         members.peers().iter().for_each(|peer| paxos.note_reachable(*peer));
-        let mut server = Server { paxos, answers: Vec::new(), written, shows_writes: false };
+        let mut server =
+            Server { paxos, answers: Vec::new(), written, encoded, shows_writes: false };
         server.output();
         server
     }
@@ -201,6 +204,8 @@ struct Server {
     answers: Vec<String>,
     /// The writes, one line for each.
     written: Arc<Mutex<Vec<String>>>,
+    /// What the storage does with encoded snapshots.
+    encoded: Arc<Mutex<Encoded>>,
     /// Whether the next outputs show them.
     shows_writes: bool,
 }
@@ -273,6 +278,12 @@ impl Server {
                 self.written.lock().unwrap().clear();
                 self.shows_writes = true;
             }
+            // The storage has the bytes of a snapshot that stands for this number of entries.
+            ["durable", idx] => self.encoded.lock().unwrap().durable_idx = Some(number(idx)),
+            // The storage receives snapshots in parts.
+            ["receiver"] => self.encoded.lock().unwrap().is_receiver = true,
+            // What the storage has received is written and decoded.
+            ["decoded"] => self.encoded.lock().unwrap().is_ready = true,
             // The user wants all changes written.
             ["flush"] => {
                 self.paxos.schedule_decided_idx();
@@ -448,6 +459,9 @@ impl Server {
     /// What was returned, the messages of an output, and what the user and the election learn.
     fn output(&mut self) -> String {
         let mut messages = Vec::new();
+        if self.paxos.is_storing_snapshot() {
+            self.paxos.store_snapshot().unwrap();
+        }
         let halted = self.paxos.output(&mut messages).is_err();
         let written = std::mem::take(&mut *self.written.lock().unwrap());
         let written = written.into_iter().filter(|_| self.shows_writes);

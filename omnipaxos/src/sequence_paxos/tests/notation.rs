@@ -3,7 +3,7 @@
 use super::disk::{letters, stopsign, stopsign_with, Letter, Letters};
 use crate::{
     ballot::Ballot,
-    entry::SharedEntries,
+    entry::{encoding, SharedEntries},
     errors::TryProposeErr,
     identity::Stamp,
     log_entry::LogEntry,
@@ -13,7 +13,7 @@ use crate::{
         EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, LeadershipCheck,
         LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq, Promise,
         ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason,
-        TransferLeadership,
+        SnapshotEncoding, SnapshotPiece, TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
     storage::{SnapshotType, StopSign},
@@ -142,6 +142,19 @@ impl<'a> Fields<'a> {
         is_any.then(|| Box::new(EntryIds { known_from: 0, runs, forgotten }))
     }
 
+    fn piece(&self) -> Option<Box<SnapshotPiece>> {
+        let (idx, bytes) = self.value("piece")?.split_once(':')?;
+        let bytes = bytes.as_bytes().to_vec();
+        let digest = self.value("digest").map_or_else(|| encoding::digest(&bytes), number);
+        let encoding = SnapshotEncoding { idx: number(idx), len: bytes.len() as u64, digest };
+        let half = bytes.len() / 2;
+        let (offset, bytes) = match self.value("half").map(number) {
+            Some(1) => (0, bytes[..half].to_vec()),
+            _ => (half as u64, bytes[half..].to_vec()),
+        };
+        Some(Box::new(SnapshotPiece { encoding, offset, bytes, is_cut: false }))
+    }
+
     fn stopsign(&self) -> Option<StopSign> {
         self.entries().contains('$').then(stopsign)
     }
@@ -225,7 +238,7 @@ impl<'a> Fields<'a> {
                     decided_idx,
                     takes_delta,
                     waits,
-                    takes_pieces: false,
+                    takes_pieces: self.words.contains(&"pieces"),
                     range: self.range(),
                     piece: None,
                 }))
@@ -243,7 +256,7 @@ impl<'a> Fields<'a> {
                     entries,
                     ids,
                     stopsign,
-                    piece: None,
+                    piece: self.piece(),
                     epoch: None,
                     decided_idx,
                     compacted_idx: self.idx("gone"),
@@ -490,6 +503,10 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
                 Some(SnapshotType::Delta(Letters(text))) => {
                     shown.word(format_args!("delta={text}"))
                 }
+                None => shown,
+            };
+            let shown = match &m.piece {
+                Some(piece) => shown.word(format_args!("piece={}", piece.encoding.idx)),
                 None => shown,
             };
             let shown = shown.entries(&m.entries.to_vec(), m.stopsign.as_ref());
