@@ -218,14 +218,14 @@ fn position(byte: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::scan;
+    use super::{scan, Scanned};
     use crate::persistent_storage::{
         checkpoint::{Checkpoint, Place},
         format,
         log::Log,
         parts::{largest_payload, Parts},
         records::Records,
-        segments, Scanned,
+        segments,
     };
     use std::{fs, path::Path};
 
