@@ -25,8 +25,10 @@ const STATE_BYTES: usize = 16 << 20;
 /// A change: its name, the members before and after it.
 type Change = (&'static str, &'static [u64], &'static [u64]);
 
-const CHANGES: [Change; 4] = [
+/// The first member leads.
+const CHANGES: [Change; 5] = [
     ("1 of 3 replaced", &[1, 2, 3], &[1, 2, 4]),
+    ("the leader of 3 replaced", &[1, 2, 3], &[2, 3, 4]),
     ("1 of 5 replaced", &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 6]),
     ("2 of 5 replaced", &[1, 2, 3, 4, 5], &[1, 2, 3, 6, 7]),
     ("5 of 5 replaced", &[1, 2, 3, 4, 5], &[6, 7, 8, 9, 10]),

@@ -249,17 +249,17 @@ impl BallotLeaderElection {
 
     /// Returns the number of ticks after which the round ends, or the first request is due; at least 1.
     pub(crate) fn next_timeout(&self) -> u64 {
-        match self.first_request_in {
-            0 => self.pace.remaining(self.waits()),
-            ticks => ticks,
+        match self.first_request_in == 0 {
+            true => self.pace.remaining(self.waits()),
+            false => self.first_request_in,
         }
     }
 
     /// Lets ticks pass, fewer than [`next_timeout`](Self::next_timeout).
     pub(crate) fn pass(&mut self, ticks: u64) {
-        match self.first_request_in {
-            0 => self.pace.pass(ticks),
-            _ => self.first_request_in = self.first_request_in.saturating_sub(ticks),
+        match self.first_request_in == 0 {
+            true => self.pace.pass(ticks),
+            false => self.first_request_in = self.first_request_in.saturating_sub(ticks),
         }
     }
 

@@ -200,6 +200,47 @@ fn a_leader_asks_only_those_that_are_not_in_step() {
     assert_eq!(asked(&mut lab, follower).len(), 3);
 }
 
+/// A leader that stays sends the Prepare of the next epoch with the decided index that ends the present one.
+#[test]
+fn a_prepare_that_comes_before_the_epoch_begins_is_promised_with_it() {
+    let (mut lab, leader) = three();
+    let follower = leader % 3 + 1;
+    lab.server(leader).reconfigure(configuration(2, &[1, 2, 3]), None).unwrap();
+    let is_of_leader = |message: &Message<Word>| message.get_sender() == leader;
+    for _ in 0..20 {
+        let mut sent = Vec::new();
+        for pid in 1..=3 {
+            lab.server(pid).take_outgoing_messages(&mut sent);
+        }
+        let prepares = |message: &Message<Word>| match message {
+            Message::SequencePaxos(paxos) => {
+                is_of_leader(message) && matches!(paxos.msg, PaxosMsg::Prepare(_))
+            }
+            Message::BLE(_) => false,
+        };
+        let is_begun = sent.iter().any(prepares);
+        for message in sent {
+            lab.server(message.get_receiver()).handle_incoming(message);
+        }
+        if is_begun {
+            let mut promised = Vec::new();
+            lab.server(follower).take_outgoing_messages(&mut promised);
+            let kinds: Vec<&str> = promised.iter().filter_map(kind).collect();
+            assert_eq!(kinds, ["promise"], "and no question for the leader");
+            return;
+        }
+    }
+    panic!("no epoch begins");
+}
+
+fn kind(message: &Message<Word>) -> Option<&'static str> {
+    match message {
+        Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::Promise(_), .. }) => Some("promise"),
+        Message::SequencePaxos(_) => Some("other"),
+        Message::BLE(_) => None,
+    }
+}
+
 #[test]
 fn a_change_that_waits_for_a_quorum_begins_at_once_where_followers_are_in_step() {
     let (mut lab, leader) = three();

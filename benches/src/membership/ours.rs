@@ -74,7 +74,10 @@ impl Changing for Ours {
         let cluster =
             ClusterConfig { configuration_id: 1, nodes: founders.to_vec(), ..Default::default() };
         let start = |pid: &u64| {
-            let server = cluster.clone().build_for_server(server_config(*pid), Default::default());
+            // The first one leads, as with the others.
+            let leader_priority = u32::from(*pid == founders[0]);
+            let config = ServerConfig { leader_priority, ..server_config(*pid) };
+            let server = cluster.clone().build_for_server(config, Default::default());
             (*pid, server.expect("the configuration is valid"))
         };
         let mut ours = Self {

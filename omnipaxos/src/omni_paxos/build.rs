@@ -183,6 +183,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             retirement,
             aware: BTreeSet::new(),
             earlier_peers,
+            early_prepare: None,
             config,
         })
     }

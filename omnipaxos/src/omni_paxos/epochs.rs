@@ -7,7 +7,11 @@ use crate::{
     errors::Halted,
     ids::NodeId,
     membership::{Membership, Quorum},
-    messages::{validate::PeerIdentities, Message},
+    messages::{
+        sequence_paxos::{PaxosMessage, PaxosMsg},
+        validate::{PeerIdentities, Validity},
+        Message,
+    },
     observe::{metrics, trace::LogEvent},
     storage::{Entry, Epoch, Storage},
 };
@@ -123,6 +127,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.begin_due_epoch()?;
             self.output_of_paxos(buffer)?;
         }
+        self.early_prepare = None;
         Ok(())
     }
 
@@ -145,10 +150,34 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
         match successor {
             Some(pid) if pid == self.pid => self.ble.be_asked_to_lead(),
+            Some(_) if self.early_prepare.is_some() => {}
             Some(pid) if is_ahead => self.paxos.ask_for_leader(pid),
             Some(_) | None => {}
         }
-        self.sync_election()
+        self.sync_election()?;
+        self.handle_early_prepare()
+    }
+
+    /// Keeps a Prepare of the epoch that this server begins with the next output. A leader that stays sends it
+    /// with the decided index that ends the epoch before. The latest is kept.
+    #[cold]
+    pub(super) fn hold_prepare(&mut self, message: Message<T>) {
+        if let Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::Prepare(_), .. }) = &message {
+            if self.paxos.is_epoch_due() {
+                self.early_prepare = Some(message);
+            }
+        }
+    }
+
+    /// Handles the Prepare that came before this server began the epoch, as if it came now.
+    fn handle_early_prepare(&mut self) -> Result<(), Halted> {
+        let held = self.early_prepare.take_if(|message| {
+            self.validator.check(message, self.ble.highest_n()) == Validity::Valid
+        });
+        match held {
+            Some(Message::SequencePaxos(message)) => self.handle_paxos(message),
+            Some(Message::BLE(_)) | None => Ok(()),
+        }
     }
 
     /// Writes all changes, the decided index too.

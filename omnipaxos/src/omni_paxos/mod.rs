@@ -149,6 +149,8 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     aware: BTreeSet<NodeId>,
     /// The servers that this one knew in earlier epochs.
     earlier_peers: BTreeSet<NodeId>,
+    /// A Prepare of the epoch that the next output begins.
+    early_prepare: Option<Message<T>>,
 }
 
 /// Panics if the storage has failed. No other place does.
@@ -180,8 +182,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if self.validator.check(&message, self.ble.highest_n()) == Validity::Invalid {
             if self.config.server_config.continues {
                 self.ask_of_later_epoch();
+                self.hold_prepare(message);
+            } else {
+                drop(message);
             }
-            drop(message);
             let is_identity_told = self.validator.identities().is_unstored();
             self.is_idle &= !is_identity_told && !self.validator.others().is_notice_due();
             self.log_conflicts();
