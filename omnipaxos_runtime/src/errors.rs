@@ -221,7 +221,8 @@ pub enum ReconfigureError {
     /// Another reconfiguration was decided.
     #[error("another reconfiguration was decided")]
     NotDecided,
-    /// These servers were to join, and did not catch up. Nothing has changed.
+    /// These servers were to join, and did not catch up. Nothing has changed. They may not run, or the
+    /// members may not know their addresses: see [`AddressBook::invite`](crate::tcp::AddressBook::invite).
     #[error("servers {0:?} did not catch up")]
     NotJoined(Vec<NodeId>),
     /// The log of this server does not continue through reconfigurations.

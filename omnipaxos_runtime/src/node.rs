@@ -249,8 +249,10 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     /// Returns the members of the log, and whether this server may stop, now and whenever that changes.
     ///
-    /// Unlike [`events`](Self::events), it misses nothing that was before the call. The receiver reports
-    /// an error once the node has ended. It does not keep the node alive.
+    /// Unlike [`events`](Self::events), it misses nothing that was before the call. A server that joins an
+    /// old log passes the earlier configurations one after the other, and the receiver shows the one that
+    /// the server has reached. The receiver reports an error once the node has ended. It does not keep the
+    /// node alive.
     pub fn membership(&self) -> watch::Receiver<Membership> {
         self.membership.clone()
     }

@@ -118,7 +118,8 @@ pub struct JoinerStatus {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Role {
-    /// Knows no leader: the server is new, was restarted, or was overtaken as a leader.
+    /// Knows no leader: the server is new, was restarted, or was overtaken as a leader. With a log that
+    /// continues also for a moment after a change of the members.
     Recovering,
     /// A follower that has promised, and waits for the log of its leader.
     Promised,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct CommandId {
     /// The client, under a number that no other client has.
     pub client: u64,
-    /// The number of the command among those of the client.
+    /// The number of the command among those of the client. It may begin at 0 or at any other number, and
+    /// numbers may be left out.
     pub number: u64,
     /// The client has its answers to all commands with lower numbers: servers forget their outputs.
     pub oldest: u64,

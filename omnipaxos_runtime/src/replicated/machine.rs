@@ -61,9 +61,11 @@ pub trait StateMachine: Send + 'static {
 
     /// Notes that the stop sign at index `idx` is applied: the members change after it.
     ///
-    /// It is called only if the log [continues](omnipaxos::ServerConfig::continues), or ends there. A state
-    /// that contains the members, or what [`MemberChange::metadata`](omnipaxos::members::MemberChange)
-    /// contains, is updated here; snapshots stand for stop signs, too. The provided body does nothing.
+    /// Every server calls it once for each stop sign, in the order of the log, as it calls
+    /// [`apply`](Self::apply) for commands. Update the state here if it contains the members, or what
+    /// [`MemberChange::metadata`](omnipaxos::members::MemberChange) contains, for example the addresses of
+    /// servers. The state must contain them if servers need them later: a server that gets a snapshot does
+    /// not see the stop signs before it. The provided body does nothing.
     fn apply_stop_sign(&mut self, idx: u64, stop_sign: &StopSign) {
         let _ = (idx, stop_sign);
     }

@@ -82,7 +82,8 @@ impl FrameError {
     }
 }
 
-/// Appends a frame to `out`. After an error, `out` is as before.
+/// Appends a frame to `out`: the length of the body in 4 bytes, the highest first, then the body. After an error, `out` is as
+/// before. [`decode`] takes the body without the length.
 ///
 /// # Errors
 /// - [`FrameError::Encode`] if the message cannot be encoded.
@@ -188,7 +189,7 @@ pub async fn read_body<R: AsyncRead + Unpin>(
     }
 }
 
-/// Decodes a whole body.
+/// Decodes a whole body: what follows the length in a frame of [`encode`].
 ///
 /// A forged length inside it reserves at most 4 MiB, or 256 MiB if the body has at least 256 KiB, and only until this
 /// function returns.
