@@ -7,7 +7,7 @@ mod common;
 use common::{Number, State};
 use omnipaxos::storage::{Reception, SnapshotSource, Storage, StorageOp};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
-use std::{fs, path::Path, thread};
+use std::{fs, path::Path, thread, time::Duration};
 use tempfile::TempDir;
 
 type Store = PersistentStorage<Number>;
@@ -172,8 +172,16 @@ fn batches_between_the_parts_are_written_as_ever() {
     let mut storage = filled(folder.path(), Values::MayMove);
     let bytes = encoded(&large(1));
     assert!(storage.begin_receiving(bytes.len() as u64).unwrap());
+    let mut passed = 0;
     for (part, end) in bytes.chunks(50_000).zip(101..) {
+        passed += part.len() as u64;
         storage.receive(part.to_vec()).unwrap();
+        // The next part comes late.
+        let is_last = passed == bytes.len() as u64;
+        while !is_last && storage.reception().unwrap() != (Reception::Pending { written: passed }) {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(5));
         storage.append_entry(Number(end - 1)).unwrap();
         storage.set_decided_idx(end).unwrap();
     }
