@@ -422,6 +422,63 @@ fn nobody_joins_the_first_epoch() {
     assert_eq!(lab.server(lost).status().role, Role::Observing, "after a restart");
 }
 
+/// Its storage has its promise, so it is no new server.
+#[test]
+fn a_first_member_that_is_restarted_as_if_it_joined_stays_a_member() {
+    let server = |pid| ServerConfig { pid, continues: true, ..Default::default() };
+    let cluster = configuration(1, &[1, 2]);
+    let build = |pid| {
+        cluster.clone().build_for_server::<Word, _>(server(pid), MemoryStorage::default()).unwrap()
+    };
+    let mut servers = [build(1), build(2)];
+    let pass = |servers: &mut [OmniPaxos<Word, MemoryStorage<Word>>; 2]| {
+        let mut sent = Vec::new();
+        for server in servers.iter_mut() {
+            server.tick();
+            server.take_outgoing_messages(&mut sent);
+        }
+        for message in sent {
+            servers[message.get_receiver() as usize - 1].handle_incoming(message);
+        }
+    };
+    (0..40).for_each(|_| pass(&mut servers));
+    for pid in 1..=2 {
+        let [one, two] = servers;
+        let restart = |server: OmniPaxos<Word, MemoryStorage<Word>>| {
+            let config =
+                OmniPaxosConfig::observe(ServerConfig { pid, ..Default::default() }, &[3 - pid]);
+            config.build(server.into_storage()).unwrap()
+        };
+        servers = match pid {
+            1 => [restart(one), two],
+            _both => [one, restart(two)],
+        };
+        (0..60).for_each(|_| pass(&mut servers));
+        let roles = servers.each_ref().map(|server| server.status().role);
+        assert!(!roles.contains(&Role::Observing) && roles.contains(&Role::Leading), "{roles:?}");
+    }
+}
+
+#[test]
+fn the_highest_configuration_id_is_refused_since_no_other_may_follow() {
+    let server = ServerConfig { pid: 1, continues: true, ..Default::default() };
+    let build = |id, server: &ServerConfig| {
+        configuration(id, &[1])
+            .build_for_server::<Word, _>(server.clone(), MemoryStorage::default())
+    };
+    let text = refusal(build(u32::MAX, &server));
+    assert!(text.contains("configuration_id must be less than 4294967295"), "{text}");
+    let mut replica = build(u32::MAX - 2, &server).unwrap();
+    let change = |id| (configuration(id, &[1]), MemberChange::default());
+    let (next, options) = change(u32::MAX);
+    let refused = replica.change_members(next, options);
+    assert!(matches!(refused, Err(ReconfigurationErr::Config(..))), "{refused:?}");
+    let (next, options) = change(u32::MAX - 1);
+    replica.change_members(next, options).unwrap();
+    // A log that ends needs no next one.
+    build(u32::MAX, &ServerConfig { continues: false, ..server }).unwrap();
+}
+
 /// In the way of 0.2.2 the servers of the next configuration start with it. They have a log of their own.
 #[test]
 fn servers_that_founded_the_next_configuration_do_not_join() {

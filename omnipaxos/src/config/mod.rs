@@ -103,6 +103,7 @@ impl OmniPaxosConfig {
         }
         self.cluster_config.validate()?;
         if self.server_config.continues {
+            self.cluster_config.check_may_be_followed()?;
             // The storage decides whether this server is a member.
             return Ok(());
         }
@@ -189,6 +190,18 @@ impl ClusterConfig {
         match self.flexible_quorum {
             Some(quorum) => self.validate_quorum(quorum),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that another configuration may follow, in a log that continues.
+    pub(crate) fn check_may_be_followed(&self) -> Result<(), ConfigError> {
+        match self.configuration_id {
+            ConfigurationId::MAX => invalid(format!(
+                "configuration_id must be less than {}: in a log that continues, the next configuration \
+                 needs a higher one",
+                ConfigurationId::MAX
+            )),
+            0.. => Ok(()),
         }
     }
 
@@ -396,6 +409,10 @@ pub struct ServerConfig {
     /// The storage keeps the members: once it holds something, `nodes` and the quorum sizes of the
     /// configuration are not read. So the same program text is right after every restart. See
     /// [`OmniPaxosConfig::observe`] for servers that join.
+    ///
+    /// Do not set it on a storage whose log has ended, with a decided stop sign, if the next configuration
+    /// was started with empty storages: these servers would begin that configuration a second time, in
+    /// another log. The library cannot notice that.
     pub continues: bool,
 }
 

@@ -159,9 +159,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             true => incarnation.of_storage(log.storage_id().map_err(StorageFailed::new)?),
             false => incarnation,
         };
-        // Nobody joins the first epoch: its members are those that began it.
+        // Nobody joins the first epoch: its members are those that began it. A storage with a promise is
+        // that of such a member, since an observer makes none.
         let is_first = log.present_epoch().is_some_and(|epoch| epoch.first_idx == 0);
-        let members = Arc::new(match learns_members && is_first {
+        let members = Arc::new(match learns_members && is_first && promise.is_nobodys() {
             true => config.membership_of_observer(),
             false => config.membership(),
         });

@@ -89,6 +89,15 @@ impl Joiners {
         self.by_pid.iter().filter(|(_, joiner)| !joiner.has_caught_up).map(|(pid, _)| *pid)
     }
 
+    /// Returns those that have not caught up and without which the change cannot go on.
+    ///
+    /// Members that stay are named only if the others are too few for a quorum.
+    pub(super) fn needed_and_missing(&self) -> Vec<NodeId> {
+        let others_suffice = self.are_enough(|joiner| joiner.has_caught_up || !joiner.stays);
+        let needs = |joiner: &Joiner| !joiner.has_caught_up && !(others_suffice && joiner.stays);
+        self.by_pid.iter().filter(|(_, joiner)| needs(joiner)).map(|(pid, _)| *pid).collect()
+    }
+
     /// Ends a heartbeat round. Returns whether the change is given up: too many servers are silent.
     pub(super) fn end_round(&mut self) -> bool {
         for joiner in self.by_pid.values_mut() {
@@ -153,6 +162,19 @@ mod tests {
         let ends: Vec<bool> = (0..4).map(|_| joiners.end_round()).collect();
         assert_eq!(ends, [false, false, true, true]);
         assert_eq!(joiners.missing().collect::<Vec<_>>(), [2, 5]);
+        assert_eq!(joiners.needed_and_missing(), [5], "servers 1, 4 and 5 are a quorum");
+    }
+
+    #[test]
+    fn a_member_that_stays_is_missed_if_there_is_no_quorum_without_it() {
+        let next =
+            ClusterConfig { configuration_id: 2, nodes: vec![1, 2, 3, 4], ..Default::default() };
+        let change = MemberChange::default();
+        let mut joiners = Joiners::of(&next, &change, 1, |pid| pid <= 3).expect("one joins");
+        joiners.record(4, 1000, &(0..1000));
+        assert_eq!(joiners.needed_and_missing(), [2, 3], "one of these is needed");
+        joiners.record(3, 1000, &(0..1000));
+        assert!(joiners.have_caught_up());
     }
 
     /// It lacks few entries, and no server can send them.

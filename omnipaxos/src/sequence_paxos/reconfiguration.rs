@@ -128,6 +128,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     fn check_next(&self, next_config: &ClusterConfig) -> Result<(), ConfigError> {
         next_config.validate()?;
+        if self.log.continues() {
+            next_config.check_may_be_followed()?;
+        }
         if next_config.configuration_id <= self.config_id {
             return Err(ConfigError::InvalidConfig(format!(
                 "configuration_id must be higher than that of this configuration, {}, but is {}",
@@ -388,7 +391,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !joiners.end_round() {
             return self.ask_joiners();
         }
-        let missing: Vec<NodeId> = joiners.missing().collect();
+        let missing = joiners.needed_and_missing();
         self.trace.emit(|| {
             let event = LogEvent::warn("gives up a change of members");
             event.because(format!("servers {missing:?} have not caught up"))
