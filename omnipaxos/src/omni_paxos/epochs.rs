@@ -154,29 +154,34 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Some(pid) if is_ahead => self.paxos.ask_for_leader(pid),
             Some(_) | None => {}
         }
-        self.sync_election()?;
-        self.handle_early_prepare()
+        self.handle_early_prepare()?;
+        self.sync_election()
     }
 
     /// Keeps a Prepare of the epoch that this server begins with the next output. A leader that stays sends it
     /// with the decided index that ends the epoch before. The latest is kept.
     #[cold]
-    pub(super) fn hold_prepare(&mut self, message: Message<T>) {
-        if let Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::Prepare(_), .. }) = &message {
+    pub(super) fn hold_prepare(&mut self, message: &Message<T>) {
+        if let Message::SequencePaxos(PaxosMessage { msg: PaxosMsg::Prepare(_), .. }) = message {
             if self.paxos.is_epoch_due() {
-                self.early_prepare = Some(message);
+                self.early_prepare = Some(message.clone());
             }
         }
     }
 
     /// Handles the Prepare that came before this server began the epoch, as if it came now.
+    #[cold]
     fn handle_early_prepare(&mut self) -> Result<(), Halted> {
         let held = self.early_prepare.take_if(|message| {
             self.validator.check(message, self.ble.highest_n()) == Validity::Valid
         });
         match held {
-            Some(Message::SequencePaxos(message)) => self.handle_paxos(message),
-            Some(Message::BLE(_)) | None => Ok(()),
+            Some(Message::SequencePaxos(PaxosMessage {
+                from,
+                msg: PaxosMsg::Prepare(prepare),
+                ..
+            })) => self.paxos.handle_prepare(prepare, from),
+            _none => Ok(()),
         }
     }
 

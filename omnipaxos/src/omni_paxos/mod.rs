@@ -182,10 +182,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         if self.validator.check(&message, self.ble.highest_n()) == Validity::Invalid {
             if self.config.server_config.continues {
                 self.ask_of_later_epoch();
-                self.hold_prepare(message);
-            } else {
-                drop(message);
+                self.hold_prepare(&message);
             }
+            drop(message);
             let is_identity_told = self.validator.identities().is_unstored();
             self.is_idle &= !is_identity_told && !self.validator.others().is_notice_due();
             self.log_conflicts();
