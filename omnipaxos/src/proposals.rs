@@ -45,7 +45,7 @@ pub enum Outcome {
     /// [`ServerConfig::max_entry_bytes`]: crate::ServerConfig::max_entry_bytes
     Refused(String),
     /// The [change of members](crate::OmniPaxos::change_members) is not decided and never will be:
-    /// these servers, which were to join, did not catch up. Nothing has changed.
+    /// these servers, which it needs, did not catch up. Nothing has changed.
     NotJoined(Vec<NodeId>),
     /// The proposal may have been decided, or may be decided later, once at most. This server
     /// cannot find out: the proposal may be among entries whose ids are not known to the leader or

@@ -94,8 +94,8 @@ impl Joiners {
     /// Members that stay are named only if the others are too few for a quorum.
     pub(super) fn needed_and_missing(&self) -> Vec<NodeId> {
         let others_suffice = self.are_enough(|joiner| joiner.has_caught_up || !joiner.stays);
-        let needs = |joiner: &Joiner| !joiner.has_caught_up && !(others_suffice && joiner.stays);
-        self.by_pid.iter().filter(|(_, joiner)| needs(joiner)).map(|(pid, _)| *pid).collect()
+        let is_spared = |joiner: &Joiner| joiner.has_caught_up || (others_suffice && joiner.stays);
+        self.by_pid.iter().filter(|(_, joiner)| !is_spared(joiner)).map(|(pid, _)| *pid).collect()
     }
 
     /// Ends a heartbeat round. Returns whether the change is given up: too many servers are silent.
