@@ -29,7 +29,7 @@ enum Standing {
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Handles the Prepare of a leader (paper §4.1.1, step 2).
-    pub(super) fn handle_prepare(&mut self, prepare: Prepare, from: NodeId) -> Result<(), Halted> {
+    pub(crate) fn handle_prepare(&mut self, prepare: Prepare, from: NodeId) -> Result<(), Halted> {
         if prepare.n < self.log.promise() {
             self.outbox.refuse(from);
             return Ok(());
