@@ -9,7 +9,7 @@ use crate::{
     membership::{Membership, Quorum},
     messages::{
         sequence_paxos::{PaxosMessage, PaxosMsg},
-        validate::{PeerIdentities, Validity},
+        validate::PeerIdentities,
         Message,
     },
     observe::{metrics, trace::LogEvent},
@@ -127,7 +127,6 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.begin_due_epoch()?;
             self.output_of_paxos(buffer)?;
         }
-        self.early_prepare = None;
         Ok(())
     }
 
@@ -154,8 +153,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Some(pid) if is_ahead => self.paxos.ask_for_leader(pid),
             Some(_) | None => {}
         }
-        self.handle_early_prepare()?;
-        self.sync_election()
+        self.sync_election()?;
+        self.handle_early_prepare()
     }
 
     /// Keeps a Prepare of the epoch that this server begins with the next output. A leader that stays sends it
@@ -169,19 +168,24 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         }
     }
 
-    /// Handles the Prepare that came before this server began the epoch, as if it came now.
+    /// Handles the Prepare that came before this server began the epoch, as if it came now. It was counted as
+    /// dropped.
     #[cold]
     fn handle_early_prepare(&mut self) -> Result<(), Halted> {
-        let held = self.early_prepare.take_if(|message| {
-            self.validator.check(message, self.ble.highest_n()) == Validity::Valid
-        });
-        match held {
-            Some(Message::SequencePaxos(PaxosMessage {
-                from,
-                msg: PaxosMsg::Prepare(prepare),
-                ..
-            })) => self.paxos.handle_prepare(prepare, from),
-            _none => Ok(()),
+        let Some(message) = self.early_prepare.take() else {
+            return Ok(());
+        };
+        if !self.validator.is_valid(&message, self.ble.highest_n()) {
+            return Ok(());
+        }
+        match message {
+            Message::SequencePaxos(PaxosMessage {
+                from, msg: PaxosMsg::Prepare(prepare), ..
+            }) => {
+                self.paxos.handle_prepare(prepare, from)?;
+                self.sync_election()
+            }
+            Message::SequencePaxos(_) | Message::BLE(_) => Ok(()),
         }
     }
 

@@ -118,6 +118,11 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         Some(Epoch::new(idx + 1, next_config, metadata))
     }
 
+    /// Forgets what was accepted in the present epoch, since the log has reached a later one.
+    pub(crate) fn forget_accepted_round(&mut self) {
+        self.accepted_round = Ballot::default();
+    }
+
     /// Begins an epoch. What was promised and accepted concerned the epoch before, and all that is
     /// in the log is chosen.
     pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {

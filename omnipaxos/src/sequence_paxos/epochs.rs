@@ -41,6 +41,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         reached.is_some_and(|epoch| epoch.configuration.configuration_id != self.config_id)
     }
 
+    /// Returns whether this server [has left](Self::leave_epoch) the present epoch.
+    pub(super) fn has_left_epoch(&self) -> bool {
+        self.log.continues() && self.has_reached_later_epoch()
+    }
+
+    /// Takes no part in the present epoch any more: a snapshot has brought the log into a later one, which the
+    /// next output begins. Until then nothing of the present epoch may enter the log: it would pass into the
+    /// later one (I25).
+    pub(super) fn leave_epoch(&mut self) {
+        self.state = State::Recovering;
+        self.log.forget_accepted_round();
+    }
+
     /// Begins an epoch with these members. The caller has flushed the log.
     pub(crate) fn begin_epoch(&mut self, epoch: &Epoch, members: Arc<Membership>) {
         let is_next = !self.has_reached_later_epoch();

@@ -34,6 +34,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             self.outbox.refuse(from);
             return Ok(());
         }
+        if self.has_left_epoch() {
+            return Ok(());
+        }
         if prepare.n == self.log.promise() && self.log.accepted_round() == prepare.n {
             match &mut self.state {
                 State::Following(ack) => ack.schedule(),

@@ -32,7 +32,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// over restarts.
     pub(crate) fn handle_elected(&mut self, ballot: Ballot) -> Result<(), Halted> {
         self.elected = self.elected.max(ballot);
-        if ballot <= self.log.promise() {
+        if ballot <= self.log.promise() || self.has_left_epoch() {
             return Ok(());
         }
         self.keep_what_it_led(ballot.pid)?;

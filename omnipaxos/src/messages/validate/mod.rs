@@ -173,6 +173,12 @@ impl MessageValidator {
         Validity::Invalid
     }
 
+    /// Returns whether a message that was dropped and counted before belongs here now.
+    #[cold]
+    pub(crate) fn is_valid<T: Entry>(&mut self, message: &Message<T>, highest_n: u32) -> bool {
+        self.identify(message, self.examine(message, highest_n)).is_ok()
+    }
+
     /// Checks the identity of the sender of a message for this configuration. `examined` is the
     /// result of the other checks.
     #[inline]
