@@ -32,6 +32,10 @@ fn some_of(kind: Kind) {
 fn runs_that_found_something() {
     // Clients whose proposals were lost with their leader made no others.
     passes(&Lasting::of(20_270_006_839));
+    // The keeper's rounds were shorter than the answers took, and one without an answer refused its reads.
+    passes(&Lasting::of(3_077_385_174));
+    // Its link to the leader was open for the heartbeats that begin a round, but not for requests after them.
+    passes(&Lasting::of(990_000_962));
 }
 
 /// One leader is elected, in the first ballot, and stays.

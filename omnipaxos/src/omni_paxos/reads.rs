@@ -20,8 +20,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// A read takes constant memory, and leaks nothing if the program never asks for its state.
     ///
     /// If the leader cannot confirm that it leads, a read waits until it can, or until another
-    /// server leads. So limit the time that the program waits. A waiting read is refused at the end
-    /// of a heartbeat round in which this server knows no way to a leader.
+    /// server leads. So limit the time that the program waits. A waiting read is refused at the end of a
+    /// heartbeat round if no leader is known, or if the leader was out of reach for four rounds.
     ///
     /// # Errors
     /// [`ReadRefused`] contains the reason. It is always safe to request the read again.

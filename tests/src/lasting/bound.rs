@@ -14,6 +14,15 @@ const ROUNDS_OF_A_CHANGE: u64 = 4;
 /// Round trips from there to a decision: Prepare and Promise, AcceptSync and Accepted.
 const ROUND_TRIPS_TO_DECIDE: u64 = 2;
 
+/// Round trips of a read: to the leader, and from the leader to a quorum.
+const ROUND_TRIPS_OF_A_READ: u64 = 2;
+
+/// Exchanges with a quorum that a leader needs to decide: heartbeats, Prepare, accept.
+const EXCHANGES_TO_DECIDE: usize = 3;
+
+/// Exchanges that a read needs: the request, and the check of the leadership.
+const EXCHANGES_OF_A_READ: usize = 2;
+
 /// One run in this number may exceed the bound by bad luck alone.
 const LUCK: f64 = 1e9;
 
@@ -27,9 +36,10 @@ pub struct Bound {
     pub shortest_round: u64,
     /// From the loss of a leader to the first decision of the next, if nothing comes between.
     pub change: u64,
-    /// From one decision of what is proposed at the keeper to the next, and to the first. Reads at the keeper are
-    /// measured beside it, and not judged: with clocks that differ much, a read may take a little longer.
+    /// From one decision of what is proposed at the keeper to the next, and to the first.
     pub longest: u64,
+    /// From one read that is ready at the keeper to the next, and to the first.
+    pub longest_read: u64,
     /// Whether nothing ever keeps a leader from leading.
     pub is_calm: bool,
 }
@@ -47,6 +57,10 @@ impl Bound {
     /// - delays: the servers lengthen their rounds first, which takes as long as the rounds become;
     /// - restarts and takeovers: one change for each that the fault enforces in this time;
     /// - loss: each of these leaders needs a few rounds more, see `rounds_of_luck`.
+    ///
+    /// A read needs a leader that has decided what it adopted, so it may wait as long as a proposal. Then the
+    /// keeper may have to wait for the end of a round, since it repeats its request there. After that
+    /// come the round trips of the read, and with loss a few rounds more.
     pub fn of(lasting: &Lasting) -> Self {
         let servers = &lasting.setting.servers;
         let conditions = lasting.setting.conditions;
@@ -62,7 +76,9 @@ impl Bound {
         let round = if is_late { slowest.max(2 * round_trip) } else { slowest };
         let change = ROUNDS_OF_A_CHANGE * round + ROUND_TRIPS_TO_DECIDE * round_trip;
         let n = servers.len() as u64;
-        let changes = n * (change + rounds_of_luck(servers.len(), conditions.loss) * round);
+        let luck = |exchanges| rounds_of_luck(servers.len(), conditions.loss, exchanges) * round;
+        let changes = n * (change + luck(EXCHANGES_TO_DECIDE));
+        let of_a_read = round + ROUND_TRIPS_OF_A_READ * round_trip + luck(EXCHANGES_OF_A_READ);
         let period = lasting.links.iter().map(|link| link.period).max().unwrap_or(1);
         let extra = match lasting.kind {
             Kind::Windows => n * period,
@@ -74,7 +90,9 @@ impl Bound {
             }
         };
         let is_calm = !is_late && matches!(lasting.kind, Kind::Calm | Kind::LateStart);
-        Self { round, shortest_round, change, longest: changes + extra, is_calm }
+        let longest = changes + extra;
+        let longest_read = longest + of_a_read;
+        Self { round, shortest_round, change, longest, longest_read, is_calm }
     }
 
     /// Checks what has been measured up to now.
@@ -90,6 +108,15 @@ impl Bound {
             longest as f64 / self.round as f64,
             self.round,
             self.longest as f64 / self.round as f64
+        );
+        let longest = measured.longest_read;
+        ensure!(
+            longest <= self.longest_read,
+            Check::LiveWhileFaultsLast,
+            "no read at the keeper was ready for {longest} ticks, {:.1} rounds of {} ticks; {:.1} are allowed",
+            longest as f64 / self.round as f64,
+            self.round,
+            self.longest_read as f64 / self.round as f64
         );
         Ok(())
     }
@@ -108,13 +135,11 @@ impl Bound {
     }
 }
 
-/// Rounds in which a leader gets to a decision though `loss` of 1,000 messages are lost.
+/// Rounds in which so many exchanges with a quorum succeed, though `loss` of 1,000 messages are lost.
 ///
-/// It needs three exchanges with a quorum: heartbeats, Prepare, accept. Each is repeated every
-/// round until it gets through, which it does in a round if both messages of enough peers do. What
-/// got through once stays, so the rounds add up as waiting times do.
-fn rounds_of_luck(size: usize, loss: u64) -> u64 {
-    const EXCHANGES: usize = 3;
+/// Each is repeated every round until it gets through, which it does in a round if both messages of
+/// enough peers do. What got through once stays, so the rounds add up as waiting times do.
+fn rounds_of_luck(size: usize, loss: u64, exchanges: usize) -> u64 {
     if loss == 0 {
         return 0;
     }
@@ -122,10 +147,10 @@ fn rounds_of_luck(size: usize, loss: u64) -> u64 {
     let (peers, needed) = (size - 1, size / 2);
     let succeeds: f64 = (needed..=peers).map(|count| chance_of(count, peers, arrives)).sum();
     let is_unlucky = |rounds: usize| {
-        let failed = (0..EXCHANGES).map(|count| chance_of(count, rounds, succeeds));
+        let failed = (0..exchanges).map(|count| chance_of(count, rounds, succeeds));
         failed.sum::<f64>() > 1.0 / LUCK
     };
-    (EXCHANGES..).find(|rounds| !is_unlucky(*rounds)).unwrap_or(EXCHANGES) as u64
+    (exchanges..).find(|rounds| !is_unlucky(*rounds)).unwrap_or(exchanges) as u64
 }
 
 /// The chance that `count` of `of` things happen, each with the same chance.
@@ -140,9 +165,10 @@ mod tests {
 
     #[test]
     fn more_loss_needs_more_rounds() {
-        assert_eq!(rounds_of_luck(3, 0), 0);
-        let rounds = |loss| rounds_of_luck(5, loss);
+        assert_eq!(rounds_of_luck(3, 0, 3), 0);
+        let rounds = |loss| rounds_of_luck(5, loss, 3);
         assert!(rounds(50) < rounds(200) && rounds(200) < rounds(500), "{}", rounds(500));
-        assert!((80..100).contains(&rounds_of_luck(2, 500)), "{}", rounds_of_luck(2, 500));
+        assert!(rounds_of_luck(5, 200, 2) < rounds(200));
+        assert!((80..100).contains(&rounds_of_luck(2, 500, 3)), "{}", rounds_of_luck(2, 500, 3));
     }
 }

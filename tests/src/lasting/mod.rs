@@ -3,7 +3,8 @@
 //! The other runs end their faults and then ask whether the cluster is live. In these runs the
 //! faults do not stop, but one server, the keeper, can exchange messages with a quorum. Proposals wait
 //! there at all times (with an adversary, at each server), and a read. So the time between two decisions
-//! of these proposals and the time between two reads are measured, and held against a [`Bound`]. All other checks of the simulator hold as well.
+//! of these proposals and the time between two reads are measured, and held against a [`Bound`]. All other
+//! checks of the simulator hold as well.
 
 mod bound;
 mod cut_off;

@@ -29,6 +29,11 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+/// The number of heartbeat rounds in a row without a route to the leader after which reads are refused. A
+/// change of the leader takes about as long. In the rounds before, the leader is asked directly. It may be
+/// there: its answer may take longer than a round, or its link may be open only for a heartbeat.
+const ROUNDS_WITHOUT_ROUTE: u32 = 4;
+
 /// The state of reads at a server in any role. A leader has [`Rounds`](rounds::Rounds) in addition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
@@ -39,6 +44,8 @@ pub(super) struct Reads {
     passing: BTreeMap<NodeId, ReadIndexRequest>,
     /// Answers to relay back; by origin.
     passing_back: BTreeMap<NodeId, ReadIndexResponse>,
+    /// The number of heartbeat rounds since there was a route to the leader.
+    rounds_without_route: u32,
     /// Whether messages are due in the next output.
     is_due: bool,
 }
@@ -214,23 +221,26 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Ends a heartbeat round: repeats open requests to the present leader, or refuses them if
-    /// there is no route to a leader.
+    /// Ends a heartbeat round: repeats open requests to the present leader. Refuses them if no leader is known,
+    /// or if there was no route to it for [some rounds](ROUNDS_WITHOUT_ROUTE).
     pub(super) fn end_round_of_reads(&mut self) {
         self.reads.requests.settle(self.decided_for_reads());
         if let State::Leading(leading) = &mut self.state {
             leading.reads.repeat();
             self.reads.is_due |= leading.reads.is_in_flight();
         }
+        let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
+        let has_route = |leader| self.routing.to(leader).is_some();
+        self.reads.rounds_without_route = match leads || self.leader().is_none_or(has_route) {
+            true => 0,
+            false => self.reads.rounds_without_route.saturating_add(1),
+        };
         if !self.reads.requests.is_unanswered() || self.is_ended() {
             return;
         }
-        match self.state {
-            State::Preparing(_) | State::Leading(_) => {}
-            State::Recovering | State::Promised { .. } | State::Following(_) => {
-                if let Err(refused) = self.way_to_read() {
-                    return self.reads.requests.refuse(refused);
-                }
+        if !leads {
+            if let Err(refused) = self.way_to_read() {
+                return self.reads.requests.refuse(refused);
             }
         }
         self.reads.ask_again();
@@ -241,8 +251,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let incarnation = self.incarnation.ok_or(ReadRefused::NoIncarnation)?;
         let leader = self.leader().filter(|_| self.has_lasting_ids());
         let leader = leader.ok_or(ReadRefused::NoLeader)?;
-        let route = self.routing.to(leader).ok_or(ReadRefused::Unreachable(leader))?;
-        let to = route.next_hop();
+        let to = match self.routing.to(leader) {
+            Some(route) => route.next_hop(),
+            None if self.reads.rounds_without_route < ROUNDS_WITHOUT_ROUTE => leader,
+            None => return Err(ReadRefused::Unreachable(leader)),
+        };
         Ok(Way { to, incarnation })
     }
 
@@ -283,7 +296,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.requests.settle(self.decided_for_reads());
     }
 
-    /// Builds the request for all reads requested here. Without a route it waits for the end of the
+    /// Builds the request for all reads requested here. Without a way it waits for the end of the
     /// heartbeat round.
     fn build_request(&mut self, mut send: impl FnMut(NodeId, PaxosMsg<T>)) {
         if let State::Leading(leading) = &mut self.state {

@@ -51,8 +51,17 @@ fn a_read_at_a_follower() {
         # Without an answer it is asked for each round.
                                | read; output; round | same | 2: ReadIndexRequest id=1/7/1
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round | same |
-        # No way to the leader: refused when the round ends. Through a peer that the leader answers.
-                               | read; output; round 3; state 1 | same | Unreachable
+        # Without a route to the leader it is asked directly, at the end of the round as the heartbeats are.
+        # When a fourth round ends without a route, it is refused. A route in one of them begins the
+        # count anew. Through a peer that the leader answers.
+            | read; output; round 3; state 1 | same | waiting; 2: ReadIndexRequest id=1/7/1
+            | read; output; round 3; round 3; round 3; state 1 | same
+            | waiting; 2: ReadIndexRequest id=1/7/1
+            | read; output; round 3; round 3; round 3; round 3; state 1 | same | Unreachable
+            | round 3; round 3; round 3; round 3; read; output; state 1; round 3; state 1 | same
+            | waiting; Unreachable
+            | read; output; round 3; round 3; round 3; round 2; output; round 3; state 1 | same
+            | waiting; 2: ReadIndexRequest id=1/7/1
                                | read; output; round 3 via=3; state 1 | same
                                | waiting; 3: ReadIndexRequest id=1/7/1
         # No leader is known.
