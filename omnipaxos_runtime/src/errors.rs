@@ -69,7 +69,8 @@ pub enum Known {
 pub enum AppendError<T> {
     /// A queue is full. Contains the entry, which was not proposed: append it again later.
     Busy(T),
-    /// The entry cannot be stored. Contains the entry, which was not proposed, and the reason.
+    /// The entry cannot be stored, or no receiver could decode it. Contains the entry, which was not proposed,
+    /// and the reason.
     TooLarge(T, String),
     /// A reconfiguration is pending. Contains the entry, which was not proposed: append it in the
     /// next configuration.
@@ -134,7 +135,7 @@ impl<T> fmt::Display for AppendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy(_) => f.write_str("busy: a queue is full; append this entry again later"),
-            Self::TooLarge(_, reason) => write!(f, "this entry cannot be stored: {reason}"),
+            Self::TooLarge(_, reason) => write!(f, "this entry cannot be stored or sent: {reason}"),
             Self::Reconfiguring(_) => {
                 f.write_str("a reconfiguration is pending: append this entry in the next one")
             }

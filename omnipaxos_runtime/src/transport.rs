@@ -42,6 +42,20 @@ pub trait Transport<T: Entry>: Send + 'static {
         None
     }
 
+    /// Checks that the receiver of a message can read an entry in it.
+    ///
+    /// The node calls this once for each entry that is appended there, before it proposes the entry. An
+    /// entry in the log must reach all servers: one that no receiver can read would stop the cluster. The
+    /// provided body accepts all entries.
+    ///
+    /// # Errors
+    /// Returns why the entry is refused. The caller gets
+    /// [`AppendError::TooLarge`](crate::errors::AppendError::TooLarge) with this text.
+    fn check_entry(&self, entry: &T) -> Result<(), String> {
+        let _ = entry;
+        Ok(())
+    }
+
     /// Stops the transport, and releases its sockets.
     ///
     /// The node calls this once, after its replica has ended. The provided body does nothing.

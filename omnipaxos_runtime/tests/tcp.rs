@@ -5,6 +5,7 @@
 mod common;
 
 use common::{config, entries, hello, transports, within, Word};
+use omnipaxos::macros::Entry;
 use omnipaxos_runtime::{
     errors::{AppendError, Known, NodeError, StartError},
     tcp::{AddressBook, TcpTransport},
@@ -14,6 +15,7 @@ use omnipaxos_storage::{
     memory_storage::MemoryStorage,
     persistent_storage::{PersistentStorage, PersistentStorageConfig},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, path::Path};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -232,6 +234,33 @@ async fn an_entry_that_no_frame_holds_is_refused_and_the_cluster_continues() {
         let small = Word::new("x".repeat(16 * 1024));
         assert_eq!(within("append", node.append(small)).await.unwrap(), idx);
     }
+}
+
+/// bincode encodes it, and cannot decode it.
+#[derive(Clone, Debug, Serialize, Deserialize, Entry)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+    Text(String),
+}
+
+#[tokio::test]
+async fn an_entry_that_no_receiver_can_decode_is_refused_and_the_node_continues() {
+    let (_book, mut transports) = transports(1).await;
+    let node = Node::builder(config(1, 1), MemoryStorage::<Untagged>::default())
+        .transport(transports.remove(0))
+        .start()
+        .await
+        .unwrap();
+    for entry in [Untagged::Number(1), Untagged::Text("one".into())] {
+        match within("refuse", node.append(entry)).await {
+            Err(AppendError::TooLarge(_, reason)) => {
+                assert!(reason.contains("decode"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(within("status", node.status()).await.unwrap().decided_idx, 0);
 }
 
 #[tokio::test]

@@ -281,6 +281,10 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             // Its caller has dropped the future before the entry was proposed.
             return Ok(());
         }
+        if let Err(reason) = self.transport.check_entry(&entry) {
+            reply.send(Err(AppendError::TooLarge(entry, reason)));
+            return Ok(());
+        }
         let refused = match self.replica.propose(entry) {
             Ok(id) => {
                 self.proposed.insert(id, Proposed::Entry(reply));

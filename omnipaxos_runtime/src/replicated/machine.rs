@@ -41,9 +41,8 @@ use std::fmt::Debug;
 /// # Encoding
 /// [`TcpTransport`](crate::tcp::TcpTransport) and the persistent storage encode these types with bincode 2,
 /// which does not describe what it encodes. It cannot decode types with serde's `tag`, `untagged`,
-/// `flatten` or `skip_serializing_if`. The persistent storage refuses a command that it cannot read back. A
-/// storage in memory does not: the receivers then close each connection on which such a command comes, and
-/// nothing is decided.
+/// `flatten` or `skip_serializing_if`. Both refuse a command that they cannot read back, with the reason. An
+/// output or a snapshot of such a type is not refused: servers then cannot learn from snapshots.
 pub trait StateMachine: Send + 'static {
     /// A change of the state.
     type Command: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;

@@ -213,6 +213,23 @@ pub fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
     }
 }
 
+/// Checks that a receiver can decode a part of a message. bincode encodes some types that it cannot decode.
+///
+/// # Errors
+/// Returns why it cannot.
+pub(super) fn check<M: Serialize + DeserializeOwned>(part: &M) -> Result<(), String> {
+    let config = bincode::config::standard();
+    let encoded = bincode::serde::encode_to_vec(part, config)
+        .map_err(|cause| format!("it cannot be encoded: {cause}"))?;
+    decode::<M>(&encoded).map(drop).map_err(|failed| {
+        let cause = failed.source().map_or_else(|| failed.to_string(), ToString::to_string);
+        format!(
+            "a receiver could not decode it ({cause}): bincode cannot decode types with serde's \
+             `tag`, `untagged`, `flatten` or `skip_serializing_if`"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::{encode, read, FrameError, LARGE};

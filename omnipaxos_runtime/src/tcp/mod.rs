@@ -360,6 +360,10 @@ where
         Some(self.settings.max_frame_bytes)
     }
 
+    fn check_entry(&self, entry: &T) -> Result<(), String> {
+        frame::check(entry)
+    }
+
     async fn stop(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
