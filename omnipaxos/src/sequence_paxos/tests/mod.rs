@@ -443,6 +443,12 @@ impl Server {
                 self.answers.push(format!("observers{}", all.collect::<String>()));
             }
             ["forget"] => self.paxos.forget_observers(|_| false),
+            // How many snapshots in pieces were refused.
+            ["snapshots"] => {
+                let (undecodable, oversized) =
+                    (self.paxos.undecodable_snapshots(), self.paxos.oversized_snapshots());
+                self.answers.push(format!("{undecodable} undecodable, {oversized} oversized"));
+            }
             ["trimmed"] => {
                 let idx = self.paxos.trimmed_at_source();
                 self.answers
@@ -452,6 +458,11 @@ impl Server {
             ["drop"] => self.paxos.drop_proposal(),
             ["batched"] => self.answers.push(format!("batched {}", self.paxos.batched_len())),
             ["transfer", to] => self.paxos.transfer_leadership(number(to), 100, None).unwrap(),
+            // To which server leadership is being transferred.
+            ["transfer"] => {
+                let to = self.paxos.leadership_transfer();
+                self.answers.push(to.map_or("no transfer".to_string(), |to| format!("to {to}")));
+            }
             _ => panic!("`{input}` is no input"),
         }
     }

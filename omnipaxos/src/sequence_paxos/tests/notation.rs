@@ -10,9 +10,9 @@ use crate::{
     messages::sequence_paxos::{
         AcceptDecide, AcceptStopSign, AcceptSync, Accepted, AppliedReport, CatchUpChunk,
         CatchUpRedirect, CatchUpRequest, Compaction, CompactionAction, Decide, DecidedRange,
-        EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, LeadershipCheck,
-        LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq, Promise,
-        ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason,
+        EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, Joining,
+        LeadershipCheck, LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq,
+        Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason,
         SnapshotEncoding, SnapshotPiece, TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
@@ -318,6 +318,11 @@ impl<'a> Fields<'a> {
                 PaxosMsg::LeadershipCheckAck(LeadershipCheckAck { n, round, stamp })
             }
             "TransferLeadership" => PaxosMsg::TransferLeadership(TransferLeadership { n }),
+            "Joining" => {
+                let config_id = u32::try_from(self.idx("config")).unwrap();
+                let decided_idx = self.value("len").map(number);
+                PaxosMsg::Joining(Joining { config_id, decided_idx, cluster_name: 0 })
+            }
             "Trim" | "Snapshot" | "Compacted" | "Applied" => {
                 PaxosMsg::Compaction(Compaction { config_id, action: self.compaction(), stamp })
             }
@@ -553,7 +558,10 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             Shown::new("LeadershipCheckAck").n(m.n).idx("round", m.round)
         }
         PaxosMsg::TransferLeadership(m) => Shown::new("TransferLeadership").n(m.n),
-        PaxosMsg::Joining(m) => Shown::new("Joining").word(format_args!("{:?}", m.decided_idx)),
+        PaxosMsg::Joining(m) => {
+            let shown = Shown::new("Joining").idx("config", m.config_id.into());
+            m.decided_idx.iter().fold(shown, |shown, len| shown.word(format_args!("len={len}")))
+        }
     }
     .0
 }
