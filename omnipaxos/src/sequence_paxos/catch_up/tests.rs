@@ -28,6 +28,12 @@ fn requests() {
         # A copy of the request, in one output.
                                | 3: CatchUpRequest dec=2; 3: CatchUpRequest dec=2 | same
                                | 3: CatchUpChunk at=2 +c dec=3
+        # Four requests of a server in one output. It repeats the others.
+        following 4.2 ABCDE    | 3: CatchUpRequest dec=1; 3: CatchUpRequest range=0-1
+                               ; 3: CatchUpRequest range=1-2; 3: CatchUpRequest range=2-3
+                               ; 3: CatchUpRequest range=3-4 | same
+                               | 3: CatchUpChunk at=1 +bc dec=5; 3: CatchUpChunk at=0 +a dec=5
+                               ; 3: CatchUpChunk at=1 +b dec=5; 3: CatchUpChunk at=2 +c dec=5
         ",
     );
 }
@@ -371,4 +377,74 @@ fn a_slow_storage_is_waited_for() {
             | following 4.2 ***** | 2: Accepted 4.2 len=5 dec=5
         "
     ));
+}
+
+#[test]
+fn chunks_above_a_gap() {
+    Table::new().check(
+        "
+        # One waits for those before it, while a source sends entries.
+        following 4.2 ABc
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; output
+            ; 3: CatchUpChunk base=3 at=3 +d dec=9 | following 4.2 ABCDE
+            | 2: Accepted 4.2 len=5 dec=5; 3: CatchUpRequest dec=5 range=5-9
+            | 3: CatchUpChunk base=4 at=4 +e dec=9; output; 3: CatchUpChunk base=2 at=2 +cd dec=9
+            | following 4.2 ABCD
+            | 2: Accepted 4.2 len=4 dec=4; 3: CatchUpRequest dec=4 range=4-9
+        # The sender has no more, and the source has compacted what follows: the source sends what it has.
+        promised 4.2 3.3 ABc
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; 3: CatchUpChunk at=2 +c dec=9 gone=8; output
+            ; 2: CatchUpChunk base=3 at=3 +d dec=4 | promised 4.2 3.3 ABCD | 3: CatchUpRequest dec=4
+        # What a silent source does not send is asked for elsewhere.
+        following 4.2 ABc
+            | 3: CatchUpChunk at=2 +c dec=9; output; round; output; round 2 | following 4.2 ABC
+            | 3: CatchUpRequest dec=3; 2: CatchUpRequest dec=3 range=3-9
+        ",
+    );
+}
+
+#[test]
+fn a_snapshot_that_is_larger_than_this_server_takes() {
+    let table = Table::with(|config| config.server_config.max_snapshot_bytes = 5);
+    table.check(
+        "
+        following 4.2 Ab
+            | receiver; 3: CatchUpChunk piece=5:abcde half=1 dec=5; timeout | same
+            | timeout 1; 3: CatchUpRequest dec=1
+            | receiver; 3: CatchUpChunk piece=5:abcde half=1 dec=5; output
+            ; 3: CatchUpChunk piece=5:abcde half=2 dec=5; output; decoded; output; snapshots; timeout
+            | following 4.2 ***** | 0 undecodable, 0 oversized; no timeout
+        # Each sender is refused once in a round, and another one is asked.
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
+            | 0 undecodable, 1 oversized; 2: CatchUpRequest dec=1
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; output; round
+            ; 3: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
+            | 0 undecodable, 1 oversized
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; output
+            ; 2: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
+            | 0 undecodable, 2 oversized
+        # Server 3 is the source, and server 2 was not asked.
+        promised 4.2 3.3 Ab
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; 2: CatchUpChunk piece=6:abcdef half=1 dec=6
+            ; snapshots | same | 0 undecodable, 0 oversized
+        ",
+    );
+}
+
+#[test]
+fn another_snapshot_comes_from_the_server_after_the_sender() {
+    let table = Table::with(|config| {
+        config.cluster_config.nodes = vec![1, 2, 3, 4];
+        config.server_config.max_snapshot_bytes = 5;
+    });
+    table.check(
+        "
+        following 4.2 Ab
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6 | same | 4: CatchUpRequest dec=1
+            | 4: CatchUpChunk piece=6:abcdef half=1 dec=6 | same | 2: CatchUpRequest dec=1
+            | 3: CatchUpChunk piece=5:abcde digest=7 half=1 dec=5; output
+            ; 3: CatchUpChunk piece=5:abcde digest=7 half=2 dec=5; snapshots | same
+            | 1 undecodable, 0 oversized; 4: CatchUpRequest dec=1
+        ",
+    );
 }
