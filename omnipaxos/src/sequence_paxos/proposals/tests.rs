@@ -496,3 +496,36 @@ fn decided_at_an_index_that_is_forgotten() {
         ",
     );
 }
+
+#[test]
+fn an_entry_that_is_larger_than_a_message() {
+    let table = Table::with(|config| config.server_config.max_message_bytes = 5);
+    table.check(
+        "
+        # It travels alone.
+        following 4.2 ABc | append de | following 4.2 ABc pending=2
+            | 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            ; 2: ForwardedProposals first=1/7/1 ballot=4.2 min=2 +e
+        ",
+    );
+}
+
+#[test]
+fn what_a_leader_behind_a_relay_may_lack() {
+    Table::new().check(
+        "
+        # This server has the proposal in its log, undecided. The next leader may never send its own log.
+        leading 4.1 ABc 2:2/2
+            | propose d; output; 2: Prepare 5.2 na=4.1 len=3 dec=2; output; round 3 via=3; output
+            ; round 3 via=3; output; round 3 via=3 | promised 5.2 4.1 ABcd pending=1
+            | 3: ForwardedProposals first=1/7/0 ballot=4.1 min=2 +d
+        leading 4.1 ABC 2:3/3
+            | propose d; output; 2: Prepare 5.2 na=4.1 len=3 dec=2; output; round 3 via=3; output
+            ; round 3 via=3; output; round 3 via=3 | promised 5.2 4.1 ABCd pending=1
+            | 3: ForwardedProposals first=1/7/0 ballot=4.1 min=3 +d
+        # A leader that it reaches sends its log soon.
+            | propose d; output; 2: Prepare 5.2 na=4.1 len=3 dec=2; output; round; output; round
+            ; output; round | promised 5.2 4.1 ABCd pending=1 |
+        ",
+    );
+}

@@ -64,7 +64,7 @@ use crate::{
     observe::trace::Trace,
     reads::{ReadId, ReadState},
     replica_log::ReplicaLog,
-    storage::StopSign,
+    storage::{Epoch, StopSign},
 };
 use std::{
     fmt::Write,
@@ -185,6 +185,10 @@ impl Table {
     fn restart(&self, disk: Disk) -> Server {
         let (written, encoded) = (disk.written.clone(), disk.encoded.clone());
         let mut log = ReplicaLog::load(disk).unwrap();
+        if self.config.server_config.continues {
+            let founding = Epoch::new(0, self.config.cluster_config.clone(), None);
+            log.set_continues(Vec::new(), Some(founding)).unwrap();
+        }
         let incarnation = log.begin_incarnation(self.config.server_config.incarnation).unwrap();
         let trace = Trace::new(&self.config.server_config).unwrap();
         let members = Arc::new(self.config.membership());
@@ -453,6 +457,15 @@ impl Server {
                 let idx = self.paxos.trimmed_at_source();
                 self.answers
                     .push(idx.map_or("none".to_string(), |idx| format!("trimmed at {idx}")));
+            }
+            // The log has reached the next epoch, and this server begins it.
+            ["epoch"] => {
+                let epoch = self.paxos.due_epoch().expect("a later epoch is reached");
+                self.paxos.flush().unwrap();
+                let cluster_config = epoch.configuration.clone();
+                let server_config = ServerConfig { pid: 1, ..ServerConfig::default() };
+                let config = OmniPaxosConfig { cluster_config, server_config };
+                self.paxos.begin_epoch(&epoch, Arc::new(config.membership()));
             }
             // A proposal for which there is no room.
             ["drop"] => self.paxos.drop_proposal(),
