@@ -582,6 +582,29 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_does_not_send_what_it_holds_is_not_asked_again() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 12, 0), 2);
+        assert_eq!(ask(&mut ranges, 4, &[2, 3], None), [(2, 4, 8), (3, 8, 12)]);
+        assert!(ranges.note(&chunk(4, 0, 12, 0), 2), "an empty answer");
+        assert_eq!(ask(&mut ranges, 4, &[2, 3], None), [(3, 4, 8)]);
+    }
+
+    #[test]
+    fn the_windows_of_all_sources_fit_into_what_may_be_in_flight() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        let asked = ask(&mut ranges, 4, &[2, 3, 4], None);
+        assert_eq!(asked[0], (2, 4, 6), "160 bytes in six parts");
+        let few = Amount { entries: 12, bytes: 1000 };
+        let limits = Limits { message: few, in_flight: few, ..LIMITS };
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        ranges.assign(4, Sources { reachable: &[2, 3], leader: None, limits: &limits });
+        assert_eq!(ranges.take_due().next(), Some((2, 4, 7)), "twelve entries in four parts");
+    }
+
+    #[test]
     fn a_leader_that_is_the_only_source_has_a_window_too() {
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 100, 0), 1);

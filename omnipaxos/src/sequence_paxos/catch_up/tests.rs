@@ -1,6 +1,6 @@
 //! Each expectation follows from the messages and invariants in `ARCHITECTURE.md`.
 
-use crate::sequence_paxos::tests::Table;
+use crate::{entry::encoding, sequence_paxos::tests::Table};
 
 #[test]
 fn requests() {
@@ -321,6 +321,30 @@ fn snapshots_that_the_storage_sends() {
                             | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
                             | durable 1; 3: CatchUpRequest dec=2 pieces | same
                             | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+        # The rest in messages of 20 bytes. The receiver may have the beginning from another source.
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output
+            ; 3: CatchUpRequest dec=2 pieces want=4:20-60 | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5; 3: CatchUpChunk at=2 piece=4 dec=5
+            | durable 4; 3: CatchUpRequest dec=2 pieces want=4:20-60 | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5; 3: CatchUpChunk at=2 piece=4 dec=5
+        # It is not held here: the first piece of what is.
+            | durable 4; 3: CatchUpRequest dec=2 pieces want=3:20-60 | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5
+        # The receiver has decided as much meanwhile, takes no pieces, or wants a range.
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output
+            ; 3: CatchUpRequest dec=4 pieces want=4:20-60 | same | 3: CatchUpChunk at=4 +e dec=5
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output; 3: CatchUpRequest dec=2 | same
+            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output
+            ; 3: CatchUpRequest dec=2 pieces range=4-5 | same | 3: CatchUpChunk at=4 +e dec=5
+        # The last piece has the ids.
+        following 4.2 ABC
+            | 2: AcceptDecide 4.2 at=3 +d ids=3:3/5/0x1 dec=4; output; snapshot 4 local; output
+            ; durable 4; 3: CatchUpRequest dec=2 pieces want=4:60-80 | following 4.2 ****
+            | 3: CatchUpChunk at=2 piece=4 dec=4
+            | 2: AcceptDecide 4.2 at=3 +d ids=3:3/5/0x1 dec=4; output; snapshot 4 local; output
+            ; durable 4; 3: CatchUpRequest dec=2 pieces want=4:80-100 | following 4.2 ****
+            | 3: CatchUpChunk at=2 piece=4 ids=3:3/5/0x1 dec=4
         ",
     );
 }
@@ -447,4 +471,31 @@ fn another_snapshot_comes_from_the_server_after_the_sender() {
             | 1 undecodable, 0 oversized; 4: CatchUpRequest dec=1
         ",
     );
+}
+
+#[test]
+fn snapshots_that_are_decoded_here() {
+    if !encoding::IS_SUPPORTED {
+        return;
+    }
+    let chunk = |accompanying, half| {
+        format!("3: CatchUpChunk piece=5:abcde coded half={half} {accompanying}")
+    };
+    for (accompanying, sends) in [
+        ("dec=5", ""),
+        // There is more: at the sender, or elsewhere if it has compacted that.
+        ("dec=9", "; 3: CatchUpRequest dec=5 range=5-9"),
+        ("dec=9 gone=7", "; 2: CatchUpRequest dec=5 range=5-9"),
+    ] {
+        let [first, second] = [1, 2].map(|half| chunk(accompanying, half));
+        Table::new().check(&format!(
+            "following 4.2 Ab | {first}; output; {second} | following 4.2 *****
+            | 2: Accepted 4.2 len=5 dec=5{sends}"
+        ));
+    }
+    let [first, second] = [1, 2].map(|half| chunk("dec=5 ids=4:3/5/0x1", half));
+    Table::new().check(&format!(
+        "following 4.2 Ab | {first}; output; {second}; output; 3: CatchUpRequest | following 4.2 *****
+        | 3: CatchUpChunk at=5 snapshot=abcde ids=4:3/5/0x1 dec=5"
+    ));
 }

@@ -45,6 +45,10 @@ fn a_server_that_lacks_trimmed_entries() {
             | 3: CatchUpChunk base=2 at=3 +d dec=4; trimmed | same | trimmed at 3
             | 3: CatchUpChunk base=2 at=2 +c dec=3; trimmed | following 4.2 ABC
             | none; 2: Accepted 4.2 len=3 dec=3
+        # The sender is in this epoch: every member has stored what it has trimmed.
+            | 3: CatchUpChunk base=2 at=3 +d dec=4 present; trimmed | following 4.2 ABCD
+            | none; 2: Accepted 4.2 len=4 dec=4
+            | 3: CatchUpChunk base=2 at=4 +e dec=5 present; trimmed | same | trimmed at 4
         ",
     );
 }

@@ -35,6 +35,8 @@ fn a_server_that_is_behind_catches_up_first() {
             | transfer 2; append d; 2: Accepted 4.1 len=3 dec=2; append e
             | leading 4.1 ABCde 2:3/2 3:2/2
             | 2: AcceptDecide 4.1 at=3 +de dec=3; 3: AcceptDecide 4.1 at=3 +de dec=3
+            | transfer 2; append d; 2: Accepted 4.1 len=3 dec=2; output; append e
+            | leading 4.1 ABCd 2:3/2 3:2/2 waits=1 |
         # It has all of it: it is asked.
             | transfer 2; append d; output; 2: Accepted 4.1 len=3 dec=2; output; 2: Accepted 4.1 len=4 dec=3
             | leading 4.1 ABCD 2:4/3 3:2/2

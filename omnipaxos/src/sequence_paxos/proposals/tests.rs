@@ -1,7 +1,7 @@
 //! Each expectation follows from the messages, the section on proposals and the invariants in
 //! `ARCHITECTURE.md`.
 
-use crate::sequence_paxos::tests::Table;
+use crate::sequence_paxos::{most_id_runs, tests::Table};
 
 #[test]
 fn at_the_leader() {
@@ -257,6 +257,10 @@ fn rejections() {
             | following 4.2 ABc pending=1 |
             | propose d; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2; output
             ; 2: ProposalRejection first=1/7/0 refused=4.2 | following 4.2 ABcd pending=1 |
+        # A later leader may have taken it.
+            | propose d; output; 3: Prepare 5.3 na=4.2 len=3 dec=2; output
+            ; 3: AcceptSync 5.3 at=2 +c dec=2; output; 2: ProposalRejection first=1/7/0 refused=4.2
+            | following 5.3 ABc pending=1 |
         # One of several; another incarnation; what was not proposed here.
             | propose de; output; 2: ProposalRejection first=1/7/1 refused=4.2
             | following 4.2 ABc pending=1 | 1/7/1 is refused: no z
@@ -528,4 +532,10 @@ fn what_a_leader_behind_a_relay_may_lack() {
             ; output; round | promised 5.2 4.1 ABCd pending=1 |
         ",
     );
+}
+
+#[test]
+fn how_many_ids_are_remembered() {
+    let most = [1, 10, 100, 1000].map(most_id_runs);
+    assert_eq!(most, [8, 80, 256, 1000]);
 }

@@ -73,7 +73,7 @@ pub(super) struct Encoded {
 }
 
 /// The number of bytes of a durable snapshot.
-const DURABLE_BYTES: u64 = 100;
+pub(super) const DURABLE_BYTES: u64 = 100;
 
 /// A durable snapshot.
 #[derive(Debug)]

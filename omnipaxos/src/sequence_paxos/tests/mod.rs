@@ -22,7 +22,9 @@
 //! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
 //!   index of the first of the entries that follow on `+`.
 //! - `piece=4:abcd half=1` is the first half of the bytes `abcd`, which are a snapshot of 4 entries. `digest=7`
-//!   is their digest if it is a wrong one. Of a piece that is sent the number of entries is shown.
+//!   is their digest if it is a wrong one. `coded` encodes the bytes, so that they can be decoded here. Of a
+//!   piece that is sent the number of entries is shown.
+//! - `present` is the stamp of a sender that is in the epoch of this server.
 //! - A key whose number is 0 is left out, and a key whose ballot has no owner.
 //!
 //! A state is a [role](State), the promise, the accepted round where it may differ, and the log:

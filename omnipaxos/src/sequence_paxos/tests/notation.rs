@@ -1,6 +1,6 @@
 //! Messages, ballots and ids as text, and back.
 
-use super::disk::{letters, stopsign, stopsign_with, Letter, Letters};
+use super::disk::{letters, stopsign, stopsign_with, Letter, Letters, DURABLE_BYTES};
 use crate::{
     ballot::Ballot,
     entry::{encoding, SharedEntries},
@@ -11,9 +11,9 @@ use crate::{
         AcceptDecide, AcceptStopSign, AcceptSync, Accepted, AppliedReport, CatchUpChunk,
         CatchUpRedirect, CatchUpRequest, Compaction, CompactionAction, Decide, DecidedRange,
         EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, Joining,
-        LeadershipCheck, LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq,
-        Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason,
-        SnapshotEncoding, SnapshotPiece, TransferLeadership,
+        LeadershipCheck, LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, PieceRequest, Prepare,
+        PrepareReq, Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal,
+        RejectionReason, SnapshotEncoding, SnapshotPiece, TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
     storage::{SnapshotType, StopSign},
@@ -142,9 +142,20 @@ impl<'a> Fields<'a> {
         is_any.then(|| Box::new(EntryIds { known_from: 0, runs, forgotten }))
     }
 
+    /// `want=4:20-60`: these bytes of the durable snapshot of 4 entries.
+    fn wanted_piece(&self) -> Option<PieceRequest> {
+        let (idx, bytes) = self.value("want")?.split_once(':')?;
+        let (from, until) = bytes.split_once('-')?;
+        let encoding = SnapshotEncoding { idx: number(idx), len: DURABLE_BYTES, digest: 0 };
+        Some(PieceRequest { encoding, from: number(from), until: number(until) })
+    }
+
     fn piece(&self) -> Option<Box<SnapshotPiece>> {
-        let (idx, bytes) = self.value("piece")?.split_once(':')?;
-        let bytes = bytes.as_bytes().to_vec();
+        let (idx, text) = self.value("piece")?.split_once(':')?;
+        let bytes = match self.words.contains(&"coded") {
+            true => encoding::encode(&Letters(text.to_string())).unwrap(),
+            false => text.as_bytes().to_vec(),
+        };
         let digest = self.value("digest").map_or_else(|| encoding::digest(&bytes), number);
         let encoding = SnapshotEncoding { idx: number(idx), len: bytes.len() as u64, digest };
         let half = bytes.len() / 2;
@@ -166,7 +177,10 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn message(&self) -> PaxosMsg<Letter> {
-        let (config_id, stamp) = (1, Stamp::default());
+        let config_id = 1;
+        // Without the word the sender may be in another epoch.
+        let is_of_this_epoch = u32::from(self.words.contains(&"present"));
+        let stamp = Stamp { configuration: is_of_this_epoch, ..Stamp::default() };
         let (n, n_accepted) = (self.n(), self.ballot("na"));
         let takes_delta = self.words.contains(&"delta");
         let (accepted_idx, decided_idx) = (self.idx("len"), self.idx("dec"));
@@ -240,7 +254,7 @@ impl<'a> Fields<'a> {
                     waits,
                     takes_pieces: self.words.contains(&"pieces"),
                     range: self.range(),
-                    piece: None,
+                    piece: self.wanted_piece(),
                 }))
             }
             "CatchUpChunk" => {
