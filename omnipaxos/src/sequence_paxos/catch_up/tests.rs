@@ -499,3 +499,19 @@ fn snapshots_that_are_decoded_here() {
         | 3: CatchUpChunk at=5 snapshot=abcde ids=4:3/5/0x1 dec=5"
     ));
 }
+
+#[test]
+fn snapshots_that_just_fit_into_a_message() {
+    let table = |bytes: usize, input: &str, sends: &str| {
+        Table::with(|config| config.server_config.max_message_bytes = bytes)
+            .check(&format!("following 4.2 ****E | {input} | same | {sends}"));
+    };
+    let whole = "3: CatchUpChunk at=4 snapshot=**** +e dec=5";
+    table(100, "durable 4; 3: CatchUpRequest dec=2 pieces", whole);
+    table(99, "durable 4; 3: CatchUpRequest dec=2 pieces", "3: CatchUpChunk at=2 piece=4 dec=5");
+    if encoding::IS_SUPPORTED {
+        let alone = "3: CatchUpChunk at=4 snapshot=**** dec=5";
+        table(5, "3: CatchUpRequest dec=2 pieces", alone);
+        table(4, "3: CatchUpRequest dec=2 pieces", "3: CatchUpChunk at=2 piece=4 dec=5");
+    }
+}

@@ -502,6 +502,7 @@ fn what_is_read_of_the_log() {
                              | log 3 3; log 4 3; log 4 7; log 6 7 | same | none; none; none; none
                              | entry 0; entry 1; entry 2; entry 3 | same | _2; _2; C; d
                              | entry 4; entry 5; entry 6 | same | e; $; none
+        following 4.2 __CDE$  | log 2 6; entry 5 | same | CDE$; $
         following 4.2 **C!   | log 0 4; log 2 4; log 0 3 | same | *2C!; C!; *2C
                              | entry 1; entry 2; entry 3; entry 4 | same | *2; C; !; none
         # After a failed write: what was decided and stored, which that write leaves as it is.

@@ -92,6 +92,14 @@ impl Storage<Letter> for Disk {
         ops.drain(..).try_for_each(|op| apply(self, op))
     }
 
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<Letter>>) -> StorageResult<()> {
+        self.write_atomically(ops)?;
+        let mut written = self.written.lock().unwrap();
+        let last = written.pop().unwrap_or_default();
+        written.push(format!("{last} (durable later)"));
+        Ok(())
+    }
+
     fn snapshot_source(&mut self) -> StorageResult<SnapshotSource> {
         Ok(match self.encoded.lock().unwrap().durable_idx {
             Some(idx) => {
