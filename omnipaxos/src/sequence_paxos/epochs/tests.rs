@@ -30,6 +30,9 @@ fn a_server_begins_the_next_epoch() {
         leading 4.1 ABc 2:2/2
             | reconfigure id; output; 2: Accepted 4.1 len=4 dec=3; epoch | recovering 4.1 4.1 ABC
             | 1/7/0 is decided at 3
+        # Its observers stay.
+        following 4.2 AB! | 9: CatchUpRequest dec=3 waits; output; epoch; observers | recovering 4.2 4.2 AB
+            | observers 9:3 through 9
         # It announces a trim again: its peers may be others.
         following 4.2 _B! | epoch | recovering 4.2 4.2 _B | 2: Trim to=1; 3: Trim to=1
         ",
@@ -59,6 +62,66 @@ fn the_stop_sign_is_compacted_once_the_next_epoch_has_begun() {
         "
         following 4.2 AB! | compact_with 3 ab | same | cannot compact beyond the decided index 2
                           | compact_with 2 ab | following 4.2 **! |
+        ",
+    );
+}
+
+/// The stop sign is decided, the next epoch begins, and server 2 leads there.
+const NEXT: &str = "2: AcceptStopSign 4.2 at=3 dec=4; output; epoch; round; output
+    ; 2: Prepare 5.2 len=4 dec=4; output; 2: AcceptSync 5.2 at=4";
+
+#[test]
+fn what_was_underway_in_the_epoch_before() {
+    let next = NEXT;
+    continuing().check(&format!(
+        "
+        # Proposals of others are not passed on in this epoch. Their origins forward them again.
+        following 4.2 ABc
+            | 3: ForwardedProposals first=3/5/0 ballot=4.2 min=1 +d; 2: AcceptStopSign 4.2 at=3 dec=4
+            ; epoch | recovering 4.2 4.2 ABC |
+        # Own ones are forwarded to its leader. No ballot proves to it that they are new.
+            | append d; output; 2: AcceptStopSign 4.2 at=3 dec=4; output; epoch; round; round; round
+            ; 2: Prepare 5.2 len=4 dec=4; 2: AcceptSync 5.2 at=4 dec=4 | following 5.2 ABC pending=1
+            | 2: Accepted 5.2 len=4 dec=4; 2: ForwardedProposals first=1/7/0 min=2 +d
+        # Nor are reads of others.
+            | 3: ReadIndexRequest id=3/5/1; 2: AcceptStopSign 4.2 at=3 dec=4; epoch; round
+            ; 2: Prepare 5.2 len=4 dec=4; 2: AcceptSync 5.2 at=4 dec=4 | following 5.2 ABC
+            | 2: Accepted 5.2 len=4 dec=4
+        # A server in the epoch before is told of this one.
+            | {next} +d dec=5; output; 3: CatchUpRequest dec=4 | following 5.2 ABCD
+            | 3: CatchUpChunk at=4 +d dec=5 epoch=2:4
+            | {next} +d dec=5; output; 3: CatchUpRequest dec=1 | following 5.2 ABCD
+            | 3: CatchUpChunk at=1 +bc$ dec=5
+        "
+    ));
+}
+
+#[test]
+fn a_snapshot_of_a_later_epoch() {
+    continuing().check(
+        "
+        # This server takes no part in the epoch any more, and begins the later one.
+        following 4.2 ABc
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=1:0 | following 4.2 ******
+            | 2: Accepted 4.2 len=6 dec=6
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5 | recovering 4.2 4.2 ****** |
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5
+            ; 2: Prepare 5.2 na=4.2 len=6 dec=6 | recovering 4.2 4.2 ****** |
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5; elected 5.1
+            | recovering 4.2 4.2 ****** |
+        # There no server answers what was asked for before.
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=9 epoch=2:5; output; epoch; round; output
+            ; round | recovering 4.2 4.2 ****** |
+        # A change that was proposed here is decided if it is the one that began the epoch. Otherwise it may
+        # have begun one before.
+            | reconfigure id; 3: Joining len=2; output
+            ; 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5; output; epoch
+            | recovering 4.2 4.2 ****** | 1/7/0 is decided at 4
+            | reconfigure id; 3: Joining len=2; output
+            ; 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=3:5; output; epoch
+            | recovering 4.2 4.2 ****** | 1/7/0 is unknown
+            | reconfigure id; output; 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=3:5; output
+            ; epoch | recovering 4.2 4.2 ****** | 1/7/0 is not decided
         ",
     );
 }

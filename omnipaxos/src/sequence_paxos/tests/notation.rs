@@ -3,6 +3,7 @@
 use super::disk::{letters, stopsign, stopsign_with, Letter, Letters, DURABLE_BYTES};
 use crate::{
     ballot::Ballot,
+    config::ClusterConfig,
     entry::{encoding, SharedEntries},
     errors::TryProposeErr,
     identity::Stamp,
@@ -16,7 +17,7 @@ use crate::{
         RejectionReason, SnapshotEncoding, SnapshotPiece, TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
-    storage::{SnapshotType, StopSign},
+    storage::{Epoch, SnapshotType, StopSign},
 };
 use std::fmt::Write;
 
@@ -166,6 +167,14 @@ impl<'a> Fields<'a> {
         Some(Box::new(SnapshotPiece { encoding, offset, bytes, is_cut: false }))
     }
 
+    /// `epoch=2:4`: configuration 2 decides the records from index 4 on.
+    fn epoch(&self) -> Option<Box<Epoch>> {
+        let (id, first_idx) = self.value("epoch")?.split_once(':')?;
+        let configuration_id = u32::try_from(number(id)).unwrap();
+        let configuration = ClusterConfig { configuration_id, ..stopsign().next_config };
+        Some(Box::new(Epoch::new(number(first_idx), configuration, None)))
+    }
+
     fn stopsign(&self) -> Option<StopSign> {
         self.entries().contains('$').then(stopsign)
     }
@@ -271,7 +280,7 @@ impl<'a> Fields<'a> {
                     ids,
                     stopsign,
                     piece: self.piece(),
-                    epoch: None,
+                    epoch: self.epoch(),
                     decided_idx,
                     compacted_idx: self.idx("gone"),
                     stamp,
@@ -529,7 +538,11 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
                 None => shown,
             };
             let shown = shown.entries(&m.entries.to_vec(), m.stopsign.as_ref());
-            shown.ids(m.ids.as_deref()).idx("dec", m.decided_idx)
+            let shown = shown.ids(m.ids.as_deref()).idx("dec", m.decided_idx);
+            m.epoch.iter().fold(shown, |shown, epoch| {
+                let id = epoch.configuration.configuration_id;
+                shown.word(format_args!("epoch={id}:{}", epoch.first_idx))
+            })
         }
         PaxosMsg::ProposalForward(entries) => Shown::new("ProposalForward").entries(entries, None),
         PaxosMsg::ForwardedProposals(m) => Shown::new("ForwardedProposals")
