@@ -412,6 +412,8 @@ fn chunks_above_a_gap() {
             | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; output
             ; 3: CatchUpChunk base=3 at=3 +d dec=9 | following 4.2 ABCDE
             | 2: Accepted 4.2 len=5 dec=5; 3: CatchUpRequest dec=5 range=5-9
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; held
+            | following 4.2 ABC | held 1 early, 0 partial, 0 encoded
             | 3: CatchUpChunk base=4 at=4 +e dec=9; output; 3: CatchUpChunk base=2 at=2 +cd dec=9
             | following 4.2 ABCD
             | 2: Accepted 4.2 len=4 dec=4; 3: CatchUpRequest dec=4 range=4-9
@@ -439,6 +441,8 @@ fn a_snapshot_that_is_larger_than_this_server_takes() {
             ; 3: CatchUpChunk piece=5:abcde half=2 dec=5; output; decoded; output; snapshots; timeout
             | following 4.2 ***** | 0 undecodable, 0 oversized; no timeout
         # Each sender is refused once in a round, and another one is asked.
+            | 3: CatchUpChunk piece=5:abcde half=1 dec=5; held | same
+            | held 0 early, 2 partial, 0 encoded; 3: CatchUpRequest dec=1
             | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
             | 0 undecodable, 1 oversized; 2: CatchUpRequest dec=1
             | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; output; round
@@ -512,6 +516,9 @@ fn snapshots_that_just_fit_into_a_message() {
     if encoding::IS_SUPPORTED {
         let alone = "3: CatchUpChunk at=4 snapshot=**** dec=5";
         table(5, "3: CatchUpRequest dec=2 pieces", alone);
-        table(4, "3: CatchUpRequest dec=2 pieces", "3: CatchUpChunk at=2 piece=4 dec=5");
+        let first = "3: CatchUpChunk at=2 piece=4 dec=5";
+        table(4, "3: CatchUpRequest dec=2 pieces", first);
+        let held = "3: CatchUpRequest dec=2 pieces; output; held";
+        table(4, held, "held 0 early, 0 partial, 5 encoded");
     }
 }

@@ -1,7 +1,7 @@
 //! Each expectation follows from the section on epochs in `ARCHITECTURE.md`, and from the docs of this
 //! module.
 
-use crate::sequence_paxos::tests::Table;
+use crate::{entry::encoding, sequence_paxos::tests::Table};
 
 /// The log continues after the stop sign, which names the servers 1, 2 and 3.
 fn continuing() -> Table {
@@ -124,4 +124,52 @@ fn a_snapshot_of_a_later_epoch() {
             ; epoch | recovering 4.2 4.2 ****** | 1/7/0 is not decided
         ",
     );
+}
+
+#[test]
+fn the_servers_of_an_epoch() {
+    continuing().check(
+        "
+        following 4.2 AB!
+            | knows 3; knows 4; knows 1 | same
+            | peer: true, member: true, alone: false, in step with 2
+            ; peer: false, member: false, alone: false, in step with 2
+            ; peer: false, member: true, alone: false, in step with 2
+            | round 9; knows 3 | same | peer: true, member: true, alone: true, in step with 2
+        # Nobody is in step with a leader that has just taken over. It can be asked.
+            | epoch; knows 3; successor 3 | recovering 4.2 4.2 AB
+            | peer: true, member: true, alone: true, in step with nobody; 3: PrepareReq 0 len=3 dec=3
+            | epoch; successor 9; successor 1 | recovering 4.2 4.2 AB |
+        promised 4.2 3.3 ABc
+            | knows 3 | same | peer: true, member: true, alone: false, in step with nobody
+        leading 4.1 ABc 2:2/2
+            | knows 9 | same | peer: false, member: false, alone: false, in step with 1
+        ",
+    );
+}
+
+#[test]
+fn a_snapshot_in_pieces_of_a_later_epoch() {
+    let table = Table::with(|config| {
+        config.server_config.continues = true;
+        config.server_config.max_message_bytes = 20;
+    });
+    table.check(&format!(
+        "
+        following 4.2 ABc
+            | {NEXT} +de dec=6; output; compact_with 5 abcd; output; durable 5
+            ; 3: CatchUpRequest dec=1 pieces | following 5.2 *****E
+            | 3: CatchUpChunk at=1 piece=5 dec=6 epoch=2:4
+        "
+    ));
+    if encoding::IS_SUPPORTED {
+        continuing().check(
+            "
+            following 4.2 ABc
+                | 3: CatchUpChunk piece=6:abcdef coded half=1 dec=6 epoch=2:5; output
+                ; 3: CatchUpChunk piece=6:abcdef coded half=2 dec=6 epoch=2:5
+                | recovering 4.2 4.2 ****** |
+            ",
+        );
+    }
 }

@@ -258,6 +258,10 @@ fn rejections() {
             | propose d; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2; output
             ; 2: ProposalRejection first=1/7/0 refused=4.2 | following 4.2 ABcd pending=1 |
         # A later leader may have taken it.
+        recovering 0 0 -
+            | elected 5.3; propose d; output; 2: ProposalRejection first=1/7/0 refused=4.2
+            | recovering 0 0 - pending=1 |
+        following 4.2 ABc
             | propose d; output; 3: Prepare 5.3 na=4.2 len=3 dec=2; output
             ; 3: AcceptSync 5.3 at=2 +c dec=2; output; 2: ProposalRejection first=1/7/0 refused=4.2
             | following 5.3 ABc pending=1 |
@@ -392,6 +396,10 @@ fn stop_signs() {
             | propose d; reconfigure; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2
             | following 4.2 ABcd pending=1
             | 2: Accepted 4.2 len=4 dec=2; 2: ForwardStopSign id=1/7/1
+        # Through a peer, if the leader answers this server now and then only. What a peer sent goes to the
+        # leader itself: it is relayed once.
+            | round 2 3 via=3; reconfigure | same | 3: ForwardStopSign id=1/7/0
+            | 3: ForwardStopSign id=3/5/0; round 2 3 via=3 | same | 2: ForwardStopSign id=3/5/0 hops=1
         # A later leader dropped it.
             | reconfigure; output; 2: AcceptStopSign 4.2 at=3 dec=2
             ; 3: Prepare 5.3 na=4.2 len=4 dec=2; output; 3: AcceptSync 5.3 at=2 +c dec=2

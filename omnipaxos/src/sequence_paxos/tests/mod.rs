@@ -460,6 +460,27 @@ impl Server {
                 self.answers
                     .push(idx.map_or("none".to_string(), |idx| format!("trimmed at {idx}")));
             }
+            // What is known of a server, and of the place of this one.
+            ["knows", pid] => {
+                let (is_peer, is_member) =
+                    (self.paxos.is_peer(number(pid)), self.paxos.is_member(number(pid)));
+                let (is_alone, leader) =
+                    (self.paxos.reaches_no_peer(), self.paxos.leader_in_step());
+                let leader = leader.map_or("nobody".to_string(), |pid| pid.to_string());
+                self.answers.push(format!(
+                    "peer: {is_peer}, member: {is_member}, alone: {is_alone}, in step with {leader}"
+                ));
+            }
+            // It takes over in the epoch that this server has begun.
+            ["successor", pid] => self.paxos.ask_for_leader(number(pid)),
+            // What is held to catch up, or for servers that catch up.
+            ["held"] => {
+                let held = self.paxos.catch_up_status();
+                let (early, partial, encoded) =
+                    (held.early.entries, held.partial_snapshot_bytes, held.encoded_snapshot_bytes);
+                self.answers
+                    .push(format!("held {early} early, {partial} partial, {encoded} encoded"));
+            }
             // The log has reached the next epoch, and this server begins it.
             ["epoch"] => {
                 let epoch = self.paxos.due_epoch().expect("a later epoch is reached");
