@@ -173,3 +173,36 @@ fn a_snapshot_in_pieces_of_a_later_epoch() {
         );
     }
 }
+
+#[test]
+fn a_restart_in_a_later_epoch() {
+    continuing().check(&format!(
+        "
+        # No ballot of an earlier epoch binds this server.
+        following 4.2 AB!
+            | epoch; flush; restart; 2: Prepare 3.2 len=3 dec=3 | promised 3.2 4.2 AB
+            | 2: Promise 3.2 len=3 dec=3
+        # The beginning was not stored: it is in the epoch before.
+            | epoch; restart; 2: Prepare 3.2 len=3 dec=3 | recovering 4.2 4.2 AB! | 2: NotAccepted 4.2
+        # The stop sign between the epochs has its place, until it is compacted.
+        following 4.2 ABc
+            | {NEXT} +d dec=5; output; flush; restart; log 0 5 | recovering 5.2 5.2 ABCD | ABC!D
+            | {NEXT} +d dec=5; output; compact_with 3 abc; flush; restart; log 0 5; 3: CatchUpRequest
+            | recovering 5.2 5.2 ***D | *3!D; 3: CatchUpChunk at=3 snapshot=abc +$ dec=5
+            | {NEXT} +d dec=5; output; compact_with 4 abc; flush; restart; log 0 5; 3: CatchUpRequest
+            | recovering 5.2 5.2 ****D
+            | *4D; 3: CatchUpChunk at=4 snapshot=abc +d dec=5 epoch=2:4
+        # One write stores the epochs, and that the stop sign is none of the present one.
+            | 2: AcceptStopSign 4.2 at=3 dec=4; output; watch; epoch | recovering 4.2 4.2 ABC
+            | wrote 2 epochs, no $, decided 4
+            | {NEXT} +d dec=5; output; watch; compact_with 4 abc | following 5.2 ****D
+            | wrote snapshot abc, trim 3, compacted 4 (durable later)
+        # With the next compaction after that the epoch before is forgotten.
+            | {NEXT} +d dec=5; output; compact_with 4 abc; output; watch; compact_with 5 abcd
+            | following 5.2 *****
+            | wrote snapshot abcd, trim 1, compacted 5, 1 epochs (durable later)
+            | {NEXT} +d dec=5; output; compact_with 3 abc; output; watch; compact_with 5 abcd
+            | following 5.2 ***** | wrote snapshot abcd, trim 1, compacted 5 (durable later)
+        "
+    ));
+}

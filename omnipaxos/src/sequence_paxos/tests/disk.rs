@@ -4,8 +4,8 @@ use crate::{
     ballot::Ballot,
     config::ClusterConfig,
     storage::{
-        apply, Entry, ReadSnapshot, Reception, Snapshot, SnapshotBytes, SnapshotSource, StopSign,
-        Storage, StorageOp, StorageResult,
+        apply, Entry, Epoch, ReadSnapshot, Reception, Snapshot, SnapshotBytes, SnapshotSource,
+        StopSign, Storage, StorageOp, StorageResult,
     },
 };
 use std::sync::{Arc, Mutex};
@@ -53,6 +53,7 @@ pub(super) struct Disk {
     compacted_idx: u64,
     snapshot: Option<Letters>,
     stopsign: Option<StopSign>,
+    epochs: Vec<Epoch>,
     /// What was written, the same for all clones.
     pub(super) written: Arc<Mutex<Vec<String>>>,
     /// What the storage does with encoded snapshots, the same for all clones.
@@ -220,6 +221,15 @@ impl Storage<Letter> for Disk {
         Ok(self.compacted_idx)
     }
 
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        Ok(Some(self.epochs.clone()))
+    }
+
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        self.epochs = epochs;
+        Ok(())
+    }
+
     fn set_snapshot(&mut self, snapshot: Option<Letters>) -> StorageResult<()> {
         self.snapshot = snapshot;
         Ok(())
@@ -293,6 +303,7 @@ impl Disk {
             compacted_idx: compacted as u64,
             snapshot,
             stopsign: log.contains(['$', '!']).then(stopsign),
+            epochs: Vec::new(),
             written: Arc::default(),
             encoded: Arc::default(),
         }

@@ -187,17 +187,23 @@ impl Table {
     fn restart(&self, disk: Disk) -> Server {
         let (written, encoded) = (disk.written.clone(), disk.encoded.clone());
         let mut log = ReplicaLog::load(disk).unwrap();
-        if self.config.server_config.continues {
-            let founding = Epoch::new(0, self.config.cluster_config.clone(), None);
-            log.set_continues(Vec::new(), Some(founding)).unwrap();
+        let mut config = self.config.clone();
+        if config.server_config.continues {
+            let stored = log.stored_epochs().unwrap().unwrap();
+            if let Some(present) = stored.last() {
+                config.cluster_config = present.configuration.clone();
+            }
+            let founding = Epoch::new(0, config.cluster_config.clone(), None);
+            let founding = stored.is_empty().then_some(founding);
+            log.set_continues(stored, founding).unwrap();
         }
-        let incarnation = log.begin_incarnation(self.config.server_config.incarnation).unwrap();
-        let trace = Trace::new(&self.config.server_config).unwrap();
-        let members = Arc::new(self.config.membership());
-        let mut paxos = SequencePaxos::new(&self.config, members.clone(), log, incarnation, trace);
+        let incarnation = log.begin_incarnation(config.server_config.incarnation).unwrap();
+        let trace = Trace::new(&config.server_config).unwrap();
+        let members = Arc::new(config.membership());
+        let mut paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace);
         members.peers().iter().for_each(|peer| paxos.note_reachable(*peer));
-        let mut server =
-            Server { paxos, answers: Vec::new(), written, encoded, shows_writes: false };
+        let (table, answers) = (self.clone(), Vec::new());
+        let mut server = Server { table, paxos, answers, written, encoded, shows_writes: false };
         server.output();
         server
     }
@@ -205,6 +211,7 @@ impl Table {
 
 /// The server under test.
 struct Server {
+    table: Table,
     paxos: SequencePaxos<Letter, Disk>,
     /// What the inputs returned.
     answers: Vec<String>,
@@ -480,6 +487,11 @@ impl Server {
                     (held.early.entries, held.partial_snapshot_bytes, held.encoded_snapshot_bytes);
                 self.answers
                     .push(format!("held {early} early, {partial} partial, {encoded} encoded"));
+            }
+            // The server stops, and starts with what it has stored.
+            ["restart"] => {
+                let disk = self.paxos.clone().into_storage();
+                *self = self.table.restart(disk);
             }
             // The log has reached the next epoch, and this server begins it.
             ["epoch"] => {
