@@ -384,5 +384,9 @@ fn a_peer_is_back_after_a_missed_round() {
     assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Answers, "a copy");
     round(&mut ble, &[]);
     round(&mut ble, &[]);
-    assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Back);
+    assert_eq!(reply(&mut ble.clone(), 2, ballot(1, 2), true), Peer::Back);
+    let (round, ballot_of_2) = (ble.round - 1, ballot(0, 2));
+    let late = HeartbeatReply { round, ballot: ballot_of_2, leader: NONE, happy: false };
+    assert_eq!(ble.handle(2, HeartbeatMsg::Reply(late)), Peer::Back);
+    assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Answers, "after a late one");
 }

@@ -185,6 +185,34 @@ mod tests {
     }
 
     #[test]
+    fn stop_signs_of_earlier_epochs() {
+        let mut signs = StopSigns::of_epochs(vec![(2, stopsign()), (5, stopsign())]);
+        signs.push(8, stopsign());
+        signs.begin_epoch();
+        assert_eq!(signs.last(), None, "records may follow");
+        signs.push(9, stopsign());
+        for (from, to, entries) in
+            [(0, 12, 8), (0, 2, 2), (0, 3, 2), (2, 3, 0), (3, 5, 2), (3, 9, 4), (8, 10, 0)]
+        {
+            assert_eq!(signs.entries_among(from, to), entries, "{from}..{to}");
+        }
+        let next = [0, 2, 3, 6, 9, 10].map(|idx| signs.next(idx));
+        assert_eq!(next, [Some(2), Some(2), Some(5), Some(8), Some(9), None]);
+        assert_eq!(
+            [1, 2, 5, 8, 9].map(|idx| signs.at(idx).is_some()),
+            [false, true, true, true, true]
+        );
+        assert_eq!(
+            [(0, 8), (3, 4), (9, 0)].map(|(from, held)| signs.end(from, held)),
+            [12, 10, 10]
+        );
+        signs.drop_before(5);
+        assert_eq!([2, 5].map(|idx| signs.at(idx).is_some()), [false, true]);
+        signs.drop_before(9);
+        assert_eq!((signs.next(0), signs.entries_among(0, 12)), (Some(9), 11));
+    }
+
+    #[test]
     fn the_stop_sign_is_the_last_record() {
         let made = || Records {
             entries: SharedEntries::from(vec![0, 1]),

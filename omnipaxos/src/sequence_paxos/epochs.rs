@@ -117,3 +117,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.members.contains(pid)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,7 +159,11 @@ mod tests {
             joiners.record(5, round, &(0..1000));
             assert!(!joiners.end_round(), "it makes progress, and server 2 is not needed");
         }
-        let ends: Vec<bool> = (0..4).map(|_| joiners.end_round()).collect();
+        let mut ends = Vec::new();
+        for _ in 0..4 {
+            joiners.record(5, 9, &(0..1000));
+            ends.push(joiners.end_round());
+        }
         assert_eq!(ends, [false, false, true, true]);
         assert_eq!(joiners.missing().collect::<Vec<_>>(), [2, 5]);
         assert_eq!(joiners.needed_and_missing(), [5], "servers 1, 4 and 5 are a quorum");
@@ -185,6 +189,9 @@ mod tests {
         joiners.record(5, 950, &(951..1000));
         assert!(!joiners.have_caught_up());
         assert_eq!(joiners.missing().collect::<Vec<_>>(), [2, 5]);
+        let status = joiners.status(1000);
+        let status: Vec<_> = status.iter().map(|of| (of.pid, of.decided_idx, of.lag)).collect();
+        assert_eq!(status, [(2, None, 1000), (4, Some(950), 50), (5, Some(950), 50)]);
         joiners.record(5, 951, &(951..1000));
         assert!(joiners.have_caught_up());
     }

@@ -37,7 +37,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// entries. Its AcceptSync ends at `len`, before the decided index here.
     #[cold]
     pub(super) fn suspect_loss(&mut self, n: Ballot, len: u64, decided_idx: u64) {
-        let is_proven = len < self.log.chosen_idx() && n > self.log.accepted_round();
+        // This server has not accepted ballot `n` (I8), so these were chosen in lower ones.
+        let is_proven = len < self.log.chosen_idx();
         if !is_proven && len.max(decided_idx) >= self.log.decided_at_promise() {
             return;
         }

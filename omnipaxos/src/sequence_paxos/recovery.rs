@@ -27,9 +27,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// continues from what the server has accepted; otherwise it sends a Prepare.
     pub(super) fn handle_prepare_req(&mut self, asks: &PrepareReq, from: NodeId) {
         let promise = self.log.promise();
-        if asks.n > promise {
-            self.handle_not_accepted(asks.n);
-        }
+        self.handle_not_accepted(asks.n);
         let has_accepted = asks.n == promise && asks.n_accepted == promise;
         if has_accepted && asks.accepted_idx > self.log.sendable_len() {
             return self.suspect_overtaken(asks.decided_idx);

@@ -9,8 +9,9 @@ use crate::{
     messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
 };
 
-/// The messages that are due: `request to 2`, or `reply to 2`.
+/// The messages that are due: `request to 2`, or `reply to 2`. The server is silent if there are none.
 fn sent(ble: &mut BallotLeaderElection) -> Vec<String> {
+    let is_silent = ble.is_silent();
     let mut sent = Vec::new();
     ble.build_messages(|message| {
         let name = match message.msg {
@@ -19,6 +20,7 @@ fn sent(ble: &mut BallotLeaderElection) -> Vec<String> {
         };
         sent.push(format!("{name} to {}", message.to));
     });
+    assert_eq!(is_silent, sent.is_empty(), "{sent:?}");
     sent
 }
 
@@ -266,7 +268,7 @@ fn what_replication_is_told() {
     assert!(!ble.is_settled_on(ballot(5, 2)), "it leads, and has not promised that");
     assert!(!ble.is_settled_on(ballot(6, 1)));
     ble.set_priority(7);
-    assert_eq!(ble.ballot(), ballot(6, 1));
+    assert_eq!((ble.priority(), ble.ballot()), (7, ballot(6, 1)), "of the next takeover");
     ble.take_over();
     assert_eq!(ble.ballot(), Ballot::with(1, 7, 7, 1));
     ble.happy = false;

@@ -162,7 +162,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Following(ack) => ack.schedule(),
             State::Recovering | State::Promised { .. } | State::Preparing(_) => {}
         }
-        if self.log.continues() && self.has_reached_later_epoch() {
+        if self.has_left_epoch() {
             self.leave_epoch();
         }
         Ok(outcome)

@@ -365,7 +365,7 @@ mod tests {
     use crate::{
         entry::SharedEntries,
         identity::Stamp,
-        messages::sequence_paxos::EntryIds,
+        messages::sequence_paxos::{EntryIds, ForgottenIds, IdRange, IdsInDoubt},
         proposals::{IdRun, ProposalId},
         storage::{Entry, NoSnapshot, SnapshotType, StopSign},
         ClusterConfig,
@@ -498,6 +498,15 @@ mod tests {
         let ids = EntryIds { known_from: 0, runs: (0..100).map(run).collect(), forgotten: None };
         let many_ids = CatchUpChunk { ids: Some(Box::new(ids)), ..chunk(100, 1, 200, 0) };
         assert!(!ranges.keep(many_ids, 2, &limits), "more ids than entries");
+        let range = IdRange { first: run(0).first, count: 1 };
+        for (ids, in_doubt, bytes) in [(0, 0, 2), (3, 0, 5), (0, 3, 5), (2, 2, 6)] {
+            let doubted = IdsInDoubt { last: range.first, before: 0 };
+            let (ids, in_doubt) = (vec![range; ids], vec![doubted; in_doubt]);
+            let forgotten = Some(Box::new(ForgottenIds { before: 0, ids, in_doubt }));
+            let ids = EntryIds { known_from: 0, runs: (0..3).map(run).collect(), forgotten };
+            let chunk = CatchUpChunk { ids: Some(Box::new(ids)), ..chunk(100, 1, 200, 0) };
+            assert_eq!(super::surplus_of_ids(&chunk), bytes * size_of::<IdRun>() as u64);
+        }
         let snapshot = Some(SnapshotType::Delta(NoSnapshot));
         let summed = CatchUpChunk { snapshot, from_idx: 120, ..chunk(110, 0, 200, 0) };
         assert!(!ranges.keep(summed, 2, &limits), "a snapshot");
@@ -565,9 +574,34 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 100, 0), 2);
         assert!(ranges.keep(chunk(8, 16, 100, 0), 3, &LIMITS), "all that may be in flight");
-        assert_eq!(ask(&mut ranges, 4, &[2, 3], None), [(2, 4, 8)]);
+        let sources = Sources { reachable: &[2, 3], leader: None, limits: &LIMITS };
+        assert!(ranges.assign(4, sources), "2 is asked, though more is missing");
+        assert_eq!(ranges.take_due().collect::<Vec<_>>(), [(2, 4, 8)]);
         assert!(ranges.pop_ready(7).is_none() && ranges.requested.contains_key(&4));
         assert!(ranges.pop_ready(8).is_some() && ranges.requested.is_empty(), "it has arrived");
+    }
+
+    #[test]
+    fn a_source_that_does_not_send_what_it_holds_is_not_asked_again() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 12, 0), 2);
+        assert_eq!(ask(&mut ranges, 4, &[2, 3], None), [(2, 4, 8), (3, 8, 12)]);
+        assert!(ranges.note(&chunk(4, 0, 12, 0), 2), "an empty answer");
+        assert_eq!(ask(&mut ranges, 4, &[2, 3], None), [(3, 4, 8)]);
+    }
+
+    #[test]
+    fn the_windows_of_all_sources_fit_into_what_may_be_in_flight() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        let asked = ask(&mut ranges, 4, &[2, 3, 4], None);
+        assert_eq!(asked[0], (2, 4, 6), "160 bytes in six parts");
+        let few = Amount { entries: 12, bytes: 1000 };
+        let limits = Limits { message: few, in_flight: few, ..LIMITS };
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        ranges.assign(4, Sources { reachable: &[2, 3], leader: None, limits: &limits });
+        assert_eq!(ranges.take_due().next(), Some((2, 4, 7)), "twelve entries in four parts");
     }
 
     #[test]

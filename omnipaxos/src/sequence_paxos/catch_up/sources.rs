@@ -60,10 +60,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 return Ok(());
             }
         }
-        let is_compacted = asks.decided_idx < self.log.compacted_idx() && asks.range.is_none();
         let kept = self.encoded_snapshot.after(asks.decided_idx);
         let kept = kept.filter(|encoding| self.log.knows_epoch_of(encoding.idx));
-        let encoding = match kept.filter(|_| is_compacted && asks.takes_pieces) {
+        let encoding = match kept.filter(|_| asks.takes_pieces && asks.range.is_none()) {
             Some(encoding) => encoding,
             None => match self.log.chunk(asks.config_id, asks, self.limits.message)? {
                 Answer::Nothing => return Ok(()),

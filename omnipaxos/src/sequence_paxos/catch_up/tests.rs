@@ -1,6 +1,6 @@
 //! Each expectation follows from the messages and invariants in `ARCHITECTURE.md`.
 
-use crate::sequence_paxos::tests::Table;
+use crate::{entry::encoding, sequence_paxos::tests::Table};
 
 #[test]
 fn requests() {
@@ -28,6 +28,12 @@ fn requests() {
         # A copy of the request, in one output.
                                | 3: CatchUpRequest dec=2; 3: CatchUpRequest dec=2 | same
                                | 3: CatchUpChunk at=2 +c dec=3
+        # Four requests of a server in one output. It repeats the others.
+        following 4.2 ABCDE    | 3: CatchUpRequest dec=1; 3: CatchUpRequest range=0-1
+                               ; 3: CatchUpRequest range=1-2; 3: CatchUpRequest range=2-3
+                               ; 3: CatchUpRequest range=3-4 | same
+                               | 3: CatchUpChunk at=1 +bc dec=5; 3: CatchUpChunk at=0 +a dec=5
+                               ; 3: CatchUpChunk at=1 +b dec=5; 3: CatchUpChunk at=2 +c dec=5
         ",
     );
 }
@@ -315,6 +321,30 @@ fn snapshots_that_the_storage_sends() {
                             | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
                             | durable 1; 3: CatchUpRequest dec=2 pieces | same
                             | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+        # The rest in messages of 20 bytes. The receiver may have the beginning from another source.
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output
+            ; 3: CatchUpRequest dec=2 pieces want=4:20-60 | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5; 3: CatchUpChunk at=2 piece=4 dec=5
+            | durable 4; 3: CatchUpRequest dec=2 pieces want=4:20-60 | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5; 3: CatchUpChunk at=2 piece=4 dec=5
+        # It is not held here: the first piece of what is.
+            | durable 4; 3: CatchUpRequest dec=2 pieces want=3:20-60 | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5
+        # The receiver has decided as much meanwhile, takes no pieces, or wants a range.
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output
+            ; 3: CatchUpRequest dec=4 pieces want=4:20-60 | same | 3: CatchUpChunk at=4 +e dec=5
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output; 3: CatchUpRequest dec=2 | same
+            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+            | durable 4; 3: CatchUpRequest dec=2 pieces; output
+            ; 3: CatchUpRequest dec=2 pieces range=4-5 | same | 3: CatchUpChunk at=4 +e dec=5
+        # The last piece has the ids.
+        following 4.2 ABC
+            | 2: AcceptDecide 4.2 at=3 +d ids=3:3/5/0x1 dec=4; output; snapshot 4 local; output
+            ; durable 4; 3: CatchUpRequest dec=2 pieces want=4:60-80 | following 4.2 ****
+            | 3: CatchUpChunk at=2 piece=4 dec=4
+            | 2: AcceptDecide 4.2 at=3 +d ids=3:3/5/0x1 dec=4; output; snapshot 4 local; output
+            ; durable 4; 3: CatchUpRequest dec=2 pieces want=4:80-100 | following 4.2 ****
+            | 3: CatchUpChunk at=2 piece=4 ids=3:3/5/0x1 dec=4
         ",
     );
 }
@@ -371,4 +401,124 @@ fn a_slow_storage_is_waited_for() {
             | following 4.2 ***** | 2: Accepted 4.2 len=5 dec=5
         "
     ));
+}
+
+#[test]
+fn chunks_above_a_gap() {
+    Table::new().check(
+        "
+        # One waits for those before it, while a source sends entries.
+        following 4.2 ABc
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; output
+            ; 3: CatchUpChunk base=3 at=3 +d dec=9 | following 4.2 ABCDE
+            | 2: Accepted 4.2 len=5 dec=5; 3: CatchUpRequest dec=5 range=5-9
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=4 +e dec=9; held
+            | following 4.2 ABC | held 1 early, 0 partial, 0 encoded
+            | 3: CatchUpChunk base=4 at=4 +e dec=9; output; 3: CatchUpChunk base=2 at=2 +cd dec=9
+            | following 4.2 ABCD
+            | 2: Accepted 4.2 len=4 dec=4; 3: CatchUpRequest dec=4 range=4-9
+        # The sender has no more, and the source has compacted what follows: the source sends what it has.
+        promised 4.2 3.3 ABc
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; 3: CatchUpChunk at=2 +c dec=9 gone=8; output
+            ; 2: CatchUpChunk base=3 at=3 +d dec=4 | promised 4.2 3.3 ABCD | 3: CatchUpRequest dec=4
+        # What a silent source does not send is asked for elsewhere.
+        following 4.2 ABc
+            | 3: CatchUpChunk at=2 +c dec=9; output; round; output; round 2 | following 4.2 ABC
+            | 3: CatchUpRequest dec=3; 2: CatchUpRequest dec=3 range=3-9
+        ",
+    );
+}
+
+#[test]
+fn a_snapshot_that_is_larger_than_this_server_takes() {
+    let table = Table::with(|config| config.server_config.max_snapshot_bytes = 5);
+    table.check(
+        "
+        following 4.2 Ab
+            | receiver; 3: CatchUpChunk piece=5:abcde half=1 dec=5; timeout | same
+            | timeout 1; 3: CatchUpRequest dec=1
+            | receiver; 3: CatchUpChunk piece=5:abcde half=1 dec=5; output
+            ; 3: CatchUpChunk piece=5:abcde half=2 dec=5; output; decoded; output; snapshots; timeout
+            | following 4.2 ***** | 0 undecodable, 0 oversized; no timeout
+        # Each sender is refused once in a round, and another one is asked.
+            | 3: CatchUpChunk piece=5:abcde half=1 dec=5; held | same
+            | held 0 early, 2 partial, 0 encoded; 3: CatchUpRequest dec=1
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
+            | 0 undecodable, 1 oversized; 2: CatchUpRequest dec=1
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; output; round
+            ; 3: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
+            | 0 undecodable, 1 oversized
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6; output
+            ; 2: CatchUpChunk piece=6:abcdef half=1 dec=6; snapshots | same
+            | 0 undecodable, 2 oversized
+        # Server 3 is the source, and server 2 was not asked.
+        promised 4.2 3.3 Ab
+            | 2: CatchUpRedirect 4.2 source=3 dec=9; output; 2: CatchUpChunk piece=6:abcdef half=1 dec=6
+            ; snapshots | same | 0 undecodable, 0 oversized
+        ",
+    );
+}
+
+#[test]
+fn another_snapshot_comes_from_the_server_after_the_sender() {
+    let table = Table::with(|config| {
+        config.cluster_config.nodes = vec![1, 2, 3, 4];
+        config.server_config.max_snapshot_bytes = 5;
+    });
+    table.check(
+        "
+        following 4.2 Ab
+            | 3: CatchUpChunk piece=6:abcdef half=1 dec=6 | same | 4: CatchUpRequest dec=1
+            | 4: CatchUpChunk piece=6:abcdef half=1 dec=6 | same | 2: CatchUpRequest dec=1
+            | 3: CatchUpChunk piece=5:abcde digest=7 half=1 dec=5; output
+            ; 3: CatchUpChunk piece=5:abcde digest=7 half=2 dec=5; snapshots | same
+            | 1 undecodable, 0 oversized; 4: CatchUpRequest dec=1
+        ",
+    );
+}
+
+#[test]
+fn snapshots_that_are_decoded_here() {
+    if !encoding::IS_SUPPORTED {
+        return;
+    }
+    let chunk = |accompanying, half| {
+        format!("3: CatchUpChunk piece=5:abcde coded half={half} {accompanying}")
+    };
+    for (accompanying, sends) in [
+        ("dec=5", ""),
+        // There is more: at the sender, or elsewhere if it has compacted that.
+        ("dec=9", "; 3: CatchUpRequest dec=5 range=5-9"),
+        ("dec=9 gone=7", "; 2: CatchUpRequest dec=5 range=5-9"),
+    ] {
+        let [first, second] = [1, 2].map(|half| chunk(accompanying, half));
+        Table::new().check(&format!(
+            "following 4.2 Ab | {first}; output; {second} | following 4.2 *****
+            | 2: Accepted 4.2 len=5 dec=5{sends}"
+        ));
+    }
+    let [first, second] = [1, 2].map(|half| chunk("dec=5 ids=4:3/5/0x1", half));
+    Table::new().check(&format!(
+        "following 4.2 Ab | {first}; output; {second}; output; 3: CatchUpRequest | following 4.2 *****
+        | 3: CatchUpChunk at=5 snapshot=abcde ids=4:3/5/0x1 dec=5"
+    ));
+}
+
+#[test]
+fn snapshots_that_just_fit_into_a_message() {
+    let table = |bytes: usize, input: &str, sends: &str| {
+        Table::with(|config| config.server_config.max_message_bytes = bytes)
+            .check(&format!("following 4.2 ****E | {input} | same | {sends}"));
+    };
+    let whole = "3: CatchUpChunk at=4 snapshot=**** +e dec=5";
+    table(100, "durable 4; 3: CatchUpRequest dec=2 pieces", whole);
+    table(99, "durable 4; 3: CatchUpRequest dec=2 pieces", "3: CatchUpChunk at=2 piece=4 dec=5");
+    if encoding::IS_SUPPORTED {
+        let alone = "3: CatchUpChunk at=4 snapshot=**** dec=5";
+        table(5, "3: CatchUpRequest dec=2 pieces", alone);
+        let first = "3: CatchUpChunk at=2 piece=4 dec=5";
+        table(4, "3: CatchUpRequest dec=2 pieces", first);
+        let held = "3: CatchUpRequest dec=2 pieces; output; held";
+        table(4, held, "held 0 early, 0 partial, 5 encoded");
+    }
 }

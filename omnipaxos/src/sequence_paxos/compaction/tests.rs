@@ -124,7 +124,7 @@ fn what_is_compacted_already_is_not_written_again() {
         "
         following 4.2 **Cd | watch; 2: Snapshot to=2 | same | 2: Compacted to=2
                            | watch; 2: Snapshot to=3 | following 4.2 ***d
-                           | wrote snapshot **c, trim 1, compacted 3; 2: Compacted to=3
+                           | wrote snapshot **c, trim 1, compacted 3 (durable later); 2: Compacted to=3
                            | watch; compact_with 2 ab | same |
         following 4.2 __Cd | watch; 2: Trim to=2 | same | 2: Compacted to=2
         ",
@@ -136,7 +136,7 @@ fn snapshots_that_the_application_made() {
     Table::new().check(
         "
         following 4.2 ABCd | watch; compact_with 2 ab | following 4.2 **Cd
-                           | wrote snapshot ab, trim 2, compacted 2
+                           | wrote snapshot ab, trim 2, compacted 2 (durable later)
                            | compact_with 2 az | same
                            | the snapshot cannot be stored: no z
                            | compact_with 4 abcd | same
@@ -147,7 +147,38 @@ fn snapshots_that_the_application_made() {
                            | compact_with 1 a | same
                            | the log is compacted up to index 2 already
         following 4.2 ABC! | watch; compact_with 4 abc | following 4.2 ***!
-                           | wrote snapshot abc, trim 3, compacted 3
+                           | wrote snapshot abc, trim 3, compacted 3 (durable later)
+        ",
+    );
+}
+
+#[test]
+fn which_writes_of_a_compaction_may_become_durable_later() {
+    Table::new().check(
+        "
+        # One of entries that the storage holds, in place of no entries or of a snapshot.
+        following 4.2 ABC
+            | watch; compact_with 2 ab | following 4.2 **C
+            | wrote snapshot ab, trim 2, compacted 2 (durable later)
+            | watch; snapshot 2 local | following 4.2 **C
+            | wrote snapshot ab, trim 2, compacted 2 (durable later)
+        following 4.2 *BC
+            | watch; compact_with 2 ab | following 4.2 **C
+            | wrote snapshot ab, trim 1, compacted 2 (durable later)
+        # Not if the storage does not hold them yet, or if they were trimmed.
+        following 4.2 ABC
+            | watch; 2: AcceptDecide 4.2 at=3 +d dec=4; compact_with 4 abcd | following 4.2 ****
+            | wrote snapshot abcd, trim 3, compacted 4, decided 4; 2: Accepted 4.2 len=4 dec=4
+            | watch; 2: AcceptDecide 4.2 at=3 +d dec=4; snapshot 4 local | following 4.2 ****
+            | wrote snapshot abcd, trim 3, compacted 4, decided 4; 2: Accepted 4.2 len=4 dec=4
+        following 4.2 _BC
+            | watch; compact_with 2 ab | following 4.2 **C
+            | wrote snapshot ab, trim 1, compacted 2
+        # Nor if the same write has one of entries that the storage may lack.
+        following 4.2 ABcd
+            | watch; 3: CatchUpChunk at=3 snapshot=abc dec=3; 2: Decide 4.2 dec=4; compact_with 4 abcd
+            | following 4.2 ****
+            | wrote snapshot abcd, trim 4, compacted 4, decided 4; 2: Accepted 4.2 len=4 dec=4
         ",
     );
 }

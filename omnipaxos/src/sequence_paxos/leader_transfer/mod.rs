@@ -180,3 +180,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,10 @@ fn a_leader_that_has_what_was_chosen_in_a_ballot_accepted_here() {
         # Two entries are known to be chosen in ballot 3.3. The third may have been decided later.
         following 3.3 ABC | 3: Decide 3.3 dec=2; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
             ; 2: AcceptSync 4.2 at=1 +b dec=1; output; loss | promised 4.2 3.3 ABC | none
+        # A copy of an earlier AcceptSync lacks one of the two.
+            | 3: Decide 3.3 dec=2; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
+            ; 2: AcceptSync 4.2 at=1 +b dec=1; 2: AcceptSync 4.2 at=0 +a; output; loss
+            | promised 4.2 3.3 ABC | 2 of 3 at 4.2
             | 3: Decide 3.3 dec=3; 2: Prepare 4.2 na=2.2 len=2 dec=1; output
             ; 2: AcceptSync 4.2 at=1 +b dec=1; output; loss | promised 4.2 3.3 ABC | 2 of 3 at 4.2
         ",

@@ -14,6 +14,8 @@ fn observers_of_this_server() {
             | 9: CatchUpRequest dec=2 waits; output; 2: Decide 4.2 dec=3; output
             ; 2: AcceptDecide 4.2 at=3 +d dec=4 | following 4.2 ABCD | 2: Accepted 4.2 len=4 dec=4
             | 9: CatchUpRequest dec=2 waits; silent | same | silent: true
+            | 9: CatchUpRequest dec=2 waits; output; 2: Decide 4.2 dec=3 | following 4.2 ABC
+            | 9: CatchUpChunk at=2 +c dec=3
         # Any other request is answered at once, or not at all.
             | 9: CatchUpRequest dec=1 waits | same | 9: CatchUpChunk at=1 +b dec=2
             | 9: CatchUpRequest dec=2; 2: Decide 4.2 dec=3 | following 4.2 ABC |
@@ -46,6 +48,9 @@ fn proposals_of_observers_pass() {
             | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
             ; 2: ProposalRejection first=9/5/0 decided=1
             | same | 8: ProposalRejection first=9/5/0 count=1 hops=1 decided=1
+        # Never to the server that it came from.
+            | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
+            ; 8: ProposalRejection first=9/5/0 decided=1 | same |
         # Not endlessly: servers may pass it in a circle.
             | 8: ForwardedProposals first=9/5/0 ballot=4.2 min=1 +d; output
             ; 2: ProposalRejection first=9/5/0 hops=15 decided=1
@@ -125,6 +130,28 @@ fn reads_of_observers_that_are_not_served() {
             ; 2: LeadershipCheckAck 4.1 round=1 | same |
             | 9: CatchUpRequest dec=3 waits; 2: ReadIndexRequest id=2/5/1; output; forget
             ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/1 at=3
+        ",
+    );
+}
+
+#[test]
+fn when_proposals_of_an_observer_can_leave() {
+    observer().check(
+        "
+        # To the leader itself, if it answers, else through a source with a route to it.
+        recovering 0 0 ABC
+            | elected 4.2; status 4.2; append d | recovering 0 0 ABC pending=1
+            | Observing Ready; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=3 +d
+            | elected 4.2; round 3; output; status 4.2; append d | recovering 0 0 ABC waits=1
+            | Observing Waits
+            | elected 4.2; round 3 via=3; output; status 4.2; append d | recovering 0 0 ABC pending=1
+            | Observing Ready; 3: ForwardedProposals first=1/7/0 ballot=4.2 min=3 +d
+        ",
+    );
+    Table::new().check(
+        "
+        # A member waits until it follows the leader.
+        recovering 4.2 4.2 ABc | elected 4.2; round 3 via=3; output; status 4.2 | same | Recovering Waits
         ",
     );
 }

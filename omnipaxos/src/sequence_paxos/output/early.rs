@@ -213,6 +213,11 @@ mod tests {
                 | leading 4.1 ABCd 2:3/3 3:2/2
                 | early 2: AcceptDecide 4.1 at=3 +d dec=3; urgency: Now
                 ; 3: AcceptDecide 4.1 at=2 +cd dec=3
+            # A peer waits for an answer.
+            leading 4.1 ABC 2:3/3 3:3/3 | append d; early; 3: CatchUpRequest dec=2; urgency
+                | leading 4.1 ABCd 2:3/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; urgency: Now; 3: CatchUpChunk at=2 +c dec=3
             # A stop sign ends the configuration.
             leading 4.1 ABC 2:3/3 3:3/3 | reconfigure; early; urgency | leading 4.1 ABC$ 2:3/3 3:3/3
                 | early 2: AcceptStopSign 4.1 at=3 dec=3; early 3: AcceptStopSign 4.1 at=3 dec=3
@@ -241,6 +246,9 @@ mod tests {
                 | propose d; early; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=4; early
                 | following 4.2 ABCD | 1/7/0
                 ; 1/7/0 is decided at 3; 2: Accepted 4.2 len=4 dec=4
+            # Not if a stop sign ends them: a crash may undo that.
+                | propose d; output; 2: AcceptStopSign 4.2 at=3 dec=4; early | following 4.2 ABC!
+                | 2: Accepted 4.2 len=4 dec=4; 1/7/0 is not decided
             ",
         );
     }

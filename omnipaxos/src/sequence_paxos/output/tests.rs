@@ -1,6 +1,6 @@
 //! Each expectation follows from the messages and invariants in `ARCHITECTURE.md`.
 
-use crate::sequence_paxos::tests::Table;
+use crate::{config::OmniPaxosConfig, sequence_paxos::tests::Table};
 
 #[test]
 fn new_entries() {
@@ -502,6 +502,7 @@ fn what_is_read_of_the_log() {
                              | log 3 3; log 4 3; log 4 7; log 6 7 | same | none; none; none; none
                              | entry 0; entry 1; entry 2; entry 3 | same | _2; _2; C; d
                              | entry 4; entry 5; entry 6 | same | e; $; none
+        following 4.2 __CDE$  | log 2 6; entry 5 | same | CDE$; $
         following 4.2 **C!   | log 0 4; log 2 4; log 0 3 | same | *2C!; C!; *2C
                              | entry 1; entry 2; entry 3; entry 4 | same | *2; C; !; none
         # After a failed write: what was decided and stored, which that write leaves as it is.
@@ -572,6 +573,46 @@ fn what_the_status_reports() {
         preparing 4.1 3.2 ABc  | status 4.1 | same | Preparing Waits
         promised 4.2 3.3 ABc   | status 4.2 | same | Promised Waits
         recovering 4.2 4.2 ABc | status 4.2 | same | Recovering Waits
+        ",
+    );
+}
+
+#[test]
+fn when_a_tick_appends() {
+    let config = |config: &mut OmniPaxosConfig| {
+        config.server_config.resend_message_tick_timeout = 50;
+        config.server_config.max_message_entries = 2;
+        config.server_config.batch_size = 2;
+        config.server_config.flush_batch_tick_timeout = 20;
+    };
+    Table::with(config).check(
+        "
+        # An output has decided entries, so that there is room for the next.
+        leading 4.1 ABC 2:3/3
+            | append defg; early; 2: Accepted 4.1 len=5 dec=3; output; timeout
+            | leading 4.1 ABCDE 2:5/3 waits=2 | timeout 1
+            | append defg; early; 2: Accepted 4.1 len=5 dec=3; output; tick
+            | leading 4.1 ABCDEfg 2:5/3 | 2: AcceptDecide 4.1 at=5 +fg dec=5
+        # There is none. The rest waits for a full batch, or is released.
+            | append defgh; output; batched; timeout | leading 4.1 ABCde 2:3/3 waits=3
+            | batched 1; timeout 20
+            | append defg; output; reconfigure; output; timeout | leading 4.1 ABCde 2:3/3 waits=2
+            | timeout 50
+        # A transfer holds them back.
+            | transfer 2; output; append de; output; tick | leading 4.1 ABC 2:3/3 waits=2 |
+            | transfer 2; output; append d; reconfigure; timeout | leading 4.1 ABC 2:3/3 waits=1
+            | timeout 50
+            | transfer 2; output; reconfigure; timeout | same | timeout 50
+        ",
+    );
+    let continuing = Table::with(|with| {
+        config(with);
+        with.server_config.continues = true;
+    });
+    continuing.check(
+        "
+        leading 4.1 ABC 2:3/3
+            | append d; timeout | leading 4.1 ABC 2:3/3 waits=1 | timeout 20
         ",
     );
 }

@@ -1,7 +1,7 @@
 //! Each expectation follows from the messages, the section on proposals and the invariants in
 //! `ARCHITECTURE.md`.
 
-use crate::sequence_paxos::tests::Table;
+use crate::sequence_paxos::{most_id_runs, tests::Table};
 
 #[test]
 fn at_the_leader() {
@@ -257,6 +257,14 @@ fn rejections() {
             | following 4.2 ABc pending=1 |
             | propose d; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2; output
             ; 2: ProposalRejection first=1/7/0 refused=4.2 | following 4.2 ABcd pending=1 |
+        # A later leader may have taken it.
+        recovering 0 0 -
+            | elected 5.3; propose d; output; 2: ProposalRejection first=1/7/0 refused=4.2
+            | recovering 0 0 - pending=1 |
+        following 4.2 ABc
+            | propose d; output; 3: Prepare 5.3 na=4.2 len=3 dec=2; output
+            ; 3: AcceptSync 5.3 at=2 +c dec=2; output; 2: ProposalRejection first=1/7/0 refused=4.2
+            | following 5.3 ABc pending=1 |
         # One of several; another incarnation; what was not proposed here.
             | propose de; output; 2: ProposalRejection first=1/7/1 refused=4.2
             | following 4.2 ABc pending=1 | 1/7/1 is refused: no z
@@ -388,6 +396,10 @@ fn stop_signs() {
             | propose d; reconfigure; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2
             | following 4.2 ABcd pending=1
             | 2: Accepted 4.2 len=4 dec=2; 2: ForwardStopSign id=1/7/1
+        # Through a peer, if the leader answers this server now and then only. What a peer sent goes to the
+        # leader itself: it is relayed once.
+            | round 2 3 via=3; reconfigure | same | 3: ForwardStopSign id=1/7/0
+            | 3: ForwardStopSign id=3/5/0; round 2 3 via=3 | same | 2: ForwardStopSign id=3/5/0 hops=1
         # A later leader dropped it.
             | reconfigure; output; 2: AcceptStopSign 4.2 at=3 dec=2
             ; 3: Prepare 5.3 na=4.2 len=4 dec=2; output; 3: AcceptSync 5.3 at=2 +c dec=2
@@ -495,4 +507,43 @@ fn decided_at_an_index_that_is_forgotten() {
             | following 4.2 ABCe pending=1 | 2: Accepted 4.2 len=4 dec=3
         ",
     );
+}
+
+#[test]
+fn an_entry_that_is_larger_than_a_message() {
+    let table = Table::with(|config| config.server_config.max_message_bytes = 5);
+    table.check(
+        "
+        # It travels alone.
+        following 4.2 ABc | append de | following 4.2 ABc pending=2
+            | 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            ; 2: ForwardedProposals first=1/7/1 ballot=4.2 min=2 +e
+        ",
+    );
+}
+
+#[test]
+fn what_a_leader_behind_a_relay_may_lack() {
+    Table::new().check(
+        "
+        # This server has the proposal in its log, undecided. The next leader may never send its own log.
+        leading 4.1 ABc 2:2/2
+            | propose d; output; 2: Prepare 5.2 na=4.1 len=3 dec=2; output; round 3 via=3; output
+            ; round 3 via=3; output; round 3 via=3 | promised 5.2 4.1 ABcd pending=1
+            | 3: ForwardedProposals first=1/7/0 ballot=4.1 min=2 +d
+        leading 4.1 ABC 2:3/3
+            | propose d; output; 2: Prepare 5.2 na=4.1 len=3 dec=2; output; round 3 via=3; output
+            ; round 3 via=3; output; round 3 via=3 | promised 5.2 4.1 ABCd pending=1
+            | 3: ForwardedProposals first=1/7/0 ballot=4.1 min=3 +d
+        # A leader that it reaches sends its log soon.
+            | propose d; output; 2: Prepare 5.2 na=4.1 len=3 dec=2; output; round; output; round
+            ; output; round | promised 5.2 4.1 ABCd pending=1 |
+        ",
+    );
+}
+
+#[test]
+fn how_many_ids_are_remembered() {
+    let most = [1, 10, 100, 1000].map(most_id_runs);
+    assert_eq!(most, [8, 80, 256, 1000]);
 }

@@ -255,3 +255,16 @@ fn rounds_without_an_open_request() {
         ",
     );
 }
+
+#[test]
+fn reads_of_others_that_this_server_passes_on() {
+    Table::new().check(
+        "
+        # Those of an observer also through a peer. Those of a member only to the leader.
+        following 4.2 ABC | 9: ReadIndexRequest id=9/5/1 | same | 2: ReadIndexRequest id=9/5/1 hops=1
+                          | round 3 via=3; 9: ReadIndexRequest id=9/5/1 | same
+                          | 3: ReadIndexRequest id=9/5/1 hops=1
+                          | round 3 via=3; 3: ReadIndexRequest id=3/5/1 | same |
+        ",
+    );
+}

@@ -122,3 +122,73 @@ fn a_stop_sign_that_waits_at_each_round() {
         ",
     );
 }
+
+#[test]
+fn the_next_configuration_has_a_higher_id() {
+    let table = Table::with(|config| config.cluster_config.configuration_id = 2);
+    table.check(
+        "
+        # The one that is proposed here has id 2, as the present one.
+        leading 4.1 ABC 2:3/3 | reconfigure | same | ConfigError
+                              | reconfigure id | same | Config
+                              | 3: ForwardStopSign id=3/5/0 | same |
+        following 4.2 ABC     | 3: ForwardStopSign id=3/5/0; round | same |
+        ",
+    );
+}
+
+/// Server 1 of the servers 1 and 2. Server 3 joins with the next configuration.
+fn with_a_joiner() -> Table {
+    Table::with(|config| {
+        config.cluster_config.nodes = vec![1, 2];
+        config.server_config.continues = true;
+    })
+}
+
+#[test]
+fn a_stop_sign_waits_for_the_servers_that_join() {
+    with_a_joiner().check(
+        "
+        # They are asked each round. The followers in step need not be asked.
+        leading 4.1 ABC 2:3/3
+            | reconfigure id | same | 1/7/0; 3: Joining config=1
+            | reconfigure id; output; round | same | 3: Joining config=1
+            | reconfigure id; output; 3: Joining len=3 | leading 4.1 ABC$ 2:3/3
+            | 2: AcceptStopSign 4.1 at=3 dec=3
+        # It lacks entries that were trimmed.
+        leading 4.1 __C 2:3/3
+            | reconfigure id; output; 3: Joining len=1 | same |
+            | reconfigure id; output; 3: Joining len=2 | leading 4.1 __C$ 2:3/3
+            | 2: AcceptStopSign 4.1 at=3 dec=3
+        ",
+    );
+}
+
+#[test]
+fn servers_that_do_not_join_end_the_change() {
+    let rounds = "round; output; ".repeat(100);
+    with_a_joiner().check(&format!(
+        "
+        leading 4.1 ABC 2:3/3
+            | reconfigure id; output; {rounds} round | same | 1/7/0 is not joined: [3]
+            | reconfigure; output; {rounds} round; output; round | same |
+            | reconfigure id; output; {rounds} 3: Joining len=3 | leading 4.1 ABC$ 2:3/3
+            | 2: AcceptStopSign 4.1 at=3 dec=3
+        "
+    ));
+}
+
+#[test]
+fn a_server_that_is_asked_how_much_it_has() {
+    Table::new().check(
+        "
+        # It answers a server of its configuration or a higher one, and catches up with that.
+        following 4.2 ABc | 3: Joining config=1 | same | 3: Joining config=1 len=2
+                          | 3: Joining config=2 | same
+                          | 3: Joining config=2 len=2; 3: CatchUpRequest dec=2
+                          | 3: Joining | same |
+        # No change waits for that server.
+                          | 3: Joining len=3 | same |
+        ",
+    );
+}

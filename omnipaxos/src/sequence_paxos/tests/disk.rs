@@ -4,8 +4,8 @@ use crate::{
     ballot::Ballot,
     config::ClusterConfig,
     storage::{
-        apply, Entry, ReadSnapshot, Reception, Snapshot, SnapshotBytes, SnapshotSource, StopSign,
-        Storage, StorageOp, StorageResult,
+        apply, Entry, Epoch, ReadSnapshot, Reception, Snapshot, SnapshotBytes, SnapshotSource,
+        StopSign, Storage, StorageOp, StorageResult,
     },
 };
 use std::sync::{Arc, Mutex};
@@ -53,6 +53,7 @@ pub(super) struct Disk {
     compacted_idx: u64,
     snapshot: Option<Letters>,
     stopsign: Option<StopSign>,
+    epochs: Vec<Epoch>,
     /// What was written, the same for all clones.
     pub(super) written: Arc<Mutex<Vec<String>>>,
     /// What the storage does with encoded snapshots, the same for all clones.
@@ -73,7 +74,7 @@ pub(super) struct Encoded {
 }
 
 /// The number of bytes of a durable snapshot.
-const DURABLE_BYTES: u64 = 100;
+pub(super) const DURABLE_BYTES: u64 = 100;
 
 /// A durable snapshot.
 #[derive(Debug)]
@@ -90,6 +91,14 @@ impl Storage<Letter> for Disk {
         let written: Vec<String> = ops.iter().map(shown_op).collect();
         self.written.lock().unwrap().push(written.join(", "));
         ops.drain(..).try_for_each(|op| apply(self, op))
+    }
+
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<Letter>>) -> StorageResult<()> {
+        self.write_atomically(ops)?;
+        let mut written = self.written.lock().unwrap();
+        let last = written.pop().unwrap_or_default();
+        written.push(format!("{last} (durable later)"));
+        Ok(())
     }
 
     fn snapshot_source(&mut self) -> StorageResult<SnapshotSource> {
@@ -212,6 +221,15 @@ impl Storage<Letter> for Disk {
         Ok(self.compacted_idx)
     }
 
+    fn get_epochs(&self) -> StorageResult<Option<Vec<Epoch>>> {
+        Ok(Some(self.epochs.clone()))
+    }
+
+    fn set_epochs(&mut self, epochs: Vec<Epoch>) -> StorageResult<()> {
+        self.epochs = epochs;
+        Ok(())
+    }
+
     fn set_snapshot(&mut self, snapshot: Option<Letters>) -> StorageResult<()> {
         self.snapshot = snapshot;
         Ok(())
@@ -285,6 +303,7 @@ impl Disk {
             compacted_idx: compacted as u64,
             snapshot,
             stopsign: log.contains(['$', '!']).then(stopsign),
+            epochs: Vec::new(),
             written: Arc::default(),
             encoded: Arc::default(),
         }

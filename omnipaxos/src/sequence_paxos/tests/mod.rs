@@ -22,7 +22,9 @@
 //! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
 //!   index of the first of the entries that follow on `+`.
 //! - `piece=4:abcd half=1` is the first half of the bytes `abcd`, which are a snapshot of 4 entries. `digest=7`
-//!   is their digest if it is a wrong one. Of a piece that is sent the number of entries is shown.
+//!   is their digest if it is a wrong one. `coded` encodes the bytes, so that they can be decoded here. Of a
+//!   piece that is sent the number of entries is shown.
+//! - `present` is the stamp of a sender that is in the epoch of this server.
 //! - A key whose number is 0 is left out, and a key whose ballot has no owner.
 //!
 //! A state is a [role](State), the promise, the accepted round where it may differ, and the log:
@@ -64,7 +66,7 @@ use crate::{
     observe::trace::Trace,
     reads::{ReadId, ReadState},
     replica_log::ReplicaLog,
-    storage::StopSign,
+    storage::{Epoch, StopSign},
 };
 use std::{
     fmt::Write,
@@ -185,13 +187,23 @@ impl Table {
     fn restart(&self, disk: Disk) -> Server {
         let (written, encoded) = (disk.written.clone(), disk.encoded.clone());
         let mut log = ReplicaLog::load(disk).unwrap();
-        let incarnation = log.begin_incarnation(self.config.server_config.incarnation).unwrap();
-        let trace = Trace::new(&self.config.server_config).unwrap();
-        let members = Arc::new(self.config.membership());
-        let mut paxos = SequencePaxos::new(&self.config, members.clone(), log, incarnation, trace);
+        let mut config = self.config.clone();
+        if config.server_config.continues {
+            let stored = log.stored_epochs().unwrap().unwrap();
+            if let Some(present) = stored.last() {
+                config.cluster_config = present.configuration.clone();
+            }
+            let founding = Epoch::new(0, config.cluster_config.clone(), None);
+            let founding = stored.is_empty().then_some(founding);
+            log.set_continues(stored, founding).unwrap();
+        }
+        let incarnation = log.begin_incarnation(config.server_config.incarnation).unwrap();
+        let trace = Trace::new(&config.server_config).unwrap();
+        let members = Arc::new(config.membership());
+        let mut paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace);
         members.peers().iter().for_each(|peer| paxos.note_reachable(*peer));
-        let mut server =
-            Server { paxos, answers: Vec::new(), written, encoded, shows_writes: false };
+        let (table, answers) = (self.clone(), Vec::new());
+        let mut server = Server { table, paxos, answers, written, encoded, shows_writes: false };
         server.output();
         server
     }
@@ -199,6 +211,7 @@ impl Table {
 
 /// The server under test.
 struct Server {
+    table: Table,
     paxos: SequencePaxos<Letter, Disk>,
     /// What the inputs returned.
     answers: Vec<String>,
@@ -443,15 +456,61 @@ impl Server {
                 self.answers.push(format!("observers{}", all.collect::<String>()));
             }
             ["forget"] => self.paxos.forget_observers(|_| false),
+            // How many snapshots in pieces were refused.
+            ["snapshots"] => {
+                let (undecodable, oversized) =
+                    (self.paxos.undecodable_snapshots(), self.paxos.oversized_snapshots());
+                self.answers.push(format!("{undecodable} undecodable, {oversized} oversized"));
+            }
             ["trimmed"] => {
                 let idx = self.paxos.trimmed_at_source();
                 self.answers
                     .push(idx.map_or("none".to_string(), |idx| format!("trimmed at {idx}")));
             }
+            // What is known of a server, and of the place of this one.
+            ["knows", pid] => {
+                let (is_peer, is_member) =
+                    (self.paxos.is_peer(number(pid)), self.paxos.is_member(number(pid)));
+                let (is_alone, leader) =
+                    (self.paxos.reaches_no_peer(), self.paxos.leader_in_step());
+                let leader = leader.map_or("nobody".to_string(), |pid| pid.to_string());
+                self.answers.push(format!(
+                    "peer: {is_peer}, member: {is_member}, alone: {is_alone}, in step with {leader}"
+                ));
+            }
+            // It takes over in the epoch that this server has begun.
+            ["successor", pid] => self.paxos.ask_for_leader(number(pid)),
+            // What is held to catch up, or for servers that catch up.
+            ["held"] => {
+                let held = self.paxos.catch_up_status();
+                let (early, partial, encoded) =
+                    (held.early.entries, held.partial_snapshot_bytes, held.encoded_snapshot_bytes);
+                self.answers
+                    .push(format!("held {early} early, {partial} partial, {encoded} encoded"));
+            }
+            // The server stops, and starts with what it has stored.
+            ["restart"] => {
+                let disk = self.paxos.clone().into_storage();
+                *self = self.table.restart(disk);
+            }
+            // The log has reached the next epoch, and this server begins it.
+            ["epoch"] => {
+                let epoch = self.paxos.due_epoch().expect("a later epoch is reached");
+                self.paxos.flush().unwrap();
+                let cluster_config = epoch.configuration.clone();
+                let server_config = ServerConfig { pid: 1, ..ServerConfig::default() };
+                let config = OmniPaxosConfig { cluster_config, server_config };
+                self.paxos.begin_epoch(&epoch, Arc::new(config.membership()));
+            }
             // A proposal for which there is no room.
             ["drop"] => self.paxos.drop_proposal(),
             ["batched"] => self.answers.push(format!("batched {}", self.paxos.batched_len())),
             ["transfer", to] => self.paxos.transfer_leadership(number(to), 100, None).unwrap(),
+            // To which server leadership is being transferred.
+            ["transfer"] => {
+                let to = self.paxos.leadership_transfer();
+                self.answers.push(to.map_or("no transfer".to_string(), |to| format!("to {to}")));
+            }
             _ => panic!("`{input}` is no input"),
         }
     }

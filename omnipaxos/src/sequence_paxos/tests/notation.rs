@@ -1,8 +1,9 @@
 //! Messages, ballots and ids as text, and back.
 
-use super::disk::{letters, stopsign, stopsign_with, Letter, Letters};
+use super::disk::{letters, stopsign, stopsign_with, Letter, Letters, DURABLE_BYTES};
 use crate::{
     ballot::Ballot,
+    config::ClusterConfig,
     entry::{encoding, SharedEntries},
     errors::TryProposeErr,
     identity::Stamp,
@@ -10,13 +11,13 @@ use crate::{
     messages::sequence_paxos::{
         AcceptDecide, AcceptStopSign, AcceptSync, Accepted, AppliedReport, CatchUpChunk,
         CatchUpRedirect, CatchUpRequest, Compaction, CompactionAction, Decide, DecidedRange,
-        EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, LeadershipCheck,
-        LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, Prepare, PrepareReq, Promise,
-        ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal, RejectionReason,
-        SnapshotEncoding, SnapshotPiece, TransferLeadership,
+        EntryIds, ForgottenIds, ForwardedProposals, ForwardedStopSign, IdRange, Joining,
+        LeadershipCheck, LeadershipCheckAck, LogSync, NotAccepted, PaxosMsg, PieceRequest, Prepare,
+        PrepareReq, Promise, ProposalRejection, ReadIndexRequest, ReadIndexResponse, Refusal,
+        RejectionReason, SnapshotEncoding, SnapshotPiece, TransferLeadership,
     },
     proposals::{IdRun, Outcome, ProposalId},
-    storage::{SnapshotType, StopSign},
+    storage::{Epoch, SnapshotType, StopSign},
 };
 use std::fmt::Write;
 
@@ -142,9 +143,20 @@ impl<'a> Fields<'a> {
         is_any.then(|| Box::new(EntryIds { known_from: 0, runs, forgotten }))
     }
 
+    /// `want=4:20-60`: these bytes of the durable snapshot of 4 entries.
+    fn wanted_piece(&self) -> Option<PieceRequest> {
+        let (idx, bytes) = self.value("want")?.split_once(':')?;
+        let (from, until) = bytes.split_once('-')?;
+        let encoding = SnapshotEncoding { idx: number(idx), len: DURABLE_BYTES, digest: 0 };
+        Some(PieceRequest { encoding, from: number(from), until: number(until) })
+    }
+
     fn piece(&self) -> Option<Box<SnapshotPiece>> {
-        let (idx, bytes) = self.value("piece")?.split_once(':')?;
-        let bytes = bytes.as_bytes().to_vec();
+        let (idx, text) = self.value("piece")?.split_once(':')?;
+        let bytes = match self.words.contains(&"coded") {
+            true => encoding::encode(&Letters(text.to_string())).unwrap(),
+            false => text.as_bytes().to_vec(),
+        };
         let digest = self.value("digest").map_or_else(|| encoding::digest(&bytes), number);
         let encoding = SnapshotEncoding { idx: number(idx), len: bytes.len() as u64, digest };
         let half = bytes.len() / 2;
@@ -153,6 +165,14 @@ impl<'a> Fields<'a> {
             _ => (half as u64, bytes[half..].to_vec()),
         };
         Some(Box::new(SnapshotPiece { encoding, offset, bytes, is_cut: false }))
+    }
+
+    /// `epoch=2:4`: configuration 2 decides the records from index 4 on.
+    fn epoch(&self) -> Option<Box<Epoch>> {
+        let (id, first_idx) = self.value("epoch")?.split_once(':')?;
+        let configuration_id = u32::try_from(number(id)).unwrap();
+        let configuration = ClusterConfig { configuration_id, ..stopsign().next_config };
+        Some(Box::new(Epoch::new(number(first_idx), configuration, None)))
     }
 
     fn stopsign(&self) -> Option<StopSign> {
@@ -166,7 +186,10 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn message(&self) -> PaxosMsg<Letter> {
-        let (config_id, stamp) = (1, Stamp::default());
+        let config_id = 1;
+        // Without the word the sender may be in another epoch.
+        let is_of_this_epoch = u32::from(self.words.contains(&"present"));
+        let stamp = Stamp { configuration: is_of_this_epoch, ..Stamp::default() };
         let (n, n_accepted) = (self.n(), self.ballot("na"));
         let takes_delta = self.words.contains(&"delta");
         let (accepted_idx, decided_idx) = (self.idx("len"), self.idx("dec"));
@@ -240,7 +263,7 @@ impl<'a> Fields<'a> {
                     waits,
                     takes_pieces: self.words.contains(&"pieces"),
                     range: self.range(),
-                    piece: None,
+                    piece: self.wanted_piece(),
                 }))
             }
             "CatchUpChunk" => {
@@ -257,7 +280,7 @@ impl<'a> Fields<'a> {
                     ids,
                     stopsign,
                     piece: self.piece(),
-                    epoch: None,
+                    epoch: self.epoch(),
                     decided_idx,
                     compacted_idx: self.idx("gone"),
                     stamp,
@@ -318,6 +341,11 @@ impl<'a> Fields<'a> {
                 PaxosMsg::LeadershipCheckAck(LeadershipCheckAck { n, round, stamp })
             }
             "TransferLeadership" => PaxosMsg::TransferLeadership(TransferLeadership { n }),
+            "Joining" => {
+                let config_id = u32::try_from(self.idx("config")).unwrap();
+                let decided_idx = self.value("len").map(number);
+                PaxosMsg::Joining(Joining { config_id, decided_idx, cluster_name: 0 })
+            }
             "Trim" | "Snapshot" | "Compacted" | "Applied" => {
                 PaxosMsg::Compaction(Compaction { config_id, action: self.compaction(), stamp })
             }
@@ -510,7 +538,11 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
                 None => shown,
             };
             let shown = shown.entries(&m.entries.to_vec(), m.stopsign.as_ref());
-            shown.ids(m.ids.as_deref()).idx("dec", m.decided_idx)
+            let shown = shown.ids(m.ids.as_deref()).idx("dec", m.decided_idx);
+            m.epoch.iter().fold(shown, |shown, epoch| {
+                let id = epoch.configuration.configuration_id;
+                shown.word(format_args!("epoch={id}:{}", epoch.first_idx))
+            })
         }
         PaxosMsg::ProposalForward(entries) => Shown::new("ProposalForward").entries(entries, None),
         PaxosMsg::ForwardedProposals(m) => Shown::new("ForwardedProposals")
@@ -553,7 +585,10 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
             Shown::new("LeadershipCheckAck").n(m.n).idx("round", m.round)
         }
         PaxosMsg::TransferLeadership(m) => Shown::new("TransferLeadership").n(m.n),
-        PaxosMsg::Joining(m) => Shown::new("Joining").word(format_args!("{:?}", m.decided_idx)),
+        PaxosMsg::Joining(m) => {
+            let shown = Shown::new("Joining").idx("config", m.config_id.into());
+            m.decided_idx.iter().fold(shown, |shown, len| shown.word(format_args!("len={len}")))
+        }
     }
     .0
 }

@@ -335,9 +335,12 @@ fn a_slow_storage_is_not_overtaken() {
     let mut storing = Storing::of(&pieces[0]);
     let asked = storing.partial.next_request(0, WINDOW).unwrap();
     assert_eq!((asked.from, asked.until), (10, 40));
+    assert_eq!(storing.partial.note_written(0), None, "no progress");
     pieces[1..4].iter().for_each(|piece| drop(take(&mut storing.partial, piece, 2)));
     storing.output(10);
     assert!(!storing.partial.is_request_due(WINDOW), "30 bytes are not written");
+    assert_eq!(storing.partial.note_written(10), None, "as before");
+    assert_eq!(storing.partial.note_written(12), Some(2), "the source may be asked again");
     for (written, until) in [(20, 60), (40, 80)] {
         storing.output(written);
         assert!(storing.partial.is_request_due(WINDOW), "{written}");
@@ -429,6 +432,10 @@ fn bytes_of_a_storage_are_read_when_they_are_asked_for() {
         pieces(9, bytes(95, 1))[..4].iter().cloned().map(cut_at_40).collect::<Vec<_>>()
     );
     assert!(source.pieces(asks(90, 95), MESSAGE, WINDOW).is_err(), "it is damaged");
+    let narrow = Amount { entries: 1, bytes: 35 };
+    let read = source.pieces(asks(20, 80), MESSAGE, narrow).unwrap();
+    let found: Vec<_> = read.iter().map(|piece| (piece.bytes.len(), piece.is_cut)).collect();
+    assert_eq!(found, [(10, false), (10, false), (10, false), (5, true)]);
 }
 
 fn cut_at_40(piece: SnapshotPiece) -> SnapshotPiece {
