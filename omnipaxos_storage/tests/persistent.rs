@@ -23,6 +23,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
