@@ -1,6 +1,10 @@
 //! A state that is too large for messages. The snapshot is a handle: server, name of a file, length
 //! and digest. A server that lacks the state fetches the file itself, over a connection of its own.
 //!
+//! The server in the handle may end while it sends the file, or may have removed it since: the library
+//! does not know of the file. Then the application asks the others for the last state that they have, which
+//! may be a later one.
+//!
 //! A real application hashes with a cryptographic function.
 #![allow(clippy::disallowed_methods, reason = "not the core")]
 
@@ -16,6 +20,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -29,9 +34,16 @@ struct Line(String);
 struct Handle {
     /// Where the file can be fetched.
     address: SocketAddr,
-    file: String,
+    /// Number of entries that the state contains.
+    idx: u64,
     bytes: u64,
     digest: u64,
+}
+
+impl Handle {
+    fn file(&self) -> String {
+        format!("state-{}", self.idx)
+    }
 }
 
 impl Snapshot<Line> for Handle {
@@ -64,6 +76,8 @@ struct Application {
     address: SocketAddr,
     applied_idx: u64,
     state: Vec<u8>,
+    /// The last state in the folder.
+    saved: Arc<Mutex<Option<Handle>>>,
 }
 
 impl Application {
@@ -72,41 +86,65 @@ impl Application {
         fs::create_dir_all(&folder)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let (address, served) = (listener.local_addr()?, folder.clone());
+        let saved = Arc::new(Mutex::new(None));
+        let last = Arc::clone(&saved);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 // The other side finds out by length and digest.
-                let _ = serve(&served, connection);
+                let _ = serve(&served, &last, connection);
             }
         });
-        Ok(Self { folder, address, applied_idx: 0, state: Vec::new() })
+        Ok(Self { folder, address, applied_idx: 0, state: Vec::new(), saved })
     }
 
     /// Writes the state to a new file, which other servers can fetch from now on.
     fn save(&self) -> Result<Handle, Box<dyn Error>> {
-        let file = format!("state-{}", self.applied_idx);
-        fs::File::create(self.folder.join(&file)).and_then(|mut to| {
+        let (bytes, digest) = (self.state.len() as u64, digest(&self.state));
+        let handle = Handle { address: self.address, idx: self.applied_idx, bytes, digest };
+        fs::File::create(self.folder.join(handle.file())).and_then(|mut to| {
             to.write_all(&self.state)?;
             to.sync_all()
         })?;
-        let (bytes, digest) = (self.state.len() as u64, digest(&self.state));
-        Ok(Handle { address: self.address, file, bytes, digest })
+        *self.saved.lock().map_err(|_| "a thread panicked")? = Some(handle.clone());
+        Ok(handle)
     }
 
-    /// Fetches a state from the server that wrote it, and keeps a copy of the file.
-    fn fetch(&mut self, handle: &Handle) -> Result<(), Box<dyn Error>> {
-        let mut connection = TcpStream::connect(handle.address)?;
-        connection.write_all(format!("{}\n", handle.file).as_bytes())?;
-        let mut state = Vec::new();
-        connection.read_to_end(&mut state)?;
-        if (state.len() as u64, digest(&state)) != (handle.bytes, handle.digest) {
-            return Err("the file is not the one that the handle names".into());
+    /// Takes the state of a snapshot: from the server that wrote it, or else the last one of another
+    /// server, if its entries are decided here.
+    fn restore(
+        &mut self,
+        handle: &Handle,
+        server: &mut common::Server<Line>,
+        others: &[SocketAddr],
+    ) -> Result<(), Box<dyn Error>> {
+        let mut fetched = fetch(handle).map(|state| (handle.clone(), state));
+        for other in others.iter().filter(|other| **other != handle.address) {
+            if fetched.is_ok() {
+                break;
+            }
+            let last = ask_for_last(*other).and_then(|last| Ok((last.clone(), fetch(&last)?)));
+            let decided = handle.idx..=server.get_decided_idx();
+            fetched = last.and_then(|(last, state)| match decided.contains(&last.idx) {
+                true => Ok((last, state)),
+                false => Err("ask again when the entries of that state are decided here".into()),
+            });
         }
-        fs::write(self.folder.join(&handle.file), &state)?;
-        self.state = state;
+        let (fetched, state) = fetched?;
+        (self.applied_idx, self.state) = (fetched.idx, state);
+        // The file is here, too: from now on this server is the one to ask.
+        let own = self.save()?;
+        if own.idx > server.get_compacted_idx() {
+            server.compact_with(own.idx, own)?;
+        }
         Ok(())
     }
 
-    fn catch_up(&mut self, server: &common::Server<Line>) -> Result<(), Box<dyn Error>> {
+    /// Applies what is decided. If that fails, it may be called again.
+    fn catch_up(
+        &mut self,
+        server: &mut common::Server<Line>,
+        others: &[SocketAddr],
+    ) -> Result<(), Box<dyn Error>> {
         for entry in server.read_decided_suffix(self.applied_idx).unwrap_or_default() {
             match entry {
                 LogEntry::Decided(Line(line)) => {
@@ -114,8 +152,9 @@ impl Application {
                     self.applied_idx += 1;
                 }
                 LogEntry::Snapshotted(compacted) => {
-                    self.fetch(&compacted.snapshot)?;
-                    self.applied_idx = compacted.trimmed_idx;
+                    self.restore(&compacted.snapshot, server, others)?;
+                    // The entries that follow the state may begin later.
+                    return self.catch_up(server, others);
                 }
                 LogEntry::Undecided(_) | LogEntry::Trimmed(_) | LogEntry::StopSign(..) => {}
             }
@@ -140,11 +179,43 @@ impl Application {
     }
 }
 
-/// Sends the file that the other side names.
-fn serve(folder: &Path, mut connection: TcpStream) -> Result<(), Box<dyn Error>> {
+/// Fetches a state from the server that wrote it.
+fn fetch(handle: &Handle) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut connection = TcpStream::connect(handle.address)?;
+    connection.write_all(format!("{}\n", handle.file()).as_bytes())?;
+    let mut state = Vec::new();
+    connection.take(handle.bytes + 1).read_to_end(&mut state)?;
+    match (state.len() as u64, digest(&state)) == (handle.bytes, handle.digest) {
+        true => Ok(state),
+        false => Err("the file is not the one that the handle names".into()),
+    }
+}
+
+/// Asks a server for the handle of its last state.
+fn ask_for_last(address: SocketAddr) -> Result<Handle, Box<dyn Error>> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.write_all(b"last\n")?;
+    let mut line = String::new();
+    BufReader::new(connection).read_line(&mut line)?;
+    let mut numbers = line.split_whitespace().map(str::parse);
+    let mut next = || numbers.next().ok_or("the server has no state");
+    Ok(Handle { address, idx: next()??, bytes: next()??, digest: next()?? })
+}
+
+/// Sends the file that the other side names, or the handle of the last state.
+fn serve(
+    folder: &Path,
+    last: &Mutex<Option<Handle>>,
+    mut connection: TcpStream,
+) -> Result<(), Box<dyn Error>> {
     let mut name = String::new();
     BufReader::new(connection.try_clone()?).read_line(&mut name)?;
     let name = name.trim_end();
+    if name == "last" {
+        let last = last.lock().map_err(|_| "a thread panicked")?.clone();
+        let Handle { idx, bytes, digest, .. } = last.ok_or("there is none")?;
+        return Ok(writeln!(connection, "{idx} {bytes} {digest}")?);
+    }
     if name.strip_prefix("state-").is_none_or(|idx| idx.parse::<u64>().is_err()) {
         return Err("this is not the name of a state".into());
     }
@@ -157,6 +228,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut servers = common::cluster(3);
     let mut late = servers.split_off(2);
     let mut applications = [start(1)?, start(2)?];
+    let addresses = applications.each_ref().map(|application| application.address);
     common::run(&mut servers, 30);
     for round in 1..=3 {
         for n in 1..=100 {
@@ -164,7 +236,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         common::run(&mut servers, 20);
         for (server, application) in servers.iter_mut().zip(&mut applications) {
-            application.catch_up(server)?;
+            application.catch_up(server, &addresses)?;
             server.compact_with(application.applied_idx, application.save()?)?;
         }
         common::run(&mut servers, 2);
@@ -175,8 +247,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     servers.append(&mut late);
     common::run(&mut servers, 60);
+    // The source of its handle has gone, with half of the file on its way.
+    let LogEntry::Snapshotted(compacted) = servers[2].read(0).ok_or("nothing is decided")? else {
+        return Err("server 3 has entries, not a snapshot".into());
+    };
+    for gone in applications.iter().filter(|gone| gone.address == compacted.snapshot.address) {
+        let path = gone.folder.join(compacted.snapshot.file());
+        fs::File::options().write(true).open(path)?.set_len(compacted.snapshot.bytes / 2)?;
+    }
     let mut application = start(3)?;
-    application.catch_up(&servers[2])?;
+    application.catch_up(&mut servers[2], &addresses)?;
     println!(
         "the server that was late fetched a state of {} bytes after {} entries",
         application.state.len(),

@@ -496,7 +496,7 @@ fn a_failure_of_the_thread_is_returned_by_the_next_write() {
 fn a_file_that_cannot_be_written_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let mut storage = filled(folder.path());
-    fs::create_dir(folder.path().join("snapshot.0")).unwrap();
+    fs::create_dir(folder.path().join("snapshot.0.part")).unwrap();
     storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
     let error = loop {
         match storage.set_decided_idx(100) {
@@ -506,7 +506,7 @@ fn a_file_that_cannot_be_written_is_reported() {
     };
     assert!(error.contains("could not create") && error.contains("snapshot.0"), "{error}");
     drop(storage);
-    fs::remove_dir(folder.path().join("snapshot.0")).unwrap();
+    fs::remove_dir(folder.path().join("snapshot.0.part")).unwrap();
     assert_holds(&open(folder.path()), 0, None, 100);
 }
 

@@ -2,6 +2,9 @@
 //! limits, a full disk, and what it takes of the disk.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "common/small_disk.rs"]
+mod small_disk;
+
 use omnipaxos::{
     ballot_leader_election::Ballot,
     errors::find_cause,
@@ -15,6 +18,7 @@ use omnipaxos_storage::{
     sled,
 };
 use serde::{Deserialize, Serialize};
+use small_disk::SmallDisk;
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -390,36 +394,14 @@ fn disk_use_stays_flat_under_snapshots_and_trims() {
     assert_eq!(storage.get_log_len().unwrap(), 0);
 }
 
-/// A small file system in memory.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` if this user may not mount one.
-    fn mount(megabytes: u32) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={megabytes}m");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path());
-        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
-        is_mounted.then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(self.0.path()).output());
-    }
-}
-
 /// Fills a disk with entries of `size` bytes, and comes back when there is space again.
 fn fill_up(size: usize, segment_bytes: usize) {
     let Some(disk) = SmallDisk::mount(24) else {
-        println!("skipped: only root can mount a small file system");
         return;
     };
-    let folder = disk.0.path().join("storage");
+    let folder = disk.path().join("storage");
     // What is removed to make space. Written out, since a file of holes takes none.
-    let ballast = disk.0.path().join("ballast");
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 8 << 20]).unwrap();
     let config = config_with(&folder, segment_bytes);
     let mut storage = Disk::try_open(config.clone()).unwrap();
@@ -476,19 +458,18 @@ fn a_full_disk_loses_nothing_with_small_entries() {
 #[test]
 fn a_disk_that_is_full_when_a_segment_is_begun_is_an_error() {
     let Some(disk) = SmallDisk::mount(24) else {
-        println!("skipped: only root can mount a small file system");
         return;
     };
-    let filler = disk.0.path().join("filler");
+    let filler = disk.path().join("filler");
     for pages in 0..12 {
         for entries in 1..4 {
-            let folder = disk.0.path().join("storage");
+            let folder = disk.path().join("storage");
             let config = config_with(&folder, 8 << 10);
             let mut storage = Disk::try_open(config.clone()).unwrap();
             for number in 0..entries {
                 storage.append_entry(blob(2500, number)).unwrap();
             }
-            fill(&filler, disk.0.path(), pages * 4096);
+            disk.fill(&filler, pages * 4096);
             let mut acknowledged = entries;
             while storage.append_entry(blob(2500, acknowledged)).is_ok() {
                 acknowledged += 1;
@@ -503,14 +484,6 @@ fn a_disk_that_is_full_when_a_segment_is_begun_is_an_error() {
             fs::remove_dir_all(&folder).unwrap();
         }
     }
-}
-
-/// Fills the disk, except for `but` bytes.
-fn fill(filler: &Path, disk: &Path, but: u64) {
-    let output = Command::new("df").args(["-B1", "--output=avail"]).arg(disk).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let free: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
-    fs::write(filler, vec![1; free.saturating_sub(but) as usize]).unwrap();
 }
 
 #[test]

@@ -3,10 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
+#[path = "common/small_disk.rs"]
+mod small_disk;
 
 use common::{Number, State};
-use omnipaxos::storage::{Reception, SnapshotSource, Storage, StorageOp};
+use omnipaxos::{
+    errors::with_causes,
+    storage::{Reception, SnapshotSource, Storage, StorageOp},
+};
 use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
+use small_disk::SmallDisk;
 use std::{fs, path::Path, thread, time::Duration};
 use tempfile::TempDir;
 
@@ -86,20 +92,22 @@ fn files(folder: &Path) -> Vec<String> {
     names.filter(|name| name.starts_with("snapshot.")).collect()
 }
 
-/// The folder as a process would leave it that ends now.
-fn copy(folder: &Path) -> TempDir {
-    fn all(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
-            let to = to.join(file.file_name());
-            match file.file_type().unwrap().is_dir() {
-                true => all(&file.path(), &to),
-                false => drop(fs::copy(file.path(), to).unwrap()),
-            }
+/// Copies a folder as a process would leave it that ends now.
+fn copy_to(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(file.file_name());
+        match file.file_type().unwrap().is_dir() {
+            true => copy_to(&file.path(), &to),
+            false => drop(fs::copy(file.path(), to).unwrap()),
         }
     }
+}
+
+/// The folder as a process would leave it that ends now.
+fn copy(folder: &Path) -> TempDir {
     let copied = tempfile::tempdir().unwrap();
-    all(folder, copied.path());
+    copy_to(folder, copied.path());
     copied
 }
 
@@ -234,7 +242,7 @@ fn a_small_snapshot_is_not_received_in_parts() {
 fn a_file_that_cannot_be_written_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let mut storage = filled(folder.path(), Values::MayMove);
-    fs::create_dir(folder.path().join("snapshot.0")).unwrap();
+    fs::create_dir(folder.path().join("snapshot.0.part")).unwrap();
     assert!(storage.begin_receiving(1 << 20).unwrap());
     let error = loop {
         match storage.reception() {
@@ -243,6 +251,65 @@ fn a_file_that_cannot_be_written_is_reported() {
         }
     };
     assert!(error.contains("snapshot.0"), "{error}");
+}
+
+/// The thread finds no space for the next part. The error is reported, and the space that the parts before
+/// took is free again. The storage is as before.
+#[test]
+fn a_disk_that_is_full_while_a_snapshot_arrives() {
+    for values in BOTH {
+        let Some(disk) = SmallDisk::mount(24) else {
+            return;
+        };
+        let folder = disk.path().join("storage");
+        let mut storage = filled(&folder, values);
+        assert!(storage.begin_receiving(64 << 20).unwrap());
+        let error = loop {
+            match storage.reception() {
+                Ok(Reception::Pending { .. }) => storage.receive(vec![1; 100_000]).unwrap(),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error,
+            }
+        };
+        let text = with_causes(&*error);
+        assert!(text.contains("snapshot.0") && text.contains("No space left"), "{text}");
+        storage.end_receiving().unwrap();
+        assert_eq!(files(&folder).len(), 0);
+        storage.append_entry(Number(100)).unwrap();
+        storage.set_decided_idx(101).unwrap();
+        assert_eq!(receive(&mut storage, &encoded(&large(1)), 60_000), Reception::Ready);
+        storage.write_received(&mut install(101, 150)).unwrap();
+        drop(storage);
+        assert_holds(&open(&folder, values), 150, Some(&large(1)), 151);
+    }
+}
+
+/// Where the beginning of a snapshot filled the disk of a process that was killed, opening needs the space
+/// that it takes.
+#[test]
+fn the_beginning_of_a_snapshot_is_removed_before_space_is_needed() {
+    for free in [0, 4096, 65_536] {
+        let Some(disk) = SmallDisk::mount(24) else {
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = filled(folder.path(), Values::MayMove);
+        assert_eq!(receive(&mut storage, &encoded(&large(1)), 1 << 20), Reception::Ready);
+        storage.write_received(&mut install(100, 150)).unwrap();
+        assert!(storage.begin_receiving(64 << 20).unwrap());
+        storage.receive(vec![1; 5 << 20]).unwrap();
+        while storage.reception().unwrap() != (Reception::Pending { written: 5 << 20 }) {
+            thread::yield_now();
+        }
+        let killed = disk.path().join("storage");
+        copy_to(folder.path(), &killed);
+        assert_eq!(files(&killed).len(), 2);
+        disk.fill(&disk.path().join("filler"), free);
+        let mut storage = open(&killed, Values::MayMove);
+        assert_holds(&storage, 150, Some(&large(1)), 151);
+        assert_eq!(files(&killed).len(), 1);
+        storage.append_entry(Number(151)).unwrap();
+    }
 }
 
 /// The value that the thread has decoded is that of one snapshot only.

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::ServerConfig;
+use omnipaxos::{OmniPaxosConfig, ServerConfig};
+use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::moving::{Moving, Put};
 
 const MESSAGE: u64 = 4 << 10;
@@ -83,6 +84,33 @@ fn a_snapshot_goes_on_while_its_source_compacts_further() {
     }
     println!("{ticks} ticks, {:?}", cluster.chunk_bytes);
     assert!(cluster.ticks_until_decided(3, 3000).is_some());
+}
+
+/// A server that does not know the members is notified by all of them in each heartbeat round. It asks one
+/// of them for the log, and no other while pieces of its snapshot arrive: each has another snapshot.
+#[test]
+fn a_server_that_joins_gets_the_snapshot_of_one_source() {
+    let mut cluster = Moving::new(3, |config| {
+        small(config);
+        config.continues = true;
+    });
+    cluster.frame_limit = MESSAGE + OVERHEAD;
+    cluster.decide(0..200, put);
+    for (pid, idx) in [(1, 200), (2, 190), (3, 180)] {
+        cluster.server(pid).compact(idx).unwrap();
+    }
+    let mut config = ServerConfig { pid: 4, election_tick_timeout: 20, ..Default::default() };
+    small(&mut config);
+    config.continues = true;
+    let joiner = OmniPaxosConfig::observe(config, &[1, 2, 3]);
+    cluster.servers.insert(4, joiner.build(MemoryStorage::default()).unwrap());
+    cluster.count_anew();
+    cluster.bytes_per_tick = 500;
+    let ticks = cluster.ticks_until_decided(4, 3000);
+    println!("{ticks:?} ticks, {:?}", cluster.chunk_bytes);
+    assert!(ticks.is_some(), "{:?}", cluster.chunk_bytes);
+    let bytes: u64 = cluster.chunk_bytes.values().sum();
+    assert!(bytes < 300_000, "a state of 200 KB takes {bytes} bytes");
 }
 
 #[test]

@@ -193,9 +193,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.news.source == Some(to)
     }
 
-    /// Ends a heartbeat round. Returns whether a source is asked: an observer asks one a round.
+    /// Ends a heartbeat round. Returns whether a source is asked: an observer asks one a round, unless
+    /// pieces of a snapshot arrive from one.
     pub(super) fn end_round_of_news(&mut self) -> Asked {
-        if !self.is_observer() || self.log.decided_stopsign().is_some() {
+        let has_ended = self.log.decided_stopsign().is_some();
+        if !self.is_observer() || has_ended || self.partial_snapshot.is_arriving() {
             return Asked::No;
         }
         self.news.waited += 1;

@@ -61,9 +61,15 @@ impl Outbox {
         self.due.entry(to).or_default().chunk_request = true;
     }
 
-    pub(crate) fn send_chunk(&mut self, to: NodeId, asks: CatchUpRequest) {
+    /// Answers a request. Of several since the last output for what follows on the decided index of the
+    /// peer, the last one counts. If they ask for pieces of one snapshot, all of these are sent: the peer
+    /// asks for each piece once.
+    pub(crate) fn send_chunk(&mut self, to: NodeId, mut asks: CatchUpRequest) {
         let chunks = &mut self.due.entry(to).or_default().chunks;
         if let Some(earlier) = chunks.iter_mut().find(|earlier| earlier.range == asks.range) {
+            if let (Some(later), Some(earlier)) = (&mut asks.piece, earlier.piece) {
+                *later = later.with_earlier(earlier);
+            }
             *earlier = asks;
         } else if chunks.len() < MOST_CHUNKS {
             chunks.push(asks);
@@ -77,5 +83,43 @@ impl Outbox {
     /// Returns the next peer to which messages are due.
     pub(crate) fn pop(&mut self) -> Option<(NodeId, Due)> {
         self.due.pop_first()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outbox;
+    use crate::messages::sequence_paxos::{CatchUpRequest, PieceRequest, SnapshotEncoding};
+
+    /// Returns the pieces that are sent of those that are asked for: the digest, and the offsets.
+    fn sent(asked: &[(u64, u64, u64)]) -> (u64, u64, u64) {
+        let mut outbox = Outbox::default();
+        for (digest, from, until) in asked.iter().copied() {
+            let encoding = SnapshotEncoding { idx: 9, len: 1000, digest };
+            let asks = CatchUpRequest {
+                config_id: 1,
+                decided_idx: 0,
+                takes_delta: false,
+                waits: false,
+                takes_pieces: true,
+                range: None,
+                piece: Some(PieceRequest { encoding, from, until }),
+            };
+            outbox.send_chunk(3, asks);
+        }
+        let (to, due) = outbox.pop().unwrap();
+        let [CatchUpRequest { piece: Some(piece), .. }] = due.chunks[..] else {
+            panic!("{to}: {due:?}");
+        };
+        (piece.encoding.digest, piece.from, piece.until)
+    }
+
+    #[test]
+    fn requests_for_pieces_in_one_output_are_all_answered() {
+        assert_eq!(sent(&[(7, 0, 100), (7, 100, 150), (7, 150, 151)]), (7, 0, 151));
+        assert_eq!(sent(&[(7, 100, 200), (7, 100, 200)]), (7, 100, 200), "a copy");
+        assert_eq!(sent(&[(7, 100, 200), (7, 50, 150)]), (7, 50, 200), "some were lost");
+        assert_eq!(sent(&[(7, 100, 200), (7, 300, 400)]), (7, 300, 400), "a gap");
+        assert_eq!(sent(&[(7, 0, 100), (8, 100, 200)]), (8, 100, 200), "another snapshot");
     }
 }

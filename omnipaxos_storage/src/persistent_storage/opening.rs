@@ -155,6 +155,9 @@ impl<T> PersistentStorage<T> {
             fs::create_dir_all(needed).map_err(StorageError::io("create", needed))?;
         }
         let lock = lock(&folder)?;
+        let snapshot_files = SnapshotFiles::new(&folder);
+        // What follows needs space on the disk, and may not find it before.
+        snapshot_files.remove_parts()?;
         let unfinished = Unfinished::find(&lock.0, &folder, &database_folder, &log_folder)?;
         let database = Database::open(&database_config)?;
         let checkpoint = match database.checkpoint()? {
@@ -190,7 +193,6 @@ impl<T> PersistentStorage<T> {
         let segment_bytes =
             segments::bytes_for(settings.segment_bytes.unwrap_or(usize::MAX), parts);
         let log = Log::open(&log_folder, segment_bytes, &found)?;
-        let snapshot_files = SnapshotFiles::new(&folder);
         let last_snapshot = snapshot_files.ids()?.into_iter().max().max(database.last_snapshot()?);
         let mut storage = Self {
             log,

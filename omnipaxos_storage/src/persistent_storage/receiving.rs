@@ -23,6 +23,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufReader, Read, Write},
+    path::Path,
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, Sender},
@@ -103,7 +104,7 @@ impl Drop for UnusedFile {
     fn drop(&mut self) {
         if !self.is_used {
             // The next opening removes what stays.
-            let _ = self.files.remove(self.id);
+            let _ = self.files.discard(self.id);
         }
     }
 }
@@ -192,27 +193,29 @@ fn receive(
     shared: &Shared,
     decode: Decode,
 ) -> Result<Option<Received>, StorageError> {
-    let Some(contents) = write(&file, len, parts, shared)? else {
+    let (out, path) = file.files.create(file.id)?;
+    let Some(contents) = write(out, &path, len, parts, shared)? else {
         return Ok(None);
     };
-    let path = file.files.path(file.id);
     let read = File::open(&path).map_err(StorageError::io("open", &path))?;
     let mut read = BufReader::with_capacity(STEP_BYTES, WhileWanted { read, shared });
     Ok(Some(match decode(&mut read, len) {
-        Ok(decoded) => Received::Complete(Complete { file, contents, decoded }),
+        Ok(decoded) => {
+            file.files.complete(file.id)?;
+            Received::Complete(Complete { file, contents, decoded })
+        }
         Err(_not_a_snapshot) => Received::Undecodable,
     }))
 }
 
 /// Writes the parts to the file, durably.
 fn write(
-    file: &UnusedFile,
+    mut out: File,
+    path: &Path,
     len: u64,
     parts: &Receiver<Vec<u8>>,
     shared: &Shared,
 ) -> Result<Option<Contents>, StorageError> {
-    let path = file.files.path(file.id);
-    let mut out = File::create(&path).map_err(StorageError::io("create", &path))?;
     let mut contents = Contents::default();
     let mut unsynced = 0;
     while contents.len() < len {
@@ -220,16 +223,15 @@ fn write(
             return Ok(None);
         };
         contents.push(&part);
-        out.write_all(&part).map_err(StorageError::io("write", &path))?;
+        out.write_all(&part).map_err(StorageError::io("write", path))?;
         unsynced += part.len();
         if unsynced >= STEP_BYTES {
-            out.sync_data().map_err(StorageError::io("sync", &path))?;
+            out.sync_data().map_err(StorageError::io("sync", path))?;
             unsynced = 0;
         }
         shared.written.store(contents.len(), Ordering::Release);
     }
-    out.sync_all().map_err(StorageError::io("sync", &path))?;
-    file.files.sync()?;
+    out.sync_all().map_err(StorageError::io("sync", path))?;
     Ok(Some(contents))
 }
 

@@ -353,6 +353,20 @@ pub struct PieceRequest {
     pub until: u64,
 }
 
+impl PieceRequest {
+    /// Adds an earlier request of the same server, if both together ask for bytes without a gap.
+    pub(crate) fn with_earlier(self, earlier: Self) -> Self {
+        let is_gapless = self.from <= earlier.until && earlier.from <= self.until;
+        match self.encoding == earlier.encoding && is_gapless {
+            true => {
+                let (from, until) = (self.from.min(earlier.from), self.until.max(earlier.until));
+                Self { from, until, ..self }
+            }
+            false => self,
+        }
+    }
+}
+
 /// A piece of a snapshot that is larger than a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

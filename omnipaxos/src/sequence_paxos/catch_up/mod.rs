@@ -47,21 +47,32 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         } else if !self.partial_snapshot.is_arriving() {
             let is_reachable = self.routing.is_reachable(source);
             let source = self.catch_up.begin(if is_reachable { source } else { reporter });
-            source.into_iter().for_each(|source| self.outbox.request_chunk(source));
+            source.into_iter().for_each(|source| self.turn_to(source));
         }
     }
 
     /// Requests chunks from `source` until it has no more.
     pub(super) fn catch_up_from(&mut self, source: NodeId) {
-        self.outbox.request_chunk(self.catch_up.ask(source));
+        let source = self.catch_up.ask(source);
+        self.turn_to(source);
     }
 
     /// Asks `informed`, which reported a higher configuration, for the decided entries that this server
-    /// lacks. Returns false, and asks nothing, if another server was asked in this round.
+    /// lacks. Returns false, and asks nothing, if another server was asked in this round, or pieces of a
+    /// snapshot arrive: another server has another one, and would begin with its first piece.
     pub(crate) fn ask_informed(&mut self, informed: NodeId) -> bool {
+        if self.partial_snapshot.is_arriving() {
+            return false;
+        }
         let source = self.catch_up.begin(informed);
-        source.into_iter().for_each(|source| self.outbox.request_chunk(source));
+        source.into_iter().for_each(|source| self.turn_to(source));
         source.is_some()
+    }
+
+    /// Requests a chunk from `source`. What another source was asked for counts as lost.
+    fn turn_to(&mut self, source: NodeId) {
+        self.partial_snapshot.turn_to(source);
+        self.outbox.request_chunk(source);
     }
 
     /// Begins the next epoch: no server answers the requests of the epoch before.

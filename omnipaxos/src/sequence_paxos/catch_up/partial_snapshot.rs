@@ -125,7 +125,7 @@ impl PartialSnapshot {
     }
 
     /// Whether pieces arrive: another source would begin with its first piece.
-    pub(super) fn is_arriving(&self) -> bool {
+    pub(in crate::sequence_paxos) fn is_arriving(&self) -> bool {
         self.partial
             .as_ref()
             .is_some_and(|partial| partial.waited < STALLED_AFTER || partial.is_complete())
@@ -315,6 +315,13 @@ impl PartialSnapshot {
     pub(super) fn rewind(&mut self) {
         if let Some(partial) = &mut self.partial {
             partial.requested_until = partial.arrived();
+        }
+    }
+
+    /// `source` is asked next. What another one was asked for and did not send counts as lost.
+    pub(super) fn turn_to(&mut self, source: NodeId) {
+        if self.partial.as_ref().is_some_and(|partial| partial.source != source) {
+            self.rewind();
         }
     }
 
