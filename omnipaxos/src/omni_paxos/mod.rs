@@ -164,7 +164,8 @@ fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Handles a message from another server.
     ///
-    /// A message that does not belong here is dropped and counted: see [`dropped`](Self::dropped).
+    /// A message that is not valid at this replica is dropped and counted: see
+    /// [`dropped`](Self::dropped).
     ///
     /// # Panics
     /// If the storage has failed; see [`try_handle_incoming`](Self::try_handle_incoming). No
@@ -274,7 +275,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Reports that the connection to server `pid` was lost and is restored.
     ///
-    /// The replica would notice that with the heartbeats. The call makes it faster.
+    /// The replica would also notice that from heartbeats, but later.
     pub fn reconnected(&mut self, pid: NodeId) {
         if self.wake("reconnected").is_ok() {
             self.paxos.reconnected(pid);
@@ -312,7 +313,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.input.map(|input| self.halted.get_or_init(|| Halted::in_input(input)))
     }
 
-    /// Returns how many messages and proposals were dropped, by reason.
+    /// Returns the numbers of dropped messages and proposals, by reason.
     ///
     /// Validation drops messages. Proposals are dropped for lack of room, or since they cannot be
     /// stored.

@@ -21,7 +21,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// If the leader cannot confirm that it leads, a read waits until it can, or until another
     /// server leads. So limit the time that the program waits. A waiting read is refused at the end
-    /// of a heartbeat round in which this server knows no way to a leader.
+    /// of a heartbeat round in which this server knows no route to a leader.
     ///
     /// # Errors
     /// [`ReadRefused`] contains the reason. It is always safe to request the read again.
@@ -69,8 +69,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Returns the state of a read.
     ///
     /// Once it is ready it stays ready. A refused one may still become ready. A read is ready only
-    /// at an index before a stop sign. The index may grow between two calls. The state of the
-    /// application at any later index serves as well.
+    /// at an index before a stop sign. The index may grow between two calls. The application may
+    /// also read its state at any later index.
     pub fn read_state(&self, read: ReadId) -> ReadState {
         match self.halted() {
             None => self.paxos.read_state(read),

@@ -1,15 +1,15 @@
 //! Observers: servers without a vote that learn the decided entries.
 //!
-//! An observer sends requests, and its sources answer: members, or other observers. So it costs the
-//! members no agreement. If it observes others, it costs the leader nothing. It exchanges
-//! heartbeats with its sources, promises and accepts nothing, and remains `Recovering` in terms of
-//! [`State`](super::state::State). It gets chunks of the decided log, as any server that [catches
-//! up](super::catch_up). Its proposals and reads go to the leader, through its sources if it does
-//! not reach the leader.
+//! An observer sends requests, and its sources answer: members, or other observers. So it takes
+//! part in no decision. If the leader is not among its sources, the leader sends it nothing. It
+//! exchanges heartbeats with its sources, promises and accepts nothing, and remains `Recovering` in
+//! terms of [`State`](super::state::State). It gets chunks of the decided log, as any server that
+//! [catches up](super::catch_up). Its proposals and reads go to the leader, through its sources if
+//! it does not reach the leader.
 //!
-//! **News.** A request waits at the source until the source has decided more. So news takes one
-//! message delay instead of a heartbeat round. A source keeps one request for each observer, and
-//! removes it when the observer is silent.
+//! A request waits at the source until the source has decided more. So a new decided entry arrives
+//! after one message delay instead of a heartbeat round. A source keeps one request for each
+//! observer, and removes it when the observer is silent.
 //!
 //! An observer does not know whether its source knows the latest decisions. So in each heartbeat
 //! round it also asks the next of its sources, without waiting, and changes to a source that has
