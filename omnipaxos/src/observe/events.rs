@@ -107,7 +107,7 @@ pub enum Event {
         /// Number of entries that the source has trimmed.
         idx: u64,
     },
-    /// The storage has failed or code of the user panicked. The replica sends nothing more.
+    /// The storage has failed or user code panicked. The replica sends nothing more.
     Halted(Halted),
 }
 

@@ -71,8 +71,8 @@ use std::{collections::BTreeSet, error::Error, sync::OnceLock};
 /// A read that fails does not halt the replica: the `try_*` methods that read return
 /// [`StorageFailed`](crate::errors::StorageFailed), and the replica continues.
 ///
-/// # Panics in code of the user
-/// Inputs and outputs call code of the user: the storage, `Clone`, `Debug`, `Drop` and `size_hint`
+/// # Panics in user code
+/// Inputs and outputs call user code: the storage, `Clone`, `Debug`, `Drop` and `size_hint`
 /// of entries, snapshots, a logger, a recorder of metrics. If that code panics and the caller
 /// catches the panic, the replica has halted, as after a storage failure: the effect of the
 /// interrupted input is not known. A panic in a method with `&self` changes nothing.
@@ -133,7 +133,7 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
     /// The input that runs. If it has not ended when the next begins, the replica has halted: the
-    /// storage failed, or code of the user panicked.
+    /// storage failed, or user code panicked.
     input: Option<&'static str>,
     /// Why the replica has halted. For a panic it is made at the first question.
     halted: OnceLock<Halted>,
@@ -308,7 +308,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.end_or_halt(carried));
     }
 
-    /// Returns why the replica has halted: its storage failed, or code of the user panicked.
+    /// Returns why the replica has halted: its storage failed, or user code panicked.
     pub fn halted(&self) -> Option<&Halted> {
         self.input.map(|input| self.halted.get_or_init(|| Halted::in_input(input)))
     }
