@@ -316,6 +316,47 @@ fn the_documentation_has_the_same_table() {
     assert_eq!(documented, layers);
 }
 
+/// The names at the beginnings of the lines of an item of the core, such as `enum PaxosMsg` or
+/// `struct Progress`: its variants or fields.
+fn names_in(file: &str, item: &str) -> Vec<String> {
+    let text = code(&core().join(file));
+    let begin = text.find(&format!("{item}<")).or_else(|| text.find(&format!("{item} {{")));
+    let body = &text[begin.unwrap_or_else(|| panic!("no {item} in {file}"))..];
+    let lines = body[..body.find("\n}").unwrap()].lines().skip(1);
+    let names = lines.filter(|line| line.starts_with("    ") && !line.trim().starts_with('#'));
+    names
+        .map(|line| line.trim().trim_start_matches("pub(super) "))
+        .map(|line| line.split(['(', ':', ',', ' ']).next().unwrap().to_string())
+        .collect()
+}
+
+#[test]
+fn the_documentation_has_every_message_and_every_field_of_progress() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let row = |cell: &str| text.contains(&format!("| {cell} |"));
+    let messages = names_in("messages/sequence_paxos/mod.rs", "enum PaxosMsg");
+    let actions = names_in("messages/sequence_paxos/mod.rs", "enum CompactionAction");
+    let heartbeats = names_in("messages/ballot_leader_election.rs", "enum HeartbeatMsg");
+    assert_eq!((messages.len(), actions.len(), heartbeats.len()), (23, 4, 2));
+    let expected = (messages.iter().filter(|name| *name != "Compaction"))
+        .map(|name| format!("`{name}`"))
+        .chain(actions.iter().map(|name| format!("`Compaction`: `{name}`")))
+        .chain(heartbeats.iter().map(|name| format!("`Heartbeat{name}`")));
+    let items = [
+        ("progress.rs", "struct Progress", 9),
+        ("progress.rs", "struct Sent", 6),
+        ("state.rs", "struct Preparing", 5),
+        ("state.rs", "struct Leading", 6),
+    ];
+    let fields = items.into_iter().flat_map(|(file, item, count)| {
+        let fields = names_in(&format!("sequence_paxos/{file}"), item);
+        assert_eq!(fields.len(), count, "{item}: {fields:?}");
+        fields.into_iter().map(|name| format!("`{name}`"))
+    });
+    let missing: Vec<String> = expected.chain(fields).filter(|cell| !row(cell)).collect();
+    assert!(missing.is_empty(), "{missing:?} have no row in ARCHITECTURE.md");
+}
+
 #[test]
 fn what_is_banned_is_not_there() {
     let banned = [
