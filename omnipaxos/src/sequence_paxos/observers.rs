@@ -44,7 +44,7 @@ struct Observer {
     via: NodeId,
     /// The largest decided index that it reported.
     decided_idx: u64,
-    /// Its request, if that waits for news.
+    /// Its request, if that waits until this server has decided more.
     waiting: Option<CatchUpRequest>,
 }
 
@@ -92,7 +92,7 @@ impl Observers {
     }
 }
 
-/// The request of an observer that waits for news at a source.
+/// The request of an observer that waits at a source.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct News {
     source: Option<NodeId>,
@@ -180,7 +180,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.forget_reads_of(|pid| members.contains(pid) || is_served(pid));
     }
 
-    /// Waits for news at `source`: this observer has all that `source` has decided.
+    /// Waits at `source` until it has decided more: this observer has all that `source` has
+    /// decided.
     pub(super) fn wait_for_news(&mut self, source: NodeId) {
         if self.is_observer() && self.log.decided_stopsign().is_none() {
             (self.news.source, self.news.waited) = (Some(source), 0);

@@ -143,7 +143,7 @@ pub struct TcpTransport {
 /// Where a transport listens.
 #[derive(Debug)]
 enum Listen {
-    /// At the own address in the address book.
+    /// At the address of this server in the address book.
     AtOwnAddress,
     At(String),
     On(TcpListener),
