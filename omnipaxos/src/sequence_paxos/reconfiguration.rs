@@ -393,7 +393,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let missing = joiners.needed_and_missing();
         self.trace.emit(|| {
-            let event = LogEvent::warn("gives up a change of members");
+            let event = LogEvent::warn("cancels a change of members");
             event.because(format!("servers {missing:?} have not caught up"))
         });
         if let Some(given_up) = self.reconfiguration.take() {
