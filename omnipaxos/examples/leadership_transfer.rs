@@ -21,7 +21,7 @@ fn main() {
     while servers[at].get_current_leader() != Some(next) {
         common::run(&mut servers, 1);
         ticks += 1;
-        assert!(ticks < 50, "the transfer was given up");
+        assert!(ticks < 50, "the transfer was cancelled");
     }
     println!("server {next} leads {ticks} ticks later");
     servers[at].append(Number(2)).expect("it is forwarded");

@@ -44,7 +44,7 @@ pub enum CompactionErr {
     NotCurrentLeader(NodeId),
 }
 
-/// The replica has stopped for good: a storage call failed, or code of the user panicked.
+/// The replica has stopped for good: a storage call failed, or user code panicked.
 ///
 /// It sends no further message, so that it cannot claim entries that its disk does not hold. Open
 /// the storage again and build a replica from it.
@@ -190,12 +190,12 @@ impl Halted {
         Self(Arc::new(Why::Failed(Failure { operation, text, cause: keep(cause) })))
     }
 
-    /// Reports that code of the user panicked in this input.
+    /// Reports that user code panicked in this input.
     pub(crate) fn in_input(input: &'static str) -> Self {
         Self(Arc::new(Why::Panicked(input)))
     }
 
-    /// Returns the storage operation that failed, or the input in which code of the user panicked.
+    /// Returns the storage operation that failed, or the input in which user code panicked.
     pub fn operation(&self) -> &str {
         match &*self.0 {
             Why::Failed(failure) => &failure.operation,
@@ -211,7 +211,7 @@ impl Halted {
         }
     }
 
-    /// Returns whether code of the user panicked. Otherwise the storage failed.
+    /// Returns whether user code panicked. Otherwise the storage failed.
     pub fn is_panic(&self) -> bool {
         matches!(*self.0, Why::Panicked(_))
     }
@@ -224,7 +224,7 @@ impl fmt::Display for Halted {
                 write!(f, "the replica has halted: the storage failed to {}", failure.operation)
             }
             Why::Panicked(input) => {
-                write!(f, "the replica has halted: code of the user panicked in `{input}`")
+                write!(f, "the replica has halted: user code panicked in `{input}`")
             }
         }
     }

@@ -8,8 +8,8 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum TransferErr {
-    /// Only the leader can transfer leadership. Contains the leader that this server knows. That
-    /// may be this server itself, if it is about to lead.
+    /// Only the leader can transfer leadership. Contains the leader that this server knows. It is
+    /// this server itself while it prepares its ballot.
     #[error("only a leader can transfer leadership, and {}", described(*.0))]
     NotLeader(Option<NodeId>),
     /// The server is not a member of this configuration.

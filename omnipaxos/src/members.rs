@@ -5,10 +5,11 @@
 pub struct MemberChange {
     /// The servers that must have caught up before the members change. Default: all that join.
     pub waits_for: WaitsFor,
-    /// The number of entries that a server which has caught up may still lack. Default 100.
+    /// A server counts as caught up if it lacks at most this number of entries. Default 100.
     pub most_missing: u64,
-    /// The number of heartbeat rounds without progress after which a server is given up, and the change
-    /// with it if it cannot do without that server. Default 100.
+    /// The number of heartbeat rounds without progress after which the change no longer waits for a
+    /// server. If the change needs that server, it ends as
+    /// [`NotJoined`](crate::proposals::Outcome::NotJoined). Default 100.
     pub most_silent_rounds: u32,
     /// Information for all servers, which the stop sign contains: for instance the addresses of the
     /// members. Default `None`.
@@ -19,7 +20,8 @@ pub struct MemberChange {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitsFor {
-    /// All servers that join, and with the members that stay a quorum of the next configuration.
+    /// All joining servers, and a quorum of the next configuration among these and the members that
+    /// stay.
     #[default]
     All,
     /// A quorum of the next configuration.
@@ -27,11 +29,11 @@ pub enum WaitsFor {
     /// None. If no quorum of the next configuration ever runs, the log ends there for good.
     ///
     /// **Start the servers that join with
-    /// [`OmniPaxosConfig::observe`](crate::OmniPaxosConfig::observe) only.** A server that was started
-    /// with the next [`ClusterConfig`](crate::ClusterConfig) is a founder of that configuration, and
-    /// its log is another one. If founders are a quorum, they decide other entries than the cluster:
-    /// the log is split. The other variants prevent that, since they do not count a founder as caught
-    /// up. This variant checks nothing.
+    /// [`OmniPaxosConfig::observe`](crate::OmniPaxosConfig::observe) only.** A server that was
+    /// started with the next [`ClusterConfig`](crate::ClusterConfig) is a founder of that
+    /// configuration: it begins with an empty log. If founders are a quorum, they decide other
+    /// entries than the cluster, and the logs diverge. The other variants prevent that, since they
+    /// do not count a founder as caught up. This variant checks nothing.
     Nobody,
 }
 

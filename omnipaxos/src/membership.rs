@@ -5,9 +5,9 @@ use crate::ids::NodeId;
 /// The sizes of read and write quorums, if they are not majorities.
 ///
 /// A read quorum promises a new leader its ballot (the prepare phase). A write quorum accepts an
-/// entry before it is decided. Any read quorum must meet any write quorum: `read_quorum_size +
-/// write_quorum_size > n`. With a small write quorum, fewer servers decide an entry, and more must
-/// be there to elect a leader.
+/// entry before it is decided. Any read quorum must intersect any write quorum:
+/// `read_quorum_size + write_quorum_size > n`. With a small write quorum, fewer servers decide an
+/// entry, and more servers must be reachable to elect a leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(any(feature = "serde", feature = "toml_config"), derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -28,8 +28,8 @@ pub enum Outcome {
     /// The proposal is decided at this index, and at no other. This server has decided it, too.
     Decided(u64),
     /// The proposal is decided, once, among the entries before this index. This server has decided
-    /// all of them. The proposal's own index is forgotten: while this server was cut off, the other
-    /// servers used more ids than they remember with an index.
+    /// all of them. The proposal's own index is forgotten: while this server was cut off, the
+    /// others decided so many entries that they no longer remember this index.
     DecidedBefore(u64),
     /// The proposal is not decided and never will be: the configuration ended without it. It is
     /// safe to propose the entry in the next configuration.

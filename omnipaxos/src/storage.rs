@@ -103,8 +103,8 @@ pub enum StorageOp<T: Entry> {
 /// numbers. They count from the beginning of the log.
 ///
 /// # Atomicity
-/// Each method must be atomic by itself: done or not done after a crash. `write_atomically` should
-/// make the whole list atomic.
+/// Each method must be atomic by itself: after a crash, all of its change is stored, or none.
+/// `write_atomically` should make the whole list atomic.
 ///
 /// The provided body of `write_atomically` applies one operation after another. With it, the
 /// following holds for a crash between two operations of a list, also on a log that was compacted
@@ -186,12 +186,12 @@ pub trait Storage<T: Entry> {
 
     /// Returns how the bytes of the snapshot are read, to send them to another server in pieces.
     ///
-    /// A storage that holds an encoded snapshot returns its bytes, so that no call encodes the whole
-    /// snapshot. They are read a piece at a time. The bytes are what `bincode::serde` of bincode 2
-    /// writes with `bincode::config::standard()`, since other servers decode them so. They may stand
-    /// for fewer entries than the present snapshot: [`SnapshotBytes::idx`] is their number. The
-    /// snapshot must have been durable at some time, and the bytes stay readable while a clone of the
-    /// result exists.
+    /// A storage that holds an encoded snapshot returns its bytes, so that no call encodes the
+    /// whole snapshot. They are read a piece at a time. The bytes are what `bincode::serde` of
+    /// bincode 2 writes with `bincode::config::standard()`, since other servers decode them with
+    /// that configuration. They may stand for fewer entries than the present snapshot:
+    /// [`SnapshotBytes::idx`] is their number. The snapshot must have been durable at some time,
+    /// and the bytes stay readable while a clone of the result exists.
     ///
     /// The provided body returns [`SnapshotSource::Value`]: the library encodes
     /// [`get_snapshot`](Storage::get_snapshot) in one call. A storage that wraps another must forward
@@ -203,11 +203,11 @@ pub trait Storage<T: Entry> {
     /// Begins to receive a snapshot of `bytes` bytes from another server, in parts. Returns whether the
     /// storage receives it. A reception that has not ended is dropped.
     ///
-    /// A storage that receives a snapshot writes and decodes it while calls continue, so that no call
-    /// handles the whole. It calls [`receive`](Storage::receive) with each part, and
-    /// [`reception`](Storage::reception) asks how far the storage is. What the storage holds changes
-    /// only with [`write_received`](Storage::write_received). `bytes` is what another server claims: it
-    /// is no reason to allocate anything.
+    /// A storage that receives a snapshot writes and decodes it while calls continue, so that no
+    /// call handles the whole. The replica passes each part to [`receive`](Storage::receive), and
+    /// calls [`reception`](Storage::reception) to find out how far the storage is. What the storage
+    /// holds changes only with [`write_received`](Storage::write_received). Another server claims
+    /// the number `bytes`, so do not allocate memory for it.
     ///
     /// The provided body returns false: the library collects the parts in memory, decodes the whole in
     /// one call, and writes it with [`StorageOp::SetSnapshot`]. A storage that wraps another must
@@ -227,9 +227,9 @@ pub trait Storage<T: Entry> {
 
     /// Returns how far the storage is with the snapshot that it receives.
     ///
-    /// A replica asks in each output. It asks other servers for no more than
-    /// [`ServerConfig::max_in_flight_bytes`](crate::ServerConfig::max_in_flight_bytes) beyond what is
-    /// written.
+    /// A replica calls this in each output. It requests at most
+    /// [`ServerConfig::max_in_flight_bytes`](crate::ServerConfig::max_in_flight_bytes) beyond the
+    /// bytes that the storage has written.
     fn reception(&mut self) -> StorageResult<Reception> {
         Err(NOT_RECEIVING.into())
     }
@@ -415,15 +415,15 @@ pub trait Storage<T: Entry> {
     /// The list contains [`StorageOp::SetSnapshot`], then [`StorageOp::Trim`], then
     /// [`StorageOp::SetCompactedIdx`], and none of them twice. Every entry that `Trim` removes is
     /// decided, and was in the storage before this call. The new snapshot stands for the earlier
-    /// snapshot and these entries. So both mean the same, and a storage may keep the earlier
-    /// snapshot and the entries on the disk until the new snapshot is durable.
+    /// snapshot and these entries. So both represent the same state, and a storage may keep the
+    /// earlier snapshot and the entries on the disk until the new snapshot is durable.
     ///
     /// All operations take effect at once: the methods that read return the new snapshot and the
     /// remaining entries. All operations except these three must be durable when the call returns.
     /// After a crash the storage holds the new snapshot, or the earlier snapshot and all entries
     /// after it. [`get_stored_compacted_idx`](Storage::get_stored_compacted_idx) returns which of
-    /// them is certain. If the storage cannot write the snapshot, the next call that writes returns
-    /// the error.
+    /// them a crash leaves. If the storage cannot write the snapshot, the next call that writes
+    /// returns the error.
     ///
     /// The provided body calls `write_atomically`. A storage that wraps another must forward this
     /// call, otherwise every compaction waits for its snapshot.

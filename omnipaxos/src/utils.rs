@@ -14,7 +14,8 @@ pub mod logger {
     /// file is created, with its folders, if it does not exist.
     ///
     /// # Panics
-    /// If the file cannot be created or opened. In the configuration, that is an error of `build`.
+    /// If the file cannot be created or opened. If the configuration names such a file, `build`
+    /// returns an error instead.
     pub fn create_logger(path: &str) -> slog::Logger {
         match crate::observe::trace::to_slog::to_file(path) {
             Ok(logger) => logger,

@@ -7,6 +7,7 @@ use omnipaxos::{
     storage::Entry,
     unicache::{MaybeEncoded, UniCache},
 };
+use std::fs::File;
 
 #[derive(Clone, Debug, PartialEq, UniCacheEntry)]
 struct Person {
@@ -52,8 +53,17 @@ fn sizes_are_those_of_derive_entry() {
     assert_eq!(entry.size_hint(), size_of::<Person>() + 3 + 5 + 1);
 }
 
+/// Waits until no other test of the workspace runs trybuild: see `omnipaxos_macros/tests/derive.rs`.
+fn lock() -> File {
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/trybuild.lock");
+    let file = File::create(path).expect("cargo makes the folder");
+    file.lock().expect("the file system has locks");
+    file
+}
+
 #[test]
 fn ui() {
+    let _lock = lock();
     let cases = trybuild::TestCases::new();
     cases.pass("tests/unicache/pass/*.rs");
     cases.compile_fail("tests/unicache/fail/*.rs");

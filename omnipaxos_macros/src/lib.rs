@@ -15,8 +15,8 @@ use syn::{parse_macro_input, DeriveInput};
 
 /// Implements `omnipaxos::storage::Entry`: the type of snapshots, and `size_hint`.
 ///
-/// The type must be `Clone` and `Debug`. It may be a struct or an enum, also a generic one. A union
-/// is refused, since it has no useful `Debug`.
+/// The type must be `Clone` and `Debug`. It may be a struct or an enum, also a generic one. The
+/// macro refuses a union, which has no useful `Debug`.
 ///
 /// ```
 /// use omnipaxos::macros::Entry;
@@ -32,7 +32,7 @@ use syn::{parse_macro_input, DeriveInput};
 /// `size_hint` is generated. It is the size of the value, plus the bytes that its fields own, if
 /// their types implement `omnipaxos::storage::Owned`, as `String` and `Vec<u8>` do. A field of
 /// another type counts with its own size only. The same holds if its type depends on a parameter
-/// without the bound `Owned`. For packed types nothing is added.
+/// without the bound `Owned`. For packed types `size_hint` adds nothing.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage::Entry};
@@ -131,13 +131,13 @@ pub fn derive_entry(input: TokenStream) -> TokenStream {
 /// Each part may be omitted; the values shown are the defaults.
 ///
 /// - `encoding(u8|u16|u32|u64)`: the type of the codes.
-/// - `size(N)`: the largest number of values in the cache, from 1 to one less than there are codes.
-/// - `cache(lru|lfu)`: which value leaves a full cache: the least recently used, or the least
+/// - `size(N)`: the largest number of values in the cache, from 1 to the number of codes less one.
+/// - `cache(lru|lfu)`: the value that a full cache evicts: the least recently used, or the least
 ///   frequently used.
 ///
 /// The type of an annotated field must be `Clone`, `Debug`, `Hash` and `Eq`, and serialisable with
-/// the feature `serde` of `omnipaxos`. All other fields must be `Clone` and `Debug`, and
-/// serialisable then.
+/// the feature `serde` of `omnipaxos`. All other fields must be `Clone` and `Debug`, and with that
+/// feature serialisable.
 ///
 /// For a struct `Name`, a struct `NameCache` is generated. It contains one cache per annotated
 /// field, and is the `omnipaxos::unicache::UniCache` of the entry.

@@ -1,4 +1,4 @@
-//! Errors: what failed, and what is known of the proposal.
+//! Errors: what failed, and whether a proposal may be decided.
 
 use omnipaxos::{
     errors::{BuildErr, ConfigError, Halted, StorageFailed, TryCompactionErr},
@@ -16,14 +16,14 @@ pub enum NodeError {
     /// The node was shut down, or its last handle was dropped.
     #[error("the node was shut down")]
     ShutDown,
-    /// The storage failed, or code of the user panicked in the replica.
+    /// The storage failed, or user code panicked in the replica.
     #[error(transparent)]
     Halted(#[from] Halted),
     /// The state machine could not read the decided log.
     #[error(transparent)]
     Storage(#[from] StorageFailed),
-    /// Code of the user panicked. Contains where it panicked, and the message of the panic.
-    #[error("code of the user panicked in {0}")]
+    /// User code panicked. Contains where it panicked, and the message of the panic.
+    #[error("user code panicked in {0}")]
     Panicked(String),
     /// The entries before this index were trimmed without a snapshot, and the state machine has not
     /// applied them.
@@ -41,15 +41,15 @@ pub enum StartError {
     /// The transport could not start: for example, its address is in use.
     #[error("the transport could not start")]
     Transport(#[source] io::Error),
-    /// Code of the storage panicked while the replica was built.
-    #[error("code of the user panicked while the replica was built")]
+    /// The storage panicked while the replica was built.
+    #[error("user code panicked while the replica was built")]
     Panicked,
     /// The operating system refused a thread.
     #[error("the thread of the replica could not start")]
     Thread(#[source] io::Error),
 }
 
-/// What is known of a proposal that failed.
+/// Whether a failed proposal is decided, as far as the node knows.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Known {
@@ -63,7 +63,7 @@ pub enum Known {
 
 /// Why [`append`](crate::OmniPaxosHandle::append) returns no index.
 ///
-/// [`known`](Self::known) returns what is known of the entry.
+/// [`known`](Self::known) returns whether the entry may be decided.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AppendError<T> {
@@ -97,7 +97,7 @@ pub enum AppendError<T> {
 }
 
 impl<T> AppendError<T> {
-    /// Returns what is known of the entry.
+    /// Returns whether the entry is decided, as far as the node knows.
     ///
     /// [`Refused`](Self::Refused) counts as not decided. If servers have different limits, a copy
     /// delayed by the network may still reach a later leader that accepts it, once at most.
@@ -184,8 +184,8 @@ pub enum ReadError {
     /// The replica refuses the read, and would refuse it again.
     #[error("the read is refused")]
     Refused(#[source] ReadRefused),
-    /// The time limit of the call has passed. Contains why the replica refused the read last, as without a
-    /// leader; `None` if the leader, or a quorum of servers, did not answer.
+    /// The time limit of the call has passed. Contains the reason of the last refusal by the
+    /// replica, such as no leader; `None` if the leader, or a quorum of servers, did not answer.
     #[error("the read was not confirmed in time")]
     TimedOut(#[source] Option<ReadRefused>),
     /// The node has ended.
@@ -295,14 +295,14 @@ pub enum DeliverError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<C> {
-    /// The log returned no index for the command. [`Known`] reports what is known of it.
+    /// The log returned no index for the command. [`Known`] reports whether it may be decided.
     Append(AppendError<C>),
-    /// The command was applied once, and its output is not kept any more.
+    /// The command was applied once, and the servers no longer keep its output.
     OutputForgotten,
 }
 
 impl<C> ExecuteError<C> {
-    /// Returns what is known of the command.
+    /// Returns whether the command is decided, as far as the node knows.
     pub fn known(&self) -> Known {
         match self {
             Self::Append(error) => error.known(),

@@ -18,7 +18,7 @@ pub(crate) const MAX_EVENTS: usize = 1024;
 #[non_exhaustive]
 pub enum NodeEvent {
     /// The replica reports an event. Outcomes of proposals and reads are not among them: the calls
-    /// that wait for them return these.
+    /// of the program return these.
     Replica(Event),
     /// The transport has a new connection with this server, in either direction.
     Connected(NodeId),
@@ -31,8 +31,8 @@ type Received = (Result<NodeEvent, RecvError>, broadcast::Receiver<NodeEvent>);
 
 /// The events of a node from its creation on.
 ///
-/// At most 1,024 events wait in memory. A receiver that is slower misses the oldest, and learns how
-/// many. It ends with `None` when the node has ended. It does not keep the node alive.
+/// At most 1,024 events wait in memory. A slow receiver misses the oldest ones, and gets their
+/// number. It ends with `None` when the node has ended. It does not keep the node alive.
 ///
 /// It is a [`Stream`]. [`next`](Self::next) needs no import.
 pub struct Events {

@@ -1,8 +1,9 @@
 //! Runs a replica of [`omnipaxos`] on tokio: a replicated log whose calls are awaited, replicated
 //! state machines, and a transport over TCP.
 //!
-//! The library `omnipaxos` does no I/O: a program passes messages and ticks to it. This crate is such
-//! a program, over its public interface. It has three parts, which can be used one without another:
+//! The library `omnipaxos` does no I/O: a program passes messages and ticks to it. This crate is
+//! such a program, and uses only the public interface. It has three parts, which you can use
+//! separately:
 //!
 //! - [`Replicated`] executes commands on a [`StateMachine`] of yours, exactly once, and serves
 //!   linearizable queries of its state.
@@ -84,15 +85,16 @@
 //!
 //! # What holds
 //! - **A call that returns has happened.** An append returns once the entry is decided and the
-//!   storage of this server has it. An error reports what is known: [`errors::Known`].
-//! - **Every future may be dropped** at any time, also by `select!` and `timeout`. No call leaves
-//!   anything behind but its effect.
+//!   storage of this server has it. An error reports whether the entry may be decided:
+//!   [`errors::Known`].
+//! - **Every future may be dropped** at any time, also by `select!` and `timeout`. A dropped call
+//!   leaves no state in the node, except the effect of its request.
 //! - **Everything is bounded**: the types name their limits.
-//! - **A node ends as a whole.** If its storage fails or code of the user panics, all calls return
+//! - **A node ends as a whole.** If its storage fails or user code panics, all calls return
 //!   the [`NodeError`](errors::NodeError). If all handles are dropped, it ends and closes its storage
 //!   and its sockets.
-//! - **Blocking writes stall no task of yours**: the replica, with its transport, and the state machine have
-//!   a thread each.
+//! - **Blocking writes stall no task of yours**: the replica and its transport have one thread, and
+//!   the state machine has another.
 #![forbid(unsafe_code)]
 
 mod batch;

@@ -7,10 +7,10 @@ use omnipaxos::ClusterConfig;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Membership {
-    /// The present configuration. A server that joins has one without nodes until it learns the
-    /// present one from the log.
+    /// The present configuration. At a joining server it has no nodes until the server learns the
+    /// present configuration from the log.
     pub configuration: ClusterConfig,
-    /// `None` unless this server was removed from the members. Then whether the others no longer need it:
-    /// see [`Event::Retired`](omnipaxos::events::Event::Retired).
+    /// `None` while this server is a member. After its removal: whether the others no longer need
+    /// it: see [`Event::Retired`](omnipaxos::events::Event::Retired).
     pub may_stop: Option<bool>,
 }

@@ -58,9 +58,9 @@ impl<T: Entry, B> Node<T, B> {
 
     /// Ends the node and returns its storage.
     ///
-    /// All changes of the replica are written first. Calls that wait return an error; other handles
-    /// remain, and their calls return errors. When this method returns, the sockets of the transport
-    /// are closed. If the future is dropped, the node ends all the same, and closes the storage.
+    /// The node first writes all changes of the replica. Waiting calls, and later calls of other
+    /// handles, return an error. When this method returns, the sockets of the transport are closed.
+    /// If the future is dropped, the node ends all the same, and closes the storage.
     ///
     /// # Errors
     /// The reason, if the node had ended before, or ends with a failure. The storage is closed then:
@@ -89,7 +89,7 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
     }
 }
 
-/// A handle of a [`Node`]: appends entries, reads the log, and asks for the rest.
+/// A handle of a [`Node`]: appends entries, reads the log, and has all other calls of a replica.
 ///
 /// - **Clone** it for each task. The node ends when the [`Node`] and all handles are dropped.
 /// - **Cancellation.** Every future may be dropped at any time. The request may be executed all the
@@ -134,7 +134,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// If the future is dropped, the entry may be decided all the same, once at most.
     ///
     /// # Errors
-    /// [`AppendError`]; its [`known`](AppendError::known) returns what is known of the entry.
+    /// [`AppendError`]; its [`known`](AppendError::known) returns whether the entry may be decided.
     pub async fn append(&self, entry: T) -> Result<u64, AppendError<T>> {
         let (reply, answer) = oneshot::channel();
         match self.requests.send(Request::Append(entry, reply.into())).await {
@@ -170,10 +170,10 @@ impl<T: Entry> OmniPaxosHandle<T> {
     ///
     /// Apply the entries before this index, and serve the read from the state. A write quorum
     /// confirms the leader, without an entry in the log. Reads that wait share one round of
-    /// messages. A read that the replica refuses for the moment, as without a leader, is requested
-    /// again at each tick.
+    /// messages. If the replica refuses a read temporarily, for example without a leader, the node
+    /// requests it again at each tick.
     ///
-    /// If the future is dropped, the read is forgotten.
+    /// If the future is dropped, the read ends.
     ///
     /// # Errors
     /// [`ReadError`] contains the reason.
@@ -181,7 +181,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
         self.ask(|reply| Request::ReadIndex(None, reply.into())).await?
     }
 
-    /// Does the same as [`read_index`](Self::read_index), for this time at most.
+    /// Does the same as [`read_index`](Self::read_index), for at most `limit`.
     ///
     /// # Errors
     /// [`ReadError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve
@@ -249,10 +249,10 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     /// Returns the members of the log, and whether this server may stop, now and whenever that changes.
     ///
-    /// Unlike [`events`](Self::events), it misses nothing that was before the call. A server that joins an
-    /// old log passes the earlier configurations one after the other, and the receiver shows the one that
-    /// the server has reached. The receiver reports an error once the node has ended. It does not keep the
-    /// node alive.
+    /// Unlike [`events`](Self::events), it also returns the state before the call. A server that
+    /// joins an old log learns the earlier configurations one after the other, and the receiver
+    /// shows the latest that the server has learned. The receiver reports an error once the node
+    /// has ended. It does not keep the node alive.
     pub fn membership(&self) -> watch::Receiver<Membership> {
         self.membership.clone()
     }
@@ -346,8 +346,8 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// see [`ChannelTransport`](crate::ChannelTransport).
     ///
     /// # Errors
-    /// - [`DeliverError::Full`] if 4,096 messages wait. The message was dropped, as a network may;
-    ///   the replica recovers from that.
+    /// - [`DeliverError::Full`] if 4,096 messages wait. The node dropped the message, as a network
+    ///   may do, and the replica recovers from the loss.
     /// - [`DeliverError::Ended`] if the node has ended.
     pub fn handle_incoming(&self, message: Message<T>) -> Result<(), DeliverError> {
         self.inbox.try_deliver(message)

@@ -1,4 +1,4 @@
-//! What handles ask of the node.
+//! The requests of handles to the node.
 
 use crate::{
     batch::Batch,

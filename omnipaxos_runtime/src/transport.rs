@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 
 /// Carries messages between the servers of a cluster.
 ///
-/// A transport may lose, duplicate, delay and reorder messages. The replica repeats what matters.
-/// So a transport with a full queue drops messages, and never waits and never grows.
+/// A transport may lose, duplicate, delay and reorder messages. The replica repeats the messages
+/// that it needs. So a transport with a full queue drops messages. It never waits, and its memory
+/// is bounded.
 pub trait Transport<T: Entry>: Send + 'static {
     /// Starts the transport of server `own`.
     ///
@@ -35,9 +36,10 @@ pub trait Transport<T: Entry>: Send + 'static {
     /// Returns the size of the largest message that it carries, in encoded bytes; `None` if there is
     /// no limit.
     ///
-    /// The node then keeps the messages of its replica below it: it lowers `max_message_bytes` and
-    /// `max_message_entries` of [`ServerConfig`](omnipaxos::ServerConfig) where they are too high, and
-    /// sets `max_entry_bytes` if the program has set none. The provided body returns `None`.
+    /// The node then keeps the messages of its replica below this size: it lowers
+    /// `max_message_bytes` and `max_message_entries` of [`ServerConfig`](omnipaxos::ServerConfig)
+    /// where they are too high, and sets `max_entry_bytes` if the program has set none. The
+    /// provided body returns `None`.
     fn largest_message(&self) -> Option<usize> {
         None
     }
@@ -139,7 +141,7 @@ impl<T: Entry> OutgoingMessages<T> {
         self.messages.recv().await
     }
 
-    /// Returns a message that is there already.
+    /// Returns a message if one has arrived, without waiting.
     pub fn try_recv(&mut self) -> Option<Message<T>> {
         self.messages.try_recv().ok()
     }

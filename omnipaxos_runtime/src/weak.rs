@@ -1,4 +1,4 @@
-//! Asks the node, also without keeping it alive.
+//! Handles that do not keep the node alive.
 
 use crate::{errors::NodeError, reply::Reply, request::Request};
 use omnipaxos::storage::Entry;

@@ -1,4 +1,4 @@
-//! Code of the user that panics, at any place where a replica calls it, and a caller that catches
+//! User code that panics, at any place where a replica calls it, and a caller that catches
 //! the panic: the replica has halted, shows only what it had decided and stored, and the cluster
 //! continues with it or without it.
 
@@ -23,15 +23,15 @@ use std::{
 };
 
 thread_local! {
-    /// Calls of code of the user within inputs.
+    /// Calls of user code within inputs.
     static CALLS: Cell<u64> = const { Cell::new(0) };
     /// The call that panics.
     static PANICS_AT: Cell<Option<u64>> = const { Cell::new(None) };
-    /// Whether an input, and not the test, calls the code of the user.
+    /// Whether an input, and not the test, calls user code.
     static IS_INPUT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Counts a call of code of the user, which may panic.
+/// Counts a call of user code, which may panic.
 fn called() {
     if !IS_INPUT.get() || thread::panicking() {
         return;
@@ -39,7 +39,7 @@ fn called() {
     CALLS.set(CALLS.get() + 1);
     if PANICS_AT.get() == Some(CALLS.get()) {
         PANICS_AT.set(None);
-        resume_unwind(Box::new("code of the user"));
+        resume_unwind(Box::new("user code"));
     }
 }
 
@@ -129,7 +129,7 @@ impl Disk {
     }
 }
 
-/// Runs code of the user for the test: it does not panic.
+/// Runs user code for the test: it does not panic.
 fn by_test<R>(run: impl FnOnce() -> R) -> R {
     let before = IS_INPUT.replace(false);
     let result = run();
@@ -263,7 +263,7 @@ impl Cluster {
         Self { disks, replicas, messages: Vec::new(), cut_off: None, panicked: None }
     }
 
-    /// Gives a server an input. One in which code of the user panics must leave it halted.
+    /// Gives a server an input. One in which user code panics must leave it halted.
     fn input<R>(
         &mut self,
         pid: u64,
@@ -291,7 +291,7 @@ impl Cluster {
         let replica = self.replicas.get_mut(&pid).unwrap();
         let halted = replica.halted().cloned().unwrap_or_else(|| panic!("{who}: goes on"));
         assert!(halted.is_panic(), "{who}: {halted}");
-        let text = format!("the replica has halted: code of the user panicked in `{name}`");
+        let text = format!("the replica has halted: user code panicked in `{name}`");
         assert_eq!(halted.to_string(), text);
         let decided_idx = replica.get_decided_idx();
         let held = disk.get_compacted_idx().unwrap()
@@ -441,7 +441,7 @@ fn assert_prefix(entries: &[LogEntry<Item>], who: &str) {
     SHOWN.with_borrow_mut(|all| *all = shown);
 }
 
-/// Runs the story with a panic in this call of code of the user. Returns what panicked.
+/// Runs the story with a panic in this call of user code. Returns what panicked.
 fn run_with_panic_at(call: Option<u64>) -> Option<(u64, &'static str)> {
     CALLS.set(0);
     PANICS_AT.set(call);
@@ -464,7 +464,7 @@ fn run_with_panic_at(call: Option<u64>) -> Option<(u64, &'static str)> {
 fn a_panic_in_any_call_of_the_users_code_halts_the_replica() {
     assert_eq!(run_with_panic_at(None), None);
     let calls = CALLS.get();
-    assert!(calls > 500, "{calls} calls of code of the user");
+    assert!(calls > 500, "{calls} calls of user code");
     let mut panicked: BTreeMap<&str, u64> = BTreeMap::new();
     for call in 1..=calls {
         if let Some((_, input)) = run_with_panic_at(Some(call)) {
@@ -511,7 +511,7 @@ fn what_a_write_that_panicked_did_not_store_is_not_decided() {
     let halted = replica.halted().cloned().expect("it has halted");
     assert_eq!(
         halted.to_string(),
-        "the replica has halted: code of the user panicked in `take_outgoing_messages`"
+        "the replica has halted: user code panicked in `take_outgoing_messages`"
     );
     assert_eq!(replica.try_take_outgoing_messages(&mut Vec::new()), Err(halted));
     assert_eq!(disk.get_log_len().unwrap(), 5);

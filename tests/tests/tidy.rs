@@ -1,5 +1,8 @@
-//! What a machine can check of how the core is written: which module imports which, bans, and the
+//! What a machine can check of how the crates are written: which module imports which, bans, and the
 //! length of files. `ARCHITECTURE.md` describes the modules.
+//!
+//! `cargo test -p omnipaxos_tests --test tidy -- --nocapture` also prints the number of imports, of those
+//! against the table, and of files in circles.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -36,19 +39,27 @@ const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 /// not cut up to please it.
 const LONGEST_FILE: usize = 600;
 
+/// Lines of a program in the folder `examples` of a library: it shows one thing.
+const LONGEST_EXAMPLE: usize = 59;
+
 /// Keys of users that are not `Ord`, in a map that has no way to walk it.
 const UNORDERED: &str = "unicache/lookup.rs";
 
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn core() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../omnipaxos/src")
+    root().join("omnipaxos/src")
 }
 
 fn runtime() -> PathBuf {
-    core().join("../../omnipaxos_runtime/src")
+    root().join("omnipaxos_runtime/src")
 }
 
 fn storage() -> PathBuf {
-    core().join("../../omnipaxos_storage/src")
+    root().join("omnipaxos_storage/src")
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -210,10 +221,17 @@ fn reaches_itself(file: &PathBuf, arrows: &BTreeMap<PathBuf, BTreeSet<PathBuf>>)
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    for sources in [core(), core().join("../../omnipaxos_storage/src"), runtime()] {
+    for sources in [core(), storage(), runtime()] {
         let arrows = file_arrows(&sources);
         let in_circles = arrows.keys().filter(|file| reaches_itself(file, &arrows));
         let in_circles: Vec<_> = in_circles.map(|file| file.strip_prefix(&sources)).collect();
+        let folder = sources.canonicalize().unwrap();
+        println!(
+            "{}: {} imports between files, {} files in circles",
+            folder.strip_prefix(root().canonicalize().unwrap()).unwrap().display(),
+            arrows.values().map(BTreeSet::len).sum::<usize>(),
+            in_circles.len()
+        );
         assert!(in_circles.is_empty(), "{in_circles:?}");
     }
 }
@@ -256,6 +274,12 @@ fn imports_go_one_way() {
             wrong.push(format!("EXCEPTIONS allows {module} to import {import}, which it does not"));
         }
     }
+    println!(
+        "{} modules, {} imports of one by another, {} against the table",
+        layer_of.len(),
+        arrows.len(),
+        wrong.len() + EXCEPTIONS.len()
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -270,6 +294,67 @@ fn every_place_in_the_table_is_taken() {
         .filter(|place| !modules.contains(*place))
         .collect();
     assert!(missing.is_empty(), "{missing:?} are in LAYERS and not in the core");
+}
+
+#[test]
+fn the_documentation_has_the_same_table() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("\n## Modules\n").nth(1).unwrap();
+    let table = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let layers =
+        table.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+    let documented: Vec<BTreeSet<&str>> = layers
+        .map(|line| {
+            let (number, rest) = line.split_once(' ').unwrap();
+            let names = rest.trim().split("   ").next().unwrap();
+            assert!(number.parse::<usize>().is_ok(), "{line}");
+            names.split_whitespace().map(|name| name.trim_end_matches('/')).collect()
+        })
+        .collect();
+    let layers: Vec<BTreeSet<&str>> =
+        LAYERS.iter().map(|(modules, _)| modules.iter().copied().collect()).collect();
+    assert_eq!(documented, layers);
+}
+
+/// The names at the beginnings of the lines of an item of the core, such as `enum PaxosMsg` or
+/// `struct Progress`: its variants or fields.
+fn names_in(file: &str, item: &str) -> Vec<String> {
+    let text = code(&core().join(file));
+    let begin = text.find(&format!("{item}<")).or_else(|| text.find(&format!("{item} {{")));
+    let body = &text[begin.unwrap_or_else(|| panic!("no {item} in {file}"))..];
+    let lines = body[..body.find("\n}").unwrap()].lines().skip(1);
+    let names = lines.filter(|line| line.starts_with("    ") && !line.trim().starts_with('#'));
+    names
+        .map(|line| line.trim().trim_start_matches("pub(super) "))
+        .map(|line| line.split(['(', ':', ',', ' ']).next().unwrap().to_string())
+        .collect()
+}
+
+#[test]
+fn the_documentation_has_every_message_and_every_field_of_progress() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let row = |cell: &str| text.contains(&format!("| {cell} |"));
+    let messages = names_in("messages/sequence_paxos/mod.rs", "enum PaxosMsg");
+    let actions = names_in("messages/sequence_paxos/mod.rs", "enum CompactionAction");
+    let heartbeats = names_in("messages/ballot_leader_election.rs", "enum HeartbeatMsg");
+    assert_eq!((messages.len(), actions.len(), heartbeats.len()), (23, 4, 2));
+    let expected = (messages.iter().filter(|name| *name != "Compaction"))
+        .map(|name| format!("`{name}`"))
+        .chain(actions.iter().map(|name| format!("`Compaction`: `{name}`")))
+        .chain(heartbeats.iter().map(|name| format!("`Heartbeat{name}`")));
+    let items = [
+        ("progress.rs", "struct Progress", 9),
+        ("progress.rs", "struct Sent", 6),
+        ("state.rs", "struct Preparing", 5),
+        ("state.rs", "struct Leading", 6),
+    ];
+    let fields = items.into_iter().flat_map(|(file, item, count)| {
+        let fields = names_in(&format!("sequence_paxos/{file}"), item);
+        assert_eq!(fields.len(), count, "{item}: {fields:?}");
+        fields.into_iter().map(|name| format!("`{name}`"))
+    });
+    let missing: Vec<String> = expected.chain(fields).filter(|cell| !row(cell)).collect();
+    assert!(missing.is_empty(), "{missing:?} have no row in ARCHITECTURE.md");
 }
 
 #[test]
@@ -327,6 +412,24 @@ fn no_file_grows_past_what_one_can_hold_in_mind() {
         if lines > LONGEST_FILE {
             let file = file.display();
             wrong.push(format!("{file} has {lines} lines, {LONGEST_FILE} are allowed"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_example_of_a_library_shows_one_thing() {
+    let folders =
+        ["omnipaxos/examples", "omnipaxos_storage/examples"].map(|path| root().join(path));
+    let mut wrong = Vec::new();
+    for file in folders.iter().flat_map(|folder| rust_files(folder)) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        if lines > LONGEST_EXAMPLE {
+            let file = file.display();
+            wrong.push(format!(
+                "{file} has {lines} lines, {LONGEST_EXAMPLE} are allowed; an application belongs into the \
+                 folder examples of the workspace"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

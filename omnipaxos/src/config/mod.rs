@@ -63,9 +63,10 @@ impl OmniPaxosConfig {
     /// Creates the configuration of a server that observes a log which
     /// [continues](ServerConfig::continues), and knows only some of its servers.
     ///
-    /// The server learns the members with the log. It is an observer until a configuration names it.
-    /// From then on it is a member. So a new server joins a cluster, and a replica without a vote
-    /// follows one. After a restart the same call is right: the storage keeps what the server is.
+    /// The server learns the members with the log. It is an observer until a configuration names
+    /// it. From then on it is a member. Use it for a new server that joins a cluster, and for a
+    /// server that only observes. Use the same call after a restart: the storage records whether
+    /// the server is a member.
     ///
     /// ```
     /// use omnipaxos::{OmniPaxosConfig, ServerConfig};
@@ -269,8 +270,8 @@ pub struct ServerConfig {
     /// a leader is elected even if a round trip takes nearly this long. While rounds are long, a
     /// crash is noticed later in proportion. With 1, rounds are never lengthened. Default 16.
     pub max_election_tick_factor: u64,
-    /// Ticks after which unacknowledged entries are sent again at the latest. Mostly the heartbeats
-    /// of the peers cause that sooner. Default 100.
+    /// The largest number of ticks until a leader sends unacknowledged entries again. Usually it
+    /// does so earlier, at the end of a heartbeat round. Default 100.
     pub resend_message_tick_timeout: u64,
     /// Number of messages for which 0.2.2 reserves a buffer. It is accepted and checked, and has no
     /// effect. Default 100,000.
@@ -298,8 +299,8 @@ pub struct ServerConfig {
     /// leader: see [`max_message_bytes`](Self::max_message_bytes). Default 16,384.
     pub max_message_entries: usize,
     /// The largest number of bytes of entries that a leader sends to a follower and that are not
-    /// acknowledged. A server asks for as much of a snapshot at once, or for one piece if that is more.
-    /// Default 4 MiB.
+    /// acknowledged. A server also requests at most this number of bytes of a snapshot at a time,
+    /// or one piece if a piece is larger. Default 4 MiB.
     pub max_in_flight_bytes: usize,
     /// The largest number of entries that a leader sends to a follower and that are not
     /// acknowledged. A follower that lacks more decided entries fetches them in chunks from any
@@ -323,13 +324,13 @@ pub struct ServerConfig {
     /// The largest snapshot that this server takes from another server in pieces, in encoded bytes.
     /// Default 64 GiB.
     ///
-    /// The source claims how many bytes follow. If it claims more than this, the server takes none of
-    /// them, counts the snapshot in
-    /// [`Dropped::oversized_snapshots`](crate::status::Dropped::oversized_snapshots), logs a warning and
-    /// asks another server. So a source with a wrong length cannot fill the disk, or the memory if the
-    /// storage does not receive snapshots in parts. Set it to what there is room for, and at all servers
-    /// above the largest state of the application: a server that refuses the snapshots of all others
-    /// does not catch up.
+    /// The source claims how many bytes follow. If it claims more than this, the server takes none
+    /// of them, counts the snapshot in
+    /// [`Dropped::oversized_snapshots`](crate::status::Dropped::oversized_snapshots), logs a
+    /// warning and asks another server. So a source with a wrong length cannot fill the disk, or
+    /// the memory if the storage does not receive snapshots in parts. Set it below the free space,
+    /// and at all servers above the largest state of the application: a server that refuses the
+    /// snapshots of all others does not catch up.
     pub max_snapshot_bytes: u64,
     /// Whether to notify removed servers that contact this one from an older configuration. Default
     /// `false`.
@@ -392,10 +393,10 @@ pub struct ServerConfig {
     /// The largest number of observers that this server serves, directly or through other
     /// observers. Default 0: no server may observe; in a log that [continues](Self::continues), 16 may.
     ///
-    /// Further servers that are no members are ignored. An observer costs a heartbeat reply a round
-    /// and a few numbers. Its place is free again after ten heartbeat rounds without a message.
-    /// Choose the same number at all members: the leader must have a place for an observer that
-    /// proposes or reads.
+    /// This server ignores further servers that are no members. An observer costs a heartbeat reply
+    /// per round and a few numbers of memory. Its place becomes free after ten heartbeat rounds
+    /// without a message. Choose the same number at all members: the leader must have a place for
+    /// an observer that proposes or reads.
     pub max_observers: usize,
     /// Whether the log continues through reconfigurations. Default `false`: a decided stop sign ends
     /// the log, and the next configuration starts with an empty storage. Choose the same at all
@@ -406,13 +407,13 @@ pub struct ServerConfig {
     /// is no member there becomes an observer. Proposals that wait are decided in the next
     /// configuration.
     ///
-    /// The storage keeps the members: once it holds something, `nodes` and the quorum sizes of the
-    /// configuration are not read. So the same program text is right after every restart. See
-    /// [`OmniPaxosConfig::observe`] for servers that join.
+    /// The storage keeps the members: once it has content, the replica ignores `nodes` and the
+    /// quorum sizes of the configuration. So a program may use the same configuration after every
+    /// restart. See [`OmniPaxosConfig::observe`] for servers that join.
     ///
-    /// Do not set it on a storage whose log has ended, with a decided stop sign, if the next configuration
-    /// was started with empty storages: these servers would begin that configuration a second time, in
-    /// another log. The library cannot notice that.
+    /// Do not set it on a storage whose log has ended, with a decided stop sign, if the next
+    /// configuration was started with empty storages: these servers would begin that configuration
+    /// a second time, in another log. The library cannot detect that.
     pub continues: bool,
 }
 

@@ -54,7 +54,7 @@ pub enum Event {
         /// The index of its first record: the one after the stop sign.
         first_idx: u64,
     },
-    /// This server is no member any more. It observes, and serves what it holds.
+    /// This server is no member any more. It observes, and serves the log that it holds.
     Retired {
         /// Whether the cluster does not need this server or any other that was removed: a write quorum
         /// of the members holds all entries before the present configuration. Then this server may be
@@ -74,9 +74,9 @@ pub enum Event {
         /// This read, and all that were requested here before it and not refused.
         up_to: ReadId,
     },
-    /// A [transfer](crate::OmniPaxos::transfer_leadership) has ended. If it succeeded, its server
-    /// is the leader, and this server knows or will learn it. If it was cancelled, proposals
-    /// continue here.
+    /// A [transfer](crate::OmniPaxos::transfer_leadership) has ended. If it succeeded, the other
+    /// server leads, and this server knows that or will learn it. If it was cancelled, this server
+    /// continues to decide proposals, unless it was deposed.
     LeadershipTransferEnded {
         /// The server that was asked to take over.
         to: NodeId,
@@ -107,15 +107,15 @@ pub enum Event {
         /// Number of entries that the source has trimmed.
         idx: u64,
     },
-    /// The storage has failed or code of the user panicked. The replica sends nothing more.
+    /// The storage has failed or user code panicked. The replica sends nothing more.
     Halted(Halted),
 }
 
 /// The proof that a quorum has lost decided entries: this server has them, and its leader has not.
 ///
-/// The storages of other servers were lost or replaced, and no server of the quorum knew. This
-/// server keeps its entries, and does not follow that leader while the leader has fewer. But the
-/// cluster continues without them. Stop all servers, and start a new cluster from the entries
+/// The storages of other servers were lost or replaced, and no server of the quorum detected that.
+/// This server keeps its entries, and does not follow that leader while the leader has fewer. But
+/// the cluster continues without them. Stop all servers, and start a new cluster from the entries
 /// decided here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

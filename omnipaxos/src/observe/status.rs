@@ -69,7 +69,7 @@ pub struct Status {
     pub joiners: Vec<JoinerStatus>,
     /// The conflicts with other servers found in the last heartbeat rounds. A server in conflict
     /// has other nodes under the same configuration id, has lost its disk, or shares its id with
-    /// another server. It may be in no quorum.
+    /// another server. Such a server may count in no quorum.
     pub conflicts: Vec<PeerConflict>,
     /// The proof that a quorum has lost decided entries: this server has them, and the leader lacks
     /// them.
@@ -89,7 +89,8 @@ pub struct Status {
     /// Proposals of this server that it keeps until they are decided: forwarded ones, and those of
     /// [`propose`](crate::OmniPaxos::propose).
     pub pending: Load,
-    /// What this server holds of the decided log to catch up, or for servers that catch up.
+    /// The parts of the decided log that this server holds in memory, to catch up or to serve
+    /// servers that catch up.
     pub catch_up: CatchUpStatus,
     /// The limits of this server.
     pub limits: Limits,
@@ -168,7 +169,7 @@ pub struct PeerStatus {
 }
 
 impl Status {
-    /// Returns the servers because of which all servers keep applied entries.
+    /// Returns the servers that prevent the compaction of applied entries at all servers.
     ///
     /// It concerns entry types without snapshots. The applications of these servers have not
     /// reported to [`compact`](crate::OmniPaxos::compact) that they applied as many entries as
@@ -226,18 +227,17 @@ pub struct FollowerStatus {
     pub in_flight: Load,
 }
 
-/// Who waits for the next write of a server:
+/// Whether an operation waits for the next write of a server: the result of
 /// [`OmniPaxos::write_urgency`](crate::OmniPaxos::write_urgency).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteUrgency {
-    /// Others wait for it, or nothing is to be written.
+    /// An operation waits for the write, or nothing is to be written.
     Now,
-    /// The server leads, and has sent all that it is about to write. The entries are decided as soon as
-    /// followers have accepted them, or as soon as this server has written them and fewer followers
-    /// have.
+    /// The server leads, and has sent all entries that it is about to write. They are decided when
+    /// a write quorum has stored them: followers alone, or this server and fewer followers.
     UnlessDecided,
-    /// The server leads, and all that it is about to write is decided.
+    /// The server leads, and all entries that it is about to write are decided.
     Later,
 }
 
@@ -269,7 +269,8 @@ pub struct Load {
     pub bytes: u64,
 }
 
-/// What a server holds in memory of the decided log, to catch up or for servers that catch up.
+/// The parts of the decided log that a server holds in memory, to catch up or to serve servers that
+/// catch up.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -297,6 +298,6 @@ pub struct Limits {
     pub in_flight: Load,
     /// The largest amount of proposals that are waiting or pending.
     pub waiting: Load,
-    /// The largest snapshot that is taken in pieces, in encoded bytes.
+    /// The largest snapshot that the server accepts in pieces, in encoded bytes.
     pub snapshot_bytes: u64,
 }

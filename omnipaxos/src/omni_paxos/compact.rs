@@ -94,13 +94,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// **With snapshots** this server replaces the entries by a snapshot. The state of the other
     /// servers does not matter: a server that returns and lacks the entries receives the snapshot.
     ///
-    /// **Without snapshots** an application can only continue from the entries. So `Ok` means
-    /// recorded: this server reports the index to the others until they have confirmed it. Each
-    /// server removes the entries that the applications of *all* servers have applied. The program
-    /// need not repeat a call. If a server is down, or its application does not call `compact`, all
-    /// servers keep the entries; [`Status::holds_back`](crate::status::Status::holds_back) names
-    /// that server. The record is kept in memory: after a restart of its server, an application
-    /// calls `compact` again as it continues.
+    /// **Without snapshots** an application can only continue from the entries. So `Ok` means that
+    /// the index is recorded: this server reports it to the others until they have confirmed it.
+    /// Each server removes the entries that the applications of *all* servers have applied. The
+    /// program need not repeat a call. If a server is down, or its application does not call
+    /// `compact`, all servers keep the entries;
+    /// [`Status::holds_back`](crate::status::Status::holds_back) names that server. The index is
+    /// kept in memory: after a restart of its server, an application calls `compact` again as it
+    /// continues.
     ///
     /// Compacting entries that are compacted already is no error. After a [trim](Self::trim)
     /// without a snapshot, no snapshot is possible: [`CompactionErr::TrimmedIndex`].
@@ -197,11 +198,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// Afterwards [`read`](Self::read) returns
     /// [`LogEntry::Snapshotted`](crate::util::LogEntry::Snapshotted) for the entries before
-    /// `applied_idx`. A server that lacks such entries gets the snapshot in their place. So does the
-    /// application at this server after a restart. The next output writes the snapshot. A storage may
-    /// make it durable later: see [`get_stored_compacted_idx`](Self::get_stored_compacted_idx). It
-    /// can only if the entries before `applied_idx` are stored. So call this after an output, not
-    /// between an input and the output.
+    /// `applied_idx`. A server that lacks such entries gets the snapshot in their place. So does
+    /// the application at this server after a restart. The next output writes the snapshot. If the
+    /// entries before `applied_idx` are stored, the storage may make the snapshot durable later:
+    /// see [`get_stored_compacted_idx`](Self::get_stored_compacted_idx). Otherwise the output waits
+    /// for it. So call this after an output, not between an input and the output.
     ///
     /// A snapshot may also take the place of entries that were [trimmed](Self::trim). If the log holds
     /// a snapshot of the same index, that one stays.
@@ -211,11 +212,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// - [`CompactionErr::UndecidedIndex`] if `applied_idx` is above the decided index of this
     ///   server. A restarted server may know of fewer entries than its application has applied:
-    ///   repeat the call later. Also if the last of these entries is a stop sign after which the log
-    ///   [continues](crate::ServerConfig::continues), until the next output begins that configuration.
+    ///   repeat the call later. The last of these entries may be a stop sign after which the log
+    ///   [continues](crate::ServerConfig::continues). Then the call also fails until the next
+    ///   output begins that configuration.
     /// - [`CompactionErr::TrimmedIndex`] if more entries are compacted here already: this server
-    ///   got the snapshot of another one, so this state is outdated. The application must read that
-    ///   snapshot.
+    ///   received the snapshot of another one, so this state is outdated. The application must read
+    ///   that snapshot.
     /// - [`TryCompactionErr::NoSnapshots`] if [`Snapshot::use_snapshots`] returns false.
     /// - [`TryCompactionErr::Unstorable`] if the storage cannot hold the snapshot.
     /// - [`TryCompactionErr::Halted`] if the replica has halted.

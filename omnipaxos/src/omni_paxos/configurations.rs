@@ -9,10 +9,11 @@ use crate::{
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Returns the highest later configuration that a member has reported, and that member.
     ///
-    /// It is `None` if no member has reported one. It helps a server that was down or cut off while
-    /// the others were [reconfigured](Self::reconfigure): no peer may take part in this
-    /// configuration any more. The server continues to send heartbeat requests. A server of a
-    /// higher configuration answers with its configuration id under one of two conditions:
+    /// It is `None` if no member has reported one. Call it at a server that was down or cut off.
+    /// The others may have been [reconfigured](Self::reconfigure) meanwhile, and no peer may take
+    /// part in this configuration any more. The server continues to send heartbeat requests. A
+    /// server of a higher configuration answers with its configuration id under one of two
+    /// conditions:
     /// - The sender of the request is a member there.
     /// - [`ServerConfig::tells_removed_servers`](crate::ServerConfig::tells_removed_servers) is set
     ///   there.

@@ -209,8 +209,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         stays.or(next.iter().min()).copied()
     }
 
-    /// Returns whether another server will lead at once in an epoch which follows, as far as this server
-    /// can know. Only that server then needs to hear of the others at once.
+    /// Returns whether another server will lead at once in an epoch which follows, as far as this
+    /// server can know. Only that server then needs the heartbeats of the others at once.
     fn expects_leader(&self, epoch: &Epoch, successor: Option<NodeId>) -> bool {
         match successor {
             Some(pid) => pid != self.pid && self.ble.answered(pid),
@@ -228,10 +228,10 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let was_member = !self.paxos.is_observer();
         self.note_earlier_peers();
         self.config.cluster_config = epoch.configuration.clone();
-        // A server may have lost its disk, and learn again of epochs in which it was a member. Nobody joins
-        // the first epoch, and nobody joins in an epoch that is over: a vote might contradict an earlier
-        // one. A member stays one. Its vote may be needed: the only server that knows the end of an epoch
-        // may be down.
+        // A server may have lost its disk, and learn again of epochs in which it was a member.
+        // Nobody joins the first epoch, and no server joins in an epoch that is over: a vote might
+        // contradict an earlier one. A member stays one. Its vote may be needed: the only server
+        // that knows the end of an epoch may be down.
         let is_first = epoch.first_idx == 0;
         let id = epoch.configuration.configuration_id;
         let is_over = !was_member && self.validator.others().is_over(id);

@@ -71,8 +71,8 @@ use std::{collections::BTreeSet, error::Error, sync::OnceLock};
 /// A read that fails does not halt the replica: the `try_*` methods that read return
 /// [`StorageFailed`](crate::errors::StorageFailed), and the replica continues.
 ///
-/// # Panics in code of the user
-/// Inputs and outputs call code of the user: the storage, `Clone`, `Debug`, `Drop` and `size_hint`
+/// # Panics in user code
+/// Inputs and outputs call user code: the storage, `Clone`, `Debug`, `Drop` and `size_hint`
 /// of entries, snapshots, a logger, a recorder of metrics. If that code panics and the caller
 /// catches the panic, the replica has halted, as after a storage failure: the effect of the
 /// interrupted input is not known. A panic in a method with `&self` changes nothing.
@@ -133,7 +133,7 @@ pub struct OmniPaxos<T: Entry, B: Storage<T>> {
     ble: BallotLeaderElection,
     paxos: SequencePaxos<T, B>,
     /// The input that runs. If it has not ended when the next begins, the replica has halted: the
-    /// storage failed, or code of the user panicked.
+    /// storage failed, or user code panicked.
     input: Option<&'static str>,
     /// Why the replica has halted. For a panic it is made at the first question.
     halted: OnceLock<Halted>,
@@ -164,7 +164,8 @@ fn expect_storage<R, E: Error + 'static>(result: Result<R, E>) -> R {
 impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Handles a message from another server.
     ///
-    /// A message that does not belong here is dropped and counted: see [`dropped`](Self::dropped).
+    /// A message that is not valid at this replica is dropped and counted: see
+    /// [`dropped`](Self::dropped).
     ///
     /// # Panics
     /// If the storage has failed; see [`try_handle_incoming`](Self::try_handle_incoming). No
@@ -274,7 +275,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
 
     /// Reports that the connection to server `pid` was lost and is restored.
     ///
-    /// The replica would notice that with the heartbeats. The call makes it faster.
+    /// The replica would also notice that from heartbeats, but later.
     pub fn reconnected(&mut self, pid: NodeId) {
         if self.wake("reconnected").is_ok() {
             self.paxos.reconnected(pid);
@@ -307,12 +308,12 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         expect_storage(self.end_or_halt(carried));
     }
 
-    /// Returns why the replica has halted: its storage failed, or code of the user panicked.
+    /// Returns why the replica has halted: its storage failed, or user code panicked.
     pub fn halted(&self) -> Option<&Halted> {
         self.input.map(|input| self.halted.get_or_init(|| Halted::in_input(input)))
     }
 
-    /// Returns how many messages and proposals were dropped, by reason.
+    /// Returns the numbers of dropped messages and proposals, by reason.
     ///
     /// Validation drops messages. Proposals are dropped for lack of room, or since they cannot be
     /// stored.

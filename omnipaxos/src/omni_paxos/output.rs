@@ -150,17 +150,18 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.end_or_halt(result)
     }
 
-    /// Returns who waits for the next write. Ask after the
-    /// [early messages](Self::take_early_messages) have left.
+    /// Returns whether an operation waits for the next write. Call it after the [early
+    /// messages](Self::take_early_messages) have left.
     ///
     /// A leader in a steady cluster need not write each time: its followers store the entries, and
     /// decide them without it. If it waits before it calls
-    /// [`take_outgoing_messages`](Self::take_outgoing_messages), it handles inputs meanwhile, and writes
-    /// more entries at once. A crash loses what it has not written. What is decided is stored by a
-    /// write quorum of the others.
+    /// [`take_outgoing_messages`](Self::take_outgoing_messages), it handles inputs meanwhile, and
+    /// writes more entries at once. A crash loses the entries that it has not written. A write
+    /// quorum of the others has stored those that are decided.
     ///
-    /// Unless it is [`Now`](WriteUrgency::Now), inputs may be handled before that call. Make the call at
-    /// the next tick, or earlier if entries stay undecided: a follower may have failed.
+    /// Unless the result is [`Now`](WriteUrgency::Now), the program may handle inputs before it
+    /// calls `take_outgoing_messages`. It makes that call at the next tick at the latest, and
+    /// earlier if entries stay undecided: a follower may have failed.
     #[must_use]
     pub fn write_urgency(&self) -> WriteUrgency {
         match self.input {

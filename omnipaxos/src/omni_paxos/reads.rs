@@ -69,8 +69,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// Returns the state of a read.
     ///
     /// Once it is ready it stays ready. A refused one may still become ready. A read is ready only
-    /// at an index before a stop sign. The index may grow between two calls. The state of the
-    /// application at any later index serves as well.
+    /// at an index before a stop sign. The index may grow between two calls. The application may
+    /// also read its state at any later index.
     pub fn read_state(&self, read: ReadId) -> ReadState {
         match self.halted() {
             None => self.paxos.read_state(read),

@@ -1,8 +1,8 @@
 //! Chunks of decided entries, for any server and from any server.
 //!
-//! Decided entries never change, so a chunk needs no ballot. It replaces only what lies between the
-//! own decided index and its end. The log beyond stays, and so does the accepted round: a leader
-//! may have counted those entries as accepted here.
+//! Decided entries never change, so a chunk needs no ballot. It replaces only the entries between
+//! the decided index here and its end. The entries after it stay, and so does the accepted round: a
+//! leader may have counted those entries as accepted here.
 
 use super::{
     has_deltas, named,

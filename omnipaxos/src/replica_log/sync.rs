@@ -1,4 +1,5 @@
-//! Synchronises logs: what one lacks of another, in a promise and an AcceptSync (paper §4.1.2).
+//! Synchronises logs: the entries that one lacks of another, in a promise and an AcceptSync (paper
+//! §4.1.2).
 
 use super::{
     records::{checked_end, Records},

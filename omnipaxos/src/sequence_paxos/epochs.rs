@@ -1,9 +1,9 @@
 //! One log through reconfigurations: how a server begins the next epoch.
 //!
 //! Invariant I25: a server takes part in an epoch only after it has decided and stored everything
-//! before it. So what is before an epoch is the same at all its members, and none of them can change
-//! it. What this server sent before as a leader or follower concerned the epoch before, and does not
-//! count any more.
+//! before it. So what is before an epoch is the same at all its members, and none of them can
+//! change it. Messages that this server sent earlier as a leader or follower belong to the epoch
+//! before, and count no longer.
 
 use super::{
     compaction::Compactions, leader, observers::News, outbox::Outbox, routing::Routing,

@@ -89,7 +89,7 @@ impl Joiners {
         self.by_pid.iter().filter(|(_, joiner)| !joiner.has_caught_up).map(|(pid, _)| *pid)
     }
 
-    /// Returns those that have not caught up and without which the change cannot go on.
+    /// Returns those that have not caught up and that the change needs.
     ///
     /// Members that stay are named only if the others are too few for a quorum.
     pub(super) fn needed_and_missing(&self) -> Vec<NodeId> {
@@ -98,7 +98,7 @@ impl Joiners {
         self.by_pid.iter().filter(|(_, joiner)| !is_spared(joiner)).map(|(pid, _)| *pid).collect()
     }
 
-    /// Ends a heartbeat round. Returns whether the change is given up: too many servers are silent.
+    /// Ends a heartbeat round. Returns whether the change ends, since too many servers are silent.
     pub(super) fn end_round(&mut self) -> bool {
         for joiner in self.by_pid.values_mut() {
             joiner.silent_rounds = joiner.silent_rounds.saturating_add(1);

@@ -287,12 +287,12 @@ impl<T: Entry> Preparing<T> {
         Self { followers, best: None, decided_idx: 0, waited: 0, reached }
     }
 
-    /// Keeps the promise if its log is the most recent so far, including the own log. A promise
-    /// without its entries does not count yet: they are too much for a message, or its sender
-    /// considered this log the more recent.
+    /// Keeps the promise if its log is the most recent so far, including the log of this server. A
+    /// promise without its entries does not count yet: they are too much for a message, or its
+    /// sender considered this log the more recent.
     fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) -> Considered {
         self.decided_idx = self.decided_idx.max(promise.decided_idx);
-        // Entries fetched since then may make the own log the most recent.
+        // Entries fetched since then may make the log of this server the most recent.
         self.best.take_if(|best| (best.n_accepted, best.accepted_idx) <= own);
         let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
         if (promise.n_accepted, promise.accepted_idx) <= known {

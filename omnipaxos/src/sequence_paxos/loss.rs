@@ -2,17 +2,17 @@
 //!
 //! A leader has the promises of a quorum, and so the whole log that was chosen in earlier ballots.
 //! If it lacks entries that were chosen before its ballot, servers have lost accepted entries:
-//! storages were lost or replaced, and no server of the quorum knew. The server that still has the
-//! entries reports that, and keeps them.
+//! storages were lost or replaced, and no server of the quorum detected that. The server that still
+//! has the entries reports that, and keeps them.
 //!
 //! A leader that was overtaken lacks entries, too: those of ballots above its own. If such ballots
 //! are possible, this server waits for some rounds: an overtaken leader would have learned of the
 //! other one by then.
 //!
 //! An AcceptSync may also end before the decided index here without a loss. Then the entries beyond
-//! it were decided in the same ballot, and this server has fetched them elsewhere. An AcceptSync
-//! answers a promise. So either it reaches the decided index at the time of the promise, or it
-//! reports that its leader has decided that much. If neither holds, the leader lacks entries.
+//! it were decided in the same ballot, and this server has fetched them from other servers. An
+//! AcceptSync answers a promise. So either it reaches the decided index at the time of the promise,
+//! or it reports that its leader has decided that much. If neither holds, the leader lacks entries.
 
 use super::{state::State, Contact, SequencePaxos};
 use crate::{

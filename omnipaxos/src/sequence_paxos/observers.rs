@@ -1,15 +1,15 @@
 //! Observers: servers without a vote that learn the decided entries.
 //!
-//! An observer sends requests, and its sources answer: members, or other observers. So it costs the
-//! members no agreement. If it observes others, it costs the leader nothing. It exchanges
-//! heartbeats with its sources, promises and accepts nothing, and remains `Recovering` in terms of
-//! [`State`](super::state::State). It gets chunks of the decided log, as any server that [catches
-//! up](super::catch_up). Its proposals and reads go to the leader, through its sources if it does
-//! not reach the leader.
+//! An observer sends requests, and its sources answer: members, or other observers. So it takes
+//! part in no decision. If the leader is not among its sources, the leader sends it nothing. It
+//! exchanges heartbeats with its sources, promises and accepts nothing, and remains `Recovering` in
+//! terms of [`State`](super::state::State). It gets chunks of the decided log, as any server that
+//! [catches up](super::catch_up). Its proposals and reads go to the leader, through its sources if
+//! it does not reach the leader.
 //!
-//! **News.** A request waits at the source until the source has decided more. So news takes one
-//! message delay instead of a heartbeat round. A source keeps one request for each observer, and
-//! removes it when the observer is silent.
+//! A request waits at the source until the source has decided more. So a new decided entry arrives
+//! after one message delay instead of a heartbeat round. A source keeps one request for each
+//! observer, and removes it when the observer is silent.
 //!
 //! An observer does not know whether its source knows the latest decisions. So in each heartbeat
 //! round it also asks the next of its sources, without waiting, and changes to a source that has
@@ -44,7 +44,7 @@ struct Observer {
     via: NodeId,
     /// The largest decided index that it reported.
     decided_idx: u64,
-    /// Its request, if that waits for news.
+    /// Its request, if that waits until this server has decided more.
     waiting: Option<CatchUpRequest>,
 }
 
@@ -92,7 +92,7 @@ impl Observers {
     }
 }
 
-/// The request of an observer that waits for news at a source.
+/// The request of an observer that waits at a source.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct News {
     source: Option<NodeId>,
@@ -180,7 +180,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.forget_reads_of(|pid| members.contains(pid) || is_served(pid));
     }
 
-    /// Waits for news at `source`: this observer has all that `source` has decided.
+    /// Waits at `source` until it has decided more: this observer has all that `source` has
+    /// decided.
     pub(super) fn wait_for_news(&mut self, source: NodeId) {
         if self.is_observer() && self.log.decided_stopsign().is_none() {
             (self.news.source, self.news.waited) = (Some(source), 0);

@@ -217,7 +217,7 @@ pub(super) struct Sent {
     pub(super) decided_idx: u64,
     /// The amount sent and not acknowledged.
     in_flight: InFlight,
-    /// Whether to send a message that requires an answer, even without news.
+    /// Whether to send a message that requires an answer, even without new entries.
     pub(super) is_probe_due: bool,
     /// After a redirect: the leader sends no entries until the follower has this many.
     pub(super) catching_up_to: Option<u64>,

@@ -1,9 +1,9 @@
 //! The reconfiguration proposed at this server.
 //!
 //! This server forwards its stop sign to the present leader, once a heartbeat round, until a stop
-//! sign is in the own log. It does so again if a later leader drops that. The reconfiguration ends
-//! when a stop sign is decided: this one or another. A leader appends one stop sign, so copies
-//! change nothing.
+//! sign is in its own log. It continues if a later leader removes that stop sign. The
+//! reconfiguration ends when a stop sign is decided: this one or another. A leader appends one stop
+//! sign, so copies change nothing.
 
 use super::{joiners::Joiners, state::State, SequencePaxos};
 use crate::{
@@ -393,7 +393,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let missing = joiners.needed_and_missing();
         self.trace.emit(|| {
-            let event = LogEvent::warn("gives up a change of members");
+            let event = LogEvent::warn("cancels a change of members");
             event.because(format!("servers {missing:?} have not caught up"))
         });
         if let Some(given_up) = self.reconfiguration.take() {

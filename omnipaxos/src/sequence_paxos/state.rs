@@ -75,7 +75,7 @@ impl Ack {
 #[derive(Clone, Debug)]
 pub(super) struct Preparing<T: Entry> {
     pub(super) followers: Followers,
-    /// The log to adopt, if one is more recent than the own.
+    /// The log to adopt, if one is more recent than the log of this server.
     pub(super) best: Option<Best<T>>,
     /// The highest decided index in a promise.
     pub(super) decided_idx: u64,
@@ -90,6 +90,6 @@ pub(super) struct Preparing<T: Entry> {
 pub(super) struct Best<T: Entry> {
     pub(super) n_accepted: Ballot,
     pub(super) accepted_idx: u64,
-    /// The entries that the own log lacks.
+    /// The entries that the log of this server lacks.
     pub(super) sync: Box<LogSync<T>>,
 }

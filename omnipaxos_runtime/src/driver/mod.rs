@@ -439,7 +439,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Runs code of the user: entries, storage, transport.
+/// Runs user code: entries, storage, transport.
 fn caught<R>(run: impl FnOnce() -> Result<R, NodeError>) -> Result<R, NodeError> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         let message = panic_message(&*payload);

@@ -84,8 +84,8 @@ impl Patience {
         deadline
     }
 
-    /// Returns whether followers may be as quick as the own disk, and the own disk is quick enough
-    /// that the write can follow in the same tick.
+    /// Returns whether followers may be as quick as the disk of this server, and this disk is quick
+    /// enough that the write can follow in the same tick.
     fn trusts(&self, now: Instant) -> bool {
         self.cautious_until <= now && self.followers_may_take() < self.longest
     }

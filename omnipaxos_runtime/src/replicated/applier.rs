@@ -61,7 +61,7 @@ impl<M: StateMachine> Applier<M> {
         }
     }
 
-    /// Runs until the node has ended. If code of the user panics, it ends the node.
+    /// Runs until the node has ended. If user code panics, it ends the node.
     pub(super) async fn run(mut self) {
         let cause = self.apply_all().await;
         // Before the receivers of the callers are closed: these return the cause then.
@@ -189,7 +189,7 @@ impl<M: StateMachine> Drop for Applier<M> {
     }
 }
 
-/// Runs code of the user. A panic ends the node.
+/// Runs user code. A panic ends the node.
 fn caught<R>(
     run: AssertUnwindSafe<impl FnOnce() -> R>,
     described: impl FnOnce() -> String,

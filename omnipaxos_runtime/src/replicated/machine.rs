@@ -1,4 +1,4 @@
-//! What a program implements: the state machine.
+//! The state machine, which a program implements.
 
 use bincode::enc::write::SizeWriter;
 use omnipaxos::storage::StopSign;
@@ -39,10 +39,11 @@ use std::fmt::Debug;
 /// ```
 ///
 /// # Encoding
-/// [`TcpTransport`](crate::tcp::TcpTransport) and the persistent storage encode these types with bincode 2,
-/// which does not describe what it encodes. It cannot decode types with serde's `tag`, `untagged`,
-/// `flatten` or `skip_serializing_if`. Both refuse a command that they cannot read back, with the reason. An
-/// output or a snapshot of such a type is not refused: servers then cannot learn from snapshots.
+/// [`TcpTransport`](crate::tcp::TcpTransport) and the persistent storage encode these types with
+/// bincode 2, whose format is not self-describing. It cannot decode types with serde's `tag`,
+/// `untagged`, `flatten` or `skip_serializing_if`. Both refuse a command that they cannot read back,
+/// and return the reason. They do not refuse an output of such a type. Then servers cannot learn
+/// from snapshots.
 pub trait StateMachine: Send + 'static {
     /// A change of the state.
     type Command: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
@@ -54,11 +55,11 @@ pub trait StateMachine: Send + 'static {
     /// The whole state, which replaces the commands before it in the log.
     type Snapshot: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
 
-    /// Applies a command, which has index `idx` in the log. The indices grow, and some are left
-    /// out: repeated commands are not applied.
+    /// Applies a command, which has index `idx` in the log. The indices grow, with gaps: the node
+    /// does not pass repeated commands and stop signs to this method.
     fn apply(&mut self, idx: u64, command: &Self::Command) -> Self::Output;
 
-    /// Notes that the stop sign at index `idx` is applied: the members change after it.
+    /// Applies the stop sign at index `idx`, after which the members change.
     ///
     /// Every server calls it once for each stop sign, in the order of the log, as it calls
     /// [`apply`](Self::apply) for commands. Update the state here if it contains the members, or what
@@ -79,9 +80,10 @@ pub trait StateMachine: Send + 'static {
     /// [`Entry::size_hint`](omnipaxos::storage::Entry::size_hint). The limits of the replica count
     /// these bytes.
     ///
-    /// The provided body returns the size of the type and that of the encoded command, which it counts
-    /// with serde. A body of your own may be faster. It must count the memory that a command owns:
-    /// otherwise messages may exceed what the transport carries, and are not sent.
+    /// The provided body returns the size of the type and that of the encoded command, which it
+    /// counts with serde. A body of your own may be faster. It must count the memory that a command
+    /// owns: otherwise messages may exceed the limit of the transport, which then does not send
+    /// them.
     fn command_bytes(command: &Self::Command) -> usize {
         let mut encoded = SizeWriter::default();
         let config = bincode::config::standard();

@@ -89,14 +89,15 @@ impl<M: StateMachine> Replicated<M> {
     /// Executes a command, at any server, and returns its index and its output once it is applied
     /// here.
     ///
-    /// The command is applied exactly once. If it is unknown whether it is decided, it is proposed
-    /// again under the same number, so no caller has to.
+    /// The command is applied exactly once. If it is unknown whether the command is decided, the
+    /// node proposes it again under the same number, so the caller need not.
     ///
     /// If the future is dropped, the command may be applied all the same, once at most. At most
     /// [`MAX_OUTPUTS`] commands of this node are under way; further calls wait.
     ///
     /// # Errors
-    /// [`ExecuteError`]; its [`known`](ExecuteError::known) returns what is known of the command.
+    /// [`ExecuteError`]; its [`known`](ExecuteError::known) returns whether the command may be
+    /// decided.
     pub async fn execute(
         &self,
         command: M::Command,
@@ -185,7 +186,7 @@ impl<M: StateMachine> Replicated<M> {
         }
     }
 
-    /// Returns the number of commands that were executed here and have no output yet.
+    /// Returns the number of commands of this node that have no output yet.
     pub fn commands_under_way(&self) -> usize {
         self.waiters.len()
     }
@@ -205,7 +206,7 @@ impl<M: StateMachine> Replicated<M> {
         self.query_before(None, query).await
     }
 
-    /// Does the same as [`query`](Self::query), and waits for the leader for this time at most.
+    /// Does the same as [`query`](Self::query), and waits for the leader for at most `limit`.
     ///
     /// # Errors
     /// [`QueryError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve
@@ -407,8 +408,9 @@ where
 
     /// Runs the state machine on the thread of the replica, instead of on one of its own.
     ///
-    /// That saves a change of threads for each batch of commands. But the replica stands still while a method
-    /// of the state machine runs. So it suits those whose methods take microseconds, `snapshot` included.
+    /// That saves a change of threads for each batch of commands. But the replica waits while a
+    /// method of the state machine runs. So it suits a state machine whose methods, `snapshot`
+    /// included, take microseconds.
     pub fn machine_on_replica_thread(mut self) -> Self {
         self.machine_runs = MachineRuns::WithReplica;
         self

@@ -1,15 +1,15 @@
-//! The outputs of applied commands, by which a repeated command is recognised.
+//! Outputs of applied commands, kept to recognise repeated commands.
 
 use super::command_id::CommandId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The largest number of clients that servers remember. Of more, the client whose last command has
-/// the lowest index is forgotten, at all servers alike.
+/// The largest number of clients that servers remember. Beyond it, all servers forget the client
+/// whose last command has the lowest index.
 pub const MAX_CLIENTS: usize = 1024;
 
-/// The largest number of outputs that servers keep for one client. Of more, that with the lowest
-/// number is forgotten.
+/// The largest number of outputs that servers keep for one client. Beyond it, servers forget the
+/// output with the lowest number.
 pub const MAX_OUTPUTS: usize = 1024;
 
 /// What is known of a command.

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 /// leaves the book is disconnected; one whose address changes is connected again.
 ///
 /// # Guests
-/// A guest is a server that no configuration names: an observer, a server that joins, or one that was removed
-/// from the members. Where a book [admits guests](Self::admit_guests), a server that is not in it may
-/// connect. It sends its address with the connection, and is in the book until 60 attempts to connect to it
-/// have failed in a row. So only a server that joins must know others.
+/// A guest is a server that no configuration names: an observer, a server that joins, or one that
+/// was removed from the members. Where a book [admits guests](Self::admit_guests), a server that is
+/// not in it may connect. It sends its address with the connection, and is in the book until 60
+/// attempts to connect to it have failed in a row. So only the joining server must have the
+/// addresses of others.
 ///
 /// ```
 /// use omnipaxos_runtime::tcp::AddressBook;
@@ -89,8 +90,8 @@ impl AddressBook {
         });
     }
 
-    /// Sets the addresses of all servers, as after a change of the members. If the book admits guests, those
-    /// that are left out become guests, and are removed otherwise.
+    /// Sets the addresses of all servers, as after a change of the members. If the book admits
+    /// guests, servers that are left out become guests. Otherwise the book removes them.
     pub fn replace<A: Into<String>>(&self, servers: impl IntoIterator<Item = (NodeId, A)>) {
         let servers: BTreeMap<NodeId, String> =
             servers.into_iter().map(|(pid, address)| (pid, address.into())).collect();
@@ -128,7 +129,8 @@ impl AddressBook {
         self.0.addresses.send_modify(|addresses| addresses.max_guests = max);
     }
 
-    /// Connects to a server that is to join, as to a guest. It is of no effect if the server is in the book.
+    /// Connects to a joining server, as to a guest. This has no effect if the server is in the
+    /// book.
     pub fn invite(&self, pid: NodeId, address: impl Into<String>) {
         self.0.addresses.send_if_modified(|addresses| {
             let is_new = addresses.get(pid).is_none();

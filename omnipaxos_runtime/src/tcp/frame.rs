@@ -1,12 +1,14 @@
 //! Frames: a length and one encoded message.
 //!
-//! The transport sends them, and a protocol between a server and its clients can do the same. A frame is the length of
-//! its body (4 bytes, big-endian, at least 1) and the body, in the standard configuration of bincode 2.
-//! [`read_body`] and [`decode`] are safe against any bytes: the memory that they reserve is bounded by what has arrived,
-//! by a limit of the caller, and by what [`decode`] says.
+//! The transport sends them, and a protocol between a server and its clients can do the same. A
+//! frame is the length of its body (4 bytes, big-endian, at least 1) and the body, in the standard
+//! configuration of bincode 2. [`read_body`] and [`decode`] are safe against any bytes: the bytes
+//! that have arrived, a limit of the caller, and the limit in the rustdoc of [`decode`] bound the
+//! memory that they reserve.
 //!
-//! `LengthDelimitedCodec` of tokio-util 0.7 also frames bodies. It reserves the length that a frame promises before
-//! the body has arrived, which lets each silent connection take the memory of the largest frame.
+//! `LengthDelimitedCodec` of tokio-util 0.7 also frames bodies. It reserves the announced length of
+//! a frame before the body has arrived. So each silent connection can take the memory of the
+//! largest frame.
 //!
 //! ```
 //! use omnipaxos_runtime::tcp::frame;

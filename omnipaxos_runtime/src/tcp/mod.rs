@@ -27,13 +27,13 @@
 //! | 8 | id of the answering server |
 //! | 4 | 0: accepted; 1: another version of this format; 2: another version of the application; 3: it is another server; 4: the connecting server is not in its address book, which has no room for a [guest](AddressBook#guests), or it has the certificate of another |
 //!
-//! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0 every
-//! second, and nothing else. So the connecting server notices within 5 seconds that a link is cut or
-//! a process is stopped, and connects again. A frame is the length
-//! of its body (4 bytes, at least 1) and the body: one message, encoded by serde with the standard
-//! configuration of bincode 2. A body is decoded as a whole, and nothing is left over. The reader
-//! closes the connection at the first byte that does not fit, and if a message names another sender
-//! or receiver than the connection.
+//! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0
+//! every second, and nothing else. So the connecting server detects a cut link or a stopped process
+//! within 5 seconds, and connects again. A frame is the length of its body (4 bytes, at least 1)
+//! and the body: one message, encoded by serde with the standard configuration of bincode 2. The
+//! reader decodes a body as a whole, and no byte may follow the message. The reader closes the
+//! connection at the first byte that does not fit, and if a message names another sender or
+//! receiver than the connection.
 //!
 //! # Bounds
 //! | what | bound |
@@ -143,7 +143,7 @@ pub struct TcpTransport {
 /// Where a transport listens.
 #[derive(Debug)]
 enum Listen {
-    /// At the own address in the address book.
+    /// At the address of this server in the address book.
     AtOwnAddress,
     At(String),
     On(TcpListener),

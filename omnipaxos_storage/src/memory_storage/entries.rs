@@ -3,7 +3,7 @@
 use omnipaxos::storage::SharedEntries;
 use std::{collections::VecDeque, ops::Range};
 
-/// Entries in order: first the own ones, then runs that messages may share.
+/// Entries in order: first those with one owner, then runs that messages may share.
 #[derive(Clone, Debug)]
 pub(super) struct Entries<T> {
     own: VecDeque<T>,
@@ -48,7 +48,7 @@ impl<T: Clone> Entries<T> {
         }
     }
 
-    /// Moves the first runs that are not shared any more to the own entries.
+    /// Moves the first runs that are no longer shared to the entries with one owner.
     fn settle(&mut self) {
         while self.runs.front().is_some_and(|run| !run.entries.is_shared()) {
             if let Some(Run { entries, .. }) = self.runs.pop_front() {

@@ -12,8 +12,8 @@ use omnipaxos::{
 /// Keeps the log in memory. Its content is lost with the process.
 ///
 /// It keeps the identity of its server, for a clone or a later replica, and has no storage id. So
-/// the other servers do not notice when a server starts again with an empty one, and has lost its
-/// promises and accepted entries.
+/// the other servers cannot detect that a server starts again with an empty `MemoryStorage`, and
+/// has lost its promises and accepted entries.
 ///
 /// It never clones entries to store them. Entries that messages still hold are shared with these
 /// messages, and moved together when the messages are gone. The cost of a trim depends only on the

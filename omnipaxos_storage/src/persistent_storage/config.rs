@@ -79,8 +79,8 @@ impl PersistentStorageConfig {
     /// Sets the folder of the storage.
     ///
     /// The log is in `commitlog` and the database in `database` below it, unless their options name
-    /// other folders. It takes a `String` and nothing else, so that `set_path("folder".into())`
-    /// compiles; [`with_path`](Self::with_path) takes both.
+    /// other folders. It takes only a `String`, so that `set_path("folder".into())` compiles.
+    /// [`with_path`](Self::with_path) also takes a `&str`.
     pub fn set_path(&mut self, path: String) {
         self.path = path;
     }
@@ -123,28 +123,29 @@ impl PersistentStorageConfig {
         self.set_database_options(database_options);
     }
 
-    /// Returns whether a proposed entry is read back before it is accepted.
+    /// Returns whether the storage reads a proposed entry back before a server accepts it.
     pub fn get_read_back(&self) -> bool {
         !self.skips_read_back
     }
 
-    /// Sets whether a proposed entry, and a snapshot, is read back before it is accepted.
+    /// Sets whether the storage reads proposed entries and snapshots back before a server accepts
+    /// them.
     ///
-    /// The default is `true`. To read back means to encode, decode and encode again. It refuses
-    /// entries that bincode writes and cannot read. With `false`, only the size is checked. Then an
-    /// entry that cannot be read back halts the servers that need to read it, for good. Use `false`
-    /// only for types whose values can certainly be read back.
+    /// The default is `true`. To read back means to encode, decode and encode again. The storage
+    /// then refuses entries that bincode writes and cannot read. With `false`, only the size is
+    /// checked. Then an entry that cannot be read back halts the servers that need to read it, for
+    /// good. Use `false` only for types whose values can certainly be read back.
     pub fn set_read_back(&mut self, reads_back: bool) {
         self.skips_read_back = !reads_back;
     }
 
-    /// Returns the size in bytes of the largest snapshot, encoded, that is always durable with its
-    /// batch.
+    /// Returns the largest encoded size of a snapshot that is always durable with its batch.
     pub fn get_largest_inline_snapshot(&self) -> u64 {
         self.largest_inline_snapshot
     }
 
-    /// Sets the size in bytes of the largest snapshot, encoded, that is always durable with its batch.
+    /// Sets the largest encoded size, in bytes, of a snapshot that is always durable with its
+    /// batch.
     ///
     /// The default is 256 KiB. If the snapshot of a compaction is larger, a thread writes it while
     /// calls continue. After a crash before it is durable, the storage holds the earlier snapshot

@@ -37,7 +37,7 @@ pub enum StorageError {
         /// The error of the database.
         source: Box<sled::Error>,
     },
-    /// A folder with this name is not possible.
+    /// A folder with this name cannot exist.
     #[error("cannot keep a storage in {path:?}: {what}")]
     NoFolder {
         /// The folder, or the file in its place.

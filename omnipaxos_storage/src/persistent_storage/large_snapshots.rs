@@ -1,17 +1,17 @@
-//! Large snapshots, which a thread of their own writes while batches are written.
+//! Large snapshots, which a separate thread writes while the storage writes batches.
 //!
 //! A compaction that may become durable later takes effect in memory at once. Until the file of its
-//! snapshot is durable, every batch contains the earlier compaction: the earlier snapshot and index.
-//! The log keeps all entries after it, and no segment with one of them is removed. So a crash leaves
-//! the earlier compaction or the later one, and all other changes of all batches in both cases. The
-//! core ensures that both mean the same (`Storage::write_compaction`).
+//! snapshot is durable, every batch contains the earlier compaction: the earlier snapshot and
+//! index. The log keeps all entries after it, and no segment with one of them is removed. So a
+//! crash leaves the earlier compaction or the later one, and all other changes of all batches in
+//! both cases. The core ensures that both represent the same state (`Storage::write_compaction`).
 //!
-//! At most two snapshots are in memory: the one that is being written, and the last one, which waits
-//! for it. A later one replaces the one that waits, since it stands for the same entries and more.
-//! So no call waits for the disk, and memory is bounded.
+//! At most two snapshots are in memory: the one that is being written, and the last one, which
+//! waits for it. A later one replaces the one that waits, since it stands for the same entries and
+//! further ones. So no call waits for the disk, and memory is bounded.
 //!
-//! A snapshot from another server supersedes both. Its file is durable, so its batch waits for nothing. The
-//! thread that still writes goes on, and the next snapshot waits for it.
+//! A snapshot from another server supersedes both. Its file is durable, so its batch waits for
+//! nothing. The thread continues its write, and the next snapshot waits for it.
 
 use super::{
     batch::{SnapshotRef, State},

@@ -67,10 +67,10 @@ use std::{
 
 /// Keeps the log on disk.
 ///
-/// Entries and their snapshots must be serialisable with bincode. It cannot read types that
-/// describe themselves (`untagged`, `flatten`, `skip_serializing_if`); such entries are refused
-/// when they are proposed. An encoded entry must fit a segment of the log: by default 128 MiB less
-/// a few hundred bytes.
+/// Entries and their snapshots must be serialisable with bincode. Bincode cannot read types that
+/// need a self-describing format (`untagged`, `flatten`, `skip_serializing_if`). The storage
+/// refuses such entries when they are proposed. An encoded entry must fit a segment of the log: by
+/// default 128 MiB less a few hundred bytes.
 ///
 /// ```
 /// use omnipaxos::{macros::Entry, storage::Storage};
@@ -136,16 +136,16 @@ pub struct PersistentStorage<T> {
 }
 
 impl<T> PersistentStorage<T> {
-    /// Encodes the snapshots of compactions on a thread, not on the calling one.
+    /// Encodes the snapshots of compactions on a thread of the storage, not on the calling one.
     ///
     /// The thread that [writes](PersistentStorageConfig::set_largest_inline_snapshot) a large
-    /// snapshot then encodes it too, and reads it back. So the duration of a call does not depend on
-    /// the size of the state. Snapshots of all sizes are written so. The storage shares the snapshot
-    /// with the thread, and clones it only when it is read before it is durable.
+    /// snapshot then encodes it too, and reads it back. So the duration of a call does not depend
+    /// on the size of the state. The thread writes snapshots of all sizes. The storage shares the
+    /// snapshot with the thread, and clones it only when it is read before it is durable.
     ///
-    /// A snapshot that cannot be encoded, or read back, is not refused. The next call that writes
-    /// returns the error, and the replica halts. After a restart it holds the earlier snapshot and
-    /// all entries.
+    /// The storage does not refuse a snapshot that cannot be encoded or read back. The next call
+    /// that writes returns the error, and the replica halts. After a restart the storage holds the
+    /// earlier snapshot and all entries.
     ///
     /// ```
     /// # use omnipaxos::{macros::Entry, storage::Snapshot};

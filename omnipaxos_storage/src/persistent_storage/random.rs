@@ -1,4 +1,4 @@
-//! The one random number that a storage needs.
+//! The random id of a storage.
 
 use std::{
     collections::hash_map::RandomState,

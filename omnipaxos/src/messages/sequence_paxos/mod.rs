@@ -87,11 +87,11 @@ pub enum PaxosMsg<T: Entry> {
     LeadershipCheckAck(LeadershipCheckAck),
     /// Asks a follower to take over.
     TransferLeadership(TransferLeadership),
-    /// Asks a server that is to join how much it knows, or the answer.
+    /// Asks a joining server for its decided index, or contains the answer.
     Joining(Joining),
 }
 
-/// Asks a server that a coming configuration names how much of the log it has, or answers that.
+/// Asks a server that the next configuration names for its decided index, or contains the answer.
 ///
 /// It may be sent between servers of different configurations. It proves nothing: a wrong answer only
 /// makes a change begin too early or too late.
@@ -164,9 +164,9 @@ pub struct Promise<T: Entry> {
     /// Whether the follower accepts a delta snapshot instead of missing entries, and has learned no
     /// decided entries since it promised.
     pub takes_delta: bool,
-    /// What the leader's log lacks, if the follower's is more recent. It is also `None` if the
-    /// leader must first fetch decided entries, since they are compacted or too many for a message.
-    /// Then the leader asks again.
+    /// The entries that the leader's log lacks, if the follower's log is more recent. It is also
+    /// `None` if the leader must first fetch decided entries, since they are compacted or too many
+    /// for a message. Then the leader asks again.
     pub sync: Option<Box<LogSync<T>>>,
     /// Marks sender and receiver.
     pub stamp: Stamp,
@@ -311,10 +311,10 @@ pub struct CatchUpRequest {
     pub waits: bool,
     /// Whether the sender takes a large snapshot in pieces.
     pub takes_pieces: bool,
-    /// The entries to send. `None`: what follows on `decided_idx`, be it entries or a snapshot.
+    /// The entries to send. `None`: those from `decided_idx` on, or a snapshot in their place.
     pub range: Option<DecidedRange>,
-    /// The bytes to send of a snapshot of which the sender has the beginning. If the receiver does
-    /// not have that encoding any more, it sends what follows on `decided_idx`.
+    /// The bytes to send of a snapshot whose beginning the sender has. If the receiver no longer
+    /// has that encoding, it answers as if this were `None`.
     pub piece: Option<PieceRequest>,
 }
 
@@ -333,7 +333,7 @@ pub struct DecidedRange {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SnapshotEncoding {
-    /// Number of entries that the snapshot sums up.
+    /// Number of entries that the snapshot stands for.
     pub idx: u64,
     /// Number of bytes.
     pub len: u64,
@@ -345,7 +345,7 @@ pub struct SnapshotEncoding {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PieceRequest {
-    /// Of which encoding.
+    /// The encoding to which the bytes belong.
     pub encoding: SnapshotEncoding,
     /// Offset of the first byte.
     pub from: u64,
@@ -371,7 +371,7 @@ impl PieceRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SnapshotPiece {
-    /// Of which encoding.
+    /// The encoding to which the bytes belong.
     pub encoding: SnapshotEncoding,
     /// Offset of the first byte.
     pub offset: u64,
@@ -412,16 +412,16 @@ pub struct CatchUpChunk<T: Entry> {
     pub from_idx: u64,
     /// Decided entries.
     pub entries: SharedEntries<T>,
-    /// Their ids, and those of what the snapshot sums up, from `base` on. With the last piece of a
-    /// snapshot, the ids of what that sums up.
+    /// Their ids, and those of the entries from `base` on that the snapshot stands for. With the
+    /// last piece of a snapshot, the ids of the entries that this snapshot stands for.
     pub ids: Option<Box<EntryIds>>,
     /// The decided stop sign, if it directly follows `entries`.
     pub stopsign: Option<StopSign>,
     /// A piece of a snapshot of the log from its beginning. Then the chunk has no entries, and
     /// `from_idx` is `base`.
     pub piece: Option<Box<SnapshotPiece>>,
-    /// In a log that continues through reconfigurations: the epoch in which the receiver is after it
-    /// took the snapshot or its last piece, if that is not the epoch of the request.
+    /// In a log that continues through reconfigurations: the epoch of the receiver after it has
+    /// installed the snapshot, if that is not the epoch of the request.
     pub epoch: Option<Box<Epoch>>,
     /// Number of entries decided at the sender: beyond the end of this chunk, if there is more.
     pub decided_idx: u64,

@@ -70,11 +70,11 @@ pub struct Dropped {
     /// [`reconfigure`](crate::OmniPaxos::reconfigure) at this server that
     /// [cannot be stored](crate::errors::TryProposeErr::Unstorable).
     pub unstorable: u64,
-    /// Snapshots that came in pieces and could not be decoded. Another server was asked then.
+    /// Snapshots that came in pieces and could not be decoded. This server then asked another one.
     pub undecodable_snapshots: u64,
     /// Snapshots of another server that are larger than
-    /// [`max_snapshot_bytes`](crate::ServerConfig::max_snapshot_bytes). Another server was asked then, if
-    /// there is one that has not been refused in the same heartbeat round.
+    /// [`max_snapshot_bytes`](crate::ServerConfig::max_snapshot_bytes). This server then asked
+    /// another one, unless it had refused the snapshots of all others in the same heartbeat round.
     pub oversized_snapshots: u64,
 }
 

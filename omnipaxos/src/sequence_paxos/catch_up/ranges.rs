@@ -1,9 +1,9 @@
 //! Decided entries from several servers at once.
 //!
-//! What this server lacks is divided into disjoint ranges, the lowest first. Each source that answers
-//! is asked for the next range when it has sent one, so that a quick source sends more. A chunk that
-//! comes before the entries below it waits, within the limits of what may be in flight. A source that
-//! is silent loses its ranges to the others.
+//! This server divides the missing entries into disjoint ranges, and requests the lowest first.
+//! When a source has sent one range, this server asks it for the next. So a quick source sends
+//! more. A chunk that comes before the entries below it waits, within the limits of what may be in
+//! flight. A source that is silent loses its ranges to the others.
 
 use crate::{
     amount::Amount, config::Limits, ids::NodeId, messages::sequence_paxos::CatchUpChunk,

@@ -1,4 +1,4 @@
-//! The source: what a server that asks for decided entries is sent.
+//! The source: answers requests for decided entries.
 
 use super::super::SequencePaxos;
 use crate::{

@@ -1,13 +1,13 @@
 //! The applied indices of the applications, for entry types without snapshots.
 //!
-//! Entries that some application has not applied must stay, since nothing else could stand for
-//! them. So each server records the index that its application reports as applied. It reports this
-//! index to all other servers, until each has confirmed it. Each server trims the entries that all
+//! Entries that some application has not applied must stay, since no snapshot can replace them. So
+//! each server records the index that its application reports as applied. It reports this index to
+//! all other servers, until each has confirmed it. Each server trims the entries that all
 //! applications have applied.
 //!
-//! Invariant I17: a server counts with no more than its own application reported. Received reports
-//! are kept in memory. A restarted server receives them again when its own application reports
-//! again, and the leader has it trim its log.
+//! Invariant I17: a server uses no applied index above the one that its own application reported.
+//! Received reports are kept in memory. A restarted server receives them again when its own
+//! application reports again, and the leader has it trim its log.
 
 use crate::{ids::NodeId, messages::sequence_paxos::AppliedReport};
 use std::collections::{BTreeMap, BTreeSet};

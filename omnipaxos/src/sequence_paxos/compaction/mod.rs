@@ -215,7 +215,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 Ok(())
             }
             Err(TryCompactionErr::Halted(halted)) => Err(halted),
-            // An index up to the own decided index is not refused, and there is no snapshot that
+            // An index up to the decided index here is not refused, and there is no snapshot that
             // the storage could refuse.
             Err(
                 TryCompactionErr::Refused(_)

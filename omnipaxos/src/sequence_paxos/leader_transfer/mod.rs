@@ -1,9 +1,10 @@
 //! Leadership transfer to another server.
 //!
-//! Proposals continue until the other server has the log of the beginning of the transfer, and the
-//! rest is on its way. Then they wait in the queue until it has accepted all. Then the leader asks
-//! it to take over. It does so in a ballot of its own, which it prepares as any server does. The
-//! waiting proposals are forwarded to it. Code marked as cold is not part of replication.
+//! The leader appends proposals until the other server has the entries that the log held when the
+//! transfer began, and the rest is on its way. Then proposals wait in the queue until the other
+//! server has accepted the whole log. Then the leader asks it to take over. The other server does
+//! so in a ballot of its own, which it prepares as any server does. The waiting proposals are
+//! forwarded to it. Code marked as cold is not part of replication.
 
 pub(super) mod transfer;
 

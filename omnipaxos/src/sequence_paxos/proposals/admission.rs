@@ -24,11 +24,11 @@ use std::collections::BTreeMap;
 pub(super) struct Admission {
     /// The largest size hint that is allowed.
     largest_hint: usize,
-    /// The limit of the own storage.
+    /// The limit of this server's storage.
     own: u64,
     /// The limits of the peers' storages, as last reported.
     reported: BTreeMap<NodeId, u64>,
-    /// The smallest of these and the own limit.
+    /// The smallest of these and this server's limit.
     limit: u64,
     /// Whether that has ever decreased: then entries that were checked before may exceed it.
     has_fallen: bool,
@@ -94,7 +94,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.proposals.admission.report(from, limit);
     }
 
-    /// Returns the largest entry that the own storage can hold.
+    /// Returns the size of the largest entry that this server's storage can hold.
     pub(crate) fn own_max_entry_bytes(&self) -> u64 {
         self.proposals.admission.own
     }
@@ -126,7 +126,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.check_stopsign(stopsign, self.proposals.admission.limit)
     }
 
-    /// Appends an own entry without an id.
+    /// Appends an entry of this server without an id.
     pub(super) fn take_plain(&mut self, entry: T) {
         let bytes = entry.size_hint() as u64;
         match self.check_again(&entry, bytes) {
@@ -135,8 +135,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Appends an own proposal with an id that is not in the log. If it cannot be stored, and
-    /// another leader may have appended it, the outcome shows later.
+    /// Appends a proposal of this server with an id that is not in the log. If it cannot be stored,
+    /// and another leader may have appended it, the outcome shows later.
     pub(super) fn take_own_proposal(&mut self, proposal: IdentifiedProposal<T>) {
         match self.check_again(&proposal.entry, proposal.bytes) {
             Ok(()) => self.log.append_proposal(proposal.entry, proposal.bytes, proposal.id),

@@ -1,8 +1,8 @@
 //! The pending proposals of this server.
 //!
-//! Each is forwarded to the present leader until its id is in the own log. It ends when it is
-//! decided there, or when the configuration ends without it. If the log loses it because another
-//! leader takes over, it is forwarded again. A leader appends no id twice.
+//! Each is forwarded to the present leader until its id is in the log of this server. It ends when
+//! it is decided there, or when the configuration ends without it. If the log loses it because
+//! another leader takes over, it is forwarded again. A leader appends no id twice.
 
 use crate::{
     amount::Amount,

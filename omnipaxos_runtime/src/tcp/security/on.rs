@@ -24,8 +24,8 @@ use tokio_rustls::{
 ///
 /// Every server of a cluster has a certificate of a common authority, for the DNS name
 /// `server-PID`: that of server 3 is for `server-3`. Both ends of a connection present their
-/// certificates, and check name, authority and time of the other one. So a server cannot take the
-/// place of another. The authority should issue certificates for this cluster only.
+/// certificates, and check name, authority and validity period of the other one. So a server cannot
+/// impersonate another. The authority should issue certificates for this cluster only.
 ///
 /// The protocol is TLS 1.3, by `rustls` with `ring`.
 #[derive(Clone)]
