@@ -1,7 +1,7 @@
 //! The application at one server: its state, and the files that other servers fetch.
 
 use crate::handle::{digest, Handle, Line};
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use omnipaxos::{util::LogEntry, OmniPaxos};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
@@ -9,6 +9,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -18,9 +19,11 @@ pub(crate) struct Application {
     /// One file for each saved state.
     folder: PathBuf,
     /// Where other servers fetch these files.
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) applied_idx: u64,
     pub(crate) state: Vec<u8>,
+    /// The handle of the last state in the folder.
+    saved: Arc<Mutex<Option<Handle>>>,
 }
 
 impl Application {
@@ -29,17 +32,19 @@ impl Application {
         fs::create_dir_all(&folder)?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let (address, served) = (listener.local_addr()?, folder.clone());
+        let saved = Arc::new(Mutex::new(None));
+        let last = Arc::clone(&saved);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 // After an error the receiver finds a wrong length or digest.
-                let _ = serve(&served, connection);
+                let _ = serve(&served, &last, connection);
             }
         });
-        Ok(Self { folder, address, applied_idx: 0, state: Vec::new() })
+        Ok(Self { folder, address, applied_idx: 0, state: Vec::new(), saved })
     }
 
-    /// Applies what the server has decided since the last call.
-    pub(crate) fn catch_up(&mut self, server: &Server) -> Result<()> {
+    /// Applies what the server has decided since the last call. It may be called again after an error.
+    pub(crate) fn catch_up(&mut self, server: &mut Server, others: &[SocketAddr]) -> Result<()> {
         for entry in server.read_decided_suffix(self.applied_idx).unwrap_or_default() {
             match entry {
                 LogEntry::Decided(Line(line)) => {
@@ -47,8 +52,9 @@ impl Application {
                     self.applied_idx += 1;
                 }
                 LogEntry::Snapshotted(compacted) => {
-                    self.fetch(&compacted.snapshot)?;
-                    self.applied_idx = compacted.trimmed_idx;
+                    self.restore(&compacted.snapshot, server, others)?;
+                    // The entries that follow the restored state may begin later.
+                    return self.catch_up(server, others);
                 }
                 LogEntry::Undecided(_) | LogEntry::Trimmed(_) | LogEntry::StopSign(..) => {}
             }
@@ -58,26 +64,48 @@ impl Application {
 
     /// Writes the state to a new file, and returns the handle of this file.
     pub(crate) fn save(&self) -> Result<Handle> {
-        let file = format!("state-{}", self.applied_idx);
-        let mut to = fs::File::create(self.folder.join(&file))?;
+        let (bytes, digest) = (self.state.len() as u64, digest(&self.state));
+        let handle = Handle { address: self.address, idx: self.applied_idx, bytes, digest };
+        let mut to = fs::File::create(self.path(&handle))?;
         to.write_all(&self.state)?;
         to.sync_all()?;
-        let (bytes, digest) = (self.state.len() as u64, digest(&self.state));
-        Ok(Handle { address: self.address, file, bytes, digest })
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+        Ok(handle)
     }
 
-    /// Fetches a state from the server that wrote it, and keeps a copy of the file.
-    fn fetch(&mut self, handle: &Handle) -> Result<()> {
-        let mut connection = TcpStream::connect(handle.address)?;
-        writeln!(connection, "{}", handle.file)?;
-        let mut state = Vec::new();
-        connection.read_to_end(&mut state)?;
-        ensure!(
-            (state.len() as u64, digest(&state)) == (handle.bytes, handle.digest),
-            "the file is not the one that the handle names"
-        );
-        fs::write(self.folder.join(&handle.file), &state)?;
-        self.state = state;
+    /// Returns the path of the file of a state.
+    pub(crate) fn path(&self, handle: &Handle) -> PathBuf {
+        self.folder.join(handle.file())
+    }
+
+    /// Fetches the state of a handle. If the server that wrote it does not send it, fetches the last state of
+    /// another server.
+    fn restore(
+        &mut self,
+        handle: &Handle,
+        server: &mut Server,
+        others: &[SocketAddr],
+    ) -> Result<()> {
+        let mut fetched = fetch(handle).map(|state| (handle.idx, state));
+        for other in others.iter().filter(|other| **other != handle.address) {
+            if fetched.is_ok() {
+                break;
+            }
+            fetched = ask_for_last(*other).and_then(|last| {
+                ensure!(
+                    (handle.idx..=server.get_decided_idx()).contains(&last.idx),
+                    "the last state of {other} contains {} entries: ask again later",
+                    last.idx
+                );
+                Ok((last.idx, fetch(&last)?))
+            });
+        }
+        (self.applied_idx, self.state) = fetched?;
+        // Other servers can fetch this state from here, too.
+        let own = self.save()?;
+        if own.idx > server.get_compacted_idx() {
+            server.compact_with(own.idx, own)?;
+        }
         Ok(())
     }
 
@@ -98,11 +126,40 @@ impl Application {
     }
 }
 
-/// Sends the file that the other server names.
-fn serve(folder: &Path, mut connection: TcpStream) -> Result<()> {
+/// Fetches a state from the server that wrote it.
+fn fetch(handle: &Handle) -> Result<Vec<u8>> {
+    let mut connection = TcpStream::connect(handle.address)?;
+    writeln!(connection, "{}", handle.file())?;
+    let mut state = Vec::new();
+    connection.take(handle.bytes.saturating_add(1)).read_to_end(&mut state)?;
+    ensure!(
+        (state.len() as u64, digest(&state)) == (handle.bytes, handle.digest),
+        "the file is not the one that the handle names"
+    );
+    Ok(state)
+}
+
+/// Asks a server for the handle of its last state.
+fn ask_for_last(address: SocketAddr) -> Result<Handle> {
+    let mut connection = TcpStream::connect(address)?;
+    writeln!(connection, "last")?;
+    let mut line = String::new();
+    BufReader::new(connection).read_line(&mut line)?;
+    let mut numbers = line.split_whitespace().map(str::parse);
+    let mut next = || numbers.next().context("the server has no state");
+    Ok(Handle { address, idx: next()??, bytes: next()??, digest: next()?? })
+}
+
+/// Sends the file that the other server names, or the handle of the last state.
+fn serve(folder: &Path, last: &Mutex<Option<Handle>>, mut connection: TcpStream) -> Result<()> {
     let mut name = String::new();
     BufReader::new(connection.try_clone()?).read_line(&mut name)?;
     let name = name.trim_end();
+    if name == "last" {
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Handle { idx, bytes, digest, .. } = last.context("there is no state")?;
+        return Ok(writeln!(connection, "{idx} {bytes} {digest}")?);
+    }
     let idx = name.strip_prefix("state-").and_then(|idx| idx.parse::<u64>().ok());
     ensure!(idx.is_some(), "{name:?} is not the name of a state");
     Ok(connection.write_all(&fs::read(folder.join(name))?)?)

@@ -14,9 +14,17 @@ pub(crate) struct Line(pub(crate) String);
 pub(crate) struct Handle {
     /// The server that has the file.
     pub(crate) address: SocketAddr,
-    pub(crate) file: String,
+    /// The number of entries that the state contains.
+    pub(crate) idx: u64,
     pub(crate) bytes: u64,
     pub(crate) digest: u64,
+}
+
+impl Handle {
+    /// Returns the name of the file.
+    pub(crate) fn file(&self) -> String {
+        format!("state-{}", self.idx)
+    }
 }
 
 impl Snapshot<Line> for Handle {
