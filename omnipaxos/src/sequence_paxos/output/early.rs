@@ -175,6 +175,9 @@ mod tests {
             promised 4.2 3.3 ABc      | 2: AcceptSync 4.2 at=2 +de dec=2; append f; early
                 | following 4.2 ABde pending=1
                 | 2: Accepted 4.2 len=4 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +f
+            promised 4.2 3.3 ABC      | 2: AcceptSync 4.2 at=3 +d dec=3; append f; early
+                | following 4.2 ABCd pending=1
+                | 2: Accepted 4.2 len=4 dec=3; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=3 +f
             ",
         );
     }
@@ -229,6 +232,19 @@ mod tests {
                 | urgency: Now
             ",
         );
+    }
+
+    #[test]
+    fn many_entries_do_not_wait_for_the_write() {
+        for (count, urgency) in [(128, "UnlessDecided"), (129, "Now")] {
+            let many = "d".repeat(count);
+            let sent = format!("AcceptDecide 4.1 at=3 +{many} dec=3");
+            Table::new().check(&format!(
+                "leading 4.1 ABC 2:3/3 3:3/3 | append {many}; early; urgency
+                | leading 4.1 ABC{many} 2:3/3 3:3/3
+                | early 2: {sent}; early 3: {sent}; urgency: {urgency}"
+            ));
+        }
     }
 
     /// Proposals end before the write of the server that decides them, or learns that they are decided.
