@@ -247,6 +247,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_chunk_has_only_decided_entries_of_the_write() {
+        Table::new().check(
+            "
+            leading 4.1 A 2:1/1 3:1/1
+                | append bcd; early; 2: Accepted 4.1 len=3 dec=1; 3: CatchUpRequest dec=1 range=1-3
+                | leading 4.1 ABCd 2:3/1 3:1/1
+                | early 2: AcceptDecide 4.1 at=1 +bcd dec=1; early 3: AcceptDecide 4.1 at=1 +bcd dec=1
+                ; 2: Decide 4.1 dec=3; 3: Decide 4.1 dec=3
+                ; 3: CatchUpChunk at=1 +bc ids=1:1/4./1x2 dec=3
+            ",
+        );
+    }
+
     /// Proposals end before the write of the server that decides them, or learns that they are decided.
     #[test]
     fn outcomes_before_the_write() {

@@ -319,6 +319,11 @@ impl Server {
                 };
                 self.answers.extend(answer.unwrap_or_else(Some));
             }
+            // The largest entry that the own storage can hold.
+            ["limit"] => self.answers.push(match self.paxos.own_max_entry_bytes() {
+                u64::MAX => "no limit".to_string(),
+                limit => format!("limit {limit}"),
+            }),
             // The largest entry that the storage of a peer can hold.
             ["limit", pid, limit] => self.paxos.handle_max_entry_bytes(number(pid), number(limit)),
             // How many entries and stop signs were dropped: those that cannot be stored, and others.
