@@ -455,7 +455,9 @@ impl Server {
             }
             // The observers that are served here, and what the sources of this one have trimmed.
             ["observers"] => {
-                let all = self.paxos.observers().into_iter();
+                let all = self.paxos.observers();
+                assert!(self.paxos.observer_pids().eq(all.iter().map(|one| one.pid)));
+                let all = all.into_iter();
                 let all =
                     all.map(|one| format!(" {}:{} through {}", one.pid, one.decided_idx, one.via));
                 self.answers.push(format!("observers{}", all.collect::<String>()));
