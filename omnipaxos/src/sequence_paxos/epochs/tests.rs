@@ -109,7 +109,15 @@ fn a_snapshot_of_a_later_epoch() {
             ; 2: Prepare 5.2 na=4.2 len=6 dec=6 | recovering 4.2 4.2 ****** |
             | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5; elected 5.1
             | recovering 4.2 4.2 ****** |
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5
+            ; 2: AcceptDecide 4.2 at=6 +g dec=6 | recovering 4.2 4.2 ****** | 2: PrepareReq 4.2 len=6 dec=6
+        # What is undecided beyond it belongs to the epoch before.
+        following 4.2 ABcdef
+            | 3: CatchUpChunk base=2 at=4 snapshot=abcd dec=4 epoch=1:0 | following 4.2 ****ef
+            | 2: Accepted 4.2 len=6 dec=4
+            | 3: CatchUpChunk base=2 at=4 snapshot=abcd dec=4 epoch=2:3 | recovering 4.2 4.2 **** |
         # There no server answers what was asked for before.
+        following 4.2 ABc
             | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=9 epoch=2:5; output; epoch; round; output
             ; round | recovering 4.2 4.2 ****** |
         # A change that was proposed here is decided if it is the one that began the epoch. Otherwise it may
@@ -184,6 +192,10 @@ fn a_restart_in_a_later_epoch() {
             | 2: Promise 3.2 len=3 dec=3
         # The beginning was not stored: it is in the epoch before.
             | epoch; restart; 2: Prepare 3.2 len=3 dec=3 | recovering 4.2 4.2 AB! | 2: NotAccepted 4.2
+        # A stop sign that names the next one stays.
+            | restart; log 0 3 | recovering 4.2 4.2 AB! | AB!
+        following 4.2 AB$
+            | restart; log 0 3 | recovering 4.2 4.2 AB$ | AB$
         # The stop sign between the epochs has its place, until it is compacted.
         following 4.2 ABc
             | {NEXT} +d dec=5; output; flush; restart; log 0 5 | recovering 5.2 5.2 ABCD | ABC!D

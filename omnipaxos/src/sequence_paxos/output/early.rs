@@ -175,6 +175,9 @@ mod tests {
             promised 4.2 3.3 ABc      | 2: AcceptSync 4.2 at=2 +de dec=2; append f; early
                 | following 4.2 ABde pending=1
                 | 2: Accepted 4.2 len=4 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +f
+            promised 4.2 3.3 ABC      | 2: AcceptSync 4.2 at=3 +d dec=3; append f; early
+                | following 4.2 ABCd pending=1
+                | 2: Accepted 4.2 len=4 dec=3; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=3 +f
             ",
         );
     }
@@ -227,6 +230,33 @@ mod tests {
                 | urgency: Now; 2: Accepted 4.2 len=4 dec=2
             preparing 4.1 3.1 ABc     | append d; early; urgency | preparing 4.1 3.1 ABc waits=1
                 | urgency: Now
+            ",
+        );
+    }
+
+    #[test]
+    fn many_entries_do_not_wait_for_the_write() {
+        for (count, urgency) in [(128, "UnlessDecided"), (129, "Now")] {
+            let many = "d".repeat(count);
+            let sent = format!("AcceptDecide 4.1 at=3 +{many} dec=3");
+            Table::new().check(&format!(
+                "leading 4.1 ABC 2:3/3 3:3/3 | append {many}; early; urgency
+                | leading 4.1 ABC{many} 2:3/3 3:3/3
+                | early 2: {sent}; early 3: {sent}; urgency: {urgency}"
+            ));
+        }
+    }
+
+    #[test]
+    fn a_chunk_has_only_decided_entries_of_the_write() {
+        Table::new().check(
+            "
+            leading 4.1 A 2:1/1 3:1/1
+                | append bcd; early; 2: Accepted 4.1 len=3 dec=1; 3: CatchUpRequest dec=1 range=1-3
+                | leading 4.1 ABCd 2:3/1 3:1/1
+                | early 2: AcceptDecide 4.1 at=1 +bcd dec=1; early 3: AcceptDecide 4.1 at=1 +bcd dec=1
+                ; 2: Decide 4.1 dec=3; 3: Decide 4.1 dec=3
+                ; 3: CatchUpChunk at=1 +bc ids=1:1/4./1x2 dec=3
             ",
         );
     }

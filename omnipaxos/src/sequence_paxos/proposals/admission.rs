@@ -203,7 +203,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let mut lost = 0;
         for id in self.proposals.pending.among(rejection) {
-            if !self.log.has(id) && !self.proposals.pending.is_forwarded_since(id, *n) {
+            if !self.log.has(id) {
                 lost += self.proposals.pending.refuse(id, cause, &mut self.proposals.outcomes);
             }
         }

@@ -203,11 +203,6 @@ impl<T> PendingProposals<T> {
         self.by_id.range(rejection.first..last).map(|(id, _)| *id).collect()
     }
 
-    /// Returns whether a proposal was forwarded in a ballot above `n`.
-    pub(super) fn is_forwarded_since(&self, id: ProposalId, n: Ballot) -> bool {
-        self.by_id.get(&id).is_some_and(|pending| pending.forwarded_in > n)
-    }
-
     /// Ends a proposal that cannot be stored. Returns the number of ended proposals without an
     /// outcome.
     pub(super) fn refuse(&mut self, id: ProposalId, cause: &str, outcomes: &mut Outcomes) -> u64 {

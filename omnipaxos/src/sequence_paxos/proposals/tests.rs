@@ -425,6 +425,8 @@ fn stop_signs() {
 fn limits_that_fall_while_proposals_wait() {
     Table::new().check(
         "
+        # The limit of a peer is not that of this server.
+        preparing 4.1 3.2 ABc | limit 2 1; limit | same | no limit
         # What waits is checked again once this server leads. It is refused where no earlier leader can
         # have decided it.
         preparing 4.1 3.2 ABc

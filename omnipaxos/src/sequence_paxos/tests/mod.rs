@@ -319,6 +319,11 @@ impl Server {
                 };
                 self.answers.extend(answer.unwrap_or_else(Some));
             }
+            // The largest entry that the own storage can hold.
+            ["limit"] => self.answers.push(match self.paxos.own_max_entry_bytes() {
+                u64::MAX => "no limit".to_string(),
+                limit => format!("limit {limit}"),
+            }),
             // The largest entry that the storage of a peer can hold.
             ["limit", pid, limit] => self.paxos.handle_max_entry_bytes(number(pid), number(limit)),
             // How many entries and stop signs were dropped: those that cannot be stored, and others.
@@ -450,7 +455,9 @@ impl Server {
             }
             // The observers that are served here, and what the sources of this one have trimmed.
             ["observers"] => {
-                let all = self.paxos.observers().into_iter();
+                let all = self.paxos.observers();
+                assert!(self.paxos.observer_pids().eq(all.iter().map(|one| one.pid)));
+                let all = all.into_iter();
                 let all =
                     all.map(|one| format!(" {}:{} through {}", one.pid, one.decided_idx, one.via));
                 self.answers.push(format!("observers{}", all.collect::<String>()));
