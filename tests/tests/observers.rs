@@ -145,6 +145,37 @@ fn strangers_take_no_more_places_than_there_are() {
     assert!(lab.server(1).status().observers.is_empty());
 }
 
+/// A thousand places, taken by servers that each ask once: when they are silent, they leave nothing behind.
+#[test]
+fn a_thousand_observers_that_come_and_go_leave_nothing() {
+    let mut lab = Lab::with(&[1, 2, 3], |config| config.max_observers = 1_000);
+    lab.elect(1);
+    lab.append(1, "something");
+    lab.run(200);
+    let size = |lab: &mut Lab| format!("{:?}", lab.server(1)).len();
+    let before = size(&mut lab);
+    for generation in 1..=5 {
+        let first = generation * 10_000;
+        for pid in first..first + 1_200 {
+            requests(pid, 1).into_iter().for_each(|message| lab.inject(message));
+        }
+        lab.deliver();
+        assert_eq!(lab.server(1).status().observers.len(), 1_000);
+        let during = size(&mut lab);
+        assert!(
+            during < before + 1_000 * 700,
+            "{before} to {during}: more than a few numbers each"
+        );
+        lab.append(1, "news");
+        lab.run(250);
+        assert!(lab.server(1).status().observers.is_empty());
+        let after = size(&mut lab);
+        println!("generation {generation}: {before}, {during}, {after}");
+        assert!(after < before + 1_000, "{before} to {after}");
+    }
+    assert_eq!(lab.server(2).get_decided_idx(), 6);
+}
+
 /// Observers that lose all members, and observe each other, find out that they reach no leader.
 #[test]
 fn observers_in_a_circle_lose_the_way() {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Asker, Cluster, TIMEOUT};
+use common::{joiner::Joiner, kv_store, Asker, Cluster, TIMEOUT};
 use std::time::Instant;
 
 /// Values that together are almost twice as long as a frame may be.
@@ -45,6 +45,30 @@ fn a_server_that_was_away_gets_a_state_above_one_frame() {
         }
         assert!(start.elapsed() < TIMEOUT, "not in step: {status}");
     }
+
+    // So does a server that joins. It is killed while pieces arrive, and begins again.
+    let [first, second] = [0, 1].map(|index| cluster.peer_ports[index]);
+    let sources = format!("1=127.0.0.1:{first},2=127.0.0.1:{second}");
+    let mut joiner = Joiner::start(&cluster, 4, &sources);
+    let data = cluster.directory.path().join("joiner4");
+    for _ in 0..2 {
+        let start = Instant::now();
+        while !data.join("snapshot.0.part").exists() {
+            assert!(start.elapsed() < TIMEOUT, "no piece of the snapshot arrives");
+        }
+        joiner.restart();
+    }
+    let (start, server) = (Instant::now(), format!("127.0.0.1:{}", joiner.client_port()));
+    loop {
+        let output = kv_store().args(["client", "--servers", &server, "status"]).output().unwrap();
+        let status = String::from_utf8(output.stdout).unwrap();
+        if status.contains(&keys) {
+            break;
+        }
+        assert!(start.elapsed() < TIMEOUT, "the server that joins lacks the state: {status}");
+    }
+    assert!(!data.join("snapshot.0.part").exists());
+    drop(joiner);
 
     // The cluster continues, and the server that was away can lead and decide.
     cluster.kill(0);

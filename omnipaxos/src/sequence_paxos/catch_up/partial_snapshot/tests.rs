@@ -62,6 +62,20 @@ fn what_is_asked_for_in_windows_is_put_together() {
 }
 
 #[test]
+fn another_source_is_asked_for_what_the_first_one_did_not_send() {
+    let mut partial = PartialSnapshot::default();
+    take(&mut partial, &pieces(9, bytes(105, 3))[0], 2);
+    let mut asked = |source| {
+        partial.turn_to(source);
+        let asks = partial.next_request(0, WINDOW).unwrap();
+        (asks.from, asks.until)
+    };
+    assert_eq!(asked(2), (10, 50));
+    assert_eq!(asked(2), (50, 51), "the same source may still send the rest");
+    assert_eq!(asked(3), (10, 50));
+}
+
+#[test]
 fn a_source_with_a_smaller_window_is_asked_again_at_once() {
     let whole = bytes(105, 3);
     let mut source = EncodedSnapshot::default();
