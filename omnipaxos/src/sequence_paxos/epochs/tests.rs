@@ -120,6 +120,10 @@ fn a_snapshot_of_a_later_epoch() {
         following 4.2 ABc
             | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=9 epoch=2:5; output; epoch; round; output
             ; round | recovering 4.2 4.2 ****** |
+        # Nor does an answer to a read count: it may be of the end of an epoch between, which others had left.
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=4; output
+            ; 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5; output; state 1; epoch; state 1
+            | recovering 4.2 4.2 ****** | waiting; waiting
         # A change that was proposed here is decided if it is the one that began the epoch. Otherwise it may
         # have begun one before.
             | reconfigure id; 3: Joining len=2; output
