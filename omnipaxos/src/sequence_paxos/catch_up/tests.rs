@@ -375,6 +375,13 @@ fn snapshots_that_the_storage_receives() {
     // The digest is not that of the bytes: they are dropped, whatever they decode to.
     table(behind, "watch; FORGED", "same", "2: CatchUpRequest dec=1");
     table(behind, "FORGED; output; watch; decoded", "same", "");
+    // The next snapshot begins anew.
+    table(
+        behind,
+        "FORGED; output; SNAPSHOT; output; watch; decoded",
+        "following 4.2 *****",
+        "wrote snapshot abcde, trim 2, compacted 5, decided 5; 2: Accepted 4.2 len=5 dec=5",
+    );
     // A leader that reaches a quorum stays the leader. Without one it resigns.
     let leading = "leading 4.1 ABC 2:3/3";
     table(leading, "round lost; output; SNAPSHOT; output; round; output; decoded", "same", "");

@@ -1,7 +1,7 @@
 //! Each expectation follows from the section on epochs in `ARCHITECTURE.md`, and from the docs of this
 //! module.
 
-use crate::{entry::encoding, sequence_paxos::tests::Table};
+use crate::{config::ClusterConfig, entry::encoding, sequence_paxos::tests::Table};
 
 /// The log continues after the stop sign, which names the servers 1, 2 and 3.
 fn continuing() -> Table {
@@ -120,6 +120,10 @@ fn a_snapshot_of_a_later_epoch() {
         following 4.2 ABc
             | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=9 epoch=2:5; output; epoch; round; output
             ; round | recovering 4.2 4.2 ****** |
+        # Nor does an answer to a read count: it may be of the end of an epoch between, which others had left.
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=4; output
+            ; 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:5; output; state 1; epoch; state 1
+            | recovering 4.2 4.2 ****** | waiting; waiting
         # A change that was proposed here is decided if it is the one that began the epoch. Otherwise it may
         # have begun one before.
             | reconfigure id; 3: Joining len=2; output
@@ -217,4 +221,15 @@ fn a_restart_in_a_later_epoch() {
             | following 5.2 ***** | wrote snapshot abcd, trim 1, compacted 5 (durable later)
         "
     ));
+}
+
+#[test]
+fn an_observer_that_knows_no_epoch_sends_no_snapshot_in_pieces() {
+    let table = Table::with(|config| {
+        config.cluster_config = ClusterConfig::default();
+        config.server_config.observes = vec![2, 3];
+        config.server_config.continues = true;
+        config.server_config.max_message_bytes = 20;
+    });
+    table.check("recovering 0 0 **C | durable 2; 9: CatchUpRequest dec=1 pieces | same |");
 }

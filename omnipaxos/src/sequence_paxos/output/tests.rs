@@ -178,6 +178,23 @@ fn a_peer_is_back() {
 }
 
 #[test]
+fn what_a_timer_resends() {
+    let table = Table::with(|config| config.server_config.resend_message_tick_timeout = 2);
+    table.check(
+        "
+        leading 4.1 ABC 2:3/3  | append d; output; tick | leading 4.1 ABCd 2:3/3 |
+                               | append d; output; tick; tick | leading 4.1 ABCd 2:3/3
+            | 2: AcceptDecide 4.1 at=3 +d dec=3; 3: Prepare 4.1 na=4.1 len=4 dec=3
+        leading 4.1 ABc 2:sync | tick; tick | same
+            | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
+        preparing 4.1 3.2 ABc  | tick; tick | same
+            | 2: Prepare 4.1 na=3.2 len=3 dec=2; 3: Prepare 4.1 na=3.2 len=3 dec=2
+        following 4.2 ABc      | tick; tick | same |
+        ",
+    );
+}
+
+#[test]
 fn windows() {
     let table = Table::with(|config| {
         config.server_config.max_in_flight_entries = 4;
@@ -397,6 +414,27 @@ fn what_the_election_is_asked_for() {
                           | news 3.3 | same | neither
         # It has a change for the election.
                           | 2: NotAccepted 5.3; news 4.1 | same | neither; election: Preempted
+        ",
+    );
+}
+
+#[test]
+fn what_is_left_for_the_next_output() {
+    let table = Table::with(|config| {
+        config.server_config.max_in_flight_entries = 4;
+        config.server_config.max_message_entries = 3;
+        config.server_config.resend_message_tick_timeout = 20;
+    });
+    table.check(
+        "
+        # An AcceptSync carries what fits in a message. The rest that may be in flight follows at once.
+        leading 4.1 ABC 2:3/3
+            | append def; output; 2: Accepted 4.1 len=6 dec=6; append ghi; output
+            ; 2: Accepted 4.1 len=9 dec=9; output; 3: Promise 4.1 len=3 dec=3; output; timeout
+            | leading 4.1 ABCDEFGHI 2:9/9 3:sync
+            | timeout 1; 3: AcceptDecide 4.1 at=6 +g dec=9
+            | append def; output; 2: Accepted 4.1 len=6 dec=6; output; 3: Promise 4.1 len=3 dec=3
+            ; output; timeout | leading 4.1 ABCDEF 2:6/6 3:sync | timeout 20
         ",
     );
 }

@@ -549,3 +549,17 @@ fn how_many_ids_are_remembered() {
     let most = [1, 10, 100, 1000].map(most_id_runs);
     assert_eq!(most, [8, 80, 256, 1000]);
 }
+
+#[test]
+fn outcomes_are_kept_until_they_are_taken() {
+    let table = Table::with(|config| config.server_config.max_pending_entries = 1);
+    table.check(
+        "
+        # Also if more end at once than may be pending: a stop sign is no entry.
+        following 4.2 ABc
+            | propose d; reconfigure id; output; 2: AcceptDecide 4.2 at=3 +d ids=3:1/7/0x1 dec=2
+            ; 2: AcceptStopSign 4.2 at=4 dec=5 | following 4.2 ABCD!
+            | 2: Accepted 4.2 len=5 dec=5; 1/7/0 is decided at 3; 1/7/1 is decided at 4
+        ",
+    );
+}

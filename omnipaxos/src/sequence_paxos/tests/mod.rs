@@ -194,7 +194,8 @@ impl Table {
                 config.cluster_config = present.configuration.clone();
             }
             let founding = Epoch::new(0, config.cluster_config.clone(), None);
-            let founding = stored.is_empty().then_some(founding);
+            let is_founded = !stored.is_empty() || config.learns_members();
+            let founding = (!is_founded).then_some(founding);
             log.set_continues(stored, founding).unwrap();
         }
         let incarnation = log.begin_incarnation(config.server_config.incarnation).unwrap();
