@@ -88,24 +88,28 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::Outbox;
-    use crate::messages::sequence_paxos::{CatchUpRequest, PieceRequest, SnapshotEncoding};
+    use super::{Outbox, MOST_CHUNKS};
+    use crate::messages::sequence_paxos::{
+        CatchUpRequest, DecidedRange, PieceRequest, SnapshotEncoding,
+    };
+
+    const ASKS: CatchUpRequest = CatchUpRequest {
+        config_id: 1,
+        decided_idx: 0,
+        takes_delta: false,
+        waits: false,
+        takes_pieces: true,
+        range: None,
+        piece: None,
+    };
 
     /// Returns the pieces that are sent of those that are asked for: the digest, and the offsets.
     fn sent(asked: &[(u64, u64, u64)]) -> (u64, u64, u64) {
         let mut outbox = Outbox::default();
         for (digest, from, until) in asked.iter().copied() {
             let encoding = SnapshotEncoding { idx: 9, len: 1000, digest };
-            let asks = CatchUpRequest {
-                config_id: 1,
-                decided_idx: 0,
-                takes_delta: false,
-                waits: false,
-                takes_pieces: true,
-                range: None,
-                piece: Some(PieceRequest { encoding, from, until }),
-            };
-            outbox.send_chunk(3, asks);
+            let piece = Some(PieceRequest { encoding, from, until });
+            outbox.send_chunk(3, CatchUpRequest { piece, ..ASKS });
         }
         let (to, due) = outbox.pop().unwrap();
         let [CatchUpRequest { piece: Some(piece), .. }] = due.chunks[..] else {
@@ -121,5 +125,15 @@ mod tests {
         assert_eq!(sent(&[(7, 100, 200), (7, 50, 150)]), (7, 50, 200), "some were lost");
         assert_eq!(sent(&[(7, 100, 200), (7, 300, 400)]), (7, 300, 400), "a gap");
         assert_eq!(sent(&[(7, 0, 100), (8, 100, 200)]), (8, 100, 200), "another snapshot");
+    }
+
+    #[test]
+    fn one_output_answers_few_requests_of_a_peer() {
+        let mut outbox = Outbox::default();
+        for from_idx in 0..100 {
+            let range = Some(DecidedRange { from_idx, until_idx: from_idx + 1 });
+            outbox.send_chunk(3, CatchUpRequest { range, ..ASKS });
+        }
+        assert_eq!(outbox.pop().unwrap().1.chunks.len(), MOST_CHUNKS);
     }
 }
