@@ -282,9 +282,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let route = self.leader().and_then(|leader| self.routing.of_relayed(leader));
         while let Some((origin, request)) = self.reads.passing.pop_first() {
             let next_hop = match route {
-                Some(Route::Direct(leader)) if leader != origin => Some(leader),
+                Some(Route::Direct(leader)) => Some(leader),
                 Some(Route::Through(peer)) if !self.members.contains(origin) => Some(peer),
-                Some(Route::Direct(_) | Route::Through(_)) | None => None,
+                Some(Route::Through(_)) | None => None,
             };
             if let Some(to) = next_hop.filter(|to| *to != self.observers.way_to(origin)) {
                 send(to, PaxosMsg::ReadIndexRequest(request));
