@@ -36,6 +36,10 @@ fn runs_that_found_something() {
     passes(&Lasting::of(3_077_385_174));
     // Its link to the leader was open for the heartbeats that begin a round, but not for requests after them.
     passes(&Lasting::of(990_000_962));
+    // A peer that it needs as a relay was out of reach now and then, and had to prove itself again each time.
+    passes(&Lasting::of(993_001_838));
+    // A link of the leader was open for heartbeats, but never when the leader repeated a check of its leadership.
+    passes(&Lasting::of_kind(707, Kind::Windows));
 }
 
 /// One leader is elected, in the first ballot, and stays.

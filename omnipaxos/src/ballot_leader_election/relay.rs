@@ -55,7 +55,8 @@ impl BallotLeaderElection {
             reply.happy && reply.leader == leader && way_from(members, reply) < LONGEST_WAY
         };
         let replies = &self.last_replies;
-        self.content_rounds.retain(|peer, _| replies.get(peer).is_some_and(is_content));
+        // A peer that was out of reach meanwhile, and is happy with the same leader, is as sure as before.
+        self.content_rounds.retain(|peer, _| replies.get(peer).is_none_or(is_content));
         let is_other = |peer: NodeId| peer != leader.pid;
         let content = replies.iter().filter(|(peer, reply)| is_other(**peer) && is_content(reply));
         for (peer, _) in content {
@@ -71,7 +72,8 @@ impl BallotLeaderElection {
         if !self.link.is_unsteady() {
             return None;
         }
-        let peers = self.content_rounds.iter();
+        let peers =
+            self.content_rounds.iter().filter(|(peer, _)| self.last_replies.contains_key(peer));
         let sure = peers.filter(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer);
         sure.min_by_key(|peer| (self.way_through(*peer), *peer))
     }

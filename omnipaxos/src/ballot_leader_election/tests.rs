@@ -364,8 +364,15 @@ fn a_peer_that_the_leader_answers_is_a_relay() {
     }
     round(&mut end_of_chain, &[(4, leader, true)]);
     assert_eq!(end_of_chain.relay(), Some(4), "the link opens and closes");
+    round(&mut end_of_chain, &[]);
+    assert_eq!(end_of_chain.relay(), None, "the relay is silent");
+    round(&mut end_of_chain, &[(4, leader, true)]);
+    assert_eq!(end_of_chain.relay(), Some(4), "it is back");
     round(&mut end_of_chain, &[(2, NONE, false)]);
     assert_eq!(end_of_chain.relay(), None, "nobody knows it");
+    round(&mut end_of_chain, &[(4, leader, false)]);
+    round(&mut end_of_chain, &[(4, leader, true)]);
+    assert_eq!(end_of_chain.relay(), None, "it lost the leader meanwhile");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) mod rounds;
 
 use self::{
     requests::Requests,
-    rounds::{Answer, Asked, Due, From},
+    rounds::{Answer, Asked, From},
 };
 use super::{routing::Route, state::State, SequencePaxos};
 use crate::{
@@ -326,13 +326,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let rounds = &mut leading.reads;
         rounds.go_on(self.members.quorum());
         let (n, round) = (self.log.promise(), rounds.number());
-        let asked = match rounds.take_due() {
-            Due::Nobody => &[][..],
-            Due::Everybody => self.members.peers(),
-            Due::Reachable => self.routing.reachable(),
-        };
-        for to in asked.iter().filter(|pid| !rounds.has_confirmed(**pid)) {
-            send(*to, PaxosMsg::LeadershipCheck(LeadershipCheck { n, round }));
+        if rounds.take_due() {
+            for to in self.members.peers().iter().filter(|pid| !rounds.has_confirmed(**pid)) {
+                send(*to, PaxosMsg::LeadershipCheck(LeadershipCheck { n, round }));
+            }
         }
         while let Some(Answer { origin, incarnation, via, asked }) = rounds.take_answer() {
             let Asked { number, read_idx } = asked;

@@ -23,17 +23,9 @@ enum Phase {
     InFlight {
         /// The servers that have confirmed. Invariant I6: each other server at most once.
         confirmed: Vec<NodeId>,
-        due: Due,
+        /// Whether checks are due, to all servers that have not confirmed.
+        is_due: bool,
     },
-}
-
-/// The servers to which a check is due.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    Nobody,
-    Everybody,
-    /// Reachable servers that have not answered.
-    Reachable,
 }
 
 /// A server that reads.
@@ -133,17 +125,18 @@ impl Rounds {
         let waits = |asker: &Asker| asker.next.is_some();
         if matches!(self.phase, Phase::Idle) && self.askers.values().any(waits) {
             self.number += 1;
-            self.phase = Phase::InFlight { confirmed: Vec::new(), due: Due::Everybody };
+            self.phase = Phase::InFlight { confirmed: Vec::new(), is_due: true };
             for asker in self.askers.values_mut() {
                 asker.in_flight = asker.next.take();
             }
         }
     }
 
-    /// Makes checks due again for servers that have not answered.
+    /// Makes checks due again, together with the heartbeats. They go also to servers that did not answer
+    /// lately: a link may be open only for the heartbeats.
     pub(super) fn repeat(&mut self) {
-        if let Phase::InFlight { due, .. } = &mut self.phase {
-            *due = Due::Reachable;
+        if let Phase::InFlight { is_due, .. } = &mut self.phase {
+            *is_due = true;
         }
     }
 
@@ -156,11 +149,11 @@ impl Rounds {
         self.number
     }
 
-    /// Returns the servers to which a check is due, of those that have not answered.
-    pub(super) fn take_due(&mut self) -> Due {
+    /// Takes whether checks are due, to the servers that have not confirmed.
+    pub(super) fn take_due(&mut self) -> bool {
         match &mut self.phase {
-            Phase::Idle => Due::Nobody,
-            Phase::InFlight { due, .. } => std::mem::replace(due, Due::Nobody),
+            Phase::Idle => false,
+            Phase::InFlight { is_due, .. } => std::mem::take(is_due),
         }
     }
 
@@ -190,7 +183,7 @@ impl Asker {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Due, From, Rounds};
+    use super::{Asked, From, Rounds};
     use crate::membership::Quorum;
 
     fn from(origin: u64, incarnation: u64) -> From {
@@ -211,16 +204,16 @@ mod tests {
         let mut rounds = Rounds::default();
         rounds.ask(from(1, 0), asked(1, 5));
         rounds.go_on(&quorum);
-        assert_eq!((rounds.take_due(), rounds.number()), (Due::Everybody, 1));
+        assert_eq!((rounds.take_due(), rounds.number()), (true, 1));
         rounds.ask(from(1, 0), asked(2, 6));
         rounds.ask(from(2, 0), asked(7, 6));
         rounds.ask(from(2, 0), asked(8, 7));
         rounds.go_on(&quorum);
-        assert_eq!((rounds.take_due(), rounds.number()), (Due::Nobody, 1), "one at a time");
+        assert_eq!((rounds.take_due(), rounds.number()), (false, 1), "one at a time");
         rounds.confirm(2, 1);
         rounds.go_on(&quorum);
         assert_eq!(answers(&mut rounds), [(1, asked(1, 5))]);
-        assert_eq!((rounds.take_due(), rounds.number()), (Due::Everybody, 2));
+        assert_eq!((rounds.take_due(), rounds.number()), (true, 2));
         rounds.confirm(3, 1);
         rounds.go_on(&quorum);
         assert_eq!(answers(&mut rounds), [], "an answer to the round before does not count");
@@ -241,7 +234,7 @@ mod tests {
         }
         assert_eq!(answers(&mut rounds), []);
         rounds.repeat();
-        assert_eq!(rounds.take_due(), Due::Reachable);
+        assert!(rounds.take_due());
         assert!(rounds.has_confirmed(2) && !rounds.has_confirmed(3));
     }
 

@@ -115,9 +115,10 @@ fn a_read_at_the_leader() {
                                | same | waiting
             | read; output; 2: LeadershipCheckAck 4.1 round=1; output; 2: Accepted 4.1 len=3 dec=3
             ; state 1 | leading 4.1 ABC 2:3/3 | ready at 3; 2: Decide 4.1 dec=3
-        # Those that have not answered are asked again, if they are there.
+        # Those that have not answered are asked again, with the heartbeats: a link may be open only then.
         leading 4.1 ABC 2:3/3  | read; output; round 2 | same
-                               | 3: Prepare 4.1 na=4.1 len=3 dec=3; 2: LeadershipCheck 4.1 round=1
+            | 3: Prepare 4.1 na=4.1 len=3 dec=3; 2: LeadershipCheck 4.1 round=1
+            ; 3: LeadershipCheck 4.1 round=1
         # What is requested later waits for the next check, after the one on its way.
                                | read; output; read | same | read 2
             | read; output; read; output; 3: LeadershipCheckAck 4.1 round=1; state 2; output
@@ -159,6 +160,7 @@ fn requests_of_other_servers() {
             ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/1 at=3
             | 2: ReadIndexRequest id=2/5/1; output; round 2 | same
             | 3: Prepare 4.1 na=4.1 len=3 dec=3; 2: LeadershipCheck 4.1 round=1
+            ; 3: LeadershipCheck 4.1 round=1
         # It is answered again at once, at the old index; another incarnation sends another request.
             | 2: ReadIndexRequest id=2/5/1; output; 3: LeadershipCheckAck 4.1 round=1; output
             ; append d; output; 2: Accepted 4.1 len=4 dec=3; output; 2: ReadIndexRequest id=2/5/1
