@@ -45,6 +45,13 @@ fn a_snapshot_in_pieces_of_a_byte() {
     assert!(report.failure.is_none(), "{:?}", report.failure);
 }
 
+/// The only source of a snapshot had to write once more until the snapshot was durable, and had nothing to write.
+#[test]
+fn a_snapshot_that_waits_for_the_last_write() {
+    let report = run(&Plan::of(996_201_018, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 #[test]
 fn a_seed_gives_the_same_run_to_the_byte() {
     for seed in 0..30 {

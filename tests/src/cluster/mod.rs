@@ -208,7 +208,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// Ends all faults: links heal, messages arrive in the next tick, or when their link has carried the
-    /// bytes before them; all servers run, and their clocks with the same speed.
+    /// bytes before them; all servers run, and their clocks with the same speed; disks write what waited.
     ///
     /// # Errors
     /// What does not hold when a server restarts.
@@ -231,6 +231,7 @@ impl<T: SimEntry> Cluster<T> {
                 self.start(at)?;
             }
             self.servers[at].disk.repair();
+            self.servers[at].disk.finish_snapshots();
         }
         self.network.limit(self.limit_at_rest());
         self.measure_slack();

@@ -189,6 +189,16 @@ impl<T: SimEntry> SimDisk<T> {
         disk.has_bytes = true;
     }
 
+    /// The snapshot of a compaction becomes durable, and that of each later one at once. Before that it
+    /// may have to wait for a later write, which need not come.
+    pub fn finish_snapshots(&self) {
+        let mut disk = self.0.borrow_mut();
+        disk.writes_snapshots_later = false;
+        if disk.durable.take().is_some() {
+            disk.change = Change::Everything;
+        }
+    }
+
     /// Whether a crash now would undo a compaction.
     pub fn would_undo_compaction(&self) -> bool {
         self.0.borrow().durable.is_some()
