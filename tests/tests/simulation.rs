@@ -52,6 +52,13 @@ fn a_snapshot_that_waits_for_the_last_write() {
     assert!(report.failure.is_none(), "{:?}", report.failure);
 }
 
+/// Proposals of an observer were decided while the applications handed over their last states.
+#[test]
+fn states_that_are_taken_while_more_is_decided() {
+    let report = run(&Plan::of(1_062_269_888, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 #[test]
 fn a_seed_gives_the_same_run_to_the_byte() {
     for seed in 0..30 {

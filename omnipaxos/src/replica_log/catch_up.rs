@@ -270,9 +270,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             None => None,
         };
         let end = from_idx + entries.len() as u64;
-        // What is undecided here belongs to the present epoch, which ends with a stop sign.
-        let reaches_later =
-            snapshot.is_some() && epoch.as_deref().is_some_and(|it| self.is_later(it));
+        // What is undecided here belongs to the present epoch, which ends with a stop sign. A server that is
+        // in no epoch yet has accepted nothing, but a write of a chunk may have been torn.
+        let may_reach = snapshot.is_some() || self.epochs().is_empty();
+        let reaches_later = may_reach && epoch.as_deref().is_some_and(|it| self.is_later(it));
         let beyond = match stopsign.is_some() || reaches_later {
             true => Records::from(SharedEntries::default()),
             false => self.undecided_beyond(end)?,

@@ -233,3 +233,21 @@ fn an_observer_that_knows_no_epoch_sends_no_snapshot_in_pieces() {
     });
     table.check("recovering 0 0 **C | durable 2; 9: CatchUpRequest dec=1 pieces | same |");
 }
+
+#[test]
+fn a_server_that_joins_keeps_nothing_beyond_the_first_chunk() {
+    let table = Table::with(|config| {
+        config.cluster_config = ClusterConfig::default();
+        config.server_config.observes = vec![2, 3];
+        config.server_config.continues = true;
+    });
+    table.check(
+        "
+        # A write of an earlier chunk was torn: its entries were stored without the decided index.
+        recovering 0 0 abc | 2: CatchUpChunk at=0 +ab dec=2 epoch=1:0 | recovering 0 0 AB
+                           | 2: CatchUpRequest dec=2 waits
+                           | 2: CatchUpChunk at=0 +abcd dec=4 epoch=1:0 | recovering 0 0 ABCD
+                           | 2: CatchUpRequest dec=4 waits
+        ",
+    );
+}
