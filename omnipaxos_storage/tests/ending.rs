@@ -1,6 +1,9 @@
 //! Ending a persistent storage when its disk is full, or code that it called has panicked.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "common/small_disk.rs"]
+mod small_disk;
+
 use omnipaxos::{
     errors::find_cause,
     macros::Entry,
@@ -12,6 +15,7 @@ use omnipaxos_storage::{
     sled,
 };
 use serde::{Deserialize, Serialize, Serializer};
+use small_disk::SmallDisk;
 use std::{
     cell::Cell,
     env, fs,
@@ -109,30 +113,6 @@ fn a_storage_that_is_dropped_while_a_panic_unwinds_is_whole() {
     }
 }
 
-/// A small file system in memory.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` if this user may not mount one.
-    fn mount(megabytes: u32) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={megabytes}m");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path());
-        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
-        if !is_mounted {
-            println!("skipped: only root can mount a small file system");
-        }
-        is_mounted.then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(self.0.path()).output());
-    }
-}
-
 /// Where the parts of the storage are, of which the database is on a disk that gets full.
 fn split_config(disk: &Path, log: Option<PathBuf>) -> PersistentStorageConfig {
     PersistentStorageConfig::with(
@@ -197,11 +177,11 @@ fn a_full_disk_under_the_database_ends_with_its_process() {
         for has_own_log in [true, false] {
             for _ in 0..endings() {
                 let Some(disk) = SmallDisk::mount(12) else { return };
-                let ballast = disk.0.path().join("ballast");
+                let ballast = disk.path().join("ballast");
                 fs::write(&ballast, vec![1; 6 << 20]).unwrap();
                 let log = has_own_log.then(|| tempfile::tempdir().unwrap());
                 let log = log.as_ref().map(tempfile::TempDir::path);
-                let folder = disk.0.path().join("storage");
+                let folder = disk.path().join("storage");
                 let acknowledged = in_a_process(&folder, log, snapshot_bytes);
                 fs::remove_file(&ballast).unwrap();
                 let config = split_config(&folder, log.map(Into::into));

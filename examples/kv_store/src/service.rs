@@ -145,7 +145,13 @@ impl Service {
     }
 
     /// Changes the members. Those that join need not run yet.
+    ///
+    /// The request may name servers of an earlier change that this server has not learned yet. So it begins
+    /// with a linearizable read.
     async fn change_members(&self, change: &MembersChange) -> Answered {
+        if let Err(failed) = self.store.query_within(READ_TIMEOUT, |_| ()).await {
+            return unread(failed);
+        }
         let present = self.store.log().membership().borrow().configuration.clone();
         // The log names the members before the state machine has applied where they are.
         if present.nodes.is_empty() || !self.places.are_known(&present.nodes) {

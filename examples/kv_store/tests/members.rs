@@ -5,7 +5,9 @@ mod common;
 
 use common::{
     joiner::{free_ports, Joiner},
-    kv_store, wait_for_end, Cluster, TIMEOUT,
+    kv_store,
+    links::Links,
+    wait_for_end, Cluster, TIMEOUT,
 };
 use std::{
     collections::BTreeMap,
@@ -15,7 +17,7 @@ use std::{
         Arc,
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A client that was given the first three servers, and puts until it is stopped.
@@ -113,6 +115,27 @@ fn servers_join_leave_and_are_replaced_under_load() {
             assert_eq!(reader.ask(&format!("get {key}")), *value, "{key} at {}", server.pid);
         }
     }
+}
+
+#[test]
+fn a_server_that_lacks_the_last_change_learns_it_before_the_next() {
+    let links = Links::default();
+    let cluster = Cluster::start_found(|pid, port| links.proxy(pid, port));
+    cluster.change(&["put", "a", "1"]);
+    links.cut(3, [1, 2, 4]);
+    let [first, second, third] =
+        [0, 1, 2].map(|at| format!("127.0.0.1:{}", cluster.client_ports[at]));
+    let sources = format!("1=127.0.0.1:{}", cluster.found_ports[0]);
+    let fourth = Joiner::start(&cluster, 4, &sources);
+    ask(&format!("{first},{second}"), &["members", "add", &fourth.place()]);
+    let removes =
+        std::thread::spawn(move || client(&third, &["--timeout", "60", "members", "remove", "4"]));
+    // It has the request meanwhile.
+    std::thread::sleep(Duration::from_secs(2));
+    links.heal_all();
+    let output = removes.join().unwrap();
+    let says = String::from_utf8(output.stdout).unwrap();
+    assert!(says.contains(": configuration 3: 1="), "{says}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A disk that is full soon.
 
+#![allow(dead_code, reason = "each suite uses a part")]
+
 use std::{fs, path::Path, process::Command};
 
 /// A small file system in memory.
@@ -35,6 +37,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg(self.path()).output());
+        // A file may still be open.
+        drop(Command::new("umount").arg("-l").arg(self.path()).output());
     }
 }

@@ -87,7 +87,7 @@ fn what_was_underway_in_the_epoch_before() {
             | 3: ReadIndexRequest id=3/5/1; 2: AcceptStopSign 4.2 at=3 dec=4; epoch; round
             ; 2: Prepare 5.2 len=4 dec=4; 2: AcceptSync 5.2 at=4 dec=4 | following 5.2 ABC
             | 2: Accepted 5.2 len=4 dec=4
-        # A server in the epoch before is told of this one.
+        # The chunk that begins with this epoch contains its configuration.
             | {next} +d dec=5; output; 3: CatchUpRequest dec=4 | following 5.2 ABCD
             | 3: CatchUpChunk at=4 +d dec=5 epoch=2:4
             | {next} +d dec=5; output; 3: CatchUpRequest dec=1 | following 5.2 ABCD

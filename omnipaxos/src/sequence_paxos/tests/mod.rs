@@ -320,7 +320,7 @@ impl Server {
                 };
                 self.answers.extend(answer.unwrap_or_else(Some));
             }
-            // The largest entry that the own storage can hold.
+            // The largest entry that the storage of this server can hold.
             ["limit"] => self.answers.push(match self.paxos.own_max_entry_bytes() {
                 u64::MAX => "no limit".to_string(),
                 limit => format!("limit {limit}"),
