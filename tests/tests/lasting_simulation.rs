@@ -40,6 +40,8 @@ fn runs_that_found_something() {
     passes(&Lasting::of(993_001_838));
     // A link of the leader was open for heartbeats, but never when the leader repeated a check of its leadership.
     passes(&Lasting::of_kind(707, Kind::Windows));
+    // A relay passed requests on when they came, and the leader's link back to it was closed each time.
+    passes(&Lasting::of(998_002_610));
 }
 
 /// One leader is elected, in the first ballot, and stays.

@@ -10,10 +10,12 @@
 //! The answer stays true, whichever server leads later. So it needs no ballot, only the incarnation
 //! of the server that asked. Code marked as cold stays out of the code that every entry passes.
 
+mod passing;
 mod requests;
 pub(super) mod rounds;
 
 use self::{
+    passing::Passing,
     requests::Requests,
     rounds::{Answer, Asked, From},
 };
@@ -40,8 +42,8 @@ pub(super) struct Reads {
     requests: Requests,
     /// The leadership check to answer.
     confirm: Option<LeadershipCheck>,
-    /// Requests to relay to the leader; by origin.
-    passing: BTreeMap<NodeId, ReadIndexRequest>,
+    /// Requests to relay to the leader.
+    passing: Passing,
     /// Answers to relay back; by origin.
     passing_back: BTreeMap<NodeId, ReadIndexResponse>,
     /// The number of heartbeat rounds since there was a route to the leader.
@@ -137,7 +139,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             leading.reads.retain(&is_kept);
         }
-        self.reads.passing.retain(|origin, _| is_kept(*origin));
+        self.reads.passing.retain(&is_kept);
         self.reads.passing_back.retain(|origin, _| is_kept(*origin));
     }
 
@@ -166,7 +168,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     return;
                 }
                 let hops = hops.saturating_add(1);
-                self.reads.passing.insert(origin, ReadIndexRequest { hops, ..request });
+                self.reads.passing.record(ReadIndexRequest { hops, ..request });
             }
         }
         self.reads.is_due = true;
@@ -209,6 +211,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
+            self.reads.passing.answer(&answer);
             if self.way_back(answer.origin, from, answer.hops).is_some() {
                 let hops = answer.hops.saturating_add(1);
                 let answer = ReadIndexResponse { hops, ..answer };
@@ -221,7 +224,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Ends a heartbeat round: repeats open requests to the present leader. Refuses them if no leader is known,
+    /// Ends a heartbeat round: repeats open requests to the present leader, also those of others. Refuses them if no leader is known,
     /// or if there was no route to it for [some rounds](ROUNDS_WITHOUT_ROUTE).
     pub(super) fn end_round_of_reads(&mut self) {
         self.reads.requests.settle(self.decided_for_reads());
@@ -229,6 +232,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             leading.reads.repeat();
             self.reads.is_due |= leading.reads.is_in_flight();
         }
+        self.reads.is_due |= self.reads.passing.repeat();
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let has_route = |leader| self.routing.to(leader).is_some();
         self.reads.rounds_without_route = match leads || self.leader().is_none_or(has_route) {
@@ -280,7 +284,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
         }
         let route = self.leader().and_then(|leader| self.routing.of_relayed(leader));
-        while let Some((origin, request)) = self.reads.passing.pop_first() {
+        while let Some(request) = self.reads.passing.take_due() {
+            let origin = request.origin;
             let next_hop = match route {
                 Some(Route::Direct(leader)) => Some(leader),
                 Some(Route::Through(peer)) if !self.members.contains(origin) => Some(peer),

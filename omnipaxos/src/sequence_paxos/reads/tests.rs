@@ -267,6 +267,22 @@ fn reads_of_others_that_this_server_passes_on() {
                           | round 3 via=3; 9: ReadIndexRequest id=9/5/1 | same
                           | 3: ReadIndexRequest id=9/5/1 hops=1
                           | round 3 via=3; 3: ReadIndexRequest id=3/5/1 | same |
+        # A request without an answer is passed on once more, with the heartbeats: the link to the leader
+        # may be open only then. Also one for which there was no route before.
+        following 4.2 ABC | 3: ReadIndexRequest id=3/5/1; output; round 2 3 | same
+                          | 2: ReadIndexRequest id=3/5/1 hops=1
+                          | 3: ReadIndexRequest id=3/5/1; output; round 2 3; output; round 2 3 | same |
+            | round 3; 3: ReadIndexRequest id=3/5/1; output; round 2 3 | same
+            | 2: ReadIndexRequest id=3/5/1 hops=1
+        # Not one with an answer, also to a later request of this incarnation.
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/3 at=9; output; round 2 3 | same |
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/1 at=9; output; round 2 3 | same
+            | 2: ReadIndexRequest id=3/5/2 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/4/2 at=9; output; round 2 3 | same
+            | 2: ReadIndexRequest id=3/5/2 hops=1
+        # Not to its origin, if that leads by then.
+            | 3: ReadIndexRequest id=3/5/1; output; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; round 2 3
+            | promised 5.3 4.2 ABC |
         ",
     );
 }
