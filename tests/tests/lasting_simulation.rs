@@ -42,6 +42,8 @@ fn runs_that_found_something() {
     passes(&Lasting::of_kind(707, Kind::Windows));
     // A relay passed requests on when they came, and the leader's link back to it was closed each time.
     passes(&Lasting::of(998_002_610));
+    // The leader answered two peers of the keeper in two of three rounds each, and none counted as a relay.
+    passes(&Lasting::of(1_072_000_057));
 }
 
 /// One leader is elected, in the first ballot, and stays.

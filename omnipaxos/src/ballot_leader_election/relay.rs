@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// A server that learns of a new leader may be happy with it for two rounds before it notices that
-/// it does not reach the leader. In the third round it has got an answer.
+/// it does not reach the leader. In the third round it has got an answer, also if it was unhappy meanwhile:
+/// without an answer it is not happy with the same ballot again.
 const ROUNDS_TO_BE_SURE: u32 = 3;
 
 /// If the leader did not answer in this number of the last eight rounds, the link to it counts as unsteady.
@@ -44,38 +45,40 @@ impl BallotLeaderElection {
     /// Counts the rounds in which each peer is happy with the leader of this server, and those in which
     /// the leader does not answer here.
     pub(super) fn count_content_rounds(&mut self) {
-        let leader = self.leader;
-        if leader.pid == self.pid {
+        let leader = self.leader.pid;
+        if leader == self.pid {
             self.content_rounds.clear();
             return;
         }
-        self.link.end_round(self.answered(leader.pid));
-        let members = &self.members;
-        let is_content = |reply: &HeartbeatReply| {
-            reply.happy && reply.leader == leader && way_from(members, reply) < LONGEST_WAY
-        };
-        let replies = &self.last_replies;
-        // A peer that was out of reach meanwhile, and is happy with the same leader, is as sure as before.
-        self.content_rounds.retain(|peer, _| replies.get(peer).is_none_or(is_content));
-        let is_other = |peer: NodeId| peer != leader.pid;
-        let content = replies.iter().filter(|(peer, reply)| is_other(**peer) && is_content(reply));
-        for (peer, _) in content {
-            let rounds = self.content_rounds.entry(*peer).or_insert(0);
-            *rounds = rounds.saturating_add(1);
+        self.link.end_round(self.answered(leader));
+        for (peer, reply) in self.last_replies.iter().filter(|(peer, _)| **peer != leader) {
+            if self.knows_the_leader(reply) {
+                let rounds = self.content_rounds.entry(*peer).or_insert(0);
+                *rounds = rounds.saturating_add(1);
+            }
         }
     }
 
-    /// Returns a peer that the leader answers in each round, if the link from here to the leader is
-    /// unsteady. An observer may also reach the leader through other observers: then it is the one with the
+    /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer
+    /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile.
+    /// An observer may also reach the leader through other observers: then it is the one with the
     /// shortest route.
     pub(crate) fn relay(&self) -> Option<NodeId> {
         if !self.link.is_unsteady() {
             return None;
         }
-        let peers =
-            self.content_rounds.iter().filter(|(peer, _)| self.last_replies.contains_key(peer));
-        let sure = peers.filter(|(_, rounds)| **rounds >= ROUNDS_TO_BE_SURE).map(|(peer, _)| *peer);
+        let is_sure = |peer: &NodeId| {
+            self.content_rounds.get(peer).is_some_and(|rounds| *rounds >= ROUNDS_TO_BE_SURE)
+        };
+        let content = self.last_replies.iter().filter(|(_, reply)| self.knows_the_leader(reply));
+        let sure = content.map(|(peer, _)| *peer).filter(is_sure);
         sure.min_by_key(|peer| (self.way_through(*peer), *peer))
+    }
+
+    /// Returns whether the sender of a reply is happy with the leader of this server, or knows a route to it.
+    fn knows_the_leader(&self, reply: &HeartbeatReply) -> bool {
+        let way = way_from(&self.members, reply);
+        reply.happy && reply.leader == self.leader && way < LONGEST_WAY
     }
 
     /// Returns the length of the route to the leader from a peer, in messages.

@@ -371,8 +371,19 @@ fn a_peer_that_the_leader_answers_is_a_relay() {
     round(&mut end_of_chain, &[(2, NONE, false)]);
     assert_eq!(end_of_chain.relay(), None, "nobody knows it");
     round(&mut end_of_chain, &[(4, leader, false)]);
+    assert_eq!(end_of_chain.relay(), None, "it has lost the leader");
     round(&mut end_of_chain, &[(4, leader, true)]);
-    assert_eq!(end_of_chain.relay(), None, "it lost the leader meanwhile");
+    assert_eq!(end_of_chain.relay(), Some(4), "the leader has answered it again");
+    round(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
+    assert_eq!(
+        end_of_chain.relay(),
+        None,
+        "5 may not have noticed yet that the leader does not answer"
+    );
+    round(&mut end_of_chain, &[(4, leader, false)]);
+    round(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
+    round(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
+    assert_eq!(end_of_chain.relay(), Some(5), "the leader answers peers in turns");
 }
 
 #[test]
