@@ -34,6 +34,8 @@ fn runs_that_found_something() {
     passes(&Lasting::of(20_270_006_839));
     // The keeper's rounds were shorter than the answers took, and one without an answer refused its reads.
     passes(&Lasting::of(3_077_385_174));
+    // Its link to the leader was open for a heartbeat and the answer, and not for forwards after them.
+    passes(&Lasting::of(970_002_469));
     // Its link to the leader was open for the heartbeats that begin a round, but not for requests after them.
     passes(&Lasting::of(990_000_962));
     // A peer that it needs as a relay was out of reach now and then, and had to prove itself again each time.
@@ -44,6 +46,9 @@ fn runs_that_found_something() {
     passes(&Lasting::of(998_002_610));
     // The leader answered two peers of the keeper in two of three rounds each, and none counted as a relay.
     passes(&Lasting::of(1_072_000_057));
+    // The link from the leader to the keeper was open for answers to heartbeats only, never when the leader
+    // repeated an AcceptSync.
+    passes(&Lasting::of(1_075_004_414));
 }
 
 /// One leader is elected, in the first ballot, and stays.

@@ -45,6 +45,11 @@ impl Clocks {
         }
     }
 
+    /// Returns whether a request of this peer came in the round that has just ended.
+    pub(super) fn asked(&self, peer: NodeId) -> bool {
+        self.by_pid.get(&peer).is_some_and(|gap| gap.present <= 1)
+    }
+
     /// Returns whether the clock of a peer runs, as far as its requests show.
     pub(super) fn runs(&self, peer: NodeId) -> bool {
         self.by_pid.get(&peer).is_none_or(|gap| gap.present <= gap.longest + MARGIN)

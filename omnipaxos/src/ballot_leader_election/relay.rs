@@ -15,17 +15,24 @@ const ROUNDS_TO_BE_SURE: u32 = 3;
 /// If the leader did not answer in this number of the last eight rounds, the link to it counts as unsteady.
 const SILENT_ROUNDS: u32 = 3;
 
-/// Whether the leader answered in each of the last rounds.
+/// If no request of the leader came in this number of the last eight rounds, what the leader sends with its
+/// heartbeats may be lost. It repeats some messages only every fourth round, so one of four rounds is enough.
+const UNHEARD_ROUNDS: u32 = 2;
+
+/// The link to the leader in the last rounds.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Link {
-    /// One bit for each of the last eight rounds: whether the leader was silent.
+    /// One bit for each of the last eight rounds: whether the leader did not answer.
     silent: u8,
+    /// The same: whether no request of the leader came.
+    unheard: u8,
 }
 
 impl Link {
     /// Ends a round.
-    fn end_round(&mut self, has_answered: bool) {
+    fn end_round(&mut self, has_answered: bool, has_asked: bool) {
         self.silent = self.silent << 1 | u8::from(!has_answered);
+        self.unheard = self.unheard << 1 | u8::from(!has_asked);
     }
 
     /// Returns whether messages to the leader may be lost again and again, though it answers now and
@@ -50,13 +57,18 @@ impl BallotLeaderElection {
             self.content_rounds.clear();
             return;
         }
-        self.link.end_round(self.answered(leader));
+        self.link.end_round(self.answered(leader), self.clocks.asked(leader));
         for (peer, reply) in self.last_replies.iter().filter(|(peer, _)| **peer != leader) {
             if self.knows_the_leader(reply) {
                 let rounds = self.content_rounds.entry(*peer).or_insert(0);
                 *rounds = rounds.saturating_add(1);
             }
         }
+    }
+
+    /// Returns whether the requests of the leader are lost again and again.
+    pub(crate) fn misses_requests(&self) -> bool {
+        self.link.unheard.count_ones() >= UNHEARD_ROUNDS
     }
 
     /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer

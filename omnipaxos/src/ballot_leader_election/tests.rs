@@ -387,6 +387,27 @@ fn a_peer_that_the_leader_answers_is_a_relay() {
 }
 
 #[test]
+fn requests_of_the_leader_that_are_lost_again_and_again() {
+    let leader = ballot(4, 3);
+    let mut follower = server(1, 4, NONE);
+    let mut pass = |rounds: u32, asks: bool| {
+        for _ in 0..rounds {
+            if asks {
+                ask(&mut follower, 3, true, true);
+            }
+            round(&mut follower, &[(2, leader, true), (3, leader, true)]);
+        }
+        follower.misses_requests()
+    };
+    assert!(!pass(3, true));
+    assert!(!pass(1, false), "once");
+    assert!(!pass(3, true));
+    assert!(pass(1, false), "every fourth round");
+    assert!(pass(3, true));
+    assert!(!pass(1, true), "once in eight rounds");
+}
+
+#[test]
 fn numbers_do_not_overflow() {
     let mut last = server(1, 3, ballot(u32::MAX, 2));
     round(&mut last, &[(2, NONE, false)]);

@@ -82,6 +82,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// Number of heartbeat rounds that a leader waits for promises.
     prepare_rounds: u32,
     routing: Routing,
+    /// The length of the log and its decided index at the end of the last heartbeat round.
+    had: (u64, u64),
     catch_up: Requester,
     /// What other servers were asked for besides.
     ranges: Ranges<T>,
@@ -133,6 +135,8 @@ pub(crate) enum LeadershipChange {
 pub(crate) enum Contact {
     #[default]
     Kept,
+    /// The leader answers, but what it sends with its heartbeats is lost again and again.
+    Unheard,
     Lost,
 }
 
@@ -176,6 +180,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             keeps_undecided_appends: server.keeps_undecided_appends,
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
+            had: (0, 0),
             catch_up: Requester::default(),
             ranges: Ranges::default(),
             partial_snapshot: PartialSnapshot::default(),
@@ -296,6 +301,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         relay: Option<Relay>,
     ) {
         self.log.schedule_decided_idx();
+        let contact = self.contact_that_counts(contact);
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         let quorum = *self.members.quorum();
         if let Some(followers) = self.followers_mut() {
@@ -318,6 +324,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Asked::No => self.catch_up_in_turn(contact),
         }
         self.end_round_of_loss(contact);
+        self.report_if_unheard(contact);
         self.compaction.repeat();
         self.end_round_of_reconfiguration();
         self.proposals.release_held();

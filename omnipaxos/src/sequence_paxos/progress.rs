@@ -299,11 +299,18 @@ impl Progress {
     }
 
     /// Records a promise. A follower that has accepted this ballot sends none, so a later
-    /// promise is old. A promise that reports nothing new and was answered is a copy.
+    /// promise is old. A promise that reports nothing new and was answered is a copy. If nothing was
+    /// acknowledged for a round, the answer may be lost, and a little of it is sent again: see
+    /// [`Contact::Unheard`](super::Contact).
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::Replicating(_) => {}
-            Stage::CatchingUp(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {}
+            Stage::CatchingUp(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {
+                if self.is_stuck() {
+                    self.is_sent_little = true;
+                    self.stage = Stage::Promised(promised);
+                }
+            }
             Stage::Unpromised { .. }
             | Stage::Promised(_)
             | Stage::CatchingUp(_)

@@ -1,7 +1,11 @@
 //! Finds the leader after a restart or a cut link (paper §4.2).
 
-use super::{state::State, SequencePaxos};
+use super::{
+    state::{Ack, State},
+    Contact, SequencePaxos,
+};
 use crate::{
+    amount::Amount,
     ids::NodeId,
     messages::sequence_paxos::PrepareReq,
     storage::{Entry, Storage},
@@ -46,6 +50,37 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }
             }
             State::Recovering | State::Promised { .. } | State::Following(_) => {}
+        }
+    }
+
+    /// Returns the contact that counts at the end of a heartbeat round. A server that waits for nothing does
+    /// not care whether it hears its leader's heartbeats: an idle cluster sends only heartbeats, also if they
+    /// come irregularly.
+    pub(super) fn contact_that_counts(&self, contact: Contact) -> Contact {
+        let has_requests =
+            self.proposals.pending() != Amount::default() || self.reads.are_waiting();
+        let waits =
+            matches!(self.state, State::Promised { .. }) || (has_requests && !self.log.has_ended());
+        match contact {
+            Contact::Unheard if !waits => Contact::Kept,
+            Contact::Kept | Contact::Unheard | Contact::Lost => contact,
+        }
+    }
+
+    /// Ends a heartbeat round: reports to a leader that answers what this server has, if the leader's own
+    /// heartbeats are lost, and nothing new came in the round. The leader repeats what this server lacks
+    /// with its heartbeats, which may never come. Its answer to this report comes with its answer to the
+    /// heartbeat of this server.
+    pub(super) fn report_if_unheard(&mut self, contact: Contact) {
+        let has = (self.log.len(), self.log.decided_idx());
+        let had = std::mem::replace(&mut self.had, has);
+        if contact != Contact::Unheard || has != had {
+            return;
+        }
+        match &mut self.state {
+            State::Promised { is_promise_due, .. } => *is_promise_due = true,
+            State::Following(ack) => *ack = Ack::DueWithGap,
+            State::Recovering | State::Preparing(_) | State::Leading(_) => {}
         }
     }
 

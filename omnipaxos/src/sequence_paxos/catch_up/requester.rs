@@ -114,7 +114,7 @@ impl Requester {
             }
         }
         match (self.source, self.contact) {
-            (None, Contact::Lost) => self.next_in_turn(reachable),
+            (None, Contact::Unheard | Contact::Lost) => self.next_in_turn(reachable),
             (None, Contact::Kept) | (Some(_), _) => None,
         }
     }

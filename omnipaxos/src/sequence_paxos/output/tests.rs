@@ -152,6 +152,35 @@ fn syncs_that_are_not_acknowledged() {
 }
 
 #[test]
+fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
+    Table::new().check(
+        "
+        # A server that waits reports what it has with its own heartbeats, if a round brought nothing, and asks
+        # the others for what is decided.
+        promised 4.2 3.3 ABc
+            | round; output; round unheard | same
+            | 2: Promise 4.2 na=3.3 len=3 dec=2; 3: CatchUpRequest dec=2
+            | round; output; round | same |
+        following 4.2 ABc
+            | read; output; round; output; round unheard | same
+            | 2: Accepted 4.2 len=3 dec=2 gap; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round; output; round unheard | same
+            | 2: Accepted 4.2 len=3 dec=2 gap; 3: CatchUpRequest dec=2
+            | read; output; round; 2: AcceptDecide 4.2 at=3 +d dec=2; output; round unheard
+            | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+        # A server that waits for nothing does not.
+            | round; output; round unheard | same |
+        following 4.2 ABC!
+            | read; round; output; round unheard | same |
+        # The leader sends a little again. Not before a round has passed without an answer.
+        leading 4.1 ABC 2:sync 3:3/3
+            | round 3; output; 2: Promise 4.1 na=0 len=0 | same | 2: AcceptSync 4.1 at=0 +abc dec=3
+            | 2: Promise 4.1 na=0 len=0 | same |
+        ",
+    );
+}
+
+#[test]
 fn a_peer_is_back() {
     Table::new().check(
         "

@@ -64,6 +64,11 @@ impl Reads {
         !self.is_due
     }
 
+    /// Returns whether reads of this server wait for an answer, or for entries.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.requests.is_waiting()
+    }
+
     /// Records that this log, of length `len`, is synced with another leader.
     pub(super) fn begin_ballot(&mut self, len: u64) {
         self.requests.doubt_beyond(len);

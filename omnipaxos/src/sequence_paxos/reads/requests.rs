@@ -72,6 +72,11 @@ impl Requests {
         self.latest > self.confirmed_up_to().max(self.refused_up_to())
     }
 
+    /// Returns whether some request is neither ready nor refused.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_unanswered() || !self.confirmed.is_empty()
+    }
+
     /// Refuses the requests that are not confirmed.
     pub(super) fn refuse(&mut self, reason: ReadRefused) {
         self.is_ask_due = false;

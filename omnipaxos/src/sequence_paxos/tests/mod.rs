@@ -393,9 +393,14 @@ impl Server {
             ["round", ref rest @ ..] => {
                 let all: Vec<u64> = self.paxos.members.peers().to_vec();
                 let some: Vec<u64> = rest.iter().filter_map(|word| word.parse().ok()).collect();
-                let answered = if rest.iter().all(|word| *word == "lost") { all } else { some };
+                let is_contact = |word: &&str| ["lost", "unheard"].contains(word);
+                let answered = if rest.iter().all(is_contact) { all } else { some };
                 let lost = rest.contains(&"lost");
-                let contact = if lost { Contact::Lost } else { Contact::Kept };
+                let contact = match rest.contains(&"unheard") {
+                    true => Contact::Unheard,
+                    false if lost => Contact::Lost,
+                    false => Contact::Kept,
+                };
                 let via = rest.iter().find_map(|word| word.strip_prefix("via="));
                 let relay = via.zip(self.paxos.leader_ballot());
                 let relay = relay.map(|(via, leader)| Relay { leader, peer: number(via) });
