@@ -58,7 +58,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Ends a heartbeat round.
     pub(super) fn end_round_of_loss(&mut self, contact: Contact) {
         let promise = self.log.promise();
-        let is_waiting = matches!(self.state, State::Promised { .. }) && contact == Contact::Kept;
+        let is_waiting = matches!(self.state, State::Promised { .. }) && contact != Contact::Lost;
         match &mut self.loss {
             Some(loss) if loss.rounds >= ROUNDS_TO_BE_SURE => {}
             Some(loss) if is_waiting && loss.lost.leader == promise => {

@@ -1,4 +1,5 @@
-//! Finds the leader after a restart or a cut link (paper §4.2).
+//! Finds the leader after a restart or a cut link (paper §4.2), and reports to a leader whose heartbeats are
+//! lost.
 
 use super::{
     state::{Ack, State},

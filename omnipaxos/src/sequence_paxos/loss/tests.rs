@@ -30,6 +30,9 @@ fn a_leader_that_lacks_decided_entries() {
         # Once that is sure it stays so, also while the leader is out of reach.
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; round; round lost
             ; output; loss | same | 2 of 3 at 4.2
+        # It counts, too, if only its own heartbeats do not come.
+            | 2: AcceptSync 4.2 at=1 +b dec=1; output; round unheard; round unheard; round unheard
+            ; round unheard; round unheard; output; loss | same | 2 of 3 at 4.2
         # It is over once an AcceptSync fits.
             | 2: AcceptSync 4.2 at=1 +b dec=1; output; round; round; round; round; round
             ; 2: AcceptSync 4.2 at=3 dec=3; output; loss | following 4.2 ABC | none
