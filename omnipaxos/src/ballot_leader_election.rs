@@ -100,8 +100,8 @@ pub(crate) struct BallotLeaderElection {
     refuted: BTreeSet<NodeId>,
     /// The peers that sent a message in this round.
     heard_of: BTreeSet<NodeId>,
-    /// Number of rounds in which a peer, not the leader, reported that it is happy with the leader in its
-    /// present ballot.
+    /// Number of rounds in which a peer, not the leader, reported that it is happy with the present leader in
+    /// the present ballot.
     content_rounds: BTreeMap<NodeId, u32>,
     /// Whether the leader answered in the last rounds.
     link: Link,

@@ -146,8 +146,8 @@ impl Service {
 
     /// Changes the members. Those that join need not run yet.
     ///
-    /// The request may name servers of an earlier change that this server has not learned yet. So it begins
-    /// with a linearizable read.
+    /// The request may name servers of an earlier change that this server has not learned yet. So this
+    /// server begins with a linearizable read.
     async fn change_members(&self, change: &MembersChange) -> Answered {
         if let Err(failed) = self.store.query_within(READ_TIMEOUT, |_| ()).await {
             return unread(failed);

@@ -9,14 +9,16 @@ use crate::{
 
 /// A server that learns of a new leader may be happy with it for two rounds before it notices that
 /// it does not reach the leader. In the third round it has got an answer, also if it was unhappy meanwhile:
-/// without an answer it is not happy with the same ballot again.
+/// without an answer it is not happy with the same ballot again. If its rounds are longer than those of this
+/// server, it may be wrong: then it says so at the end of its round.
 const ROUNDS_TO_BE_SURE: u32 = 3;
 
 /// If the leader did not answer in this number of the last eight rounds, the link to it counts as unsteady.
 const SILENT_ROUNDS: u32 = 3;
 
 /// If no request of the leader came in this number of the last eight rounds, what the leader sends with its
-/// heartbeats may be lost. It repeats some messages only every fourth round, so one of four rounds is enough.
+/// heartbeats may be lost. It repeats some messages only every fourth round. So the loss of its requests in one
+/// of four rounds may lose all repetitions.
 const UNHEARD_ROUNDS: u32 = 2;
 
 /// The link to the leader in the last rounds.
@@ -66,7 +68,8 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Returns whether the requests of the leader are lost again and again.
+    /// Returns whether the requests of the leader are lost again and again, or its rounds are longer than those
+    /// of this server.
     pub(crate) fn misses_requests(&self) -> bool {
         self.link.unheard.count_ones() >= UNHEARD_ROUNDS
     }

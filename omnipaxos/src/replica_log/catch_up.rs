@@ -271,9 +271,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         };
         let end = from_idx + entries.len() as u64;
         // What is undecided here belongs to the present epoch, which ends with a stop sign. A server that is
-        // in no epoch yet has accepted nothing, but a write of a chunk may have been torn.
-        let may_reach = snapshot.is_some() || self.epochs().is_empty();
-        let reaches_later = may_reach && epoch.as_deref().is_some_and(|it| self.is_later(it));
+        // in no epoch yet has accepted nothing. What it has beyond its decided index is of a chunk whose write
+        // was torn, and is dropped.
+        let may_be_later = snapshot.is_some() || self.epochs().is_empty();
+        let reaches_later = may_be_later && epoch.as_deref().is_some_and(|it| self.is_later(it));
         let beyond = match stopsign.is_some() || reaches_later {
             true => Records::from(SharedEntries::default()),
             false => self.undecided_beyond(end)?,

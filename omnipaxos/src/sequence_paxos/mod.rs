@@ -82,8 +82,9 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// Number of heartbeat rounds that a leader waits for promises.
     prepare_rounds: u32,
     routing: Routing,
-    /// The length of the log and its decided index at the end of the last heartbeat round.
-    had: (u64, u64),
+    /// The accepted round, the length of the log and the decided index, at the end of the last heartbeat
+    /// round.
+    reached_before: (Ballot, u64, u64),
     catch_up: Requester,
     /// What other servers were asked for besides.
     ranges: Ranges<T>,
@@ -180,7 +181,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             keeps_undecided_appends: server.keeps_undecided_appends,
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
-            had: (0, 0),
+            reached_before: Default::default(),
             catch_up: Requester::default(),
             ranges: Ranges::default(),
             partial_snapshot: PartialSnapshot::default(),
@@ -301,7 +302,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         relay: Option<Relay>,
     ) {
         self.log.schedule_decided_idx();
-        let contact = self.contact_that_counts(contact);
+        let contact = self.contact_if_waiting(contact);
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         let quorum = *self.members.quorum();
         if let Some(followers) = self.followers_mut() {

@@ -152,6 +152,8 @@ pub(super) struct Progress {
     redirects: u32,
     /// Whether it is sent no more than a [`LITTLE`], since it has acknowledged nothing for a round.
     pub(super) is_sent_little: bool,
+    /// Whether a round has ended since its last promise with news.
+    is_promise_old: bool,
 }
 
 /// The largest number of rounds between repetitions.
@@ -295,18 +297,19 @@ impl Progress {
             presence: Presence::Answered,
             redirects: 0,
             is_sent_little: false,
+            is_promise_old: false,
         }
     }
 
     /// Records a promise. A follower that has accepted this ballot sends none, so a later
-    /// promise is old. A promise that reports nothing new and was answered is a copy. If nothing was
-    /// acknowledged for a round, the answer may be lost, and a little of it is sent again: see
-    /// [`Contact::Unheard`](super::Contact).
+    /// promise is old. A promise that reports nothing new and was answered is a copy. But in a later round,
+    /// if nothing was acknowledged since, the follower may not hear this leader
+    /// ([`Contact::Unheard`](super::Contact)): it is sent a little again.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::Replicating(_) => {}
             Stage::CatchingUp(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {
-                if self.is_stuck() {
+                if self.is_promise_old && self.is_stuck() {
                     self.is_sent_little = true;
                     self.stage = Stage::Promised(promised);
                 }
@@ -315,15 +318,19 @@ impl Progress {
             | Stage::Promised(_)
             | Stage::CatchingUp(_)
             | Stage::Syncing(..) => {
+                self.is_promise_old = false;
                 self.stage = Stage::Promised(promised);
             }
         }
     }
 
-    /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts.
+    /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts. If it repeats what is known,
+    /// and nothing new was acknowledged since the last round ended, the follower may not hear this leader
+    /// ([`Contact::Unheard`](super::Contact)): it is sent a little again.
     #[inline]
     pub(super) fn accept(&mut self, accepted: &Accepted) {
-        self.is_sent_little &= accepted.accepted_idx <= self.accepted_idx;
+        let is_news = accepted.accepted_idx > self.accepted_idx;
+        self.is_sent_little &= !is_news;
         self.accepted_idx = self.accepted_idx.max(accepted.accepted_idx);
         self.decided_idx = self.decided_idx.max(accepted.decided_idx);
         let sent = self.stage.in_step();
@@ -332,6 +339,19 @@ impl Progress {
         let is_latest = accepted.accepted_idx == self.accepted_idx;
         if accepted.gap && is_latest && !sent.was_resent(accepted.accepted_idx) {
             sent.rewind(self.accepted_idx);
+        } else if is_latest && !is_news {
+            self.send_a_little_if_stuck();
+        }
+    }
+
+    #[cold]
+    fn send_a_little_if_stuck(&mut self) {
+        let (accepted_idx, is_stuck) = (self.accepted_idx, self.is_stuck());
+        if let Stage::Replicating(sent) = &mut self.stage {
+            if is_stuck && !sent.was_resent(accepted_idx) {
+                sent.resend_from(accepted_idx);
+                self.is_sent_little = true;
+            }
         }
     }
 
@@ -408,6 +428,7 @@ impl Progress {
             self.backoff_rounds = 1;
         }
         self.is_sent_little = false;
+        self.is_promise_old = true;
         let is_urgent = is_stuck && resending == Resending::EachRound;
         match &mut self.stage {
             Stage::Unpromised { is_prepare_due } => *is_prepare_due = true,

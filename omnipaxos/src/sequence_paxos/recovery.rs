@@ -1,10 +1,7 @@
 //! Finds the leader after a restart or a cut link (paper §4.2), and reports to a leader whose heartbeats are
 //! lost.
 
-use super::{
-    state::{Ack, State},
-    Contact, SequencePaxos,
-};
+use super::{state::State, Contact, SequencePaxos};
 use crate::{
     amount::Amount,
     ids::NodeId,
@@ -54,12 +51,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Returns the contact that counts at the end of a heartbeat round. A server that waits for nothing does
-    /// not care whether it hears its leader's heartbeats: an idle cluster sends only heartbeats, also if they
-    /// come irregularly.
-    pub(super) fn contact_that_counts(&self, contact: Contact) -> Contact {
-        let has_requests =
-            self.proposals.pending() != Amount::default() || self.reads.are_waiting();
+    /// Returns the contact, with [`Unheard`](Contact::Unheard) replaced by `Kept` if this server waits for
+    /// nothing. So an idle cluster sends only heartbeats, even if some of them are lost.
+    pub(super) fn contact_if_waiting(&self, contact: Contact) -> Contact {
+        let has_requests = self.proposals.pending() != Amount::default()
+            || self.reconfiguration.is_some()
+            || self.reads.are_waiting();
         let waits =
             matches!(self.state, State::Promised { .. }) || (has_requests && !self.log.has_ended());
         match contact {
@@ -68,19 +65,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Ends a heartbeat round: reports to a leader that answers what this server has, if the leader's own
-    /// heartbeats are lost, and nothing new came in the round. The leader repeats what this server lacks
-    /// with its heartbeats, which may never come. Its answer to this report comes with its answer to the
-    /// heartbeat of this server.
+    /// Ends a heartbeat round: reports to the leader what this server has, if the leader's heartbeats are
+    /// lost.
+    ///
+    /// The leader repeats missing entries with its heartbeats, so these may be lost, too. Its answer to the
+    /// report leaves with its answer to the heartbeat of this server. Nothing is reported in a round that
+    /// brought something new.
     pub(super) fn report_if_unheard(&mut self, contact: Contact) {
-        let has = (self.log.len(), self.log.decided_idx());
-        let had = std::mem::replace(&mut self.had, has);
-        if contact != Contact::Unheard || has != had {
+        let reached = (self.log.accepted_round(), self.log.len(), self.log.decided_idx());
+        let reached_before = std::mem::replace(&mut self.reached_before, reached);
+        if contact != Contact::Unheard || reached != reached_before {
             return;
         }
         match &mut self.state {
             State::Promised { is_promise_due, .. } => *is_promise_due = true,
-            State::Following(ack) => *ack = Ack::DueWithGap,
+            State::Following(ack) => ack.schedule(),
             State::Recovering | State::Preparing(_) | State::Leading(_) => {}
         }
     }

@@ -209,8 +209,8 @@ impl<T: SimEntry> Cluster<T> {
         Ok(())
     }
 
-    /// The applications hand over the states after all that is decided at their servers. Returns whether
-    /// these contain the first `end` entries everywhere. More may be decided meanwhile: proposals of observers.
+    /// The applications hand over the states after all that is decided at their servers. Returns whether each
+    /// state contains the first `end` entries. It may contain more: observers may propose meanwhile.
     pub(super) fn hand_over_all(&mut self, end: u64) -> Result<bool, Violation> {
         for at in 0..self.size() {
             self.compact_with(at, Until::Default)?;

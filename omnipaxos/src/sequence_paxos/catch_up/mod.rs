@@ -1,8 +1,8 @@
 //! Catching up: fetching decided entries from any server.
 //!
 //! If a follower lacks more than its leader may send, the leader names a server that has the
-//! entries. A server that is cut off from its leader, or has none, asks its peers in turn, one each
-//! heartbeat round. So every server that is linked to an informed one learns all decided entries,
+//! entries. A server that is cut off from its leader, has none, or waits and does not hear its heartbeats, asks
+//! its peers in turn, one each heartbeat round. So every server that is linked to an informed one learns all decided entries,
 //! also while no server can lead. The requester sets the pace: it requests the next chunk when one
 //! has arrived.
 //!

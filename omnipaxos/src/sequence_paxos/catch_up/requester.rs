@@ -20,7 +20,7 @@ pub(in crate::sequence_paxos) struct Requester {
     source: Option<NodeId>,
     /// Heartbeat rounds since the last request to the source, or its last chunk.
     waited: u32,
-    /// While it is lost, the peers are asked in turn.
+    /// Unless it is kept, the peers are asked in turn.
     contact: Contact,
     /// The peer asked last in turn.
     turn: usize,

@@ -163,15 +163,15 @@ fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
             | round; output; round | same |
         following 4.2 ABc
             | read; output; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2 gap; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2 gap; 3: CatchUpRequest dec=2
+            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2
             | read; output; round; 2: AcceptDecide 4.2 at=3 +d dec=2; output; round unheard
             | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
         # A server that waits for nothing does not.
             | round; output; round unheard | same |
-        following 4.2 ABC!
-            | read; round; output; round unheard | same |
+        following 4.2 ABC$
+            | read; output; 2: Decide 4.2 dec=4; round; output; round unheard | following 4.2 ABC! |
         # The leader sends a little again. Not before a round has passed without an answer.
         leading 4.1 ABC 2:sync 3:3/3
             | round 3; output; 2: Promise 4.1 na=0 len=0 | same | 2: AcceptSync 4.1 at=0 +abc dec=3

@@ -229,8 +229,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Ends a heartbeat round: repeats open requests to the present leader, also those of others. Refuses them if no leader is known,
-    /// or if there was no route to it for [some rounds](ROUNDS_WITHOUT_ROUTE).
+    /// Ends a heartbeat round: repeats open requests to the present leader, also those of others.
+    ///
+    /// Refuses the requests of this server if no leader is known, or if there was no route to it for
+    /// [some rounds](ROUNDS_WITHOUT_ROUTE).
     pub(super) fn end_round_of_reads(&mut self) {
         self.reads.requests.settle(self.decided_for_reads());
         if let State::Leading(leading) = &mut self.state {

@@ -6,11 +6,12 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The last read request of each other server, until it is answered or was passed on twice.
+/// The last read request of each other server, until it is answered or the second heartbeat round ends.
 ///
 /// A request is passed on at once, and once more with the heartbeats of this server. Its origin repeats it
 /// in step with its own heartbeats: the link from here to the leader may be closed each time, and open
-/// only for the heartbeats of this server.
+/// only for the heartbeats of this server. In a chain of relays only the first one repeats: the others get
+/// the request again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passing(BTreeMap<NodeId, Passed>);
 
@@ -24,7 +25,7 @@ struct Passed {
 impl Passing {
     /// Records the request of a server, which replaces an earlier one.
     pub(super) fn record(&mut self, request: ReadIndexRequest) {
-        let passed = Passed { request, is_due: true, is_repeated: false };
+        let passed = Passed { request, is_due: true, is_repeated: request.hops > 1 };
         self.0.insert(request.origin, passed);
     }
 
