@@ -555,6 +555,33 @@ mod tests {
     }
 
     #[test]
+    fn a_follower_that_does_not_hear_is_sent_a_little() {
+        let promised = Promised { decided_idx: 2, takes_delta: false };
+        let mut progress = Progress::unpromised();
+        progress.end_round(9, 0, Presence::Absent, Resending::Sparing);
+        progress.promise(promised);
+        progress.stage = Stage::Syncing(promised, Sent::up_to(5, 2));
+        progress.promise(promised);
+        assert!(matches!(progress.stage, Stage::Syncing(..)), "a copy in the same round");
+        progress.end_round(9, 0, Presence::Absent, Resending::Sparing);
+        progress.promise(promised);
+        assert!(matches!(progress.stage, Stage::Promised(_)) && progress.is_sent_little);
+        progress.stage = Stage::Syncing(promised, Sent::up_to(5, 2));
+        progress.accept(&accepted(5, false));
+        assert!(!progress.is_sent_little, "it gets on");
+        progress.end_round(9, 0, Presence::Absent, Resending::Sparing);
+        send_up_to(&mut progress, 9);
+        progress.accept(&accepted(5, false));
+        assert_eq!((next_idx(&progress), progress.is_sent_little), (5, true));
+        send_up_to(&mut progress, 9);
+        progress.accept(&accepted(5, false));
+        assert_eq!(next_idx(&progress), 9, "once a round");
+        progress.accept(&accepted(6, false));
+        progress.accept(&accepted(6, false));
+        assert_eq!((next_idx(&progress), progress.is_sent_little), (9, false), "it gets on");
+    }
+
+    #[test]
     fn what_is_missing_is_sent_again_once_a_round() {
         let mut progress = Progress::unpromised();
         progress.stage = Stage::Replicating(Sent::up_to(9, 0));

@@ -168,6 +168,8 @@ fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
             | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2
             | read; output; round; 2: AcceptDecide 4.2 at=3 +d dec=2; output; round unheard
             | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+            | reconfigure id; output; round; output; round unheard | same
+            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ForwardStopSign id=1/7/0
         # A server that waits for nothing does not.
             | round; output; round unheard | same |
         following 4.2 ABC$
@@ -176,6 +178,13 @@ fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
         leading 4.1 ABC 2:sync 3:3/3
             | round 3; output; 2: Promise 4.1 na=0 len=0 | same | 2: AcceptSync 4.1 at=0 +abc dec=3
             | 2: Promise 4.1 na=0 len=0 | same |
+        # The same for an acknowledgement that repeats what is known.
+        leading 4.1 ABC 2:3/3 3:3/3
+            | append d; output; round 3; output; 2: Accepted 4.1 len=3 dec=3 | leading 4.1 ABCd 2:3/3 3:3/3
+            | 2: AcceptDecide 4.1 at=3 +d dec=3
+            | append d; output; 2: Accepted 4.1 len=3 dec=3 | leading 4.1 ABCd 2:3/3 3:3/3 |
+            | append d; output; round 3; output; 2: Accepted 4.1 len=3 dec=3; output
+            ; 2: Accepted 4.1 len=3 dec=3 | leading 4.1 ABCd 2:3/3 3:3/3 |
         ",
     );
 }
