@@ -142,6 +142,8 @@ impl<T: SimEntry> World<T> {
         let is_tiny = rng.chance(1, 3);
         // Snapshots travel in pieces then.
         let has_pieces = Rng::of(&[seed, 0x913]).chance(1, 2);
+        // So few pieces are in flight that a snapshot takes several heartbeat rounds.
+        let has_slow_pieces = Rng::of(&[seed, 0x914]).chance(1, 3);
         let settings = ServerConfig {
             continues: true,
             election_tick_timeout: 12,
@@ -152,6 +154,10 @@ impl<T: SimEntry> World<T> {
                 (true, true) => 12,
                 (true, false) => 100,
                 (false, _) => 1 << 20,
+            },
+            max_in_flight_bytes: match is_tiny && has_pieces && has_slow_pieces {
+                true => 24,
+                false => ServerConfig::default().max_in_flight_bytes,
             },
             keeps_undecided_appends: rng.chance(1, 2),
             max_snapshot_bytes: LARGEST_SNAPSHOT,
