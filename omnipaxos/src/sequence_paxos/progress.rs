@@ -152,7 +152,7 @@ pub(super) struct Progress {
     redirects: u32,
     /// Whether it is sent no more than a [`LITTLE`], since it has acknowledged nothing for a round.
     pub(super) is_sent_little: bool,
-    /// Whether a round has ended since its last promise with news.
+    /// Whether a round has ended since its last promise that was answered.
     is_promise_old: bool,
 }
 
@@ -303,13 +303,14 @@ impl Progress {
 
     /// Records a promise. A follower that has accepted this ballot sends none, so a later
     /// promise is old. A promise that reports nothing new and was answered is a copy. But in a later round,
-    /// if nothing was acknowledged since, the follower may not hear this leader
-    /// ([`Contact::Unheard`](super::Contact)): it is sent a little again.
+    /// if nothing was acknowledged since and the last heartbeat was not answered, the follower may not hear
+    /// this leader ([`Contact::Unheard`](super::Contact)): it is sent a little again.
     pub(super) fn promise(&mut self, promised: Promised) {
         match &self.stage {
             Stage::Replicating(_) => {}
             Stage::CatchingUp(earlier) | Stage::Syncing(earlier, _) if *earlier == promised => {
-                if self.is_promise_old && self.is_stuck() {
+                if self.is_promise_old && self.presence == Presence::Absent && self.is_stuck() {
+                    self.is_promise_old = false;
                     self.is_sent_little = true;
                     self.stage = Stage::Promised(promised);
                 }
@@ -325,8 +326,8 @@ impl Progress {
     }
 
     /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts. If it repeats what is known,
-    /// and nothing new was acknowledged since the last round ended, the follower may not hear this leader
-    /// ([`Contact::Unheard`](super::Contact)): it is sent a little again.
+    /// nothing new was acknowledged since the last round ended, and its heartbeat was not answered, the follower
+    /// may not hear this leader ([`Contact::Unheard`](super::Contact)): it is sent a little again.
     #[inline]
     pub(super) fn accept(&mut self, accepted: &Accepted) {
         let is_news = accepted.accepted_idx > self.accepted_idx;
@@ -347,8 +348,9 @@ impl Progress {
     #[cold]
     fn send_a_little_if_stuck(&mut self) {
         let (accepted_idx, is_stuck) = (self.accepted_idx, self.is_stuck());
+        let is_absent = self.presence == Presence::Absent;
         if let Stage::Replicating(sent) = &mut self.stage {
-            if is_stuck && !sent.was_resent(accepted_idx) {
+            if is_stuck && is_absent && !sent.was_resent(accepted_idx) {
                 sent.resend_from(accepted_idx);
                 self.is_sent_little = true;
             }
