@@ -343,7 +343,7 @@ fn the_documentation_has_every_message_and_every_field_of_progress() {
         .chain(actions.iter().map(|name| format!("`Compaction`: `{name}`")))
         .chain(heartbeats.iter().map(|name| format!("`Heartbeat{name}`")));
     let items = [
-        ("progress.rs", "struct Progress", 9),
+        ("progress.rs", "struct Progress", 10),
         ("progress.rs", "struct Sent", 6),
         ("state.rs", "struct Preparing", 5),
         ("state.rs", "struct Leading", 6),
