@@ -103,7 +103,7 @@ pub(crate) struct BallotLeaderElection {
     /// Number of rounds in which a peer, not the leader, reported that it is happy with the present leader in
     /// the present ballot.
     content_rounds: BTreeMap<NodeId, u32>,
-    /// Whether the leader answered in the last rounds.
+    /// Whether the leader answered, and sent requests, in the last rounds.
     link: Link,
     is_request_due: bool,
     /// Number of ticks until the first request, if this server [keeps the cadence](Self::keep_cadence)

@@ -45,7 +45,8 @@ impl Clocks {
         }
     }
 
-    /// Returns whether a request of this peer came in the round that has just ended.
+    /// Returns whether a request of this peer came in the round that has just ended. After the first round of
+    /// this server, each peer counts as one that sent one.
     pub(super) fn asked(&self, peer: NodeId) -> bool {
         self.by_pid.get(&peer).is_some_and(|gap| gap.present <= 1)
     }

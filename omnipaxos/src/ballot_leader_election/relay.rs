@@ -1,5 +1,5 @@
-//! The relay: a peer that the leader answers, or that has a route to it, if the leader answers this
-//! server not at all or only now and then.
+//! The link to the leader, and the relay: a peer that the leader answers, or that has a route to it, if the
+//! leader answers this server not at all or only now and then.
 
 use super::BallotLeaderElection;
 use crate::{
@@ -52,7 +52,7 @@ const LONGEST_WAY: u32 = 8;
 
 impl BallotLeaderElection {
     /// Counts the rounds in which each peer is happy with the leader of this server, and those in which
-    /// the leader does not answer here.
+    /// the leader does not answer here, or sends no request.
     pub(super) fn count_content_rounds(&mut self) {
         let leader = self.leader.pid;
         if leader == self.pid {

@@ -325,9 +325,9 @@ impl Progress {
         }
     }
 
-    /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts. If it repeats what is known,
-    /// nothing new was acknowledged since the last round ended, and its heartbeat was not answered, the follower
-    /// may not hear this leader ([`Contact::Unheard`](super::Contact)): it is sent a little again.
+    /// Records an acknowledgement (paper §4.1.3). Cumulative: the maximum counts. One that repeats what is
+    /// known, in a later round and after a heartbeat without an answer, may come from a follower that does not
+    /// hear this leader ([`Contact::Unheard`](super::Contact)): it is sent a little again.
     #[inline]
     pub(super) fn accept(&mut self, accepted: &Accepted) {
         let is_news = accepted.accepted_idx > self.accepted_idx;
@@ -581,6 +581,10 @@ mod tests {
         progress.accept(&accepted(6, false));
         progress.accept(&accepted(6, false));
         assert_eq!((next_idx(&progress), progress.is_sent_little), (9, false), "it gets on");
+        progress.end_round(9, 0, Presence::Answered, Resending::Sparing);
+        send_up_to(&mut progress, 9);
+        progress.accept(&accepted(6, false));
+        assert_eq!(next_idx(&progress), 9, "it hears the heartbeats");
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl<T: SimEntry> World<T> {
         let is_tiny = rng.chance(1, 3);
         // Snapshots travel in pieces then.
         let has_pieces = Rng::of(&[seed, 0x913]).chance(1, 2);
-        // So few pieces are in flight that a snapshot takes several heartbeat rounds.
+        // So few pieces are in flight that a snapshot may take several heartbeat rounds.
         let has_slow_pieces = Rng::of(&[seed, 0x914]).chance(1, 3);
         let settings = ServerConfig {
             continues: true,

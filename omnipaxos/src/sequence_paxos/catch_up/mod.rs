@@ -1,10 +1,10 @@
 //! Catching up: fetching decided entries from any server.
 //!
 //! If a follower lacks more than its leader may send, the leader names a server that has the
-//! entries. A server that is cut off from its leader, has none, or waits and does not hear its heartbeats, asks
-//! its peers in turn, one each heartbeat round. So every server that is linked to an informed one learns all decided entries,
-//! also while no server can lead. The requester sets the pace: it requests the next chunk when one
-//! has arrived.
+//! entries. A server asks its peers in turn, one each heartbeat round, if it is cut off from its leader or
+//! has none, or if it waits and does not hear its leader's heartbeats. So every server that is linked to an
+//! informed one learns all decided entries, also while no server can lead. The requester sets the pace: it
+//! requests the next chunk when one has arrived.
 //!
 //! The first chunk reports the decided index of its source. If more than that chunk is missing, ranges of
 //! the rest are asked for at all servers that can be reached (`ranges`). A snapshot that is larger than

@@ -291,7 +291,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             }
         }
         let route = self.leader().and_then(|leader| self.routing.of_relayed(leader));
-        while let Some(request) = self.reads.passing.take_due() {
+        for request in self.reads.passing.take_due() {
             let origin = request.origin;
             let next_hop = match route {
                 Some(Route::Direct(leader)) => Some(leader),

@@ -49,11 +49,13 @@ impl Passing {
         !self.0.is_empty()
     }
 
-    /// Returns the next request that is due.
-    pub(super) fn take_due(&mut self) -> Option<ReadIndexRequest> {
-        let passed = self.0.values_mut().find(|passed| passed.is_due)?;
-        passed.is_due = false;
-        Some(passed.request)
+    /// Takes the requests that are due.
+    pub(super) fn take_due(&mut self) -> impl Iterator<Item = ReadIndexRequest> + '_ {
+        let due = self.0.values_mut().filter(|passed| passed.is_due);
+        due.map(|passed| {
+            passed.is_due = false;
+            passed.request
+        })
     }
 
     /// Drops the requests of other servers.

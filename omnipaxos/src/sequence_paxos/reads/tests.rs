@@ -280,6 +280,8 @@ fn reads_of_others_that_this_server_passes_on() {
             | 2: ReadIndexRequest id=3/5/2 hops=1
             | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/4/2 at=9; output; round 2 3 | same
             | 2: ReadIndexRequest id=3/5/2 hops=1
+        # Not one that an earlier relay passes on: that one repeats it.
+            | 8: ReadIndexRequest id=9/5/1 hops=1; output; round 2 3 | same |
         # Not to its origin, if that leads by then.
             | 3: ReadIndexRequest id=3/5/1; output; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; round 2 3
             | promised 5.3 4.2 ABC |
