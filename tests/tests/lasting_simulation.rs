@@ -49,6 +49,11 @@ fn runs_that_found_something() {
     // The link from the leader to the keeper was open for answers to heartbeats only, never when the leader
     // repeated an AcceptSync.
     passes(&Lasting::of(1_075_004_414));
+    // A relay passed answers back when they came, and its link to the keeper was closed each time.
+    passes(&Lasting::of(1_095_000_841));
+    passes(&Lasting::of(1_095_010_861));
+    // The keeper requested reads all the time, and only the last one was asked for again.
+    passes(&Lasting::of_kind(1869, Kind::Flaps));
 }
 
 /// One leader is elected, in the first ballot, and stays.

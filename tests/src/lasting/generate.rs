@@ -70,6 +70,7 @@ impl Lasting {
             quorum,
             adversary: None,
             disturbances: Vec::new(),
+            reads_each_tick: Rng::of(&[seed, 0x7265_6164]).chance(1, 2),
             ticks: 0,
         };
         lasting.disturb(rng);

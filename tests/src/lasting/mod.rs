@@ -90,6 +90,8 @@ pub struct Lasting {
     pub adversary: Option<Adversary>,
     /// What else happens again and again.
     pub disturbances: Vec<Disturbance>,
+    /// Whether the keeper requests a read in each tick, and not only when the one before has ended.
+    pub reads_each_tick: bool,
     /// Ticks of the run.
     pub ticks: u64,
 }

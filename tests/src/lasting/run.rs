@@ -184,12 +184,15 @@ fn propose<T: SimEntry>(
     Ok(())
 }
 
-/// A read waits at the keeper at all times.
+/// A read waits at the keeper at all times. Others may be requested in each tick meanwhile.
 fn read<T: SimEntry>(
     lasting: &Lasting,
     cluster: &mut Cluster<T>,
     watch: &mut Watch,
 ) -> Result<(), Violation> {
+    if lasting.reads_each_tick {
+        cluster.request_read(lasting.keeper)?;
+    }
     let (waits, ready_at) = &mut watch.read;
     match waits.and_then(|read| cluster.read_state(lasting.keeper, read)) {
         Some(ReadState::Waiting) => return Ok(()),

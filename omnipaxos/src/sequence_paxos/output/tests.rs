@@ -165,7 +165,7 @@ fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
             | read; output; round; output; round unheard | same
             | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2
+            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
             | read; output; round; 2: AcceptDecide 4.2 at=3 +d dec=2; output; round unheard
             | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
             | reconfigure id; output; round; output; round unheard | same

@@ -29,7 +29,6 @@ use crate::{
     reads::{ReadId, ReadRefused, ReadState},
     storage::{Entry, Storage},
 };
-use std::collections::BTreeMap;
 
 /// The number of heartbeat rounds in a row without a route to the leader after which reads are refused. A
 /// change of the leader takes about as long. In the rounds before, the leader is asked directly. It may be
@@ -42,10 +41,8 @@ pub(super) struct Reads {
     requests: Requests,
     /// The leadership check to answer.
     confirm: Option<LeadershipCheck>,
-    /// Requests to relay to the leader.
+    /// Requests to relay to the leader, and answers to relay back.
     passing: Passing,
-    /// Answers to relay back; by origin.
-    passing_back: BTreeMap<NodeId, ReadIndexResponse>,
     /// The number of heartbeat rounds since there was a route to the leader.
     rounds_without_route: u32,
     /// Whether messages are due in the next output.
@@ -81,7 +78,6 @@ impl Reads {
         self.requests.doubt_beyond(stopsign_idx.unwrap_or_default());
         self.confirm = None;
         self.passing.clear();
-        self.passing_back.clear();
         self.ask_again();
     }
 
@@ -144,8 +140,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if let State::Leading(leading) = &mut self.state {
             leading.reads.retain(&is_kept);
         }
-        self.reads.passing.retain(&is_kept);
-        self.reads.passing_back.retain(|origin, _| is_kept(*origin));
+        self.reads.passing.retain(is_kept);
     }
 
     fn is_ended(&self) -> bool {
@@ -161,6 +156,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         }
         self.note_origin(origin, from);
+        let leader = self.leader_ballot();
         match &mut self.state {
             State::Leading(leading) => {
                 let read_idx = self.log.decided_idx().max(leading.adopted_len);
@@ -173,7 +169,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     return;
                 }
                 let hops = hops.saturating_add(1);
-                self.reads.passing.record(ReadIndexRequest { hops, ..request });
+                self.reads.passing.record(ReadIndexRequest { hops, ..request }, leader);
             }
         }
         self.reads.is_due = true;
@@ -216,11 +212,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     #[cold]
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
-            self.reads.passing.answer(&answer);
+            self.reads.passing.drop_answered(&answer);
             if self.way_back(answer.origin, from, answer.hops).is_some() {
                 let hops = answer.hops.saturating_add(1);
                 let answer = ReadIndexResponse { hops, ..answer };
-                self.reads.passing_back.insert(answer.origin, answer);
+                self.reads.passing.record_answer(answer, self.leader_ballot());
                 self.reads.is_due = true;
             }
         } else if self.incarnation == Some(answer.incarnation) {
@@ -229,7 +225,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
     }
 
-    /// Ends a heartbeat round: repeats open requests to the present leader, also those of others.
+    /// Ends a heartbeat round: repeats open requests to the present leader, also those of others, and those
+    /// of this server that wait for entries.
     ///
     /// Refuses the requests of this server if no leader is known, or if there was no route to it for
     /// [some rounds](ROUNDS_WITHOUT_ROUTE).
@@ -246,10 +243,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             true => 0,
             false => self.reads.rounds_without_route.saturating_add(1),
         };
-        if !self.reads.requests.is_unanswered() || self.is_ended() {
+        if !self.reads.requests.is_waiting() || self.is_ended() {
             return;
         }
-        if !leads {
+        if !leads && self.reads.requests.is_unanswered() {
             if let Err(refused) = self.way_to_read() {
                 return self.reads.requests.refuse(refused);
             }
@@ -302,8 +299,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 send(to, PaxosMsg::ReadIndexRequest(request));
             }
         }
-        while let Some((origin, answer)) = self.reads.passing_back.pop_first() {
-            send(self.observers.way_to(origin), PaxosMsg::ReadIndexResponse(answer));
+        for answer in self.reads.passing.take_due_answers() {
+            send(self.observers.way_to(answer.origin), PaxosMsg::ReadIndexResponse(answer));
         }
         self.reads.requests.settle(self.decided_for_reads());
     }
@@ -322,11 +319,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if let Ok(Way { to, incarnation }) = self.way_to_read() {
             let (config_id, origin) = (self.config_id, self.pid);
-            let number = self.reads.requests.ask();
-            let stamp = Stamp::default();
-            let request =
-                ReadIndexRequest { config_id, origin, incarnation, number, hops: 0, stamp };
-            send(to, PaxosMsg::ReadIndexRequest(request));
+            let repeated = self.reads.requests.take_repetition();
+            for number in repeated.into_iter().chain([self.reads.requests.ask()]) {
+                let stamp = Stamp::default();
+                let request =
+                    ReadIndexRequest { config_id, origin, incarnation, number, hops: 0, stamp };
+                send(to, PaxosMsg::ReadIndexRequest(request));
+            }
         }
     }
 

@@ -14,7 +14,10 @@ pub(super) struct Requests {
     latest: u64,
     /// The number up to which the leader was asked. Later requests get a higher number.
     asked: u64,
+    /// The number that is repeated until it is answered, although later ones are asked for meanwhile.
+    repeated: u64,
     is_ask_due: bool,
+    is_repetition_due: bool,
     /// Confirmed requests whose read index is not decided here. Numbers and indices both grow.
     confirmed: VecDeque<Confirmed>,
     /// The requests that are ready.
@@ -58,13 +61,30 @@ impl Requests {
     /// Asks for all requests, and returns their number. Later ones get a higher number.
     pub(super) fn ask(&mut self) -> u64 {
         self.is_ask_due = false;
+        self.is_repetition_due = false;
         self.asked = self.latest;
         self.latest
     }
 
-    /// Asks again for requests that are neither confirmed nor refused, if there are any.
+    /// Takes an earlier number that is repeated, if it is due.
+    pub(super) fn take_repetition(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.is_repetition_due).then_some(self.repeated)
+    }
+
+    /// Asks again for the requests that are neither ready nor refused, if there are any.
+    ///
+    /// - A number that was repeated before and has no answer is repeated, too. The leader or a relay may have
+    ///   an answer to it. It has none to a higher number, and a server that reads all the time has a higher
+    ///   one each time.
+    /// - A confirmed request that waits for entries is repeated: they may never be decided. A late answer of
+    ///   an earlier leader may say so, after the log was synced with the present one.
     pub(super) fn ask_again(&mut self) {
-        self.is_ask_due = self.is_unanswered();
+        self.is_ask_due = self.is_waiting();
+        let answered = self.confirmed_up_to().max(self.refused_up_to());
+        self.is_repetition_due = answered < self.repeated && self.repeated < self.latest;
+        if self.repeated <= answered {
+            self.repeated = self.latest;
+        }
     }
 
     /// Returns whether some request is neither confirmed nor refused.
@@ -80,18 +100,24 @@ impl Requests {
     /// Refuses the requests that are not confirmed.
     pub(super) fn refuse(&mut self, reason: ReadRefused) {
         self.is_ask_due = false;
+        self.is_repetition_due = false;
         self.refused = Some(Refused { up_to: self.latest, reason });
     }
 
     /// Records that a leader has confirmed the requests up to `up_to`: all entries decided before
     /// them are before `read_idx`. A confirmation of a number that was not asked for is ignored.
     pub(super) fn confirm(&mut self, up_to: u64, read_idx: u64) {
-        if up_to > self.asked || up_to <= self.confirmed_up_to() {
+        if up_to > self.asked {
             return;
         }
-        // A later leader may have a lower read index than an earlier one that adopted more.
-        while self.confirmed.back().is_some_and(|last| last.read_idx >= read_idx) {
+        // A later leader may have a lower read index than an earlier one that adopted more, also for the same
+        // number.
+        let is_better = |last: &Confirmed| last.up_to <= up_to && last.read_idx >= read_idx;
+        while self.confirmed.back().is_some_and(is_better) {
             self.confirmed.pop_back();
+        }
+        if up_to <= self.confirmed_up_to() {
+            return;
         }
         if self.confirmed.len() >= MOST_CONFIRMED {
             // The first ones stay, so there is room again when they are ready.

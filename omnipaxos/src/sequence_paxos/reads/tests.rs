@@ -47,10 +47,25 @@ fn a_read_at_a_follower() {
             ; 3: AcceptSync 5.3 at=2 dec=2; output; state 1; round
             | following 5.3 AB | waiting; 3: ReadIndexRequest id=1/7/1
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
-            ; 3: AcceptSync 5.3 at=2 +c dec=2; output; round | following 5.3 ABc |
-        # Without an answer it is asked for each round.
+            ; 3: AcceptSync 5.3 at=2 +c dec=2; output; state 1 | following 5.3 ABc | waiting
+        # Without an answer it is asked for each round. The number that was asked for first in the round
+        # before is repeated until it is answered: a higher one may get no answer either.
                                | read; output; round | same | 2: ReadIndexRequest id=1/7/1
-            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round | same |
+                               | read; output; read; output; round | same | 2: ReadIndexRequest id=1/7/2
+            | read; output; round; output; read; output; round | same
+            | 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/2
+            | read; output; round; output; read; output; round; output; read; output; round | same
+            | 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/3
+            | read; output; round; output; read; output; 2: ReadIndexResponse id=1/7/1 at=2; round | same
+            | 2: ReadIndexRequest id=1/7/2
+        # Also while it waits for entries: they may never be decided. A late answer of an earlier leader may
+        # name them, and the present leader names a lower index for the same number.
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round | same | 2: ReadIndexRequest id=1/7/1
+            | read; output; 3: Prepare 5.3 na=4.2 len=3; 3: AcceptSync 5.3 at=2 dec=2; output
+            ; 2: ReadIndexResponse id=1/7/1 at=3; state 1; 3: ReadIndexResponse id=1/7/1 at=2; state 1
+            | following 5.3 AB | waiting; ready at 2
+            | read; output; 3: Prepare 5.3 na=4.2 len=3; 3: AcceptSync 5.3 at=2 dec=2; output
+            ; 2: ReadIndexResponse id=1/7/1 at=3; round | following 5.3 AB | 3: ReadIndexRequest id=1/7/1
         # Without a route to the leader it is asked directly, at the end of the round as the heartbeats are.
         # When a fourth round ends without a route, it is refused. A route in one of them begins the
         # count anew. Through a peer that the leader answers.
@@ -282,6 +297,18 @@ fn reads_of_others_that_this_server_passes_on() {
             | 2: ReadIndexRequest id=3/5/2 hops=1
         # Not one that an earlier relay passes on: that one repeats it.
             | 8: ReadIndexRequest id=9/5/1 hops=1; output; round 2 3 | same |
+        # One whose answer is known is answered at once, and goes no further: the link to its origin may be
+        # open only then. Not one that is asked for later, or by another incarnation.
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            ; 3: ReadIndexRequest id=3/5/1 | same | 3: ReadIndexResponse id=3/5/2 at=9 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            ; 3: ReadIndexRequest id=3/5/3 | same | 2: ReadIndexRequest id=3/5/3 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            ; 3: ReadIndexRequest id=3/6/2 | same | 2: ReadIndexRequest id=3/6/2 hops=1
+        # The answer of an earlier leader may name entries that the present one never decides.
+            | 9: ReadIndexRequest id=9/5/2; output; 2: ReadIndexResponse id=9/5/2 at=9; output
+            ; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; 9: ReadIndexRequest id=9/5/2
+            | promised 5.3 4.2 ABC | 3: ReadIndexRequest id=9/5/2 hops=1
         # Not to its origin, if that leads by then.
             | 3: ReadIndexRequest id=3/5/1; output; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; round 2 3
             | promised 5.3 4.2 ABC |
