@@ -54,6 +54,9 @@ fn runs_that_found_something() {
     passes(&Lasting::of(1_095_010_861));
     // The keeper requested reads all the time, and only the last one was asked for again.
     passes(&Lasting::of_kind(1869, Kind::Flaps));
+    // Each request of the keeper to its leader was lost, and no answer. So it was unhappy, and two leaders that
+    // did not reach each other took over from each other again and again.
+    passes(&Lasting::of(1_095_008_882));
 }
 
 /// One leader is elected, in the first ballot, and stays.

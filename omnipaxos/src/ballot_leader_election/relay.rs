@@ -37,6 +37,11 @@ impl Link {
         self.unheard = self.unheard << 1 | u8::from(!has_asked);
     }
 
+    /// Returns whether the leader did not answer in some of these rounds.
+    pub(super) fn was_silent(self) -> bool {
+        self.silent != 0
+    }
+
     /// Returns whether messages to the leader may be lost again and again, though it answers now and
     /// then. A link may be open just for a heartbeat and its answer, and what is sent after the answer is
     /// lost.
