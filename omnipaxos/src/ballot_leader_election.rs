@@ -103,7 +103,7 @@ pub(crate) struct BallotLeaderElection {
     /// Number of rounds in which a peer, not the leader, reported that it is happy with the present leader in
     /// the present ballot.
     content_rounds: BTreeMap<NodeId, u32>,
-    /// Whether the leader answered, and sent requests, in the last rounds.
+    /// Whether the leader answered the first request, and sent requests, in the last rounds.
     link: Link,
     is_request_due: bool,
     /// Number of ticks until the first request, if this server [keeps the cadence](Self::keep_cadence)
@@ -344,6 +344,7 @@ impl BallotLeaderElection {
         self.see(reply.ballot.max(reply.leader));
         let peer = if self.is_there(from) { Peer::Answers } else { Peer::Back };
         if reply.round != self.round {
+            self.note_second_reply_to_last_round(from, reply.round);
             if self.replies.contains_key(&from) {
                 return Peer::Answers;
             }
@@ -356,6 +357,7 @@ impl BallotLeaderElection {
             };
         }
         if self.replies.contains_key(&from) {
+            self.note_second_reply(from);
             return Peer::Answers;
         }
         self.pace.note_reply();
@@ -400,6 +402,7 @@ impl BallotLeaderElection {
             }
         };
         let missed = !self.happy;
+        let is_request_lost = self.is_first_request_lost();
         self.unsteady_rounds = self.unsteady_rounds.saturating_sub(1);
         self.note_lost_quorum(missed);
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
@@ -414,7 +417,7 @@ impl BallotLeaderElection {
         self.pace.end_round(self.round, missed);
         self.last_late_replies = std::mem::take(&mut self.late_replies);
         self.last_replies = std::mem::take(&mut self.replies);
-        self.count_content_rounds();
+        self.count_content_rounds(is_request_lost);
         self.round = self.round.wrapping_add(1);
         self.asked_again.clear();
         self.answered_before.clear();

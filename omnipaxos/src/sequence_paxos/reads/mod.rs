@@ -319,7 +319,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if let Ok(Way { to, incarnation }) = self.way_to_read() {
             let (config_id, origin) = (self.config_id, self.pid);
-            let repeated = self.reads.requests.take_repetition();
+            let repeated = self.reads.requests.repetition();
             for number in repeated.into_iter().chain([self.reads.requests.ask()]) {
                 let stamp = Stamp::default();
                 let request =

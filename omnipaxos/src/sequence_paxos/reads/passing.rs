@@ -7,7 +7,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The last read request of each other server, and the last answer to each.
+/// The open read requests of each other server, and the last answer to each.
 ///
 /// Links may be open only for heartbeats and what leaves with them. An origin repeats a request in step
 /// with its own heartbeats. The relay joins two such links:
@@ -24,11 +24,46 @@ pub(super) struct Passing {
     answers: BTreeMap<NodeId, PassedBack>,
 }
 
+/// The open requests of a server.
 #[derive(Clone, Debug)]
 struct Passed {
+    latest: Request,
+    /// An earlier one that the server repeats. The leader may have an answer to it, and none to the latest.
+    repeated: Option<Request>,
+    is_repeated_here: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
     request: ReadIndexRequest,
     is_due: bool,
-    is_repeated: bool,
+}
+
+impl Passed {
+    /// Records another request of the same server.
+    fn record(&mut self, request: ReadIndexRequest) {
+        let latest = self.latest.request;
+        let due = Request { request, is_due: true };
+        self.is_repeated_here = request.hops > 1;
+        if request.incarnation != latest.incarnation {
+            (self.latest, self.repeated) = (due, None);
+        } else if request.number < latest.number {
+            self.repeated = Some(due);
+        } else {
+            if request.number > latest.number && self.repeated.is_none() {
+                self.repeated = Some(self.latest.clone());
+            }
+            self.latest = due;
+        }
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.repeated.iter_mut().chain([&mut self.latest])
+    }
+
+    fn is_due(&self) -> bool {
+        self.latest.is_due || self.repeated.as_ref().is_some_and(|repeated| repeated.is_due)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -50,14 +85,22 @@ impl Passing {
                 return;
             }
         }
-        let passed = Passed { request, is_due: true, is_repeated: request.hops > 1 };
-        self.requests.insert(request.origin, passed);
+        let new = Passed {
+            latest: Request { request, is_due: true },
+            repeated: None,
+            is_repeated_here: request.hops > 1,
+        };
+        let passed = self.requests.entry(request.origin);
+        passed.and_modify(|passed| passed.record(request)).or_insert(new);
     }
 
-    /// Drops the request that this answers.
+    /// Drops the requests that this answers.
     pub(super) fn drop_answered(&mut self, answer: &ReadIndexResponse) {
-        let passed = self.requests.get(&answer.origin);
-        if passed.is_some_and(|passed| is_answer(answer, &passed.request)) {
+        let Some(passed) = self.requests.get_mut(&answer.origin) else {
+            return;
+        };
+        passed.repeated = passed.repeated.take().filter(|one| !is_answer(answer, &one.request));
+        if is_answer(answer, &passed.latest.request) {
             self.requests.remove(&answer.origin);
         }
     }
@@ -69,20 +112,20 @@ impl Passing {
 
     /// Makes each request due once more, with the heartbeats. Returns whether any is due.
     pub(super) fn repeat(&mut self) -> bool {
-        self.requests.retain(|_, passed| passed.is_due || !passed.is_repeated);
-        for passed in self.requests.values_mut().filter(|passed| !passed.is_due) {
-            passed.is_due = true;
-            passed.is_repeated = true;
+        self.requests.retain(|_, passed| passed.is_due() || !passed.is_repeated_here);
+        for passed in self.requests.values_mut().filter(|passed| !passed.is_due()) {
+            passed.each().for_each(|one| one.is_due = true);
+            passed.is_repeated_here = true;
         }
         !self.requests.is_empty()
     }
 
-    /// Takes the requests that are due.
+    /// Takes the requests that are due, of each server the latest at the end.
     pub(super) fn take_due(&mut self) -> impl Iterator<Item = ReadIndexRequest> + '_ {
-        let due = self.requests.values_mut().filter(|passed| passed.is_due);
-        due.map(|passed| {
-            passed.is_due = false;
-            passed.request
+        let all = self.requests.values_mut().flat_map(Passed::each);
+        all.filter(|one| one.is_due).map(|one| {
+            one.is_due = false;
+            one.request
         })
     }
 

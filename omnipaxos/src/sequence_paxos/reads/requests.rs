@@ -17,7 +17,8 @@ pub(super) struct Requests {
     /// The number that is repeated until it is answered, although later ones are asked for meanwhile.
     repeated: u64,
     is_ask_due: bool,
-    is_repetition_due: bool,
+    /// Whether the repeated number had no answer at the end of a round, after it was repeated before.
+    is_overdue: bool,
     /// Confirmed requests whose read index is not decided here. Numbers and indices both grow.
     confirmed: VecDeque<Confirmed>,
     /// The requests that are ready.
@@ -61,35 +62,34 @@ impl Requests {
     /// Asks for all requests, and returns their number. Later ones get a higher number.
     pub(super) fn ask(&mut self) -> u64 {
         self.is_ask_due = false;
-        self.is_repetition_due = false;
         self.asked = self.latest;
         self.latest
     }
 
-    /// Takes an earlier number that is repeated, if it is due.
-    pub(super) fn take_repetition(&mut self) -> Option<u64> {
-        std::mem::take(&mut self.is_repetition_due).then_some(self.repeated)
+    /// Returns an earlier number to repeat beside the latest, each time until it is answered.
+    pub(super) fn repetition(&self) -> Option<u64> {
+        let is_due = self.answered_up_to() < self.repeated && self.repeated < self.latest;
+        (self.is_overdue && is_due).then_some(self.repeated)
     }
 
     /// Asks again for the requests that are neither ready nor refused, if there are any.
     ///
-    /// - A number that was repeated before and has no answer is repeated, too. The leader or a relay may have
-    ///   an answer to it. It has none to a higher number, and a server that reads all the time has a higher
-    ///   one each time.
+    /// - A number that was repeated before and has no answer is repeated, too, then with each later request.
+    ///   The leader or a relay may have an answer to it. It has none to a higher number, and a server that
+    ///   reads all the time has a higher one each time.
     /// - A confirmed request that waits for entries is repeated: they may never be decided. A late answer of
     ///   an earlier leader may say so, after the log was synced with the present one.
     pub(super) fn ask_again(&mut self) {
         self.is_ask_due = self.is_waiting();
-        let answered = self.confirmed_up_to().max(self.refused_up_to());
-        self.is_repetition_due = answered < self.repeated && self.repeated < self.latest;
-        if self.repeated <= answered {
+        self.is_overdue = self.answered_up_to() < self.repeated;
+        if !self.is_overdue {
             self.repeated = self.latest;
         }
     }
 
     /// Returns whether some request is neither confirmed nor refused.
     pub(super) fn is_unanswered(&self) -> bool {
-        self.latest > self.confirmed_up_to().max(self.refused_up_to())
+        self.latest > self.answered_up_to()
     }
 
     /// Returns whether some request is neither ready nor refused.
@@ -100,7 +100,6 @@ impl Requests {
     /// Refuses the requests that are not confirmed.
     pub(super) fn refuse(&mut self, reason: ReadRefused) {
         self.is_ask_due = false;
-        self.is_repetition_due = false;
         self.refused = Some(Refused { up_to: self.latest, reason });
     }
 
@@ -170,6 +169,11 @@ impl Requests {
         let served = self.confirmed.iter().take_while(|c| c.read_idx <= decided_idx).last();
         let up_to = served.unwrap_or(&self.ready).up_to;
         (up_to > 0).then(|| ReadId::new(up_to))
+    }
+
+    /// Returns the number up to which each request is confirmed or refused.
+    fn answered_up_to(&self) -> u64 {
+        self.confirmed_up_to().max(self.refused_up_to())
     }
 
     fn confirmed_up_to(&self) -> u64 {

@@ -56,6 +56,10 @@ fn a_read_at_a_follower() {
             | 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/2
             | read; output; round; output; read; output; round; output; read; output; round | same
             | 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/3
+            | read; output; round; output; read; output; round; output; read; output
+            ; 2: ReadIndexResponse id=1/7/1 at=2; read | same | read 4; 2: ReadIndexRequest id=1/7/4
+            | read; output; round; output; read; output; round; output; read | same
+            | read 3; 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/3
             | read; output; round; output; read; output; 2: ReadIndexResponse id=1/7/1 at=2; round | same
             | 2: ReadIndexRequest id=1/7/2
         # Also while it waits for entries: they may never be decided. A late answer of an earlier leader may
@@ -305,6 +309,17 @@ fn reads_of_others_that_this_server_passes_on() {
             ; 3: ReadIndexRequest id=3/5/3 | same | 2: ReadIndexRequest id=3/5/3 hops=1
             | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
             ; 3: ReadIndexRequest id=3/6/2 | same | 2: ReadIndexRequest id=3/6/2 hops=1
+        # An earlier request without an answer is passed on with the latest, and repeated with it.
+            | 3: ReadIndexRequest id=3/5/1; 3: ReadIndexRequest id=3/5/4 | same
+            | 2: ReadIndexRequest id=3/5/1 hops=1; 2: ReadIndexRequest id=3/5/4 hops=1
+            | 3: ReadIndexRequest id=3/5/4; 3: ReadIndexRequest id=3/5/1 | same
+            | 2: ReadIndexRequest id=3/5/1 hops=1; 2: ReadIndexRequest id=3/5/4 hops=1
+            | 3: ReadIndexRequest id=3/5/1; output; 3: ReadIndexRequest id=3/5/4; output; round 2 3 | same
+            | 2: ReadIndexRequest id=3/5/1 hops=1; 2: ReadIndexRequest id=3/5/4 hops=1
+            | 3: ReadIndexRequest id=3/5/1; 3: ReadIndexRequest id=3/5/4; output
+            ; 2: ReadIndexResponse id=3/5/1 at=9; output; round 2 3 | same | 2: ReadIndexRequest id=3/5/4 hops=1
+            | 3: ReadIndexRequest id=3/5/1; 3: ReadIndexRequest id=3/6/1 | same
+            | 2: ReadIndexRequest id=3/6/1 hops=1
         # The answer of an earlier leader may name entries that the present one never decides.
             | 9: ReadIndexRequest id=9/5/2; output; 2: ReadIndexResponse id=9/5/2 at=9; output
             ; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; 9: ReadIndexRequest id=9/5/2
