@@ -422,11 +422,15 @@ fn requests_to_the_leader_that_are_lost_again_and_again() {
         for _ in 0..4 {
             ask(&mut follower, 3, true, true);
             follower.build_messages(|_| {});
-            (0..answers).for_each(|_| drop(reply(&mut follower, 3, leader, true)));
+            for _ in 0..answers {
+                reply(&mut follower, 3, leader, true);
+            }
             round(&mut follower, &[(2, leader, true)]);
             let (round, ballot) = (follower.round - 1, Ballot::with(1, 0, 0, 3));
             let late = HeartbeatReply { round, ballot, leader, happy: true };
-            (0..late_answers).for_each(|_| drop(follower.handle(3, HeartbeatMsg::Reply(late))));
+            for _ in 0..late_answers {
+                follower.handle(3, HeartbeatMsg::Reply(late));
+            }
         }
         assert!(follower.is_happy());
         assert_eq!(follower.loses_messages(), is_lossy, "{answers}, {late_answers}");
