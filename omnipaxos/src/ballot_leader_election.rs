@@ -103,7 +103,7 @@ pub(crate) struct BallotLeaderElection {
     /// Number of rounds in which a peer, not the leader, reported that it is happy with the present leader in
     /// the present ballot.
     content_rounds: BTreeMap<NodeId, u32>,
-    /// Whether the leader answered the first request, and sent requests, in the last rounds.
+    /// Whether the leader answered, and sent requests, in the last rounds.
     link: Link,
     is_request_due: bool,
     /// Number of ticks until the first request, if this server [keeps the cadence](Self::keep_cadence)
@@ -111,8 +111,8 @@ pub(crate) struct BallotLeaderElection {
     first_request_in: u64,
     /// In the first round: the peers that answered in the epoch before.
     answered_before: BTreeSet<NodeId>,
-    /// The peers that sent a request in this round and [may not have got](Self::may_have_lost_request) that
-    /// of this server. They get another one, once: also since the first one may have come before their start.
+    /// Before there is a leader: the peers that sent a request in this round and had not answered
+    /// before. They get another request, since the first one may have come before their start.
     asked_again: BTreeMap<NodeId, Asked>,
     /// The peers to which a reply is due, and the rounds of their requests.
     replies_due: BTreeMap<NodeId, u32>,
@@ -292,8 +292,15 @@ impl BallotLeaderElection {
     fn handle_request(&mut self, from: NodeId, request: &HeartbeatRequest) {
         self.see(request.leader);
         self.clocks.record(from);
+        let is_missed = match (self.leader.is_nobodys(), self.pace.is_lengthened()) {
+            // The request of a long round may be lost. A second request shows that before the
+            // round ends.
+            (_, true) => !self.replies.contains_key(&from),
+            (true, false) => !self.answered(from) && !self.replies.contains_key(&from),
+            (false, false) => false,
+        };
         // The first request is due later, to all.
-        if self.may_have_lost_request(from) && self.first_request_in == 0 {
+        if is_missed && self.first_request_in == 0 {
             self.asked_again.entry(from).or_insert(Asked::Due);
         }
         if !self.candidates.record(from, request) {
@@ -309,21 +316,6 @@ impl BallotLeaderElection {
             }
             self.take_over_if_all_answered();
         }
-    }
-
-    /// Returns whether the request of this round to a peer, which sends one just now, may be lost: the peer
-    /// has not answered it, nor the last one; or this round is long.
-    ///
-    /// A link that opens and closes in step with the rounds may lose each request, and be open for each
-    /// answer. So the leader, too, is asked again if it did not answer some of the last rounds. In the first
-    /// round with a leader the request may be on its way.
-    fn may_have_lost_request(&self, to: NodeId) -> bool {
-        if self.replies.contains_key(&to) {
-            return false;
-        }
-        let is_silent = !self.answered(to) || (self.leader.pid == to && self.link.was_silent());
-        let is_first = self.round == 1 && !self.leader.is_nobodys();
-        (is_silent && !is_first) || self.pace.is_lengthened()
     }
 
     /// In a long round, a leader that replied as unhappy may have become happy since.
@@ -344,7 +336,6 @@ impl BallotLeaderElection {
         self.see(reply.ballot.max(reply.leader));
         let peer = if self.is_there(from) { Peer::Answers } else { Peer::Back };
         if reply.round != self.round {
-            self.note_second_reply_to_last_round(from, reply.round);
             if self.replies.contains_key(&from) {
                 return Peer::Answers;
             }
@@ -357,7 +348,6 @@ impl BallotLeaderElection {
             };
         }
         if self.replies.contains_key(&from) {
-            self.note_second_reply(from);
             return Peer::Answers;
         }
         self.pace.note_reply();
@@ -402,7 +392,6 @@ impl BallotLeaderElection {
             }
         };
         let missed = !self.happy;
-        let is_request_lost = self.is_first_request_lost();
         self.unsteady_rounds = self.unsteady_rounds.saturating_sub(1);
         self.note_lost_quorum(missed);
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
@@ -417,7 +406,7 @@ impl BallotLeaderElection {
         self.pace.end_round(self.round, missed);
         self.last_late_replies = std::mem::take(&mut self.late_replies);
         self.last_replies = std::mem::take(&mut self.replies);
-        self.count_content_rounds(is_request_lost);
+        self.count_content_rounds();
         self.round = self.round.wrapping_add(1);
         self.asked_again.clear();
         self.answered_before.clear();

@@ -24,12 +24,10 @@ const UNHEARD_ROUNDS: u32 = 2;
 /// The link to the leader in the last rounds.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Link {
-    /// One bit for each of the last eight rounds: whether the leader did not answer, or only a second request.
+    /// One bit for each of the last eight rounds: whether the leader did not answer.
     silent: u8,
     /// The same: whether no request of the leader came.
     unheard: u8,
-    /// Whether the leader answered two requests of this round.
-    answered_twice: bool,
 }
 
 impl Link {
@@ -37,12 +35,6 @@ impl Link {
     fn end_round(&mut self, has_answered: bool, has_asked: bool) {
         self.silent = self.silent << 1 | u8::from(!has_answered);
         self.unheard = self.unheard << 1 | u8::from(!has_asked);
-        self.answered_twice = false;
-    }
-
-    /// Returns whether the leader did not answer in some of these rounds.
-    pub(super) fn was_silent(self) -> bool {
-        self.silent != 0
     }
 
     /// Returns whether messages to the leader may be lost again and again, though it answers now and
@@ -59,38 +51,15 @@ impl Link {
 const LONGEST_WAY: u32 = 8;
 
 impl BallotLeaderElection {
-    /// Returns whether the leader was asked twice in this round and answered once. Then the first request is
-    /// lost, and so is what left with it.
-    ///
-    /// Answers take long in a round that is lengthened, so there it may be on its way.
-    pub(super) fn is_first_request_lost(&self) -> bool {
-        let is_asked_twice = self.asked_again.contains_key(&self.leader.pid);
-        is_asked_twice && !self.link.answered_twice && !self.pace.is_lengthened()
-    }
-
-    /// Records that a peer has answered two requests of this round.
-    pub(super) fn note_second_reply(&mut self, from: NodeId) {
-        self.link.answered_twice |= from == self.leader.pid;
-    }
-
-    /// Records a reply to an earlier `round`. If it is the second one to the last round, no request was lost.
-    pub(super) fn note_second_reply_to_last_round(&mut self, from: NodeId, round: u32) {
-        let is_second = self.last_replies.contains_key(&from);
-        if from == self.leader.pid && is_second && round.wrapping_add(1) == self.round {
-            self.link.silent &= !1;
-        }
-    }
-
     /// Counts the rounds in which each peer is happy with the leader of this server, and those in which
-    /// the leader does not answer the first request here, or sends none.
-    pub(super) fn count_content_rounds(&mut self, is_request_lost: bool) {
+    /// the leader does not answer here, or sends no request.
+    pub(super) fn count_content_rounds(&mut self) {
         let leader = self.leader.pid;
         if leader == self.pid {
             self.content_rounds.clear();
             return;
         }
-        let has_answered = self.answered(leader) && !is_request_lost;
-        self.link.end_round(has_answered, self.clocks.asked(leader));
+        self.link.end_round(self.answered(leader), self.clocks.asked(leader));
         for (peer, reply) in self.last_replies.iter().filter(|(peer, _)| **peer != leader) {
             if self.knows_the_leader(reply) {
                 let rounds = self.content_rounds.entry(*peer).or_insert(0);
@@ -99,10 +68,10 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Returns whether requests of the leader are lost again and again, or those to the leader, or its rounds
-    /// are longer than those of this server.
-    pub(crate) fn loses_messages(&self) -> bool {
-        self.link.unheard.count_ones() >= UNHEARD_ROUNDS || self.link.is_unsteady()
+    /// Returns whether the requests of the leader are lost again and again, or its rounds are longer than those
+    /// of this server.
+    pub(crate) fn misses_requests(&self) -> bool {
+        self.link.unheard.count_ones() >= UNHEARD_ROUNDS
     }
 
     /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer

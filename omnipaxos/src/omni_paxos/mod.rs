@@ -256,7 +256,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             }
             self.validator.end_round();
             let contact = match self.ble.is_happy() && !self.paxos.is_observer() {
-                true if self.ble.loses_messages() => Contact::Unheard,
+                true if self.ble.misses_requests() => Contact::Unheard,
                 true => Contact::Kept,
                 // An observer gets only answers to its requests.
                 false => Contact::Lost,

@@ -136,8 +136,7 @@ pub(crate) enum LeadershipChange {
 pub(crate) enum Contact {
     #[default]
     Kept,
-    /// The leader answers, but what leaves with its heartbeats or with those of this server is lost again and
-    /// again.
+    /// The leader answers, but what it sends with its heartbeats is lost again and again.
     Unheard,
     Lost,
 }
