@@ -4,16 +4,17 @@
 
 use omnipaxos_tests::{
     cluster::Trace,
-    lasting::{run, Kind, Lasting, Pattern},
+    lasting::{run, Kind, Lasting, Pattern, Reads},
 };
 
 fn passes(lasting: &Lasting) {
     let report = run(lasting, Trace::Off);
     if let Some(failure) = report.failure {
         panic!(
-            "{:?}, seed {}, tick {}: {}\n{}\nreplay: sim --lasting --seed {}",
+            "{:?}, seed {}, {:?}, tick {}: {}\n{}\nreplay: sim --lasting --seed {}",
             lasting.kind,
             lasting.seed,
+            lasting.reads,
             failure.at,
             failure.violation,
             failure.servers,
@@ -27,39 +28,47 @@ fn some_of(kind: Kind) {
     (0..12).for_each(|seed| passes(&Lasting::of_kind(seed, kind)));
 }
 
+/// Some runs were found when the keeper read one by one, others when it did so in each tick.
+fn passes_either_way(lasting: Lasting) {
+    for reads in [Reads::OneByOne, Reads::EachTick] {
+        passes(&Lasting { reads, ..lasting.clone() });
+    }
+}
+
 /// Runs that have found something, as `sim --lasting` draws them.
 #[test]
 fn runs_that_found_something() {
     // Clients whose proposals were lost with their leader made no others.
-    passes(&Lasting::of(20_270_006_839));
+    passes_either_way(Lasting::of(20_270_006_839));
     // The keeper's rounds were shorter than the answers took, and one without an answer refused its reads.
-    passes(&Lasting::of(3_077_385_174));
+    passes_either_way(Lasting::of(3_077_385_174));
     // Its link to the leader was open for a heartbeat and the answer, and not for forwards after them.
-    passes(&Lasting::of(970_002_469));
+    passes_either_way(Lasting::of(970_002_469));
     // Its link to the leader was open for the heartbeats that begin a round, but not for requests after them.
-    passes(&Lasting::of(990_000_962));
+    passes_either_way(Lasting::of(990_000_962));
     // A peer that it needs as a relay was out of reach now and then, and had to prove itself again each time.
-    passes(&Lasting::of(993_001_838));
+    passes_either_way(Lasting::of(993_001_838));
     // A link of the leader was open for heartbeats, but never when the leader repeated a check of its leadership.
-    passes(&Lasting::of_kind(707, Kind::Windows));
+    passes_either_way(Lasting::of_kind(707, Kind::Windows));
     // A relay passed requests on when they came, and the leader's link back to it was closed each time.
-    passes(&Lasting::of(998_002_610));
+    passes_either_way(Lasting::of(998_002_610));
     // The leader answered two peers of the keeper in two of three rounds each, and none counted as a relay.
-    passes(&Lasting::of(1_072_000_057));
+    passes_either_way(Lasting::of(1_072_000_057));
     // The link from the leader to the keeper was open for answers to heartbeats only, never when the leader
     // repeated an AcceptSync.
-    passes(&Lasting::of(1_075_004_414));
+    passes_either_way(Lasting::of(1_075_004_414));
     // A relay passed answers back when they came, and its link to the keeper was closed each time.
-    passes(&Lasting::of(1_095_000_841));
-    passes(&Lasting::of(1_095_010_861));
+    passes_either_way(Lasting::of(1_095_000_841));
+    passes_either_way(Lasting::of(1_095_010_861));
+    passes_either_way(Lasting::of_kind(3_001_816, Kind::Flaps));
     // The keeper requested reads all the time, and only the last one was asked for again.
-    passes(&Lasting::of_kind(1869, Kind::Flaps));
-    // The same behind a relay, which passed on only the last one.
-    passes(&Lasting::of(1_120_014_758));
+    passes_either_way(Lasting::of_kind(1869, Kind::Flaps));
+    // The same behind a relay. Its leader confirmed nothing in the tick in which the first one was repeated.
+    passes_either_way(Lasting::of(1_120_014_758));
     // A second heartbeat request would hide from the election that the first one is lost each round, and with
     // it the proposals that a relay passes on.
-    passes(&Lasting::of_kind(1698, Kind::Flaps));
-    passes(&Lasting::of_kind(2_010_467, Kind::Flaps));
+    passes_either_way(Lasting::of_kind(1698, Kind::Flaps));
+    passes_either_way(Lasting::of_kind(2_010_467, Kind::Flaps));
 }
 
 /// One leader is elected, in the first ballot, and stays.

@@ -51,6 +51,9 @@ struct Arguments {
     /// With `--lasting`: faults of this kind only.
     #[arg(long, value_enum)]
     kind: Option<lasting::Kind>,
+    /// With `--lasting`: how the keeper reads, instead of what the seed says.
+    #[arg(long, value_enum, requires = "lasting")]
+    reads: Option<lasting::Reads>,
     /// Runs in which the members change: one log through every reconfiguration.
     #[arg(long)]
     changes: bool,
@@ -220,10 +223,11 @@ fn batch(arguments: &Arguments) -> ExitCode {
 }
 
 fn lasting_run(seed: u64, arguments: &Arguments) -> Lasting {
-    match arguments.kind {
+    let drawn = match arguments.kind {
         Some(kind) => Lasting::of_kind(seed, kind),
         None => Lasting::of(seed),
-    }
+    };
+    Lasting { reads: arguments.reads.unwrap_or(drawn.reads), ..drawn }
 }
 
 fn replay_lasting(seed: u64, arguments: &Arguments) -> ExitCode {
@@ -265,7 +269,7 @@ fn batch_lasting(arguments: &Arguments) -> ExitCode {
     for (seed, failure) in &sums.failures {
         println!();
         print_failure(*seed, failure);
-        println!("replay: sim --lasting --seed {seed} [--smallest]");
+        println!("replay: sim --lasting --seed {seed} [--kind K] [--reads R] [--smallest]");
     }
     match sums.failures.is_empty() {
         true => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! From a seed to a run with faults that last.
 
-use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, What};
+use super::{Adversary, Bound, Direction, Disturbance, Kind, Lasting, Pattern, Reads, What};
 use crate::{
     disk::{Atomicity, Honesty, Medium},
     network::{InFlight, LinkConditions, Order},
@@ -70,7 +70,10 @@ impl Lasting {
             quorum,
             adversary: None,
             disturbances: Vec::new(),
-            reads_each_tick: Rng::of(&[seed, 0x7265_6164]).chance(1, 2),
+            reads: match Rng::of(&[seed, 0x7265_6164]).chance(1, 2) {
+                true => Reads::EachTick,
+                false => Reads::OneByOne,
+            },
             ticks: 0,
         };
         lasting.disturb(rng);

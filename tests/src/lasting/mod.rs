@@ -2,7 +2,7 @@
 //!
 //! The other runs end their faults and then ask whether the cluster is live. In these runs the
 //! faults do not stop, but one server, the keeper, can exchange messages with a quorum. Proposals wait
-//! there at all times (with an adversary, at each server), and a read. So the time between two decisions
+//! there at all times (with an adversary, at each server), and reads. So the time between two decisions
 //! of these proposals and the time between two reads are measured, and held against a [`Bound`]. All other
 //! checks of the simulator hold as well.
 
@@ -71,6 +71,15 @@ impl Kind {
     ];
 }
 
+/// How the keeper reads. One read is watched at a time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reads {
+    /// It requests the next read when the one before has ended.
+    OneByOne,
+    /// It requests others in each tick meanwhile.
+    EachTick,
+}
+
 /// A run with faults that last.
 #[derive(Clone, Debug)]
 pub struct Lasting {
@@ -90,8 +99,8 @@ pub struct Lasting {
     pub adversary: Option<Adversary>,
     /// What else happens again and again.
     pub disturbances: Vec<Disturbance>,
-    /// Whether the keeper requests a read in each tick, and not only when the one before has ended.
-    pub reads_each_tick: bool,
+    /// How the keeper reads.
+    pub reads: Reads,
     /// Ticks of the run.
     pub ticks: u64,
 }

@@ -1,6 +1,6 @@
 //! Runs a cluster while faults last, and measures.
 
-use super::{Bound, CutOff, Lasting, What};
+use super::{Bound, CutOff, Lasting, Reads, What};
 use crate::{
     checker::{ensure, violated, Check, Violation},
     cluster::{Cluster, Proposed, Requested, Trace},
@@ -190,7 +190,7 @@ fn read<T: SimEntry>(
     cluster: &mut Cluster<T>,
     watch: &mut Watch,
 ) -> Result<(), Violation> {
-    if lasting.reads_each_tick {
+    if lasting.reads == Reads::EachTick {
         cluster.request_read(lasting.keeper)?;
     }
     let (waits, ready_at) = &mut watch.read;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub(super) struct Passing {
     /// Each until it is answered, or the second heartbeat round ends.
     requests: BTreeMap<NodeId, Passed>,
-    /// Each until a later one comes, or there is another leader.
+    /// The last one for each origin. It counts while this server knows the same leader.
     answers: BTreeMap<NodeId, PassedBack>,
 }
 
@@ -28,7 +28,8 @@ pub(super) struct Passing {
 #[derive(Clone, Debug)]
 struct Passed {
     latest: Request,
-    /// An earlier one that the server repeats. The leader may have an answer to it, and none to the latest.
+    /// An earlier one without an answer, which the server repeats. The leader may have an answer to it, and none
+    /// to the latest.
     repeated: Option<Request>,
     is_repeated_here: bool,
 }
@@ -70,14 +71,14 @@ impl Passed {
 struct PassedBack {
     answer: ReadIndexResponse,
     /// The leader that this server knew when the answer came. An answer of an earlier leader may name an
-    /// index that the present one never decides.
+    /// index that the present one never decides. One that comes late is not recognised.
     leader: Option<Ballot>,
     is_due: bool,
 }
 
 impl Passing {
-    /// Records the request of a server, which replaces an earlier one. If there is an answer of this
-    /// `leader`, it is due again, and the request goes no further.
+    /// Records the request of a server. If there is an answer that came while this server knew this `leader`,
+    /// the answer is due again, and the request goes no further.
     pub(super) fn record(&mut self, request: ReadIndexRequest, leader: Option<Ballot>) {
         if let Some(known) = self.answers.get_mut(&request.origin) {
             if known.leader == leader && is_answer(&known.answer, &request) {

@@ -17,7 +17,7 @@ pub(super) struct Requests {
     /// The number that is repeated until it is answered, although later ones are asked for meanwhile.
     repeated: u64,
     is_ask_due: bool,
-    /// Whether the repeated number had no answer at the end of a round, after it was repeated before.
+    /// Whether the repeated number was to be repeated a second time, since it had no answer.
     is_overdue: bool,
     /// Confirmed requests whose read index is not decided here. Numbers and indices both grow.
     confirmed: VecDeque<Confirmed>,
@@ -74,11 +74,11 @@ impl Requests {
 
     /// Asks again for the requests that are neither ready nor refused, if there are any.
     ///
-    /// - A number that was repeated before and has no answer is repeated, too, then with each later request.
-    ///   The leader or a relay may have an answer to it. It has none to a higher number, and a server that
-    ///   reads all the time has a higher one each time.
-    /// - A confirmed request that waits for entries is repeated: they may never be decided. A late answer of
-    ///   an earlier leader may say so, after the log was synced with the present one.
+    /// - The number of the last repetition, if it has no answer, is repeated beside the latest, here and with
+    ///   each later request. The leader or a relay may have an answer to it, and none to the latest. A server
+    ///   that reads all the time has another latest number each time.
+    /// - A confirmed request that waits for entries is repeated. They may never be decided, if the answer of an
+    ///   earlier leader named them and came after the log was synced with the present one.
     pub(super) fn ask_again(&mut self) {
         self.is_ask_due = self.is_waiting();
         self.is_overdue = self.answered_up_to() < self.repeated;
@@ -104,15 +104,16 @@ impl Requests {
     }
 
     /// Records that a leader has confirmed the requests up to `up_to`: all entries decided before
-    /// them are before `read_idx`. A confirmation of a number that was not asked for is ignored.
+    /// them are before `read_idx`. A confirmation of a number that was not asked for is ignored. So is one that
+    /// says nothing new: a lower number than the last, or the same number with a higher index.
     pub(super) fn confirm(&mut self, up_to: u64, read_idx: u64) {
         if up_to > self.asked {
             return;
         }
         // A later leader may have a lower read index than an earlier one that adopted more, also for the same
         // number.
-        let is_better = |last: &Confirmed| last.up_to <= up_to && last.read_idx >= read_idx;
-        while self.confirmed.back().is_some_and(is_better) {
+        let is_superseded = |last: &Confirmed| last.up_to <= up_to && last.read_idx >= read_idx;
+        while self.confirmed.back().is_some_and(is_superseded) {
             self.confirmed.pop_back();
         }
         if up_to <= self.confirmed_up_to() {

@@ -48,8 +48,8 @@ fn a_read_at_a_follower() {
             | following 5.3 AB | waiting; 3: ReadIndexRequest id=1/7/1
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
             ; 3: AcceptSync 5.3 at=2 +c dec=2; output; state 1 | following 5.3 ABc | waiting
-        # Without an answer it is asked for each round. The number that was asked for first in the round
-        # before is repeated until it is answered: a higher one may get no answer either.
+        # Without an answer it is asked for each round. The number that was the latest when it was repeated is
+        # repeated beside later ones until it is answered: a later one may get no answer either.
                                | read; output; round | same | 2: ReadIndexRequest id=1/7/1
                                | read; output; read; output; round | same | 2: ReadIndexRequest id=1/7/2
             | read; output; round; output; read; output; round | same
