@@ -137,6 +137,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         (way != from && origin != from && hops < MOST_HOPS).then_some(way)
     }
 
+    /// Returns whether `pid` is a member, or observes this server and is not forgotten.
+    pub(super) fn is_known(&self, pid: NodeId) -> bool {
+        self.members.contains(pid) || self.observers.by_pid.contains_key(&pid)
+    }
+
     /// Records that a proposal or a read of `origin` came from `from`.
     pub(super) fn note_origin(&mut self, origin: NodeId, from: NodeId) {
         if !self.members.contains(origin) && origin != self.pid {

@@ -156,10 +156,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         }
         self.note_origin(origin, from);
-        let leader = self.leader_ballot();
+        let decided_idx = self.log.decided_idx();
         match &mut self.state {
             State::Leading(leading) => {
-                let read_idx = self.log.decided_idx().max(leading.adopted_len);
+                let read_idx = decided_idx.max(leading.adopted_len);
                 let from = From { origin, incarnation, via: from };
                 leading.reads.ask(from, Asked { number, read_idx });
             }
@@ -169,7 +169,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     return;
                 }
                 let hops = hops.saturating_add(1);
-                self.reads.passing.record(ReadIndexRequest { hops, ..request }, leader);
+                self.reads.passing.record(ReadIndexRequest { hops, ..request }, decided_idx);
             }
         }
         self.reads.is_due = true;
@@ -213,10 +213,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_read_index_response(&mut self, answer: ReadIndexResponse, from: NodeId) {
         if answer.origin != self.pid {
             self.reads.passing.drop_answered(&answer);
-            if self.way_back(answer.origin, from, answer.hops).is_some() {
-                let hops = answer.hops.saturating_add(1);
-                let answer = ReadIndexResponse { hops, ..answer };
-                self.reads.passing.record_answer(answer, self.leader_ballot());
+            let ReadIndexResponse { origin, hops, .. } = answer;
+            if self.is_known(origin) && self.way_back(origin, from, hops).is_some() {
+                let answer = ReadIndexResponse { hops: hops.saturating_add(1), ..answer };
+                self.reads.passing.record_answer(answer, self.log.decided_idx());
                 self.reads.is_due = true;
             }
         } else if self.incarnation == Some(answer.incarnation) {

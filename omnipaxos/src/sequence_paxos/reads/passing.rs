@@ -1,7 +1,6 @@
 //! The read requests that a relay passes on to the leader, and the answers that it passes back.
 
 use crate::{
-    ballot::Ballot,
     ids::NodeId,
     messages::sequence_paxos::{ReadIndexRequest, ReadIndexResponse},
 };
@@ -20,7 +19,7 @@ use std::collections::BTreeMap;
 pub(super) struct Passing {
     /// Each until it is answered, or the second heartbeat round ends.
     requests: BTreeMap<NodeId, Passed>,
-    /// The last one for each origin. It counts while this server knows the same leader.
+    /// The last one for each origin.
     answers: BTreeMap<NodeId, PassedBack>,
 }
 
@@ -67,22 +66,21 @@ impl Passed {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Copy, Clone, Debug)]
 struct PassedBack {
     answer: ReadIndexResponse,
-    /// The leader that this server knew when the answer came. An answer of an earlier leader may name an
-    /// index that the present one never decides. One that comes late is not recognised.
-    leader: Option<Ballot>,
     is_due: bool,
 }
 
 impl Passing {
-    /// Records the request of a server. If there is an answer that came while this server knew this `leader`,
-    /// the answer is due again, and the request goes no further.
-    pub(super) fn record(&mut self, request: ReadIndexRequest, leader: Option<Ballot>) {
-        if let Some(known) = self.answers.get_mut(&request.origin) {
-            if known.leader == leader && is_answer(&known.answer, &request) {
-                known.is_due = true;
+    /// Records the request of a server. If there is an answer, it is due again. The request goes no further
+    /// if this server has decided all entries of the answer. Otherwise the answer may be that of an earlier
+    /// leader, and name entries that the present one never decides.
+    pub(super) fn record(&mut self, request: ReadIndexRequest, decided_idx: u64) {
+        let known = self.answers.get_mut(&request.origin);
+        if let Some(known) = known.filter(|known| is_answer(&known.answer, &request)) {
+            known.is_due = true;
+            if known.answer.read_idx <= decided_idx {
                 return;
             }
         }
@@ -106,9 +104,17 @@ impl Passing {
         }
     }
 
-    /// Records an answer to pass back.
-    pub(super) fn record_answer(&mut self, answer: ReadIndexResponse, leader: Option<Ballot>) {
-        self.answers.insert(answer.origin, PassedBack { answer, leader, is_due: true });
+    /// Records an answer to pass back. A late one does not replace one that says more.
+    pub(super) fn record_answer(&mut self, answer: ReadIndexResponse, decided_idx: u64) {
+        let new = PassedBack { answer, is_due: true };
+        let known = self.answers.entry(answer.origin).or_insert(new);
+        let says_more = known.answer.incarnation == answer.incarnation
+            && known.answer.number >= answer.number
+            && known.answer.read_idx <= answer.read_idx.max(decided_idx);
+        match says_more {
+            true => known.is_due = true,
+            false => *known = new,
+        }
     }
 
     /// Makes each request due once more, with the heartbeats. Returns whether any is due.

@@ -303,11 +303,11 @@ fn reads_of_others_that_this_server_passes_on() {
             | 8: ReadIndexRequest id=9/5/1 hops=1; output; round 2 3 | same |
         # One whose answer is known is answered at once, and goes no further: the link to its origin may be
         # open only then. Not one that is asked for later, or by another incarnation.
-            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
-            ; 3: ReadIndexRequest id=3/5/1 | same | 3: ReadIndexResponse id=3/5/2 at=9 hops=1
-            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=3; output
+            ; 3: ReadIndexRequest id=3/5/1 | same | 3: ReadIndexResponse id=3/5/2 at=3 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=3; output
             ; 3: ReadIndexRequest id=3/5/3 | same | 2: ReadIndexRequest id=3/5/3 hops=1
-            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=3; output
             ; 3: ReadIndexRequest id=3/6/2 | same | 2: ReadIndexRequest id=3/6/2 hops=1
         # An earlier request without an answer is passed on with the latest, and repeated with it.
             | 3: ReadIndexRequest id=3/5/1; 3: ReadIndexRequest id=3/5/4 | same
@@ -320,10 +320,29 @@ fn reads_of_others_that_this_server_passes_on() {
             ; 2: ReadIndexResponse id=3/5/1 at=9; output; round 2 3 | same | 2: ReadIndexRequest id=3/5/4 hops=1
             | 3: ReadIndexRequest id=3/5/1; 3: ReadIndexRequest id=3/6/1 | same
             | 2: ReadIndexRequest id=3/6/1 hops=1
-        # The answer of an earlier leader may name entries that the present one never decides.
+        # The answer of an earlier leader may name entries that the present one never decides. It may come late.
             | 9: ReadIndexRequest id=9/5/2; output; 2: ReadIndexResponse id=9/5/2 at=9; output
             ; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; 9: ReadIndexRequest id=9/5/2
-            | promised 5.3 4.2 ABC | 3: ReadIndexRequest id=9/5/2 hops=1
+            | promised 5.3 4.2 ABC
+            | 3: ReadIndexRequest id=9/5/2 hops=1; 9: ReadIndexResponse id=9/5/2 at=9 hops=1
+            | 9: ReadIndexRequest id=9/5/2; output; 3: Prepare 5.3 na=4.2 len=3 dec=3; output
+            ; 2: ReadIndexResponse id=9/5/2 at=9; output; 9: ReadIndexRequest id=9/5/2
+            | promised 5.3 4.2 ABC
+            | 3: ReadIndexRequest id=9/5/2 hops=1; 9: ReadIndexResponse id=9/5/2 at=9 hops=1
+        # One to a lower number does not replace one to a higher, unless its index is lower and the other one
+        # is not decided here.
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=3; output
+            ; 2: ReadIndexResponse id=3/5/1 at=2 | same | 3: ReadIndexResponse id=3/5/2 at=3 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            ; 2: ReadIndexResponse id=3/5/2 at=8; output; 2: ReadIndexResponse id=3/5/2 at=9
+            | same | 3: ReadIndexResponse id=3/5/2 at=8 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=9; output
+            ; 2: ReadIndexResponse id=3/5/1 at=3 | same | 3: ReadIndexResponse id=3/5/1 at=3 hops=1
+            | 3: ReadIndexRequest id=3/5/2; output; 2: ReadIndexResponse id=3/5/2 at=3; output
+            ; 2: ReadIndexResponse id=3/6/1 at=3 | same | 3: ReadIndexResponse id=3/6/1 at=3 hops=1
+        # None to a server that is no member, and has asked nothing or is forgotten.
+            | 2: ReadIndexResponse id=9/5/2 at=3 | same |
+            | 9: ReadIndexRequest id=9/5/2; output; forget; 2: ReadIndexResponse id=9/5/2 at=3 | same |
         # Not to its origin, if that leads by then.
             | 3: ReadIndexRequest id=3/5/1; output; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; round 2 3
             | promised 5.3 4.2 ABC |
