@@ -110,7 +110,7 @@ impl<T: SimEntry> Cluster<T> {
     /// Ticks in which an observer fetches what it lacks, chunk by chunk.
     pub fn ticks_to_fetch(&self) -> u64 {
         let round_trips = self.largest_lag().div_ceil(self.least_at_once());
-        (round_trips + self.round_trips_of_a_snapshot()) * self.round_trip()
+        round_trips * self.round_trip() + self.ticks_of_a_snapshot()
     }
 
     /// The most messages that an idle observer causes in `ticks` ticks, besides heartbeats: a request a

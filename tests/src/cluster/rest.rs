@@ -201,8 +201,9 @@ impl<T: SimEntry> Cluster<T> {
             let at_once = self.least_at_once();
             let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
             let forwards = waiting.div_ceil(room.min().unwrap_or(1));
-            let fetching = lacking.div_ceil(at_once) + self.round_trips_of_a_snapshot();
-            self.slack = fetching * self.round_trip() + forwards * self.election_timeout();
+            let fetching =
+                lacking.div_ceil(at_once) * self.round_trip() + self.ticks_of_a_snapshot();
+            self.slack = fetching + forwards * self.election_timeout();
         }
     }
 
@@ -236,14 +237,16 @@ impl<T: SimEntry> Cluster<T> {
         (longest - shortest + waiting, waiting)
     }
 
-    /// Round trips in which a snapshot surely arrives. Half of what may be in flight has come when more is
-    /// asked for, so each brings that much, or a piece.
-    pub(super) fn round_trips_of_a_snapshot(&self) -> u64 {
+    /// Ticks in which a snapshot surely arrives and is written. Half of what may be in flight has come, and
+    /// is written, when more is asked for. So each round trip brings that much, or a piece.
+    pub(super) fn ticks_of_a_snapshot(&self) -> u64 {
         let at_once = self.servers.iter().map(|server| {
             let config = &server.setting.config;
             config.max_in_flight_bytes.max(config.max_message_bytes).div_ceil(2)
         });
-        LARGEST_SNAPSHOT.div_ceil(at_once.min().unwrap_or(1) as u64)
+        let round_trips = LARGEST_SNAPSHOT.div_ceil(at_once.min().unwrap_or(1) as u64);
+        let slowness = self.servers.iter().map(|server| server.disk.slowness()).max();
+        round_trips * (self.round_trip() + slowness.unwrap_or_default())
     }
 
     /// Ticks from a message to what its answer brings about.

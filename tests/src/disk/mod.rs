@@ -96,6 +96,9 @@ pub struct Usage {
 /// is to hold it only if the leader had it before.
 pub type Taken = Rc<RefCell<BTreeSet<u64>>>;
 
+/// How slow a slow disk is: longer than one heartbeat round, or than many.
+const SLOWNESS: [u64; 3] = [30, 100, 300];
+
 /// A handle on a disk. Clones are handles on the same disk.
 #[derive(Clone, Debug)]
 pub struct SimDisk<T: SimEntry>(Rc<RefCell<Disk<T>>>);
@@ -125,6 +128,8 @@ struct Disk<T: SimEntry> {
     /// Whether it has the bytes of its snapshots, and receives those of others in parts.
     has_bytes: bool,
     bytes_rng: Rng,
+    /// The number of times that it is asked whether it has written what it receives, and has not.
+    slowness: u64,
     received: Option<Received>,
     /// The bytes that were asked for last.
     earlier: Option<SnapshotBytes>,
@@ -167,6 +172,7 @@ impl<T: SimEntry> SimDisk<T> {
             rng: Rng::of(&[seed]),
             has_bytes: false,
             bytes_rng: Rng::of(&[seed, 1]),
+            slowness: 0,
             received: None,
             earlier: None,
             installs_below: false,
@@ -199,6 +205,11 @@ impl<T: SimEntry> SimDisk<T> {
         }
     }
 
+    /// Ticks that it may take to write what it has received of a snapshot.
+    pub fn slowness(&self) -> u64 {
+        self.0.borrow().slowness
+    }
+
     /// Whether a crash now would undo a compaction.
     pub fn would_undo_compaction(&self) -> bool {
         self.0.borrow().durable.is_some()
@@ -226,6 +237,7 @@ impl<T: SimEntry> SimDisk<T> {
             },
         };
         let (mut rng, mut bytes_rng) = (Rng::of(&[seed]), Rng::of(&[seed, 1]));
+        let mut slow_rng = Rng::of(&[seed, 3]);
         let may_defer = honesty == Honesty::Honest && backing.is_none();
         Self(Rc::new(RefCell::new(Disk {
             image: Image::default(),
@@ -241,6 +253,7 @@ impl<T: SimEntry> SimDisk<T> {
             rng,
             has_bytes: bytes_rng.chance(2, 3),
             bytes_rng,
+            slowness: if slow_rng.chance(1, 4) { slow_rng.pick(&SLOWNESS) } else { 0 },
             received: None,
             earlier: None,
             installs_below: false,

@@ -15,6 +15,8 @@ pub(super) struct Received {
     bytes: Vec<u8>,
     /// Number of bytes that count as written.
     written: u64,
+    /// The number of times that a slow disk is asked until it has written more.
+    left: u64,
     is_ready: bool,
     /// Whether the storage below receives it, too.
     is_below: bool,
@@ -62,7 +64,8 @@ impl<T: SimEntry> SimDisk<T> {
         }
         let is_below = disk.below(|below| below.begin_receiving(len)).unwrap_or(false);
         let bytes = Vec::new();
-        disk.received = Some(Received { len, bytes, written: 0, is_ready: false, is_below });
+        let left = disk.slowness;
+        disk.received = Some(Received { len, bytes, written: 0, left, is_ready: false, is_below });
         Ok(true)
     }
 
@@ -88,11 +91,18 @@ impl<T: SimEntry> SimDisk<T> {
     pub(super) fn reception(&self) -> StorageResult<Reception> {
         let mut disk = self.0.borrow_mut();
         disk.check_running()?;
-        let (is_slow, is_slower) = (disk.bytes_rng.chance(1, 2), disk.bytes_rng.chance(1, 2));
+        let disk = &mut *disk;
         let received = disk.received.as_mut().ok_or("no snapshot is received")?;
         if received.is_ready {
             return Ok(Reception::Ready);
         }
+        if received.left > 0 {
+            received.left -= 1;
+            return Ok(Reception::Pending { written: received.written });
+        }
+        received.left = disk.slowness;
+        let (is_slow, is_slower) = (disk.bytes_rng.chance(1, 2), disk.bytes_rng.chance(1, 2));
+        let is_slow = is_slow && disk.slowness == 0;
         let arrived = received.bytes.len() as u64;
         received.written = match (is_slow, is_slower) {
             (false, _) => arrived,

@@ -113,7 +113,8 @@ impl<T: SimEntry> Cluster<T> {
     /// refused until something is decided in its place.
     ///
     /// Where links are cut, elections may last longer than the run waits. If another
-    /// server leads meanwhile, which may be farther away, it begins again.
+    /// server leads meanwhile, which may be farther away, it begins again. Also if none leads at this moment:
+    /// a server that reaches a write quorum and no read quorum leads until one that reaches both takes over.
     ///
     /// Nothing is asked of servers that all have the whole of a log that has ended: it needs no leader.
     fn decide_afar(&mut self, links: &Links) -> Result<f64, Violation> {
@@ -123,15 +124,17 @@ impl<T: SimEntry> Cluster<T> {
         }
         let mut elections = 0;
         loop {
+            elections += 1;
             let Some(leader) = self.leader_in(links, &component) else {
-                let servers = self.describe();
-                return violated(
-                    Check::Progress,
-                    format!("the leader was lost at rest: {servers}"),
-                );
+                if elections >= MOST_ELECTIONS {
+                    let servers = self.describe();
+                    let what = format!("the leader was lost at rest: {servers}");
+                    return violated(Check::Progress, what);
+                }
+                self.elect_in(links)?;
+                continue;
             };
             let decided = self.decide_under(leader, links, &component);
-            elections += 1;
             match decided {
                 Err(Violation { check: Check::Progress, .. })
                     if elections < MOST_ELECTIONS

@@ -49,7 +49,7 @@ struct Partial {
     requested_until: u64,
     /// The index of the first entry with an id here, and the ids of the entries that the snapshot sums up.
     ids: (u64, Option<Box<EntryIds>>),
-    /// Heartbeat rounds since a piece came.
+    /// Heartbeat rounds since a piece came or was written, in which the source owed pieces.
     waited: u32,
     /// What came with the last missing piece, if all are here.
     all_came_with: Option<Accompanying>,
@@ -288,6 +288,12 @@ impl PartialSnapshot {
         self.is_in_storage = false;
     }
 
+    /// Whether all that was asked for has come, and the storage still writes or decodes it. No source is
+    /// silent then: none is asked for more.
+    pub(super) fn waits_for_storage(&self) -> bool {
+        self.partial.as_ref().is_some_and(Partial::waits_for_storage)
+    }
+
     /// Whether half of what was asked for has come, and is written if the storage receives it, so that
     /// the next request is due.
     pub(super) fn is_request_due(&self, window: Amount) -> bool {
@@ -357,7 +363,7 @@ impl PartialSnapshot {
     pub(super) fn end_round(&mut self, decided_idx: u64) {
         self.oversized_at.clear();
         if let Some(partial) = &mut self.partial {
-            partial.waited += 1;
+            partial.waited += u32::from(!partial.waits_for_storage());
         }
         self.partial.take_if(|partial| {
             (partial.waited > FORGOTTEN_AFTER && !partial.is_complete())
@@ -399,6 +405,11 @@ impl Partial {
 
     fn is_complete(&self) -> bool {
         self.all_came_with.is_some()
+    }
+
+    fn waits_for_storage(&self) -> bool {
+        let arrived = self.arrived();
+        self.is_complete() || (self.requested_until <= arrived && self.written() < arrived)
     }
 
     /// Adds a piece. Returns whether there was something new in it. A piece that was not asked for is

@@ -1,6 +1,6 @@
 //! Each expectation follows from the messages and invariants in `ARCHITECTURE.md`.
 
-use crate::{entry::encoding, sequence_paxos::tests::Table};
+use crate::{entry::encoding, sequence_paxos::tests::Table, OmniPaxosConfig};
 
 #[test]
 fn requests() {
@@ -393,10 +393,28 @@ fn snapshots_that_the_storage_receives() {
     );
 }
 
-/// However long the storage takes, a complete snapshot is neither asked for again nor forgotten.
+/// However long the storage takes, a snapshot is neither asked for again nor forgotten, whether all of it has
+/// come or the beginning.
 #[test]
 fn a_slow_storage_is_waited_for() {
     let rounds = "round; output; ".repeat(40);
+    let begun = "receiver; slow; 3: CatchUpChunk piece=8:abcdefgh bytes=0-2 dec=8; output
+            ; 3: CatchUpChunk piece=8:abcdefgh bytes=2-4 dec=8; output";
+    let small = |config: &mut OmniPaxosConfig| {
+        config.server_config.max_in_flight_bytes = 4;
+        config.server_config.max_message_bytes = 2;
+    };
+    Table::with(small).check(&format!(
+        "
+        following 4.2 Ab
+            | {begun}; {rounds} held | same | held 0 early, 4 partial, 0 encoded
+        # Another source may not begin anew.
+            | {begun}; {rounds} 2: CatchUpChunk piece=9:abcdefghi bytes=0-2 dec=9; held | same
+            | held 0 early, 4 partial, 0 encoded
+        # What is written makes room for the rest.
+            | {begun}; {rounds} quick | same | 3: CatchUpRequest dec=1
+        "
+    ));
     Table::new().check(&format!(
         "
         following 4.2 Ab

@@ -68,6 +68,8 @@ pub(super) struct Encoded {
     /// Whether the storage receives snapshots. The bytes of one are its letters, so that all can be
     /// decoded.
     pub(super) is_receiver: bool,
+    /// Whether it writes nothing of what it receives.
+    pub(super) is_slow: bool,
     received: Vec<u8>,
     /// Whether what was received is written and decoded.
     pub(super) is_ready: bool,
@@ -124,6 +126,7 @@ impl Storage<Letter> for Disk {
         let encoded = self.encoded.lock().unwrap();
         Ok(match encoded.is_ready {
             true => Reception::Ready,
+            false if encoded.is_slow => Reception::Pending { written: 0 },
             false => Reception::Pending { written: encoded.received.len() as u64 },
         })
     }

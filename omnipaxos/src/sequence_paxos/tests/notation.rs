@@ -160,10 +160,15 @@ impl<'a> Fields<'a> {
         let digest = self.value("digest").map_or_else(|| encoding::digest(&bytes), number);
         let encoding = SnapshotEncoding { idx: number(idx), len: bytes.len() as u64, digest };
         let half = bytes.len() / 2;
-        let (offset, bytes) = match self.value("half").map(number) {
-            Some(1) => (0, bytes[..half].to_vec()),
-            _ => (half as u64, bytes[half..].to_vec()),
+        let (from, until) = match (self.value("bytes"), self.value("half")) {
+            (Some(range), _) => {
+                let (from, until) = range.split_once('-').unwrap();
+                (number(from) as usize, number(until) as usize)
+            }
+            (None, Some("1")) => (0, half),
+            (None, _) => (half, bytes.len()),
         };
+        let (offset, bytes) = (from as u64, bytes[from..until].to_vec());
         Some(Box::new(SnapshotPiece { encoding, offset, bytes, is_cut: false }))
     }
 
