@@ -21,9 +21,9 @@
 //!   an empty log.
 //! - `len` is the length of a log, `dec` a number of decided entries, `na` an accepted round, and `at` the
 //!   index of the first of the entries that follow on `+`.
-//! - `piece=4:abcd half=1` is the first half of the bytes `abcd`, which are a snapshot of 4 entries; `bytes=1-3` are two of them. `digest=7`
-//!   is their digest if it is a wrong one. `coded` encodes the bytes, so that they can be decoded here. Of a
-//!   piece that is sent the number of entries is shown.
+//! - `piece=4:abcd half=1` is the first half of the bytes `abcd`, which are a snapshot of 4 entries; `bytes=1-3`
+//!   are two of them. `digest=7` is their digest if it is a wrong one. `coded` encodes the bytes, so that they
+//!   can be decoded here. Of a piece that is sent the number of entries is shown.
 //! - `present` is the stamp of a sender that is in the epoch of this server.
 //! - A key whose number is 0 is left out, and a key whose ballot has no owner.
 //!
@@ -296,8 +296,7 @@ impl Server {
             ["durable", idx] => self.encoded.lock().unwrap().durable_idx = Some(number(idx)),
             // The storage receives snapshots in parts.
             ["receiver"] => self.encoded.lock().unwrap().is_receiver = true,
-            ["slow"] => self.encoded.lock().unwrap().is_slow = true,
-            ["quick"] => self.encoded.lock().unwrap().is_slow = false,
+            [pace @ ("slow" | "quick")] => self.encoded.lock().unwrap().is_slow = pace == "slow",
             // What the storage has received is written and decoded.
             ["decoded"] => self.encoded.lock().unwrap().is_ready = true,
             // The user wants all changes written.
