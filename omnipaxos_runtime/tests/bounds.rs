@@ -18,6 +18,8 @@ use tokio::{
     time::{sleep, Instant},
 };
 
+const HANDSHAKE_INTERVAL: Duration = Duration::from_millis(5);
+const MAX_WAITING: u32 = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -83,6 +85,8 @@ async fn a_connection_too_many_ends_the_oldest_handshake() {
         let mut silent = Vec::new();
         for _ in 0..64 {
             silent.push(server.connect().await);
+            // The connection that came last is the next.
+            sleep(2 * HANDSHAKE_INTERVAL).await;
         }
         let mut peer = server.connect().await;
         assert!(greets(&mut peer, 2).await, "a server is kept out");
@@ -95,6 +99,46 @@ async fn a_connection_too_many_ends_the_oldest_handshake() {
         }
     }
     panic!("not exactly the oldest one ends");
+}
+
+/// The clock is paused: it shows what the server waits for, not how quick this machine is.
+#[tokio::test(start_paused = true)]
+async fn strangers_that_connect_all_the_time_leave_the_replica_time() {
+    let server = server().await;
+    let (address, begun) = (server.address.clone(), Instant::now());
+    let stranger = move || {
+        let address = address.clone();
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let _ = stream.write_all(&[7; 64]).await;
+            until_closed(&mut stream).await
+        })
+    };
+    // The oldest are closed before their turn, the other ones after it.
+    let strangers: Vec<_> = (0..2 * MAX_WAITING).map(|_| stranger()).collect();
+    for stranger in strangers {
+        within("the end of a stranger", stranger).await.unwrap();
+    }
+    assert_eq!(server.counters.refused_connections(), u64::from(2 * MAX_WAITING));
+    assert!(begun.elapsed() >= (MAX_WAITING - 1) * HANDSHAKE_INTERVAL, "{:?}", begun.elapsed());
+
+    // A server gets in while more connect than have a turn.
+    let strangers = tokio::spawn(async move {
+        loop {
+            drop(stranger());
+            sleep(Duration::from_millis(3)).await;
+        }
+    });
+    let connects = async {
+        let mut pause = HANDSHAKE_INTERVAL;
+        while !greets(&mut server.connect().await, 2).await {
+            // A server waits another time before each attempt, too.
+            pause += Duration::from_millis(1);
+            sleep(pause).await;
+        }
+    };
+    within("a server's turn", connects).await;
+    strangers.abort();
 }
 
 #[tokio::test(start_paused = true)]

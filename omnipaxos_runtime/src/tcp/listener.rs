@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -22,11 +23,18 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout, Interval, MissedTickBehavior},
 };
 
 /// The largest number of connections whose handshake has not ended.
 const MAX_HANDSHAKES: usize = 64;
+
+/// The largest number of connections whose handshake has not begun.
+const MAX_WAITING: usize = 64;
+
+/// The time between the beginnings of two handshakes, at least. One of TLS takes about a millisecond of the
+/// processor, on the thread of the replica, before the stranger is known to be one.
+const HANDSHAKE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The time for the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +50,10 @@ pub(super) struct Listener<T: Entry> {
     listener: TcpListener,
     /// How to end each handshake under way, the oldest first.
     handshakes: VecDeque<Weak<Notify>>,
+    /// Connections whose handshake has not begun, the oldest first.
+    waiting: VecDeque<(TcpStream, SocketAddr)>,
+    /// When the next handshake may begin.
+    pace: Interval,
     readers: JoinSet<()>,
     shared: Arc<Shared<T>>,
 }
@@ -77,7 +89,10 @@ where
     ) -> Self {
         let present = Mutex::default();
         let shared = Arc::new(Shared { settings, book, inbox, counters, present });
-        Self { listener, handshakes: VecDeque::new(), readers: JoinSet::new(), shared }
+        let mut pace = interval(HANDSHAKE_INTERVAL);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (handshakes, waiting, readers) = Default::default();
+        Self { listener, handshakes, waiting, pace, readers, shared }
     }
 
     /// Closes the connections of servers that have left the address book.
@@ -91,27 +106,47 @@ where
         });
     }
 
-    /// Accepts connections without end. It is cancel-safe.
+    /// Accepts connections without end, and begins one handshake at a time. It is cancel-safe.
     pub(super) async fn accept_all(&mut self) {
         loop {
-            let (stream, from) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(cause) => {
-                    // Most likely out of descriptors: other connections must end first.
-                    tracing::warn!("cannot accept a connection: {cause}");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            while self.readers.try_join_next().is_some() {}
-            let shared = self.shared.clone();
-            let give_way = self.begin_handshake();
-            self.readers.spawn(async move {
-                if let Err(cause) = receive(&shared, stream, give_way).await {
-                    tracing::warn!("closed the connection from {from}: {cause}");
-                }
-            });
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok(accepted) => self.keep(accepted),
+                    Err(cause) => {
+                        // Most likely out of descriptors: other connections must end first.
+                        tracing::warn!("cannot accept a connection: {cause}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                _ = self.pace.tick(), if !self.waiting.is_empty() => self.begin_latest(),
+            }
         }
+    }
+
+    /// Keeps a connection until its handshake begins. The oldest one is closed if too many wait.
+    fn keep(&mut self, accepted: (TcpStream, SocketAddr)) {
+        self.waiting.push_back(accepted);
+        if self.waiting.len() > MAX_WAITING {
+            self.waiting.pop_front();
+            self.shared.counters.refused.add_one();
+            tracing::warn!("closed a connection before its handshake: too many wait for theirs");
+        }
+    }
+
+    /// Begins the handshake of the connection that came last. If strangers connect all the time, the others
+    /// are most likely closed before their turn. A server that connects again and again gets in.
+    fn begin_latest(&mut self) {
+        while self.readers.try_join_next().is_some() {}
+        let Some((stream, from)) = self.waiting.pop_back() else {
+            return;
+        };
+        let shared = self.shared.clone();
+        let give_way = self.begin_handshake();
+        self.readers.spawn(async move {
+            if let Err(cause) = receive(&shared, stream, give_way).await {
+                tracing::warn!("closed the connection from {from}: {cause}");
+            }
+        });
     }
 
     /// Makes room for a handshake: the oldest one ends if there are too many. So connections whose handshakes
