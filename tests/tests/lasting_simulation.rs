@@ -65,6 +65,9 @@ fn runs_that_found_something() {
     passes_either_way(Lasting::of_kind(1869, Kind::Flaps));
     // The same behind a relay. Its leader confirmed nothing in the tick in which the first one was repeated.
     passes_either_way(Lasting::of(1_120_014_758));
+    // A follower lacked many decided entries. Its link to the leader was open in every second round, but never when
+    // it was redirected to a source.
+    passes_either_way(Lasting::of(1_180_003_238));
     // A second heartbeat request would hide from the election that the first one is lost each round, and with
     // it the proposals that a relay passes on.
     passes_either_way(Lasting::of_kind(1698, Kind::Flaps));

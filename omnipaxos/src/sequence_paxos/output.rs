@@ -348,8 +348,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                     }
                     None => {
                         progress.stage = Stage::CatchingUp(promised);
-                        // If a little is not enough, it is sent all later.
-                        Ok(if progress.is_sent_little { Built::All } else { Built::TooMuch })
+                        Ok(Built::TooMuch)
                     }
                 }
             }

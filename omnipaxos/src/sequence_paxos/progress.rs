@@ -413,7 +413,8 @@ impl Progress {
     /// round, asks a follower in step what it has, and sends an AcceptSync again; then only after
     /// two rounds and four, since a large one may be on its way. A follower in step whose answers
     /// do not come is sent the entries again likewise. A peer that did not answer the round is
-    /// sent what it missed when it is back, or, as `resending` returns, a little of it in each round.
+    /// sent what it missed when it is back, or, as `resending` returns, a little of it in each round. If a
+    /// little is not enough to be in step, it is redirected in each round.
     pub(super) fn end_round(
         &mut self,
         len: u64,
@@ -462,7 +463,7 @@ impl Progress {
                 self.backoff_rounds = (self.backoff_rounds * 2).min(MOST_BACKOFF_ROUNDS);
                 self.stage = Stage::Promised(*promised);
             }
-            Stage::Syncing(promised, _) if is_urgent => {
+            Stage::CatchingUp(promised) | Stage::Syncing(promised, _) if is_urgent => {
                 self.is_sent_little = true;
                 self.stage = Stage::Promised(*promised);
             }
@@ -701,9 +702,11 @@ mod tests {
     #[test]
     fn a_leader_that_does_not_get_on_sends_a_little_with_each_heartbeat() {
         let promised = Promised { decided_idx: 0, takes_delta: false };
-        for stage in
-            [Stage::Replicating(Sent::up_to(9, 0)), Stage::Syncing(promised, Sent::up_to(9, 0))]
-        {
+        for stage in [
+            Stage::Replicating(Sent::up_to(9, 0)),
+            Stage::Syncing(promised, Sent::up_to(9, 0)),
+            Stage::CatchingUp(promised),
+        ] {
             let mut progress = Progress::unpromised();
             progress.stage = stage.clone();
             progress.end_round(9, 0, Presence::Absent, Resending::EachRound);

@@ -330,3 +330,19 @@ fn trim() {
         ",
     );
 }
+
+/// A follower that lacks more decided entries is told in each round where it gets them.
+#[test]
+fn a_leader_without_progress_sends_a_little() {
+    let (many, few, decided) = ("d".repeat(70), "d".repeat(64), "D".repeat(70));
+    let redirects = "3: Prepare 4.1 na=4.1 len=71 dec=70; 2: CatchUpRedirect 4.1 source=1 dec=70";
+    Table::new().check(&format!(
+        "leading 4.1 ABC 2:3/3
+            | append {many}; output; round; output; round | leading 4.1 ABC{many} 2:3/3
+            | 2: AcceptDecide 4.1 at=3 +{few} dec=3; 3: Prepare 4.1 na=4.1 len=73 dec=3
+        leading 4.1 {decided}e 2:sync
+            | round 3; output; round 3 | leading 4.1 {decided}e 2:redirected | {redirects}
+            | round 3; output; round 3; output; round 3 | leading 4.1 {decided}e 2:redirected
+            | {redirects}"
+    ));
+}

@@ -586,13 +586,3 @@ fn what_the_status_reports() {
         ",
     );
 }
-
-#[test]
-fn a_leader_without_progress_sends_a_little() {
-    let (many, few) = ("d".repeat(70), "d".repeat(64));
-    Table::new().check(&format!(
-        "leading 4.1 ABC 2:3/3
-            | append {many}; output; round; output; round | leading 4.1 ABC{many} 2:3/3
-            | 2: AcceptDecide 4.1 at=3 +{few} dec=3; 3: Prepare 4.1 na=4.1 len=73 dec=3"
-    ));
-}
