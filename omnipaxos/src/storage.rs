@@ -229,7 +229,8 @@ pub trait Storage<T: Entry> {
     ///
     /// A replica calls this in each output. It requests at most
     /// [`ServerConfig::max_in_flight_bytes`](crate::ServerConfig::max_in_flight_bytes) beyond the
-    /// bytes that the storage has written.
+    /// bytes that the storage has written. So the storage writes all parts that it has, without
+    /// waiting for a further one.
     fn reception(&mut self) -> StorageResult<Reception> {
         Err(NOT_RECEIVING.into())
     }

@@ -154,6 +154,11 @@ impl<T: SimEntry> Cluster<T> {
         servers.any(|(at, server)| self.checker.awaits_stop_sign(at, server.incarnation))
     }
 
+    /// Whether a write quorum is smaller than a read quorum.
+    pub fn has_smaller_write_quorum(&self) -> bool {
+        self.setting.quorum.is_some_and(|of| of.write_quorum_size < of.read_quorum_size)
+    }
+
     /// Whether some server has tiny limits.
     pub fn is_limited(&self) -> bool {
         self.servers.iter().any(|server| server.setting.is_limited())

@@ -207,7 +207,12 @@ impl<T: SimEntry> SimDisk<T> {
 
     /// Ticks that it may take to write what it has received of a snapshot.
     pub fn slowness(&self) -> u64 {
-        self.0.borrow().slowness
+        let disk = self.0.borrow();
+        if disk.has_bytes {
+            disk.slowness
+        } else {
+            0
+        }
     }
 
     /// Whether a crash now would undo a compaction.

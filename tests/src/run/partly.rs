@@ -113,8 +113,9 @@ impl<T: SimEntry> Cluster<T> {
     /// refused until something is decided in its place.
     ///
     /// Where links are cut, elections may last longer than the run waits. If another
-    /// server leads meanwhile, which may be farther away, it begins again. Also if none leads at this moment:
-    /// a server that reaches a write quorum and no read quorum leads until one that reaches both takes over.
+    /// server leads meanwhile, which may be farther away, it begins again. If a write quorum is smaller than a
+    /// read quorum, it waits for the end of an election, too: a server that reaches only the former leads until
+    /// one that reaches both takes over.
     ///
     /// Nothing is asked of servers that all have the whole of a log that has ended: it needs no leader.
     fn decide_afar(&mut self, links: &Links) -> Result<f64, Violation> {
@@ -126,7 +127,7 @@ impl<T: SimEntry> Cluster<T> {
         loop {
             elections += 1;
             let Some(leader) = self.leader_in(links, &component) else {
-                if elections >= MOST_ELECTIONS {
+                if elections >= MOST_ELECTIONS || !self.has_smaller_write_quorum() {
                     let servers = self.describe();
                     let what = format!("the leader was lost at rest: {servers}");
                     return violated(Check::Progress, what);

@@ -432,18 +432,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Ends a heartbeat round. A source that does not answer is asked again, and then dropped: the
     /// leader names another, or the peers are asked in turn. It is not dropped while this server's own
     /// storage needs the time: the next source would begin with its first piece, and so would each after it.
+    /// It is asked for a byte meanwhile, every second round, so that it keeps the snapshot.
     pub(super) fn catch_up_in_turn(&mut self, contact: Contact) {
         self.catch_up.begin_round(contact);
         self.encoded_snapshot.end_round();
         self.partial_snapshot.end_round(self.log.decided_idx());
-        if self.partial_snapshot.waits_for_storage() {
-            self.catch_up.progress();
-        }
         let has_lost_ranges = self.ranges.end_round();
         if self.is_catch_up_paused() {
             return;
         }
         if let Some(source) = self.catch_up.repeat(self.routing.reachable()) {
+            if self.partial_snapshot.waits_for_storage() {
+                self.catch_up.progress();
+            }
             self.partial_snapshot.rewind();
             self.outbox.request_chunk(source);
         }

@@ -288,8 +288,8 @@ impl PartialSnapshot {
         self.is_in_storage = false;
     }
 
-    /// Whether all that was asked for has come, and the storage still writes or decodes it. No source is
-    /// silent then: none is asked for more.
+    /// Whether all that was asked for has come, and the storage still writes it. The source is not silent
+    /// then: it owes nothing.
     pub(super) fn waits_for_storage(&self) -> bool {
         self.partial.as_ref().is_some_and(Partial::waits_for_storage)
     }
@@ -409,7 +409,7 @@ impl Partial {
 
     fn waits_for_storage(&self) -> bool {
         let arrived = self.arrived();
-        self.is_complete() || (self.requested_until <= arrived && self.written() < arrived)
+        !self.is_complete() && self.requested_until <= arrived && self.written() < arrived
     }
 
     /// Adds a piece. Returns whether there was something new in it. A piece that was not asked for is

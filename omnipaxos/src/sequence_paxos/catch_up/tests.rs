@@ -398,8 +398,15 @@ fn snapshots_that_the_storage_receives() {
 #[test]
 fn a_slow_storage_is_waited_for() {
     let rounds = "round; output; ".repeat(40);
-    let begun = "receiver; slow; 3: CatchUpChunk piece=8:abcdefgh bytes=0-2 dec=8; output
-            ; 3: CatchUpChunk piece=8:abcdefgh bytes=2-4 dec=8; output";
+    let begun = "receiver; slow; 3: CatchUpChunk piece=40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa bytes=0-2 dec=40
+            ; output; 3: CatchUpChunk piece=40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa bytes=2-4 dec=40; output";
+    // Every second round it asks for a byte more, so that the source keeps the snapshot.
+    let two_rounds = |n| {
+        let letters = "a".repeat(40);
+        let byte = format!("piece=40:{letters} bytes={}-{}", 4 + n, 5 + n);
+        format!("round; output; round; output; 3: CatchUpChunk {byte} dec=40; output; ")
+    };
+    let long: String = (0..20).map(two_rounds).collect();
     let small = |config: &mut OmniPaxosConfig| {
         config.server_config.max_in_flight_bytes = 4;
         config.server_config.max_message_bytes = 2;
@@ -407,13 +414,19 @@ fn a_slow_storage_is_waited_for() {
     Table::with(small).check(&format!(
         "
         following 4.2 Ab
-            | {begun}; {rounds} held | same | held 0 early, 4 partial, 0 encoded
+            | {begun}; {long} held | same | held 0 early, 24 partial, 0 encoded
+            | {begun}; {long} round; output; round | same | 3: CatchUpRequest dec=1
         # Another source may not begin anew.
-            | {begun}; {rounds} 2: CatchUpChunk piece=9:abcdefghi bytes=0-2 dec=9; held | same
-            | held 0 early, 4 partial, 0 encoded
+            | {begun}; {long} 2: CatchUpChunk piece=41:{other} bytes=0-2 dec=41; held | same
+            | held 0 early, 24 partial, 0 encoded
         # What is written makes room for the rest.
-            | {begun}; {rounds} quick | same | 3: CatchUpRequest dec=1
-        "
+            | {begun}; {long} quick | same | 3: CatchUpRequest dec=1
+        # A source that does not send the byte is silent.
+            | {begun}; round; output; round; output; {silent} held | same
+            | held 0 early, 0 partial, 0 encoded
+        ",
+        other = "b".repeat(41),
+        silent = "round; output; ".repeat(20),
     ));
     Table::new().check(&format!(
         "

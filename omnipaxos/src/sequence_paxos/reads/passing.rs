@@ -6,7 +6,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The open read requests of each other server, and the last answer to each.
+/// The open read requests of each other server, and an answer for each.
 ///
 /// Links may be open only for heartbeats and what leaves with them. An origin repeats a request in step
 /// with its own heartbeats. The relay joins two such links:
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 pub(super) struct Passing {
     /// Each until it is answered, or the second heartbeat round ends.
     requests: BTreeMap<NodeId, Passed>,
-    /// The last one for each origin.
+    /// One for each origin: the last one, unless an earlier one says more.
     answers: BTreeMap<NodeId, PassedBack>,
 }
 
@@ -112,7 +112,10 @@ impl Passing {
             && known.answer.number >= answer.number
             && known.answer.read_idx <= answer.read_idx.max(decided_idx);
         match says_more {
-            true => known.is_due = true,
+            true => {
+                known.answer.hops = known.answer.hops.min(answer.hops);
+                known.is_due = true;
+            }
             false => *known = new,
         }
     }
