@@ -419,6 +419,7 @@ fn a_slow_storage_is_waited_for() {
         # Another source may not begin anew.
             | {begun}; {long} 2: CatchUpChunk piece=41:{other} bytes=0-2 dec=41; held | same
             | held 0 early, 24 partial, 0 encoded
+            | {begun}; round; output; round; output; 2: CatchUpRedirect 4.2 source=2 dec=40 | following 4.2 AB |
         # What is written makes room for the rest.
             | {begun}; {long} quick | same | 3: CatchUpRequest dec=1
         # A source that does not send the byte is silent.
