@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// The time to connect and for the handshake. Short, since a lost packet is repeated later and later.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes that are written under one time limit.
 const WRITE_BYTES: usize = 256 * 1024;

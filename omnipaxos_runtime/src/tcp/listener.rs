@@ -2,7 +2,6 @@
 
 use super::{
     address_book::{AddressBook, Addresses},
-    dialer::CONNECT_TIMEOUT,
     frame::{self, FrameError},
     handshake::{self, Announcement, HandshakeError},
     queue::Counters,
@@ -24,7 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinSet,
-    time::{interval, sleep, timeout, Instant, Interval, MissedTickBehavior},
+    time::{interval, sleep, timeout, Interval, MissedTickBehavior},
 };
 
 /// The largest number of connections whose handshake has not ended.
@@ -52,29 +51,11 @@ pub(super) struct Listener<T: Entry> {
     /// How to end each handshake under way, the oldest first.
     handshakes: VecDeque<Weak<Notify>>,
     /// Connections whose handshake has not begun, the oldest first.
-    waiting: VecDeque<Waiting>,
-    /// Number of connections so far.
-    accepted: u64,
+    waiting: VecDeque<(TcpStream, SocketAddr)>,
     /// When the next handshake may begin.
     pace: Interval,
     readers: JoinSet<()>,
     shared: Arc<Shared<T>>,
-}
-
-/// A connection whose handshake has not begun.
-struct Waiting {
-    stream: TcpStream,
-    from: SocketAddr,
-    /// Later connections have higher ones.
-    ordinal: u64,
-    since: Instant,
-}
-
-/// The present connection of a peer.
-struct Present {
-    ordinal: u64,
-    /// How to close it.
-    close: Arc<Notify>,
 }
 
 /// What the readers share.
@@ -83,25 +64,13 @@ struct Shared<T: Entry> {
     book: AddressBook,
     inbox: Inbox<T>,
     counters: Arc<Counters>,
-    present: Mutex<BTreeMap<NodeId, Present>>,
+    /// How to close the present connection of each peer.
+    present: Mutex<BTreeMap<NodeId, Arc<Notify>>>,
 }
 
 impl<T: Entry> Shared<T> {
-    fn present(&self) -> MutexGuard<'_, BTreeMap<NodeId, Present>> {
+    fn present(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Notify>>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes this the present connection of the peer, and closes the one before. Returns false if a later one
-    /// is present: handshakes begin and end in any order.
-    fn replace(&self, peer: NodeId, new: Present) -> bool {
-        let mut present = self.present();
-        if present.get(&peer).is_some_and(|present| present.ordinal > new.ordinal) {
-            return false;
-        }
-        if let Some(older) = present.insert(peer, new) {
-            older.close.notify_one();
-        }
-        true
     }
 }
 
@@ -123,15 +92,15 @@ where
         let mut pace = interval(HANDSHAKE_INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (handshakes, waiting, readers) = Default::default();
-        Self { listener, handshakes, waiting, accepted: 0, pace, readers, shared }
+        Self { listener, handshakes, waiting, pace, readers, shared }
     }
 
     /// Closes the connections of servers that have left the address book.
     pub(super) fn follow(&mut self, addresses: &Addresses) {
-        self.shared.present().retain(|peer, present| {
+        self.shared.present().retain(|peer, close| {
             let stays = addresses.get(*peer).is_some();
             if !stays {
-                present.close.notify_one();
+                close.notify_one();
             }
             stays
         });
@@ -142,29 +111,25 @@ where
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, from)) => self.keep(stream, from),
+                    Ok(accepted) => self.keep(accepted),
                     Err(cause) => {
                         // Most likely out of descriptors: other connections must end first.
                         tracing::warn!("cannot accept a connection: {cause}");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = self.pace.tick(), if !self.waiting.is_empty() => self.begin_latest(),
+                _ = self.pace.tick(), if !self.waiting.is_empty() => self.begin_oldest(),
             }
         }
     }
 
-    /// Keeps a connection until its handshake begins. The oldest one is closed if too many wait.
-    fn keep(&mut self, stream: TcpStream, from: SocketAddr) {
-        self.accepted += 1;
-        let (ordinal, since) = (self.accepted, Instant::now());
-        self.waiting.push_back(Waiting { stream, from, ordinal, since });
-        self.close_oldest_while(|waiting| waiting.len() > MAX_WAITING);
-    }
-
-    fn close_oldest_while(&mut self, is_one_too_many: impl Fn(&VecDeque<Waiting>) -> bool) {
-        while is_one_too_many(&self.waiting) {
-            if let Some(Waiting { from, .. }) = self.waiting.pop_front() {
+    /// Keeps a connection until its handshake begins. The oldest one is closed if too many wait: so each either
+    /// begins or is closed soon, also while strangers connect more often than handshakes begin. A server may
+    /// need several attempts then.
+    fn keep(&mut self, accepted: (TcpStream, SocketAddr)) {
+        self.waiting.push_back(accepted);
+        if self.waiting.len() > MAX_WAITING {
+            if let Some((_, from)) = self.waiting.pop_front() {
                 self.shared.counters.refused.add_one();
                 tracing::warn!(
                     "closed the connection from {from} before its handshake: too many wait"
@@ -173,20 +138,16 @@ where
         }
     }
 
-    /// Begins the handshake of the connection that came last, since its client most likely still waits. While
-    /// strangers connect more often than that, most connections have no turn, and a server may need several
-    /// attempts.
-    fn begin_latest(&mut self) {
+    /// Begins the handshake of the connection that came first.
+    fn begin_oldest(&mut self) {
         while self.readers.try_join_next().is_some() {}
-        let is_old = |oldest: &Waiting| oldest.since.elapsed() > CONNECT_TIMEOUT;
-        self.close_oldest_while(|waiting| waiting.front().is_some_and(is_old));
-        let Some(Waiting { stream, from, ordinal, .. }) = self.waiting.pop_back() else {
+        let Some((stream, from)) = self.waiting.pop_front() else {
             return;
         };
         let shared = self.shared.clone();
         let give_way = self.begin_handshake();
         self.readers.spawn(async move {
-            if let Err(cause) = receive(&shared, stream, ordinal, give_way).await {
+            if let Err(cause) = receive(&shared, stream, give_way).await {
                 tracing::warn!("closed the connection from {from}: {cause}");
             }
         });
@@ -213,7 +174,6 @@ where
 async fn receive<T>(
     shared: &Shared<T>,
     stream: TcpStream,
-    ordinal: u64,
     give_way: Arc<Notify>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -247,11 +207,11 @@ where
     };
     let (stream, peer, announced) = accepted?;
     drop(give_way);
-    let close = Arc::new(Notify::new());
-    if !shared.replace(peer, Present { ordinal, close: close.clone() }) {
-        return Err(format!("server {peer} has connected again").into());
-    }
     shared.book.note(peer, announced.content);
+    let close = Arc::new(Notify::new());
+    if let Some(older) = shared.present().insert(peer, close.clone()) {
+        older.notify_one();
+    }
     if !shared.book.contains(peer) {
         // It left the book during the handshake, too late for `follow`.
         close.notify_one();
@@ -267,7 +227,7 @@ where
         Err(ended) => Err(ended.into()),
     };
     let mut present = shared.present();
-    if present.get(&peer).is_some_and(|present| present.ordinal == ordinal) {
+    if present.get(&peer).is_some_and(|present| Arc::ptr_eq(present, &close)) {
         present.remove(&peer);
     }
     drop(present);

@@ -43,8 +43,8 @@
 //! | messages that wait for the replica | see [`Inbox`] |
 //! | connections of one peer | 1: a new one replaces the older |
 //! | servers that connect and are in no address book | [`admit_guests`](AddressBook::admit_guests), default 0 |
-//! | handshakes that begin | one in 5 ms, since they take time of the replica's thread; the connection that came last is the first |
-//! | connections that wait for that | 64, for 2 seconds each; a further one closes the oldest of them |
+//! | handshakes that begin | one in 5 ms, since they take time of the replica's thread |
+//! | connections that wait for that | 64; a further one closes the oldest of them |
 //! | handshakes under way | 64, for 5 seconds each; a further one ends the oldest of them |
 //! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
 //! | time to write 256 KiB, after which a connection is closed | 5 s |
