@@ -24,6 +24,8 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
@@ -113,6 +115,20 @@ fn incarnations_are_counted_over_restarts() {
     }
 }
 
+/// sled returns its lock some time after it is dropped, when its threads have ended.
+fn open_database(folder: &Path) -> sled::Db {
+    let config = sled::Config::new().path(folder.join("database"));
+    loop {
+        match config.open() {
+            Ok(database) => return database,
+            Err(error) => {
+                assert!(error.to_string().contains("could not acquire lock"), "{error}");
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_folder_of_an_earlier_version_gets_an_id() {
     let folder = tempfile::tempdir().unwrap();
@@ -120,7 +136,7 @@ fn a_folder_of_an_earlier_version_gets_an_id() {
     storage.append_entry(blob(10, 1)).unwrap();
     let first = storage.get_storage_id().unwrap();
     drop(storage);
-    let database = sled::Config::new().path(folder.path().join("database")).open().unwrap();
+    let database = open_database(folder.path());
     database.remove("storage_id").unwrap().expect("it was there");
     database.flush().unwrap();
     drop(database);
