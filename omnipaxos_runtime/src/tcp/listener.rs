@@ -32,8 +32,8 @@ const MAX_HANDSHAKES: usize = 64;
 /// The largest number of connections whose handshake has not begun.
 const MAX_WAITING: usize = 64;
 
-/// The time between the beginnings of two handshakes, at least. One of TLS takes about a millisecond of the
-/// processor, on the thread of the replica, before the stranger is known to be one.
+/// The time between the beginnings of two handshakes, at least. In one of TLS the thread of the replica signs,
+/// before a stranger is known to be one.
 const HANDSHAKE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The time for the handshake.
