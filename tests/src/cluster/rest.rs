@@ -250,8 +250,17 @@ impl<T: SimEntry> Cluster<T> {
             config.max_in_flight_bytes.max(config.max_message_bytes).div_ceil(2)
         });
         let round_trips = LARGEST_SNAPSHOT.div_ceil(at_once.min().unwrap_or(1) as u64);
-        let slowness = self.servers.iter().map(|server| server.disk.slowness()).max();
-        round_trips * (self.round_trip() + slowness.unwrap_or_default())
+        round_trips * (self.round_trip() + self.slowness_of_receivers())
+    }
+
+    /// Ticks that the slowest disk needs to write what has come, of those servers that need a snapshot: others
+    /// have compacted entries that they have not decided.
+    fn slowness_of_receivers(&self) -> u64 {
+        let compacted_idx = (0..self.servers.len()).map(|at| self.compacted_idx(at)).max();
+        let receivers = self.servers.iter().enumerate().filter(|(at, _)| {
+            self.decided_idx(*at).unwrap_or_default() < compacted_idx.unwrap_or_default()
+        });
+        receivers.map(|(_, server)| server.disk.slowness()).max().unwrap_or_default()
     }
 
     /// Ticks from a message to what its answer brings about.

@@ -96,7 +96,8 @@ pub struct Usage {
 /// is to hold it only if the leader had it before.
 pub type Taken = Rc<RefCell<BTreeSet<u64>>>;
 
-/// How slow a slow disk is: longer than one heartbeat round, or than many.
+/// Outputs that a slow disk needs to write what has come of a snapshot: the time of some heartbeat rounds, or
+/// of many.
 const SLOWNESS: [u64; 3] = [30, 100, 300];
 
 /// A handle on a disk. Clones are handles on the same disk.
@@ -128,7 +129,7 @@ struct Disk<T: SimEntry> {
     /// Whether it has the bytes of its snapshots, and receives those of others in parts.
     has_bytes: bool,
     bytes_rng: Rng,
-    /// The number of times that it is asked whether it has written what it receives, and has not.
+    /// Outputs that it needs to write what has come of a snapshot. If 0, it draws in each output.
     slowness: u64,
     received: Option<Received>,
     /// The bytes that were asked for last.
@@ -205,7 +206,7 @@ impl<T: SimEntry> SimDisk<T> {
         }
     }
 
-    /// Ticks that it may take to write what it has received of a snapshot.
+    /// Ticks that it needs at rest to write what has come of a snapshot: there is an output in each.
     pub fn slowness(&self) -> u64 {
         let disk = self.0.borrow();
         if disk.has_bytes {

@@ -15,7 +15,7 @@ pub(super) struct Received {
     bytes: Vec<u8>,
     /// Number of bytes that count as written.
     written: u64,
-    /// The number of times that a slow disk is asked until it has written more.
+    /// Outputs until a slow disk has written what has come.
     left: u64,
     is_ready: bool,
     /// Whether the storage below receives it, too.

@@ -49,7 +49,7 @@ struct Partial {
     requested_until: u64,
     /// The index of the first entry with an id here, and the ids of the entries that the snapshot sums up.
     ids: (u64, Option<Box<EntryIds>>),
-    /// Heartbeat rounds since a piece came or was written, in which the source owed pieces.
+    /// Heartbeat rounds without a piece, except those in which the storage [still wrote](Self::waits_for_storage).
     waited: u32,
     /// What came with the last missing piece, if all are here.
     all_came_with: Option<Accompanying>,

@@ -331,7 +331,7 @@ fn trim() {
     );
 }
 
-/// A follower that lacks more decided entries is told in each round where it gets them.
+/// The second follower lacks more than a little. The leader redirects it in each round.
 #[test]
 fn a_leader_without_progress_sends_a_little() {
     let (many, few, decided) = ("d".repeat(70), "d".repeat(64), "D".repeat(70));
