@@ -16,6 +16,7 @@ mod clocks;
 mod heartbeats;
 mod pace;
 mod relay;
+mod success;
 mod takeover;
 
 pub use crate::ballot::Ballot;
@@ -26,6 +27,7 @@ use self::{
     heartbeats::Mine,
     pace::{Late, Pace, Waits},
     relay::Link,
+    success::Success,
     takeover::RoundPoint,
 };
 use crate::{
@@ -73,9 +75,10 @@ pub(crate) struct BallotLeaderElection {
     insists: u32,
     /// For this number of rounds this server counts as not steady.
     unsteady_rounds: u32,
-    /// For this number of rounds this server does not take over, since no quorum promised its
-    /// ballot.
+    /// For this number of rounds this server does not take over, since its ballot came to nothing.
     rests: u32,
+    /// The success of this server as a leader.
+    success: Success,
     /// For this number of rounds a request of the user does not make it take over again.
     asked_rounds: u32,
     /// Whether the user asked in these rounds.
@@ -183,6 +186,7 @@ impl BallotLeaderElection {
             insists: 0,
             unsteady_rounds: 0,
             rests: 0,
+            success: Success::default(),
             asked_rounds: 0,
             is_asked: false,
             last_reported: None,
@@ -420,6 +424,9 @@ impl BallotLeaderElection {
     }
 
     fn name_leader(&mut self, leader: Ballot) {
+        if self.leads() && leader.pid != self.pid {
+            self.rest_if_in_vain();
+        }
         self.leader = leader;
         self.is_leader_new = true;
         self.end_yielding();

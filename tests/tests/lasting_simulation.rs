@@ -68,6 +68,13 @@ fn runs_that_found_something() {
     // A follower lacked many decided entries. Its link to the leader was open in every second round, but never when
     // it was redirected to a source.
     passes_either_way(Lasting::of(1_180_003_238));
+    // A leader was unhappy in every second round, and said so with a second request. Only that one reached a
+    // follower, and no Prepare left with it.
+    passes_either_way(Lasting::of_kind(5_000_104, Kind::Windows));
+    // Two leaders took over in turns. The keeper lost each of its requests to them, but not its replies.
+    passes_either_way(Lasting::of(1_095_008_882));
+    // Two servers had a quorum for a round or two, and took over in turns before they had decided anything.
+    passes_either_way(Lasting::of(1_180_012_334));
     // A second heartbeat request would hide from the election that the first one is lost each round, and with
     // it the proposals that a relay passes on.
     passes_either_way(Lasting::of_kind(1698, Kind::Flaps));

@@ -68,6 +68,11 @@ impl BallotLeaderElection {
         !self.is_request_due && self.replies_due.is_empty() && !self.has_news()
     }
 
+    /// Returns whether all peers are to get another request in this round, after the first.
+    pub(crate) fn repeats_request(&self) -> bool {
+        self.has_news() && !self.is_request_due
+    }
+
     /// Returns whether the other servers should know a state that the last request did not report.
     #[inline]
     fn has_news(&self) -> bool {

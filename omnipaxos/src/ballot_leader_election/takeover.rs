@@ -21,7 +21,7 @@ const YIELDS_FOR: u32 = 1;
 const YIELDS_TO_STEADY_FOR: u32 = 2;
 
 /// Number of rounds that it takes to notice that a leader is lost, and to elect another.
-const ROUNDS_OF_A_CHANGE: u32 = 4;
+pub(super) const ROUNDS_OF_A_CHANGE: u32 = 4;
 
 impl BallotLeaderElection {
     /// Returns whether all peers have answered that answered the last round. If none did, all peers
@@ -120,6 +120,7 @@ impl BallotLeaderElection {
             self.be_unsteady();
         }
         self.had_quorum |= reaches_quorum;
+        self.success.end_round(reaches_quorum);
     }
 
     /// Returns whether this server is steady.
@@ -131,8 +132,13 @@ impl BallotLeaderElection {
     /// again. Steady servers come first for as long as all servers may need to lead once. So a
     /// server that keeps its quorum gets to lead.
     pub(super) fn be_unsteady(&mut self) {
+        self.unsteady_rounds = self.rounds_for_all();
+    }
+
+    /// Returns the number of rounds in which each server can lead once.
+    fn rounds_for_all(&self) -> u32 {
         let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
-        self.unsteady_rounds = ROUNDS_OF_A_CHANGE.saturating_mul(servers);
+        ROUNDS_OF_A_CHANGE.saturating_mul(servers)
     }
 
     /// Returns whether this server owns the highest ballot and still leads in it. Then it needs no
@@ -166,6 +172,7 @@ impl BallotLeaderElection {
             self.happy = true;
             self.preempted = Preempted::No;
             self.rests = 0;
+            self.success.begin_ballot();
         }
     }
 
@@ -221,6 +228,17 @@ impl BallotLeaderElection {
     /// Another server may be promised. For this number of rounds the others have time to take over.
     pub(crate) fn rest(&mut self, rounds: u32) {
         self.resign();
-        self.rests = rounds;
+        self.rests = self.rests.max(rounds);
+    }
+
+    /// Records that a write quorum has accepted what this leader adopted.
+    pub(crate) fn note_success(&mut self) {
+        self.success.record();
+    }
+
+    /// Another server has taken over from this one. If this leader decided nothing, it rests.
+    pub(super) fn rest_if_in_vain(&mut self) {
+        let rounds = self.success.be_overtaken(self.rounds_for_all());
+        self.rests = self.rests.max(rounds);
     }
 }

@@ -207,7 +207,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                 }
                 match self.ble.handle(message.from, message.msg) {
                     Peer::Asks if self.ble.answered_lately(message.from) => {}
-                    Peer::Asks => self.paxos.acknowledge_again(message.from),
+                    Peer::Asks => self.paxos.asked_by_silent(message.from),
                     Peer::Answers => self.paxos.note_reachable(message.from),
                     Peer::Back => {
                         self.paxos.note_reachable(message.from);
@@ -249,6 +249,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
+            if self.paxos.has_decided_adopted() {
+                self.ble.note_success();
+            }
             self.note_holders();
             if self.config.server_config.continues {
                 self.notify_removed_servers();

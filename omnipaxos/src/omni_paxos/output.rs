@@ -59,6 +59,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     #[inline]
     fn output(&mut self, buffer: &mut Vec<Message<T>>) -> Result<(), Halted> {
         let mut first = buffer.len();
+        if !self.ble.is_happy() {
+            self.repeat_with_request();
+        }
         let mut result = self.store_peer_identities().and_then(|()| self.output_of_paxos(buffer));
         if result.is_ok() && self.paxos.is_epoch_due() {
             result = self.begin_due_epochs(buffer, &mut first);
@@ -76,6 +79,14 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         self.is_idle = self.paxos.log().is_flushed();
         self.end();
         Ok(())
+    }
+
+    /// Repeats what leaves with the heartbeat request of a round, if another request leaves in it.
+    #[cold]
+    fn repeat_with_request(&mut self) {
+        if self.ble.repeats_request() {
+            self.paxos.repeat_with_request();
+        }
     }
 
     /// Appends the messages to `buffer` that may leave before the next write, and writes nothing.

@@ -175,15 +175,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         });
     }
 
-    /// Repeats the acknowledgement after a heartbeat request of a leader that did not answer the
-    /// last round: an earlier acknowledgement may be lost. If the heartbeat reply arrives, an
-    /// acknowledgement that leaves with it arrives, too. If links are never open for longer, no
-    /// other one would.
-    pub(crate) fn acknowledge_again(&mut self, leader: NodeId) {
+    /// Handles a heartbeat request of a leader that did not answer the last round: what was sent to it may
+    /// be lost. If the heartbeat reply arrives, what leaves with it arrives, too. If links are never open for
+    /// longer, nothing else would. So this server repeats its acknowledgement, a little of its proposals, and
+    /// its request for reads.
+    pub(crate) fn asked_by_silent(&mut self, leader: NodeId) {
         if let State::Following(ack) = &mut self.state {
             if self.log.promise().pid == leader {
                 ack.schedule();
             }
+        }
+        if self.leader() == Some(leader) && self.routing.note_asked_by(leader) {
+            self.reads.ask_again();
+            self.repeat_few_forwards();
         }
     }
 

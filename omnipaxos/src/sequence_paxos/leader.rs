@@ -247,6 +247,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.leadership_change.take()
     }
 
+    /// Returns whether this server leads, and what it adopted is decided.
+    pub(crate) fn has_decided_adopted(&self) -> bool {
+        match &self.state {
+            State::Leading(leading) => self.log.decided_idx() >= leading.adopted_len,
+            State::Recovering
+            | State::Promised { .. }
+            | State::Following(_)
+            | State::Preparing(_) => false,
+        }
+    }
+
     /// Returns the index that every server has accepted in this ballot, if this one leads.
     pub(super) fn accepted_by_all(&self) -> Option<u64> {
         self.accepted_by_node().into_iter().map(|(_, idx)| idx).min()

@@ -333,6 +333,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.propose_if_leading();
     }
 
+    /// Another heartbeat request leaves in the same round, since this server is unhappy and its state has
+    /// changed. Links may be open for this request only, in each round, and its answer counts. So what is
+    /// repeated with the first request of a round leaves with this one, too.
+    pub(crate) fn repeat_with_request(&mut self) {
+        let (len, quorum) = (self.log.len(), *self.members.quorum());
+        if let Some(followers) = self.followers_mut() {
+            let resending = followers.resending(&quorum, len);
+            followers.iter_mut().for_each(|(_, progress)| progress.repeat_with_request(resending));
+        }
+        self.repeat_reads();
+        self.repeat_few_forwards();
+    }
+
     /// Returns the storage, as the last flush left it.
     pub(crate) fn into_storage(self) -> B {
         self.log.into_storage()

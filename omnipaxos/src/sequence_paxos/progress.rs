@@ -159,8 +159,8 @@ pub(super) struct Progress {
 /// The largest number of rounds between repetitions.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
 
-/// The amount that a leader without progress repeats with each heartbeat.
-const LITTLE: Amount = Amount { entries: 64, bytes: 4096 };
+/// The amount that a leader without progress repeats with each heartbeat, and a server to a silent leader.
+pub(super) const LITTLE: Amount = Amount { entries: 64, bytes: 4096 };
 
 /// When a leader sends again what a follower has not acknowledged for a whole round.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -449,8 +449,7 @@ impl Progress {
                         (self.waited, self.backoff_rounds) = (0, 2);
                     }
                     if is_urgent {
-                        self.is_sent_little = true;
-                        sent.resend_from(self.accepted_idx);
+                        self.send_a_little();
                     } else if is_asked {
                         sent.probe();
                     }
@@ -463,12 +462,30 @@ impl Progress {
                 self.backoff_rounds = (self.backoff_rounds * 2).min(MOST_BACKOFF_ROUNDS);
                 self.stage = Stage::Promised(*promised);
             }
-            Stage::CatchingUp(promised) | Stage::Syncing(promised, _) if is_urgent => {
-                self.is_sent_little = true;
-                self.stage = Stage::Promised(*promised);
-            }
+            Stage::CatchingUp(_) | Stage::Syncing(..) if is_urgent => self.send_a_little(),
             Stage::CatchingUp(_) | Stage::Syncing(..) => {}
         }
+    }
+
+    /// Repeats what leaves with the heartbeat request of a round, since another request leaves in that round.
+    pub(super) fn repeat_with_request(&mut self, resending: Resending) {
+        if let Stage::Unpromised { is_prepare_due } = &mut self.stage {
+            *is_prepare_due = true;
+        } else if resending == Resending::EachRound && self.is_stuck() {
+            self.send_a_little();
+        }
+    }
+
+    /// Sends a [`LITTLE`] of what was not acknowledged again.
+    fn send_a_little(&mut self) {
+        match &mut self.stage {
+            Stage::Replicating(sent) => sent.resend_from(self.accepted_idx),
+            Stage::CatchingUp(promised) | Stage::Syncing(promised, _) => {
+                self.stage = Stage::Promised(*promised);
+            }
+            Stage::Unpromised { .. } | Stage::Promised(_) => return,
+        }
+        self.is_sent_little = true;
     }
 
     /// Whether it was behind when the last round ended, and has acknowledged nothing since.

@@ -14,6 +14,11 @@ pub(super) struct Routing {
     reachable: Vec<NodeId>,
     /// A leader that did not answer all of the last heartbeat rounds, and a peer that it answers.
     relay: Option<Relay>,
+    /// A leader that does not answer, and sent a heartbeat request in this round. What leaves with the reply
+    /// may reach it.
+    asked_by: Option<NodeId>,
+    /// The same in the last round.
+    was_asked_by: Option<NodeId>,
 }
 
 /// A route to a leader that answers here not at all or only now and then.
@@ -27,7 +32,7 @@ pub(crate) struct Relay {
 /// The route to the leader.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The leader answers here.
+    /// The leader answers here, or has just sent a request.
     Direct(NodeId),
     /// The leader answers this peer, and here at most now and then.
     Through(NodeId),
@@ -60,6 +65,22 @@ impl Routing {
         self.reachable.clear();
         self.reachable.extend(answered);
         self.relay = relay;
+        self.was_asked_by = self.asked_by.take();
+    }
+
+    /// Records a heartbeat request of a leader. Returns whether it is the first in this round, and the leader
+    /// does not answer.
+    pub(super) fn note_asked_by(&mut self, leader: NodeId) -> bool {
+        let is_first = !self.is_reachable(leader) && self.asked_by != Some(leader);
+        if is_first {
+            self.asked_by = Some(leader);
+        }
+        is_first
+    }
+
+    /// Returns whether a leader that does not answer sent a request in the last round.
+    pub(super) fn was_asked_by(&self, leader: NodeId) -> bool {
+        self.was_asked_by == Some(leader)
     }
 
     pub(super) fn is_reachable(&self, pid: NodeId) -> bool {
@@ -84,7 +105,8 @@ impl Routing {
     }
 
     fn direct(&self, leader: NodeId) -> Option<Route> {
-        self.is_reachable(leader).then_some(Route::Direct(leader))
+        let may_arrive = self.is_reachable(leader) || self.asked_by == Some(leader);
+        may_arrive.then_some(Route::Direct(leader))
     }
 
     fn through(&self, leader: NodeId) -> Option<Route> {

@@ -337,6 +337,26 @@ fn waits_no_second_time_for_a_better_server() {
 }
 
 #[test]
+fn a_leader_that_is_overtaken_in_vain_rests() {
+    let leaders = |has_decided: bool| -> Vec<u64> {
+        let mut first = server(1, 3, NONE);
+        (0..20).for_each(|_| round(&mut first, &[]));
+        first.take_over();
+        if has_decided {
+            first.note_success();
+        }
+        first.follow(ballot(2, 2));
+        let mut pass = || {
+            round(&mut first, &[(3, NONE, false)]);
+            first.leader().pid
+        };
+        (0..6).map(|_| pass()).collect()
+    };
+    assert_eq!(leaders(true), [2, 1, 1, 1, 1, 1]);
+    assert_eq!(leaders(false), [2, 2, 2, 2, 1, 1]);
+}
+
+#[test]
 fn a_happy_reply_within_a_round_does_not_end_the_wait() {
     let mut second = server(2, 3, NONE);
     round(&mut second, &[(3, NONE, false)]);

@@ -262,13 +262,38 @@ fn a_promise_is_made_once_for_all() {
 
 #[test]
 fn a_leader_that_did_not_answer_is_acknowledged_again() {
-    Table::new().check(
+    let (many, few) = ("d".repeat(70), "d".repeat(64));
+    Table::new().check(&format!(
         "
-        following 4.2 ABc    | acknowledge 2 | same | 2: Accepted 4.2 len=3 dec=2
-                             | acknowledge 3 | same |
-        promised 4.2 3.3 ABc | acknowledge 2 | same |
+        following 4.2 ABc    | asked 2 | same | 2: Accepted 4.2 len=3 dec=2
+                             | asked 3 | same |
+        promised 4.2 3.3 ABc | asked 2 | same |
+        # What waits for the leader leaves with the heartbeat reply: directly, unless there is a relay.
+        following 4.2 ABc
+            | propose d; output; round 3; output; asked 2 | following 4.2 ABc pending=1
+            | 2: Accepted 4.2 len=3 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            | round 3; output; propose d; output; asked 2 | following 4.2 ABc pending=1
+            | 2: Accepted 4.2 len=3 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            | propose d; output; round 3 via=3; output; asked 2 | following 4.2 ABc pending=1
+            | 2: Accepted 4.2 len=3 dec=2; 3: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            | read; output; round 3; output; asked 2 | same
+            | 2: Accepted 4.2 len=3 dec=2; 2: ReadIndexRequest id=1/7/1
+        # Not to another server. Once in each round, without a backoff, and only a little.
+            | propose d; output; round 3; output; asked 3 | following 4.2 ABc pending=1 |
+            | propose d; output; round 3; output; asked 2; output; asked 2 | following 4.2 ABc pending=1
+            | 2: Accepted 4.2 len=3 dec=2
+            | propose d; output; round 3; asked 2; output; round 3; asked 2; output; round 3; output; asked 2
+            | following 4.2 ABc pending=1
+            | 2: Accepted 4.2 len=3 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            | propose {many}; output; round 3; asked 2; output; round 3; output; asked 2
+            | following 4.2 ABc pending=70
+            | 2: Accepted 4.2 len=3 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +{few}
+        # A leader that sends requests may get a read with the reply. So each read waits for four rounds.
+            | round 3; round 3; round 3; round 3; asked 2; read; output; round 3; read; output; asked 2
+            ; output; round 3; output; round 3; output; round 3; state 1; state 2; round 3; state 2 | same
+            | Unreachable; waiting; Unreachable
         ",
-    );
+    ));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Each expectation follows from the messages and invariants in `ARCHITECTURE.md`.
 
+mod heartbeats;
 mod ticks;
 
 use crate::sequence_paxos::tests::Table;
@@ -147,44 +148,6 @@ fn syncs_that_are_not_acknowledged() {
             | 2: AcceptSync 4.1 at=0 +abc dec=2; 3: Prepare 4.1 na=4.1 len=3 dec=2
         preparing 4.1 3.2 ABc | round 2 | same
             | 2: Prepare 4.1 na=3.2 len=3 dec=2; 3: Prepare 4.1 na=3.2 len=3 dec=2
-        ",
-    );
-}
-
-#[test]
-fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
-    Table::new().check(
-        "
-        # A server that waits reports what it has with its own heartbeats, if a round brought nothing, and asks
-        # the others for what is decided.
-        promised 4.2 3.3 ABc
-            | round; output; round unheard | same
-            | 2: Promise 4.2 na=3.3 len=3 dec=2; 3: CatchUpRequest dec=2
-            | round; output; round | same |
-        following 4.2 ABc
-            | read; output; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
-            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
-            | read; output; round; 2: AcceptDecide 4.2 at=3 +d dec=2; output; round unheard
-            | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
-            | reconfigure id; output; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ForwardStopSign id=1/7/0
-        # A server that waits for nothing does not.
-            | round; output; round unheard | same |
-        following 4.2 ABC$
-            | read; output; 2: Decide 4.2 dec=4; round; output; round unheard | following 4.2 ABC! |
-        # The leader sends a little again. Not before a round has passed without an answer.
-        leading 4.1 ABC 2:sync 3:3/3
-            | round 3; output; 2: Promise 4.1 na=0 len=0 | same | 2: AcceptSync 4.1 at=0 +abc dec=3
-            | 2: Promise 4.1 na=0 len=0 | same |
-        # The same for an acknowledgement that repeats what is known.
-        leading 4.1 ABC 2:3/3 3:3/3
-            | append d; output; round 3; output; 2: Accepted 4.1 len=3 dec=3 | leading 4.1 ABCd 2:3/3 3:3/3
-            | 2: AcceptDecide 4.1 at=3 +d dec=3
-            | append d; output; 2: Accepted 4.1 len=3 dec=3 | leading 4.1 ABCd 2:3/3 3:3/3 |
-            | append d; output; round 3; output; 2: Accepted 4.1 len=3 dec=3; output
-            ; 2: Accepted 4.1 len=3 dec=3 | leading 4.1 ABCd 2:3/3 3:3/3 |
         ",
     );
 }
@@ -402,7 +365,7 @@ fn outputs_that_do_nothing() {
                            | silent: true
                            | 2: AcceptDecide 4.2 at=3 +d dec=4; output; silent | following 4.2 ABCD
                            | silent: true
-                           | acknowledge 2; silent | same | silent: false; 2: Accepted 4.2 len=3 dec=3
+                           | asked 2; silent | same | silent: false; 2: Accepted 4.2 len=3 dec=3
                            | 3: CatchUpRequest dec=1; silent | same
                            | silent: false; 3: CatchUpChunk at=1 +bc dec=3
                            | propose d; silent | following 4.2 ABC pending=1

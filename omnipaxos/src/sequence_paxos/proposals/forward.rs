@@ -15,7 +15,7 @@ use crate::{
     observe::trace::LogEvent,
     proposals::ProposalId,
     replica_log::ReplicaLog,
-    sequence_paxos::{routing, state::State, SequencePaxos},
+    sequence_paxos::{progress::LITTLE, routing, state::State, SequencePaxos},
     storage::{Entry, Storage},
 };
 
@@ -127,6 +127,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(in crate::sequence_paxos) fn repeat_forwards(&mut self) {
         let tail = self.tail();
         let due = self.proposals.pending.end_round(|id| tail.counts_in(&self.log, id));
+        due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
+    }
+
+    /// Forwards a few proposals that are not in the log again, without their backoff.
+    pub(in crate::sequence_paxos) fn repeat_few_forwards(&mut self) {
+        let tail = self.tail();
+        let due = self.proposals.pending.forward_few(LITTLE, |id| tail.counts_in(&self.log, id));
         due.into_iter().for_each(|id| self.proposals.queue.push_pending(id));
     }
 

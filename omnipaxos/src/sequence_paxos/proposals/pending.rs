@@ -271,6 +271,27 @@ impl<T> PendingProposals<T> {
         self.overdue(has)
     }
 
+    /// Returns the first proposals that are not in the log, as many as have room under `limit`, to forward
+    /// at once. Their backoff continues.
+    pub(super) fn forward_few(
+        &mut self,
+        limit: Amount,
+        has: impl Fn(ProposalId) -> bool,
+    ) -> Vec<ProposalId> {
+        let mut few = Vec::new();
+        let mut amount = Amount::default();
+        for (id, pending) in self.by_id.iter_mut().filter(|(id, _)| !has(**id)) {
+            if !amount.is_below(limit) {
+                break;
+            }
+            amount.add(Amount { entries: 1, bytes: pending.bytes });
+            if !std::mem::replace(&mut pending.is_queued, true) {
+                few.push(*id);
+            }
+        }
+        few
+    }
+
     /// Returns the proposals that are not in the log and whose backoff has ended.
     fn overdue(&mut self, has: impl Fn(ProposalId) -> bool) -> Vec<ProposalId> {
         let mut overdue = Vec::new();

@@ -32,7 +32,8 @@ use crate::{
 
 /// The number of heartbeat rounds in a row without a route to the leader after which reads are refused. A
 /// change of the leader takes about as long. In the rounds before, the leader is asked directly. It may be
-/// there: its answer may take longer than a round, or its link may be open only for a heartbeat.
+/// there: its answer may take longer than a round, or its link may be open only for a heartbeat. A leader
+/// that sends requests and does not answer may get a request with the reply. So later reads get as many rounds.
 const ROUNDS_WITHOUT_ROUTE: u32 = 4;
 
 /// The state of reads at a server in any role. A leader has [`Rounds`](rounds::Rounds) in addition.
@@ -232,10 +233,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// [some rounds](ROUNDS_WITHOUT_ROUTE).
     pub(super) fn end_round_of_reads(&mut self) {
         self.reads.requests.settle(self.decided_for_reads());
-        if let State::Leading(leading) = &mut self.state {
-            leading.reads.repeat();
-            self.reads.is_due |= leading.reads.is_in_flight();
-        }
+        self.repeat_checks();
         self.reads.is_due |= self.reads.passing.repeat();
         let leads = matches!(self.state, State::Preparing(_) | State::Leading(_));
         let has_route = |leader| self.routing.to(leader).is_some();
@@ -248,10 +246,27 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         if !leads && self.reads.requests.is_unanswered() {
             if let Err(refused) = self.way_to_read() {
+                if self.leader().is_some_and(|leader| self.routing.was_asked_by(leader)) {
+                    self.reads.rounds_without_route = 0;
+                }
                 return self.reads.requests.refuse(refused);
             }
         }
         self.reads.ask_again();
+    }
+
+    /// Repeats what leaves with a heartbeat request, within a round: the checks of a leader, and the request
+    /// of this server.
+    pub(super) fn repeat_reads(&mut self) {
+        self.repeat_checks();
+        self.reads.ask_again();
+    }
+
+    fn repeat_checks(&mut self) {
+        if let State::Leading(leading) = &mut self.state {
+            leading.reads.repeat();
+            self.reads.is_due |= leading.reads.is_in_flight();
+        }
     }
 
     /// Returns the server to ask, and the incarnation that asks.

@@ -396,10 +396,9 @@ impl Server {
                 let some: Vec<u64> = rest.iter().filter_map(|word| word.parse().ok()).collect();
                 let is_contact = |word: &&str| ["lost", "unheard"].contains(word);
                 let answered = if rest.iter().all(is_contact) { all } else { some };
-                let lost = rest.contains(&"lost");
                 let contact = match rest.contains(&"unheard") {
                     true => Contact::Unheard,
-                    false if lost => Contact::Lost,
+                    false if rest.contains(&"lost") => Contact::Lost,
                     false => Contact::Kept,
                 };
                 let via = rest.iter().find_map(|word| word.strip_prefix("via="));
@@ -407,11 +406,12 @@ impl Server {
                 let relay = relay.map(|(via, leader)| Relay { leader, peer: number(via) });
                 self.paxos.end_round(|pid| answered.contains(&pid), contact, relay);
             }
+            ["request"] => self.paxos.repeat_with_request(),
             ["tick"] => self.paxos.tick(|_| true),
             ["resend"] => self.paxos.resend_to_all(|_| true),
             ["reconnected", pid] => self.paxos.reconnected(number(pid)),
-            // A leader that did not answer asks for a heartbeat reply.
-            ["acknowledge", pid] => self.paxos.acknowledge_again(number(pid)),
+            // A leader that did not answer sends a heartbeat request.
+            ["asked", pid] => self.paxos.asked_by_silent(number(pid)),
             ["trim", ref idx @ ..] => {
                 let idx = idx.first().map(|idx| number(idx));
                 let answer = self.paxos.trim(idx);
