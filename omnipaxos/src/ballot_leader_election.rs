@@ -150,6 +150,8 @@ pub(crate) enum Round {
 pub(crate) enum Peer {
     /// It sent a request.
     Asks,
+    /// Its reply is out of date.
+    IsLate,
     /// It answers, as before.
     Answers,
     /// It did not answer the last round, and now it does.
@@ -348,7 +350,7 @@ impl BallotLeaderElection {
                     self.late_replies.insert(from, reply);
                     peer
                 }
-                Late::OutOfDate => Peer::Asks,
+                Late::OutOfDate => Peer::IsLate,
             };
         }
         if self.replies.contains_key(&from) {
@@ -390,7 +392,10 @@ impl BallotLeaderElection {
                 if self.leads() {
                     // If this server cannot lead, a server that reaches more servers should.
                     self.happy = false;
-                    self.take_over_if_possible();
+                    self.success.be_overtaken(self.rounds_for_all());
+                    if self.success.is_rested() {
+                        self.take_over_if_possible();
+                    }
                 }
                 Preempted::No
             }
@@ -398,6 +403,9 @@ impl BallotLeaderElection {
         let missed = !self.happy;
         self.unsteady_rounds = self.unsteady_rounds.saturating_sub(1);
         self.note_lost_quorum(missed);
+        let quorum = self.members.quorum();
+        let reached = self.reached();
+        self.success.end_round(quorum.can_prepare(reached) && quorum.can_accept(reached));
         self.take_over_if_nobody_is_happy(RoundPoint::AtTheEnd);
         self.note_contradicted();
         self.take_over_if_asked();
@@ -425,7 +433,7 @@ impl BallotLeaderElection {
 
     fn name_leader(&mut self, leader: Ballot) {
         if self.leads() && leader.pid != self.pid {
-            self.rest_if_in_vain();
+            self.success.be_overtaken(self.rounds_for_all());
         }
         self.leader = leader;
         self.is_leader_new = true;

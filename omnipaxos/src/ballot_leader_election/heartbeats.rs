@@ -44,7 +44,7 @@ impl BallotLeaderElection {
             leader: self.leader,
             happy: self.happy,
             priority: self.priority,
-            electable: self.rests == 0
+            electable: self.is_rested()
                 && (self.heard_of_quorum
                     || self.members.quorum().can_prepare(self.heard_of.len() + 1)),
             steady: self.is_steady(),
@@ -71,6 +71,11 @@ impl BallotLeaderElection {
     /// Returns whether all peers are to get another request in this round, after the first.
     pub(crate) fn repeats_request(&self) -> bool {
         self.has_news() && !self.is_request_due
+    }
+
+    /// Returns whether one peer is to get another request in this round.
+    pub(crate) fn asks_again(&self, peer: NodeId) -> bool {
+        self.asked_again.get(&peer) == Some(&Asked::Due)
     }
 
     /// Returns whether the other servers should know a state that the last request did not report.

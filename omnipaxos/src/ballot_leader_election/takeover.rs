@@ -44,7 +44,7 @@ impl BallotLeaderElection {
     pub(super) fn take_over_if_nobody_is_happy(&mut self, point: RoundPoint) {
         let mut replies = self.replies.iter();
         let somebody_is = replies.any(|(peer, reply)| self.is_known_to_be_happy(*peer, reply));
-        let can = self.members.quorum().can_prepare(self.reached()) && self.rests == 0;
+        let can = self.members.quorum().can_prepare(self.reached()) && self.is_rested();
         if self.happy || somebody_is || !can {
             if point == RoundPoint::AtTheEnd {
                 self.end_yielding();
@@ -120,7 +120,6 @@ impl BallotLeaderElection {
             self.be_unsteady();
         }
         self.had_quorum |= reaches_quorum;
-        self.success.end_round(reaches_quorum);
     }
 
     /// Returns whether this server is steady.
@@ -136,7 +135,7 @@ impl BallotLeaderElection {
     }
 
     /// Returns the number of rounds in which each server can lead once.
-    fn rounds_for_all(&self) -> u32 {
+    pub(super) fn rounds_for_all(&self) -> u32 {
         let servers = u32::try_from(self.members.peers().len() + 1).unwrap_or(u32::MAX);
         ROUNDS_OF_A_CHANGE.saturating_mul(servers)
     }
@@ -228,17 +227,17 @@ impl BallotLeaderElection {
     /// Another server may be promised. For this number of rounds the others have time to take over.
     pub(crate) fn rest(&mut self, rounds: u32) {
         self.resign();
-        self.rests = self.rests.max(rounds);
+        self.rests = rounds;
     }
 
-    /// Records that a write quorum has accepted what this leader adopted.
-    pub(crate) fn note_success(&mut self) {
-        self.success.record();
+    /// Records, after the end of a round, that this server has decided something as the leader in `ballot`. It
+    /// may have taken over in a higher one since.
+    pub(crate) fn note_success(&mut self, ballot: Ballot) {
+        self.success.record(ballot == self.ballot);
     }
 
-    /// Another server has taken over from this one. If this leader decided nothing, it rests.
-    pub(super) fn rest_if_in_vain(&mut self) {
-        let rounds = self.success.be_overtaken(self.rounds_for_all());
-        self.rests = self.rests.max(rounds);
+    /// Returns whether this server may take over, as far as its own failures are concerned.
+    pub(super) fn is_rested(&self) -> bool {
+        self.rests == 0 && self.success.is_rested()
     }
 }

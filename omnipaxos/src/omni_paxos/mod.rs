@@ -206,6 +206,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                     self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
                 }
                 match self.ble.handle(message.from, message.msg) {
+                    Peer::IsLate => {}
                     Peer::Asks if self.ble.answered_lately(message.from) => {}
                     Peer::Asks => self.paxos.asked_by_silent(message.from),
                     Peer::Answers => self.paxos.note_reachable(message.from),
@@ -213,6 +214,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                         self.paxos.note_reachable(message.from);
                         self.paxos.reconnected(message.from);
                     }
+                }
+                if self.ble.asks_again(message.from) {
+                    self.paxos.repeat_with_request_to(message.from);
                 }
                 self.sync_election()
             }
@@ -249,8 +253,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             Needs::ToAccept => quorum.can_accept(servers),
         });
         if round == Round::Ended {
-            if self.paxos.has_decided_adopted() {
-                self.ble.note_success();
+            if self.paxos.has_decided_as_leader() {
+                self.ble.note_success(self.paxos.log().promise());
             }
             self.note_holders();
             if self.config.server_config.continues {

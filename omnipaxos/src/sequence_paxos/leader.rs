@@ -134,6 +134,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.state = State::Leading(Leading {
             followers,
             adopted_len,
+            decided_before: self.log.decided_idx(),
             undecided,
             reads: Rounds::default(),
             transfer: None,
@@ -247,10 +248,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.leadership_change.take()
     }
 
-    /// Returns whether this server leads, and what it adopted is decided.
-    pub(crate) fn has_decided_adopted(&self) -> bool {
+    /// Returns whether this server leads, and has decided something in its ballot.
+    pub(crate) fn has_decided_as_leader(&self) -> bool {
         match &self.state {
-            State::Leading(leading) => self.log.decided_idx() >= leading.adopted_len,
+            State::Leading(leading) => self.log.decided_idx() > leading.decided_before,
             State::Recovering
             | State::Promised { .. }
             | State::Following(_)

@@ -346,6 +346,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.repeat_few_forwards();
     }
 
+    /// The same, if the request leaves to one peer, which may have missed the first one.
+    pub(crate) fn repeat_with_request_to(&mut self, pid: NodeId) {
+        let (len, quorum) = (self.log.len(), *self.members.quorum());
+        if let Some(followers) = self.followers_mut() {
+            let resending = followers.resending(&quorum, len);
+            if let Some(progress) = followers.get_mut(pid) {
+                progress.repeat_with_request(resending);
+            }
+        }
+        if self.leader() == Some(pid) {
+            self.repeat_reads();
+            self.repeat_few_forwards();
+        }
+    }
+
     /// Returns the storage, as the last flush left it.
     pub(crate) fn into_storage(self) -> B {
         self.log.into_storage()

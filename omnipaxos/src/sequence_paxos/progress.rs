@@ -472,6 +472,10 @@ impl Progress {
         if let Stage::Unpromised { is_prepare_due } = &mut self.stage {
             *is_prepare_due = true;
         } else if resending == Resending::EachRound && self.is_stuck() {
+            if let Stage::CatchingUp(_) = self.stage {
+                // The same redirect leaves again, with the same source.
+                self.redirects = self.redirects.wrapping_sub(1);
+            }
             self.send_a_little();
         }
     }

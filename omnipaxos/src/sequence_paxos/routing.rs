@@ -95,18 +95,23 @@ impl Routing {
     /// Returns the route of what begins here to `leader`, if there is one: rather through a relay than over
     /// an unsteady link.
     pub(super) fn to(&self, leader: NodeId) -> Option<Route> {
-        self.through(leader).or_else(|| self.direct(leader))
+        self.through(leader).or_else(|| self.direct(leader)).or_else(|| self.with_reply(leader))
     }
 
     /// Returns the route of what another server sent to `leader` through this one. What a member sent is
     /// not relayed again. So it goes directly if the leader answers here.
     pub(super) fn of_relayed(&self, leader: NodeId) -> Option<Route> {
-        self.direct(leader).or_else(|| self.through(leader))
+        self.direct(leader).or_else(|| self.through(leader)).or_else(|| self.with_reply(leader))
     }
 
     fn direct(&self, leader: NodeId) -> Option<Route> {
-        let may_arrive = self.is_reachable(leader) || self.asked_by == Some(leader);
-        may_arrive.then_some(Route::Direct(leader))
+        self.is_reachable(leader).then_some(Route::Direct(leader))
+    }
+
+    /// Returns the direct route to a leader that does not answer, after a request of it came: what leaves
+    /// with the reply may arrive.
+    fn with_reply(&self, leader: NodeId) -> Option<Route> {
+        (self.asked_by == Some(leader)).then_some(Route::Direct(leader))
     }
 
     fn through(&self, leader: NodeId) -> Option<Route> {
@@ -203,6 +208,28 @@ mod tests {
             let ways = (routing.to(leader), routing.of_relayed(leader));
             assert_eq!(ways, (own, relayed), "{answered:?}, {relay:?}, to {leader}");
         }
+    }
+
+    #[test]
+    fn what_leaves_with_the_reply_to_a_leader_that_does_not_answer() {
+        let mut routing = Routing::default();
+        routing.end_round([2].into_iter(), None);
+        assert!(!routing.note_asked_by(2), "it answers");
+        assert!(routing.note_asked_by(3) && !routing.note_asked_by(3), "once in a round");
+        let ways = |routing: &Routing| (routing.to(3), routing.of_relayed(3));
+        assert_eq!(ways(&routing), (Some(Route::Direct(3)), Some(Route::Direct(3))));
+        assert!(!routing.was_asked_by(3));
+        let relay = Some(Relay { leader: Ballot::with(1, 1, 0, 3), peer: 2 });
+        routing.end_round([2].into_iter(), relay);
+        assert!(routing.was_asked_by(3) && routing.note_asked_by(3));
+        let through = Some(Route::Through(2));
+        assert_eq!(
+            ways(&routing),
+            (through, through),
+            "that link may be open in one direction only"
+        );
+        routing.end_round([2].into_iter(), None);
+        assert_eq!(ways(&routing), (None, None));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Leading {
     /// Length of the log when it was adopted. Entries chosen in earlier ballots are before this
     /// index, so a follower must have all of them to accept this ballot.
     pub(super) adopted_len: u64,
+    /// The decided index when it was adopted.
+    pub(super) decided_before: u64,
     /// The stored and undecided entries.
     pub(super) undecided: InFlight,
     /// Reads that wait for a leadership check.

@@ -288,7 +288,7 @@ fn a_leader_that_did_not_answer_is_acknowledged_again() {
             | propose {many}; output; round 3; asked 2; output; round 3; output; asked 2
             | following 4.2 ABc pending=70
             | 2: Accepted 4.2 len=3 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +{few}
-        # A leader that sends requests may get a read with the reply. So each read waits for four rounds.
+        # A leader that sends requests may get a read with the reply. So the count begins anew after a refusal.
             | round 3; round 3; round 3; round 3; asked 2; read; output; round 3; read; output; asked 2
             ; output; round 3; output; round 3; output; round 3; state 1; state 2; round 3; state 2 | same
             | Unreachable; waiting; Unreachable

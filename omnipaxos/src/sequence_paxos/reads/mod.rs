@@ -33,7 +33,8 @@ use crate::{
 /// The number of heartbeat rounds in a row without a route to the leader after which reads are refused. A
 /// change of the leader takes about as long. In the rounds before, the leader is asked directly. It may be
 /// there: its answer may take longer than a round, or its link may be open only for a heartbeat. A leader
-/// that sends requests and does not answer may get a request with the reply. So later reads get as many rounds.
+/// that sends requests and does not answer may get a request with the reply. So after a refusal the count begins
+/// anew.
 const ROUNDS_WITHOUT_ROUTE: u32 = 4;
 
 /// The state of reads at a server in any role. A leader has [`Rounds`](rounds::Rounds) in addition.
