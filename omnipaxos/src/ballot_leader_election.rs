@@ -75,7 +75,8 @@ pub(crate) struct BallotLeaderElection {
     insists: u32,
     /// For this number of rounds this server counts as not steady.
     unsteady_rounds: u32,
-    /// For this number of rounds this server does not take over, since its ballot came to nothing.
+    /// For this number of rounds this server does not take over, since no quorum promised its
+    /// ballot.
     rests: u32,
     /// The success of this server as a leader.
     success: Success,
@@ -392,10 +393,7 @@ impl BallotLeaderElection {
                 if self.leads() {
                     // If this server cannot lead, a server that reaches more servers should.
                     self.happy = false;
-                    self.success.be_overtaken(self.rounds_for_all());
-                    if self.success.is_rested() {
-                        self.take_over_if_possible();
-                    }
+                    self.take_over_if_possible();
                 }
                 Preempted::No
             }

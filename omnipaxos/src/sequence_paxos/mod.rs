@@ -334,15 +334,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Another heartbeat request leaves in the same round, since this server is unhappy and its state has
-    /// changed. Links may be open for this request only, in each round, and its answer counts. So what is
-    /// repeated with the first request of a round leaves with this one, too.
+    /// changed. Links may be open for this request only, in each round, and the answer to it counts. So the
+    /// Prepare, a little of the entries, the checks of the leadership, a few proposals and the request for
+    /// reads leave with this one, too.
     pub(crate) fn repeat_with_request(&mut self) {
         let (len, quorum) = (self.log.len(), *self.members.quorum());
         if let Some(followers) = self.followers_mut() {
             let resending = followers.resending(&quorum, len);
             followers.iter_mut().for_each(|(_, progress)| progress.repeat_with_request(resending));
         }
-        self.repeat_reads();
+        self.repeat_checks();
+        self.reads.ask_again();
         self.repeat_few_forwards();
     }
 
@@ -355,8 +357,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 progress.repeat_with_request(resending);
             }
         }
-        if self.leader() == Some(pid) {
-            self.repeat_reads();
+        self.repeat_checks();
+        let way = self.leader().and_then(|leader| self.routing.to(leader));
+        if self.leader() == Some(pid) || way.is_some_and(|way| way.next_hop() == pid) {
+            self.reads.ask_again();
             self.repeat_few_forwards();
         }
     }

@@ -159,7 +159,8 @@ pub(super) struct Progress {
 /// The largest number of rounds between repetitions.
 const MOST_BACKOFF_ROUNDS: u32 = 4;
 
-/// The amount that a leader without progress repeats with each heartbeat, and a server to a silent leader.
+/// The amount that a leader without progress repeats to each follower with a heartbeat. A follower repeats as
+/// many proposals.
 pub(super) const LITTLE: Amount = Amount { entries: 64, bytes: 4096 };
 
 /// When a leader sends again what a follower has not acknowledged for a whole round.

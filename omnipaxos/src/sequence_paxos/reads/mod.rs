@@ -32,9 +32,9 @@ use crate::{
 
 /// The number of heartbeat rounds in a row without a route to the leader after which reads are refused. A
 /// change of the leader takes about as long. In the rounds before, the leader is asked directly. It may be
-/// there: its answer may take longer than a round, or its link may be open only for a heartbeat. A leader
-/// that sends requests and does not answer may get a request with the reply. So after a refusal the count begins
-/// anew.
+/// there: its answer may take longer than a round, or its link may be open only for a heartbeat. If a leader
+/// sends heartbeat requests and does not answer, the read request may reach it with the reply to them. So the
+/// count begins anew after a refusal.
 const ROUNDS_WITHOUT_ROUTE: u32 = 4;
 
 /// The state of reads at a server in any role. A leader has [`Rounds`](rounds::Rounds) in addition.
@@ -256,14 +256,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.reads.ask_again();
     }
 
-    /// Repeats what leaves with a heartbeat request, within a round: the checks of a leader, and the request
-    /// of this server.
-    pub(super) fn repeat_reads(&mut self) {
-        self.repeat_checks();
-        self.reads.ask_again();
-    }
-
-    fn repeat_checks(&mut self) {
+    /// Repeats the checks of the leadership with a heartbeat request.
+    pub(super) fn repeat_checks(&mut self) {
         if let State::Leading(leading) = &mut self.state {
             leading.reads.repeat();
             self.reads.is_due |= leading.reads.is_in_flight();

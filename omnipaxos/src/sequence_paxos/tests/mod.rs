@@ -68,10 +68,8 @@ use crate::{
     replica_log::ReplicaLog,
     storage::{Epoch, StopSign},
 };
-use std::{
-    fmt::Write,
-    sync::{Arc, Mutex},
-};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
 
 /// The configuration of the server under test.
 #[derive(Clone, Debug)]
@@ -406,7 +404,9 @@ impl Server {
                 let relay = relay.map(|(via, leader)| Relay { leader, peer: number(via) });
                 self.paxos.end_round(|pid| answered.contains(&pid), contact, relay);
             }
+            // Another heartbeat request leaves in the round: to all, or to one.
             ["request"] => self.paxos.repeat_with_request(),
+            ["request", pid] => self.paxos.repeat_with_request_to(number(pid)),
             ["tick"] => self.paxos.tick(|_| true),
             ["resend"] => self.paxos.resend_to_all(|_| true),
             ["reconnected", pid] => self.paxos.reconnected(number(pid)),

@@ -63,6 +63,15 @@ fn another_heartbeat_request_in_a_round() {
             | 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
             | read; output; request | same | 2: ReadIndexRequest id=1/7/1
             | request | same |
+        # In a lengthened round: to one peer. To another than the leader only if that is the relay.
+            | propose d; read; output; request 2 | following 4.2 ABc pending=1
+            | 2: ReadIndexRequest id=1/7/1; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            | propose d; output; request 3 | following 4.2 ABc pending=1 |
+            | propose d; output; round 3 via=3; output; request 3 | following 4.2 ABc pending=1
+            | 3: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+        preparing 4.1 3.2 ABc | output; request 3 | same | 3: Prepare 4.1 na=3.2 len=3 dec=2
+        leading 4.1 ABC 2:3/3 | read; output; request 2 | same
+            | 2: LeadershipCheck 4.1 round=1; 3: LeadershipCheck 4.1 round=1
         ",
     );
 }
