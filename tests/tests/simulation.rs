@@ -59,6 +59,14 @@ fn states_that_are_taken_while_more_is_decided() {
     assert!(report.failure.is_none(), "{:?}", report.failure);
 }
 
+/// The follower had acknowledged an entry before its leader stored it. The leader stored it with `flush`, had
+/// nothing to write in the next output, and did not decide it.
+#[test]
+fn a_leader_that_flushes_what_was_acknowledged_before() {
+    let report = run(&Plan::of(2_646_943_700, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 #[test]
 fn a_seed_gives_the_same_run_to_the_byte() {
     for seed in 0..30 {

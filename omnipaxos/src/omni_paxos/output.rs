@@ -210,8 +210,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// # Errors
     /// The storage has failed.
     pub fn flush(&mut self) -> Result<(), Halted> {
-        self.begin("flush")?;
-        let flushed = self.store_peer_identities().and_then(|()| self.flush_all());
+        self.wake("flush")?;
+        self.paxos.schedule_decided_idx();
+        let flushed = self.store_peer_identities().and_then(|()| self.paxos.flush_and_decide());
         self.end_or_halt(flushed)
     }
 }

@@ -58,11 +58,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// # Errors
     /// The storage failed. Then no message claims what is not stored.
     pub(crate) fn output(&mut self, messages: &mut Vec<Message<T>>) -> Result<(), Halted> {
-        let is_accepted_early = self.log.is_released_early();
-        self.flush()?;
-        if is_accepted_early || self.members.quorum().can_accept(1) {
-            self.decide_chosen();
-        }
+        self.flush_and_decide()?;
         if self.proposals.has_pending() || self.log.decided_stopsign().is_some() {
             self.settle_proposals();
             self.trace_end();
@@ -93,6 +89,17 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Makes the next flush write all changes, also if only the decided index changed.
     pub(crate) fn schedule_decided_idx(&mut self) {
         self.log.schedule_decided_idx();
+    }
+
+    /// Writes the changes, and decides what only the acceptance of this server was lacking for.
+    #[inline]
+    pub(crate) fn flush_and_decide(&mut self) -> Result<(), Halted> {
+        let is_accepted_early = self.log.is_released_early();
+        self.flush()?;
+        if is_accepted_early || self.members.quorum().can_accept(1) {
+            self.decide_chosen();
+        }
+        Ok(())
     }
 
     /// Writes the changes.

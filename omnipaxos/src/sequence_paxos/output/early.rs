@@ -148,6 +148,9 @@ mod tests {
                 | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
                 ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
             # One acceptance is no quorum before the write: the leader counts only what it has stored.
+                | append d; early; 2: Accepted 4.1 len=4 dec=3; flush | leading 4.1 ABCD 2:4/3 3:3/3
+                | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
+                ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4
                 | append d; early; 2: Accepted 4.1 len=4 dec=3; early | leading 4.1 ABCD 2:4/3 3:3/3
                 | early 2: AcceptDecide 4.1 at=3 +d dec=3; early 3: AcceptDecide 4.1 at=3 +d dec=3
                 ; 2: Decide 4.1 dec=4; 3: Decide 4.1 dec=4

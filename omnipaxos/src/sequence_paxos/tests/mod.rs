@@ -300,7 +300,7 @@ impl Server {
             // The user wants all changes written.
             ["flush"] => {
                 self.paxos.schedule_decided_idx();
-                self.paxos.flush().unwrap();
+                self.paxos.flush_and_decide().unwrap();
             }
             // Proposes the next configuration, with an answer if it ends or with metadata.
             ["reconfigure", ref words @ ..] => {
