@@ -151,8 +151,8 @@ pub(crate) enum Round {
 pub(crate) enum Peer {
     /// It sent a request.
     Asks,
-    /// Its reply is out of date.
-    IsLate,
+    /// It sent a reply that is out of date.
+    OutOfDate,
     /// It answers, as before.
     Answers,
     /// It did not answer the last round, and now it does.
@@ -351,7 +351,7 @@ impl BallotLeaderElection {
                     self.late_replies.insert(from, reply);
                     peer
                 }
-                Late::OutOfDate => Peer::IsLate,
+                Late::OutOfDate => Peer::OutOfDate,
             };
         }
         if self.replies.contains_key(&from) {

@@ -26,7 +26,7 @@ pub(super) struct Success {
     in_vain: u32,
     /// For this number of rounds, with the present one, this server does not take over.
     rests: u32,
-    /// Whether the last ballot of this server has decided something.
+    /// Whether this server has decided something in its last ballot.
     has_decided: bool,
 }
 

@@ -428,4 +428,6 @@ fn a_peer_is_back_after_a_missed_round() {
     let late = HeartbeatReply { round, ballot: ballot_of_2, leader: NONE, happy: false };
     assert_eq!(ble.handle(2, HeartbeatMsg::Reply(late)), Peer::Back);
     assert_eq!(reply(&mut ble, 2, ballot(1, 2), true), Peer::Answers, "after a late one");
+    let old = HeartbeatReply { round: 900, ..late };
+    assert_eq!(ble.handle(3, HeartbeatMsg::Reply(old)), Peer::OutOfDate);
 }

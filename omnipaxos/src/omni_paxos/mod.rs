@@ -206,7 +206,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
                     self.paxos.handle_max_entry_bytes(message.from, request.max_entry_bytes);
                 }
                 match self.ble.handle(message.from, message.msg) {
-                    Peer::IsLate => {}
+                    Peer::OutOfDate => {}
                     Peer::Asks if self.ble.answered_lately(message.from) => {}
                     Peer::Asks => self.paxos.asked_by_silent(message.from),
                     Peer::Answers => self.paxos.note_reachable(message.from),

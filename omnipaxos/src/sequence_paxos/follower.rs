@@ -177,7 +177,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Handles a heartbeat request of a leader that did not answer the last round: what was sent to it may
     /// be lost. If the heartbeat reply arrives, what leaves with it arrives, too. If links are never open for
-    /// longer, nothing else would. So this server repeats its acknowledgement, a little of its proposals, and
+    /// longer, nothing else would. So this server repeats its acknowledgement, a few of its proposals, and
     /// its request for reads.
     pub(crate) fn asked_by_silent(&mut self, leader: NodeId) {
         if let State::Following(ack) = &mut self.state {

@@ -338,31 +338,31 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Prepare, a little of the entries, the checks of the leadership, a few proposals and the request for
     /// reads leave with this one, too.
     pub(crate) fn repeat_with_request(&mut self) {
-        let (len, quorum) = (self.log.len(), *self.members.quorum());
-        if let Some(followers) = self.followers_mut() {
-            let resending = followers.resending(&quorum, len);
-            followers.iter_mut().for_each(|(_, progress)| progress.repeat_with_request(resending));
-        }
-        self.repeat_checks();
+        self.repeat_to_followers(|_| true);
         self.reads.ask_again();
         self.repeat_few_forwards();
     }
 
     /// The same, if the request leaves to one peer, which may have missed the first one.
     pub(crate) fn repeat_with_request_to(&mut self, pid: NodeId) {
-        let (len, quorum) = (self.log.len(), *self.members.quorum());
-        if let Some(followers) = self.followers_mut() {
-            let resending = followers.resending(&quorum, len);
-            if let Some(progress) = followers.get_mut(pid) {
-                progress.repeat_with_request(resending);
-            }
-        }
-        self.repeat_checks();
+        self.repeat_to_followers(|follower| follower == pid);
         let way = self.leader().and_then(|leader| self.routing.to(leader));
         if self.leader() == Some(pid) || way.is_some_and(|way| way.next_hop() == pid) {
             self.reads.ask_again();
             self.repeat_few_forwards();
         }
+    }
+
+    /// Repeats what a leader sends to some followers with a heartbeat request, and its open checks to all.
+    fn repeat_to_followers(&mut self, gets_request: impl Fn(NodeId) -> bool) {
+        let (len, quorum) = (self.log.len(), *self.members.quorum());
+        if let Some(followers) = self.followers_mut() {
+            let resending = followers.resending(&quorum, len);
+            for (_, progress) in followers.iter_mut().filter(|(pid, _)| gets_request(*pid)) {
+                progress.repeat_with_request(resending);
+            }
+        }
+        self.repeat_checks();
     }
 
     /// Returns the storage, as the last flush left it.

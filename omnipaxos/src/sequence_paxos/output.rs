@@ -91,7 +91,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.schedule_decided_idx();
     }
 
-    /// Writes the changes, and decides what only the acceptance of this server was lacking for.
+    /// Writes the changes, and decides the entries that lacked only the acceptance of this server.
     #[inline]
     pub(crate) fn flush_and_decide(&mut self) -> Result<(), Halted> {
         let is_accepted_early = self.log.is_released_early();

@@ -197,6 +197,20 @@ fn accepted() {
         # A stop sign is counted like an entry.
         leading 4.1 ABc$ 2:sync | 2: Accepted 4.1 len=4 dec=2 | leading 4.1 ABC! 2:4/2
                                 | 2: Decide 4.1 dec=4
+        # Whether it has decided something as the leader, be it adopted or new. What it learned before does
+        # not count, nor what it decides as a follower.
+        leading 4.1 ABC 2:3/3   | success | same | success: false
+                                | append d; success | leading 4.1 ABCd 2:3/3
+                                | success: false; 2: AcceptDecide 4.1 at=3 +d dec=3
+                                | append d; output; 2: Accepted 4.1 len=4 dec=3; success
+                                | leading 4.1 ABCD 2:4/3 | success: true; 2: Decide 4.1 dec=4
+        leading 4.1 ABc 2:sync  | 2: Accepted 4.1 len=3 dec=2; success | leading 4.1 ABC 2:3/2
+                                | success: true; 2: Decide 4.1 dec=3
+        preparing 4.1 3.2 ABc   | output; 2: Promise 4.1 na=3.2 len=3 dec=3; success
+                                | leading 4.1 ABC 2:sync
+                                | success: false; 2: AcceptSync 4.1 at=3 dec=3
+        following 4.2 ABc       | 2: Decide 4.2 dec=3; success | following 4.2 ABC
+                                | success: false
         # A follower counts nothing, nor does a leader that prepares.
         following 4.2 ABc       | 3: Accepted 4.2 len=3 dec=3 | same |
         preparing 4.1 3.2 ABc   | 2: Accepted 4.1 len=3 dec=3 | same |

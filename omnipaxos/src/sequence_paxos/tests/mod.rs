@@ -45,6 +45,7 @@
 
 mod disk;
 mod notation;
+mod state;
 
 use self::{
     disk::{letters, stopsign_with, Disk, Encoded, Letter, Letters},
@@ -53,11 +54,7 @@ use self::{
         variant, Fields,
     },
 };
-use super::{
-    progress::{Followers, Stage},
-    state::{Leading, Preparing, State},
-    Contact, LeadershipChange, Relay, SequencePaxos,
-};
+use super::{Contact, LeadershipChange, Relay, SequencePaxos};
 use crate::{
     ballot::Ballot,
     config::{ClusterConfig, OmniPaxosConfig, ServerConfig},
@@ -68,8 +65,10 @@ use crate::{
     replica_log::ReplicaLog,
     storage::{Epoch, StopSign},
 };
-use std::fmt::Write;
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex},
+};
 
 /// The configuration of the server under test.
 #[derive(Clone, Debug)]
@@ -360,6 +359,10 @@ impl Server {
                     (true, true) => "both".to_string(),
                 });
             }
+            // Whether it leads and has decided something in its ballot.
+            ["success"] => {
+                self.answers.push(format!("success: {}", self.paxos.has_decided_as_leader()));
+            }
             ["read"] => {
                 let answer = self.paxos.request_read();
                 let answer = answer.map(|id| format!("read {}", id.number()));
@@ -555,46 +558,5 @@ impl Server {
         while let Some((id, outcome)) = self.paxos.take_outcome() {
             self.answers.push(format!("{} is {}", shown_id(id), shown_outcome(&outcome)));
         }
-    }
-
-    fn state(&self) -> String {
-        let disk = self.paxos.clone().into_storage();
-        let (n, na) = (shown_ballot(disk.promise), shown_ballot(disk.accepted_round));
-        let log = disk.shown(self.paxos.log.decided_idx());
-        let mut shown = match &self.paxos.state {
-            State::Recovering => format!("recovering {n} {na} {log}"),
-            State::Promised { .. } => format!("promised {n} {na} {log}"),
-            State::Following(_) => format!("following {n} {log}"),
-            State::Preparing(Preparing { followers, .. }) => {
-                format!("preparing {n} {na} {log}{}", self.shown_followers(followers))
-            }
-            State::Leading(Leading { followers, .. }) => {
-                format!("leading {n} {log}{}", self.shown_followers(followers))
-            }
-        };
-        for (what, entries) in
-            [("waits", self.paxos.waiting().entries), ("pending", self.paxos.pending().entries)]
-        {
-            if entries > 0 {
-                let _ = write!(shown, " {what}={entries}");
-            }
-        }
-        shown
-    }
-
-    fn shown_followers(&self, followers: &Followers) -> String {
-        let mut shown = String::new();
-        for pid in self.paxos.members.peers() {
-            let progress = followers.get(*pid).unwrap();
-            let (accepted, decided) = (progress.accepted_idx, progress.decided_idx);
-            let _ = match &progress.stage {
-                Stage::Unpromised { .. } => Ok(()),
-                Stage::Promised(_) => write!(shown, " {pid}:promised"),
-                Stage::CatchingUp(_) => write!(shown, " {pid}:redirected"),
-                Stage::Syncing(..) => write!(shown, " {pid}:sync"),
-                Stage::Replicating(_) => write!(shown, " {pid}:{accepted}/{decided}"),
-            };
-        }
-        shown
     }
 }
