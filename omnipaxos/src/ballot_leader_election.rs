@@ -109,6 +109,8 @@ pub(crate) struct BallotLeaderElection {
     content_rounds: BTreeMap<NodeId, u32>,
     /// Whether the leader answered, and sent requests, in the last rounds.
     link: Link,
+    /// Whether this server lacks entries that its sources have trimmed.
+    lacks_entries: bool,
     is_request_due: bool,
     /// Number of ticks until the first request, if this server [keeps the cadence](Self::keep_cadence)
     /// of an earlier epoch. The first round is longer by these.
@@ -205,6 +207,7 @@ impl BallotLeaderElection {
             heard_of: BTreeSet::new(),
             content_rounds: BTreeMap::new(),
             link: Link::default(),
+            lacks_entries: false,
             is_request_due: true,
             first_request_in: 0,
             answered_before: BTreeSet::new(),

@@ -67,6 +67,14 @@ fn a_leader_that_flushes_what_was_acknowledged_before() {
     assert!(report.failure.is_none(), "{:?}", report.failure);
 }
 
+/// An observer lacked entries that its source had trimmed, so its own proposals never ended and filled its queue.
+/// It dropped those of an observer behind it, which had another source and did not change to it.
+#[test]
+fn an_observer_that_lacks_trimmed_entries_is_no_source() {
+    let report = run(&Plan::of(972_606_737, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 #[test]
 fn a_seed_gives_the_same_run_to_the_byte() {
     for seed in 0..30 {

@@ -101,12 +101,19 @@ impl BallotLeaderElection {
         self.last_replies.get(&peer).map_or(LONGEST_WAY, |reply| way_from(&self.members, reply))
     }
 
+    /// Records, after the end of a round, whether this server lacks entries that its sources have trimmed.
+    pub(crate) fn note_lack_of_entries(&mut self, lacks_entries: bool) {
+        self.lacks_entries = lacks_entries;
+    }
+
     /// Builds the reply to an observer. An observer is happy with a server that knows a route to
     /// the leader. It never takes over, so the priority in its ballot is the length of its own
-    /// route.
+    /// route. A server that lacks entries reports no route: its own proposals may never end, and then it
+    /// passes on no others.
     pub(super) fn reply_to_observer(&self, round: u32) -> HeartbeatReply {
         let relay = self.relay();
         let way = match (self.is_happy(), relay) {
+            _ if self.lacks_entries => LONGEST_WAY,
             (true, _) => 1,
             (false, Some(peer)) => self.way_through(peer).saturating_add(1),
             (false, None) => LONGEST_WAY,

@@ -256,6 +256,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             if self.paxos.has_decided_as_leader() {
                 self.ble.note_success(self.paxos.log().promise());
             }
+            self.ble.note_lack_of_entries(self.paxos.trimmed_at_source().is_some());
             self.note_holders();
             if self.config.server_config.continues {
                 self.notify_removed_servers();

@@ -470,6 +470,9 @@ fn the_route_of_an_observer_to_the_leader() {
         let reply = ble.reply_to_observer(5);
         assert_eq!((reply.round, reply.leader), (5, leader));
         assert_eq!((reply.ballot.priority, reply.happy), (own, happy), "{of_7} {of_8}");
+        ble.note_lack_of_entries(true);
+        let reply = ble.reply_to_observer(5);
+        assert_eq!((reply.ballot.priority, reply.happy), (8, false), "it lacks entries");
     }
 }
 
