@@ -273,6 +273,12 @@ impl BallotLeaderElection {
         }
     }
 
+    /// Makes the round that has begun a little longer. Servers, and rounds, differ in by how much.
+    pub(crate) fn vary_round(&mut self) {
+        let number = crate::identity::mix([self.pid, u64::from(self.round)].into_iter());
+        self.pace.vary(number >> 32);
+    }
+
     fn waits(&self) -> Waits {
         let mut late = self.last_late_replies.keys();
         let have_late_answered = late.all(|peer| self.replies.contains_key(peer));

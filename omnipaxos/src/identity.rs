@@ -249,7 +249,7 @@ fn short(hash: u64) -> u32 {
 
 /// Hashes words, with the same result in every build: FNV-1a, and the finalizer of SplitMix64.
 /// Never 0.
-fn mix(words: impl Iterator<Item = u64>) -> u64 {
+pub(crate) fn mix(words: impl Iterator<Item = u64>) -> u64 {
     let finish = |mut word: u64| {
         word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -6,7 +6,7 @@
 use omnipaxos::{messages::Message, ClusterConfig, OmniPaxos, ServerConfig};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::{failing_storage::FailingStorage, lab::Word};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Server = OmniPaxos<Word, MemoryStorage<Word>>;
 
@@ -181,6 +181,32 @@ fn timers_are_told_exactly() {
     assert_eq!((server.next_timeout(), server.get_batched_len()), (Some(1), 1));
     assert_eq!(server.tick_by(100), 1, "no further than to what a tick does");
     assert_eq!((server.get_accepted_idx(), server.get_batched_len()), (1, 0));
+}
+
+/// Links may open and close in step with the rounds, and lose the same message in each.
+#[test]
+fn a_server_whose_proposal_waits_varies_its_rounds() {
+    let rounds = |pid: u64, waits: bool| {
+        let config = ServerConfig { pid, ..Default::default() };
+        let mut server = cluster(3).build_for_server(config, MemoryStorage::default()).unwrap();
+        if waits {
+            server.append(word("a")).unwrap();
+        }
+        let mut tick = || {
+            server.tick();
+            let messages = server.outgoing_messages();
+            messages.iter().any(|message| matches!(message, Message::BLE(_)))
+        };
+        // A round begins with a heartbeat.
+        let begins: Vec<u64> = (0..400).filter(|_| tick()).collect();
+        begins.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect::<Vec<u64>>()
+    };
+    assert_eq!(BTreeSet::from_iter(rounds(1, false)), BTreeSet::from([10]));
+    let (first, second) = (rounds(1, true), rounds(2, true));
+    assert_eq!(first[..6], [10; 6]);
+    assert_eq!(BTreeSet::from_iter(first[8..].iter().copied()), BTreeSet::from([10, 11, 12]));
+    assert_eq!(first, rounds(1, true));
+    assert_ne!(first, second);
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(super) struct Pace {
     longest: u64,
     /// The length of the present round, in ticks.
     length: u64,
+    /// Number of ticks by which the present round is longer, to be out of step with others.
+    extra: u64,
     elapsed: u64,
     /// The previous rounds and their lengths, the latest first, as far back as a round may be long.
     before: VecDeque<(u32, u64)>,
@@ -54,6 +56,7 @@ impl Pace {
             shortest,
             longest: shortest.saturating_mul(factor),
             length: shortest,
+            extra: 0,
             elapsed: 0,
             before: VecDeque::new(),
             slowest: 0,
@@ -82,10 +85,17 @@ impl Pace {
     }
 
     fn length_if(&self, waits: Waits) -> u64 {
-        match waits {
+        let length = match waits {
             Waits::ForReplies => self.length,
             Waits::ForNone => self.shortest,
-        }
+        };
+        length.saturating_add(self.extra)
+    }
+
+    /// Makes the round that has begun longer, by up to a quarter, or a tick. `number` chooses by how much.
+    pub(super) fn vary(&mut self, number: u64) {
+        let most = (self.shortest / 4).max(1);
+        self.extra = number % (most + 1);
     }
 
     /// Returns whether the present round may be longer than the shortest.
@@ -133,7 +143,7 @@ impl Pace {
             ticks = ticks.saturating_add(*length);
             is_recent
         });
-        (self.elapsed, self.slowest, self.late) = (0, 0, None);
+        (self.elapsed, self.extra, self.slowest, self.late) = (0, 0, 0, None);
     }
 }
 
@@ -210,6 +220,26 @@ mod tests {
                 assert_eq!(at_once.remaining(waits), 1, "{at_once:?}");
                 assert_eq!(pace.tick(waits) == Tick::Expired, remaining == 1);
             }
+        }
+    }
+
+    #[test]
+    fn a_round_may_vary() {
+        for (shortest, number, expected) in [
+            (10, 0, 10),
+            (10, 1, 11),
+            (10, 2, 12),
+            (10, 5, 12),
+            (1, 1, 2),
+            (1, 2, 1),
+            (400, 100, 500),
+        ] {
+            let mut pace = Pace::new(shortest, 8);
+            pace.vary(number);
+            assert!(!pace.is_lengthened());
+            assert_eq!(pace.remaining(Waits::ForNone), expected);
+            assert_eq!(round(&mut pace, 1, None, false), expected, "{shortest} {number}");
+            assert_eq!(round(&mut pace, 2, None, false), shortest, "only that round");
         }
     }
 

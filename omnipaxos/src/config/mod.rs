@@ -262,7 +262,8 @@ pub struct ServerConfig {
     pub pid: NodeId,
     /// Length of a heartbeat round, in ticks. A crashed leader is replaced within two and a half
     /// rounds. If replies take longer than a round, the server lengthens its rounds: see
-    /// [`max_election_tick_factor`](Self::max_election_tick_factor). Default 10.
+    /// [`max_election_tick_factor`](Self::max_election_tick_factor). If what waits does not move for
+    /// eight rounds, each is up to a quarter longer, at least a tick. Default 10.
     pub election_tick_timeout: u64,
     /// The longest heartbeat round, as a multiple of
     /// [`election_tick_timeout`](Self::election_tick_timeout). A server lengthens its rounds while

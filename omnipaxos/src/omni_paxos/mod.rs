@@ -274,6 +274,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             let leader = self.ble.leader();
             let relay = self.ble.relay().map(|peer| Relay { leader, peer });
             self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
+            if self.paxos.is_stalled() {
+                self.ble.vary_round();
+            }
         }
         let carried = self.sync_election();
         if round == Round::Ended && carried.is_ok() {

@@ -22,6 +22,7 @@ mod reads;
 mod reconfiguration;
 mod recovery;
 mod routing;
+mod stall;
 mod state;
 mod status;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use self::{
     reads::Reads,
     reconfiguration::Reconfiguration,
     routing::Routing,
+    stall::Stall,
     state::State,
 };
 use crate::{
@@ -85,6 +87,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// The accepted round, the length of the log and the decided index, at the end of the last heartbeat
     /// round.
     reached_before: (Ballot, u64, u64),
+    stall: Stall,
     catch_up: Requester,
     /// What other servers were asked for besides.
     ranges: Ranges<T>,
@@ -182,6 +185,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
             reached_before: Default::default(),
+            stall: Stall::default(),
             catch_up: Requester::default(),
             ranges: Ranges::default(),
             partial_snapshot: PartialSnapshot::default(),
@@ -302,6 +306,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         relay: Option<Relay>,
     ) {
         self.log.schedule_decided_idx();
+        self.end_round_of_stall();
         let contact = self.contact_if_waiting(contact);
         let (len, decided_idx) = (self.log.len(), self.log.decided_idx());
         let quorum = *self.members.quorum();

@@ -140,6 +140,16 @@ impl<T> Proposals<T> {
         self.pending.amount()
     }
 
+    /// Returns whether proposals wait to be appended or forwarded.
+    pub(super) fn are_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Returns the first proposal of this server that has not ended.
+    pub(super) fn first_pending(&self) -> Option<ProposalId> {
+        self.pending.first()
+    }
+
     /// Returns the number of the next proposal, and uses it.
     pub(super) fn take_number(&mut self) -> u64 {
         let number = self.next_number;

@@ -86,6 +86,11 @@ impl<T> PendingProposals<T> {
         self.by_id.is_empty()
     }
 
+    /// Returns the first pending proposal.
+    pub(super) fn first(&self) -> Option<ProposalId> {
+        self.by_id.first_key_value().map(|(id, _)| *id)
+    }
+
     /// Returns the amount of pending proposals.
     pub(super) fn amount(&self) -> Amount {
         self.amount

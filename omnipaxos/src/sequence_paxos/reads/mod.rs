@@ -68,6 +68,11 @@ impl Reads {
         self.requests.is_waiting()
     }
 
+    /// Returns the number up to which reads of this server are ready, if others wait.
+    pub(super) fn ready_if_waiting(&self) -> Option<u64> {
+        self.requests.ready_if_waiting()
+    }
+
     /// Records that this log, of length `len`, is synced with another leader.
     pub(super) fn begin_ballot(&mut self, len: u64) {
         self.requests.doubt_beyond(len);

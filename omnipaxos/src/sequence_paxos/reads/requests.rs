@@ -97,6 +97,11 @@ impl Requests {
         self.is_unanswered() || !self.confirmed.is_empty()
     }
 
+    /// Returns the number up to which requests were ready, if others wait.
+    pub(super) fn ready_if_waiting(&self) -> Option<u64> {
+        self.is_waiting().then_some(self.ready.up_to)
+    }
+
     /// Refuses the requests that are not confirmed.
     pub(super) fn refuse(&mut self, reason: ReadRefused) {
         self.is_ask_due = false;
