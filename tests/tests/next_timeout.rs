@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{messages::Message, ClusterConfig, OmniPaxos, ServerConfig};
+use omnipaxos::{
+    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
+    ClusterConfig, OmniPaxos, ServerConfig,
+};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::{failing_storage::FailingStorage, lab::Word};
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,6 +210,76 @@ fn a_server_whose_proposal_waits_varies_its_rounds() {
     assert_eq!(BTreeSet::from_iter(first[8..].iter().copied()), BTreeSet::from([10, 11, 12]));
     assert_eq!(first, rounds(1, true));
     assert_ne!(first, second);
+}
+
+/// Returns how long each of the last 30 rounds of a server was, in a cluster that loses some messages of it from the
+/// time on at which the server gets an input.
+fn lengths_of_rounds(
+    pid: u64,
+    input: impl Fn(&mut Server),
+    is_lost: impl Fn(&PaxosMsg<Word>) -> bool,
+) -> BTreeSet<u64> {
+    let config = |pid| ServerConfig { pid, ..Default::default() };
+    let server = |pid| cluster(3).build_for_server(config(pid), MemoryStorage::default()).unwrap();
+    let mut servers: Vec<Server> = (1..=3).map(server).collect();
+    let mut begins = Vec::new();
+    for now in 0..600 {
+        if now == 100 {
+            assert_eq!(servers[0].get_current_leader(), Some(3));
+            input(&mut servers[usize::try_from(pid).unwrap() - 1]);
+        }
+        servers.iter_mut().for_each(Server::tick);
+        let mut is_first_hop = true;
+        loop {
+            let sent: Vec<Message<Word>> =
+                servers.iter_mut().flat_map(|server| server.outgoing_messages()).collect();
+            let begins_round = |message: &Message<Word>| match message {
+                Message::BLE(ble) => ble.from == pid && matches!(ble.msg, HeartbeatMsg::Request(_)),
+                Message::SequencePaxos(_) => false,
+            };
+            if is_first_hop && sent.iter().any(begins_round) {
+                begins.push(now);
+            }
+            is_first_hop = false;
+            if sent.is_empty() {
+                break;
+            }
+            for message in sent {
+                let is_dropped = match &message {
+                    Message::SequencePaxos(paxos) => {
+                        now >= 100 && paxos.from == pid && is_lost(&paxos.msg)
+                    }
+                    Message::BLE(_) => false,
+                };
+                if !is_dropped {
+                    let to = usize::try_from(message.get_receiver()).unwrap();
+                    servers[to - 1].handle_incoming(message);
+                }
+            }
+        }
+    }
+    begins.windows(2).rev().take(30).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[test]
+fn what_waits_makes_the_rounds_vary() {
+    let append = |server: &mut Server| server.append(word("a")).unwrap();
+    let read = |server: &mut Server| {
+        server.request_read().unwrap();
+    };
+    let no_entries =
+        |msg: &PaxosMsg<Word>| matches!(msg, PaxosMsg::AcceptDecide(_) | PaxosMsg::AcceptSync(_));
+    let no_forwards = |msg: &PaxosMsg<Word>| {
+        matches!(msg, PaxosMsg::ProposalForward(_) | PaxosMsg::ForwardedProposals(_))
+    };
+    let no_reads = |msg: &PaxosMsg<Word>| matches!(msg, PaxosMsg::ReadIndexRequest(_));
+    let (fixed, varying) = (BTreeSet::from([10]), BTreeSet::from([10, 11, 12]));
+    assert_eq!(lengths_of_rounds(3, append, no_entries), varying, "entries of a leader");
+    assert_eq!(lengths_of_rounds(1, append, no_forwards), varying, "proposals of a follower");
+    assert_eq!(lengths_of_rounds(1, read, no_reads), varying, "reads of a follower");
+    for (pid, input) in [(3, append as fn(&mut Server)), (1, append), (1, read)] {
+        assert_eq!(lengths_of_rounds(pid, input, |_| false), fixed, "nothing is lost");
+    }
 }
 
 #[test]

@@ -92,7 +92,8 @@ impl Pace {
         length.saturating_add(self.extra)
     }
 
-    /// Makes the round that has begun longer, by up to a quarter, or a tick. `number` chooses by how much.
+    /// Makes the round that has begun longer, by 0 to a quarter of the shortest, or by 0 or 1 tick. `number` chooses
+    /// by how much.
     pub(super) fn vary(&mut self, number: u64) {
         let most = (self.shortest / 4).max(1);
         self.extra = number % (most + 1);

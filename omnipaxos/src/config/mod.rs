@@ -262,14 +262,16 @@ pub struct ServerConfig {
     pub pid: NodeId,
     /// Length of a heartbeat round, in ticks. A crashed leader is replaced within two and a half
     /// rounds. If replies take longer than a round, the server lengthens its rounds: see
-    /// [`max_election_tick_factor`](Self::max_election_tick_factor). If what waits does not move for
-    /// eight rounds, each is up to a quarter longer, at least a tick. Default 10.
+    /// [`max_election_tick_factor`](Self::max_election_tick_factor). If what waits here does not
+    /// move for eight rounds, or longer if batches may wait longer, each further round is longer by 0 to
+    /// a quarter of this; by 0 or 1 tick if this is below 8. Default 10.
     pub election_tick_timeout: u64,
     /// The longest heartbeat round, as a multiple of
     /// [`election_tick_timeout`](Self::election_tick_timeout). A server lengthens its rounds while
     /// the replies that it needs come too late, and shortens them when the replies come sooner. So
     /// a leader is elected even if a round trip takes nearly this long. While rounds are long, a
-    /// crash is noticed later in proportion. With 1, rounds are never lengthened. Default 16.
+    /// crash is noticed later in proportion. With 1, rounds are not lengthened for late replies. Default
+    /// 16.
     pub max_election_tick_factor: u64,
     /// The largest number of ticks until a leader sends unacknowledged entries again. Usually it
     /// does so earlier, at the end of a heartbeat round. Default 100.

@@ -185,7 +185,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             prepare_rounds: leader::LEAST_PREPARE_ROUNDS,
             routing: Routing::default(),
             reached_before: Default::default(),
-            stall: Stall::default(),
+            stall: Stall::new(server),
             catch_up: Requester::default(),
             ranges: Ranges::default(),
             partial_snapshot: PartialSnapshot::default(),

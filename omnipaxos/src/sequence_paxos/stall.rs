@@ -1,51 +1,68 @@
 //! Whether what waits at a server does not move.
 //!
-//! Heartbeat rounds have a fixed length. A link may open and close in step with them, so that the same message
-//! is lost in each round. A server that notices that nothing moves changes the length of its rounds a little.
+//! While nothing is wrong, heartbeat rounds have the same length. So a link that opens and closes may stay in step
+//! with them, and lose the same message in each. If nothing moves at a server, it varies its rounds.
 
 use super::SequencePaxos;
-use crate::{entry::Entry, proposals::ProposalId, storage::Storage};
+use crate::{config::ServerConfig, entry::Entry, storage::Storage};
 
 /// After this number of rounds in which something waited and did not move, a server counts as stalled.
-const ROUNDS_UNTIL_STALLED: u32 = 8;
+const ROUNDS_UNTIL_STALLED: u64 = 8;
 
-/// The first of each kind that waits here at the end of a round. As long as it is the same, nothing
-/// of its kind has moved.
+/// How far that is of which some waits here at the end of a round; `None` if none of it waits.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 struct Waiting {
-    /// The decided index, if entries are not decided, or wait to be appended or forwarded.
-    entry: Option<u64>,
-    /// The first proposal of this server that has not ended.
-    proposal: Option<ProposalId>,
-    /// The number up to which reads of this server are ready, if others wait.
-    read: Option<u64>,
+    /// The decided index, if entries are not decided, or an entry or a stop sign waits to be proposed.
+    entries: Option<u64>,
+    /// The number of proposals of this server that have ended, if another has not.
+    proposals: Option<u64>,
+    /// The number up to which reads of this server are ready, if others wait; and the decided index, if those
+    /// wait for entries only.
+    reads: Option<(u64, Option<u64>)>,
 }
 
 /// For how long what waits has not moved.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug)]
 pub(super) struct Stall {
     waiting: Waiting,
-    entry_rounds: u32,
-    proposal_rounds: u32,
-    read_rounds: u32,
+    rounds_of_entries: u64,
+    rounds_of_proposals: u64,
+    rounds_of_reads: u64,
+    rounds_until_stalled: u64,
 }
 
 impl Stall {
+    /// An entry may wait for a full batch, here or at the leader.
+    pub(super) fn new(config: &ServerConfig) -> Self {
+        let rounds_of_a_batch = match config.batch_size > 1 {
+            true => config.flush_batch_tick_timeout.div_ceil(config.election_tick_timeout.max(1)),
+            false => 0,
+        };
+        Self {
+            waiting: Waiting::default(),
+            rounds_of_entries: 0,
+            rounds_of_proposals: 0,
+            rounds_of_reads: 0,
+            rounds_until_stalled: rounds_of_a_batch.saturating_add(ROUNDS_UNTIL_STALLED),
+        }
+    }
+
     /// Ends a round.
     fn end_round(&mut self, waiting: Waiting) {
         let before = std::mem::replace(&mut self.waiting, waiting);
-        count(&mut self.entry_rounds, before.entry, waiting.entry);
-        count(&mut self.proposal_rounds, before.proposal, waiting.proposal);
-        count(&mut self.read_rounds, before.read, waiting.read);
+        count(&mut self.rounds_of_entries, before.entries, waiting.entries);
+        count(&mut self.rounds_of_proposals, before.proposals, waiting.proposals);
+        count(&mut self.rounds_of_reads, before.reads, waiting.reads);
     }
 
     fn is_stalled(&self) -> bool {
-        self.entry_rounds.max(self.proposal_rounds).max(self.read_rounds) >= ROUNDS_UNTIL_STALLED
+        let rounds = self.rounds_of_entries.max(self.rounds_of_proposals).max(self.rounds_of_reads);
+        rounds >= self.rounds_until_stalled
     }
 }
 
-/// Counts a round, if the same as before waits.
-fn count<W: PartialEq>(rounds: &mut u32, before: Option<W>, now: Option<W>) {
+/// Counts a round, if something waits and is as far as before.
+fn count<W: PartialEq>(rounds: &mut u64, before: Option<W>, now: Option<W>) {
     *rounds = match now.is_some() && now == before {
         true => rounds.saturating_add(1),
         false => 0,
@@ -55,14 +72,23 @@ fn count<W: PartialEq>(rounds: &mut u32, before: Option<W>, now: Option<W>) {
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Ends a heartbeat round.
     pub(super) fn end_round_of_stall(&mut self) {
-        let decided_idx = self.log.decided_idx();
-        let entries_wait = decided_idx < self.log.len() || self.proposals.are_queued();
-        let waiting = Waiting {
-            entry: entries_wait.then_some(decided_idx),
-            proposal: self.proposals.first_pending(),
-            read: self.reads.ready_if_waiting(),
+        let waiting = match self.log.has_ended() {
+            true => Waiting::default(),
+            false => self.what_waits(),
         };
         self.stall.end_round(waiting);
+    }
+
+    fn what_waits(&self) -> Waiting {
+        let decided_idx = self.log.decided_idx();
+        let do_entries_wait = decided_idx < self.log.len()
+            || self.proposals.are_queued()
+            || self.reconfiguration.is_some();
+        Waiting {
+            entries: do_entries_wait.then_some(decided_idx),
+            proposals: self.proposals.ended_if_waiting(),
+            reads: self.reads.ready_if_waiting(decided_idx),
+        }
     }
 
     /// Returns whether what waits here has not moved for some rounds.
@@ -73,41 +99,58 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProposalId, Stall, Waiting};
+    use super::{ServerConfig, Stall, Waiting};
 
-    fn entry(idx: u64) -> Waiting {
-        Waiting { entry: Some(idx), ..Default::default() }
+    const NOTHING: Waiting = Waiting { entries: None, proposals: None, reads: None };
+
+    fn entries(decided_idx: u64) -> Waiting {
+        Waiting { entries: Some(decided_idx), ..NOTHING }
     }
 
-    fn proposal(number: u64) -> Waiting {
-        let id = ProposalId { origin: 1, incarnation: 1, number };
-        Waiting { proposal: Some(id), ..Default::default() }
+    fn proposals(ended: u64) -> Waiting {
+        Waiting { proposals: Some(ended), ..NOTHING }
     }
 
-    fn read(number: u64) -> Waiting {
-        Waiting { read: Some(number), ..Default::default() }
+    fn reads(ready: u64) -> Waiting {
+        Waiting { reads: Some((ready, None)), ..NOTHING }
     }
 
     /// Returns whether a server is stalled after rounds in which these wait.
-    fn is_stalled(rounds: impl IntoIterator<Item = Waiting>) -> bool {
-        let mut stall = Stall::default();
+    fn is_stalled(config: &ServerConfig, rounds: impl IntoIterator<Item = Waiting>) -> bool {
+        let mut stall = Stall::new(config);
         rounds.into_iter().for_each(|waiting| stall.end_round(waiting));
         stall.is_stalled()
     }
 
     #[test]
     fn a_server_is_stalled_if_something_waits_and_does_not_move() {
-        for waiting in [entry(0), entry(5), proposal(3), read(0)] {
-            assert!(!is_stalled([waiting; 8]), "{waiting:?}");
-            assert!(is_stalled([waiting; 9]), "{waiting:?}");
+        let config = &ServerConfig::default();
+        for waiting in [entries(0), entries(5), proposals(3), reads(0)] {
+            assert!(!is_stalled(config, [waiting; 8]), "{waiting:?}");
+            assert!(is_stalled(config, [waiting; 9]), "{waiting:?}");
+            assert!(!is_stalled(config, [vec![waiting; 9], vec![NOTHING]].concat()), "it is over");
         }
-        assert!(!is_stalled([Waiting::default(); 20]), "nothing waits");
-        assert!(!is_stalled((0..20).map(entry)), "entries are decided");
-        assert!(!is_stalled((0..20).map(proposal)), "proposals end");
-        assert!(!is_stalled((0..20).map(read)), "reads are ready");
-        let reads_only = (0..20).map(|n| Waiting { read: Some(n), ..proposal(3) });
-        assert!(is_stalled(reads_only), "one kind is enough");
-        assert!(!is_stalled([vec![entry(0); 20], vec![entry(1)]].concat()), "it has moved");
-        assert!(!is_stalled([vec![entry(0); 20], vec![Waiting::default()]].concat()));
+        assert!(!is_stalled(config, [NOTHING; 20]), "nothing waits");
+        assert!(!is_stalled(config, (0..20).map(entries)), "entries are decided");
+        assert!(!is_stalled(config, (0..20).map(proposals)), "proposals end");
+        assert!(!is_stalled(config, (0..20).map(reads)), "reads are ready");
+        let behind = (0..20).map(|idx| Waiting { reads: Some((0, Some(idx))), ..NOTHING });
+        assert!(!is_stalled(config, behind), "the entries for which a read waits come");
+        let of_others = (0..20).map(|idx| Waiting { entries: Some(idx), ..proposals(3) });
+        assert!(is_stalled(config, of_others), "one kind is enough");
+        assert!(
+            !is_stalled(config, [vec![entries(0); 20], vec![entries(1)]].concat()),
+            "it has moved"
+        );
+    }
+
+    #[test]
+    fn entries_may_wait_for_a_batch() {
+        let config = ServerConfig { batch_size: 9, ..Default::default() };
+        assert_eq!((config.flush_batch_tick_timeout, config.election_tick_timeout), (200, 10));
+        assert!(!is_stalled(&config, [entries(0); 28]));
+        assert!(is_stalled(&config, [entries(0); 29]));
+        let config = ServerConfig { batch_size: 9, flush_batch_tick_timeout: u64::MAX, ..config };
+        assert!(!is_stalled(&config, [entries(0); 100]));
     }
 }

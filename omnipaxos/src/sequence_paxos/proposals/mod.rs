@@ -145,9 +145,9 @@ impl<T> Proposals<T> {
         !self.queue.is_empty()
     }
 
-    /// Returns the first proposal of this server that has not ended.
-    pub(super) fn first_pending(&self) -> Option<ProposalId> {
-        self.pending.first()
+    /// Returns the number of proposals of this server that have ended, if another has not.
+    pub(super) fn ended_if_waiting(&self) -> Option<u64> {
+        (!self.pending.is_empty()).then(|| self.pending.ended())
     }
 
     /// Returns the number of the next proposal, and uses it.

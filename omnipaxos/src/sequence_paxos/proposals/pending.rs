@@ -31,6 +31,8 @@ pub(super) struct PendingProposals<T> {
     looked_at: u64,
     /// Whether some ended in this heartbeat round, so that there may be room for others.
     is_progressing: bool,
+    /// Number of proposals that have ended.
+    ended: u64,
 }
 
 /// A pending proposal.
@@ -79,6 +81,7 @@ impl<T> PendingProposals<T> {
             scanned_idx: decided_idx,
             looked_at: 0,
             is_progressing: false,
+            ended: 0,
         }
     }
 
@@ -86,9 +89,9 @@ impl<T> PendingProposals<T> {
         self.by_id.is_empty()
     }
 
-    /// Returns the first pending proposal.
-    pub(super) fn first(&self) -> Option<ProposalId> {
-        self.by_id.first_key_value().map(|(id, _)| *id)
+    /// Returns the number of proposals that have ended.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended
     }
 
     /// Returns the amount of pending proposals.
@@ -129,6 +132,7 @@ impl<T> PendingProposals<T> {
     fn remove(&mut self, id: ProposalId) -> Option<Pending<T>> {
         let pending = self.by_id.remove(&id)?;
         self.in_doubt_from.remove(&id);
+        self.ended += 1;
         self.amount.subtract(Amount { entries: 1, bytes: pending.bytes });
         Some(pending)
     }

@@ -68,9 +68,10 @@ impl Reads {
         self.requests.is_waiting()
     }
 
-    /// Returns the number up to which reads of this server are ready, if others wait.
-    pub(super) fn ready_if_waiting(&self) -> Option<u64> {
-        self.requests.ready_if_waiting()
+    /// Returns the number up to which reads of this server are ready, if others wait; with the decided index, if
+    /// those wait for entries only.
+    pub(super) fn ready_if_waiting(&self, decided_idx: u64) -> Option<(u64, Option<u64>)> {
+        self.requests.ready_if_waiting(decided_idx)
     }
 
     /// Records that this log, of length `len`, is synced with another leader.

@@ -97,9 +97,11 @@ impl Requests {
         self.is_unanswered() || !self.confirmed.is_empty()
     }
 
-    /// Returns the number up to which requests were ready, if others wait.
-    pub(super) fn ready_if_waiting(&self) -> Option<u64> {
-        self.is_waiting().then_some(self.ready.up_to)
+    /// Returns the number up to which requests were ready, if others wait; with the decided index, if those wait
+    /// for entries only.
+    pub(super) fn ready_if_waiting(&self, decided_idx: u64) -> Option<(u64, Option<u64>)> {
+        let idx = (!self.is_unanswered()).then_some(decided_idx);
+        self.is_waiting().then_some((self.ready.up_to, idx))
     }
 
     /// Refuses the requests that are not confirmed.
