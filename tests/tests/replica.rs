@@ -303,3 +303,38 @@ fn same_inputs_same_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+/// A link may be open for a further request of a round only, and the answer to that one counts.
+#[test]
+fn an_unhappy_leader_repeats_its_prepare_with_each_request() {
+    let build = |pid| config(&[1, 2, 3], pid).build(MemoryStorage::<Word>::default()).unwrap();
+    let mut servers = [1, 2, 3].map(build);
+    let prepares = |messages: &[Message<Word>]| {
+        messages.iter().filter(|message| kind(message) == "Prepare").count()
+    };
+    let mut has_taken_over = false;
+    for _ in 0..100 {
+        servers.iter_mut().for_each(|server| server.tick());
+        while !has_taken_over {
+            let sent: Vec<_> =
+                servers.iter_mut().flat_map(|server| server.outgoing_messages()).collect();
+            has_taken_over = prepares(&sent) > 0;
+            if sent.is_empty() {
+                break;
+            }
+            for message in sent.into_iter().filter(|message| kind(message) != "Prepare") {
+                servers[usize::try_from(message.get_receiver()).unwrap() - 1]
+                    .handle_incoming(message);
+            }
+        }
+    }
+    // 3 has been alone for some rounds.
+    let leader = &mut servers[2];
+    leader.outgoing_messages();
+    leader.tick();
+    assert!(leader.outgoing_messages().is_empty(), "in the middle of a round");
+    leader.set_priority(7);
+    let sent = leader.outgoing_messages();
+    assert_eq!((prepares(&sent), sent.len()), (2, 4), "with a request to each: {sent:?}");
+    assert!(leader.outgoing_messages().is_empty());
+}
