@@ -33,6 +33,7 @@ use self::{
 use crate::{
     clock::Tick,
     config::OmniPaxosConfig,
+    identity::mix,
     ids::{ConfigurationId, NodeId},
     membership::{Membership, Quorum},
     messages::ballot_leader_election::{HeartbeatMsg, HeartbeatReply, HeartbeatRequest},
@@ -275,7 +276,7 @@ impl BallotLeaderElection {
 
     /// Makes the round that has begun a little longer. Servers, and rounds, differ in by how much.
     pub(crate) fn vary_round(&mut self) {
-        let number = crate::identity::mix([self.pid, u64::from(self.round)].into_iter());
+        let number = mix([self.pid, u64::from(self.round)].into_iter());
         self.pace.vary(number >> 32);
     }
 

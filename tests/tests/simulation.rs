@@ -60,7 +60,8 @@ fn states_that_are_taken_while_more_is_decided() {
 }
 
 /// The follower had acknowledged an entry before its leader stored it. The leader stored it with `flush`, had
-/// nothing to write in the next output, and did not decide it.
+/// nothing to write in the next output, and did not decide it. Since servers vary their rounds, this run does not
+/// come there. A row of the unit test `early_messages` does.
 #[test]
 fn a_leader_that_flushes_what_was_acknowledged_before() {
     let report = run(&Plan::of(2_646_943_700, 2_000), Trace::Off);

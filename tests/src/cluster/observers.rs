@@ -104,10 +104,7 @@ impl<T: SimEntry> Cluster<T> {
 
     /// The longest heartbeat round of any server.
     pub fn longest_round(&self) -> u64 {
-        self.longest(|config| {
-            let varies_by = (config.election_tick_timeout / 4).max(1);
-            config.election_tick_timeout * config.max_election_tick_factor + varies_by
-        })
+        self.longest(|config| config.election_tick_timeout * config.max_election_tick_factor)
     }
 
     /// Ticks in which an observer fetches what it lacks, chunk by chunk.

@@ -186,9 +186,7 @@ impl<T: SimEntry> Cluster<T> {
     /// waits for cannot come. The next waits only for those that came in this one.
     pub fn allow_a_lengthened_round(&mut self) {
         self.slack += self.longest(|config| {
-            let varies_by = (config.election_tick_timeout / 4).max(1);
             config.election_tick_timeout * config.max_election_tick_factor.saturating_sub(1)
-                + varies_by
         });
     }
 
