@@ -57,15 +57,22 @@ impl Server {
             for input in batch.drain(..) {
                 self.handle(input)?;
             }
-            // One write and one message to each server, for all inputs that came together.
+            // What is true without the write leaves before it: followers write while this server does.
             let mut messages = Vec::new();
+            self.replica.try_take_early_messages(&mut messages)?;
+            self.send(&mut messages);
+            // One write and one message to each server, for all inputs that came together.
             self.replica.try_take_outgoing_messages(&mut messages)?;
-            for message in messages {
-                // If the other server is busy or has ended, the message is lost, as in a network.
-                let to = self.network.get(&message.get_receiver());
-                to.map(|to| to.try_send(Input::Message(message)));
-            }
+            self.send(&mut messages);
             self.answer();
+        }
+    }
+
+    fn send(&self, messages: &mut Vec<Message<Line>>) {
+        for message in messages.drain(..) {
+            // If the other server is busy or has ended, the message is lost, as in a network.
+            let to = self.network.get(&message.get_receiver());
+            to.map(|to| to.try_send(Input::Message(message)));
         }
     }
 

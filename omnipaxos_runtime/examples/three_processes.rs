@@ -55,7 +55,8 @@ async fn run_server(pid: u64, folder: &str) -> Result<(), Box<dyn Error>> {
     };
     let addresses = [(1, "127.0.0.1:7101"), (2, "127.0.0.1:7102"), (3, "127.0.0.1:7103")];
     let disk = PersistentStorageConfig::with_path(format!("{folder}/{pid}"));
-    let store = Replicated::builder(config, PersistentStorage::try_open(disk)?, Store::default())
+    let disk = PersistentStorage::try_open(disk)?.with_background_encoding();
+    let store = Replicated::builder(config, disk, Store::default())
         .transport(TcpTransport::new(AddressBook::from(addresses)))
         .start()
         .await?;

@@ -4,6 +4,7 @@ use crate::{
     driver::{Channels, Driver, EndedDriver},
     errors::{NodeError, StartError},
     events::MAX_EVENTS,
+    fitting::fit_messages,
     inbox::Inbox,
     membership::Membership,
     node::{Node, OmniPaxosHandle, MAX_REQUESTS},
@@ -13,7 +14,7 @@ use crate::{
 use omnipaxos::{
     messages::Message,
     storage::{Entry, Storage},
-    OmniPaxos, OmniPaxosConfig, ServerConfig,
+    OmniPaxos, OmniPaxosConfig,
 };
 use std::{
     future::{Future, Ready},
@@ -178,17 +179,6 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
             Err(_panicked) => Err(StartError::Panicked),
         }
     }
-}
-
-/// Limits messages to what a transport carries: encoded, a message has at most this number of bytes.
-///
-/// An encoding may take half as much again as the size hints of its entries, and some bytes more for the id
-/// of each. An undecided tail may exceed `max_message_bytes` by its last entry.
-fn fit_messages(server: &mut ServerConfig, bytes: usize) {
-    let of_entries = bytes / 3 * 2;
-    server.max_message_bytes = server.max_message_bytes.min(of_entries / 2);
-    server.max_message_entries = server.max_message_entries.min(bytes / 64);
-    server.max_entry_bytes.get_or_insert(of_entries - server.max_message_bytes);
 }
 
 /// Number of outgoing messages that wait for a program that called [`spawn_actor`].

@@ -16,15 +16,6 @@ use std::{
     task::{ready, Context, Poll},
 };
 
-/// Number of entries in the first batch.
-const FIRST_LIMIT: u64 = 64;
-
-/// The largest number of entries in a batch.
-const MAX_LIMIT: u64 = 1024;
-
-/// The bytes of a batch to aim at, as [`Entry::size_hint`] counts them.
-const BATCH_BYTES: usize = 256 * 1024;
-
 /// A read that is under way.
 type Pull<T> = Pin<Box<dyn Future<Output = Result<Batch<T>, DecidedError>> + Send>>;
 
@@ -34,7 +25,9 @@ type Pull<T> = Pin<Box<dyn Future<Output = Result<Batch<T>, DecidedError>> + Sen
 ///   snapshot, which stands for all entries before its index. It is returned if entries that the
 ///   receiver lacks are compacted here.
 /// - **Backpressure.** The node reads from its log when the receiver has taken what was there, at
-///   most 1,024 entries and about 256 KiB at a time. A slow receiver costs no further memory.
+///   most 1,024 entries at a time. It stops once it has read 256 KiB, as
+///   [`Entry::size_hint`](omnipaxos::storage::Entry::size_hint) counts them, or up to 16 entries
+///   later. A slow receiver costs no further memory.
 /// - It ends with `None` after a shutdown. It does not keep the node alive.
 ///
 /// It is a [`Stream`]. [`next`](Self::next) needs no import.
@@ -42,8 +35,6 @@ pub struct DecidedLog<T: Entry> {
     node: WeakHandle<T>,
     /// The index after the last item in `items`.
     next_idx: u64,
-    /// Number of entries to read next.
-    limit: u64,
     items: VecDeque<Decided<T>>,
     pull: Option<Pull<T>>,
     is_ended: bool,
@@ -51,22 +42,12 @@ pub struct DecidedLog<T: Entry> {
 
 impl<T: Entry> DecidedLog<T> {
     pub(crate) fn new(node: WeakHandle<T>, from: u64) -> Self {
-        let (next_idx, limit) = (from, FIRST_LIMIT);
-        Self { node, next_idx, limit, items: VecDeque::new(), pull: None, is_ended: false }
+        Self { node, next_idx: from, items: VecDeque::new(), pull: None, is_ended: false }
     }
 
     /// Returns an item that is there already.
     pub(crate) fn next_buffered(&mut self) -> Option<Decided<T>> {
         self.items.pop_front()
-    }
-
-    /// Chooses the size of the next batch by the size of the entries of the last one.
-    fn adapt(&mut self, batch: &Batch<T>) {
-        let entries = batch.items.len().max(1);
-        let fitting = BATCH_BYTES / (batch.bytes / entries).max(1);
-        // At most twice as many, since the next entries may be larger.
-        let fitting = u64::try_from(fitting).unwrap_or(MAX_LIMIT);
-        self.limit = fitting.min(self.limit * 2).clamp(1, MAX_LIMIT);
     }
 }
 
@@ -96,13 +77,12 @@ where
             if self.is_ended {
                 return Poll::Ready(None);
             }
-            let (node, from, limit) = (&self.node, self.next_idx, self.limit);
-            let pull = self.pull.get_or_insert_with(|| Box::pin(pull(node.clone(), from, limit)));
+            let (node, from) = (&self.node, self.next_idx);
+            let pull = self.pull.get_or_insert_with(|| Box::pin(pull(node.clone(), from)));
             let pulled = ready!(pull.as_mut().poll(context));
             self.pull = None;
             match pulled {
                 Ok(batch) => {
-                    self.adapt(&batch);
                     self.next_idx = batch.end;
                     self.items = batch.items;
                 }
@@ -118,12 +98,8 @@ where
 }
 
 /// Reads the next batch, once there is one.
-async fn pull<T: Entry>(
-    node: WeakHandle<T>,
-    from: u64,
-    limit: u64,
-) -> Result<Batch<T>, DecidedError> {
-    node.ask(|reply| Request::Decided { from, limit, reply }).await?
+async fn pull<T: Entry>(node: WeakHandle<T>, from: u64) -> Result<Batch<T>, DecidedError> {
+    node.ask(|reply| Request::Decided { from, reply }).await?
 }
 
 impl<T> Stream for DecidedLog<T>

@@ -115,6 +115,21 @@ impl<T> AppendError<T> {
         }
     }
 
+    /// The error of a call that has proposed the entry before, which may be decided.
+    pub(crate) fn after_another_proposal(self) -> Self {
+        match self {
+            Self::Ended { cause, entry: _ } => Self::Ended { cause, entry: None },
+            Self::DecidedBefore(idx) => Self::DecidedBefore(idx),
+            Self::Busy(_)
+            | Self::TooLarge(..)
+            | Self::Reconfiguring(_)
+            | Self::NoIncarnation(_)
+            | Self::NotDecided
+            | Self::Refused(_)
+            | Self::Unknown => Self::Unknown,
+        }
+    }
+
     /// Replaces the entry in the error.
     pub(crate) fn map<U>(self, to: impl FnOnce(T) -> U) -> AppendError<U> {
         match self {
@@ -204,6 +219,9 @@ pub enum TransferError {
     /// that leads now.
     #[error("the transfer was cancelled, and server {0} leads")]
     Cancelled(NodeId),
+    /// The transfer has ended, and for 500 ticks this server did not learn which server leads.
+    #[error("the transfer has ended, and it is unknown which server leads")]
+    Unknown,
     /// The node has ended.
     #[error("the node has ended")]
     Ended(#[from] NodeError),
@@ -299,6 +317,10 @@ pub enum ExecuteError<C> {
     Append(AppendError<C>),
     /// The command was applied once, and the servers no longer keep its output.
     OutputForgotten,
+    /// The number of the command is below those whose outputs the servers keep for its client, so it was
+    /// not applied now. It was applied before if the client keeps the rule of
+    /// [`CommandId::number`](crate::CommandId::number).
+    NumberTooOld,
 }
 
 impl<C> ExecuteError<C> {
@@ -307,6 +329,7 @@ impl<C> ExecuteError<C> {
         match self {
             Self::Append(error) => error.known(),
             Self::OutputForgotten => Known::Decided,
+            Self::NumberTooOld => Known::Unknown,
         }
     }
 }
@@ -318,6 +341,10 @@ impl<C> fmt::Display for ExecuteError<C> {
             Self::OutputForgotten => {
                 f.write_str("the command was applied, and its output is not kept any more")
             }
+            Self::NumberTooOld => f.write_str(
+                "the number of the command is below those whose outputs are kept: it was applied \
+                 before, or its client left too many numbers unfinished",
+            ),
         }
     }
 }
@@ -326,7 +353,7 @@ impl<C: fmt::Debug> StdError for ExecuteError<C> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Append(error) => error.source(),
-            Self::OutputForgotten => None,
+            Self::OutputForgotten | Self::NumberTooOld => None,
         }
     }
 }

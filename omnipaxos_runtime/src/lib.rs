@@ -84,8 +84,9 @@
 //! - `tls`: TLS with certificates at both ends: `TcpTransport::tls`.
 //!
 //! # What holds
-//! - **A call that returns has happened.** An append returns once the entry is decided and the
-//!   storage of this server has it. An error reports whether the entry may be decided:
+//! - **A call that returns has happened.** An append returns once the entry is decided, so it is in the
+//!   storages of a write quorum, and can be read here. The storage of this server may have it a little
+//!   later. An error reports whether the entry may be decided:
 //!   [`errors::Known`].
 //! - **Every future may be dropped** at any time, also by `select!` and `timeout`. A dropped call
 //!   leaves no state in the node, except the effect of its request.
@@ -104,6 +105,7 @@ mod decided;
 mod driver;
 pub mod errors;
 mod events;
+mod fitting;
 mod inbox;
 mod membership;
 mod node;

@@ -11,7 +11,7 @@ use crate::{
     membership::Membership,
     reply::{Reply, ReplyTo},
     request::{Appended, ReadIdx, Request},
-    weak::{ask, ended_with, Ended, WeakHandle},
+    weak::{answer_of, ask, ended_with, Ended, WeakHandle},
 };
 use omnipaxos::{
     members::MemberChange, messages::Message, status::Status, storage::Entry, util::NodeId,
@@ -138,7 +138,10 @@ impl<T: Entry> OmniPaxosHandle<T> {
     pub async fn append(&self, entry: T) -> Result<u64, AppendError<T>> {
         let (reply, answer) = oneshot::channel();
         match self.requests.send(Request::Append(entry, reply.into())).await {
-            Ok(()) => Appending::new(answer, self.ended.clone()).await,
+            Ok(()) => match self.answer_of(answer).await {
+                Ok(appended) => appended,
+                Err(cause) => Err(AppendError::Ended { cause, entry: None }),
+            },
             Err(refused) => Err(not_proposed(refused.0, self.ended_with().await)),
         }
     }
@@ -273,6 +276,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// # Errors
     /// - [`TransferError::Refused`] if the transfer did not begin.
     /// - [`TransferError::Cancelled`] if it took more than 500 ticks, or another server leads.
+    /// - [`TransferError::Unknown`] if this server did not learn in another 500 ticks which server leads.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
         self.ask(|reply| Request::TransferLeadership(to, reply)).await?
     }
@@ -358,6 +362,11 @@ impl<T: Entry> OmniPaxosHandle<T> {
         ended_with(&self.ended).await
     }
 
+    /// Waits for an answer of the node, or for its end.
+    pub(crate) async fn answer_of<R>(&self, answer: oneshot::Receiver<R>) -> Result<R, NodeError> {
+        answer_of(answer, &self.ended).await
+    }
+
     /// Ends the node.
     pub(crate) async fn end(&self, cause: NodeError) {
         // If it fails, the node has ended.
@@ -420,14 +429,15 @@ impl<T: Entry> fmt::Debug for OmniPaxosHandle<T> {
 #[must_use = "the index and the errors are its output"]
 pub struct Appending<T> {
     answer: oneshot::Receiver<Appended<T>>,
-    ended: Ended,
-    /// Set once the answer is closed.
-    ending: Option<Pin<Box<dyn Future<Output = NodeError> + Send>>>,
+    /// Whether the answer was dropped.
+    is_closed: bool,
+    ending: Pin<Box<dyn Future<Output = NodeError> + Send>>,
 }
 
 impl<T> Appending<T> {
     fn new(answer: oneshot::Receiver<Appended<T>>, ended: Ended) -> Self {
-        Self { answer, ended, ending: None }
+        let ending = Box::pin(async move { ended_with(&ended).await });
+        Self { answer, is_closed: false, ending }
     }
 }
 
@@ -435,20 +445,17 @@ impl<T> Future for Appending<T> {
     type Output = Result<u64, AppendError<T>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.ending.is_none() {
-            if let Ok(appended) = ready!(Pin::new(&mut self.answer).poll(context)) {
-                return Poll::Ready(appended);
+        if !self.is_closed {
+            match Pin::new(&mut self.answer).poll(context) {
+                Poll::Ready(Ok(appended)) => return Poll::Ready(appended),
+                Poll::Ready(Err(_closed)) => self.is_closed = true,
+                Poll::Pending => {}
             }
-            let ended = self.ended.clone();
-            self.ending = Some(Box::pin(async move { ended_with(&ended).await }));
         }
-        match self.ending.as_mut() {
-            Some(ending) => {
-                let cause = ready!(ending.as_mut().poll(context));
-                Poll::Ready(Err(AppendError::Ended { cause, entry: None }))
-            }
-            None => Poll::Pending,
-        }
+        // The answer may have a holder that outlives the node: see `answer_of`.
+        let cause = ready!(self.ending.as_mut().poll(context));
+        let last = if self.is_closed { None } else { self.answer.try_recv().ok() };
+        Poll::Ready(last.unwrap_or(Err(AppendError::Ended { cause, entry: None })))
     }
 }
 

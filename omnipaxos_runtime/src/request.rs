@@ -24,10 +24,9 @@ pub(crate) enum Request<T: Entry> {
     Append(T, ReplyTo<Appended<T>>),
     /// Until this time, if there is one.
     ReadIndex(Option<Instant>, ReplyTo<ReadIdx>),
-    /// Reads decided entries from an index on, about this number of them.
+    /// Reads decided entries from an index on, as many as a batch has.
     Decided {
         from: u64,
-        limit: u64,
         reply: Reply<Result<Batch<T>, DecidedError>>,
     },
     Status(Reply<Status>),

@@ -13,6 +13,9 @@ use tokio::sync::mpsc;
 /// A transport may lose, duplicate, delay and reorder messages. The replica repeats the messages
 /// that it needs. So a transport with a full queue drops messages. It never waits, and its memory
 /// is bounded.
+///
+/// A transport that wraps another one passes **all** methods on. The provided bodies suit a transport
+/// without limits: with them, a message or an entry may be too large for the wrapped transport.
 pub trait Transport<T: Entry>: Send + 'static {
     /// Starts the transport of server `own`.
     ///
@@ -44,7 +47,12 @@ pub trait Transport<T: Entry>: Send + 'static {
         None
     }
 
-    /// Checks that the receiver of a message can read an entry in it.
+    /// Checks that the receiver of a message can read an entry in it, and that messages with such entries
+    /// fit.
+    ///
+    /// The replica counts [`Entry::size_hint`]. With [`largest_message`](Self::largest_message), messages
+    /// fit if no entry takes, encoded, more than one and a half times its hint and a 16,384th of the
+    /// largest message.
     ///
     /// The node calls this once for each entry that is appended there, before it proposes the entry. An
     /// entry in the log must reach all servers: one that no receiver can read would stop the cluster. The

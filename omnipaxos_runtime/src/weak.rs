@@ -18,12 +18,25 @@ pub(crate) async fn ask<T: Entry, R>(
         Some(requests) => requests.send(request(reply)).await.is_ok(),
         None => false,
     };
-    if sent {
-        if let Ok(answer) = answer.await {
-            return Ok(answer);
-        }
+    match sent {
+        true => answer_of(answer, ended).await,
+        false => Err(ended_with(ended).await),
     }
-    Err(ended_with(ended).await)
+}
+
+/// Waits for an answer, or for the end of the node.
+///
+/// Both, since what has the other end of the answer may outlive the node: a state machine in the middle of a
+/// call, or a request that came into the queue when that closed.
+pub(crate) async fn answer_of<R>(
+    mut answer: oneshot::Receiver<R>,
+    ended: &Ended,
+) -> Result<R, NodeError> {
+    tokio::select! {
+        biased;
+        Ok(answer) = &mut answer => Ok(answer),
+        cause = ended_with(ended) => answer.try_recv().map_err(|_none| cause),
+    }
 }
 
 /// Waits until the node has ended, and returns the reason.
@@ -54,6 +67,11 @@ impl<T: Entry> WeakHandle<T> {
         request: impl FnOnce(Reply<R>) -> Request<T>,
     ) -> Result<R, NodeError> {
         ask(self.requests.upgrade(), &self.ended, request).await
+    }
+
+    /// Returns why the node has ended, if it has.
+    pub(crate) fn cause_of_end(&self) -> Option<NodeError> {
+        self.ended.borrow().clone()
     }
 
     /// Ends the node, for this reason.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{config, transports, within, Sum};
-use omnipaxos::reads::ReadRefused;
+use omnipaxos::{reads::ReadRefused, storage::StopSign, ClusterConfig};
 use omnipaxos_runtime::{
     errors::{AppendError, ExecuteError, Known, NodeError, QueryError, ReadError},
     tcp::{AddressBook, TcpTransport},
@@ -70,8 +70,8 @@ async fn a_repeated_command_is_applied_once() {
     // Once it has applied the answered number.
     assert_eq!(within("query", servers[0].query(|sum| sum.0)).await.unwrap(), 6);
     let forgotten = within("execute", servers[0].execute_as(id, 5)).await.unwrap_err();
-    assert!(matches!(forgotten, ExecuteError::OutputForgotten));
-    assert_eq!(forgotten.known(), Known::Decided);
+    assert!(matches!(forgotten, ExecuteError::NumberTooOld));
+    assert_eq!(forgotten.known(), Known::Unknown);
     assert_eq!(within("query", servers[0].query(|sum| sum.0)).await.unwrap(), 6);
 }
 
@@ -127,6 +127,154 @@ async fn a_panic_in_apply_ends_the_node() {
     let query = within("query", other.query_stale(|sum| sum.0)).await.unwrap_err();
     assert_eq!(query, QueryError::Read(ReadError::Ended(cause.clone())));
     assert_eq!(within("shutdown", server.shutdown()).await.unwrap_err(), cause);
+}
+
+/// A state machine that panics in one of its methods, or waits in one.
+struct Faulty {
+    fault: &'static str,
+    /// `apply` waits for it at each command but the first.
+    may_apply: std::sync::mpsc::Receiver<()>,
+}
+
+impl Faulty {
+    fn panic_in(fault: &'static str) -> Self {
+        Self { fault, may_apply: std::sync::mpsc::channel().1 }
+    }
+
+    fn maybe_panic(&self, method: &str) {
+        assert_ne!(self.fault, method, "bad luck");
+    }
+}
+
+impl StateMachine for Faulty {
+    type Command = ();
+    type Output = ();
+    type Snapshot = ();
+
+    fn apply(&mut self, idx: u64, _command: &()) {
+        if idx > 0 {
+            // An error: no one lets it wait.
+            let _ = self.may_apply.recv();
+        }
+    }
+
+    fn apply_stop_sign(&mut self, _idx: u64, _stop_sign: &StopSign) {
+        self.maybe_panic("apply_stop_sign");
+    }
+
+    fn snapshot(&self) {
+        self.maybe_panic("snapshot");
+    }
+
+    fn restore(&mut self, (): ()) {
+        self.maybe_panic("restore");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_another_method_ends_the_node_and_is_named() {
+    let storage = MemoryStorage::default();
+    let server = Replicated::builder(config(1, 1), storage, Faulty::panic_in("")).snapshot_every(1);
+    let server = server.start().await.unwrap();
+    within("execute", server.execute(())).await.unwrap();
+    let is_compacted = async {
+        while server.log().status().await.unwrap().compacted_idx == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the snapshot", is_compacted).await;
+    let with_snapshot = within("shutdown", server.shutdown()).await.unwrap();
+    for (fault, storage) in [
+        ("snapshot", MemoryStorage::default()),
+        ("apply_stop_sign", MemoryStorage::default()),
+        ("restore", with_snapshot),
+    ] {
+        let server = Replicated::builder(config(1, 1), storage, Faulty::panic_in(fault));
+        let server = server.snapshot_every(1).start().await.unwrap();
+        if fault == "snapshot" {
+            // It is applied before, or the node ends before.
+            let _ = within("execute", server.execute(())).await;
+        } else if fault == "apply_stop_sign" {
+            let next =
+                ClusterConfig { configuration_id: 2, nodes: vec![1, 2], ..Default::default() };
+            // It is decided before, or the node ends before.
+            let _ = within("reconfigure", server.log().reconfigure(next, None)).await;
+        }
+        let cause = within("the end", server.log().ended_with()).await.to_string();
+        assert!(cause.contains(&format!("`{fault}`")) && cause.contains("bad luck"), "{cause}");
+        assert_eq!(
+            within("execute", server.execute(())).await.unwrap_err().known(),
+            Known::NotDecided
+        );
+    }
+}
+
+#[tokio::test]
+async fn calls_end_with_the_node_while_a_command_is_applied() {
+    let (let_apply, may_apply) = std::sync::mpsc::channel();
+    let machine = Faulty { fault: "", may_apply };
+    let server = Replicated::builder(config(1, 1), MemoryStorage::default(), machine);
+    let server = server.start().await.unwrap();
+    within("execute", server.execute(())).await.unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..2 {
+        let handle = server.handle();
+        calls.spawn(async move { handle.execute(()).await.map(|_| ()).unwrap_err().known() });
+    }
+    let handle = server.handle();
+    let is_decided = async {
+        while server.log().status().await.unwrap().decided_idx < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("both commands", is_decided).await;
+    calls.spawn(async move {
+        let ended = handle.query(|_| ()).await.unwrap_err();
+        assert_eq!(ended, QueryError::Read(ReadError::Ended(NodeError::ShutDown)));
+        Known::Unknown
+    });
+    let shutdown = tokio::spawn(server.shutdown());
+    while let Some(known) = within("the calls", calls.join_next()).await {
+        assert_eq!(known.unwrap(), Known::Unknown);
+    }
+    assert!(!shutdown.is_finished(), "the state machine is in use");
+    drop(let_apply);
+    within("shutdown", shutdown).await.unwrap().unwrap();
+}
+
+/// Panics when it is dropped.
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("boom");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_result_that_nobody_takes_ends_the_node() {
+    let (let_apply, may_apply) = std::sync::mpsc::channel();
+    let machine = Faulty { fault: "", may_apply };
+    let server = Replicated::builder(config(1, 1), MemoryStorage::default(), machine);
+    let server = server.start().await.unwrap();
+    within("execute", server.execute(())).await.unwrap();
+    let handle = server.handle();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let query = tokio::spawn(async move {
+        let query = move |_: &Faulty| {
+            begun.send(()).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            Explosive
+        };
+        let _ = handle.query_stale(query).await.map(std::mem::forget);
+    });
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    query.abort();
+    let cause = within("the end", server.log().ended_with()).await.to_string();
+    assert!(cause.contains("query") && cause.contains("boom"), "{cause}");
+    drop(let_apply);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,10 @@
 mod common;
 
 use common::{config, entries, hello, transports, within, Word};
-use omnipaxos::macros::Entry;
+use omnipaxos::{
+    macros::Entry,
+    storage::{Entry, NoSnapshot},
+};
 use omnipaxos_runtime::{
     errors::{AppendError, Known, NodeError, StartError},
     tcp::{AddressBook, TcpTransport},
@@ -231,8 +234,38 @@ async fn an_entry_that_no_frame_holds_is_refused_and_the_cluster_continues() {
             Err(AppendError::TooLarge(..)) => {}
             other => panic!("{other:?}"),
         }
-        let small = Word::new("x".repeat(16 * 1024));
+        let small = Word::new("x".repeat(15 * 1024));
         assert_eq!(within("append", node.append(small)).await.unwrap(), idx);
+    }
+}
+
+/// Its size hint counts no text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Unhinted(String);
+
+impl Entry for Unhinted {
+    type Snapshot = NoSnapshot;
+}
+
+#[tokio::test]
+async fn an_entry_whose_size_hint_is_too_low_is_refused_and_the_cluster_continues() {
+    let (_book, transports) = transports(3).await;
+    let mut nodes = Vec::new();
+    for (pid, transport) in (1..).zip(transports) {
+        let node = Node::builder(config(pid, 3), MemoryStorage::<Unhinted>::default());
+        nodes.push(node.transport(transport.max_frame_bytes(64 * 1024)).start().await.unwrap());
+    }
+    for (node, idx) in nodes.iter().zip(0..) {
+        // One alone exceeds a frame; of the others, the messages of a replica that catches up would.
+        for bytes in [100 * 1024, 1024] {
+            match within("refuse", node.append(Unhinted("x".repeat(bytes)))).await {
+                Err(AppendError::TooLarge(_, reason)) => {
+                    assert!(reason.contains("size_hint"), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(within("append", node.append(Unhinted("x".into()))).await.unwrap(), idx);
     }
 }
 

@@ -73,6 +73,14 @@ impl Client {
         }
     }
 
+    /// Tells the cluster that a server will start on this port, if it must know that before.
+    pub(crate) async fn add_member(&mut self, peer_port: u16) -> Result<(), Failure> {
+        match self {
+            Self::Frames(_) => Ok(()),
+            Self::Etcd(connection) => connection.add_member(peer_port).await,
+        }
+    }
+
     pub(crate) async fn change_members(&mut self, members: Vec<u64>) -> Result<(), Failure> {
         match self {
             Self::Frames(connection) => {
@@ -81,7 +89,7 @@ impl Client {
                     other => Err(unexpected(other)),
                 }
             }
-            Self::Etcd(_) => Err("the members of etcd are not changed here".into()),
+            Self::Etcd(connection) => connection.keep_members(&members).await,
         }
     }
 }

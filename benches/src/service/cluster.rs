@@ -25,6 +25,8 @@ pub(crate) struct Cluster {
     snapshot_every: u64,
     ports: BTreeMap<u64, Ports>,
     running: BTreeMap<u64, Process>,
+    /// The CPU time of the servers that were killed.
+    killed: Duration,
     folder: TempDir,
 }
 
@@ -38,7 +40,8 @@ impl Cluster {
     ) -> Result<Self, Failure> {
         let ports = free_ports(servers)?;
         let (running, folder) = (BTreeMap::new(), tempfile::tempdir()?);
-        let mut cluster = Self { system, snapshot_every, ports, running, folder };
+        let killed = Duration::ZERO;
+        let mut cluster = Self { system, snapshot_every, ports, running, killed, folder };
         for pid in 1..=FOUNDERS {
             cluster.start_server(pid)?;
         }
@@ -69,8 +72,15 @@ impl Cluster {
     }
 
     /// Kills a server. Its folder stays.
-    pub(crate) fn kill(&mut self, pid: u64) {
-        self.running.remove(&pid);
+    pub(crate) fn kill(&mut self, pid: u64) -> Result<(), Failure> {
+        if let Some(process) = self.running.remove(&pid) {
+            self.killed += process.cpu_time()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn peer_port(&self, pid: u64) -> Result<u16, Failure> {
+        Ok(self.ports.get(&pid).ok_or("no such server")?.peer)
     }
 
     /// The client ports of the founders, from this one on.
@@ -114,9 +124,16 @@ impl Cluster {
         Err("there is no leader".into())
     }
 
-    /// The CPU time of all servers that run.
+    /// The CPU time of all servers, those that were killed included.
     pub(crate) fn cpu_time(&self) -> Result<Duration, Failure> {
-        self.running.values().map(Process::cpu_time).sum()
+        let running: Duration =
+            self.running.values().map(Process::cpu_time).sum::<Result<_, _>>()?;
+        Ok(self.killed + running)
+    }
+
+    /// The CPU time of a server that runs.
+    pub(crate) fn cpu_time_of(&self, pid: u64) -> Result<Duration, Failure> {
+        self.running.get(&pid).ok_or("no such server")?.cpu_time()
     }
 
     /// The resident memory of the server that has the most.

@@ -11,19 +11,22 @@ use http::{HeaderMap, Method};
 use std::{fmt::Write, process::Command};
 use tokio::net::TcpStream;
 
-/// The command that starts a server.
+/// The command that starts a server. One that is no founder joins a cluster that has
+/// [added](Connection::add_member) it.
 pub(crate) fn command(plan: &ServerPlan) -> Result<Command, Failure> {
     let ports = plan.own_ports()?;
     let mut cluster = String::new();
-    for (pid, ports) in &plan.ports {
+    for pid in plan.founders().chain([plan.pid].into_iter().filter(|_| !plan.is_founder())) {
         let comma = if cluster.is_empty() { "" } else { "," };
-        write!(cluster, "{comma}{pid}=http://127.0.0.1:{}", ports.peer)?;
+        write!(cluster, "{comma}{pid}={}", peer_url(plan.ports_of(pid)?.peer))?;
     }
-    let peer = format!("http://127.0.0.1:{}", ports.peer);
+    let state = if plan.is_founder() { "new" } else { "existing" };
+    let peer = peer_url(ports.peer);
     let client = format!("http://127.0.0.1:{}", ports.client);
     let mut command = Command::new(System::Etcd.name());
     command
         .args(["--name", &plan.pid.to_string(), "--initial-cluster", &cluster])
+        .args(["--initial-cluster-state", state])
         .arg("--data-dir")
         .arg(&plan.folder)
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
@@ -31,6 +34,10 @@ pub(crate) fn command(plan: &ServerPlan) -> Result<Command, Failure> {
         .args(["--snapshot-count", &plan.snapshot_every.to_string()])
         .args(["--logger", "zap", "--log-level", "error"]);
     Ok(command)
+}
+
+fn peer_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// Returns whether etcd is on the PATH.
@@ -95,8 +102,27 @@ struct MemberListResponse {
 struct Member {
     #[prost(uint64, tag = "1")]
     id: u64,
+    /// Empty until the member has started for the first time.
     #[prost(string, tag = "2")]
     name: String,
+}
+
+impl Member {
+    fn pid(&self) -> Option<u64> {
+        self.name.parse().ok()
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemberAddRequest {
+    #[prost(string, repeated, tag = "1")]
+    peer_urls: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemberRemoveRequest {
+    #[prost(uint64, tag = "1")]
+    id: u64,
 }
 
 /// A connection of HTTP/2 that carries one call at a time.
@@ -137,17 +163,38 @@ impl Connection {
     pub(crate) async fn status(&mut self) -> Result<Standing, Failure> {
         let status: StatusResponse =
             self.call("/etcdserverpb.Maintenance/Status", &Nothing {}).await?;
+        let members = self.members().await?;
+        let leader = members.iter().find(|member| member.id == status.leader);
+        Ok(Standing {
+            leader: leader.and_then(Member::pid),
+            members: members.iter().filter_map(Member::pid).collect(),
+            decided_idx: status.raft_index,
+            may_stop: false,
+        })
+    }
+
+    async fn members(&mut self) -> Result<Vec<Member>, Failure> {
         let list: MemberListResponse =
             self.call("/etcdserverpb.Cluster/MemberList", &Nothing {}).await?;
-        let (mut leader, mut members) = (None, Vec::new());
-        for member in list.members {
-            let pid = member.name.parse()?;
-            members.push(pid);
-            if member.id == status.leader {
-                leader = Some(pid);
+        Ok(list.members)
+    }
+
+    /// Adds a member that is not started yet, and will listen on this port.
+    pub(crate) async fn add_member(&mut self, peer_port: u16) -> Result<(), Failure> {
+        let request = MemberAddRequest { peer_urls: vec![peer_url(peer_port)] };
+        self.call::<_, Nothing>("/etcdserverpb.Cluster/MemberAdd", &request).await?;
+        Ok(())
+    }
+
+    /// Removes all members but these.
+    pub(crate) async fn keep_members(&mut self, kept: &[u64]) -> Result<(), Failure> {
+        for member in self.members().await? {
+            if member.pid().is_some_and(|pid| !kept.contains(&pid)) {
+                let request = MemberRemoveRequest { id: member.id };
+                self.call::<_, Nothing>("/etcdserverpb.Cluster/MemberRemove", &request).await?;
             }
         }
-        Ok(Standing { leader, members, decided_idx: status.raft_index, may_stop: false })
+        Ok(())
     }
 
     /// Makes a unary call of gRPC.

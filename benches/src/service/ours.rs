@@ -55,7 +55,8 @@ pub(crate) async fn serve(plan: &ServerPlan) -> Result<(), Failure> {
     let folder = plan.folder.to_str().ok_or("the folder has no plain name")?;
     let storage = PersistentStorage::<IdentifiedCommand<Store>>::try_open(
         PersistentStorageConfig::with_path(folder.to_owned()),
-    )?;
+    )?
+    .with_background_encoding();
     let book: AddressBook =
         plan.ports.iter().map(|(pid, ports)| (*pid, format!("127.0.0.1:{}", ports.peer))).collect();
     let node = Replicated::builder(config, storage, Store::default())

@@ -5,6 +5,7 @@ use crate::{
     cluster::{Cluster, PATIENCE},
     load::{fill, Load, Running},
     plan::{System, FOUNDERS},
+    protocol::Standing,
     table::Figures,
     Failure, SNAPSHOT_EVERY,
 };
@@ -34,10 +35,6 @@ impl Scenario {
             Self::ManySnapshots => "a snapshot every 1,000 commands",
             Self::MemberIsReplaced => "a follower is replaced by a new server",
         }
-    }
-
-    pub(crate) fn suits(self, system: System) -> bool {
-        self != Self::MemberIsReplaced || system == System::Ours
     }
 
     fn snapshot_every(self) -> u64 {
@@ -71,7 +68,7 @@ pub(crate) async fn run(
     let mut running = Running::start(&cluster, leader, load)?;
     sleep(duration / 5).await;
     running.restart()?;
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cluster.cpu_time()?);
     sleep(duration / 4).await;
     let took = match scenario {
         Scenario::ManySnapshots => None,
@@ -80,42 +77,59 @@ pub(crate) async fn run(
         Scenario::MemberIsReplaced => Some(replace(&mut cluster, leader, follower).await?),
     };
     sleep(duration.saturating_sub(begun.elapsed())).await;
+    let cpu = cluster.cpu_time()?.saturating_sub(cpu);
     let measured = running.end().await?;
-    Ok(Figures::of(&measured, None, cluster.resident_bytes()?).took(took))
+    Ok(Figures::of(&measured, cpu, cluster.resident_bytes()?).took(took))
 }
 
 /// Kills a server, and starts it after a while. Returns how long it takes to catch up.
 async fn restart(cluster: &mut Cluster, server: u64, away: Duration) -> Result<Duration, Failure> {
-    cluster.kill(server);
+    cluster.kill(server)?;
     sleep(away).await;
     let other = if server == 1 { 2 } else { 1 };
     let decided_idx = cluster.status(other).await?.decided_idx;
     let begun = Instant::now();
     cluster.start_server(server)?;
-    let caught_up = async {
-        while cluster.status(server).await?.decided_idx < decided_idx {
-            sleep(Duration::from_millis(5)).await;
-        }
-        Ok(begun.elapsed())
-    };
-    timeout(PATIENCE, caught_up).await?
+    until(cluster, server, |restarted| restarted.decided_idx >= decided_idx).await?;
+    Ok(begun.elapsed())
 }
 
-/// Replaces a server. Returns how long it takes from the start of the new one until the old one may
-/// stop.
-async fn replace(cluster: &mut Cluster, at: u64, old: u64) -> Result<Duration, Failure> {
+/// Replaces a server. Returns how long it takes until the new one has the log that the leader had, and
+/// the old one may stop.
+async fn replace(cluster: &mut Cluster, leader: u64, old: u64) -> Result<Duration, Failure> {
     let begun = Instant::now();
+    let decided_idx = cluster.status(leader).await?.decided_idx;
+    let mut client = cluster.client(leader).await?;
+    timeout(PATIENCE, client.add_member(cluster.peer_port(NEW_SERVER)?)).await??;
     cluster.start_server(NEW_SERVER)?;
-    cluster.status(NEW_SERVER).await?;
+    if cluster.system == System::Etcd {
+        // It removes a member at once. The others wait until the new one has the log.
+        until(cluster, NEW_SERVER, |new| new.decided_idx >= decided_idx).await?;
+    } else {
+        cluster.status(NEW_SERVER).await?;
+    }
     let members = (1..=NEW_SERVER).filter(|pid| *pid != old).collect();
-    timeout(PATIENCE, cluster.client(at).await?.change_members(members)).await??;
-    let replaced = async {
-        while !cluster.status(old).await?.may_stop {
+    timeout(PATIENCE, client.change_members(members)).await??;
+    if cluster.system == System::Ours {
+        // The others may stop as soon as the call has returned.
+        until(cluster, old, |old| old.may_stop).await?;
+    }
+    let took = begun.elapsed();
+    cluster.kill(old)?;
+    Ok(took)
+}
+
+/// Waits until a server reports what is expected.
+async fn until(
+    cluster: &Cluster,
+    server: u64,
+    is_expected: impl Fn(&Standing) -> bool,
+) -> Result<(), Failure> {
+    let reported = async {
+        while !is_expected(&cluster.status(server).await?) {
             sleep(Duration::from_millis(5)).await;
         }
-        Ok::<_, Failure>(begun.elapsed())
+        Ok(())
     };
-    let took = timeout(PATIENCE, replaced).await??;
-    cluster.kill(old);
-    Ok(took)
+    timeout(PATIENCE, reported).await?
 }

@@ -43,6 +43,14 @@ impl Transport<Number> for Cuttable {
         }
     }
 
+    fn largest_message(&self) -> Option<usize> {
+        Transport::<Number>::largest_message(&self.tcp)
+    }
+
+    fn check_entry(&self, entry: &Number) -> Result<(), String> {
+        self.tcp.check_entry(entry)
+    }
+
     async fn stop(&mut self) {
         Transport::<Number>::stop(&mut self.tcp).await;
     }

@@ -57,7 +57,6 @@ enum Proposed<T> {
 /// A read of the decided log that waits for entries.
 struct Pull<T: Entry> {
     from: u64,
-    limit: u64,
     reply: Reply<Result<Batch<T>, DecidedError>>,
 }
 
@@ -174,6 +173,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         let passed = self.replica.try_tick_by(self.clock.count())?;
         if passed > 0 {
             self.reads.retry(&mut self.replica);
+            self.transfers.pass(passed);
         }
         for input in incoming.drain(..) {
             match input {
@@ -248,7 +248,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             Request::ReadIndex(deadline, reply) => {
                 self.reads.request(&mut self.replica, deadline, reply);
             }
-            Request::Decided { from, limit, reply } => self.pull(Pull { from, limit, reply }),
+            Request::Decided { from, reply } => self.pull(Pull { from, reply }),
             Request::Status(reply) => answer(reply, self.replica.status()),
             Request::TransferLeadership(to, reply) => {
                 self.transfers.begin(&mut self.replica, to, reply);
@@ -401,21 +401,22 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
     fn answer_pulls(&mut self) {
         let decided_idx = self.replica.get_decided_idx();
         for pull in self.pulls.extract_if(.., |pull| pull.from < decided_idx) {
-            let Pull { from, limit, reply } = pull;
+            let Pull { from, reply } = pull;
             if reply.is_closed() {
                 continue;
             }
-            let to = from.saturating_add(limit).min(decided_idx);
-            let read = match self.replica.try_read_entries(from..to) {
-                Ok(read) => Batch::new(from, read.unwrap_or_default()),
-                Err(failed) => Err(DecidedError::Storage(failed)),
-            };
-            answer(reply, read);
+            let read = |range| self.replica.try_read_entries(range);
+            answer(reply, Batch::read(from, decided_idx, read));
         }
     }
 
     /// Ends the replica. What waits learns it from the closed replies.
     fn end(mut self, cause: NodeError, left: Vec<Request<T>>) -> EndedDriver<B, X> {
+        let cause = match cause {
+            // Nothing may be lost in silence.
+            NodeError::ShutDown => caught(|| Ok(self.replica.flush()?)).err().unwrap_or(cause),
+            cause => cause,
+        };
         if let NodeError::Halted(halted) = &cause {
             self.publish(NodeEvent::Replica(Event::Halted(halted.clone())));
         }

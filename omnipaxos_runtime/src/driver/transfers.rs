@@ -19,6 +19,8 @@ const MANY: usize = 64;
 #[derive(Debug)]
 struct Transfer {
     to: NodeId,
+    /// Once the transfer has ended: the ticks for which it waits to learn which server leads.
+    ticks: u64,
     reply: Reply<Result<(), TransferError>>,
 }
 
@@ -45,9 +47,9 @@ impl Transfers {
             self.ended.retain(|transfer| !transfer.reply.is_closed());
         }
         match replica.transfer_leadership(to, TIMEOUT_TICKS) {
-            Ok(()) => self.under_way.push(Transfer { to, reply }),
+            Ok(()) => self.under_way.push(Transfer { to, ticks: TIMEOUT_TICKS, reply }),
             Err(TransferErr::AlreadyTransferring(other)) if other == to => {
-                self.under_way.push(Transfer { to, reply });
+                self.under_way.push(Transfer { to, ticks: TIMEOUT_TICKS, reply });
             }
             Err(refused) => end(reply, Err(refused.into())),
         }
@@ -64,12 +66,23 @@ impl Transfers {
         }
     }
 
+    /// Ticks have passed. Gives up transfers for which no leader became known in time.
+    pub(super) fn pass(&mut self, ticks: u64) {
+        let is_late = |transfer: &mut Transfer| {
+            transfer.ticks = transfer.ticks.saturating_sub(ticks);
+            transfer.ticks == 0
+        };
+        for Transfer { reply, .. } in self.ended.extract_if(.., is_late) {
+            end(reply, Err(TransferError::Unknown));
+        }
+    }
+
     /// Answers the transfers that have ended, once a leader is known.
     pub(super) fn answer(&mut self) {
         let Some(leader) = self.leader else {
             return;
         };
-        for Transfer { to, reply } in self.ended.drain(..) {
+        for Transfer { to, reply, .. } in self.ended.drain(..) {
             match leader == to {
                 true => end(reply, Ok(())),
                 false => end(reply, Err(TransferError::Cancelled(leader))),
@@ -81,4 +94,26 @@ impl Transfers {
 fn end(reply: Reply<Result<(), TransferError>>, result: Result<(), TransferError>) {
     // The caller may have dropped its future.
     let _ = reply.send(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Transfer, TransferError, Transfers, TIMEOUT_TICKS};
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+
+    #[test]
+    fn a_transfer_ends_if_no_leader_becomes_known() {
+        let (reply, mut ended) = oneshot::channel();
+        let mut transfers = Transfers::default();
+        transfers.under_way.push(Transfer { to: 2, ticks: TIMEOUT_TICKS, reply });
+        transfers.note(&Event::LeaderChanged { leader: None, is_ready: false });
+        // Before its end the replica counts.
+        transfers.pass(TIMEOUT_TICKS);
+        transfers.ended.append(&mut transfers.under_way);
+        transfers.pass(TIMEOUT_TICKS - 1);
+        transfers.answer();
+        assert_eq!(ended.try_recv(), Err(TryRecvError::Empty));
+        transfers.pass(1);
+        assert_eq!(ended.try_recv(), Ok(Err(TransferError::Unknown)));
+    }
 }

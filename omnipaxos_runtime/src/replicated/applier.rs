@@ -5,7 +5,7 @@ use super::{
     machine::StateMachine,
     query::Query,
     sessions::{Lookup, Sessions},
-    waiters::{OutputForgotten, Waiters},
+    waiters::{NoOutput, Waiters},
 };
 use crate::{
     batch::Decided,
@@ -16,10 +16,11 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     panic::{catch_unwind, AssertUnwindSafe},
     sync::Arc,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// The state machine, and what waits for it.
 pub(super) struct Applier<M: StateMachine> {
@@ -36,6 +37,8 @@ pub(super) struct Applier<M: StateMachine> {
     queries: mpsc::Receiver<Query<M>>,
     /// Queries of a later state, by index.
     waiting: BTreeMap<u64, Vec<Query<M>>>,
+    /// Closed once the state machine is dropped: the fields before are dropped first.
+    _dropped: oneshot::Sender<Infallible>,
 }
 
 impl<M: StateMachine> Applier<M> {
@@ -45,6 +48,7 @@ impl<M: StateMachine> Applier<M> {
         node: WeakHandle<IdentifiedCommand<M>>,
         waiters: Arc<Waiters<M::Output>>,
         queries: mpsc::Receiver<Query<M>>,
+        dropped: oneshot::Sender<Infallible>,
     ) -> Self {
         let log = DecidedLog::new(node.clone(), 0);
         Self {
@@ -58,6 +62,7 @@ impl<M: StateMachine> Applier<M> {
             waiters,
             queries,
             waiting: BTreeMap::new(),
+            _dropped: dropped,
         }
     }
 
@@ -88,7 +93,10 @@ impl<M: StateMachine> Applier<M> {
                     self.waiting.entry(query.idx).or_default().push(query);
                 }
             }
-            self.run_queries();
+            let queries = AssertUnwindSafe(|| self.run_queries());
+            if let Err(cause) = caught(queries, || "the result of a query".to_owned()) {
+                return cause;
+            }
             if self.applied_idx >= self.snapshot_idx {
                 if let Err(cause) = self.compact().await {
                     return cause;
@@ -97,11 +105,15 @@ impl<M: StateMachine> Applier<M> {
         }
     }
 
-    /// Applies an item, and those that are there already.
+    /// Applies an item, and those that are there already. The rest of them is not applied if the node ends
+    /// meanwhile.
     fn apply_batch(&mut self, first: Decided<IdentifiedCommand<M>>) -> Result<(), NodeError> {
         let mut next = Some(first);
         while let Some(item) = next {
             self.apply(item)?;
+            if let Some(cause) = self.node.cause_of_end() {
+                return Err(cause);
+            }
             next = self.log.next_buffered();
         }
         Ok(())
@@ -126,6 +138,7 @@ impl<M: StateMachine> Applier<M> {
                 let machine = AssertUnwindSafe(|| self.machine.apply_stop_sign(idx, &stopsign));
                 caught(machine, || format!("`apply_stop_sign` at index {idx}"))?;
                 self.applied_idx = idx + 1;
+                self.waiters.passed_stop_sign(idx);
             }
         }
         Ok(())
@@ -136,7 +149,7 @@ impl<M: StateMachine> Applier<M> {
         self.sessions.touch(id.client, idx);
         let executed = match self.sessions.lookup(*id) {
             Lookup::Kept(idx, output) => Ok((idx, output.clone())),
-            Lookup::Forgotten => Err(OutputForgotten),
+            Lookup::Forgotten => Err(NoOutput::NumberTooOld),
             Lookup::New => {
                 let apply = AssertUnwindSafe(|| {
                     let output = self.machine.apply(idx, command);

@@ -9,6 +9,9 @@ pub struct CommandId {
     pub client: u64,
     /// The number of the command among those of the client. It may begin at 0 or at any other number, and
     /// numbers may be left out.
+    ///
+    /// It is less than [`MAX_OUTPUTS`](crate::MAX_OUTPUTS) above each number to which the client has no
+    /// answer yet. Servers keep that many outputs: a command whose number is below all of them is not applied.
     pub number: u64,
     /// The client has the answers to all commands with lower numbers, so servers forget their
     /// outputs.

@@ -20,7 +20,7 @@ use self::{
     applier::Applier,
     own_session::OwnSession,
     query::{Function, Linearizable, Query},
-    waiters::{Ended, OutputForgotten, Waiters, Waiting},
+    waiters::{Earlier, Ended, NoOutput, Waiters, Waiting},
 };
 use crate::{
     builder::NodeBuilder,
@@ -33,6 +33,7 @@ use crate::{
 };
 use omnipaxos::{messages::Message, storage::Storage, OmniPaxos, OmniPaxosConfig};
 use std::{
+    convert::Infallible,
     fmt,
     future::Future,
     ops::Deref,
@@ -103,26 +104,32 @@ impl<M: StateMachine> Replicated<M> {
         command: M::Command,
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
         let under_way = self.session.begin().await;
-        self.execute_as(under_way.id(), command).await
+        let executed = self.execute_as(under_way.id(), command).await;
+        executed.map_err(|error| match error {
+            // A session keeps the rule for numbers, so the command was applied.
+            ExecuteError::NumberTooOld => ExecuteError::OutputForgotten,
+            error => error,
+        })
     }
 
     /// Executes a command of an external client, which may repeat it at any server.
     ///
     /// The client chooses its number at random, numbers its commands, and repeats a command under
-    /// the same number until it has the answer. It has at most [`MAX_OUTPUTS`] commands under way. A
-    /// command that is repeated here while it is under way is not proposed a second time.
+    /// the same number until it has the answer. The numbers to which it has no answer span less than
+    /// [`MAX_OUTPUTS`]: see [`CommandId::number`]. A command that is repeated here while it is under way is
+    /// not proposed a second time.
     ///
     /// If the future is dropped, the command may be applied all the same, once at most.
     ///
     /// # Errors
-    /// [`ExecuteError`]. [`ExecuteError::OutputForgotten`] if the command was applied and its output
-    /// is not kept any more.
+    /// [`ExecuteError`]. Its [`known`](ExecuteError::known) counts the proposals of this call, not those of
+    /// earlier calls for the same command. [`ExecuteError::NumberTooOld`] if the output is not kept any more.
     pub async fn execute_as(
         &self,
         id: CommandId,
         command: M::Command,
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
-        let (waiting, reply) = self.waiters.add(id);
+        let (waiting, reply) = self.waiters.add(id, Earlier::NotDecided);
         match self.log.reserve().await {
             Ok(permit) => propose(permit, &waiting, &command),
             Err(cause) => return Err(ended(cause, Some(command))),
@@ -153,7 +160,7 @@ impl<M: StateMachine> Replicated<M> {
             }
             Err(TryReserveError::Ended(cause)) => return Err(ended(cause, Some(command))),
         };
-        let (waiting, reply) = self.waiters.add(id);
+        let (waiting, reply) = self.waiters.add(id, Earlier::NotDecided);
         propose(permit, &waiting, &command);
         Ok(Executing(Box::pin(self.clone().end_of(waiting, reply, command))))
     }
@@ -166,22 +173,28 @@ impl<M: StateMachine> Replicated<M> {
         command: M::Command,
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
         loop {
-            match reply.await {
-                Ok(Ended::Executed(Ok(executed))) => return Ok(executed),
-                Ok(Ended::Executed(Err(OutputForgotten))) => {
-                    return Err(ExecuteError::OutputForgotten);
+            let earlier = match self.log.answer_of(reply).await {
+                Ok(Ended::Executed(executed)) => return executed.map_err(ExecuteError::from),
+                Ok(Ended::ProposeAgain(earlier)) => earlier,
+                // The command may be decided, so the caller must not hear that it is not. The leader answers a
+                // read, so the proposals before may have left room then.
+                Ok(Ended::Failed(AppendError::Busy(()), Earlier::MayBeDecided))
+                    if self.log.read_index().await.is_ok() =>
+                {
+                    Earlier::MayBeDecided
                 }
-                Ok(Ended::Failed(error)) => {
-                    return Err(ExecuteError::Append(error.map(|()| command)));
+                Ok(Ended::Failed(error, earlier)) => {
+                    return Err(failed(error.map(|()| command), earlier));
                 }
-                Ok(Ended::ProposeAgain) => {
-                    (waiting, reply) = self.waiters.add(waiting.id());
-                    match self.log.reserve().await {
-                        Ok(permit) => propose(permit, &waiting, &command),
-                        Err(cause) => return Err(ended(cause, None)),
-                    }
+                Err(cause) => return Err(ended(cause, None)),
+            };
+            (waiting, reply) = self.waiters.add(waiting.id(), earlier);
+            match self.log.reserve().await {
+                Ok(permit) => propose(permit, &waiting, &command),
+                Err(cause) => {
+                    let error = AppendError::Ended { cause, entry: Some(command) };
+                    return Err(failed(error, earlier));
                 }
-                Err(_closed) => return Err(ended(self.log.ended_with().await, None)),
             }
         }
     }
@@ -252,10 +265,7 @@ impl<M: StateMachine> Replicated<M> {
         &self,
         answer: oneshot::Receiver<Result<R, QueryError>>,
     ) -> Result<R, QueryError> {
-        match answer.await {
-            Ok(result) => result,
-            Err(_closed) => Err(closed(self.log.ended_with().await)),
-        }
+        self.log.answer_of(answer).await.map_err(closed)?
     }
 
     /// Returns the handle of the log below, for its status, its events and leadership transfer.
@@ -319,6 +329,23 @@ fn ended<C>(cause: NodeError, entry: Option<C>) -> ExecuteError<C> {
     ExecuteError::Append(AppendError::Ended { cause, entry })
 }
 
+/// The error of a call whose last proposal has failed.
+fn failed<C>(error: AppendError<C>, earlier: Earlier) -> ExecuteError<C> {
+    ExecuteError::Append(match earlier {
+        Earlier::NotDecided => error,
+        Earlier::MayBeDecided => error.after_another_proposal(),
+    })
+}
+
+impl<C> From<NoOutput> for ExecuteError<C> {
+    fn from(reason: NoOutput) -> Self {
+        match reason {
+            NoOutput::Forgotten => Self::OutputForgotten,
+            NoOutput::NumberTooOld => Self::NumberTooOld,
+        }
+    }
+}
+
 fn closed(cause: NodeError) -> QueryError {
     ReadError::Ended(cause).into()
 }
@@ -329,6 +356,8 @@ fn closed(cause: NodeError) -> QueryError {
 pub struct ReplicatedNode<M: StateMachine, B> {
     node: Node<IdentifiedCommand<M>, B>,
     replicated: Replicated<M>,
+    /// Closed once the state machine is dropped.
+    dropped: oneshot::Receiver<Infallible>,
 }
 
 impl<M: StateMachine, B> ReplicatedNode<M, B> {
@@ -337,12 +366,18 @@ impl<M: StateMachine, B> ReplicatedNode<M, B> {
         self.replicated.clone()
     }
 
-    /// Ends the node and returns its storage: see [`Node::shutdown`].
+    /// Ends the node, drops the state machine, and returns the storage: see [`Node::shutdown`].
+    ///
+    /// Commands that the state machine has not applied yet stay in the log. The calls that wait for them end
+    /// before this one does: it waits for a method of the state machine that runs.
     ///
     /// # Errors
     /// The reason, if the node had ended before, or ends with a failure.
     pub async fn shutdown(self) -> Result<B, NodeError> {
-        self.node.shutdown().await
+        let storage = self.node.shutdown().await;
+        // Nothing is ever sent: it closes.
+        let _ = self.dropped.await;
+        storage
     }
 }
 
@@ -439,10 +474,11 @@ where
     {
         let waiters = Arc::new(Waiters::default());
         let (queries, receiver) = mpsc::channel(MAX_QUERIES);
+        let (is_dropped, dropped) = oneshot::channel();
         let Self { node, machine, snapshot_every, machine_runs } = self;
         let of_machine = waiters.clone();
         let run_machine = move |log: WeakHandle<_>| {
-            Applier::new(machine, snapshot_every, log, of_machine, receiver).run()
+            Applier::new(machine, snapshot_every, log, of_machine, receiver, is_dropped).run()
         };
         let node = match machine_runs {
             MachineRuns::WithReplica => node.start_with(Some(run_machine)).await?,
@@ -460,6 +496,6 @@ where
         };
         let session = Arc::new(OwnSession::new());
         let replicated = Replicated { log: node.handle(), session, waiters, queries };
-        Ok(ReplicatedNode { node, replicated })
+        Ok(ReplicatedNode { node, replicated, dropped })
     }
 }

@@ -36,13 +36,17 @@ impl OwnSession {
 
     /// Takes the next number, once the span allows it.
     pub(super) async fn begin(&self) -> UnderWay<'_> {
+        if let Some(id) = self.try_begin() {
+            return UnderWay { session: self, id };
+        }
         loop {
-            // Created before the check, so that it misses no number that becomes free.
-            let freed = self.freed.notified();
+            // One call is woken at a time. If there is no waiting call yet, the next one finds the wake-up.
+            self.freed.notified().await;
             if let Some(id) = self.try_begin() {
+                // There may be room for the next one, too.
+                self.freed.notify_one();
                 return UnderWay { session: self, id };
             }
-            freed.await;
         }
     }
 
@@ -74,14 +78,72 @@ impl UnderWay<'_> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.session.lock().under_way.remove(&self.id.number);
-        self.session.freed.notify_waiters();
+        let mut numbers = self.session.lock();
+        let was_oldest = numbers.under_way.first() == Some(&self.id.number);
+        numbers.under_way.remove(&self.id.number);
+        drop(numbers);
+        // Only then is the span smaller.
+        if was_oldest {
+            self.session.freed.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{OwnSession, MAX_OUTPUTS};
+    use super::{OwnSession, UnderWay, MAX_OUTPUTS};
+    use std::{
+        future::Future,
+        sync::{
+            atomic::{AtomicUsize, Ordering},
+            Arc,
+        },
+        task::{Context, Poll, Wake},
+    };
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn calls_that_wait_are_woken_one_at_a_time_and_only_if_there_is_room() {
+        let session = OwnSession::new();
+        let mut under_way: Vec<_> = std::iter::from_fn(|| session.try_begin())
+            .map(|id| UnderWay { session: &session, id })
+            .collect();
+        let wakes = Arc::new(Wakes::default());
+        let waker = wakes.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(session.begin())).collect();
+        for call in &mut waiting {
+            assert!(call.as_mut().poll(&mut context).is_pending());
+        }
+        let woken = || wakes.0.load(Ordering::Relaxed);
+        // Not the oldest.
+        drop(under_way.remove(1));
+        assert_eq!(woken(), 0);
+        // Then two numbers are free.
+        drop(under_way.remove(0));
+        assert_eq!(woken(), 1);
+        let mut begun = Vec::new();
+        for call in &mut waiting {
+            if let Poll::Ready(begin) = call.as_mut().poll(&mut context) {
+                begun.push(begin);
+            }
+        }
+        assert_eq!(begun.len(), 2);
+        assert_eq!(woken(), 3, "each passes it on");
+        // A call that is dropped after it was woken passes it on, too.
+        drop(under_way.remove(0));
+        assert_eq!(woken(), 4);
+        drop(waiting.remove(3));
+        assert_eq!(woken(), 5);
+    }
 
     #[test]
     fn the_span_of_the_numbers_under_way_is_bounded() {

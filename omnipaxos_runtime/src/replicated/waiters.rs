@@ -8,27 +8,42 @@ use super::{
 };
 use crate::{errors::AppendError, reply::TakeResult, request::Appended};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::oneshot;
 
-/// The end of a command: its index and its output, or that its output is forgotten.
-pub(super) type Executed<O> = Result<(u64, O), OutputForgotten>;
+/// The end of a command: its index and its output, or why there is no output.
+pub(super) type Executed<O> = Result<(u64, O), NoOutput>;
 
-/// The output of a command is not kept any more.
+/// Why a command in the log has no output.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct OutputForgotten;
+pub(super) enum NoOutput {
+    /// It was applied, and its output is not kept any more.
+    Forgotten,
+    /// Its number is below those whose outputs are kept. It was applied before, if its client keeps the rule
+    /// for numbers.
+    NumberTooOld,
+}
+
+/// What is known of the earlier proposals of a command by the calls that wait for it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// None of them is decided.
+    NotDecided,
+    /// One of them may be decided.
+    MayBeDecided,
+}
 
 /// The end of a call.
 #[derive(Debug)]
 pub(super) enum Ended<O> {
     /// The command is applied.
     Executed(Executed<O>),
-    /// The command is not in the log, for this reason.
-    Failed(AppendError<()>),
+    /// The last proposal is not in the log, for this reason.
+    Failed(AppendError<()>, Earlier),
     /// The proposal for which this call waited has ended without the command: it is to be proposed again.
-    ProposeAgain,
+    ProposeAgain(Earlier),
 }
 
 /// The waiting calls. Each has a caller that holds a [`Waiting`].
@@ -45,8 +60,13 @@ struct Inner<O> {
     is_ended: bool,
     next_token: u64,
     /// By client and number.
-    by_id: BTreeMap<(u64, u64), UnderWay<O>>,
+    by_id: BTreeMap<Name, UnderWay<O>>,
+    /// The commands whose own index is forgotten, by the last index that they may have.
+    by_last_idx: BTreeSet<(u64, Name)>,
 }
+
+/// The client and the number of a command.
+type Name = (u64, u64);
 
 /// A command that has no output here yet.
 #[derive(Debug)]
@@ -55,6 +75,7 @@ struct UnderWay<O> {
     proposal: Option<u64>,
     /// The index of the command in the log, or one that is not lower, once it is known.
     decided_idx: Option<u64>,
+    earlier: Earlier,
     waiters: Vec<Waiter<O>>,
 }
 
@@ -65,6 +86,17 @@ struct Waiter<O> {
 }
 
 impl<O> UnderWay<O> {
+    /// The proposal has failed. One call gets the reason, and the others propose again.
+    fn fail(mut self, failed: AppendError<()>) {
+        let is_unknown = matches!(failed, AppendError::Unknown);
+        let earlier = if is_unknown { Earlier::MayBeDecided } else { self.earlier };
+        if !is_unknown && !self.waiters.is_empty() {
+            // The caller may have dropped its future.
+            let _ = self.waiters.remove(0).reply.send(Ended::Failed(failed, earlier));
+        }
+        self.end(|| Ended::ProposeAgain(earlier));
+    }
+
     fn end(self, ended: impl Fn() -> Ended<O>) {
         for waiter in self.waiters {
             // The caller may have dropped its future.
@@ -80,6 +112,7 @@ impl<O> Default for Waiters<O> {
             is_ended: false,
             next_token: 0,
             by_id: BTreeMap::new(),
+            by_last_idx: BTreeSet::new(),
         }))
     }
 }
@@ -88,6 +121,24 @@ impl<O> Inner<O> {
     fn next_token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
+    }
+
+    /// The items before `idx` are applied. Ends the commands that are among them and were not recognised:
+    /// a snapshot stood for them, and had no output of them.
+    fn pass(&mut self, idx: u64) {
+        self.applied_idx = idx;
+        while let Some((last_idx, name)) = self.by_last_idx.first().copied() {
+            if last_idx >= idx {
+                return;
+            }
+            self.by_last_idx.pop_first();
+            let under_way = self.by_id.get(&name);
+            if under_way.is_some_and(|under_way| under_way.decided_idx == Some(last_idx)) {
+                if let Some(under_way) = self.by_id.remove(&name) {
+                    under_way.end(|| Ended::Executed(Err(NoOutput::Forgotten)));
+                }
+            }
+        }
     }
 }
 
@@ -105,6 +156,7 @@ impl<O> Waiters<O> {
     pub(super) fn add(
         self: &Arc<Self>,
         id: CommandId,
+        earlier: Earlier,
     ) -> (Waiting<O>, oneshot::Receiver<Ended<O>>) {
         let (reply, receiver) = oneshot::channel();
         let mut inner = self.lock();
@@ -114,8 +166,12 @@ impl<O> Waiters<O> {
             let under_way = inner.by_id.entry(name).or_insert_with(|| UnderWay {
                 proposal: None,
                 decided_idx: None,
+                earlier,
                 waiters: Vec::new(),
             });
+            if earlier == Earlier::MayBeDecided {
+                under_way.earlier = earlier;
+            }
             under_way.waiters.push(Waiter { token, reply });
         }
         (Waiting { waiters: self.clone(), id, token }, receiver)
@@ -127,10 +183,15 @@ impl<O> Waiters<O> {
         O: Clone,
     {
         let mut inner = self.lock();
-        inner.applied_idx = idx + 1;
         if let Some(under_way) = inner.by_id.remove(&(id.client, id.number)) {
             under_way.end(|| Ended::Executed(executed.clone()));
         }
+        inner.pass(idx + 1);
+    }
+
+    /// The stop sign at `idx` was applied.
+    pub(super) fn passed_stop_sign(&self, idx: u64) {
+        self.lock().pass(idx + 1);
     }
 
     /// A snapshot of the commands before `idx` was restored.
@@ -139,16 +200,15 @@ impl<O> Waiters<O> {
         O: Clone,
     {
         let mut inner = self.lock();
-        inner.applied_idx = idx;
         let is_over = |(client, number): &(u64, u64), under_way: &mut UnderWay<O>| {
             let id = CommandId { client: *client, number: *number, oldest: 0 };
             let executed = match sessions.lookup(id) {
                 Lookup::Kept(idx, output) => Some(Ok((idx, output.clone()))),
-                Lookup::Forgotten => Some(Err(OutputForgotten)),
+                Lookup::Forgotten => Some(Err(NoOutput::NumberTooOld)),
                 Lookup::New => None,
             };
             let is_before = under_way.decided_idx.is_some_and(|decided| decided < idx);
-            executed.or(is_before.then_some(Err(OutputForgotten)))
+            executed.or(is_before.then_some(Err(NoOutput::Forgotten)))
         };
         inner.by_id.retain(|name, under_way| {
             let Some(executed) = is_over(name, under_way) else {
@@ -160,6 +220,7 @@ impl<O> Waiters<O> {
             }
             false
         });
+        inner.pass(idx);
     }
 
     /// No command will be applied any more: closes all receivers.
@@ -229,7 +290,6 @@ impl<O> Proposal<O> {
     fn end(&self, appended: Option<Result<u64, AppendError<()>>>) {
         let mut inner = self.waiters.lock();
         let name = (self.id.client, self.id.number);
-        let applied_idx = inner.applied_idx;
         let Some(under_way) = inner.by_id.get_mut(&name) else {
             return;
         };
@@ -237,30 +297,24 @@ impl<O> Proposal<O> {
             return;
         }
         under_way.proposal = None;
-        let decided_idx = match appended {
-            Some(Ok(idx)) => idx,
-            Some(Err(AppendError::DecidedBefore(idx))) => idx.saturating_sub(1),
+        let (decided_idx, is_exact) = match appended {
+            Some(Ok(idx)) => (idx, true),
+            Some(Err(AppendError::DecidedBefore(idx))) => (idx.saturating_sub(1), false),
             Some(Err(failed)) => {
-                let mut under_way = inner.by_id.remove(&name);
+                let under_way = inner.by_id.remove(&name);
                 drop(inner);
-                let first = under_way.as_mut().filter(|all| !all.waiters.is_empty());
-                if let Some(first) = first.map(|all| all.waiters.remove(0)) {
-                    let ended = match failed {
-                        AppendError::Unknown => Ended::ProposeAgain,
-                        failed => Ended::Failed(failed),
-                    };
-                    // The caller may have dropped its future.
-                    let _ = first.reply.send(ended);
+                if let Some(under_way) = under_way {
+                    under_way.fail(failed);
                 }
-                return under_way.into_iter().for_each(|all| all.end(|| Ended::ProposeAgain));
+                return;
             }
             None => return drop(inner.by_id.remove(&name)),
         };
-        if decided_idx >= applied_idx {
-            under_way.decided_idx = Some(decided_idx);
-        } else if let Some(under_way) = inner.by_id.remove(&name) {
-            // A snapshot stood for the command, and had no output of it.
-            under_way.end(|| Ended::Executed(Err(OutputForgotten)));
+        under_way.decided_idx = Some(decided_idx);
+        let applied_idx = inner.applied_idx;
+        if !is_exact || decided_idx < applied_idx {
+            inner.by_last_idx.insert((decided_idx, name));
+            inner.pass(applied_idx);
         }
     }
 }
@@ -285,9 +339,11 @@ impl<O> Drop for Proposal<O> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AppendError, CommandId, Ended, Executed, OutputForgotten, Sessions, Waiters};
+    use super::{AppendError, CommandId, Earlier, Ended, Executed, NoOutput, Sessions, Waiters};
     use std::sync::Arc;
     use tokio::sync::oneshot::{error::TryRecvError, Receiver};
+
+    const NEW: Earlier = Earlier::NotDecided;
 
     fn id(number: u64) -> CommandId {
         CommandId { client: 1, number, oldest: 0 }
@@ -303,14 +359,14 @@ mod tests {
     #[test]
     fn every_call_for_a_command_gets_its_output_from_one_proposal() {
         let waiters = Arc::new(Waiters::default());
-        let (first, mut one) = waiters.add(id(3));
-        let (second, mut two) = waiters.add(id(3));
-        let (_third, mut other) = waiters.add(id(4));
+        let (first, mut one) = waiters.add(id(3), NEW);
+        let (second, mut two) = waiters.add(id(3), NEW);
+        let (_third, mut other) = waiters.add(id(4), NEW);
         let proposal = first.propose().unwrap();
         assert!(second.propose().is_none(), "one is under way");
         proposal.end(Some(Ok(7)));
         drop(proposal);
-        let (late, mut three) = waiters.add(id(3));
+        let (late, mut three) = waiters.add(id(3), NEW);
         assert!(late.propose().is_none(), "it is decided");
         waiters.applied(id(3), 7, &Ok((7, "seven")));
         for reply in [&mut one, &mut two, &mut three] {
@@ -323,29 +379,68 @@ mod tests {
     #[test]
     fn a_failed_proposal_ends_one_call_and_the_others_propose_again() {
         let waiters = Arc::new(Waiters::<u64>::default());
-        let (first, mut one) = waiters.add(id(3));
-        let (_second, mut two) = waiters.add(id(3));
+        let (first, mut one) = waiters.add(id(3), NEW);
+        let (_second, mut two) = waiters.add(id(3), NEW);
         first.propose().unwrap().end(Some(Err(AppendError::Busy(()))));
-        assert!(matches!(one.try_recv(), Ok(Ended::Failed(AppendError::Busy(())))));
-        assert!(matches!(two.try_recv(), Ok(Ended::ProposeAgain)));
-        let (again, mut reply) = waiters.add(id(3));
+        assert!(matches!(one.try_recv(), Ok(Ended::Failed(AppendError::Busy(()), NEW))));
+        assert!(matches!(two.try_recv(), Ok(Ended::ProposeAgain(NEW))));
+        let (again, mut reply) = waiters.add(id(3), NEW);
         again.propose().unwrap().end(Some(Err(AppendError::Unknown)));
-        assert!(matches!(reply.try_recv(), Ok(Ended::ProposeAgain)));
+        assert!(matches!(reply.try_recv(), Ok(Ended::ProposeAgain(Earlier::MayBeDecided))));
+        assert_eq!(waiters.len(), 0);
+    }
+
+    #[test]
+    fn calls_remember_that_an_earlier_proposal_may_be_decided() {
+        let waiters = Arc::new(Waiters::<u64>::default());
+        let (first, mut one) = waiters.add(id(3), NEW);
+        first.propose().unwrap().end(Some(Err(AppendError::Unknown)));
+        let Ok(Ended::ProposeAgain(earlier)) = one.try_recv() else { panic!("its end is unknown") };
+        // One that joins meanwhile learns it, too.
+        let (joined, mut two) = waiters.add(id(3), NEW);
+        let (again, mut one) = waiters.add(id(3), earlier);
+        assert!(again.propose().is_some_and(|proposal| {
+            proposal.end(Some(Err(AppendError::Busy(()))));
+            true
+        }));
+        let busy = two.try_recv();
+        let expected = Earlier::MayBeDecided;
+        assert!(matches!(busy, Ok(Ended::Failed(AppendError::Busy(()), told)) if told == expected));
+        assert!(matches!(one.try_recv(), Ok(Ended::ProposeAgain(told)) if told == expected));
+        drop((joined, again, first));
+        assert_eq!(waiters.len(), 0);
+    }
+
+    #[test]
+    fn a_call_ends_once_the_entries_before_which_it_was_decided_are_applied() {
+        let waiters = Arc::new(Waiters::<u64>::default());
+        waiters.restored(4, &Sessions::default());
+        let (one, mut reply) = waiters.add(id(3), NEW);
+        let (two, mut of_stop_sign) = waiters.add(id(4), NEW);
+        one.propose().unwrap().end(Some(Err(AppendError::DecidedBefore(6))));
+        two.propose().unwrap().end(Some(Err(AppendError::DecidedBefore(7))));
+        waiters.applied(id(8), 4, &Ok((4, 0)));
+        assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Empty);
+        waiters.applied(id(9), 5, &Ok((5, 0)));
+        assert_eq!(executed(&mut reply), Some(Err(NoOutput::Forgotten)));
+        assert_eq!(of_stop_sign.try_recv().unwrap_err(), TryRecvError::Empty);
+        waiters.passed_stop_sign(6);
+        assert_eq!(executed(&mut of_stop_sign), Some(Err(NoOutput::Forgotten)));
         assert_eq!(waiters.len(), 0);
     }
 
     #[test]
     fn a_proposal_outlives_its_call_and_is_waited_for() {
         let waiters = Arc::new(Waiters::default());
-        let (first, _) = waiters.add(id(3));
+        let (first, _) = waiters.add(id(3), NEW);
         let proposal = first.propose().unwrap();
         drop(first);
-        let (second, mut reply) = waiters.add(id(3));
+        let (second, mut reply) = waiters.add(id(3), NEW);
         assert!(second.propose().is_none());
         // The command was applied, and is executed once more: the end of the old proposal is of no concern.
         waiters.applied(id(3), 0, &Ok((0, 5)));
         assert_eq!(executed(&mut reply), Some(Ok((0, 5))));
-        let (third, mut reply) = waiters.add(id(3));
+        let (third, mut reply) = waiters.add(id(3), NEW);
         let _present = third.propose().unwrap();
         proposal.end(Some(Err(AppendError::DecidedBefore(1))));
         assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Empty);
@@ -357,17 +452,17 @@ mod tests {
         sessions.touch(1, 2);
         sessions.keep(id(3), 2, "three");
         let waiters = Arc::new(Waiters::default());
-        let (_kept, mut kept) = waiters.add(id(3));
-        let (early, mut early_reply) = waiters.add(id(4));
-        let (late, mut late_reply) = waiters.add(id(5));
-        let (after, mut after_reply) = waiters.add(id(6));
+        let (_kept, mut kept) = waiters.add(id(3), NEW);
+        let (early, mut early_reply) = waiters.add(id(4), NEW);
+        let (late, mut late_reply) = waiters.add(id(5), NEW);
+        let (after, mut after_reply) = waiters.add(id(6), NEW);
         early.propose().unwrap().end(Some(Ok(1)));
         waiters.restored(4, &sessions);
         late.propose().unwrap().end(Some(Err(AppendError::DecidedBefore(4))));
         after.propose().unwrap().end(Some(Ok(4)));
         assert_eq!(executed(&mut kept), Some(Ok((2, "three"))));
-        assert_eq!(executed(&mut early_reply), Some(Err(OutputForgotten)));
-        assert_eq!(executed(&mut late_reply), Some(Err(OutputForgotten)));
+        assert_eq!(executed(&mut early_reply), Some(Err(NoOutput::Forgotten)));
+        assert_eq!(executed(&mut late_reply), Some(Err(NoOutput::Forgotten)));
         assert_eq!(after_reply.try_recv().unwrap_err(), TryRecvError::Empty);
         waiters.applied(id(6), 4, &Ok((4, "six")));
         assert_eq!(executed(&mut after_reply), Some(Ok((4, "six"))));
@@ -376,15 +471,15 @@ mod tests {
     #[test]
     fn dropped_calls_leave_nothing_behind() {
         let waiters = Arc::new(Waiters::<u64>::default());
-        drop(waiters.add(id(3)));
+        drop(waiters.add(id(3), NEW));
         assert_eq!(waiters.len(), 0);
-        let (waiting, mut reply) = waiters.add(id(3));
+        let (waiting, mut reply) = waiters.add(id(3), NEW);
         drop(waiting.propose());
         assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Closed, "the node has ended");
-        let (_waiting, mut reply) = waiters.add(id(3));
+        let (_waiting, mut reply) = waiters.add(id(3), NEW);
         waiters.end();
         assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Closed);
-        let (_waiting, mut reply) = waiters.add(id(3));
+        let (_waiting, mut reply) = waiters.add(id(3), NEW);
         assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Closed);
         assert_eq!(waiters.len(), 0);
     }

@@ -27,9 +27,12 @@
 //! ```
 
 use serde::{de::DeserializeOwned, Serialize};
-use std::{error::Error, io};
+use std::{error::Error, future::Future, io, time::Duration};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
 
 /// Bytes of the length.
 const PREFIX: usize = 4;
@@ -39,6 +42,9 @@ pub(super) const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The number of bytes from which on a body is decoded on another thread.
 const LARGE: usize = 256 * 1024;
+
+/// Bytes of a body that are read under one time limit.
+const PART: usize = 256 * 1024;
 
 /// Why bytes are not a frame, or a message cannot become one.
 #[derive(Debug, Error)]
@@ -124,17 +130,19 @@ fn append<M: Serialize>(
 }
 
 /// Reads the next message, using `body` as a buffer, and returns it with the bytes of its body.
-/// `None` if the connection ended between two frames.
+/// `None` if the connection ended between two frames. Each part of a frame must arrive within `limit`, if
+/// there is one.
 pub(super) async fn read<M, R>(
     from: &mut R,
     max_bytes: usize,
+    limit: Option<Duration>,
     body: &mut Vec<u8>,
 ) -> Result<Option<(M, usize)>, FrameError>
 where
     M: DeserializeOwned + Send + 'static,
     R: AsyncRead + Unpin,
 {
-    if !read_body(from, max_bytes, body).await? {
+    if !read_parts(from, max_bytes, limit, body).await? {
         return Ok(None);
     }
     let length = body.len();
@@ -166,10 +174,20 @@ pub async fn read_body<R: AsyncRead + Unpin>(
     max_bytes: usize,
     body: &mut Vec<u8>,
 ) -> Result<bool, FrameError> {
+    read_parts(from, max_bytes, None, body).await
+}
+
+/// The time limit is for each part, so that a slow link may take long for a large frame.
+async fn read_parts<R: AsyncRead + Unpin>(
+    from: &mut R,
+    max_bytes: usize,
+    limit: Option<Duration>,
+    body: &mut Vec<u8>,
+) -> Result<bool, FrameError> {
     let mut prefix = [0; PREFIX];
     let mut read = 0;
     while read < PREFIX {
-        match from.read(&mut prefix[read..]).await? {
+        match within(limit, from.read(&mut prefix[read..])).await? {
             0 if read == 0 => return Ok(false),
             0 => return Err(FrameError::Truncated),
             more => read += more,
@@ -185,9 +203,27 @@ pub async fn read_body<R: AsyncRead + Unpin>(
     }
     // The buffer grows with the bytes that arrive, not with the promised length.
     body.clear();
-    match from.take(length as u64).read_to_end(body).await? < length {
-        true => Err(FrameError::Truncated),
-        false => Ok(true),
+    while body.len() < length {
+        let part = PART.min(length - body.len());
+        let mut reader = (&mut *from).take(part as u64);
+        if within(limit, reader.read_to_end(body)).await? < part {
+            return Err(FrameError::Truncated);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads, for at most this time.
+async fn within<R>(
+    limit: Option<Duration>,
+    reading: impl Future<Output = io::Result<R>>,
+) -> io::Result<R> {
+    match limit {
+        Some(limit) => match timeout(limit, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        },
+        None => reading.await,
     }
 }
 
@@ -216,14 +252,15 @@ pub fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
 }
 
 /// Checks that a receiver can decode a part of a message. bincode encodes some types that it cannot decode.
+/// Returns the encoded size in bytes.
 ///
 /// # Errors
 /// Returns why it cannot.
-pub(super) fn check<M: Serialize + DeserializeOwned>(part: &M) -> Result<(), String> {
+pub(super) fn check<M: Serialize + DeserializeOwned>(part: &M) -> Result<usize, String> {
     let config = bincode::config::standard();
     let encoded = bincode::serde::encode_to_vec(part, config)
         .map_err(|cause| format!("it cannot be encoded: {cause}"))?;
-    decode::<M>(&encoded).map(drop).map_err(|failed| {
+    decode::<M>(&encoded).map(|_decoded| encoded.len()).map_err(|failed| {
         let cause = failed.source().map_or_else(|| failed.to_string(), ToString::to_string);
         format!(
             "a receiver could not decode it ({cause}): bincode cannot decode types with serde's \
@@ -236,9 +273,15 @@ pub(super) fn check<M: Serialize + DeserializeOwned>(part: &M) -> Result<(), Str
 mod tests {
     use super::{encode, read, FrameError, LARGE};
     use serde::{Deserialize, Deserializer};
-    use std::thread::{self, ThreadId};
+    use std::{
+        thread::{self, ThreadId},
+        time::Duration,
+    };
+    use tokio::io::AsyncWriteExt;
 
     type Body = (u64, String);
+
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(60));
 
     fn frame() -> Vec<u8> {
         let mut frame = Vec::new();
@@ -249,7 +292,7 @@ mod tests {
     async fn read_all(mut bytes: &[u8]) -> Result<Vec<Body>, FrameError> {
         let mut all = Vec::new();
         let mut body = Vec::new();
-        while let Some((message, _)) = read(&mut bytes, 100, &mut body).await? {
+        while let Some((message, _)) = read(&mut bytes, 100, LIMIT, &mut body).await? {
             all.push(message);
         }
         Ok(all)
@@ -270,7 +313,7 @@ mod tests {
         for (bytes, is_here) in [(10, true), (2 * LARGE, false)] {
             let mut frame = Vec::new();
             encode(&"x".repeat(bytes), 3 * LARGE, &mut frame).unwrap();
-            let read = read::<Where, _>(&mut &frame[..], 3 * LARGE, &mut Vec::new()).await;
+            let read = read::<Where, _>(&mut &frame[..], 3 * LARGE, LIMIT, &mut Vec::new()).await;
             let (Where(decoded), length) = read.unwrap().unwrap();
             assert!(length > bytes);
             assert_eq!(decoded == thread::current().id(), is_here, "{bytes} bytes");
@@ -283,6 +326,34 @@ mod tests {
         let body = (7, "seven".to_owned());
         assert_eq!(read_all(&frames).await.unwrap(), [body.clone(), body]);
         assert_eq!(read_all(&[]).await.unwrap(), []);
+    }
+
+    /// 100 KB a second, for longer than the time limit of a part.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_frame_may_take_long_and_a_silent_end_may_not() {
+        const BYTES: usize = 9 << 20;
+        let mut frame = Vec::new();
+        encode(&"x".repeat(BYTES), 2 * BYTES, &mut frame).unwrap();
+        for sent in [frame.len(), frame.len() - 1] {
+            let (mut near, mut far) = tokio::io::duplex(20_000);
+            let is_whole = sent == frame.len();
+            let frame = frame.clone();
+            let sending = tokio::spawn(async move {
+                for part in frame[..sent].chunks(10_000) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    far.write_all(part).await.unwrap();
+                }
+                std::future::pending::<()>().await;
+            });
+            let read = read::<String, _>(&mut near, 2 * BYTES, LIMIT, &mut Vec::new()).await;
+            match is_whole {
+                true => assert_eq!(read.unwrap().unwrap().0.len(), BYTES),
+                false => {
+                    assert!(matches!(read, Err(FrameError::Io(_))), "it waits for the last byte")
+                }
+            }
+            sending.abort();
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::{
     address_book::{AddressBook, Addresses},
-    frame::{self, FrameError},
+    frame,
     handshake::{self, Announcement, HandshakeError},
     queue::Counters,
     security::Socket,
@@ -256,12 +256,13 @@ where
     let mut reader = BufReader::with_capacity(READ_BYTES, reader);
     let mut body = Vec::new();
     loop {
-        let reading = frame::read::<Message<T>, _>(&mut reader, max_frame_bytes, &mut body);
-        let read = match timeout(idle_timeout, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(FrameError::Io(io::ErrorKind::TimedOut.into())),
-        };
-        let (message, bytes) = match read {
+        let read = frame::read::<Message<T>, _>(
+            &mut reader,
+            max_frame_bytes,
+            Some(idle_timeout),
+            &mut body,
+        );
+        let (message, bytes) = match read.await {
             Ok(Some(read)) => read,
             Ok(None) => return Ok(()),
             Err(error) => {

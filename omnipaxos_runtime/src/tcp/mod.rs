@@ -84,7 +84,7 @@ use self::{
     queue::{Counters, Queue},
     security::Security,
 };
-use crate::{inbox::Inbox, transport::Transport};
+use crate::{fitting::largest_encoding, inbox::Inbox, transport::Transport};
 use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
@@ -363,7 +363,16 @@ where
     }
 
     fn check_entry(&self, entry: &T) -> Result<(), String> {
-        frame::check(entry)
+        let (encoded, hint) = (frame::check(entry)?, entry.size_hint());
+        let frame = self.settings.max_frame_bytes;
+        match encoded <= largest_encoding(hint, frame) {
+            true => Ok(()),
+            false => Err(format!(
+                "it takes {encoded} bytes encoded, and `Entry::size_hint` returns {hint}, so messages of such \
+                 entries may exceed a frame ({frame} bytes): `size_hint` must count the memory that an entry \
+                 owns"
+            )),
+        }
     }
 
     async fn stop(&mut self) {

@@ -24,7 +24,11 @@ use openraft::{
     error::{CheckIsLeaderError, ClientWriteError, ForwardToLeader, RaftError},
     Config, EmptyNode, SnapshotPolicy,
 };
-use std::{collections::BTreeMap, io::Cursor, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Cursor,
+    sync::Arc,
+};
 
 declare_raft_types!(
     /// What is replicated.
@@ -100,10 +104,26 @@ impl Server {
                 Err(error) => Served::Here(Answer::Failed(error.to_string())),
             },
             Request::Status => Served::Here(Answer::Status(self.standing())),
-            Request::ChangeMembers(_) => {
-                Served::Here(Answer::Failed("members are not changed here".to_owned()))
-            }
+            Request::ChangeMembers(members) => match self.change_members(members).await {
+                Ok(()) => Served::Here(Answer::Done),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => elsewhere(&to),
+                Err(error) => Served::Here(Answer::Failed(error.to_string())),
+            },
         }
+    }
+
+    /// New members learn the log first.
+    async fn change_members(
+        &self,
+        members: &[u64],
+    ) -> Result<(), RaftError<u64, ClientWriteError<u64, EmptyNode>>> {
+        let present: BTreeSet<u64> = self.standing().members.into_iter().collect();
+        let members: BTreeSet<u64> = members.iter().copied().collect();
+        for new in members.difference(&present) {
+            self.raft.add_learner(*new, EmptyNode {}, true).await?;
+        }
+        self.raft.change_membership(members, false).await?;
+        Ok(())
     }
 
     fn standing(&self) -> Standing {

@@ -176,7 +176,7 @@ fn read_all(arriving: &[u8], chunk: usize) -> Result<Vec<Message<Text>>, FrameEr
     let mut script = Script { arriving, chunk, written: Vec::new() };
     let (mut messages, mut body) = (Vec::new(), Vec::new());
     at_once(async {
-        while let Some((message, _)) = frame::read(&mut script, MAX_BYTES, &mut body).await? {
+        while let Some((message, _)) = frame::read(&mut script, MAX_BYTES, None, &mut body).await? {
             messages.push(message);
         }
         Ok(messages)

@@ -1,0 +1,326 @@
+//! What leaves a node before its storage has written, and what a crash in between loses.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use common::{config, entries, within, Word};
+use omnipaxos::{
+    ballot_leader_election::Ballot,
+    messages::{sequence_paxos::PaxosMsg, Message},
+    storage::{StopSign, Storage, StorageOp, StorageResult},
+};
+use omnipaxos_runtime::{errors::NodeError, Inbox, Node, OmniPaxosHandle, Transport};
+use omnipaxos_storage::memory_storage::MemoryStorage;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+    },
+    time::Duration,
+};
+use tokio::{
+    task::{yield_now, JoinSet},
+    time::sleep,
+};
+
+/// What a node does that others can see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// It stores entries.
+    Writes,
+    Sends(&'static str, u64),
+}
+
+type Steps = Arc<Mutex<Vec<Step>>>;
+
+/// A disk. After a power failure it refuses all writes, and a new handle finds what was written.
+#[derive(Clone)]
+struct Disk {
+    content: Arc<Mutex<MemoryStorage<Word>>>,
+    has_power: Arc<AtomicBool>,
+    steps: Steps,
+}
+
+impl Disk {
+    fn new(steps: Steps) -> Self {
+        Self { content: Arc::default(), has_power: Arc::new(true.into()), steps }
+    }
+
+    fn lose_power(&self) {
+        self.has_power.store(false, Ordering::Relaxed);
+    }
+
+    /// The same disk, in a server that starts again.
+    fn with_power(&self) -> Self {
+        Self { has_power: Arc::new(true.into()), ..self.clone() }
+    }
+
+    fn write<R>(
+        &self,
+        write: impl FnOnce(&mut MemoryStorage<Word>) -> StorageResult<R>,
+    ) -> StorageResult<R> {
+        match self.has_power.load(Ordering::Relaxed) {
+            true => write(&mut self.content.lock().unwrap()),
+            false => Err("no power".into()),
+        }
+    }
+
+    fn read<R>(&self, read: impl FnOnce(&MemoryStorage<Word>) -> R) -> R {
+        read(&self.content.lock().unwrap())
+    }
+}
+
+impl Storage<Word> for Disk {
+    fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
+        self.write(|disk| disk.append_entry(entry))
+    }
+    fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
+        self.write(|disk| disk.append_entries(entries))
+    }
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
+        self.write(|disk| disk.append_on_prefix(from_idx, entries))
+    }
+    fn set_promise(&mut self, promise: Ballot) -> StorageResult<()> {
+        self.write(|disk| disk.set_promise(promise))
+    }
+    fn set_decided_idx(&mut self, decided_idx: u64) -> StorageResult<()> {
+        self.write(|disk| disk.set_decided_idx(decided_idx))
+    }
+    fn get_decided_idx(&self) -> StorageResult<u64> {
+        self.read(MemoryStorage::get_decided_idx)
+    }
+    fn set_accepted_round(&mut self, round: Ballot) -> StorageResult<()> {
+        self.write(|disk| disk.set_accepted_round(round))
+    }
+    fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
+        self.read(MemoryStorage::get_accepted_round)
+    }
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
+        self.read(|disk| disk.get_entries(from, to))
+    }
+    fn get_log_len(&self) -> StorageResult<u64> {
+        self.read(MemoryStorage::get_log_len)
+    }
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
+        self.read(|disk| disk.get_suffix(from))
+    }
+    fn get_promise(&self) -> StorageResult<Option<Ballot>> {
+        self.read(MemoryStorage::get_promise)
+    }
+    fn set_stopsign(&mut self, stopsign: Option<StopSign>) -> StorageResult<()> {
+        self.write(|disk| disk.set_stopsign(stopsign))
+    }
+    fn get_stopsign(&self) -> StorageResult<Option<StopSign>> {
+        self.read(MemoryStorage::get_stopsign)
+    }
+    fn trim(&mut self, idx: u64) -> StorageResult<()> {
+        self.write(|disk| disk.trim(idx))
+    }
+    fn set_compacted_idx(&mut self, idx: u64) -> StorageResult<()> {
+        self.write(|disk| disk.set_compacted_idx(idx))
+    }
+    fn get_compacted_idx(&self) -> StorageResult<u64> {
+        self.read(MemoryStorage::get_compacted_idx)
+    }
+    fn set_snapshot(&mut self, snapshot: Option<WordSnapshot>) -> StorageResult<()> {
+        self.write(|disk| disk.set_snapshot(snapshot))
+    }
+    fn get_snapshot(&self) -> StorageResult<Option<WordSnapshot>> {
+        self.read(MemoryStorage::get_snapshot)
+    }
+    fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
+        self.write(MemoryStorage::next_incarnation)
+    }
+    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
+        let stores = |op: &StorageOp<Word>| {
+            matches!(
+                op,
+                StorageOp::AppendEntry(_)
+                    | StorageOp::AppendEntries(_)
+                    | StorageOp::AppendOnPrefix(..)
+                    | StorageOp::AppendShared(_)
+                    | StorageOp::AppendSharedOnPrefix(..)
+            )
+        };
+        if ops.iter().any(stores) {
+            self.steps.lock().unwrap().push(Step::Writes);
+        }
+        self.write(|disk| disk.write_atomically(ops))
+    }
+}
+
+type WordSnapshot = <Word as omnipaxos::storage::Entry>::Snapshot;
+
+/// The handles of the servers that run.
+type Handles = Arc<Mutex<BTreeMap<u64, OmniPaxosHandle<Word>>>>;
+
+/// Carries messages in no time, and notes them: so a decision may come before a leader writes.
+struct Noting {
+    handles: Handles,
+    steps: Steps,
+}
+
+impl Transport<Word> for Noting {
+    async fn start(&mut self, _own: u64, _inbox: Inbox<Word>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, to: u64, messages: &mut Vec<Message<Word>>) {
+        for message in messages.drain(..) {
+            let kind = match &message {
+                Message::SequencePaxos(paxos) => match paxos.msg {
+                    PaxosMsg::AcceptDecide(_) => "AcceptDecide",
+                    PaxosMsg::Accepted(_) => "Accepted",
+                    _ => "another message",
+                },
+                _ => "a heartbeat",
+            };
+            self.steps.lock().unwrap().push(Step::Sends(kind, to));
+            let handles = self.handles.clone();
+            tokio::spawn(async move {
+                let handle = handles.lock().unwrap().get(&to).cloned();
+                // A server that is down, or busy, loses it.
+                let _ = handle.map(|handle| handle.handle_incoming(message));
+            });
+        }
+    }
+}
+
+struct Cluster {
+    handles: Handles,
+    disks: BTreeMap<u64, Disk>,
+    nodes: BTreeMap<u64, Node<Word, Disk>>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let disks = (1..=3).map(|pid| (pid, Disk::new(Steps::default()))).collect();
+        let mut cluster = Self { handles: Handles::default(), disks, nodes: BTreeMap::new() };
+        for pid in 1..=3 {
+            cluster.start_server(pid).await;
+        }
+        cluster
+    }
+
+    async fn start_server(&mut self, pid: u64) {
+        let disk = self.disks[&pid].with_power();
+        let transport = Noting { handles: self.handles.clone(), steps: disk.steps.clone() };
+        let node = Node::builder(config(pid, 3), disk.clone()).transport(transport);
+        let node = node.on_runtime().start().await.unwrap();
+        self.handles.lock().unwrap().insert(pid, node.handle());
+        self.nodes.insert(pid, node);
+        self.disks.insert(pid, disk);
+    }
+
+    /// Takes a server down. What it has not written is lost.
+    async fn crash(&mut self, pid: u64) {
+        self.disks[&pid].lose_power();
+        self.handles.lock().unwrap().remove(&pid);
+        let node = self.nodes.remove(&pid).unwrap();
+        // It ends with a failed write, or had nothing to write.
+        let _ = node.shutdown().await;
+    }
+
+    async fn leader(&self) -> u64 {
+        loop {
+            for node in self.nodes.values() {
+                let leader = node.status().await.unwrap().leader;
+                if let Some(leader) = leader.filter(|leader| self.nodes.contains_key(leader)) {
+                    return leader;
+                }
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_after() {
+    let cluster = Cluster::start().await;
+    cluster.nodes[&1].append(Word::new("first")).await.unwrap();
+    let leader = cluster.leader().await;
+    sleep(Duration::from_secs(1)).await;
+    for disk in cluster.disks.values() {
+        disk.steps.lock().unwrap().clear();
+    }
+    cluster.nodes[&leader].append(Word::new("second")).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    for (pid, disk) in &cluster.disks {
+        let steps = disk.steps.lock().unwrap().clone();
+        let first = |step: Step| steps.iter().position(|other| *other == step);
+        let writes = first(Step::Writes).expect("everybody stores the entry");
+        if *pid == leader {
+            for follower in (1..=3).filter(|follower| *follower != leader) {
+                let sends = first(Step::Sends("AcceptDecide", follower)).unwrap();
+                assert!(sends < writes, "{steps:?}");
+            }
+        } else {
+            assert!(writes < first(Step::Sends("Accepted", leader)).unwrap(), "{steps:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_acknowledged_entry_is_lost_in_crashes_between_messages_and_writes() {
+    let mut cluster = Cluster::start().await;
+    let (mut acknowledged, mut appending) = (Vec::new(), JoinSet::new());
+    // Acknowledged by a server that crashed before it had written the entry.
+    let mut unwritten = 0;
+    for round in 0..200_usize {
+        // Once a leader serves. Each second time it crashes.
+        within("a read", cluster.nodes[&1].read_index()).await.unwrap();
+        let leader = cluster.leader().await;
+        let pid = if round % 2 == 0 { leader } else { round as u64 / 2 % 3 + 1 };
+        for (server, handle) in cluster.handles.lock().unwrap().clone() {
+            for number in 0..3 {
+                let (handle, text) = (handle.clone(), format!("{round}.{server}.{number}"));
+                appending.spawn(async move {
+                    let appended = handle.append(Word::new(text.clone())).await;
+                    appended.ok().map(|idx| (server, idx, text))
+                });
+            }
+        }
+        // In the middle of the exchange of messages, which takes no time.
+        for _ in 0..round % 60 {
+            yield_now().await;
+        }
+        cluster.crash(pid).await;
+        let written = cluster.disks[&pid].get_log_len().unwrap();
+        while let Some(appended) = appending.try_join_next() {
+            if let Some((server, idx, text)) = appended.unwrap() {
+                unwritten += u64::from(server == pid && idx >= written);
+                acknowledged.push((idx, text));
+            }
+        }
+        cluster.start_server(pid).await;
+    }
+    while let Some(appended) = within("the appends", appending.join_next()).await {
+        acknowledged.extend(appended.unwrap().map(|(_server, idx, text)| (idx, text)));
+    }
+    assert!(acknowledged.len() > 500, "{} of 1,800", acknowledged.len());
+    assert!(unwritten > 0, "no crash came between an answer and the write of its entry");
+    for node in cluster.nodes.values() {
+        let length = node.read_index().await.unwrap();
+        let log = entries(&mut node.decided(0), 0, length).await;
+        for (idx, text) in &acknowledged {
+            assert_eq!(log[usize::try_from(*idx).unwrap()], *text);
+        }
+    }
+    println!("{} acknowledged, {unwritten} of them before their write", acknowledged.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_whose_last_write_fails_returns_an_error() {
+    let disk = Disk::new(Steps::default());
+    let node = Node::builder(config(1, 1), disk.clone()).on_runtime().start().await.unwrap();
+    node.append(Word::new("decided")).await.unwrap();
+    // The decided index waits for the next write.
+    disk.lose_power();
+    let ended = node.shutdown().await.map(|_disk| ()).unwrap_err();
+    assert!(matches!(ended, NodeError::Halted(_)), "{ended}");
+    let node = Node::builder(config(1, 1), disk.with_power()).on_runtime().start().await.unwrap();
+    assert_eq!(entries(&mut node.decided(0), 0, 1).await, ["decided"]);
+}
