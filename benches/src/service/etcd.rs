@@ -27,6 +27,8 @@ pub(crate) fn command(plan: &ServerPlan) -> Result<Command, Failure> {
     command
         .args(["--name", &plan.pid.to_string(), "--initial-cluster", &cluster])
         .args(["--initial-cluster-state", state])
+        // Otherwise members change only once all have been connected for five seconds.
+        .arg("--strict-reconfig-check=false")
         .arg("--data-dir")
         .arg(&plan.folder)
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
