@@ -80,6 +80,38 @@ async fn servers_with_certificates_form_a_cluster() {
     }
 }
 
+/// The block of shell commands in `docs/runtime.md`.
+fn commands_of_the_guide() -> String {
+    let guide = format!("{}/../docs/runtime.md", env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let (_, commands) = guide.split_once("```sh\n").unwrap();
+    commands.split_once("```").unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn the_commands_of_the_guide_make_certificates() {
+    let version = std::process::Command::new("openssl").arg("version").output();
+    if !version.is_ok_and(|output| output.stdout.starts_with(b"OpenSSL 3")) {
+        println!("skipped: there is no OpenSSL 3 here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-e", "-c", &commands_of_the_guide()]).current_dir(folder.path());
+    let made = shell.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |name: String| std::fs::read(folder.path().join(name)).unwrap();
+    let authority = read("ca.pem".to_owned());
+    let (_book, transports) = transports(3).await;
+    let mut nodes = Vec::new();
+    for (pid, transport) in (1..).zip(transports) {
+        let chain = read(format!("server-{pid}.pem"));
+        let tls = Tls::from_pem(&chain, &read(format!("server-{pid}.key")), &authority).unwrap();
+        nodes.push(start(pid, transport.tls(tls)).await);
+    }
+    assert_eq!(within("append", nodes[0].append(Word::new("x"))).await.unwrap(), 0);
+}
+
 /// Servers 1 and 2 of three; server 2 has certificates of its own choice. Returns whether they elect
 /// a leader while server 1 refuses five connections.
 async fn gets_in(server_2: Tls, authority: &Authority) -> bool {
