@@ -2,13 +2,17 @@
 //!
 //! The inputs are the same in each run. `FUZZ_INPUTS` sets their number.
 
-use super::{servers, Text};
+use super::Text;
 use crate::tcp::{
     frame::{self, FrameError},
     handshake::{accept, connect, Announcement, HandshakeError, Hello, MAX_ANNOUNCEMENT},
 };
 use allocation_counter::measure;
-use omnipaxos::messages::Message;
+use omnipaxos::{
+    members::MemberChange, messages::Message, ClusterConfig, OmniPaxos, OmniPaxosConfig,
+    ServerConfig,
+};
+use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -138,25 +142,56 @@ fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Frames that three servers send each other.
+/// Three members, and an observer, which takes the place of server 3 later.
+fn changing_servers() -> Vec<OmniPaxos<Text, MemoryStorage<Text>>> {
+    // So that snapshots travel in pieces.
+    let server =
+        |pid| ServerConfig { pid, max_observers: 2, max_message_bytes: 1024, ..Default::default() };
+    let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+    let members = (1..=3).map(|pid| {
+        let member = ServerConfig { continues: true, ..server(pid) };
+        cluster.clone().build_for_server(member, MemoryStorage::default()).unwrap()
+    });
+    let observer = OmniPaxosConfig::observe(server(4), &[1, 2]);
+    members.chain([observer.try_build(MemoryStorage::default()).unwrap()]).collect()
+}
+
+/// Frames that these servers send each other.
 fn frames() -> Vec<Vec<u8>> {
-    let mut servers = servers(3);
-    let mut frames = BTreeSet::new();
+    let mut servers = changing_servers();
+    let (mut frames, mut kinds) = (BTreeSet::new(), BTreeSet::new());
     let mut random = Random(7);
-    for round in 0..400 {
+    for round in 0..600 {
+        let leader = servers[0].get_current_leader().map_or(0, |leader| leader as usize - 1);
+        match round {
+            200 => servers[leader].snapshot(None, false).unwrap(),
+            300 => {
+                servers[leader].transfer_leadership(if leader == 0 { 2 } else { 1 }, 100).unwrap()
+            }
+            400 => {
+                let nodes = vec![1, 2, 4];
+                let next = ClusterConfig { configuration_id: 2, nodes, ..Default::default() };
+                servers[leader].change_members(next, MemberChange::default()).unwrap();
+            }
+            _ => {}
+        }
         for server in &mut servers {
             server.tick();
             if round % 10 == 3 {
                 let bytes = random.below(300);
-                server.append(Text("x".repeat(bytes), vec![7; bytes / 2])).unwrap();
+                drop(server.try_append(Text("x".repeat(bytes), vec![7; bytes / 2])));
                 drop(server.request_read());
             }
         }
-        for at in 0..3 {
+        for at in 0..servers.len() {
             for message in servers[at].outgoing_messages() {
                 let mut frame = Vec::new();
                 frame::encode(&message, MAX_BYTES, &mut frame).unwrap();
                 frames.insert(frame);
+                let text = format!("{message:?}");
+                let words = text.split(|c: char| !c.is_alphanumeric());
+                let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_uppercase());
+                kinds.extend(words.filter(is_name).map(str::to_owned));
                 // Server 3 misses a part, and catches up.
                 let to = message.get_receiver() as usize - 1;
                 if to != 2 || !(100..250).contains(&round) {
@@ -164,6 +199,16 @@ fn frames() -> Vec<Vec<u8>> {
                 }
             }
         }
+    }
+    for kind in [
+        "AcceptStopSign",
+        "CatchUpChunk",
+        "Compaction",
+        "Joining",
+        "SnapshotPiece",
+        "TransferLeadership",
+    ] {
+        assert!(kinds.contains(kind), "no {kind} in {kinds:?}");
     }
     // Some of each length, of which there are few kinds.
     let mut frames: Vec<Vec<u8>> = frames.into_iter().collect();

@@ -4,7 +4,7 @@ mod fuzz;
 mod slow_reader;
 
 use omnipaxos::{
-    storage::{Entry, NoSnapshot},
+    storage::{Entry, Snapshot},
     ClusterConfig, OmniPaxos, ServerConfig,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
@@ -14,8 +14,26 @@ use serde::{Deserialize, Serialize};
 struct Text(String, Vec<u8>);
 
 impl Entry for Text {
-    type Snapshot = NoSnapshot;
+    type Snapshot = Bytes;
     omnipaxos::without_unicache!();
+}
+
+/// The bytes of all entries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Bytes(Vec<u8>);
+
+impl Snapshot<Text> for Bytes {
+    fn create(entries: &[Text]) -> Self {
+        Self(entries.iter().flat_map(|Text(_, bytes)| bytes.clone()).collect())
+    }
+
+    fn merge(&mut self, mut later: Self) {
+        self.0.append(&mut later.0);
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
 }
 
 /// The replicas of a cluster, whose messages the caller carries.
