@@ -14,9 +14,10 @@ const MAX_ITEMS: usize = 1024;
 /// A batch of so many bytes, as [`Entry::size_hint`] counts them, is complete.
 const ENOUGH_BYTES: usize = 256 * 1024;
 
-/// Number of entries that are read at a time. Their size is known once they are read, so a batch may have
-/// this many more than enough.
-const ENTRIES_A_READ: u64 = 16;
+/// Number of entries that are read first. Then twice as many are read each time, up to the most. Their size is
+/// known once they are read, so a batch may have this many more than enough.
+const FIRST_READ: usize = 16;
+const MOST_READ: usize = 64;
 
 /// One item of the decided log.
 #[derive(Clone, Debug)]
@@ -63,14 +64,17 @@ impl<T: Entry> Batch<T> {
         mut read: impl FnMut(Range<u64>) -> Result<Option<Vec<LogEntry<T>>>, StorageFailed>,
     ) -> Result<Self, DecidedError> {
         let mut batch = Self { items: VecDeque::new(), end: from, bytes: 0 };
+        let mut entries = FIRST_READ;
         while batch.end < decided_idx && batch.items.len() < MAX_ITEMS && batch.bytes < ENOUGH_BYTES
         {
             let start = batch.end;
-            let range = start..start.saturating_add(ENTRIES_A_READ).min(decided_idx);
+            let most = entries.min(MAX_ITEMS - batch.items.len()) as u64;
+            let range = start..start.saturating_add(most).min(decided_idx);
             batch.add(read(range).map_err(DecidedError::Storage)?.unwrap_or_default())?;
             if batch.end == start {
                 break;
             }
+            entries = MOST_READ.min(entries * 2);
         }
         Ok(batch)
     }
@@ -107,7 +111,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
     use super::*;
-    use omnipaxos::storage::NoSnapshot;
+    use omnipaxos::{storage::NoSnapshot, util::SnapshottedEntry};
 
     /// An entry of a size.
     #[derive(Clone, Debug)]
@@ -145,7 +149,7 @@ mod tests {
         log.extend(vec![Sized(1 << 20); 100]);
         // The size of the small entries says nothing about the next ones.
         let largest = batches(&log).into_iter().map(|(_items, bytes)| bytes).max().unwrap();
-        assert_eq!(largest, 7808 + (16 << 20));
+        assert!(largest <= ENOUGH_BYTES + (MOST_READ << 20), "{largest} bytes");
         assert_eq!(batches(&log).iter().map(|(items, _bytes)| items).sum::<usize>(), 2100);
     }
 
@@ -156,7 +160,23 @@ mod tests {
             [(16, 16 << 20), (16, 16 << 20), (8, 8 << 20)]
         );
         assert_eq!(batches(&[Sized(1 << 30)]), [(1, 1 << 30)]);
-        assert_eq!(batches(&vec![Sized(10_000); 64])[0], (32, 320_000));
+        assert_eq!(batches(&vec![Sized(10_000); 64])[0], (48, 480_000));
+    }
+
+    #[test]
+    fn a_batch_takes_few_reads_and_never_has_more_items() {
+        let mut reads = 0;
+        let read = |range: Range<u64>| {
+            reads += 1;
+            // What is before index 10 is compacted.
+            let snapshot = || SnapshottedEntry { trimmed_idx: 10, snapshot: NoSnapshot };
+            let first = (range.start < 10).then(|| LogEntry::Snapshotted(snapshot()));
+            let entries = (range.start.max(10)..range.end).map(|_| LogEntry::Decided(Sized(1)));
+            Ok(Some(first.into_iter().chain(entries).collect()))
+        };
+        let batch = Batch::read(5, 5000, read).unwrap();
+        assert_eq!((batch.items.len(), reads), (MAX_ITEMS, 18));
+        assert_eq!(batch.end, 10 + 1023);
     }
 
     #[test]

@@ -69,8 +69,9 @@ pub enum Known {
 pub enum AppendError<T> {
     /// A queue is full. Contains the entry, which was not proposed: append it again later.
     Busy(T),
-    /// The entry cannot be stored, or no receiver could decode it. Contains the entry, which was not proposed,
-    /// and the reason.
+    /// The entry cannot be stored, no receiver could decode it, or its
+    /// [`size_hint`](omnipaxos::storage::Entry::size_hint) is far too low. Contains the entry, which was not
+    /// proposed, and the reason.
     TooLarge(T, String),
     /// A reconfiguration is pending. Contains the entry, which was not proposed: append it in the
     /// next configuration.

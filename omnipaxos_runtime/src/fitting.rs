@@ -5,9 +5,10 @@ use omnipaxos::ServerConfig;
 /// The most bytes that a message takes for an entry beside the entry: its id, and lengths.
 const BESIDE_AN_ENTRY: usize = 32;
 
-/// Returns how many bytes beyond one and a half times its size hint an entry may take encoded.
+/// Returns how many bytes beyond one and a half times its size hint an entry may take encoded: so many that the
+/// default frame carries as many entries as the default of `max_message_entries`.
 fn excess(largest_message: usize) -> usize {
-    largest_message / (16 * 1024)
+    (largest_message / (64 * 1024)).saturating_sub(BESIDE_AN_ENTRY)
 }
 
 /// Returns the largest encoding of an entry with this size hint.
@@ -63,8 +64,15 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_allows_half_as_much_again_and_a_kibibyte() {
-        assert_eq!(largest_encoding(1000, 1 << 24), 1500 + 1024);
+    fn the_default_frame_keeps_the_default_number_of_entries() {
+        let mut server = ServerConfig::default();
+        fit_messages(&mut server, 1 << 24);
+        assert_eq!(server.max_message_entries, ServerConfig::default().max_message_entries);
+    }
+
+    #[test]
+    fn a_hint_allows_half_as_much_again_and_some_bytes() {
+        assert_eq!(largest_encoding(1000, 1 << 24), 1500 + 224);
         assert_eq!(largest_encoding(usize::MAX, 1 << 24), usize::MAX);
     }
 }

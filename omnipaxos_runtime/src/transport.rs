@@ -51,8 +51,8 @@ pub trait Transport<T: Entry>: Send + 'static {
     /// fit.
     ///
     /// The replica counts [`Entry::size_hint`]. With [`largest_message`](Self::largest_message), messages
-    /// fit if no entry takes, encoded, more than one and a half times its hint and a 16,384th of the
-    /// largest message.
+    /// fit if no entry takes, encoded, more than one and a half times its hint and a 65,536th of the
+    /// largest message, less 32 bytes.
     ///
     /// The node calls this once for each entry that is appended there, before it proposes the entry. An
     /// entry in the log must reach all servers: one that no receiver can read would stop the cluster. The

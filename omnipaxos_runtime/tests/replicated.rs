@@ -9,12 +9,16 @@ use omnipaxos::{reads::ReadRefused, storage::StopSign, ClusterConfig};
 use omnipaxos_runtime::{
     errors::{AppendError, ExecuteError, Known, NodeError, QueryError, ReadError},
     tcp::{AddressBook, TcpTransport},
-    CommandId, IdentifiedCommand, Replicated, ReplicatedNode, StateMachine,
+    CommandId, IdentifiedCommand, Replicated, ReplicatedNode, StateMachine, MAX_OUTPUTS,
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
-use std::sync::{
-    atomic::{AtomicBool, Ordering},
-    Arc,
+use std::{
+    future::Future,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
+    task::Poll,
 };
 use tokio::task::JoinSet;
 
@@ -240,6 +244,25 @@ async fn calls_end_with_the_node_while_a_command_is_applied() {
     assert!(!shutdown.is_finished(), "the state machine is in use");
     drop(let_apply);
     within("shutdown", shutdown).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_number_ends_with_the_node() {
+    let (_book, mut transports) = transports(3).await;
+    let alone = start(1, Storage::default(), transports.remove(0)).await;
+    let handle = alone.handle();
+    // They take all numbers, and their callers do not poll them any more.
+    let mut held: Vec<_> = (0..MAX_OUTPUTS).map(|_| Box::pin(handle.execute(1))).collect();
+    for call in &mut held {
+        let once = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context)));
+        // All in one poll of this task.
+        assert!(tokio::task::unconstrained(once).await.is_pending());
+    }
+    let last = alone.handle();
+    let last = tokio::spawn(async move { last.execute(1).await.map(|_| ()).unwrap_err().known() });
+    tokio::task::yield_now().await;
+    within("shutdown", alone.shutdown()).await.unwrap();
+    assert_eq!(within("the last call", last).await.unwrap(), Known::NotDecided);
 }
 
 /// Panics when it is dropped.

@@ -82,8 +82,7 @@ pub trait StateMachine: Send + 'static {
     ///
     /// The provided body returns the size of the type and that of the encoded command, which it
     /// counts with serde. A body of your own may be faster. It must count the memory that a command
-    /// owns: otherwise messages may exceed the limit of the transport, which then does not send
-    /// them.
+    /// owns: [`TcpTransport`](crate::tcp::TcpTransport) refuses a command that takes far more bytes encoded.
     fn command_bytes(command: &Self::Command) -> usize {
         let mut encoded = SizeWriter::default();
         let config = bincode::config::standard();

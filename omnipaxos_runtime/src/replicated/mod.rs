@@ -103,7 +103,11 @@ impl<M: StateMachine> Replicated<M> {
         &self,
         command: M::Command,
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
-        let under_way = self.session.begin().await;
+        let under_way = tokio::select! {
+            biased;
+            under_way = self.session.begin() => under_way,
+            cause = self.log.ended_with() => return Err(ended(cause, Some(command))),
+        };
         let executed = self.execute_as(under_way.id(), command).await;
         executed.map_err(|error| match error {
             // A session keeps the rule for numbers, so the command was applied.
@@ -123,7 +127,8 @@ impl<M: StateMachine> Replicated<M> {
     ///
     /// # Errors
     /// [`ExecuteError`]. Its [`known`](ExecuteError::known) counts the proposals of this call, not those of
-    /// earlier calls for the same command. [`ExecuteError::NumberTooOld`] if the output is not kept any more.
+    /// earlier calls for the same command. [`ExecuteError::NumberTooOld`] or
+    /// [`ExecuteError::OutputForgotten`] if the output is not kept any more.
     pub async fn execute_as(
         &self,
         id: CommandId,
@@ -255,10 +260,11 @@ impl<M: StateMachine> Replicated<M> {
     ) -> Result<R, QueryError> {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Function { function: query, reply });
-        if self.queries.send(Query { idx: 0, call }).await.is_err() {
-            return Err(closed(self.log.ended_with().await));
+        tokio::select! {
+            biased;
+            Ok(()) = self.queries.send(Query { idx: 0, call }) => self.answer(answer).await,
+            cause = self.log.ended_with() => Err(closed(cause)),
         }
-        self.answer(answer).await
     }
 
     async fn answer<R>(
@@ -368,8 +374,9 @@ impl<M: StateMachine, B> ReplicatedNode<M, B> {
 
     /// Ends the node, drops the state machine, and returns the storage: see [`Node::shutdown`].
     ///
-    /// Commands that the state machine has not applied yet stay in the log. The calls that wait for them end
-    /// before this one does: it waits for a method of the state machine that runs.
+    /// Commands that the state machine has not applied yet stay in the log, and calls that wait for them end.
+    /// This call waits for a method of the state machine that runs. So no method of the state machine and no
+    /// query may wait for it.
     ///
     /// # Errors
     /// The reason, if the node had ended before, or ends with a failure.

@@ -46,7 +46,7 @@
 //! | handshakes that begin | one in 5 ms, since they take time of the replica's thread |
 //! | connections that wait for that | 64; a further one closes the oldest of them |
 //! | handshakes under way | 64, for 5 seconds each; a further one ends the oldest of them |
-//! | time without a frame, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
+//! | time for each 256 KiB of a frame, and between two frames, after which a connection is closed | [`idle_timeout`](TcpTransport::idle_timeout), default 60 s |
 //! | time to write 256 KiB, after which a connection is closed | 5 s |
 //! | time without a byte of the accepting server, after which a connection is closed | 5 s |
 //!
@@ -231,8 +231,9 @@ impl TcpTransport {
         self
     }
 
-    /// Sets the time without a whole frame after which a connection of a peer is closed. Default 60
-    /// s. Each server sends heartbeats, so a live connection is never silent for long.
+    /// Sets the time after which a connection of a peer is closed: the time between two frames, and for
+    /// each 256 KiB of a frame, or its rest. Default 60 s. Each server sends heartbeats, so a live
+    /// connection is never silent for long.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_timeout = timeout;
         self
@@ -368,9 +369,9 @@ where
         match encoded <= largest_encoding(hint, frame) {
             true => Ok(()),
             false => Err(format!(
-                "it takes {encoded} bytes encoded, and `Entry::size_hint` returns {hint}, so messages of such \
-                 entries may exceed a frame ({frame} bytes): `size_hint` must count the memory that an entry \
-                 owns"
+                "it takes {encoded} bytes encoded, more than one and a half times the {hint} that \
+                 `Entry::size_hint` returns. So messages of such entries may exceed a frame ({frame} bytes). \
+                 Let `size_hint` count the memory that an entry owns, or return the encoded size"
             )),
         }
     }
