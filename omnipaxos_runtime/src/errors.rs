@@ -152,9 +152,9 @@ impl<T> fmt::Display for AppendError<T> {
         match self {
             Self::Busy(_) => f.write_str("busy: a queue is full; append this entry again later"),
             Self::TooLarge(_, reason) => write!(f, "this entry cannot be stored or sent: {reason}"),
-            Self::Reconfiguring(_) => {
-                f.write_str("a reconfiguration is pending: append this entry in the next one")
-            }
+            Self::Reconfiguring(_) => f.write_str(
+                "a reconfiguration is pending: append this entry in the next configuration",
+            ),
             Self::NoIncarnation(_) => f.write_str(
                 "this incarnation of the server has no number that earlier ones did not have",
             ),

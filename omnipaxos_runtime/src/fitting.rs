@@ -29,7 +29,9 @@ pub(crate) fn fit_messages(server: &mut ServerConfig, largest_message: usize) {
     let beside = excess(largest_message) + BESIDE_AN_ENTRY;
     server.max_message_bytes = server.max_message_bytes.min(hints / 2);
     server.max_message_entries = server.max_message_entries.min(largest_message / 4 / beside);
-    server.max_entry_bytes.get_or_insert(hints - server.max_message_bytes);
+    let largest_entry = hints - server.max_message_bytes;
+    let chosen = server.max_entry_bytes.unwrap_or(largest_entry);
+    server.max_entry_bytes = Some(chosen.min(largest_entry));
 }
 
 #[cfg(test)]
@@ -40,7 +42,11 @@ mod tests {
     #[test]
     fn the_largest_message_fits() {
         for largest_message in [1 << 10, 1 << 16, 1 << 20, 1 << 24, 1 << 28] {
-            let mut server = ServerConfig { max_message_bytes: usize::MAX, ..Default::default() };
+            let mut server = ServerConfig {
+                max_message_bytes: usize::MAX,
+                max_entry_bytes: Some(usize::MAX),
+                ..Default::default()
+            };
             fit_messages(&mut server, largest_message);
             let (bytes, entries) = (server.max_message_bytes, server.max_message_entries);
             let hints = bytes + server.max_entry_bytes.unwrap_or(usize::MAX);

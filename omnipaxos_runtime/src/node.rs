@@ -184,7 +184,8 @@ impl<T: Entry> OmniPaxosHandle<T> {
         self.ask(|reply| Request::ReadIndex(None, reply.into())).await?
     }
 
-    /// Does the same as [`read_index`](Self::read_index), for at most `limit`.
+    /// Does the same as [`read_index`](Self::read_index), and asks the leader for at most `limit`, which is
+    /// checked at each tick. To bound the whole call, use [`tokio::time::timeout`].
     ///
     /// # Errors
     /// [`ReadError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve

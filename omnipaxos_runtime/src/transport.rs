@@ -40,9 +40,8 @@ pub trait Transport<T: Entry>: Send + 'static {
     /// no limit.
     ///
     /// The node then keeps the messages of its replica below this size: it lowers
-    /// `max_message_bytes` and `max_message_entries` of [`ServerConfig`](omnipaxos::ServerConfig)
-    /// where they are too high, and sets `max_entry_bytes` if the program has set none. The
-    /// provided body returns `None`.
+    /// `max_message_bytes`, `max_message_entries` and `max_entry_bytes` of
+    /// [`ServerConfig`](omnipaxos::ServerConfig) where they are too high. The provided body returns `None`.
     fn largest_message(&self) -> Option<usize> {
         None
     }

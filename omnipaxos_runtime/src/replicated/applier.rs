@@ -6,6 +6,7 @@ use super::{
     query::Query,
     sessions::{Lookup, Sessions},
     waiters::{NoOutput, Waiters},
+    MAX_QUERIES,
 };
 use crate::{
     batch::Decided,
@@ -37,6 +38,8 @@ pub(super) struct Applier<M: StateMachine> {
     queries: mpsc::Receiver<Query<M>>,
     /// Queries of a later state, by index.
     waiting: BTreeMap<u64, Vec<Query<M>>>,
+    /// Number of queries in `waiting`.
+    number_waiting: usize,
     /// Closed once the state machine is dropped: the fields before are dropped first.
     _dropped: oneshot::Sender<Infallible>,
 }
@@ -62,6 +65,7 @@ impl<M: StateMachine> Applier<M> {
             waiters,
             queries,
             waiting: BTreeMap::new(),
+            number_waiting: 0,
             _dropped: dropped,
         }
     }
@@ -89,7 +93,9 @@ impl<M: StateMachine> Applier<M> {
                     Some(Err(DecidedError::Ended(cause))) => return cause,
                     None => return NodeError::ShutDown,
                 },
-                Some(query) = self.queries.recv() => {
+                // Further ones wait in the queue, and fill it.
+                Some(query) = self.queries.recv(), if self.number_waiting < MAX_QUERIES => {
+                    self.number_waiting += 1;
                     self.waiting.entry(query.idx).or_default().push(query);
                 }
             }
@@ -173,6 +179,7 @@ impl<M: StateMachine> Applier<M> {
                 return;
             }
             for query in first.remove() {
+                self.number_waiting -= 1;
                 query.call.run(&self.machine);
             }
         }

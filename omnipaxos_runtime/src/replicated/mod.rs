@@ -47,8 +47,8 @@ use tokio::{
     time::Instant,
 };
 
-/// Number of queries that wait for the state machine. It is as large as the number of waiting reads, since
-/// all of them may get their index at once.
+/// Number of queries that wait for the thread of the state machine, and that wait there for a later state. It
+/// is as large as the number of waiting reads, since all of them may get their index at once.
 const MAX_QUERIES: usize = 65_536;
 
 /// Commands after which a snapshot is made, unless the program sets another number.
@@ -61,7 +61,8 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 ///   number.
 /// - **Bounds.** Servers remember the last [`MAX_CLIENTS`] clients, and of each the last
 ///   [`MAX_OUTPUTS`] outputs. So a command may be applied again if 1,024 other clients have executed
-///   commands since the last one of its client. At most 65,536 queries wait for the state machine.
+///   commands since the last one of its client. At most 65,536 queries wait for the thread of the
+///   state machine, and as many there for a later state.
 /// - **Snapshots.** Each server makes a snapshot of its own after a number of commands.
 /// - The node ends when all handles are dropped.
 pub struct Replicated<M: StateMachine> {
@@ -224,7 +225,8 @@ impl<M: StateMachine> Replicated<M> {
         self.query_before(None, query).await
     }
 
-    /// Does the same as [`query`](Self::query), and waits for the leader for at most `limit`.
+    /// Does the same as [`query`](Self::query), and asks the leader for at most `limit`, which is checked at
+    /// each tick. To bound the whole call, use [`tokio::time::timeout`].
     ///
     /// # Errors
     /// [`QueryError`] contains the reason. [`ReadError::TimedOut`] contains why the replica could not serve
@@ -465,7 +467,8 @@ where
         self
     }
 
-    /// Starts the server: see [`NodeBuilder::start`]. The state machine runs on a thread of its own.
+    /// Starts the server: see [`NodeBuilder::start`]. The state machine runs on a thread of its own, unless
+    /// the builder sets another place.
     ///
     /// # Errors
     /// [`StartError`] contains the reason.

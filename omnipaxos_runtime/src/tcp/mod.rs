@@ -216,7 +216,7 @@ impl TcpTransport {
     ///
     /// A larger message is not sent. So the node limits the messages of its replica to less: see
     /// [`Transport::largest_message`]. An entry that may not fit is refused:
-    /// [`AppendError::TooLarge`](crate::errors::AppendError::TooLarge). To choose the largest entry
+    /// [`AppendError::TooLarge`](crate::errors::AppendError::TooLarge). To choose a lower limit
     /// yourself, set [`ServerConfig::max_entry_bytes`](omnipaxos::ServerConfig::max_entry_bytes).
     /// Choose the same number at all servers.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
@@ -224,8 +224,8 @@ impl TcpTransport {
         self
     }
 
-    /// Sets how many bytes of frames may wait for one peer. Further messages are dropped. Default
-    /// 16 MiB.
+    /// Sets how many bytes of frames may wait for one peer. If as many wait, further messages are
+    /// dropped; the last frame may exceed it. Default 16 MiB.
     pub fn max_queued_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_queued_bytes = bytes;
         self
