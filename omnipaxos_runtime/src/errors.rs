@@ -118,16 +118,10 @@ impl<T> AppendError<T> {
 
     /// The error of a call that has proposed the entry before, which may be decided.
     pub(crate) fn after_another_proposal(self) -> Self {
-        match self {
-            Self::Ended { cause, entry: _ } => Self::Ended { cause, entry: None },
-            Self::DecidedBefore(idx) => Self::DecidedBefore(idx),
-            Self::Busy(_)
-            | Self::TooLarge(..)
-            | Self::Reconfiguring(_)
-            | Self::NoIncarnation(_)
-            | Self::NotDecided
-            | Self::Refused(_)
-            | Self::Unknown => Self::Unknown,
+        match (self.known(), self) {
+            (_known, Self::Ended { cause, entry: _ }) => Self::Ended { cause, entry: None },
+            (Known::NotDecided, _refused) => Self::Unknown,
+            (Known::Decided | Known::Unknown, error) => error,
         }
     }
 

@@ -137,7 +137,8 @@ pub(crate) enum Why {
     /// The command did not get into the log, and no copy of it is on its way.
     #[error("it was not decided and will not be: the configuration has ended without it")]
     NotDecided,
-    /// The server was brought up to date by a snapshot, which may hold the command.
+    /// The server was brought up to date by a snapshot, which may hold the command. Or an earlier proposal of it
+    /// may be in the log, and it could not be proposed again.
     #[error("it may be done or not, which is not known there any more")]
     Unknown,
     /// Nobody confirmed in time how far the state must be.

@@ -66,7 +66,7 @@ impl Transfers {
         }
     }
 
-    /// Ticks have passed. Gives up transfers for which no leader became known in time.
+    /// Counts ticks that have passed, and ends the transfers for which no leader became known in time.
     pub(super) fn pass(&mut self, ticks: u64) {
         let is_late = |transfer: &mut Transfer| {
             transfer.ticks = transfer.ticks.saturating_sub(ticks);
