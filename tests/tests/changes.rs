@@ -30,8 +30,11 @@ fn a_seed_gives_the_same_run() {
 /// stood for the stop sign (6071). A server that was removed, and had only asked for the log, was not notified
 /// again (14231, 18533). A server that a snapshot had brought into a later epoch was promised in the present one,
 /// and appended entries (970094855). A torn write left entries that a joining server took into its first epoch,
-/// beyond the decided ones (1062270475).
+/// beyond the decided ones (1062270475). A server that had caught up with a new epoch took a leader there that had
+/// been overtaken for one that had lost entries (1672502342).
 #[test]
 fn seeds_that_found_bugs() {
-    [6071, 14231, 18533, 970_094_855, 1_062_270_475].into_iter().for_each(|seed| drop(check(seed)));
+    [6071, 14231, 18533, 970_094_855, 1_062_270_475, 1_672_502_342]
+        .into_iter()
+        .for_each(|seed| drop(check(seed)));
 }

@@ -124,7 +124,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Begins an epoch. What was promised and accepted concerned the epoch before, and all that is
-    /// in the log is chosen.
+    /// in the log is chosen. The entries after the stop sign were chosen in unknown ballots of this
+    /// epoch. So a leader of it that was overtaken may lack them.
     pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
         debug_assert!(
             self.decided_idx >= epoch.first_idx,
@@ -136,6 +137,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let Continuity::Continues(epochs) = &mut self.continuity else {
             return;
         };
+        let first_idx = epoch.first_idx;
         if epochs.last() != Some(&epoch) {
             epochs.push(epoch);
             self.tail.begin_epoch();
@@ -151,7 +153,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             ..self.unstored
         };
         self.decided_at_promise = self.decided_idx;
-        self.chosen_idx = self.decided_idx;
+        self.chosen_idx = first_idx;
         let len = self.len();
         self.ids.materialize_ids(len);
         self.ids.accept_in(Ballot::default(), len);

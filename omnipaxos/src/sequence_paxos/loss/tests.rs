@@ -60,3 +60,20 @@ fn a_leader_that_has_what_was_chosen_in_a_ballot_accepted_here() {
         ",
     );
 }
+
+#[test]
+fn a_leader_of_a_new_epoch_that_was_overtaken() {
+    Table::with(|config| config.server_config.continues = true).check(
+        "
+        # The entries of the new epoch come from another server, in a chunk. They were chosen in an unknown
+        # ballot. This leader may have been overtaken by the leader of that ballot, so it may lack them.
+        following 4.2 ABc | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:4; output; epoch
+            ; 2: Prepare 5.2 len=5 dec=4; output; 2: AcceptSync 5.2 at=5 dec=4; output; loss
+            | promised 5.2 4.2 ****** | none
+        # It lacks the stop sign of the epoch before, with which its own epoch began.
+            | 3: CatchUpChunk base=2 at=6 snapshot=abcdef dec=6 epoch=2:4; output; epoch
+            ; 2: Prepare 5.2 len=3 dec=3; output; 2: AcceptSync 5.2 at=3 dec=3; output; loss
+            | promised 5.2 4.2 ****** | 3 of 6 at 5.2
+        ",
+    );
+}
