@@ -31,10 +31,11 @@ fn a_seed_gives_the_same_run() {
 /// again (14231, 18533). A server that a snapshot had brought into a later epoch was promised in the present one,
 /// and appended entries (970094855). A torn write left entries that a joining server took into its first epoch,
 /// beyond the decided ones (1062270475). A server that had caught up with a new epoch took a leader there that had
-/// been overtaken for one that had lost entries (1672502342).
+/// been overtaken for one that had lost entries (1672502342). Servers that joined an empty log did not learn its members,
+/// and nothing that they proposed was ever decided (1500074493).
 #[test]
 fn seeds_that_found_bugs() {
-    [6071, 14231, 18533, 970_094_855, 1_062_270_475, 1_672_502_342]
+    [6071, 14231, 18533, 970_094_855, 1_062_270_475, 1_672_502_342, 1_500_074_493]
         .into_iter()
         .for_each(|seed| drop(check(seed)));
 }

@@ -46,7 +46,7 @@ pub(crate) enum Answer<T: Entry> {
 /// The result of a [`CatchUpChunk`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkOutcome {
-    /// More entries are decided here than before.
+    /// More entries are decided here than before, or the members are known now.
     Advanced,
     /// All its entries were decided here already.
     Stale,
@@ -251,7 +251,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let Some(len) = chunk.len() else {
             return Ok(ChunkOutcome::Gap);
         };
-        if len <= self.decided_idx || self.decided_stopsign().is_some() {
+        // The log may still be empty: then a server that joins learns only the members.
+        let begins_first = self.continues() && self.epochs().is_empty() && chunk.epoch.is_some();
+        let has_news = len > self.decided_idx || (begins_first && len == self.decided_idx);
+        if !has_news || self.decided_stopsign().is_some() {
             return Ok(ChunkOutcome::Stale);
         }
         if chunk.base > self.decided_idx {

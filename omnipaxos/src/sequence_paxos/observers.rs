@@ -152,7 +152,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Handles a request for decided entries. The request of an observer that has all of them
     /// waits.
     pub(super) fn handle_catch_up_request(&mut self, asks: &CatchUpRequest, from: NodeId) {
-        let is_behind = asks.decided_idx < self.log.decided_idx();
+        let lacks_members = self.first_epoch_for(asks).is_some();
+        let is_behind = asks.decided_idx < self.log.decided_idx() || lacks_members;
         if !self.members.contains(from) {
             let observer = self.observers.record(from, from);
             observer.decided_idx = observer.decided_idx.max(asks.decided_idx);

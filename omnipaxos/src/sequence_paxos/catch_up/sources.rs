@@ -65,7 +65,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let encoding = match kept.filter(|_| asks.takes_pieces && asks.range.is_none()) {
             Some(encoding) => encoding,
             None => match self.log.chunk(asks.config_id, asks, self.limits.message)? {
-                Answer::Nothing => return Ok(()),
+                Answer::Nothing => {
+                    let first = self.first_epoch_for(asks);
+                    first
+                        .into_iter()
+                        .for_each(|chunk| send(PaxosMsg::CatchUpChunk(Box::new(chunk))));
+                    return Ok(());
+                }
                 Answer::Chunk(chunk) => {
                     send(PaxosMsg::CatchUpChunk(Box::new(chunk)));
                     return Ok(());
@@ -79,6 +85,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         let first = PieceRequest { encoding, from: 0, until };
         let piece = asks.piece.filter(|piece| piece.encoding == encoding).unwrap_or(first);
         self.build_pieces(asks, piece, &mut send).map(drop)
+    }
+
+    /// Returns a chunk without entries, with the configuration of an empty log, for a server that joins and
+    /// does not know it yet. Such a server could not propose before the others have decided something. A
+    /// member sends it once it has accepted a ballot: then a quorum has this configuration.
+    pub(in crate::sequence_paxos) fn first_epoch_for(
+        &self,
+        asks: &CatchUpRequest,
+    ) -> Option<CatchUpChunk<T>> {
+        let is_agreed = self.is_observer() || !self.log.accepted_round().is_nobodys();
+        if !is_agreed || self.log.decided_idx() > 0 || asks.range.is_some() {
+            return None;
+        }
+        let epoch = self.log.epoch_to_send(asks.config_id, 0)?;
+        Some(CatchUpChunk { epoch: Some(epoch), ..self.log.empty_chunk(asks.config_id, 0) })
     }
 
     /// Returns the number of pieces.

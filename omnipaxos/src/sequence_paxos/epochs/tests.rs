@@ -234,20 +234,48 @@ fn an_observer_that_knows_no_epoch_sends_no_snapshot_in_pieces() {
     table.check("recovering 0 0 **C | durable 2; 9: CatchUpRequest dec=1 pieces | same |");
 }
 
-#[test]
-fn a_server_that_joins_keeps_nothing_beyond_the_first_chunk() {
-    let table = Table::with(|config| {
+/// The server knows no configuration yet.
+fn joining() -> Table {
+    Table::with(|config| {
         config.cluster_config = ClusterConfig::default();
         config.server_config.observes = vec![2, 3];
         config.server_config.continues = true;
-    });
-    table.check(
+    })
+}
+
+#[test]
+fn a_server_that_joins_keeps_nothing_beyond_the_first_chunk() {
+    joining().check(
         "
         # A write of an earlier chunk was torn: its entries were stored without the decided index.
         recovering 0 0 abc | 2: CatchUpChunk at=0 +ab dec=2 epoch=1:0 | recovering 0 0 AB
                            | 2: CatchUpRequest dec=2 waits
                            | 2: CatchUpChunk at=0 +abcd dec=4 epoch=1:0 | recovering 0 0 ABCD
                            | 2: CatchUpRequest dec=4 waits
+        ",
+    );
+}
+
+#[test]
+fn a_server_that_joins_an_empty_log_learns_its_members() {
+    continuing().check(
+        "
+        # A source.
+        following 4.2 - | 9: CatchUpRequest joins | same | 9: CatchUpChunk at=0 epoch=1:0
+                      | 9: CatchUpRequest | same |
+                      | 9: CatchUpRequest joins range=0-1 | same | 9: CatchUpChunk at=0
+        following 4.2 a | 9: CatchUpRequest joins | same | 9: CatchUpChunk at=0 epoch=1:0
+        # As long as it has accepted nothing, its configuration may be a mistake of its own.
+        promised 4.2 0 - | 9: CatchUpRequest joins | same |
+        ",
+    );
+    joining().check(
+        "
+        recovering 0 0 - | 2: CatchUpChunk epoch=1:0 | same | 2: CatchUpRequest waits
+                       | 2: CatchUpChunk epoch=1:0; 3: CatchUpChunk epoch=1:0 | same | 2: CatchUpRequest waits
+                       | 2: CatchUpChunk | same |
+        # A write of an earlier chunk was torn: its entries were stored without the decided index.
+        recovering 0 0 abc | 2: CatchUpChunk epoch=1:0 | recovering 0 0 - | 2: CatchUpRequest waits
         ",
     );
 }

@@ -261,6 +261,8 @@ impl<'a> Fields<'a> {
             }
             "CatchUpRequest" => {
                 let waits = self.words.contains(&"waits");
+                // A server that joins is in no configuration yet.
+                let config_id = if self.words.contains(&"joins") { 0 } else { config_id };
                 PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
                     config_id,
                     decided_idx,
