@@ -191,7 +191,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn message(&self) -> PaxosMsg<Letter> {
-        let config_id = 1;
+        let config_id = u32::from(!self.words.contains(&"joins"));
         // Without the word the sender may be in another epoch.
         let is_of_this_epoch = u32::from(self.words.contains(&"present"));
         let stamp = Stamp { configuration: is_of_this_epoch, ..Stamp::default() };
@@ -261,8 +261,6 @@ impl<'a> Fields<'a> {
             }
             "CatchUpRequest" => {
                 let waits = self.words.contains(&"waits");
-                // A server that joins is in no configuration yet.
-                let config_id = if self.words.contains(&"joins") { 0 } else { config_id };
                 PaxosMsg::CatchUpRequest(Box::new(CatchUpRequest {
                     config_id,
                     decided_idx,
