@@ -34,7 +34,9 @@ pub(crate) enum Client {
 impl Client {
     pub(crate) async fn connect(system: System, port: u16) -> Result<Self, Failure> {
         Ok(match system {
-            System::Ours | System::Openraft => Self::Frames(Connection::connect(port).await?),
+            System::Ours | System::Openraft | System::OpenraftRocksdb => {
+                Self::Frames(Connection::connect(port).await?)
+            }
             System::Etcd => Self::Etcd(etcd::Connection::connect(port).await?),
         })
     }

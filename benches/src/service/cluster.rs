@@ -61,6 +61,11 @@ impl Cluster {
         };
         let mut command = match self.system {
             System::Etcd => etcd::command(&plan)?,
+            System::OpenraftRocksdb => {
+                let mut command = Command::new(self.system.program().ok_or("no program")?);
+                command.args(plan.arguments());
+                command
+            }
             System::Ours | System::Openraft => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["serve", self.system.name()]).args(plan.arguments());

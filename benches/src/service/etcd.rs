@@ -42,12 +42,6 @@ fn peer_url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// Returns whether etcd is on the PATH.
-pub(crate) fn is_installed() -> bool {
-    let version = Command::new(System::Etcd.name()).arg("--version").output();
-    version.is_ok_and(|output| output.status.success())
-}
-
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutRequest {
     #[prost(bytes = "vec", tag = "1")]

@@ -223,7 +223,8 @@ pub(crate) async fn fill(cluster: &Cluster, keys: u64) -> Result<(), Failure> {
 }
 
 fn value_of(key: u64) -> Vec<u8> {
-    vec![key as u8; VALUE_BYTES]
+    // A letter, since one of the stores takes text only.
+    vec![b'a' + (key % 26) as u8; VALUE_BYTES]
 }
 
 fn lock(measured: &Mutex<Measured>) -> MutexGuard<'_, Measured> {

@@ -48,6 +48,9 @@ Memory is that of the largest server.
 - openraft: version 0.9 with a store and a network of the kind of its examples: a log file with a sync for each append, TCP with
   bincode, one call at a time for each follower, a check of the leader for each read. A server that does not lead
   passes requests on one by one. The same client protocol as ours. It does not recognise repeated commands.
+- openraft-rocksdb: the same server with the store that openraft publishes, `openraft-rocksstore`. It keeps log and values
+  in rocksdb, as JSON. **It syncs only when it applies.** So a follower acknowledges entries that a loss of power may take
+  from it: an acknowledged put is synced to the disk of the leader only, and the statement above does not hold for it.
 - etcd: the program. It keeps revisions and a database on disk, and has leases, watches and access control. Its clients use
   gRPC, which costs it something.";
 
@@ -83,25 +86,30 @@ fn serve_as(system: &str, arguments: &[String]) -> Result<(), Failure> {
     let system = System::named(system)?;
     let runtime = match system {
         // The replica has a thread of its own.
-        System::Ours | System::Etcd => Builder::new_current_thread().enable_all().build()?,
+        System::Ours => Builder::new_current_thread().enable_all().build()?,
         // All is in tasks, and a sync blocks one.
-        System::Openraft => Builder::new_multi_thread().enable_all().build()?,
+        _ => Builder::new_multi_thread().enable_all().build()?,
     };
     runtime.block_on(async {
         match system {
             System::Ours => ours::serve(&plan).await,
             System::Openraft => openraft::serve(&plan).await,
-            System::Etcd => Err("etcd is a program of its own".into()),
+            System::OpenraftRocksdb | System::Etcd => {
+                Err(format!("{} is a program of its own", system.name()).into())
+            }
         }
     })
 }
 
 fn measure(arguments: &[String]) -> Result<(), Failure> {
     let mut options = Options::parse(arguments)?;
-    if options.systems.contains(&System::Etcd) && !etcd::is_installed() {
-        eprintln!("etcd is not on the PATH, and is not measured");
-        options.systems.retain(|system| *system != System::Etcd);
-    }
+    options.systems.retain(|system| {
+        let is_installed = system.is_installed();
+        if let (false, Some(program)) = (is_installed, system.program()) {
+            eprintln!("{program} is not on the PATH, and is not measured");
+        }
+        is_installed
+    });
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut report = Report::new("service");

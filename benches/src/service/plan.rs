@@ -1,7 +1,7 @@
 //! The settings of a server process, which it gets as its arguments.
 
 use crate::Failure;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 /// The number of servers that a cluster begins with.
 pub(crate) const FOUNDERS: u64 = 3;
@@ -11,18 +11,37 @@ pub(crate) const FOUNDERS: u64 = 3;
 pub(crate) enum System {
     Ours,
     Openraft,
+    /// The same, with the rocksdb store that openraft publishes.
+    OpenraftRocksdb,
     Etcd,
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 3] = [Self::Ours, Self::Openraft, Self::Etcd];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Ours, Self::Openraft, Self::OpenraftRocksdb, Self::Etcd];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::Openraft => "openraft",
+            Self::OpenraftRocksdb => "openraft-rocksdb",
             Self::Etcd => "etcd",
         }
+    }
+
+    /// Returns the program of a server; `None` if that is this program.
+    pub(crate) fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Ours | Self::Openraft => None,
+            Self::OpenraftRocksdb => Some("service_openraft_rocksdb"),
+            Self::Etcd => Some("etcd"),
+        }
+    }
+
+    /// Returns whether the servers can be started.
+    pub(crate) fn is_installed(self) -> bool {
+        // Each ends at once: etcd tells its version, and the other one lacks its settings.
+        self.program().is_none_or(|name| Command::new(name).arg("--version").output().is_ok())
     }
 
     pub(crate) fn named(name: &str) -> Result<Self, Failure> {

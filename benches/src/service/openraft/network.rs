@@ -1,6 +1,9 @@
 //! Calls between servers: one at a time over each connection.
 
-use super::{Served, Server, Types};
+use super::{
+    server::{Served, Server},
+    Node, Types,
+};
 use crate::{
     plan::ServerPlan,
     protocol::{Answer, Connection, Handler, Request},
@@ -13,7 +16,6 @@ use openraft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     },
-    EmptyNode,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -22,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-type Failed<E> = RPCError<u64, EmptyNode, RaftError<u64, E>>;
+type Failed<E> = RPCError<u64, Node, RaftError<u64, E>>;
 
 /// What a server asks of another.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,7 +82,7 @@ impl Network {
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Peer {
+    async fn new_client(&mut self, target: u64, _node: &Node) -> Peer {
         let pool = self.pools.entry(target).or_default().clone();
         Peer { target, plan: self.plan.clone(), pool }
     }

@@ -1,14 +1,14 @@
 //! The state machine: a map in memory, and its latest snapshot in a file.
 
-use super::{log_store::replace, Types};
+use super::{log_store::replace, Node, Types};
 use crate::{
     protocol::{Put, Value},
     Failure,
 };
 use openraft::{
     storage::{RaftStateMachine, Snapshot},
-    EmptyNode, Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta,
-    StorageError, StorageIOError, StoredMembership,
+    Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageError,
+    StorageIOError, StoredMembership,
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::{
@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-type Meta = SnapshotMeta<u64, EmptyNode>;
+type Meta = SnapshotMeta<u64, Node>;
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Stored {
@@ -32,7 +32,7 @@ struct Stored {
 struct State {
     values: BTreeMap<u64, Value>,
     applied: Option<LogId<u64>>,
-    membership: StoredMembership<u64, EmptyNode>,
+    membership: StoredMembership<u64, Node>,
     snapshot: Option<Stored>,
 }
 
@@ -53,8 +53,10 @@ impl Store {
         Ok(store)
     }
 
-    pub(super) fn get(&self, key: u64) -> Option<Value> {
-        self.state().values.get(&key).cloned()
+    /// Returns the value of a key.
+    #[allow(clippy::unnecessary_wraps, reason = "another store may fail")]
+    pub(super) fn get(&self, key: u64) -> Result<Option<Value>, Failure> {
+        Ok(self.state().values.get(&key).cloned())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,7 +106,7 @@ impl RaftStateMachine<Types> for Store {
 
     async fn applied_state(
         &mut self,
-    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, EmptyNode>), StorageError<u64>> {
+    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, Node>), StorageError<u64>> {
         let state = self.state();
         Ok((state.applied, state.membership.clone()))
     }
