@@ -9,6 +9,7 @@ use super::{
     records::{RecordHeader, RECORD_HEADER_BYTES},
     scan::Scanned,
     segments::{self, IndexRoom},
+    sync_ahead::SyncAhead,
 };
 use commitlog::{
     message::{MessageError, MessageSet},
@@ -40,6 +41,7 @@ pub(super) struct Log {
     synced: Place,
     /// Whether a segment was created whose name is not synced.
     has_unsynced_names: bool,
+    sync_ahead: SyncAhead,
 }
 
 impl Log {
@@ -80,6 +82,7 @@ impl Log {
             batches: found.batches,
             synced: found.end,
             has_unsynced_names: is_new,
+            sync_ahead: SyncAhead::default(),
         })
     }
 
@@ -149,7 +152,11 @@ impl Log {
             self.has_unsynced_names = true;
         }
         self.end.byte += bytes.len() as u64;
-        Ok(())
+        let (folder, segment) = (&self.folder, self.end.segment);
+        let path = || log_file(folder, segment);
+        self.sync_ahead
+            .appended(bytes.len() as u64, path)
+            .map_err(StorageError::io("sync", &self.folder))
     }
 
     /// Syncs all batches.
@@ -168,6 +175,7 @@ impl Log {
     fn sync_file(&mut self) -> Result<(), StorageError> {
         let last = self.commit.next_offset().saturating_sub(1);
         let path = log_file(&self.folder, self.end.segment);
+        self.sync_ahead.finish().map_err(StorageError::io("sync", &path))?;
         self.commit
             .reader(&mut SyncFile, last, ReadLimit::max_bytes(REST))
             .map(drop)

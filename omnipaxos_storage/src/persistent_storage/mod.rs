@@ -34,6 +34,7 @@ mod scan;
 mod segments;
 mod snapshot_bytes;
 mod snapshot_files;
+mod sync_ahead;
 mod write;
 
 pub use self::{
