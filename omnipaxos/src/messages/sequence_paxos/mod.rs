@@ -421,7 +421,8 @@ pub struct CatchUpChunk<T: Entry> {
     /// `from_idx` is `base`.
     pub piece: Option<Box<SnapshotPiece>>,
     /// In a log that continues through reconfigurations: the epoch of the receiver after it has
-    /// installed the snapshot, if that is not the epoch of the request.
+    /// installed the snapshot, if that is not the epoch of the request. Also the first epoch, for a server
+    /// that joins and knows no epoch yet; while the log is empty, the chunk has nothing else.
     pub epoch: Option<Box<Epoch>>,
     /// Number of entries decided at the sender: beyond the end of this chunk, if there is more.
     pub decided_idx: u64,
