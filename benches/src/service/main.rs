@@ -37,7 +37,7 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 
 /// What the table of loads shows.
 const ABOUT_LOADS: &str = "\
-Three processes on loopback. Each acknowledged put is synced to the disks of a majority; gets are linearizable. Values have
+Three processes on loopback. Each acknowledged put is synced to the disks of a majority, except by openraft-rocksdb; gets are linearizable. Values have
 256 bytes. Clients are in a closed loop, each with one connection: the first at the leader, the others spread over all
 servers. \"Slowest\" is the slowest operation of all runs, and \"longest pause\" the longest time of all runs in which no
 client got an answer; all else are medians. CPU time is for each operation: that of the servers together, and of the leader.

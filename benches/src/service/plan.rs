@@ -40,8 +40,10 @@ impl System {
 
     /// Returns whether the servers can be started.
     pub(crate) fn is_installed(self) -> bool {
-        // Each ends at once: etcd tells its version, and the other one lacks its settings.
-        self.program().is_none_or(|name| Command::new(name).arg("--version").output().is_ok())
+        self.program().is_none_or(|name| {
+            let version = Command::new(name).arg("--version").output();
+            version.is_ok_and(|output| output.status.success())
+        })
     }
 
     pub(crate) fn named(name: &str) -> Result<Self, Failure> {

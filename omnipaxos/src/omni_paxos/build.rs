@@ -170,7 +170,11 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
         let retirement = Retirement::of(&config, log.epochs(), &members);
         let nodes = log.epochs().iter().flat_map(|epoch| &epoch.configuration.nodes);
         let earlier_peers = nodes.copied().collect();
-        let paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
+        let mut paxos =
+            SequencePaxos::new(&config, members.clone(), log, incarnation, trace.clone());
+        if learns_members {
+            paxos.note_learned_members();
+        }
         Ok(Self {
             pid: config.server_config.pid,
             validator: MessageValidator::new(&config, members.clone(), identities),

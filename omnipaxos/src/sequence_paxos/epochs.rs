@@ -60,6 +60,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.log.begin_epoch(epoch.clone());
         self.config_id = epoch.configuration.configuration_id;
         self.members = members;
+        self.learned_members = true;
         self.state = State::Recovering;
         self.elected = Ballot::default();
         self.leadership_change = None;
@@ -85,6 +86,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             event.because(format!("configuration {configuration_id} of the servers {nodes:?}"))
         });
         self.announce_trim();
+    }
+
+    /// Records that the members are those that the log names, not those of a file of this server.
+    pub(crate) fn note_learned_members(&mut self) {
+        self.learned_members = true;
     }
 
     /// Asks `pid`, which takes over in the epoch that this server has begun, to prepare it.

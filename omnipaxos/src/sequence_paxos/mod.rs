@@ -71,6 +71,8 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     config_id: ConfigurationId,
     pid: NodeId,
     members: Arc<Membership>,
+    /// Whether the members are those that the log names, not those of a file of this server.
+    learned_members: bool,
     log: ReplicaLog<T, B>,
     state: State<T>,
     /// The accepted index of each server; reused by each count.
@@ -176,6 +178,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             config_id: cluster.configuration_id,
             pid,
             members,
+            learned_members: false,
             state: State::Recovering,
             accepted: Vec::new(),
             elected: Ballot::default(),

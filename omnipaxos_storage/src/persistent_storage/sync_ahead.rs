@@ -31,7 +31,8 @@ pub(super) struct SyncAhead {
     unsynced: u64,
 }
 
-/// A thread that syncs files. It ends when this is dropped.
+/// A thread that syncs files. It ends when this is dropped, and its last sync has ended: nobody waits for
+/// that, since the disk may have failed.
 #[derive(Debug)]
 struct Syncer {
     files: Sender<PathBuf>,
@@ -44,30 +45,25 @@ impl SyncAhead {
     /// thread syncs that file.
     ///
     /// # Errors
-    /// An earlier sync failed.
-    pub(super) fn appended(
-        &mut self,
-        bytes: u64,
-        path: impl FnOnce() -> PathBuf,
-    ) -> io::Result<()> {
+    /// A sync of the thread failed.
+    pub(super) fn appended(&mut self, bytes: u64, path: impl Fn() -> PathBuf) -> io::Result<()> {
         self.unsynced += bytes;
+        if let Some(thread) = self.thread.as_mut().filter(|_| self.is_busy) {
+            match thread.results().try_recv() {
+                Err(TryRecvError::Empty) => return Ok(()),
+                ended => {
+                    self.is_busy = false;
+                    ended.unwrap_or(Ok(()))?;
+                }
+            }
+        }
         if self.unsynced < STEP_BYTES {
             return Ok(());
         }
-        if let Some(thread) = self.thread.as_mut().filter(|_| self.is_busy) {
-            match thread.results().try_recv() {
-                Ok(result) => result?,
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => self.thread = None,
-            }
-        }
-        self.is_busy = false;
-        if self.thread.is_none() {
-            self.thread = Syncer::start();
-        }
-        // Without a thread the checkpoint syncs more.
-        let sent = self.thread.as_ref().map(|thread| thread.files.send(path()));
-        if let Some(Ok(())) = sent {
+        self.thread = self.thread.take().or_else(Syncer::start);
+        // Without a thread the checkpoint syncs more, and the next append starts one.
+        self.thread.take_if(|thread| thread.files.send(path()).is_err());
+        if self.thread.is_some() {
             (self.is_busy, self.unsynced) = (true, 0);
         }
         Ok(())
@@ -93,7 +89,7 @@ impl Syncer {
         let (outbox, results) = channel();
         let sync_each = move || {
             for path in inbox {
-                // A segment may have been removed.
+                // If the file cannot be opened, the checkpoint notices.
                 let result = open_to_sync(&path).map_or(Ok(()), |file| file.sync_data());
                 if outbox.send(result).is_err() {
                     return;
@@ -156,6 +152,7 @@ mod tests {
                 false => ahead.appended(1, path),
             };
             assert_eq!(reported.unwrap_err().to_string(), "the disk is broken");
+            ahead.finish().unwrap();
         }
     }
 }

@@ -89,12 +89,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Returns a chunk without entries, with the configuration of an empty log, for a server that joins and
     /// does not know it yet. Such a server could not propose before the others have decided something. A
-    /// member sends it once it has accepted a ballot: then a quorum has this configuration.
+    /// server sends it once it has accepted a ballot, since then a quorum has this configuration; or if it
+    /// learned it in this way.
     pub(in crate::sequence_paxos) fn first_epoch_for(
         &self,
         asks: &CatchUpRequest,
     ) -> Option<CatchUpChunk<T>> {
-        let is_agreed = self.is_observer() || !self.log.accepted_round().is_nobodys();
+        let is_agreed = self.learned_members || !self.log.accepted_round().is_nobodys();
         if !is_agreed || self.log.decided_idx() > 0 || asks.range.is_some() {
             return None;
         }

@@ -276,6 +276,16 @@ fn a_server_that_joins_an_empty_log_learns_its_members() {
                        | 2: CatchUpChunk | same |
         # A write of an earlier chunk was torn: its entries were stored without the decided index.
         recovering 0 0 abc | 2: CatchUpChunk epoch=1:0 | recovering 0 0 - | 2: CatchUpRequest waits
+        # It passes on what it has learned.
+        recovering 0 0 - | 2: CatchUpChunk epoch=1:0; output; epoch; 9: CatchUpRequest joins | same
+                         | 9: CatchUpChunk at=0 epoch=1:0
         ",
     );
+    // An observer whose configuration is that of its file, which may be wrong.
+    let observing = Table::with(|config| {
+        config.cluster_config.nodes = vec![2, 3];
+        config.server_config.observes = vec![2, 3];
+        config.server_config.continues = true;
+    });
+    observing.check("recovering 0 0 - | 9: CatchUpRequest joins | same |");
 }
