@@ -178,13 +178,7 @@ impl Cluster {
     pub fn status_in_step(&self) -> Vec<String> {
         let start = Instant::now();
         loop {
-            let output = self.client(&["status"]);
-            // A server that still writes what is large may not answer in time.
-            if !output.status.success() {
-                assert!(start.elapsed() < TIMEOUT, "a server does not answer: {output:?}");
-                continue;
-            }
-            let status = String::from_utf8(output.stdout).unwrap();
+            let status = self.ask(&["status"]);
             let is_first = |line: &&str| !line.starts_with(' ');
             let lines: Vec<String> = status.lines().filter(is_first).map(str::to_owned).collect();
             // How much of its log is in a snapshot is each server's own: a server that was behind may
