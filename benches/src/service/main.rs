@@ -37,11 +37,11 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 
 /// What the table of loads shows.
 const ABOUT_LOADS: &str = "\
-Three processes on loopback. Each acknowledged put is synced to the disks of a majority, except by openraft-rocksdb; gets are linearizable. Values have
-256 bytes. Clients are in a closed loop, each with one connection: the first at the leader, the others spread over all
-servers. \"Slowest\" is the slowest operation of all runs, and \"longest pause\" the longest time of all runs in which no
-client got an answer; all else are medians. CPU time is for each operation: that of the servers together, and of the leader.
-Memory is that of the largest server.
+Three processes on loopback. Each acknowledged put is synced to the disks of a majority, except by openraft-rocksdb. Gets are
+linearizable. Values have 256 bytes. Clients are in a closed loop, each with one connection: the first at the leader, the
+others spread over all servers. \"Slowest\" is the slowest operation of all runs, and \"longest pause\" the longest time of all
+runs in which no client got an answer; all else are medians. CPU time is for each operation: that of the servers together, and
+of the leader. Memory is that of the largest server.
 
 - ours: `Replicated` over TCP with the persistent storage, which remembers the outputs of each client, to apply a repeated
   command once. A server that does not lead forwards commands and reads in batches with others. Clients send bincode.
@@ -50,7 +50,7 @@ Memory is that of the largest server.
   passes requests on one by one. The same client protocol as ours. It does not recognise repeated commands.
 - openraft-rocksdb: the same server with the store that openraft publishes, `openraft-rocksstore`. It keeps log and values
   in rocksdb, as JSON. **It syncs only when it applies.** So a follower acknowledges entries that a loss of power may take
-  from it: an acknowledged put is synced to the disk of the leader only, and the statement above does not hold for it.
+  from it: an acknowledged put is synced to the disk of the leader only.
 - etcd: the program. It keeps revisions and a database on disk, and has leases, watches and access control. Its clients use
   gRPC, which costs it something.";
 
@@ -88,7 +88,9 @@ fn serve_as(system: &str, arguments: &[String]) -> Result<(), Failure> {
         // The replica has a thread of its own.
         System::Ours => Builder::new_current_thread().enable_all().build()?,
         // All is in tasks, and a sync blocks one.
-        _ => Builder::new_multi_thread().enable_all().build()?,
+        System::Openraft | System::OpenraftRocksdb | System::Etcd => {
+            Builder::new_multi_thread().enable_all().build()?
+        }
     };
     runtime.block_on(async {
         match system {

@@ -53,8 +53,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Returns the value of a key.
-    #[allow(clippy::unnecessary_wraps, reason = "another store may fail")]
+    /// Returns the value of a key. Another store may fail here.
     pub(super) fn get(&self, key: u64) -> Result<Option<Value>, Failure> {
         Ok(self.state().values.get(&key).cloned())
     }
