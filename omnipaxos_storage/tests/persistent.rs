@@ -325,12 +325,9 @@ fn batches_that_fill_the_journal_survive() {
             assert!(storage.get_suffix(0).unwrap() == [blob(before, 1), blob(size, 2)], "{size}");
         };
         check(&storage);
-        // As a process that is killed leaves it.
         let copy = tempfile::tempdir().unwrap();
-        let copied = Command::new("cp").arg("-r").args([folder.path(), copy.path()]).status();
-        assert!(copied.unwrap().success());
+        let killed = killed(folder.path(), copy.path());
         drop(storage);
-        let killed = copy.path().join(folder.path().file_name().unwrap());
         check(&Disk::try_open(self::config(&killed)).unwrap());
         check(&Disk::try_open(config).unwrap());
     }
@@ -370,6 +367,51 @@ fn another_format_is_refused() {
     assert!(matches!(error, StorageError::Format { found: 2, ours: 1, .. }), "{error:?}");
     assert!(error.to_string().contains("the version of the library that wrote it"), "{error}");
     assert_eq!(fs::read(log).unwrap(), bytes, "it is left as it is");
+}
+
+/// Copies a folder as a process that is killed leaves it.
+fn killed(folder: &Path, copy: &Path) -> PathBuf {
+    let copied = Command::new("cp").arg("-r").args([folder, copy]).status();
+    assert!(copied.unwrap().success());
+    copy.join(folder.file_name().unwrap())
+}
+
+/// Gives the checkpoint another format: its first two bytes. The last four are the checksum.
+fn change_format(folder: &Path, format: u16) {
+    let database = open_database(folder);
+    let mut value = database.get("checkpoint").unwrap().unwrap().to_vec();
+    let body = value.len() - 4;
+    value[..2].copy_from_slice(&format.to_le_bytes());
+    let crc = crc32c::crc32c(&value[..body]);
+    value[body..].copy_from_slice(&crc.to_le_bytes());
+    database.insert("checkpoint", value).unwrap();
+    database.flush().unwrap();
+}
+
+/// In format 1 the journal has one file.
+#[test]
+fn a_killed_storage_of_the_first_format_keeps_its_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = Disk::try_create(config(folder.path())).unwrap();
+    let all: Vec<Blob> = (0..5).map(|number| blob(1000, number)).collect();
+    storage.append_entries(all.clone()).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let first = killed(folder.path(), copies.path());
+    let later = tempfile::tempdir().unwrap();
+    let later = killed(folder.path(), later.path());
+    drop(storage);
+    change_format(&first, 1);
+    fs::remove_file(first.join("commitlog").join("journal_2")).unwrap();
+    let mut storage = Disk::try_open_existing(config(&first)).unwrap();
+    assert_eq!(storage.get_suffix(0).unwrap(), all);
+    storage.append_entry(blob(1000, 5)).unwrap();
+    let again = tempfile::tempdir().unwrap();
+    let again = killed(&first, again.path());
+    assert_eq!(Disk::try_open_existing(config(&again)).unwrap().get_log_len().unwrap(), 6);
+
+    change_format(&later, 3);
+    let error = refused(config(&later));
+    assert!(matches!(error, StorageError::Format { found: 3, ours: 2, .. }), "{error:?}");
 }
 
 /// Bytes of all files below `folder`, as they lie on the disk.

@@ -10,6 +10,7 @@ use super::{
     error::StorageError,
     files::sync_folder,
     folders,
+    format::CHECKPOINT_FORMAT,
     journal::Journal,
     segments,
 };
@@ -125,6 +126,7 @@ pub(super) fn begin(
         stamp: journal.stamp,
         journal_bytes: journal.bytes,
         is_closed: false,
+        format: CHECKPOINT_FORMAT,
     };
     database.set_checkpoint(&checkpoint)?;
     sync_folder(folder)?;

@@ -6,7 +6,7 @@ use super::{
     database_thread::{DatabaseThread, Opened},
     error::StorageError,
     files::{open_to_sync, sync_folder},
-    format::FORMAT,
+    format::{CHECKPOINT_FORMAT, WITH_ONE_JOURNAL},
     journal::Known,
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
@@ -54,12 +54,16 @@ pub(super) struct Checkpoint {
     pub(super) journal_bytes: u64,
     /// Whether the storage was closed. Then no batch in the journal counts.
     pub(super) is_closed: bool,
+    /// The version that made it. It is before the rest.
+    #[serde(skip)]
+    pub(super) format: u16,
 }
 
 impl Checkpoint {
     /// Returns the part of it that concerns the journal.
     pub(super) fn journal(&self) -> Known {
-        Known { stamp: self.stamp, bytes: self.journal_bytes }
+        let is_single = self.format == WITH_ONE_JOURNAL;
+        Known { stamp: self.stamp, bytes: self.journal_bytes, is_single }
     }
 }
 
@@ -116,16 +120,17 @@ impl Database {
         let (format, body) =
             body.split_first_chunk::<2>().ok_or_else(|| damaged("the checkpoint is too short"))?;
         let found = u16::from_le_bytes(*format);
-        if found != FORMAT {
+        if !(WITH_ONE_JOURNAL..=CHECKPOINT_FORMAT).contains(&found) {
             let path = self.folder();
-            return Err(StorageError::Format { path, found, ours: FORMAT });
+            return Err(StorageError::Format { path, found, ours: CHECKPOINT_FORMAT });
         }
-        codec::decode("the checkpoint", body).map(Some)
+        let checkpoint = codec::decode("the checkpoint", body)?;
+        Ok(Some(Checkpoint { format: found, ..checkpoint }))
     }
 
     /// Stores a checkpoint and syncs it.
     pub(super) fn set_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
-        let mut value = FORMAT.to_le_bytes().to_vec();
+        let mut value = checkpoint.format.to_le_bytes().to_vec();
         value.extend(codec::encode("the checkpoint", checkpoint)?);
         let crc = crc32c::crc32c(&value);
         value.extend_from_slice(&crc.to_le_bytes());
@@ -301,6 +306,11 @@ impl Database {
     fn sync(&self) -> Result<(), StorageError> {
         self.flush()?;
         sync_folder_and_files(self.thread.folder())
+    }
+
+    #[cfg(test)]
+    pub(super) fn thread(&self) -> &DatabaseThread {
+        &self.thread
     }
 
     pub(super) fn folder(&self) -> PathBuf {

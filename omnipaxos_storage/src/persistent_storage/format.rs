@@ -2,8 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// Version of the layout. A library reads only its own version.
+/// Version of the layout of a batch. A library reads only its own version.
 pub(super) const FORMAT: u16 = 1;
+
+/// Version of the checkpoint, and of the journal that follows it. A library reads the earlier ones, too.
+pub(super) const CHECKPOINT_FORMAT: u16 = 2;
+
+/// The version in which the journal had one file.
+pub(super) const WITH_ONE_JOURNAL: u16 = 1;
 
 /// The first bytes of a segment file.
 pub(super) const SEGMENT_MAGIC: [u8; 2] = [0xff, 0xff];

@@ -1,50 +1,43 @@
-//! The journal: a file of fixed size. A batch counts once it is written there.
+//! The journal: two files of fixed size. A batch counts once it is written there.
 //!
 //! A sync of a file that grows also syncs the metadata of the file system. The journal is
-//! overwritten in place, so its sync concerns only data. The commit log gets the same bytes, and is
-//! synced when the journal is full. Only then is the journal written from its beginning again.
-//!
-//! Disks write sectors as a whole. Each sector of the journal contains a stamp, which no other
-//! batch ever has, and a checksum. So if a loss of power leaves a sector unwritten, it has an older
-//! stamp, and is distinguished from a damaged one.
+//! overwritten in place, so its sync concerns only data. The commit log gets the same bytes. When a
+//! file of the journal is full, the journal continues in the other one. Meanwhile a thread syncs the
+//! commit log, records that, and enlarges the full file. Only then is that file written again.
 
 use super::{
     error::StorageError,
     files::{read_exact_at, sync_folder, write_all_at},
-    format::chunk,
+    sectors::{push_batch, read_batches, written_bytes, Sector, SECTOR_BYTES},
 };
 use std::{
     fs::File,
-    io,
+    io::{self, ErrorKind},
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-/// The size of a sector, which a disk writes as a whole.
-const SECTOR_BYTES: usize = 512;
+/// The names of the files. Until format 2 there was only the first one.
+const NAMES: [&str; 2] = ["journal", "journal_2"];
 
-/// The bytes of a batch in a sector. The rest is stamp and checksum.
-const PAYLOAD_BYTES: usize = SECTOR_BYTES - 8 - 4;
-
-/// The bytes of the length at the beginning of a batch.
-const LENGTH_BYTES: usize = 8;
-
-/// Size of a new journal. It doubles whenever it is full.
+/// Size of a new file. It doubles whenever it is full.
 const LEAST_BYTES: u64 = 256 << 10;
 
 /// The largest size. It limits the bytes that are replayed when a storage is opened.
-const LARGEST_BYTES: u64 = 16 << 20;
+const LARGEST_BYTES: u64 = 8 << 20;
 
-/// The number of bytes that are written at a time to enlarge a journal.
+/// The number of bytes that are written at a time to enlarge a file.
 const ZEROS_BYTES: u64 = 64 << 10;
 
 /// An open journal.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
-    path: PathBuf,
-    bytes: u64,
-    /// The position of the next batch.
+    /// The file that is written to.
+    active: JournalFile,
+    /// The other one. Its batches are needed until the next checkpoint is recorded.
+    other: JournalFile,
+    /// The position of the next batch in the active file.
     at: u64,
     /// The stamp of the next batch.
     stamp: u64,
@@ -52,49 +45,44 @@ pub(super) struct Journal {
     sectors: Vec<u8>,
 }
 
+/// A file of the journal.
+#[derive(Clone, Debug)]
+pub(super) struct JournalFile {
+    file: Arc<File>,
+    path: PathBuf,
+    bytes: u64,
+}
+
 /// The part of a checkpoint that concerns the journal.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Known {
     /// The stamp of the first batch after the checkpoint.
     pub(super) stamp: u64,
-    /// The smallest size of the journal.
+    /// The smallest size of a file.
     pub(super) bytes: u64,
+    /// Whether the journal had one file when the checkpoint was made.
+    pub(super) is_single: bool,
 }
 
 impl Journal {
     /// Creates the journal of a log, or creates it again, with this stamp for the first batch.
     pub(super) fn create(log_folder: &Path, stamp: u64) -> Result<Self, StorageError> {
-        let path = path(log_folder);
-        let file = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(StorageError::io("create", &path))?;
-        let mut journal = Self { file, path, bytes: 0, at: 0, stamp, sectors: Vec::new() };
-        journal.grow_to(LEAST_BYTES)?;
+        let [active, other] = NAMES.map(|name| JournalFile::create(log_folder.join(name)));
+        let journal = Self::new([active?, other?], stamp);
         sync_folder(log_folder)?;
         Ok(journal)
     }
 
     /// Opens the journal of a log that was closed. No batch in it counts.
     pub(super) fn reuse(log_folder: &Path, known: Known) -> Result<Self, StorageError> {
-        let path = path(log_folder);
-        let failed = || StorageError::io("open", &path);
-        match File::options().read(true).write(true).open(&path) {
-            Ok(file) => {
-                let bytes = whole_sectors(file.metadata().map_err(failed())?.len());
-                let stamp = known.stamp;
-                let mut journal = Self { file, path, bytes, at: 0, stamp, sectors: Vec::new() };
-                journal.grow_to(LEAST_BYTES)?;
-                Ok(journal)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Self::create(log_folder, known.stamp)
-            }
-            Err(error) => Err(failed()(error)),
+        let paths = NAMES.map(|name| log_folder.join(name));
+        let has_all = paths.iter().all(|path| path.exists());
+        let [active, other] = paths.map(JournalFile::open_or_create);
+        let journal = Self::new([active?, other?], known.stamp);
+        if !has_all {
+            sync_folder(log_folder)?;
         }
+        Ok(journal)
     }
 
     /// Opens the journal of a log, and reads the batches in it.
@@ -105,88 +93,137 @@ impl Journal {
         log_folder: &Path,
         known: Known,
     ) -> Result<(Self, Vec<Vec<u8>>), StorageError> {
-        let path = path(log_folder);
-        let damaged = |byte: u64, what: &str| StorageError::Corrupt {
-            path: path.clone(),
+        let [first, second] = NAMES.map(|name| log_folder.join(name));
+        let files = match known.is_single {
+            true => [JournalFile::open(first)?, JournalFile::open_or_create(second)?],
+            false => [JournalFile::open(first)?, JournalFile::open(second)?],
+        };
+        let damaged = |file: usize, byte: u64, what: &str| StorageError::Corrupt {
+            path: files.get(file).map(|file| file.path.clone()).unwrap_or_default(),
             byte,
             what: what.to_string(),
         };
-        let file = match File::options().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StorageError::Missing { path });
+        let recorded = files.iter().take(if known.is_single { 1 } else { 2 });
+        for (number, file) in recorded.enumerate() {
+            if file.bytes < known.bytes {
+                return Err(damaged(number, file.bytes, "the journal ends too early"));
             }
-            Err(error) => return Err(StorageError::io("open", &path)(error)),
-        };
-        let failed = || StorageError::io("read", &path);
-        let len = file.metadata().map_err(failed())?.len();
-        if len < known.bytes {
-            return Err(damaged(len, "the journal ends too early"));
         }
-        let mut content = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        read_exact_at(&file, &mut content, 0).map_err(failed())?;
-        let sectors: Vec<Sector<'_>> =
-            content.chunks_exact(SECTOR_BYTES).map(Sector::read).collect();
+        let [first, second] = files.each_ref().map(JournalFile::read);
+        let contents = [first?, second?];
+        let sectors = contents.each_ref().map(|content| Sector::read_all(content));
         let found = read_batches(&sectors, known.stamp)
-            .map_err(|bad| damaged((bad.sector * SECTOR_BYTES) as u64, bad.what))?;
-        let stamp = known.stamp + found.len() as u64;
-        let bytes = whole_sectors(len);
+            .map_err(|bad| damaged(bad.file, (bad.sector * SECTOR_BYTES) as u64, bad.what))?;
         // An interrupted batch has the next stamp.
-        let journal = Self { file, path, bytes, at: 0, stamp: stamp + 1, sectors: Vec::new() };
-        Ok((journal, found))
+        let stamp = known.stamp + found.len() as u64 + 1;
+        if known.is_single {
+            sync_folder(log_folder)?;
+        }
+        Ok((Self::new(files, stamp), found))
     }
 
+    fn new([active, other]: [JournalFile; 2], stamp: u64) -> Self {
+        Self { active, other, at: 0, stamp, sectors: Vec::new() }
+    }
+
+    /// Returns the file that is written to.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.active.path
     }
 
     /// Returns the part of the next checkpoint that concerns the journal.
     pub(super) fn known(&self) -> Known {
-        Known { stamp: self.stamp, bytes: self.bytes }
+        let bytes = self.active.bytes.min(self.other.bytes);
+        Known { stamp: self.stamp, bytes, is_single: false }
     }
 
-    /// Returns whether a batch of this size fits behind the present ones.
+    /// Returns whether a batch of this size fits behind the present ones of the active file.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.bytes - self.at >= written_bytes(bytes)
+        self.active.bytes - self.at >= written_bytes(bytes)
     }
 
     /// Writes a batch and syncs it: the commit point.
     pub(super) fn write(&mut self, batch: &[u8]) -> Result<(), StorageError> {
         self.sectors.clear();
-        let length = (batch.len() as u64).to_le_bytes();
-        let (first, rest) = batch.split_at(batch.len().min(PAYLOAD_BYTES - LENGTH_BYTES));
-        push_sector(&mut self.sectors, &[&length, first], self.stamp);
-        for payload in rest.chunks(PAYLOAD_BYTES) {
-            push_sector(&mut self.sectors, &[payload], self.stamp);
-        }
-        write_all_at(&self.file, &self.sectors, self.at)
-            .map_err(StorageError::io("write to", &self.path))?;
-        self.file.sync_data().map_err(StorageError::io("sync", &self.path))?;
+        push_batch(&mut self.sectors, batch, self.stamp);
+        let JournalFile { file, path, .. } = &self.active;
+        write_all_at(file, &self.sectors, self.at).map_err(StorageError::io("write to", path))?;
+        file.sync_data().map_err(StorageError::io("sync", path))?;
         self.at += self.sectors.len() as u64;
         self.stamp += 1;
         Ok(())
     }
 
-    /// Restarts at the beginning: its batches are synced in the commit log, as a checkpoint
+    /// Restarts at the beginning of the active file: no batch in the journal is needed, as a checkpoint
     /// records.
     pub(super) fn restart(&mut self) {
         self.at = 0;
         self.sectors.shrink_to(LEAST_BYTES as usize);
     }
 
-    /// Enlarges a journal that was restarted because it was full.
-    pub(super) fn grow(&mut self) -> Result<(), StorageError> {
-        self.grow_to((self.bytes * 2).clamp(LEAST_BYTES, LARGEST_BYTES))
+    /// Continues at the beginning of the other file, of which no batch is needed. Returns the file that
+    /// was written to until now.
+    pub(super) fn switch(&mut self) -> JournalFile {
+        std::mem::swap(&mut self.active, &mut self.other);
+        self.restart();
+        self.other.clone()
     }
 
-    fn grow_to(&mut self, bytes: u64) -> Result<(), StorageError> {
+    /// Takes over the other file after a change of its size.
+    pub(super) fn replace_other(&mut self, file: JournalFile) {
+        self.other = file;
+    }
+}
+
+impl JournalFile {
+    fn create(path: PathBuf) -> Result<Self, StorageError> {
+        let mut options = File::options();
+        options.create(true).truncate(true).read(true).write(true);
+        let file = options.open(&path).map_err(StorageError::io("create", &path))?;
+        Self { file: Arc::new(file), path, bytes: 0 }.at_least(LEAST_BYTES)
+    }
+
+    fn open(path: PathBuf) -> Result<Self, StorageError> {
+        let file =
+            File::options().read(true).write(true).open(&path).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::NotFound => StorageError::Missing { path: path.clone() },
+                    _ => StorageError::io("open", &path)(error),
+                }
+            })?;
+        let length = file.metadata().map_err(StorageError::io("read", &path))?.len();
+        let bytes = length - length % SECTOR_BYTES as u64;
+        Ok(Self { file: Arc::new(file), path, bytes })
+    }
+
+    fn open_or_create(path: PathBuf) -> Result<Self, StorageError> {
+        match Self::open(path) {
+            Ok(file) => file.at_least(LEAST_BYTES),
+            Err(StorageError::Missing { path }) => Self::create(path),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, StorageError> {
+        let mut content = vec![0; usize::try_from(self.bytes).unwrap_or(usize::MAX)];
+        read_exact_at(&self.file, &mut content, 0).map_err(StorageError::io("read", &self.path))?;
+        Ok(content)
+    }
+
+    /// Enlarges a file that was full.
+    pub(super) fn enlarged(self) -> Result<Self, StorageError> {
+        let bytes = (self.bytes * 2).clamp(LEAST_BYTES, LARGEST_BYTES);
+        self.at_least(bytes)
+    }
+
+    fn at_least(mut self, bytes: u64) -> Result<Self, StorageError> {
         if bytes > self.bytes {
             self.write_zeros(self.bytes..bytes)
                 .and_then(|()| self.file.sync_all())
                 .map_err(StorageError::io("make room in", &self.path))?;
             self.bytes = bytes;
         }
-        Ok(())
+        Ok(self)
     }
 
     fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {
@@ -199,122 +236,6 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-fn path(log_folder: &Path) -> PathBuf {
-    log_folder.join("journal")
-}
-
-fn whole_sectors(bytes: u64) -> u64 {
-    bytes - bytes % SECTOR_BYTES as u64
-}
-
-/// Returns the number of sectors of a batch with this number of bytes.
-fn sectors_of(bytes: usize) -> usize {
-    bytes.saturating_add(LENGTH_BYTES).div_ceil(PAYLOAD_BYTES)
-}
-
-fn written_bytes(bytes: usize) -> u64 {
-    (sectors_of(bytes) as u64).saturating_mul(SECTOR_BYTES as u64)
-}
-
-fn push_sector(sectors: &mut Vec<u8>, payload: &[&[u8]], stamp: u64) {
-    let start = sectors.len();
-    for piece in payload {
-        sectors.extend_from_slice(piece);
-    }
-    sectors.resize(start + PAYLOAD_BYTES, 0);
-    sectors.extend_from_slice(&stamp.to_le_bytes());
-    let crc = crc32c::crc32c(sectors.get(start..).unwrap_or_default());
-    sectors.extend_from_slice(&crc.to_le_bytes());
-}
-
-/// A sector as it was read.
-#[derive(Copy, Clone, Debug)]
-enum Sector<'a> {
-    /// A sector of the batch with this stamp. A sector that was never written has stamp 0.
-    Of(u64, &'a [u8]),
-    Damaged,
-}
-
-impl<'a> Sector<'a> {
-    fn read(bytes: &'a [u8]) -> Self {
-        if bytes.iter().all(|byte| *byte == 0) {
-            return Self::Of(0, &[]);
-        }
-        let (checked, crc) = bytes.split_at(SECTOR_BYTES - 4);
-        let (payload, _) = checked.split_at(PAYLOAD_BYTES);
-        match (chunk::<8>(checked, PAYLOAD_BYTES), chunk::<4>(crc, 0)) {
-            (Some(stamp), Some(crc)) if crc32c::crc32c(checked) == u32::from_le_bytes(crc) => {
-                Self::Of(u64::from_le_bytes(stamp), payload)
-            }
-            _ => Self::Damaged,
-        }
-    }
-
-    fn stamp(&self) -> Option<u64> {
-        match self {
-            Self::Of(stamp, _) => Some(*stamp),
-            Self::Damaged => None,
-        }
-    }
-}
-
-/// A state that no loss of power can have caused.
-#[derive(Debug, PartialEq)]
-struct Bad {
-    sector: usize,
-    what: &'static str,
-}
-
-/// Returns the complete batches from `first` on.
-fn read_batches(sectors: &[Sector<'_>], first: u64) -> Result<Vec<Vec<u8>>, Bad> {
-    let mut batches = Vec::new();
-    let mut at = 0;
-    for stamp in first.. {
-        let Some(batch) = read_batch(sectors, at, stamp)? else {
-            // This batch was never synced, so nothing was written after it.
-            let mut later = (at..).zip(sectors.iter().skip(at));
-            return match later.find(|(_, sector)| sector.stamp().is_some_and(|of| of > stamp)) {
-                None => Ok(batches),
-                Some((sector, _)) => Err(Bad { sector, what: "the batch before this is lost" }),
-            };
-        };
-        at += sectors_of(batch.len());
-        batches.push(batch);
-    }
-    Ok(batches)
-}
-
-/// Returns the batch with this stamp at sector `at`; `None` if some sector of it was never written.
-fn read_batch(sectors: &[Sector<'_>], at: usize, stamp: u64) -> Result<Option<Vec<u8>>, Bad> {
-    let damaged = |sector| Bad { sector, what: "the checksum of this sector is wrong" };
-    let begin = match sectors.get(at) {
-        Some(Sector::Of(found, payload)) if *found == stamp => payload,
-        None | Some(Sector::Of(..)) => return Ok(None),
-        Some(Sector::Damaged) => return Err(damaged(at)),
-    };
-    let too_long = Bad { sector: at, what: "the length of this batch is wrong" };
-    let length = chunk::<LENGTH_BYTES>(begin, 0).map(u64::from_le_bytes);
-    let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
-        return Err(too_long);
-    };
-    let Some(own) = at.checked_add(sectors_of(length)).and_then(|end| sectors.get(at..end)) else {
-        return Err(too_long);
-    };
-    if own.iter().any(|sector| sector.stamp().is_some_and(|found| found != stamp)) {
-        return Ok(None);
-    }
-    let mut batch = Vec::with_capacity(own.len() * PAYLOAD_BYTES);
-    for (number, sector) in (at..).zip(own) {
-        match sector {
-            Sector::Of(_, payload) => batch.extend_from_slice(payload),
-            Sector::Damaged => return Err(damaged(number)),
-        }
-    }
-    batch.drain(..LENGTH_BYTES);
-    batch.truncate(length);
-    Ok(Some(batch))
 }
 
 #[cfg(test)]
@@ -401,6 +322,8 @@ mod tests {
         let file = folder.path().join("journal");
         let mut bytes = fs::read(&file).unwrap();
         let used = *ends.last().unwrap() as usize;
+        // The other file is short, too: each bit takes less time.
+        fs::write(folder.path().join("journal_2"), [0; SECTOR_BYTES]).unwrap();
         for bit in 0..(used + 2 * SECTOR_BYTES) * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&file, &bytes[..used + 4 * SECTOR_BYTES]).unwrap();
@@ -430,29 +353,128 @@ mod tests {
         assert!(error.contains("the batch before this is lost"), "{error}");
     }
 
-    #[test]
-    fn a_missing_or_short_journal_is_reported() {
-        let folder = tempfile::tempdir().unwrap();
-        let (known, _) = written(folder.path());
-        let file = folder.path().join("journal");
-        File::options().write(true).open(&file).unwrap().set_len(LEAST_BYTES - 1).unwrap();
-        let error = read(folder.path(), known).unwrap_err().to_string();
-        assert!(error.contains("ends too early"), "{error}");
-        fs::remove_file(&file).unwrap();
-        let error = read(folder.path(), known).unwrap_err().to_string();
-        assert!(error.contains("is missing"), "{error}");
+    /// Batches in both files: those of the first one, and then those of the second one.
+    fn written_in_both(folder: &Path) -> (Known, u64) {
+        let mut journal = Journal::create(folder, 1).unwrap();
+        let known = journal.known();
+        (0..4).for_each(|number| journal.write(&batch(number)).unwrap());
+        journal.switch();
+        (4..LENGTHS.len()).for_each(|number| journal.write(&batch(number)).unwrap());
+        (known, journal.at)
     }
 
     #[test]
-    fn grows_up_to_its_limit() {
+    fn batches_continue_in_the_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, end) = written_in_both(folder.path());
+        assert_eq!(read(folder.path(), known).unwrap(), LENGTHS.len());
+        // Once more: the first file is overwritten from its beginning. Only what is after the checkpoint
+        // counts.
+        let mut journal = Journal::open(folder.path(), known).unwrap().0;
+        let known = journal.known();
+        journal.switch();
+        (0..3).for_each(|number| journal.write(&batch(number)).unwrap());
+        assert_ne!(journal.at, end);
+        assert_eq!(read(folder.path(), known).unwrap(), 3);
+        journal.switch();
+        (3..6).for_each(|number| journal.write(&batch(number)).unwrap());
+        assert_eq!(read(folder.path(), known).unwrap(), 6);
+    }
+
+    /// Every sector of the second file that may be missing: only the batches before it count, if it is in
+    /// the last one, and otherwise something is lost.
+    #[test]
+    fn what_the_second_file_lacks_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, end) = written_in_both(folder.path());
+        let file = folder.path().join("journal_2");
+        let whole = fs::read(&file).unwrap();
+        let last = (end as usize / SECTOR_BYTES) - 1;
+        for sector in 0..=last {
+            let mut torn = whole.clone();
+            torn[sector * SECTOR_BYTES..][..SECTOR_BYTES].fill(0);
+            fs::write(&file, torn).unwrap();
+            match read(folder.path(), known) {
+                Ok(batches) => assert!(sector == last && batches == LENGTHS.len() - 1, "{sector}"),
+                Err(error) => {
+                    let lost = error.to_string().contains("the batch before this is lost");
+                    assert!(lost && sector < last, "{sector}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_either_file_is_reported_or_harmless() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, _) = written_in_both(folder.path());
+        for name in super::NAMES {
+            let file = folder.path().join(name);
+            let mut bytes = fs::read(&file).unwrap();
+            bytes.truncate(24 * SECTOR_BYTES);
+            for bit in (0..bytes.len() * 8).step_by(7) {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&file, &bytes).unwrap();
+                match read(folder.path(), Known { bytes: 0, ..known }) {
+                    Ok(batches) => assert_eq!(batches, LENGTHS.len(), "bit {bit} of {name}"),
+                    Err(StorageError::Corrupt { path, byte, .. }) => {
+                        assert_eq!(path, file, "bit {bit}");
+                        assert_eq!(byte, (bit / 8 / SECTOR_BYTES * SECTOR_BYTES) as u64);
+                    }
+                    Err(error) => panic!("bit {bit} of {name}: {error}"),
+                }
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            fs::write(&file, &bytes).unwrap();
+        }
+    }
+
+    /// A folder of the time when there was one file.
+    #[test]
+    fn a_single_file_gets_a_second_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, _) = written(folder.path());
+        let second = folder.path().join("journal_2");
+        fs::remove_file(&second).unwrap();
+        let error = read(folder.path(), known).unwrap_err().to_string();
+        assert!(error.contains("is missing"), "{error}");
+        // That file was larger than a new one is now.
+        let large = 16 << 20;
+        let first = folder.path().join("journal");
+        File::options().write(true).open(first).unwrap().set_len(large).unwrap();
+        let single = Known { is_single: true, bytes: large, ..known };
+        assert_eq!(read(folder.path(), single).unwrap(), LENGTHS.len());
+        assert_eq!(fs::metadata(second).unwrap().len(), LEAST_BYTES);
+    }
+
+    #[test]
+    fn a_missing_or_short_journal_is_reported() {
+        for name in super::NAMES {
+            let folder = tempfile::tempdir().unwrap();
+            let (known, _) = written(folder.path());
+            let file = folder.path().join(name);
+            File::options().write(true).open(&file).unwrap().set_len(LEAST_BYTES - 1).unwrap();
+            let error = read(folder.path(), known).unwrap_err().to_string();
+            assert!(error.contains("ends too early"), "{error}");
+            fs::remove_file(&file).unwrap();
+            let error = read(folder.path(), known).unwrap_err().to_string();
+            assert!(error.contains("is missing"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_file_grows_up_to_its_limit() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(folder.path(), 1).unwrap();
         assert!(journal.has_room(200 << 10) && !journal.has_room(LEAST_BYTES as usize));
-        for _ in 0..10 {
-            journal.grow().unwrap();
+        for _ in 0..14 {
+            let full = journal.switch().enlarged().unwrap();
+            journal.replace_other(full);
         }
         assert_eq!(journal.known().bytes, LARGEST_BYTES);
-        assert_eq!(fs::metadata(folder.path().join("journal")).unwrap().len(), LARGEST_BYTES);
+        for name in super::NAMES {
+            assert_eq!(fs::metadata(folder.path().join(name)).unwrap().len(), LARGEST_BYTES);
+        }
         assert!(!journal.has_room(usize::MAX));
     }
 }

@@ -1,15 +1,15 @@
 //! The commit log: appends batches, syncs them, reads records.
 
 use super::{
+    background::{Background, Order},
     checkpoint::Place,
     error::StorageError,
-    files::{read_at, sync_folder},
+    files::{open_to_sync, read_at, sync_folder},
     format::{log_file, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
     parts::{Part, Parts, Target},
     records::{RecordHeader, RECORD_HEADER_BYTES},
     scan::Scanned,
     segments::{self, IndexRoom},
-    sync_ahead::SyncAhead,
 };
 use commitlog::{
     message::{MessageError, MessageSet},
@@ -22,6 +22,9 @@ use std::{
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
+
+/// The number of bytes after which the thread syncs them, so that little is left for the next checkpoint.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// The rest of a segment.
 const REST: usize = u32::MAX as usize;
@@ -41,7 +44,8 @@ pub(super) struct Log {
     synced: Place,
     /// Whether a segment was created whose name is not synced.
     has_unsynced_names: bool,
-    sync_ahead: SyncAhead,
+    /// The number of bytes that were appended since the thread last got a file to sync.
+    unsynced: u64,
 }
 
 impl Log {
@@ -82,7 +86,7 @@ impl Log {
             batches: found.batches,
             synced: found.end,
             has_unsynced_names: is_new,
-            sync_ahead: SyncAhead::default(),
+            unsynced: 0,
         })
     }
 
@@ -106,7 +110,7 @@ impl Log {
 
     /// Returns whether all batches are synced.
     pub(super) fn is_synced(&self) -> bool {
-        self.batches == 0 || self.synced == self.end
+        self.synced == self.end_of_batches()
     }
 
     /// Returns the segment with the last batch, which contains the state.
@@ -114,23 +118,38 @@ impl Log {
         self.end.segment
     }
 
-    /// Appends a batch, without a sync.
+    /// Appends a batch. A thread syncs the files that are complete, and those with many bytes that are not
+    /// synced.
     ///
     /// # Errors
     /// The append failed. It is not known which bytes were written.
-    pub(super) fn append(&mut self, batch: &Parts) -> Result<(), StorageError> {
+    pub(super) fn append(
+        &mut self,
+        batch: &Parts,
+        background: &mut Background,
+    ) -> Result<(), StorageError> {
         for part in &batch.parts {
-            self.append_part(part, batch.bytes_of(part))?;
+            self.append_part(part, batch.bytes_of(part), background)?;
         }
         self.batches += 1;
+        if self.unsynced >= SYNC_BYTES && background.is_idle() {
+            background.order(Order::Sync(self.last_file()));
+            self.unsynced = 0;
+        }
         Ok(())
     }
 
-    fn append_part(&mut self, part: &Part, bytes: &[u8]) -> Result<(), StorageError> {
+    fn append_part(
+        &mut self,
+        part: &Part,
+        bytes: &[u8],
+        background: &mut Background,
+    ) -> Result<(), StorageError> {
         let records = part.count as usize + 1;
         let rolls = self.end.byte + bytes.len() as u64 > self.segment_bytes as u64;
         if rolls {
-            self.sync_file()?;
+            background.order(Order::Sync(self.last_file()));
+            self.unsynced = 0;
             segments::check_space(&self.folder, bytes.len(), records)?;
             self.index_room = IndexRoom::after(records);
         } else {
@@ -152,34 +171,49 @@ impl Log {
             self.has_unsynced_names = true;
         }
         self.end.byte += bytes.len() as u64;
-        let (folder, segment) = (&self.folder, self.end.segment);
-        let path = || log_file(folder, segment);
-        self.sync_ahead
-            .appended(bytes.len() as u64, path)
-            .map_err(StorageError::io("sync", &self.folder))
+        self.unsynced += bytes.len() as u64;
+        Ok(())
     }
 
-    /// Syncs all batches.
+    /// Syncs all batches. The thread has no order.
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         if !self.is_synced() {
-            self.sync_file()?;
+            let path = self.last_file();
+            open_to_sync(&path)
+                .and_then(|file| file.sync_data())
+                .map_err(StorageError::io("sync", &path))?;
             if std::mem::take(&mut self.has_unsynced_names) {
                 sync_folder(&self.folder)?;
             }
-            self.synced = self.end;
+            self.note_synced(self.end);
+            self.unsynced = 0;
         }
         Ok(())
     }
 
-    /// Syncs the file of the last segment. The flush of the commit log does not.
-    fn sync_file(&mut self) -> Result<(), StorageError> {
-        let last = self.commit.next_offset().saturating_sub(1);
-        let path = log_file(&self.folder, self.end.segment);
-        self.sync_ahead.finish().map_err(StorageError::io("sync", &path))?;
-        self.commit
-            .reader(&mut SyncFile, last, ReadLimit::max_bytes(REST))
-            .map(drop)
-            .map_err(|error| StorageError::io("sync", path)(as_io(error)))
+    /// Returns the file of the last segment. Every byte that is not synced is in it, or in a file that the
+    /// thread was told to sync.
+    pub(super) fn last_file(&self) -> PathBuf {
+        log_file(&self.folder, self.end.segment)
+    }
+
+    /// Returns the folder if the names in it are not synced. The caller syncs them.
+    pub(super) fn take_unsynced_folder(&mut self) -> Option<PathBuf> {
+        std::mem::take(&mut self.has_unsynced_names).then(|| self.folder.clone())
+    }
+
+    /// Notes that the batches before this place are synced.
+    pub(super) fn note_synced(&mut self, place: Place) {
+        self.synced = place;
+    }
+
+    /// Returns the end of the last batch.
+    pub(super) fn end_of_batches(&self) -> Place {
+        if self.batches == 0 {
+            self.synced
+        } else {
+            self.end
+        }
     }
 
     /// Returns the payloads of `count` records from `offset` on, which are in one segment.
@@ -266,22 +300,6 @@ impl MessageSet for Appended<'_> {
 
     fn len(&self) -> usize {
         self.records
-    }
-}
-
-/// Syncs the file that it should read from.
-struct SyncFile;
-
-impl LogSliceReader for SyncFile {
-    type Result = ();
-
-    fn read_from(
-        &mut self,
-        file: &File,
-        _position: u32,
-        _bytes: usize,
-    ) -> Result<(), MessageError> {
-        file.sync_data().map_err(MessageError::IoError)
     }
 }
 

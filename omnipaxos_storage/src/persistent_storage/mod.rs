@@ -3,12 +3,13 @@
 //! When `write_atomically` has returned `Ok`, all its changes are on the disk. After a crash before
 //! that, all or none are. State travels with each batch of entries, so that one sync makes both
 //! durable: the sync of a journal, which is written in place. The log is a
-//! [commitlog](https://docs.rs/commitlog), synced whenever the journal is full. A
+//! [commitlog](https://docs.rs/commitlog), which a thread syncs. A
 //! [sled](https://docs.rs/sled) database contains the snapshots and the checkpoint, up to which the
 //! log is synced. A large snapshot is in a file of its own, which a thread writes: its compaction may
 //! be durable later. `docs/storage.md` in the repository describes what is durable when, and what an
 //! operator does.
 
+mod background;
 mod batch;
 mod begin;
 mod check;
@@ -31,10 +32,10 @@ mod receiving;
 mod records;
 mod runs;
 mod scan;
+mod sectors;
 mod segments;
 mod snapshot_bytes;
 mod snapshot_files;
-mod sync_ahead;
 mod write;
 
 pub use self::{
@@ -43,10 +44,12 @@ pub use self::{
 };
 
 use self::{
+    background::{Background, Order, Recorded, ToRecord},
     batch::{SnapshotRef, State},
-    checkpoint::{Checkpoint, Database},
+    checkpoint::{Checkpoint, Database, Place},
+    format::CHECKPOINT_FORMAT,
     journal::Journal,
-    large_snapshots::{Deferred, Encoder, InMemory, OnThread, Superseded},
+    large_snapshots::{Deferred, Encoder, InMemory, OnThread, Superseded, Wait},
     log::Log,
     opening::FolderLock,
     parts::Parts,
@@ -62,7 +65,7 @@ use std::{
     fmt,
     marker::PhantomData,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
@@ -97,7 +100,8 @@ use std::{
 pub struct PersistentStorage<T> {
     log: Log,
     journal: Journal,
-    database: Database,
+    database: Arc<Database>,
+    background: Background,
     snapshot_files: SnapshotFiles,
     /// The last snapshot that was made durable in a file.
     in_file: Option<FileBytes>,
@@ -202,33 +206,83 @@ impl<T> PersistentStorage<T> {
         received.take_if(|(id, _)| Some(*id) != present);
     }
 
-    /// Syncs the log, records that, restarts the journal, and frees the space that is not needed.
-    fn checkpoint(&mut self, is_closed: IsClosed) -> Result<(), StorageError> {
-        self.log.sync()?;
+    /// Begins to sync the log, and to record that, in the thread. The journal continues in its other file.
+    fn begin_checkpoint(&mut self) -> Result<(), StorageError> {
+        // The thread may not have freed that file yet.
+        self.end_checkpoints(Wait::UntilWritten)?;
+        let full = self.journal.switch();
         let first_segment = self.first_needed_segment();
-        self.record(first_segment, is_closed)?;
-        self.remove_unneeded()?;
-        if first_segment > self.log.first_segment() {
-            self.log.remove_before(first_segment)?;
+        self.background.order(Order::Checkpoint(Box::new(ToRecord {
+            log_file: self.log.last_file(),
+            unsynced_folder: self.log.take_unsynced_folder(),
+            checkpoint: self.checkpoint_at(
+                self.log.end_of_batches(),
+                first_segment,
+                IsClosed(false),
+            ),
+            database: Arc::clone(&self.database),
+            full,
+        })));
+        Ok(())
+    }
+
+    /// Takes over what the thread has recorded; with [`Wait::UntilWritten`] the thread has no order
+    /// afterwards.
+    ///
+    /// # Errors
+    /// The thread failed. What was acknowledged is in the journal.
+    fn end_checkpoints(&mut self, wait: Wait) -> Result<(), StorageError> {
+        while let Some(recorded) = self.background.next(wait)? {
+            let Recorded { durable, first_segment, free } = recorded;
+            self.log.note_synced(durable);
+            self.journal.replace_other(free);
+            self.free_space(first_segment)?;
         }
         Ok(())
     }
 
+    /// Syncs the log, records that, restarts the journal, and frees the space that is not needed.
+    fn checkpoint(&mut self, is_closed: IsClosed) -> Result<(), StorageError> {
+        self.end_checkpoints(Wait::UntilWritten)?;
+        self.log.sync()?;
+        let first_segment = self.first_needed_segment();
+        self.record(first_segment, is_closed)?;
+        self.free_space(first_segment)
+    }
+
     /// Records that the log is synced: the content of the journal is not needed any more.
-    fn record(
-        &mut self,
+    fn record(&mut self, first_segment: u64, is_closed: IsClosed) -> Result<(), StorageError> {
+        let checkpoint = self.checkpoint_at(self.log.synced(), first_segment, is_closed);
+        self.database.set_checkpoint(&checkpoint)?;
+        self.journal.restart();
+        Ok(())
+    }
+
+    /// Returns a checkpoint with all batches, which end at this place.
+    fn checkpoint_at(
+        &self,
+        durable: Place,
         first_segment: u64,
         IsClosed(is_closed): IsClosed,
-    ) -> Result<(), StorageError> {
-        self.database.set_checkpoint(&Checkpoint {
+    ) -> Checkpoint {
+        let journal = self.journal.known();
+        Checkpoint {
             first_segment,
-            durable: self.log.synced(),
+            durable,
             batches: self.log.batches(),
-            stamp: self.journal.known().stamp,
-            journal_bytes: self.journal.known().bytes,
+            stamp: journal.stamp,
+            journal_bytes: journal.bytes,
             is_closed,
-        })?;
-        self.journal.restart();
+            format: CHECKPOINT_FORMAT,
+        }
+    }
+
+    /// Frees the space that is not needed after a checkpoint with this first segment.
+    fn free_space(&mut self, first_segment: u64) -> Result<(), StorageError> {
+        self.remove_unneeded()?;
+        if first_segment > self.log.first_segment() {
+            self.log.remove_before(first_segment)?;
+        }
         Ok(())
     }
 
@@ -295,6 +349,7 @@ impl<T> Drop for PersistentStorage<T> {
         if let Some(superseded) = self.superseded.take() {
             superseded.end();
         }
+        self.background.end();
         self.end_reception();
         for thread in self.ended.drain(..) {
             let _ = thread.join();

@@ -1,6 +1,7 @@
 //! The opening of a storage: each one is a recovery.
 
 use super::{
+    background::Background,
     begin::{self, begin, Unfinished},
     checkpoint::Database,
     config::PersistentStorageConfig,
@@ -22,7 +23,7 @@ use std::{
     fs::{self, File},
     marker::PhantomData,
     path::Path,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 impl<T> PersistentStorage<T> {
@@ -197,7 +198,8 @@ impl<T> PersistentStorage<T> {
         let mut storage = Self {
             log,
             journal,
-            database,
+            database: Arc::new(database),
+            background: Background::start(&log_folder)?,
             snapshot_files,
             in_file: None,
             written: found.state.clone(),
@@ -221,7 +223,7 @@ impl<T> PersistentStorage<T> {
             _entries: PhantomData,
         };
         for batch in pending {
-            storage.log.append(&batch)?;
+            storage.log.append(&batch, &mut storage.background)?;
             let state = batch.state.clone();
             storage.take(batch, state);
         }

@@ -220,8 +220,10 @@ fn position(byte: u64) -> u32 {
 mod tests {
     use super::{scan, Scanned};
     use crate::persistent_storage::{
+        background::Background,
         checkpoint::{Checkpoint, Place},
         format,
+        large_snapshots::Wait,
         log::Log,
         parts::{largest_payload, Parts},
         records::Records,
@@ -232,6 +234,7 @@ mod tests {
     /// Writes batches of up to three entries to a log with segments of 4 KiB.
     fn written(folder: &Path) -> Checkpoint {
         let mut log = Log::open(folder, 4096, &Scanned::default()).unwrap();
+        let mut background = Background::start(folder).unwrap();
         for batch in 0..8u64 {
             let target = log.target();
             let mut records = Records::default();
@@ -240,8 +243,9 @@ mod tests {
                 records.push("a value", &value, largest_payload(target.part_bytes)).unwrap();
             }
             let parts = Parts::new(target, batch, &mut records, Default::default()).unwrap();
-            log.append(&parts).unwrap();
+            log.append(&parts, &mut background).unwrap();
         }
+        assert!(background.next(Wait::UntilWritten).unwrap().is_none());
         log.sync().unwrap();
         Checkpoint {
             first_segment: 0,
@@ -250,6 +254,7 @@ mod tests {
             stamp: 0,
             journal_bytes: 0,
             is_closed: true,
+            format: format::CHECKPOINT_FORMAT,
         }
     }
 

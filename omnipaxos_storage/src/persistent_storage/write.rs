@@ -432,19 +432,20 @@ impl<T> PersistentStorage<T> {
         snapshot: Option<&[u8]>,
     ) -> Result<(), StorageError> {
         let bytes = batch.bytes.len();
+        self.end_checkpoints(Wait::No)?;
         if !self.journal.has_room(bytes) {
-            self.checkpoint(IsClosed(false))?;
-            self.journal.grow()?;
+            self.begin_checkpoint()?;
         }
         if let (Some(name), Some(bytes)) = (batch.state.snapshot, snapshot) {
             self.put_snapshot(name, batch.state.compacted_idx, bytes)?;
         }
-        self.log.append(&batch)?;
+        self.log.append(&batch, &mut self.background)?;
         if self.journal.has_room(bytes) {
             self.journal.write(&batch.bytes)?;
         } else {
-            // The batch is larger than the journal. It counts once it is recorded that the log is
-            // synced.
+            // The batch is larger than a file of the journal. It counts once it is recorded that the log
+            // is synced.
+            self.end_checkpoints(Wait::UntilWritten)?;
             self.log.sync()?;
             self.record(self.log.first_segment(), IsClosed(false))?;
         }

@@ -141,7 +141,8 @@ impl Replay {
 
 /// Whether this is a file of the log, or its journal.
 fn is_log(path: &Path) -> bool {
-    is_segment(path) || path.file_name().is_some_and(|name| name == "journal")
+    is_segment(path)
+        || path.file_name().is_some_and(|name| name == "journal" || name == "journal_2")
 }
 
 fn is_segment(path: &Path) -> bool {

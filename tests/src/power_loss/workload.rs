@@ -344,12 +344,19 @@ impl Plan {
     fn op(&mut self, place: u64) -> StorageOp<Item> {
         let pick = |n: u64| mix(self.seed, place + n);
         let len = self.held.log.len() as u64;
+        // With some seeds a file of the journal is full after a few batches, and seldom restarted before.
+        let is_large = self.seed.is_multiple_of(3);
         let items = |count: u64| -> Vec<Item> {
             (0..count)
                 .map(|n| {
                     let id = (place + n) as u32;
-                    let size = if pick(3) % 20 == 0 { 9000 } else { pick(4 + n) % 600 };
-                    let payload = (0..size).map(|byte| mix(byte, place + n) as u8).collect();
+                    let size = match pick(3) % 20 {
+                        0 => 9000,
+                        _ => pick(4 + n) % if is_large { 15_000 } else { 600 },
+                    };
+                    let varied = (0..size.min(600)).map(|byte| mix(byte, place + n) as u8);
+                    let mut payload: Vec<u8> = varied.collect();
+                    payload.resize(size as usize, id as u8);
                     Item { id, payload }
                 })
                 .collect()
@@ -366,8 +373,14 @@ impl Plan {
                 self.held.log.extend(items.clone());
                 StorageOp::AppendEntries(items)
             }
-            0..8 => {
-                let items = items(1 + pick(1) % 4);
+            11..14 if !is_large || pick(5) % 8 == 0 => {
+                let idx = pick(1) % (len + 1);
+                self.held.log.drain(..idx as usize);
+                self.held.removed += idx;
+                StorageOp::Trim(idx)
+            }
+            0..8 | 11..14 => {
+                let items = items(1 + pick(1) % if is_large { 16 } else { 4 });
                 self.held.log.extend(items.clone());
                 StorageOp::AppendEntries(items)
             }
@@ -376,12 +389,6 @@ impl Plan {
                 self.held.log.truncate(idx as usize);
                 self.held.log.extend(items.clone());
                 StorageOp::AppendOnPrefix(idx, items)
-            }
-            11..14 => {
-                let idx = pick(1) % (len + 1);
-                self.held.log.drain(..idx as usize);
-                self.held.removed += idx;
-                StorageOp::Trim(idx)
             }
             14 => {
                 self.held.promise = Some(ballot);
