@@ -7,11 +7,13 @@ mod common;
 use common::{config, entries, within, Word};
 use omnipaxos::{
     ballot_leader_election::Ballot,
+    macros::Entry,
     messages::{sequence_paxos::PaxosMsg, Message},
-    storage::{StopSign, Storage, StorageOp, StorageResult},
+    storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
 };
 use omnipaxos_runtime::{errors::NodeError, Inbox, Node, OmniPaxosHandle, Transport};
 use omnipaxos_storage::memory_storage::MemoryStorage;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     io,
@@ -31,6 +33,8 @@ use tokio::{
 enum Step {
     /// It stores entries.
     Writes,
+    /// It compacts, and the snapshot may be durable later.
+    Compacts,
     Sends(&'static str, u64),
 }
 
@@ -38,13 +42,13 @@ type Steps = Arc<Mutex<Vec<Step>>>;
 
 /// A disk. After a power failure it refuses all writes, and a new handle finds what was written.
 #[derive(Clone)]
-struct Disk {
-    content: Arc<Mutex<MemoryStorage<Word>>>,
+struct Disk<T: Entry> {
+    content: Arc<Mutex<MemoryStorage<T>>>,
     has_power: Arc<AtomicBool>,
     steps: Steps,
 }
 
-impl Disk {
+impl<T: Entry> Disk<T> {
     fn new(steps: Steps) -> Self {
         Self { content: Arc::default(), has_power: Arc::new(true.into()), steps }
     }
@@ -60,7 +64,7 @@ impl Disk {
 
     fn write<R>(
         &self,
-        write: impl FnOnce(&mut MemoryStorage<Word>) -> StorageResult<R>,
+        write: impl FnOnce(&mut MemoryStorage<T>) -> StorageResult<R>,
     ) -> StorageResult<R> {
         match self.has_power.load(Ordering::Relaxed) {
             true => write(&mut self.content.lock().unwrap()),
@@ -68,19 +72,19 @@ impl Disk {
         }
     }
 
-    fn read<R>(&self, read: impl FnOnce(&MemoryStorage<Word>) -> R) -> R {
+    fn read<R>(&self, read: impl FnOnce(&MemoryStorage<T>) -> R) -> R {
         read(&self.content.lock().unwrap())
     }
 }
 
-impl Storage<Word> for Disk {
-    fn append_entry(&mut self, entry: Word) -> StorageResult<u64> {
+impl<T: Entry> Storage<T> for Disk<T> {
+    fn append_entry(&mut self, entry: T) -> StorageResult<u64> {
         self.write(|disk| disk.append_entry(entry))
     }
-    fn append_entries(&mut self, entries: Vec<Word>) -> StorageResult<u64> {
+    fn append_entries(&mut self, entries: Vec<T>) -> StorageResult<u64> {
         self.write(|disk| disk.append_entries(entries))
     }
-    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<Word>) -> StorageResult<u64> {
+    fn append_on_prefix(&mut self, from_idx: u64, entries: Vec<T>) -> StorageResult<u64> {
         self.write(|disk| disk.append_on_prefix(from_idx, entries))
     }
     fn set_promise(&mut self, promise: Ballot) -> StorageResult<()> {
@@ -98,13 +102,13 @@ impl Storage<Word> for Disk {
     fn get_accepted_round(&self) -> StorageResult<Option<Ballot>> {
         self.read(MemoryStorage::get_accepted_round)
     }
-    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<Word>> {
+    fn get_entries(&self, from: u64, to: u64) -> StorageResult<Vec<T>> {
         self.read(|disk| disk.get_entries(from, to))
     }
     fn get_log_len(&self) -> StorageResult<u64> {
         self.read(MemoryStorage::get_log_len)
     }
-    fn get_suffix(&self, from: u64) -> StorageResult<Vec<Word>> {
+    fn get_suffix(&self, from: u64) -> StorageResult<Vec<T>> {
         self.read(|disk| disk.get_suffix(from))
     }
     fn get_promise(&self) -> StorageResult<Option<Ballot>> {
@@ -125,17 +129,17 @@ impl Storage<Word> for Disk {
     fn get_compacted_idx(&self) -> StorageResult<u64> {
         self.read(MemoryStorage::get_compacted_idx)
     }
-    fn set_snapshot(&mut self, snapshot: Option<WordSnapshot>) -> StorageResult<()> {
+    fn set_snapshot(&mut self, snapshot: Option<T::Snapshot>) -> StorageResult<()> {
         self.write(|disk| disk.set_snapshot(snapshot))
     }
-    fn get_snapshot(&self) -> StorageResult<Option<WordSnapshot>> {
+    fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
         self.read(MemoryStorage::get_snapshot)
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
         self.write(MemoryStorage::next_incarnation)
     }
-    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<Word>>) -> StorageResult<()> {
-        let stores = |op: &StorageOp<Word>| {
+    fn write_atomically(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        let stores = |op: &StorageOp<T>| {
             matches!(
                 op,
                 StorageOp::AppendEntry(_)
@@ -150,25 +154,30 @@ impl Storage<Word> for Disk {
         }
         self.write(|disk| disk.write_atomically(ops))
     }
+    fn write_compaction(&mut self, ops: &mut Vec<StorageOp<T>>) -> StorageResult<()> {
+        self.steps.lock().unwrap().push(Step::Compacts);
+        self.write_atomically(ops)
+    }
 }
 
-type WordSnapshot = <Word as omnipaxos::storage::Entry>::Snapshot;
-
 /// The handles of the servers that run.
-type Handles = Arc<Mutex<BTreeMap<u64, OmniPaxosHandle<Word>>>>;
+type Handles<T> = Arc<Mutex<BTreeMap<u64, OmniPaxosHandle<T>>>>;
 
 /// Carries messages in no time, and notes them: so a decision may come before a leader writes.
-struct Noting {
-    handles: Handles,
+struct Noting<T: Entry> {
+    handles: Handles<T>,
     steps: Steps,
 }
 
-impl Transport<Word> for Noting {
-    async fn start(&mut self, _own: u64, _inbox: Inbox<Word>) -> io::Result<()> {
+impl<T: Entry + Send + Sync + 'static> Transport<T> for Noting<T>
+where
+    T::Snapshot: Send + Sync,
+{
+    async fn start(&mut self, _own: u64, _inbox: Inbox<T>) -> io::Result<()> {
         Ok(())
     }
 
-    fn send(&mut self, to: u64, messages: &mut Vec<Message<Word>>) {
+    fn send(&mut self, to: u64, messages: &mut Vec<Message<T>>) {
         for message in messages.drain(..) {
             let kind = match &message {
                 Message::SequencePaxos(paxos) => match paxos.msg {
@@ -189,13 +198,16 @@ impl Transport<Word> for Noting {
     }
 }
 
-struct Cluster {
-    handles: Handles,
-    disks: BTreeMap<u64, Disk>,
-    nodes: BTreeMap<u64, Node<Word, Disk>>,
+struct Cluster<T: Entry> {
+    handles: Handles<T>,
+    disks: BTreeMap<u64, Disk<T>>,
+    nodes: BTreeMap<u64, Node<T, Disk<T>>>,
 }
 
-impl Cluster {
+impl<T: Entry + Send + Sync + 'static> Cluster<T>
+where
+    T::Snapshot: Send + Sync,
+{
     async fn start() -> Self {
         let disks = (1..=3).map(|pid| (pid, Disk::new(Steps::default()))).collect();
         let mut cluster = Self { handles: Handles::default(), disks, nodes: BTreeMap::new() };
@@ -261,6 +273,49 @@ async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_aft
             assert!(writes < first(Step::Sends("Accepted", leader)).unwrap(), "{steps:?}");
         }
     }
+}
+
+/// A number. Its snapshot is a sum.
+#[derive(Clone, Debug, Entry, Serialize, Deserialize)]
+#[snapshot(Total)]
+struct Number(u64);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Total(u64);
+
+impl Snapshot<Number> for Total {
+    fn create(numbers: &[Number]) -> Self {
+        Self(numbers.iter().map(|number| number.0).sum())
+    }
+
+    fn merge(&mut self, later: Self) {
+        self.0 += later.0;
+    }
+
+    fn use_snapshots() -> bool {
+        true
+    }
+}
+
+/// A leader decides before it has written. Nevertheless the snapshot of what it decided may be durable later.
+#[tokio::test(start_paused = true)]
+async fn no_server_waits_for_the_snapshot_of_a_compaction() {
+    let cluster = Cluster::<Number>::start().await;
+    cluster.nodes[&1].append(Number(1)).await.unwrap();
+    let leader = cluster.leader().await;
+    let (disk, node) = (&cluster.disks[&leader], &cluster.nodes[&leader]);
+    // Whether the leader had decided an entry that it had not written.
+    let mut was_early = false;
+    for number in 2..50 {
+        let idx = node.append(Number(number)).await.unwrap();
+        was_early |= disk.get_log_len().unwrap() + disk.get_compacted_idx().unwrap() <= idx;
+        disk.steps.lock().unwrap().clear();
+        node.compact(idx + 1).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let steps = disk.steps.lock().unwrap();
+        assert!(steps.contains(&Step::Compacts), "{number}: {steps:?}");
+    }
+    assert!(was_early);
 }
 
 #[tokio::test(start_paused = true)]

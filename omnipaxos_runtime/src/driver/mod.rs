@@ -262,6 +262,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 self.reconfigure(proposed, reply)?;
             }
             Request::Compact(idx, snapshot, reply) => {
+                // A leader may have decided entries that it has not stored. Their snapshot would have to be
+                // durable when the next write returns. That of stored ones may be written meanwhile.
+                self.replica.flush()?;
                 let compacted = match snapshot {
                     Some(snapshot) => self.replica.compact_with(idx, snapshot),
                     None => self.replica.try_compact(idx),
