@@ -401,7 +401,9 @@ fn a_killed_storage_of_the_first_format_keeps_its_batches() {
     let later = killed(folder.path(), later.path());
     drop(storage);
     change_format(&first, 1);
-    fs::remove_file(first.join("commitlog").join("journal_2")).unwrap();
+    // The batches are in the second file: the opening has switched to it.
+    let log = first.join("commitlog");
+    fs::rename(log.join("journal_2"), log.join("journal")).unwrap();
     let mut storage = Disk::try_open_existing(config(&first)).unwrap();
     assert_eq!(storage.get_suffix(0).unwrap(), all);
     storage.append_entry(blob(1000, 5)).unwrap();

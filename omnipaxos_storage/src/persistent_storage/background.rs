@@ -5,12 +5,14 @@
 //! every sync before it, and a disk may report a failure only once.
 
 use super::{
-    checkpoint::{Checkpoint, Database, Place},
+    checkpoint::{Checkpoint, Database},
     error::StorageError,
     files::{open_to_sync, sync_folder},
     journal::JournalFile,
     large_snapshots::Wait,
+    segments,
 };
+use commitlog::CommitLog;
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -22,35 +24,38 @@ use std::{
 };
 
 /// What the thread does.
-#[derive(Debug)]
 pub(super) enum Order {
     /// Sync this file of the log. If it was removed, nothing in it is needed.
     Sync(PathBuf),
     Checkpoint(Box<ToRecord>),
+    /// Close the files of a commit log that was opened again.
+    Close(Box<CommitLog>),
 }
 
 /// A checkpoint that is to be made.
 #[derive(Debug)]
 pub(super) struct ToRecord {
-    /// The last file of the log.
-    pub(super) log_file: PathBuf,
-    /// The folder with the files of the log, if their names must be synced.
-    pub(super) unsynced_folder: Option<PathBuf>,
+    /// The folder of the log.
+    pub(super) log_folder: PathBuf,
+    /// The last file of the log, if it must be synced.
+    pub(super) log_file: Option<PathBuf>,
+    /// Whether the names in the folder must be synced.
+    pub(super) has_unsynced_names: bool,
     pub(super) checkpoint: Checkpoint,
     pub(super) database: Arc<Database>,
-    /// The file of the journal that is not needed after the checkpoint.
-    pub(super) full: JournalFile,
+    /// The segments that are not needed after the checkpoint.
+    pub(super) removed: Vec<u64>,
+    /// The file of the journal that is not needed after the checkpoint, if it is to be enlarged.
+    pub(super) full: Option<JournalFile>,
 }
 
 /// A checkpoint that was made.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    /// The end of the last synced batch.
-    pub(super) durable: Place,
-    /// The first segment that is still needed.
+    /// The first segment that is still needed. The ones before it are removed.
     pub(super) first_segment: u64,
-    /// The file of the journal, which may be written again.
-    pub(super) free: JournalFile,
+    /// The file of the journal that was enlarged.
+    pub(super) enlarged: Option<JournalFile>,
 }
 
 type Outcome = Result<Option<Recorded>, StorageError>;
@@ -64,6 +69,8 @@ pub(super) struct Background {
     outcomes: Mutex<Receiver<Outcome>>,
     /// The number of orders without an outcome.
     pending: usize,
+    /// Whether one of them is a checkpoint.
+    is_recording: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -87,12 +94,14 @@ impl Background {
         let thread = thread::Builder::new().name("omnipaxos checkpoint".to_string());
         let thread = thread.spawn(run).map_err(StorageError::io("start a thread for", folder))?;
         let outcomes = Mutex::new(outcomes);
-        Ok(Self { orders: Some(orders), outcomes, pending: 0, thread: Some(thread) })
+        let orders = Some(orders);
+        Ok(Self { orders, outcomes, pending: 0, is_recording: false, thread: Some(thread) })
     }
 
     /// Gives an order. Its outcome comes later.
     pub(super) fn order(&mut self, order: Order) {
         self.pending += 1;
+        self.is_recording |= matches!(order, Order::Checkpoint(_));
         // A thread that has ended has sent its failure, which is the next outcome.
         let _ = self.orders.as_ref().map(|orders| orders.send(order));
     }
@@ -100,6 +109,11 @@ impl Background {
     /// Whether every order has an outcome that was taken.
     pub(super) fn is_idle(&self) -> bool {
         self.pending == 0
+    }
+
+    /// Whether a checkpoint has no outcome that was taken.
+    pub(super) fn is_recording(&self) -> bool {
+        self.is_recording
     }
 
     /// Takes the outcomes that are there, up to the next checkpoint; with [`Wait::UntilWritten`] those of
@@ -118,6 +132,7 @@ impl Background {
                 Ok(outcome) => {
                     self.pending -= 1;
                     if let Some(recorded) = outcome? {
+                        self.is_recording = false;
                         return Ok(Some(recorded));
                     }
                 }
@@ -150,32 +165,48 @@ impl Order {
                 Ok(()) | Err(_) => Ok(None),
             },
             Self::Checkpoint(to_record) => to_record.run().map(Some),
+            Self::Close(commit) => {
+                drop(commit);
+                Ok(None)
+            }
         }
     }
 }
 
 impl ToRecord {
-    /// Syncs the log, records that, and then enlarges the full file of the journal.
+    /// Syncs the log, records that, and then removes and enlarges files.
     fn run(self) -> Result<Recorded, StorageError> {
-        open_to_sync(&self.log_file)
-            .and_then(|file| file.sync_data())
-            .map_err(StorageError::io("sync", &self.log_file))?;
-        if let Some(folder) = &self.unsynced_folder {
-            sync_folder(folder)?;
+        if let Some(path) = &self.log_file {
+            open_to_sync(path)
+                .and_then(|file| file.sync_data())
+                .map_err(StorageError::io("sync", path))?;
+        }
+        if self.has_unsynced_names {
+            sync_folder(&self.log_folder)?;
         }
         self.database.set_checkpoint(&self.checkpoint)?;
-        let Checkpoint { durable, first_segment, .. } = self.checkpoint;
-        Ok(Recorded { durable, first_segment, free: self.full.enlarged()? })
+        for gone in &self.removed {
+            segments::remove(&self.log_folder, *gone)?;
+        }
+        if !self.removed.is_empty() {
+            sync_folder(&self.log_folder)?;
+        }
+        let enlarged = self.full.map(JournalFile::enlarged).transpose()?;
+        Ok(Recorded { first_segment: self.checkpoint.first_segment, enlarged })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Background, Order, ToRecord};
+    use super::{Background, Order};
     use crate::persistent_storage::{
-        large_snapshots::Wait, IsClosed, PersistentStorage, PersistentStorageConfig,
+        large_snapshots::Wait, segments, PersistentStorage, PersistentStorageConfig, Reason,
     };
-    use omnipaxos::{macros::Entry, storage::Storage};
+    use commitlog::LogOptions;
+    use omnipaxos::{
+        macros::Entry,
+        storage::{Storage, StorageOp},
+    };
     use serde::{Deserialize, Serialize};
     use std::{
         fs,
@@ -258,6 +289,39 @@ mod tests {
         assert!(written(&open(&at("storage"))) == all);
     }
 
+    /// While no checkpoint is recorded, a batch that frees segments is written, and their files stay.
+    #[test]
+    fn a_trim_does_not_wait_until_its_space_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = LogOptions::new(folder.path().join("log"));
+        options.segment_max_bytes(16 << 10);
+        let mut config = PersistentStorageConfig::default();
+        config.set_path(folder.path().to_str().unwrap().to_string());
+        config.set_commitlog_options(options);
+        let mut storage = PersistentStorage::<Bytes>::try_open(config).unwrap();
+        let segments = || segments::list(&folder.path().join("log")).unwrap().len();
+        for number in 0..8 {
+            storage.append_entry(Bytes(vec![number; 9 << 10])).unwrap();
+        }
+        let before = segments();
+        assert_eq!(before, 8);
+        let released = stop_database(&storage);
+        let (ended, end) = channel();
+        let writer = thread::spawn(move || {
+            let mut ops = vec![StorageOp::Trim(8), StorageOp::SetCompactedIdx(8)];
+            storage.write_atomically(&mut ops).unwrap();
+            ended.send(()).unwrap();
+            storage
+        });
+        end.recv_timeout(Duration::from_secs(60)).expect("the trim waits for the database");
+        assert_eq!(segments(), before, "the checkpoint before the trim needs them");
+        drop(released);
+        let mut storage = writer.join().unwrap();
+        storage.checkpoint(Reason::Space).unwrap();
+        assert_eq!(segments(), 1);
+        assert_eq!(storage.get_compacted_idx().unwrap(), 8);
+    }
+
     #[test]
     fn nothing_is_recorded_after_a_failed_sync() {
         let folder = tempfile::tempdir().unwrap();
@@ -271,13 +335,8 @@ mod tests {
         background.order(Order::Sync(folder.path().join("removed")));
         assert!(background.next(Wait::UntilWritten).unwrap().is_none());
         background.order(Order::Sync(folder.path().join("lock").join("no folder")));
-        background.order(Order::Checkpoint(Box::new(ToRecord {
-            log_file: storage.log.last_file(),
-            unsynced_folder: None,
-            checkpoint: storage.checkpoint_at(storage.log.end_of_batches(), 0, IsClosed(false)),
-            database: Arc::clone(&database),
-            full: storage.journal.switch(),
-        })));
+        let to_record = storage.prepare_checkpoint(Reason::FullJournal);
+        background.order(Order::Checkpoint(Box::new(to_record)));
         let error = background.next(Wait::UntilWritten).unwrap_err().to_string();
         assert!(error.contains("could not sync") && error.contains("no folder"), "{error}");
         let error = background.next(Wait::UntilWritten).unwrap_err().to_string();

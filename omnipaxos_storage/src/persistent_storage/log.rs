@@ -4,7 +4,7 @@ use super::{
     background::{Background, Order},
     checkpoint::Place,
     error::StorageError,
-    files::{open_to_sync, read_at, sync_folder},
+    files::read_at,
     format::{log_file, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
     parts::{Part, Parts, Target},
     records::{RecordHeader, RECORD_HEADER_BYTES},
@@ -40,10 +40,10 @@ pub(super) struct Log {
     end: Place,
     index_room: IndexRoom,
     batches: u64,
-    /// The end of the last synced batch.
-    synced: Place,
     /// Whether a segment was created whose name is not synced.
     has_unsynced_names: bool,
+    /// Whether batches were appended since the last checkpoint was begun.
+    is_changed: bool,
     /// The number of bytes that were appended since the thread last got a file to sync.
     unsynced: u64,
 }
@@ -84,8 +84,8 @@ impl Log {
             end,
             index_room: IndexRoom::after(records),
             batches: found.batches,
-            synced: found.end,
             has_unsynced_names: is_new,
+            is_changed: false,
             unsynced: 0,
         })
     }
@@ -103,14 +103,13 @@ impl Log {
         self.batches
     }
 
-    /// Returns the end of the last synced batch.
-    pub(super) fn synced(&self) -> Place {
-        self.synced
-    }
-
-    /// Returns whether all batches are synced.
-    pub(super) fn is_synced(&self) -> bool {
-        self.synced == self.end_of_batches()
+    /// Returns the end of the last batch.
+    pub(super) fn end_of_batches(&self) -> Place {
+        if self.batches == 0 {
+            Place::default()
+        } else {
+            self.end
+        }
     }
 
     /// Returns the segment with the last batch, which contains the state.
@@ -172,48 +171,23 @@ impl Log {
         }
         self.end.byte += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
+        self.is_changed = true;
         Ok(())
     }
 
-    /// Syncs all batches. The thread has no order.
-    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
-        if !self.is_synced() {
-            let path = self.last_file();
-            open_to_sync(&path)
-                .and_then(|file| file.sync_data())
-                .map_err(StorageError::io("sync", &path))?;
-            if std::mem::take(&mut self.has_unsynced_names) {
-                sync_folder(&self.folder)?;
-            }
-            self.note_synced(self.end);
-            self.unsynced = 0;
-        }
-        Ok(())
-    }
-
-    /// Returns the file of the last segment. Every byte that is not synced is in it, or in a file that the
-    /// thread was told to sync.
-    pub(super) fn last_file(&self) -> PathBuf {
+    fn last_file(&self) -> PathBuf {
         log_file(&self.folder, self.end.segment)
     }
 
-    /// Returns the folder if the names in it are not synced. The caller syncs them.
-    pub(super) fn take_unsynced_folder(&mut self) -> Option<PathBuf> {
-        std::mem::take(&mut self.has_unsynced_names).then(|| self.folder.clone())
+    /// Returns the file that the next checkpoint must sync. Every byte that is not synced is in it, or in a
+    /// file that the thread was told to sync before.
+    pub(super) fn take_unsynced_file(&mut self) -> Option<PathBuf> {
+        std::mem::take(&mut self.is_changed).then(|| self.last_file())
     }
 
-    /// Notes that the batches before this place are synced.
-    pub(super) fn note_synced(&mut self, place: Place) {
-        self.synced = place;
-    }
-
-    /// Returns the end of the last batch.
-    pub(super) fn end_of_batches(&self) -> Place {
-        if self.batches == 0 {
-            self.synced
-        } else {
-            self.end
-        }
+    /// Returns whether a file was created of which the name is not synced. The caller syncs it.
+    pub(super) fn take_unsynced_names(&mut self) -> bool {
+        std::mem::take(&mut self.has_unsynced_names)
     }
 
     /// Returns the payloads of `count` records from `offset` on, which are in one segment.
@@ -247,16 +221,27 @@ impl Log {
         self.segments.first().copied().unwrap_or(0)
     }
 
-    /// Removes the segments before `first`, which frees their space.
-    pub(super) fn remove_before(&mut self, first: u64) -> Result<(), StorageError> {
-        let kept = self.segments.split_off(&first);
-        for gone in std::mem::replace(&mut self.segments, kept) {
-            segments::remove(&self.folder, gone)?;
-        }
-        sync_folder(&self.folder)?;
+    /// Returns the segments before `first`.
+    pub(super) fn segments_before(&self, first: u64) -> Vec<u64> {
+        self.segments.range(..first).copied().collect()
+    }
+
+    /// Forgets the segments before `first`, of which the files were removed. The thread closes the files:
+    /// that frees their space, and may take long.
+    pub(super) fn forget_before(
+        &mut self,
+        first: u64,
+        background: &mut Background,
+    ) -> Result<(), StorageError> {
+        self.segments = self.segments.split_off(&first);
         // The commit log keeps removed files open until it is opened again.
-        self.commit = open_commit_log(&self.folder, self.segment_bytes)?;
+        let opened = open_commit_log(&self.folder, self.segment_bytes)?;
+        background.order(Order::Close(Box::new(std::mem::replace(&mut self.commit, opened))));
         Ok(())
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 

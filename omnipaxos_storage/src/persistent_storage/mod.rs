@@ -46,7 +46,7 @@ pub use self::{
 use self::{
     background::{Background, Order, Recorded, ToRecord},
     batch::{SnapshotRef, State},
-    checkpoint::{Checkpoint, Database, Place},
+    checkpoint::{Checkpoint, Database},
     format::CHECKPOINT_FORMAT,
     journal::Journal,
     large_snapshots::{Deferred, Encoder, InMemory, OnThread, Superseded, Wait},
@@ -102,6 +102,8 @@ pub struct PersistentStorage<T> {
     journal: Journal,
     database: Arc<Database>,
     background: Background,
+    /// Whether entries were removed since the last checkpoint that was begun to free segments.
+    has_removed_entries: bool,
     snapshot_files: SnapshotFiles,
     /// The last snapshot that was made durable in a file.
     in_file: Option<FileBytes>,
@@ -206,83 +208,69 @@ impl<T> PersistentStorage<T> {
         received.take_if(|(id, _)| Some(*id) != present);
     }
 
-    /// Begins to sync the log, and to record that, in the thread. The journal continues in its other file.
-    fn begin_checkpoint(&mut self) -> Result<(), StorageError> {
-        // The thread may not have freed that file yet.
-        self.end_checkpoints(Wait::UntilWritten)?;
-        let full = self.journal.switch();
-        let first_segment = self.first_needed_segment();
-        self.background.order(Order::Checkpoint(Box::new(ToRecord {
-            log_file: self.log.last_file(),
-            unsynced_folder: self.log.take_unsynced_folder(),
-            checkpoint: self.checkpoint_at(
-                self.log.end_of_batches(),
-                first_segment,
-                IsClosed(false),
-            ),
-            database: Arc::clone(&self.database),
-            full,
-        })));
+    /// Begins a checkpoint in the thread: it syncs the log, records that, and removes the segments that are
+    /// not needed. The journal continues in its other file.
+    fn begin_checkpoint(&mut self, reason: Reason) -> Result<(), StorageError> {
+        // The other file of the journal may be needed until the last checkpoint is recorded.
+        while self.background.is_recording() {
+            self.end_checkpoint(Wait::UntilWritten)?;
+        }
+        let to_record = self.prepare_checkpoint(reason);
+        self.background.order(Order::Checkpoint(Box::new(to_record)));
         Ok(())
     }
 
-    /// Takes over what the thread has recorded; with [`Wait::UntilWritten`] the thread has no order
-    /// afterwards.
+    /// Switches the journal, and returns the checkpoint that is to be made.
+    fn prepare_checkpoint(&mut self, reason: Reason) -> ToRecord {
+        let first_segment = match reason {
+            Reason::LargeBatch => self.log.first_segment(),
+            Reason::FullJournal | Reason::Space | Reason::Opened | Reason::Closed => {
+                self.first_needed_segment()
+            }
+        };
+        let full = self.journal.switch();
+        let journal = self.journal.known();
+        ToRecord {
+            log_folder: self.log.folder().to_path_buf(),
+            log_file: self.log.take_unsynced_file(),
+            has_unsynced_names: self.log.take_unsynced_names(),
+            checkpoint: Checkpoint {
+                first_segment,
+                durable: self.log.end_of_batches(),
+                batches: self.log.batches(),
+                stamp: journal.stamp,
+                journal_bytes: journal.bytes,
+                is_closed: reason == Reason::Closed,
+                format: CHECKPOINT_FORMAT,
+            },
+            database: Arc::clone(&self.database),
+            removed: self.log.segments_before(first_segment),
+            full: (reason == Reason::FullJournal).then_some(full),
+        }
+    }
+
+    /// Takes over a checkpoint that the thread has made. Returns whether there was one.
     ///
     /// # Errors
     /// The thread failed. What was acknowledged is in the journal.
-    fn end_checkpoints(&mut self, wait: Wait) -> Result<(), StorageError> {
-        while let Some(recorded) = self.background.next(wait)? {
-            let Recorded { durable, first_segment, free } = recorded;
-            self.log.note_synced(durable);
-            self.journal.replace_other(free);
-            self.free_space(first_segment)?;
+    fn end_checkpoint(&mut self, wait: Wait) -> Result<bool, StorageError> {
+        let Some(Recorded { first_segment, enlarged }) = self.background.next(wait)? else {
+            return Ok(false);
+        };
+        if let Some(file) = enlarged {
+            self.journal.replace_other(file);
         }
-        Ok(())
-    }
-
-    /// Syncs the log, records that, restarts the journal, and frees the space that is not needed.
-    fn checkpoint(&mut self, is_closed: IsClosed) -> Result<(), StorageError> {
-        self.end_checkpoints(Wait::UntilWritten)?;
-        self.log.sync()?;
-        let first_segment = self.first_needed_segment();
-        self.record(first_segment, is_closed)?;
-        self.free_space(first_segment)
-    }
-
-    /// Records that the log is synced: the content of the journal is not needed any more.
-    fn record(&mut self, first_segment: u64, is_closed: IsClosed) -> Result<(), StorageError> {
-        let checkpoint = self.checkpoint_at(self.log.synced(), first_segment, is_closed);
-        self.database.set_checkpoint(&checkpoint)?;
-        self.journal.restart();
-        Ok(())
-    }
-
-    /// Returns a checkpoint with all batches, which end at this place.
-    fn checkpoint_at(
-        &self,
-        durable: Place,
-        first_segment: u64,
-        IsClosed(is_closed): IsClosed,
-    ) -> Checkpoint {
-        let journal = self.journal.known();
-        Checkpoint {
-            first_segment,
-            durable,
-            batches: self.log.batches(),
-            stamp: journal.stamp,
-            journal_bytes: journal.bytes,
-            is_closed,
-            format: CHECKPOINT_FORMAT,
-        }
-    }
-
-    /// Frees the space that is not needed after a checkpoint with this first segment.
-    fn free_space(&mut self, first_segment: u64) -> Result<(), StorageError> {
         self.remove_unneeded()?;
         if first_segment > self.log.first_segment() {
-            self.log.remove_before(first_segment)?;
+            self.log.forget_before(first_segment, &mut self.background)?;
         }
+        Ok(true)
+    }
+
+    /// Makes a checkpoint. Afterwards the thread has no order.
+    fn checkpoint(&mut self, reason: Reason) -> Result<(), StorageError> {
+        self.begin_checkpoint(reason)?;
+        while self.end_checkpoint(Wait::UntilWritten)? {}
         Ok(())
     }
 
@@ -319,9 +307,18 @@ enum Health {
     Failed(String),
 }
 
-/// Whether a checkpoint is the last one before the storage is closed.
-#[derive(Copy, Clone)]
-struct IsClosed(bool);
+/// Why a checkpoint is made.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    /// A batch does not fit behind the others in a file of the journal. That file is enlarged.
+    FullJournal,
+    /// A batch is larger than a file of the journal. It is in the log, and not yet part of the state.
+    LargeBatch,
+    /// A batch has removed entries, and no segment is needed for them any more.
+    Space,
+    Opened,
+    Closed,
+}
 
 impl<T> fmt::Debug for PersistentStorage<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -341,7 +338,7 @@ impl<T> Drop for PersistentStorage<T> {
     /// Marks a clean close: afterwards any damage is noticed. Without the mark, nothing is lost.
     fn drop(&mut self) {
         if self.check_health().is_ok() && self.write_settled().is_ok() {
-            let _ = self.checkpoint(IsClosed(true));
+            let _ = self.checkpoint(Reason::Closed);
         }
         if let Some(deferred) = self.deferred.take() {
             deferred.end();

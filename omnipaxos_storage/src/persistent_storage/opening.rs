@@ -16,7 +16,7 @@ use super::{
     segments,
     snapshot_bytes::Contents,
     snapshot_files::SnapshotFiles,
-    Health, IsClosed, PersistentStorage,
+    Health, PersistentStorage, Reason,
 };
 use omnipaxos::errors::with_causes;
 use std::{
@@ -200,6 +200,7 @@ impl<T> PersistentStorage<T> {
             journal,
             database: Arc::new(database),
             background: Background::start(&log_folder)?,
+            has_removed_entries: false,
             snapshot_files,
             in_file: None,
             written: found.state.clone(),
@@ -235,7 +236,7 @@ impl<T> PersistentStorage<T> {
         }
         // All snapshots but one are removed below.
         storage.unneeded.clear();
-        storage.checkpoint(IsClosed(false))?;
+        storage.checkpoint(Reason::Opened)?;
         storage.keep_snapshot(storage.state.snapshot)?;
         Ok(storage)
     }

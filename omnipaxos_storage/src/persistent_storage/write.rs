@@ -9,7 +9,7 @@ use super::{
     receiving::{self, Receiving},
     records::Records,
     snapshot_bytes::{Contents, FileBytes},
-    Health, IsClosed, PersistentStorage,
+    Health, PersistentStorage, Reason,
 };
 use omnipaxos::{
     errors::with_causes,
@@ -432,9 +432,9 @@ impl<T> PersistentStorage<T> {
         snapshot: Option<&[u8]>,
     ) -> Result<(), StorageError> {
         let bytes = batch.bytes.len();
-        self.end_checkpoints(Wait::No)?;
+        self.end_checkpoint(Wait::No)?;
         if !self.journal.has_room(bytes) {
-            self.begin_checkpoint()?;
+            self.begin_checkpoint(Reason::FullJournal)?;
         }
         if let (Some(name), Some(bytes)) = (batch.state.snapshot, snapshot) {
             self.put_snapshot(name, batch.state.compacted_idx, bytes)?;
@@ -443,16 +443,16 @@ impl<T> PersistentStorage<T> {
         if self.journal.has_room(bytes) {
             self.journal.write(&batch.bytes)?;
         } else {
-            // The batch is larger than a file of the journal. It counts once it is recorded that the log
-            // is synced.
-            self.end_checkpoints(Wait::UntilWritten)?;
-            self.log.sync()?;
-            self.record(self.log.first_segment(), IsClosed(false))?;
+            // It counts once it is recorded that the log is synced.
+            self.checkpoint(Reason::LargeBatch)?;
         }
-        let gives_space = batch.state.first > self.written.first;
+        self.has_removed_entries |= batch.state.first > self.written.first;
         self.take(batch, state);
-        if gives_space && self.first_needed_segment() > self.log.first_segment() {
-            self.checkpoint(IsClosed(false))?;
+        if self.has_removed_entries && !self.background.is_recording() {
+            self.has_removed_entries = false;
+            if self.first_needed_segment() > self.log.first_segment() {
+                self.begin_checkpoint(Reason::Space)?;
+            }
         }
         Ok(())
     }

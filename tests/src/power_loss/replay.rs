@@ -61,6 +61,9 @@ enum Naming {
     Unlink(PathBuf),
 }
 
+/// How many batches too early a file is removed, if a replay does that.
+const EARLY_BATCHES: usize = 4;
+
 /// The disk up to some moment.
 #[derive(Default)]
 struct Disk {
@@ -127,8 +130,12 @@ impl Replay {
         for event in self.events.iter().take(moment) {
             disk.apply(event, controls);
         }
-        let rest = self.events.iter().skip(moment);
-        for event in rest.take_while(|event| !matches!(event, Event::Acknowledged(_))) {
+        let mut acknowledgements = 0;
+        let is_near = |event: &&Event| {
+            acknowledgements += usize::from(matches!(event, Event::Acknowledged(_)));
+            acknowledgements <= EARLY_BATCHES
+        };
+        for event in self.events.iter().skip(moment).take_while(is_near) {
             let is_early = matches!(event, Event::Unlink { path } if is_segment(path));
             if controls.remove_segments_early && is_early {
                 disk.apply(event, controls);
