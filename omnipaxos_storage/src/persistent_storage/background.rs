@@ -14,7 +14,6 @@ use super::{
 };
 use commitlog::CommitLog;
 use std::{
-    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         mpsc::{channel, Receiver, Sender, TryRecvError},
@@ -25,8 +24,9 @@ use std::{
 
 /// What the thread does.
 pub(super) enum Order {
-    /// Sync this file of the log. If it was removed, nothing in it is needed.
+    /// Sync this file of the log.
     Sync(PathBuf),
+    /// Make this checkpoint.
     Checkpoint(Box<ToRecord>),
     /// Close the files of a commit log that was opened again.
     Close(Box<CommitLog>),
@@ -63,7 +63,7 @@ type Outcome = Result<Option<Recorded>, StorageError>;
 /// The thread, which runs until this is dropped, and the orders to it.
 #[derive(Debug)]
 pub(super) struct Background {
-    /// `None` when the storage is dropped.
+    /// `None` when this is dropped.
     orders: Option<Sender<Order>>,
     /// A storage is `Sync`, so it is behind a lock.
     outcomes: Mutex<Receiver<Outcome>>,
@@ -116,8 +116,7 @@ impl Background {
         self.is_recording
     }
 
-    /// Takes the outcomes that are there, up to the next checkpoint; with [`Wait::UntilWritten`] those of
-    /// all orders.
+    /// Takes the outcomes up to that of the next checkpoint; with [`Wait::No`] only those that are there.
     ///
     /// # Errors
     /// An order failed.
@@ -145,9 +144,11 @@ impl Background {
         }
         Ok(None)
     }
+}
 
+impl Drop for Background {
     /// Ends the thread, after its present orders.
-    pub(super) fn end(&mut self) {
+    fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -158,12 +159,7 @@ impl Background {
 impl Order {
     fn run(self) -> Outcome {
         match self {
-            Self::Sync(path) => match open_to_sync(&path).and_then(|file| file.sync_data()) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    Err(StorageError::io("sync", path)(error))
-                }
-                Ok(()) | Err(_) => Ok(None),
-            },
+            Self::Sync(path) => sync_file(&path).map(|()| None),
             Self::Checkpoint(to_record) => to_record.run().map(Some),
             Self::Close(commit) => {
                 drop(commit);
@@ -173,14 +169,14 @@ impl Order {
     }
 }
 
+fn sync_file(path: &Path) -> Result<(), StorageError> {
+    open_to_sync(path).and_then(|file| file.sync_data()).map_err(StorageError::io("sync", path))
+}
+
 impl ToRecord {
     /// Syncs the log, records that, and then removes and enlarges files.
     fn run(self) -> Result<Recorded, StorageError> {
-        if let Some(path) = &self.log_file {
-            open_to_sync(path)
-                .and_then(|file| file.sync_data())
-                .map_err(StorageError::io("sync", path))?;
-        }
+        self.log_file.as_deref().map_or(Ok(()), sync_file)?;
         if self.has_unsynced_names {
             sync_folder(&self.log_folder)?;
         }
@@ -230,14 +226,17 @@ mod tests {
     /// Stops the database until the sender is dropped.
     fn stop_database(storage: &PersistentStorage<Bytes>) -> Sender<()> {
         let (released, wait) = channel::<()>();
+        let (stopped, is_stopped) = channel();
         let database = Arc::clone(&storage.database);
         thread::spawn(move || {
             let stop = move |_: &_| {
+                let _ = stopped.send(());
                 let _ = wait.recv();
                 Ok(())
             };
             database.thread().run("stop", stop).unwrap();
         });
+        is_stopped.recv().unwrap();
         released
     }
 
@@ -271,19 +270,19 @@ mod tests {
                 acknowledge.send(number).unwrap();
             }
         });
-        let mut count = 0;
-        while acknowledged.recv_timeout(Duration::from_secs(1)).is_ok() {
-            count += 1;
-        }
         // A file has 256 KiB.
-        assert!(count <= 4, "{count} batches are acknowledged");
+        let count = 4;
+        for number in 0..count {
+            assert_eq!(acknowledged.recv(), Ok(number));
+        }
+        assert_eq!(acknowledged.recv_timeout(Duration::from_secs(1)).ok(), None);
         copy(&at("storage"), &at("killed"));
         drop(released);
         writer.join().unwrap();
-        assert_eq!(acknowledged.iter().count(), 12 - count);
+        assert_eq!(acknowledged.iter().count(), 8);
         let written = |storage: &PersistentStorage<Bytes>| storage.get_suffix(0).unwrap();
         let killed = written(&open(&at("killed")));
-        assert!(killed.len() >= count, "{} of {count}", killed.len());
+        assert_eq!(killed.len(), usize::from(count));
         let all: Vec<_> = (0..12).map(entry).collect();
         assert!(all.starts_with(&killed));
         assert!(written(&open(&at("storage"))) == all);
@@ -331,14 +330,13 @@ mod tests {
         let stored = || database.checkpoint().unwrap();
         let before = stored();
         let mut background = Background::start(folder.path()).unwrap();
-        // Removed files are not needed.
-        background.order(Order::Sync(folder.path().join("removed")));
+        background.order(Order::Sync(folder.path().join("lock")));
         assert!(background.next(Wait::UntilWritten).unwrap().is_none());
-        background.order(Order::Sync(folder.path().join("lock").join("no folder")));
+        background.order(Order::Sync(folder.path().join("no file")));
         let to_record = storage.prepare_checkpoint(Reason::FullJournal);
         background.order(Order::Checkpoint(Box::new(to_record)));
         let error = background.next(Wait::UntilWritten).unwrap_err().to_string();
-        assert!(error.contains("could not sync") && error.contains("no folder"), "{error}");
+        assert!(error.contains("could not sync") && error.contains("no file"), "{error}");
         let error = background.next(Wait::UntilWritten).unwrap_err().to_string();
         assert!(error.contains("has ended"), "{error}");
         assert_eq!(stored(), before);

@@ -11,7 +11,7 @@ use super::{
     files::sync_folder,
     folders,
     format::CHECKPOINT_FORMAT,
-    journal::Journal,
+    journal::{self, Journal},
     segments,
 };
 use std::{
@@ -50,7 +50,7 @@ impl Unfinished {
         }
         let is_marked = path.exists();
         let has_log = !segments::list(log_folder)?.is_empty();
-        let has_journal = log_folder.join("journal").exists();
+        let has_journal = journal::exists(log_folder);
         if (is_marked || made.is_empty()) && has_log || !is_marked && made.is_empty() && has_journal
         {
             return Err(folders::without_database(log_folder, database));

@@ -13,6 +13,7 @@ use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -44,7 +45,7 @@ pub(super) struct Place {
 pub(super) struct Checkpoint {
     /// The first segment that is still needed.
     pub(super) first_segment: u64,
-    /// The end of the last synced batch. Nothing after it is synced.
+    /// The end of the last batch that is certainly synced.
     pub(super) durable: Place,
     /// Number of batches before that place.
     pub(super) batches: u64,
@@ -71,6 +72,8 @@ impl Checkpoint {
 #[derive(Debug)]
 pub(super) struct Database {
     thread: DatabaseThread,
+    /// Locked by who syncs: a disk reports a failure only once.
+    syncs: Mutex<()>,
 }
 
 impl Database {
@@ -84,7 +87,7 @@ impl Database {
             let snapshots = db.open_tree(SNAPSHOTS)?;
             Ok(Opened { db, snapshots })
         })?;
-        Ok(Self { thread })
+        Ok(Self { thread, syncs: Mutex::new(()) })
     }
 
     /// Checks that the database has never failed.
@@ -304,8 +307,9 @@ impl Database {
 
     /// Makes everything written durable. The flush of the database does not reach the disk's cache.
     fn sync(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush()?;
-        sync_folder_and_files(self.thread.folder())
+        sync_folder_and_files(self.thread.folder()).inspect_err(|error| self.thread.fail(error))
     }
 
     #[cfg(test)]

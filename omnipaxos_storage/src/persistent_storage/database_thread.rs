@@ -113,11 +113,14 @@ impl DatabaseThread {
             Ok(result) => result,
             Err(silence) => Err(explained(silence, TIMEOUT)),
         };
-        result.map_err(|error| {
-            let error = StorageError::database(doing, &self.folder)(error);
-            self.failure.get_or_init(|| with_causes(&error));
-            error
-        })
+        result
+            .map_err(StorageError::database(doing, &self.folder))
+            .inspect_err(|error| self.fail(error))
+    }
+
+    /// Notes a failure. The database gets no further call.
+    pub(super) fn fail(&self, error: &StorageError) {
+        self.failure.get_or_init(|| with_causes(error));
     }
 }
 

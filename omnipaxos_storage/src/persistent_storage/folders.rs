@@ -1,6 +1,6 @@
 //! The folders of a storage, before their files are opened.
 
-use super::{error::StorageError, format::log_file, segments};
+use super::{error::StorageError, format::log_file, journal, segments};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -44,7 +44,7 @@ pub(super) fn note_made(mut lock: &File, folder: &Path) -> Result<(), StorageErr
 
 /// Returns why there is a log, or there was a storage, without the checkpoint of its database.
 pub(super) fn without_database(log_folder: &Path, database: &Path) -> StorageError {
-    let is_ours = log_folder.join("journal").exists()
+    let is_ours = journal::exists(log_folder)
         || segments::list(log_folder)
             .is_ok_and(|bases| bases.iter().any(|base| begins_as_ours(log_folder, *base)));
     if is_ours {

@@ -64,6 +64,11 @@ pub(super) struct Known {
     pub(super) is_single: bool,
 }
 
+/// Returns whether there is a journal in the folder of a log.
+pub(super) fn exists(log_folder: &Path) -> bool {
+    NAMES.iter().any(|name| log_folder.join(name).exists())
+}
+
 impl Journal {
     /// Creates the journal of a log, or creates it again, with this stamp for the first batch.
     pub(super) fn create(log_folder: &Path, stamp: u64) -> Result<Self, StorageError> {
@@ -75,13 +80,9 @@ impl Journal {
 
     /// Opens the journal of a log that was closed. No batch in it counts.
     pub(super) fn reuse(log_folder: &Path, known: Known) -> Result<Self, StorageError> {
-        let paths = NAMES.map(|name| log_folder.join(name));
-        let has_all = paths.iter().all(|path| path.exists());
-        let [active, other] = paths.map(JournalFile::open_or_create);
+        let [active, other] = NAMES.map(|name| JournalFile::open_or_create(log_folder.join(name)));
         let journal = Self::new([active?, other?], known.stamp);
-        if !has_all {
-            sync_folder(log_folder)?;
-        }
+        sync_folder(log_folder)?;
         Ok(journal)
     }
 
@@ -94,41 +95,35 @@ impl Journal {
         known: Known,
     ) -> Result<(Self, Vec<Vec<u8>>), StorageError> {
         let [first, second] = NAMES.map(|name| log_folder.join(name));
-        let files = match known.is_single {
-            true => [JournalFile::open(first)?, JournalFile::open_or_create(second)?],
-            false => [JournalFile::open(first)?, JournalFile::open(second)?],
-        };
-        let damaged = |file: usize, byte: u64, what: &str| StorageError::Corrupt {
-            path: files.get(file).map(|file| file.path.clone()).unwrap_or_default(),
-            byte,
-            what: what.to_string(),
-        };
-        let recorded = files.iter().take(if known.is_single { 1 } else { 2 });
-        for (number, file) in recorded.enumerate() {
-            if file.bytes < known.bytes {
-                return Err(damaged(number, file.bytes, "the journal ends too early"));
-            }
-        }
-        let [first, second] = files.each_ref().map(JournalFile::read);
-        let contents = [first?, second?];
-        let sectors = contents.each_ref().map(|content| Sector::read_all(content));
-        let found = read_batches(&sectors, known.stamp)
-            .map_err(|bad| damaged(bad.file, (bad.sector * SECTOR_BYTES) as u64, bad.what))?;
-        // An interrupted batch has the next stamp.
-        let stamp = known.stamp + found.len() as u64 + 1;
         if known.is_single {
+            let files = [JournalFile::open(first)?];
+            let found = read(&files, known)?;
+            let [first] = files;
+            let files = [first.at_least(LEAST_BYTES)?, JournalFile::create(second)?];
             sync_folder(log_folder)?;
+            return Ok((Self::after(files, known, &found), found));
         }
-        Ok((Self::new(files, stamp), found))
+        let files = [JournalFile::open(first)?, JournalFile::open(second)?];
+        let found = read(&files, known)?;
+        Ok((Self::after(files, known, &found), found))
+    }
+
+    /// Returns the journal after the batches that were found. An interrupted batch has the next stamp.
+    fn after(files: [JournalFile; 2], known: Known, found: &[Vec<u8>]) -> Self {
+        Self::new(files, known.stamp + found.len() as u64 + 1)
     }
 
     fn new([active, other]: [JournalFile; 2], stamp: u64) -> Self {
         Self { active, other, at: 0, stamp, sectors: Vec::new() }
     }
 
-    /// Returns the file that is written to.
-    pub(super) fn path(&self) -> &Path {
-        &self.active.path
+    /// Syncs the sizes of the files, which the next checkpoint records. A process may have been killed while
+    /// it enlarged one.
+    pub(super) fn sync_sizes(&self) -> Result<(), StorageError> {
+        for JournalFile { file, path, .. } in [&self.active, &self.other] {
+            file.sync_all().map_err(StorageError::io("sync", path))?;
+        }
+        Ok(())
     }
 
     /// Returns the part of the next checkpoint that concerns the journal.
@@ -154,18 +149,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Restarts at the beginning of the active file: no batch in the journal is needed, as a checkpoint
-    /// records.
-    pub(super) fn restart(&mut self) {
-        self.at = 0;
-        self.sectors.shrink_to(LEAST_BYTES as usize);
-    }
-
     /// Continues at the beginning of the other file, of which no batch is needed. Returns the file that
     /// was written to until now.
     pub(super) fn switch(&mut self) -> JournalFile {
         std::mem::swap(&mut self.active, &mut self.other);
-        self.restart();
+        self.at = 0;
+        self.sectors.shrink_to(LEAST_BYTES as usize);
         self.other.clone()
     }
 
@@ -173,6 +162,24 @@ impl Journal {
     pub(super) fn replace_other(&mut self, file: JournalFile) {
         self.other = file;
     }
+}
+
+/// Reads the batches in the files of a journal.
+fn read(files: &[JournalFile], known: Known) -> Result<Vec<Vec<u8>>, StorageError> {
+    let damaged = |file: usize, byte: u64, what: &str| StorageError::Corrupt {
+        path: files.get(file).map(|file| file.path.clone()).unwrap_or_default(),
+        byte,
+        what: what.to_string(),
+    };
+    for (number, file) in files.iter().enumerate() {
+        if file.bytes < known.bytes {
+            return Err(damaged(number, file.bytes, "the journal ends too early"));
+        }
+    }
+    let contents = files.iter().map(JournalFile::read).collect::<Result<Vec<_>, _>>()?;
+    let sectors: Vec<_> = contents.iter().map(|content| Sector::read_all(content)).collect();
+    read_batches(&sectors, known.stamp)
+        .map_err(|bad| damaged(bad.file, (bad.sector * SECTOR_BYTES) as u64, bad.what))
 }
 
 impl JournalFile {
@@ -259,7 +266,8 @@ mod tests {
         for _ in 0..30 {
             journal.write(&[9; 700]).unwrap();
         }
-        journal.restart();
+        journal.switch();
+        journal.switch();
         let known = journal.known();
         let mut ends = Vec::new();
         for number in 0..LENGTHS.len() {

@@ -182,6 +182,7 @@ impl Log {
     /// Returns the file that the next checkpoint must sync. Every byte that is not synced is in it, or in a
     /// file that the thread was told to sync before.
     pub(super) fn take_unsynced_file(&mut self) -> Option<PathBuf> {
+        self.unsynced = 0;
         std::mem::take(&mut self.is_changed).then(|| self.last_file())
     }
 

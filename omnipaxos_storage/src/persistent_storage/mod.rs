@@ -274,6 +274,15 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
+    /// Checks that the storage can be written to. If the database has failed in the thread, the error is
+    /// that of the thread.
+    fn check_thread(&mut self) -> Result<(), StorageError> {
+        if matches!(self.health, Health::Sound) && self.database.check().is_err() {
+            while self.end_checkpoint(Wait::UntilWritten)? {}
+        }
+        self.check_health()
+    }
+
     /// Checks that the storage can be written to.
     ///
     /// # Errors
@@ -301,7 +310,7 @@ impl<T> PersistentStorage<T> {
 #[derive(Debug)]
 enum Health {
     Sound,
-    /// A write has begun. If it has not ended when the next call comes, it panicked.
+    /// A write has begun, or the opening. If it has not ended when the next call comes, it panicked.
     Writing,
     /// The failure of a write.
     Failed(String),
@@ -346,7 +355,6 @@ impl<T> Drop for PersistentStorage<T> {
         if let Some(superseded) = self.superseded.take() {
             superseded.end();
         }
-        self.background.end();
         self.end_reception();
         for thread in self.ended.drain(..) {
             let _ = thread.join();

@@ -188,7 +188,8 @@ impl<T> PersistentStorage<T> {
         } else {
             Journal::open(&log_folder, checkpoint.journal())?
         };
-        let pending = parse(pending, &found, &journal)?;
+        journal.sync_sizes()?;
+        let pending = parse(pending, &found, &log_folder)?;
         segments::repair(&log_folder, &found)?;
         let parts = pending.iter().flat_map(|batch| &batch.parts);
         let segment_bytes =
@@ -218,7 +219,8 @@ impl<T> PersistentStorage<T> {
             runs: found.runs,
             records: Records::default(),
             reads_back: config.get_read_back(),
-            health: Health::Sound,
+            // If it is dropped before it is open, the journal still counts.
+            health: Health::Writing,
             id,
             _lock: lock,
             _entries: PhantomData,
@@ -238,6 +240,7 @@ impl<T> PersistentStorage<T> {
         storage.unneeded.clear();
         storage.checkpoint(Reason::Opened)?;
         storage.keep_snapshot(storage.state.snapshot)?;
+        storage.health = Health::Sound;
         Ok(storage)
     }
 }
@@ -286,15 +289,17 @@ fn lock(folder: &Path) -> Result<FolderLock, StorageError> {
 fn parse(
     pending: Vec<Vec<u8>>,
     found: &Scanned,
-    journal: &Journal,
+    log_folder: &Path,
 ) -> Result<Vec<Parts>, StorageError> {
     let mut offset = found.next_offset;
     let mut parsed = Vec::with_capacity(pending.len());
     for (batch, bytes) in (found.batches..).zip(pending) {
         let parts = Parts::parse(bytes, batch, offset).ok_or_else(|| StorageError::Corrupt {
-            path: journal.path().to_path_buf(),
+            path: log_folder.to_path_buf(),
             byte: 0,
-            what: format!("batch {batch} is not the one that must follow in the log"),
+            what: format!(
+                "batch {batch} of the journal is not the one that must follow in the log"
+            ),
         })?;
         offset += parts.parts.iter().map(|part| 1 + part.count).sum::<u64>();
         parsed.push(parts);
