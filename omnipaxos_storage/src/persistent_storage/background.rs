@@ -197,9 +197,11 @@ mod tests {
     use super::{Background, Order};
     use crate::persistent_storage::{
         large_snapshots::Wait, segments, PersistentStorage, PersistentStorageConfig, Reason,
+        StorageError,
     };
     use commitlog::LogOptions;
     use omnipaxos::{
+        errors::find_cause,
         macros::Entry,
         storage::{Storage, StorageOp},
     };
@@ -319,6 +321,20 @@ mod tests {
         storage.checkpoint(Reason::Space).unwrap();
         assert_eq!(segments(), 1);
         assert_eq!(storage.get_compacted_idx().unwrap(), 8);
+    }
+
+    #[test]
+    fn the_failure_of_a_checkpoint_is_the_error_of_the_next_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut storage = open(folder.path());
+        fs::rename(folder.path().join("database"), folder.path().join("moved")).unwrap();
+        let mut write = || storage.append_entry(Bytes(vec![1; 100 << 10]));
+        let error = (0..100).find_map(|_| write().err()).expect("the journal has 512 KiB");
+        assert!(error.to_string().starts_with("could not list"), "{error}");
+        let again = write().unwrap_err();
+        assert!(again.to_string().contains(&error.to_string()), "{again}");
+        let cause = find_cause(&*again);
+        assert!(matches!(cause, Some(StorageError::Poisoned { .. })), "{again}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ use self::{
     snapshot_bytes::FileBytes,
     snapshot_files::SnapshotFiles,
 };
-use omnipaxos::storage::Entry;
+use omnipaxos::{errors::with_causes, storage::Entry};
 use serde::{de::DeserializeOwned, Serialize};
 use std::{
     fmt,
@@ -267,18 +267,26 @@ impl<T> PersistentStorage<T> {
         Ok(true)
     }
 
-    /// Makes a checkpoint. Afterwards the thread has no order.
-    fn checkpoint(&mut self, reason: Reason) -> Result<(), StorageError> {
-        self.begin_checkpoint(reason)?;
+    /// Waits until the thread has no order.
+    fn end_checkpoints(&mut self) -> Result<(), StorageError> {
         while self.end_checkpoint(Wait::UntilWritten)? {}
         Ok(())
     }
 
+    /// Makes a checkpoint. Afterwards the thread has no order.
+    fn checkpoint(&mut self, reason: Reason) -> Result<(), StorageError> {
+        self.begin_checkpoint(reason)?;
+        self.end_checkpoints()
+    }
+
     /// Checks that the storage can be written to. If the database has failed in the thread, the error is
     /// that of the thread.
-    fn check_thread(&mut self) -> Result<(), StorageError> {
+    fn check_before_write(&mut self) -> Result<(), StorageError> {
         if matches!(self.health, Health::Sound) && self.database.check().is_err() {
-            while self.end_checkpoint(Wait::UntilWritten)? {}
+            if let Err(failure) = self.end_checkpoints() {
+                self.health = Health::Failed(with_causes(&failure));
+                return Err(failure);
+            }
         }
         self.check_health()
     }

@@ -168,11 +168,7 @@ where
         ops: &mut Vec<StorageOp<T>>,
         durability: Durability,
     ) -> Result<(), StorageError> {
-        let checked = self.check_thread();
-        if let (Health::Sound, Err(_)) = (&self.health, &checked) {
-            return self.end_write(checked);
-        }
-        checked?;
+        self.check_before_write()?;
         self.settle(Wait::No)?;
         self.health = Health::Writing;
         let mut records = std::mem::take(&mut self.records);
