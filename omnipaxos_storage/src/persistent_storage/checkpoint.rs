@@ -11,7 +11,7 @@ use super::{
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -69,7 +69,6 @@ impl Checkpoint {
 }
 
 /// The database of one storage.
-#[derive(Debug)]
 pub(super) struct Database {
     thread: DatabaseThread,
     /// Locked by who syncs: a disk reports a failure only once.
@@ -319,6 +318,13 @@ impl Database {
 
     pub(super) fn folder(&self) -> PathBuf {
         self.thread.folder().to_path_buf()
+    }
+}
+
+impl fmt::Debug for Database {
+    /// Without the lock, which another thread may hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("thread", &self.thread).finish_non_exhaustive()
     }
 }
 
