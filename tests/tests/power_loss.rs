@@ -181,17 +181,16 @@ fn a_batch_takes_one_sync_of_the_log() {
          segments were begun",
         batches.len()
     );
-    // The thread syncs a segment that is complete, and the log for a checkpoint, perhaps one batch later.
+    // The thread syncs a segment that is complete, and the log for a checkpoint, perhaps some batches later.
     let mut segments_begun = 0;
     for (number, batch) in batches.iter().enumerate() {
-        // The thread may enlarge the files of the journal.
-        assert!((1..=3).contains(&batch.journal), "batch {number}: {batch:?}");
+        // The thread may enlarge a file of the journal.
+        assert!((1..=2).contains(&batch.journal), "batch {number}: {batch:?}");
         segments_begun += batch.segments_begun;
         let synced: usize = batches.iter().take(number + 1).map(|batch| batch.log).sum();
-        assert!(synced <= 2 * (number + 1) + segments_begun, "batch {number}: {synced} syncs");
+        assert!(synced <= 2 * segments_begun + 3, "batch {number}: {synced} syncs of the log");
     }
     assert!(journal <= batches.len() + 3, "{journal} syncs of the journal");
-    assert!(log <= 3 * segments + 3, "{log} syncs of the log");
 }
 
 #[test]
@@ -237,7 +236,9 @@ fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
     let recorder = Recorder::build(tools.path()).unwrap();
     let mut failures = 0;
     for (kind, says) in [("SHIM_FAIL_SYNC", "sync"), ("SHIM_FAIL_WRITE", "append to")] {
-        for number in [3, 5, 11, 23, 40] {
+        for number in [2, 5, 11, 23, 40] {
+            // The second sync is that of a new file of the journal.
+            let says = if (kind, number) == ("SHIM_FAIL_SYNC", 2) { "make room in" } else { says };
             let folder = tempfile::tempdir().unwrap();
             let mut command = Command::new(WORKLOAD);
             command.arg(folder.path()).args([9u64, 0, 60].map(|number| number.to_string()));

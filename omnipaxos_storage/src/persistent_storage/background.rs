@@ -1,8 +1,10 @@
 //! A thread that syncs the commit log and makes checkpoints, while the caller writes batches.
 //!
-//! The caller of a storage would wait for the bytes of a full journal, and for the database. The thread
-//! does what it is told in that order, and nothing after its first failure: a checkpoint counts for
-//! every sync before it, and a disk may report a failure only once.
+//! Without the thread the caller would wait for the bytes of a full journal, and for the database.
+//!
+//! The thread carries out its orders one after the other. After its first failure it carries out none.
+//! So it makes a checkpoint only if all syncs before it have succeeded. A later sync would not show
+//! that: a disk may report a failure only once.
 
 use super::{
     checkpoint::{Checkpoint, Database},
@@ -27,14 +29,14 @@ pub(super) enum Order {
     /// Sync this file of the log.
     Sync(PathBuf),
     /// Make this checkpoint.
-    Checkpoint(Box<ToRecord>),
+    Checkpoint(Box<PendingCheckpoint>),
     /// Close the files of a commit log that was opened again.
     Close(Box<CommitLog>),
 }
 
 /// A checkpoint that is to be made.
 #[derive(Debug)]
-pub(super) struct ToRecord {
+pub(super) struct PendingCheckpoint {
     /// The folder of the log.
     pub(super) log_folder: PathBuf,
     /// The last file of the log, if it must be synced.
@@ -160,7 +162,7 @@ impl Order {
     fn run(self) -> Outcome {
         match self {
             Self::Sync(path) => sync_file(&path).map(|()| None),
-            Self::Checkpoint(to_record) => to_record.run().map(Some),
+            Self::Checkpoint(pending) => pending.run().map(Some),
             Self::Close(commit) => {
                 drop(commit);
                 Ok(None)
@@ -173,7 +175,7 @@ fn sync_file(path: &Path) -> Result<(), StorageError> {
     open_to_sync(path).and_then(|file| file.sync_data()).map_err(StorageError::io("sync", path))
 }
 
-impl ToRecord {
+impl PendingCheckpoint {
     /// Syncs the log, records that, and then removes and enlarges files.
     fn run(self) -> Result<Recorded, StorageError> {
         self.log_file.as_deref().map_or(Ok(()), sync_file)?;
@@ -349,8 +351,8 @@ mod tests {
         background.order(Order::Sync(folder.path().join("lock")));
         assert!(background.next(Wait::UntilWritten).unwrap().is_none());
         background.order(Order::Sync(folder.path().join("no file")));
-        let to_record = storage.prepare_checkpoint(Reason::FullJournal);
-        background.order(Order::Checkpoint(Box::new(to_record)));
+        let pending = storage.prepare_checkpoint(Reason::FullJournal);
+        background.order(Order::Checkpoint(Box::new(pending)));
         let error = background.next(Wait::UntilWritten).unwrap_err().to_string();
         assert!(error.contains("could not sync") && error.contains("no file"), "{error}");
         let error = background.next(Wait::UntilWritten).unwrap_err().to_string();

@@ -78,15 +78,15 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the journal of a log that was closed. No batch in it counts.
+    /// Opens the journal of a log that was closed. No batch in it counts. The caller syncs the folder before
+    /// the next checkpoint.
     pub(super) fn reuse(log_folder: &Path, known: Known) -> Result<Self, StorageError> {
         let [active, other] = NAMES.map(|name| JournalFile::open_or_create(log_folder.join(name)));
-        let journal = Self::new([active?, other?], known.stamp);
-        sync_folder(log_folder)?;
-        Ok(journal)
+        Ok(Self::new([active?, other?], known.stamp))
     }
 
-    /// Opens the journal of a log, and reads the batches in it.
+    /// Opens the journal of a log, and reads the batches in it. The caller syncs the folder before the next
+    /// checkpoint.
     ///
     /// # Errors
     /// It is damaged, or cannot be read.
@@ -95,22 +95,18 @@ impl Journal {
         known: Known,
     ) -> Result<(Self, Vec<Vec<u8>>), StorageError> {
         let [first, second] = NAMES.map(|name| log_folder.join(name));
-        if known.is_single {
-            let files = [JournalFile::open(first)?];
+        let first = JournalFile::open(first)?;
+        let (files, found) = if known.is_single {
+            let found = read(std::slice::from_ref(&first), known)?;
+            ([first.at_least(LEAST_BYTES)?, JournalFile::create(second)?], found)
+        } else {
+            let files = [first, JournalFile::open(second)?];
             let found = read(&files, known)?;
-            let [first] = files;
-            let files = [first.at_least(LEAST_BYTES)?, JournalFile::create(second)?];
-            sync_folder(log_folder)?;
-            return Ok((Self::after(files, known, &found), found));
-        }
-        let files = [JournalFile::open(first)?, JournalFile::open(second)?];
-        let found = read(&files, known)?;
-        Ok((Self::after(files, known, &found), found))
-    }
-
-    /// Returns the journal after the batches that were found. An interrupted batch has the next stamp.
-    fn after(files: [JournalFile; 2], known: Known, found: &[Vec<u8>]) -> Self {
-        Self::new(files, known.stamp + found.len() as u64 + 1)
+            (files, found)
+        };
+        // An interrupted batch has the next stamp.
+        let stamp = known.stamp + found.len() as u64 + 1;
+        Ok((Self::new(files, stamp), found))
     }
 
     fn new([active, other]: [JournalFile; 2], stamp: u64) -> Self {

@@ -44,7 +44,7 @@ pub use self::{
 };
 
 use self::{
-    background::{Background, Order, Recorded, ToRecord},
+    background::{Background, Order, PendingCheckpoint, Recorded},
     batch::{SnapshotRef, State},
     checkpoint::{Checkpoint, Database},
     format::CHECKPOINT_FORMAT,
@@ -215,13 +215,13 @@ impl<T> PersistentStorage<T> {
         while self.background.is_recording() {
             self.end_checkpoint(Wait::UntilWritten)?;
         }
-        let to_record = self.prepare_checkpoint(reason);
-        self.background.order(Order::Checkpoint(Box::new(to_record)));
+        let pending = self.prepare_checkpoint(reason);
+        self.background.order(Order::Checkpoint(Box::new(pending)));
         Ok(())
     }
 
     /// Switches the journal, and returns the checkpoint that is to be made.
-    fn prepare_checkpoint(&mut self, reason: Reason) -> ToRecord {
+    fn prepare_checkpoint(&mut self, reason: Reason) -> PendingCheckpoint {
         let first_segment = match reason {
             Reason::LargeBatch => self.log.first_segment(),
             Reason::FullJournal | Reason::Space | Reason::Opened | Reason::Closed => {
@@ -230,7 +230,7 @@ impl<T> PersistentStorage<T> {
         };
         let full = self.journal.switch();
         let journal = self.journal.known();
-        ToRecord {
+        PendingCheckpoint {
             log_folder: self.log.folder().to_path_buf(),
             log_file: self.log.take_unsynced_file(),
             has_unsynced_names: self.log.take_unsynced_names(),
