@@ -36,6 +36,8 @@ enum Step {
     /// It compacts, and the snapshot may be durable later.
     Compacts,
     Sends(&'static str, u64),
+    /// It answers a read.
+    Reads,
 }
 
 type Steps = Arc<Mutex<Vec<Step>>>;
@@ -167,6 +169,10 @@ type Handles<T> = Arc<Mutex<BTreeMap<u64, OmniPaxosHandle<T>>>>;
 struct Noting<T: Entry> {
     handles: Handles<T>,
     steps: Steps,
+    /// Whether an answer to a read arrives at its server together with the next entries.
+    holds_answers: Arc<AtomicBool>,
+    /// By receiver.
+    held: BTreeMap<u64, Message<T>>,
 }
 
 impl<T: Entry + Send + Sync + 'static> Transport<T> for Noting<T>
@@ -183,16 +189,24 @@ where
                 Message::SequencePaxos(paxos) => match paxos.msg {
                     PaxosMsg::AcceptDecide(_) => "AcceptDecide",
                     PaxosMsg::Accepted(_) => "Accepted",
+                    PaxosMsg::ReadIndexResponse(_) => "ReadIndexResponse",
                     _ => "another message",
                 },
                 _ => "a heartbeat",
             };
             self.steps.lock().unwrap().push(Step::Sends(kind, to));
+            if kind == "ReadIndexResponse" && self.holds_answers.load(Ordering::Relaxed) {
+                self.held.insert(to, message);
+                continue;
+            }
+            let held = if kind == "AcceptDecide" { self.held.remove(&to) } else { None };
             let handles = self.handles.clone();
             tokio::spawn(async move {
                 let handle = handles.lock().unwrap().get(&to).cloned();
-                // A server that is down, or busy, loses it.
-                let _ = handle.map(|handle| handle.handle_incoming(message));
+                for message in held.into_iter().chain([message]) {
+                    // A server that is down, or busy, loses it.
+                    let _ = handle.as_ref().map(|handle| handle.handle_incoming(message));
+                }
             });
         }
     }
@@ -200,6 +214,7 @@ where
 
 struct Cluster<T: Entry> {
     handles: Handles<T>,
+    holds_answers: Arc<AtomicBool>,
     disks: BTreeMap<u64, Disk<T>>,
     nodes: BTreeMap<u64, Node<T, Disk<T>>>,
 }
@@ -210,7 +225,8 @@ where
 {
     async fn start() -> Self {
         let disks = (1..=3).map(|pid| (pid, Disk::new(Steps::default()))).collect();
-        let mut cluster = Self { handles: Handles::default(), disks, nodes: BTreeMap::new() };
+        let (handles, holds_answers) = (Handles::default(), Arc::default());
+        let mut cluster = Self { handles, holds_answers, disks, nodes: BTreeMap::new() };
         for pid in 1..=3 {
             cluster.start_server(pid).await;
         }
@@ -219,7 +235,12 @@ where
 
     async fn start_server(&mut self, pid: u64) {
         let disk = self.disks[&pid].with_power();
-        let transport = Noting { handles: self.handles.clone(), steps: disk.steps.clone() };
+        let transport = Noting {
+            handles: self.handles.clone(),
+            steps: disk.steps.clone(),
+            holds_answers: self.holds_answers.clone(),
+            held: BTreeMap::new(),
+        };
         let node = Node::builder(config(pid, 3), disk.clone()).transport(transport);
         let node = node.on_runtime().start().await.unwrap();
         self.handles.lock().unwrap().insert(pid, node.handle());
@@ -273,6 +294,32 @@ async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_aft
             assert!(writes < first(Step::Sends("Accepted", leader)).unwrap(), "{steps:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_does_not_wait_for_the_write_of_entries_that_came_with_its_answer() {
+    let cluster = Cluster::start().await;
+    cluster.nodes[&1].append(Word::new("first")).await.unwrap();
+    let leader = cluster.leader().await;
+    sleep(Duration::from_secs(1)).await;
+    let follower = leader % 3 + 1;
+    let (node, steps) = (cluster.nodes[&follower].handle(), &cluster.disks[&follower].steps);
+    steps.lock().unwrap().clear();
+    cluster.holds_answers.store(true, Ordering::Relaxed);
+    let reading = tokio::spawn({
+        let steps = steps.clone();
+        async move {
+            assert_eq!(node.read_index().await.unwrap(), 1);
+            steps.lock().unwrap().push(Step::Reads);
+        }
+    });
+    sleep(Duration::from_millis(1)).await;
+    cluster.nodes[&leader].append(Word::new("second")).await.unwrap();
+    within("the read", reading).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let mut steps = steps.lock().unwrap().clone();
+    steps.retain(|step| matches!(step, Step::Reads | Step::Writes));
+    assert_eq!(steps, [Step::Reads, Step::Writes]);
 }
 
 /// A number. Its snapshot is a sum.

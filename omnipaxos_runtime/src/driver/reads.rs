@@ -69,10 +69,14 @@ impl Reads {
         }
     }
 
-    /// Answers the reads that are ready.
-    pub(super) fn answer<T: Entry, B: Storage<T>>(&mut self, replica: &mut OmniPaxos<T, B>) {
+    /// Answers the reads that are ready. Returns whether there was one.
+    pub(super) fn answer<T: Entry, B: Storage<T>>(
+        &mut self,
+        replica: &mut OmniPaxos<T, B>,
+    ) -> bool {
         let mut refused = Vec::new();
         let len = &mut self.len;
+        let before = *len;
         self.requested.retain(|id, reads| match replica.read_state(*id) {
             ReadState::Ready(idx) => {
                 *len -= reads.len();
@@ -86,9 +90,11 @@ impl Reads {
             // Also a state of a later version of the core.
             _waiting => true,
         });
+        let is_answered = *len < before;
         for (read, reason) in refused {
             self.refuse(read, reason);
         }
+        is_answered
     }
 
     fn request_again<T: Entry, B: Storage<T>>(
