@@ -177,8 +177,11 @@ fn paxos<T: SimEntry>(message: &PaxosMsg<T>) -> String {
         PaxosMsg::Compaction(m) => format!("Compaction {:?}", m.action),
         PaxosMsg::ReadIndexRequest(m) => {
             format!(
-                "ReadIndexRequest origin={} incarnation={} number={}",
-                m.origin, m.incarnation, m.number
+                "ReadIndexRequest origin={} incarnation={} number={} n={}",
+                m.origin,
+                m.incarnation,
+                m.number,
+                ballot(m.n)
             )
         }
         PaxosMsg::ReadIndexResponse(m) => format!(

@@ -57,7 +57,9 @@ fn a_thousand_reads_cost_as_much_as_one() {
                 println!(
                     "| {n} | follower | {reads} | {requests} | {asked} | {confirmed} | {answers} |"
                 );
-                assert_eq!([requests, asked, confirmed, answers], [1, n - 1, n - 1, 1]);
+                // The request of a follower confirms the ballot of the leader. Two of three are enough.
+                let more = if n == 3 { 0 } else { n - 1 };
+                assert_eq!([requests, asked, confirmed, answers], [1, more, more, 1]);
             }
         }
     }

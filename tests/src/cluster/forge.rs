@@ -430,6 +430,7 @@ fn read_index_request(n: Ballot, number: u64) -> ReadIndexRequest {
         origin: n.pid,
         incarnation: 1,
         number,
+        n,
         hops: 0,
         stamp: Stamp::default(),
     }

@@ -79,6 +79,7 @@ fn of_observer<T: SimEntry>(rng: &mut Rng, from: u64, lie: Lie<'_>) -> Message<T
                 origin: rng.pick(lie.observers),
                 incarnation: NO_INCARNATION,
                 number: number(rng),
+                n,
                 hops: rng.pick(&[0, 15, 16, u8::MAX]),
                 stamp: Stamp::default(),
             };

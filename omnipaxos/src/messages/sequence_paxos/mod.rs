@@ -485,6 +485,8 @@ pub struct ReadIndexRequest {
     pub incarnation: u64,
     /// The number of the request in that incarnation.
     pub number: u64,
+    /// The ballot that this server has promised: it has promised no higher one.
+    pub n: Ballot,
     /// Number of servers that have relayed it.
     pub hops: u8,
     /// Marks sender and receiver.

@@ -453,7 +453,8 @@ impl MessageValidator {
             }
             PaxosMsg::ReadIndexRequest(m) => {
                 self.configuration(m.config_id)?;
-                check(self.may_originate(m.origin))
+                check(self.may_originate(m.origin))?;
+                ballots.any_or_nobodys(m.n)
             }
             PaxosMsg::ReadIndexResponse(m) => {
                 self.configuration(m.config_id)?;

@@ -277,7 +277,7 @@ fn a_leader_that_did_not_answer_is_acknowledged_again() {
             | propose d; output; round 3 via=3; output; asked 2 | following 4.2 ABc pending=1
             | 2: Accepted 4.2 len=3 dec=2; 3: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
             | read; output; round 3; output; asked 2 | same
-            | 2: Accepted 4.2 len=3 dec=2; 2: ReadIndexRequest id=1/7/1
+            | 2: Accepted 4.2 len=3 dec=2; 2: ReadIndexRequest id=1/7/1 n=4.2
         # Not to another server. Once in each round, without a backoff, and only a little.
             | propose d; output; round 3; output; asked 3 | following 4.2 ABc pending=1 |
             | propose d; output; round 3; output; asked 2; output; asked 2 | following 4.2 ABc pending=1

@@ -169,12 +169,12 @@ mod tests {
             # A follower: its proposals and reads, and no acceptance.
             following 4.2 ABc         | 2: AcceptDecide 4.2 at=3 +d; read; append e; early
                 | following 4.2 ABcd pending=1
-                | read 1; early 2: ReadIndexRequest id=1/7/1
+                | read 1; early 2: ReadIndexRequest id=1/7/1 n=4.2
                 ; early 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +e; 2: Accepted 4.2 len=4 dec=2
             # Nothing that a crash could undo: a promise, or an accepted round, that is not stored.
             following 4.2 ABc         | 3: Prepare 5.3 na=4.2 len=3 dec=2; read; early
                                       | promised 5.3 4.2 ABc
-                | read 1; 3: Promise 5.3 na=4.2 len=3 dec=2; 3: ReadIndexRequest id=1/7/1
+                | read 1; 3: Promise 5.3 na=4.2 len=3 dec=2; 3: ReadIndexRequest id=1/7/1 n=5.3
             promised 4.2 3.3 ABc      | 2: AcceptSync 4.2 at=2 +de dec=2; append f; early
                 | following 4.2 ABde pending=1
                 | 2: Accepted 4.2 len=4 dec=2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +f

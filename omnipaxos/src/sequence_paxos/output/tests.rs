@@ -383,7 +383,7 @@ fn outputs_that_do_nothing() {
                            | silent: false; 1/7/0 is decided at 3
                            | 2: AcceptStopSign 4.2 at=3 dec=3; output
                            ; 2: Decide 4.2 dec=4; silent | following 4.2 ABC! | silent: true
-                           | read; silent | same | read 1; silent: false; 2: ReadIndexRequest id=1/7/1
+                           | read; silent | same | read 1; silent: false; 2: ReadIndexRequest id=1/7/1 n=4.2
         # Only a decided index is to be written, and that is due.
                            | 2: Decide 4.2 dec=3; silent | same | silent: true
         following 4.2 ABc  | 2: Decide 4.2 dec=3; silent | following 4.2 ABC | silent: true

@@ -7,6 +7,9 @@
 //! - An entry that was chosen in a lower ballot is in the log that the leader adopted.
 //! - In a higher ballot nothing was decided, since a read quorum would have promised it.
 //!
+//! A request also confirms the ballot that the server has promised: it promised no higher one before its
+//! reads. So the leader asks no other server if it is a write quorum together with the one that reads.
+//!
 //! The answer stays true, whichever server leads later. So it needs no ballot, only the incarnation
 //! of the server that asked. Code marked as cold stays out of the code that every entry passes.
 
@@ -157,9 +160,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Handles a read request. A leader in the prepare phase does not know what is decided, and
     /// drops it; the request is repeated. Another server relays it, if it came from its origin.
+    ///
+    /// A request that came from its origin confirms the ballot of the leader, as the answer to a check does.
     #[cold]
     pub(super) fn handle_read_index_request(&mut self, request: ReadIndexRequest, from: NodeId) {
-        let ReadIndexRequest { config_id: _, origin, incarnation, number, hops, .. } = request;
+        let ReadIndexRequest { config_id: _, origin, incarnation, number, n, hops, .. } = request;
         if origin == self.pid || self.is_ended() {
             return;
         }
@@ -168,8 +173,16 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match &mut self.state {
             State::Leading(leading) => {
                 let read_idx = decided_idx.max(leading.adopted_len);
+                let asked = Asked { number, read_idx };
+                let is_confirmed = from == origin
+                    && n == self.log.promise()
+                    && self.members.contains(origin)
+                    && self.members.quorum().can_accept(2);
                 let from = From { origin, incarnation, via: from };
-                leading.reads.ask(from, Asked { number, read_idx });
+                match is_confirmed {
+                    true => leading.reads.answer(from, asked),
+                    false => leading.reads.ask(from, asked),
+                }
             }
             State::Preparing(_) => return,
             State::Recovering | State::Promised { .. } | State::Following(_) => {
@@ -334,12 +347,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return;
         }
         if let Ok(Way { to, incarnation }) = self.way_to_read() {
-            let (config_id, origin) = (self.config_id, self.pid);
+            let (config_id, origin, n) = (self.config_id, self.pid, self.log.promise());
             let repeated = self.reads.requests.repetition();
             for number in repeated.into_iter().chain([self.reads.requests.ask()]) {
                 let stamp = Stamp::default();
                 let request =
-                    ReadIndexRequest { config_id, origin, incarnation, number, hops: 0, stamp };
+                    ReadIndexRequest { config_id, origin, incarnation, number, n, hops: 0, stamp };
                 send(to, PaxosMsg::ReadIndexRequest(request));
             }
         }

@@ -68,20 +68,37 @@ pub(super) struct From {
 }
 
 impl Rounds {
-    /// Records the request of a server. Requests of another incarnation are dropped.
+    /// Records the request of a server, which waits for a round. Requests of another incarnation are dropped.
     pub(super) fn ask(&mut self, from: From, asked: Asked) {
+        let asker = self.asker(from);
+        if asked.is_in(asker.answered) {
+            asker.is_answer_due = true;
+        } else if !asked.is_in(asker.in_flight) && !asked.is_in(asker.next) {
+            asker.next = Some(asked);
+        }
+    }
+
+    /// Records the request of a server that is a write quorum together with this one, and has confirmed the
+    /// ballot with this request. So it waits for no round. Requests of another incarnation are dropped.
+    pub(super) fn answer(&mut self, from: From, asked: Asked) {
+        let asker = self.asker(from);
+        asker.is_answer_due = true;
+        if !asked.is_in(asker.answered) {
+            asker.answered = Some(asked);
+            for waiting in [&mut asker.next, &mut asker.in_flight] {
+                *waiting = waiting.filter(|later| asked.number < later.number);
+            }
+        }
+    }
+
+    fn asker(&mut self, from: From) -> &mut Asker {
         let From { origin, incarnation, via } = from;
         let asker = self.askers.entry(origin).or_insert(Asker::new(incarnation, via));
         if asker.incarnation != incarnation {
             *asker = Asker::new(incarnation, via);
         }
         asker.via = via;
-        let covers = |known: Option<Asked>| known.is_some_and(|k| asked.number <= k.number);
-        if covers(asker.answered) {
-            asker.is_answer_due = true;
-        } else if !covers(asker.in_flight) && !covers(asker.next) {
-            asker.next = Some(asked);
-        }
+        asker
     }
 
     /// Drops the requests of other servers.
@@ -172,6 +189,13 @@ impl Rounds {
             let asked = asker.answered.filter(|_| is_due)?;
             Some(Answer { origin: *origin, incarnation, via, asked })
         })
+    }
+}
+
+impl Asked {
+    /// Returns whether an answer to `other` answers this, too.
+    fn is_in(self, other: Option<Self>) -> bool {
+        other.is_some_and(|other| self.number <= other.number)
     }
 }
 

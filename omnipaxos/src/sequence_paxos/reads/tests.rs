@@ -7,10 +7,10 @@ fn a_read_at_a_follower() {
     Table::new().check(
         "
         # The leader is asked, by a number that stands for all reads so far.
-        following 4.2 ABc      | read | same | read 1; 2: ReadIndexRequest id=1/7/1
-                               | read; read | same | read 1; read 1; 2: ReadIndexRequest id=1/7/1
-                               | read; output; read | same | read 2; 2: ReadIndexRequest id=1/7/2
-        promised 4.2 3.3 ABc   | read | same | read 1; 2: ReadIndexRequest id=1/7/1
+        following 4.2 ABc      | read | same | read 1; 2: ReadIndexRequest id=1/7/1 n=4.2
+                               | read; read | same | read 1; read 1; 2: ReadIndexRequest id=1/7/1 n=4.2
+                               | read; output; read | same | read 2; 2: ReadIndexRequest id=1/7/2 n=4.2
+        promised 4.2 3.3 ABc   | read | same | read 1; 2: ReadIndexRequest id=1/7/1 n=4.2
         # Confirmed at an index that is decided here, and at an index that is not decided here yet.
         following 4.2 ABc      | read; output; 2: ReadIndexResponse id=1/7/1 at=2; state 1 | same
                                | ready at 2
@@ -37,7 +37,7 @@ fn a_read_at_a_follower() {
                                | read; output; 2: ReadIndexResponse id=1/7/2 at=2; state 1 | same
                                | waiting
                                | read; 2: ReadIndexResponse id=1/7/1 at=2; state 1 | same
-                               | read 1; waiting; 2: ReadIndexRequest id=1/7/1
+                               | read 1; waiting; 2: ReadIndexRequest id=1/7/1 n=4.2
                                | state 1 | same | Unknown
         # The answer stays true, whichever server leads by then; an index beyond the new log is
         # asked for again.
@@ -45,47 +45,47 @@ fn a_read_at_a_follower() {
             | promised 5.3 4.2 ABc | ready at 2; 3: Promise 5.3 na=4.2 len=3 dec=2
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
             ; 3: AcceptSync 5.3 at=2 dec=2; output; state 1; round
-            | following 5.3 AB | waiting; 3: ReadIndexRequest id=1/7/1
+            | following 5.3 AB | waiting; 3: ReadIndexRequest id=1/7/1 n=5.3
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; 3: Prepare 5.3 na=4.2 len=3
             ; 3: AcceptSync 5.3 at=2 +c dec=2; output; state 1 | following 5.3 ABc | waiting
         # Without an answer it is asked for each round. The number that was the latest when it was repeated is
         # repeated beside later ones until it is answered: a later one may get no answer either.
-                               | read; output; round | same | 2: ReadIndexRequest id=1/7/1
-                               | read; output; read; output; round | same | 2: ReadIndexRequest id=1/7/2
+                               | read; output; round | same | 2: ReadIndexRequest id=1/7/1 n=4.2
+                               | read; output; read; output; round | same | 2: ReadIndexRequest id=1/7/2 n=4.2
             | read; output; round; output; read; output; round | same
-            | 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/2
+            | 2: ReadIndexRequest id=1/7/1 n=4.2; 2: ReadIndexRequest id=1/7/2 n=4.2
             | read; output; round; output; read; output; round; output; read; output; round | same
-            | 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/3
+            | 2: ReadIndexRequest id=1/7/1 n=4.2; 2: ReadIndexRequest id=1/7/3 n=4.2
             | read; output; round; output; read; output; round; output; read; output
-            ; 2: ReadIndexResponse id=1/7/1 at=2; read | same | read 4; 2: ReadIndexRequest id=1/7/4
+            ; 2: ReadIndexResponse id=1/7/1 at=2; read | same | read 4; 2: ReadIndexRequest id=1/7/4 n=4.2
             | read; output; round; output; read; output; round; output; read | same
-            | read 3; 2: ReadIndexRequest id=1/7/1; 2: ReadIndexRequest id=1/7/3
+            | read 3; 2: ReadIndexRequest id=1/7/1 n=4.2; 2: ReadIndexRequest id=1/7/3 n=4.2
             | read; output; round; output; read; output; 2: ReadIndexResponse id=1/7/1 at=2; round | same
-            | 2: ReadIndexRequest id=1/7/2
+            | 2: ReadIndexRequest id=1/7/2 n=4.2
         # Also while it waits for entries: they may never be decided. A late answer of an earlier leader may
         # name them, and the present leader names a lower index for the same number.
-            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round | same | 2: ReadIndexRequest id=1/7/1
+            | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round | same | 2: ReadIndexRequest id=1/7/1 n=4.2
             | read; output; 3: Prepare 5.3 na=4.2 len=3; 3: AcceptSync 5.3 at=2 dec=2; output
             ; 2: ReadIndexResponse id=1/7/1 at=3; state 1; 3: ReadIndexResponse id=1/7/1 at=2; state 1
             | following 5.3 AB | waiting; ready at 2
             | read; output; 3: Prepare 5.3 na=4.2 len=3; 3: AcceptSync 5.3 at=2 dec=2; output
-            ; 2: ReadIndexResponse id=1/7/1 at=3; round | following 5.3 AB | 3: ReadIndexRequest id=1/7/1
+            ; 2: ReadIndexResponse id=1/7/1 at=3; round | following 5.3 AB | 3: ReadIndexRequest id=1/7/1 n=5.3
         # Without a route to the leader it is asked directly, at the end of the round as the heartbeats are.
         # When a fourth round ends without a route, it is refused. A route in one of them begins the
         # count anew. Through a peer that the leader answers.
-            | read; output; round 3; state 1 | same | waiting; 2: ReadIndexRequest id=1/7/1
+            | read; output; round 3; state 1 | same | waiting; 2: ReadIndexRequest id=1/7/1 n=4.2
             | read; output; round 3; round 3; round 3; state 1 | same
-            | waiting; 2: ReadIndexRequest id=1/7/1
+            | waiting; 2: ReadIndexRequest id=1/7/1 n=4.2
             | read; output; round 3; round 3; round 3; round 3; state 1 | same | Unreachable
             | round 3; round 3; round 3; round 3; read; output; state 1; round 3; state 1 | same
             | waiting; Unreachable
             | read; output; round 3; round 3; round 3; round 2; output; round 3; state 1 | same
-            | waiting; 2: ReadIndexRequest id=1/7/1
+            | waiting; 2: ReadIndexRequest id=1/7/1 n=4.2
                                | read; output; round 3 via=3; state 1 | same
-                               | waiting; 3: ReadIndexRequest id=1/7/1
+                               | waiting; 3: ReadIndexRequest id=1/7/1 n=4.2
         # No leader is known.
         recovering 4.2 4.2 ABc | read | same | NoLeader
-                               | elected 4.2; read | same | read 1; 2: ReadIndexRequest id=1/7/1
+                               | elected 4.2; read | same | read 1; 2: ReadIndexRequest id=1/7/1 n=4.2
         preparing 4.1 3.2 ABc  | read | same | Preparing
         # The configuration has ended.
         following 4.2 ABC!     | read | same | Reconfigured
@@ -106,7 +106,7 @@ fn a_restarted_server_without_incarnations_cannot_ask() {
         # A new one is its first incarnation, which has a number once it has promised.
         recovering 0 0 -      | elected 1.2; read | same | read 1
         recovering 0 0 -      | 2: Prepare 1.2; read | promised 1.2 0 -
-                              | read 1; 2: Promise 1.2; 2: ReadIndexRequest id=1/0/1
+                              | read 1; 2: Promise 1.2; 2: ReadIndexRequest id=1/0/1 n=1.2
         ",
     );
 }
@@ -149,7 +149,7 @@ fn a_read_at_the_leader() {
             | read; output; 3: Prepare 5.3 na=4.1 len=3 dec=3 | promised 5.3 4.1 ABC
             | 3: Promise 5.3 na=4.1 len=3 dec=3
             | read; output; 3: Prepare 5.3 na=4.1 len=3 dec=3; output; round | promised 5.3 4.1 ABC
-            | 3: ReadIndexRequest id=1/7/1
+            | 3: ReadIndexRequest id=1/7/1 n=5.3
         # The configuration has ended.
         leading 4.1 ABC! 2:4/4 | read | same | Reconfigured
         # A follower that becomes the leader reads by itself.
@@ -210,6 +210,52 @@ fn requests_of_other_servers() {
 }
 
 #[test]
+fn a_request_confirms_the_ballot_that_its_server_has_promised() {
+    let checks = "2: LeadershipCheck 4.1 round=1; 3: LeadershipCheck 4.1 round=1";
+    let rows = "
+        # With the leader its server is a write quorum.
+        leading 4.1 ABC 2:3/3 | 2: ReadIndexRequest id=2/5/1 n=4.1 | same
+                              | 2: ReadIndexResponse id=2/5/1 at=3
+        # It has promised another ballot, or none.
+        leading 4.1 ABC 2:3/3 | 2: ReadIndexRequest id=2/5/1 n=3.2 | same | CHECKS
+                              | 2: ReadIndexRequest id=2/5/1 n=5.3 | same | CHECKS
+                              | 2: ReadIndexRequest id=2/5/1 | same | CHECKS
+        # It came through a relay: storages are identified between sender and receiver.
+                              | 3: ReadIndexRequest id=2/5/1 n=4.1 hops=1 | same | CHECKS
+        # No member.
+                              | 9: ReadIndexRequest id=9/5/1 n=4.1 | same | CHECKS
+        # A leader that is not promised does not know what was decided.
+        preparing 4.1 3.2 ABc | 2: ReadIndexRequest id=2/5/1 n=4.1 | same |
+        # It answers earlier requests, too, but not the check that these wait for, nor later ones.
+        leading 4.1 ABC 2:3/3
+            | 2: ReadIndexRequest id=2/5/1; output; 2: ReadIndexRequest id=2/5/2 n=4.1 | same
+            | 2: ReadIndexResponse id=2/5/2 at=3
+            | 2: ReadIndexRequest id=2/5/1; output; 2: ReadIndexRequest id=2/5/2 n=4.1; output
+            ; 3: LeadershipCheckAck 4.1 round=1 | same |
+            | 2: ReadIndexRequest id=2/5/3; output; 2: ReadIndexRequest id=2/5/2 n=4.1; output
+            ; 3: LeadershipCheckAck 4.1 round=1 | same | 2: ReadIndexResponse id=2/5/3 at=3
+            | read; output; 2: ReadIndexRequest id=2/5/2 n=4.1; output; state 1 | same | waiting
+        # It is answered again at the old index; another incarnation sends another request.
+            | 2: ReadIndexRequest id=2/5/2 n=4.1; output; append d; output
+            ; 2: Accepted 4.1 len=4 dec=3; output; 2: ReadIndexRequest id=2/5/1 n=4.1
+            | leading 4.1 ABCD 2:4/3 | 2: ReadIndexResponse id=2/5/2 at=3
+            | 2: ReadIndexRequest id=2/5/2 n=4.1; output; append d; output
+            ; 2: Accepted 4.1 len=4 dec=3; output; 2: ReadIndexRequest id=2/6/1 n=4.1
+            | leading 4.1 ABCD 2:4/3 | 2: ReadIndexResponse id=2/6/1 at=4
+        ";
+    let table = Table::with(|config| config.server_config.max_observers = 2);
+    table.check(&rows.replace("CHECKS", checks));
+    let table = Table::with(|config| config.cluster_config.nodes = vec![1, 2, 3, 4, 5]);
+    table.check(
+        "
+        leading 4.1 ABC 2:3/3 3:3/3 | 2: ReadIndexRequest id=2/5/1 n=4.1 | same
+            | 2: LeadershipCheck 4.1 round=1; 3: LeadershipCheck 4.1 round=1
+            ; 4: LeadershipCheck 4.1 round=1; 5: LeadershipCheck 4.1 round=1
+        ",
+    );
+}
+
+#[test]
 fn leadership_checks() {
     Table::new().check(
         "
@@ -258,7 +304,7 @@ fn a_request_is_not_relayed_twice() {
             | round 2 3 4 5; output; 4: ReadIndexRequest id=4/5/1 | same
             | 2: ReadIndexRequest id=4/5/1 hops=1
             | round 3 4 5 via=3; output; 4: ReadIndexRequest id=4/5/1 | same |
-            | round 3 4 5 via=3; output; read | same | read 1; 3: ReadIndexRequest id=1/7/1
+            | round 3 4 5 via=3; output; read | same | read 1; 3: ReadIndexRequest id=1/7/1 n=4.2
             | round 2 3 4 5; output; 2: ReadIndexRequest id=2/5/1 | same |
         ",
     );
@@ -271,7 +317,7 @@ fn rounds_without_an_open_request() {
         following 4.2 ABC | round; silent | same | silent: true
                           | read; output; 2: ReadIndexResponse id=1/7/1 at=3; output; round; silent | same
                           | silent: true
-                          | read; output; round; silent | same | silent: false; 2: ReadIndexRequest id=1/7/1
+                          | read; output; round; silent | same | silent: false; 2: ReadIndexRequest id=1/7/1 n=4.2
         following 4.2 ABC! | round; silent | same | silent: true
         ",
     );

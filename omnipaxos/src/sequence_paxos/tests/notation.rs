@@ -321,8 +321,9 @@ impl<'a> Fields<'a> {
             }
             "ReadIndexRequest" => {
                 let ProposalId { origin, incarnation, number } = of_id("id");
+                let n = self.ballot("n");
                 let request =
-                    ReadIndexRequest { config_id, origin, incarnation, number, hops, stamp };
+                    ReadIndexRequest { config_id, origin, incarnation, number, n, hops, stamp };
                 PaxosMsg::ReadIndexRequest(request)
             }
             "ReadIndexResponse" => {
@@ -577,10 +578,10 @@ pub(super) fn shown(msg: &PaxosMsg<Letter>) -> String {
                 Shown::new("Applied").idx("to", report.applied_idx)
             }
         },
-        PaxosMsg::ReadIndexRequest(m) => {
-            let shown = Shown::new("ReadIndexRequest").read(m.origin, m.incarnation, m.number);
-            shown.idx("hops", m.hops.into())
-        }
+        PaxosMsg::ReadIndexRequest(m) => Shown::new("ReadIndexRequest")
+            .read(m.origin, m.incarnation, m.number)
+            .ballot("n", m.n)
+            .idx("hops", m.hops.into()),
         PaxosMsg::ReadIndexResponse(m) => Shown::new("ReadIndexResponse")
             .read(m.origin, m.incarnation, m.number)
             .idx("at", m.read_idx)

@@ -14,11 +14,11 @@ fn a_leader_that_answers_and_whose_heartbeats_are_lost() {
             | round; output; round | same |
         following 4.2 ABc
             | read; output; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1 n=4.2
             | read; output; 2: ReadIndexResponse id=1/7/1 at=3; round; output; round unheard | same
-            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+            | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1 n=4.2
             | read; output; round; 2: AcceptDecide 4.2 at=3 +d dec=2; output; round unheard
-            | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1
+            | following 4.2 ABcd | 3: CatchUpRequest dec=2; 2: ReadIndexRequest id=1/7/1 n=4.2
             | reconfigure id; output; round; output; round unheard | same
             | 2: Accepted 4.2 len=3 dec=2; 3: CatchUpRequest dec=2; 2: ForwardStopSign id=1/7/0
         # A server that waits for nothing does not.
@@ -61,11 +61,11 @@ fn another_heartbeat_request_in_a_round() {
         following 4.2 ABc
             | propose d; output; request | following 4.2 ABc pending=1
             | 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
-            | read; output; request | same | 2: ReadIndexRequest id=1/7/1
+            | read; output; request | same | 2: ReadIndexRequest id=1/7/1 n=4.2
             | request | same |
         # In a lengthened round: to one peer. To another than the leader only if that is the relay.
             | propose d; read; output; request 2 | following 4.2 ABc pending=1
-            | 2: ReadIndexRequest id=1/7/1; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
+            | 2: ReadIndexRequest id=1/7/1 n=4.2; 2: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
             | propose d; output; request 3 | following 4.2 ABc pending=1 |
             | propose d; output; round 3 via=3; output; request 3 | following 4.2 ABc pending=1
             | 3: ForwardedProposals first=1/7/0 ballot=4.2 min=2 +d
