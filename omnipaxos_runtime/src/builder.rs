@@ -85,8 +85,10 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
     /// Runs the replica as a task of the tokio runtime that calls [`start`](Self::start), instead of
     /// on a thread of its own.
     ///
-    /// The writes of the storage then block a worker of that runtime. It suits storages in memory,
-    /// and tests with the paused time of tokio.
+    /// The writes of the storage then block a worker of that runtime. It suits storages in memory, and
+    /// tests with the paused time of tokio. It also suits a program that only serves the clients of
+    /// this replica, on a runtime of one thread: then no request needs a change of threads, and the
+    /// clients wait for the disk in any case.
     pub fn on_runtime(mut self) -> Self {
         self.runs = Runs::OnRuntime;
         self

@@ -85,7 +85,7 @@ fn serve_as(system: &str, arguments: &[String]) -> Result<(), Failure> {
     });
     let system = System::named(system)?;
     let runtime = match system {
-        // The replica has a thread of its own.
+        // The replica shares this thread with its clients.
         System::Ours => Builder::new_current_thread().enable_all().build()?,
         // All is in tasks, and a sync blocks one.
         System::Openraft | System::OpenraftRocksdb | System::Etcd => {

@@ -61,7 +61,7 @@ pub(crate) async fn serve(plan: &ServerPlan) -> Result<(), Failure> {
         plan.ports.iter().map(|(pid, ports)| (*pid, format!("127.0.0.1:{}", ports.peer))).collect();
     let node = Replicated::builder(config, storage, Store::default())
         .transport(TcpTransport::new(book))
-        .machine_on_replica_thread()
+        .on_runtime()
         .snapshot_every(plan.snapshot_every)
         .start()
         .await?;
