@@ -348,6 +348,7 @@ fn words_of_a_leader_from_a_follower_are_dropped_by_validation() {
     let n = lab.server(1).get_promise();
     let of_another = Ballot { config_id: 2, ..n };
     let stranger = Ballot { pid: 4, ..n };
+    let of_2 = Ballot { pid: 2, ..n };
     let forged = [
         (
             "a question of another leader",
@@ -367,6 +368,24 @@ fn words_of_a_leader_from_a_follower_are_dropped_by_validation() {
             }),
         ),
         ("for a stranger", 2, 1, PaxosMsg::ReadIndexRequest(read_index_request(stranger, 1))),
+        (
+            "with a promise to a stranger",
+            2,
+            1,
+            PaxosMsg::ReadIndexRequest(ReadIndexRequest {
+                n: stranger,
+                ..read_index_request(of_2, 1)
+            }),
+        ),
+        (
+            "with a promise beyond all ballots",
+            2,
+            1,
+            PaxosMsg::ReadIndexRequest(ReadIndexRequest {
+                n: Ballot { n: u32::MAX, ..n },
+                ..read_index_request(of_2, 1)
+            }),
+        ),
         ("to a stranger", 2, 1, PaxosMsg::ReadIndexResponse(read_index_response(stranger, 1))),
         (
             "at an index no log reaches",

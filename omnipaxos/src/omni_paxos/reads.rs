@@ -15,7 +15,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     ///
     /// For a read, a write quorum confirms that the leader still leads. All reads requested at a
     /// server between two outputs share one request, and all that wait at the leader share one
-    /// round of messages. In a cluster of three that is four small messages at the leader and six
+    /// round of messages. In a cluster of three that is four small messages at the leader and two
     /// at a follower, for one read or a thousand. Lost messages are sent again with the heartbeats.
     /// A read takes constant memory, and leaks nothing if the program never asks for its state.
     ///

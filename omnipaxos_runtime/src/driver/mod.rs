@@ -202,11 +202,11 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         self.writes = is_sent;
         self.send_outgoing();
         let is_read = self.reads.answer(&mut self.replica);
-        let is_decided = self.answered_idx < self.replica.get_decided_idx();
-        if is_decided {
+        let is_answered = is_read || self.answered_idx < self.replica.get_decided_idx();
+        if is_answered {
             self.answer_waiting()?;
         }
-        Ok(if is_sent || is_read || is_decided { Early::Something } else { Early::Nothing })
+        Ok(if is_sent || is_answered { Early::Something } else { Early::Nothing })
     }
 
     /// Writes, sends one output, and answers what can be answered now.

@@ -178,13 +178,18 @@ impl Checker {
             },
             PaxosMsg::LeadershipCheck(m) => self.check_owner(server, incarnation, m.n),
             PaxosMsg::LeadershipCheckAck(m) => speaker.stored(speaker.promise() == m.n, message),
+            PaxosMsg::ReadIndexRequest(m) => {
+                // In an epoch, earlier promises do not count. A relay passes on what the origin has promised.
+                let promise = Some(speaker.promise()).filter(|n| n.config_id == m.config_id);
+                let holds = m.origin != pid || promise.unwrap_or_default() == m.n;
+                speaker.stored(holds, message)
+            }
             PaxosMsg::TransferLeadership(m) => self.check_owner(server, incarnation, m.n),
             PaxosMsg::Joining(_) => Ok(()),
             PaxosMsg::ProposalForward(_)
             | PaxosMsg::ForwardedProposals(_)
             | PaxosMsg::ProposalRejection(_)
             | PaxosMsg::ForwardStopSign(_)
-            | PaxosMsg::ReadIndexRequest(_)
             | PaxosMsg::ReadIndexResponse(_) => Ok(()),
         }
     }

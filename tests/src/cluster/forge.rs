@@ -254,7 +254,6 @@ fn impossible_ballot<T: SimEntry>(rng: &mut Rng, from: u64, to: u64, n: Ballot) 
             | PaxosMsg::ForwardStopSign(_)
             | PaxosMsg::CatchUpRequest(_)
             | PaxosMsg::CatchUpChunk(_)
-            | PaxosMsg::ReadIndexRequest(_)
             | PaxosMsg::ReadIndexResponse(_)
             | PaxosMsg::Compaction(_) => {
                 Message::BLE(BLEMessage { from, to, msg: HeartbeatMsg::Reply(reply) })

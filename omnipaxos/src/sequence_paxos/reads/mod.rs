@@ -161,7 +161,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Handles a read request. A leader in the prepare phase does not know what is decided, and
     /// drops it; the request is repeated. Another server relays it, if it came from its origin.
     ///
-    /// A request that came from its origin confirms the ballot of the leader, as the answer to a check does.
+    /// A request that came from its origin, and names the ballot of the leader as promised, confirms that ballot.
+    /// It does not count in a round of checks.
     #[cold]
     pub(super) fn handle_read_index_request(&mut self, request: ReadIndexRequest, from: NodeId) {
         let ReadIndexRequest { config_id: _, origin, incarnation, number, n, hops, .. } = request;
