@@ -235,10 +235,15 @@ fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
     let tools = tempfile::tempdir().unwrap();
     let recorder = Recorder::build(tools.path()).unwrap();
     let mut failures = 0;
-    for (kind, says) in [("SHIM_FAIL_SYNC", "sync"), ("SHIM_FAIL_WRITE", "append to")] {
+    for kind in ["SHIM_FAIL_SYNC", "SHIM_FAIL_WRITE"] {
         for number in [2, 5, 11, 23, 40] {
-            // The second sync is that of a new file of the journal.
-            let says = if (kind, number) == ("SHIM_FAIL_SYNC", 2) { "make room in" } else { says };
+            let says: &[&str] = match (kind, number) {
+                // That of a new file of the journal.
+                ("SHIM_FAIL_SYNC", 2) => &["make room in"],
+                // Meanwhile the thread may enlarge a file of the journal, with a sync of its own.
+                ("SHIM_FAIL_SYNC", _) => &["sync", "make room in"],
+                _ => &["append to"],
+            };
             let folder = tempfile::tempdir().unwrap();
             let mut command = Command::new(WORKLOAD);
             command.arg(folder.path()).args([9u64, 0, 60].map(|number| number.to_string()));
@@ -249,7 +254,8 @@ fn a_failing_disk_is_reported_and_nothing_acknowledged_is_lost() {
                 String::from_utf8_lossy(&output.stderr).into_owned(),
             );
             assert_eq!(output.status.code(), Some(1), "{kind}={number}: {error}");
-            assert!(error.contains(says), "{kind}={number}: {error}");
+            let is_said = says.iter().any(|says| error.contains(says));
+            assert!(is_said, "{kind}={number}: {error}");
             let last = stdout.lines().last().unwrap_or("ACK 0 0");
             let acknowledged = Acknowledged::read(last).unwrap();
             let verdict = verify(folder.path(), 9, acknowledged);
