@@ -107,9 +107,9 @@ impl<T: SimEntry> Cluster<T> {
         self.longest(|config| config.election_tick_timeout * config.max_election_tick_factor)
     }
 
-    /// Ticks in which an observer fetches what it lacks, chunk by chunk.
-    pub fn ticks_to_fetch(&self) -> u64 {
-        let round_trips = self.largest_lag().div_ceil(self.least_at_once());
+    /// Ticks in which an observer fetches this number of entries, chunk by chunk.
+    pub fn ticks_to_fetch(&self, entries: u64) -> u64 {
+        let round_trips = entries.div_ceil(self.least_at_once());
         round_trips * self.round_trip() + self.ticks_of_a_snapshot()
     }
 
@@ -235,7 +235,7 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     /// The most entries that an observer lacks.
-    pub(super) fn largest_lag(&self) -> u64 {
+    pub fn largest_lag(&self) -> u64 {
         let known = self.known();
         let lag = |at: usize| known[at] - self.decided_idx(at).unwrap_or_default();
         self.observers().map(lag).max().unwrap_or_default()

@@ -40,14 +40,16 @@ impl<T: SimEntry> Cluster<T> {
         let hops = self.observers().len() as u64 + 1;
         let rounds = hops * (ROUNDS_TO_CHANGE_SOURCE + 2 * self.most_sources());
         let round = self.election_timeout();
-        let bound =
-            self.now() + rounds * round + self.longest_round() + self.ticks_to_fetch() * hops;
+        let found = self.now() + rounds * round + self.longest_round();
+        let (lag, decided) = (self.largest_lag(), self.checker().decided_len());
         loop {
             let lacking = self.unlearned();
             if lacking.is_empty() {
                 return self.hear_observers();
             }
-            if self.now() > bound {
+            // Members may still decide what waited there, and that is fetched, too.
+            let entries = lag + self.checker().decided_len() - decided;
+            if self.now() > found + self.ticks_to_fetch(entries) * hops {
                 let (learnable, servers) = (self.learnable(), self.describe());
                 let what = format!("observers {lacking:?} lack some of {learnable:?}: {servers}");
                 return violated(Check::ObserversLearn, what);
