@@ -87,8 +87,8 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
     ///
     /// The writes of the storage then block a worker of that runtime. It suits storages in memory, and
     /// tests with the paused time of tokio. It also suits a program that only serves the clients of
-    /// this replica, on a runtime of one thread: then no request needs a change of threads, and the
-    /// clients wait for the disk in any case.
+    /// this replica, on a runtime of one thread: then no request needs a change of threads. During a
+    /// write the requests of clients wait, as they would for a replica on a thread of its own.
     pub fn on_runtime(mut self) -> Self {
         self.runs = Runs::OnRuntime;
         self

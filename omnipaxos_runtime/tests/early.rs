@@ -270,8 +270,8 @@ where
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_after() {
+/// A cluster at rest with one entry, and its leader.
+async fn at_rest() -> (Cluster<Word>, u64) {
     let cluster = Cluster::start().await;
     cluster.nodes[&1].append(Word::new("first")).await.unwrap();
     let leader = cluster.leader().await;
@@ -279,6 +279,12 @@ async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_aft
     for disk in cluster.disks.values() {
         disk.steps.lock().unwrap().clear();
     }
+    (cluster, leader)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_after() {
+    let (cluster, leader) = at_rest().await;
     cluster.nodes[&leader].append(Word::new("second")).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     for (pid, disk) in &cluster.disks {
@@ -298,13 +304,9 @@ async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_aft
 
 #[tokio::test(start_paused = true)]
 async fn a_read_does_not_wait_for_the_write_of_entries_that_came_with_its_answer() {
-    let cluster = Cluster::start().await;
-    cluster.nodes[&1].append(Word::new("first")).await.unwrap();
-    let leader = cluster.leader().await;
-    sleep(Duration::from_secs(1)).await;
+    let (cluster, leader) = at_rest().await;
     let follower = leader % 3 + 1;
     let (node, steps) = (cluster.nodes[&follower].handle(), &cluster.disks[&follower].steps);
-    steps.lock().unwrap().clear();
     cluster.holds_answers.store(true, Ordering::Relaxed);
     let reading = tokio::spawn({
         let steps = steps.clone();

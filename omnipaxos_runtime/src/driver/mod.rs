@@ -201,8 +201,8 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         let is_sent = !self.outgoing.is_empty();
         self.writes = is_sent;
         self.send_outgoing();
-        let is_read = self.reads.answer(&mut self.replica);
-        let is_answered = is_read || self.answered_idx < self.replica.get_decided_idx();
+        let is_answered = self.answered_idx < self.replica.get_decided_idx()
+            || self.reads.has_ready(&self.replica);
         if is_answered {
             self.answer_waiting()?;
         }

@@ -69,14 +69,16 @@ impl Reads {
         }
     }
 
-    /// Answers the reads that are ready. Returns whether there was one.
-    pub(super) fn answer<T: Entry, B: Storage<T>>(
-        &mut self,
-        replica: &mut OmniPaxos<T, B>,
-    ) -> bool {
+    /// Returns whether a read is ready: the first one is before all others.
+    pub(super) fn has_ready<T: Entry, B: Storage<T>>(&self, replica: &OmniPaxos<T, B>) -> bool {
+        let first = self.requested.keys().next();
+        first.is_some_and(|id| matches!(replica.read_state(*id), ReadState::Ready(_)))
+    }
+
+    /// Answers the reads that are ready.
+    pub(super) fn answer<T: Entry, B: Storage<T>>(&mut self, replica: &mut OmniPaxos<T, B>) {
         let mut refused = Vec::new();
         let len = &mut self.len;
-        let before = *len;
         self.requested.retain(|id, reads| match replica.read_state(*id) {
             ReadState::Ready(idx) => {
                 *len -= reads.len();
@@ -90,11 +92,9 @@ impl Reads {
             // Also a state of a later version of the core.
             _waiting => true,
         });
-        let is_answered = *len < before;
         for (read, reason) in refused {
             self.refuse(read, reason);
         }
-        is_answered
     }
 
     fn request_again<T: Entry, B: Storage<T>>(
