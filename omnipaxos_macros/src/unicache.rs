@@ -190,6 +190,8 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>], krate: &Pa
             None => quote!(::core::clone::Clone::clone(&__omnipaxos_entry.#member)),
         }
     });
+    // Clippy takes `()` at the end of a function for an accident.
+    let encoded = (!fields.is_empty()).then(|| quote!((#(#encoded,)*)));
     let bindings: Vec<_> = fields.iter().map(|field| &field.binding).collect();
     let decoded = fields.iter().map(|field| field.decoded(&quote!(decode), &quote!()));
     let tried = fields.iter().map(|field| field.decoded(&quote!(try_decode), &quote!(?)));
@@ -205,7 +207,7 @@ fn cache_impl(name: &Ident, cache: &Ident, fields: &[EntryField<'_>], krate: &Pa
             }
 
             fn try_encode(&mut self, __omnipaxos_entry: &#name) -> #travels {
-                (#(#encoded,)*)
+                #encoded
             }
 
             fn decode(&mut self, __omnipaxos_processed: #travels) -> #name {

@@ -244,6 +244,7 @@ impl JournalFile {
 #[cfg(test)]
 mod tests {
     use super::{Journal, Known, StorageError, LARGEST_BYTES, LEAST_BYTES, SECTOR_BYTES};
+    use crate::persistent_storage::flipped::Flipped;
     use std::{
         fs::{self, File},
         path::Path,
@@ -324,13 +325,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (known, ends) = written(folder.path());
         let file = folder.path().join("journal");
-        let mut bytes = fs::read(&file).unwrap();
         let used = *ends.last().unwrap() as usize;
-        // The other file is short, too: each bit takes less time.
+        // The files are short: each bit takes less time.
+        let mut flipped = Flipped::open(&file);
+        flipped.set_len(used + 4 * SECTOR_BYTES);
         fs::write(folder.path().join("journal_2"), [0; SECTOR_BYTES]).unwrap();
         for bit in 0..(used + 2 * SECTOR_BYTES) * 8 {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&file, &bytes[..used + 4 * SECTOR_BYTES]).unwrap();
+            flipped.flip(bit);
             let short = Known { bytes: 0, ..known };
             match read(folder.path(), short) {
                 Ok(batches) => assert!(batches == LENGTHS.len() && bit >= used * 8, "bit {bit}"),
@@ -340,7 +341,7 @@ mod tests {
                 }
                 Err(error) => panic!("bit {bit}: {error}"),
             }
-            bytes[bit / 8] ^= 1 << (bit % 8);
+            flipped.flip(bit);
         }
     }
 
@@ -412,15 +413,15 @@ mod tests {
     fn every_flipped_bit_of_either_file_is_reported_or_harmless() {
         let folder = tempfile::tempdir().unwrap();
         let (known, _) = written_in_both(folder.path());
+        let bytes = 24 * SECTOR_BYTES;
         let files = super::NAMES.map(|name| folder.path().join(name));
         for file in &files {
-            File::options().write(true).open(file).unwrap().set_len(24 * 512).unwrap();
+            Flipped::open(file).set_len(bytes);
         }
         for file in files {
-            let mut bytes = fs::read(&file).unwrap();
-            for bit in (0..bytes.len() * 8).step_by(7) {
-                bytes[bit / 8] ^= 1 << (bit % 8);
-                fs::write(&file, &bytes).unwrap();
+            let mut flipped = Flipped::open(&file);
+            for bit in (0..flipped.bits()).step_by(7) {
+                flipped.flip(bit);
                 match read(folder.path(), Known { bytes: 0, ..known }) {
                     Ok(batches) => assert_eq!(batches, LENGTHS.len(), "bit {bit} of {file:?}"),
                     Err(StorageError::Corrupt { path, byte, .. }) => {
@@ -429,9 +430,8 @@ mod tests {
                     }
                     Err(error) => panic!("bit {bit} of {file:?}: {error}"),
                 }
-                bytes[bit / 8] ^= 1 << (bit % 8);
+                flipped.flip(bit);
             }
-            fs::write(&file, &bytes).unwrap();
         }
     }
 

@@ -19,6 +19,8 @@ mod config;
 mod database_thread;
 mod error;
 mod files;
+#[cfg(test)]
+mod flipped;
 mod folders;
 mod format;
 mod journal;

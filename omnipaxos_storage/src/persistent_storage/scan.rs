@@ -222,6 +222,7 @@ mod tests {
     use crate::persistent_storage::{
         background::Background,
         checkpoint::{Checkpoint, Place},
+        flipped::Flipped,
         format,
         large_snapshots::Wait,
         log::Log,
@@ -266,14 +267,12 @@ mod tests {
         assert!(segments.len() > 1);
         for base in segments {
             let file = format::log_file(folder.path(), base);
-            let mut bytes = fs::read(&file).unwrap();
-            for bit in 0..bytes.len() * 8 {
-                bytes[bit / 8] ^= 1 << (bit % 8);
-                fs::write(&file, &bytes).unwrap();
+            let mut flipped = Flipped::open(&file);
+            for bit in 0..flipped.bits() {
+                flipped.flip(bit);
                 assert!(scan(folder.path(), &checkpoint).is_err(), "bit {bit} of segment {base}");
-                bytes[bit / 8] ^= 1 << (bit % 8);
+                flipped.flip(bit);
             }
-            fs::write(&file, &bytes).unwrap();
         }
     }
 

@@ -1,4 +1,5 @@
 //! `omnipaxos` under another name, behind another crate, and in entries that a macro makes.
+#![allow(missing_docs, unreachable_pub, reason = "as in a program of a user")]
 
 pub extern crate omnipaxos as op;
 
@@ -11,7 +12,9 @@ mod my_framework {
     /// A library's macro, which cannot know what is in scope at its user.
     macro_rules! entry {
         ($name:ident) => {
-            #[derive(Clone, Debug, PartialEq, $crate::my_framework::consensus::macros::UniCacheEntry)]
+            #[derive(
+                Clone, Debug, PartialEq, $crate::my_framework::consensus::macros::UniCacheEntry,
+            )]
             #[entry(crate = $crate::my_framework::consensus)]
             pub struct $name {
                 #[unicache]

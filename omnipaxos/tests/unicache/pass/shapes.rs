@@ -1,4 +1,5 @@
 //! Named and unnamed fields, none cached, all cached, a snapshot, and nothing imported.
+#![allow(missing_docs, unreachable_pub, reason = "as in a program of a user")]
 
 mod std {}
 mod core {}
@@ -64,13 +65,8 @@ fn passes<T: omnipaxos::storage::Entry>(entry: &T) -> T {
 }
 
 fn main() {
-    let named = Named {
-        name: "a".into(),
-        town: "b".into(),
-        code: 3,
-        street: "c".into(),
-        r#type: 'd',
-    };
+    let named =
+        Named { name: "a".into(), town: "b".into(), code: 3, street: "c".into(), r#type: 'd' };
     assert_eq!(passes(&named).street, "c");
     let _: NamedCache = omnipaxos::unicache::UniCache::new();
     assert_eq!(passes(&Unnamed(1, "x".into())).1, "x");
