@@ -118,6 +118,84 @@ fn nothing_acknowledged_is_lost_with_the_power() {
     assert!(good as u64 >= 55 * (seeds().end - seeds().start));
 }
 
+/// Kills a process, lets another one open what it left and go on, and then loses power. What the killed one
+/// had not synced is there for the next one, which may tell others of it.
+fn lose_power_after_a_kill(seed: u64, kills: u64, states: usize, controls: Controls) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let recorder = Recorder::build(folder.path()).unwrap();
+    let (base, root, target) = (at("no base"), at("root"), at("target"));
+    let folders = Folders { base: &base, root: &root, target: &target };
+    let mut random = chance(seed);
+    let record = |from: u64, count: u64, pause_us: u64| {
+        let log = at("record");
+        let _ = fs::remove_file(&log);
+        let mut command = Command::new(WORKLOAD);
+        command.arg(&root).args([seed, from, count].map(|number| number.to_string()));
+        command.env("SHIM_PAUSE_US", pause_us.to_string());
+        recorder.watch(&mut command, &root, &log);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        read_record(&log).unwrap()
+    };
+    let first = record(0, 60, random(4) * 1000);
+    let before_syncs = first.moments_before_syncs();
+    let mut outcome = Outcome { good: 0, bad: Vec::new() };
+    for kill in 0..kills {
+        let killed_at = match kill % 2 {
+            0 => random(first.len() as u64 + 1) as usize,
+            _ => before_syncs[random(before_syncs.len() as u64) as usize],
+        };
+        let no_controls = Controls::default();
+        let acknowledged =
+            first.build(killed_at, Loss::Nothing, no_controls, &mut random, folders).unwrap();
+        copy(&target, &root);
+        let Verdict::Holds(batches) = verify(&target, seed, acknowledged) else {
+            panic!("seed {seed}: killed at {killed_at}, it lacks {acknowledged:?}");
+        };
+        let both = first.killed_at(killed_at, record(batches, 5, random(4) * 1000));
+        let opening = both.opening();
+        for state in 0..states {
+            // Few events are near the opening, and most of what can go wrong.
+            let end = if state % 3 == 0 { both.len() } else { opening.end + 6 };
+            let moment = killed_at + random((end - killed_at) as u64 + 1) as usize;
+            let loss = [Loss::Everything, Loss::Some][state % 2];
+            let acknowledged = both.build(moment, loss, controls, &mut random, folders).unwrap();
+            match verify(&target, seed, acknowledged) {
+                Verdict::Holds(_) => outcome.good += 1,
+                Verdict::Bad(problem) => outcome.bad.push(format!(
+                    "seed {seed}, killed at {killed_at}, moment {moment} of {} (opened at {}), \
+                     {loss:?} lost, {acknowledged:?}: {problem}",
+                    both.len(),
+                    opening.end
+                )),
+            }
+        }
+    }
+    outcome
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_the_power_after_a_kill() {
+    let mut good = 0;
+    let seeds: Vec<u64> = seeds().step_by(4).collect();
+    for seed in &seeds {
+        let outcome = lose_power_after_a_kill(*seed, 6, 10, Controls::default());
+        assert!(outcome.bad.is_empty(), "{}", outcome.bad.join("\n"));
+        good += outcome.good;
+    }
+    println!("{good} states after a kill and a loss of power, none bad");
+    assert_eq!(good as usize, 60 * seeds.len());
+}
+
+#[test]
+fn without_syncs_of_an_opening_something_is_lost() {
+    let controls = Controls { skip_opening_syncs: true, ..Controls::default() };
+    let outcome = lose_power_after_a_kill(1, 8, 12, controls);
+    println!("without syncs of an opening: {} bad, {} good", outcome.bad.len(), outcome.good);
+    assert!(outcome.bad.len() >= 10, "{} of 96 bad", outcome.bad.len());
+}
+
 #[test]
 fn without_syncs_of_the_log_something_is_lost() {
     let controls = Controls { skip_log_syncs: true, ..Controls::default() };
@@ -170,8 +248,8 @@ fn a_batch_takes_one_sync_of_the_log() {
     recorder.watch(&mut command, &root, &log);
     assert!(command.output().unwrap().status.success());
     let syncs = read_record(&log).unwrap().log_syncs();
-    assert_eq!(syncs.len(), 300);
-    // The first count has what the opening took.
+    assert_eq!(syncs.len(), 301);
+    // The first count is that of the opening.
     let batches = syncs.get(1..).unwrap();
     let journal: usize = batches.iter().map(|batch| batch.journal).sum();
     let log: usize = batches.iter().map(|batch| batch.log).sum();
@@ -286,10 +364,14 @@ fn a_disk_that_fails_while_a_storage_is_opened_loses_nothing() {
             let folders = Folders { base: &base, root: &root, target: &target };
             let (loss, controls) = (Loss::Nothing, Controls::default());
             let killed = replay.build(moment, loss, controls, &mut random, folders).unwrap();
+            copy(&target, &at("opened"));
+            let Verdict::Holds(held) = verify(&at("opened"), seed, killed) else {
+                panic!("{seed}, {moment}: without a failure it lacks {killed:?}");
+            };
             for number in [1, 2, 3, 6, 12] {
                 copy(&target, &at("opened"));
                 let mut command = Command::new(WORKLOAD);
-                let arguments = [seed, killed.batches, 0].map(|number| number.to_string());
+                let arguments = [seed, held, 0].map(|number| number.to_string());
                 command.arg(at("opened")).args(arguments);
                 recorder.watch(&mut command, &at("opened"), &at("opening"));
                 let output = command.env("SHIM_FAIL_WRITE", number.to_string()).output().unwrap();

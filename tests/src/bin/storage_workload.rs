@@ -1,9 +1,10 @@
-//! Writes the batches of a plan to a persistent storage and prints `ACK n m` after each, with the compacted
-//! index that survives: to be killed, or recorded.
+//! Writes the batches of a plan to a persistent storage and prints `ACK n m` before the first and after each,
+//! with the compacted index that survives: to be killed, or recorded.
 //!
 //! `storage_workload FOLDER SEED FROM COUNT`
 
 use omnipaxos::storage::Storage;
+use omnipaxos_storage::{conformance::Item, persistent_storage::PersistentStorage};
 use omnipaxos_tests::power_loss::{open, Plan};
 use std::{
     io::{self, Write},
@@ -21,13 +22,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         storage = storage.with_background_encoding();
     }
     let mut plan = Plan::after(seed, from);
+    // A server may tell others what it has found.
+    acknowledge(&plan, &storage)?;
+    plan.resume(&mut storage)?;
     plan.note_incarnation(&mut storage)?;
     for _ in 0..count {
         plan.write_next(&mut storage)?;
-        // One write a line, which the recorder sees.
-        let stored_idx = storage.get_stored_compacted_idx()?;
-        io::stdout().write_all(format!("ACK {} {stored_idx}\n", plan.batches()).as_bytes())?;
-        io::stdout().flush()?;
+        acknowledge(&plan, &storage)?;
     }
     Ok(())
+}
+
+fn acknowledge(
+    plan: &Plan,
+    storage: &PersistentStorage<Item>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    // One write a line, which the recorder sees.
+    let stored_idx = storage.get_stored_compacted_idx()?;
+    io::stdout().write_all(format!("ACK {} {stored_idx}\n", plan.batches()).as_bytes())?;
+    Ok(io::stdout().flush()?)
 }

@@ -4,6 +4,7 @@ use super::{record::Event, workload::Acknowledged};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -31,12 +32,16 @@ pub struct Controls {
     pub skip_snapshot_syncs: bool,
     /// The files of the log that a batch frees are removed before it is written.
     pub remove_segments_early: bool,
+    /// After a kill, the next process syncs nothing while it opens the storage.
+    pub skip_opening_syncs: bool,
 }
 
 /// A recording, to be cut at any moment.
 #[derive(Clone, Debug)]
 pub struct Replay {
     events: Vec<Event>,
+    /// The number of events before the process was killed, if another one followed.
+    killed_at: Option<usize>,
 }
 
 /// A file as the system sees it: writes and truncations, and how many are surely on the disk.
@@ -75,7 +80,33 @@ struct Disk {
 
 impl Replay {
     pub(super) fn new(events: Vec<Event>) -> Self {
-        Self { events }
+        Self { events, killed_at: None }
+    }
+
+    /// Returns the recording in which the process is killed after `moment` events, and `next` is what another
+    /// process did to the files that it left. The system still has what the killed one did not sync.
+    #[must_use]
+    pub fn killed_at(&self, moment: usize, next: Self) -> Self {
+        let before = self.events.iter().take(moment).cloned();
+        Self { events: before.chain(next.events).collect(), killed_at: Some(moment) }
+    }
+
+    /// Returns the events of the process that followed a kill, until it acknowledged what it had found.
+    pub fn opening(&self) -> Range<usize> {
+        let start = self.killed_at.unwrap_or(self.events.len());
+        let events = self.events.iter().skip(start);
+        let count = events.take_while(|event| !matches!(event, Event::Acknowledged(_))).count();
+        start..start + count
+    }
+
+    /// Returns the moments at which a batch is in the journal and not synced.
+    pub fn moments_before_syncs(&self) -> Vec<usize> {
+        let is_journal = |path: &Path| is_log(path) && !is_segment(path);
+        let is_write =
+            |event: &Event| matches!(event, Event::Write { path, .. } if is_journal(path));
+        (1..=self.events.len())
+            .filter(|moment| self.events.get(moment - 1).is_some_and(is_write))
+            .collect()
     }
 
     /// Number of moments at which power can be lost.
@@ -127,8 +158,15 @@ impl Replay {
     ) -> io::Result<Acknowledged> {
         let mut disk = Disk::default();
         disk.load(folders.base, folders.root)?;
-        for event in self.events.iter().take(moment) {
-            disk.apply(event, controls);
+        let without_syncs = match controls.skip_opening_syncs {
+            true => self.opening(),
+            false => 0..0,
+        };
+        for (number, event) in self.events.iter().enumerate().take(moment) {
+            let is_sync = matches!(event, Event::SyncFile { .. } | Event::SyncFolder { .. });
+            if !(is_sync && without_syncs.contains(&number)) {
+                disk.apply(event, controls);
+            }
         }
         let mut acknowledgements = 0;
         let is_near = |event: &&Event| {

@@ -321,6 +321,21 @@ impl Plan {
         }
     }
 
+    /// Continues with a storage that holds these batches: does the compactions again that were undone.
+    ///
+    /// # Errors
+    /// The storage holds something else, or failed.
+    pub fn resume(
+        &self,
+        storage: &mut PersistentStorage<Item>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        match self.undone(&held_by(storage)?, 0) {
+            Some(0) => Ok(()),
+            Some(undone) => self.redo(storage, undone),
+            None => Err(format!("the storage does not hold {} batches", self.batches).into()),
+        }
+    }
+
     /// Does the last compactions again, which were undone.
     fn redo(
         &self,
