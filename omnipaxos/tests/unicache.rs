@@ -64,6 +64,9 @@ fn lock() -> File {
 #[test]
 fn ui() {
     let _lock = lock();
+    // Cargo.toml names them: each is a test.
+    let pass = std::fs::read_dir("tests/unicache/pass").expect("cargo runs tests in the package");
+    assert_eq!(pass.count(), 2);
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/unicache/fail/*.rs");
 }

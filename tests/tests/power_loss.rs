@@ -289,7 +289,10 @@ fn nothing_acknowledged_is_lost_with_the_process() {
             let mut acknowledged = Plan::after(seed, written).all();
             for line in BufReader::new(child.stdout.take().unwrap()).lines() {
                 let line = line.unwrap();
-                acknowledged = Acknowledged::read(&line).unwrap();
+                let printed = Acknowledged::read(&line).unwrap();
+                // What was there when the process began.
+                assert!(printed.batches > written || printed == acknowledged, "{printed:?}");
+                acknowledged = printed;
                 if acknowledged.batches >= written + stop_after {
                     child.kill().unwrap();
                 }
@@ -378,7 +381,9 @@ fn a_disk_that_fails_while_a_storage_is_opened_loses_nothing() {
                 let error = String::from_utf8_lossy(&output.stderr);
                 failures += u32::from(error.contains("append to"));
                 assert_eq!(output.status.success(), error.is_empty(), "{error}");
-                let verdict = verify(&at("opened"), seed, killed);
+                let stdout = String::from_utf8_lossy(&output.stdout);
+                let told = stdout.lines().last().and_then(Acknowledged::read).unwrap_or(killed);
+                let verdict = verify(&at("opened"), seed, told);
                 assert!(matches!(verdict, Verdict::Holds(_)), "{seed}, {moment}: {verdict:?}");
             }
         }

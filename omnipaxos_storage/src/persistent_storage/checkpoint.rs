@@ -80,6 +80,11 @@ impl Database {
     pub(super) fn open(config: &sled::Config) -> Result<Self, StorageError> {
         let folder = config.get_path();
         remove_half_made(&folder)?;
+        // A killed process may have left a checkpoint that is not synced. The opening removes segments that a
+        // checkpoint does not need, so it must be durable first.
+        if folder.is_dir() {
+            sync_folder_and_files(&folder)?;
+        }
         let config = config.clone();
         let thread = DatabaseThread::start(folder, move || {
             let db = open_patiently(&config)?;

@@ -42,6 +42,11 @@ pub(super) fn note_made(mut lock: &File, folder: &Path) -> Result<(), StorageErr
         .map_err(StorageError::io("write", folder.join("lock")))
 }
 
+/// Makes that record durable: the process that wrote it may have been killed before its sync.
+pub(super) fn sync_made(lock: &File, folder: &Path) -> Result<(), StorageError> {
+    lock.sync_all().map_err(StorageError::io("sync", folder.join("lock")))
+}
+
 /// Returns why there is a log, or there was a storage, without the checkpoint of its database.
 pub(super) fn without_database(log_folder: &Path, database: &Path) -> StorageError {
     let is_ours = journal::exists(log_folder)

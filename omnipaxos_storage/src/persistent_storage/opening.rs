@@ -174,8 +174,9 @@ impl<T> PersistentStorage<T> {
         if let Some(unfinished) = unfinished {
             unfinished.finish()?;
         }
-        if !folders::was_made(&lock.0) {
-            folders::note_made(&lock.0, &folder)?;
+        match folders::was_made(&lock.0) {
+            true => folders::sync_made(&lock.0, &folder)?,
+            false => folders::note_made(&lock.0, &folder)?,
         }
         for base in segments::list(&log_folder)? {
             if base < checkpoint.first_segment {

@@ -22,10 +22,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         storage = storage.with_background_encoding();
     }
     let mut plan = Plan::after(seed, from);
-    // A server may tell others what it has found.
-    acknowledge(&plan, &storage)?;
+    // A server may tell others what it has found. The process before may have been killed before it noted the
+    // incarnation that an acknowledgement of this batch promises.
+    let notes = plan.notes_incarnation();
+    if !notes {
+        acknowledge(&plan, &storage)?;
+    }
     plan.resume(&mut storage)?;
     plan.note_incarnation(&mut storage)?;
+    if notes {
+        acknowledge(&plan, &storage)?;
+    }
     for _ in 0..count {
         plan.write_next(&mut storage)?;
         acknowledge(&plan, &storage)?;

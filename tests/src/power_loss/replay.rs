@@ -99,7 +99,7 @@ impl Replay {
         start..start + count
     }
 
-    /// Returns the moments at which a batch is in the journal and not synced.
+    /// Returns the moments after a write to the journal that is not synced: a batch, or zeros that enlarge it.
     pub fn moments_before_syncs(&self) -> Vec<usize> {
         let is_journal = |path: &Path| is_log(path) && !is_segment(path);
         let is_write =

@@ -177,6 +177,11 @@ impl Plan {
         self.note_incarnation(storage)
     }
 
+    /// Returns whether an incarnation is counted after these batches.
+    pub fn notes_incarnation(&self) -> bool {
+        self.batches > 0 && self.batches.is_multiple_of(BATCHES_PER_INCARNATION)
+    }
+
     /// Counts an incarnation after some batches, and notes it. A process that begins there does it again:
     /// the one before may have been killed between the batch and the note.
     ///
@@ -186,7 +191,7 @@ impl Plan {
         &self,
         storage: &mut PersistentStorage<Item>,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        if self.batches > 0 && self.batches.is_multiple_of(BATCHES_PER_INCARNATION) {
+        if self.notes_incarnation() {
             storage.next_incarnation()?;
             let nodes = vec![1, INCARNATIONS, STORAGE];
             let config = ClusterConfig { configuration_id: 1, nodes, flexible_quorum: None };
