@@ -99,6 +99,23 @@ impl Replay {
         start..start + count
     }
 
+    /// Returns whether the opening syncs a folder before it changes a file there, and before it removes
+    /// a segment.
+    pub fn opening_syncs_first(&self, folder: &Path) -> bool {
+        let opening = self.events.get(self.opening()).unwrap_or_default();
+        let is_sync =
+            |event: &&Event| matches!(event, Event::SyncFolder { path } if path == folder);
+        let is_change = |event: &Event| match event {
+            Event::Write { path, .. } | Event::Truncate { path, .. } | Event::Create { path } => {
+                path.starts_with(folder)
+            }
+            Event::Unlink { path } => is_segment(path),
+            _names_and_syncs => false,
+        };
+        let mut before = opening.iter().take_while(|event| !is_change(event));
+        before.any(|event| is_sync(&event))
+    }
+
     /// Returns the moments after a write to the journal that is not synced: a batch, or zeros that enlarge it.
     pub fn moments_before_syncs(&self) -> Vec<usize> {
         let is_journal = |path: &Path| is_log(path) && !is_segment(path);
