@@ -4,11 +4,20 @@ use super::server::Replica;
 use crate::value::SimEntry;
 use omnipaxos::errors::Halted;
 
+/// The fewest ticks between two comparisons of the whole state of a replica.
+const FEWEST_TICKS: u64 = 64;
+
+/// Bytes of a described state for each tick until the next comparison. A state grows with what was decided: a
+/// fixed number of ticks would let the comparisons of long runs take most of the time.
+const BYTES_A_TICK: u64 = 64;
+
 /// What a tick did.
 pub(super) struct Ticked {
     pub(super) result: Result<(), Halted>,
     /// How the tick contradicts what was announced.
     pub(super) contradiction: Option<String>,
+    /// After how many ticks the state is to be compared again, if it was compared.
+    pub(super) compare_after: Option<u64>,
 }
 
 /// Whether an input may do something.
@@ -31,15 +40,19 @@ pub(super) fn tick<T: SimEntry>(replica: &mut Replica<T>, compares: bool) -> (Ti
     });
     let result = replica.try_tick();
     let left = replica.next_timeout();
+    let compare_after =
+        expected.as_ref().map(|state| (state.len() as u64 / BYTES_A_TICK).max(FEWEST_TICKS));
     let contradiction = if is_silent && left != timeout.map(|timeout| timeout - 1) {
         Some(format!("next_timeout was {timeout:?}, and is {left:?} a tick later"))
     } else {
         expected.and_then(|expected| difference(&expected, &describe(replica)))
     };
-    (Ticked { result, contradiction }, if is_silent { Does::Nothing } else { Does::Something })
+    let ticked = Ticked { result, contradiction, compare_after };
+    (ticked, if is_silent { Does::Nothing } else { Does::Something })
 }
 
-/// The whole state, but for whether the next drain has to look for something to do.
+/// The whole state, but for whether the next drain has to look for something to do. The disk shows how often it
+/// was written.
 fn describe<T: SimEntry>(replica: &Replica<T>) -> String {
     format!("{replica:?}").replace("is_idle: true", "is_idle: false")
 }

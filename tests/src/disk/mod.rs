@@ -16,7 +16,12 @@ use omnipaxos::{
     identity::Identity,
     storage::{SnapshotBytes, StorageOp, StorageResult},
 };
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fmt::{self, Debug, Formatter},
+    rc::Rc,
+};
 
 /// How a list of operations is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -101,8 +106,15 @@ pub type Taken = Rc<RefCell<BTreeSet<u64>>>;
 const SLOWNESS: [u64; 3] = [30, 100, 300];
 
 /// A handle on a disk. Clones are handles on the same disk.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SimDisk<T: SimEntry>(Rc<RefCell<Disk<T>>>);
+
+/// How it was used, which tells of every change. What it holds would be long.
+impl<T: SimEntry> Debug for SimDisk<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").field("usage", &self.usage()).finish_non_exhaustive()
+    }
+}
 
 #[derive(Debug)]
 struct Disk<T: SimEntry> {
