@@ -19,10 +19,11 @@ use omnipaxos::{
 use std::{
     future::{Future, Ready},
     marker::PhantomData,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch, Notify},
     time::timeout,
 };
 
@@ -155,7 +156,14 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
             membership_receiver,
             ended_receiver,
         );
-        let channels = Channels { requests: requests_receiver, incoming, events, membership };
+        let no_more = Arc::new(Notify::new());
+        let channels = Channels {
+            requests: requests_receiver,
+            no_more: no_more.clone(),
+            incoming,
+            events,
+            membership,
+        };
         let reports = Reports { built, ended, storage: storage_sender };
         let companion = companion.map(|companion| companion(handle.downgrade()));
         let run = async move {
@@ -176,7 +184,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
             }
         }
         match is_built.await {
-            Ok(Ok(())) => Ok(Node::new(handle, storage_receiver)),
+            Ok(Ok(())) => Ok(Node::new(handle, no_more, storage_receiver)),
             Ok(Err(error)) => Err(error),
             Err(_panicked) => Err(StartError::Panicked),
         }
@@ -231,7 +239,9 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     reports: Reports<B>,
 ) {
     if let Err(cause) = transport.start(config.server_config.pid, inbox).await {
-        // The caller may have dropped its future.
+        // The caller may open both again at once.
+        drop((storage, transport));
+        // It may have dropped its future.
         let _ = reports.built.send(Err(StartError::Transport(cause)));
         return;
     }

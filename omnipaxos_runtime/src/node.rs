@@ -22,6 +22,7 @@ use std::{
     future::Future,
     ops::Deref,
     pin::Pin,
+    sync::Arc,
     task::{ready, Context, Poll},
     time::Duration,
 };
@@ -29,7 +30,7 @@ use tokio::{
     sync::{
         broadcast,
         mpsc::{self, error::TrySendError},
-        oneshot, watch,
+        oneshot, watch, Notify,
     },
     time::Instant,
 };
@@ -43,12 +44,18 @@ pub(crate) const MAX_REQUESTS: usize = 4096;
 /// [`shutdown`](Self::shutdown). The node ends when it and all handles are dropped.
 pub struct Node<T: Entry, B> {
     handle: OmniPaxosHandle<T>,
+    /// Tells the replica to take no more requests, where a request for that has no place in their queue.
+    no_more: Arc<Notify>,
     storage: oneshot::Receiver<B>,
 }
 
 impl<T: Entry, B> Node<T, B> {
-    pub(crate) fn new(handle: OmniPaxosHandle<T>, storage: oneshot::Receiver<B>) -> Self {
-        Self { handle, storage }
+    pub(crate) fn new(
+        handle: OmniPaxosHandle<T>,
+        no_more: Arc<Notify>,
+        storage: oneshot::Receiver<B>,
+    ) -> Self {
+        Self { handle, no_more, storage }
     }
 
     /// Returns a handle, which can be cloned and shared between tasks.
@@ -60,14 +67,18 @@ impl<T: Entry, B> Node<T, B> {
     ///
     /// The node first writes all changes of the replica. Waiting calls, and later calls of other
     /// handles, return an error. When this method returns, the sockets of the transport are closed.
-    /// If the future is dropped, the node ends all the same, and closes the storage.
+    /// If the future is dropped after its first poll, the node ends all the same, and closes the storage.
     ///
     /// # Errors
     /// The reason, if the node had ended before, or ends with a failure. The storage is closed then:
     /// open it again, as after a crash.
     pub async fn shutdown(self) -> Result<B, NodeError> {
-        self.handle.end(NodeError::ShutDown).await;
-        let Self { handle, storage } = self;
+        let Self { handle, no_more, storage } = self;
+        // Nothing is awaited before: this future may be dropped.
+        let end = Request::End(NodeError::ShutDown);
+        if let Err(TrySendError::Full(_end)) = handle.requests.try_send(end) {
+            no_more.notify_one();
+        }
         match (handle.ended_with().await, storage.await) {
             (NodeError::ShutDown, Ok(storage)) => Ok(storage),
             (cause, _closed) => Err(cause),
@@ -366,12 +377,6 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// Waits for an answer of the node, or for its end.
     pub(crate) async fn answer_of<R>(&self, answer: oneshot::Receiver<R>) -> Result<R, NodeError> {
         answer_of(answer, &self.ended).await
-    }
-
-    /// Ends the node.
-    pub(crate) async fn end(&self, cause: NodeError) {
-        // If it fails, the node has ended.
-        let _ = self.requests.send(Request::End(cause)).await;
     }
 
     /// Returns a handle that does not keep the node alive.

@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{
     task::{yield_now, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// What a node does that others can see.
@@ -414,6 +414,31 @@ async fn no_acknowledged_entry_is_lost_in_crashes_between_messages_and_writes() 
         }
     }
     println!("{} acknowledged, {unwritten} of them before their write", acknowledged.len());
+}
+
+#[tokio::test]
+async fn a_shutdown_that_is_dropped_ends_the_node_whose_queue_was_full() {
+    let disk = Disk::new(Steps::default());
+    let node = Node::builder(config(1, 1), disk.clone()).start().await.unwrap();
+    let handle = node.handle();
+    node.append(Word::new("decided")).await.unwrap();
+    let (stall, is_stalled) = std::sync::mpsc::channel::<()>();
+    let stalling = std::thread::spawn(move || {
+        let _writes_nothing = disk.content.lock().unwrap();
+        // Until the sender is dropped.
+        let _ = is_stalled.recv();
+    });
+    // The replica takes some more before it stalls in a write.
+    for _attempt in 0..20 {
+        while handle.append_notify(Word::new("waits")).is_ok() {}
+        sleep(Duration::from_millis(10)).await;
+    }
+    let shut_down = timeout(Duration::from_millis(10), node.shutdown()).await;
+    assert!(shut_down.is_err(), "it must wait for the disk");
+    drop(stall);
+    stalling.join().unwrap();
+    let ended = within("the end", handle.ended_with()).await;
+    assert_eq!(ended, NodeError::ShutDown);
 }
 
 #[tokio::test(start_paused = true)]

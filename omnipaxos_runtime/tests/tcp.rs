@@ -324,6 +324,17 @@ async fn only_loopback_addresses_are_listened_at() {
     assert!(matches!(nowhere, StartError::Transport(_)));
 }
 
+#[tokio::test]
+async fn a_transport_that_does_not_start_leaves_the_storage_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    for _attempt in 0..5 {
+        let transport = TcpTransport::new(AddressBook::default());
+        let storage = open(folder.path(), 1);
+        let started = Node::builder(config(1, 1), storage).transport(transport).start().await;
+        assert!(matches!(started, Err(StartError::Transport(_))));
+    }
+}
+
 /// Sends bytes and returns what is answered until the connection is closed.
 async fn sends(address: &str, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -28,10 +28,11 @@ use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     panic::{catch_unwind, AssertUnwindSafe},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{broadcast, mpsc, watch, Notify},
     time::{sleep_until, Instant},
 };
 
@@ -63,6 +64,8 @@ struct Pull<T: Entry> {
 /// The channels of a node, seen from its replica.
 pub(crate) struct Channels<T: Entry> {
     pub(crate) requests: mpsc::Receiver<Request<T>>,
+    /// Notified when the node is to end after the requests that wait.
+    pub(crate) no_more: Arc<Notify>,
     pub(crate) incoming: mpsc::Receiver<Incoming<T>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     pub(crate) membership: watch::Sender<Membership>,
@@ -147,12 +150,13 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             // So it is before the next write.
             tokio::task::yield_now().await;
             let ticks = self.next_timeout();
-            let Channels { requests: from_handles, incoming: from_transport, .. } =
+            let Channels { requests: from_handles, no_more, incoming: from_transport, .. } =
                 &mut self.channels;
             tokio::select! {
                 received = from_handles.recv_many(&mut requests, MAX_BATCH) => if received == 0 {
                     break NodeError::ShutDown;
                 },
+                () = no_more.notified() => from_handles.close(),
                 1.. = from_transport.recv_many(&mut incoming, MAX_BATCH) => {}
                 () = self.clock.sleep(ticks) => {}
                 () = until(deadline), if deadline.is_some() => {}

@@ -2,9 +2,9 @@
 //!
 //! The transport sends them, and a protocol between a server and its clients can do the same. A
 //! frame is the length of its body (4 bytes, big-endian, at least 1) and the body, in the standard
-//! configuration of bincode 2. [`read_body`] and [`decode`] are safe against any bytes: the bytes
-//! that have arrived, a limit of the caller, and the limit in the rustdoc of [`decode`] bound the
-//! memory that they reserve.
+//! configuration of bincode 2. [`read_body`] and [`decode`] take any bytes: the bytes that have
+//! arrived, a limit of the caller, and the limit in the rustdoc of [`decode`] bound the memory that
+//! they reserve. [`decode`] also describes two kinds of types that need a limit of their own.
 //!
 //! `LengthDelimitedCodec` of tokio-util 0.7 also frames bodies. It reserves the announced length of
 //! a frame before the body has arrived. So each silent connection can take the memory of the
@@ -42,6 +42,9 @@ pub(super) const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The number of bytes from which on a body is decoded on another thread.
 const LARGE: usize = 256 * 1024;
+
+/// The number of bytes of the largest body whose values take 256 MiB at most, at 16 bytes for each.
+const VERY_LARGE: usize = 16 * 1024 * 1024;
 
 /// Bytes of a body that are read under one time limit.
 const PART: usize = 256 * 1024;
@@ -229,18 +232,25 @@ async fn within<R>(
 
 /// Decodes a whole body: what follows the length in a frame of [`encode`].
 ///
-/// A forged length inside it reserves at most 4 MiB, or 256 MiB if the body has at least 256 KiB, and only until this
-/// function returns.
+/// A forged length inside it reserves at most 4 MiB, 256 MiB if the body has at least 256 KiB, or 4 GiB if it has more
+/// than 16 MiB, and only until this function returns.
+///
+/// Two kinds of types need a limit of their own in `Deserialize`, if a stranger may send the body. A type that contains
+/// itself, such as a tree, takes stack for each level, and a thread without stack ends the process. A list of
+/// values without content, such as `Vec<()>`, takes time for each, and none of the bytes.
 ///
 /// # Errors
 /// [`FrameError::Decode`] or [`FrameError::LeftOver`] if the body is not one message and nothing else.
 pub fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
     // The limit counts what values take in memory: up to 16 bytes for each byte of the body.
     let config = bincode::config::standard();
-    let decoded = match body.len() < LARGE {
-        true => bincode::serde::decode_from_slice(body, config.with_limit::<{ 16 * LARGE }>()),
-        false => {
-            let config = config.with_limit::<{ super::LARGEST_FRAME }>();
+    let decoded = match body.len() {
+        ..LARGE => bincode::serde::decode_from_slice(body, config.with_limit::<{ 16 * LARGE }>()),
+        LARGE..=VERY_LARGE => {
+            bincode::serde::decode_from_slice(body, config.with_limit::<{ 16 * VERY_LARGE }>())
+        }
+        _larger => {
+            let config = config.with_limit::<{ super::LARGEST_FRAME.saturating_mul(16) }>();
             bincode::serde::decode_from_slice(body, config)
         }
     };

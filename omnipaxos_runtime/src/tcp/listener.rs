@@ -218,13 +218,14 @@ where
     }
     // Messages on an earlier connection may be lost.
     let (reader, writer) = tokio::io::split(stream);
-    let read = match shared.inbox.connected(peer).await {
-        Ok(()) => tokio::select! {
-            read = read_all(shared, reader, peer) => read,
-            Err(broken) = pulse(writer) => Err(broken.into()),
-            () = close.notified() => Ok(()),
-        },
-        Err(ended) => Err(ended.into()),
+    let reading = async {
+        shared.inbox.connected(peer).await?;
+        read_all(shared, reader, peer).await
+    };
+    let read = tokio::select! {
+        read = reading => read,
+        Err(broken) = pulse(writer) => Err(broken.into()),
+        () = close.notified() => Ok(()),
     };
     let mut present = shared.present();
     if present.get(&peer).is_some_and(|present| Arc::ptr_eq(present, &close)) {

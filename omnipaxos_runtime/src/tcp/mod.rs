@@ -29,7 +29,7 @@
 //!
 //! If it accepts, frames follow from the connecting server. The accepting server sends a byte 0
 //! every second, and nothing else. So the connecting server detects a cut link or a stopped process
-//! within 5 seconds, and connects again. A frame is the length of its body (4 bytes, at least 1)
+//! within 5 seconds, or 10 if it was writing much, and connects again. A frame is the length of its body (4 bytes, at least 1)
 //! and the body: one message, encoded by serde with the standard configuration of bincode 2. The
 //! reader decodes a body as a whole, and no byte may follow the message. The reader closes the
 //! connection at the first byte that does not fit, and if a message names another sender or
@@ -51,7 +51,8 @@
 //! | time without a byte of the accepting server, after which a connection is closed | 5 s |
 //!
 //! A reader reserves memory for the bytes of a frame that have arrived, not for those that its length promises.
-//! A length inside a message reserves at most 4 MiB, and 256 MiB in a frame of 256 KiB or more.
+//! A length inside a message reserves at most 4 MiB, 256 MiB in a frame of 256 KiB or more, and 4 GiB in one of more
+//! than 16 MiB. [`frame::decode`] describes two kinds of types of entries that need a limit of their own.
 //!
 //! # Security
 //! Without TLS there is no encryption and no authentication: any program that reaches the port can
