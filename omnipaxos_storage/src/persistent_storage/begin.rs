@@ -131,9 +131,7 @@ pub(super) fn begin(
     database.set_checkpoint(&checkpoint)?;
     sync_folder(folder)?;
     for made in [folder, log_folder, &database.folder()] {
-        if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_folder(parent)?;
-        }
+        folders::sync_names(made)?;
     }
     Ok(checkpoint)
 }

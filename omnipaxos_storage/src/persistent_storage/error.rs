@@ -17,7 +17,8 @@ pub struct ErrHelper {}
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// The operating system reported an error. After a failed write, open the storage again.
+    /// The operating system reported an error. After a failed write, open the storage again. If the disk reported
+    /// the error (`EIO`), restart the machine before: the system may show what it could not write.
     #[error("could not {doing} {}", .path.display())]
     Io {
         /// The operation.

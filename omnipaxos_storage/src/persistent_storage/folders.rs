@@ -1,10 +1,10 @@
 //! The folders of a storage, before their files are opened.
 
-use super::{error::StorageError, format::log_file, journal, segments};
+use super::{error::StorageError, files::sync_folder, format::log_file, journal, segments};
 use std::{
     fs::File,
-    io::{Read, Write},
-    path::Path,
+    io::{ErrorKind, Read, Write},
+    path::{self, Path},
 };
 
 /// The content of the lock file after a storage was created completely.
@@ -45,6 +45,23 @@ pub(super) fn note_made(mut lock: &File, folder: &Path) -> Result<(), StorageErr
 /// Makes that record durable: the process that wrote it may have been killed before its sync.
 pub(super) fn sync_made(lock: &File, folder: &Path) -> Result<(), StorageError> {
     lock.sync_all().map_err(StorageError::io("sync", folder.join("lock")))
+}
+
+/// Makes the names of a folder and of those above it durable: some may have been made with it. Those above one that
+/// this process may not read were there before.
+pub(super) fn sync_names(folder: &Path) -> Result<(), StorageError> {
+    let absolute = path::absolute(folder).map_err(StorageError::io("find", folder))?;
+    for above in absolute.ancestors().skip(1) {
+        match sync_folder(above) {
+            Err(StorageError::Io { source, .. })
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                return Ok(())
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Returns why there is a log, or there was a storage, without the checkpoint of its database.

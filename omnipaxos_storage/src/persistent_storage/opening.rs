@@ -6,6 +6,7 @@ use super::{
     checkpoint::Database,
     config::PersistentStorageConfig,
     error::StorageError,
+    files::sync_folder,
     folders,
     journal::Journal,
     log::Log,
@@ -196,6 +197,8 @@ impl<T> PersistentStorage<T> {
         let segment_bytes =
             segments::bytes_for(settings.segment_bytes.unwrap_or(usize::MAX), parts);
         let log = Log::open(&log_folder, segment_bytes, &found)?;
+        // The names of removed snapshots are given again only when no loss of power can bring their files back.
+        sync_folder(&folder)?;
         let last_snapshot = snapshot_files.ids()?.into_iter().max().max(database.last_snapshot()?);
         let mut storage = Self {
             log,

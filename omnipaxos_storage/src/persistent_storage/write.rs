@@ -223,6 +223,8 @@ where
         let (contents, decoded) = complete.keep();
         self.write(ops, Durability::Received(reference))?;
         if let Some(deferred) = self.deferred.take() {
+            // It may have been written since the last batch, which then names another.
+            self.unneeded.extend(deferred.durable().snapshot);
             self.superseded = Some(deferred.supersede());
         }
         let value = self.encoder.as_ref().and_then(|encoder| encoder.decoded(decoded));

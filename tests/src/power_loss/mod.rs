@@ -9,5 +9,5 @@ mod workload;
 pub use self::{
     record::{read_record, Recorder},
     replay::{Controls, Folders, LogSyncs, Loss, Replay},
-    workload::{config_for, open, verify, Acknowledged, Plan, Verdict},
+    workload::{config_for, open, storage_below, verify, Acknowledged, Plan, Verdict},
 };

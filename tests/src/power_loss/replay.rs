@@ -126,6 +126,22 @@ impl Replay {
             .collect()
     }
 
+    /// Returns the folders whose names were not made durable before something was acknowledged.
+    pub fn folders_without_sync(&self) -> BTreeSet<PathBuf> {
+        let mut unsynced = BTreeSet::new();
+        for event in &self.events {
+            match event {
+                Event::CreateFolder { path } => {
+                    unsynced.insert(path.clone());
+                }
+                Event::SyncFolder { path } => unsynced.retain(|made| made.parent() != Some(path)),
+                Event::Acknowledged(_) => break,
+                _files => {}
+            }
+        }
+        unsynced
+    }
+
     /// Number of moments at which power can be lost.
     pub fn len(&self) -> usize {
         self.events.len()

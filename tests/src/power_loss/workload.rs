@@ -12,7 +12,10 @@ use omnipaxos_storage::{
     conformance::{Item, Items},
     persistent_storage::{PersistentStorage, PersistentStorageConfig, StorageError},
 };
-use std::{path::Path, thread};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 /// Small segments, so that many are begun and removed.
 const SEGMENT_BYTES: usize = 24 << 10;
@@ -445,8 +448,14 @@ impl Plan {
     }
 }
 
-/// The configuration of the storage in `folder`.
+/// Returns the folder of the storage below the one that is recorded. It makes both, and the one between.
+pub fn storage_below(folder: &Path) -> PathBuf {
+    folder.join("made").join("storage")
+}
+
+/// The configuration of the storage below `folder`.
 pub fn config_for(folder: &Path) -> PersistentStorageConfig {
+    let folder = storage_below(folder);
     let mut options = LogOptions::new(folder.join("log"));
     options.segment_max_bytes(SEGMENT_BYTES);
     let mut config = PersistentStorageConfig::default();
