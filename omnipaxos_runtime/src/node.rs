@@ -44,7 +44,7 @@ pub(crate) const MAX_REQUESTS: usize = 4096;
 /// [`shutdown`](Self::shutdown). The node ends when it and all handles are dropped.
 pub struct Node<T: Entry, B> {
     handle: OmniPaxosHandle<T>,
-    /// Tells the replica to take no more requests, where a request for that has no place in their queue.
+    /// Tells the replica to end if the queue of requests is full.
     no_more: Arc<Notify>,
     storage: oneshot::Receiver<B>,
 }

@@ -237,7 +237,7 @@ async fn within<R>(
 ///
 /// Two kinds of types need a limit of their own in `Deserialize`, if a stranger may send the body. A type that contains
 /// itself, such as a tree, takes stack for each level, and a thread without stack ends the process. A list of
-/// values without content, such as `Vec<()>`, takes time for each, and none of the bytes.
+/// values without content, such as `Vec<()>`, takes time for each value, and no byte of the body.
 ///
 /// # Errors
 /// [`FrameError::Decode`] or [`FrameError::LeftOver`] if the body is not one message and nothing else.

@@ -130,8 +130,6 @@ pub(super) fn begin(
     };
     database.set_checkpoint(&checkpoint)?;
     sync_folder(folder)?;
-    for made in [folder, log_folder, &database.folder()] {
-        folders::sync_names(made)?;
-    }
+    folders::sync_names([folder, log_folder, &database.folder()])?;
     Ok(checkpoint)
 }

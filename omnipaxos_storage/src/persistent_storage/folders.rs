@@ -2,8 +2,9 @@
 
 use super::{error::StorageError, files::sync_folder, format::log_file, journal, segments};
 use std::{
+    collections::BTreeSet,
     fs::File,
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     path::{self, Path},
 };
 
@@ -47,21 +48,24 @@ pub(super) fn sync_made(lock: &File, folder: &Path) -> Result<(), StorageError> 
     lock.sync_all().map_err(StorageError::io("sync", folder.join("lock")))
 }
 
-/// Makes the names of a folder and of those above it durable: some may have been made with it. Those above one that
-/// this process may not read were there before.
-pub(super) fn sync_names(folder: &Path) -> Result<(), StorageError> {
-    let absolute = path::absolute(folder).map_err(StorageError::io("find", folder))?;
-    for above in absolute.ancestors().skip(1) {
-        match sync_folder(above) {
-            Err(StorageError::Io { source, .. })
-                if source.kind() == ErrorKind::PermissionDenied =>
-            {
-                return Ok(())
-            }
-            synced => synced?,
-        }
+/// Makes the names of folders and of those above them durable: all may have been made with this storage.
+pub(super) fn sync_names(folders: [&Path; 3]) -> Result<(), StorageError> {
+    let mut above = BTreeSet::new();
+    for folder in folders {
+        let absolute = path::absolute(folder).map_err(StorageError::io("find", folder))?;
+        above.extend(absolute.ancestors().skip(1).map(Path::to_path_buf));
     }
-    Ok(())
+    above.iter().try_for_each(|folder| match sync_folder(folder) {
+        Err(StorageError::Io { source, .. }) if cannot_be_synced(&source) => Ok(()),
+        synced => synced,
+    })
+}
+
+/// Whether this process can never sync the folder: it may not read it, or its file system takes no writes, and
+/// so nothing was made there.
+fn cannot_be_synced(error: &io::Error) -> bool {
+    use ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Returns why there is a log, or there was a storage, without the checkpoint of its database.
@@ -81,4 +85,17 @@ fn begins_as_ours(log_folder: &Path, base: u64) -> bool {
     File::open(log_file(log_folder, base))
         .and_then(|file| file.take(64).read_to_end(&mut begin))
         .is_ok_and(|_| begin.windows(OUR_MAGIC.len()).any(|bytes| bytes == OUR_MAGIC))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::sync_names;
+    use std::path::Path;
+
+    #[test]
+    fn a_folder_above_may_be_of_a_file_system_without_syncs() {
+        let folder = Path::new("/proc/self/fd");
+        assert!(super::sync_folder(Path::new("/proc")).is_err());
+        assert!(sync_names([folder, folder, folder]).is_ok());
+    }
 }

@@ -109,7 +109,7 @@ const SLOWNESS: [u64; 3] = [30, 100, 300];
 #[derive(Clone)]
 pub struct SimDisk<T: SimEntry>(Rc<RefCell<Disk<T>>>);
 
-/// How it was used, which tells of every change. What it holds would be long.
+/// Shows how often the disk was written. Its content is long, and the same for all clones.
 impl<T: SimEntry> Debug for SimDisk<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimDisk").field("usage", &self.usage()).finish_non_exhaustive()

@@ -448,7 +448,7 @@ impl Plan {
     }
 }
 
-/// Returns the folder of the storage below the one that is recorded. It makes both, and the one between.
+/// Returns the folder of the storage below the recorded one. The storage makes its folder and the one between.
 pub fn storage_below(folder: &Path) -> PathBuf {
     folder.join("made").join("storage")
 }
