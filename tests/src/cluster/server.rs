@@ -33,8 +33,6 @@ pub(super) struct Server<T: SimEntry> {
     pub(super) taken: Vec<u64>,
     /// Whether nothing but ticks that do nothing came since the last drain.
     pub(super) is_quiet: bool,
-    /// The first tick at which a silent tick is compared with what was announced, in its whole state.
-    pub(super) compares_at: u64,
     /// The ballot in which it leads, and whether it transfers leadership.
     pub(super) leads: Option<Leads>,
     /// For how long it will be down after the fault that is planned.
@@ -96,7 +94,6 @@ impl<T: SimEntry> Server<T> {
             },
             disk,
             running: Running::Down { until: u64::MAX },
-            compares_at: 0,
             incarnation: 0,
             reported: Reported::default(),
             application: Application::default(),
