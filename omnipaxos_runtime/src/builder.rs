@@ -9,7 +9,7 @@ use crate::{
     membership::Membership,
     node::{Node, OmniPaxosHandle, MAX_REQUESTS},
     transport::{ChannelTransport, NoTransport, OutgoingMessages, Transport},
-    weak::WeakHandle,
+    weak::{Ending, WeakHandle},
 };
 use omnipaxos::{
     messages::Message,
@@ -18,6 +18,7 @@ use omnipaxos::{
 };
 use std::{
     future::{Future, Ready},
+    io,
     marker::PhantomData,
     sync::Arc,
     time::Duration,
@@ -141,6 +142,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         }
         let pid = config.server_config.pid;
         let (requests, requests_receiver) = mpsc::channel(MAX_REQUESTS);
+        let (pulls, pulls_receiver) = mpsc::channel(MAX_REQUESTS);
         let (inbox, incoming) = Inbox::new();
         let (events, _) = broadcast::channel(MAX_EVENTS);
         let (ended, ended_receiver) = watch::channel(None);
@@ -148,18 +150,23 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         let (storage_sender, storage_receiver) = oneshot::channel();
         let founding = Membership { configuration: config.cluster_config.clone(), may_stop: None };
         let (membership, membership_receiver) = watch::channel(founding);
-        let handle = OmniPaxosHandle::new(
+        let ending = Ending::default();
+        let handle = OmniPaxosHandle {
             pid,
             requests,
-            inbox.clone(),
-            events.downgrade(),
-            membership_receiver,
-            ended_receiver,
-        );
+            pulls,
+            inbox: inbox.clone(),
+            events: events.downgrade(),
+            membership: membership_receiver,
+            ending: ending.clone(),
+            ended: ended_receiver,
+        };
         let no_more = Arc::new(Notify::new());
         let channels = Channels {
             requests: requests_receiver,
+            pulls: pulls_receiver,
             no_more: no_more.clone(),
+            ending,
             incoming,
             events,
             membership,
@@ -175,12 +182,8 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         match runs {
             Runs::OnRuntime => drop(tokio::spawn(run)),
             Runs::OnThread => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(StartError::Thread)?;
-                std::thread::Builder::new()
-                    .name(format!("omnipaxos-{pid}"))
-                    .spawn(move || runtime.block_on(run))
-                    .map_err(StartError::Thread)?;
+                let thread = std::thread::Builder::new().name(format!("omnipaxos-{pid}"));
+                run_on_thread(thread, run).await.map_err(StartError::Thread)?;
             }
         }
         match is_built.await {
@@ -221,6 +224,30 @@ where
     Ok((node, outgoing))
 }
 
+/// Runs a future on a new thread, with a runtime of its own.
+///
+/// # Errors
+/// The system refuses the thread or the runtime.
+pub(crate) async fn run_on_thread(
+    thread: std::thread::Builder,
+    future: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (started, is_started) = oneshot::channel();
+    // The new thread makes the runtime: one that is dropped here, where futures run, panics.
+    thread.spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // The caller may have dropped its future.
+        match runtime {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(future);
+            }
+            Err(cause) => drop(started.send(Err(cause))),
+        }
+    })?;
+    is_started.await.unwrap_or_else(|_closed| Err(io::Error::other("the thread panicked")))
+}
+
 /// Where the replica reports.
 struct Reports<B> {
     built: oneshot::Sender<Result<(), StartError>>,
@@ -254,9 +281,12 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
             return;
         }
     };
+    let driver = Driver::new(replica, transport, channels, tick);
+    // The handles show the present members from the start.
+    driver.note_present_members();
     // If the caller has dropped its future, there is no handle, and the node ends at once.
     let _ = reports.built.send(Ok(()));
-    let ended = Driver::new(replica, transport, channels, tick).run().await;
+    let ended = driver.run().await;
     let EndedDriver { cause, storage, mut transport } = ended;
     tracing::info!("the node has ended: {cause}");
     // Without a caller of `shutdown` the storage is closed here.
@@ -273,5 +303,17 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
 async fn stop<T: Entry, X: Transport<T>>(transport: &mut X) {
     if timeout(STOP_TIMEOUT, transport.stop()).await.is_err() {
         tracing::warn!("the transport did not stop within a second");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_on_thread;
+
+    #[tokio::test]
+    async fn a_thread_that_the_system_refuses_is_an_error() {
+        let thread = std::thread::Builder::new().stack_size(1 << 62);
+        assert!(run_on_thread(thread, async {}).await.is_err());
+        run_on_thread(std::thread::Builder::new(), async {}).await.unwrap();
     }
 }

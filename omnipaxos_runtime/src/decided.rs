@@ -3,7 +3,6 @@
 use crate::{
     batch::{Batch, Decided},
     errors::{DecidedError, NodeError},
-    request::Request,
     weak::WeakHandle,
 };
 use futures_core::Stream;
@@ -78,7 +77,10 @@ where
                 return Poll::Ready(None);
             }
             let (node, from) = (&self.node, self.next_idx);
-            let pull = self.pull.get_or_insert_with(|| Box::pin(pull(node.clone(), from)));
+            let pull = self.pull.get_or_insert_with(|| {
+                let node = node.clone();
+                Box::pin(async move { node.pull(from).await })
+            });
             let pulled = ready!(pull.as_mut().poll(context));
             self.pull = None;
             match pulled {
@@ -95,11 +97,6 @@ where
             }
         }
     }
-}
-
-/// Reads the next batch, once there is one.
-async fn pull<T: Entry>(node: WeakHandle<T>, from: u64) -> Result<Batch<T>, DecidedError> {
-    node.ask(|reply| Request::Decided { from, reply }).await?
 }
 
 impl<T> Stream for DecidedLog<T>

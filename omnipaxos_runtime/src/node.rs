@@ -10,8 +10,8 @@ use crate::{
     inbox::Inbox,
     membership::Membership,
     reply::{Reply, ReplyTo},
-    request::{Appended, ReadIdx, Request},
-    weak::{answer_of, ask, ended_with, Ended, WeakHandle},
+    request::{Appended, Pull, ReadIdx, Request},
+    weak::{answer_of, ask, ended_with, Ended, Ending, WeakHandle},
 };
 use omnipaxos::{
     members::MemberChange, messages::Message, status::Status, storage::Entry, util::NodeId,
@@ -112,26 +112,17 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 /// - **Time.** While no quorum answers, a call waits without a time limit, unless its rustdoc names
 ///   one. Use [`tokio::time::timeout`].
 pub struct OmniPaxosHandle<T: Entry> {
-    pid: NodeId,
-    requests: mpsc::Sender<Request<T>>,
-    inbox: Inbox<T>,
-    events: broadcast::WeakSender<NodeEvent>,
-    membership: watch::Receiver<Membership>,
-    ended: Ended,
+    pub(crate) pid: NodeId,
+    pub(crate) requests: mpsc::Sender<Request<T>>,
+    pub(crate) pulls: mpsc::Sender<Pull<T>>,
+    pub(crate) inbox: Inbox<T>,
+    pub(crate) events: broadcast::WeakSender<NodeEvent>,
+    pub(crate) membership: watch::Receiver<Membership>,
+    pub(crate) ending: Ending,
+    pub(crate) ended: Ended,
 }
 
 impl<T: Entry> OmniPaxosHandle<T> {
-    pub(crate) fn new(
-        pid: NodeId,
-        requests: mpsc::Sender<Request<T>>,
-        inbox: Inbox<T>,
-        events: broadcast::WeakSender<NodeEvent>,
-        membership: watch::Receiver<Membership>,
-        ended: Ended,
-    ) -> Self {
-        Self { pid, requests, inbox, events, membership, ended }
-    }
-
     /// Returns the id of this server.
     pub fn pid(&self) -> NodeId {
         self.pid
@@ -173,8 +164,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
             Ok(()) => Ok(Appending::new(answer, self.ended.clone())),
             Err(TrySendError::Full(Request::Append(entry, _))) => Err(AppendError::Busy(entry)),
             Err(TrySendError::Full(refused) | TrySendError::Closed(refused)) => {
-                let cause = self.ended.borrow().clone().unwrap_or(NodeError::ShutDown);
-                Err(not_proposed(refused, cause))
+                Err(not_proposed(refused, self.cause_of_end()))
             }
         }
     }
@@ -231,9 +221,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
     pub(crate) fn try_reserve(&self) -> Result<mpsc::Permit<'_, Request<T>>, TryReserveError> {
         self.requests.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => TryReserveError::Full,
-            TrySendError::Closed(()) => {
-                TryReserveError::Ended(self.ended.borrow().clone().unwrap_or(NodeError::ShutDown))
-            }
+            TrySendError::Closed(()) => TryReserveError::Ended(self.cause_of_end()),
         })
     }
 
@@ -381,7 +369,12 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     /// Returns a handle that does not keep the node alive.
     pub(crate) fn downgrade(&self) -> WeakHandle<T> {
-        WeakHandle::new(&self.requests, &self.ended)
+        WeakHandle::new(&self.requests, &self.pulls, &self.ended)
+    }
+
+    /// Returns why the node takes no requests any more.
+    fn cause_of_end(&self) -> NodeError {
+        self.ending.get().cloned().unwrap_or(NodeError::ShutDown)
     }
 
     async fn ask<R>(&self, request: impl FnOnce(Reply<R>) -> Request<T>) -> Result<R, NodeError> {
@@ -400,7 +393,6 @@ fn not_proposed<T: Entry>(request: Request<T>, cause: NodeError) -> AppendError<
     let entry = match request {
         Request::Append(entry, _) => Some(entry),
         Request::ReadIndex(..)
-        | Request::Decided { .. }
         | Request::Status(_)
         | Request::TransferLeadership(..)
         | Request::Reconfigure(..)
@@ -416,9 +408,11 @@ impl<T: Entry> Clone for OmniPaxosHandle<T> {
         Self {
             pid: self.pid,
             requests: self.requests.clone(),
+            pulls: self.pulls.clone(),
             inbox: self.inbox.clone(),
             events: self.events.clone(),
             membership: self.membership.clone(),
+            ending: self.ending.clone(),
             ended: self.ended.clone(),
         }
     }

@@ -19,16 +19,17 @@ pub(crate) type Appended<T> = Result<u64, AppendError<T>>;
 /// A read index, or why there is none.
 pub(crate) type ReadIdx = Result<u64, ReadError>;
 
+/// A read of decided entries from an index on, as many as a batch has, once there are some.
+pub(crate) struct Pull<T: Entry> {
+    pub(crate) from: u64,
+    pub(crate) reply: Reply<Result<Batch<T>, DecidedError>>,
+}
+
 /// One request.
 pub(crate) enum Request<T: Entry> {
     Append(T, ReplyTo<Appended<T>>),
     /// Until this time, if there is one.
     ReadIndex(Option<Instant>, ReplyTo<ReadIdx>),
-    /// Reads decided entries from an index on, as many as a batch has.
-    Decided {
-        from: u64,
-        reply: Reply<Result<Batch<T>, DecidedError>>,
-    },
     Status(Reply<Status>),
     TransferLeadership(NodeId, Reply<Result<(), TransferError>>),
     Reconfigure(ClusterConfig, Option<Vec<u8>>, Reply<Result<u64, ReconfigureError>>),
@@ -47,7 +48,6 @@ impl<T: Entry> Request<T> {
                 reply.send(Err(AppendError::Ended { cause: cause.clone(), entry: Some(entry) }));
             }
             Self::ReadIndex(..)
-            | Self::Decided { .. }
             | Self::Status(_)
             | Self::TransferLeadership(..)
             | Self::Reconfigure(..)

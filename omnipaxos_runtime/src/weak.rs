@@ -1,8 +1,17 @@
 //! Handles that do not keep the node alive.
 
-use crate::{errors::NodeError, reply::Reply, request::Request};
+use crate::{
+    batch::Batch,
+    errors::{DecidedError, NodeError},
+    reply::Reply,
+    request::{Pull, Request},
+};
 use omnipaxos::storage::Entry;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// Why the node takes no requests any more. Its disk and sockets may be open still.
+pub(crate) type Ending = Arc<OnceLock<NodeError>>;
 
 /// Why the node has ended, once it has.
 pub(crate) type Ended = watch::Receiver<Option<NodeError>>;
@@ -53,12 +62,29 @@ pub(crate) async fn ended_with(ended: &Ended) -> NodeError {
 /// A handle that does not keep the node alive.
 pub(crate) struct WeakHandle<T: Entry> {
     requests: mpsc::WeakSender<Request<T>>,
+    pulls: mpsc::Sender<Pull<T>>,
     ended: Ended,
 }
 
 impl<T: Entry> WeakHandle<T> {
-    pub(crate) fn new(requests: &mpsc::Sender<Request<T>>, ended: &Ended) -> Self {
-        Self { requests: requests.downgrade(), ended: ended.clone() }
+    pub(crate) fn new(
+        requests: &mpsc::Sender<Request<T>>,
+        pulls: &mpsc::Sender<Pull<T>>,
+        ended: &Ended,
+    ) -> Self {
+        Self { requests: requests.downgrade(), pulls: pulls.clone(), ended: ended.clone() }
+    }
+
+    /// Waits for decided entries from an index on.
+    ///
+    /// The future may be kept and not polled, and must not keep the node alive then. So it waits for no room
+    /// among the requests.
+    pub(crate) async fn pull(&self, from: u64) -> Result<Batch<T>, DecidedError> {
+        let (reply, answer) = oneshot::channel();
+        match self.pulls.send(Pull { from, reply }).await {
+            Ok(()) => answer_of(answer, &self.ended).await?,
+            Err(_closed) => Err(ended_with(&self.ended).await.into()),
+        }
     }
 
     /// Sends a request and waits for its answer.
@@ -85,6 +111,10 @@ impl<T: Entry> WeakHandle<T> {
 
 impl<T: Entry> Clone for WeakHandle<T> {
     fn clone(&self) -> Self {
-        Self { requests: self.requests.clone(), ended: self.ended.clone() }
+        Self {
+            requests: self.requests.clone(),
+            pulls: self.pulls.clone(),
+            ended: self.ended.clone(),
+        }
     }
 }

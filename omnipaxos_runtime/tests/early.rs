@@ -453,3 +453,35 @@ async fn a_shutdown_whose_last_write_fails_returns_an_error() {
     let node = Node::builder(config(1, 1), disk.with_power()).on_runtime().start().await.unwrap();
     assert_eq!(entries(&mut node.decided(0), 0, 1).await, ["decided"]);
 }
+
+/// Fills the queue of requests.
+fn fill(handle: &OmniPaxosHandle<Word>) {
+    while handle.append_notify(Word::new("waits")).is_ok() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_room_and_is_not_polled_stops_no_shutdown() {
+    let disk = Disk::new(Steps::default());
+    let node = Node::builder(config(1, 1), disk).on_runtime().start().await.unwrap();
+    let handle = node.handle();
+    fill(&handle);
+    let mut status = Box::pin(handle.status());
+    assert!(timeout(Duration::ZERO, &mut status).await.is_err(), "there is no room");
+    // It has room now, and does not use it.
+    sleep(Duration::from_millis(1)).await;
+    fill(&handle);
+    let ended = timeout(Duration::from_secs(100), node.shutdown()).await;
+    ended.expect("the shutdown hangs").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_does_not_keep_the_node_alive() {
+    let disk = Disk::new(Steps::default());
+    let node = Node::builder(config(1, 1), disk).on_runtime().start().await.unwrap();
+    let (mut events, mut log) = (node.events(), node.decided(0));
+    fill(&node);
+    assert!(timeout(Duration::ZERO, log.next()).await.is_err(), "nothing is decided");
+    drop(node);
+    let ends = async { while events.next().await.is_some() {} };
+    timeout(Duration::from_secs(100), ends).await.expect("the node does not end");
+}

@@ -472,3 +472,50 @@ async fn a_query_without_a_quorum_reports_why_in_time() {
     assert_eq!(read, ReadError::TimedOut(Some(ReadRefused::NoLeader)));
     assert_eq!(within("query", alone.query_stale(|sum| sum.0)).await.unwrap(), 0);
 }
+
+/// Counts the stop signs before each snapshot.
+#[derive(Default)]
+struct StopSigns(u64);
+
+impl StateMachine for StopSigns {
+    type Command = u64;
+    type Output = ();
+    type Snapshot = u64;
+
+    fn apply(&mut self, _idx: u64, _command: &u64) {}
+
+    fn apply_stop_sign(&mut self, _idx: u64, _stop_sign: &StopSign) {
+        self.0 += 1;
+    }
+
+    fn snapshot(&self) -> u64 {
+        self.0
+    }
+
+    fn restore(&mut self, stop_signs: u64) {
+        self.0 = stop_signs;
+    }
+}
+
+#[tokio::test]
+async fn a_stop_sign_that_ends_the_log_is_applied_once_to_each_state() {
+    let storage = MemoryStorage::<IdentifiedCommand<StopSigns>>::default();
+    let server = Replicated::builder(config(1, 1), storage, StopSigns::default());
+    let server = server.snapshot_every(2).start().await.unwrap();
+    server.execute(1).await.unwrap();
+    let next = ClusterConfig { configuration_id: 2, nodes: vec![2], ..Default::default() };
+    assert_eq!(server.log().reconfigure(next, None).await.unwrap(), 1);
+    let applied = |server: &Replicated<StopSigns>| {
+        let server = server.clone();
+        async move { while server.query_stale(|stop_signs| stop_signs.0).await.unwrap() == 0 {} }
+    };
+    within("the stop sign", applied(&server)).await;
+    // The snapshot, if there is one, is made before the next query.
+    server.query_stale(|_| ()).await.unwrap();
+    let storage = within("shutdown", server.shutdown()).await.unwrap();
+    let server = Replicated::builder(config(1, 1), storage, StopSigns::default());
+    let server = server.snapshot_every(2).start().await.unwrap();
+    within("the stop sign", applied(&server)).await;
+    server.query_stale(|_| ()).await.unwrap();
+    assert_eq!(server.query_stale(|stop_signs| stop_signs.0).await.unwrap(), 1);
+}

@@ -411,3 +411,24 @@ async fn a_silent_connection_is_replaced() {
         connections.push(stream);
     }
 }
+
+#[tokio::test]
+async fn a_server_that_leaves_the_book_is_reported_as_disconnected() {
+    let (book, transports) = transports(3).await;
+    let [one, two, _] = <[_; 3]>::try_from(transports).unwrap();
+    let node = start(1, MemoryStorage::default(), one).await;
+    let mut events = node.events();
+    let _two = start(2, MemoryStorage::default(), two).await;
+    let mut next = async || loop {
+        match within("an event", events.next()).await {
+            Some(Ok(NodeEvent::Connected(2))) => break true,
+            Some(Ok(NodeEvent::Disconnected(2))) => break false,
+            Some(_) => {}
+            None => panic!("the node has ended"),
+        }
+    };
+    // Its connection, and the one to it.
+    assert!(next().await && next().await);
+    book.remove(2);
+    assert!(!next().await);
+}

@@ -23,7 +23,7 @@ use tokio_rustls::{
         self,
         crypto::CryptoProvider,
         pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, ServerName},
-        RootCertStore,
+        HandshakeKind, RootCertStore,
     },
     TlsAcceptor, TlsConnector,
 };
@@ -173,12 +173,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Connects to server 1 with this certificate, or without one.
-async fn connect(
-    book: &AddressBook,
-    authority: &Authority,
-    certificate: Option<(String, String)>,
-) -> TlsStream<TcpStream> {
+/// A program with this certificate, or without one.
+fn connector(authority: &Authority, certificate: Option<(String, String)>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
     let builder = rustls::ClientConfig::builder_with_provider(provider())
@@ -193,11 +189,24 @@ async fn connect(
             builder.with_client_auth_cert(chain, key).unwrap()
         }
     };
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Connects to server 1.
+async fn connect_by(connector: &TlsConnector, book: &AddressBook) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(book.get(1).unwrap()).await.unwrap();
     let name = ServerName::try_from("server-1").unwrap();
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     // In TLS 1.3 the connecting end is refused after its own handshake.
-    within("the handshake", connecting).await.unwrap()
+    within("the handshake", connector.connect(name, stream)).await.unwrap()
+}
+
+/// Connects to server 1 with this certificate, or without one.
+async fn connect(
+    book: &AddressBook,
+    authority: &Authority,
+    certificate: Option<(String, String)>,
+) -> TlsStream<TcpStream> {
+    connect_by(&connector(authority, certificate), book).await
 }
 
 async fn until_refused(counters: &TcpCounters, number: u64) {
@@ -264,10 +273,34 @@ async fn a_handshake_of_tls_has_five_seconds() {
     }
 }
 
-/// A program in the place of server 2, with this certificate, until server 1 has connected three times.
-/// Returns whether it gets a hello.
-async fn poses_as_server_2(authority: &Authority, (chain, key): (String, String)) -> bool {
-    let (book, _, _node) = server_1(authority).await;
+/// A session that is resumed would be one of a certificate that was checked long ago.
+#[tokio::test]
+async fn each_connection_begins_with_a_full_handshake() {
+    let authority = Authority::new();
+    let (book, _, _node) = server_1(&authority).await;
+    let connector = connector(&authority, Some(authority.issue(2, 3000)));
+    for _ in 0..2 {
+        let mut stream = connect_by(&connector, &book).await;
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        stream.write_all(&hello(1, 2, 1)).await.unwrap();
+        // Tickets would come before the answer.
+        within("an answer", stream.read_exact(&mut [0; 28])).await.unwrap();
+    }
+    // The other end: server 1 connects to a program that gives tickets.
+    let acceptor = acceptor(authority.issue(2, 3000));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    book.set(2, listener.local_addr().unwrap().to_string());
+    for _ in 0..2 {
+        let (stream, _) = within("a connection", listener.accept()).await.unwrap();
+        let mut stream = within("the handshake", acceptor.accept(stream)).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        within("a hello", stream.read_exact(&mut [0; 36])).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+}
+
+/// A program that accepts anyone.
+fn acceptor((chain, key): (String, String)) -> TlsAcceptor {
     let config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -277,7 +310,14 @@ async fn poses_as_server_2(authority: &Authority, (chain, key): (String, String)
             PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
         )
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A program in the place of server 2, with this certificate, until server 1 has connected three times.
+/// Returns whether it gets a hello.
+async fn poses_as_server_2(authority: &Authority, certificate: (String, String)) -> bool {
+    let (book, _, _node) = server_1(authority).await;
+    let acceptor = acceptor(certificate);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     book.set(2, listener.local_addr().unwrap().to_string());
     for _ in 0..3 {

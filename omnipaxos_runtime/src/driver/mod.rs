@@ -8,21 +8,23 @@ use self::{patience::Patience, reads::Reads, transfers::Transfers};
 use crate::{
     batch::Batch,
     clock::Clock,
-    errors::{panic_message, AppendError, CompactError, DecidedError, NodeError, ReconfigureError},
+    errors::{panic_message, AppendError, CompactError, NodeError, ReconfigureError},
     events::NodeEvent,
     inbox::Incoming,
     membership::Membership,
     reply::{Reply, ReplyTo},
-    request::{Appended, Request},
+    request::{Appended, Pull, Request},
     transport::Transport,
+    weak::Ending,
 };
 use omnipaxos::{
     errors::{Halted, ProposeErr, ReconfigurationErr, TryCompactionErr, TryProposeErr},
     events::Event,
     messages::Message,
     proposals::{Outcome, ProposalId},
+    status::Status,
     storage::{Entry, Storage},
-    OmniPaxos,
+    ClusterConfig, OmniPaxos,
 };
 use std::{
     collections::BTreeMap,
@@ -55,17 +57,15 @@ enum Proposed<T> {
     Reconfiguration(Reply<Result<u64, ReconfigureError>>),
 }
 
-/// A read of the decided log that waits for entries.
-struct Pull<T: Entry> {
-    from: u64,
-    reply: Reply<Result<Batch<T>, DecidedError>>,
-}
-
 /// The channels of a node, seen from its replica.
 pub(crate) struct Channels<T: Entry> {
     pub(crate) requests: mpsc::Receiver<Request<T>>,
+    /// Of each [`DecidedLog`](crate::DecidedLog) at most one. Its senders do not keep the node alive.
+    pub(crate) pulls: mpsc::Receiver<Pull<T>>,
     /// Notified when the node is to end after the requests that wait.
     pub(crate) no_more: Arc<Notify>,
+    /// Set before the queue of requests is closed.
+    pub(crate) ending: Ending,
     pub(crate) incoming: mpsc::Receiver<Incoming<T>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     pub(crate) membership: watch::Sender<Membership>,
@@ -123,14 +123,30 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         }
     }
 
+    /// Shows the members that the storage knows: they may differ from those of the configuration file.
+    pub(crate) fn note_present_members(&self) {
+        let status = self.replica.status();
+        if status.epoch_idx.is_none() || status.nodes.is_empty() {
+            return;
+        }
+        let Status { configuration_id, nodes, flexible_quorum, may_stop, .. } = status;
+        let configuration = ClusterConfig { configuration_id, nodes, flexible_quorum };
+        self.channels.membership.send_replace(Membership { configuration, may_stop });
+    }
+
     /// Runs until the node is ended, or all handles are dropped, or the replica halts.
     pub(crate) async fn run(mut self) -> EndedDriver<B, X> {
         let mut requests = Vec::new();
         let mut incoming = Vec::new();
+        let mut ends = false;
         let cause = loop {
             match caught(|| self.handle_inputs(&mut requests, &mut incoming)) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(cause)) | Err(cause) => break cause,
+            }
+            // A call that has room in the closed queue, and is not polled, may keep it open for ever.
+            if ends && self.channels.requests.is_empty() {
+                break NodeError::ShutDown;
             }
             match caught(|| self.output_early()) {
                 Ok(Early::Nothing) => {}
@@ -150,13 +166,18 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             // So it is before the next write.
             tokio::task::yield_now().await;
             let ticks = self.next_timeout();
-            let Channels { requests: from_handles, no_more, incoming: from_transport, .. } =
-                &mut self.channels;
+            let Channels {
+                requests: from_handles, pulls, no_more, incoming: from_transport, ..
+            } = &mut self.channels;
             tokio::select! {
                 received = from_handles.recv_many(&mut requests, MAX_BATCH) => if received == 0 {
                     break NodeError::ShutDown;
                 },
-                () = no_more.notified() => from_handles.close(),
+                Some(pull) = pulls.recv() => self.pulls.push(pull),
+                () = no_more.notified() => {
+                    from_handles.close();
+                    ends = true;
+                }
                 1.. = from_transport.recv_many(&mut incoming, MAX_BATCH) => {}
                 () = self.clock.sleep(ticks) => {}
                 () = until(deadline), if deadline.is_some() => {}
@@ -188,6 +209,12 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 }
                 Incoming::Lost(peer) => self.publish(NodeEvent::Disconnected(peer)),
             }
+        }
+        while let Ok(pull) = self.channels.pulls.try_recv() {
+            self.pulls.push(pull);
+        }
+        if self.pulls.len() >= MANY_PULLS {
+            self.pulls.retain(|pull| !pull.reply.is_closed());
         }
         // What is left after the end, or after a panic, is refused.
         requests.reverse();
@@ -253,7 +280,6 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             Request::ReadIndex(deadline, reply) => {
                 self.reads.request(&mut self.replica, deadline, reply);
             }
-            Request::Decided { from, reply } => self.pull(Pull { from, reply }),
             Request::Status(reply) => answer(reply, self.replica.status()),
             Request::TransferLeadership(to, reply) => {
                 self.transfers.begin(&mut self.replica, to, reply);
@@ -398,13 +424,6 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         }
     }
 
-    fn pull(&mut self, pull: Pull<T>) {
-        if self.pulls.len() >= MANY_PULLS {
-            self.pulls.retain(|pull| !pull.reply.is_closed());
-        }
-        self.pulls.push(pull);
-    }
-
     /// Answers the reads of the decided log for which there are entries.
     fn answer_pulls(&mut self) {
         let decided_idx = self.replica.get_decided_idx();
@@ -428,6 +447,8 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         if let NodeError::Halted(halted) = &cause {
             self.publish(NodeEvent::Replica(Event::Halted(halted.clone())));
         }
+        // Nobody else sets it.
+        let _ = self.channels.ending.set(cause.clone());
         self.channels.requests.close();
         for request in left {
             request.refuse(&cause);

@@ -29,6 +29,8 @@ pub(super) struct Applier<M: StateMachine> {
     sessions: Sessions<M::Output>,
     /// Commands before this index are applied.
     applied_idx: u64,
+    /// Whether a stop sign was applied last.
+    is_at_stop_sign: bool,
     snapshot_every: u64,
     /// The next snapshot is made at this index.
     snapshot_idx: u64,
@@ -58,6 +60,7 @@ impl<M: StateMachine> Applier<M> {
             machine,
             sessions: Sessions::default(),
             applied_idx: 0,
+            is_at_stop_sign: false,
             snapshot_every,
             snapshot_idx: snapshot_every,
             node,
@@ -103,7 +106,8 @@ impl<M: StateMachine> Applier<M> {
             if let Err(cause) = caught(queries, || "the result of a query".to_owned()) {
                 return cause;
             }
-            if self.applied_idx >= self.snapshot_idx {
+            // In a log that ends, a snapshot that follows the stop sign would be taken for one that does not.
+            if self.applied_idx >= self.snapshot_idx && !self.is_at_stop_sign {
                 if let Err(cause) = self.compact().await {
                     return cause;
                 }
@@ -130,6 +134,7 @@ impl<M: StateMachine> Applier<M> {
             Decided::Entry { idx, entry } => {
                 self.apply_command(idx, &entry)?;
                 self.applied_idx = idx + 1;
+                self.is_at_stop_sign = false;
             }
             Decided::Snapshot { idx, snapshot } => {
                 let MachineSnapshot { state, sessions } = snapshot;
@@ -137,6 +142,7 @@ impl<M: StateMachine> Applier<M> {
                 caught(machine, || format!("`restore` of the snapshot at index {idx}"))?;
                 self.sessions = sessions.decoded();
                 self.applied_idx = idx;
+                self.is_at_stop_sign = false;
                 self.snapshot_idx = idx.saturating_add(self.snapshot_every);
                 self.waiters.restored(idx, &self.sessions);
             }
@@ -144,6 +150,7 @@ impl<M: StateMachine> Applier<M> {
                 let machine = AssertUnwindSafe(|| self.machine.apply_stop_sign(idx, &stopsign));
                 caught(machine, || format!("`apply_stop_sign` at index {idx}"))?;
                 self.applied_idx = idx + 1;
+                self.is_at_stop_sign = true;
                 self.waiters.passed_stop_sign(idx);
             }
         }

@@ -23,7 +23,7 @@ use self::{
     waiters::{Earlier, Ended, NoOutput, Waiters, Waiting},
 };
 use crate::{
-    builder::NodeBuilder,
+    builder::{run_on_thread, NodeBuilder},
     errors::{AppendError, ExecuteError, NodeError, QueryError, ReadError, StartError},
     node::{Node, OmniPaxosHandle, TryReserveError},
     reply::ReplyTo,
@@ -61,7 +61,9 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 ///   number.
 /// - **Bounds.** Servers remember the last [`MAX_CLIENTS`] clients, and of each the last
 ///   [`MAX_OUTPUTS`] outputs. So a command may be applied again if 1,024 other clients have executed
-///   commands since the last one of its client. At most 65,536 queries wait for the thread of the
+///   commands since the last one of its client. Nobody needs to repeat it for that: the proposal of a
+///   server that was cut off is decided when that server is back, even if its caller has asked
+///   another server meanwhile, or has gone. At most 65,536 queries wait for the thread of the
 ///   state machine, and as many there for a later state.
 /// - **Snapshots.** Each server makes a snapshot of its own after a number of commands.
 /// - The node ends when all handles are dropped.
@@ -95,7 +97,9 @@ impl<M: StateMachine> Replicated<M> {
     /// node proposes it again under the same number, so the caller need not.
     ///
     /// If the future is dropped, the command may be applied all the same, once at most. At most
-    /// [`MAX_OUTPUTS`] commands of this node are under way; further calls wait.
+    /// [`MAX_OUTPUTS`] calls of this node wait for their commands; further calls wait before they
+    /// propose. Commands of dropped calls do not count:
+    /// [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) limits them.
     ///
     /// # Errors
     /// [`ExecuteError`]; its [`known`](ExecuteError::known) returns whether the command may be
@@ -327,8 +331,9 @@ fn propose<M: StateMachine>(
     waiting: &Waiting<M::Output>,
     command: &M::Command,
 ) {
+    // Before the proposal is noted, since code of the user may panic.
+    let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
     if let Some(proposal) = waiting.propose() {
-        let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
         permit.send(Request::Append(entry, ReplyTo::Part(Box::new(proposal))));
     }
 }
@@ -495,12 +500,9 @@ where
             MachineRuns::OnThread => {
                 let node = node.start().await?;
                 let applier = run_machine(node.downgrade());
-                let runtime = tokio::runtime::Builder::new_current_thread().build();
-                let runtime = runtime.map_err(StartError::Thread)?;
-                std::thread::Builder::new()
-                    .name(format!("state-machine-{}", node.pid()))
-                    .spawn(move || runtime.block_on(applier))
-                    .map_err(StartError::Thread)?;
+                let name = format!("state-machine-{}", node.pid());
+                let thread = std::thread::Builder::new().name(name);
+                run_on_thread(thread, applier).await.map_err(StartError::Thread)?;
                 node
             }
         };

@@ -246,12 +246,14 @@ impl<O> Waiting<O> {
     }
 
     /// Begins a proposal of the command. `None` if one is under way, or the command is decided: then this
-    /// call waits for that.
+    /// call waits for that. `None` also if this call has its answer already, of an earlier proposal: what
+    /// that says of the command must stay true.
     pub(super) fn propose(&self) -> Option<Proposal<O>> {
         let mut inner = self.waiters.lock();
         let token = inner.next_token();
         let under_way = inner.by_id.get_mut(&(self.id.client, self.id.number))?;
-        if under_way.proposal.is_some() || under_way.decided_idx.is_some() {
+        let waits = under_way.waiters.iter().any(|waiter| waiter.token == self.token);
+        if !waits || under_way.proposal.is_some() || under_way.decided_idx.is_some() {
             return None;
         }
         under_way.proposal = Some(token);
@@ -266,11 +268,9 @@ impl<O> Drop for Waiting<O> {
         let name = (self.id.client, self.id.number);
         if let Some(under_way) = inner.by_id.get_mut(&name) {
             under_way.waiters.retain(|waiter| waiter.token != self.token);
-            // A later call for the same command finds its proposal.
-            let is_left = !under_way.waiters.is_empty()
-                || under_way.proposal.is_some()
-                || under_way.decided_idx.is_some();
-            if !is_left {
+            // A later call for the same command finds its proposal. One that is decided is recognised if it is
+            // proposed again.
+            if under_way.waiters.is_empty() && under_way.proposal.is_none() {
                 inner.by_id.remove(&name);
             }
         }
@@ -310,6 +310,10 @@ impl<O> Proposal<O> {
             }
             None => return drop(inner.by_id.remove(&name)),
         };
+        if under_way.waiters.is_empty() {
+            inner.by_id.remove(&name);
+            return;
+        }
         under_way.decided_idx = Some(decided_idx);
         let applied_idx = inner.applied_idx;
         if !is_exact || decided_idx < applied_idx {
@@ -481,6 +485,33 @@ mod tests {
         assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Closed);
         let (_waiting, mut reply) = waiters.add(id(3), NEW);
         assert_eq!(reply.try_recv().unwrap_err(), TryRecvError::Closed);
+        assert_eq!(waiters.len(), 0);
+    }
+
+    /// Otherwise the answer might say that the command is not decided, while a proposal of the same call is
+    /// under way.
+    #[test]
+    fn a_call_that_has_its_answer_proposes_no_more() {
+        let waiters = Arc::new(Waiters::<u64>::default());
+        let (one, mut reply) = waiters.add(id(3), NEW);
+        let (two, _closed) = waiters.add(id(3), NEW);
+        two.propose().unwrap().end(Some(Err(AppendError::Busy(()))));
+        let (_again, _reply) = waiters.add(id(3), NEW);
+        assert!(one.propose().is_none());
+        assert!(matches!(reply.try_recv(), Ok(Ended::Failed(AppendError::Busy(()), NEW))));
+    }
+
+    #[test]
+    fn decided_commands_of_dropped_calls_leave_nothing_behind() {
+        let waiters = Arc::new(Waiters::<u64>::default());
+        let (waiting, _reply) = waiters.add(id(3), NEW);
+        let proposal = waiting.propose().unwrap();
+        drop(waiting);
+        proposal.end(Some(Ok(7)));
+        assert_eq!(waiters.len(), 0);
+        let (waiting, _reply) = waiters.add(id(4), NEW);
+        waiting.propose().unwrap().end(Some(Ok(8)));
+        drop(waiting);
         assert_eq!(waiters.len(), 0);
     }
 }

@@ -107,6 +107,7 @@ impl AddressBook {
             guests.retain(|pid, _| !listed.contains_key(pid));
             true
         });
+        self.prune_announcements();
     }
 
     /// Removes a server, listed or a guest.
@@ -115,6 +116,7 @@ impl AddressBook {
             let removed = addresses.listed.remove(&pid).or(addresses.guests.remove(&pid));
             removed.is_some()
         });
+        self.prune_announcements();
     }
 
     /// Returns the address of a server, listed or a guest.
@@ -185,6 +187,16 @@ impl AddressBook {
     /// Removes a server that cannot be reached, if it is a guest.
     pub(super) fn forget_guest(&self, pid: NodeId) {
         self.0.addresses.send_if_modified(|addresses| addresses.guests.remove(&pid).is_some());
+        self.prune_announcements();
+    }
+
+    /// Drops the announcements of servers that are not in the book any more.
+    fn prune_announcements(&self) {
+        self.0.announced.send_if_modified(|all| {
+            let before = all.len();
+            all.retain(|pid, _| self.contains(*pid));
+            all.len() != before
+        });
     }
 
     /// Returns a receiver of the present and of later addresses.
@@ -238,7 +250,6 @@ mod tests {
         book.note(9, b"nine".to_vec());
         assert_eq!(*book.announced().borrow(), BTreeMap::from([(1, b"one".to_vec())]));
         book.remove(1);
-        book.note(9, Vec::new());
         assert!(book.announced().borrow().is_empty());
     }
 }

@@ -9,16 +9,21 @@ use super::{
 };
 use crate::{inbox::Inbox, random::random};
 use omnipaxos::{storage::Entry, util::NodeId};
-use std::{io, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{lookup_host, TcpStream},
     time::{sleep, sleep_until, timeout, Instant},
 };
 
-/// The time to connect and for the handshake. Short, since a lost packet is repeated later and later.
+/// The time to connect to one address and for the handshake. Short, since a lost packet is repeated later
+/// and later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The time to find the addresses of a name. Resolvers wait 5 seconds for a name server before they ask
+/// the next one.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bytes that are written under one time limit.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -88,17 +93,20 @@ impl<T: Entry> Dialer<T> {
     }
 
     async fn connect(&self) -> Result<Socket, Failure> {
+        let found = timeout(RESOLVE_TIMEOUT, lookup_host(&self.address)).await;
+        let found = found.map_err(|_| Failure::NotFound)?.map_err(Failure::Unreachable)?;
+        connect_to_first(found, |address| self.connect_to(address)).await
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> Result<Socket, Failure> {
         let Settings { own, application_version, .. } = self.settings;
         let hello = Hello { application_version, from: own, to: self.peer };
-        let connecting = async {
-            let stream = TcpStream::connect(&self.address).await.map_err(Failure::Unreachable)?;
-            stream.set_nodelay(true).map_err(Failure::Unreachable)?;
-            let secured = self.settings.security.connect(stream, self.peer).await;
-            let mut stream = secured.map_err(Failure::Security)?;
-            handshake::connect(&mut stream, hello, &self.settings.announcement).await?;
-            Ok(stream)
-        };
-        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::TimedOut))
+        let stream = TcpStream::connect(address).await.map_err(Failure::Unreachable)?;
+        stream.set_nodelay(true).map_err(Failure::Unreachable)?;
+        let secured = self.settings.security.connect(stream, self.peer).await;
+        let mut stream = secured.map_err(Failure::Security)?;
+        handshake::connect(&mut stream, hello, &self.settings.announcement).await?;
+        Ok(stream)
     }
 
     /// Writes the frames that wait, all at once where they are few, until the connection breaks.
@@ -136,9 +144,29 @@ impl<T: Entry> Dialer<T> {
     }
 }
 
+/// Connects to one of these addresses. The time limit is for each, since one may be dead.
+async fn connect_to_first<S, F>(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<S, Failure>
+where
+    F: Future<Output = Result<S, Failure>>,
+{
+    let mut last_failure = Failure::NotFound;
+    for address in addresses {
+        match timeout(CONNECT_TIMEOUT, connect(address)).await.unwrap_or(Err(Failure::TimedOut)) {
+            Ok(connected) => return Ok(connected),
+            Err(failure) => last_failure = failure,
+        }
+    }
+    Err(last_failure)
+}
+
 /// Why there is no connection.
 #[derive(Debug, Error)]
 enum Failure {
+    #[error("its name is not resolved")]
+    NotFound,
     #[error("{0}")]
     Unreachable(io::Error),
     #[error("no answer in time")]
@@ -153,7 +181,7 @@ impl Failure {
     /// Logs it: as a warning if it does not pass when the other server is started.
     fn log(&self, peer: NodeId, address: &str) {
         match self {
-            Self::Unreachable(_) | Self::TimedOut => {
+            Self::NotFound | Self::Unreachable(_) | Self::TimedOut => {
                 tracing::info!("cannot connect to server {peer} at {address}: {self}");
             }
             Self::Security(_) | Self::Handshake(_) => {
@@ -172,7 +200,9 @@ fn with_jitter(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{with_jitter, LONGEST_PAUSE};
+    use super::{connect_to_first, with_jitter, Failure, CONNECT_TIMEOUT, LONGEST_PAUSE};
+    use std::{io, net::SocketAddr};
+    use tokio::time::Instant;
 
     #[test]
     fn jitter_is_at_most_half() {
@@ -180,5 +210,25 @@ mod tests {
             let pause = with_jitter(LONGEST_PAUSE);
             assert!((LONGEST_PAUSE / 2..LONGEST_PAUSE).contains(&pause));
         }
+    }
+
+    /// A name may have an address at which nothing answers, before one that works.
+    #[tokio::test(start_paused = true)]
+    async fn each_address_of_a_name_is_tried() {
+        let addresses = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let connect = |address: SocketAddr| async move {
+            match address.port() {
+                1 => std::future::pending().await,
+                2 => Err(Failure::Unreachable(io::ErrorKind::ConnectionRefused.into())),
+                port => Ok(port),
+            }
+        };
+        let begun = Instant::now();
+        let connected = connect_to_first(addresses, connect).await;
+        assert_eq!((connected.unwrap(), begun.elapsed()), (3, CONNECT_TIMEOUT));
+        let failed = connect_to_first(addresses[..1].to_vec(), connect).await;
+        assert!(matches!(failed, Err(Failure::TimedOut)));
+        let failed = connect_to_first([], connect).await;
+        assert!(matches!(failed, Err(Failure::NotFound)));
     }
 }

@@ -441,7 +441,14 @@ where
             let stays = addresses.get(*peer) == Some(address);
             if !stays {
                 task.abort();
-                queues.remove(peer);
+                if queues.remove(peer).is_some_and(|queue| queue.is_connected()) {
+                    let (inbox, peer) = (self.inbox.clone(), *peer);
+                    // It fails if the node has ended.
+                    let report = async move {
+                        let _ = inbox.lost(peer).await;
+                    };
+                    self.dialers.spawn(report);
+                }
             }
             stays
         });

@@ -88,6 +88,10 @@ impl Queue {
         *self.lock() = Frames { is_connected: true, bytes: Vec::new() };
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().is_connected
+    }
+
     /// Drops all frames: the connection is lost.
     pub(super) fn disconnect(&self) {
         *self.lock() = Frames::default();

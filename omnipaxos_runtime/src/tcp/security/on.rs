@@ -8,12 +8,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::{
     rustls::{
         self,
-        client::verify_server_name,
+        client::{verify_server_name, Resumption},
         pki_types::{
             pem::{self, PemObject},
             CertificateDer, PrivateKeyDer, ServerName,
         },
-        server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier},
+        server::{
+            NoServerSessionStorage, ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+        },
         version::TLS13,
         RootCertStore,
     },
@@ -24,8 +26,8 @@ use tokio_rustls::{
 ///
 /// Every server of a cluster has a certificate of a common authority, for the DNS name
 /// `server-PID`: that of server 3 is for `server-3`. Both ends of a connection present their
-/// certificates, and check name, authority and validity period of the other one. So a server cannot
-/// impersonate another. The authority should issue certificates for this cluster only.
+/// certificates, and check name, authority and validity period of the other one, for each connection
+/// anew. So a server cannot impersonate another. The authority should issue certificates for this cluster only.
 ///
 /// The protocol is TLS 1.3, by `rustls` with `ring`.
 #[derive(Clone)]
@@ -66,14 +68,18 @@ impl Tls {
         let roots = Arc::new(roots);
         let verifier =
             WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
-        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+        let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain.clone(), key.clone_key())?;
-        let client = rustls::ClientConfig::builder_with_provider(provider)
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)?;
+        // A resumed session checks no certificate, so each connection begins with a full handshake.
+        server.send_tls13_tickets = 0;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        client.resumption = Resumption::disabled();
         Ok(Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() })
     }
 }
