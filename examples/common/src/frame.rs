@@ -18,7 +18,7 @@ pub const LONGEST_BODY: usize = 64 * 1024 * 1024;
 /// Bytes of version and kind.
 const HEAD: usize = 2;
 
-/// A buffer that has grown beyond this is released before the next frame.
+/// A buffer that has grown beyond this is released at once: the next frame may be far off.
 const KEPT_BYTES: usize = 1024 * 1024;
 
 /// What the body of a frame is.
@@ -102,9 +102,6 @@ where
     T: DeserializeOwned,
     R: AsyncRead + Unpin,
 {
-    if buffer.capacity() > KEPT_BYTES {
-        *buffer = Vec::new();
-    }
     if !frames::read_body(from, LONGEST_BODY + HEAD, buffer).await? {
         return Ok(None);
     }
@@ -114,10 +111,14 @@ where
     if *version != VERSION {
         return Err(FrameError::Version(*version));
     }
-    match Kind::from_byte(*kind)? {
-        got if got == want => Ok(Some(frames::decode(body)?)),
-        got => Err(FrameError::Unexpected { got, want }),
+    let decoded = match Kind::from_byte(*kind)? {
+        got if got == want => frames::decode(body)?,
+        got => return Err(FrameError::Unexpected { got, want }),
+    };
+    if buffer.capacity() > KEPT_BYTES {
+        *buffer = Vec::new();
     }
+    Ok(Some(decoded))
 }
 
 /// Reads the rest of a frame that is [too long](FrameError::TooLong), and keeps nothing of it.

@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+mod keep_alive;
 mod local;
 pub mod output;
 mod processes;
 pub mod signals;
 
+pub use keep_alive::keep_alive;
 pub use local::{bind, free_ports, open_storage, random, Directory, Missing};
 pub use processes::Processes;

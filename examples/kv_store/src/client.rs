@@ -6,9 +6,14 @@ use crate::{
     round::Round,
 };
 use anyhow::{anyhow, bail, Context, Result};
-use example_common::frame::{self, Kind};
+use example_common::{
+    frame::{self, Kind},
+    keep_alive,
+};
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    io,
+    pin::Pin,
     time::Duration,
 };
 use tokio::{
@@ -19,9 +24,11 @@ use tokio::{
     },
     time::{sleep, timeout, Instant},
 };
+use tokio_io_timeout::{TimeoutReader, TimeoutWriter};
 use tracing::{debug, info};
 
-/// How long a server may take to connect, or to give the next answer, before another is asked.
+/// How long a server may take to connect, to take the next part of a request, or to give the next part of an
+/// answer, before another is asked.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// How long it may take to answer a transfer.
@@ -64,8 +71,8 @@ pub(crate) struct Client {
 }
 
 struct Connection {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: BufReader<Pin<Box<TimeoutReader<OwnedReadHalf>>>>,
+    writer: Pin<Box<TimeoutWriter<OwnedWriteHalf>>>,
     body: Vec<u8>,
 }
 
@@ -144,6 +151,8 @@ impl Client {
                     }
                     if last_progress.elapsed() > self.timeout {
                         let answer = answer.map(|why| format!("; a server said: {why}"));
+                        // It may be in the middle of a frame.
+                        self.connection = None;
                         let unanswered = round.unanswered(self.id) + &answer.unwrap_or_default();
                         return Err(cause.context(unanswered + "; the last cause"));
                     }
@@ -161,7 +170,7 @@ impl Client {
     pub(crate) async fn watch(
         &mut self,
         prefix: String,
-        mut on_change: impl FnMut(String, Option<String>) -> Result<()>,
+        mut on_change: impl FnMut(&str, Option<&str>) -> Result<()>,
     ) -> Result<()> {
         let ask = Ask::Watch { prefix };
         ask.check().map_err(|why| anyhow!("refused, and nothing was sent: {why}"))?;
@@ -172,8 +181,8 @@ impl Client {
         let connection = self.connection.as_mut().context("not connected")?;
         connection.send([request].into_iter()).await?;
         loop {
-            match connection.receive().await?.answer {
-                Answer::Changed { key, value } => on_change(key, value)?,
+            match connection.wait().await?.answer {
+                Answer::Changed { key, value } => on_change(&key, value.as_deref())?,
                 Answer::Refused(why) => bail!("refused: {why}"),
                 other @ (Answer::Done { .. }
                 | Answer::Value(_)
@@ -212,14 +221,9 @@ impl Client {
         };
         while !round.is_done() {
             let requests = round.due(self.id);
-            let exchange = async {
-                connection.send(requests.into_iter()).await?;
-                connection.receive().await
-            };
-            let response = match timeout(time_limit, exchange).await {
-                Ok(exchanged) => exchanged.map_err(Stopped::Elsewhere)?,
-                Err(_) => return Err(Stopped::Elsewhere(anyhow!("no answer in time"))),
-            };
+            connection.send(requests.into_iter()).await.map_err(Stopped::Elsewhere)?;
+            let received = connection.receive(time_limit).await;
+            let response = received.map_err(Stopped::Elsewhere)?;
             if let Answer::Members(members) | Answer::MembersChanged { members, .. } =
                 &response.answer
             {
@@ -260,11 +264,8 @@ impl Client {
             .await
             .context("no connection in time")?
             .with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
         debug!("asks the server at {address}");
-        self.connection =
-            Some(Connection { reader: BufReader::new(reader), writer, body: Vec::new() });
+        self.connection = Some(Connection::new(stream)?);
         Ok(())
     }
 
@@ -286,7 +287,7 @@ impl Client {
         let Some(connection) = self.connection.as_mut().filter(|_| self.given.len() > 1) else {
             return;
         };
-        while let Ok(Ok(response)) = timeout(LAST_WORDS, connection.receive()).await {
+        while let Ok(response) = connection.receive(LAST_WORDS).await {
             if let Answer::Members(members) = response.answer {
                 learn(&mut self.servers, &self.given, &mut self.at, &members);
             }
@@ -329,25 +330,120 @@ enum Stopped {
 }
 
 impl Connection {
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
+        let (reader, writer) = stream.into_split();
+        let (reader, mut writer) = (TimeoutReader::new(reader), TimeoutWriter::new(writer));
+        writer.set_timeout(Some(ANSWER_TIMEOUT));
+        let reader = BufReader::new(Box::pin(reader));
+        Ok(Self { reader, writer: Box::pin(writer), body: Vec::new() })
+    }
+
     async fn send(&mut self, requests: impl Iterator<Item = Request>) -> Result<()> {
         let mut frames = Vec::new();
         for request in requests {
             frame::encode(Kind::Request, &request, &mut frames)?;
         }
-        self.writer.write_all(&frames).await?;
+        self.writer.write_all(&frames).await.context("it does not take the request")?;
         Ok(())
     }
 
-    async fn receive(&mut self) -> Result<Response> {
+    /// Receives an answer. The time limit is for each part of it: a long one may take longer.
+    async fn receive(&mut self, time_limit: Duration) -> Result<Response> {
+        self.reader.get_mut().as_mut().set_timeout_pinned(Some(time_limit));
+        self.read().await.map_err(|cause| match is_timeout(&cause) {
+            true => anyhow!("no answer in time"),
+            false => cause,
+        })
+    }
+
+    /// Waits for an answer without a limit.
+    async fn wait(&mut self) -> Result<Response> {
+        self.reader.get_mut().as_mut().set_timeout_pinned(None);
+        self.read().await
+    }
+
+    async fn read(&mut self) -> Result<Response> {
         let response = frame::read(&mut self.reader, Kind::Response, &mut self.body).await?;
         response.context("the server closed the connection")
     }
 }
 
+fn is_timeout(cause: &anyhow::Error) -> bool {
+    let mut causes = cause.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::learn;
-    use crate::members::{Found, Members};
+    use super::{learn, Client};
+    use crate::{
+        members::{Found, Members},
+        protocol::{Answer, Ask, Response},
+    };
+    use example_common::frame::{self, Kind};
+    use std::time::Duration;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::sleep,
+    };
+
+    const GET: fn() -> Ask = || Ask::Get { key: "key".to_owned() };
+
+    fn frame_of(number: u64, answer: Answer) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::encode(Kind::Response, &Response { number, answer }, &mut bytes).unwrap();
+        bytes
+    }
+
+    async fn server() -> (TcpListener, Client) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, Client::named(1, 0, vec![address]))
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_may_take_longer_than_one_part() {
+        let (listener, mut client) = server().await;
+        let answer = Answer::Value(Some("x".repeat(1000).into()));
+        let bytes = frame_of(0, answer.clone());
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for part in bytes.chunks(bytes.len() / 4) {
+                sleep(Duration::from_millis(300)).await;
+                stream.write_all(part).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            answered = client.ask(GET()) => assert_eq!(answered.unwrap(), answer),
+            () = serving => {}
+        }
+        assert_eq!(client.repetitions(), 0);
+    }
+
+    /// What is left of a frame would be taken for the next one.
+    #[tokio::test]
+    async fn a_connection_is_not_used_after_half_an_answer() {
+        let (listener, client) = server().await;
+        let mut client = client.with_timeout(Duration::ZERO);
+        let bytes = frame_of(0, Answer::Value(Some("x".repeat(1000).into())));
+        let listener = &listener;
+        let accept = |sent: Vec<u8>| async move {
+            let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+            stream.write_all(&sent).await.unwrap();
+            stream
+        };
+        let (_stream, failed) =
+            tokio::join!(accept(bytes[..bytes.len() / 2].to_vec()), client.ask(GET()));
+        assert!(failed.unwrap_err().to_string().contains("no answer in time"));
+        let answer = Answer::Value(None);
+        let (_other, answered) =
+            tokio::join!(accept(frame_of(1, answer.clone())), client.ask(GET()));
+        assert_eq!(answered.unwrap(), answer);
+    }
 
     fn members(pids: &[u64]) -> Members {
         let found = |pid: u64| Found { by_servers: None, by_clients: Some(format!("h:{pid}")) };

@@ -2,16 +2,18 @@
 
 use crate::{
     protocol::{Request, Response},
-    service::Service,
+    service::{Service, UnderWay},
 };
 use anyhow::{Context, Result};
-use example_common::frame::{self, FrameError, Kind};
+use example_common::{
+    frame::{self, FrameError, Kind},
+    keep_alive,
+};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{tcp::OwnedReadHalf, TcpListener, TcpStream},
     sync::{mpsc, Semaphore},
-    task::JoinSet,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -61,6 +63,7 @@ pub(crate) async fn listen(listener: TcpListener, service: Arc<Service>) -> Infa
 /// Serves one client. Ends when either direction does, and forgets what is under way.
 async fn serve(stream: TcpStream, service: &Arc<Service>) -> Result<()> {
     stream.set_nodelay(true)?;
+    keep_alive(&stream)?;
     let (reader, writer) = stream.into_split();
     let (answers, receiver) = mpsc::channel(ANSWERS);
     tokio::select! {
@@ -76,7 +79,7 @@ async fn read_requests(
 ) -> Result<()> {
     let mut reader = BufReader::new(reader);
     let mut body = Vec::new();
-    let mut under_way = JoinSet::new();
+    let mut under_way = UnderWay::default();
     loop {
         match read_request(&mut reader, &mut body).await? {
             Read::Request(request) => service.begin(request, &answers, &mut under_way),
@@ -89,9 +92,9 @@ async fn read_requests(
                 timeout(TRANSFER_TIMEOUT, skipping).await.context("it sends too slowly")??;
             }
         }
-        while under_way.try_join_next().is_some() {}
-        if under_way.len() >= REQUESTS {
-            under_way.join_next().await;
+        while under_way.tasks.try_join_next().is_some() {}
+        if under_way.tasks.len() >= REQUESTS {
+            under_way.tasks.join_next().await;
         }
     }
 }
@@ -181,7 +184,7 @@ mod tests {
         let (_client, server) = duplex(1024);
         let (answers, receiver) = mpsc::channel(2);
         for number in 0..2 {
-            let answer = Answer::Value(Some("x".repeat(1000)));
+            let answer = Answer::Value(Some("x".repeat(1000).into()));
             answers.send(Response { number, answer }).await.unwrap();
         }
         let written = timeout(10 * TRANSFER_TIMEOUT, write_answers(server, receiver)).await;

@@ -229,7 +229,7 @@ async fn check_records(address: &str, records: &BTreeMap<String, String>) -> Res
     let asks = records.keys().map(|key| Ask::Get { key: key.clone() }).collect();
     let answers = client.ask_all(asks, |_| ()).await?;
     for ((key, value), answer) in records.iter().zip(answers) {
-        if answer != Answer::Value(Some(value.clone())) {
+        if answer != Answer::Value(Some(value.as_str().into())) {
             bail!("`{key}` was put as `{value}`, and is read as {answer:?}");
         }
     }

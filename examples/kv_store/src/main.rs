@@ -23,7 +23,7 @@ mod watchers;
 mod wish;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{value_parser, Parser, Subcommand};
 use client::Client;
 use config::{Config, Part};
 use example_common::{output::status_of, signals, Missing};
@@ -101,6 +101,7 @@ enum Task {
         client: Option<u64>,
         /// The number of the request. What this client has asked under it before is not done again.
         #[arg(long, requires = "client", default_value_t = 0)]
+        #[arg(value_parser = value_parser!(u64).range(..u64::MAX / 2))]
         number: u64,
         #[command(subcommand)]
         request: Wish,

@@ -46,9 +46,32 @@ impl Places {
         self.by_servers.send_replace(addresses);
     }
 
-    /// Connects to a server that no configuration names yet.
-    pub(crate) fn invite(&self, pid: NodeId, address: &str) {
-        self.book.invite(pid, address);
+    /// Connects to servers that no configuration names yet, at these addresses and no others: the members
+    /// will look for them there. Returns those to which that is new.
+    pub(crate) fn invite<'a>(
+        &self,
+        joining: impl Iterator<Item = (NodeId, &'a String)>,
+    ) -> Vec<NodeId> {
+        let mut invited = Vec::new();
+        for (pid, address) in
+            joining.filter(|(pid, address)| self.book.get(*pid).as_ref() != Some(address))
+        {
+            self.book.remove(pid);
+            self.book.invite(pid, address);
+            invited.push(pid);
+        }
+        invited
+    }
+
+    /// Forgets these addresses of servers that did not become members.
+    pub(crate) fn withdraw(&self, invited: &[NodeId]) {
+        let by_servers = self.by_servers.borrow();
+        for pid in invited {
+            match by_servers.get(pid) {
+                Some(address) => self.book.set(*pid, address),
+                None => self.book.remove(*pid),
+            }
+        }
     }
 
     /// Whether it is known where servers find each of these.

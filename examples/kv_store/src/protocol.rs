@@ -7,7 +7,7 @@ use omnipaxos::{
     util::NodeId,
 };
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 use thiserror::Error;
 
 /// What a client asks.
@@ -39,11 +39,13 @@ pub(crate) enum Ask {
     /// Asks the leader to let this server lead. Answered with `Leads` when that is over; or with
     /// `AskAgain`.
     TransferLeadership { to: NodeId },
-    /// Answered with a `Changed` for each change of a key with this prefix, from now on.
+    /// Answered with a `Changed` for each change of a key with this prefix, from now on. A connection has at
+    /// most [`MOST_WATCHES`] of these.
     Watch { prefix: String },
     /// Answered with `Status`.
     Status,
-    /// Answered with `Members`: now, and whenever they change.
+    /// Answered with `Members`: now, and whenever they change. The next such request on a connection takes
+    /// the place of this one.
     Members,
     /// Answered with `MembersChanged`, with `Members` if they are so already, or with `NotJoined`.
     ChangeMembers(members::Change),
@@ -53,20 +55,30 @@ pub(crate) enum Ask {
 /// fit into a frame, which is four times as long.
 pub(crate) const LONGEST_CHANGE: usize = frame::LONGEST_BODY / 4;
 
+/// The most bytes of a prefix that is watched. The server keeps it.
+pub(crate) const LONGEST_PREFIX: usize = 64 * 1024;
+
+/// The most requests to watch on one connection.
+pub(crate) const MOST_WATCHES: usize = 64;
+
 impl Ask {
     /// Checks that keys and values are not too long, before anything is sent or done.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let (what, bytes) = match self {
-            Ask::Put { key, value } => ("a key and its value", key.len() + value.len()),
-            Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => ("a key", key.len()),
-            Ask::Watch { prefix } => ("a prefix", prefix.len()),
+        let (what, bytes, limit) = match self {
+            Ask::Put { key, value } => {
+                ("a key and its value", key.len() + value.len(), LONGEST_CHANGE)
+            }
+            Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => {
+                ("a key", key.len(), LONGEST_CHANGE)
+            }
+            Ask::Watch { prefix } => ("a prefix", prefix.len(), LONGEST_PREFIX),
             Ask::TransferLeadership { .. } | Ask::Status | Ask::Members => return Ok(()),
             Ask::ChangeMembers(change) => return change.check(),
         };
-        if bytes <= LONGEST_CHANGE {
+        if bytes <= limit {
             return Ok(());
         }
-        Err(format!("{what} of {bytes} bytes: the limit is {LONGEST_CHANGE} bytes"))
+        Err(format!("{what} of {bytes} bytes: the limit is {limit} bytes"))
     }
 }
 
@@ -98,9 +110,9 @@ pub(crate) enum Answer {
     /// Decided, at this index of the log, and applied here. A repeated request gets the same answer.
     Done { idx: u64 },
     /// The value of the key, if there is one.
-    Value(Option<String>),
+    Value(Option<Arc<str>>),
     /// A key has a new value, or none any more.
-    Changed { key: String, value: Option<String> },
+    Changed { key: Arc<str>, value: Option<Arc<str>> },
     /// How the server is.
     Status(Box<Status>),
     /// The transfer is over, and this server leads: the other one, if it was given up.

@@ -16,7 +16,7 @@ use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{watch, Mutex},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -101,14 +101,19 @@ where
     let node = Replicated::builder(omnipaxos, storage, store)
         .transport(transport)
         .snapshot_every(snapshot_every)
-        .machine_on_replica_thread()
         .start()
         .await?;
     let membership = node.log().membership();
     let (publisher, members) = watch::channel(Members::default());
     let following = follow_members(membership.clone(), places.clone(), publisher);
     let removed = wait_for_removal(membership, members.clone());
-    let service = Arc::new(Service { store: node.handle(), places, watchers, members });
+    let service = Arc::new(Service {
+        store: node.handle(),
+        places,
+        watchers,
+        members,
+        one_status: Mutex::default(),
+    });
     let ended = tokio::select! {
         cause = node.log().ended_with() => return Err(cause.into()),
         never = clients::listen(for_clients, service) => match never {},

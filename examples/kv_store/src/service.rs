@@ -3,7 +3,7 @@
 use crate::{
     members::{self, Change as MembersChange, Members},
     places::Places,
-    protocol::{Answer, Ask, Request, Response, Status, Why},
+    protocol::{Answer, Ask, Request, Response, Status, Why, MOST_WATCHES},
     state::{Change, Store},
     watchers::Watchers,
 };
@@ -18,8 +18,8 @@ use omnipaxos_runtime::{
 };
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc, watch},
-    task::{spawn_blocking, JoinSet},
+    sync::{mpsc, watch, Mutex},
+    task::{spawn_blocking, AbortHandle, JoinSet},
 };
 
 /// The longest time for which a read waits for the leader. Then the client gets the reason, and asks another
@@ -36,6 +36,18 @@ pub(crate) struct Service {
     pub(crate) places: Arc<Places>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) members: watch::Receiver<Members>,
+    /// Held while the state is cloned, so that many requests for the status do not hold up commands.
+    pub(crate) one_status: Mutex<()>,
+}
+
+/// What is under way for one connection.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay {
+    pub(crate) tasks: JoinSet<()>,
+    /// Sends the members, whenever they change.
+    members: Option<AbortHandle>,
+    /// The number of requests to watch.
+    watches: usize,
 }
 
 /// There is no answer: the server ends, and closes the connection.
@@ -56,8 +68,9 @@ impl Service {
         self: &Arc<Self>,
         request: Request,
         answers: &mpsc::Sender<Response>,
-        tasks: &mut JoinSet<()>,
+        under_way: &mut UnderWay,
     ) {
+        let UnderWay { tasks, members, watches } = under_way;
         let Request { client, number, oldest, ask } = request;
         let service = self.clone();
         let to = answers.clone();
@@ -81,13 +94,24 @@ impl Service {
                 tasks.spawn(answer(number, to, async move { service.transfer(pid).await }));
                 return;
             }
-            Ask::Watch { prefix } => return self.watchers.add(prefix, number, to),
+            Ask::Watch { .. } if *watches == MOST_WATCHES => {
+                let why = format!("this connection watches {MOST_WATCHES} prefixes already");
+                tasks.spawn(answer(number, to, async { Ok(Answer::Refused(why)) }));
+                return;
+            }
+            Ask::Watch { prefix } => {
+                *watches += 1;
+                return self.watchers.add(prefix, number, to);
+            }
             Ask::Status => {
                 tasks.spawn(answer(number, to, async move { service.status().await }));
                 return;
             }
             Ask::Members => {
-                tasks.spawn(send_members(number, to, self.members.clone()));
+                let sending = tasks.spawn(send_members(number, to, self.members.clone()));
+                if let Some(earlier) = members.replace(sending) {
+                    earlier.abort();
+                }
                 return;
             }
             Ask::ChangeMembers(change) => {
@@ -107,21 +131,23 @@ impl Service {
     }
 
     async fn get(&self, key: String) -> Answered {
-        let get = move |store: &Store| store.state().get(&key).map(str::to_owned);
+        let get = move |store: &Store| store.state().get(&key).cloned();
         read(self.store.query_within(READ_TIMEOUT, get).await)
     }
 
     async fn get_stale(&self, key: String) -> Answered {
-        read(self.store.query_stale(move |store| store.state().get(&key).map(str::to_owned)).await)
+        read(self.store.query_stale(move |store| store.state().get(&key).cloned()).await)
     }
 
     async fn status(&self) -> Answered {
         let replica = self.store.log().status().await?;
         // The digest takes longer the larger the values are, and a clone does not.
+        let one = self.one_status.lock().await;
         let state = match self.store.query_stale(|store| store.state().clone()).await {
             Ok(state) => state,
             Err(failed) => return unread(failed),
         };
+        drop(one);
         let (unanswered, keys) = (self.store.commands_under_way() as u64, state.number_of_keys());
         let digest = spawn_blocking(move || state.digest()).await.map_err(|_| NoAnswer)?;
         Ok(Answer::Status(Box::new(Status { replica, unanswered, keys, digest })))
@@ -163,16 +189,20 @@ impl Service {
             Ok(None) => return Ok(Answer::Members(self.members.borrow().clone())),
             Err(why) => return Ok(Answer::Refused(why)),
         };
-        for (pid, address) in &next.addresses {
-            self.places.invite(*pid, address);
-        }
+        let joining = next.joins.iter().filter_map(|pid| Some((*pid, next.addresses.get(pid)?)));
+        let invited = self.places.invite(joining);
         let how = MemberChange {
             metadata: Some(members::to_metadata(&next.addresses)),
             most_silent_rounds: MOST_SILENT_ROUNDS,
             ..MemberChange::default()
         };
         let next_id = next.configuration.configuration_id;
-        match self.store.log().change_members(next.configuration, how).await {
+        let changed = self.store.log().change_members(next.configuration, how).await;
+        if changed.is_err() {
+            // The addresses may be wrong. The next request may name others.
+            self.places.withdraw(&invited);
+        }
+        match changed {
             Ok(idx) => {
                 let mut members = self.members.clone();
                 let members = members.wait_for(|members| members.are_of(next_id)).await;
@@ -232,7 +262,7 @@ fn executed(executed: Result<(u64, ()), ExecuteError<Change>>) -> Answered {
     }
 }
 
-fn read(value: Result<Option<String>, QueryError>) -> Answered {
+fn read(value: Result<Option<Arc<str>>, QueryError>) -> Answered {
     value.map_or_else(unread, |value| Ok(Answer::Value(value)))
 }
 

@@ -38,7 +38,7 @@ async fn read_at_each_server(
         let (key, value) = ("colour".to_owned(), format!("of server {taker}"));
         let idx = put(&mut client_of(cluster, taker)?, &key, &value).await?;
         let answer = client_of(cluster, reader)?.ask(Ask::Get { key: key.clone() }).await?;
-        if answer != Answer::Value(Some(value.clone())) {
+        if answer != Answer::Value(Some(value.as_str().into())) {
             bail!("server {reader} reads {answer:?} after `{key}` was put as `{value}`");
         }
         let part = if reader == leader { "the leader" } else { "a follower" };

@@ -43,8 +43,8 @@ impl State {
         }
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(|value| &**value)
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<str>> {
+        self.values.get(key)
     }
 
     pub(crate) fn number_of_keys(&self) -> u64 {
@@ -67,14 +67,15 @@ impl State {
         digest
     }
 
-    /// The changes that lead from `self` to `later`.
-    fn changes_to(&self, later: &State) -> Vec<Change> {
+    /// The changes that lead from `self` to `later`: keys, and their new values.
+    fn changes_to<'a>(
+        &'a self,
+        later: &'a State,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a Arc<str>>)> {
         let gone = self.values.keys().filter(|key| !later.values.contains_key(*key));
-        let gone = gone.map(|key| Change { key: key.clone(), value: None });
-        let new = later.values.iter().filter(|(key, value)| self.get(key) != Some(&***value));
-        let new =
-            new.map(|(key, value)| Change { key: key.clone(), value: Some(value.to_string()) });
-        gone.chain(new).collect()
+        let new = later.values.iter().filter(|(key, value)| self.get(key) != Some(*value));
+        let gone = gone.map(|key| (key.as_str(), None));
+        gone.chain(new.map(|(key, value)| (key.as_str(), Some(value))))
     }
 }
 
@@ -102,7 +103,7 @@ impl StateMachine for Store {
 
     fn apply(&mut self, _idx: u64, change: &Change) {
         self.state.apply(change);
-        self.watchers.send(change);
+        self.watchers.send(&change.key, self.state.get(&change.key));
     }
 
     fn apply_stop_sign(&mut self, _idx: u64, stop_sign: &StopSign) {
@@ -117,8 +118,8 @@ impl StateMachine for Store {
     /// Takes over a state that another server has made of the same log, or this one before it was
     /// restarted.
     fn restore(&mut self, state: State) {
-        for change in self.state.changes_to(&state) {
-            self.watchers.send(&change);
+        for (key, value) in self.state.changes_to(&state) {
+            self.watchers.send(key, value);
         }
         self.state = state;
         self.places.follow(&self.state.members);
@@ -195,6 +196,10 @@ mod tests {
     fn changes_lead_from_one_state_to_the_other() {
         let before = state(&[put("a", "1"), put("b", "1"), put("c", "1")]);
         let after = state(&[put("a", "1"), put("b", "2"), put("d", "1")]);
-        assert_eq!(before.changes_to(&after), [change("c", None), put("b", "2"), put("d", "1")]);
+        let changes: Vec<Change> = before
+            .changes_to(&after)
+            .map(|(key, value)| change(key, value.map(|value| &**value)))
+            .collect();
+        assert_eq!(changes, [change("c", None), put("b", "2"), put("d", "1")]);
     }
 }

@@ -1,10 +1,7 @@
 //! Clients that watch keys.
 
-use crate::{
-    protocol::{Answer, Response},
-    state::Change,
-};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::protocol::{Answer, Response};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 /// Clients that get the changes.
@@ -33,13 +30,15 @@ impl Watchers {
 
     /// Sends a change to the watchers. One that does not keep up would miss changes without a sign. So it gets
     /// an end, as soon as it has read the changes before.
-    pub(crate) fn send(&self, change: &Change) {
-        let Change { key, value } = change;
+    pub(crate) fn send(&self, key: &str, value: Option<&Arc<str>>) {
+        // The key is copied once, if anybody wants it.
+        let mut shared: Option<Arc<str>> = None;
         self.lock().retain(|Watcher { prefix, number, to }| {
             if !key.starts_with(prefix) {
                 return !to.is_closed();
             }
-            let answer = Answer::Changed { key: key.clone(), value: value.clone() };
+            let key = shared.get_or_insert_with(|| key.into()).clone();
+            let answer = Answer::Changed { key, value: value.cloned() };
             let (to, number) = (to.clone(), *number);
             let sent = to.try_send(Response { number, answer });
             if sent.is_err() {

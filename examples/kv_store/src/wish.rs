@@ -143,7 +143,7 @@ async fn ask(request: Request, client: &mut Client) -> Result<String> {
     };
     match client.ask(ask).await? {
         Answer::Done { idx } => Ok(format!("ok, at index {idx}")),
-        Answer::Value(Some(value)) => Ok(value),
+        Answer::Value(Some(value)) => Ok(value.to_string()),
         Answer::Value(None) => bail!("there is no such key"),
         Answer::Leads { pid } if Some(pid) == pid_wanted => Ok(format!("server {pid} leads now")),
         Answer::Members(members) => Ok(members.to_string()),
@@ -192,7 +192,7 @@ fn first_line(why: &clap::Error) -> String {
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-fn print_change(key: String, value: Option<String>) -> Result<()> {
+fn print_change(key: &str, value: Option<&str>) -> Result<()> {
     match value {
         Some(value) => say!("put {key} {value}"),
         None => say!("delete {key}"),

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{kv_store, Asker, Cluster, TIMEOUT};
+use serde::Serialize;
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -249,4 +250,96 @@ fn lines_are_answered_one_by_one() {
     assert!([0, 1, 3].iter().all(|at| lines[*at].starts_with("ok, at index ")), "{text}");
     assert_eq!((lines[2], lines[4], lines[6]), ("1", "error: there is no such key", "2"));
     assert!(lines[5].starts_with("error: `get` is no request: "), "{text}");
+}
+
+/// Requests without the client of this program, for what that never asks. In the order of the protocol.
+#[derive(Serialize)]
+#[allow(dead_code, reason = "the number of a variant is what counts")]
+enum Ask {
+    Put { key: String, value: String },
+    Delete { key: String },
+    Get { key: String },
+    GetStale { key: String },
+    TransferLeadership { to: u64 },
+    Watch { prefix: String },
+    Status,
+    Members,
+}
+
+/// The numbers of answers.
+const VALUE: u32 = 1;
+const CHANGED: u32 = 2;
+const MEMBERS: u32 = 5;
+const REFUSED: u32 = 9;
+
+fn send_raw(stream: &mut TcpStream, number: u64, ask: Ask) {
+    let body = (2_u8, 3_u8, (1_u64, number, number, ask));
+    let body = bincode::serde::encode_to_vec(body, bincode::config::standard()).unwrap();
+    stream.write_all(&(body.len() as u32).to_be_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+}
+
+/// The number of the next answer, and which one it is.
+fn receive_raw(stream: &mut TcpStream) -> (u64, u32) {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut body = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut body).unwrap();
+    let ((_version, _kind, number, answer), _): ((u8, u8, u64, u32), usize) =
+        bincode::serde::decode_from_slice(&body, bincode::config::standard()).unwrap();
+    (number, answer)
+}
+
+#[test]
+fn a_connection_is_served_however_often_it_asks_for_the_members() {
+    let mut cluster = Cluster::start();
+    let mut stream = TcpStream::connect(("127.0.0.1", cluster.client_ports[0])).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut reader = stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        for number in 0..1100 {
+            send_raw(&mut stream, number, Ask::Members);
+        }
+        send_raw(&mut stream, 5000, Ask::GetStale { key: "colour".to_owned() });
+    });
+    loop {
+        match receive_raw(&mut reader) {
+            (5000, answer) => {
+                assert_eq!(answer, VALUE);
+                break;
+            }
+            (_, answer) => assert_eq!(answer, MEMBERS),
+        }
+    }
+    sending.join().unwrap();
+    cluster.assert_alive();
+}
+
+#[test]
+fn a_connection_watches_64_prefixes() {
+    let cluster = Cluster::start();
+    let mut stream = TcpStream::connect(("127.0.0.1", cluster.client_ports[0])).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    for number in 0..65 {
+        send_raw(&mut stream, number, Ask::Watch { prefix: "col".to_owned() });
+    }
+    assert_eq!(receive_raw(&mut stream), (64, REFUSED));
+    cluster.change(&["put", "colour", "green"]);
+    let mut changed: Vec<_> = (0..64).map(|_| receive_raw(&mut stream)).collect();
+    changed.sort_unstable();
+    assert_eq!(changed, (0..64).map(|number| (number, CHANGED)).collect::<Vec<_>>());
+    // It is kept, so it is not long.
+    send_raw(&mut stream, 65, Ask::Watch { prefix: "x".repeat(65537) });
+    assert_eq!(receive_raw(&mut stream), (65, REFUSED));
+}
+
+/// The highest numbers are not those of requests.
+#[test]
+fn a_number_that_is_too_high_is_refused() {
+    for number in [u64::MAX, u64::MAX - 1, u64::MAX / 2] {
+        let mut command = kv_store();
+        command.args(["client", "--servers", "127.0.0.1:1", "--client", "1", "--number"]);
+        let output = command.arg(number.to_string()).args(["put", "a", "b"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
 }
