@@ -55,7 +55,7 @@ pub enum Outcome {
 }
 
 /// Consecutive entries of the log with consecutive ids.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IdRun {
     /// Index of the first entry.

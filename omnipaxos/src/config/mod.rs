@@ -285,8 +285,7 @@ pub struct ServerConfig {
     /// Ticks after which the leader replicates a batch that is not full. Default 200.
     pub flush_batch_tick_timeout: u64,
     /// Decides between servers that take over at the same time: the highest priority wins. For a
-    /// while, a server that was restarted, or lost its quorum as a leader, comes after the others.
-    /// Default 0.
+    /// while, a server that was restarted, or lost its quorum, comes after the others. Default 0.
     pub leader_priority: u32,
     /// The largest number of bytes of entries in one message, as
     /// [`Entry::size_hint`](crate::storage::Entry::size_hint) estimates them. A larger entry

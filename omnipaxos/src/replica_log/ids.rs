@@ -6,18 +6,21 @@
 //! An entry appended at the leader without an id is named by the ballot and its index. While the
 //! ballot lasts, this id is implied, at the leader and at its followers.
 
-use super::forgotten::Forgotten;
+use super::{forgotten::Forgotten, summary::Summary};
 use crate::{
     ballot::Ballot,
     ids::NodeId,
     messages::sequence_paxos::EntryIds,
     proposals::{IdRun, ProposalId},
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
 
 /// The ids of the log and their indices. Invariant I13: each id is in the log at most once, except
 /// content ids.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Ids {
     /// From this index on, an entry in no run has no id, or its id is forgotten. The ids in runs
     /// are always known.
@@ -29,6 +32,19 @@ pub(crate) struct Ids {
     /// The ids of decided entries that were in runs before.
     forgotten: Forgotten,
     led: Led,
+}
+
+impl fmt::Debug for Ids {
+    /// There may be thousands of runs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ids")
+            .field("known_from", &self.known_from)
+            .field("runs", &Summary(self.runs.iter()))
+            .field("by_id", &Summary(self.by_id.iter()))
+            .field("forgotten", &self.forgotten)
+            .field("led", &self.led)
+            .finish()
+    }
 }
 
 /// The entries whose ids are implied.

@@ -17,6 +17,7 @@ mod ids;
 mod message;
 mod read;
 mod records;
+mod summary;
 mod sync;
 mod tail;
 
