@@ -2,8 +2,12 @@
 //! `conformance`).
 //!
 //! The suite applies random operations to the storage and to a plain model. After each operation it
-//! compares all their answers. If the storage outlives its handle, the suite reopens it in between.
-//! A failure prints the shortest sequence of operations that shows it.
+//! compares all their answers. If the storage outlives its handle, the suite closes it in between and
+//! opens it again. A failure prints the shortest sequence of operations that shows it.
+//!
+//! **It does not show what a crash leaves.** It lets no process and no power fail, and no write. So
+//! it checks neither that what a call has written survives a crash, nor that a list of
+//! [`write_atomically`](Storage::write_atomically) is written as a whole or not at all.
 //!
 //! ```
 //! use omnipaxos_storage::{
@@ -14,9 +18,13 @@
 //! check(50, || Subject::in_memory(MemoryStorage::default()));
 //! ```
 
+mod compaction;
 mod snapshot_bytes;
 
-use self::snapshot_bytes::{compare_source, parts, receive, Parts};
+use self::{
+    compaction::{compact, compactions, reopened, settle, Compaction},
+    snapshot_bytes::{compare_source, parts, receive, Parts},
+};
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
@@ -26,7 +34,7 @@ use omnipaxos::{
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use serde::{Deserialize, Serialize};
-use std::fmt::Debug;
+use std::{cell::RefCell, collections::BTreeSet, fmt::Debug};
 
 /// The entry that the suite stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,8 +71,11 @@ impl Snapshot<Item> for Items {
 /// A new, empty storage to check.
 pub struct Subject<S> {
     storage: S,
-    reopen: Option<Box<dyn FnMut(S) -> S>>,
+    reopen: Option<Reopen<S>>,
 }
+
+/// Opens a storage again, given the old handle.
+type Reopen<S> = Box<dyn FnMut(S) -> S>;
 
 impl<S> Debug for Subject<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,6 +109,27 @@ enum Step {
     Identify(u8),
     /// Receives a snapshot in parts.
     Receive(Parts),
+    /// One `write_compaction`.
+    Compact(Compaction),
+}
+
+impl Step {
+    /// Whether it changes what a compaction changes. A replica lets a compaction become durable
+    /// before the next one.
+    fn compacts(&self) -> bool {
+        let compacts = |op: &Op| {
+            matches!(
+                op,
+                Op::Trim(_) | Op::Compacted(_) | Op::Snapshot(_) | Op::Cut(..) | Op::CutShared(..)
+            )
+        };
+        match self {
+            Self::Call(op) => compacts(op),
+            Self::Batch(ops) => ops.iter().any(compacts),
+            Self::Receive(_) | Self::Compact(_) => true,
+            Self::Reopen | Self::Live | Self::Identify(_) => false,
+        }
+    }
 }
 
 /// A change. Its indices are in per mille of the present length of the log.
@@ -136,8 +168,15 @@ struct Model {
 /// If an answer of a storage is wrong. The message contains the shortest sequence found.
 pub fn check<S: Storage<Item>>(cases: u32, fresh: impl Fn() -> Subject<S>) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let ids = RefCell::new(BTreeSet::new());
     let outcome = TestRunner::new(config).run(&vec(step(), 1..40), |steps| {
-        let problem = play(fresh(), &steps).err();
+        let subject = fresh();
+        let is_known = match subject.storage.get_storage_id() {
+            Ok(Some(id)) => !ids.borrow_mut().insert(id),
+            Ok(None) | Err(_) => false,
+        };
+        prop_assert!(!is_known, "two new storages have the same id");
+        let problem = play(subject, &steps).err();
         prop_assert!(problem.is_none(), "{}", problem.unwrap_or_default());
         Ok(())
     });
@@ -154,6 +193,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Live),
         1 => (0u8..9).prop_map(Step::Identify),
         1 => parts().prop_map(Step::Receive),
+        2 => compactions().prop_map(Step::Compact),
     ]
 }
 
@@ -181,9 +221,16 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
     let mut next_id = 0;
     let mut incarnations = None;
     let id = storage.get_storage_id().map_err(|error| format!("an error: {error}"))?;
+    let keeps_epochs =
+        storage.get_epochs().map_err(|error| format!("an error: {error}"))?.is_some();
     let mut kept = None;
+    let mut earlier = None;
     for (number, step) in steps.iter().enumerate() {
         let at = |problem: String| format!("after step {number}, {step:?}: {problem}");
+        if step.compacts() {
+            settle(&mut storage, &model).map_err(at)?;
+            earlier = None;
+        }
         match step {
             Step::Call(op) => {
                 let op = concrete(op, &mut model, &mut next_id);
@@ -204,7 +251,12 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
             Step::Reopen => {
                 if let Some(reopen) = &mut reopen {
                     storage = reopen(storage);
+                    reopened(&storage, earlier.take(), &mut model).map_err(at)?;
                 }
+            }
+            Step::Compact(compaction) => {
+                earlier =
+                    compact(&mut storage, compaction, &mut model, &mut next_id).map_err(at)?;
             }
             Step::Live => incarnations = live(&mut storage, incarnations).map_err(at)?,
             Step::Identify(number) => kept = identify(&mut storage, *number).map_err(at)?,
@@ -215,13 +267,23 @@ fn play<S: Storage<Item>>(subject: Subject<S>, steps: &[Step]) -> Result<(), Str
         compare(&storage, &model).map_err(at)?;
         compare_source(&mut storage, &model).map_err(at)?;
         compare_identity(&storage, (id, &kept)).map_err(at)?;
+        if storage.get_epochs().is_ok_and(|epochs| epochs.is_some() != keeps_epochs) {
+            return Err(at("it keeps epochs at some times and not at others".to_owned()));
+        }
     }
-    check_limits(&mut storage, &mut model).map_err(|problem| format!("at the end: {problem}"))
+    let settled = settle(&mut storage, &model);
+    settled
+        .and_then(|()| check_limits(storage, reopen, &mut model))
+        .map_err(|problem| format!("at the end: {problem}"))
 }
 
 /// Checks that the storage can hold what it accepts: items, stop signs and snapshots of growing
-/// size, up to 256 KiB.
-fn check_limits<S: Storage<Item>>(storage: &mut S, model: &mut Model) -> Result<(), String> {
+/// size, up to 256 KiB. They are there when it is opened again, too.
+fn check_limits<S: Storage<Item>>(
+    mut storage: S,
+    mut reopen: Option<Reopen<S>>,
+    model: &mut Model,
+) -> Result<(), String> {
     let limit = storage.max_entry_bytes().unwrap_or(u64::MAX);
     for shift in [0, 6, 12, 18] {
         let item = Item { id: shift, payload: vec![7; 1 << shift] };
@@ -250,14 +312,22 @@ fn check_limits<S: Storage<Item>>(storage: &mut S, model: &mut Model) -> Result<
             model.snapshot = Some(snapshot);
         }
     }
-    compare(storage, model)
+    compare(&storage, model)?;
+    match &mut reopen {
+        Some(reopen) => {
+            compare(&reopen(storage), model).map_err(|problem| format!("opened again, {problem}"))
+        }
+        None => Ok(()),
+    }
 }
 
-/// Counts an incarnation after `last`. Its number must be higher, if the storage counts.
+/// Counts an incarnation after `last`. Its number must be higher, and the first is 1, if the storage
+/// counts.
 fn live<S: Storage<Item>>(storage: &mut S, last: Option<u64>) -> Result<Option<u64>, String> {
     let counted = storage.next_incarnation().map_err(|error| format!("an error: {error}"))?;
     match (last, counted) {
-        (None, _) => Ok(counted),
+        (None, None | Some(1)) => Ok(counted),
+        (None, Some(first)) => Err(format!("the first incarnation is {first}")),
         (Some(last), Some(next)) if next > last => Ok(counted),
         (Some(last), next) => Err(format!("next_incarnation is {next:?} after {last}")),
     }
@@ -513,5 +583,22 @@ mod tests {
     #[test]
     fn persistent_storage_with_tiny_segments_conforms() {
         check(40, || persistent(1, 1 << 20));
+    }
+
+    #[test]
+    fn persistent_storage_that_encodes_on_a_thread_conforms() {
+        check(40, || {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().to_str().unwrap().to_owned();
+            let open = move |path: String| {
+                let config = PersistentStorageConfig::with_path(path);
+                PersistentStorage::try_open(config).unwrap().with_background_encoding()
+            };
+            Subject::on_disk(open(path.clone()), move |old| {
+                let _kept = &folder;
+                drop(old);
+                open(path.clone())
+            })
+        });
     }
 }

@@ -10,6 +10,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -314,7 +315,8 @@ fn nothing_acknowledged_is_lost_with_the_process() {
                     child.kill().unwrap();
                 }
             }
-            child.wait().unwrap();
+            let status = child.wait().unwrap();
+            assert_eq!(status.signal(), Some(9), "seed {seed}: it has ended by itself: {status}");
             kills += 1;
             match verify(folder.path(), seed, acknowledged) {
                 Verdict::Holds(batches) => written = batches,
@@ -323,7 +325,7 @@ fn nothing_acknowledged_is_lost_with_the_process() {
         }
     }
     println!("{kills} processes killed");
-    assert!(kills >= 200);
+    assert_eq!(kills, 200);
 }
 
 /// A disk that fails a write or a sync with EIO: the writer gets the error, writes nothing more, and

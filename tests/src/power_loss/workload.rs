@@ -4,7 +4,7 @@ use crate::value::encoded;
 use omnipaxos::{
     ballot_leader_election::Ballot,
     identity::Identity,
-    storage::{Reception, StopSign, Storage, StorageOp},
+    storage::{Epoch, Reception, StopSign, Storage, StorageOp},
     ClusterConfig,
 };
 use omnipaxos_storage::{
@@ -89,6 +89,7 @@ struct Held {
     compacted_idx: u64,
     stopsign: Option<StopSign>,
     snapshot: Option<Items>,
+    epochs: Vec<Epoch>,
 }
 
 /// What a verifier found.
@@ -290,7 +291,8 @@ impl Plan {
     fn op_beside(&mut self, place: u64) -> StorageOp<Item> {
         let pick = |n: u64| mix(self.seed, place + 600 + n);
         let item = Item { id: place as u32 + 1, payload: vec![7; pick(1) as usize % 600] };
-        match pick(0) % 3 {
+        match pick(0) % 4 {
+            3 => self.set_epochs(pick(2)),
             0 => {
                 self.held.decided_idx = pick(2);
                 StorageOp::SetDecidedIndex(pick(2))
@@ -306,6 +308,20 @@ impl Plan {
                 StorageOp::AppendOnPrefix(idx, vec![item])
             }
         }
+    }
+
+    fn set_epochs(&mut self, seed: u64) -> StorageOp<Item> {
+        let epoch = |place: u64| {
+            let nodes = (1..=1 + mix(seed, place) % 5).collect();
+            let configuration =
+                ClusterConfig { configuration_id: place as u32, nodes, flexible_quorum: None };
+            let metadata =
+                (place.is_multiple_of(2)).then(|| vec![place as u8; seed as usize % 3000]);
+            Epoch::new(mix(seed, place + 10), configuration, metadata)
+        };
+        let epochs: Vec<Epoch> = (0..seed % 4).map(epoch).collect();
+        self.held.epochs.clone_from(&epochs);
+        StorageOp::SetEpochs(epochs)
     }
 
     /// Whether a storage holds what the batches make, but for compactions beyond `stored_idx`, of which
@@ -429,6 +445,7 @@ impl Plan {
                 self.held.compacted_idx = pick(1);
                 StorageOp::SetCompactedIdx(pick(1))
             }
+            18 if pick(5) % 2 == 0 => self.set_epochs(pick(1)),
             18 => {
                 let next_config = ClusterConfig {
                     configuration_id: 2,
@@ -540,5 +557,6 @@ fn held_by(storage: &PersistentStorage<Item>) -> Result<Held, Box<dyn std::error
         compacted_idx: storage.get_compacted_idx()?,
         stopsign: storage.get_stopsign()?,
         snapshot: storage.get_snapshot()?,
+        epochs: storage.get_epochs()?.ok_or("the storage keeps no epochs")?,
     })
 }
