@@ -80,7 +80,11 @@ pub fn play(text: &str) -> Result<String, String> {
             .map_err(|problem| format!("line {}: `{line}`: {problem}", number + 1))?;
     }
     player.show()?;
-    Ok(player.outcome)
+    let never_picked = player.lab.as_ref().map_or(Vec::new(), |lab| lab.never_picked());
+    match never_picked.is_empty() {
+        true => Ok(player.outcome),
+        false => Err(format!("no such message was sent: {never_picked:?}")),
+    }
 }
 
 /// The outcome that a story expects.

@@ -47,6 +47,10 @@ fn a_story_with_a_mistake_is_refused_with_its_line() {
         ("cluster 1 2 3\nelect 4", "line 2: `elect 4`: server 4 does not run"),
         ("cluster 1 two", "line 1: `cluster 1 two`: `two` is not a number"),
         ("cluster 1 color=red", "line 1: `cluster 1 color=red`: `color` is not a setting"),
+        (
+            "cluster 1 2\ndrop 1->2 Acept\nelect 1",
+            "no such message was sent: [Pick { from: Some(1), to: Some(2), kind: Some(\"Acept\") }]",
+        ),
     ];
     for (text, problem) in table {
         assert_eq!(script::play(text), Err(problem.to_string()));

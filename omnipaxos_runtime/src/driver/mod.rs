@@ -173,7 +173,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 received = from_handles.recv_many(&mut requests, MAX_BATCH) => if received == 0 {
                     break NodeError::ShutDown;
                 },
-                Some(pull) = pulls.recv() => self.pulls.push(pull),
+                Some(pull) = pulls.recv() => add(pull, &mut self.pulls),
                 () = no_more.notified() => {
                     from_handles.close();
                     ends = true;
@@ -211,10 +211,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             }
         }
         while let Ok(pull) = self.channels.pulls.try_recv() {
-            self.pulls.push(pull);
-        }
-        if self.pulls.len() >= MANY_PULLS {
-            self.pulls.retain(|pull| !pull.reply.is_closed());
+            add(pull, &mut self.pulls);
         }
         // What is left after the end, or after a panic, is refused.
         requests.reverse();
@@ -460,6 +457,14 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         let storage = catch_unwind(AssertUnwindSafe(|| replica.into_storage())).ok();
         EndedDriver { cause, storage, transport }
     }
+}
+
+/// Adds a read that waits.
+fn add<T: Entry>(pull: Pull<T>, waiting: &mut Vec<Pull<T>>) {
+    if waiting.len() >= MANY_PULLS {
+        waiting.retain(|pull| !pull.reply.is_closed());
+    }
+    waiting.push(pull);
 }
 
 /// Sleeps until the deadline.

@@ -95,6 +95,13 @@ struct Picks {
     pick: Pick,
     skip: usize,
     count: usize,
+    has_picked: bool,
+}
+
+impl Picks {
+    fn new(pick: Pick, skip: usize, count: usize) -> Self {
+        Self { pick, skip, count, has_picked: false }
+    }
 }
 
 impl Scripted {
@@ -107,17 +114,24 @@ impl Scripted {
 impl<T: Entry, B: Storage<T>> Cluster<T, B, Scripted> {
     /// Drops the next `count` messages that `pick` picks.
     pub fn drop_next(&mut self, pick: Pick, count: usize) {
-        self.network.drops.push(Picks { pick, skip: 0, count });
+        self.network.drops.push(Picks::new(pick, 0, count));
     }
 
     /// Drops the `nth` message, counted from 1, that `pick` picks.
     pub fn drop_nth(&mut self, pick: Pick, nth: usize) {
-        self.network.drops.push(Picks { pick, skip: nth.saturating_sub(1), count: 1 });
+        self.network.drops.push(Picks::new(pick, nth.saturating_sub(1), 1));
     }
 
     /// Holds back the next `count` messages that `pick` picks, until [`release`](Self::release).
     pub fn hold_next(&mut self, pick: Pick, count: usize) {
-        self.network.holds.push(Picks { pick, skip: 0, count });
+        self.network.holds.push(Picks::new(pick, 0, count));
+    }
+
+    /// What was to be dropped or held back, of which no message was sent. A story with such an order has not
+    /// told what it was written for.
+    pub fn never_picked(&self) -> Vec<&Pick> {
+        let picks = self.network.drops.iter().chain(&self.network.holds);
+        picks.filter(|picks| !picks.has_picked).map(|picks| &picks.pick).collect()
     }
 
     /// The number of messages of a kind that left a server.
@@ -159,5 +173,6 @@ fn pick_one<T: Entry>(picks: &mut [Picks], message: &Message<T>) -> bool {
         return false;
     }
     picks.count -= 1;
+    picks.has_picked = true;
     true
 }

@@ -38,15 +38,15 @@ struct Arguments {
     #[arg(long, default_value_t = 2)]
     threads: u64,
     /// Disks that lie: a negative control, which must end in violations.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with_all = ["lasting", "changes"])]
     lie: Option<Lie>,
     /// Puts a persistent storage beneath each disk, which must hold the same whenever its server
     /// starts. Slower: give fewer ticks.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["lasting", "changes"])]
     persistent: bool,
     /// Runs in which the faults last, and something must be decided again and again all the same.
     /// Each of a length of its own.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "changes")]
     lasting: bool,
     /// With `--lasting`: faults of this kind only.
     #[arg(long, value_enum)]
@@ -106,7 +106,10 @@ fn main() -> ExitCode {
 fn range(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("must be A..B")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
-    Ok(number(from)?..number(to)?)
+    match number(from)?..number(to)? {
+        empty if empty.is_empty() => Err(format!("there is no seed in {text}")),
+        seeds => Ok(seeds),
+    }
 }
 
 fn plan(seed: u64, arguments: &Arguments) -> Plan {

@@ -106,6 +106,7 @@ impl<T: SimEntry> World<T> {
         self.slots.iter().filter(|(_, slot)| !slot.is_stopped).all(|(pid, slot)| {
             let is_in_step = slot.changes.is_empty()
                 && slot.open.is_empty()
+                && slot.reads.is_empty()
                 && slot.server.as_ref().is_some_and(|server| {
                     let status = server.status();
                     status.decided_idx == self.truth.len()

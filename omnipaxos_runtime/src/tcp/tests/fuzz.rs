@@ -14,7 +14,7 @@ use omnipaxos::{
 };
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     pin::{pin, Pin},
@@ -159,7 +159,7 @@ fn changing_servers() -> Vec<OmniPaxos<Text, MemoryStorage<Text>>> {
 /// Frames that these servers send each other.
 fn frames() -> Vec<Vec<u8>> {
     let mut servers = changing_servers();
-    let (mut frames, mut kinds) = (BTreeSet::new(), BTreeSet::new());
+    let mut frames = BTreeMap::new();
     let mut random = Random(7);
     for round in 0..600 {
         let leader = servers[0].get_current_leader().map_or(0, |leader| leader as usize - 1);
@@ -187,11 +187,11 @@ fn frames() -> Vec<Vec<u8>> {
             for message in servers[at].outgoing_messages() {
                 let mut frame = Vec::new();
                 frame::encode(&message, MAX_BYTES, &mut frame).unwrap();
-                frames.insert(frame);
                 let text = format!("{message:?}");
                 let words = text.split(|c: char| !c.is_alphanumeric());
                 let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_uppercase());
-                kinds.extend(words.filter(is_name).map(str::to_owned));
+                let kinds: BTreeSet<String> = words.filter(is_name).map(str::to_owned).collect();
+                frames.insert(frame, kinds);
                 // Server 3 misses a part, and catches up.
                 let to = message.get_receiver() as usize - 1;
                 if to != 2 || !(100..250).contains(&round) {
@@ -200,6 +200,11 @@ fn frames() -> Vec<Vec<u8>> {
             }
         }
     }
+    // Some of each length, of which there are few kinds; and some of each kind that is rare.
+    let mut frames: Vec<(Vec<u8>, BTreeSet<String>)> = frames.into_iter().collect();
+    frames.sort_by_key(|(frame, _)| frame.len());
+    let mut kept: BTreeSet<Vec<u8>> =
+        frames.iter().step_by(7).map(|(frame, _)| frame.clone()).collect();
     for kind in [
         "AcceptStopSign",
         "CatchUpChunk",
@@ -208,12 +213,11 @@ fn frames() -> Vec<Vec<u8>> {
         "SnapshotPiece",
         "TransferLeadership",
     ] {
-        assert!(kinds.contains(kind), "no {kind} in {kinds:?}");
+        let of_kind = || frames.iter().filter(|(_, kinds)| kinds.contains(kind));
+        assert!(of_kind().next().is_some(), "no {kind} is sent");
+        kept.extend(of_kind().take(3).map(|(frame, _)| frame.clone()));
     }
-    // Some of each length, of which there are few kinds.
-    let mut frames: Vec<Vec<u8>> = frames.into_iter().collect();
-    frames.sort_by_key(Vec::len);
-    frames.into_iter().step_by(7).collect()
+    kept.into_iter().collect()
 }
 
 /// Reads frames to the end. Returns what was read, or an error.
