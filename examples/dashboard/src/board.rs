@@ -27,7 +27,9 @@ pub(crate) struct Board {
     servers: BTreeMap<NodeId, Server>,
     members: Members,
     cut: BTreeSet<Link>,
-    /// How fast the largest decided index grows.
+    /// The largest decided index that any server has reported, those that were killed included.
+    decided_idx: u64,
+    /// How fast it grows.
     rates: Rates,
     /// What all servers logged, and what was done to them.
     log: Log,
@@ -60,6 +62,7 @@ impl Board {
             servers: BTreeMap::new(),
             members: Members::founders(1..=founders),
             cut: BTreeSet::new(),
+            decided_idx: 0,
             rates: Rates::default(),
             log: Log::default(),
             now: Duration::ZERO,
@@ -126,7 +129,9 @@ impl Board {
     /// Takes note of the time, when all reports have been taken.
     pub(crate) fn look(&mut self, now: Duration) {
         self.now = now;
-        self.rates.observe(self.decided_idx(), now);
+        let reported = self.reports().map(|report| report.status.decided_idx);
+        self.decided_idx = reported.fold(self.decided_idx, u64::max);
+        self.rates.observe(self.decided_idx, now);
     }
 
     /// Writes into the log what was done.
@@ -207,9 +212,9 @@ impl Board {
         self.servers.keys().all(|pid| self.presence(*pid) == Presence::Reports)
     }
 
-    /// The largest decided index of any server.
+    /// The largest decided index that any server has reported.
     pub(crate) fn decided_idx(&self) -> u64 {
-        self.reports().map(|report| report.status.decided_idx).max().unwrap_or(0)
+        self.decided_idx
     }
 
     /// The server that leads in the highest ballot, if any does.

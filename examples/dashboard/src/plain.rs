@@ -46,6 +46,7 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
     let start = Instant::now();
     let mut next_line = Duration::ZERO;
     let mut killed = None;
+    let mut changes = 0;
     let steps = STEPS.into_iter().map(|(tenths, step)| (length * tenths / 10, Some(step)));
     for (due, step) in steps.chain([(length, None)]) {
         while start.elapsed() < due {
@@ -58,6 +59,7 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
         }
         if let Some(step) = step {
             let done = take(step, cluster, &mut killed).await?;
+            changes += u32::from(matches!(step, Step::AddServer | Step::RemoveLeader));
             say!("{:>4} s  {done}", start.elapsed().as_secs())?;
         }
     }
@@ -73,6 +75,12 @@ pub(crate) async fn run(cluster: &mut Cluster, length: Duration) -> Result<End> 
     else {
         bail!("nothing was decided");
     };
+    if report.status.configuration_id != 1 + changes {
+        bail!(
+            "the members have not changed {changes} times: this is configuration {}",
+            report.status.configuration_id
+        );
+    }
     say!(
         "all {} servers agree in configuration {}: decided {}, digest {:016x}",
         cluster.board().servers().len(),

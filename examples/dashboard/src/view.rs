@@ -47,13 +47,32 @@ impl Widget for View<'_> {
         }
         let server = self.board.servers().get(&self.selected);
         match server.filter(|_| self.is_close) {
-            Some(server) => server.app.render(shown, buf),
+            Some(server) => self.render_server(server, shown, buf),
             None => self.render_cluster(shown, buf),
         }
     }
 }
 
 impl View<'_> {
+    /// What the server showed last, and whether it still reports.
+    fn render_server(&self, server: &Server, area: Rect, buf: &mut Buffer) {
+        let why_not = match self.board.presence(self.selected) {
+            Presence::Reports => None,
+            Presence::Killed => Some("is killed"),
+            Presence::Silent => Some("is silent"),
+        };
+        let [line, shown] = Layout::vertical([
+            Constraint::Length(u16::from(why_not.is_some())),
+            Constraint::Fill(1),
+        ])
+        .areas(area);
+        if let Some(why_not) = why_not {
+            let text = format!("server {} {why_not}: this is what it showed last", self.selected);
+            buf.set_stringn(line.x, line.y, text, usize::from(line.width), Style::new().red());
+        }
+        server.app.render(shown, buf);
+    }
+
     fn render_cluster(&self, area: Rect, buf: &mut Buffer) {
         let servers = u16::try_from(self.board.servers().len()).unwrap_or(u16::MAX);
         let [table, rates, log] = Layout::vertical([
@@ -280,6 +299,22 @@ mod tests {
         let lines = drawn(&board(5), true, 80, 24);
         assert!(lines[0].starts_with("┌ server 2 of configuration 1 "), "{}", lines.join("\n"));
         assert_eq!(lines[21..], HELP);
+    }
+
+    #[test]
+    fn a_close_view_of_a_killed_server_says_so() {
+        let mut board = board(5);
+        let decided_idx = board.decided_idx();
+        for pid in 1..=5 {
+            board.set_running(pid, false);
+        }
+        board.look(Duration::from_secs(9));
+        let lines = drawn(&board, true, 80, 24);
+        assert_eq!(lines[0].trim_end(), "server 2 is killed: this is what it showed last");
+        assert!(lines[1].starts_with("┌ server 2 of configuration 1 "), "{}", lines.join("\n"));
+        // Nothing that was decided is decided again when they come back.
+        assert_eq!(board.decided_idx(), decided_idx);
+        assert!(decided_idx > 0);
     }
 
     /// The lines of the servers, without their links.

@@ -46,31 +46,29 @@ impl Places {
         self.by_servers.send_replace(addresses);
     }
 
-    /// Connects to servers that no configuration names yet, at these addresses and no others: the members
-    /// will look for them there. Returns those to which that is new.
+    /// Where this server finds another one, if it knows.
+    pub(crate) fn known(&self, pid: NodeId) -> Option<String> {
+        self.book.get(pid)
+    }
+
+    /// Connects to servers that no configuration names yet. Returns those that were not known here.
     pub(crate) fn invite<'a>(
         &self,
         joining: impl Iterator<Item = (NodeId, &'a String)>,
     ) -> Vec<NodeId> {
-        let mut invited = Vec::new();
-        for (pid, address) in
-            joining.filter(|(pid, address)| self.book.get(*pid).as_ref() != Some(address))
-        {
-            self.book.remove(pid);
+        let new = joining.filter(|(pid, _)| self.book.get(*pid).is_none());
+        new.map(|(pid, address)| {
             self.book.invite(pid, address);
-            invited.push(pid);
-        }
-        invited
+            pid
+        })
+        .collect()
     }
 
-    /// Forgets these addresses of servers that did not become members.
+    /// Forgets servers that were invited and did not become members.
     pub(crate) fn withdraw(&self, invited: &[NodeId]) {
         let by_servers = self.by_servers.borrow();
-        for pid in invited {
-            match by_servers.get(pid) {
-                Some(address) => self.book.set(*pid, address),
-                None => self.book.remove(*pid),
-            }
+        for pid in invited.iter().filter(|pid| !by_servers.contains_key(pid)) {
+            self.book.remove(*pid);
         }
     }
 

@@ -18,13 +18,18 @@ use omnipaxos_runtime::{
 };
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
+    net::TcpStream,
     sync::{mpsc, watch, Mutex},
     task::{spawn_blocking, AbortHandle, JoinSet},
+    time::timeout,
 };
 
 /// The longest time for which a read waits for the leader. Then the client gets the reason, and asks another
 /// server.
 const READ_TIMEOUT: Duration = Duration::from_millis(750);
+
+/// The longest time to connect to a server that is to join.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The number of heartbeat rounds without progress at a server that is to join after which a change of the
 /// members is given up.
@@ -189,8 +194,17 @@ impl Service {
             Ok(None) => return Ok(Answer::Members(self.members.borrow().clone())),
             Err(why) => return Ok(Answer::Refused(why)),
         };
-        let joining = next.joins.iter().filter_map(|pid| Some((*pid, next.addresses.get(pid)?)));
-        let invited = self.places.invite(joining);
+        let joining = || next.joins.iter().filter_map(|pid| Some((*pid, next.addresses.get(pid)?)));
+        for (pid, address) in joining() {
+            // It is connected and may catch up. But as a member it would be looked for at this address.
+            let other = self.places.known(pid).filter(|known| known != address);
+            if let (Some(other), false) = (other, answers(address).await) {
+                let why =
+                    format!("server {pid} says that it is at {other}: nothing is at {address}");
+                return Ok(Answer::Refused(why));
+            }
+        }
+        let invited = self.places.invite(joining());
         let how = MemberChange {
             metadata: Some(members::to_metadata(&next.addresses)),
             most_silent_rounds: MOST_SILENT_ROUNDS,
@@ -217,6 +231,13 @@ impl Service {
             Err(refused) => Ok(Answer::Refused(format!("{:#}", anyhow!(refused)))),
         }
     }
+}
+
+/// Whether something accepts connections at an address.
+async fn answers(address: &str) -> bool {
+    timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .is_ok_and(|connected| connected.is_ok())
 }
 
 /// Sends the answer to a request, once it is there.

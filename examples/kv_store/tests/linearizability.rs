@@ -5,7 +5,7 @@
 mod common;
 mod history;
 
-use common::{joiner::Joiner, links::Links, wait_for_end, Asker, Cluster};
+use common::{joiner::Joiner, kill, links::Links, wait_for_end, Asker, Cluster};
 use history::record::{Dice, Over, Record};
 use std::{
     collections::BTreeMap,
@@ -146,8 +146,7 @@ impl Servers {
     }
 
     fn kill(&mut self, pid: u64) {
-        self.process(pid).kill().unwrap();
-        self.process(pid).wait().unwrap();
+        kill(self.process(pid));
     }
 
     fn restart(&mut self, pid: u64) {

@@ -8,7 +8,8 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, Output, Stdio},
-    time::Instant,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 /// A server that observes others.
@@ -127,15 +128,22 @@ fn no_place_for_an_observer() {
         cluster.kill(index);
         let file = cluster.config_file(index);
         let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("max_observers = 8\n"), "{text}");
         std::fs::write(&file, text.replace("max_observers = 8\n", "max_observers = 1\n")).unwrap();
         cluster.restart(index);
     }
     cluster.change(&["put", "colour", "green"]);
     let first = Observer::start(&cluster, 5, &[(1, cluster.peer_ports[0])]);
     first.says(&["get", "colour"], "green");
+    cluster.status_says("observer 5");
     let observer = Observer::start(&cluster, 4, &[(1, cluster.peer_ports[0])]);
-    observer.says(&["status"], "server 1 does not answer");
-    assert!(!observer.ask(&["status"]).contains("decided 1"));
+    // It asks again and again.
+    for _ in 0..10 {
+        observer.says(&["status"], "server 1 does not answer");
+        assert!(!observer.ask(&["status"]).contains("decided 1"));
+        assert!(!cluster.ask(&["status"]).contains("observer 4"));
+        sleep(Duration::from_millis(100));
+    }
     drop(observer);
 
     let member = cluster.config_file(0);

@@ -12,6 +12,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io::{BufRead, BufReader, Lines, Write},
     net::TcpListener,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -115,8 +116,7 @@ impl Cluster {
 
     /// Kills a server with SIGKILL.
     pub fn kill(&mut self, index: usize) {
-        self.servers[index].kill().unwrap();
-        self.servers[index].wait().unwrap();
+        kill(&mut self.servers[index]);
     }
 
     pub fn restart(&mut self, index: usize) {
@@ -277,6 +277,12 @@ pub fn spawn(config: &Path, log: std::fs::File) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
+}
+
+/// Kills a server with SIGKILL. It must not have ended by itself.
+pub fn kill(process: &mut Child) {
+    process.kill().unwrap();
+    assert_eq!(process.wait().unwrap().signal(), Some(9), "a server had ended by itself");
 }
 
 /// The exit status of a process that ends by itself.
