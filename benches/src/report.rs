@@ -5,6 +5,15 @@ use std::{fs, io, path::Path};
 /// Where the tables go, beside what Cargo builds.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/performance");
 
+/// Makes the folder of the reports, and returns it.
+///
+/// # Errors
+/// It cannot be made.
+pub fn folder() -> io::Result<&'static Path> {
+    fs::create_dir_all(FOLDER)?;
+    Ok(Path::new(FOLDER))
+}
+
 /// A table that is printed row by row.
 #[derive(Debug)]
 pub struct Report {
@@ -51,7 +60,6 @@ impl Report {
     /// # Errors
     /// That of the file system.
     pub fn write(self) -> io::Result<()> {
-        fs::create_dir_all(FOLDER)?;
         let path = Path::new(FOLDER).join(self.name).with_extension("md");
         fs::write(&path, self.text.trim_start())?;
         println!("\nwritten to {}", fs::canonicalize(path)?.display());

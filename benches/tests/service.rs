@@ -82,3 +82,15 @@ fn a_scenario_has_a_row_for_each_system() {
         assert_eq!(took.is_ok(), crash || row[0].contains("away"), "{row:?}");
     }
 }
+
+#[test]
+fn what_would_measure_nothing_is_refused() {
+    for arguments in [["--seconds", "0"], ["--runs", "0"], ["--systems", ""]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_service")).args(arguments).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
+    }
+    // Nothing is on this path.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_service"));
+    let output = command.args(["--systems", "etcd"]).env("PATH", "").output().unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty());
+}

@@ -8,6 +8,7 @@ use crate::{
     protocol::Standing,
     Failure,
 };
+use omnipaxos_benches::report;
 use std::{collections::BTreeMap, net::TcpListener, process::Command, time::Duration};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -39,7 +40,8 @@ impl Cluster {
         snapshot_every: u64,
     ) -> Result<Self, Failure> {
         let ports = free_ports(servers)?;
-        let (running, folder) = (BTreeMap::new(), tempfile::tempdir()?);
+        // Beside the report: folders for temporary files are in memory on some machines, and a sync there is none.
+        let (running, folder) = (BTreeMap::new(), tempfile::tempdir_in(report::folder()?)?);
         let killed = Duration::ZERO;
         let mut cluster = Self { system, snapshot_every, ports, running, killed, folder };
         for pid in 1..=FOUNDERS {

@@ -84,8 +84,8 @@ struct StatusResponse {
     header: Option<ResponseHeader>,
     #[prost(uint64, tag = "4")]
     leader: u64,
-    #[prost(uint64, tag = "6")]
-    raft_index: u64,
+    #[prost(uint64, tag = "7")]
+    raft_applied_index: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -164,7 +164,7 @@ impl Connection {
         Ok(Standing {
             leader: leader.and_then(Member::pid),
             members: members.iter().filter_map(Member::pid).collect(),
-            decided_idx: status.raft_index,
+            decided_idx: status.raft_applied_index,
             may_stop: false,
         })
     }

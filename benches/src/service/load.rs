@@ -2,13 +2,16 @@
 
 use crate::{
     client::{Client, Operation},
-    cluster::Cluster,
+    cluster::{Cluster, PATIENCE},
     plan::System,
     Failure,
 };
 use hdrhistogram::Histogram;
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard,
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -42,6 +45,9 @@ pub(crate) struct Measured {
     pub(crate) longest_pause: Duration,
     /// Attempts that failed. Each was repeated.
     pub(crate) failed: u64,
+    /// The number of operations, once the load has ended. The latencies of those that were under way then are
+    /// recorded, too.
+    operations: Option<u64>,
     elapsed: Duration,
     last_end: Instant,
     last_failure: Option<String>,
@@ -53,6 +59,7 @@ impl Measured {
             latencies: Histogram::new_with_bounds(1, LONGEST_MICROS, 3)?,
             longest_pause: Duration::ZERO,
             failed: 0,
+            operations: None,
             elapsed: Duration::ZERO,
             last_end: Instant::now(),
             last_failure: None,
@@ -63,12 +70,17 @@ impl Measured {
         let now = Instant::now();
         let micros = u64::try_from((now - begun).as_micros()).unwrap_or(u64::MAX);
         self.latencies.saturating_record(micros);
+        if self.operations.is_some() {
+            return;
+        }
         self.longest_pause = self.longest_pause.max(now - self.last_end);
         self.last_end = now;
     }
 
     fn failed(&mut self, failure: &dyn std::error::Error) {
-        self.failed += 1;
+        if self.operations.is_none() {
+            self.failed += 1;
+        }
         self.last_failure = Some(failure.to_string());
     }
 
@@ -76,10 +88,11 @@ impl Measured {
         let now = Instant::now();
         self.elapsed = now - begun;
         self.longest_pause = self.longest_pause.max(now - self.last_end);
+        self.operations = Some(self.latencies.len());
     }
 
     pub(crate) fn operations(&self) -> u64 {
-        self.latencies.len()
+        self.operations.unwrap_or(self.latencies.len())
     }
 
     pub(crate) fn per_second(&self) -> f64 {
@@ -102,6 +115,8 @@ impl Measured {
 pub(crate) struct Running {
     clients: JoinSet<()>,
     measured: Arc<Mutex<Measured>>,
+    /// Whether the clients end after their operations.
+    ends: Arc<AtomicBool>,
     begun: Instant,
 }
 
@@ -109,6 +124,7 @@ impl Running {
     /// Starts the clients: the first at server `first`, the others spread over all servers.
     pub(crate) fn start(cluster: &Cluster, first: u64, load: Load) -> Result<Self, Failure> {
         let measured = Arc::new(Mutex::new(Measured::begin()?));
+        let ends = Arc::new(AtomicBool::new(false));
         let ports: Arc<[u16]> = cluster.client_ports_from(first).into();
         let mut clients = JoinSet::new();
         for client in 0..load.clients {
@@ -120,10 +136,11 @@ impl Running {
                 load,
                 random: client as u64,
                 measured: measured.clone(),
+                ends: ends.clone(),
             };
             clients.spawn(looped.run());
         }
-        Ok(Self { clients, measured, begun: Instant::now() })
+        Ok(Self { clients, measured, ends, begun: Instant::now() })
     }
 
     /// Forgets what was measured until now.
@@ -133,14 +150,23 @@ impl Running {
         Ok(())
     }
 
-    /// Ends the load, and returns what it measured.
+    /// Ends the load, waits until the operations under way have ended, and returns what it measured. The
+    /// slowest are among the last ones, where a fault is.
     pub(crate) async fn end(mut self) -> Result<Measured, Failure> {
-        // Nothing that ends later counts.
-        let empty = Measured::begin()?;
-        let mut measured = std::mem::replace(&mut *lock(&self.measured), empty);
-        measured.end(self.begun);
-        self.clients.shutdown().await;
-        Ok(measured)
+        lock(&self.measured).end(self.begun);
+        self.ends.store(true, Ordering::Relaxed);
+        let ending = async {
+            while let Some(ended) = self.clients.join_next().await {
+                ended?;
+            }
+            Ok::<_, Failure>(())
+        };
+        timeout(PATIENCE, ending).await.map_err(|_| "an operation does not end")??;
+        let measured = std::mem::replace(&mut *lock(&self.measured), Measured::begin()?);
+        match measured.operations() {
+            0 => Err("no operation has ended".into()),
+            1.. => Ok(measured),
+        }
     }
 }
 
@@ -154,11 +180,12 @@ struct ClosedLoop {
     load: Load,
     random: u64,
     measured: Arc<Mutex<Measured>>,
+    ends: Arc<AtomicBool>,
 }
 
 impl ClosedLoop {
     async fn run(mut self) {
-        loop {
+        while !self.ends.load(Ordering::Relaxed) {
             let key = self.next_key();
             let begun = Instant::now();
             while let Err(failure) = self.attempt(key).await {
@@ -243,6 +270,18 @@ mod tests {
         measured.ended(Instant::now());
         measured.ended(long_ago);
         assert_eq!(measured.operations(), 2);
+        assert!(measured.millis_at(1.0) >= 5000.0, "{} ms", measured.millis_at(1.0));
+    }
+
+    #[test]
+    fn an_operation_that_ends_after_the_load_counts_with_its_time_alone() {
+        let mut measured = Measured::begin().expect("the bounds of the histogram are valid");
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(5)).expect("time passes");
+        measured.ended(Instant::now());
+        measured.end(Instant::now());
+        let pause = measured.longest_pause;
+        measured.ended(long_ago);
+        assert_eq!((measured.operations(), measured.longest_pause), (1, pause));
         assert!(measured.millis_at(1.0) >= 5000.0, "{} ms", measured.millis_at(1.0));
     }
 }

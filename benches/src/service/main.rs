@@ -39,7 +39,8 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 const ABOUT_LOADS: &str = "\
 Three processes on loopback. Each acknowledged put is synced to the disks of a majority, except by openraft-rocksdb. Gets are
 linearizable. Values have 256 bytes. Clients are in a closed loop, each with one connection: the first at the leader, the
-others spread over all servers. \"Slowest\" is the slowest operation of all runs, and \"longest pause\" the longest time of all
+others spread over all servers. \"Slowest\" is the slowest operation of all runs, those under way at the end
+of a run included, and \"longest pause\" the longest time of all
 runs in which no client got an answer; all else are medians. CPU time is for each operation: that of the servers together, and
 of the leader. Memory is that of the largest server.
 
@@ -112,6 +113,9 @@ fn measure(arguments: &[String]) -> Result<(), Failure> {
         }
         is_installed
     });
+    if options.systems.is_empty() {
+        return Err("there is nothing to measure".into());
+    }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut report = Report::new("service");

@@ -74,9 +74,10 @@ impl Options {
                 _ => return Err(USAGE.into()),
             }
         }
-        match options.runs > 0 && options.keys > 0 && !options.clients.contains(&0) {
+        let counts = options.runs > 0 && options.keys > 0 && !options.clients.contains(&0);
+        match counts && !options.duration.is_zero() {
             true => Ok(options),
-            false => Err("runs, keys and clients are at least 1".into()),
+            false => Err("runs, keys and clients are at least 1, and seconds are above 0".into()),
         }
     }
 }

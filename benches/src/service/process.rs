@@ -15,7 +15,8 @@ const CLOCK_TICK: Duration = Duration::from_millis(10);
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts a process. Its standard input ends with this process, so it can end, too.
+    /// Starts a process. Its standard input ends with this process, and servers of ours end then. Those of
+    /// etcd do not: they are left if this process is killed.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Failure> {
         Ok(Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?))
     }

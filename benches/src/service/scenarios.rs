@@ -62,14 +62,15 @@ pub(crate) async fn run(
 ) -> Result<Figures, Failure> {
     let mut cluster = Cluster::start(system, scenario.servers(), scenario.snapshot_every()).await?;
     fill(&cluster, keys).await?;
-    let leader = cluster.leader().await?;
-    let follower = if leader == FOUNDERS { 1 } else { FOUNDERS };
     let load = Load { operation: Operation::Put, clients: 16, keys };
-    let mut running = Running::start(&cluster, leader, load)?;
+    let mut running = Running::start(&cluster, cluster.leader().await?, load)?;
     sleep(duration / 5).await;
     running.restart()?;
     let (begun, cpu) = (Instant::now(), cluster.cpu_time()?);
     sleep(duration / 4).await;
+    // It may be another one than at the start.
+    let leader = cluster.leader().await?;
+    let follower = if leader == FOUNDERS { 1 } else { FOUNDERS };
     let took = match scenario {
         Scenario::ManySnapshots => None,
         Scenario::LeaderRestarts => Some(restart(&mut cluster, leader, duration / 4).await?),
@@ -103,7 +104,7 @@ async fn replace(cluster: &mut Cluster, leader: u64, old: u64) -> Result<Duratio
     timeout(PATIENCE, client.add_member(cluster.peer_port(NEW_SERVER)?)).await??;
     cluster.start_server(NEW_SERVER)?;
     if cluster.system == System::Etcd {
-        // It removes a member at once. The others wait until the new one has the log.
+        // It removes a member at once. The others wait until the new one has the log, or most of it.
         until(cluster, NEW_SERVER, |new| new.decided_idx >= decided_idx).await?;
     } else {
         cluster.status(NEW_SERVER).await?;
@@ -114,6 +115,7 @@ async fn replace(cluster: &mut Cluster, leader: u64, old: u64) -> Result<Duratio
         // The others may stop as soon as the call has returned.
         until(cluster, old, |old| old.may_stop).await?;
     }
+    until(cluster, NEW_SERVER, |new| new.decided_idx >= decided_idx).await?;
     let took = begun.elapsed();
     cluster.kill(old)?;
     Ok(took)
