@@ -411,8 +411,8 @@ mod tests {
         let bytes = frame_of(0, answer.clone());
         let serving = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            for part in bytes.chunks(bytes.len() / 4) {
-                sleep(Duration::from_millis(300)).await;
+            for part in bytes.chunks(bytes.len() / 8) {
+                sleep(Duration::from_millis(150)).await;
                 stream.write_all(part).await.unwrap();
             }
             std::future::pending::<()>().await;

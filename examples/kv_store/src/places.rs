@@ -42,34 +42,28 @@ impl Places {
         let configured = self.configured.iter().filter(|(pid, _)| is_used(pid));
         let configured = configured.map(|(pid, address)| (*pid, address.clone()));
         let addresses: Addresses = configured.chain(members.clone()).collect();
-        self.book.replace(addresses.clone());
-        self.by_servers.send_replace(addresses);
+        // In this order: an invitation that ends meanwhile removes a server that is not there yet.
+        self.by_servers.send_replace(addresses.clone());
+        self.book.replace(addresses);
     }
 
-    /// Where this server finds another one, if it knows.
-    pub(crate) fn known(&self, pid: NodeId) -> Option<String> {
-        self.book.get(pid)
+    /// Where a server says that it is, which has connected to this one.
+    pub(crate) fn of_connected(&self, pid: NodeId) -> Option<String> {
+        let has_connected = self.book.announced().borrow().contains_key(&pid);
+        self.book.get(pid).filter(|_| has_connected)
     }
 
-    /// Connects to servers that no configuration names yet. Returns those that were not known here.
+    /// Connects to servers that no configuration names yet, until the invitation is dropped.
     pub(crate) fn invite<'a>(
         &self,
         joining: impl Iterator<Item = (NodeId, &'a String)>,
-    ) -> Vec<NodeId> {
+    ) -> Invitation<'_> {
         let new = joining.filter(|(pid, _)| self.book.get(*pid).is_none());
-        new.map(|(pid, address)| {
+        let invited = new.map(|(pid, address)| {
             self.book.invite(pid, address);
             pid
-        })
-        .collect()
-    }
-
-    /// Forgets servers that were invited and did not become members.
-    pub(crate) fn withdraw(&self, invited: &[NodeId]) {
-        let by_servers = self.by_servers.borrow();
-        for pid in invited.iter().filter(|pid| !by_servers.contains_key(pid)) {
-            self.book.remove(*pid);
-        }
+        });
+        Invitation { places: self, invited: invited.collect() }
     }
 
     /// Whether it is known where servers find each of these.
@@ -103,5 +97,29 @@ impl Places {
         };
         let members = configuration.nodes.iter().map(|pid| (*pid, found(pid))).collect();
         Members { configuration_id: configuration.configuration_id, members }
+    }
+}
+
+/// Servers that were invited, and were not known here before.
+#[derive(Debug)]
+pub(crate) struct Invitation<'a> {
+    places: &'a Places,
+    invited: Vec<NodeId>,
+}
+
+impl Invitation<'_> {
+    /// The servers have become members: they stay in the address book.
+    pub(crate) fn keep(mut self) {
+        self.invited.clear();
+    }
+}
+
+impl Drop for Invitation<'_> {
+    /// Their addresses may be wrong, and the next request may name others.
+    fn drop(&mut self) {
+        let by_servers = self.places.by_servers.borrow();
+        for pid in self.invited.iter().filter(|pid| !by_servers.contains_key(pid)) {
+            self.places.book.remove(*pid);
+        }
     }
 }

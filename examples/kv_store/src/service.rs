@@ -196,15 +196,17 @@ impl Service {
         };
         let joining = || next.joins.iter().filter_map(|pid| Some((*pid, next.addresses.get(pid)?)));
         for (pid, address) in joining() {
-            // It is connected and may catch up. But as a member it would be looked for at this address.
-            let other = self.places.known(pid).filter(|known| known != address);
-            if let (Some(other), false) = (other, answers(address).await) {
+            // It may catch up. But as a member it would be looked for at this address.
+            let Some(other) = self.places.of_connected(pid).filter(|other| other != address) else {
+                continue;
+            };
+            if !answers(address).await {
                 let why =
                     format!("server {pid} says that it is at {other}: nothing is at {address}");
                 return Ok(Answer::Refused(why));
             }
         }
-        let invited = self.places.invite(joining());
+        let invitation = self.places.invite(joining());
         let how = MemberChange {
             metadata: Some(members::to_metadata(&next.addresses)),
             most_silent_rounds: MOST_SILENT_ROUNDS,
@@ -212,12 +214,9 @@ impl Service {
         };
         let next_id = next.configuration.configuration_id;
         let changed = self.store.log().change_members(next.configuration, how).await;
-        if changed.is_err() {
-            // The addresses may be wrong. The next request may name others.
-            self.places.withdraw(&invited);
-        }
         match changed {
             Ok(idx) => {
+                invitation.keep();
                 let mut members = self.members.clone();
                 let members = members.wait_for(|members| members.are_of(next_id)).await;
                 let members = members.map_err(|_| NoAnswer)?.clone();

@@ -125,8 +125,8 @@ impl<M: StateMachine> Replicated<M> {
     ///
     /// The client chooses its number at random, numbers its commands, and repeats a command under
     /// the same number until it has the answer. The numbers to which it has no answer span less than
-    /// [`MAX_OUTPUTS`]: see [`CommandId::number`]. A command that is repeated here while it is under way is
-    /// not proposed a second time.
+    /// [`MAX_OUTPUTS`]: see [`CommandId::number`]. A command that is repeated here while a call waits for
+    /// it, or its proposal is under way, is not proposed a second time.
     ///
     /// If the future is dropped, the command may be applied all the same, once at most.
     ///

@@ -145,6 +145,9 @@ impl AddressBook {
 
     /// Returns what the servers in the book have [announced](super::TcpTransport::announce) with their last
     /// connections, now and whenever that changes.
+    ///
+    /// Borrow the value of the receiver for a short time only, and do not change the book meanwhile:
+    /// [`replace`](Self::replace) and [`remove`](Self::remove) wait for the end of the borrow.
     pub fn announced(&self) -> watch::Receiver<BTreeMap<NodeId, Vec<u8>>> {
         self.0.announced.subscribe()
     }

@@ -156,6 +156,8 @@ where
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, connect(address)).await.unwrap_or(Err(Failure::TimedOut)) {
             Ok(connected) => return Ok(connected),
+            // Where a server has answered, its answer is the reason.
+            Err(_other) if last_failure.is_answer() => {}
             Err(failure) => last_failure = failure,
         }
     }
@@ -178,15 +180,19 @@ enum Failure {
 }
 
 impl Failure {
+    /// Whether the other end has answered.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::NotFound | Self::Unreachable(_) | Self::TimedOut => false,
+            Self::Security(_) | Self::Handshake(_) => true,
+        }
+    }
+
     /// Logs it: as a warning if it does not pass when the other server is started.
     fn log(&self, peer: NodeId, address: &str) {
-        match self {
-            Self::NotFound | Self::Unreachable(_) | Self::TimedOut => {
-                tracing::info!("cannot connect to server {peer} at {address}: {self}");
-            }
-            Self::Security(_) | Self::Handshake(_) => {
-                tracing::warn!("cannot connect to server {peer} at {address}: {self}");
-            }
+        match self.is_answer() {
+            false => tracing::info!("cannot connect to server {peer} at {address}: {self}"),
+            true => tracing::warn!("cannot connect to server {peer} at {address}: {self}"),
         }
     }
 }
@@ -228,6 +234,14 @@ mod tests {
         assert_eq!((connected.unwrap(), begun.elapsed()), (3, CONNECT_TIMEOUT));
         let failed = connect_to_first(addresses[..1].to_vec(), connect).await;
         assert!(matches!(failed, Err(Failure::TimedOut)));
+        let refused = |address: SocketAddr| async move {
+            match address.port() {
+                1 => Err::<(), _>(Failure::Security(io::ErrorKind::InvalidData.into())),
+                _ => Err(Failure::TimedOut),
+            }
+        };
+        let failed = connect_to_first(addresses, refused).await;
+        assert!(matches!(failed, Err(Failure::Security(_))), "what a server has answered");
         let failed = connect_to_first([], connect).await;
         assert!(matches!(failed, Err(Failure::NotFound)));
     }
