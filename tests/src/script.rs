@@ -80,11 +80,8 @@ pub fn play(text: &str) -> Result<String, String> {
             .map_err(|problem| format!("line {}: `{line}`: {problem}", number + 1))?;
     }
     player.show()?;
-    let never_picked = player.lab.as_ref().map_or(Vec::new(), |lab| lab.never_picked());
-    match never_picked.is_empty() {
-        true => Ok(player.outcome),
-        false => Err(format!("no such message was sent: {never_picked:?}")),
-    }
+    player.check_orders()?;
+    Ok(player.outcome)
 }
 
 /// The outcome that a story expects.
@@ -110,8 +107,18 @@ fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {
 }
 
 impl Player {
+    /// Whether each order to drop messages or to hold them back met one.
+    fn check_orders(&self) -> Result<(), String> {
+        let never_picked = self.lab.as_ref().map_or(Vec::new(), |lab| lab.never_picked());
+        match never_picked.is_empty() {
+            true => Ok(()),
+            false => Err(format!("no such message was sent: {never_picked:?}")),
+        }
+    }
+
     fn command(&mut self, line: &str, words: &[&str]) -> Result<(), String> {
         if let ["cluster", servers @ ..] = words {
+            self.check_orders()?;
             self.lab = Some(cluster(servers)?);
             return Ok(());
         }
