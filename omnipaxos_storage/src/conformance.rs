@@ -42,6 +42,8 @@ pub struct Item {
     /// Distinguishes items.
     pub id: u32,
     /// Bytes of any length.
+    // As a sequence of numbers they would take most of the time of the suite.
+    #[serde(with = "serde_bytes")]
     pub payload: Vec<u8>,
 }
 
