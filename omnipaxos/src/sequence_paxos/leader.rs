@@ -111,9 +111,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.members.quorum().can_prepare(preparing.followers.promised() + 1) {
             return Ok(());
         }
-        if let Some(Best { sync, .. }) = preparing.best.take() {
+        if let Some(Best { sync, decided_idx, .. }) = preparing.best.take() {
             match self.log.apply(*sync) {
-                Synced::Applied => {}
+                // R3: what the other promises say is decided may differ from what this log holds there.
+                Synced::Applied => self.log.decide(decided_idx),
                 Synced::Overtaken | Synced::Gap => {
                     // The log was compacted since the Prepare. The second best promise was not
                     // kept.
@@ -122,10 +123,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 }
             }
         }
-        let decided_idx = preparing.decided_idx;
         let followers = std::mem::replace(&mut preparing.followers, Followers::unpromised(&[]));
         self.log.accept_in(self.log.promise());
-        self.log.decide(decided_idx);
         let mut undecided = InFlight::default();
         let (end, stored) = self.log.count_undecided()?;
         undecided.add(end, stored);
@@ -296,14 +295,13 @@ impl<T: Entry> Preparing<T> {
     /// `decided_here` entries are decided at this server.
     fn new(peers: &[NodeId], decided_here: u64) -> Self {
         let (followers, reached) = (Followers::unpromised(peers), (0, decided_here));
-        Self { followers, best: None, decided_idx: 0, waited: 0, reached }
+        Self { followers, best: None, waited: 0, reached }
     }
 
     /// Keeps the promise if its log is the most recent so far, including the log of this server. A
     /// promise without its entries does not count yet: they are too much for a message, or its
     /// sender considered this log the more recent.
     fn consider(&mut self, promise: Promise<T>, own: (Ballot, u64), from: NodeId) -> Considered {
-        self.decided_idx = self.decided_idx.max(promise.decided_idx);
         // Entries fetched since then may make the log of this server the most recent.
         self.best.take_if(|best| (best.n_accepted, best.accepted_idx) <= own);
         let known = self.best.as_ref().map_or(own, |best| (best.n_accepted, best.accepted_idx));
@@ -315,6 +313,7 @@ impl<T: Entry> Preparing<T> {
                 self.best = Some(Best {
                     n_accepted: promise.n_accepted,
                     accepted_idx: promise.accepted_idx,
+                    decided_idx: promise.decided_idx,
                     sync,
                 });
                 Considered::Counts

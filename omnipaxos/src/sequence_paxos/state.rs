@@ -79,8 +79,6 @@ pub(super) struct Preparing<T: Entry> {
     pub(super) followers: Followers,
     /// The log to adopt, if one is more recent than the log of this server.
     pub(super) best: Option<Best<T>>,
-    /// The highest decided index in a promise.
-    pub(super) decided_idx: u64,
     /// Heartbeat rounds with a quorum and without progress.
     pub(super) waited: u32,
     /// The number of promises, and the decided index here, at the last progress.
@@ -92,6 +90,8 @@ pub(super) struct Preparing<T: Entry> {
 pub(super) struct Best<T: Entry> {
     pub(super) n_accepted: Ballot,
     pub(super) accepted_idx: u64,
+    /// Number of entries that the sender has decided, all of them in this log.
+    pub(super) decided_idx: u64,
     /// The entries that the log of this server lacks.
     pub(super) sync: Box<LogSync<T>>,
 }

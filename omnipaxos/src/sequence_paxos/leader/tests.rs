@@ -62,9 +62,13 @@ fn promise() {
                                | 2: Promise 4.1 na=3.3 len=4 dec=3 at=2 +de
                                | leading 4.1 ABDe 2:sync
                                | 2: AcceptSync 4.1 at=3 +e dec=3
-        # What is decided elsewhere is decided here with the log.
-                               | 2: Promise 4.1 na=3.2 len=3 dec=3 | leading 4.1 ABC 2:sync
-                               | 2: AcceptSync 4.1 at=3 dec=3
+        # What is decided elsewhere is decided here with the log that says so (R3). A later leader may have
+        # decided other entries than those of the own log.
+                               | 2: Promise 4.1 na=3.2 len=4 dec=4 at=2 +cd
+                               | leading 4.1 ABCD 2:sync
+                               | 2: AcceptSync 4.1 at=4 dec=4
+                               | 2: Promise 4.1 na=3.2 len=3 dec=3 | leading 4.1 ABc 2:sync
+                               | 2: AcceptSync 4.1 at=3 dec=2
         # A stop sign is adopted, too, and dropped with a log that is not.
                                | 2: Promise 4.1 na=3.2 len=4 dec=2 at=2 +c$
                                | leading 4.1 ABc$ 2:sync
@@ -133,10 +137,14 @@ fn promises_of_a_larger_quorum() {
             | 2: Promise 4.1 na=3.3 len=3 dec=2 at=2 +z; 3: Promise 4.1 na=3.2 len=5 dec=2 at=2 +cde
             | leading 4.1 ABz 2:sync 3:sync
             | 2: AcceptSync 4.1 at=2 +z dec=2; 3: AcceptSync 4.1 at=2 +z dec=2
-        # The highest decided index of all is taken over (R3), also of one whose log is not.
+        # The decided index is that of the log which is adopted (R3): the highest of all may be of a later
+        # ballot, which another log holds.
             | 2: Promise 4.1 na=3.2 len=3 dec=3; 3: Promise 4.1 na=3.2 len=5 dec=2 at=2 +cde
-            | leading 4.1 ABCde 2:sync 3:sync
-            | 2: AcceptSync 4.1 at=3 +de dec=3; 3: AcceptSync 4.1 at=2 +cde dec=3
+            | leading 4.1 ABcde 2:sync 3:sync
+            | 2: AcceptSync 4.1 at=3 +de dec=2; 3: AcceptSync 4.1 at=2 +cde dec=2
+            | 2: Promise 4.1 na=3.2 len=4 dec=4 at=2 +cd; 3: Promise 4.1 na=3.2 len=5 dec=3 at=2 +uvw
+            | leading 4.1 ABUvw 2:sync 3:sync
+            | 2: AcceptSync 4.1 at=4 +w dec=3; 3: AcceptSync 4.1 at=3 +vw dec=3
         # A server whose promise does not count yet is asked again. The other promise counts.
             | 2: Promise 4.1 na=3.3 len=9 dec=2; 3: Promise 4.1 na=3.2 len=3 dec=2
             | preparing 4.1 3.2 ABc 3:promised | 2: Prepare 4.1 na=3.2 len=3 dec=2
@@ -206,9 +214,9 @@ fn accepted() {
                                 | leading 4.1 ABCD 2:4/3 | success: true; 2: Decide 4.1 dec=4
         leading 4.1 ABc 2:sync  | 2: Accepted 4.1 len=3 dec=2; success | leading 4.1 ABC 2:3/2
                                 | success: true; 2: Decide 4.1 dec=3
-        preparing 4.1 3.2 ABc   | output; 2: Promise 4.1 na=3.2 len=3 dec=3; success
-                                | leading 4.1 ABC 2:sync
-                                | success: false; 2: AcceptSync 4.1 at=3 dec=3
+        preparing 4.1 3.2 ABc   | output; 2: Promise 4.1 na=3.2 len=4 dec=4 at=2 +cd; success
+                                | leading 4.1 ABCD 2:sync
+                                | success: false; 2: AcceptSync 4.1 at=4 dec=4
         following 4.2 ABc       | 2: Decide 4.2 dec=3; success | following 4.2 ABC
                                 | success: false
         # A follower counts nothing, nor does a leader that prepares.
@@ -326,8 +334,8 @@ fn a_leader_catches_up_no_further() {
         # the leader.
         preparing 4.1 3.2 ABc
             | 2: Promise 4.1 na=3.3 len=9 dec=4; output; 3: Promise 4.1 na=3.3 len=5 dec=3 at=2 +cde
-            ; output; round 2; output; round 2 | leading 4.1 ABCDe 3:sync
-            | 2: Prepare 4.1 na=4.1 len=5 dec=4; 3: AcceptSync 4.1 at=3 +de dec=4
+            ; output; round 2; output; round 2 | leading 4.1 ABCde 3:sync
+            | 2: Prepare 4.1 na=4.1 len=5 dec=3; 3: AcceptSync 4.1 at=3 +de dec=3
         ",
     );
 }
