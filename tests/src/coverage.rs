@@ -75,6 +75,8 @@ kinds! {
     Mute: "servers that are not heard",
     /// Promises to a server which bear some of the log were lost.
     Unpromised: "servers that no large promise reaches",
+    /// Prepares of one server reached only one other. Only in runs with few links.
+    Unprepared: "servers whose Prepare one server gets",
     /// The cluster was cut in two.
     Halves: "split clusters",
     /// Only one server had links.
@@ -85,6 +87,8 @@ kinds! {
     Chain: "chains",
     /// As a chain, and the ends were neighbours too.
     Ring: "rings",
+    /// Few links were open. Only in runs for that.
+    FewLinks: "few links",
     /// A link was healed, with a call of `reconnected`.
     HealNotified: "healings with reconnected",
     /// A link was healed, and no server was notified.

@@ -90,6 +90,8 @@ pub struct Network<T: SimEntry> {
     cuts: Vec<u32>,
     /// For each server, how many faults keep large promises from it.
     unpromised: Vec<u32>,
+    /// For each link, how many faults keep Prepares from it.
+    unprepared: Vec<u32>,
     /// For each link, when the last message arrives.
     busy_until: Vec<u64>,
     /// For each link, the number of the last message delivered.
@@ -112,6 +114,7 @@ impl<T: SimEntry> Network<T> {
             sent: 0,
             cuts: vec![0; links],
             unpromised: vec![0; size],
+            unprepared: vec![0; links],
             busy_until: vec![0; links],
             delivered: vec![0; links],
             queued_until: vec![0; links],
@@ -210,14 +213,31 @@ impl<T: SimEntry> Network<T> {
         self.unpromised[to] = self.unpromised[to].saturating_sub(1);
     }
 
+    /// Loses the Prepares of a server, except to another; such faults add up.
+    pub fn lose_prepares(&mut self, from: usize, but: usize) {
+        for to in (0..self.size).filter(|to| *to != but) {
+            let link = self.link(from, to);
+            self.unprepared[link] += 1;
+        }
+    }
+
+    /// Takes one such fault back.
+    pub fn carry_prepares(&mut self, from: usize, but: usize) {
+        for to in (0..self.size).filter(|to| *to != but) {
+            let link = self.link(from, to);
+            self.unprepared[link] = self.unprepared[link].saturating_sub(1);
+        }
+    }
+
     fn loses(&self, parcel: &Parcel<T>) -> bool {
-        let is_large = match &parcel.message {
-            Message::SequencePaxos(paxos) => {
-                matches!(&paxos.msg, PaxosMsg::Promise(promise) if promise.sync.is_some())
-            }
-            Message::BLE(_) => false,
+        let Message::SequencePaxos(paxos) = &parcel.message else {
+            return false;
         };
-        is_large && self.unpromised[parcel.to] > 0
+        match &paxos.msg {
+            PaxosMsg::Promise(promise) => promise.sync.is_some() && self.unpromised[parcel.to] > 0,
+            PaxosMsg::Prepare(_) => self.unprepared[self.link(parcel.from, parcel.to)] > 0,
+            _ => false,
+        }
     }
 
     /// Cuts one direction of a link; cuts add up.
@@ -244,6 +264,7 @@ impl<T: SimEntry> Network<T> {
         self.conditions = conditions;
         self.cuts.fill(0);
         self.unpromised.fill(0);
+        self.unprepared.fill(0);
         self.busy_until.fill(0);
         self.queued_until.fill(0);
         let parcels = std::mem::take(&mut self.parcels);

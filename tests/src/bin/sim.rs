@@ -44,6 +44,9 @@ struct Arguments {
     /// starts. Slower: give fewer ticks.
     #[arg(long, conflicts_with_all = ["lasting", "changes"])]
     persistent: bool,
+    /// Few links are open at a time, and soon after others: instead of the other faults.
+    #[arg(long, conflicts_with_all = ["lasting", "changes", "persistent"])]
+    few_links: bool,
     /// Runs in which the faults last, and something must be decided again and again all the same.
     /// Each of a length of its own.
     #[arg(long, conflicts_with = "changes")]
@@ -114,6 +117,9 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn plan(seed: u64, arguments: &Arguments) -> Plan {
     let mut plan = Plan::of(seed, arguments.ticks);
+    if arguments.few_links {
+        plan.open_few_links();
+    }
     adapt(&mut plan, arguments);
     plan
 }
@@ -215,9 +221,13 @@ fn batch(arguments: &Arguments) -> ExitCode {
             next.steps.iter().for_each(|step| println!("  {step:?}"));
         }
         print_failure(*seed, &shrunk.failure);
-        println!("replay: sim --seed {seed} --ticks {} [--smallest]", arguments.ticks);
+        let few_links = if arguments.few_links { " --few-links" } else { "" };
+        println!("replay: sim --seed {seed} --ticks {}{few_links} [--smallest]", arguments.ticks);
     }
-    let missing: Vec<&str> = sum.counts.missing().iter().map(|kind| kind.name()).collect();
+    let mut missing = sum.counts.missing();
+    let of_few_links = |kind| matches!(kind, Kind::FewLinks | Kind::Unprepared);
+    missing.retain(|kind| of_few_links(*kind) == arguments.few_links);
+    let missing: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
     let is_missing = print_missing(sum.seeds, &missing);
     match sum.failures.is_empty() && !is_missing {
         true => ExitCode::SUCCESS,

@@ -253,8 +253,10 @@ impl<T: SimEntry> Cluster<T> {
         for (from, to) in self.cuts_of(shape) {
             self.network.cut(from, to);
         }
-        if let Shape::Unpromised(server) = shape {
-            self.network.lose_promises(server);
+        match shape {
+            Shape::Unpromised(server) => self.network.lose_promises(server),
+            Shape::Unprepared { from, but } => self.network.lose_prepares(from, but),
+            _ => {}
         }
     }
 
@@ -264,8 +266,10 @@ impl<T: SimEntry> Cluster<T> {
     /// What does not hold when servers are told.
     pub fn heal(&mut self, shape: Shape, notify: Notify) -> Result<(), Violation> {
         self.trace.note(|| format!("{} heal {shape:?}, tell {notify:?}", self.now));
-        if let Shape::Unpromised(server) = shape {
-            self.network.carry_promises(server);
+        match shape {
+            Shape::Unpromised(server) => self.network.carry_promises(server),
+            Shape::Unprepared { from, but } => self.network.carry_prepares(from, but),
+            _ => {}
         }
         for (from, to) in self.cuts_of(shape) {
             let healed = self.network.heal(from, to);

@@ -338,11 +338,13 @@ impl<T: SimEntry> Cluster<T> {
             Shape::Deaf(_) => Kind::Deaf,
             Shape::Mute(_) => Kind::Mute,
             Shape::Unpromised(_) => Kind::Unpromised,
+            Shape::Unprepared { .. } => Kind::Unprepared,
             Shape::Halves(_) => Kind::Halves,
             Shape::Star(_) => Kind::Star,
             Shape::Constrained { .. } => Kind::Constrained,
             Shape::Chain(_) => Kind::Chain,
             Shape::Ring => Kind::Ring,
+            Shape::FewLinks { .. } => Kind::FewLinks,
         });
         self.cut(shape);
         self.healings.push(Healing { at: self.now + ticks, shape, notify });

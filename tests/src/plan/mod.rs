@@ -1,6 +1,7 @@
 //! What a run does: a cluster, the conditions on its links, and a list of steps. Made from a seed.
 
 mod bursts;
+mod few_links;
 mod generate;
 mod limits;
 mod links;
@@ -384,11 +385,13 @@ impl Plan {
                 Shape::TwoWay { a, b } => is_observer(a) || is_observer(b),
                 Shape::Isolated(at) | Shape::Deaf(at) | Shape::Mute(at) => is_observer(at),
                 Shape::Unpromised(_)
+                | Shape::Unprepared { .. }
                 | Shape::Halves(_)
                 | Shape::Star(_)
                 | Shape::Constrained { .. }
                 | Shape::Chain(_)
-                | Shape::Ring => false,
+                | Shape::Ring
+                | Shape::FewLinks { .. } => false,
             },
             Action::Append { server, .. }
             | Action::Reconfigure { server }
@@ -420,5 +423,10 @@ impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64, ticks: u64) -> Self {
         generate::plan(seed, ticks)
+    }
+
+    /// Replaces the faults: few links are open at a time, and soon after others.
+    pub fn open_few_links(&mut self) {
+        few_links::replace_faults(self);
     }
 }

@@ -26,6 +26,13 @@ pub enum Shape {
     /// No link; but promises to one server which bear some of the log are lost, as where they are more than
     /// the network carries.
     Unpromised(usize),
+    /// No link; but the Prepares of one server are lost, except to another.
+    Unprepared {
+        /// The sender.
+        from: usize,
+        /// The server that gets them.
+        but: usize,
+    },
     /// All links between two groups; a server belongs to the one its bit names.
     Halves(u64),
     /// All links but those of one server (quorum loss).
@@ -41,9 +48,19 @@ pub enum Shape {
     Chain(usize),
     /// A chain of which the ends are neighbours too. Nothing is cut among three or fewer.
     Ring,
+    /// All links but these.
+    FewLinks {
+        /// A set of [`Shape::link`]s.
+        open: u64,
+    },
 }
 
 impl Shape {
+    /// The link of two different servers, in a set of such.
+    pub fn link(a: usize, b: usize) -> u64 {
+        1 << (8 * a.min(b) + a.max(b))
+    }
+
     /// The directed links that are cut among `size` servers.
     pub fn cuts(self, size: usize) -> Vec<(usize, usize)> {
         let all = (0..size).flat_map(|from| (0..size).map(move |to| (from, to)));
@@ -59,12 +76,14 @@ impl Shape {
             | Shape::Isolated(_)
             | Shape::Deaf(_)
             | Shape::Mute(_)
-            | Shape::Unpromised(_) => true,
+            | Shape::Unpromised(_)
+            | Shape::Unprepared { .. } => true,
             Shape::Halves(_)
             | Shape::Star(_)
             | Shape::Constrained { .. }
             | Shape::Chain(_)
-            | Shape::Ring => false,
+            | Shape::Ring
+            | Shape::FewLinks { .. } => false,
         }
     }
 
@@ -76,7 +95,7 @@ impl Shape {
             Shape::Isolated(server) => from == server || to == server,
             Shape::Deaf(server) => to == server,
             Shape::Mute(server) => from == server,
-            Shape::Unpromised(_) => false,
+            Shape::Unpromised(_) | Shape::Unprepared { .. } => false,
             Shape::Halves(groups) => side(groups, from) != side(groups, to),
             Shape::Star(centre) => from != centre && to != centre,
             Shape::Constrained { centre, lost } => {
@@ -90,6 +109,7 @@ impl Shape {
                 let apart = from.abs_diff(to);
                 apart > 1 && apart + 1 < size
             }
+            Shape::FewLinks { open } => open & Self::link(from, to) == 0,
         }
     }
 }
@@ -111,6 +131,8 @@ mod tests {
         assert_eq!(open(Shape::Chain(2), 4), [(0, 1), (0, 3), (2, 3)]);
         assert_eq!(open(Shape::Ring, 5), [(0, 1), (0, 4), (1, 2), (2, 3), (3, 4)]);
         assert_eq!(open(Shape::Ring, 3), [(0, 1), (0, 2), (1, 2)]);
+        let links = Shape::link(0, 1) | Shape::link(3, 2) | Shape::link(6, 1);
+        assert_eq!(open(Shape::FewLinks { open: links }, 7), [(0, 1), (1, 6), (2, 3)]);
         assert_eq!(open(Shape::Halves(0b0011), 4), [(0, 1), (2, 3)]);
         assert_eq!(open(Shape::Isolated(0), 3), [(1, 2)]);
         assert_eq!(Shape::OneWay { from: 0, to: 1 }.cuts(3), [(0, 1)]);

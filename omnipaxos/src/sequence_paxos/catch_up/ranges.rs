@@ -169,10 +169,11 @@ impl<T: Entry> Ranges<T> {
     }
 
     /// Keeps a chunk until the entries before it have arrived. Returns whether there is room for it. It
-    /// needs no check of its sender: decided entries are the same at every server. A snapshot answers no
-    /// request for a range, and does not wait.
+    /// needs no check of its sender: decided entries are the same at every server. A snapshot, or a chunk
+    /// whose first entries were trimmed, answers no request for a range, and does not wait: when it comes to
+    /// its place, nobody would ask whether this server has those entries.
     pub(super) fn keep(&mut self, chunk: CatchUpChunk<T>, from: NodeId, limits: &Limits) -> bool {
-        if chunk.snapshot.is_some() {
+        if chunk.snapshot.is_some() || chunk.from_idx > chunk.base {
             return false;
         }
         let mut amount = amount_of(&chunk);

@@ -456,6 +456,12 @@ fn chunks_above_a_gap() {
             | 3: CatchUpChunk base=4 at=4 +e dec=9; output; 3: CatchUpChunk base=2 at=2 +cd dec=9
             | following 4.2 ABCD
             | 2: Accepted 4.2 len=4 dec=4; 3: CatchUpRequest dec=4 range=4-9
+        # One whose first entries were trimmed does not wait: when it comes to its place, the entries that this
+        # server holds there would count as decided.
+        following 4.2 ABcdefg
+            | 3: CatchUpChunk at=2 +c dec=9; output; 3: CatchUpChunk base=4 at=6 +g dec=9; output
+            ; 3: CatchUpChunk base=3 at=3 +d dec=9 | following 4.2 ABCDefg
+            | 2: Accepted 4.2 len=7 dec=4; 3: CatchUpRequest dec=4 range=4-9
         # The sender has no more, and the source has compacted what follows: the source sends what it has.
         promised 4.2 3.3 ABc
             | 2: CatchUpRedirect 4.2 source=3 dec=9; output; 3: CatchUpChunk at=2 +c dec=9 gone=8; output

@@ -1,0 +1,161 @@
+//! Runs in which few links are open at a time, and soon after others.
+//!
+//! A server often has no leader that it can reach. A leader that others have overtaken does not learn of that.
+//! Its promises and entries come late, to and from servers that have learned other things meanwhile.
+
+use super::{Action, Notify, Plan, ServerSetting, Shape, Step};
+use crate::rng::Rng;
+
+/// Replaces the faults of a plan by links that come and go, with proposals and attempts to lead in between.
+pub(super) fn replace_faults(plan: &mut Plan) {
+    let mut rng = Rng::of(&[plan.seed, 0x6665_776C]);
+    let keeps_crashes = rng.chance(1, 4);
+    plan.steps.retain(|step| match step.action {
+        Action::Crash { .. } => keeps_crashes,
+        Action::Cut { .. }
+        | Action::WriteFault { .. }
+        | Action::ReadFault { .. }
+        | Action::PauseTicks { .. }
+        | Action::Freeze { .. }
+        | Action::TargetedFault { .. }
+        | Action::Reconfigure { .. }
+        | Action::Forge { .. } => false,
+        _ => true,
+    });
+    plan.next = None;
+    let size = plan.setting.servers.len();
+    let round = plan.setting.servers[0].config.election_tick_timeout;
+    let open_of_six = rng.pick(&[1, 2, 2, 3]);
+    let longest = rng.pick(&[round, 3 * round, 8 * round]);
+    let mut phases =
+        Phases { rng, size, round, at: 0, ticks: plan.setting.ticks, steps: Vec::new() };
+    while phases.at < phases.ticks {
+        match size >= 5 && phases.rng.chance(1, 2) {
+            true => phases.overtake(),
+            false => phases.random(open_of_six, longest),
+        }
+    }
+    plan.steps.append(&mut phases.steps);
+    plan.steps.sort_by_key(|step| step.at);
+    // A server keeps a request to lead for as many rounds as there are servers. It would come amid the
+    // proposals after the end of the faults.
+    let kept = (size as u64 + 2) * longest_round(plan);
+    let last = plan.setting.ticks.saturating_sub(kept);
+    let asks = |step: &Step| matches!(step.action, Action::BecomeLeader { .. });
+    plan.steps.retain(|step| step.at < last || !asks(step));
+}
+
+/// Ticks of the longest round of any server, at full speed.
+fn longest_round(plan: &Plan) -> u64 {
+    let rounds = plan.setting.servers.iter().map(|server| {
+        let factor = server.config.max_election_tick_factor;
+        server.config.election_tick_timeout * factor.min(4) * ServerSetting::FULL_SPEED
+            / server.speed.max(1)
+    });
+    rounds.max().unwrap_or_default()
+}
+
+/// Phases that follow each other. Each has links of its own.
+struct Phases {
+    rng: Rng,
+    size: usize,
+    /// Ticks of a heartbeat round.
+    round: u64,
+    /// Where the next phase begins.
+    at: u64,
+    /// Where the last one ends.
+    ticks: u64,
+    steps: Vec<Step>,
+}
+
+impl Phases {
+    /// Any links, each with this probability.
+    fn random(&mut self, open_of_six: u64, longest: u64) {
+        let pairs: Vec<(usize, usize)> =
+            (0..self.size).flat_map(|b| (0..b).map(move |a| (a, b))).collect();
+        let mut open = 0;
+        for (a, b) in pairs {
+            if self.rng.chance(open_of_six, 6) {
+                open |= Shape::link(a, b);
+            }
+        }
+        let duration = self.rng.between(1, longest);
+        for _ in 0..self.rng.below(3) {
+            let (server, later) = (self.rng.index(self.size), self.rng.below(duration));
+            self.act(later, Action::Append { server, count: 1 });
+        }
+        if self.rng.chance(1, 2) {
+            // Most late in the phase: other links are then open for what follows.
+            let (server, before_end) = (self.rng.index(self.size), self.rng.below(duration.min(5)));
+            self.act(duration - 1 - before_end, Action::BecomeLeader { server });
+        }
+        self.pass(Some(open), duration);
+    }
+
+    /// A leader waits for promises while another one overtakes it. Then it reaches a server that has learned from
+    /// others what was decided, and does not know the other leader.
+    fn overtake(&mut self) {
+        let mut servers: Vec<usize> = (0..self.size).collect();
+        for at in 0..self.size {
+            let other = at + self.rng.index(self.size - at);
+            servers.swap(at, other);
+        }
+        let [first, voter, second, learner, middle] = servers[..5] else {
+            return;
+        };
+        let link = |a: usize, b: usize| Shape::link(a, b);
+        self.act(0, Action::BecomeLeader { server: first });
+        let duration = self.rounds(2, 5);
+        self.pass(None, duration);
+
+        let of_others = servers[1..].iter().map(|to| link(first, *to)).fold(0, |all, it| all | it);
+        let count = self.rng.between(1, 2);
+        self.act(0, Action::Append { server: first, count });
+        let duration = self.rounds(1, 2);
+        if self.rng.chance(1, 2) {
+            self.act(duration - 1, Action::Crash { server: first, down: 0 });
+        }
+        self.pass(Some(!of_others), duration);
+
+        let duration = self.rounds(1, 4);
+        let but_one = Shape::Unprepared { from: first, but: voter };
+        self.act(0, Action::Cut { shape: but_one, ticks: duration, notify: Notify::Nobody });
+        let later = self.rng.below(duration);
+        self.act(later, Action::BecomeLeader { server: first });
+        self.pass(None, duration);
+
+        let mut open = link(second, middle) | link(middle, learner) | link(second, voter);
+        for other in &servers[5..] {
+            open |= link(second, *other);
+        }
+        let later = self.rounds(1, 3);
+        self.act(later, Action::BecomeLeader { server: second });
+        let duration = later + self.rounds(2, 5);
+        let proposed = later + self.rng.below(duration - later);
+        self.act(proposed, Action::Append { server: second, count });
+        self.pass(Some(open), duration);
+
+        let duration = self.rounds(1, 4);
+        self.pass(Some(open | link(first, learner)), duration);
+    }
+
+    fn rounds(&mut self, least: u64, most: u64) -> u64 {
+        self.rng.between(least * self.round, most * self.round)
+    }
+
+    /// Adds an action so many ticks after the beginning of the phase.
+    fn act(&mut self, later: u64, action: Action) {
+        if self.at + later < self.ticks {
+            self.steps.push(Step { at: self.at + later, action });
+        }
+    }
+
+    /// Ends the phase, in which these links are open; `None` for all.
+    fn pass(&mut self, open: Option<u64>, duration: u64) {
+        if let Some(open) = open {
+            let shape = Shape::FewLinks { open };
+            self.act(0, Action::Cut { shape, ticks: duration, notify: Notify::Nobody });
+        }
+        self.at += duration;
+    }
+}
