@@ -23,6 +23,7 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -441,18 +442,39 @@ fn the_file_of_a_replaced_compaction_is_removed() {
     while snapshot_files(folder.path()) < 2 {
         std::thread::yield_now();
     }
-    for trims in 0.. {
-        if snapshot_files(folder.path()) == 1 {
-            break;
-        }
-        assert!(trims < 10_000, "the file stays");
-        // A trim that frees a segment makes a checkpoint, which removes what is not needed.
-        storage.append_entries(words(0..1000)).unwrap();
-        storage.trim(1000).unwrap();
-    }
+    await_one_snapshot_file(&mut storage, folder.path());
     assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(100), 100));
     drop(storage);
     assert_eq!(number(&open_with_files(folder.path())), Some(100));
+}
+
+/// Writes few batches, far fewer than make a checkpoint.
+fn await_one_snapshot_file(storage: &mut Background, folder: &Path) {
+    for _ in 0..40 {
+        storage.set_decided_idx(storage.get_decided_idx().unwrap()).unwrap();
+        if snapshot_files(folder) == 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{} files of snapshots", snapshot_files(folder));
+}
+
+/// Snapshots that were replaced do not wait for a checkpoint.
+#[test]
+fn replaced_snapshots_do_not_pile_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = open_with_files(folder.path());
+    storage.append_entries(words(0..200)).unwrap();
+    for round in 1..=10 {
+        compact_ten(&mut storage).end.set(End::Success).unwrap();
+        append_until_stored(&mut storage, 10 * round);
+    }
+    await_one_snapshot_file(&mut storage, folder.path());
+    assert_eq!(number(&storage), Some(100));
+    drop(storage);
+    let storage = open_with_files(folder.path());
+    assert_eq!((number(&storage), snapshot_files(folder.path())), (Some(100), 1));
 }
 
 fn snapshot_files(folder: &Path) -> usize {

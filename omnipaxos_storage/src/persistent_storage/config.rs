@@ -13,8 +13,8 @@ const DATABASE_CACHE_BYTES: u64 = 16 << 20;
 const SEGMENT_BYTES: usize = 128 << 20;
 
 /// Size of the largest snapshot, encoded, for which a batch always waits, if the user did not set
-/// one.
-const LARGEST_INLINE_SNAPSHOT: u64 = 256 << 10;
+/// one. A larger one is never in the database.
+pub(super) const LARGEST_INLINE_SNAPSHOT: u64 = 256 << 10;
 
 /// The configuration of a [`PersistentStorage`](super::PersistentStorage).
 ///
@@ -168,17 +168,22 @@ impl PersistentStorageConfig {
         }
     }
 
-    /// Returns the options of the database with its folder.
+    /// Returns the options of the database with its folder. sled's thread that flushes is off: a disk reports a
+    /// failed write to one sync only, and that thread would log it and go on. Where something must be durable,
+    /// a sync follows.
     pub(super) fn database(&self) -> sled::Config {
         let folder = self.folder().join("database");
         match &self.database_options {
-            None => sled::Config::new().cache_capacity(DATABASE_CACHE_BYTES).path(folder),
+            None => {
+                let config = sled::Config::new().cache_capacity(DATABASE_CACHE_BYTES).path(folder);
+                config.flush_every_ms(None)
+            }
             // A configuration that was cloned cannot be changed, so its settings are copied.
             Some(set) if set.get_path() == sled::Config::default().get_path() => {
                 sled::Config::new()
                     .path(folder)
                     .cache_capacity(set.cache_capacity)
-                    .flush_every_ms(set.flush_every_ms)
+                    .flush_every_ms(None)
                     .mode(set.mode)
                     .use_compression(set.use_compression)
                     .compression_factor(set.compression_factor)

@@ -3,6 +3,7 @@
 use super::{
     batch::{SnapshotRef, State},
     codec,
+    config::LARGEST_INLINE_SNAPSHOT,
     error::StorageError,
     large_snapshots::{self, Compacted, Deferred, InMemory, Order, Progress, Superseded, Wait},
     parts::{largest_payload, Parts},
@@ -450,6 +451,7 @@ impl<T> PersistentStorage<T> {
         }
         self.has_removed_entries |= batch.state.first > self.written.first;
         self.take(batch, state);
+        self.remove_unneeded_files()?;
         if self.has_removed_entries && !self.background.is_recording() {
             self.has_removed_entries = false;
             if self.first_needed_segment() > self.log.first_segment() {
@@ -459,6 +461,12 @@ impl<T> PersistentStorage<T> {
         Ok(())
     }
 
+    /// Returns the size of the largest snapshot that is in the database. Of larger values sled makes files, which
+    /// it does not sync before it removes earlier ones.
+    fn largest_inline(&self) -> u64 {
+        self.largest_inline.min(LARGEST_INLINE_SNAPSHOT)
+    }
+
     /// Stores a snapshot durably: a large one in a file, a small one in the database.
     fn put_snapshot(
         &mut self,
@@ -466,7 +474,7 @@ impl<T> PersistentStorage<T> {
         idx: u64,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        if name.bytes <= self.largest_inline {
+        if name.bytes <= self.largest_inline() {
             return self.database.put_snapshot(name, bytes);
         }
         let contents = self.snapshot_files.write(name.id, bytes)?;
@@ -515,27 +523,39 @@ impl<T> PersistentStorage<T> {
         }
     }
 
-    /// Removes the snapshots to which the last batch does not refer. A thread removes files, since
-    /// that may take long.
+    /// Removes the snapshots to which the last batch does not refer.
     pub(super) fn remove_unneeded(&mut self) -> Result<(), StorageError> {
         let (in_files, in_database): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unneeded)
             .into_iter()
             .partition(|snapshot| self.snapshot_files.contains(snapshot.id));
         in_database.into_iter().try_for_each(|old| self.database.remove_snapshot(old.id))?;
+        self.remove_files(in_files)
+    }
+
+    /// Removes the large ones of these snapshots. They would fill the disk before the next checkpoint.
+    fn remove_unneeded_files(&mut self) -> Result<(), StorageError> {
+        let largest_inline = self.largest_inline();
+        let is_in_file = |old: &mut SnapshotRef| old.bytes > largest_inline;
+        let in_files = self.unneeded.extract_if(.., is_in_file).collect();
+        self.remove_files(in_files)
+    }
+
+    /// Removes files of snapshots from a thread, since that may take long.
+    fn remove_files(&mut self, of: Vec<SnapshotRef>) -> Result<(), StorageError> {
         // An open file takes space on the disk also without a name.
-        self.in_file.take_if(|file| in_files.iter().any(|old| old.id == file.id));
-        if in_files.is_empty() {
+        self.in_file.take_if(|file| of.iter().any(|old| old.id == file.id));
+        if of.is_empty() {
             return Ok(());
         }
         match self.removal.take_if(|removal| removal.is_finished()) {
             Some(ended) => ended.join().unwrap_or(Ok(()))?,
             None if self.removal.is_some() => {
-                self.unneeded = in_files;
+                self.unneeded.extend(of);
                 return Ok(());
             }
             None => {}
         }
-        let ids = in_files.into_iter().map(|old| old.id).collect();
+        let ids = of.into_iter().map(|old| old.id).collect();
         self.removal = Some(large_snapshots::remove(&self.snapshot_files, ids)?);
         Ok(())
     }

@@ -206,8 +206,11 @@ impl<T: SimEntry> Cluster<T> {
             let at_once = self.least_at_once();
             let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
             let forwards = waiting.div_ceil(room.min().unwrap_or(1));
-            let fetching =
-                lacking.div_ceil(at_once) * self.round_trip() + self.ticks_of_a_snapshot();
+            // One that a server receives now may be old: it needs another one after it.
+            let is_receiving = self.servers.iter().any(|server| server.disk.is_receiving());
+            let snapshots = 1 + u64::from(is_receiving);
+            let fetching = lacking.div_ceil(at_once) * self.round_trip()
+                + snapshots * self.ticks_of_a_snapshot();
             self.slack = fetching + forwards * self.election_timeout();
         }
     }

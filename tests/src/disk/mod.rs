@@ -218,6 +218,11 @@ impl<T: SimEntry> SimDisk<T> {
         }
     }
 
+    /// Whether it receives a snapshot now.
+    pub fn is_receiving(&self) -> bool {
+        self.0.borrow().received.is_some()
+    }
+
     /// Ticks that it needs at rest to write what has come of a snapshot: there is an output in each.
     pub fn slowness(&self) -> u64 {
         let disk = self.0.borrow();
