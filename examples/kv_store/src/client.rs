@@ -74,6 +74,8 @@ struct Connection {
     reader: BufReader<Pin<Box<TimeoutReader<OwnedReadHalf>>>>,
     writer: Pin<Box<TimeoutWriter<OwnedWriteHalf>>>,
     body: Vec<u8>,
+    /// Whether an answer did not come in time, of which a part may have come.
+    is_amid_an_answer: bool,
 }
 
 impl Client {
@@ -284,14 +286,20 @@ impl Client {
 
     /// Reads where the members are, if a server has sent that before it closed the connection.
     async fn read_last_members(&mut self) {
-        let Some(connection) = self.connection.as_mut().filter(|_| self.given.len() > 1) else {
+        let is_needed = self.given.len() > 1;
+        let connection = self.connection.as_mut();
+        let Some(connection) = connection.filter(|at| is_needed && !at.is_amid_an_answer) else {
             return;
         };
-        while let Ok(response) = connection.receive(LAST_WORDS).await {
-            if let Answer::Members(members) = response.answer {
-                learn(&mut self.servers, &self.given, &mut self.at, &members);
+        let read = async {
+            while let Ok(response) = connection.receive(LAST_WORDS).await {
+                if let Answer::Members(members) = response.answer {
+                    learn(&mut self.servers, &self.given, &mut self.at, &members);
+                }
             }
-        }
+        };
+        // Else the server may go on with other answers.
+        let _ = timeout(10 * LAST_WORDS, read).await;
     }
 
     fn turn_to_next(&mut self, cause: &anyhow::Error) {
@@ -337,7 +345,8 @@ impl Connection {
         let (reader, mut writer) = (TimeoutReader::new(reader), TimeoutWriter::new(writer));
         writer.set_timeout(Some(ANSWER_TIMEOUT));
         let reader = BufReader::new(Box::pin(reader));
-        Ok(Self { reader, writer: Box::pin(writer), body: Vec::new() })
+        let writer = Box::pin(writer);
+        Ok(Self { reader, writer, body: Vec::new(), is_amid_an_answer: false })
     }
 
     async fn send(&mut self, requests: impl Iterator<Item = Request>) -> Result<()> {
@@ -352,8 +361,12 @@ impl Connection {
     /// Receives an answer. The time limit is for each part of it: a long one may take longer.
     async fn receive(&mut self, time_limit: Duration) -> Result<Response> {
         self.reader.get_mut().as_mut().set_timeout_pinned(Some(time_limit));
-        self.read().await.map_err(|cause| match is_timeout(&cause) {
-            true => anyhow!("no answer in time"),
+        let read = self.read().await;
+        read.map_err(|cause| match is_timeout(&cause) {
+            true => {
+                self.is_amid_an_answer = true;
+                anyhow!("no answer in time")
+            }
             false => cause,
         })
     }

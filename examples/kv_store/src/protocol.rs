@@ -138,6 +138,14 @@ impl Answer {
                 .to_owned(),
         )
     }
+
+    /// To a client that many others have followed since its command was done.
+    pub(crate) fn index_forgotten() -> Self {
+        Self::Refused(
+            "it is done, and its index is not kept any more: do not ask again with another number"
+                .to_owned(),
+        )
+    }
 }
 
 /// Why a server has no answer yet. To ask again with the same number does nothing twice.

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 /// Requests under way at the same time.
 const WINDOW: usize = 256;
 
+/// From the first request under way to the last one. Servers keep the outputs of 1,024 numbers of a client: a
+/// request that comes late must not find its number given up.
+const SPAN: usize = 1000;
+
 /// Requests, and the answers that have come.
 pub(crate) struct Round {
     asks: Vec<Ask>,
@@ -61,6 +65,10 @@ impl Round {
     /// The requests to send now, on the connection of this time.
     pub(crate) fn due(&mut self, client: u64) -> Vec<Request> {
         while self.under_way.len() < WINDOW && self.next < self.asks.len() {
+            let first = self.under_way.keys().next().copied().unwrap_or(self.next);
+            if self.next - first >= SPAN {
+                break;
+            }
             self.under_way.insert(self.next, Sent::NotHere);
             self.next += 1;
         }
@@ -132,7 +140,7 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
-    use super::{Round, WINDOW};
+    use super::{Round, SPAN, WINDOW};
     use crate::protocol::{Answer, Ask, Response};
 
     fn gets(number: usize) -> Vec<Ask> {
@@ -156,6 +164,23 @@ mod tests {
         round.take(Response { number: 100, answer: Answer::Done { idx: 0 } });
         let due = round.due(7);
         assert_eq!((due.len(), due[0].oldest), (1, 102));
+    }
+
+    #[test]
+    fn the_window_waits_for_a_request_that_all_others_pass() {
+        let mut round = Round::new(gets(3 * SPAN), 0);
+        loop {
+            let due = round.due(7);
+            if due.is_empty() {
+                break;
+            }
+            for request in due.iter().filter(|request| request.number > 0) {
+                round.take(Response { number: request.number, answer: Answer::Done { idx: 0 } });
+            }
+        }
+        assert_eq!((round.answered, round.next), (SPAN - 1, SPAN));
+        round.take(Response { number: 0, answer: Answer::Done { idx: 0 } });
+        assert_eq!(round.due(7).len(), WINDOW);
     }
 
     #[test]

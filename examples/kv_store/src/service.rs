@@ -270,9 +270,8 @@ async fn send_members(
 fn executed(executed: Result<(u64, ()), ExecuteError<Change>>) -> Answered {
     match executed {
         Ok((idx, ())) => Ok(Answer::Done { idx }),
-        Err(ExecuteError::OutputForgotten | ExecuteError::NumberTooOld) => {
-            Ok(Answer::answered_before())
-        }
+        Err(ExecuteError::NumberTooOld) => Ok(Answer::answered_before()),
+        Err(ExecuteError::OutputForgotten) => Ok(Answer::index_forgotten()),
         Err(ExecuteError::Append(AppendError::Busy(_))) => Ok(Answer::AskAgain(Why::Busy)),
         Err(ExecuteError::Append(AppendError::Unknown)) => Ok(Answer::AskAgain(Why::Unknown)),
         Err(ExecuteError::Append(AppendError::NotDecided)) => Ok(Answer::AskAgain(Why::NotDecided)),

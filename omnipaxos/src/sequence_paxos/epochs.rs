@@ -76,7 +76,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.compaction = Compactions::default();
         self.outbox = Outbox::default();
         self.leaves_rest = false;
-        self.proposals.begin_epoch();
+        self.proposals.begin_epoch(&self.members);
         let stopsign_idx = epoch.first_idx.saturating_sub(1);
         self.reads.begin_epoch(is_next.then_some(stopsign_idx));
         self.observers.retain(|pid| !self.members.contains(pid));

@@ -65,6 +65,12 @@ impl Admission {
         self.has_fallen |= self.limit < before;
     }
 
+    /// Begins a configuration with these members: the limits of the others do not count any more.
+    pub(super) fn begin_epoch(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.reported.retain(|pid, _| is_member(*pid));
+        self.limit = self.reported.values().copied().fold(self.own, u64::min);
+    }
+
     /// Records ids that a leader refused. Returns how many of them were not refused before.
     fn refuse(&mut self, first: ProposalId, count: u64) -> u64 {
         if self.refused_ids.len() >= MOST_REFUSED_RANGES {
@@ -253,6 +259,18 @@ mod tests {
         ] {
             admission.report(from, limit);
             assert_eq!((admission.limit, admission.has_fallen), (smallest, has_fallen));
+        }
+    }
+
+    #[test]
+    fn the_limit_of_a_server_ends_with_its_membership() {
+        let mut admission = Admission::new(&ServerConfig::default(), 100);
+        [(2, 50), (3, 40), (4, 60)]
+            .into_iter()
+            .for_each(|(pid, limit)| admission.report(pid, limit));
+        for (members, limit) in [(vec![2, 4], 50), (vec![4], 60), (vec![], 100)] {
+            admission.begin_epoch(|pid| members.contains(&pid));
+            assert_eq!(admission.limit, limit, "{members:?}");
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
     amount::Amount,
     clock::Tick,
     config::ServerConfig,
+    membership::Membership,
     messages::sequence_paxos::ForwardedStopSign,
     proposals::{Outcome, ProposalId},
     replica_log::ReplicaLog,
@@ -62,11 +63,12 @@ impl<T> Proposals<T> {
         }
     }
 
-    /// Begins the next epoch of a log that continues.
-    pub(super) fn begin_epoch(&mut self)
+    /// Begins the next epoch of a log that continues, with these members.
+    pub(super) fn begin_epoch(&mut self, members: &Membership)
     where
         T: Entry,
     {
+        self.admission.begin_epoch(|pid| members.contains(pid));
         self.queue.begin_epoch();
         self.pending.begin_epoch();
         self.rejections = Rejections::default();
