@@ -91,9 +91,10 @@
 //! - **Every future may be dropped** at any time, also by `select!` and `timeout`. A dropped call
 //!   leaves no state in the node, except the effect of its request.
 //! - **Everything is bounded**: the types name their limits.
-//! - **A node ends as a whole.** If its storage fails to write, or user code panics (other than the
-//!   function of a query), all calls return the [`NodeError`](errors::NodeError). If all handles are dropped, it ends and closes its storage
-//!   and its sockets.
+//! - **A node ends as a whole.** If its storage fails to write, or user code panics, all calls return the
+//!   [`NodeError`](errors::NodeError). Two panics have other effects: that of the function of a query ends the
+//!   query, and one while a message is decoded ends the connection. If all handles are dropped, the node ends and
+//!   closes its storage and its sockets.
 //! - **Blocking writes stall no task of yours**: the replica and its transport have one thread, and
 //!   the state machine has another, unless you choose otherwise.
 #![forbid(unsafe_code)]

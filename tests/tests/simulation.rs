@@ -22,14 +22,19 @@ fn report_of(seed: u64) -> Report {
 #[test]
 fn a_few_hundred_seeds() {
     let mut counts = Counts::default();
-    for seed in 0..400 {
-        let report = report_of(seed);
+    let few_links = (0..60).map(|seed| (seed, " --few-links"));
+    for (seed, mode) in (0..400).map(|seed| (seed, "")).chain(few_links) {
+        let mut plan = Plan::of(seed, TICKS);
+        if !mode.is_empty() {
+            plan.open_few_links();
+        }
+        let report = run(&plan, Trace::Off);
         counts.merge(&report.counts);
         if let Some(failure) = report.failure {
-            let shrunk = shrink(&Plan::of(seed, TICKS), &failure, 300);
+            let shrunk = shrink(&plan, &failure, 300);
             panic!(
                 "seed {seed}, tick {}: {}\n{}\nsmaller: {:#?}\n{:?}\nreplay: sim --seed {seed} \
-                 --ticks {TICKS}",
+                 --ticks {TICKS}{mode}",
                 failure.at, failure.violation, failure.servers, shrunk.plan.steps, shrunk.failure
             );
         }

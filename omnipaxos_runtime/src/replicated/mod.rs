@@ -502,7 +502,11 @@ where
                 let applier = run_machine(node.downgrade());
                 let name = format!("state-machine-{}", node.pid());
                 let thread = std::thread::Builder::new().name(name);
-                run_on_thread(thread, applier).await.map_err(StartError::Thread)?;
+                if let Err(cause) = run_on_thread(thread, applier).await {
+                    // So that the storage is closed when this returns.
+                    let _ = node.shutdown().await;
+                    return Err(StartError::Thread(cause));
+                }
                 node
             }
         };

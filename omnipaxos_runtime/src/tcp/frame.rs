@@ -27,7 +27,13 @@
 //! ```
 
 use serde::{de::DeserializeOwned, Serialize};
-use std::{error::Error, future::Future, io, time::Duration};
+use std::{
+    error::Error,
+    future::Future,
+    io,
+    panic::{catch_unwind, AssertUnwindSafe},
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -150,7 +156,9 @@ where
     }
     let length = body.len();
     let message = match length < LARGE {
-        true => decode(body)?,
+        // Else a panic would end the task that reads, and nobody would learn why.
+        true => catch_unwind(AssertUnwindSafe(|| decode(body)))
+            .map_err(|_panic| FrameError::Panicked)??,
         false => {
             // Meanwhile the replica, which may be on this thread, continues.
             let large = std::mem::take(body);
@@ -327,6 +335,24 @@ mod tests {
             let (Where(decoded), length) = read.unwrap().unwrap();
             assert!(length > bytes);
             assert_eq!(decoded == thread::current().id(), is_here, "{bytes} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_message_is_decoded_is_an_error() {
+        struct Panics;
+
+        impl<'de> Deserialize<'de> for Panics {
+            fn deserialize<D: Deserializer<'de>>(_from: D) -> Result<Self, D::Error> {
+                panic!("code of the type of a message")
+            }
+        }
+
+        for bytes in [10, 2 * LARGE] {
+            let mut frame = Vec::new();
+            encode(&"x".repeat(bytes), 3 * LARGE, &mut frame).unwrap();
+            let read = read::<Panics, _>(&mut &frame[..], 3 * LARGE, LIMIT, &mut Vec::new()).await;
+            assert!(matches!(read, Err(FrameError::Panicked)), "{bytes} bytes");
         }
     }
 
