@@ -8,7 +8,7 @@ use omnipaxos::{
     errors::SharedError,
     storage::{ReadSnapshot, SnapshotBytes, SnapshotDigest, StorageResult},
 };
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{fmt, fs::File, path::PathBuf, sync::Arc};
 
 /// Number of bytes with a checksum of their own: what is read is checked.
 const BLOCK_BYTES: u64 = 64 << 10;
@@ -87,11 +87,18 @@ impl FileBytes {
     }
 }
 
-#[derive(Debug)]
 struct FileReader {
     path: PathBuf,
     file: File,
     contents: Contents,
+}
+
+/// The text is the same after a thread has removed the name of the file; that of a `File` is not.
+impl fmt::Debug for FileReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("FileReader");
+        text.field("path", &self.path).field("contents", &self.contents).finish_non_exhaustive()
+    }
 }
 
 impl FileReader {
