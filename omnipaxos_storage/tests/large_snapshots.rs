@@ -90,6 +90,23 @@ fn a_storage_that_is_dropped_writes_the_snapshot_first() {
     assert_holds(&storage, 40, Some(&large(1)), 100);
 }
 
+/// Also where every batch waits for its snapshot: sled does not sync large values in time.
+#[test]
+fn no_large_snapshot_is_in_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = PersistentStorageConfig::with_path(folder.path().to_str().unwrap());
+    config.set_largest_inline_snapshot(u64::MAX);
+    let mut storage = Store::try_open(config.clone()).unwrap();
+    storage.append_entries((0..100).map(Number).collect()).unwrap();
+    for (count, idx) in [(40, 40), (10, 50)] {
+        storage.write_compaction(&mut compaction(count, idx, large(idx))).unwrap();
+        assert_eq!(storage.get_stored_compacted_idx().unwrap(), idx);
+        assert!(snapshot_files(folder.path()) > 0);
+    }
+    drop(storage);
+    assert_holds(&Store::try_open(config).unwrap(), 50, Some(&large(50)), 100);
+}
+
 /// All bytes of the snapshot that another server is sent, read in parts of `step` bytes.
 fn sent(source: &SnapshotBytes, step: usize) -> State {
     let mut bytes = Vec::new();

@@ -15,10 +15,6 @@ use omnipaxos_tests::{
 /// Ticks with faults; less than the program's, for a debug build.
 const TICKS: u64 = 600;
 
-fn report_of(seed: u64) -> Report {
-    run(&Plan::of(seed, TICKS), Trace::Off)
-}
-
 #[test]
 fn a_few_hundred_seeds() {
     let mut counts = Counts::default();
@@ -98,7 +94,7 @@ fn a_seed_gives_the_same_run_to_the_byte() {
 fn tracing_changes_nothing() {
     for seed in 0..10 {
         let traced = run(&Plan::of(seed, TICKS), Trace::Kept(Vec::new()));
-        let plain = report_of(seed);
+        let plain = run(&Plan::of(seed, TICKS), Trace::Off);
         let of = |report: &Report| (report.decided, report.traffic, report.ticks, report.ended);
         assert_eq!(of(&traced), of(&plain), "seed {seed}");
     }

@@ -113,7 +113,8 @@ impl PersistentStorageConfig {
 
     /// Sets the options of the database, which contains state and snapshots.
     ///
-    /// If they contain no path, the database stays below the folder of the storage.
+    /// If they contain no path, the database stays below the folder of the storage. `flush_every_ms` has no effect
+    /// then: a disk reports a failed write to one sync only, and sled's thread would take that report.
     pub fn set_database_options(&mut self, database_options: sled::Config) {
         self.database_options = Some(database_options);
     }
@@ -149,7 +150,8 @@ impl PersistentStorageConfig {
     ///
     /// The default is 256 KiB. If the snapshot of a compaction is larger, a thread writes it while
     /// calls continue. After a crash before it is durable, the storage holds the earlier snapshot
-    /// and all entries after it. With `u64::MAX` every batch waits for its snapshot.
+    /// and all entries after it. With `u64::MAX` every batch waits for its snapshot. One above 256 KiB
+    /// is in a file in either case.
     pub fn set_largest_inline_snapshot(&mut self, bytes: u64) {
         self.largest_inline_snapshot = bytes;
     }
@@ -168,9 +170,9 @@ impl PersistentStorageConfig {
         }
     }
 
-    /// Returns the options of the database with its folder. sled's thread that flushes is off: a disk reports a
-    /// failed write to one sync only, and that thread would log it and go on. Where something must be durable,
-    /// a sync follows.
+    /// Returns the options of the database with its folder. sled's thread that flushes is off, unless the user's
+    /// options have a path: it would log a failed sync and go on. Where something must be durable, a sync of this
+    /// crate follows.
     pub(super) fn database(&self) -> sled::Config {
         let folder = self.folder().join("database");
         match &self.database_options {
@@ -250,6 +252,17 @@ mod tests {
                 LogSettings { folder: Some(PathBuf::from(folder)), segment_bytes: Some(12_345) };
             assert_eq!(LogSettings::of(&options), expected);
         }
+    }
+
+    #[test]
+    fn no_thread_of_the_database_takes_errors_of_the_disk() {
+        let mut config = PersistentStorageConfig::with_path("p");
+        assert_eq!(config.database().flush_every_ms, None);
+        config.set_database_options(sled::Config::new().flush_every_ms(Some(5)));
+        assert_eq!(config.database().flush_every_ms, None);
+        // A configuration with a path is taken as it is.
+        config.set_database_options(sled::Config::new().path("q").flush_every_ms(Some(5)));
+        assert_eq!(config.database().flush_every_ms, Some(5));
     }
 
     #[test]

@@ -463,7 +463,7 @@ impl<T> PersistentStorage<T> {
 
     /// Returns the size of the largest snapshot that is in the database. Of larger values sled makes files, which
     /// it does not sync before it removes earlier ones.
-    fn largest_inline(&self) -> u64 {
+    fn largest_in_database(&self) -> u64 {
         self.largest_inline.min(LARGEST_INLINE_SNAPSHOT)
     }
 
@@ -474,7 +474,7 @@ impl<T> PersistentStorage<T> {
         idx: u64,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        if name.bytes <= self.largest_inline() {
+        if name.bytes <= self.largest_in_database() {
             return self.database.put_snapshot(name, bytes);
         }
         let contents = self.snapshot_files.write(name.id, bytes)?;
@@ -534,28 +534,28 @@ impl<T> PersistentStorage<T> {
 
     /// Removes the large ones of these snapshots. They would fill the disk before the next checkpoint.
     fn remove_unneeded_files(&mut self) -> Result<(), StorageError> {
-        let largest_inline = self.largest_inline();
-        let is_in_file = |old: &mut SnapshotRef| old.bytes > largest_inline;
+        let largest = self.largest_in_database();
+        let is_in_file = |old: &mut SnapshotRef| old.bytes > largest;
         let in_files = self.unneeded.extract_if(.., is_in_file).collect();
         self.remove_files(in_files)
     }
 
-    /// Removes files of snapshots from a thread, since that may take long.
-    fn remove_files(&mut self, of: Vec<SnapshotRef>) -> Result<(), StorageError> {
+    /// Removes snapshots that are in files, from a thread, since that may take long.
+    fn remove_files(&mut self, snapshots: Vec<SnapshotRef>) -> Result<(), StorageError> {
         // An open file takes space on the disk also without a name.
-        self.in_file.take_if(|file| of.iter().any(|old| old.id == file.id));
-        if of.is_empty() {
+        self.in_file.take_if(|file| snapshots.iter().any(|old| old.id == file.id));
+        if snapshots.is_empty() {
             return Ok(());
         }
         match self.removal.take_if(|removal| removal.is_finished()) {
             Some(ended) => ended.join().unwrap_or(Ok(()))?,
             None if self.removal.is_some() => {
-                self.unneeded.extend(of);
+                self.unneeded.extend(snapshots);
                 return Ok(());
             }
             None => {}
         }
-        let ids = of.into_iter().map(|old| old.id).collect();
+        let ids = snapshots.into_iter().map(|old| old.id).collect();
         self.removal = Some(large_snapshots::remove(&self.snapshot_files, ids)?);
         Ok(())
     }

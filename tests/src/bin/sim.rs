@@ -45,7 +45,7 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["lasting", "changes"])]
     persistent: bool,
     /// Few links are open at a time, and soon after others: instead of the other faults.
-    #[arg(long, conflicts_with_all = ["lasting", "changes", "persistent"])]
+    #[arg(long, conflicts_with_all = ["lasting", "changes"])]
     few_links: bool,
     /// Runs in which the faults last, and something must be decided again and again all the same.
     /// Each of a length of its own.

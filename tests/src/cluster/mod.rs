@@ -46,6 +46,8 @@ pub struct Cluster<T: SimEntry> {
     seed: u64,
     setting: Setting,
     now: u64,
+    /// When a server was last asked to lead.
+    asked_at: Option<u64>,
     servers: Vec<Server<T>>,
     network: Network<T>,
     healings: Vec<Healing>,
@@ -125,6 +127,7 @@ impl<T: SimEntry> Cluster<T> {
         let mut cluster = Self {
             seed: plan.seed,
             now: 0,
+            asked_at: None,
             servers: (0..size)
                 .map(|at| Server::new(&setting, at, &taken, plan.seed, trace.is_on()))
                 .collect(),
@@ -180,6 +183,11 @@ impl<T: SimEntry> Cluster<T> {
         ensure!(in_flight <= FLOOD, Check::Flood, "{in_flight} messages are in flight");
         self.drain_some()?;
         self.pass_tick_of_next()
+    }
+
+    /// When a server was last asked to lead.
+    pub fn asked_at(&self) -> Option<u64> {
+        self.asked_at
     }
 
     /// The time of the run.

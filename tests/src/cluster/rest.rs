@@ -206,8 +206,8 @@ impl<T: SimEntry> Cluster<T> {
             let at_once = self.least_at_once();
             let room = self.servers.iter().map(|server| entries_in_room(&server.setting.config));
             let forwards = waiting.div_ceil(room.min().unwrap_or(1));
-            // One that a server receives now may be old: it needs another one after it.
-            let is_receiving = self.servers.iter().any(|server| server.disk.is_receiving());
+            // One that such a server receives already may be old: then it needs another one.
+            let is_receiving = self.receivers().any(|server| server.disk.is_receiving());
             let snapshots = 1 + u64::from(is_receiving);
             let fetching = lacking.div_ceil(at_once) * self.round_trip()
                 + snapshots * self.ticks_of_a_snapshot();
@@ -256,14 +256,18 @@ impl<T: SimEntry> Cluster<T> {
         round_trips * (self.round_trip() + self.slowness_of_receivers())
     }
 
-    /// Ticks that the slowest disk needs to write what has come, of those servers that need a snapshot: others
-    /// have compacted entries that they have not decided.
+    /// Ticks that the slowest disk of a server which needs a snapshot takes to write what has come.
     fn slowness_of_receivers(&self) -> u64 {
+        self.receivers().map(|server| server.disk.slowness()).max().unwrap_or_default()
+    }
+
+    /// The servers that need a snapshot: others have compacted entries that they have not decided.
+    fn receivers(&self) -> impl Iterator<Item = &Server<T>> {
         let compacted_idx = (0..self.servers.len()).map(|at| self.compacted_idx(at)).max();
-        let receivers = self.servers.iter().enumerate().filter(|(at, _)| {
+        let receivers = self.servers.iter().enumerate().filter(move |(at, _)| {
             self.decided_idx(*at).unwrap_or_default() < compacted_idx.unwrap_or_default()
         });
-        receivers.map(|(_, server)| server.disk.slowness()).max().unwrap_or_default()
+        receivers.map(|(_, server)| server)
     }
 
     /// Ticks from a message to what its answer brings about.

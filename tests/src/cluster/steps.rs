@@ -325,6 +325,7 @@ impl<T: SimEntry> Cluster<T> {
 
     fn become_leader(&mut self, at: usize) -> Result<(), Violation> {
         self.counts.add(Kind::BecomeLeader);
+        self.asked_at = Some(self.now);
         // The method has no twin that returns an error, and panics with one.
         let disk = self.servers[at].disk.clone();
         disk.undisturbed(|| self.input(at, |replica| replica.try_become_leader()).map(drop))

@@ -3,7 +3,7 @@
 //! A server often has no leader that it can reach. A leader that others have overtaken does not learn of that.
 //! Its promises and entries come late, to and from servers that have learned other things meanwhile.
 
-use super::{Action, Notify, Plan, ServerSetting, Shape, Step};
+use super::{Action, Notify, Plan, Shape, Step};
 use crate::rng::Rng;
 
 /// Replaces the faults of a plan by links that come and go, with proposals and attempts to lead in between.
@@ -12,15 +12,8 @@ pub(super) fn replace_faults(plan: &mut Plan) {
     let keeps_crashes = rng.chance(1, 4);
     plan.steps.retain(|step| match step.action {
         Action::Crash { .. } => keeps_crashes,
-        Action::Cut { .. }
-        | Action::WriteFault { .. }
-        | Action::ReadFault { .. }
-        | Action::PauseTicks { .. }
-        | Action::Freeze { .. }
-        | Action::TargetedFault { .. }
-        | Action::Reconfigure { .. }
-        | Action::Forge { .. } => false,
-        _ => true,
+        Action::Reconfigure { .. } | Action::Forge { .. } => false,
+        ref other => !other.is_fault(),
     });
     plan.next = None;
     let size = plan.setting.servers.len();
@@ -37,22 +30,6 @@ pub(super) fn replace_faults(plan: &mut Plan) {
     }
     plan.steps.append(&mut phases.steps);
     plan.steps.sort_by_key(|step| step.at);
-    // A server keeps a request to lead for as many rounds as there are servers. It would come amid the
-    // proposals after the end of the faults.
-    let kept = (size as u64 + 2) * longest_round(plan);
-    let last = plan.setting.ticks.saturating_sub(kept);
-    let asks = |step: &Step| matches!(step.action, Action::BecomeLeader { .. });
-    plan.steps.retain(|step| step.at < last || !asks(step));
-}
-
-/// Ticks of the longest round of any server, at full speed.
-fn longest_round(plan: &Plan) -> u64 {
-    let rounds = plan.setting.servers.iter().map(|server| {
-        let factor = server.config.max_election_tick_factor;
-        server.config.election_tick_timeout * factor.min(4) * ServerSetting::FULL_SPEED
-            / server.speed.max(1)
-    });
-    rounds.max().unwrap_or_default()
 }
 
 /// Phases that follow each other. Each has links of its own.

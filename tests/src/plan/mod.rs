@@ -288,6 +288,37 @@ pub enum Action {
     TransferLeadership { to: usize, ticks: u64 },
 }
 
+impl Action {
+    /// Whether a server, a link or a disk fails.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Action::Crash { .. }
+            | Action::WriteFault { .. }
+            | Action::ReadFault { .. }
+            | Action::Cut { .. }
+            | Action::PauseTicks { .. }
+            | Action::Freeze { .. }
+            | Action::TargetedFault { .. } => true,
+            Action::Append { .. }
+            | Action::Reconfigure { .. }
+            | Action::Trim { .. }
+            | Action::Apply { .. }
+            | Action::Snapshot { .. }
+            | Action::CompactWith { .. }
+            | Action::SetPriority { .. }
+            | Action::BecomeLeader { .. }
+            | Action::Read { .. }
+            | Action::Flush { .. }
+            | Action::TakeEvents { .. }
+            | Action::Status { .. }
+            | Action::Forge { .. }
+            | Action::Reconnected { .. }
+            | Action::RequestRead { .. }
+            | Action::TransferLeadership { .. } => false,
+        }
+    }
+}
+
 /// What becomes of the ticks of a server that stood still.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Missed {
@@ -345,27 +376,8 @@ impl Plan {
         for step in self.steps.iter().filter(|step| !self.is_of_observer(&step.action)) {
             match step.action {
                 Action::BecomeLeader { .. } | Action::TransferLeadership { .. } => takeovers += 1,
-                Action::Crash { .. }
-                | Action::WriteFault { .. }
-                | Action::ReadFault { .. }
-                | Action::Cut { .. }
-                | Action::PauseTicks { .. }
-                | Action::Freeze { .. }
-                | Action::TargetedFault { .. } => return None,
-                Action::Append { .. }
-                | Action::Reconfigure { .. }
-                | Action::Trim { .. }
-                | Action::Snapshot { .. }
-                | Action::CompactWith { .. }
-                | Action::SetPriority { .. }
-                | Action::Read { .. }
-                | Action::Flush { .. }
-                | Action::TakeEvents { .. }
-                | Action::Status { .. }
-                | Action::Forge { .. }
-                | Action::Reconnected { .. }
-                | Action::RequestRead { .. }
-                | Action::Apply { .. } => {}
+                ref other if other.is_fault() => return None,
+                _ => {}
             }
         }
         is_calm.then_some(takeovers)

@@ -100,11 +100,26 @@ impl<T: SimEntry> Cluster<T> {
     }
 
     pub(super) fn decide_one_more(&mut self, at: usize, group: &[usize]) -> Result<f64, Violation> {
+        self.let_requests_to_lead_end(group)?;
         let has =
             |cluster: &Self, id: u64| cluster.is_decided_or_stopped(id) && cluster.agree(group);
         let decided =
             self.decide_from(at, Place::Near, DECIDES_WITHIN, "to decide one more", has)?;
         Ok(decided.unwrap_or(0.0))
+    }
+
+    /// Lets servers take over that were asked to before the faults were over, also those that cannot lead. A
+    /// server keeps a request for as many rounds as there are servers. Then the group must be live again.
+    fn let_requests_to_lead_end(&mut self, group: &[usize]) -> Result<(), Violation> {
+        let kept = (self.size() as u64 + 1) * self.election_timeout();
+        let until = self.asked_at().map_or(0, |asked_at| asked_at + kept);
+        if self.now() >= until {
+            return Ok(());
+        }
+        while self.now() < until {
+            self.pass_tick()?;
+        }
+        self.become_live(group, "to be live after requests to lead").map(drop)
     }
 
     /// Proposes a value at a server at rest, and waits until something holds of it; returns the
