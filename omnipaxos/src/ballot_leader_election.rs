@@ -504,6 +504,12 @@ impl BallotLeaderElection {
         self.leader
     }
 
+    /// Returns the round of the leader in which it last reported here that it leads in the ballot that this
+    /// server follows.
+    pub(crate) fn leader_round(&self) -> Option<u32> {
+        self.candidates.round_as_leader(self.leader)
+    }
+
     /// Returns the ballot that this server sends as its own.
     pub(crate) fn ballot(&self) -> Ballot {
         self.ballot

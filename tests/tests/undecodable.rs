@@ -125,7 +125,7 @@ fn after_two_that_cannot_be_decoded_it_takes_the_snapshot_whole() {
 }
 
 /// The network carries no message so large: the server cannot learn it, and reports that. It asks no more
-/// than its peers in turn, so that the others lose little by it.
+/// than its peers in turn, and less and less often for pieces, so that the others lose little by it.
 #[test]
 fn where_it_cannot_travel_whole_a_request_a_round_is_all_it_costs() {
     let carried: Rc<RefCell<Carried>> = Rc::default();
@@ -136,11 +136,15 @@ fn where_it_cannot_travel_whole_a_request_a_round_is_all_it_costs() {
     let rounds = 100;
     cluster.run(rounds * ROUND);
     let server = cluster.server(3);
-    assert_eq!((server.get_decided_idx(), server.dropped().undecodable_snapshots), (0, 2));
+    let undecodable = server.dropped().undecodable_snapshots;
+    assert_eq!(server.get_decided_idx(), 0);
+    assert!(
+        (3..6).contains(&undecodable),
+        "{undecodable}: perhaps the source was damaged, and was mended"
+    );
     let sent = carried.borrow().to_learner - before;
     assert!(sent <= 2 * rounds, "{sent} chunks in {rounds} rounds");
     cluster.server(1).append(Add(ENTRIES)).unwrap();
     cluster.run(2 * ROUND);
     assert_eq!(cluster.server(2).get_decided_idx(), ENTRIES + 1);
-    assert_eq!(cluster.server(3).dropped().undecodable_snapshots, 2);
 }

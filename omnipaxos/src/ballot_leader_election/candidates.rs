@@ -63,6 +63,12 @@ impl Candidates {
         });
     }
 
+    /// Returns the last round in which the owner of a ballot reported that it leads in it, and is happy.
+    pub(super) fn round_as_leader(&self, ballot: Ballot) -> Option<u32> {
+        let report = self.by_pid.get(&ballot.pid)?;
+        (report.happy && report.leader == ballot).then_some(report.round)
+    }
+
     /// Returns the rank of a server that replied as unhappy. `None` if it cannot take over, or is a
     /// leader that lost its quorum: no server waits for such a leader.
     pub(super) fn rank(&self, pid: NodeId, reply: &HeartbeatReply) -> Option<Rank> {
@@ -148,6 +154,22 @@ mod tests {
         (0..3).for_each(|_| candidates.end_round());
         assert!(rank(&candidates).is_some(), "out of date");
         assert!(candidates.record(2, &request(1, 0, true)), "it was restarted");
+    }
+
+    #[test]
+    fn the_rounds_of_a_leader_are_those_in_which_it_is_happy() {
+        let mut candidates = Candidates::default();
+        let (ballot, later) = (Ballot::with(1, 3, 0, 2), Ballot::with(1, 4, 0, 2));
+        let leads =
+            |round, happy| HeartbeatRequest { leader: ballot, happy, ..request(round, 0, true) };
+        assert_eq!(candidates.round_as_leader(ballot), None);
+        candidates.record(2, &leads(7, true));
+        assert_eq!(candidates.round_as_leader(ballot), Some(7));
+        assert_eq!(candidates.round_as_leader(later), None);
+        candidates.record(3, &leads(9, true));
+        assert_eq!(candidates.round_as_leader(ballot), Some(7), "3 only follows it");
+        candidates.record(2, &leads(8, false));
+        assert_eq!(candidates.round_as_leader(ballot), None);
     }
 
     #[test]

@@ -280,8 +280,8 @@ pub struct CatchUpStatus {
     /// Bytes in memory of a snapshot in pieces that have arrived. Those that the storage has received and
     /// written do not count.
     pub partial_snapshot_bytes: u64,
-    /// Bytes in memory of the snapshot that this server sends in pieces: 0 if its storage reads them. All
-    /// servers that ask share it.
+    /// Bytes in memory of the snapshots that this server sends in pieces, two at most: 0 if its storage reads
+    /// them.
     pub encoded_snapshot_bytes: u64,
 }
 

@@ -35,7 +35,7 @@ use crate::{
         metrics,
         trace::{LogEvent, Trace},
     },
-    sequence_paxos::{Contact, LeadershipChange, Needs, Relay, SequencePaxos},
+    sequence_paxos::{Contact, LeaderRound, LeadershipChange, Needs, Relay, SequencePaxos},
     storage::{Entry, StopSign, Storage},
 };
 use std::{collections::BTreeSet, error::Error, sync::OnceLock};
@@ -273,7 +273,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             self.paxos.forget_observers(|pid| observers.contains(pid));
             let leader = self.ble.leader();
             let relay = self.ble.relay().map(|peer| Relay { leader, peer });
-            self.paxos.end_round(|pid| self.ble.answered(pid), contact, relay);
+            let reported = self.ble.leader_round().map(|round| LeaderRound { leader, round });
+            self.paxos.end_round(|pid| self.ble.answered(pid), contact, reported, relay);
             if self.paxos.is_stalled() {
                 self.ble.vary_round();
             }

@@ -154,6 +154,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         };
         self.decided_at_promise = self.decided_idx;
         self.chosen_idx = first_idx;
+        self.lowest_reported = u64::MAX;
         let len = self.len();
         self.ids.materialize_ids(len);
         self.ids.accept_in(Ballot::default(), len);

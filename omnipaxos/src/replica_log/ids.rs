@@ -165,23 +165,21 @@ impl Ids {
         if let Some(forgotten) = forgotten {
             self.forgotten.join(&forgotten);
         }
-        if known_from > from {
-            self.known_from = self.known_from.max(known_from.min(to));
-        }
-        for run in runs.iter().filter_map(|run| run.within(from, to)) {
-            self.push(run);
-        }
+        self.add(known_from, &runs, from, to);
     }
 
     /// Records the ids of the log beyond a chunk.
-    ///
-    /// A proposal may have a copy in the log beyond the chunk, and be decided in the chunk, at an
-    /// earlier index. The copy will be replaced. So it gets no id: the id names the decided entry.
     pub(super) fn extend_beyond(&mut self, received: Option<Box<EntryIds>>, from: u64, to: u64) {
-        let Some(EntryIds { known_from, runs, forgotten: _ }) = received.map(|received| *received)
-        else {
-            return;
-        };
+        if let Some(received) = received {
+            self.add(received.known_from, &received.runs, from, to);
+        }
+    }
+
+    /// Adds the ids of the entries `from..to`, at the end.
+    ///
+    /// A proposal may be decided at an earlier index, in a chunk of a later ballot, and have a copy here, of a
+    /// leader that was overtaken. The copy will be replaced. So it gets no id: the id names the decided entry.
+    fn add(&mut self, known_from: u64, runs: &[IdRun], from: u64, to: u64) {
         if known_from > from {
             self.known_from = self.known_from.max(known_from.min(to));
         }
@@ -408,6 +406,20 @@ mod tests {
             assert_eq!(found, left, "cut to {cut}");
             assert_eq!(ids.known_from, cut.min(2));
         }
+    }
+
+    /// A leader that was overtaken sends copies of entries that are decided here. Then they are replaced.
+    #[test]
+    fn an_id_names_the_decided_entry_and_not_a_copy() {
+        let mut ids = ids();
+        let copies = vec![run(8, 1, id(2, 9)), run(9, 4, id(1, 8))];
+        let received = EntryIds { known_from: 8, runs: copies, forgotten: None };
+        ids.extend(Some(Box::new(received)), 8, 13);
+        assert_eq!((ids.find(id(2, 9), 99), ids.find(id(1, 8), 99)), (Some(4), Some(3)));
+        assert_eq!((ids.find(id(1, 10), 99), ids.find(id(1, 11), 99)), (Some(7), Some(12)));
+        ids.cut(8);
+        assert_eq!((ids.find(id(2, 9), 99), ids.find(id(1, 8), 99)), (Some(4), Some(3)));
+        assert_eq!((ids.find(id(1, 10), 99), ids.find(id(1, 11), 99)), (Some(7), None));
     }
 
     #[test]

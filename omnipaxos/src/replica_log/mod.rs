@@ -58,6 +58,8 @@ pub(crate) struct ReplicaLog<T: Entry, B: Storage<T>> {
     decided_idx: u64,
     /// Entries known to be chosen in `accepted_round` or before: a leader in a later ballot has them.
     chosen_idx: u64,
+    /// The lowest decided index that the leader of `accepted_round` reported here; `u64::MAX` before that.
+    lowest_reported: u64,
     /// Entries that were trimmed or replaced by a snapshot. Invariant I3: never decreases.
     compacted_idx: u64,
     compacted: Compacted<T::Snapshot>,
@@ -241,6 +243,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             accepted_round,
             decided_idx,
             chosen_idx: 0,
+            lowest_reported: u64::MAX,
             decided_at_promise: 0,
             compacted_idx,
             compacted,
@@ -299,6 +302,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     pub(crate) fn accept_in(&mut self, n: Ballot) {
         self.ids.accept_in(n, self.len());
         self.accepted_round = n;
+        self.lowest_reported = u64::MAX;
         self.unstored.accepted_round = true;
     }
 
@@ -311,10 +315,22 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         }
     }
 
-    /// Records a decided index that the leader of the accepted round reported.
+    /// Records that a write quorum has accepted the entries before `idx` in the accepted round.
     pub(crate) fn decide_in_round(&mut self, idx: u64) {
         self.decide(idx);
         self.chosen_idx = self.chosen_idx.max(idx.min(self.len()));
+    }
+
+    /// Records a decided index that the leader of the accepted round reported. When it began to lead, its
+    /// decided index may have come from a later ballot. If it has grown since, a write quorum has accepted
+    /// everything before it in the accepted round.
+    pub(crate) fn decide_as_reported(&mut self, idx: u64) {
+        if idx > self.lowest_reported {
+            self.decide_in_round(idx);
+        } else {
+            self.lowest_reported = idx;
+            self.decide(idx);
+        }
     }
 
     /// Returns how many entries were certainly chosen in the accepted round or before. No leader of

@@ -125,7 +125,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     }
 
     /// Appends the records from `from_idx` on that the leader of this round sent. This log is a prefix
-    /// of its log.
+    /// of its log, unless that leader was overtaken (I8).
     #[inline]
     pub(crate) fn extend(
         &mut self,

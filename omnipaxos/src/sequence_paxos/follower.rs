@@ -118,7 +118,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     pub(super) fn handle_catch_up_redirect(&mut self, redirect: &CatchUpRedirect, from: NodeId) {
         match self.standing(redirect.n, from) {
             Standing::BallotMismatch => return,
-            Standing::Replicating => self.log.decide_in_round(redirect.decided_idx),
+            Standing::Replicating => self.log.decide_as_reported(redirect.decided_idx),
             Standing::Promised => {}
         }
         self.trace.emit(|| {
@@ -139,7 +139,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     self.finish_accept(extended, decided_idx);
                 }
                 Decoded::Unreadable => {
-                    self.log.decide_in_round(decided_idx);
+                    self.log.decide_as_reported(decided_idx);
                     self.outbox.ask_for_leader(from);
                 }
             }
@@ -162,13 +162,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             if decide.decided_idx > self.log.len() {
                 self.schedule_ack(Ack::DueWithGap);
             }
-            self.log.decide_in_round(decide.decided_idx);
+            self.log.decide_as_reported(decide.decided_idx);
         }
     }
 
     /// Records the decided index and schedules an acknowledgement.
     fn finish_accept(&mut self, extended: Extended, decided_idx: u64) {
-        self.log.decide_in_round(decided_idx);
+        self.log.decide_as_reported(decided_idx);
         self.schedule_ack(match extended {
             Extended::Appended => Ack::Due,
             Extended::Gap => Ack::DueWithGap,

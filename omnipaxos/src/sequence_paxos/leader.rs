@@ -125,6 +125,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let followers = std::mem::replace(&mut preparing.followers, Followers::unpromised(&[]));
         self.log.accept_in(self.log.promise());
+        self.loss = None;
         let mut undecided = InFlight::default();
         let (end, stored) = self.log.count_undecided()?;
         undecided.add(end, stored);

@@ -6,8 +6,9 @@
 //! has the entries reports that, and keeps them.
 //!
 //! A leader that was overtaken lacks entries, too: those of ballots above its own. If such ballots
-//! are possible, this server waits for some rounds: an overtaken leader would have learned of the
-//! other one by then.
+//! are possible, this server waits for some rounds of the leader: an overtaken leader would have learned
+//! of the other one by then. Rounds of this server prove nothing, since the clock of the leader may be slow
+//! or stand still.
 //!
 //! An AcceptSync may also end before the decided index here without a loss. Then the entries beyond
 //! it were decided in the same ballot, and this server has fetched them from other servers. An
@@ -21,15 +22,41 @@ use crate::{
     storage::{Entry, Storage},
 };
 
-/// Heartbeat rounds after which a leader that continues was not overtaken.
+/// Heartbeat rounds of a leader after which it was not overtaken, if it continues.
 const ROUNDS_TO_BE_SURE: u32 = 5;
 
 /// A leader that lacks decided entries.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     lost: LostEntries,
-    /// Number of rounds in which the leader continued.
+    /// Number of its rounds that the leader has begun since, and reported here.
     rounds: u32,
+    /// The last one of these, or the first one that it reported.
+    last_round: Option<u32>,
+}
+
+/// A heartbeat round in which a leader reported to this server that it leads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaderRound {
+    /// The ballot in which it leads.
+    pub(crate) leader: Ballot,
+    /// The number that it gives to the round.
+    pub(crate) round: u32,
+}
+
+impl Loss {
+    /// Counts a round of the leader, once.
+    fn note(&mut self, reported: Option<LeaderRound>) {
+        let of_leader = reported.filter(|reported| reported.leader == self.lost.leader);
+        let Some(LeaderRound { round, .. }) = of_leader else {
+            return;
+        };
+        let last_round = *self.last_round.get_or_insert(round);
+        if round > last_round {
+            self.last_round = Some(round);
+            self.rounds += 1;
+        }
+    }
 }
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -49,20 +76,21 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             true => ROUNDS_TO_BE_SURE,
             false => known.map_or(0, |loss| loss.rounds),
         };
-        self.loss = Some(known.map_or(Loss { lost, rounds }, |loss| Loss { rounds, ..loss }));
+        let loss = known.unwrap_or(Loss { lost, rounds, last_round: None });
+        self.loss = Some(Loss { rounds, ..loss });
         if !was_reported {
             self.log_loss();
         }
     }
 
-    /// Ends a heartbeat round.
-    pub(super) fn end_round_of_loss(&mut self, contact: Contact) {
+    /// Ends a heartbeat round. `reported` is the last round of the leader that this server has heard of.
+    pub(super) fn end_round_of_loss(&mut self, contact: Contact, reported: Option<LeaderRound>) {
         let promise = self.log.promise();
         let is_waiting = matches!(self.state, State::Promised { .. }) && contact != Contact::Lost;
         match &mut self.loss {
             Some(loss) if loss.rounds >= ROUNDS_TO_BE_SURE => {}
             Some(loss) if is_waiting && loss.lost.leader == promise => {
-                loss.rounds += 1;
+                loss.note(reported);
                 self.log_loss();
             }
             Some(_) => self.loss = None,

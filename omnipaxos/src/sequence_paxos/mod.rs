@@ -28,10 +28,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{routing::Relay, status::Readiness};
+pub(crate) use self::{loss::LeaderRound, routing::Relay, status::Readiness};
 
 use self::{
-    catch_up::{EncodedSnapshot, PartialSnapshot, Ranges, Requester},
+    catch_up::{EncodedSnapshots, PartialSnapshot, Ranges, Requester},
     compaction::Compactions,
     loss::Loss,
     observers::{Asked, News, Observers},
@@ -94,7 +94,7 @@ pub(crate) struct SequencePaxos<T: Entry, B: Storage<T>> {
     /// What other servers were asked for besides.
     ranges: Ranges<T>,
     partial_snapshot: PartialSnapshot,
-    encoded_snapshot: EncodedSnapshot,
+    encoded_snapshots: EncodedSnapshots,
     /// The servers that observe this one.
     observers: Observers,
     /// The open request of this server as an observer.
@@ -192,7 +192,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             catch_up: Requester::default(),
             ranges: Ranges::default(),
             partial_snapshot: PartialSnapshot::default(),
-            encoded_snapshot: EncodedSnapshot::default(),
+            encoded_snapshots: EncodedSnapshots::default(),
             observers: Observers::default(),
             news: News::default(),
             loss: None,
@@ -301,11 +301,13 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Ends a heartbeat round: repeats messages without an answer for a round, to the peers that
-    /// `answered` it. If the leader did not, `relay` is a peer that it answers.
+    /// `answered` it. If the leader did not, `relay` is a peer that it answers. `reported` is the last round of
+    /// the leader that it has reported here.
     pub(crate) fn end_round(
         &mut self,
         answered: impl Fn(NodeId) -> bool,
         contact: Contact,
+        reported: Option<LeaderRound>,
         relay: Option<Relay>,
     ) {
         self.log.schedule_decided_idx();
@@ -332,7 +334,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             Asked::Yes => self.catch_up_in_turn(Contact::Kept),
             Asked::No => self.catch_up_in_turn(contact),
         }
-        self.end_round_of_loss(contact);
+        self.end_round_of_loss(contact, reported);
         self.report_if_unheard(contact);
         self.compaction.repeat();
         self.end_round_of_reconfiguration();

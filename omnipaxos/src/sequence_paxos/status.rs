@@ -82,7 +82,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         CatchUpStatus {
             early: load(self.ranges.kept()),
             partial_snapshot_bytes: self.partial_snapshot.kept(),
-            encoded_snapshot_bytes: self.encoded_snapshot.kept(),
+            encoded_snapshot_bytes: self.encoded_snapshots.kept(),
         }
     }
 

@@ -23,9 +23,11 @@ pub(super) fn replace_faults(plan: &mut Plan) {
     let mut phases =
         Phases { rng, size, round, at: 0, ticks: plan.setting.ticks, steps: Vec::new() };
     while phases.at < phases.ticks {
-        match size >= 5 && phases.rng.chance(1, 2) {
-            true => phases.overtake(),
-            false => phases.random(open_of_six, longest),
+        match phases.rng.below(if size < 5 { 1 } else { 6 }) {
+            0..=2 => phases.random(open_of_six, longest),
+            3 => phases.stand_still(),
+            4 if size > 6 => phases.overtake_two(),
+            _ => phases.overtake(),
         }
     }
     plan.steps.append(&mut phases.steps);
@@ -69,14 +71,83 @@ impl Phases {
         self.pass(Some(open), duration);
     }
 
-    /// A leader waits for promises while another one overtakes it. Then it reaches a server that has learned from
-    /// others what was decided, and does not know the other leader.
-    fn overtake(&mut self) {
+    /// All servers in any order.
+    fn shuffled(&mut self) -> Vec<usize> {
         let mut servers: Vec<usize> = (0..self.size).collect();
         for at in 0..self.size {
             let other = at + self.rng.index(self.size - at);
             servers.swap(at, other);
         }
+        servers
+    }
+
+    /// A leader stands still while another one overtakes it, and follows a ballot that no server prepares any
+    /// more. Then it reaches a server that has learned from others what was decided meanwhile.
+    fn stand_still(&mut self) {
+        let servers = self.shuffled();
+        let [first, middle, second, learner, ..] = servers[..] else {
+            return;
+        };
+        let link = |a: usize, b: usize| Shape::link(a, b);
+        let voters: Vec<usize> = servers[4..].iter().copied().chain([middle]).collect();
+        let to_voters = |from| voters.iter().fold(0, |all, to| all | link(from, *to));
+        let asked = self.rounds(0, 1);
+        self.act(asked, Action::BecomeLeader { server: first });
+        let duration = asked + self.rounds(2, 4);
+        self.pass(Some(to_voters(first)), duration);
+
+        let later = self.rounds(1, 3);
+        self.act(later, Action::BecomeLeader { server: second });
+        let duration = later + self.rounds(2, 5);
+        let proposed = later + self.rng.below(duration - later);
+        self.act(proposed, Action::Append { server: second, count: 1 });
+        let (learns, follows) = (self.rounds(1, 3), self.rounds(6, 9));
+        let still = duration + learns + follows;
+        self.act(0, Action::PauseTicks { server: first, ticks: still });
+        self.act(duration, Action::Crash { server: second, down: still - duration });
+        self.pass(Some(to_voters(second)), duration);
+
+        self.pass(Some(link(middle, learner)), learns);
+        self.pass(Some(link(first, learner)), follows);
+    }
+
+    /// A leader waits for promises while two others overtake it, of whom the later one decides something. A
+    /// server learns that from others, and promises first the first one and then the second.
+    fn overtake_two(&mut self) {
+        let servers = self.shuffled();
+        let [first, a, b, second, c, third, learner] = servers[..7] else {
+            return;
+        };
+        let link = |a: usize, b: usize| Shape::link(a, b);
+        let to_voters = |from| [a, b, c].iter().fold(0, |all, to| all | link(from, *to));
+        let asked = self.rounds(0, 1);
+        for (voter, wait) in [(a, asked), (b, 0)] {
+            let duration = wait + self.rounds(1, 2);
+            let but_one = Shape::Unprepared { from: first, but: voter };
+            self.act(0, Action::Cut { shape: but_one, ticks: duration, notify: Notify::Nobody });
+            self.act(wait, Action::BecomeLeader { server: first });
+            self.pass(None, duration);
+        }
+        for (leader, more) in [(second, 0), (third, link(a, learner))] {
+            let later = self.rounds(1, 2);
+            self.act(later, Action::BecomeLeader { server: leader });
+            let duration = later + self.rounds(2, 4);
+            if leader == third {
+                let proposed = later + self.rng.below(duration - later);
+                self.act(proposed, Action::Append { server: third, count: 1 });
+            }
+            self.pass(Some(to_voters(leader) | more), duration);
+        }
+        let duration = self.rounds(1, 4);
+        self.pass(Some(link(first, learner)), duration);
+        let duration = self.rounds(1, 3);
+        self.pass(Some(link(second, learner)), duration);
+    }
+
+    /// A leader waits for promises while another one overtakes it. Then it reaches a server that has learned from
+    /// others what was decided, and does not know the other leader.
+    fn overtake(&mut self) {
+        let servers = self.shuffled();
         let [first, voter, second, learner, middle] = servers[..5] else {
             return;
         };

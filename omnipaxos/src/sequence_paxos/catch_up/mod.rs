@@ -8,17 +8,17 @@
 //!
 //! The first chunk reports the decided index of its source. If more than that chunk is missing, ranges of
 //! the rest are asked for at all servers that can be reached (`ranges`). A snapshot that is larger than
-//! a message comes from one server, in pieces (`encoded_snapshot` at the source, `partial_snapshot`
+//! a message comes from one server, in pieces (`encoded_snapshots` at the source, `partial_snapshot`
 //! at the receiver).
 
-mod encoded_snapshot;
+mod encoded_snapshots;
 mod partial_snapshot;
 mod ranges;
 mod requester;
 mod sources;
 
 pub(super) use self::{
-    encoded_snapshot::EncodedSnapshot, partial_snapshot::PartialSnapshot, ranges::Ranges,
+    encoded_snapshots::EncodedSnapshots, partial_snapshot::PartialSnapshot, ranges::Ranges,
     requester::Requester,
 };
 
@@ -435,7 +435,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// It is asked for a byte meanwhile, every second round, so that it keeps the snapshot.
     pub(super) fn catch_up_in_turn(&mut self, contact: Contact) {
         self.catch_up.begin_round(contact);
-        self.encoded_snapshot.end_round();
+        self.encoded_snapshots.end_round();
         self.partial_snapshot.end_round(self.log.decided_idx());
         let has_lost_ranges = self.ranges.end_round();
         if self.is_catch_up_paused() {

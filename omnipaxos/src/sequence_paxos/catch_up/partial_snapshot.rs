@@ -1,6 +1,6 @@
 //! A snapshot that is larger than a message, at its receiver: put together from its pieces.
 
-use super::encoded_snapshot::FORGOTTEN_AFTER;
+use super::encoded_snapshots::FORGOTTEN_AFTER;
 use crate::{
     amount::Amount,
     entry::encoding,
@@ -16,12 +16,18 @@ const STALLED_AFTER: u32 = 2;
 /// The number of snapshots in a row that could not be decoded after which a server asks for a whole one.
 const UNDECODABLE_IN_A_ROW: u32 = 2;
 
+/// For so many heartbeat rounds for each such snapshot. Then it takes pieces again: one source may have been
+/// damaged, and a whole snapshot may be too large for the network.
+const ROUNDS_FOR_WHOLE: u32 = 12;
+
 /// The snapshot of which this server has received the beginning: at most one.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sequence_paxos) struct PartialSnapshot {
     partial: Option<Partial>,
     /// Snapshots that could not be decoded, since one could.
     undecodable_in_a_row: u32,
+    /// Heartbeat rounds in which this server takes no snapshot in pieces.
+    rounds_for_whole: u32,
     /// All that could not be decoded.
     undecodable: u64,
     /// All that were larger than this server takes.
@@ -111,7 +117,7 @@ pub(super) enum Piece {
 impl PartialSnapshot {
     /// Whether this server takes a snapshot in pieces.
     pub(super) fn takes_pieces(&self) -> bool {
-        encoding::IS_SUPPORTED && self.undecodable_in_a_row < UNDECODABLE_IN_A_ROW
+        encoding::IS_SUPPORTED && self.rounds_for_whole == 0
     }
 
     /// Number of snapshots that could not be decoded.
@@ -338,6 +344,9 @@ impl PartialSnapshot {
         } else {
             self.undecodable_in_a_row = self.undecodable_in_a_row.saturating_add(1);
             self.undecodable = self.undecodable.saturating_add(1);
+            if self.undecodable_in_a_row >= UNDECODABLE_IN_A_ROW {
+                self.rounds_for_whole = self.undecodable_in_a_row.saturating_mul(ROUNDS_FOR_WHOLE);
+            }
         }
     }
 
@@ -362,6 +371,7 @@ impl PartialSnapshot {
     /// A heartbeat round has ended: forgets pieces that no other follows.
     pub(super) fn end_round(&mut self, decided_idx: u64) {
         self.oversized_at.clear();
+        self.rounds_for_whole = self.rounds_for_whole.saturating_sub(1);
         if let Some(partial) = &mut self.partial {
             partial.waited += u32::from(!partial.waits_for_storage());
         }

@@ -60,7 +60,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 return Ok(());
             }
         }
-        let kept = self.encoded_snapshot.after(asks.decided_idx);
+        let kept = self.encoded_snapshots.after(asks.decided_idx);
         let kept = kept.filter(|encoding| self.log.knows_epoch_of(encoding.idx));
         let encoding = match kept.filter(|_| asks.takes_pieces && asks.range.is_none()) {
             Some(encoding) => encoding,
@@ -76,8 +76,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     send(PaxosMsg::CatchUpChunk(Box::new(chunk)));
                     return Ok(());
                 }
-                Answer::LargeSnapshot { idx, bytes } => self.encoded_snapshot.keep(idx, bytes),
-                Answer::StoredSnapshot(bytes) => self.encoded_snapshot.keep_stored(bytes),
+                Answer::LargeSnapshot { idx, bytes } => self.encoded_snapshots.keep(idx, bytes),
+                Answer::StoredSnapshot(bytes) => self.encoded_snapshots.keep_stored(bytes),
             },
         };
         // If this server has encoded the same bytes, it continues where the other source ended.
@@ -114,7 +114,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(0);
         }
         let (message, in_flight) = (self.limits.message, self.limits.pieces_in_flight());
-        let pieces = self.encoded_snapshot.pieces(piece, message, in_flight)?;
+        let pieces = self.encoded_snapshots.pieces(piece, message, in_flight)?;
         let count = pieces.len();
         for piece in pieces {
             let is_last = piece.end() == Some(piece.encoding.len);

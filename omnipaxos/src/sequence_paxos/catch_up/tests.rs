@@ -330,6 +330,10 @@ fn snapshots_that_the_storage_sends() {
         # It is not held here: the first piece of what is.
             | durable 4; 3: CatchUpRequest dec=2 pieces want=3:20-60 | same
             | 3: CatchUpChunk at=2 piece=4 dec=5
+        # Another server needs a later one meanwhile: the receiver of the earlier one goes on.
+            | durable 3; 2: CatchUpRequest dec=2 pieces; output; durable 4; 3: CatchUpRequest dec=3 pieces; output
+            ; 2: CatchUpRequest dec=2 pieces want=3:20-60 | same
+            | 2: CatchUpChunk at=2 piece=3 dec=5; 2: CatchUpChunk at=2 piece=3 dec=5
         # The receiver has decided as much meanwhile, takes no pieces, or wants a range.
             | durable 4; 3: CatchUpRequest dec=2 pieces; output
             ; 3: CatchUpRequest dec=4 pieces want=4:20-60 | same | 3: CatchUpChunk at=4 +e dec=5

@@ -54,7 +54,7 @@ use self::{
         variant, Fields,
     },
 };
-use super::{Contact, LeadershipChange, Relay, SequencePaxos};
+use super::{Contact, LeaderRound, LeadershipChange, Relay, SequencePaxos};
 use crate::{
     ballot::Ballot,
     config::{ClusterConfig, OmniPaxosConfig, ServerConfig},
@@ -201,7 +201,15 @@ impl Table {
         let mut paxos = SequencePaxos::new(&config, members.clone(), log, incarnation, trace);
         members.peers().iter().for_each(|peer| paxos.note_reachable(*peer));
         let (table, answers) = (self.clone(), Vec::new());
-        let mut server = Server { table, paxos, answers, written, encoded, shows_writes: false };
+        let mut server = Server {
+            table,
+            paxos,
+            answers,
+            written,
+            encoded,
+            shows_writes: false,
+            leader_round: 0,
+        };
         server.output();
         server
     }
@@ -219,6 +227,8 @@ struct Server {
     encoded: Arc<Mutex<Encoded>>,
     /// Whether the next outputs show them.
     shows_writes: bool,
+    /// The round of the leader that it has reported last.
+    leader_round: u32,
 }
 
 impl Server {
@@ -395,7 +405,7 @@ impl Server {
             ["round", ref rest @ ..] => {
                 let all: Vec<u64> = self.paxos.members.peers().to_vec();
                 let some: Vec<u64> = rest.iter().filter_map(|word| word.parse().ok()).collect();
-                let is_contact = |word: &&str| ["lost", "unheard"].contains(word);
+                let is_contact = |word: &&str| ["lost", "unheard", "still"].contains(word);
                 let answered = if rest.iter().all(is_contact) { all } else { some };
                 let contact = match rest.contains(&"unheard") {
                     true => Contact::Unheard,
@@ -405,7 +415,12 @@ impl Server {
                 let via = rest.iter().find_map(|word| word.strip_prefix("via="));
                 let relay = via.zip(self.paxos.leader_ballot());
                 let relay = relay.map(|(via, leader)| Relay { leader, peer: number(via) });
-                self.paxos.end_round(|pid| answered.contains(&pid), contact, relay);
+                // The clock of the leader may stand still.
+                self.leader_round += u32::from(!rest.contains(&"still"));
+                let (leader, round) = (self.paxos.log.promise(), self.leader_round);
+                let reported = LeaderRound { leader, round };
+                let reported = (contact == Contact::Kept).then_some(reported);
+                self.paxos.end_round(|pid| answered.contains(&pid), contact, reported, relay);
             }
             // Another heartbeat request leaves in the round: to all, or to one.
             ["request"] => self.paxos.repeat_with_request(),

@@ -1,8 +1,9 @@
 //! Unit tests of snapshots in pieces, between a source and a receiver.
 
 use super::{
-    super::encoded_snapshot::EncodedSnapshot, encoding, Accompanying, Amount, Complete,
-    PartialSnapshot, Piece, PieceRequest, SnapshotPiece, FORGOTTEN_AFTER, STALLED_AFTER,
+    super::encoded_snapshots::{EncodedSnapshots, UNUSED_AFTER},
+    encoding, Accompanying, Amount, Complete, PartialSnapshot, Piece, PieceRequest, SnapshotPiece,
+    FORGOTTEN_AFTER, ROUNDS_FOR_WHOLE, STALLED_AFTER,
 };
 use crate::storage::{ReadSnapshot, SnapshotBytes, StorageResult};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ fn bytes(len: usize, seed: u8) -> Vec<u8> {
 
 /// All pieces of a snapshot of the first `idx` entries.
 fn pieces(idx: u64, bytes: Vec<u8>) -> Vec<SnapshotPiece> {
-    let mut source = EncodedSnapshot::default();
+    let mut source = EncodedSnapshots::default();
     let encoding = source.keep(idx, bytes);
     let asks = PieceRequest { encoding, from: 0, until: encoding.len };
     let pieces = source.pieces(asks, MESSAGE, Amount::UNLIMITED).unwrap();
@@ -38,7 +39,7 @@ fn take(partial: &mut PartialSnapshot, piece: &SnapshotPiece, from: u64) -> Opti
 #[test]
 fn what_is_asked_for_in_windows_is_put_together() {
     let whole = bytes(105, 3);
-    let mut source = EncodedSnapshot::default();
+    let mut source = EncodedSnapshots::default();
     let encoding = source.keep(9, whole.clone());
     let mut partial = PartialSnapshot::default();
     let first = PieceRequest { encoding, from: 0, until: 10 };
@@ -78,7 +79,7 @@ fn another_source_is_asked_for_what_the_first_one_did_not_send() {
 #[test]
 fn a_source_with_a_smaller_window_is_asked_again_at_once() {
     let whole = bytes(105, 3);
-    let mut source = EncodedSnapshot::default();
+    let mut source = EncodedSnapshots::default();
     let encoding = source.keep(9, whole.clone());
     let mut partial = PartialSnapshot::default();
     let first = PieceRequest { encoding, from: 0, until: 10 };
@@ -192,7 +193,7 @@ fn bytes_with_another_digest_are_corrupt() {
 
 #[test]
 fn what_nobody_asks_for_is_forgotten() {
-    let mut source = EncodedSnapshot::default();
+    let mut source = EncodedSnapshots::default();
     let encoding = source.keep(9, bytes(95, 1));
     let asks = PieceRequest { encoding, from: 90, until: 95 };
     for _ in 0..FORGOTTEN_AFTER {
@@ -208,14 +209,50 @@ fn what_nobody_asks_for_is_forgotten() {
 }
 
 #[test]
-fn after_snapshots_that_cannot_be_decoded_a_whole_one_is_taken() {
+fn the_earliest_snapshot_that_a_server_asks_for_is_kept() {
+    let mut source = EncodedSnapshots::default();
+    let encodings: Vec<_> = (1..=3).map(|idx| source.keep(idx, bytes(95, idx as u8))).collect();
+    let is_kept = |source: &mut EncodedSnapshots| {
+        let asks = encodings.iter().map(|encoding| PieceRequest {
+            encoding: *encoding,
+            from: 0,
+            until: 1,
+        });
+        asks.map(|asks| !source.clone().pieces(asks, MESSAGE, WINDOW).unwrap().is_empty())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(is_kept(&mut source), [true, false, true]);
+    assert_eq!(source.kept(), 2 * 95);
+    assert_eq!((source.after(0), source.after(2)), (Some(encodings[2]), Some(encodings[2])));
+    // The server that wanted the first one asks no more.
+    for _ in 0..UNUSED_AFTER {
+        source.end_round();
+        let asks = PieceRequest { encoding: encodings[2], from: 0, until: 1 };
+        source.pieces(asks, MESSAGE, WINDOW).unwrap();
+    }
+    source.keep(2, bytes(95, 2));
+    assert_eq!(is_kept(&mut source), [false, true, true]);
+    // The same bytes once more.
+    source.keep(2, bytes(95, 2));
+    assert_eq!(is_kept(&mut source), [false, true, true]);
+}
+
+#[test]
+fn after_snapshots_that_cannot_be_decoded_a_whole_one_is_taken_for_a_while() {
     let mut partial = PartialSnapshot::default();
     partial.note_decoded(false);
     assert_eq!(partial.takes_pieces(), encoding::IS_SUPPORTED);
-    partial.note_decoded(false);
-    assert!(!partial.takes_pieces());
+    for in_a_row in 2..4 {
+        partial.note_decoded(false);
+        for _ in 0..in_a_row * ROUNDS_FOR_WHOLE {
+            assert!(!partial.takes_pieces());
+            partial.end_round(0);
+        }
+        assert_eq!(partial.takes_pieces(), encoding::IS_SUPPORTED);
+    }
     partial.note_decoded(true);
-    assert_eq!((partial.takes_pieces(), partial.undecodable()), (encoding::IS_SUPPORTED, 2));
+    partial.note_decoded(false);
+    assert_eq!((partial.takes_pieces(), partial.undecodable()), (encoding::IS_SUPPORTED, 4));
 }
 
 #[test]
@@ -434,7 +471,7 @@ fn bytes_of_a_storage_are_read_when_they_are_asked_for() {
     }
     let whole = bytes(95, 1);
     let digest = encoding::digest(&whole);
-    let mut source = EncodedSnapshot::default();
+    let mut source = EncodedSnapshots::default();
     let stored = SnapshotBytes::new(9, 95, digest, Arc::new(Reader(whole.clone())));
     let encoding = source.keep_stored(stored);
     assert_eq!(pieces(9, whole)[0].encoding, encoding);

@@ -1,4 +1,4 @@
-//! A snapshot that is larger than a message, at its source: encoded once, and sent in pieces.
+//! Snapshots that are larger than a message, at their source: each is encoded once, and sent in pieces.
 
 use crate::{
     amount::Amount,
@@ -12,11 +12,19 @@ use crate::{
 /// the pieces that no other follows.
 pub(super) const FORGOTTEN_AFTER: u32 = 12;
 
-/// The snapshot that this server sends in pieces: at most one. While it is asked for, it is kept,
-/// also if the log is compacted further.
+/// Number of encodings that a source keeps at a time.
+const MOST_KEPT: usize = 2;
+
+/// Heartbeat rounds without a request after which another encoding may take the place of one. A receiver asks
+/// every second round, also while it waits for its storage.
+pub(super) const UNUSED_AFTER: u32 = 4;
+
+/// The snapshots that this server sends in pieces. While one is asked for, it is kept, also if the log is
+/// compacted further. So a slow receiver gets all of it, even if others need later snapshots meanwhile.
 #[derive(Clone, Debug, Default)]
-pub(in crate::sequence_paxos) struct EncodedSnapshot {
-    kept: Option<Kept>,
+pub(in crate::sequence_paxos) struct EncodedSnapshots {
+    /// At most [`MOST_KEPT`], of different encodings.
+    kept: Vec<Kept>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,25 +60,37 @@ impl Bytes {
     }
 }
 
-impl EncodedSnapshot {
-    /// The encoding to send to a server that has decided `decided_idx` entries, if one is kept.
+impl EncodedSnapshots {
+    /// The encoding to send to a server that has decided `decided_idx` entries: the last one that is kept and
+    /// is of use there.
     pub(super) fn after(&self, decided_idx: u64) -> Option<SnapshotEncoding> {
-        self.kept.as_ref().map(|kept| kept.encoding).filter(|kept| kept.idx > decided_idx)
+        let last = self.kept.iter().map(|kept| kept.encoding).max_by_key(|kept| kept.idx);
+        last.filter(|kept| kept.idx > decided_idx)
     }
 
-    /// Keeps the encoding of a snapshot of the first `idx` entries, in place of an earlier one.
+    /// Keeps the encoding of a snapshot of the first `idx` entries.
     pub(super) fn keep(&mut self, idx: u64, bytes: Vec<u8>) -> SnapshotEncoding {
         let (len, digest) = (bytes.len() as u64, encoding::digest(&bytes));
-        let encoding = SnapshotEncoding { idx, len, digest };
-        self.kept = Some(Kept { encoding, bytes: Bytes::InMemory(bytes), unasked: 0 });
-        encoding
+        self.insert(SnapshotEncoding { idx, len, digest }, Bytes::InMemory(bytes))
     }
 
-    /// Keeps bytes that the storage has, in place of an earlier encoding.
+    /// Keeps bytes that the storage has.
     pub(super) fn keep_stored(&mut self, bytes: SnapshotBytes) -> SnapshotEncoding {
         let (idx, len, digest) = (bytes.idx(), bytes.len(), bytes.digest());
-        let encoding = SnapshotEncoding { idx, len, digest };
-        self.kept = Some(Kept { encoding, bytes: Bytes::Stored(bytes), unasked: 0 });
+        self.insert(SnapshotEncoding { idx, len, digest }, Bytes::Stored(bytes))
+    }
+
+    /// If there is no room, an encoding goes that no server asks for; if servers ask for all, the last one. So
+    /// the receiver of the earliest one gets to its end, whatever others need.
+    fn insert(&mut self, encoding: SnapshotEncoding, bytes: Bytes) -> SnapshotEncoding {
+        self.kept.retain(|kept| kept.encoding != encoding);
+        if self.kept.len() >= MOST_KEPT {
+            let is_unused = |kept: &Kept| kept.unasked >= UNUSED_AFTER;
+            let goes = (0..self.kept.len())
+                .max_by_key(|at| (is_unused(&self.kept[*at]), self.kept[*at].encoding.idx));
+            goes.map(|at| self.kept.remove(at));
+        }
+        self.kept.push(Kept { encoding, bytes, unasked: 0 });
         encoding
     }
 
@@ -86,7 +106,7 @@ impl EncodedSnapshot {
         in_flight: Amount,
     ) -> Result<Vec<SnapshotPiece>, Halted> {
         let encoding = asks.encoding;
-        let Some(kept) = self.kept.as_mut().filter(|kept| kept.encoding == encoding) else {
+        let Some(kept) = self.kept.iter_mut().find(|kept| kept.encoding == encoding) else {
             return Ok(Vec::new());
         };
         kept.unasked = 0;
@@ -108,17 +128,16 @@ impl EncodedSnapshot {
 
     /// Number of bytes that are kept in memory.
     pub(in crate::sequence_paxos) fn kept(&self) -> u64 {
-        match self.kept.as_ref().map(|kept| &kept.bytes) {
-            Some(Bytes::InMemory(bytes)) => bytes.len() as u64,
-            Some(Bytes::Stored(_)) | None => 0,
-        }
+        let in_memory = self.kept.iter().map(|kept| match &kept.bytes {
+            Bytes::InMemory(bytes) => bytes.len() as u64,
+            Bytes::Stored(_) => 0,
+        });
+        in_memory.sum()
     }
 
     /// A heartbeat round has ended: forgets an encoding that no server asks for.
     pub(super) fn end_round(&mut self) {
-        if let Some(kept) = &mut self.kept {
-            kept.unasked += 1;
-        }
-        self.kept.take_if(|kept| kept.unasked > FORGOTTEN_AFTER);
+        self.kept.iter_mut().for_each(|kept| kept.unasked += 1);
+        self.kept.retain(|kept| kept.unasked <= FORGOTTEN_AFTER);
     }
 }
