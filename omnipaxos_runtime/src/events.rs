@@ -29,7 +29,7 @@ pub enum NodeEvent {
 /// What a receiver waits for: the next event, and the receiver itself.
 type Received = (Result<NodeEvent, RecvError>, broadcast::Receiver<NodeEvent>);
 
-/// The events of a node from its creation on.
+/// The events of a node, from the call that returns this stream.
 ///
 /// At most 1,024 events wait in memory. A slow receiver misses the oldest ones, and gets their
 /// number. It ends with `None` when the node has ended. It does not keep the node alive.

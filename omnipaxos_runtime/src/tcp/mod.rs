@@ -193,7 +193,8 @@ impl TcpTransport {
     /// Announces something to the other servers with each connection, such as where clients find this one. The
     /// others read it with [`AddressBook::announced`].
     ///
-    /// It has at most 4,000 bytes, and the address of this server in the book fits beside it.
+    /// Together with the address of this server in the book it has at most 4,094 bytes. Otherwise the start of
+    /// the node fails.
     pub fn announce(mut self, content: impl Into<Vec<u8>>) -> Self {
         self.announces = content.into();
         self

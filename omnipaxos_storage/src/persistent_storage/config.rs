@@ -111,10 +111,11 @@ impl PersistentStorageConfig {
         self.database()
     }
 
-    /// Sets the options of the database, which contains state and snapshots.
+    /// Sets the options of the database, which contains the checkpoint, the identity and small snapshots.
     ///
-    /// If they contain no path, the database stays below the folder of the storage. `flush_every_ms` has no effect
-    /// then: a disk reports a failed write to one sync only, and sled's thread would take that report.
+    /// If they contain no path, the database stays below the folder of the storage, and takes only cache,
+    /// mode and compression from them. In particular, `flush_every_ms` has no effect then: a disk
+    /// reports a failed write to one sync only, and sled's thread would take that report.
     pub fn set_database_options(&mut self, database_options: sled::Config) {
         self.database_options = Some(database_options);
     }
@@ -140,18 +141,20 @@ impl PersistentStorageConfig {
         self.skips_read_back = !reads_back;
     }
 
-    /// Returns the largest encoded size of a snapshot that is always durable with its batch.
+    /// Returns the largest encoded size of a snapshot that calls write, and not a thread.
     pub fn get_largest_inline_snapshot(&self) -> u64 {
         self.largest_inline_snapshot
     }
 
-    /// Sets the largest encoded size, in bytes, of a snapshot that is always durable with its
-    /// batch.
+    /// Sets the largest encoded size, in bytes, of a snapshot that calls write, and not a thread.
     ///
     /// The default is 256 KiB. If the snapshot of a compaction is larger, a thread writes it while
     /// calls continue. After a crash before it is durable, the storage holds the earlier snapshot
-    /// and all entries after it. With `u64::MAX` every batch waits for its snapshot. One above 256 KiB
-    /// is in a file in either case.
+    /// and all entries after it. A smaller snapshot is durable with its batch, unless the thread still
+    /// writes an earlier one: then it follows that. With `u64::MAX` every batch waits for its snapshot.
+    ///
+    /// With [background encoding](crate::persistent_storage::PersistentStorage::with_background_encoding)
+    /// a thread writes snapshots of all sizes. A snapshot above 256 KiB is in a file in either case.
     pub fn set_largest_inline_snapshot(&mut self, bytes: u64) {
         self.largest_inline_snapshot = bytes;
     }

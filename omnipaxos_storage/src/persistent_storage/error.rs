@@ -46,7 +46,7 @@ pub enum StorageError {
         /// What is wrong with the name.
         what: &'static str,
     },
-    /// A part of the storage is missing. Nothing was changed.
+    /// A part of the storage is missing. The opening lost no data.
     ///
     /// If the part was moved away since the server last ran, put it back. Otherwise replace the
     /// server by one with a new id and an empty folder. Never use an older copy: it lacks later
@@ -61,7 +61,7 @@ pub enum StorageError {
         /// The file or folder.
         path: PathBuf,
     },
-    /// Stored data is damaged. Nothing was changed.
+    /// Stored data is damaged. The opening lost no data.
     ///
     /// Keep the folder to find the cause. Replace the server by one with a new id and an empty
     /// folder. Never use an older copy of the folder: it lacks later promises and accepted entries.

@@ -4,7 +4,7 @@
 //! that, all or none are. State travels with each batch of entries, so that one sync makes both
 //! durable: the sync of a journal, which is written in place. The log is a
 //! [commitlog](https://docs.rs/commitlog), which a thread syncs. A
-//! [sled](https://docs.rs/sled) database contains the snapshots and the checkpoint, up to which the
+//! [sled](https://docs.rs/sled) database contains small snapshots and the checkpoint, up to which the
 //! log is synced. A large snapshot is in a file of its own, which a thread writes: its compaction may
 //! be durable later. `docs/storage.md` in the repository describes what is durable when, and what an
 //! operator does.
