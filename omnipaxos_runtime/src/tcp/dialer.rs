@@ -64,13 +64,15 @@ impl<T: Entry> Dialer<T> {
                         return;
                     }
                     let Err(cause) = self.write_all(stream).await;
-                    self.queue.disconnect();
                     // A server that closes each connection at once is not asked more and more often.
                     if connected.elapsed() > LONGEST_PAUSE {
                         pause = FIRST_PAUSE;
                     }
                     tracing::info!("lost server {peer} at {address}: {cause}");
-                    if self.inbox.lost(*peer).await.is_err() {
+                    let is_reported = self.inbox.lost(*peer).await.is_ok();
+                    // Only now: if this task is aborted before, the one that aborts it reports the loss.
+                    self.queue.disconnect();
+                    if !is_reported {
                         return;
                     }
                 }

@@ -106,6 +106,11 @@ where
         });
     }
 
+    /// Closes all connections.
+    pub(super) async fn close(mut self) {
+        self.readers.shutdown().await;
+    }
+
     /// Accepts connections without end, and begins their handshakes at a pace. It is cancel-safe.
     pub(super) async fn accept_all(&mut self) {
         loop {

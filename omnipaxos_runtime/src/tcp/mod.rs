@@ -97,6 +97,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
+    sync::oneshot,
     task::{AbortHandle, JoinHandle, JoinSet},
 };
 
@@ -140,7 +141,7 @@ pub struct TcpTransport {
     allows_remote: bool,
     queues: Queues,
     counters: Arc<Counters>,
-    task: Option<JoinHandle<()>>,
+    running: Option<Running>,
 }
 
 /// Where a transport listens.
@@ -173,7 +174,7 @@ impl TcpTransport {
             allows_remote: false,
             queues: Queues::default(),
             counters: Arc::default(),
-            task: None,
+            running: None,
         }
     }
 
@@ -346,7 +347,9 @@ where
             book: self.book.clone(),
             inbox,
         };
-        self.task = Some(tokio::spawn(serve(listener, peers, self.book.clone())));
+        let (stop, is_stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, peers, self.book.clone(), is_stopped));
+        self.running = Some(Running { stop, task });
         Ok(())
     }
 
@@ -379,25 +382,29 @@ where
     }
 
     async fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            // It ends with the abort.
+        if let Some(Running { stop, task }) = self.running.take() {
+            // It is closed if the task has ended.
+            let _ = stop.send(());
             let _ = task.await;
         }
     }
 }
 
-impl Drop for TcpTransport {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
+/// The task that serves both directions.
+#[derive(Debug)]
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
-/// Serves both directions until the task is aborted or the node has ended.
-async fn serve<T>(mut listener: Listener<T>, mut peers: Peers<T>, book: AddressBook)
-where
+/// Serves both directions until it is stopped, the transport is dropped, or the node has ended. Then all
+/// connections are closed.
+async fn serve<T>(
+    mut listener: Listener<T>,
+    mut peers: Peers<T>,
+    book: AddressBook,
+    mut is_stopped: oneshot::Receiver<()>,
+) where
     T: Entry + DeserializeOwned + Send + 'static,
     T::Snapshot: Send,
     Message<T>: Send,
@@ -411,11 +418,15 @@ where
         tokio::select! {
             () = listener.accept_all() => {}
             changed = addresses.changed() => if changed.is_err() {
-                return;
+                break;
             },
-            () = inbox.closed() => return,
+            () = inbox.closed() => break,
+            // Also if the transport was dropped.
+            _ = &mut is_stopped => break,
         }
     }
+    peers.dialers.shutdown().await;
+    listener.close().await;
 }
 
 /// The outgoing connections.
