@@ -41,7 +41,7 @@ pub(crate) struct Service {
     pub(crate) places: Arc<Places>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) members: watch::Receiver<Members>,
-    /// Held while the state is cloned, so that many requests for the status do not hold up commands.
+    /// Held for a request for the status, so that many of them hold up no commands, and hold only one state.
     pub(crate) one_status: Mutex<()>,
 }
 
@@ -146,13 +146,13 @@ impl Service {
 
     async fn status(&self) -> Answered {
         let replica = self.store.log().status().await?;
-        // The digest takes longer the larger the values are, and a clone does not.
-        let one = self.one_status.lock().await;
+        // One at a time: the digest takes longer the larger the values are, and the state that it needs stays in
+        // memory.
+        let _one = self.one_status.lock().await;
         let state = match self.store.query_stale(|store| store.state().clone()).await {
             Ok(state) => state,
             Err(failed) => return unread(failed),
         };
-        drop(one);
         let (unanswered, keys) = (self.store.commands_under_way() as u64, state.number_of_keys());
         let digest = spawn_blocking(move || state.digest()).await.map_err(|_| NoAnswer)?;
         Ok(Answer::Status(Box::new(Status { replica, unanswered, keys, digest })))
