@@ -39,12 +39,12 @@ fn a_few_hundred_seeds() {
     assert!(missing.is_empty(), "never occurred: {missing:?}");
 }
 
-/// What few links showed: a leader decided what another one had not chosen (164). Servers reported a loss that did
-/// not happen, since the leader stood still (239), or since a decided index came from a later leader (314). A
-/// copy of a decided entry took over its id, and the entry was decided once more (1648).
+/// What few links showed: a leader decided what another one had not chosen (511). Servers reported a loss that did
+/// not happen, since the leader stood still (924), or since a decided index came from a later leader (314). A
+/// copy of a decided entry took over its id, and the entry was decided once more (843).
 #[test]
 fn what_overtaken_leaders_did() {
-    for seed in [164, 239, 314, 1_648] {
+    for seed in [314, 511, 843, 924] {
         let mut plan = Plan::of(seed, 2_000);
         plan.open_few_links();
         let report = run(&plan, Trace::Off);

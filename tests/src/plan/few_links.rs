@@ -22,7 +22,13 @@ pub(super) fn replace_faults(plan: &mut Plan) {
     let longest = rng.pick(&[round, 3 * round, 8 * round]);
     let mut phases =
         Phases { rng, size, round, at: 0, ticks: plan.setting.ticks, steps: Vec::new() };
+    // Of some runs, all phases are of this kind.
+    let has_stars = size >= 3 && Rng::of(&[plan.seed, 0x7374_6172]).chance(1, 3);
     while phases.at < phases.ticks {
+        if has_stars {
+            phases.star();
+            continue;
+        }
         match phases.rng.below(if size < 5 { 1 } else { 6 }) {
             0..=2 => phases.random(open_of_six, longest),
             3 => phases.stand_still(),
@@ -67,6 +73,49 @@ impl Phases {
             // Most late in the phase: other links are then open for what follows.
             let (server, before_end) = (self.rng.index(self.size), self.rng.below(duration.min(5)));
             self.act(duration - 1 - before_end, Action::BecomeLeader { server });
+        }
+        self.pass(Some(open), duration);
+    }
+
+    /// One server reaches some others, most often a quorum, and leads. A further link may be open, over which another
+    /// server learns. Then it is another one's turn, and a server that leads may stand still.
+    fn star(&mut self) {
+        let servers = self.shuffled();
+        let link = |a: usize, b: usize| Shape::link(a, b);
+        let [centre, others @ ..] = &servers[..] else {
+            return;
+        };
+        let quorum = self.size / 2;
+        let reached = match self.rng.below(4) {
+            0 => 1,
+            1 => quorum.saturating_sub(1).max(1),
+            2 => quorum,
+            _ => self.rng.between(1, others.len() as u64) as usize,
+        };
+        let mut open = others[..reached].iter().fold(0, |all, to| all | link(*centre, *to));
+        for _ in 0..self.rng.below(3) {
+            let (a, b) = (self.rng.index(others.len()), self.rng.index(others.len()));
+            if a != b {
+                open |= link(others[a], others[b]);
+            }
+        }
+        let later = self.rng.below(2 * self.round);
+        let duration = later + self.rounds(1, 5);
+        if self.rng.chance(3, 4) {
+            self.act(later, Action::BecomeLeader { server: *centre });
+        }
+        for _ in 0..self.rng.below(3) {
+            let server = if self.rng.chance(2, 3) { *centre } else { self.rng.pick(&servers) };
+            let (later, count) = (self.rng.below(duration), self.rng.between(1, 3));
+            self.act(later, Action::Append { server, count });
+        }
+        if self.rng.chance(1, 6) {
+            let (server, ticks) = (self.rng.pick(&servers), self.rounds(4, 12));
+            self.act(duration - 1, Action::PauseTicks { server, ticks });
+        }
+        if self.rng.chance(1, 12) {
+            let (server, down) = (self.rng.pick(&servers), self.rounds(0, 4));
+            self.act(duration - 1, Action::Crash { server, down });
         }
         self.pass(Some(open), duration);
     }
