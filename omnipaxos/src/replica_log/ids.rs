@@ -69,6 +69,15 @@ impl Led {
     }
 }
 
+/// How an id is known.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It is in a run.
+    Explicit,
+    /// By ballot and index.
+    Implied,
+}
+
 /// The bit that is set in the incarnation of an id by ballot.
 const BY_BALLOT: u64 = 1 << 63;
 
@@ -103,9 +112,14 @@ impl Ids {
         if self.led_in(led_from, end).next().is_some() {
             let first = self.runs.partition_point(|run| run.end() <= led_from);
             let from = self.runs.get(first).map_or(led_from, |run| run.idx.min(led_from));
-            let spelt_out: Vec<IdRun> = self.all_in(from, end).collect();
+            let spelt_out: Vec<(IdRun, Kind)> = self.all_with_kind(from, end).collect();
             self.runs.truncate(first);
-            spelt_out.into_iter().for_each(|run| self.push(run));
+            for (run, kind) in spelt_out {
+                match kind {
+                    Kind::Explicit => self.push(run),
+                    Kind::Implied => self.push_new(run),
+                }
+            }
         }
         self.led = Led::new(self.led.n, end);
     }
@@ -124,12 +138,16 @@ impl Ids {
 
     /// Returns all known ids of the entries `from..to`, in order.
     pub(crate) fn all_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
-        let mut explicit = self.runs_in(from, to).peekable();
-        let mut implicit = self.led_in(from, to).peekable();
-        std::iter::from_fn(move || match (explicit.peek(), implicit.peek()) {
-            (Some(a), Some(b)) if b.idx < a.idx => implicit.next(),
+        self.all_with_kind(from, to).map(|(run, _)| run)
+    }
+
+    fn all_with_kind(&self, from: u64, to: u64) -> impl Iterator<Item = (IdRun, Kind)> + '_ {
+        let mut explicit = self.runs_in(from, to).map(|run| (run, Kind::Explicit)).peekable();
+        let mut implied = self.led_in(from, to).map(|run| (run, Kind::Implied)).peekable();
+        std::iter::from_fn(move || match (explicit.peek(), implied.peek()) {
+            (Some((a, _)), Some((b, _))) if b.idx < a.idx => implied.next(),
             (Some(_), _) => explicit.next(),
-            (None, _) => implicit.next(),
+            (None, _) => implied.next(),
         })
     }
 
@@ -176,28 +194,29 @@ impl Ids {
     }
 
     /// Adds the ids of the entries `from..to`, at the end.
-    ///
-    /// A proposal may be decided at an earlier index, in a chunk of a later ballot, and have a copy here, of a
-    /// leader that was overtaken. The copy will be replaced. So it gets no id: the id names the decided entry.
     fn add(&mut self, known_from: u64, runs: &[IdRun], from: u64, to: u64) {
         if known_from > from {
             self.known_from = self.known_from.max(known_from.min(to));
         }
-        for run in runs.iter().filter_map(|run| run.within(from, to)) {
-            let mut rest = run;
-            while let Some(named) = self.first_named(&rest) {
-                let before = named - rest.first.number;
-                let until = self.named_until(rest.first.later(before)) - rest.first.number;
-                rest.within(rest.idx, rest.idx + before).into_iter().for_each(|run| self.push(run));
-                match rest.within(rest.idx.saturating_add(until), rest.end()) {
-                    Some(after) => rest = after,
-                    None => break,
-                }
-            }
-            if self.first_named(&rest).is_none() {
-                self.push(rest);
+        runs.iter().filter_map(|run| run.within(from, to)).for_each(|run| self.push_new(run));
+    }
+
+    /// Adds those ids of a run that name no entry yet.
+    ///
+    /// A proposal may be decided at an earlier index, in a chunk of a later ballot, and have a copy here, of a
+    /// leader that was overtaken. The copy will be replaced. So it gets no id: the id names the decided entry.
+    fn push_new(&mut self, run: IdRun) {
+        let mut rest = run;
+        while let Some(named) = self.first_named(&rest) {
+            let before = named - rest.first.number;
+            let until = self.named_until(rest.first.later(before)) - rest.first.number;
+            rest.within(rest.idx, rest.idx + before).into_iter().for_each(|run| self.push(run));
+            match rest.within(rest.idx.saturating_add(until), rest.end()) {
+                Some(after) => rest = after,
+                None => return,
             }
         }
+        self.push(rest);
     }
 
     /// Returns the first number of a run that is in the log already.
@@ -420,6 +439,18 @@ mod tests {
         ids.cut(8);
         assert_eq!((ids.find(id(2, 9), 99), ids.find(id(1, 8), 99)), (Some(4), Some(3)));
         assert_eq!((ids.find(id(1, 10), 99), ids.find(id(1, 11), 99)), (Some(7), None));
+    }
+
+    /// The copy comes without ids: its id is implied.
+    #[test]
+    fn an_implied_id_names_the_decided_entry_and_not_a_copy() {
+        let mut ids = Ids::unknown_before(0);
+        ids.accept_in(N, 1);
+        ids.append(0, led_id(N, 1));
+        ids.materialize_ids(3);
+        assert_eq!((ids.find(led_id(N, 1), 3), ids.find(led_id(N, 2), 3)), (Some(0), Some(2)));
+        ids.cut(1);
+        assert_eq!((ids.find(led_id(N, 1), 1), ids.find(led_id(N, 2), 1)), (Some(0), None));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the text of an earlier forward of the same origin always travel with ids.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     fmt::{Debug, Write},
     hash::{DefaultHasher, Hasher},
 };
@@ -16,8 +16,8 @@ pub(super) const CONTENT_HASH: u64 = 0;
 
 const IS_CONTENT_HASH: u64 = 1 << 63;
 
-/// Number of forwards that their origin remembers. Once it has forgotten one, all forwards travel
-/// with ids.
+/// Number of forwards that an origin names by their texts. All others travel with ids: receivers keep no more
+/// content ids of one server.
 const REMEMBERED: usize = 4096;
 
 /// Whether another server, on another storage, had this server's id before, and may have used the
@@ -35,7 +35,6 @@ pub(super) enum Predecessor {
 #[derive(Clone, Debug)]
 pub(super) struct ContentIds {
     texts: BTreeSet<u64>,
-    oldest_first: VecDeque<u64>,
     /// Whether a text may have been used before and is not remembered.
     has_forgotten: bool,
     predecessor: Predecessor,
@@ -49,7 +48,6 @@ impl ContentIds {
     pub(super) fn new(len: u64, has_history: bool) -> Self {
         Self {
             texts: BTreeSet::new(),
-            oldest_first: VecDeque::new(),
             has_forgotten: has_history,
             predecessor: match has_history {
                 true => Predecessor::None,
@@ -78,18 +76,13 @@ impl ContentIds {
         if self.has_forgotten || self.predecessor != Predecessor::None {
             return None;
         }
-        let number = number_of(entries);
-        if !self.texts.insert(number) {
+        if self.texts.len() == REMEMBERED {
+            self.texts.clear();
+            self.has_forgotten = true;
             return None;
         }
-        self.oldest_first.push_back(number);
-        if self.oldest_first.len() > REMEMBERED {
-            if let Some(oldest) = self.oldest_first.pop_front() {
-                self.texts.remove(&oldest);
-                self.has_forgotten = true;
-            }
-        }
-        Some(number)
+        let number = number_of(entries);
+        self.texts.insert(number).then_some(number)
     }
 
     /// Returns a number for `entries` that are forwarded by a server without ids.
@@ -179,11 +172,11 @@ mod tests {
     #[test]
     fn whoever_has_forgotten_uses_none() {
         let mut origin = in_step(0, false);
-        for number in 0..=REMEMBERED {
+        for number in 0..REMEMBERED {
             assert!(origin.plain_number(&[number]).is_some());
         }
         assert_eq!(origin.plain_number(&["a"]), None);
-        assert_eq!(origin.texts.len(), REMEMBERED);
+        assert_eq!(origin.plain_number(&["b"]), None);
         assert_eq!(in_step(1, true).plain_number(&["a"]), None);
     }
 
