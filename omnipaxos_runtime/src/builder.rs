@@ -177,7 +177,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
             if let Some(companion) = companion {
                 drop(tokio::spawn(companion));
             }
-            run(config, storage, transport, inbox, tick, channels, reports).await;
+            run(reports, config, storage, transport, inbox, tick, channels).await;
         };
         match runs {
             Runs::OnRuntime => drop(tokio::spawn(run)),
@@ -242,7 +242,11 @@ pub(crate) async fn run_on_thread(
                 let _ = started.send(Ok(()));
                 runtime.block_on(future);
             }
-            Err(cause) => drop(started.send(Err(cause))),
+            Err(cause) => {
+                // What it holds may be opened again once the caller knows.
+                drop(future);
+                let _ = started.send(Err(cause));
+            }
         }
     })?;
     is_started.await.unwrap_or_else(|_closed| Err(io::Error::other("the thread panicked")))
@@ -256,14 +260,16 @@ struct Reports<B> {
 }
 
 /// Starts the transport, builds the replica, runs it, and ends it.
+///
+/// After a panic the reports are dropped last: then the disk and the sockets are closed when the caller learns it.
 async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
+    reports: Reports<B>,
     config: OmniPaxosConfig,
     storage: B,
     mut transport: X,
     inbox: Inbox<T>,
     tick: Duration,
     channels: Channels<T>,
-    reports: Reports<B>,
 ) {
     if let Err(cause) = transport.start(config.server_config.pid, inbox).await {
         // The caller may open both again at once.
@@ -271,6 +277,10 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
         // It may have dropped its future.
         let _ = reports.built.send(Err(StartError::Transport(cause)));
         return;
+    }
+    if reports.built.is_closed() {
+        // The caller has dropped its future, and may open both again.
+        return stop(&mut transport).await;
     }
     let replica = match config.try_build(storage) {
         Ok(replica) => replica,
@@ -289,9 +299,9 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     let ended = driver.run().await;
     let EndedDriver { cause, storage, mut transport } = ended;
     tracing::info!("the node has ended: {cause}");
+    stop(&mut transport).await;
     // Without a caller of `shutdown` the storage is closed here.
     let storage = storage.filter(|_| !reports.storage.is_closed() && cause == NodeError::ShutDown);
-    stop(&mut transport).await;
     // The handles learn it last, so that the disk and the sockets can be opened again then.
     let _ = reports.ended.send(Some(cause));
     if let Some(storage) = storage {

@@ -129,6 +129,32 @@ async fn a_full_queue_returns_the_entry() {
     }
 }
 
+/// They take several outputs, between which others are served. A shutdown waits for all before it.
+#[tokio::test(start_paused = true)]
+async fn large_entries_keep_their_order() {
+    let node = Node::builder(config(1, 1), MemoryStorage::<Word>::default());
+    let node = node.on_runtime().start().await.unwrap();
+    let large = |first: &str| Word::new(first.to_string() + &"x".repeat(300_000));
+    let appending: Vec<_> =
+        (0..50).map(|n| node.append_notify(large(&n.to_string())).unwrap()).collect();
+    let behind = node.append_notify(Word::new("behind")).unwrap();
+    for (idx, append) in (0..).zip(appending) {
+        assert_eq!(append.await.unwrap(), idx);
+    }
+    assert_eq!(behind.await.unwrap(), 50);
+    let mut log = node.decided(0);
+    for n in 0..50_u64 {
+        assert!(entries(&mut log, n, 1).await[0].starts_with(&format!("{n}x")));
+    }
+    let last: Vec<_> = (0..50).map(|_| node.append_notify(large("last")).unwrap()).collect();
+    let storage = node.shutdown().await.unwrap();
+    for append in last {
+        let known = append.await.map_or_else(|error| error.known(), |_| Known::Unknown);
+        assert_eq!(known, Known::Unknown, "it was taken");
+    }
+    drop(storage);
+}
+
 #[tokio::test(start_paused = true)]
 async fn proposals_without_a_leader_are_bounded() {
     let mut config = config(1, 2);

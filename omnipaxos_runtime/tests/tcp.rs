@@ -345,6 +345,45 @@ async fn sends(address: &str, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// The handshake of a connection is late, and its server has connected again since.
+#[tokio::test]
+async fn a_late_handshake_does_not_replace_a_later_connection() {
+    let (book, mut transports) = transports(3).await;
+    let address = book.get(1).unwrap();
+    let node = start(1, MemoryStorage::default(), transports.remove(0)).await;
+    let mut late = TcpStream::connect(&address).await.unwrap();
+    let mut later = TcpStream::connect(&address).await.unwrap();
+    later.write_all(&hello(1, 2, 1)).await.unwrap();
+    let mut answer = [0; 28];
+    within("the handshake", later.read_exact(&mut answer)).await.unwrap();
+    late.write_all(&hello(1, 2, 1)).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = within("the end of the late connection", late.read_to_end(&mut rest)).await;
+    let pulse = within("a sign of life", later.read(&mut [0])).await;
+    assert_eq!(pulse.unwrap(), 1, "it is open");
+    drop(node);
+}
+
+/// The program waits in another runtime, or in none.
+#[test]
+fn a_listener_may_be_bound_in_a_runtime_that_ends() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (binding, waiting) = (runtime(), runtime());
+    let (address, node) = binding.block_on(async {
+        let (book, mut transports) = transports(3).await;
+        (book.get(1).unwrap(), start(1, MemoryStorage::default(), transports.remove(0)).await)
+    });
+    drop(binding);
+    waiting.block_on(async {
+        assert_eq!(
+            sends(&address, b"GET / HTTP/1.1\r\n\r\n").await,
+            b"",
+            "it is accepted, and closed"
+        );
+        node.shutdown().await.unwrap();
+    });
+}
+
 #[tokio::test]
 async fn malformed_connections_are_closed_and_counted() {
     let (book, mut transports) = transports(3).await;

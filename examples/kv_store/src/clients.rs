@@ -94,8 +94,19 @@ async fn read_requests(
         }
         while under_way.tasks.try_join_next().is_some() {}
         if under_way.tasks.len() >= REQUESTS {
-            under_way.tasks.join_next().await;
+            tokio::select! {
+                _ = under_way.tasks.join_next() => {}
+                () = until_closed(reader.get_mut()) => return Ok(()),
+            }
         }
+    }
+}
+
+/// Waits until the client has closed the connection. Without end if it has sent something before.
+async fn until_closed(reader: &mut OwnedReadHalf) {
+    match reader.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
     }
 }
 

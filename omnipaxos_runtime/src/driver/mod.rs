@@ -28,6 +28,7 @@ use omnipaxos::{
 };
 use std::{
     collections::BTreeMap,
+    future::ready,
     ops::ControlFlow,
     panic::{catch_unwind, AssertUnwindSafe},
     sync::Arc,
@@ -40,6 +41,10 @@ use tokio::{
 
 /// Number of inputs of each kind that are handled before one output.
 const MAX_BATCH: usize = 1024;
+
+/// Bytes of entries after which the rest of the requests waits for the next output. Each entry is encoded and
+/// decoded once to check it: meanwhile no heartbeat leaves.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Number of waiting reads of the decided log from which closed ones are searched.
 const MANY_PULLS: usize = 64;
@@ -145,7 +150,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 Ok(ControlFlow::Break(cause)) | Err(cause) => break cause,
             }
             // A call that has room in the closed queue, and is not polled, may keep it open for ever.
-            if ends && self.channels.requests.is_empty() {
+            if ends && requests.is_empty() && self.channels.requests.is_empty() {
                 break NodeError::ShutDown;
             }
             match caught(|| self.output_early()) {
@@ -165,14 +170,17 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             }
             // So it is before the next write.
             tokio::task::yield_now().await;
-            let ticks = self.next_timeout();
+            let (ticks, has_more) = (self.next_timeout(), !requests.is_empty());
             let Channels {
                 requests: from_handles, pulls, no_more, incoming: from_transport, ..
             } = &mut self.channels;
             tokio::select! {
-                received = from_handles.recv_many(&mut requests, MAX_BATCH) => if received == 0 {
-                    break NodeError::ShutDown;
-                },
+                () = ready(()), if has_more => {}
+                received = from_handles.recv_many(&mut requests, MAX_BATCH), if !has_more => {
+                    if received == 0 {
+                        break NodeError::ShutDown;
+                    }
+                }
                 Some(pull) = pulls.recv() => add(pull, &mut self.pulls),
                 () = no_more.notified() => {
                     from_handles.close();
@@ -189,7 +197,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         self.end(cause, requests)
     }
 
-    /// Handles inputs.
+    /// Handles inputs. Requests with too much for one output stay.
     fn handle_inputs(
         &mut self,
         requests: &mut Vec<Request<T>>,
@@ -215,11 +223,17 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         }
         // What is left after the end, or after a panic, is refused.
         requests.reverse();
-        while let Some(request) = requests.pop() {
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES {
+            let Some(request) = requests.pop() else {
+                break;
+            };
+            bytes += request.size_hint();
             if let ControlFlow::Break(cause) = self.handle(request)? {
                 return Ok(ControlFlow::Break(cause));
             }
         }
+        requests.reverse();
         Ok(ControlFlow::Continue(()))
     }
 
@@ -461,7 +475,8 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
 
 /// Adds a read that waits.
 fn add<T: Entry>(pull: Pull<T>, waiting: &mut Vec<Pull<T>>) {
-    if waiting.len() >= MANY_PULLS {
+    // Seldom, so that each is looked at a few times only.
+    if waiting.len() >= MANY_PULLS && waiting.len().is_power_of_two() {
         waiting.retain(|pull| !pull.reply.is_closed());
     }
     waiting.push(pull);

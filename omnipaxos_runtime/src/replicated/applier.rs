@@ -82,6 +82,9 @@ impl<M: StateMachine> Applier<M> {
 
     async fn apply_all(&mut self) -> NodeError {
         loop {
+            if self.number_waiting == MAX_QUERIES {
+                self.forget_dropped_queries();
+            }
             tokio::select! {
                 item = self.log.next() => match item {
                     Some(Ok(item)) => {
@@ -187,9 +190,21 @@ impl<M: StateMachine> Applier<M> {
             }
             for query in first.remove() {
                 self.number_waiting -= 1;
-                query.call.run(&self.machine);
+                // Its caller may have dropped its future, and asked again.
+                if !query.call.is_closed() {
+                    query.call.run(&self.machine);
+                }
             }
         }
+    }
+
+    /// Makes room for queries whose callers still wait.
+    fn forget_dropped_queries(&mut self) {
+        self.waiting.retain(|_, queries| {
+            queries.retain(|query| !query.call.is_closed());
+            !queries.is_empty()
+        });
+        self.number_waiting = self.waiting.values().map(Vec::len).sum();
     }
 
     /// Replaces the applied commands in the log by a snapshot.

@@ -52,6 +52,8 @@ pub(super) struct Listener<T: Entry> {
     handshakes: VecDeque<Weak<Notify>>,
     /// Connections whose handshake has not begun, the oldest first.
     waiting: VecDeque<(TcpStream, SocketAddr)>,
+    /// Number of handshakes that have begun.
+    begun: u64,
     /// When the next handshake may begin.
     pace: Interval,
     readers: JoinSet<()>,
@@ -64,13 +66,33 @@ struct Shared<T: Entry> {
     book: AddressBook,
     inbox: Inbox<T>,
     counters: Arc<Counters>,
-    /// How to close the present connection of each peer.
-    present: Mutex<BTreeMap<NodeId, Arc<Notify>>>,
+    /// The present connection of each peer.
+    present: Mutex<BTreeMap<NodeId, Present>>,
+}
+
+/// How to close a connection.
+struct Present {
+    /// The number of its handshake.
+    number: u64,
+    close: Arc<Notify>,
 }
 
 impl<T: Entry> Shared<T> {
-    fn present(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Notify>>> {
+    fn present(&self) -> MutexGuard<'_, BTreeMap<NodeId, Present>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the earlier connection of a peer. Returns false if there is a later one: the handshake of this one
+    /// was late, and its peer has given it up.
+    fn replace(&self, peer: NodeId, new: Present) -> bool {
+        let mut present = self.present();
+        if present.get(&peer).is_some_and(|present| present.number > new.number) {
+            return false;
+        }
+        if let Some(older) = present.insert(peer, new) {
+            older.close.notify_one();
+        }
+        true
     }
 }
 
@@ -91,16 +113,16 @@ where
         let shared = Arc::new(Shared { settings, book, inbox, counters, present });
         let mut pace = interval(HANDSHAKE_INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (handshakes, waiting, readers) = Default::default();
-        Self { listener, handshakes, waiting, pace, readers, shared }
+        let (handshakes, waiting, begun, readers) = Default::default();
+        Self { listener, handshakes, waiting, begun, pace, readers, shared }
     }
 
     /// Closes the connections of servers that have left the address book.
     pub(super) fn follow(&mut self, addresses: &Addresses) {
-        self.shared.present().retain(|peer, close| {
+        self.shared.present().retain(|peer, present| {
             let stays = addresses.get(*peer).is_some();
             if !stays {
-                close.notify_one();
+                present.close.notify_one();
             }
             stays
         });
@@ -151,8 +173,10 @@ where
         };
         let shared = self.shared.clone();
         let give_way = self.begin_handshake();
+        self.begun += 1;
+        let number = self.begun;
         self.readers.spawn(async move {
-            if let Err(cause) = receive(&shared, stream, give_way).await {
+            if let Err(cause) = receive(&shared, stream, number, give_way).await {
                 tracing::warn!("closed the connection from {from}: {cause}");
             }
         });
@@ -174,11 +198,12 @@ where
     }
 }
 
-/// Serves one connection until it ends, or a new one of the same peer replaces it. Its handshake ends with
-/// `give_way`.
+/// Serves one connection until it ends, or a later one of the same peer replaces it. Its handshake has this
+/// number, and ends with `give_way`.
 async fn receive<T>(
     shared: &Shared<T>,
     stream: TcpStream,
+    number: u64,
     give_way: Arc<Notify>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -214,8 +239,8 @@ where
     drop(give_way);
     shared.book.note(peer, announced.content);
     let close = Arc::new(Notify::new());
-    if let Some(older) = shared.present().insert(peer, close.clone()) {
-        older.notify_one();
+    if !shared.replace(peer, Present { number, close: close.clone() }) {
+        return Err("the same server has connected again since".into());
     }
     if !shared.book.contains(peer) {
         // It left the book during the handshake, too late for `follow`.
@@ -233,7 +258,7 @@ where
         () = close.notified() => Ok(()),
     };
     let mut present = shared.present();
-    if present.get(&peer).is_some_and(|present| Arc::ptr_eq(present, &close)) {
+    if present.get(&peer).is_some_and(|present| present.number == number) {
         present.remove(&peer);
     }
     drop(present);

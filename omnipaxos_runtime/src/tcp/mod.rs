@@ -258,7 +258,8 @@ impl TcpTransport {
     async fn bind(&mut self, own: NodeId) -> io::Result<TcpListener> {
         let listen = std::mem::replace(&mut self.listen, Listen::AtOwnAddress);
         let (listener, address) = match listen {
-            Listen::On(listener) => (listener, None),
+            // It belongs to the runtime in which it was bound, which may end before this one.
+            Listen::On(listener) => (TcpListener::from_std(listener.into_std()?)?, None),
             Listen::At(address) => (bind(&address).await?, Some(address)),
             Listen::AtOwnAddress => {
                 let address = self.book.get(own).ok_or_else(|| {
