@@ -42,6 +42,7 @@ impl<T: SimEntry> Cluster<T> {
         let round = self.election_timeout();
         let found = self.now() + rounds * round + self.longest_round();
         let (lag, decided) = (self.largest_lag(), self.checker().decided_len());
+        let mut fetching = 0;
         loop {
             let lacking = self.unlearned();
             if lacking.is_empty() {
@@ -49,7 +50,9 @@ impl<T: SimEntry> Cluster<T> {
             }
             // Members may still decide what waited there, and that is fetched, too.
             let entries = lag + self.checker().decided_len() - decided;
-            if self.now() > found + self.ticks_to_fetch(entries) * hops {
+            // One that has received a snapshot needs none any more, and had to wait for it.
+            fetching = self.ticks_to_fetch(entries).max(fetching);
+            if self.now() > found + fetching * hops {
                 let (learnable, servers) = (self.learnable(), self.describe());
                 let what = format!("observers {lacking:?} lack some of {learnable:?}: {servers}");
                 return violated(Check::ObserversLearn, what);
