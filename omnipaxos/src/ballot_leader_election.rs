@@ -504,8 +504,8 @@ impl BallotLeaderElection {
         self.leader
     }
 
-    /// Returns the round of the leader in which it last reported here that it leads in the ballot that this
-    /// server follows.
+    /// Returns the number of the leader's own round, from its last request. `None` if it did not report that it
+    /// leads, and is happy, in the ballot that this server follows.
     pub(crate) fn leader_round(&self) -> Option<u32> {
         self.candidates.round_as_leader(self.leader)
     }

@@ -20,6 +20,7 @@ use std::{
     future::{Future, Ready},
     io,
     marker::PhantomData,
+    panic::{catch_unwind, AssertUnwindSafe},
     sync::Arc,
     time::Duration,
 };
@@ -177,7 +178,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
             if let Some(companion) = companion {
                 drop(tokio::spawn(companion));
             }
-            run(reports, config, storage, transport, inbox, tick, channels).await;
+            run(config, storage, transport, inbox, tick, channels, reports).await;
         };
         match runs {
             Runs::OnRuntime => drop(tokio::spawn(run)),
@@ -260,16 +261,14 @@ struct Reports<B> {
 }
 
 /// Starts the transport, builds the replica, runs it, and ends it.
-///
-/// After a panic the reports are dropped last: then the disk and the sockets are closed when the caller learns it.
 async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
-    reports: Reports<B>,
     config: OmniPaxosConfig,
     storage: B,
     mut transport: X,
     inbox: Inbox<T>,
     tick: Duration,
     channels: Channels<T>,
+    reports: Reports<B>,
 ) {
     if let Err(cause) = transport.start(config.server_config.pid, inbox).await {
         // The caller may open both again at once.
@@ -282,12 +281,15 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
         // The caller has dropped its future, and may open both again.
         return stop(&mut transport).await;
     }
-    let replica = match config.try_build(storage) {
+    // Code of the storage may panic.
+    let built = catch_unwind(AssertUnwindSafe(|| config.try_build(storage)));
+    let built = built.map_or(Err(StartError::Panicked), |built| built.map_err(StartError::from));
+    let replica = match built {
         Ok(replica) => replica,
         Err(error) => {
             stop(&mut transport).await;
             // The caller may have dropped its future.
-            let _ = reports.built.send(Err(error.into()));
+            let _ = reports.built.send(Err(error));
             return;
         }
     };

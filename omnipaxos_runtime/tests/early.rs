@@ -36,6 +36,8 @@ enum Step {
     /// It compacts, and the snapshot may be durable later.
     Compacts,
     Sends(&'static str, u64),
+    /// It is asked whether a message can have an entry.
+    Checks,
     /// It answers a read.
     Reads,
 }
@@ -183,6 +185,11 @@ where
         Ok(())
     }
 
+    fn check_entry(&self, _entry: &T) -> Result<(), String> {
+        self.steps.lock().unwrap().push(Step::Checks);
+        Ok(())
+    }
+
     fn send(&mut self, to: u64, messages: &mut Vec<Message<T>>) {
         for message in messages.drain(..) {
             let kind = match &message {
@@ -300,6 +307,25 @@ async fn a_leader_sends_entries_before_it_writes_and_a_follower_accepts_them_aft
             assert!(writes < first(Step::Sends("Accepted", leader)).unwrap(), "{steps:?}");
         }
     }
+}
+
+/// Between them, ticks and messages of others are handled.
+#[tokio::test(start_paused = true)]
+async fn many_large_entries_take_several_outputs() {
+    let (cluster, leader) = at_rest().await;
+    let append = |n: u64| {
+        let word = Word::new(n.to_string() + &"x".repeat(300_000));
+        cluster.nodes[&leader].append_notify(word).unwrap()
+    };
+    let appending: Vec<_> = (0..40).map(append).collect();
+    for (idx, append) in (1..).zip(appending) {
+        assert_eq!(append.await.unwrap(), idx);
+    }
+    let steps = cluster.disks[&leader].steps.lock().unwrap().clone();
+    let of_checks = steps.chunk_by(|a, b| *a == Step::Checks && a == b);
+    let longest = of_checks.filter(|steps| steps[0] == Step::Checks).map(<[Step]>::len).max();
+    // Each time four are taken. Nothing may be due between two times.
+    assert!(longest < Some(20), "{longest:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,8 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
-/// Lets the system break a connection if the machine at the other end is gone, or has forgotten it. On Linux
-/// that takes two minutes. Elsewhere it takes longer if sent bytes wait for an acknowledgement.
+/// Lets the system break a connection if the machine at the other end is gone, or has forgotten it, or if the
+/// program there reads nothing of what was sent. On Linux that takes two minutes. Elsewhere it takes longer if
+/// sent bytes wait for an acknowledgement.
 ///
 /// # Errors
 /// The system refuses it.

@@ -16,7 +16,7 @@ use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    sync::{watch, Mutex},
+    sync::watch,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -112,7 +112,7 @@ where
         places,
         watchers,
         members,
-        one_status: Mutex::default(),
+        one_status: Arc::default(),
     });
     let ended = tokio::select! {
         cause = node.log().ended_with() => return Err(cause.into()),

@@ -42,7 +42,7 @@ pub(crate) struct Service {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) members: watch::Receiver<Members>,
     /// Held for a request for the status, so that many of them hold up no commands, and hold only one state.
-    pub(crate) one_status: Mutex<()>,
+    pub(crate) one_status: Arc<Mutex<()>>,
 }
 
 /// What is under way for one connection.
@@ -148,13 +148,19 @@ impl Service {
         let replica = self.store.log().status().await?;
         // One at a time: the digest takes longer the larger the values are, and the state that it needs stays in
         // memory.
-        let _one = self.one_status.lock().await;
+        let one = self.one_status.clone().lock_owned().await;
         let state = match self.store.query_stale(|store| store.state().clone()).await {
             Ok(state) => state,
             Err(failed) => return unread(failed),
         };
         let (unanswered, keys) = (self.store.commands_under_way() as u64, state.number_of_keys());
-        let digest = spawn_blocking(move || state.digest()).await.map_err(|_| NoAnswer)?;
+        // It goes on if the client leaves.
+        let digest = move || {
+            let digest = state.digest();
+            drop((state, one));
+            digest
+        };
+        let digest = spawn_blocking(digest).await.map_err(|_| NoAnswer)?;
         Ok(Answer::Status(Box::new(Status { replica, unanswered, keys, digest })))
     }
 

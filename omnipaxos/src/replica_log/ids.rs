@@ -204,7 +204,7 @@ impl Ids {
     /// Adds those ids of a run that name no entry yet.
     ///
     /// A proposal may be decided at an earlier index, in a chunk of a later ballot, and have a copy here, of a
-    /// leader that was overtaken. The copy will be replaced. So it gets no id: the id names the decided entry.
+    /// leader that was overtaken. The copy will be replaced. So the id goes on to name the decided entry.
     fn push_new(&mut self, run: IdRun) {
         let mut rest = run;
         while let Some(named) = self.first_named(&rest) {

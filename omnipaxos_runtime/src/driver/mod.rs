@@ -228,7 +228,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             let Some(request) = requests.pop() else {
                 break;
             };
-            bytes += request.size_hint();
+            bytes = request.size_hint().saturating_add(bytes);
             if let ControlFlow::Break(cause) = self.handle(request)? {
                 return Ok(ControlFlow::Break(cause));
             }

@@ -82,8 +82,13 @@ impl<T: Entry> Shared<T> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the earlier connection of a peer. Returns false if there is a later one: the handshake of this one
-    /// was late, and its peer has given it up.
+    /// Returns whether a peer has a connection whose handshake began after that of this number. Then the peer
+    /// has given up the earlier one.
+    fn has_later(&self, peer: NodeId, number: u64) -> bool {
+        self.present().get(&peer).is_some_and(|present| present.number > number)
+    }
+
+    /// Closes the earlier connection of a peer. Returns false if there is a [later](Self::has_later) one.
     fn replace(&self, peer: NodeId, new: Present) -> bool {
         let mut present = self.present();
         if present.get(&peer).is_some_and(|present| present.number > new.number) {
@@ -218,7 +223,10 @@ where
         let secured = shared.settings.security.accept(stream).await;
         let (mut stream, identity) = secured.inspect_err(|_| count_refused())?;
         let is_admitted = |pid, announced: &Announcement| {
-            identity.is_of(pid) && shared.book.admits(pid, &announced.address)
+            // The book learns nothing from a handshake that is late.
+            identity.is_of(pid)
+                && !shared.has_later(pid, number)
+                && shared.book.admits(pid, &announced.address)
         };
         let accepted = handshake::accept(&mut stream, own, application_version, is_admitted).await;
         let (peer, announced) = accepted.inspect_err(|_| count_refused())?;
@@ -237,11 +245,11 @@ where
     };
     let (stream, peer, announced) = accepted?;
     drop(give_way);
-    shared.book.note(peer, announced.content);
     let close = Arc::new(Notify::new());
     if !shared.replace(peer, Present { number, close: close.clone() }) {
         return Err("the same server has connected again since".into());
     }
+    shared.book.note(peer, announced.content);
     if !shared.book.contains(peer) {
         // It left the book during the handshake, too late for `follow`.
         close.notify_one();

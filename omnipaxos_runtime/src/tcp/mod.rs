@@ -41,7 +41,7 @@
 //! | a frame, sent or received | [`max_frame_bytes`](TcpTransport::max_frame_bytes), default 16 MiB |
 //! | frames that wait for one peer | [`max_queued_bytes`](TcpTransport::max_queued_bytes), default 16 MiB, and as many that are being written; further messages are dropped |
 //! | messages that wait for the replica | see [`Inbox`] |
-//! | connections of one peer | 1: a new one replaces the older |
+//! | connections of one peer | 1: a later one replaces the earlier |
 //! | servers that connect and are in no address book | [`admit_guests`](AddressBook::admit_guests), default 0 |
 //! | handshakes that begin | one in 5 ms, since they take time of the replica's thread |
 //! | connections that wait for that | 64; a further one closes the oldest of them |

@@ -44,7 +44,8 @@ struct Arguments {
     /// starts. Slower: give fewer ticks.
     #[arg(long, conflicts_with_all = ["lasting", "changes"])]
     persistent: bool,
-    /// Few links are open at a time, and soon after others: instead of the other faults.
+    /// Few links are open at a time, and soon after others, while clocks stand still and servers crash: instead
+    /// of the other faults.
     #[arg(long, conflicts_with_all = ["lasting", "changes"])]
     few_links: bool,
     /// Runs in which the faults last, and something must be decided again and again all the same.

@@ -6,7 +6,8 @@
 use super::{Action, Notify, Plan, Shape, Step};
 use crate::rng::Rng;
 
-/// Replaces the faults of a plan by links that come and go, with proposals and attempts to lead in between.
+/// Replaces the faults of a plan by links that come and go, with proposals and attempts to lead in between, and
+/// with some clocks that stand still and some crashes.
 pub(super) fn replace_faults(plan: &mut Plan) {
     let mut rng = Rng::of(&[plan.seed, 0x6665_776C]);
     let keeps_crashes = rng.chance(1, 4);
@@ -77,8 +78,9 @@ impl Phases {
         self.pass(Some(open), duration);
     }
 
-    /// One server reaches some others, most often a quorum, and leads. A further link may be open, over which another
-    /// server learns. Then it is another one's turn, and a server that leads may stand still.
+    /// One server reaches some others, in half of the cases a quorum, and is asked to lead. Further links may be
+    /// open, over which other servers learn. Then it is the next server's turn. The clock of any server may stand
+    /// still for a while, and any may crash.
     fn star(&mut self) {
         let servers = self.shuffled();
         let link = |a: usize, b: usize| Shape::link(a, b);

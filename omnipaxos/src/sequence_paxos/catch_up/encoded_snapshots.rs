@@ -80,15 +80,14 @@ impl EncodedSnapshots {
         self.insert(SnapshotEncoding { idx, len, digest }, Bytes::Stored(bytes))
     }
 
-    /// If there is no room, an encoding goes that no server asks for; if servers ask for all, the last one. So
-    /// the receiver of the earliest one gets to its end, whatever others need.
+    /// If there is no room, the earliest encoding goes that no server asks for; if servers ask for all, the last
+    /// one. So the receiver of the earliest one gets to its end, whatever others need.
     fn insert(&mut self, encoding: SnapshotEncoding, bytes: Bytes) -> SnapshotEncoding {
         self.kept.retain(|kept| kept.encoding != encoding);
         if self.kept.len() >= MOST_KEPT {
-            let is_unused = |kept: &Kept| kept.unasked >= UNUSED_AFTER;
-            let goes = (0..self.kept.len())
-                .max_by_key(|at| (is_unused(&self.kept[*at]), self.kept[*at].encoding.idx));
-            goes.map(|at| self.kept.remove(at));
+            self.kept.sort_by_key(|kept| kept.encoding.idx);
+            let unused = self.kept.iter().position(|kept| kept.unasked >= UNUSED_AFTER);
+            self.kept.remove(unused.unwrap_or(self.kept.len() - 1));
         }
         self.kept.push(Kept { encoding, bytes, unasked: 0 });
         encoding

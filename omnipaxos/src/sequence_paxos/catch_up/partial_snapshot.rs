@@ -16,8 +16,8 @@ const STALLED_AFTER: u32 = 2;
 /// The number of snapshots in a row that could not be decoded after which a server asks for a whole one.
 const UNDECODABLE_IN_A_ROW: u32 = 2;
 
-/// For so many heartbeat rounds for each such snapshot. Then it takes pieces again: one source may have been
-/// damaged, and a whole snapshot may be too large for the network.
+/// The heartbeat rounds in which a server asks for a whole one, times the number of those in a row. Then it takes
+/// pieces again: one source may have been damaged, and a whole snapshot may be too large for the network.
 const ROUNDS_FOR_WHOLE: u32 = 12;
 
 /// The snapshot of which this server has received the beginning: at most one.
