@@ -197,6 +197,12 @@ fn a_server_that_catches_up_faster_than_its_leader_syncs_it() {
             | 2: AcceptSync 4.2 at=1 +b dec=9; output; 2: CatchUpRedirect 4.2 source=3 dec=9; output
             ; 3: CatchUpChunk at=3 +d dec=4 | promised 4.2 3.3 ABCD
                                             | 2: Promise 4.2 na=3.3 len=4 dec=4 at=3 +d
+        # Each catching up begins the pause again, unless the leader is gone: then no AcceptSync comes.
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; round; round; 3: CatchUpChunk at=3 +d dec=4; output
+            ; 3: CatchUpChunk at=4 +e dec=5 | promised 4.2 3.3 ABCD |
+            | 2: AcceptSync 4.2 at=1 +b dec=9; output; round lost; round lost; 3: CatchUpChunk at=3 +d dec=4
+            ; output; 3: CatchUpChunk at=4 +e dec=5 | promised 4.2 3.3 ABCDE
+            | 2: Promise 4.2 na=3.3 len=5 dec=5 at=3 +de
         # So does another ballot.
             | 2: AcceptSync 4.2 at=1 +b dec=9; output; 3: Prepare 5.3 na=3.3 len=3 dec=3; output
             ; 3: CatchUpChunk at=3 +d dec=4 | promised 5.3 3.3 ABCD

@@ -166,7 +166,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             ) => {
                 // A snapshot that cannot be made or stored is answered, too: a repetition is useless.
                 self.outbox.report_compacted(from, idx);
-                if self.log.compacted_idx() > compacted_before && self.followers_mut().is_some() {
+                // The others learn it from the leader. The sender may have led before, and its own request is
+                // answered now.
+                let is_due = match &self.state {
+                    State::Following(_) => self.log.promise().pid != from,
+                    State::Preparing(_) | State::Leading(_) => true,
+                    State::Recovering | State::Promised { .. } => false,
+                };
+                if self.log.compacted_idx() > compacted_before && is_due {
                     self.announce_trim();
                 }
                 Ok(())

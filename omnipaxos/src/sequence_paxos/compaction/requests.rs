@@ -31,10 +31,16 @@ impl CompactionRequests {
         self.trim.iter_mut().chain(&mut self.snapshot)
     }
 
-    /// Asks `peers` to trim up to `idx`. An earlier request for a higher index includes it.
+    /// Asks `peers` to trim up to `idx`. An earlier request for a higher index includes it. One for the same
+    /// index continues, since another leader may have been asked.
     pub(super) fn ask_to_trim(&mut self, peers: &[NodeId], idx: u64) {
-        if self.trim.as_ref().is_none_or(|open| open.idx < idx) {
-            self.trim = Request::to(peers, idx);
+        match &mut self.trim {
+            Some(open) if open.idx > idx => {}
+            Some(open) if open.idx == idx => {
+                let added = peers.iter().filter(|peer| open.unanswered.insert(**peer));
+                open.due.extend(added);
+            }
+            _ => self.trim = Request::to(peers, idx),
         }
     }
 

@@ -56,7 +56,15 @@ fn others_compact() {
                                | 2: Snapshot to=3 | following 4.2 ***d | 2: Compacted to=3
                                | 2: Snapshot to=2 | same | 2: Compacted to=2
         following 4.2 __Cd     | 2: Snapshot to=3 | same | 2: Compacted to=3
-        # A follower whose log is trimmed asks its leader to trim, once it is replicating.
+        # The one that asks is not the leader any more: the leader has to ask the others.
+        following 4.2 ABCd     | 3: Trim to=2 | following 4.2 __Cd | 3: Compacted to=2; 2: Trim to=2
+        following 4.2 __Cd     | 3: Trim to=2 | same | 3: Compacted to=2
+        # A follower whose log is trimmed asks its leader to trim, once it is replicating. Also the next leader, if
+        # the first one has not answered.
+        promised 4.2 3.3 __C
+            | 2: Compacted to=2; 3: Compacted to=2; output; 2: AcceptSync 4.2 at=3 dec=3; output
+            ; 3: Prepare 5.3 na=4.2 len=3 dec=3; output; 3: AcceptSync 5.3 at=3 dec=3
+            | following 5.3 __C | 3: Accepted 5.3 len=3 dec=3; 3: Trim to=2
         promised 4.2 3.3 __C
             | 2: Compacted to=2; 3: Compacted to=2; output; 2: AcceptSync 4.2 at=3 dec=3
             | following 4.2 __C | 2: Accepted 4.2 len=3 dec=3; 2: Trim to=2
