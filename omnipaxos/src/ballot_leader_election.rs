@@ -392,11 +392,7 @@ impl BallotLeaderElection {
             let is_content = if self.leads() {
                 enough(self.members.quorum(), self.reached())
             } else {
-                // A leader whose clock stands still answers for ever that it is happy. An observer gets no
-                // requests.
-                let leader = self.leader.pid;
-                (self.members.is_observer() || self.clocks.runs(leader))
-                    && self.replies.get(&leader).is_some_and(|reply| self.is_content_with(reply))
+                self.replies.get(&self.leader.pid).is_some_and(|reply| self.is_content_with(reply))
             };
             self.happy = is_content;
         }
