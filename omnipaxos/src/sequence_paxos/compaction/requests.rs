@@ -40,7 +40,7 @@ impl CompactionRequests {
                 let added = peers.iter().filter(|peer| open.unanswered.insert(**peer));
                 open.due.extend(added);
             }
-            _ => self.trim = Request::to(peers, idx),
+            Some(_) | None => self.trim = Request::to(peers, idx),
         }
     }
 
