@@ -40,20 +40,6 @@ pub(crate) enum Request<T: Entry> {
 }
 
 impl<T: Entry> Request<T> {
-    /// Returns about how many bytes its entry has.
-    pub(crate) fn size_hint(&self) -> usize {
-        match self {
-            Self::Append(entry, _) => entry.size_hint(),
-            Self::ReadIndex(..)
-            | Self::Status(_)
-            | Self::TransferLeadership(..)
-            | Self::Reconfigure(..)
-            | Self::ChangeMembers(..)
-            | Self::Compact(..)
-            | Self::End(_) => 0,
-        }
-    }
-
     /// Answers a request that the node has not begun. All but an append learn from the closed reply
     /// that the node has ended.
     pub(crate) fn refuse(self, cause: &NodeError) {

@@ -71,7 +71,7 @@ impl Led {
 
 /// How an id is known.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Kind {
+enum Known {
     /// It is in a run.
     Explicit,
     /// By ballot and index.
@@ -112,12 +112,12 @@ impl Ids {
         if self.led_in(led_from, end).next().is_some() {
             let first = self.runs.partition_point(|run| run.end() <= led_from);
             let from = self.runs.get(first).map_or(led_from, |run| run.idx.min(led_from));
-            let spelt_out: Vec<(IdRun, Kind)> = self.all_with_kind(from, end).collect();
+            let spelt_out: Vec<(IdRun, Known)> = self.all_as_known(from, end).collect();
             self.runs.truncate(first);
-            for (run, kind) in spelt_out {
-                match kind {
-                    Kind::Explicit => self.push(run),
-                    Kind::Implied => self.push_new(run),
+            for (run, known) in spelt_out {
+                match known {
+                    Known::Explicit => self.push(run),
+                    Known::Implied => self.push_new(run),
                 }
             }
         }
@@ -138,12 +138,13 @@ impl Ids {
 
     /// Returns all known ids of the entries `from..to`, in order.
     pub(crate) fn all_in(&self, from: u64, to: u64) -> impl Iterator<Item = IdRun> + '_ {
-        self.all_with_kind(from, to).map(|(run, _)| run)
+        self.all_as_known(from, to).map(|(run, _)| run)
     }
 
-    fn all_with_kind(&self, from: u64, to: u64) -> impl Iterator<Item = (IdRun, Kind)> + '_ {
-        let mut explicit = self.runs_in(from, to).map(|run| (run, Kind::Explicit)).peekable();
-        let mut implied = self.led_in(from, to).map(|run| (run, Kind::Implied)).peekable();
+    /// The same, each with how it is known.
+    fn all_as_known(&self, from: u64, to: u64) -> impl Iterator<Item = (IdRun, Known)> + '_ {
+        let mut explicit = self.runs_in(from, to).map(|run| (run, Known::Explicit)).peekable();
+        let mut implied = self.led_in(from, to).map(|run| (run, Known::Implied)).peekable();
         std::iter::from_fn(move || match (explicit.peek(), implied.peek()) {
             (Some((a, _)), Some((b, _))) if b.idx < a.idx => implied.next(),
             (Some(_), _) => explicit.next(),

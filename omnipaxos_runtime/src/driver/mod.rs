@@ -228,7 +228,9 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             let Some(request) = requests.pop() else {
                 break;
             };
-            bytes = request.size_hint().saturating_add(bytes);
+            if let Request::Append(entry, _) = &request {
+                bytes = entry.size_hint().saturating_add(bytes);
+            }
             if let ControlFlow::Break(cause) = self.handle(request)? {
                 return Ok(ControlFlow::Break(cause));
             }

@@ -405,7 +405,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             State::Following(ack) => ack.schedule(),
             State::Promised { is_promise_due, .. } => {
                 *is_promise_due = true;
-                // If the leader is gone, no AcceptSync comes, and nobody else has more to wait for.
+                // If the leader is gone, there is no AcceptSync to wait for.
                 if self.catch_up.contact() != Contact::Lost {
                     self.catch_up.wait_again();
                 }
