@@ -392,7 +392,10 @@ impl BallotLeaderElection {
             let is_content = if self.leads() {
                 enough(self.members.quorum(), self.reached())
             } else {
-                self.replies.get(&self.leader.pid).is_some_and(|reply| self.is_content_with(reply))
+                // A leader whose clock stands still answers for ever that it is happy.
+                let leader = self.leader.pid;
+                let answer = self.replies.get(&leader).filter(|_| self.has_running_clock(leader));
+                answer.is_some_and(|reply| self.is_content_with(reply))
             };
             self.happy = is_content;
         }
@@ -541,6 +544,12 @@ impl BallotLeaderElection {
     pub(crate) fn last_reply(&self, pid: NodeId) -> Option<HeartbeatReply> {
         let late = || self.last_late_replies.get(&pid);
         self.last_replies.get(&pid).or_else(late).copied()
+    }
+
+    /// Returns whether the clock of a peer runs, as far as its requests show. No server sends requests to an
+    /// observer.
+    fn has_running_clock(&self, peer: NodeId) -> bool {
+        self.members.is_observer() || self.clocks.runs(peer)
     }
 
     fn leads(&self) -> bool {

@@ -84,6 +84,10 @@ fn runs_that_found_something() {
     // it the proposals that a relay passes on.
     passes_either_way(Lasting::of_kind(1698, Kind::Flaps));
     passes_either_way(Lasting::of_kind(2_010_467, Kind::Flaps));
+    // The clock of the leader stood still. It reached a minority, which stayed happy with it.
+    passes_either_way(Lasting::of_kind(2, Kind::StoppedClocks));
+    // The clock of the keeper's relay stood still, and it passed no proposals on.
+    passes_either_way(Lasting::of_kind(1_701_700_193, Kind::StoppedClocks));
 }
 
 /// One leader is elected, in the first ballot, and stays.
@@ -113,6 +117,11 @@ fn decides_while_links_are_cut_in_one_direction() {
 #[test]
 fn decides_while_clocks_are_thirty_times_apart() {
     some_of(Kind::Skew);
+}
+
+#[test]
+fn decides_while_clocks_stand_still() {
+    some_of(Kind::StoppedClocks);
 }
 
 #[test]

@@ -75,7 +75,8 @@ impl BallotLeaderElection {
     }
 
     /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer
-    /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile.
+    /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile. Its clock
+    /// runs: it passes proposals on when its next round begins.
     /// An observer may also reach the leader through other observers: then it is the one with the
     /// shortest route.
     pub(crate) fn relay(&self) -> Option<NodeId> {
@@ -83,7 +84,9 @@ impl BallotLeaderElection {
             return None;
         }
         let is_sure = |peer: &NodeId| {
-            self.content_rounds.get(peer).is_some_and(|rounds| *rounds >= ROUNDS_TO_BE_SURE)
+            let rounds = self.content_rounds.get(peer);
+            rounds.is_some_and(|rounds| *rounds >= ROUNDS_TO_BE_SURE)
+                && self.has_running_clock(*peer)
         };
         let content = self.last_replies.iter().filter(|(_, reply)| self.knows_the_leader(reply));
         let sure = content.map(|(peer, _)| *peer).filter(is_sure);

@@ -255,6 +255,25 @@ fn in_a_long_round_what_the_leader_reports_last_counts() {
     }
 }
 
+/// It answers that it is happy. Others would not take over from it while this server is happy with it, too.
+#[test]
+fn a_leader_whose_clock_stands_still_is_not_followed_for_ever() {
+    let (of_1, mut follower) = (ballot(1, 1), server(3, 3, NONE));
+    let answers = [(1, of_1, true), (2, of_1, true)];
+    round(&mut follower, &answers);
+    for _ in 0..20 {
+        ask(&mut follower, 1, true, true);
+        round(&mut follower, &answers);
+        assert!(follower.is_happy());
+    }
+    let rounds = (0..20).take_while(|_| {
+        ask(&mut follower, 2, true, true);
+        round(&mut follower, &answers);
+        follower.is_happy()
+    });
+    assert_eq!(rounds.count(), 9, "requests may be lost");
+}
+
 #[test]
 fn a_server_whose_clock_stands_still_stops_nobody() {
     let mut ble = server(1, 3, NONE);
@@ -347,43 +366,59 @@ fn a_leader_that_resigned_leads_only_in_a_new_ballot() {
 fn a_peer_that_the_leader_answers_is_a_relay() {
     let mut end_of_chain = server(1, 4, NONE);
     let leader = ballot(4, 3);
+    let pass = |ble: &mut BallotLeaderElection, answers: &[(u64, Ballot, bool)]| {
+        [4, 5].into_iter().for_each(|peer| ask(ble, peer, true, true));
+        round(ble, answers);
+    };
     for expected in [None, None, Some(4)] {
-        round(&mut end_of_chain, &[(2, leader, false), (4, leader, true)]);
+        pass(&mut end_of_chain, &[(2, leader, false), (4, leader, true)]);
         assert_eq!(end_of_chain.relay(), expected);
     }
     for _ in 0..5 {
-        round(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
+        pass(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
         assert_eq!(end_of_chain.relay(), Some(4), "the leader may answer now and then");
     }
-    round(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
+    pass(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
     assert_eq!(end_of_chain.relay(), None, "the leader answers");
     for silent in 1..=2 {
-        round(&mut end_of_chain, &[(4, leader, true)]);
+        pass(&mut end_of_chain, &[(4, leader, true)]);
         assert_eq!(end_of_chain.relay(), None, "{silent}");
-        round(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
+        pass(&mut end_of_chain, &[(3, leader, true), (4, leader, true)]);
     }
-    round(&mut end_of_chain, &[(4, leader, true)]);
+    pass(&mut end_of_chain, &[(4, leader, true)]);
     assert_eq!(end_of_chain.relay(), Some(4), "the link opens and closes");
-    round(&mut end_of_chain, &[]);
+    pass(&mut end_of_chain, &[]);
     assert_eq!(end_of_chain.relay(), None, "the relay is silent");
-    round(&mut end_of_chain, &[(4, leader, true)]);
+    pass(&mut end_of_chain, &[(4, leader, true)]);
     assert_eq!(end_of_chain.relay(), Some(4), "it is back");
-    round(&mut end_of_chain, &[(2, NONE, false)]);
+    pass(&mut end_of_chain, &[(2, NONE, false)]);
     assert_eq!(end_of_chain.relay(), None, "nobody knows it");
-    round(&mut end_of_chain, &[(4, leader, false)]);
+    pass(&mut end_of_chain, &[(4, leader, false)]);
     assert_eq!(end_of_chain.relay(), None, "it has lost the leader");
-    round(&mut end_of_chain, &[(4, leader, true)]);
+    pass(&mut end_of_chain, &[(4, leader, true)]);
     assert_eq!(end_of_chain.relay(), Some(4), "the leader has answered it again");
-    round(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
+    pass(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
     assert_eq!(
         end_of_chain.relay(),
         None,
         "5 may not have noticed yet that the leader does not answer"
     );
-    round(&mut end_of_chain, &[(4, leader, false)]);
-    round(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
-    round(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
+    pass(&mut end_of_chain, &[(4, leader, false)]);
+    pass(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
+    pass(&mut end_of_chain, &[(4, leader, false), (5, leader, true)]);
     assert_eq!(end_of_chain.relay(), Some(5), "the leader answers peers in turns");
+}
+
+/// It would keep what it is to pass on until its next round.
+#[test]
+fn a_peer_whose_clock_stands_still_is_no_relay() {
+    let mut end_of_chain = server(1, 4, NONE);
+    let answers = [(4, ballot(4, 3), true), (5, ballot(4, 3), true)];
+    for expected in [None, None, Some(4), Some(4), Some(4), Some(4), Some(4), Some(4), Some(5)] {
+        ask(&mut end_of_chain, 5, true, true);
+        round(&mut end_of_chain, &answers);
+        assert_eq!(end_of_chain.relay(), expected);
+    }
 }
 
 #[test]

@@ -11,6 +11,10 @@ use crate::{
 /// more round nobody within reach is happy, and a server takes over. In the fourth it prepares.
 const ROUNDS_OF_A_CHANGE: u64 = 4;
 
+/// Heartbeat rounds after which a server gives up a leader whose clock stands still: up to two without a request at
+/// the beginning, eight more as requests may be lost, and the one in which it stopped.
+const ROUNDS_OF_A_STOPPED_CLOCK: u64 = 11;
+
 /// Round trips from there to a decision: Prepare and Promise, AcceptSync and Accepted.
 const ROUND_TRIPS_TO_DECIDE: u64 = 2;
 
@@ -55,6 +59,7 @@ impl Bound {
     /// - windows: each leaves time for one change, so there are `n` of them;
     /// - an adversary: it leaves time for a change between two cuts;
     /// - delays: the servers lengthen their rounds first, which takes as long as the rounds become;
+    /// - clocks that stand still: the time to give up each such leader;
     /// - restarts and takeovers: one change for each that the fault enforces in this time;
     /// - loss: each of these leaders needs a few rounds more, see `rounds_of_luck`.
     ///
@@ -85,6 +90,9 @@ impl Bound {
             Kind::Adversary => lasting.adversary.map_or(0, |adversary| adversary.every),
             Kind::Delay | Kind::Mixed => 2 * round,
             Kind::Restarts | Kind::Takeovers => change,
+            Kind::StoppedClocks => {
+                lasting.disturbances.len() as u64 * ROUNDS_OF_A_STOPPED_CLOCK * round
+            }
             Kind::Calm | Kind::Flaps | Kind::OneWay | Kind::Loss | Kind::Skew | Kind::LateStart => {
                 0
             }

@@ -21,8 +21,7 @@ const MOST_TICKS: u64 = 20_000;
 impl Lasting {
     /// The run of a seed. Each kind in turn.
     pub fn of(seed: u64) -> Self {
-        let kind = Kind::ALL[(seed % Kind::ALL.len() as u64) as usize];
-        Self::of_kind(seed, kind)
+        Self::of_kind(seed, Kind::of(seed))
     }
 
     /// As [`of`](Self::of), with faults of one kind.
@@ -146,6 +145,32 @@ impl Lasting {
                         self.setting.servers[server].starts_at = rng.between(1, 8 * round);
                     }
                 }
+            }
+            Kind::StoppedClocks => {
+                let begin = change + rng.below(4 * round);
+                self.stop_clocks(rng, begin);
+            }
+        }
+    }
+
+    /// At `begin` the clocks of servers without the keeper's quorum stop for good, and some links of theirs are
+    /// cut. Mostly one of these servers leads then.
+    fn stop_clocks(&mut self, rng: &mut Rng, begin: u64) {
+        let size = self.size();
+        let others: Vec<usize> = (0..size).filter(|at| !self.quorum.contains(at)).collect();
+        let forever = Pattern { period: u64::MAX, up: begin, phase: 0 };
+        for (a, b) in (0..size).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            let is_cut = (others.contains(&a) || others.contains(&b)) && rng.chance(3, 5);
+            if is_cut {
+                self.links[a * size + b] = forever;
+                self.links[b * size + a] = forever;
+            }
+        }
+        for server in others {
+            if rng.chance(3, 4) {
+                self.setting.servers[server].config.leader_priority = rng.pick(&[0, 7]);
+                let what = What::PauseTicks { ticks: MOST_TICKS };
+                self.disturbances.push(Disturbance { server, every: begin, what });
             }
         }
     }
@@ -271,7 +296,7 @@ fn conditions(rng: &mut Rng, kind: Kind, election: u64) -> LinkConditions {
             order,
             ..LinkConditions::PERFECT
         },
-        Kind::Calm | Kind::LateStart => LinkConditions::PERFECT,
+        Kind::Calm | Kind::LateStart | Kind::StoppedClocks => LinkConditions::PERFECT,
         Kind::Flaps
         | Kind::Windows
         | Kind::OneWay

@@ -49,13 +49,15 @@ pub enum Kind {
     Takeovers,
     /// A minority starts late.
     LateStart,
+    /// The clocks of some servers without the keeper's quorum stand still for good. Then links of theirs are cut.
+    StoppedClocks,
     /// Flapping links, some loss, delays and clocks that differ, together.
     Mixed,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Calm,
         Kind::Flaps,
         Kind::Windows,
@@ -68,7 +70,17 @@ impl Kind {
         Kind::Takeovers,
         Kind::LateStart,
         Kind::Mixed,
+        Kind::StoppedClocks,
     ];
+
+    /// The kind of a seed: each in turn. Stopped clocks have half of the turns of a late start.
+    fn of(seed: u64) -> Self {
+        let turns = Self::ALL.len() as u64 - 1;
+        match Self::ALL[(seed % turns) as usize] {
+            Kind::LateStart if (seed / turns) % 2 == 1 => Kind::StoppedClocks,
+            kind => kind,
+        }
+    }
 }
 
 /// How the keeper reads. One read is watched at a time.
