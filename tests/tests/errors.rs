@@ -112,7 +112,7 @@ fn errors_of_storages() {
         let text = error.to_string();
         assert!(!text.contains("from a copy") && !text.contains("estore"), "{text}");
         if matches!(error, StorageError::Corrupt { .. } | StorageError::Missing { .. }) {
-            for says in ["/a/b", "nothing was changed", "older copy", "a new id"] {
+            for says in ["/a/b", "lost no data", "older copy", "a new id"] {
                 assert!(text.contains(says), "{says}: {text}");
             }
         }

@@ -52,8 +52,8 @@ pub enum StorageError {
     /// server by one with a new id and an empty folder. Never use an older copy: it lacks later
     /// promises and accepted entries.
     #[error(
-        "{} is missing or empty, and belongs to the storage; nothing was changed; put it back if \
-         it was moved away since this server last ran; otherwise, and never from an older copy, \
+        "{} is missing or empty, and belongs to the storage; the opening lost no data; put it back \
+         if it was moved away since this server last ran; otherwise, and never from an older copy, \
          replace this server through a reconfiguration by one with a new id and an empty folder",
         .path.display()
     )]
@@ -66,9 +66,9 @@ pub enum StorageError {
     /// Keep the folder to find the cause. Replace the server by one with a new id and an empty
     /// folder. Never use an older copy of the folder: it lacks later promises and accepted entries.
     #[error(
-        "{} is damaged at byte {byte}: {what}; nothing was changed; keep the folder to find out \
-         why, do not use an older copy of it, and replace this server through a reconfiguration \
-         by one with a new id and an empty folder",
+        "{} is damaged at byte {byte}: {what}; the opening lost no data; keep the folder to find \
+         out why, do not use an older copy of it, and replace this server through a \
+         reconfiguration by one with a new id and an empty folder",
         .path.display()
     )]
     Corrupt {
