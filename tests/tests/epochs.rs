@@ -523,6 +523,42 @@ fn a_server_of_another_cluster_does_not_join() {
     assert_eq!(lab.server(4).status().nodes, [1, 2, 3, 4]);
 }
 
+/// A server of another cluster, in a higher configuration, has the address of a server that joins, and perhaps the
+/// id of a member. The new epoch needs the vote of that server.
+#[test]
+fn a_server_of_another_cluster_does_not_keep_a_server_from_joining() {
+    for stranger in [Some(99), None] {
+        let mut lab = Lab::with(&[1, 2, 3], |config| {
+            config.continues = true;
+            config.cluster_name = Some("orders".into());
+        });
+        lab.run(40);
+        let leader = lab.server(1).get_current_leader().unwrap();
+        let cluster_name = Some("orders".to_string());
+        let server = ServerConfig { pid: 4, cluster_name, ..Default::default() };
+        lab.start(OmniPaxosConfig::observe(server, &[1, 2, 3]).build(Disk::with_id(4)).unwrap());
+        let pid = stranger.unwrap_or(leader);
+        let cluster_name = Some("payments".to_string());
+        let server = ServerConfig { pid, cluster_name, continues: true, ..Default::default() };
+        let other_cluster = configuration(7, &[4, pid]);
+        let mut stranger = other_cluster.build_for_server(server, Disk::with_id(99)).unwrap();
+        let change = MemberChange::default();
+        lab.server(leader).change_members(configuration(2, &[leader, 4]), change).unwrap();
+        for _ in 0..100 {
+            stranger.tick();
+            for message in stranger.outgoing_messages() {
+                lab.server(4).handle_incoming(message);
+            }
+            lab.run(1);
+        }
+        assert_eq!(lab.server(4).status().configuration_id, 2, "beside {pid}");
+        assert_eq!(lab.server(4).higher_configuration(), None, "beside {pid}");
+        lab.append(leader, "a");
+        lab.run(40);
+        assert_eq!(lab.decided(4).last().map(String::as_str), Some("a"), "beside {pid}");
+    }
+}
+
 /// A server was started as a founder with other nodes, by mistake. The members that it names are in the
 /// next epoch already.
 #[test]
@@ -640,6 +676,40 @@ fn an_observer_does_not_forget_who_brought_it_to_an_epoch_that_is_over() {
     lab.run(300);
     assert_eq!(lab.server(source).status().configuration_id, 3);
     assert_eq!(lab.server(5).status().configuration_id, 3);
+}
+
+/// A server lost its disk, and learns the log from a member that does not know yet that its configuration is over.
+/// A vote there might contradict one that this server gave before.
+#[test]
+fn no_server_joins_in_an_epoch_that_is_over() {
+    let (mut lab, leader) = three();
+    let (behind, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let change = |lab: &mut Lab, next: ClusterConfig| {
+        lab.server(leader).change_members(next, MemberChange::default()).unwrap();
+        lab.run(100);
+    };
+    lab.omit_disk_ids();
+    [4, 5].iter().for_each(|pid| lab.join(*pid, &[leader]));
+    change(&mut lab, configuration(2, &[1, 2, 3, 4, 5]));
+    lab.crash(4);
+    lab.isolate(behind);
+    change(&mut lab, configuration(3, &[1, 2, 3, 5]));
+    lab.heal_all();
+    [leader, other, 5].iter().for_each(|pid| lab.cut(behind, *pid));
+    [other, 5].iter().for_each(|pid| lab.cut(4, *pid));
+    lab.cut_one_way(4, leader);
+    lab.cut(4, behind);
+    lab.join(4, &[behind]);
+    lab.run(40);
+    lab.heal(4, behind);
+    lab.run(100);
+    let status = lab.server(4).status();
+    assert_eq!((status.configuration_id, status.role), (2, Role::Observing));
+    lab.heal_all();
+    lab.run(100);
+    for pid in [4, behind] {
+        assert_eq!(lab.server(pid).status().configuration_id, 3, "at server {pid}");
+    }
 }
 
 /// Why a replica is not built.

@@ -13,6 +13,9 @@ use omnipaxos::{
 /// The id of a server which no configuration of this cluster names.
 pub(super) const STRANGER: NodeId = 11;
 
+/// The configuration of another cluster is later than those of this one by this number.
+const AHEAD: u32 = 1000;
+
 /// Its entry, which is decided only if it joins later, by the log of this cluster.
 const OWN_ENTRY: u64 = u64::MAX >> 1;
 
@@ -28,7 +31,8 @@ pub(super) struct Stranger<T: SimEntry> {
 
 impl<T: SimEntry> Stranger<T> {
     /// Starts it as a founder of a log of its own, of which founders of this cluster are members; or in
-    /// the place of a founder, with other nodes or as of another cluster.
+    /// the place of a founder, with other nodes or as of another cluster; or as a founder of another cluster, in
+    /// a later configuration, which sends to all servers of this one.
     pub(super) fn new(
         rng: &mut Rng,
         founding: &ClusterConfig,
@@ -46,6 +50,13 @@ impl<T: SimEntry> Stranger<T> {
             (1, Some(last)) if is_majority_left => {
                 settings.cluster_name = Some("another".to_string());
                 *last
+            }
+            _ if Rng::of(&[seed, 0x6168_6561]).chance(1, 2) => {
+                settings.cluster_name = Some("another".to_string());
+                configuration.configuration_id += AHEAD;
+                configuration.nodes = (1..=STRANGER).collect();
+                configuration.flexible_quorum = None;
+                STRANGER
             }
             _ => {
                 // A server that is new, and that it names, might learn from it which servers are members.

@@ -239,61 +239,6 @@ impl MessageValidator {
         &mut self.others
     }
 
-    /// Notes from a dropped message whether its sender, or this server, missed a reconfiguration.
-    ///
-    /// Only a member can report a higher configuration: any other sender may be wrong. The sender
-    /// of a lower configuration will get a notice. It may be no member here, since this server does
-    /// not know the members of that configuration. Then it gets a notice only if the user has
-    /// allowed that.
-    #[cold]
-    fn compare_configurations<T: Entry>(
-        &mut self,
-        message: &Message<T>,
-        reason: Reason,
-        highest_n: u32,
-    ) {
-        let from = message.get_sender();
-        match reason {
-            Reason::Misdelivered | Reason::Malformed | Reason::Unidentified(_) => {}
-            Reason::OtherConfiguration(id) if id > self.config_id => {
-                self.others.record(id, from);
-                if self.continues {
-                    self.others.record_informed(id, from);
-                }
-            }
-            Reason::OtherConfiguration(id) => self.answer_lower(id, from),
-            Reason::Stranger if !self.tells_removed_servers && !self.continues => {}
-            Reason::Stranger => match self.examine_body(message, highest_n) {
-                // A member of a later configuration, which this server does not know.
-                Err(Reason::OtherConfiguration(id)) if self.continues && id > self.config_id => {
-                    if from != self.pid && from != 0 {
-                        self.others.record_informed(id, from);
-                    }
-                }
-                Err(Reason::OtherConfiguration(id)) => self.answer_lower(id, from),
-                Ok(())
-                | Err(
-                    Reason::Misdelivered
-                    | Reason::Stranger
-                    | Reason::Malformed
-                    | Reason::Unidentified(_),
-                ) => {}
-            },
-        }
-    }
-
-    /// Schedules an answer to a message of a lower configuration. No configuration has id 0: a server
-    /// that has it learns the members with the log.
-    fn answer_lower(&mut self, id: ConfigurationId, from: NodeId) {
-        let is_lower = id < self.config_id && (id > 0 || self.continues);
-        if is_lower && from != self.pid && from != 0 {
-            self.others.schedule_notice(from);
-            if self.continues && !self.is_member(from) {
-                self.observers.record(from);
-            }
-        }
-    }
-
     /// Returns whether a message concerns a server that is to join, which may be any.
     #[cold]
     fn is_joining<T: Entry>(&self, message: &Message<T>, from: NodeId) -> bool {
@@ -302,19 +247,6 @@ impl MessageValidator {
                 self.continues && from != self.pid && from != 0
             }
             Message::SequencePaxos(_) | Message::BLE(_) => false,
-        }
-    }
-
-    /// Records that a server which asks this one to join is in a later configuration.
-    #[cold]
-    fn record_later_epoch<T: Entry>(&mut self, message: &Message<T>) {
-        match message {
-            Message::SequencePaxos(PaxosMessage { from, msg: PaxosMsg::Joining(m), .. })
-                if m.config_id > self.config_id =>
-            {
-                self.others.record_informed(m.config_id, *from);
-            }
-            Message::SequencePaxos(_) | Message::BLE(_) => {}
         }
     }
 
