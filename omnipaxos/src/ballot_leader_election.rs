@@ -81,6 +81,8 @@ pub(crate) struct BallotLeaderElection {
     rests: u32,
     /// The success of this server as a leader.
     success: Success,
+    /// The number of rounds in which nothing moved here.
+    stalled_rounds: u32,
     /// For this number of rounds a request of the user does not make it take over again.
     asked_rounds: u32,
     /// Whether the user asked in these rounds.
@@ -193,6 +195,7 @@ impl BallotLeaderElection {
             unsteady_rounds: 0,
             rests: 0,
             success: Success::default(),
+            stalled_rounds: 0,
             asked_rounds: 0,
             is_asked: false,
             last_reported: None,
@@ -274,10 +277,12 @@ impl BallotLeaderElection {
         }
     }
 
-    /// Makes the round that has begun a little longer. Servers, and rounds, differ in by how much.
-    pub(crate) fn vary_round(&mut self) {
+    /// Records that nothing moves here, though something waits. The round that has begun becomes a little longer.
+    /// Servers, and rounds, differ in by how much. An observer tries another relay now and then.
+    pub(crate) fn note_stall(&mut self) {
         let number = mix([self.pid, u64::from(self.round)].into_iter());
         self.pace.vary(number >> 32);
+        self.stalled_rounds = self.stalled_rounds.wrapping_add(1);
     }
 
     fn waits(&self) -> Waits {
@@ -392,10 +397,8 @@ impl BallotLeaderElection {
             let is_content = if self.leads() {
                 enough(self.members.quorum(), self.reached())
             } else {
-                // A leader whose clock stands still answers for ever that it is happy.
-                let leader = self.leader.pid;
-                let answer = self.replies.get(&leader).filter(|_| self.has_running_clock(leader));
-                answer.is_some_and(|reply| self.is_content_with(reply))
+                let answer = self.replies.get(&self.leader.pid);
+                answer.is_some_and(|reply| self.is_content_with(reply)) && !self.gives_up_leader()
             };
             self.happy = is_content;
         }
@@ -546,10 +549,14 @@ impl BallotLeaderElection {
         self.last_replies.get(&pid).or_else(late).copied()
     }
 
-    /// Returns whether the clock of a peer runs, as far as its requests show. No server sends requests to an
-    /// observer.
-    fn has_running_clock(&self, peer: NodeId) -> bool {
-        self.members.is_observer() || self.clocks.runs(peer)
+    /// Returns whether the clock of the leader stands still, as far as its requests show, and a peer whose clock
+    /// runs is not happy. That leader answers for ever that it is happy, also without a quorum. While all are
+    /// happy, the link may lose its requests only. No server sends requests to an observer.
+    fn gives_up_leader(&self) -> bool {
+        let mut replies = self.replies.iter();
+        !self.members.is_observer()
+            && !self.clocks.runs(self.leader.pid)
+            && replies.any(|(peer, reply)| !reply.happy && self.clocks.runs(*peer))
     }
 
     fn leads(&self) -> bool {

@@ -21,6 +21,9 @@ const SILENT_ROUNDS: u32 = 3;
 /// of four rounds may lose all repetitions.
 const UNHEARD_ROUNDS: u32 = 2;
 
+/// An observer at which nothing moves tries another relay after this number of such rounds.
+const STALLED_ROUNDS_OF_A_RELAY: u32 = 4;
+
 /// The link to the leader in the last rounds.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Link {
@@ -75,22 +78,27 @@ impl BallotLeaderElection {
     }
 
     /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer
-    /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile. Its clock
-    /// runs: it passes proposals on when its next round begins.
-    /// An observer may also reach the leader through other observers: then it is the one with the
-    /// shortest route.
+    /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile.
+    ///
+    /// If possible, its clock runs: it passes proposals on when its next round begins. An observer cannot know
+    /// that. So while nothing moves it takes them in turn. It may also reach the leader through other
+    /// observers: it takes those with the shortest route.
     pub(crate) fn relay(&self) -> Option<NodeId> {
         if !self.link.is_unsteady() {
             return None;
         }
         let is_sure = |peer: &NodeId| {
-            let rounds = self.content_rounds.get(peer);
-            rounds.is_some_and(|rounds| *rounds >= ROUNDS_TO_BE_SURE)
-                && self.has_running_clock(*peer)
+            self.content_rounds.get(peer).is_some_and(|rounds| *rounds >= ROUNDS_TO_BE_SURE)
         };
         let content = self.last_replies.iter().filter(|(_, reply)| self.knows_the_leader(reply));
         let sure = content.map(|(peer, _)| *peer).filter(is_sure);
-        sure.min_by_key(|peer| (self.way_through(*peer), *peer))
+        if !self.members.is_observer() {
+            return sure.min_by_key(|peer| (!self.clocks.runs(*peer), *peer));
+        }
+        let shortest = sure.clone().map(|peer| self.way_through(peer)).min()?;
+        let nearest = sure.filter(|peer| self.way_through(*peer) == shortest);
+        let turn = (self.stalled_rounds / STALLED_ROUNDS_OF_A_RELAY) as usize;
+        nearest.clone().nth(turn.checked_rem(nearest.count())?)
     }
 
     /// Returns whether the sender of a reply is happy with the leader of this server, or knows a route to it.

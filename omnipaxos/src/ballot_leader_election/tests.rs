@@ -257,21 +257,26 @@ fn in_a_long_round_what_the_leader_reports_last_counts() {
 
 /// It answers that it is happy. Others would not take over from it while this server is happy with it, too.
 #[test]
-fn a_leader_whose_clock_stands_still_is_not_followed_for_ever() {
-    let (of_1, mut follower) = (ballot(1, 1), server(3, 3, NONE));
-    let answers = [(1, of_1, true), (2, of_1, true)];
-    round(&mut follower, &answers);
-    for _ in 0..20 {
-        ask(&mut follower, 1, true, true);
-        round(&mut follower, &answers);
-        assert!(follower.is_happy());
+fn a_leader_whose_clock_stands_still_is_given_up_if_a_server_is_unhappy() {
+    let of_1 = ballot(1, 1);
+    for (others_ask, others_are_happy, expected) in
+        [(true, false, 9), (true, true, 40), (false, false, 40)]
+    {
+        let mut follower = server(3, 3, NONE);
+        let answers = |happy| [(1, of_1, true), (2, of_1, happy)];
+        for _ in 0..20 {
+            [1, 2].into_iter().for_each(|peer| ask(&mut follower, peer, true, true));
+            round(&mut follower, &answers(true));
+        }
+        let rounds = (0..40).take_while(|_| {
+            if others_ask {
+                ask(&mut follower, 2, others_are_happy, true);
+            }
+            round(&mut follower, &answers(others_are_happy));
+            follower.is_happy() && follower.leader() == of_1
+        });
+        assert_eq!(rounds.count(), expected, "{others_ask} {others_are_happy}");
     }
-    let rounds = (0..20).take_while(|_| {
-        ask(&mut follower, 2, true, true);
-        round(&mut follower, &answers);
-        follower.is_happy()
-    });
-    assert_eq!(rounds.count(), 9, "requests may be lost");
 }
 
 #[test]
@@ -409,16 +414,18 @@ fn a_peer_that_the_leader_answers_is_a_relay() {
     assert_eq!(end_of_chain.relay(), Some(5), "the leader answers peers in turns");
 }
 
-/// It would keep what it is to pass on until its next round.
+/// Such a peer keeps what it is to pass on until its next round.
 #[test]
-fn a_peer_whose_clock_stands_still_is_no_relay() {
+fn a_peer_whose_clock_runs_is_a_better_relay() {
     let mut end_of_chain = server(1, 4, NONE);
-    let answers = [(4, ballot(4, 3), true), (5, ballot(4, 3), true)];
+    let both = [(4, ballot(4, 3), true), (5, ballot(4, 3), true)];
     for expected in [None, None, Some(4), Some(4), Some(4), Some(4), Some(4), Some(4), Some(5)] {
         ask(&mut end_of_chain, 5, true, true);
-        round(&mut end_of_chain, &answers);
+        round(&mut end_of_chain, &both);
         assert_eq!(end_of_chain.relay(), expected);
     }
+    round(&mut end_of_chain, &both[..1]);
+    assert_eq!(end_of_chain.relay(), Some(4), "there is no other");
 }
 
 #[test]

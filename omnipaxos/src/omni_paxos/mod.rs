@@ -276,7 +276,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             let reported = self.ble.leader_round().map(|round| LeaderRound { leader, round });
             self.paxos.end_round(|pid| self.ble.answered(pid), contact, reported, relay);
             if self.paxos.is_stalled() {
-                self.ble.vary_round();
+                self.ble.note_stall();
             }
         }
         let carried = self.sync_election();

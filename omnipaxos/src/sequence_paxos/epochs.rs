@@ -6,8 +6,7 @@
 //! before, and count no longer.
 
 use super::{
-    compaction::Compactions, leader, observers::News, outbox::Outbox, routing::Routing,
-    state::State, SequencePaxos,
+    leader, observers::News, outbox::Outbox, routing::Routing, state::State, SequencePaxos,
 };
 use crate::{
     ballot::Ballot,
@@ -73,7 +72,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         self.codec.reset(epoch.first_idx);
         self.end_reconfiguration(epoch);
         self.is_end_reported = false;
-        self.compaction = Compactions::default();
+        let compaction = std::mem::take(&mut self.compaction);
+        self.compaction = compaction.in_next_epoch(self.members.co_members());
         self.outbox = Outbox::default();
         self.leaves_rest = false;
         self.proposals.begin_epoch(&self.members);
@@ -85,7 +85,6 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let ClusterConfig { configuration_id, nodes, .. } = &epoch.configuration;
             event.because(format!("configuration {configuration_id} of the servers {nodes:?}"))
         });
-        self.announce_trim();
     }
 
     /// Records that the members are those that the log names, not those of a file of this server.

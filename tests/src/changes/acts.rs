@@ -272,6 +272,7 @@ impl<T: SimEntry> World<T> {
             let applied_idx = rng.between(0, slot.seen);
             return match server.try_compact(applied_idx) {
                 Ok(()) => {
+                    slot.applied = slot.applied.max(applied_idx);
                     self.counts.add(Kind::Applied);
                     Ok(())
                 }

@@ -8,6 +8,7 @@
 //! - M3: what ended `NotDecided` is not in the log, nor later.
 //! - A read shows all that was decided when it was requested.
 //! - M4: a server that may stop is needed no more.
+//! - M6: a server without snapshots keeps what its application has not reported as applied, unless a leader trims.
 
 use crate::value::{Chain, SimEntry};
 use omnipaxos::{

@@ -47,6 +47,8 @@ pub(super) struct Slot<T: SimEntry> {
     pub(super) down_until: u64,
     /// Its decided log was compared up to here.
     pub(super) seen: u64,
+    /// What its application has reported as applied, with this disk.
+    pub(super) applied: u64,
     /// Its reads: what each must show, and the configuration in which it was requested.
     pub(super) reads: Vec<(ReadId, u64, u32)>,
     /// What it proposed in this incarnation, and what ended.
@@ -285,6 +287,7 @@ impl<T: SimEntry> World<T> {
             server: None,
             down_until: 0,
             seen: 0,
+            applied: 0,
             reads: Vec::new(),
             open: BTreeMap::new(),
             changes: BTreeMap::new(),
@@ -565,6 +568,11 @@ impl<T: SimEntry> World<T> {
             if slot.seen != decided_idx {
                 return Err(format!("has decided {decided_idx}, and reads {}", slot.seen));
             }
+        }
+        let compacted_idx = server.get_compacted_idx();
+        if !T::Snapshot::use_snapshots() && !self.trims && compacted_idx > slot.applied {
+            let applied = slot.applied;
+            return Err(format!("M6: has trimmed {compacted_idx}, and {applied} are applied"));
         }
         let status = server.status();
         self.truth.check_epoch(decided_idx, status.configuration_id)?;

@@ -476,6 +476,32 @@ fn the_route_of_an_observer_to_the_leader() {
     }
 }
 
+/// It cannot know whether the clock of a source stands still, and nothing is passed on there.
+#[test]
+fn an_observer_at_which_nothing_moves_takes_relays_in_turn() {
+    let leader = ballot(4, 3);
+    let mut ble = observer();
+    ble.follow(leader);
+    let mut pass = |rounds: usize, is_stalled: bool| {
+        let mut relays: Vec<_> = (0..rounds)
+            .map(|_| {
+                let answers = [1, 2].map(|peer| (peer, leader, true));
+                round(&mut ble, &answers);
+                if is_stalled {
+                    ble.note_stall();
+                }
+                ble.relay()
+            })
+            .collect();
+        relays.dedup();
+        relays
+    };
+    assert_eq!(pass(6, false), [None, Some(1)]);
+    assert_eq!(pass(9, true), [Some(1), Some(2), Some(1)]);
+    assert_eq!(pass(3, true), [Some(1), Some(2)]);
+    assert_eq!(pass(20, false), [Some(2)], "things move");
+}
+
 #[test]
 fn what_a_member_replies_to_an_observer() {
     let leader = ballot(4, 3);

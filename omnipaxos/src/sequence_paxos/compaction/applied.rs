@@ -26,6 +26,13 @@ pub(super) struct Applied {
 }
 
 impl Applied {
+    /// Continues in the next epoch, with these peers: each of them reports again.
+    pub(super) fn in_next_epoch(self, peers: &[NodeId]) -> Self {
+        let mut applied = Self::default();
+        applied.advance(self.own_idx, peers);
+        applied
+    }
+
     /// Records the applied index of the application here. A higher one is reported to the peers.
     pub(super) fn advance(&mut self, idx: u64, peers: &[NodeId]) {
         if idx > self.own_idx {

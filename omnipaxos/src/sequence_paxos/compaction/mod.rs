@@ -22,6 +22,12 @@ pub(super) struct Compactions {
 }
 
 impl Compactions {
+    /// Continues in the next epoch, with these peers.
+    pub(super) fn in_next_epoch(self, peers: &[NodeId]) -> Self {
+        let Self { requests, applied } = self;
+        Self { requests: requests.in_next_epoch(peers), applied: applied.in_next_epoch(peers) }
+    }
+
     /// Repeats requests and reports without an answer.
     pub(super) fn repeat(&mut self) {
         self.requests.repeat();
@@ -117,8 +123,12 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Announces a trim to servers that may not know it: the server that asked them may be gone. A
     /// leader and a restarted server announce it to all, a follower to its leader.
+    ///
+    /// A trim of an earlier epoch stays where it is: it may be that of this server alone, as an observer; and
+    /// a server that has joined was not asked whether its application needs these entries.
     pub(super) fn announce_trim(&mut self) {
-        if self.log.is_trimmed() {
+        let begin = self.log.present_epoch().map_or(0, |epoch| epoch.first_idx);
+        if self.log.is_trimmed() && self.log.compacted_idx() > begin {
             let to = match &self.state {
                 State::Following(_) => vec![self.log.promise().pid],
                 State::Recovering
@@ -209,8 +219,15 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
 
     /// Trims the entries that all applications have applied. The leader asks the others to do the
     /// same, since a restarted one does not know.
+    ///
+    /// What a member has trimmed in its epoch, the members have agreed on. An observer trims alone. If its
+    /// configuration names it, it may be a member of this epoch after a restart, so it keeps the entries of
+    /// this epoch.
     fn give_up_applied(&mut self) -> Result<(), Halted> {
-        let idx = self.compaction.applied.by_all(self.members.co_members());
+        let may_vote = self.members.is_observer() && self.members.contains(self.members.pid());
+        let kept_from = self.log.present_epoch().filter(|_| may_vote);
+        let limit = kept_from.map_or(u64::MAX, |epoch| epoch.first_idx);
+        let idx = self.compaction.applied.by_all(self.members.co_members()).min(limit);
         if idx <= self.log.compacted_idx() {
             return Ok(());
         }

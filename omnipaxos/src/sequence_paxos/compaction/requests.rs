@@ -27,6 +27,15 @@ impl Request {
 }
 
 impl CompactionRequests {
+    /// Continues in the next epoch, with these peers. They are asked again for a snapshot. A trim may concern entries
+    /// that the application of a server which has joined still needs.
+    pub(super) fn in_next_epoch(self, peers: &[NodeId]) -> Self {
+        let peers = Some(peers).filter(|peers| !peers.is_empty());
+        let snapshot = self.snapshot.zip(peers);
+        let snapshot = snapshot.and_then(|(open, peers)| Request::to(peers, open.idx));
+        Self { trim: None, snapshot }
+    }
+
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Request> {
         self.trim.iter_mut().chain(&mut self.snapshot)
     }

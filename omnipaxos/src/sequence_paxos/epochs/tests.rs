@@ -33,8 +33,21 @@ fn a_server_begins_the_next_epoch() {
         # Its observers stay.
         following 4.2 AB! | 9: CatchUpRequest dec=3 waits; output; epoch; observers | recovering 4.2 4.2 AB
             | observers 9:3 through 9
-        # It announces a trim again: its peers may be others.
-        following 4.2 _B! | epoch | recovering 4.2 4.2 _B | 2: Trim to=1; 3: Trim to=1
+        # It announces no trim of the epoch before: those that have joined may need the entries.
+        following 4.2 _B!
+            | epoch; 2: Prepare 5.2 len=3 dec=3; output; 2: AcceptSync 5.2 at=3 dec=3
+            | following 5.2 _B | 2: Accepted 5.2 len=3 dec=3
+        leading 4.1 AB! 2:3/3 3:3/3
+            | trim 1; epoch; round | recovering 4.1 4.1 _B |
+        # What its application has applied, it reports again, and it asks again for a snapshot.
+        following 4.2 AB! | applied 1; output; epoch; round | recovering 4.2 4.2 AB
+            | 2: Applied to=1; 3: Applied to=1
+                          | snapshot 1; output; epoch; round | recovering 4.2 4.2 *B
+            | 2: Snapshot to=1; 3: Snapshot to=1
+        # An observer trims alone, but not what is in an epoch that names it: after a restart it may vote there.
+        following 4.2 AB!
+            | epoch observes; 3: CatchUpChunk base=3 at=3 +cd dec=5 present; applied 4
+            | recovering 4.2 4.2 ___CD | 3: CatchUpRequest dec=5 waits
         ",
     );
 }

@@ -525,14 +525,19 @@ impl Server {
                 let disk = self.paxos.clone().into_storage();
                 *self = self.table.restart(disk);
             }
-            // The log has reached the next epoch, and this server begins it.
-            ["epoch"] => {
+            // The log has reached the next epoch, and this server begins it: as a member, or, with `observes`, as
+            // an observer, though the epoch names it.
+            ["epoch", ref role @ ..] => {
                 let epoch = self.paxos.due_epoch().expect("a later epoch is reached");
                 self.paxos.flush().unwrap();
                 let cluster_config = epoch.configuration.clone();
                 let server_config = ServerConfig { pid: 1, ..ServerConfig::default() };
                 let config = OmniPaxosConfig { cluster_config, server_config };
-                self.paxos.begin_epoch(&epoch, Arc::new(config.membership()));
+                let members = match role.is_empty() {
+                    true => config.membership(),
+                    false => config.membership_of_observer(),
+                };
+                self.paxos.begin_epoch(&epoch, Arc::new(members));
             }
             // A proposal for which there is no room.
             ["drop"] => self.paxos.drop_proposal(),
