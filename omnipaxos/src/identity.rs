@@ -181,7 +181,8 @@ pub struct Stamp {
     pub configuration: u32,
     /// A digest of the sender's storage id and the receiver's, as the sender knows it; 0 if neither
     /// has an id. In a chunk for a server in an earlier epoch: `u32::MAX`, and `configuration` is that of
-    /// the earlier epoch in the log of the sender.
+    /// the earlier epoch in the log of the sender, or that of the cluster's name alone if the sender does not
+    /// know that epoch.
     pub storages: u32,
 }
 

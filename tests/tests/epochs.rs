@@ -510,12 +510,14 @@ fn a_server_of_another_cluster_does_not_join() {
         let joins = OmniPaxosConfig::observe(server, &[1, 2, 3]);
         lab.start(joins.build(Disk::with_id(pid)).unwrap());
     }
+    lab.append(leader, "an order");
     lab.run(40);
     let change = MemberChange { most_silent_rounds: 5, ..MemberChange::default() };
     lab.server(leader).change_members(configuration(2, &[1, 2, 3, 4, 5, 6]), change).unwrap();
     lab.run(200);
     assert_eq!(outcomes(&mut lab, leader), [Outcome::NotJoined(vec![5, 6])]);
     assert!(lab.server(5).dropped().of_other_configurations > 0, "it reports that");
+    assert_eq!([4, 5, 6].map(|pid| lab.decided(pid).len()), [1, 0, 0], "nor does it learn the log");
     lab.server(leader)
         .change_members(configuration(2, &[1, 2, 3, 4]), MemberChange::default())
         .unwrap();

@@ -11,8 +11,12 @@ use crate::{
         storages, Conflict, Digest, Identity, Mismatch, PeerConflict, SenderIdentity, Stamp,
         DISPUTED,
     },
-    ids::NodeId,
-    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
+    ids::{ConfigurationId, NodeId},
+    messages::{
+        ballot_leader_election::HeartbeatMsg,
+        sequence_paxos::{CatchUpChunk, PaxosMsg},
+        Message,
+    },
     storage::{Entry, Epoch},
 };
 
@@ -177,9 +181,10 @@ impl PeerIdentities {
 
     /// Checks a chunk from a server in a later epoch: the epoch of this server must have the same
     /// configuration there. Otherwise this server does not belong to that cluster, though it names
-    /// servers of it as members.
+    /// servers of it as members. If the sender does not know that epoch, the cluster must have the same name.
     fn check_epoch(&self, stamp: Stamp) -> Result<(), Unidentified> {
-        match stamp == Stamp::of_earlier_epoch(&self.digest) {
+        let of_cluster = Digest { cluster_name: self.digest.cluster_name, ..Digest::default() };
+        match [self.digest, of_cluster].iter().any(|own| stamp == Stamp::of_earlier_epoch(own)) {
             true => Ok(()),
             false => Err(Unidentified::OtherConfiguration),
         }
@@ -317,8 +322,8 @@ impl PeerIdentities {
             let peer = self.peers.iter().find(|peer| peer.pid == to);
             match message {
                 Message::SequencePaxos(paxos) => {
-                    if self.is_for_another_epoch(&paxos.msg) {
-                        self.stamp_for_epoch(&mut paxos.msg, epochs());
+                    if let Some(chunk) = self.for_another_epoch(&mut paxos.msg) {
+                        chunk.stamp = self.stamp_for_epoch(chunk.config_id, epochs());
                         continue;
                     }
                     if let PaxosMsg::Joining(joining) = &mut paxos.msg {
@@ -352,24 +357,25 @@ impl PeerIdentities {
         }
     }
 
-    /// Returns whether a message answers a request of another configuration.
+    /// Returns the chunk in a message that answers a request of another configuration.
     #[inline]
-    fn is_for_another_epoch<T: Entry>(&self, msg: &PaxosMsg<T>) -> bool {
+    fn for_another_epoch<'m, T: Entry>(
+        &self,
+        msg: &'m mut PaxosMsg<T>,
+    ) -> Option<&'m mut CatchUpChunk<T>> {
         let own = self.own.configuration.configuration_id;
-        matches!(msg, PaxosMsg::CatchUpChunk(chunk) if chunk.config_id != own)
+        let PaxosMsg::CatchUpChunk(chunk) = msg else { return None };
+        (chunk.config_id != own).then_some(chunk)
     }
 
-    /// Stamps a chunk for a server in an earlier epoch: without storages, since the receiver knows those
-    /// of that epoch. There is no stamp if this server does not know the configuration any more.
+    /// Returns the stamp of a chunk for a server in another epoch: without storages, since the receiver knows
+    /// those of that epoch. If this server does not know the configuration, it is that of the cluster's name.
     #[cold]
-    fn stamp_for_epoch<T: Entry>(&self, msg: &mut PaxosMsg<T>, epochs: &[Epoch]) {
-        let PaxosMsg::CatchUpChunk(chunk) = msg else { return };
+    fn stamp_for_epoch(&self, config_id: ConfigurationId, epochs: &[Epoch]) -> Stamp {
         let mut known = epochs.iter().map(|epoch| &epoch.configuration);
-        if let Some(of_epoch) = known.find(|known| known.configuration_id == chunk.config_id) {
-            let cluster_name = self.digest.cluster_name;
-            let digest = Digest { cluster_name, ..Digest::of(of_epoch, None) };
-            chunk.stamp = Stamp::of_earlier_epoch(&digest);
-        }
+        let of_epoch = known.find(|known| known.configuration_id == config_id);
+        let of_epoch = of_epoch.map(|known| Digest::of(known, None)).unwrap_or_default();
+        Stamp::of_earlier_epoch(&Digest { cluster_name: self.digest.cluster_name, ..of_epoch })
     }
 
     /// Returns the storage id of a member other than `to`: of the next member in each round.
@@ -400,5 +406,30 @@ impl Peer {
         self.receives = Stamp::of(digest, self.stored, own);
         self.receives_unknown = storages(self.stored, None);
         self.sends = Stamp::of(digest, own, self.stored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterConfig, Identity, OmniPaxosConfig, PeerIdentities};
+    use crate::config::ServerConfig;
+
+    fn identities(pid: u64, configuration_id: u32, name: Option<&str>) -> PeerIdentities {
+        let cluster_config =
+            ClusterConfig { configuration_id, nodes: vec![1, 2], flexible_quorum: None };
+        let cluster_name = name.map(str::to_string);
+        let own = Identity::new(pid, cluster_config.clone(), cluster_name.clone());
+        let server_config = ServerConfig { pid, cluster_name, ..ServerConfig::default() };
+        PeerIdentities::new(&OmniPaxosConfig { cluster_config, server_config }, own, None)
+    }
+
+    #[test]
+    fn a_chunk_for_an_unknown_epoch_comes_from_the_cluster_with_that_name() {
+        let source = identities(1, 7, Some("orders"));
+        let stamp = source.stamp_for_epoch(5, &[]);
+        for (name, expected) in [(Some("orders"), true), (Some("payments"), false), (None, false)] {
+            let checked = identities(2, 5, name).check_epoch(stamp);
+            assert_eq!(checked.is_ok(), expected, "{name:?}");
+        }
     }
 }
