@@ -80,8 +80,8 @@ impl BallotLeaderElection {
     /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer
     /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile.
     ///
-    /// If possible, its clock runs: it passes proposals on when its next round begins. An observer cannot know
-    /// that. So while nothing moves it takes them in turn. It may also reach the leader through other
+    /// If possible, its clock runs: it passes proposals on when its next round begins, and notices then that it
+    /// does not reach the leader. An observer cannot know that. So while nothing moves it takes them in turn. It may also reach the leader through other
     /// observers: it takes those with the shortest route.
     pub(crate) fn relay(&self) -> Option<NodeId> {
         if !self.link.is_unsteady() {

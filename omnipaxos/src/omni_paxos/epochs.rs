@@ -239,7 +239,7 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
             true => self.config.membership_of_observer(),
             false => self.config.membership(),
         });
-        self.paxos.begin_epoch(epoch, members.clone());
+        self.paxos.begin_epoch(epoch, members.clone())?;
         self.flush_all()?;
         let identity = self.validator.identities().for_configuration(&epoch.configuration);
         self.paxos.store_identity(identity.clone())?;

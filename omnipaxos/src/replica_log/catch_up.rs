@@ -81,8 +81,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// stored.
     ///
     /// If the receiver lacks compacted entries, the chunk contains their snapshot. After a trim
-    /// without a snapshot, the chunk begins at the trimmed index, since a trim proves that every
-    /// server holds the entries before it. Entries in this log travel as entries (I16), unless the
+    /// without a snapshot, the chunk begins at the trimmed index, since a trim in the present epoch proves
+    /// that every member holds the entries before it. Entries in this log travel as entries (I16), unless the
     /// receiver accepts a delta snapshot.
     pub(crate) fn chunk(
         &mut self,

@@ -55,8 +55,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// receiver accepts a delta instead.
     ///
     /// It begins at the receiver's decided index: two undecided tails are never joined. If that
-    /// index is trimmed here, it begins at the trimmed index, since a trim proves that every server
-    /// holds the entries before it. It contains entries only: a snapshot travels only in a chunk.
+    /// index is trimmed here, it begins at the trimmed index, since a trim in the present epoch proves that
+    /// every member holds the entries before it. It contains entries only: a snapshot travels only in a chunk.
     pub(crate) fn build_sync(
         &self,
         decided_idx: u64,

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ballot::Ballot,
     config::ClusterConfig,
+    errors::Halted,
     ids::NodeId,
     membership::Membership,
     observe::trace::LogEvent,
@@ -54,7 +55,11 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     }
 
     /// Begins an epoch with these members. The caller has flushed the log.
-    pub(crate) fn begin_epoch(&mut self, epoch: &Epoch, members: Arc<Membership>) {
+    pub(crate) fn begin_epoch(
+        &mut self,
+        epoch: &Epoch,
+        members: Arc<Membership>,
+    ) -> Result<(), Halted> {
         let is_next = !self.has_reached_later_epoch();
         self.log.begin_epoch(epoch.clone());
         self.config_id = epoch.configuration.configuration_id;
@@ -85,6 +90,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let ClusterConfig { configuration_id, nodes, .. } = &epoch.configuration;
             event.because(format!("configuration {configuration_id} of the servers {nodes:?}"))
         });
+        // The applications for which this one waited may not be needed any more.
+        self.give_up_applied()
     }
 
     /// Records that the members are those that the log names, not those of a file of this server.

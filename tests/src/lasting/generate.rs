@@ -166,8 +166,10 @@ impl Lasting {
                 self.links[b * size + a] = forever;
             }
         }
+        let last = others.last().copied();
         for server in others {
-            if rng.chance(3, 4) {
+            let is_needed = last == Some(server) && self.disturbances.is_empty();
+            if rng.chance(3, 4) || is_needed {
                 self.setting.servers[server].config.leader_priority = rng.pick(&[0, 7]);
                 let what = What::PauseTicks { ticks: MOST_TICKS };
                 self.disturbances.push(Disturbance { server, every: begin, what });

@@ -476,7 +476,7 @@ fn the_route_of_an_observer_to_the_leader() {
     }
 }
 
-/// It cannot know whether the clock of a source stands still, and nothing is passed on there.
+/// It cannot know whether the clock of a source stands still. Such a source may send to a leader that it does not reach.
 #[test]
 fn an_observer_at_which_nothing_moves_takes_relays_in_turn() {
     let leader = ballot(4, 3);

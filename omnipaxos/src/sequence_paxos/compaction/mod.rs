@@ -124,8 +124,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Announces a trim to servers that may not know it: the server that asked them may be gone. A
     /// leader and a restarted server announce it to all, a follower to its leader.
     ///
-    /// A trim of an earlier epoch stays where it is: it may be that of this server alone, as an observer; and
-    /// a server that has joined was not asked whether its application needs these entries.
+    /// A trim that ends where the present epoch begins, or before, stays where it is: it may be that of this
+    /// server alone, as an observer; and a server that has joined was not asked whether its application needs
+    /// these entries.
     pub(super) fn announce_trim(&mut self) {
         let begin = self.log.present_epoch().map_or(0, |epoch| epoch.first_idx);
         if self.log.is_trimmed() && self.log.compacted_idx() > begin {
@@ -223,7 +224,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// What a member has trimmed in its epoch, the members have agreed on. An observer trims alone. If its
     /// configuration names it, it may be a member of this epoch after a restart, so it keeps the entries of
     /// this epoch.
-    fn give_up_applied(&mut self) -> Result<(), Halted> {
+    pub(super) fn give_up_applied(&mut self) -> Result<(), Halted> {
         let may_vote = self.members.is_observer() && self.members.contains(self.members.pid());
         let kept_from = self.log.present_epoch().filter(|_| may_vote);
         let limit = kept_from.map_or(u64::MAX, |epoch| epoch.first_idx);
@@ -234,7 +235,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         match self.log.trim(idx) {
             Ok(()) => {
                 if let State::Leading(_) = self.state {
-                    self.announce_trim();
+                    self.compaction.requests.ask_to_trim(self.members.co_members(), idx);
                 }
                 Ok(())
             }

@@ -44,6 +44,8 @@ fn a_server_begins_the_next_epoch() {
             | 2: Applied to=1; 3: Applied to=1
                           | snapshot 1; output; epoch; round | recovering 4.2 4.2 *B
             | 2: Snapshot to=1; 3: Snapshot to=1
+        # As an observer it waits for no other application.
+        following 4.2 AB! | applied 1; output; epoch observes | recovering 4.2 4.2 _B |
         # An observer trims alone, but not what is in an epoch that names it: after a restart it may vote there.
         following 4.2 AB!
             | epoch observes; 3: CatchUpChunk base=3 at=3 +cd dec=5 present; applied 4

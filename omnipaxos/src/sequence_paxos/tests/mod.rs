@@ -537,7 +537,7 @@ impl Server {
                     true => config.membership(),
                     false => config.membership_of_observer(),
                 };
-                self.paxos.begin_epoch(&epoch, Arc::new(members));
+                self.paxos.begin_epoch(&epoch, Arc::new(members)).unwrap();
             }
             // A proposal for which there is no room.
             ["drop"] => self.paxos.drop_proposal(),
