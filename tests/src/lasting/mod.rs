@@ -56,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds. Seeds have all but the last one in turn: see [`of`](Self::of).
+    /// All kinds. Seeds have all but the last one in turn, and that one now and then.
     pub const ALL: [Kind; 13] = [
         Kind::Calm,
         Kind::Flaps,
