@@ -97,7 +97,8 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// **Without snapshots** an application can only continue from the entries. So `Ok` means that
     /// the index is recorded: this server reports it to the others until they have confirmed it.
     /// Each server removes the entries that the applications of *all* servers have applied. An
-    /// observer removes them for itself alone. The program need not repeat a call. If a server is down, or its application does not call
+    /// observer asks no other server; if the log continues, it waits until its sources have removed
+    /// them. The program need not repeat a call. If a server is down, or its application does not call
     /// `compact`, all servers keep the entries;
     /// [`Status::holds_back`](crate::status::Status::holds_back) names that server. The index is
     /// kept in memory: after a restart of its server, an application calls `compact` again as it

@@ -95,9 +95,14 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         if !self.takes_chunks() {
             return Ok(());
         }
+        self.compaction.note_source(chunk.compacted_idx);
         match chunk.piece.take() {
-            Some(piece) => self.handle_piece(*piece, chunk, from),
-            None => self.take_chunk(chunk, SnapshotIn::Chunk, from),
+            Some(piece) => self.handle_piece(*piece, chunk, from)?,
+            None => self.take_chunk(chunk, SnapshotIn::Chunk, from)?,
+        }
+        match self.members.is_observer() {
+            true => self.give_up_applied(),
+            false => Ok(()),
         }
     }
 

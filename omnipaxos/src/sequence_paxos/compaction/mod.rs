@@ -19,13 +19,21 @@ use crate::{
 pub(super) struct Compactions {
     requests: CompactionRequests,
     applied: Applied,
+    /// The highest compacted index that a source of this observer has reported.
+    of_sources: u64,
 }
 
 impl Compactions {
     /// Continues in the next epoch, with these peers.
     pub(super) fn in_next_epoch(self, peers: &[NodeId]) -> Self {
-        let Self { requests, applied } = self;
-        Self { requests: requests.in_next_epoch(peers), applied: applied.in_next_epoch(peers) }
+        let Self { requests, applied, of_sources } = self;
+        let (requests, applied) = (requests.in_next_epoch(peers), applied.in_next_epoch(peers));
+        Self { requests, applied, of_sources }
+    }
+
+    /// Records the compacted index of a source.
+    pub(super) fn note_source(&mut self, compacted_idx: u64) {
+        self.of_sources = self.of_sources.max(compacted_idx);
     }
 
     /// Repeats requests and reports without an answer.
@@ -221,14 +229,19 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Trims the entries that all applications have applied. The leader asks the others to do the
     /// same, since a restarted one does not know.
     ///
-    /// What a member has trimmed in its epoch, the members have agreed on. An observer trims alone. If its
-    /// configuration names it, it may be a member of this epoch after a restart, so it keeps the entries of
-    /// this epoch.
+    /// What a member has trimmed in its epoch, the members have agreed on. An observer has asked nobody. So in a
+    /// log that continues it keeps what its sources have not compacted: it may hold the last copy for a member
+    /// that was down. If its configuration names it, it may be a member of this epoch after a restart, and
+    /// keeps all entries of this epoch.
     pub(super) fn give_up_applied(&mut self) -> Result<(), Halted> {
-        let may_vote = self.members.is_observer() && self.members.contains(self.members.pid());
-        let kept_from = self.log.present_epoch().filter(|_| may_vote);
-        let limit = kept_from.map_or(u64::MAX, |epoch| epoch.first_idx);
-        let idx = self.compaction.applied.by_all(self.members.co_members()).min(limit);
+        let by_all = self.compaction.applied.by_all(self.members.co_members());
+        let idx = match self.log.present_epoch().filter(|_| self.members.is_observer()) {
+            Some(epoch) if self.members.contains(self.members.pid()) => {
+                by_all.min(self.compaction.of_sources).min(epoch.first_idx)
+            }
+            Some(_) => by_all.min(self.compaction.of_sources),
+            None => by_all,
+        };
         if idx <= self.log.compacted_idx() {
             return Ok(());
         }

@@ -44,11 +44,14 @@ fn a_server_begins_the_next_epoch() {
             | 2: Applied to=1; 3: Applied to=1
                           | snapshot 1; output; epoch; round | recovering 4.2 4.2 *B
             | 2: Snapshot to=1; 3: Snapshot to=1
-        # As an observer it waits for no other application.
-        following 4.2 AB! | applied 1; output; epoch observes | recovering 4.2 4.2 _B |
+        # As an observer it waits until its sources have compacted.
+        following 4.2 AB!
+            | applied 2; output; epoch observes | recovering 4.2 4.2 AB |
+            | applied 2; output; epoch observes; 3: CatchUpChunk base=3 at=3 +c dec=4 gone=1 present
+            | recovering 4.2 4.2 _BC | 3: CatchUpRequest dec=4 waits
         # An observer trims alone, but not what is in an epoch that names it: after a restart it may vote there.
         following 4.2 AB!
-            | epoch observes; 3: CatchUpChunk base=3 at=3 +cd dec=5 present; applied 4
+            | epoch observes; 3: CatchUpChunk base=3 at=3 +cd dec=5 gone=4 present; applied 4
             | recovering 4.2 4.2 ___CD | 3: CatchUpRequest dec=5 waits
         ",
     );
