@@ -112,13 +112,16 @@ impl Application {
     /// Removes the files of earlier states, once the storage has the handle of the last one. Until then
     /// a crash may bring an earlier handle back.
     pub(crate) fn remove_earlier(&self, server: &Server) -> Result<()> {
-        let last = format!("state-{}", server.get_stored_compacted_idx()?);
-        if !self.folder.join(&last).exists() {
+        let stored_idx = server.get_stored_compacted_idx()?;
+        if !self.folder.join(format!("state-{stored_idx}")).exists() {
             return Ok(());
         }
         for file in fs::read_dir(&self.folder)? {
             let path = file?.path();
-            if path.file_name() != Some(last.as_ref()) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_prefix("state-"));
+            let idx: Option<u64> = number.and_then(|number| number.parse().ok());
+            if idx.is_some_and(|idx| idx < stored_idx) {
                 fs::remove_file(path)?;
             }
         }

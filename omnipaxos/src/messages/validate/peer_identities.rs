@@ -12,11 +12,7 @@ use crate::{
         DISPUTED,
     },
     ids::{ConfigurationId, NodeId},
-    messages::{
-        ballot_leader_election::HeartbeatMsg,
-        sequence_paxos::{CatchUpChunk, PaxosMsg},
-        Message,
-    },
+    messages::{ballot_leader_election::HeartbeatMsg, sequence_paxos::PaxosMsg, Message},
     storage::{Entry, Epoch},
 };
 
@@ -322,8 +318,8 @@ impl PeerIdentities {
             let peer = self.peers.iter().find(|peer| peer.pid == to);
             match message {
                 Message::SequencePaxos(paxos) => {
-                    if let Some(chunk) = self.for_another_epoch(&mut paxos.msg) {
-                        chunk.stamp = self.stamp_for_epoch(chunk.config_id, epochs());
+                    if self.is_for_another_epoch(&paxos.msg) {
+                        self.stamp_chunk(&mut paxos.msg, epochs());
                         continue;
                     }
                     if let PaxosMsg::Joining(joining) = &mut paxos.msg {
@@ -357,20 +353,21 @@ impl PeerIdentities {
         }
     }
 
-    /// Returns the chunk in a message that answers a request of another configuration.
+    /// Returns whether a message answers a request of another configuration.
     #[inline]
-    fn for_another_epoch<'m, T: Entry>(
-        &self,
-        msg: &'m mut PaxosMsg<T>,
-    ) -> Option<&'m mut CatchUpChunk<T>> {
+    fn is_for_another_epoch<T: Entry>(&self, msg: &PaxosMsg<T>) -> bool {
         let own = self.own.configuration.configuration_id;
-        let PaxosMsg::CatchUpChunk(chunk) = msg else { return None };
-        (chunk.config_id != own).then_some(chunk)
+        matches!(msg, PaxosMsg::CatchUpChunk(chunk) if chunk.config_id != own)
+    }
+
+    #[cold]
+    fn stamp_chunk<T: Entry>(&self, msg: &mut PaxosMsg<T>, epochs: &[Epoch]) {
+        let PaxosMsg::CatchUpChunk(chunk) = msg else { return };
+        chunk.stamp = self.stamp_for_epoch(chunk.config_id, epochs);
     }
 
     /// Returns the stamp of a chunk for a server in another epoch: without storages, since the receiver knows
     /// those of that epoch. If this server does not know the configuration, it is that of the cluster's name.
-    #[cold]
     fn stamp_for_epoch(&self, config_id: ConfigurationId, epochs: &[Epoch]) -> Stamp {
         let mut known = epochs.iter().map(|epoch| &epoch.configuration);
         let of_epoch = known.find(|known| known.configuration_id == config_id);
