@@ -529,7 +529,7 @@ fn a_server_of_another_cluster_does_not_join() {
 /// id of a member. The new epoch needs the vote of that server.
 #[test]
 fn a_server_of_another_cluster_does_not_keep_a_server_from_joining() {
-    for stranger in [Some(99), None] {
+    for id in [Some(99), None] {
         let mut lab = Lab::with(&[1, 2, 3], |config| {
             config.continues = true;
             config.cluster_name = Some("orders".into());
@@ -539,7 +539,7 @@ fn a_server_of_another_cluster_does_not_keep_a_server_from_joining() {
         let cluster_name = Some("orders".to_string());
         let server = ServerConfig { pid: 4, cluster_name, ..Default::default() };
         lab.start(OmniPaxosConfig::observe(server, &[1, 2, 3]).build(Disk::with_id(4)).unwrap());
-        let pid = stranger.unwrap_or(leader);
+        let pid = id.unwrap_or(leader);
         let cluster_name = Some("payments".to_string());
         let server = ServerConfig { pid, cluster_name, continues: true, ..Default::default() };
         let other_cluster = configuration(7, &[4, pid]);

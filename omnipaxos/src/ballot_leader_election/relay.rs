@@ -80,9 +80,9 @@ impl BallotLeaderElection {
     /// Returns a peer that the leader answers, if the link from here to the leader is unsteady. The peer
     /// reported so in the last round: the leader may answer it now and then, and another peer meanwhile.
     ///
-    /// If possible, its clock runs: it passes proposals on when its next round begins, and notices then that it
-    /// does not reach the leader. An observer cannot know that. So while nothing moves it takes them in turn. It may also reach the leader through other
-    /// observers: it takes those with the shortest route.
+    /// If possible, its clock runs: a peer passes proposals on when its next round begins, and notices at the end of
+    /// a round that it does not reach the leader. An observer gets no requests, and cannot know whose clock runs.
+    /// It takes the peers with the shortest route to the leader, in turn while nothing moves.
     pub(crate) fn relay(&self) -> Option<NodeId> {
         if !self.link.is_unsteady() {
             return None;

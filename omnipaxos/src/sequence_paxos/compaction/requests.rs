@@ -27,8 +27,8 @@ impl Request {
 }
 
 impl CompactionRequests {
-    /// Continues in the next epoch, with these peers. They are asked again for a snapshot. A trim may concern entries
-    /// that the application of a server which has joined still needs.
+    /// Continues in the next epoch: these peers are asked again for a snapshot. A request to trim ends, since a
+    /// server that has joined may still need the entries.
     pub(super) fn in_next_epoch(self, peers: &[NodeId]) -> Self {
         let peers = Some(peers).filter(|peers| !peers.is_empty());
         let snapshot = self.snapshot.zip(peers);
