@@ -8,6 +8,7 @@ use crate::{
     inbox::Inbox,
     membership::Membership,
     node::{Node, OmniPaxosHandle, MAX_REQUESTS},
+    room::Room,
     transport::{ChannelTransport, NoTransport, OutgoingMessages, Transport},
     weak::{Ending, WeakHandle},
 };
@@ -143,6 +144,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         }
         let pid = config.server_config.pid;
         let (requests, requests_receiver) = mpsc::channel(MAX_REQUESTS);
+        let room = Room::new();
         let (pulls, pulls_receiver) = mpsc::channel(MAX_REQUESTS);
         let (inbox, incoming) = Inbox::new();
         let (events, _) = broadcast::channel(MAX_EVENTS);
@@ -155,6 +157,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         let handle = OmniPaxosHandle {
             pid,
             requests,
+            room: room.clone(),
             pulls,
             inbox: inbox.clone(),
             events: events.downgrade(),
@@ -165,6 +168,7 @@ impl<T: Entry, B: Storage<T>, X> NodeBuilder<T, B, X> {
         let no_more = Arc::new(Notify::new());
         let channels = Channels {
             requests: requests_receiver,
+            room,
             pulls: pulls_receiver,
             no_more: no_more.clone(),
             ending,

@@ -114,6 +114,7 @@ mod random;
 mod replicated;
 mod reply;
 mod request;
+mod room;
 pub mod tcp;
 mod transport;
 mod weak;

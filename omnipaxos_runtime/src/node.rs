@@ -11,6 +11,7 @@ use crate::{
     membership::Membership,
     reply::{Reply, ReplyTo},
     request::{Appended, Pull, ReadIdx, Request},
+    room::{self, Room, Taken},
     weak::{answer_of, ask, ended_with, Ended, Ending, WeakHandle},
 };
 use omnipaxos::{
@@ -105,8 +106,9 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 /// - **Clone** it for each task. The node ends when the [`Node`] and all handles are dropped.
 /// - **Cancellation.** Every future may be dropped at any time. The request may be executed all the
 ///   same, as if its answer were lost. The rustdoc of each method describes the consequence.
-/// - **Bounds.** At most 4,096 requests wait for the replica; further calls wait for room. Proposals
-///   that wait for their decision are limited by
+/// - **Bounds.** At most 4,096 requests wait for the replica, with entries of at most 32 MiB as
+///   [`Entry::size_hint`] counts them. Further calls wait for room, and a larger entry until it is
+///   alone. Proposals that wait for their decision are limited by
 ///   [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) and
 ///   `max_pending_bytes`. At most 65,536 reads wait.
 /// - **Time.** While no quorum answers, a call waits without a time limit, unless its rustdoc names
@@ -114,6 +116,8 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 pub struct OmniPaxosHandle<T: Entry> {
     pub(crate) pid: NodeId,
     pub(crate) requests: mpsc::Sender<Request<T>>,
+    /// For the entries among the requests.
+    pub(crate) room: Room,
     pub(crate) pulls: mpsc::Sender<Pull<T>>,
     pub(crate) inbox: Inbox<T>,
     pub(crate) events: broadcast::WeakSender<NodeEvent>,
@@ -139,12 +143,14 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// [`AppendError`]; its [`known`](AppendError::known) returns whether the entry may be decided.
     pub async fn append(&self, entry: T) -> Result<u64, AppendError<T>> {
         let (reply, answer) = oneshot::channel();
-        match self.requests.send(Request::Append(entry, reply.into())).await {
-            Ok(()) => match self.answer_of(answer).await {
-                Ok(appended) => appended,
-                Err(cause) => Err(AppendError::Ended { cause, entry: None }),
-            },
-            Err(refused) => Err(not_proposed(refused.0, self.ended_with().await)),
+        let bytes = room::count(|| entry.size_hint());
+        match self.reserve(bytes).await {
+            Ok(place) => place.append(entry, reply.into()),
+            Err(cause) => return Err(AppendError::Ended { cause, entry: Some(entry) }),
+        }
+        match self.answer_of(answer).await {
+            Ok(appended) => appended,
+            Err(cause) => Err(AppendError::Ended { cause, entry: None }),
         }
     }
 
@@ -154,19 +160,22 @@ impl<T: Entry> OmniPaxosHandle<T> {
     /// proposed in this order.
     ///
     /// # Errors
-    /// - [`AppendError::Busy`] if 4,096 requests wait.
+    /// - [`AppendError::Busy`] if 4,096 requests wait, or the entries of those that wait leave no room for
+    ///   this one in 32 MiB.
     /// - [`AppendError::Ended`] if the node has ended.
     ///
     /// Both contain the entry, which was not proposed. The future returns the other errors.
     pub fn append_notify(&self, entry: T) -> Result<Appending<T>, AppendError<T>> {
-        let (reply, answer) = oneshot::channel();
-        match self.requests.try_send(Request::Append(entry, reply.into())) {
-            Ok(()) => Ok(Appending::new(answer, self.ended.clone())),
-            Err(TrySendError::Full(Request::Append(entry, _))) => Err(AppendError::Busy(entry)),
-            Err(TrySendError::Full(refused) | TrySendError::Closed(refused)) => {
-                Err(not_proposed(refused, self.cause_of_end()))
+        let place = match self.try_reserve(room::count(|| entry.size_hint())) {
+            Ok(place) => place,
+            Err(TryReserveError::Full) => return Err(AppendError::Busy(entry)),
+            Err(TryReserveError::Ended(cause)) => {
+                return Err(AppendError::Ended { cause, entry: Some(entry) });
             }
-        }
+        };
+        let (reply, answer) = oneshot::channel();
+        place.append(entry, reply.into());
+        Ok(Appending::new(answer, self.ended.clone()))
     }
 
     /// Returns a linearizable read index: the decided entries before it include all that were
@@ -209,20 +218,23 @@ impl<T: Entry> OmniPaxosHandle<T> {
         }
     }
 
-    /// Waits for room for a request.
-    pub(crate) async fn reserve(&self) -> Result<mpsc::Permit<'_, Request<T>>, NodeError> {
+    /// Waits for a place for an entry of so many bytes.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Place<'_, T>, NodeError> {
+        let room = self.room.take(bytes).await;
         match self.requests.reserve().await {
-            Ok(permit) => Ok(permit),
+            Ok(permit) => Ok(Place { permit, room }),
             Err(_closed) => Err(self.ended_with().await),
         }
     }
 
-    /// Takes room for a request, if there is some.
-    pub(crate) fn try_reserve(&self) -> Result<mpsc::Permit<'_, Request<T>>, TryReserveError> {
-        self.requests.try_reserve().map_err(|error| match error {
+    /// Takes a place for an entry of so many bytes, if there is one.
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Result<Place<'_, T>, TryReserveError> {
+        let permit = self.requests.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => TryReserveError::Full,
             TrySendError::Closed(()) => TryReserveError::Ended(self.cause_of_end()),
-        })
+        })?;
+        let room = self.room.try_take(bytes).ok_or(TryReserveError::Full)?;
+        Ok(Place { permit, room })
     }
 
     /// Returns the decided log from index `from` on, as a stream that continues with the log.
@@ -382,25 +394,23 @@ impl<T: Entry> OmniPaxosHandle<T> {
     }
 }
 
-/// Why there is no room for a request.
+/// A place among the requests for one entry.
+pub(crate) struct Place<'a, T: Entry> {
+    permit: mpsc::Permit<'a, Request<T>>,
+    room: Taken,
+}
+
+impl<T: Entry> Place<'_, T> {
+    /// Requests that the entry is appended.
+    pub(crate) fn append(self, entry: T, reply: ReplyTo<Appended<T>>) {
+        self.permit.send(Request::Append(entry, reply, self.room));
+    }
+}
+
+/// Why there is no place for a request.
 pub(crate) enum TryReserveError {
     Full,
     Ended(NodeError),
-}
-
-/// Returns the entry of a request that was not queued.
-fn not_proposed<T: Entry>(request: Request<T>, cause: NodeError) -> AppendError<T> {
-    let entry = match request {
-        Request::Append(entry, _) => Some(entry),
-        Request::ReadIndex(..)
-        | Request::Status(_)
-        | Request::TransferLeadership(..)
-        | Request::Reconfigure(..)
-        | Request::ChangeMembers(..)
-        | Request::Compact(..)
-        | Request::End(_) => None,
-    };
-    AppendError::Ended { cause, entry }
 }
 
 impl<T: Entry> Clone for OmniPaxosHandle<T> {
@@ -408,6 +418,7 @@ impl<T: Entry> Clone for OmniPaxosHandle<T> {
         Self {
             pid: self.pid,
             requests: self.requests.clone(),
+            room: self.room.clone(),
             pulls: self.pulls.clone(),
             inbox: self.inbox.clone(),
             events: self.events.clone(),

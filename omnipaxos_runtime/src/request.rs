@@ -7,6 +7,7 @@ use crate::{
         TransferError,
     },
     reply::{Reply, ReplyTo},
+    room::Taken,
 };
 use omnipaxos::{
     members::MemberChange, status::Status, storage::Entry, util::NodeId, ClusterConfig,
@@ -27,7 +28,8 @@ pub(crate) struct Pull<T: Entry> {
 
 /// One request.
 pub(crate) enum Request<T: Entry> {
-    Append(T, ReplyTo<Appended<T>>),
+    /// With the room that the entry takes in the queue.
+    Append(T, ReplyTo<Appended<T>>, Taken),
     /// Until this time, if there is one.
     ReadIndex(Option<Instant>, ReplyTo<ReadIdx>),
     Status(Reply<Status>),
@@ -44,7 +46,7 @@ impl<T: Entry> Request<T> {
     /// that the node has ended.
     pub(crate) fn refuse(self, cause: &NodeError) {
         match self {
-            Self::Append(entry, reply) => {
+            Self::Append(entry, reply, _room) => {
                 reply.send(Err(AppendError::Ended { cause: cause.clone(), entry: Some(entry) }));
             }
             Self::ReadIndex(..)

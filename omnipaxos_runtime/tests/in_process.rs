@@ -129,6 +129,37 @@ async fn a_full_queue_returns_the_entry() {
     }
 }
 
+/// The queue counts the bytes of entries, not only their number.
+#[tokio::test(start_paused = true)]
+async fn large_entries_that_wait_are_bounded() {
+    const MIB: usize = 1024 * 1024;
+    let node = Node::builder(config(1, 1), MemoryStorage::<Word>::default());
+    let node = node.on_runtime().start().await.unwrap();
+    let large = || Word::new("x".repeat(MIB));
+    // Of more than a MiB each, 31 have room. The replica takes none before the first wait.
+    let appending: Vec<_> = (0..31).map(|_| node.append_notify(large()).unwrap()).collect();
+    let refused = node.append_notify(large()).unwrap_err();
+    assert_eq!(refused.known(), Known::NotDecided);
+    assert!(matches!(refused, AppendError::Busy(Word(word)) if word.len() == MIB));
+    let small = node.append_notify(Word::new("small")).unwrap();
+    // It waits for room, and keeps the order.
+    let waits = node.append(large());
+    // So does one that is larger than all room.
+    let (waits, huge) = tokio::join!(waits, node.append(Word::new("x".repeat(40 * MIB))));
+    assert_eq!((waits.unwrap(), huge.unwrap()), (32, 33));
+    for (idx, append) in (0..).zip(appending.into_iter().chain([small])) {
+        assert_eq!(append.await.unwrap(), idx);
+    }
+    // A call that waits for room learns that the node has ended.
+    let _last: Vec<_> = (0..31).map(|_| node.append_notify(large()).unwrap()).collect();
+    let handle = node.handle();
+    let (waits, ended) = tokio::join!(handle.append(large()), node.shutdown());
+    ended.unwrap();
+    let refused = waits.unwrap_err();
+    assert_eq!(refused.known(), Known::NotDecided);
+    assert!(matches!(refused, AppendError::Ended { entry: Some(_), .. }), "{refused}");
+}
+
 /// They take several outputs, between which others are served. A shutdown waits for all before it.
 #[tokio::test(start_paused = true)]
 async fn large_entries_keep_their_order() {

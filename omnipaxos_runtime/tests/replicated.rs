@@ -415,6 +415,50 @@ async fn a_panic_in_a_query_fails_only_the_query() {
     assert_eq!(within("query", server.query(|sum| sum.0)).await.unwrap(), 2);
 }
 
+/// Counts the bytes of its commands.
+#[derive(Default)]
+struct Total(usize);
+
+impl StateMachine for Total {
+    type Command = Vec<u8>;
+    type Output = usize;
+    type Snapshot = usize;
+
+    fn apply(&mut self, _idx: u64, command: &Vec<u8>) -> usize {
+        self.0 += command.len();
+        self.0
+    }
+    fn snapshot(&self) -> usize {
+        self.0
+    }
+    fn restore(&mut self, snapshot: usize) {
+        self.0 = snapshot;
+    }
+}
+
+/// The server shares this thread: it takes nothing before the first wait.
+#[tokio::test]
+async fn large_commands_that_wait_are_bounded() {
+    const MIB: usize = 1024 * 1024;
+    let server = Replicated::builder(config(1, 1), MemoryStorage::default(), Total::default());
+    let server = server.on_runtime().start().await.unwrap();
+    let id = |number| CommandId { client: 7, number, oldest: 0 };
+    let executing: Vec<_> =
+        (0..31).map(|number| server.execute_notify(id(number), vec![0; MIB]).unwrap()).collect();
+    let refused = server.execute_notify(id(31), vec![0; MIB]).unwrap_err();
+    assert_eq!(refused.known(), Known::NotDecided);
+    assert!(
+        matches!(&refused, ExecuteError::Append(AppendError::Busy(bytes)) if bytes.len() == MIB)
+    );
+    assert_eq!(server.commands_under_way(), 31);
+    // A call that waits for room gets it.
+    let waits = within("execute", server.execute_as(id(31), vec![0; MIB])).await;
+    assert_eq!(waits.unwrap(), (31, 32 * MIB));
+    for (number, executing) in (1..).zip(executing) {
+        assert_eq!(executing.await.unwrap(), (number as u64 - 1, number * MIB));
+    }
+}
+
 #[tokio::test]
 async fn commands_are_proposed_in_the_order_of_the_calls_and_once_each() {
     let (_book, servers) = cluster().await;

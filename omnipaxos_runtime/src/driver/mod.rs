@@ -14,6 +14,7 @@ use crate::{
     membership::Membership,
     reply::{Reply, ReplyTo},
     request::{Appended, Pull, Request},
+    room::Room,
     transport::Transport,
     weak::Ending,
 };
@@ -65,6 +66,8 @@ enum Proposed<T> {
 /// The channels of a node, seen from its replica.
 pub(crate) struct Channels<T: Entry> {
     pub(crate) requests: mpsc::Receiver<Request<T>>,
+    /// For the entries among the requests.
+    pub(crate) room: Room,
     /// Of each [`DecidedLog`](crate::DecidedLog) at most one. Its senders do not keep the node alive.
     pub(crate) pulls: mpsc::Receiver<Pull<T>>,
     /// Notified when the node is to end after the requests that wait.
@@ -228,7 +231,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             let Some(request) = requests.pop() else {
                 break;
             };
-            if let Request::Append(entry, _) = &request {
+            if let Request::Append(entry, ..) = &request {
                 bytes = entry.size_hint().saturating_add(bytes);
             }
             if let ControlFlow::Break(cause) = self.handle(request)? {
@@ -289,7 +292,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
 
     fn handle(&mut self, request: Request<T>) -> Result<ControlFlow<NodeError>, NodeError> {
         match request {
-            Request::Append(entry, reply) => self.append(entry, reply)?,
+            Request::Append(entry, reply, _room) => self.append(entry, reply)?,
             Request::ReadIndex(deadline, reply) => {
                 self.reads.request(&mut self.replica, deadline, reply);
             }
@@ -463,6 +466,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         // Nobody else sets it.
         let _ = self.channels.ending.set(cause.clone());
         self.channels.requests.close();
+        self.channels.room.close();
         for request in left {
             request.refuse(&cause);
         }

@@ -23,6 +23,11 @@ impl<M: StateMachine> IdentifiedCommand<M> {
     pub fn command(&self) -> &M::Command {
         &self.command
     }
+
+    /// Returns the size hint of the entry of a command.
+    pub(super) fn bytes_of(command: &M::Command) -> usize {
+        size_of::<CommandId>().saturating_add(M::command_bytes(command))
+    }
 }
 
 impl<M: StateMachine> Clone for IdentifiedCommand<M> {
@@ -45,7 +50,7 @@ impl<M: StateMachine> Entry for IdentifiedCommand<M> {
     omnipaxos::without_unicache!();
 
     fn size_hint(&self) -> usize {
-        size_of::<CommandId>().saturating_add(M::command_bytes(&self.command))
+        Self::bytes_of(&self.command)
     }
 }
 

@@ -25,9 +25,9 @@ use self::{
 use crate::{
     builder::{run_on_thread, NodeBuilder},
     errors::{AppendError, ExecuteError, NodeError, QueryError, ReadError, StartError},
-    node::{Node, OmniPaxosHandle, TryReserveError},
+    node::{Node, OmniPaxosHandle, Place, TryReserveError},
     reply::ReplyTo,
-    request::Request,
+    room,
     transport::{NoTransport, Transport},
     weak::WeakHandle,
 };
@@ -140,8 +140,9 @@ impl<M: StateMachine> Replicated<M> {
         command: M::Command,
     ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
         let (waiting, reply) = self.waiters.add(id, Earlier::NotDecided);
-        match self.log.reserve().await {
-            Ok(permit) => propose(permit, &waiting, &command),
+        let bytes = bytes_of::<M>(&command);
+        match self.log.reserve(bytes).await {
+            Ok(place) => propose(place, &waiting, &command),
             Err(cause) => return Err(ended(cause, Some(command))),
         }
         self.clone().end_of(waiting, reply, command).await
@@ -154,7 +155,8 @@ impl<M: StateMachine> Replicated<M> {
     /// proposed in this order.
     ///
     /// # Errors
-    /// - [`AppendError::Busy`] if 4,096 requests wait.
+    /// - [`AppendError::Busy`] if 4,096 requests wait, or the commands of those that wait leave no room for
+    ///   this one in 32 MiB.
     /// - [`AppendError::Ended`] if the node has ended.
     ///
     /// Both contain the command, which was not proposed. The future returns the other errors.
@@ -163,15 +165,15 @@ impl<M: StateMachine> Replicated<M> {
         id: CommandId,
         command: M::Command,
     ) -> Result<Executing<M>, ExecuteError<M::Command>> {
-        let permit = match self.log.try_reserve() {
-            Ok(permit) => permit,
+        let place = match self.log.try_reserve(bytes_of::<M>(&command)) {
+            Ok(place) => place,
             Err(TryReserveError::Full) => {
                 return Err(ExecuteError::Append(AppendError::Busy(command)));
             }
             Err(TryReserveError::Ended(cause)) => return Err(ended(cause, Some(command))),
         };
         let (waiting, reply) = self.waiters.add(id, Earlier::NotDecided);
-        propose(permit, &waiting, &command);
+        propose(place, &waiting, &command);
         Ok(Executing(Box::pin(self.clone().end_of(waiting, reply, command))))
     }
 
@@ -199,8 +201,9 @@ impl<M: StateMachine> Replicated<M> {
                 Err(cause) => return Err(ended(cause, None)),
             };
             (waiting, reply) = self.waiters.add(waiting.id(), earlier);
-            match self.log.reserve().await {
-                Ok(permit) => propose(permit, &waiting, &command),
+            let bytes = bytes_of::<M>(&command);
+            match self.log.reserve(bytes).await {
+                Ok(place) => propose(place, &waiting, &command),
                 Err(cause) => {
                     let error = AppendError::Ended { cause, entry: Some(command) };
                     return Err(failed(error, earlier));
@@ -327,15 +330,20 @@ impl<M: StateMachine> fmt::Debug for Executing<M> {
 
 /// Proposes a command, unless a proposal of it is under way.
 fn propose<M: StateMachine>(
-    permit: mpsc::Permit<'_, Request<IdentifiedCommand<M>>>,
+    place: Place<'_, IdentifiedCommand<M>>,
     waiting: &Waiting<M::Output>,
     command: &M::Command,
 ) {
     // Before the proposal is noted, since code of the user may panic.
     let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
     if let Some(proposal) = waiting.propose() {
-        permit.send(Request::Append(entry, ReplyTo::Part(Box::new(proposal))));
+        place.append(entry, ReplyTo::Part(Box::new(proposal)));
     }
+}
+
+/// Returns how many bytes the entry of a command takes among the requests.
+fn bytes_of<M: StateMachine>(command: &M::Command) -> usize {
+    room::count(|| IdentifiedCommand::<M>::bytes_of(command))
 }
 
 fn ended<C>(cause: NodeError, entry: Option<C>) -> ExecuteError<C> {
