@@ -1,20 +1,24 @@
 //! The queue of what a transport delivers to the replica.
 
-use crate::{
-    errors::DeliverError,
-    room::{Room, Taken},
-};
+use crate::errors::DeliverError;
 use omnipaxos::{messages::Message, storage::Entry, util::NodeId};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use std::sync::Arc;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    OwnedSemaphorePermit, Semaphore,
+};
 
 /// The largest number of messages that wait for the replica.
 pub(crate) const MAX_MESSAGES: usize = 4096;
+
+/// The largest number of bytes of messages that wait for the replica, as the transport counts them.
+pub(crate) const MAX_BYTES: u32 = 32 * 1024 * 1024;
 
 /// What a transport delivers.
 #[derive(Debug)]
 pub(crate) enum Incoming<T: Entry> {
     /// A message, and the room that it takes in the queue.
-    Message(Message<T>, Taken),
+    Message(Message<T>, Option<OwnedSemaphorePermit>),
     Connected(NodeId),
     Lost(NodeId),
 }
@@ -26,7 +30,7 @@ pub(crate) enum Incoming<T: Entry> {
 #[derive(Debug)]
 pub struct Inbox<T: Entry> {
     queue: mpsc::Sender<Incoming<T>>,
-    room: Room,
+    room: Arc<Semaphore>,
 }
 
 impl<T: Entry> Clone for Inbox<T> {
@@ -39,7 +43,7 @@ impl<T: Entry> Inbox<T> {
     /// Creates the queue.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Incoming<T>>) {
         let (queue, receiver) = mpsc::channel(MAX_MESSAGES);
-        (Self { queue, room: Room::new() }, receiver)
+        (Self { queue, room: Arc::new(Semaphore::new(MAX_BYTES as usize)) }, receiver)
     }
 
     /// Delivers a message that took `bytes` bytes on the network. It waits while there is no room.
@@ -49,7 +53,10 @@ impl<T: Entry> Inbox<T> {
     /// # Errors
     /// [`DeliverError::Ended`] if the node has ended.
     pub async fn deliver(&self, message: Message<T>, bytes: usize) -> Result<(), DeliverError> {
-        let incoming = Incoming::Message(message, self.room.take(bytes).await);
+        let bytes = u32::try_from(bytes).unwrap_or(MAX_BYTES).min(MAX_BYTES);
+        let room = self.room.clone().acquire_many_owned(bytes).await;
+        // The semaphore is never closed.
+        let incoming = Incoming::Message(message, room.ok());
         self.queue.send(incoming).await.map_err(|_| DeliverError::Ended)
     }
 

@@ -107,8 +107,7 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 /// - **Cancellation.** Every future may be dropped at any time. The request may be executed all the
 ///   same, as if its answer were lost. The rustdoc of each method describes the consequence.
 /// - **Bounds.** At most 4,096 requests wait for the replica, with entries of at most 32 MiB as
-///   [`Entry::size_hint`] counts them. Further calls wait for room, and a larger entry until it is
-///   alone. Proposals that wait for their decision are limited by
+///   [`Entry::size_hint`] counts them. Further calls wait for room. Proposals that wait for their decision are limited by
 ///   [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) and
 ///   `max_pending_bytes`. At most 65,536 reads wait.
 /// - **Time.** While no quorum answers, a call waits without a time limit, unless its rustdoc names
@@ -220,10 +219,14 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     /// Waits for a place for an entry of so many bytes.
     pub(crate) async fn reserve(&self, bytes: usize) -> Result<Place<'_, T>, NodeError> {
-        let room = self.room.take(bytes).await;
-        match self.requests.reserve().await {
-            Ok(permit) => Ok(Place { permit, room }),
-            Err(_closed) => Err(self.ended_with().await),
+        loop {
+            self.room.wait_for(bytes).await;
+            let Ok(permit) = self.requests.reserve().await else {
+                return Err(self.ended_with().await);
+            };
+            if let Some(room) = self.room.try_take(bytes) {
+                return Ok(Place { permit, room });
+            }
         }
     }
 

@@ -1,44 +1,93 @@
-//! Room for bytes in a queue.
+//! Room for the bytes of entries that wait for the replica.
 
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
+    pin::pin,
     sync::Arc,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
 
-/// The largest number of bytes that wait in a queue, as their sender counts them.
+/// The largest number of bytes of entries that wait for the replica, as `Entry::size_hint` counts them.
 const MAX_BYTES: u32 = 32 * 1024 * 1024;
 
-/// The bytes that may wait in one queue. Something larger than all of them waits until it is alone.
-#[derive(Clone, Debug)]
-pub(crate) struct Room(Arc<Semaphore>);
+/// A larger entry takes no more. So it finds room though others wait.
+const MOST_OF_ONE: u32 = MAX_BYTES / 2;
 
-/// The room that something takes in a queue, until this is dropped. It is `None` if it takes none.
-pub(crate) type Taken = Option<OwnedSemaphorePermit>;
+/// The bytes of entries that may wait for the replica.
+///
+/// A call that waits holds none: its future may be kept and not polled.
+#[derive(Clone, Debug)]
+pub(crate) struct Room(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    free: Semaphore,
+    /// Notifies all that wait when something becomes free.
+    freed: Notify,
+}
+
+/// The room that an entry takes until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    bytes: u32,
+    of: Room,
+}
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_BYTES as usize)))
+        let free = Semaphore::new(MAX_BYTES as usize);
+        Self(Arc::new(Shared { free, freed: Notify::new() }))
     }
 
-    /// Takes room for so many bytes, once there is some. It takes none if the queue is closed.
-    pub(crate) async fn take(&self, bytes: usize) -> Taken {
-        self.0.clone().acquire_many_owned(counted(bytes)).await.ok()
-    }
-
-    /// Takes room for so many bytes. `None` if there is not enough now. It takes none if the queue is closed.
-    pub(crate) fn try_take(&self, bytes: usize) -> Option<Taken> {
-        match self.0.clone().try_acquire_many_owned(counted(bytes)) {
-            Ok(taken) => Some(Some(taken)),
-            Err(TryAcquireError::Closed) => Some(None),
-            Err(TryAcquireError::NoPermits) => None,
+    /// Waits until there is room for so many bytes, or the node has ended. Others may take it afterwards.
+    pub(crate) async fn wait_for(&self, bytes: usize) {
+        while !self.has(bytes) {
+            let mut freed = pin!(self.0.freed.notified());
+            // What becomes free from here on notifies this call.
+            freed.as_mut().enable();
+            if self.has(bytes) {
+                return;
+            }
+            freed.await;
         }
     }
 
-    /// Lets nobody wait any more, since the queue is closed. A call that has room, and is not polled, may keep it.
-    pub(crate) fn close(&self) {
-        self.0.close();
+    fn has(&self, bytes: usize) -> bool {
+        let Shared { free, .. } = &*self.0;
+        free.is_closed() || free.available_permits() >= counted(bytes) as usize
     }
+
+    /// Takes room for so many bytes. `None` if there is not enough now. After the end of the node there is.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<Taken> {
+        let bytes = counted(bytes);
+        match self.0.free.try_acquire_many(bytes) {
+            Ok(permit) => permit.forget(),
+            Err(TryAcquireError::Closed) => {}
+            Err(TryAcquireError::NoPermits) => return None,
+        }
+        Some(Taken { bytes, of: self.clone() })
+    }
+
+    /// Lets nobody wait any more, since the node has ended.
+    pub(crate) fn close(&self) {
+        self.0.free.close();
+        self.0.freed.notify_waiters();
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let Shared { free, freed } = &*self.of.0;
+        if !free.is_closed() {
+            free.add_permits(self.bytes as usize);
+            freed.notify_waiters();
+        }
+    }
+}
+
+/// Returns the bytes that an entry takes.
+fn counted(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(MOST_OF_ONE).min(MOST_OF_ONE)
 }
 
 /// Counts the bytes of an entry with code of the user. If that panics, the entry takes no room: the replica counts
@@ -47,6 +96,55 @@ pub(crate) fn count(bytes: impl FnOnce() -> usize) -> usize {
     catch_unwind(AssertUnwindSafe(bytes)).unwrap_or_default()
 }
 
-fn counted(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(MAX_BYTES).min(MAX_BYTES)
+#[cfg(test)]
+mod tests {
+    use super::{Room, MAX_BYTES};
+    use std::{
+        future::{poll_fn, Future},
+        pin::pin,
+        task::Poll,
+    };
+    use tokio::{join, task::yield_now};
+
+    const HALF: usize = MAX_BYTES as usize / 2;
+
+    /// Returns whether a future is ready when it is polled once.
+    async fn is_ready(future: impl Future) -> bool {
+        let mut future = pin!(future);
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn who_waits_and_is_not_polled_keeps_nobody_waiting() {
+        let room = Room::new();
+        let mut taken = vec![room.try_take(HALF), room.try_take(HALF)];
+        assert!(taken.iter().all(Option::is_some) && room.try_take(1).is_none());
+        let mut waits = pin!(room.wait_for(usize::MAX));
+        assert!(!is_ready(waits.as_mut()).await);
+        taken.pop();
+        // It could have all that is free, and is not polled.
+        let small = room.try_take(1);
+        assert!(small.is_some() && is_ready(room.wait_for(1)).await);
+        assert!(!is_ready(waits.as_mut()).await, "a byte is missing");
+        drop(small);
+        assert!(is_ready(waits).await);
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_are_notified() {
+        let room = Room::new();
+        let taken = [room.try_take(HALF), room.try_take(HALF)];
+        let frees = async {
+            yield_now().await;
+            drop(taken);
+        };
+        join!(room.wait_for(HALF), room.wait_for(HALF), frees);
+        let _taken = [room.try_take(HALF), room.try_take(HALF)];
+        let closes = async {
+            yield_now().await;
+            room.close();
+        };
+        join!(room.wait_for(1), closes);
+        assert!(room.try_take(usize::MAX).is_some());
+    }
 }

@@ -7,7 +7,7 @@ mod transfers;
 use self::{patience::Patience, reads::Reads, transfers::Transfers};
 use crate::{
     batch::Batch,
-    clock::Clock,
+    clock::{Alarm, Clock},
     errors::{panic_message, AppendError, CompactError, NodeError, ReconfigureError},
     events::NodeEvent,
     inbox::Incoming,
@@ -37,7 +37,7 @@ use std::{
 };
 use tokio::{
     sync::{broadcast, mpsc, watch, Notify},
-    time::{sleep_until, Instant},
+    time::Instant,
 };
 
 /// Number of inputs of each kind that are handled before one output.
@@ -85,6 +85,8 @@ pub(crate) struct Driver<T: Entry, B: Storage<T>, X> {
     transport: X,
     channels: Channels<T>,
     clock: Clock,
+    /// When the write may wait no longer.
+    write_alarm: Alarm,
     /// The replica limits them: it accepts no further proposals while many wait.
     proposed: BTreeMap<ProposalId, Proposed<T>>,
     reads: Reads,
@@ -120,6 +122,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             transport,
             channels,
             clock: Clock::start(tick),
+            write_alarm: Alarm::new(),
             proposed: BTreeMap::new(),
             reads: Reads::default(),
             transfers: Transfers::default(),
@@ -191,7 +194,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
                 }
                 1.. = from_transport.recv_many(&mut incoming, MAX_BATCH) => {}
                 () = self.clock.sleep(ticks) => {}
-                () = until(deadline), if deadline.is_some() => {}
+                () = self.write_alarm.until(deadline) => {}
             }
             // What else is there shares this output.
             take_waiting(from_handles, &mut requests);
@@ -486,13 +489,6 @@ fn add<T: Entry>(pull: Pull<T>, waiting: &mut Vec<Pull<T>>) {
         waiting.retain(|pull| !pull.reply.is_closed());
     }
     waiting.push(pull);
-}
-
-/// Sleeps until the deadline.
-async fn until(deadline: Option<Instant>) {
-    if let Some(deadline) = deadline {
-        sleep_until(deadline).await;
-    }
 }
 
 /// Runs user code: entries, storage, transport.
