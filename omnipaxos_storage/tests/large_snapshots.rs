@@ -9,8 +9,8 @@ use omnipaxos::{
     errors::with_causes,
     macros::Entry,
     storage::{
-        Reception, Snapshot, SnapshotBytes, SnapshotDigest, SnapshotSource, StopSign, Storage,
-        StorageOp,
+        Epoch, Reception, Snapshot, SnapshotBytes, SnapshotDigest, SnapshotSource, StopSign,
+        Storage, StorageOp,
     },
     ClusterConfig,
 };
@@ -214,6 +214,52 @@ fn a_snapshot_beyond_the_log_is_durable_at_once() {
     assert_holds(&storage, 500, Some(&large(2)), 500);
     drop(storage);
     assert_holds(&open(folder.path()), 500, Some(&large(2)), 500);
+}
+
+/// Stop signs between epochs have indices, and no entries.
+#[test]
+fn a_compaction_across_stop_signs_is_durable_later() {
+    let epochs = |firsts: &[u64]| {
+        let configuration = |configuration_id| ClusterConfig {
+            configuration_id,
+            nodes: vec![1],
+            flexible_quorum: None,
+        };
+        let epoch = |(id, first): (u32, &u64)| Epoch::new(*first, configuration(id), None);
+        (1..).zip(firsts).map(epoch).collect::<Vec<_>>()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = open_background(folder.path());
+    storage.set_epochs(epochs(&[0, 6, 8, 50])).unwrap();
+    storage.append_entries(words(0..50)).unwrap();
+    // Ten entries, and the stop signs 5 and 7.
+    let gate = Arc::new(Gate { number: 12, end: OnceLock::new() });
+    let compaction = |gate: &Arc<Gate>, entries, idx| {
+        vec![
+            StorageOp::SetSnapshot(Some(Slow(Arc::clone(gate)))),
+            StorageOp::Trim(entries),
+            StorageOp::SetCompactedIdx(idx),
+        ]
+    };
+    // It would wait for ever.
+    storage.write_compaction(&mut compaction(&gate, 10, 12)).unwrap();
+    assert_eq!((storage.get_compacted_idx().unwrap(), number(&storage)), (12, Some(12)));
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 0);
+    let crashed = copy(folder.path());
+    gate.end.set(End::Success).unwrap();
+    while storage.get_stored_compacted_idx().unwrap() < 12 {
+        storage.append_entry(Word(50)).unwrap();
+    }
+    assert_eq!(storage.get_entries(0, 1).unwrap(), words(10..11));
+    drop(storage);
+    // The crash undoes it.
+    let mut storage = open_background(crashed.path());
+    assert_eq!((storage.get_compacted_idx().unwrap(), number(&storage)), (0, None));
+    assert_eq!(storage.get_suffix(0).unwrap(), words(0..50));
+    // What its epochs do not explain was not in the log, and does not come later.
+    let gate = Arc::new(Gate { number: 13, end: OnceLock::from(End::Success) });
+    storage.write_compaction(&mut compaction(&gate, 10, 13)).unwrap();
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 13);
 }
 
 #[test]

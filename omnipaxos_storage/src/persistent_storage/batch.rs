@@ -37,6 +37,15 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Returns the number of entries from one index to another: all but the stop signs between epochs have
+    /// one. `None` if the first index is larger.
+    pub(super) fn stored_among(&self, from: u64, to: u64) -> Option<u64> {
+        let after_stop_sign =
+            |epoch: &&StoredEpoch| from < epoch.first_idx() && epoch.first_idx() <= to;
+        let stop_signs = self.epochs.iter().filter(after_stop_sign).count() as u64;
+        to.checked_sub(from)?.checked_sub(stop_signs)
+    }
+
     /// Returns the number of its bytes in a header.
     pub(super) fn encoded_len(&self) -> Result<u64, StorageError> {
         let epochs = match self.epochs.is_empty() {

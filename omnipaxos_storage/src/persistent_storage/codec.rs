@@ -217,6 +217,13 @@ pub(super) struct StoredStopSign {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct StoredEpoch(u64, StoredStopSign);
 
+impl StoredEpoch {
+    /// Returns the number of entries and stop signs before the epoch.
+    pub(super) fn first_idx(&self) -> u64 {
+        self.0
+    }
+}
+
 impl From<Epoch> for StoredEpoch {
     fn from(epoch: Epoch) -> Self {
         Self(epoch.first_idx, StopSign::with(epoch.configuration, epoch.metadata).into())

@@ -265,17 +265,18 @@ where
             batch.add(op)?;
         }
         let Batch { mut state, from, records, snapshot, trims_new, .. } = batch;
-        // The snapshot stands for stored entries only.
+        // The snapshot stands for stored entries only, and for the stop signs between them.
         let may_defer = durability == Durability::SnapshotLater
             && !trims_new
             && state.first > before.first
-            && state.compacted_idx.checked_sub(before.idx) == Some(state.first - before.first);
+            && self.state.stored_among(before.idx, state.compacted_idx)
+                == Some(state.first - before.first);
         let change = match (durability, snapshot) {
             (Durability::Received(received), _) => Change::Received(received),
             (Durability::AtOnce | Durability::SnapshotLater, None) => Change::Kept,
             (Durability::AtOnce | Durability::SnapshotLater, Some(None)) => Change::Removed,
             (Durability::AtOnce | Durability::SnapshotLater, Some(Some(snapshot))) => {
-                self.encode_snapshot(snapshot, may_defer)?
+                self.encode_snapshot(snapshot, durability, may_defer)?
             }
         };
         let is_same_compaction = (state.compacted_idx, state.first) == (before.idx, before.first);
@@ -323,6 +324,7 @@ where
     fn encode_snapshot(
         &self,
         snapshot: T::Snapshot,
+        durability: Durability,
         may_defer: bool,
     ) -> Result<Change<T>, StorageError> {
         if let Some(encoder) = self.encoder.as_ref().filter(|_| may_defer) {
@@ -330,6 +332,10 @@ where
             return Ok(Change::Deferred(encode, snapshot));
         }
         let bytes = codec::encode("a snapshot", &snapshot)?;
+        if durability == Durability::SnapshotLater && self.encoder.is_some() && self.reads_back {
+            // The caller counts on the thread for that.
+            codec::check_round_trip::<T::Snapshot>("a snapshot", &bytes)?;
+        }
         // A small snapshot need not wait for a large one that is being written.
         if may_defer && (self.deferred.is_some() || bytes.len() as u64 > self.largest_inline) {
             let bytes = Arc::new(bytes);
