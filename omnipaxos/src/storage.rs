@@ -189,8 +189,9 @@ pub trait Storage<T: Entry> {
     /// A storage that holds an encoded snapshot returns its bytes, so that no call encodes the
     /// whole snapshot. They are read a piece at a time. The bytes are what `bincode::serde` of
     /// bincode 2 writes with `bincode::config::standard()`, since other servers decode them with
-    /// that configuration. They may stand for fewer entries than the present snapshot:
-    /// [`SnapshotBytes::idx`] is their number. The snapshot must have been durable at some time,
+    /// that configuration. They may stand for fewer entries than the present snapshot, while the
+    /// storage still writes that one: [`SnapshotBytes::idx`] is their number. A server that has these
+    /// entries waits for later bytes. The snapshot must have been durable at some time,
     /// and the bytes stay readable while a clone of the result exists.
     ///
     /// The provided body returns [`SnapshotSource::Value`]: the library encodes

@@ -155,9 +155,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             }
         };
         Ok(match source {
+            // The storage still writes the present one, which may be large.
+            SnapshotSource::Bytes(bytes) if bytes.idx() <= decided_idx => SnapshotSource::Later,
             SnapshotSource::Bytes(bytes) => {
-                let is_of_decided = bytes.idx() > decided_idx && bytes.idx() <= self.compacted_idx;
-                match is_of_decided && bytes.len() > limit.bytes {
+                match bytes.idx() <= self.compacted_idx && bytes.len() > limit.bytes {
                     true => SnapshotSource::Bytes(bytes),
                     false => SnapshotSource::Value,
                 }

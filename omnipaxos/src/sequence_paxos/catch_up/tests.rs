@@ -322,11 +322,12 @@ fn snapshots_that_the_storage_sends() {
                             | 3: CatchUpChunk at=2 piece=3 dec=5
                             | durable 4; 3: CatchUpRequest dec=2 | same
                             | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
-        # One that ends at the decided index of the receiver, or before, is of no use there.
-                            | durable 2; 3: CatchUpRequest dec=2 pieces | same
-                            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
-                            | durable 1; 3: CatchUpRequest dec=2 pieces | same
-                            | 3: CatchUpChunk at=4 snapshot=**** +e dec=5
+        # One that ends at the decided index of the receiver, or before, is of no use there. The storage still
+        # writes a later one, and the receiver asks again.
+                            | durable 2; 3: CatchUpRequest dec=2 pieces | same |
+                            | durable 1; 3: CatchUpRequest dec=2 pieces | same |
+            | durable 2; 3: CatchUpRequest dec=2 pieces; output; durable 4; 3: CatchUpRequest dec=2 pieces | same
+            | 3: CatchUpChunk at=2 piece=4 dec=5
         # The rest in messages of 20 bytes. The receiver may have the beginning from another source.
             | durable 4; 3: CatchUpRequest dec=2 pieces; output
             ; 3: CatchUpRequest dec=2 pieces want=4:20-60 | same
