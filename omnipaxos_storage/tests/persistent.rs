@@ -380,23 +380,31 @@ fn killed(folder: &Path, copy: &Path) -> PathBuf {
 fn change_format(folder: &Path, format: u16) {
     let database = open_database(folder);
     let mut value = database.get("checkpoint").unwrap().unwrap().to_vec();
-    let body = value.len() - 4;
+    value.truncate(value.len() - 4);
     value[..2].copy_from_slice(&format.to_le_bytes());
-    let crc = crc32c::crc32c(&value[..body]);
-    value[body..].copy_from_slice(&crc.to_le_bytes());
+    if format < 3 {
+        // One size for both files of the journal.
+        let size = [0xfc, 0, 0, 4, 0];
+        let at = value.windows(10).position(|both| both == [size, size].concat()).unwrap();
+        value.drain(at..at + size.len());
+    }
+    let crc = crc32c::crc32c(&value);
+    value.extend(crc.to_le_bytes());
     database.insert("checkpoint", value).unwrap();
     database.flush().unwrap();
 }
 
-/// In format 1 the journal has one file.
+/// In format 1 the journal has one file, and up to format 2 the checkpoint has one size.
 #[test]
-fn a_killed_storage_of_the_first_format_keeps_its_batches() {
+fn a_killed_storage_of_an_earlier_format_keeps_its_batches() {
     let folder = tempfile::tempdir().unwrap();
     let mut storage = Disk::try_create(config(folder.path())).unwrap();
     let all: Vec<Blob> = (0..5).map(|number| blob(1000, number)).collect();
     storage.append_entries(all.clone()).unwrap();
     let copies = tempfile::tempdir().unwrap();
     let first = killed(folder.path(), copies.path());
+    let second = tempfile::tempdir().unwrap();
+    let second = killed(folder.path(), second.path());
     let later = tempfile::tempdir().unwrap();
     let later = killed(folder.path(), later.path());
     drop(storage);
@@ -404,16 +412,19 @@ fn a_killed_storage_of_the_first_format_keeps_its_batches() {
     // The batches are in the second file: the opening has switched to it.
     let log = first.join("commitlog");
     fs::rename(log.join("journal_2"), log.join("journal")).unwrap();
-    let mut storage = Disk::try_open_existing(config(&first)).unwrap();
-    assert_eq!(storage.get_suffix(0).unwrap(), all);
-    storage.append_entry(blob(1000, 5)).unwrap();
-    let again = tempfile::tempdir().unwrap();
-    let again = killed(&first, again.path());
-    assert_eq!(Disk::try_open_existing(config(&again)).unwrap().get_log_len().unwrap(), 6);
+    change_format(&second, 2);
+    for earlier in [first, second] {
+        let mut storage = Disk::try_open_existing(config(&earlier)).unwrap();
+        assert_eq!(storage.get_suffix(0).unwrap(), all);
+        storage.append_entry(blob(1000, 5)).unwrap();
+        let again = tempfile::tempdir().unwrap();
+        let again = killed(&earlier, again.path());
+        assert_eq!(Disk::try_open_existing(config(&again)).unwrap().get_log_len().unwrap(), 6);
+    }
 
-    change_format(&later, 3);
+    change_format(&later, 4);
     let error = refused(config(&later));
-    assert!(matches!(error, StorageError::Format { found: 3, ours: 2, .. }), "{error:?}");
+    assert!(matches!(error, StorageError::Format { found: 4, ours: 3, .. }), "{error:?}");
 }
 
 /// Bytes of all files below `folder`, as they lie on the disk.

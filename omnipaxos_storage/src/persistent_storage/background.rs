@@ -47,7 +47,8 @@ pub(super) struct PendingCheckpoint {
     pub(super) database: Arc<Database>,
     /// The segments that are not needed after the checkpoint.
     pub(super) removed: Vec<u64>,
-    /// The file of the journal that is not needed after the checkpoint, if it is to be enlarged.
+    /// The file of the journal that is not needed after the checkpoint, if it is to be enlarged. Its batches stay
+    /// as they are.
     pub(super) full: Option<JournalFile>,
 }
 
@@ -176,11 +177,19 @@ fn sync_file(path: &Path) -> Result<(), StorageError> {
 }
 
 impl PendingCheckpoint {
-    /// Syncs the log, records that, and then removes and enlarges files.
-    fn run(self) -> Result<Recorded, StorageError> {
+    /// Syncs the log, enlarges a file of the journal, records both, and then removes files.
+    ///
+    /// So the sizes in the last checkpoint are those of the files: a file that is cut off is noticed.
+    fn run(mut self) -> Result<Recorded, StorageError> {
         self.log_file.as_deref().map_or(Ok(()), sync_file)?;
         if self.has_unsynced_names {
             sync_folder(&self.log_folder)?;
+        }
+        let enlarged = self.full.map(JournalFile::enlarged).transpose()?;
+        if let Some(file) = &enlarged {
+            if let Some(bytes) = self.checkpoint.journal_bytes.get_mut(file.number()) {
+                *bytes = file.bytes();
+            }
         }
         self.database.set_checkpoint(&self.checkpoint)?;
         for gone in &self.removed {
@@ -189,7 +198,6 @@ impl PendingCheckpoint {
         if !self.removed.is_empty() {
             sync_folder(&self.log_folder)?;
         }
-        let enlarged = self.full.map(JournalFile::enlarged).transpose()?;
         Ok(Recorded { first_segment: self.checkpoint.first_segment, enlarged })
     }
 }

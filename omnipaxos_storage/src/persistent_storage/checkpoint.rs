@@ -6,7 +6,7 @@ use super::{
     database_thread::{DatabaseThread, Opened},
     error::StorageError,
     files::{open_to_sync, sync_folder},
-    format::{CHECKPOINT_FORMAT, WITH_ONE_JOURNAL},
+    format::{CHECKPOINT_FORMAT, WITH_ONE_JOURNAL, WITH_ONE_SIZE},
     journal::Known,
 };
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
@@ -51,8 +51,8 @@ pub(super) struct Checkpoint {
     pub(super) batches: u64,
     /// The stamp of the first batch in the journal that is not before that place.
     pub(super) stamp: u64,
-    /// The smallest size of the journal.
-    pub(super) journal_bytes: u64,
+    /// The sizes of the files of the journal.
+    pub(super) journal_bytes: [u64; 2],
     /// Whether the storage was closed. Then no batch in the journal counts.
     pub(super) is_closed: bool,
     /// The version that made it. It is before the rest.
@@ -65,6 +65,27 @@ impl Checkpoint {
     pub(super) fn journal(&self) -> Known {
         let is_single = self.format == WITH_ONE_JOURNAL;
         Known { stamp: self.stamp, bytes: self.journal_bytes, is_single }
+    }
+}
+
+/// A checkpoint of an earlier version.
+#[derive(Deserialize)]
+struct WithOneSize {
+    first_segment: u64,
+    durable: Place,
+    batches: u64,
+    stamp: u64,
+    /// The smallest size of a file of the journal.
+    journal_bytes: u64,
+    is_closed: bool,
+}
+
+impl From<WithOneSize> for Checkpoint {
+    fn from(earlier: WithOneSize) -> Self {
+        let WithOneSize { first_segment, durable, batches, stamp, journal_bytes, is_closed } =
+            earlier;
+        let journal_bytes = [journal_bytes; 2];
+        Self { first_segment, durable, batches, stamp, journal_bytes, is_closed, format: 0 }
     }
 }
 
@@ -84,6 +105,7 @@ impl Database {
         // checkpoint does not need, so it must be durable first.
         if folder.is_dir() {
             sync_folder_and_files(&folder)?;
+            read_files(&folder)?;
         }
         let config = config.clone();
         let thread = DatabaseThread::start(folder, move || {
@@ -131,7 +153,11 @@ impl Database {
             let path = self.folder();
             return Err(StorageError::Format { path, found, ours: CHECKPOINT_FORMAT });
         }
-        let checkpoint = codec::decode("the checkpoint", body)?;
+        let what = "the checkpoint";
+        let checkpoint = match found <= WITH_ONE_SIZE {
+            true => codec::decode::<WithOneSize>(what, body)?.into(),
+            false => codec::decode(what, body)?,
+        };
         Ok(Some(Checkpoint { format: found, ..checkpoint }))
     }
 
@@ -377,6 +403,22 @@ fn remove_half_made(folder: &Path) -> Result<(), StorageError> {
         let path = entry.map_err(StorageError::io("list", folder))?.path();
         if path.to_string_lossy().ends_with(".generating") {
             fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the files of a folder and of the folders in it. The database takes what it cannot read for the end of
+/// its file, and overwrites that.
+fn read_files(folder: &Path) -> Result<(), StorageError> {
+    for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
+        let path = entry.map_err(StorageError::io("list", folder))?.path();
+        if path.is_dir() {
+            read_files(&path)?;
+        } else {
+            let read =
+                fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+            read.map_err(StorageError::io("read", &path))?;
         }
     }
     Ok(())

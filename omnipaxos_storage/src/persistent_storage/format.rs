@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 pub(super) const FORMAT: u16 = 1;
 
 /// Version of the checkpoint, and of the journal that follows it. A library reads the earlier ones, too.
-pub(super) const CHECKPOINT_FORMAT: u16 = 2;
+pub(super) const CHECKPOINT_FORMAT: u16 = 3;
 
 /// The version in which the journal had one file.
 pub(super) const WITH_ONE_JOURNAL: u16 = 1;
+
+/// The last version with one size for both files of the journal.
+pub(super) const WITH_ONE_SIZE: u16 = 2;
 
 /// The first bytes of a segment file.
 pub(super) const SEGMENT_MAGIC: [u8; 2] = [0xff, 0xff];

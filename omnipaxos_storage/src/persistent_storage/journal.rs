@@ -50,6 +50,8 @@ pub(super) struct Journal {
 pub(super) struct JournalFile {
     file: Arc<File>,
     path: PathBuf,
+    /// Which of the files it is.
+    number: usize,
     bytes: u64,
 }
 
@@ -58,8 +60,8 @@ pub(super) struct JournalFile {
 pub(super) struct Known {
     /// The stamp of the first batch after the checkpoint.
     pub(super) stamp: u64,
-    /// The smallest size of a file.
-    pub(super) bytes: u64,
+    /// The sizes of the files. A file may be larger, if a crash has interrupted a checkpoint.
+    pub(super) bytes: [u64; 2],
     /// Whether the journal had one file when the checkpoint was made.
     pub(super) is_single: bool,
 }
@@ -72,7 +74,7 @@ pub(super) fn exists(log_folder: &Path) -> bool {
 impl Journal {
     /// Creates the journal of a log, or creates it again, with this stamp for the first batch.
     pub(super) fn create(log_folder: &Path, stamp: u64) -> Result<Self, StorageError> {
-        let [active, other] = NAMES.map(|name| JournalFile::create(log_folder.join(name)));
+        let [active, other] = [0, 1].map(|number| JournalFile::create(log_folder, number));
         let journal = Self::new([active?, other?], stamp);
         sync_folder(log_folder)?;
         Ok(journal)
@@ -80,9 +82,24 @@ impl Journal {
 
     /// Opens the journal of a log that was closed. No batch in it counts. The caller syncs the folder before
     /// the next checkpoint.
+    ///
+    /// # Errors
+    /// It cannot be read, or a batch was written after the close: that of the checkpoint before was lost.
     pub(super) fn reuse(log_folder: &Path, known: Known) -> Result<Self, StorageError> {
-        let [active, other] = NAMES.map(|name| JournalFile::open_or_create(log_folder.join(name)));
-        Ok(Self::new([active?, other?], known.stamp))
+        let [active, other] = [0, 1].map(|number| JournalFile::open_or_create(log_folder, number));
+        let files = [active?, other?];
+        for file in &files {
+            let content = file.read()?;
+            let is_later = |sector: &Sector<'_>| sector.stamp().is_some_and(|of| of >= known.stamp);
+            if let Some(sector) = Sector::read_all(&content).iter().position(is_later) {
+                return Err(StorageError::Corrupt {
+                    path: file.path.clone(),
+                    byte: (sector * SECTOR_BYTES) as u64,
+                    what: "this batch is later than all that the database knows".to_string(),
+                });
+            }
+        }
+        Ok(Self::new(files, known.stamp))
     }
 
     /// Opens the journal of a log, and reads the batches in it. The caller syncs the folder before the next
@@ -94,13 +111,12 @@ impl Journal {
         log_folder: &Path,
         known: Known,
     ) -> Result<(Self, Vec<Vec<u8>>), StorageError> {
-        let [first, second] = NAMES.map(|name| log_folder.join(name));
-        let first = JournalFile::open(first)?;
+        let first = JournalFile::open(log_folder, 0)?;
         let (files, found) = if known.is_single {
             let found = read(std::slice::from_ref(&first), known)?;
-            ([first.at_least(LEAST_BYTES)?, JournalFile::create(second)?], found)
+            ([first.at_least(LEAST_BYTES)?, JournalFile::create(log_folder, 1)?], found)
         } else {
-            let files = [first, JournalFile::open(second)?];
+            let files = [first, JournalFile::open(log_folder, 1)?];
             let found = read(&files, known)?;
             (files, found)
         };
@@ -124,8 +140,16 @@ impl Journal {
 
     /// Returns the part of the next checkpoint that concerns the journal.
     pub(super) fn known(&self) -> Known {
-        let bytes = self.active.bytes.min(self.other.bytes);
+        let mut bytes = [self.active.bytes, self.other.bytes];
+        if self.active.number > self.other.number {
+            bytes.reverse();
+        }
         Known { stamp: self.stamp, bytes, is_single: false }
+    }
+
+    /// Skips a stamp. A batch with a later one contradicts every checkpoint from before.
+    pub(super) fn skip_stamp(&mut self) {
+        self.stamp += 1;
     }
 
     /// Returns whether a batch of this size fits behind the present ones of the active file.
@@ -160,6 +184,11 @@ impl Journal {
     }
 }
 
+/// Returns the path of a file of the journal.
+fn path_of(log_folder: &Path, number: usize) -> PathBuf {
+    log_folder.join(NAMES.get(number).copied().unwrap_or_default())
+}
+
 /// Reads the batches in the files of a journal.
 fn read(files: &[JournalFile], known: Known) -> Result<Vec<Vec<u8>>, StorageError> {
     let damaged = |file: usize, byte: u64, what: &str| StorageError::Corrupt {
@@ -167,9 +196,9 @@ fn read(files: &[JournalFile], known: Known) -> Result<Vec<Vec<u8>>, StorageErro
         byte,
         what: what.to_string(),
     };
-    for (number, file) in files.iter().enumerate() {
-        if file.bytes < known.bytes {
-            return Err(damaged(number, file.bytes, "the journal ends too early"));
+    for (file, bytes) in files.iter().zip(known.bytes) {
+        if file.bytes < bytes {
+            return Err(damaged(file.number, file.bytes, "the journal ends too early"));
         }
     }
     let contents = files.iter().map(JournalFile::read).collect::<Result<Vec<_>, _>>()?;
@@ -179,14 +208,16 @@ fn read(files: &[JournalFile], known: Known) -> Result<Vec<Vec<u8>>, StorageErro
 }
 
 impl JournalFile {
-    fn create(path: PathBuf) -> Result<Self, StorageError> {
+    fn create(log_folder: &Path, number: usize) -> Result<Self, StorageError> {
+        let path = path_of(log_folder, number);
         let mut options = File::options();
         options.create(true).truncate(true).read(true).write(true);
         let file = options.open(&path).map_err(StorageError::io("create", &path))?;
-        Self { file: Arc::new(file), path, bytes: 0 }.at_least(LEAST_BYTES)
+        Self { file: Arc::new(file), path, number, bytes: 0 }.at_least(LEAST_BYTES)
     }
 
-    fn open(path: PathBuf) -> Result<Self, StorageError> {
+    fn open(log_folder: &Path, number: usize) -> Result<Self, StorageError> {
+        let path = path_of(log_folder, number);
         let file =
             File::options().read(true).write(true).open(&path).map_err(|error| {
                 match error.kind() {
@@ -196,13 +227,13 @@ impl JournalFile {
             })?;
         let length = file.metadata().map_err(StorageError::io("read", &path))?.len();
         let bytes = length - length % SECTOR_BYTES as u64;
-        Ok(Self { file: Arc::new(file), path, bytes })
+        Ok(Self { file: Arc::new(file), path, number, bytes })
     }
 
-    fn open_or_create(path: PathBuf) -> Result<Self, StorageError> {
-        match Self::open(path) {
+    fn open_or_create(log_folder: &Path, number: usize) -> Result<Self, StorageError> {
+        match Self::open(log_folder, number) {
             Ok(file) => file.at_least(LEAST_BYTES),
-            Err(StorageError::Missing { path }) => Self::create(path),
+            Err(StorageError::Missing { .. }) => Self::create(log_folder, number),
             Err(error) => Err(error),
         }
     }
@@ -211,6 +242,15 @@ impl JournalFile {
         let mut content = vec![0; usize::try_from(self.bytes).unwrap_or(usize::MAX)];
         read_exact_at(&self.file, &mut content, 0).map_err(StorageError::io("read", &self.path))?;
         Ok(content)
+    }
+
+    /// Which of the files it is.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Enlarges a file that was full.
@@ -332,7 +372,7 @@ mod tests {
         fs::write(folder.path().join("journal_2"), [0; SECTOR_BYTES]).unwrap();
         for bit in 0..(used + 2 * SECTOR_BYTES) * 8 {
             flipped.flip(bit);
-            let short = Known { bytes: 0, ..known };
+            let short = Known { bytes: [0, 0], ..known };
             match read(folder.path(), short) {
                 Ok(batches) => assert!(batches == LENGTHS.len() && bit >= used * 8, "bit {bit}"),
                 Err(StorageError::Corrupt { byte, .. }) => {
@@ -422,7 +462,7 @@ mod tests {
             let mut flipped = Flipped::open(&file);
             for bit in (0..flipped.bits()).step_by(7) {
                 flipped.flip(bit);
-                match read(folder.path(), Known { bytes: 0, ..known }) {
+                match read(folder.path(), Known { bytes: [0, 0], ..known }) {
                     Ok(batches) => assert_eq!(batches, LENGTHS.len(), "bit {bit} of {file:?}"),
                     Err(StorageError::Corrupt { path, byte, .. }) => {
                         assert_eq!(path, file, "bit {bit}");
@@ -448,7 +488,7 @@ mod tests {
         let large = 16 << 20;
         let first = folder.path().join("journal");
         File::options().write(true).open(first).unwrap().set_len(large).unwrap();
-        let single = Known { is_single: true, bytes: large, ..known };
+        let single = Known { is_single: true, bytes: [large, 0], ..known };
         assert_eq!(read(folder.path(), single).unwrap(), LENGTHS.len());
         assert_eq!(fs::metadata(second).unwrap().len(), LEAST_BYTES);
     }
@@ -477,7 +517,7 @@ mod tests {
             let full = journal.switch().enlarged().unwrap();
             journal.replace_other(full);
         }
-        assert_eq!(journal.known().bytes, LARGEST_BYTES);
+        assert_eq!(journal.known().bytes, [LARGEST_BYTES; 2]);
         for name in super::NAMES {
             assert_eq!(fs::metadata(folder.path().join(name)).unwrap().len(), LARGEST_BYTES);
         }

@@ -38,6 +38,7 @@ mod sectors;
 mod segments;
 mod snapshot_bytes;
 mod snapshot_files;
+mod trace;
 mod write;
 
 pub use self::{
@@ -226,9 +227,11 @@ impl<T> PersistentStorage<T> {
     fn prepare_checkpoint(&mut self, reason: Reason) -> PendingCheckpoint {
         let first_segment = match reason {
             Reason::LargeBatch => self.log.first_segment(),
-            Reason::FullJournal | Reason::Space | Reason::Opened | Reason::Closed => {
-                self.first_needed_segment()
-            }
+            Reason::Changed
+            | Reason::FullJournal
+            | Reason::Space
+            | Reason::Opened
+            | Reason::Closed => self.first_needed_segment(),
         };
         let full = self.journal.switch();
         let journal = self.journal.known();
@@ -333,6 +336,8 @@ enum Reason {
     FullJournal,
     /// A batch is larger than a file of the journal. It is in the log, and not yet part of the state.
     LargeBatch,
+    /// The database has changed beside the checkpoint.
+    Changed,
     /// A batch has removed entries, and no segment is needed for them any more.
     Space,
     Opened,

@@ -143,7 +143,7 @@ impl<T> PersistentStorage<T> {
     ///
     /// # Errors
     /// [`StorageError`] contains what is wrong, in which file, and what to do. Existing data was
-    /// not lost.
+    /// not lost, except what the database finds damaged in its own file.
     pub fn try_open(config: PersistentStorageConfig) -> Result<Self, StorageError> {
         let folder = config.folder();
         let settings = config.log();

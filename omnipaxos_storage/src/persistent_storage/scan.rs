@@ -252,7 +252,7 @@ mod tests {
             durable: log.end_of_batches(),
             batches: log.batches(),
             stamp: 0,
-            journal_bytes: 0,
+            journal_bytes: [0, 0],
             is_closed: true,
             format: format::CHECKPOINT_FORMAT,
         }

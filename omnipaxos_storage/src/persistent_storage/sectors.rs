@@ -74,7 +74,8 @@ impl<'a> Sector<'a> {
         }
     }
 
-    fn stamp(&self) -> Option<u64> {
+    /// Returns the stamp of a sound sector.
+    pub(super) fn stamp(&self) -> Option<u64> {
         match self {
             Self::Of(stamp, _) => Some(*stamp),
             Self::Damaged => None,

@@ -151,6 +151,7 @@ where
         self.check_health()?;
         self.health = Health::Writing;
         let counted = self.database.next_incarnation();
+        let counted = counted.and_then(|next| self.note_change().map(|()| next));
         self.end_write(counted)
     }
 
@@ -159,6 +160,7 @@ where
         self.check_health()?;
         self.health = Health::Writing;
         let kept = self.database.set_identity(&identity.into());
+        let kept = kept.and_then(|()| self.note_change());
         self.end_write(kept)
     }
 
@@ -434,7 +436,7 @@ impl<T> PersistentStorage<T> {
     }
 
     /// Writes a batch, and before it the snapshot that it refers to. Afterwards `state` is the state.
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         batch: Parts,
         state: State,
@@ -449,14 +451,18 @@ impl<T> PersistentStorage<T> {
             self.put_snapshot(name, batch.state.compacted_idx, bytes)?;
         }
         self.log.append(&batch, &mut self.background)?;
-        if self.journal.has_room(bytes) {
-            self.journal.write(&batch.bytes)?;
-        } else {
+        let is_large = !self.journal.has_room(bytes);
+        if is_large {
             // It counts once it is recorded that the log is synced.
-            self.checkpoint(Reason::LargeBatch)?;
+            self.checkpoint_without_journal(Reason::LargeBatch)?;
+        } else {
+            self.journal.write(&batch.bytes)?;
         }
         self.has_removed_entries |= batch.state.first > self.written.first;
         self.take(batch, state);
+        if is_large {
+            self.write_trace()?;
+        }
         self.remove_unneeded_files()?;
         if self.has_removed_entries && !self.background.is_recording() {
             self.has_removed_entries = false;

@@ -3,7 +3,8 @@
 // of folders, and A for each line `ACK n m` on standard output. A record is a line
 // `kind offset length path|other path`, followed by the bytes of a write. Nothing is written while a
 // sync lasts, so each sync covers what was recorded before it. $SHIM_PAUSE_US delays the syncs of snapshots,
-// databases and folders, and the write of a snapshot with number $SHIM_FAIL_SNAPSHOT finds the disk full.
+// databases and folders, and the write of a snapshot with number $SHIM_FAIL_SNAPSHOT finds the disk full. The read of
+// a database with number $SHIM_FAIL_READ fails.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -26,11 +27,14 @@ static int iss(const char*p){ return strstr(p,"/snapshot.")!=0; }
 static int isl(const char*p){ return ends(p,".log")||ends(p,"/journal")||ends(p,"/journal_2"); }
 static int fails(const char*var,int*count,const char*p){ const char*v=getenv(var); if(!v||!isl(p))return 0; return ++*count==atoi(v); }
 static int snapshots; static int full(const char*p){ const char*v=getenv("SHIM_FAIL_SNAPSHOT"); if(!v||!iss(p))return 0; return ++snapshots==atoi(v); }
+static int reads; static int unread(int fd){ char p[4096]; const char*v=getenv("SHIM_FAIL_READ"); if(!v||!fdp(fd,p)||!strstr(p,"/database/"))return 0; return __atomic_add_fetch(&reads,1,__ATOMIC_SEQ_CST)==atoi(v); }
 static int syncs,data_syncs,writes;
 #define L pthread_mutex_lock(&mu)
 #define U pthread_mutex_unlock(&mu)
 ssize_t write(int fd,const void*b,size_t n){ char p[4096]; if(lf>=0){ if(fd==1&&n>4&&!memcmp(b,"ACK ",4)){ char*e; unsigned long a=strtoul((char*)b+4,&e,10); char m[32]; snprintf(m,32,"%lu",strtoul(e,0,10)); L; rec('A',"-",m,a,0,0); U; return syscall(SYS_write,fd,b,n);} if(fdp(fd,p)){ L; struct stat s; fstat(fd,&s); int fl=fcntl(fd,F_GETFL); unsigned long o=(fl&O_APPEND)?s.st_size:lseek(fd,0,SEEK_CUR); int no=fails("SHIM_FAIL_WRITE",&writes,p)?EIO:full(p)?ENOSPC:0; if(no){ ssize_t half=syscall(SYS_write,fd,b,n/2); if(half>0)rec('W',p,0,o,b,half); U; errno=no; return -1; } ssize_t r=syscall(SYS_write,fd,b,n); if(r>0)rec('W',p,0,o,b,r); U; return r; } } return syscall(SYS_write,fd,b,n); }
 ssize_t pwrite64(int fd,const void*b,size_t n,off64_t o){ char p[4096]; if(lf>=0&&fdp(fd,p)){ L; ssize_t r=syscall(SYS_pwrite64,fd,b,n,o); if(r>0)rec('W',p,0,o,b,r); U; return r;} return syscall(SYS_pwrite64,fd,b,n,o); }
+ssize_t read(int fd,void*b,size_t n){ if(lf>=0&&unread(fd)){ errno=EIO; return -1; } return syscall(SYS_read,fd,b,n); }
+ssize_t pread64(int fd,void*b,size_t n,off64_t o){ if(lf>=0&&unread(fd)){ errno=EIO; return -1; } return syscall(SYS_pread64,fd,b,n,o); }
 int ftruncate64(int fd,off64_t n){ char p[4096]; if(lf>=0&&fdp(fd,p)){ L; int r=syscall(SYS_ftruncate,fd,n); if(!r)rec('T',p,0,n,0,0); U; return r;} return syscall(SYS_ftruncate,fd,n); }
 static int fs_(int fd,int nr){ char p[4096]; if(fdp(fd,p)&&(fails("SHIM_FAIL_SYNC",&syncs,p)||(nr==SYS_fdatasync&&fails("SHIM_FAIL_DATA_SYNC",&data_syncs,p)))){ errno=EIO; return -1; } const char*v=getenv("SHIM_PAUSE_US"); if(v&&fdp(fd,p)&&!isl(p))usleep(atoi(v)); L; int r=syscall(nr,fd); if(lf>=0&&!r&&fdp(fd,p)){ struct stat s; fstat(fd,&s); rec(S_ISDIR(s.st_mode)?'D':'F',p,0,0,0,0);} U; return r; }
 int fsync(int fd){return fs_(fd,SYS_fsync);} int fdatasync(int fd){return fs_(fd,SYS_fdatasync);}

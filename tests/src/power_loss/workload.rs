@@ -181,9 +181,14 @@ impl Plan {
         self.note_incarnation(storage)
     }
 
-    /// Returns whether an incarnation is counted after these batches.
+    /// Returns whether an incarnation is counted, and an identity stored, after these batches.
     pub fn notes_incarnation(&self) -> bool {
-        self.batches > 0 && self.batches.is_multiple_of(BATCHES_PER_INCARNATION)
+        Self::notes_incarnation_after(self.batches)
+    }
+
+    /// Returns whether that happens after this number of batches.
+    pub fn notes_incarnation_after(batches: u64) -> bool {
+        batches > 0 && batches.is_multiple_of(BATCHES_PER_INCARNATION)
     }
 
     /// Counts an incarnation after some batches, and notes it. A process that begins there does it again:
