@@ -26,7 +26,8 @@ type Pull<T> = Pin<Box<dyn Future<Output = Result<Batch<T>, DecidedError>> + Sen
 /// - **Backpressure.** The node reads from its log when the receiver has taken what was there, at
 ///   most 1,024 entries at a time. It stops once it has read 256 KiB, as
 ///   [`Entry::size_hint`](omnipaxos::storage::Entry::size_hint) counts them, or up to 64 entries
-///   later. A slow receiver costs no further memory.
+///   later. It reads a snapshot as a whole, for one receiver after the other. A slow receiver costs
+///   no further memory.
 /// - It ends with `None` after a shutdown. It does not keep the node alive.
 ///
 /// It is a [`Stream`]. [`next`](Self::next) needs no import.

@@ -11,7 +11,7 @@ use omnipaxos::{
     messages::{sequence_paxos::PaxosMsg, Message},
     storage::{Entry, Snapshot, StopSign, Storage, StorageOp, StorageResult},
 };
-use omnipaxos_runtime::{errors::NodeError, Inbox, Node, OmniPaxosHandle, Transport};
+use omnipaxos_runtime::{errors::NodeError, Decided, Inbox, Node, OmniPaxosHandle, Transport};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -29,7 +29,7 @@ use tokio::{
 };
 
 /// What a node does that others can see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// It stores entries.
     Writes,
@@ -40,6 +40,8 @@ enum Step {
     Checks,
     /// It answers a read.
     Reads,
+    /// It reads its snapshot.
+    ReadsSnapshot,
 }
 
 type Steps = Arc<Mutex<Vec<Step>>>;
@@ -137,6 +139,7 @@ impl<T: Entry> Storage<T> for Disk<T> {
         self.write(|disk| disk.set_snapshot(snapshot))
     }
     fn get_snapshot(&self) -> StorageResult<Option<T::Snapshot>> {
+        self.steps.lock().unwrap().push(Step::ReadsSnapshot);
         self.read(MemoryStorage::get_snapshot)
     }
     fn next_incarnation(&mut self) -> StorageResult<Option<u64>> {
@@ -498,6 +501,37 @@ async fn a_call_that_waits_for_room_and_is_not_polled_stops_no_shutdown() {
     fill(&handle);
     let ended = timeout(Duration::from_secs(100), node.shutdown()).await;
     ended.expect("the shutdown hangs").unwrap();
+}
+
+/// A snapshot may be large, and then its reading takes long. Between two of them the node does all else.
+#[tokio::test(start_paused = true)]
+async fn streams_that_need_the_snapshot_get_it_one_after_the_other() {
+    let steps = Steps::default();
+    let node = Node::builder(config(1, 1), Disk::new(steps.clone()));
+    let node = node.on_runtime().start().await.unwrap();
+    for number in 1..5 {
+        node.append(Number(number)).await.unwrap();
+    }
+    node.compact(3).await.unwrap();
+    steps.lock().unwrap().clear();
+    let mut streams = JoinSet::new();
+    for _ in 0..3 {
+        let (mut log, node) = (node.decided(0), node.handle());
+        streams.spawn(async move {
+            let first = log.next().await.unwrap().unwrap();
+            assert!(matches!(first, Decided::Snapshot { idx: 3, snapshot: Total(6) }));
+            let second = log.next().await.unwrap().unwrap();
+            assert!(matches!(second, Decided::Entry { idx: 3, entry: Number(4) }));
+            node.append(Number(7)).await.unwrap();
+        });
+    }
+    while let Some(stream) = within("the snapshot", streams.join_next()).await {
+        stream.unwrap();
+    }
+    let mut steps = steps.lock().unwrap().clone();
+    steps.retain(|step| matches!(step, Step::ReadsSnapshot | Step::Writes));
+    assert_eq!(steps[..4], [Step::ReadsSnapshot, Step::Writes].repeat(2), "{steps:?}");
+    assert_eq!(steps.iter().filter(|step| **step == Step::ReadsSnapshot).count(), 3);
 }
 
 #[tokio::test(start_paused = true)]

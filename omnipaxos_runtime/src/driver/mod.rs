@@ -93,6 +93,8 @@ pub(crate) struct Driver<T: Entry, B: Storage<T>, X> {
     transfers: Transfers,
     /// One for each [`DecidedLog`](crate::DecidedLog) that waits.
     pulls: Vec<Pull<T>>,
+    /// Whether one of them could be answered now.
+    has_due_pulls: bool,
     /// Reused by each output.
     outgoing: Vec<Message<T>>,
     /// What waits for entries before this index was answered.
@@ -127,6 +129,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             reads: Reads::default(),
             transfers: Transfers::default(),
             pulls: Vec::new(),
+            has_due_pulls: false,
             outgoing: Vec::new(),
             answered_idx: 0,
             writes: false,
@@ -176,13 +179,14 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             }
             // So it is before the next write.
             tokio::task::yield_now().await;
-            let (ticks, has_more) = (self.next_timeout(), !requests.is_empty());
+            let ticks = self.next_timeout();
+            let has_requests = !requests.is_empty();
             let Channels {
                 requests: from_handles, pulls, no_more, incoming: from_transport, ..
             } = &mut self.channels;
             tokio::select! {
-                () = ready(()), if has_more => {}
-                received = from_handles.recv_many(&mut requests, MAX_BATCH), if !has_more => {
+                () = ready(()), if has_requests || self.has_due_pulls => {}
+                received = from_handles.recv_many(&mut requests, MAX_BATCH), if !has_requests => {
                     if received == 0 {
                         break NodeError::ShutDown;
                     }
@@ -443,10 +447,20 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         }
     }
 
-    /// Answers the reads of the decided log for which there are entries.
+    /// Answers the reads of the decided log for which there are entries. Of those that need the snapshot it
+    /// answers one: a large one takes long to read, and heartbeats must leave meanwhile.
     fn answer_pulls(&mut self) {
         let decided_idx = self.replica.get_decided_idx();
-        for pull in self.pulls.extract_if(.., |pull| pull.from < decided_idx) {
+        let compacted_idx = self.replica.get_compacted_idx();
+        let (mut reads_snapshot, mut leaves_some) = (false, false);
+        let is_due = |pull: &mut Pull<T>| {
+            let needs_snapshot = pull.from < compacted_idx && !pull.reply.is_closed();
+            let is_left = needs_snapshot && reads_snapshot;
+            reads_snapshot |= needs_snapshot;
+            leaves_some |= is_left;
+            pull.from < decided_idx && !is_left
+        };
+        for pull in self.pulls.extract_if(.., is_due) {
             let Pull { from, reply } = pull;
             if reply.is_closed() {
                 continue;
@@ -454,6 +468,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             let read = |range| self.replica.try_read_entries(range);
             answer(reply, Batch::read(from, decided_idx, read));
         }
+        self.has_due_pulls = leaves_some;
     }
 
     /// Ends the replica. What waits learns it from the closed replies.
