@@ -10,8 +10,8 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError};
 /// The largest number of bytes of entries that wait for the replica, as `Entry::size_hint` counts them.
 const MAX_BYTES: u32 = 32 * 1024 * 1024;
 
-/// A larger entry takes no more. So it finds room though others wait.
-const MOST_OF_ONE: u32 = MAX_BYTES / 2;
+/// A larger entry takes no more. So it finds room more easily, though it may be overtaken by smaller ones.
+const MOST_OF_ONE: u32 = MAX_BYTES / 8;
 
 /// The bytes of entries that may wait for the replica.
 ///
@@ -98,7 +98,7 @@ pub(crate) fn count(bytes: impl FnOnce() -> usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Room, MAX_BYTES};
+    use super::{Room, Taken, MOST_OF_ONE};
     use std::{
         future::{poll_fn, Future},
         pin::pin,
@@ -106,7 +106,14 @@ mod tests {
     };
     use tokio::{join, task::yield_now};
 
-    const HALF: usize = MAX_BYTES as usize / 2;
+    const LARGE: usize = MOST_OF_ONE as usize;
+
+    /// Takes all of it.
+    fn filled(room: &Room) -> Vec<Taken> {
+        let taken = (0..8).map(|_| room.try_take(LARGE).expect("there is room")).collect();
+        assert!(room.try_take(1).is_none());
+        taken
+    }
 
     /// Returns whether a future is ready when it is polled once.
     async fn is_ready(future: impl Future) -> bool {
@@ -117,8 +124,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_and_is_not_polled_keeps_nobody_waiting() {
         let room = Room::new();
-        let mut taken = vec![room.try_take(HALF), room.try_take(HALF)];
-        assert!(taken.iter().all(Option::is_some) && room.try_take(1).is_none());
+        let mut taken = filled(&room);
         let mut waits = pin!(room.wait_for(usize::MAX));
         assert!(!is_ready(waits.as_mut()).await);
         taken.pop();
@@ -133,13 +139,13 @@ mod tests {
     #[tokio::test]
     async fn all_that_wait_are_notified() {
         let room = Room::new();
-        let taken = [room.try_take(HALF), room.try_take(HALF)];
+        let taken = filled(&room);
         let frees = async {
             yield_now().await;
             drop(taken);
         };
-        join!(room.wait_for(HALF), room.wait_for(HALF), frees);
-        let _taken = [room.try_take(HALF), room.try_take(HALF)];
+        join!(room.wait_for(LARGE), room.wait_for(LARGE), frees);
+        let _taken = filled(&room);
         let closes = async {
             yield_now().await;
             room.close();

@@ -426,8 +426,12 @@ fn open_with_files(folder: &Path) -> Background {
     Background::try_open(config).unwrap().with_background_encoding()
 }
 
-/// Installs a snapshot from another server, of the first `idx` words.
+/// Installs a snapshot from another server, of the first `idx` words, and 30 words after it.
 fn install(storage: &mut Background, idx: u64) {
+    install_with(storage, idx, 30);
+}
+
+fn install_with(storage: &mut Background, idx: u64, more: u64) {
     let bytes = bincode::serde::encode_to_vec(idx, bincode::config::standard()).unwrap();
     assert!(storage.begin_receiving(bytes.len() as u64).unwrap());
     storage.receive(bytes).unwrap();
@@ -438,8 +442,8 @@ fn install(storage: &mut Background, idx: u64) {
     let mut ops = vec![
         StorageOp::Trim(held),
         StorageOp::SetCompactedIdx(idx),
-        StorageOp::AppendEntries(words(idx..idx + 30)),
-        StorageOp::SetDecidedIndex(idx + 30),
+        StorageOp::AppendEntries(words(idx..idx + more)),
+        StorageOp::SetDecidedIndex(idx + more),
     ];
     storage.write_received(&mut ops).unwrap();
 }
@@ -494,6 +498,34 @@ fn a_received_snapshot_does_not_wait_for_a_compaction() {
 }
 
 /// A replaced compaction leaves no file.
+/// The batch is larger than a file of the journal, and than a segment of the log. Another compaction is being
+/// written.
+#[test]
+fn a_received_snapshot_may_come_with_a_large_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |folder: &Path| {
+        let mut options = LogOptions::new(folder.join("log"));
+        options.segment_max_bytes(64 << 10);
+        let mut config = PersistentStorageConfig::with_path(folder.to_str().unwrap());
+        config.set_commitlog_options(options);
+        config.set_largest_inline_snapshot(0);
+        Background::try_open(config).unwrap().with_background_encoding()
+    };
+    let mut storage = open(folder.path());
+    storage.append_entries(words(0..50)).unwrap();
+    compact_ten(&mut storage).end.set(End::Success).unwrap();
+    append_until_stored(&mut storage, 10);
+    let deferred = compact_ten(&mut storage);
+    let more = 20_000;
+    install_with(&mut storage, 100, more);
+    assert_is(&storage, 100, 100 + more);
+    assert_eq!(storage.get_stored_compacted_idx().unwrap(), 100);
+    assert_is(&open(copy(folder.path()).path()), 100, 100 + more);
+    deferred.end.set(End::Success).unwrap();
+    drop(storage);
+    assert_is(&open(folder.path()), 100, 100 + more);
+}
+
 #[test]
 fn the_file_of_a_replaced_compaction_is_removed() {
     let folder = tempfile::tempdir().unwrap();

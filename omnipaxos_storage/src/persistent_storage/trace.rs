@@ -5,10 +5,7 @@
 //! journal must contradict that one. A batch does so if its stamp does not follow the checkpoint at once.
 
 use super::{
-    error::StorageError,
-    large_snapshots::{Compacted, Deferred},
-    parts::Parts,
-    records::Records,
+    error::StorageError, large_snapshots::Compacted, parts::Parts, records::Records,
     PersistentStorage, Reason,
 };
 
@@ -25,10 +22,9 @@ impl<T> PersistentStorage<T> {
 
     /// Writes a batch that changes nothing, and contradicts every checkpoint before the last one.
     pub(super) fn write_trace(&mut self) -> Result<(), StorageError> {
-        let present = Compacted::of(&self.state);
-        let durable = self.deferred.as_ref().map_or(present, Deferred::durable);
         let (state, mut no_records) = (self.state.clone(), Records::default());
-        let batch = durable.in_state(&state);
+        // A later compaction may have been deferred, or be of no use since the last batch.
+        let batch = Compacted::of(&self.written).in_state(&state);
         let batch = Parts::new(self.log.target(), state.end, &mut no_records, batch)?;
         // With large metadata of a stop sign every batch may be larger than a file of the journal.
         match self.journal.has_room(batch.bytes.len()) {
