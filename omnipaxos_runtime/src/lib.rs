@@ -110,6 +110,7 @@ mod fitting;
 mod inbox;
 mod membership;
 mod node;
+mod place;
 mod random;
 mod replicated;
 mod reply;

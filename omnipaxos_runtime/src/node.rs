@@ -9,9 +9,10 @@ use crate::{
     events::{Events, NodeEvent},
     inbox::Inbox,
     membership::Membership,
+    place::Place,
     reply::{Reply, ReplyTo},
     request::{Appended, Pull, ReadIdx, Request},
-    room::{self, Room, Taken},
+    room::{self, Room},
     weak::{answer_of, ask, ended_with, Ended, Ending, WeakHandle},
 };
 use omnipaxos::{
@@ -226,19 +227,17 @@ impl<T: Entry> OmniPaxosHandle<T> {
                 return Err(self.ended_with().await);
             };
             if let Some(room) = self.room.try_take(bytes) {
-                return Ok(Place { permit, room });
+                return Ok(Place::new(permit, room));
             }
         }
     }
 
     /// Takes a place for an entry of so many bytes, if there is one.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Result<Place<'_, T>, TryReserveError> {
-        let permit = self.requests.try_reserve().map_err(|error| match error {
+        Place::try_take(&self.requests, &self.room, bytes).map_err(|error| match error {
             TrySendError::Full(()) => TryReserveError::Full,
             TrySendError::Closed(()) => TryReserveError::Ended(self.cause_of_end()),
-        })?;
-        let room = self.room.try_take(bytes).ok_or(TryReserveError::Full)?;
-        Ok(Place { permit, room })
+        })
     }
 
     /// Returns the decided log from index `from` on, as a stream that continues with the log.
@@ -385,7 +384,7 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     /// Returns a handle that does not keep the node alive.
     pub(crate) fn downgrade(&self) -> WeakHandle<T> {
-        WeakHandle::new(&self.requests, &self.pulls, &self.ended)
+        WeakHandle::new(&self.requests, &self.room, &self.pulls, &self.ended)
     }
 
     /// Returns why the node takes no requests any more.
@@ -395,19 +394,6 @@ impl<T: Entry> OmniPaxosHandle<T> {
 
     async fn ask<R>(&self, request: impl FnOnce(Reply<R>) -> Request<T>) -> Result<R, NodeError> {
         ask(Some(self.requests.clone()), &self.ended, request).await
-    }
-}
-
-/// A place among the requests for one entry.
-pub(crate) struct Place<'a, T: Entry> {
-    permit: mpsc::Permit<'a, Request<T>>,
-    room: Taken,
-}
-
-impl<T: Entry> Place<'_, T> {
-    /// Requests that the entry is appended.
-    pub(crate) fn append(self, entry: T, reply: ReplyTo<Appended<T>>) {
-        self.permit.send(Request::Append(entry, reply, self.room));
     }
 }
 
@@ -440,7 +426,7 @@ impl<T: Entry> fmt::Debug for OmniPaxosHandle<T> {
 }
 
 /// Waits until an entry is decided: returned by
-/// [`append_notify`](OmniPaxosHandle::append_notify).
+/// [`append_notify`](OmniPaxosHandle::append_notify). It does not keep the node alive.
 #[must_use = "the index and the errors are its output"]
 pub struct Appending<T> {
     answer: oneshot::Receiver<Appended<T>>,

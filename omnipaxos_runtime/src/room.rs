@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::Arc,
 };
-use tokio::sync::{Notify, Semaphore, TryAcquireError};
+use tokio::sync::{futures::Notified, Notify, Semaphore, TryAcquireError};
 
 /// The largest number of bytes of entries that wait for the replica, as `Entry::size_hint` counts them.
 const MAX_BYTES: u32 = 32 * 1024 * 1024;
@@ -22,7 +22,7 @@ pub(crate) struct Room(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     free: Semaphore,
-    /// Notifies all that wait when something becomes free.
+    /// Notifies all that wait when something becomes free, here or in the queue.
     freed: Notify,
 }
 
@@ -42,7 +42,7 @@ impl Room {
     /// Waits until there is room for so many bytes, or the node has ended. Others may take it afterwards.
     pub(crate) async fn wait_for(&self, bytes: usize) {
         while !self.has(bytes) {
-            let mut freed = pin!(self.0.freed.notified());
+            let mut freed = pin!(self.freed());
             // What becomes free from here on notifies this call.
             freed.as_mut().enable();
             if self.has(bytes) {
@@ -50,6 +50,16 @@ impl Room {
             }
             freed.await;
         }
+    }
+
+    /// Waits until something becomes free, here or in the queue, or the node ends.
+    pub(crate) fn freed(&self) -> Notified<'_> {
+        self.0.freed.notified()
+    }
+
+    /// Notifies all that wait, since the queue has become shorter.
+    pub(crate) fn queue_is_shorter(&self) {
+        self.0.freed.notify_waiters();
     }
 
     fn has(&self, bytes: usize) -> bool {

@@ -2,13 +2,21 @@
 
 use crate::{
     batch::Batch,
-    errors::{DecidedError, NodeError},
+    errors::{DecidedError, NodeError, ReadError},
+    place::Place,
     reply::Reply,
     request::{Pull, Request},
+    room::Room,
 };
 use omnipaxos::storage::Entry;
-use std::sync::{Arc, OnceLock};
-use tokio::sync::{mpsc, oneshot, watch};
+use std::{
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
 
 /// Why the node takes no requests any more. Its disk and sockets may be open still.
 pub(crate) type Ending = Arc<OnceLock<NodeError>>;
@@ -62,6 +70,7 @@ pub(crate) async fn ended_with(ended: &Ended) -> NodeError {
 /// A handle that does not keep the node alive.
 pub(crate) struct WeakHandle<T: Entry> {
     requests: mpsc::WeakSender<Request<T>>,
+    room: Room,
     pulls: mpsc::Sender<Pull<T>>,
     ended: Ended,
 }
@@ -69,10 +78,16 @@ pub(crate) struct WeakHandle<T: Entry> {
 impl<T: Entry> WeakHandle<T> {
     pub(crate) fn new(
         requests: &mpsc::Sender<Request<T>>,
+        room: &Room,
         pulls: &mpsc::Sender<Pull<T>>,
         ended: &Ended,
     ) -> Self {
-        Self { requests: requests.downgrade(), pulls: pulls.clone(), ended: ended.clone() }
+        Self {
+            requests: requests.downgrade(),
+            room: room.clone(),
+            pulls: pulls.clone(),
+            ended: ended.clone(),
+        }
     }
 
     /// Waits for decided entries from an index on.
@@ -82,9 +97,53 @@ impl<T: Entry> WeakHandle<T> {
     pub(crate) async fn pull(&self, from: u64) -> Result<Batch<T>, DecidedError> {
         let (reply, answer) = oneshot::channel();
         match self.pulls.send(Pull { from, reply }).await {
-            Ok(()) => answer_of(answer, &self.ended).await?,
+            Ok(()) => self.answer_of(answer).await?,
             Err(_closed) => Err(ended_with(&self.ended).await.into()),
         }
+    }
+
+    /// Waits for a place for an entry of so many bytes, and calls `send` with it.
+    ///
+    /// The future may be kept and not polled, and must not keep the node alive then. So it waits in no queue.
+    pub(crate) async fn with_place(
+        &self,
+        bytes: usize,
+        send: impl FnOnce(Place<'_, T>),
+    ) -> Result<(), NodeError> {
+        loop {
+            let mut freed = pin!(self.room.freed());
+            // What becomes free from here on notifies this call.
+            freed.as_mut().enable();
+            // Until the end of this block the node is kept alive.
+            {
+                let Some(requests) = self.requests.upgrade() else {
+                    break;
+                };
+                match Place::try_take(&requests, &self.room, bytes) {
+                    Ok(place) => {
+                        send(place);
+                        return Ok(());
+                    }
+                    Err(TrySendError::Full(())) => {}
+                    Err(TrySendError::Closed(())) => break,
+                };
+            }
+            freed.await;
+        }
+        Err(ended_with(&self.ended).await)
+    }
+
+    /// Does the same as [`OmniPaxosHandle::read_index`](crate::OmniPaxosHandle::read_index), and keeps the node
+    /// alive no longer than [`with_place`](Self::with_place).
+    pub(crate) async fn read_index(&self) -> Result<u64, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        self.with_place(0, |place| place.read_index(reply.into())).await?;
+        self.answer_of(answer).await?
+    }
+
+    /// Waits for an answer of the node, or for its end.
+    pub(crate) async fn answer_of<R>(&self, answer: oneshot::Receiver<R>) -> Result<R, NodeError> {
+        answer_of(answer, &self.ended).await
     }
 
     /// Sends a request and waits for its answer.
@@ -113,8 +172,54 @@ impl<T: Entry> Clone for WeakHandle<T> {
     fn clone(&self) -> Self {
         Self {
             requests: self.requests.clone(),
+            room: self.room.clone(),
             pulls: self.pulls.clone(),
             ended: self.ended.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NodeError, Request, Room, WeakHandle};
+    use omnipaxos::macros::Entry;
+    use std::{
+        future::{poll_fn, Future},
+        pin::pin,
+        task::Poll,
+    };
+    use tokio::sync::{
+        mpsc::{self, error::TryRecvError},
+        watch,
+    };
+
+    #[derive(Clone, Debug, Entry)]
+    struct Number;
+
+    /// Returns whether a future is ready when it is polled once.
+    async fn is_ready(future: impl Future) -> bool {
+        let mut future = pin!(future);
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_for_a_place_and_is_not_polled_keeps_no_node_alive() {
+        let (requests, mut receiver) = mpsc::channel::<Request<Number>>(1);
+        let (pulls, _pulled) = mpsc::channel(1);
+        let (ended, ended_receiver) = watch::channel(None);
+        let room = Room::new();
+        let handle = WeakHandle::new(&requests, &room, &pulls, &ended_receiver);
+        requests.try_send(Request::End(NodeError::ShutDown)).unwrap();
+        let mut waits = pin!(handle.read_index());
+        let mut ends = pin!(handle.read_index());
+        assert!(!is_ready(waits.as_mut()).await && !is_ready(ends.as_mut()).await);
+        assert!(matches!(receiver.try_recv(), Ok(Request::End(_))));
+        room.queue_is_shorter();
+        assert!(!is_ready(waits.as_mut()).await);
+        assert!(matches!(receiver.try_recv(), Ok(Request::ReadIndex(None, _))));
+        drop(requests);
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)));
+        ended.send_replace(Some(NodeError::ShutDown));
+        assert!(is_ready(waits).await && is_ready(ends).await);
     }
 }

@@ -406,6 +406,36 @@ async fn the_node_ends_with_its_last_handle() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_waited_for_keeps_no_node_alive() {
+    let mut config = config(1, 2);
+    config.server_config.max_pending_entries = 1;
+    let server = Replicated::builder(config, Storage::default(), Sum::default());
+    let server = server.start().await.unwrap();
+    let mut log = server.log().decided(0);
+    // The other server is down, so no command is decided.
+    let undecided = CommandId { client: 7, number: 0, oldest: 0 };
+    let undecided = server.execute_notify(undecided, 5).unwrap();
+    let refused = CommandId { client: 7, number: 1, oldest: 0 };
+    let first = server.execute_notify(refused, 6).unwrap();
+    let second = server.execute_notify(refused, 6).unwrap();
+    let error = within("the refusal", first).await.unwrap_err();
+    assert!(matches!(error, ExecuteError::Append(AppendError::Busy(6))), "{error:?}");
+    drop(server);
+    assert!(within("the end", log.next()).await.is_none());
+    let error = within("the undecided command", undecided).await.unwrap_err();
+    assert!(matches!(
+        error,
+        ExecuteError::Append(AppendError::Ended { cause: NodeError::ShutDown, entry: None })
+    ));
+    // This call would have proposed the command again.
+    let error = within("the refused command", second).await.unwrap_err();
+    assert!(matches!(
+        error,
+        ExecuteError::Append(AppendError::Ended { cause: NodeError::ShutDown, entry: Some(6) })
+    ));
+}
+
+#[tokio::test]
 async fn a_panic_in_a_query_fails_only_the_query() {
     let server = Replicated::builder(config(1, 1), Storage::default(), Sum::default());
     let server = server.start().await.unwrap();

@@ -182,7 +182,12 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             let ticks = self.next_timeout();
             let has_requests = !requests.is_empty();
             let Channels {
-                requests: from_handles, pulls, no_more, incoming: from_transport, ..
+                requests: from_handles,
+                room,
+                pulls,
+                no_more,
+                incoming: from_transport,
+                ..
             } = &mut self.channels;
             tokio::select! {
                 () = ready(()), if has_requests || self.has_due_pulls => {}
@@ -202,6 +207,7 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
             }
             // What else is there shares this output.
             take_waiting(from_handles, &mut requests);
+            room.queue_is_shorter();
             take_waiting(from_transport, &mut incoming);
         };
         self.end(cause, requests)

@@ -25,7 +25,8 @@ use self::{
 use crate::{
     builder::{run_on_thread, NodeBuilder},
     errors::{AppendError, ExecuteError, NodeError, QueryError, ReadError, StartError},
-    node::{Node, OmniPaxosHandle, Place, TryReserveError},
+    node::{Node, OmniPaxosHandle, TryReserveError},
+    place::Place,
     reply::ReplyTo,
     room,
     transport::{NoTransport, Transport},
@@ -142,10 +143,10 @@ impl<M: StateMachine> Replicated<M> {
         let (waiting, reply) = self.waiters.add(id, Earlier::NotDecided);
         let bytes = bytes_of::<M>(&command);
         match self.log.reserve(bytes).await {
-            Ok(place) => propose(place, &waiting, &command),
+            Ok(place) => propose(place, &waiting, command.clone()),
             Err(cause) => return Err(ended(cause, Some(command))),
         }
-        self.clone().end_of(waiting, reply, command).await
+        end_of(self.log.downgrade(), waiting, reply, command).await
     }
 
     /// Executes a command of an external client without waiting for room. The returned future waits for the
@@ -173,43 +174,9 @@ impl<M: StateMachine> Replicated<M> {
             Err(TryReserveError::Ended(cause)) => return Err(ended(cause, Some(command))),
         };
         let (waiting, reply) = self.waiters.add(id, Earlier::NotDecided);
-        propose(place, &waiting, &command);
-        Ok(Executing(Box::pin(self.clone().end_of(waiting, reply, command))))
-    }
-
-    /// Waits for the end of a command that was proposed.
-    async fn end_of(
-        self,
-        mut waiting: Waiting<M::Output>,
-        mut reply: oneshot::Receiver<Ended<M::Output>>,
-        command: M::Command,
-    ) -> Result<(u64, M::Output), ExecuteError<M::Command>> {
-        loop {
-            let earlier = match self.log.answer_of(reply).await {
-                Ok(Ended::Executed(executed)) => return executed.map_err(ExecuteError::from),
-                Ok(Ended::ProposeAgain(earlier)) => earlier,
-                // The command may be decided, so the caller must not hear that it is not. The leader answers a
-                // read, so the proposals before may have left room then.
-                Ok(Ended::Failed(AppendError::Busy(()), Earlier::MayBeDecided))
-                    if self.log.read_index().await.is_ok() =>
-                {
-                    Earlier::MayBeDecided
-                }
-                Ok(Ended::Failed(error, earlier)) => {
-                    return Err(failed(error.map(|()| command), earlier));
-                }
-                Err(cause) => return Err(ended(cause, None)),
-            };
-            (waiting, reply) = self.waiters.add(waiting.id(), earlier);
-            let bytes = bytes_of::<M>(&command);
-            match self.log.reserve(bytes).await {
-                Ok(place) => propose(place, &waiting, &command),
-                Err(cause) => {
-                    let error = AppendError::Ended { cause, entry: Some(command) };
-                    return Err(failed(error, earlier));
-                }
-            }
-        }
+        propose(place, &waiting, command.clone());
+        let log = self.log.downgrade();
+        Ok(Executing(Box::pin(end_of(log, waiting, reply, command))))
     }
 
     /// Returns the number of commands of this node that have no output yet.
@@ -310,7 +277,8 @@ impl<M: StateMachine> fmt::Debug for Replicated<M> {
 type ExecuteResult<M> =
     Result<(u64, <M as StateMachine>::Output), ExecuteError<<M as StateMachine>::Command>>;
 
-/// Waits until a command is applied: returned by [`execute_notify`](Replicated::execute_notify).
+/// Waits until a command is applied: returned by [`execute_notify`](Replicated::execute_notify). It does not keep
+/// the node alive.
 #[must_use = "the output and the errors are its output"]
 pub struct Executing<M: StateMachine>(Pin<Box<dyn Future<Output = ExecuteResult<M>> + Send>>);
 
@@ -328,14 +296,47 @@ impl<M: StateMachine> fmt::Debug for Executing<M> {
     }
 }
 
+/// Waits for the end of a command that was proposed. The future may be kept, and does not keep the node alive.
+async fn end_of<M: StateMachine>(
+    log: WeakHandle<IdentifiedCommand<M>>,
+    mut waiting: Waiting<M::Output>,
+    mut reply: oneshot::Receiver<Ended<M::Output>>,
+    command: M::Command,
+) -> ExecuteResult<M> {
+    loop {
+        let earlier = match log.answer_of(reply).await {
+            Ok(Ended::Executed(executed)) => return executed.map_err(ExecuteError::from),
+            Ok(Ended::ProposeAgain(earlier)) => earlier,
+            // The command may be decided, so the caller must not hear that it is not. The leader answers a
+            // read, so the proposals before may have left room then.
+            Ok(Ended::Failed(AppendError::Busy(()), Earlier::MayBeDecided))
+                if log.read_index().await.is_ok() =>
+            {
+                Earlier::MayBeDecided
+            }
+            Ok(Ended::Failed(error, earlier)) => {
+                return Err(failed(error.map(|()| command), earlier));
+            }
+            Err(cause) => return Err(ended(cause, None)),
+        };
+        (waiting, reply) = waiting.again(earlier);
+        let bytes = bytes_of::<M>(&command);
+        let copy = command.clone();
+        let proposed = log.with_place(bytes, |place| propose(place, &waiting, copy)).await;
+        if let Err(cause) = proposed {
+            let error = AppendError::Ended { cause, entry: Some(command) };
+            return Err(failed(error, earlier));
+        }
+    }
+}
+
 /// Proposes a command, unless a proposal of it is under way.
 fn propose<M: StateMachine>(
     place: Place<'_, IdentifiedCommand<M>>,
     waiting: &Waiting<M::Output>,
-    command: &M::Command,
+    command: M::Command,
 ) {
-    // Before the proposal is noted, since code of the user may panic.
-    let entry = IdentifiedCommand { id: waiting.id(), command: command.clone() };
+    let entry = IdentifiedCommand { id: waiting.id(), command };
     if let Some(proposal) = waiting.propose() {
         place.append(entry, ReplyTo::Part(Box::new(proposal)));
     }

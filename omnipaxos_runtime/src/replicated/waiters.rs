@@ -245,6 +245,11 @@ impl<O> Waiting<O> {
         self.id
     }
 
+    /// Adds a call for the same command, in place of this one.
+    pub(super) fn again(&self, earlier: Earlier) -> (Self, oneshot::Receiver<Ended<O>>) {
+        self.waiters.add(self.id, earlier)
+    }
+
     /// Begins a proposal of the command. `None` if one is under way, or the command is decided: then this
     /// call waits for that. `None` also if this call has its answer already, of an earlier proposal: what
     /// that says of the command must stay true.
