@@ -303,13 +303,14 @@ async fn run<T: Entry, B: Storage<T>, X: Transport<T>>(
     // If the caller has dropped its future, there is no handle, and the node ends at once.
     let _ = reports.built.send(Ok(()));
     let ended = driver.run().await;
-    let EndedDriver { cause, storage, mut transport } = ended;
+    let EndedDriver { cause, storage, mut transport, events, membership } = ended;
     tracing::info!("the node has ended: {cause}");
     stop(&mut transport).await;
     // Without a caller of `shutdown` the storage is closed here.
     let storage = storage.filter(|_| !reports.storage.is_closed() && cause == NodeError::ShutDown);
-    // The handles learn it last, so that the disk and the sockets can be opened again then.
+    // The handles and the streams learn it last, so that the disk and the sockets can be opened again then.
     let _ = reports.ended.send(Some(cause));
+    drop((events, membership));
     if let Some(storage) = storage {
         let _ = reports.storage.send(storage);
     }

@@ -7,6 +7,7 @@ mod common;
 use common::{config, entries, Word};
 use omnipaxos::{
     members::MemberChange,
+    messages::Message,
     storage::{Entry, NoSnapshot},
     ClusterConfig, OmniPaxosConfig, ServerConfig,
 };
@@ -14,12 +15,20 @@ use omnipaxos_runtime::{
     errors::{
         AppendError, DecidedError, Known, NodeError, ReadError, ReconfigureError, StartError,
     },
-    spawn_actor, ChannelTransport, Decided, Node, OmniPaxosHandle, OutgoingMessages,
+    spawn_actor, ChannelTransport, Decided, Inbox, Node, OmniPaxosHandle, OutgoingMessages,
+    Transport,
 };
-use omnipaxos_storage::memory_storage::MemoryStorage;
+use omnipaxos_storage::{
+    memory_storage::MemoryStorage,
+    persistent_storage::{PersistentStorage, PersistentStorageConfig},
+};
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    io,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+    },
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
@@ -329,6 +338,46 @@ async fn an_append_behind_a_shutdown_returns_its_entry() {
         AppendError::Ended { cause: NodeError::ShutDown, entry: Some(Word(word)) } if word == "late"
     ));
     assert_eq!(before.await.unwrap_err().known(), Known::Unknown);
+}
+
+/// A transport that needs time to stop.
+struct SlowToStop(Arc<AtomicBool>);
+
+impl Transport<Word> for SlowToStop {
+    async fn start(&mut self, _own: u64, _inbox: Inbox<Word>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, _to: u64, messages: &mut Vec<Message<Word>>) {
+        messages.clear();
+    }
+
+    async fn stop(&mut self) {
+        sleep(Duration::from_millis(100)).await;
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_end_once_the_storage_and_the_transport_can_be_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let open = || PersistentStorage::try_open(PersistentStorageConfig::with_path(path));
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let node = Node::builder(config(1, 1), open().unwrap());
+    let node = node.transport(SlowToStop(is_stopped.clone())).on_runtime().start().await.unwrap();
+    let (mut events, mut membership) = (node.events(), node.membership());
+    let is_free = || is_stopped.load(Ordering::Relaxed) && open().is_ok();
+    let events_end = async {
+        while events.next().await.is_some() {}
+        assert!(is_free(), "the events have ended before the node");
+    };
+    let membership_ends = async {
+        while membership.changed().await.is_ok() {}
+        assert!(is_free(), "the membership has ended before the node");
+    };
+    drop(node);
+    tokio::join!(events_end, membership_ends);
 }
 
 #[tokio::test(start_paused = true)]

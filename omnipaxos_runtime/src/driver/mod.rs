@@ -110,6 +110,9 @@ pub(crate) struct EndedDriver<B, X> {
     /// `None` if code of the storage panicked when the storage was flushed.
     pub(crate) storage: Option<B>,
     pub(crate) transport: X,
+    /// Their receivers learn the end of the node when these are dropped.
+    pub(crate) events: broadcast::Sender<NodeEvent>,
+    pub(crate) membership: watch::Sender<Membership>,
 }
 
 impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
@@ -497,9 +500,10 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         while let Ok(request) = self.channels.requests.try_recv() {
             request.refuse(&cause);
         }
-        let Self { replica, transport, .. } = self;
+        let Self { replica, transport, channels, .. } = self;
+        let Channels { events, membership, .. } = channels;
         let storage = catch_unwind(AssertUnwindSafe(|| replica.into_storage())).ok();
-        EndedDriver { cause, storage, transport }
+        EndedDriver { cause, storage, transport, events, membership }
     }
 }
 
