@@ -1,6 +1,7 @@
 //! The connections of clients to a server.
 
 use crate::{
+    answers::{Answers, Waiting},
     protocol::{Request, Response},
     service::{Service, UnderWay},
 };
@@ -17,12 +18,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
-
-/// Answers that wait for one client. One that does not read them waits for its next ones.
-const ANSWERS: usize = 4096;
-
-/// Requests of one client under way. Further ones are not read before.
-const REQUESTS: usize = 1024;
 
 /// Frames are gathered up to this size before they are written.
 const GATHER: usize = 64 * 1024;
@@ -65,7 +60,7 @@ async fn serve(stream: TcpStream, service: &Arc<Service>) -> Result<()> {
     stream.set_nodelay(true)?;
     keep_alive(&stream)?;
     let (reader, writer) = stream.into_split();
-    let (answers, receiver) = mpsc::channel(ANSWERS);
+    let (answers, receiver) = Answers::new();
     tokio::select! {
         read = read_requests(reader, service, answers) => read,
         written = write_answers(writer, receiver) => written,
@@ -75,7 +70,7 @@ async fn serve(stream: TcpStream, service: &Arc<Service>) -> Result<()> {
 async fn read_requests(
     reader: OwnedReadHalf,
     service: &Arc<Service>,
-    answers: mpsc::Sender<Response>,
+    answers: Answers,
 ) -> Result<()> {
     let mut reader = BufReader::new(reader);
     let mut body = Vec::new();
@@ -86,18 +81,16 @@ async fn read_requests(
             Read::End => return Ok(()),
             Read::TooLong(length) => {
                 let answer = Response::to_too_long(&FrameError::TooLong(length));
-                answers.send(answer).await.context("nobody takes answers")?;
+                answers.send(answer).await;
                 // Its sender reads no answer before it has sent all.
                 let skipping = frame::skip(&mut reader, length);
                 timeout(TRANSFER_TIMEOUT, skipping).await.context("it sends too slowly")??;
             }
         }
-        while under_way.tasks.try_join_next().is_some() {}
-        if under_way.tasks.len() >= REQUESTS {
-            tokio::select! {
-                _ = under_way.tasks.join_next() => {}
-                () = until_closed(reader.get_mut()) => return Ok(()),
-            }
+        tokio::select! {
+            biased;
+            () = under_way.may_grow() => {}
+            () = until_closed(reader.get_mut()) => return Ok(()),
         }
     }
 }
@@ -132,19 +125,20 @@ async fn read_request<R: AsyncBufRead + Unpin>(reader: &mut R, body: &mut Vec<u8
 
 async fn write_answers<W: AsyncWrite + Unpin>(
     mut writer: W,
-    mut answers: mpsc::Receiver<Response>,
+    mut answers: mpsc::Receiver<Waiting>,
 ) -> Result<()> {
-    let mut frames = Vec::new();
+    let (mut frames, mut written) = (Vec::new(), Vec::new());
     while let Some(first) = answers.recv().await {
-        frame::encode(Kind::Response, &first, &mut frames)?;
-        while frames.len() < GATHER {
-            match answers.try_recv() {
-                Ok(response) => frame::encode(Kind::Response, &response, &mut frames)?,
-                Err(_) => break,
-            }
+        let mut next = Some(first);
+        while let Some(Waiting { response, room }) = next {
+            frame::encode(Kind::Response, &response, &mut frames)?;
+            written.push(room);
+            let has_more = frames.len() < GATHER;
+            next = if has_more { answers.try_recv().ok() } else { None };
         }
         let writing = writer.write_all(&frames);
         timeout(TRANSFER_TIMEOUT, writing).await.context("it reads too slowly")??;
+        written.clear();
         frames.clear();
         frames.shrink_to(2 * GATHER);
     }
@@ -153,13 +147,12 @@ async fn write_answers<W: AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
-    use super::{read_request, write_answers, Read, TRANSFER_TIMEOUT};
+    use super::{read_request, write_answers, Answers, Read, TRANSFER_TIMEOUT};
     use crate::protocol::{Answer, Ask, Request, Response};
     use example_common::frame::{self, Kind};
     use std::time::Duration;
     use tokio::{
         io::{duplex, AsyncWriteExt, BufReader},
-        sync::mpsc,
         time::{sleep, timeout, Instant},
     };
 
@@ -193,10 +186,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_is_left() {
         let (_client, server) = duplex(1024);
-        let (answers, receiver) = mpsc::channel(2);
+        let (answers, receiver) = Answers::new();
         for number in 0..2 {
             let answer = Answer::Value(Some("x".repeat(1000).into()));
-            answers.send(Response { number, answer }).await.unwrap();
+            answers.send(Response { number, answer }).await;
         }
         let written = timeout(10 * TRANSFER_TIMEOUT, write_answers(server, receiver)).await;
         assert!(written.expect("it waits for ever").is_err());

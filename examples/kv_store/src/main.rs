@@ -6,6 +6,7 @@
 //! leader is killed before it answers; and the logs of all compared at the end.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod client;
 mod clients;
 mod cluster;

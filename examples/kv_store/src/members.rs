@@ -144,6 +144,15 @@ pub(crate) struct Found {
 }
 
 impl Members {
+    /// Returns about how many bytes of memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let found = |found: &Found| {
+            let addresses = [&found.by_servers, &found.by_clients].into_iter().flatten();
+            size_of::<(NodeId, Found)>() + addresses.map(String::len).sum::<usize>()
+        };
+        self.members.values().map(found).sum()
+    }
+
     /// Whether it is known where clients find one of them.
     pub(crate) fn are_found_by_clients(&self) -> bool {
         self.members.values().any(|found| found.by_clients.is_some())

@@ -62,14 +62,25 @@ pub(crate) const LONGEST_PREFIX: usize = 64 * 1024;
 pub(crate) const MOST_WATCHES: usize = 64;
 
 impl Ask {
+    /// Returns the bytes of its keys and values, which its server has until it is answered.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Ask::Put { key, value } => key.len() + value.len(),
+            Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => key.len(),
+            Ask::Watch { .. }
+            | Ask::TransferLeadership { .. }
+            | Ask::Status
+            | Ask::Members
+            | Ask::ChangeMembers(_) => 0,
+        }
+    }
+
     /// Checks that keys and values are not too long, before anything is sent or done.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (what, bytes, limit) = match self {
-            Ask::Put { key, value } => {
-                ("a key and its value", key.len() + value.len(), LONGEST_CHANGE)
-            }
-            Ask::Delete { key } | Ask::Get { key } | Ask::GetStale { key } => {
-                ("a key", key.len(), LONGEST_CHANGE)
+            Ask::Put { .. } => ("a key and its value", self.bytes(), LONGEST_CHANGE),
+            Ask::Delete { .. } | Ask::Get { .. } | Ask::GetStale { .. } => {
+                ("a key", self.bytes(), LONGEST_CHANGE)
             }
             Ask::Watch { prefix } => ("a prefix", prefix.len(), LONGEST_PREFIX),
             Ask::TransferLeadership { .. } | Ask::Status | Ask::Members => return Ok(()),
@@ -90,6 +101,23 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// Returns about how many bytes of memory it takes while it waits, as if it shared none.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        let more = match &self.answer {
+            Answer::Value(value) => length(value),
+            Answer::Changed { key, value } => key.len() + length(value),
+            Answer::Status(status) => status.bytes(),
+            Answer::Members(members) | Answer::MembersChanged { members, .. } => members.bytes(),
+            Answer::Refused(why) | Answer::AskAgain(Why::NotRead(why)) => why.len(),
+            Answer::Done { .. }
+            | Answer::Leads { .. }
+            | Answer::NotJoined(_)
+            | Answer::AskAgain(_) => 0,
+        };
+        size_of::<Self>() + more
+    }
+
     /// The number of what answers no request, since the server did not read it.
     pub(crate) const OF_NONE: u64 = u64::MAX;
 
@@ -217,6 +245,14 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    fn bytes(&self) -> usize {
+        let ReplicaStatus { peers, observers, joiners, .. } = &self.replica;
+        size_of::<Self>()
+            + size_of_val(&peers[..])
+            + size_of_val(&observers[..])
+            + size_of_val(&joiners[..])
+    }
+
     /// What else an operator needs to know, in lines.
     pub(crate) fn details(&self) -> String {
         let ReplicaStatus { configuration_id, role, promise, stored_idx, waiting, dropped, .. } =

@@ -1,6 +1,7 @@
 //! What a server does with the requests of its clients.
 
 use crate::{
+    answers::{Answers, Room},
     members::{self, Change as MembersChange, Members},
     places::Places,
     protocol::{Answer, Ask, Request, Response, Status, Why, MOST_WATCHES},
@@ -19,10 +20,16 @@ use omnipaxos_runtime::{
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
-    sync::{mpsc, watch, Mutex},
-    task::{spawn_blocking, AbortHandle, JoinSet},
+    sync::{watch, Mutex},
+    task::{spawn_blocking, AbortHandle, JoinError, JoinSet},
     time::timeout,
 };
+
+/// Requests of one client under way. Further ones are not read before.
+const REQUESTS: usize = 1024;
+
+/// The same for the bytes of their keys and values. The request that reaches this number is begun.
+const REQUEST_BYTES: usize = 32 * 1024 * 1024;
 
 /// The longest time for which a read waits for the leader. Then the client gets the reason, and asks another
 /// server.
@@ -48,11 +55,46 @@ pub(crate) struct Service {
 /// What is under way for one connection.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
-    pub(crate) tasks: JoinSet<()>,
+    /// Each returns the bytes of its request.
+    tasks: JoinSet<usize>,
+    /// Of the requests.
+    bytes: usize,
     /// Sends the members, whenever they change.
     members: Option<AbortHandle>,
     /// The number of requests to watch.
     watches: usize,
+}
+
+impl UnderWay {
+    fn spawn(
+        &mut self,
+        bytes: usize,
+        request: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.tasks.spawn(async move {
+            request.await;
+            bytes
+        })
+    }
+
+    /// Waits until the client may send further requests.
+    pub(crate) async fn may_grow(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.end(ended);
+        }
+        while self.tasks.len() >= REQUESTS || self.bytes >= REQUEST_BYTES {
+            match self.tasks.join_next().await {
+                Some(ended) => self.end(ended),
+                None => return,
+            }
+        }
+    }
+
+    fn end(&mut self, ended: Result<usize, JoinError>) {
+        // One that was aborted has sent the members: its request has no bytes.
+        self.bytes = self.bytes.saturating_sub(ended.unwrap_or_default());
+    }
 }
 
 /// There is no answer: the server ends, and closes the connection.
@@ -72,15 +114,15 @@ impl Service {
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: Request,
-        answers: &mpsc::Sender<Response>,
+        answers: &Answers,
         under_way: &mut UnderWay,
     ) {
-        let UnderWay { tasks, members, watches } = under_way;
         let Request { client, number, oldest, ask } = request;
+        let bytes = ask.bytes();
         let service = self.clone();
         let to = answers.clone();
         if let Err(why) = ask.check() {
-            tasks.spawn(answer(number, to, async { Ok(Answer::Refused(why)) }));
+            under_way.spawn(0, answer(number, to, async { Ok(Answer::Refused(why)) }));
             return;
         }
         let id = CommandId { client, number, oldest };
@@ -88,49 +130,57 @@ impl Service {
             Ask::Put { key, value } => Change { key, value: Some(value) },
             Ask::Delete { key } => Change { key, value: None },
             Ask::Get { key } => {
-                tasks.spawn(answer(number, to, async move { service.get(key).await }));
+                under_way.spawn(bytes, async move {
+                    let first = service.get(key.clone()).await;
+                    service.send_value(number, to, key, first).await;
+                });
                 return;
             }
             Ask::GetStale { key } => {
-                tasks.spawn(answer(number, to, async move { service.get_stale(key).await }));
+                under_way.spawn(bytes, async move {
+                    let first = service.get_stale(key.clone()).await;
+                    service.send_value(number, to, key, first).await;
+                });
                 return;
             }
             Ask::TransferLeadership { to: pid } => {
-                tasks.spawn(answer(number, to, async move { service.transfer(pid).await }));
+                under_way
+                    .spawn(bytes, answer(number, to, async move { service.transfer(pid).await }));
                 return;
             }
-            Ask::Watch { .. } if *watches == MOST_WATCHES => {
+            Ask::Watch { .. } if under_way.watches == MOST_WATCHES => {
                 let why = format!("this connection watches {MOST_WATCHES} prefixes already");
-                tasks.spawn(answer(number, to, async { Ok(Answer::Refused(why)) }));
+                under_way.spawn(0, answer(number, to, async { Ok(Answer::Refused(why)) }));
                 return;
             }
             Ask::Watch { prefix } => {
-                *watches += 1;
+                under_way.watches += 1;
                 return self.watchers.add(prefix, number, to);
             }
             Ask::Status => {
-                tasks.spawn(answer(number, to, async move { service.status().await }));
+                under_way.spawn(bytes, answer(number, to, async move { service.status().await }));
                 return;
             }
             Ask::Members => {
-                let sending = tasks.spawn(send_members(number, to, self.members.clone()));
-                if let Some(earlier) = members.replace(sending) {
+                let sending =
+                    under_way.spawn(bytes, send_members(number, to, self.members.clone()));
+                if let Some(earlier) = under_way.members.replace(sending) {
                     earlier.abort();
                 }
                 return;
             }
             Ask::ChangeMembers(change) => {
                 let changed = async move { service.change_members(&change).await };
-                tasks.spawn(answer(number, to, changed));
+                under_way.spawn(bytes, answer(number, to, changed));
                 return;
             }
         };
         match self.store.execute_notify(id, change) {
             Ok(executing) => {
-                tasks.spawn(answer(number, to, async { executed(executing.await) }));
+                under_way.spawn(bytes, answer(number, to, async { executed(executing.await) }));
             }
             Err(refused) => {
-                tasks.spawn(answer(number, to, async { executed(Err(refused)) }));
+                under_way.spawn(bytes, answer(number, to, async { executed(Err(refused)) }));
             }
         }
     }
@@ -142,6 +192,26 @@ impl Service {
 
     async fn get_stale(&self, key: String) -> Answered {
         read(self.store.query_stale(move |store| store.state().get(&key).cloned()).await)
+    }
+
+    /// Sends the value of a key, which was read first with this answer.
+    ///
+    /// While there is no room for the value, the task holds none. Then it reads again: the state is not older, and
+    /// the request is still under way, so a linearizable read stays linearizable.
+    async fn send_value(&self, number: u64, to: Answers, key: String, first: Answered) {
+        let mut read = first;
+        let mut room: Option<Room> = None;
+        while let Ok(answer) = read {
+            let response = Response { number, answer };
+            let bytes = response.bytes();
+            let enough = room.take().filter(|room| room.has(bytes));
+            if let Some(room) = enough.or_else(|| to.try_room(bytes)) {
+                return to.send_in(room, response).await;
+            }
+            drop(response);
+            room = Some(to.room(bytes).await);
+            read = self.get_stale(key.clone()).await;
+        }
     }
 
     async fn status(&self) -> Answered {
@@ -246,27 +316,18 @@ async fn answers(address: &str) -> bool {
 }
 
 /// Sends the answer to a request, once it is there.
-async fn answer(
-    number: u64,
-    to: mpsc::Sender<Response>,
-    answer: impl Future<Output = Answered> + Send,
-) {
+async fn answer(number: u64, to: Answers, answer: impl Future<Output = Answered> + Send) {
     if let Ok(answer) = answer.await {
-        // The client may have gone.
-        let _ = to.send(Response { number, answer }).await;
+        to.send(Response { number, answer }).await;
     }
 }
 
 /// Sends the members, now and whenever they change.
-async fn send_members(
-    number: u64,
-    to: mpsc::Sender<Response>,
-    mut members: watch::Receiver<Members>,
-) {
+async fn send_members(number: u64, to: Answers, mut members: watch::Receiver<Members>) {
     loop {
         let answer = Answer::Members(members.borrow_and_update().clone());
-        let is_gone = to.send(Response { number, answer }).await.is_err();
-        if is_gone || members.changed().await.is_err() {
+        to.send(Response { number, answer }).await;
+        if to.is_closed() || members.changed().await.is_err() {
             return;
         }
     }
@@ -305,5 +366,125 @@ fn unread(failed: QueryError) -> Answered {
         }
         QueryError::Read(ReadError::Ended(_)) => Err(NoAnswer),
         refused => Ok(Answer::Refused(format!("{:#}", anyhow!(refused)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Service, UnderWay, REQUEST_BYTES};
+    use crate::{
+        answers::{Answers, Waiting},
+        members::{Addresses, Members},
+        places::Places,
+        protocol::{Answer, Ask, Request},
+        state::Store,
+        watchers::Watchers,
+    };
+    use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
+    use omnipaxos_runtime::{tcp::AddressBook, Replicated};
+    use omnipaxos_storage::memory_storage::MemoryStorage;
+    use std::{
+        sync::{Arc, Weak},
+        time::Duration,
+    };
+    use tokio::{
+        sync::{broadcast, mpsc, watch},
+        task::yield_now,
+        time::timeout,
+    };
+
+    const MB: usize = 1024 * 1024;
+
+    /// The service of a cluster of one server.
+    async fn service() -> Arc<Service> {
+        let nodes = vec![1];
+        let config = OmniPaxosConfig {
+            cluster_config: ClusterConfig { configuration_id: 1, nodes, ..Default::default() },
+            server_config: ServerConfig { pid: 1, ..Default::default() },
+        };
+        let book = AddressBook::default();
+        let places = Places::new(1, String::new(), Addresses::new(), Vec::new(), book);
+        let (places, watchers) = (Arc::new(places), Arc::new(Watchers::default()));
+        let store = Store::new(watchers.clone(), places.clone());
+        let node = Replicated::builder(config, MemoryStorage::default(), store);
+        let store = node.start().await.unwrap().handle();
+        let members = watch::channel(Members::default()).1;
+        Arc::new(Service { store, places, watchers, members, one_status: Arc::default() })
+    }
+
+    async fn next(receiver: &mut mpsc::Receiver<Waiting>) -> Waiting {
+        receiver.recv().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bytes_of_requests_under_way_are_bounded() {
+        let mut under_way = UnderWay::default();
+        let (ends, _) = broadcast::channel::<()>(1);
+        for _ in 0..2 {
+            let mut end = ends.subscribe();
+            under_way.may_grow().await;
+            under_way.spawn(16 * MB, async move { drop(end.recv().await) });
+        }
+        assert!(timeout(Duration::from_millis(1), under_way.may_grow()).await.is_err());
+        ends.send(()).unwrap();
+        under_way.may_grow().await;
+        assert!(under_way.bytes < REQUEST_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_makes_the_server_hold_few_values() {
+        let service = service().await;
+        let key = || "key".to_owned();
+        let value = |number: u64| number.to_string() + &"x".repeat(4 * MB);
+        // It reads its answers, and puts.
+        let (others, mut to_other) = Answers::new();
+        // It watches and gets, and does not read.
+        let (slow, mut to_slow) = Answers::new();
+        let (mut of_other, mut of_slow) = (UnderWay::default(), UnderWay::default());
+        let ask = |number: u64, ask: Ask| Request { client: 1, number, oldest: number, ask };
+        let watched = ask(0, Ask::Watch { prefix: key() });
+        service.begin(watched, &slow, &mut of_slow);
+        let mut values: Vec<Weak<str>> = Vec::new();
+        for number in 1..=16 {
+            let put = Ask::Put { key: key(), value: value(number) };
+            service.begin(ask(number, put), &others, &mut of_other);
+            let done = next(&mut to_other).await.response;
+            assert!(matches!(done.answer, Answer::Done { .. }), "{done:?}");
+            for number in [2 * number, 2 * number + 1] {
+                let get = if number % 2 == 0 {
+                    Ask::Get { key: key() }
+                } else {
+                    Ask::GetStale { key: key() }
+                };
+                service.begin(ask(number, get), &slow, &mut of_slow);
+            }
+            let read = service.store.query(|store| store.state().get("key").map(Arc::downgrade));
+            values.push(read.await.unwrap().unwrap());
+        }
+        let held = || values.iter().filter(|value| value.strong_count() > 0).count();
+        // Seven wait in 32 MiB, and one is in the state.
+        let few_are_held = async {
+            while held() > 8 {
+                yield_now().await;
+            }
+        };
+        let in_time = timeout(Duration::from_secs(10), few_are_held).await;
+        assert!(in_time.is_ok(), "{} values of 4 MiB", held());
+        // Nothing is lost but changes, of which the watcher learns.
+        let (mut answered, mut is_told) = (0, false);
+        while answered < 32 || !is_told {
+            let Waiting { response, room } = next(&mut to_slow).await;
+            drop(room);
+            match response.answer {
+                Answer::Value(Some(got)) => {
+                    answered += 1;
+                    let got: u64 = got.trim_end_matches('x').parse().unwrap();
+                    assert!(got >= response.number / 2, "number {}: {got}", response.number);
+                }
+                Answer::Changed { .. } => assert!(!is_told),
+                Answer::Refused(why) => is_told = why.contains("too many changes"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

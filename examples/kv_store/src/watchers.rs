@@ -1,8 +1,10 @@
 //! Clients that watch keys.
 
-use crate::protocol::{Answer, Response};
+use crate::{
+    answers::Answers,
+    protocol::{Answer, Response},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
 
 /// Clients that get the changes.
 #[derive(Debug, Default)]
@@ -13,7 +15,7 @@ struct Watcher {
     prefix: String,
     /// Of its request.
     number: u64,
-    to: mpsc::Sender<Response>,
+    to: Answers,
 }
 
 impl Watchers {
@@ -22,7 +24,7 @@ impl Watchers {
     }
 
     /// From now on, this client gets each change of a key with this prefix.
-    pub(crate) fn add(&self, prefix: String, number: u64, to: mpsc::Sender<Response>) {
+    pub(crate) fn add(&self, prefix: String, number: u64, to: Answers) {
         let mut watchers = self.lock();
         watchers.retain(|watcher| !watcher.to.is_closed());
         watchers.push(Watcher { prefix, number, to });
