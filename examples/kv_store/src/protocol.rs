@@ -149,7 +149,8 @@ pub(crate) enum Answer {
     Members(Members),
     /// The change of the members is decided at this index, after these servers had caught up.
     MembersChanged { idx: u64, waited_for: Vec<NodeId>, members: Members },
-    /// The members are not changed, and will not be: these servers did not catch up.
+    /// This server has given up the change, and has changed nothing: these servers did not catch up. A server that
+    /// was asked before may still change the members.
     NotJoined(Vec<NodeId>),
     /// Not answered yet. Ask again, later or another server, with the same number.
     AskAgain(Why),
@@ -179,11 +180,15 @@ impl Answer {
 /// Why a server has no answer yet. To ask again with the same number does nothing twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
 pub(crate) enum Why {
-    /// As many commands wait for a leader here as may wait.
-    #[error("it is busy: as many commands wait there as may wait; this one is not done")]
+    /// As many commands wait for a leader here as may wait. The command was not proposed here now. A server that
+    /// was asked before may have proposed it.
+    #[error(
+        "it is busy: as many commands wait there as may wait; it has not proposed this one now"
+    )]
     Busy,
-    /// The command did not get into the log, and no copy of it is on its way.
-    #[error("it was not decided and will not be: the configuration has ended without it")]
+    /// The last proposal of the command here did not get into the log, and never will. That of a server that was
+    /// asked before may be in the log.
+    #[error("its proposal was not decided: the configuration has ended without that")]
     NotDecided,
     /// The server was brought up to date by a snapshot, which may hold the command. Or an earlier proposal of it
     /// may be in the log, and it could not be proposed again.

@@ -155,7 +155,10 @@ async fn ask(request: Request, client: &mut Client) -> Result<String> {
             servers(&waited_for)
         )),
         Answer::NotJoined(missing) => {
-            bail!("given up, and nothing has changed: {} did not catch up", servers(&missing))
+            bail!(
+                "given up by this server, which has changed nothing: {} did not catch up",
+                servers(&missing)
+            )
         }
         Answer::Leads { pid } => bail!("the transfer was given up: server {pid} leads"),
         other @ (Answer::Changed { .. }

@@ -148,7 +148,9 @@ fn a_change_is_given_up_if_a_server_does_not_come() {
     let says = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        says.contains("given up, and nothing has changed: server 4 did not catch up"),
+        says.contains(
+            "given up by this server, which has changed nothing: server 4 did not catch up"
+        ),
         "{says}"
     );
     assert!(cluster.ask(&["members"]).starts_with("configuration 1: "));
