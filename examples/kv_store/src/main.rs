@@ -13,6 +13,7 @@ mod cluster;
 mod config;
 mod demo;
 mod members;
+mod metrics;
 mod places;
 mod protocol;
 mod round;

@@ -1,12 +1,11 @@
 //! A server: the replicated store, and its clients.
 
 use crate::{
-    clients, config::Config, members::Members, places::Places, service::Service, state::Store,
-    watchers::Watchers,
+    clients, config::Config, members::Members, metrics, places::Places, service::Service,
+    state::Store, watchers::Watchers,
 };
 use anyhow::{Context, Result};
 use example_common::{bind, open_storage};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use omnipaxos::{storage::Storage, ServerConfig};
 use omnipaxos_runtime::{
     tcp::{AddressBook, TcpTransport},
@@ -56,10 +55,8 @@ pub(crate) async fn run(
     info!("server {own} serves clients at {}", config.client_address);
     if let Some(address) = config.metrics_address {
         // The replica gives its numbers to the recorder of the process by itself.
-        PrometheusBuilder::new()
-            .with_http_listener(address)
-            .install()
-            .with_context(|| format!("cannot serve metrics at {address}"))?;
+        let served = metrics::serve(address).await;
+        served.with_context(|| format!("cannot serve metrics at {address}"))?;
         info!("server {own} serves metrics at http://{address}/metrics");
     }
     match storage {
