@@ -1,7 +1,7 @@
 //! A client: asks one server after the other until it has its answers.
 
 use crate::{
-    members::Members,
+    members::{Change, Members},
     protocol::{Answer, Ask, Request, Response, Status, Why},
     round::Round,
 };
@@ -107,6 +107,18 @@ impl Client {
     pub(crate) async fn ask(&mut self, ask: Ask) -> Result<Answer> {
         let mut answers = self.ask_all(vec![ask], |_| ()).await?;
         answers.pop().context("no answer")
+    }
+
+    /// Changes the members. The change is of those that there are now, so that it is done once however often this
+    /// asks for it.
+    pub(crate) async fn change_members(&mut self, change: Change) -> Result<Answer> {
+        change.check().map_err(|why| anyhow!("refused, and nothing was sent: {why}"))?;
+        match self.ask(Ask::PresentMembers).await? {
+            Answer::Members(Members { configuration_id, .. }) => {
+                self.ask(Ask::ChangeMembers { change, configuration_id }).await
+            }
+            other => bail!("asked for the members, and the answer is {other:?}"),
+        }
     }
 
     /// Asks one server how it is, and no other.

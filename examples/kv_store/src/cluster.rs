@@ -3,7 +3,7 @@
 use crate::{
     client::Client,
     members::{Addresses, Change},
-    protocol::{Answer, Ask, Status},
+    protocol::{Answer, Status},
 };
 use anyhow::{bail, Context, Result};
 use example_common::{free_ports, Directory, Processes};
@@ -131,7 +131,7 @@ impl Cluster {
         let add = Addresses::from([(pid, peer_address.clone())]);
         let change = Change { add, remove: [dead].into() };
         let mut client = Client::new(self.client_addresses.values().cloned().collect());
-        match client.ask(Ask::ChangeMembers(change)).await? {
+        match client.change_members(change).await? {
             Answer::MembersChanged { .. } | Answer::Members(_) => {}
             other => {
                 bail!("server {pid} should replace server {dead}, and the answer is {other:?}")

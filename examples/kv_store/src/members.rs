@@ -76,10 +76,12 @@ impl Change {
         self.add.values().try_for_each(|address| check_address(address))
     }
 
-    /// Returns the next configuration; `None` if the members are already what they are to be, as
-    /// when a client asks again.
+    /// Returns the configuration that follows this one; `None` if the members are already what they are to be, as
+    /// when a client asks again. An error if they are those of another configuration: when a client asks again, they
+    /// may have been changed so, and back.
     pub(crate) fn after(
         &self,
+        configuration_id: u32,
         present: &ClusterConfig,
         known: &Addresses,
     ) -> Result<Option<Next>, String> {
@@ -94,6 +96,13 @@ impl Change {
         let mut nodes: Vec<NodeId> = present.nodes.iter().copied().filter(stays).collect();
         if joins.is_empty() && nodes.len() == present.nodes.len() {
             return Ok(None);
+        }
+        if present.configuration_id != configuration_id {
+            let now = present.configuration_id;
+            return Err(format!(
+                "the members of configuration {configuration_id} were changed, and are those of \
+                 configuration {now} now: this change may be done or not"
+            ));
         }
         if let Some(pid) = self.remove.iter().find(|pid| !is_member(pid)) {
             return Err(format!("server {pid} is no member"));
@@ -227,7 +236,7 @@ mod tests {
         for (add, remove, expected) in table {
             let change = Change { add: addresses(add), remove: remove.iter().copied().collect() };
             change.check().unwrap();
-            let next = change.after(&present, &addresses(&[1, 2, 3]));
+            let next = change.after(7, &present, &addresses(&[1, 2, 3]));
             let nodes = next.as_ref().map(|next| next.as_ref().map(|n| &*n.configuration.nodes));
             assert_eq!(nodes.map_err(|why| &**why), expected, "{change:?}");
             if let Ok(Some(next)) = next {
@@ -236,7 +245,23 @@ mod tests {
             }
         }
         let elsewhere = Change { add: [(3, "x:1".to_owned())].into(), ..Change::default() };
-        let refused = elsewhere.after(&present, &addresses(&[1, 2, 3]));
+        let refused = elsewhere.after(7, &present, &addresses(&[1, 2, 3]));
         assert_eq!(refused, Err("server 3 is a member already, at h:3".to_owned()));
+    }
+
+    #[test]
+    fn a_change_that_is_asked_for_again_is_done_once() {
+        let configuration = |configuration_id: u32, nodes: &[u64]| {
+            let nodes = nodes.to_vec();
+            ClusterConfig { configuration_id, nodes, ..Default::default() }
+        };
+        let add = Change { add: addresses(&[4]), ..Change::default() };
+        let after = |present: &ClusterConfig| add.after(7, present, &addresses(&[1, 2, 3, 4]));
+        let next = after(&configuration(7, &[1, 2, 3])).unwrap().unwrap().configuration;
+        assert_eq!(next, configuration(8, &[1, 2, 3, 4]));
+        assert_eq!(after(&next), Ok(None));
+        // Another client has removed server 4 again.
+        let why = after(&configuration(9, &[1, 2, 3])).unwrap_err();
+        assert!(why.contains("are those of configuration 9 now"), "{why}");
     }
 }

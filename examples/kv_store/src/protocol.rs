@@ -47,8 +47,12 @@ pub(crate) enum Ask {
     /// Answered with `Members`: now, and whenever they change. The next such request on a connection takes
     /// the place of this one.
     Members,
-    /// Answered with `MembersChanged`, with `Members` if they are so already, or with `NotJoined`.
-    ChangeMembers(members::Change),
+    /// Changes the members of this configuration. Answered with `MembersChanged`, with `Members` if they are so
+    /// already, or with `NotJoined`. Refused if they are others meanwhile: the change may have been one of those
+    /// since, so to ask again does nothing twice.
+    ChangeMembers { change: members::Change, configuration_id: u32 },
+    /// Answered with `Members` once, which holds all changes before it was asked; or with `AskAgain`.
+    PresentMembers,
 }
 
 /// The most bytes of a key and its value together. What servers send each other about a change must
@@ -71,7 +75,8 @@ impl Ask {
             | Ask::TransferLeadership { .. }
             | Ask::Status
             | Ask::Members
-            | Ask::ChangeMembers(_) => 0,
+            | Ask::ChangeMembers { .. }
+            | Ask::PresentMembers => 0,
         }
     }
 
@@ -83,8 +88,10 @@ impl Ask {
                 ("a key", self.bytes(), LONGEST_CHANGE)
             }
             Ask::Watch { prefix } => ("a prefix", prefix.len(), LONGEST_PREFIX),
-            Ask::TransferLeadership { .. } | Ask::Status | Ask::Members => return Ok(()),
-            Ask::ChangeMembers(change) => return change.check(),
+            Ask::TransferLeadership { .. } | Ask::Status | Ask::Members | Ask::PresentMembers => {
+                return Ok(())
+            }
+            Ask::ChangeMembers { change, .. } => return change.check(),
         };
         if bytes <= limit {
             return Ok(());

@@ -54,7 +54,7 @@ impl Round {
 
     /// Whether a change of the members is asked for, which waits for servers that catch up.
     pub(crate) fn changes_members(&self) -> bool {
-        self.asks.iter().any(|ask| matches!(ask, Ask::ChangeMembers(_)))
+        self.asks.iter().any(|ask| matches!(ask, Ask::ChangeMembers { .. }))
     }
 
     /// There is a new connection: what is under way was not sent on it.
@@ -118,8 +118,8 @@ impl Round {
                 "no answer in time: it may be done or not, and is done once at most if it is asked \
                  again with `--client {client} --number {number}`"
             ),
-            Some(Ask::ChangeMembers(_)) => "no answer in time: the members may be changed or not, \
-                 which `members` lists; to ask again does nothing twice"
+            Some(Ask::ChangeMembers { .. }) => "no answer in time: the members may be changed or \
+                 not, now or later; `members` lists them"
                 .to_owned(),
             Some(
                 Ask::Get { .. }
@@ -127,7 +127,8 @@ impl Round {
                 | Ask::TransferLeadership { .. }
                 | Ask::Watch { .. }
                 | Ask::Status
-                | Ask::Members,
+                | Ask::Members
+                | Ask::PresentMembers,
             )
             | None => "no answer in time".to_owned(),
         }

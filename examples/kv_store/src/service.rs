@@ -9,7 +9,7 @@ use crate::{
     watchers::Watchers,
 };
 use anyhow::anyhow;
-use omnipaxos::{leader_transfer::TransferErr, members::MemberChange, util::NodeId};
+use omnipaxos::{leader_transfer::TransferErr, members::MemberChange, util::NodeId, ClusterConfig};
 use omnipaxos_runtime::{
     errors::{
         AppendError, ExecuteError, NodeError, QueryError, ReadError, ReconfigureError,
@@ -169,8 +169,14 @@ impl Service {
                 }
                 return;
             }
-            Ask::ChangeMembers(change) => {
-                let changed = async move { service.change_members(&change).await };
+            Ask::PresentMembers => {
+                let members = async move { service.present_members().await };
+                under_way.spawn(bytes, answer(number, to, members));
+                return;
+            }
+            Ask::ChangeMembers { change, configuration_id } => {
+                let changed =
+                    async move { service.change_members(&change, configuration_id).await };
                 under_way.spawn(bytes, answer(number, to, changed));
                 return;
             }
@@ -251,23 +257,39 @@ impl Service {
         }
     }
 
-    /// Changes the members. Those that join need not run yet.
-    ///
-    /// The request may name servers of an earlier change that this server has not learned yet. So this
-    /// server begins with a linearizable read.
-    async fn change_members(&self, change: &MembersChange) -> Answered {
+    async fn present_members(&self) -> Answered {
+        Ok(match self.present_configuration().await {
+            Ok(present) => Answer::Members(self.places.of(&present)),
+            Err(not_known) => return not_known,
+        })
+    }
+
+    /// Returns the latest configuration, with a linearizable read; or the answer that it is not known here.
+    async fn present_configuration(&self) -> Result<ClusterConfig, Answered> {
         if let Err(failed) = self.store.query_within(READ_TIMEOUT, |_| ()).await {
-            return unread(failed);
+            return Err(unread(failed));
         }
         let present = self.store.log().membership().borrow().configuration.clone();
         // The log names the members before the state machine has applied where they are.
-        if present.nodes.is_empty() || !self.places.are_known(&present.nodes) {
-            return Ok(Answer::AskAgain(Why::NoMembers));
+        match present.nodes.is_empty() || !self.places.are_known(&present.nodes) {
+            true => Err(Ok(Answer::AskAgain(Why::NoMembers))),
+            false => Ok(present),
         }
-        let next = change.after(&present, &self.places.by_servers().borrow());
+    }
+
+    /// Changes the members of a configuration. Those that join need not run yet.
+    ///
+    /// The request may name servers of an earlier change that this server has not learned yet. So this
+    /// server begins with a linearizable read.
+    async fn change_members(&self, change: &MembersChange, configuration_id: u32) -> Answered {
+        let present = match self.present_configuration().await {
+            Ok(present) => present,
+            Err(not_known) => return not_known,
+        };
+        let next = change.after(configuration_id, &present, &self.places.by_servers().borrow());
         let next = match next {
             Ok(Some(next)) => next,
-            Ok(None) => return Ok(Answer::Members(self.members.borrow().clone())),
+            Ok(None) => return Ok(Answer::Members(self.places.of(&present))),
             Err(why) => return Ok(Answer::Refused(why)),
         };
         let joining = || next.joins.iter().filter_map(|pid| Some((*pid, next.addresses.get(pid)?)));
@@ -371,7 +393,7 @@ fn unread(failed: QueryError) -> Answered {
 
 #[cfg(test)]
 mod tests {
-    use super::{Service, UnderWay, REQUEST_BYTES};
+    use super::{ClusterConfig, Service, UnderWay, REQUEST_BYTES};
     use crate::{
         answers::{Answers, Waiting},
         members::{Addresses, Members},
@@ -380,7 +402,7 @@ mod tests {
         state::Store,
         watchers::Watchers,
     };
-    use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
+    use omnipaxos::{OmniPaxosConfig, ServerConfig};
     use omnipaxos_runtime::{tcp::AddressBook, Replicated};
     use omnipaxos_storage::memory_storage::MemoryStorage;
     use std::{

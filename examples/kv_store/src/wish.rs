@@ -138,10 +138,17 @@ async fn ask(request: Request, client: &mut Client) -> Result<String> {
         Request::Get { key, stale: false } => (Ask::Get { key }, None),
         Request::Get { key, stale: true } => (Ask::GetStale { key }, None),
         Request::Members { change: None } => (Ask::Members, None),
-        Request::Members { change: Some(wish) } => (Ask::ChangeMembers(wish.into_change()?), None),
+        Request::Members { change: Some(wish) } => {
+            return in_words(client.change_members(wish.into_change()?).await?, None);
+        }
         Request::Transfer { to } => (Ask::TransferLeadership { to }, Some(to)),
     };
-    match client.ask(ask).await? {
+    in_words(client.ask(ask).await?, pid_wanted)
+}
+
+/// The text of an answer. An error if it is not what was wanted.
+fn in_words(answer: Answer, pid_wanted: Option<NodeId>) -> Result<String> {
+    match answer {
         Answer::Done { idx } => Ok(format!("ok, at index {idx}")),
         Answer::Value(Some(value)) => Ok(value.to_string()),
         Answer::Value(None) => bail!("there is no such key"),
