@@ -128,7 +128,10 @@ impl<T: Entry> WeakHandle<T> {
                     Err(TrySendError::Closed(())) => break,
                 };
             }
-            freed.await;
+            tokio::select! {
+                () = freed => {}
+                cause = ended_with(&self.ended) => return Err(cause),
+            }
         }
         Err(ended_with(&self.ended).await)
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The version of frames and of all that they carry. Both ends must have the same one.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The longest body, in bytes.
 pub const LONGEST_BODY: usize = 64 * 1024 * 1024;

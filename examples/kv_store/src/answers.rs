@@ -7,14 +7,15 @@ use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
 /// Answers that wait for one client. One that does not read them waits for its next ones.
 const ANSWERS: usize = 4096;
 
-/// The bytes of these answers. A longer one takes all of them.
+/// The bytes of the values in these answers. A longer one takes all of them.
 const MOST_BYTES: u32 = 32 * 1024 * 1024;
 
 /// Where the answers to one client go.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     queue: mpsc::Sender<Waiting>,
-    /// All that wait for it are tasks of their own: who waits first gets it first, and must be polled then.
+    /// All that wait for it are tasks of their own: who waits first gets it first, and must be polled then. An answer
+    /// without a value needs none, so it waits behind no value: its client may read only when it has sent all.
     room: Arc<Semaphore>,
 }
 
@@ -26,7 +27,7 @@ pub(crate) struct Waiting {
     pub(crate) room: Room,
 }
 
-/// Room for an answer of so many bytes, until it is dropped.
+/// Room for an answer of so many bytes, until it is dropped. `None` is room for one without a value.
 #[derive(Debug)]
 pub(crate) struct Room(Option<OwnedSemaphorePermit>);
 
@@ -58,12 +59,18 @@ impl Answers {
 
     /// Waits for room for so many bytes.
     pub(crate) async fn room(&self, bytes: usize) -> Room {
+        if bytes == 0 {
+            return Room(None);
+        }
         // The semaphore is never closed.
         Room(self.room.clone().acquire_many_owned(counted(bytes)).await.ok())
     }
 
     /// Returns room for so many bytes, if there is some.
     pub(crate) fn try_room(&self, bytes: usize) -> Option<Room> {
+        if bytes == 0 {
+            return Some(Room(None));
+        }
         let room = self.room.clone().try_acquire_many_owned(counted(bytes)).ok()?;
         Some(Room(Some(room)))
     }
@@ -116,9 +123,12 @@ mod tests {
         }
         waits.await.unwrap();
         assert!(answers.try_room(1).is_none());
+        let small = Response { number: 2, answer: Answer::Done { idx: 7 } };
+        assert!(answers.try_send(small).is_ok(), "it waits behind no value");
         let alone = receiver.recv().await.unwrap();
         assert!(alone.response.bytes() > 2 * half && alone.room.has(usize::MAX));
         drop(alone);
+        assert!(receiver.recv().await.is_some());
         assert!(answers.try_room(2 * half).is_some());
     }
 

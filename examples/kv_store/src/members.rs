@@ -14,6 +14,9 @@ pub(crate) type Addresses = BTreeMap<NodeId, String>;
 /// The most servers that a change may add. Each is named in the stop sign.
 const MOST_ADDED: usize = 64;
 
+/// The most servers that one change removes.
+const MOST_REMOVED: usize = 1024;
+
 /// The most bytes of an address.
 const LONGEST_ADDRESS: usize = 300;
 
@@ -69,6 +72,10 @@ impl Change {
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.add.len() > MOST_ADDED {
             return Err(format!("{} servers are added: the limit is {MOST_ADDED}", self.add.len()));
+        }
+        if self.remove.len() > MOST_REMOVED {
+            let removed = self.remove.len();
+            return Err(format!("{removed} servers are removed: the limit is {MOST_REMOVED}"));
         }
         if let Some(pid) = self.add.keys().find(|pid| self.remove.contains(pid)) {
             return Err(format!("server {pid} is to be added and removed"));
@@ -153,15 +160,6 @@ pub(crate) struct Found {
 }
 
 impl Members {
-    /// Returns about how many bytes of memory it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        let found = |found: &Found| {
-            let addresses = [&found.by_servers, &found.by_clients].into_iter().flatten();
-            size_of::<(NodeId, Found)>() + addresses.map(String::len).sum::<usize>()
-        };
-        self.members.values().map(found).sum()
-    }
-
     /// Whether it is known where clients find one of them.
     pub(crate) fn are_found_by_clients(&self) -> bool {
         self.members.values().any(|found| found.by_clients.is_some())

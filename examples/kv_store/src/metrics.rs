@@ -81,8 +81,11 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<()> {
     let mut stream = BufReader::new(stream);
     let method_and_path = read_request(&mut stream).await?;
-    let (status, page) = match method_and_path.as_str() {
-        "GET /metrics" | "GET /" => ("200 OK", spawn_blocking(move || pages.render()).await?),
+    let (method, path) = method_and_path.split_once(' ').context("it is not HTTP")?;
+    let (status, mut page) = match (method, path) {
+        ("GET" | "HEAD", "/metrics" | "/") => {
+            ("200 OK", spawn_blocking(move || pages.render()).await?)
+        }
         _ => ("404 Not Found", String::new()),
     };
     let head = format!(
@@ -90,6 +93,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
          Connection: close\r\n\r\n",
         page.len()
     );
+    if method == "HEAD" {
+        page.clear();
+    }
     stream.write_all((head + &page).as_bytes()).await?;
     Ok(stream.shutdown().await?)
 }
@@ -146,6 +152,8 @@ mod tests {
             assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
             assert!(head.contains(&format!("Content-Length: {}\r\n", page.len())), "{head}");
         }
+        let head = ask(b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
         assert!(ask(b"POST /metrics HTTP/1.1\r\n\r\n").await.contains(" 404 "));
         for none in [&b""[..], b"GET /metrics HTTP/1.1\r\n", b"GET\r\n\r\n", b"\xff\r\n\r\n"] {
             assert_eq!(ask(none).await, "");

@@ -108,21 +108,22 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Returns about how many bytes of memory it takes while it waits, as if it shared none.
+    /// Returns about how many bytes of memory a value takes while it waits, as if it shared none. Other answers are
+    /// small: their number bounds them.
     pub(crate) fn bytes(&self) -> usize {
         let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
-        let more = match &self.answer {
-            Answer::Value(value) => length(value),
-            Answer::Changed { key, value } => key.len() + length(value),
-            Answer::Status(status) => status.bytes(),
-            Answer::Members(members) | Answer::MembersChanged { members, .. } => members.bytes(),
-            Answer::Refused(why) | Answer::AskAgain(Why::NotRead(why)) => why.len(),
-            Answer::Done { .. }
+        match &self.answer {
+            Answer::Value(value) => size_of::<Self>() + length(value),
+            Answer::Changed { key, value } => size_of::<Self>() + key.len() + length(value),
+            Answer::Status(_)
+            | Answer::Members(_)
+            | Answer::MembersChanged { .. }
+            | Answer::Refused(_)
+            | Answer::Done { .. }
             | Answer::Leads { .. }
             | Answer::NotJoined(_)
             | Answer::AskAgain(_) => 0,
-        };
-        size_of::<Self>() + more
+        }
     }
 
     /// The number of what answers no request, since the server did not read it.
@@ -257,14 +258,6 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    fn bytes(&self) -> usize {
-        let ReplicaStatus { peers, observers, joiners, .. } = &self.replica;
-        size_of::<Self>()
-            + size_of_val(&peers[..])
-            + size_of_val(&observers[..])
-            + size_of_val(&joiners[..])
-    }
-
     /// What else an operator needs to know, in lines.
     pub(crate) fn details(&self) -> String {
         let ReplicaStatus { configuration_id, role, promise, stored_idx, waiting, dropped, .. } =

@@ -92,7 +92,7 @@ impl UnderWay {
     }
 
     fn end(&mut self, ended: Result<usize, JoinError>) {
-        // One that was aborted has sent the members: its request has no bytes.
+        // One that was aborted sent the members: its request has no bytes.
         self.bytes = self.bytes.saturating_sub(ended.unwrap_or_default());
     }
 }
@@ -203,7 +203,8 @@ impl Service {
     /// Sends the value of a key, which was read first with this answer.
     ///
     /// While there is no room for the value, the task holds none. Then it reads again: the state is not older, and
-    /// the request is still under way, so a linearizable read stays linearizable.
+    /// the request is still under way, so a linearizable read stays linearizable. What is no value, as after a read
+    /// that failed, needs no room: it is sent as it is.
     async fn send_value(&self, number: u64, to: Answers, key: String, first: Answered) {
         let mut read = first;
         let mut room: Option<Room> = None;
@@ -255,6 +256,11 @@ impl Service {
             Err(TransferError::Ended(_)) => Err(NoAnswer),
             Err(refused) => Ok(Answer::Refused(refused.to_string())),
         }
+    }
+
+    /// Returns the id of the configuration that this server knows.
+    fn present_id(&self) -> u32 {
+        self.store.log().membership().borrow().configuration.configuration_id
     }
 
     async fn present_members(&self) -> Answered {
@@ -322,6 +328,10 @@ impl Service {
             }
             Err(ReconfigureError::Pending) => Ok(Answer::AskAgain(Why::ChangingMembers)),
             Err(ReconfigureError::NotDecided) => Ok(Answer::AskAgain(Why::OtherMembers)),
+            // The members were changed meanwhile, perhaps by the same client at another server.
+            Err(ReconfigureError::Config(_)) if self.present_id() >= next_id => {
+                Ok(Answer::AskAgain(Why::OtherMembers))
+            }
             Err(ReconfigureError::NotJoined(missing)) => Ok(Answer::NotJoined(missing)),
             Err(ReconfigureError::Unknown) => Ok(Answer::AskAgain(Why::Unknown)),
             Err(ReconfigureError::Ended(_)) => Err(NoAnswer),
@@ -398,7 +408,7 @@ mod tests {
         answers::{Answers, Waiting},
         members::{Addresses, Members},
         places::Places,
-        protocol::{Answer, Ask, Request},
+        protocol::{Answer, Ask, Request, Why},
         state::Store,
         watchers::Watchers,
     };
@@ -451,6 +461,17 @@ mod tests {
         ends.send(()).unwrap();
         under_way.may_grow().await;
         assert!(under_way.bytes < REQUEST_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_failed_does_not_become_an_older_value() {
+        let service = service().await;
+        let (to, mut receiver) = Answers::new();
+        let _all = to.try_room(usize::MAX).unwrap();
+        let failed = Ok(Answer::AskAgain(Why::NotRead("no quorum".to_owned())));
+        service.send_value(7, to, "key".to_owned(), failed).await;
+        let answer = next(&mut receiver).await.response.answer;
+        assert!(matches!(answer, Answer::AskAgain(Why::NotRead(_))), "{answer:?}");
     }
 
     #[tokio::test]

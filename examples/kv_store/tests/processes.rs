@@ -177,18 +177,18 @@ fn garbage_harms_nothing() {
         vec![0; 4096],
         (0..=255).cycle().take(70_000).collect(),
         // The longest length that is legal, and nothing behind it.
-        [&0x0400_0002_u32.to_be_bytes()[..], &[2, 2]].concat(),
-        [&0x0400_0003_u32.to_be_bytes()[..], &[2, 2]].concat(),
+        [&0x0400_0002_u32.to_be_bytes()[..], &[3, 2]].concat(),
+        [&0x0400_0003_u32.to_be_bytes()[..], &[3, 2]].concat(),
         // A wrong version; a truncated frame; a body of nonsense for each kind.
         vec![0, 0, 0, 3, 9, 1, 1],
-        vec![0, 0, 0, 9, 2, 3, 1],
-        [&[0, 0, 0, 66, 2, 2][..], &[0xfe; 64]].concat(),
-        [&[0, 0, 0, 66, 2, 3][..], &[0xfe; 64]].concat(),
+        vec![0, 0, 0, 9, 3, 3, 1],
+        [&[0, 0, 0, 66, 3, 2][..], &[0xfe; 64]].concat(),
+        [&[0, 0, 0, 66, 3, 3][..], &[0xfe; 64]].concat(),
         // One who says hello properly, under several names, and then breaks the protocol.
         hello(1),
         hello(0),
         [&hello(2)[..], &hello(2)[..]].concat(),
-        [&hello(3)[..], &[0, 0, 0, 66, 2, 2], &[0xfe; 64]].concat(),
+        [&hello(3)[..], &[0, 0, 0, 66, 3, 2], &[0xfe; 64]].concat(),
         [&hello(99)[..], &[0xff; 64]].concat(),
     ];
     for port in cluster.client_ports.iter().chain(&cluster.peer_ports) {
@@ -221,7 +221,7 @@ fn requests(random: &mut impl FnMut(usize) -> usize) -> Vec<Vec<u8>> {
     for ask in [0, 1, 2, 3, 5, 6, 7_u32] {
         let (key, value) = ("k".repeat(random(40)), "v".repeat(random(400)));
         let config = bincode::config::standard();
-        let mut body = vec![2, 3];
+        let mut body = vec![3, 3];
         let head = (7_u64, random(3000) as u64, 0_u64, ask);
         bincode::serde::encode_into_std_write(head, &mut body, config).unwrap();
         let strings: &[&str] = match ask {

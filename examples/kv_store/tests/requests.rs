@@ -273,7 +273,7 @@ const MEMBERS: u32 = 5;
 const REFUSED: u32 = 9;
 
 fn send_raw(stream: &mut TcpStream, number: u64, ask: Ask) {
-    let body = (2_u8, 3_u8, (1_u64, number, number, ask));
+    let body = (3_u8, 3_u8, (1_u64, number, number, ask));
     let body = bincode::serde::encode_to_vec(body, bincode::config::standard()).unwrap();
     stream.write_all(&(body.len() as u32).to_be_bytes()).unwrap();
     stream.write_all(&body).unwrap();

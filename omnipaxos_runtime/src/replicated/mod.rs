@@ -324,6 +324,10 @@ async fn end_of<M: StateMachine>(
         let copy = command.clone();
         let proposed = log.with_place(bytes, |place| propose(place, &waiting, copy)).await;
         if let Err(cause) = proposed {
+            // Another call may have proposed it meanwhile.
+            if let Ok(Ended::Executed(executed)) = reply.try_recv() {
+                return executed.map_err(ExecuteError::from);
+            }
             let error = AppendError::Ended { cause, entry: Some(command) };
             return Err(failed(error, earlier));
         }

@@ -277,16 +277,19 @@ impl Plan {
             n => [3000, 9000, 20_000][n as usize % 3],
         };
         let snapshot = Items(vec![Item { id: place as u32, payload: vec![pick(3) as u8; bytes] }]);
-        let next = Item { id: place as u32 + 1, payload: vec![7; pick(1) as usize % 600] };
+        // Sometimes the batch is larger than a new file of the journal, and than a segment.
+        let more = if pick(6).is_multiple_of(4) { 800 } else { 1 };
+        let item = |number| Item { id: number, payload: vec![7; pick(1) as usize % 600] };
+        let next: Vec<_> = (1..=more).map(|number| item(place as u32 + number)).collect();
         let count = self.held.log.len() as u64;
         self.held.removed += count;
-        self.held.log = vec![next.clone()];
+        self.held.log.clone_from(&next);
         (self.held.compacted_idx, self.held.decided_idx) = (pick(4), pick(5));
         self.held.snapshot = Some(snapshot.clone());
         let ops = vec![
             StorageOp::Trim(count),
             StorageOp::SetCompactedIdx(pick(4)),
-            StorageOp::AppendEntries(vec![next]),
+            StorageOp::AppendEntries(next),
             StorageOp::SetDecidedIndex(pick(5)),
         ];
         Some((snapshot, ops))
