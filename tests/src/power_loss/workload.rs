@@ -278,8 +278,9 @@ impl Plan {
         };
         let snapshot = Items(vec![Item { id: place as u32, payload: vec![pick(3) as u8; bytes] }]);
         // Sometimes the batch is larger than a new file of the journal, and than a segment.
-        let more = if pick(6).is_multiple_of(4) { 800 } else { 1 };
-        let item = |number| Item { id: number, payload: vec![7; pick(1) as usize % 600] };
+        let is_large = pick(6).is_multiple_of(6);
+        let (more, length) = if is_large { (600, 500) } else { (1, pick(1) as usize % 600) };
+        let item = |number| Item { id: number, payload: vec![7; length] };
         let next: Vec<_> = (1..=more).map(|number| item(place as u32 + number)).collect();
         let count = self.held.log.len() as u64;
         self.held.removed += count;
