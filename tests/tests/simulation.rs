@@ -52,6 +52,14 @@ fn what_overtaken_leaders_did() {
     }
 }
 
+/// The members repeated the read of an observer for which the leader had no place, until there was one. The check
+/// that all fall silent did not know that nothing is promised on when.
+#[test]
+fn an_observer_without_a_place_reads_late() {
+    let report = run(&Plan::of(1_702_003_617, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 /// Pieces of a snapshot were asked for byte by byte, where less may be in flight than fits into a message.
 #[test]
 fn a_snapshot_in_pieces_of_a_byte() {

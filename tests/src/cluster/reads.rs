@@ -133,6 +133,11 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
+    /// The number of reads that wait.
+    pub fn reads_waiting(&self) -> usize {
+        self.reads.0.len()
+    }
+
     /// Whether some read that was requested waits still.
     pub fn is_read_waiting(&self) -> bool {
         let all: Vec<usize> = (0..self.size()).collect();
