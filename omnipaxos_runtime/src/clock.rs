@@ -15,7 +15,7 @@ impl Alarm {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
-    /// Sleeps until this time, or for ever. If the future is dropped, the next call may set another time.
+    /// Sleeps until this time, and without one for ever. If the future is dropped, the next call may set another time.
     pub(crate) async fn until(&mut self, time: Option<Instant>) {
         let Some(time) = time else {
             return pending().await;

@@ -109,7 +109,8 @@ impl<T: Entry, B> fmt::Debug for Node<T, B> {
 ///   same, as if its answer were lost. The rustdoc of each method describes the consequence.
 /// - **Bounds.** At most 4,096 requests wait for the replica, and 1,024 that it has taken, with
 ///   entries of at most 32 MiB as [`Entry::size_hint`] counts them. Of one entry at most 4 MiB
-///   count. Further calls wait for room, and smaller entries may overtake larger ones. Proposals that wait for their decision are limited by
+///   count. Further calls wait for room, and smaller entries may overtake larger ones. Proposals
+///   that wait for their decision are limited by
 ///   [`ServerConfig::max_pending_entries`](omnipaxos::ServerConfig::max_pending_entries) and
 ///   `max_pending_bytes`. At most 65,536 reads wait.
 /// - **Time.** While no quorum answers, a call waits without a time limit, unless its rustdoc names

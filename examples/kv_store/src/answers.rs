@@ -112,7 +112,7 @@ mod tests {
         let (answers, mut receiver) = Answers::new();
         let half = MOST_BYTES as usize / 2;
         answers.send(long(half)).await;
-        assert!(answers.try_send(long(half)).is_err(), "the number counts, too");
+        assert!(answers.try_send(long(half)).is_err(), "an answer is more than its value");
         assert!(answers.try_send(long(half / 2)).is_ok());
         let to = answers.clone();
         let waits = tokio::spawn(async move { to.send(long(3 * half)).await });

@@ -2,6 +2,7 @@
 
 use crate::{
     answers::{Answers, Waiting},
+    listener::serve_each,
     protocol::{Request, Response},
     service::{Service, UnderWay},
 };
@@ -14,8 +15,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{tcp::OwnedReadHalf, TcpListener, TcpStream},
-    sync::{mpsc, Semaphore},
-    time::{sleep, timeout},
+    sync::mpsc,
+    time::timeout,
 };
 use tracing::{debug, warn};
 
@@ -31,28 +32,16 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Accepts clients, until the server ends.
 pub(crate) async fn listen(listener: TcpListener, service: Arc<Service>) -> Infallible {
-    let places = Arc::new(Semaphore::new(CLIENTS));
-    loop {
-        // The semaphore is never closed.
-        let place = places.clone().acquire_owned().await;
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(cause) => {
-                // Out of descriptors, most likely: others must end first.
-                warn!("cannot accept a client: {cause}");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let serve_one = |stream, from| {
         let service = service.clone();
-        tokio::spawn(async move {
+        async move {
             match serve(stream, &service).await {
                 Ok(()) => debug!("client at {from} is done"),
                 Err(cause) => warn!("closed the client connection from {from}: {cause:#}"),
             }
-            drop(place);
-        });
-    }
+        }
+    };
+    serve_each(listener, CLIENTS, "a client", serve_one).await
 }
 
 /// Serves one client. Ends when either direction does, and forgets what is under way.

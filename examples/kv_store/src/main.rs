@@ -12,6 +12,7 @@ mod clients;
 mod cluster;
 mod config;
 mod demo;
+mod listener;
 mod members;
 mod metrics;
 mod places;

@@ -1,16 +1,16 @@
 //! Serves the metrics of this process to Prometheus, over HTTP.
 
+use crate::listener::serve_each;
 use anyhow::{bail, Context, Result};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpListener,
-    sync::Semaphore,
     task::spawn_blocking,
-    time::{interval, sleep, timeout},
+    time::{interval, timeout},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Connections that are served. Further ones are not accepted before one of these has ended.
 const CONNECTIONS: usize = 16;
@@ -43,28 +43,16 @@ pub(crate) async fn serve(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-async fn listen(listener: TcpListener, pages: PrometheusHandle) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        // The semaphore is never closed.
-        let place = places.clone().acquire_owned().await;
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(cause) => {
-                // Out of descriptors, most likely: others must end first.
-                warn!("cannot accept a connection for metrics: {cause}");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+async fn listen(listener: TcpListener, pages: PrometheusHandle) -> Infallible {
+    let serve_one = |stream, from| {
         let pages = pages.clone();
-        tokio::spawn(async move {
+        async move {
             if let Err(cause) = answer_in_time(stream, pages).await {
                 debug!("did not serve metrics to {from}: {cause:#}");
             }
-            drop(place);
-        });
-    }
+        }
+    };
+    serve_each(listener, CONNECTIONS, "a connection for metrics", serve_one).await
 }
 
 async fn answer_in_time<S: AsyncRead + AsyncWrite + Unpin>(

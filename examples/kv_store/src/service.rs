@@ -425,7 +425,7 @@ mod tests {
         time::timeout,
     };
 
-    const MB: usize = 1024 * 1024;
+    const MIB: usize = 1024 * 1024;
 
     /// The service of a cluster of one server.
     async fn service() -> Arc<Service> {
@@ -455,7 +455,7 @@ mod tests {
         for _ in 0..2 {
             let mut end = ends.subscribe();
             under_way.may_grow().await;
-            under_way.spawn(16 * MB, async move { drop(end.recv().await) });
+            under_way.spawn(16 * MIB, async move { drop(end.recv().await) });
         }
         assert!(timeout(Duration::from_millis(1), under_way.may_grow()).await.is_err());
         ends.send(()).unwrap();
@@ -478,7 +478,7 @@ mod tests {
     async fn a_client_that_does_not_read_makes_the_server_hold_few_values() {
         let service = service().await;
         let key = || "key".to_owned();
-        let value = |number: u64| number.to_string() + &"x".repeat(4 * MB);
+        let value = |number: u64| number.to_string() + &"x".repeat(4 * MIB);
         // It reads its answers, and puts.
         let (others, mut to_other) = Answers::new();
         // It watches and gets, and does not read.

@@ -411,33 +411,37 @@ fn remove_half_made(folder: &Path) -> Result<(), StorageError> {
 /// Reads the files of a folder and of the folders in it. The database takes what it cannot read for the end of
 /// its file, and overwrites that.
 fn read_files(folder: &Path) -> Result<(), StorageError> {
-    for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
-        let path = entry.map_err(StorageError::io("list", folder))?.path();
-        if path.is_dir() {
-            read_files(&path)?;
-        } else {
-            let read =
-                fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
-            read.map_err(StorageError::io("read", &path))?;
-        }
-    }
-    Ok(())
+    let read = |path: &Path| {
+        let read = fs::File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        read.map(drop).map_err(StorageError::io("read", path))
+    };
+    walk(folder, &read, &|_folder| Ok(()))
 }
 
 /// Syncs the files of a folder and of the folders in it, and the folders.
 fn sync_folder_and_files(folder: &Path) -> Result<(), StorageError> {
+    let sync = |path: &Path| match open_to_sync(path).and_then(|file| file.sync_all()) {
+        // The database may replace its files at the same time.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("sync", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    };
+    walk(folder, &sync, &sync_folder)
+}
+
+/// Visits the files of a folder and of the folders in it, and each folder after its content.
+fn walk(
+    folder: &Path,
+    visit_file: &dyn Fn(&Path) -> Result<(), StorageError>,
+    visit_folder: &dyn Fn(&Path) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
     for entry in fs::read_dir(folder).map_err(StorageError::io("list", folder))? {
         let path = entry.map_err(StorageError::io("list", folder))?.path();
-        if path.is_dir() {
-            sync_folder_and_files(&path)?;
-        } else {
-            match open_to_sync(&path).and_then(|file| file.sync_all()) {
-                Ok(()) => {}
-                // The database may replace its files at the same time.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(StorageError::io("sync", &path)(error)),
-            }
+        match path.is_dir() {
+            true => walk(&path, visit_file, visit_folder)?,
+            false => visit_file(&path)?,
         }
     }
-    sync_folder(folder)
+    visit_folder(folder)
 }

@@ -11,8 +11,8 @@ use crate::{
 /// more round nobody within reach is happy, and a server takes over. In the fourth it prepares.
 const ROUNDS_OF_A_CHANGE: u64 = 4;
 
-/// Heartbeat rounds after which a server gives up a leader whose clock stands still. The clock stops in the first of
-/// them. Up to two rounds without a request are usual. The server waits for eight more, since requests may be lost.
+/// A leader's clock stands still. After this number of heartbeat rounds a server gives that leader up: the round in
+/// which the clock stops, two more, as usual without a request, and eight more, since requests may be lost.
 const ROUNDS_OF_A_STOPPED_CLOCK: u64 = 11;
 
 /// Round trips from there to a decision: Prepare and Promise, AcceptSync and Accepted.
