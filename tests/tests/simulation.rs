@@ -60,6 +60,14 @@ fn an_observer_without_a_place_reads_late() {
     assert!(report.failure.is_none(), "{:?}", report.failure);
 }
 
+/// An observer lacked what its sources had trimmed, so its read was repeated forever, by way of a member. The check
+/// that all fall silent took the answers to that member for work of the members.
+#[test]
+fn a_read_that_an_observer_repeats_by_way_of_a_member() {
+    let report = run(&Plan::of(230_019_791, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 /// Pieces of a snapshot were asked for byte by byte, where less may be in flight than fits into a message.
 #[test]
 fn a_snapshot_in_pieces_of_a_byte() {

@@ -58,7 +58,7 @@ impl<T: SimEntry> Cluster<T> {
                 &mut traffic.observers
             }
             PaxosMsg::ReadIndexRequest(m) if is_observers(m.origin) => &mut traffic.observers,
-            PaxosMsg::ReadIndexResponse(_) if is_observers(paxos.to) => &mut traffic.observers,
+            PaxosMsg::ReadIndexResponse(m) if is_observers(m.origin) => &mut traffic.observers,
             _other => &mut traffic.paxos,
         };
         *counter += 1;
