@@ -21,8 +21,10 @@ use omnipaxos_storage::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     fs,
+    io::ErrorKind,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
+    thread::{self, ThreadId},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -138,7 +140,7 @@ fn a_large_snapshot_is_read_in_parts_once_it_is_durable() {
     // The storage is idle, and notices all the same that the snapshot is durable.
     let bytes = loop {
         match storage.snapshot_source().unwrap() {
-            SnapshotSource::Later => std::thread::yield_now(),
+            SnapshotSource::Later => thread::yield_now(),
             SnapshotSource::Bytes(bytes) => break bytes,
             other => panic!("{other:?}"),
         }
@@ -233,7 +235,7 @@ fn a_compaction_across_stop_signs_is_durable_later() {
     storage.set_epochs(epochs(&[0, 6, 8, 50])).unwrap();
     storage.append_entries(words(0..50)).unwrap();
     // Ten entries, and the stop signs 5 and 7.
-    let gate = Arc::new(Gate { number: 12, end: OnceLock::new() });
+    let gate = Arc::new(Gate { number: 12, ..Gate::default() });
     let compaction = |gate: &Arc<Gate>, entries, idx| {
         vec![
             StorageOp::SetSnapshot(Some(Slow(Arc::clone(gate)))),
@@ -243,8 +245,8 @@ fn a_compaction_across_stop_signs_is_durable_later() {
     };
     // A call that waits for its snapshot returns in the end, when that is stored.
     let late = Arc::clone(&gate);
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(20));
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(20));
         let _ = late.end.set(End::Success);
     });
     storage.write_compaction(&mut compaction(&gate, 10, 12)).unwrap();
@@ -262,7 +264,7 @@ fn a_compaction_across_stop_signs_is_durable_later() {
     assert_eq!((storage.get_compacted_idx().unwrap(), number(&storage)), (0, None));
     assert_eq!(storage.get_suffix(0).unwrap(), words(0..50));
     // What its epochs do not explain was not in the log, and does not come later.
-    let gate = Arc::new(Gate { number: 13, end: OnceLock::from(End::Success) });
+    let gate = Arc::new(Gate { number: 13, end: OnceLock::from(End::Success), ..Gate::default() });
     storage.write_compaction(&mut compaction(&gate, 10, 13)).unwrap();
     assert_eq!(storage.get_stored_compacted_idx().unwrap(), 13);
 }
@@ -289,7 +291,11 @@ fn copy(folder: &Path) -> TempDir {
                     fs::create_dir(&target).unwrap();
                     copy_into(&entry.path(), &target);
                 }
-                false => drop(fs::copy(entry.path(), target).unwrap()),
+                // A thread of the storage may have removed or renamed a file, as before a crash a moment later.
+                false => match fs::copy(entry.path(), target) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    copied => drop(copied.unwrap()),
+                },
             }
         }
     }
@@ -307,6 +313,8 @@ struct Gate {
     number: u64,
     /// What encoding it ends with.
     end: OnceLock<End>,
+    /// Which thread encoded it last, and read it back.
+    encoded_by: Mutex<Option<ThreadId>>,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -317,6 +325,7 @@ enum End {
 }
 
 fn when_opened<S: Serializer>(gate: &Arc<Gate>, serializer: S) -> Result<S::Ok, S::Error> {
+    *gate.encoded_by.lock().unwrap() = Some(thread::current().id());
     match gate.end.wait() {
         End::Success => serializer.serialize_u64(gate.number),
         End::Failure => Err(serde::ser::Error::custom("the state cannot be encoded")),
@@ -326,7 +335,7 @@ fn when_opened<S: Serializer>(gate: &Arc<Gate>, serializer: S) -> Result<S::Ok, 
 
 fn gate_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Gate>, D::Error> {
     let number = u64::deserialize(deserializer)?;
-    Ok(Arc::new(Gate { number, end: OnceLock::from(End::Success) }))
+    Ok(Arc::new(Gate { number, end: OnceLock::from(End::Success), ..Gate::default() }))
 }
 
 impl Snapshot<Word> for Slow {
@@ -361,7 +370,7 @@ fn words(range: std::ops::Range<u64>) -> Vec<Word> {
 /// A compaction of the next ten words, whose snapshot nobody has encoded yet.
 fn compact_ten(storage: &mut Background) -> Arc<Gate> {
     let idx = storage.get_compacted_idx().unwrap() + 10;
-    let gate = Arc::new(Gate { number: idx, end: OnceLock::new() });
+    let gate = Arc::new(Gate { number: idx, ..Gate::default() });
     let snapshot = Slow(Arc::clone(&gate));
     storage.check_compaction(&snapshot).unwrap();
     let mut ops = vec![
@@ -441,7 +450,7 @@ fn install_with(storage: &mut Background, idx: u64, more: u64) {
     assert!(storage.begin_receiving(bytes.len() as u64).unwrap());
     storage.receive(bytes).unwrap();
     while storage.reception().unwrap() != Reception::Ready {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let held = storage.get_log_len().unwrap();
     let mut ops = vec![
@@ -502,7 +511,6 @@ fn a_received_snapshot_does_not_wait_for_a_compaction() {
     }
 }
 
-/// A replaced compaction leaves no file.
 /// The batch is larger than a file of the journal, and than a segment of the log. Another compaction is being
 /// written.
 #[test]
@@ -533,6 +541,7 @@ fn a_received_snapshot_may_come_with_a_large_batch() {
     assert_is(&open(folder.path()), 100, 100 + more);
 }
 
+/// A replaced compaction leaves no file.
 #[test]
 fn the_file_of_a_replaced_compaction_is_removed() {
     let folder = tempfile::tempdir().unwrap();
@@ -542,7 +551,7 @@ fn the_file_of_a_replaced_compaction_is_removed() {
     install(&mut storage, 100);
     first.end.set(End::Success).unwrap();
     while snapshot_files(folder.path()) < 2 {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     await_one_snapshot_file(&mut storage, folder.path());
     assert_eq!((number(&storage), storage.get_compacted_idx().unwrap()), (Some(100), 100));
@@ -557,7 +566,7 @@ fn await_one_snapshot_file(storage: &mut Background, folder: &Path) {
         if snapshot_files(folder) == 1 {
             return;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     panic!("{} files of snapshots", snapshot_files(folder));
 }
@@ -577,6 +586,23 @@ fn replaced_snapshots_do_not_pile_up() {
     drop(storage);
     let storage = open_with_files(folder.path());
     assert_eq!((number(&storage), snapshot_files(folder.path())), (Some(100), 1));
+}
+
+/// Allocators keep memory for each thread that has used some: with a thread for each snapshot, that of many snapshots.
+#[test]
+fn one_thread_encodes_all_snapshots() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut storage = open_background(folder.path());
+    storage.append_entries(words(0..200)).unwrap();
+    let mut threads = Vec::new();
+    for round in 1..=5 {
+        let gate = compact_ten(&mut storage);
+        gate.end.set(End::Success).unwrap();
+        append_until_stored(&mut storage, 10 * round);
+        threads.push(gate.encoded_by.lock().unwrap().unwrap());
+    }
+    assert!(threads.iter().all(|thread| *thread == threads[0]), "{threads:?}");
+    assert_ne!(threads[0], thread::current().id());
 }
 
 fn snapshot_files(folder: &Path) -> usize {
@@ -600,7 +626,7 @@ fn a_failure_of_the_thread_is_returned_by_the_next_write() {
         gate.end.set(end).unwrap();
         let error = loop {
             match storage.set_decided_idx(40) {
-                Ok(()) => std::thread::yield_now(),
+                Ok(()) => thread::yield_now(),
                 Err(error) => break with_causes(&*error),
             }
         };
@@ -624,7 +650,7 @@ fn a_file_that_cannot_be_written_is_reported() {
     storage.write_compaction(&mut compaction(40, 40, large(1))).unwrap();
     let error = loop {
         match storage.set_decided_idx(100) {
-            Ok(()) => std::thread::yield_now(),
+            Ok(()) => thread::yield_now(),
             Err(error) => break with_causes(&*error),
         }
     };

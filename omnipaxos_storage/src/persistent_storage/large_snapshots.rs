@@ -19,6 +19,7 @@ use super::{
     error::StorageError,
     snapshot_bytes::FileBytes,
     snapshot_files::SnapshotFiles,
+    worker::{Task, Worker},
 };
 use omnipaxos::storage::Entry;
 use serde::{de::DeserializeOwned, Serialize};
@@ -185,8 +186,8 @@ pub(super) struct Order<T> {
     pub(super) snapshot: InMemory<T>,
 }
 
-/// A thread that writes a snapshot.
-type Writer = JoinHandle<Result<Written, StorageError>>;
+/// A snapshot that the thread for snapshots writes.
+type Writer = Task<Result<Written, StorageError>>;
 
 /// Compactions that are in effect in memory, and not durable.
 pub(super) struct Deferred<T> {
@@ -202,6 +203,7 @@ pub(super) struct Deferred<T> {
 }
 
 /// A snapshot in a file that is synced.
+#[derive(Debug)]
 pub(super) struct Written {
     pub(super) reference: SnapshotRef,
     pub(super) file: FileBytes,
@@ -214,20 +216,20 @@ pub(super) enum Wait {
     UntilWritten,
 }
 
-/// A thread that writes a snapshot which is not wanted any more.
+/// A snapshot that is being written, and not wanted any more.
 #[derive(Debug)]
 pub(super) struct Superseded(Writer);
 
 impl Superseded {
-    /// Returns whether the thread has ended.
+    /// Returns whether it was written, or that failed.
     pub(super) fn has_ended(&self) -> bool {
-        self.0.is_finished()
+        self.0.has_ended()
     }
 
-    /// Waits for the thread. Returns the snapshot if it has a file. That the thread failed does not matter:
-    /// nothing refers to the file.
+    /// Waits until it is written. Returns the snapshot if it has a file. A failure does not matter: nothing
+    /// refers to the file.
     pub(super) fn end(self) -> Option<SnapshotRef> {
-        Some(self.0.join().ok()?.ok()?.reference)
+        Some(self.0.join()?.ok()?.reference)
     }
 }
 
@@ -245,12 +247,13 @@ pub(super) enum Progress {
 impl<T> Deferred<T> {
     /// Begins to write a snapshot. Until it is durable, `durable` is the compaction on the disk.
     pub(super) fn begin(
+        worker: &mut Worker,
         files: &SnapshotFiles,
         durable: Compacted,
         order: Order<T>,
     ) -> Result<Self, StorageError> {
         let Order { compacted: next, id, encode, snapshot } = order;
-        let writer = start(files, id, next.idx, encode)?;
+        let writer = start(worker, files, id, next.idx, encode)?;
         Ok(Self { durable, next: Some(next), writer, waiting: None, snapshot })
     }
 
@@ -261,7 +264,7 @@ impl<T> Deferred<T> {
         Self { durable, next: None, writer: superseded.0, waiting, snapshot }
     }
 
-    /// Drops the compactions, since a durable snapshot replaces them. Returns the thread that still writes.
+    /// Drops the compactions, since a durable snapshot replaces them. Returns the one that is still being written.
     pub(super) fn supersede(self) -> Superseded {
         Superseded(self.writer)
     }
@@ -288,7 +291,7 @@ impl<T> Deferred<T> {
         &self.snapshot
     }
 
-    /// Waits for the thread. Its result does not matter any more.
+    /// Waits until the snapshot is written. Its result does not matter any more.
     pub(super) fn end(self) {
         let _ = self.writer.join();
     }
@@ -300,11 +303,12 @@ impl<T> Deferred<T> {
 /// The snapshot could not be written. The disk holds the compaction before it.
 pub(super) fn poll<T>(
     deferred: &mut Option<Deferred<T>>,
+    worker: &mut Worker,
     files: &SnapshotFiles,
     wait: Wait,
 ) -> Result<Progress, StorageError> {
     let Some(Deferred { durable, next, writer, waiting, snapshot }) =
-        deferred.take_if(|deferred| wait == Wait::UntilWritten || deferred.writer.is_finished())
+        deferred.take_if(|deferred| wait == Wait::UntilWritten || deferred.writer.has_ended())
     else {
         return Ok(Progress::Pending);
     };
@@ -312,11 +316,11 @@ pub(super) fn poll<T>(
         let unneeded = Superseded(writer).end();
         if let Some((compacted, id, encode)) = waiting {
             let order = Order { compacted, id, encode, snapshot };
-            *deferred = Some(Deferred::begin(files, durable, order)?);
+            *deferred = Some(Deferred::begin(worker, files, durable, order)?);
         }
         return Ok(Progress::Superseded(unneeded));
     };
-    let written = writer.join().map_err(|_panic| {
+    let written = writer.join().ok_or_else(|| {
         StorageError::code("write", "a snapshot")("code that its thread called panicked")
     })??;
     match waiting {
@@ -324,7 +328,7 @@ pub(super) fn poll<T>(
         Some((compacted, id, encode)) => {
             let durable = Compacted { snapshot: Some(written.reference), ..next };
             let order = Order { compacted, id, encode, snapshot };
-            *deferred = Some(Deferred::begin(files, durable, order)?);
+            *deferred = Some(Deferred::begin(worker, files, durable, order)?);
             Ok(Progress::Continues(written.file))
         }
     }
@@ -339,8 +343,14 @@ impl<T> fmt::Debug for Deferred<T> {
     }
 }
 
-/// Writes a snapshot of the first `idx` entries from another thread.
-fn start(files: &SnapshotFiles, id: u64, idx: u64, encode: Encode) -> Result<Writer, StorageError> {
+/// Begins to write a snapshot of the first `idx` entries.
+fn start(
+    worker: &mut Worker,
+    files: &SnapshotFiles,
+    id: u64,
+    idx: u64,
+    encode: Encode,
+) -> Result<Writer, StorageError> {
     let used = files.clone();
     let write = move || {
         let bytes = encode()?;
@@ -348,7 +358,7 @@ fn start(files: &SnapshotFiles, id: u64, idx: u64, encode: Encode) -> Result<Wri
         let reference = contents.reference(id);
         Ok(Written { reference, file: FileBytes::open(used.path(id), id, idx, contents)? })
     };
-    spawn(&files.path(id), "omnipaxos snapshot", write)
+    worker.run(&files.path(id), write)
 }
 
 /// Removes the files of snapshots that nothing refers to, from another thread: that may take long.

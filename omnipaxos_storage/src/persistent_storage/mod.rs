@@ -39,6 +39,7 @@ mod segments;
 mod snapshot_bytes;
 mod snapshot_files;
 mod trace;
+mod worker;
 mod write;
 
 pub use self::{
@@ -61,6 +62,7 @@ use self::{
     runs::Runs,
     snapshot_bytes::FileBytes,
     snapshot_files::SnapshotFiles,
+    worker::Worker,
 };
 use omnipaxos::{errors::with_causes, storage::Entry};
 use serde::{de::DeserializeOwned, Serialize};
@@ -114,8 +116,10 @@ pub struct PersistentStorage<T> {
     state: State,
     /// The state in the last batch. Its compaction is an earlier one while a snapshot is written.
     written: State,
+    /// Writes the snapshots of deferred compactions.
+    worker: Worker,
     deferred: Option<Deferred<T>>,
-    /// A thread that writes a snapshot which is not wanted any more, while nothing is deferred.
+    /// A snapshot that is being written and not wanted any more, while nothing is deferred.
     superseded: Option<Superseded>,
     /// A snapshot from another server, of which parts arrive. It is not part of the state.
     receiving: Option<Receiving>,

@@ -17,6 +17,7 @@ use super::{
     segments,
     snapshot_bytes::Contents,
     snapshot_files::SnapshotFiles,
+    worker::Worker,
     Health, PersistentStorage, Reason,
 };
 use omnipaxos::errors::with_causes;
@@ -210,6 +211,7 @@ impl<T> PersistentStorage<T> {
             in_file: None,
             written: found.state.clone(),
             state: found.state,
+            worker: Worker::default(),
             deferred: None,
             superseded: None,
             receiving: None,

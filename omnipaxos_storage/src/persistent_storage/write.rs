@@ -350,13 +350,14 @@ where
     /// Begins to write a snapshot, or makes it the one that is written next.
     fn defer(&mut self, order: Order<T>) -> Result<(), StorageError> {
         let durable = Compacted::of(&self.state);
+        let (worker, files) = (&mut self.worker, &self.snapshot_files);
         match (&mut self.deferred, self.superseded.take()) {
             (Some(deferred), _) => deferred.add(order),
             (None, Some(superseded)) => {
                 self.deferred = Some(Deferred::after(superseded, durable, order));
             }
             (None, None) => {
-                self.deferred = Some(Deferred::begin(&self.snapshot_files, durable, order)?);
+                self.deferred = Some(Deferred::begin(worker, files, durable, order)?);
             }
         }
         Ok(())
@@ -400,7 +401,8 @@ impl<T> PersistentStorage<T> {
         let superseded = self.superseded.take_if(|superseded| superseded.has_ended());
         self.unneeded.extend(superseded.and_then(Superseded::end));
         while let Some(durable) = self.deferred.as_ref().map(Deferred::durable) {
-            match large_snapshots::poll(&mut self.deferred, &self.snapshot_files, wait) {
+            let (worker, files) = (&mut self.worker, &self.snapshot_files);
+            match large_snapshots::poll(&mut self.deferred, worker, files, wait) {
                 Ok(Progress::Pending) => return Ok(()),
                 Ok(Progress::Superseded(snapshot)) => {
                     self.unneeded.extend(snapshot);
