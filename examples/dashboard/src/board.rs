@@ -43,7 +43,7 @@ pub(crate) struct Server {
     /// Its last report in this incarnation, and when that came.
     pub(crate) report: Option<(Report, Duration)>,
     is_running: bool,
-    /// When it first reported that it may stop.
+    /// When it first reported that it may stop, in the present configuration.
     may_stop_since: Option<Duration>,
 }
 
@@ -108,11 +108,9 @@ impl Board {
         server.app.observe(&report.status, now);
         server.app.log_mut().extend(items.iter().cloned());
         self.log.extend(items);
-        match report.status.may_stop {
-            Some(true) => server.may_stop_since = server.may_stop_since.or(Some(now)),
-            Some(false) | None => server.may_stop_since = None,
-        }
         if self.members.learn(&report.status) {
+            // They may have been members since they reported it.
+            self.servers.values_mut().for_each(|server| server.may_stop_since = None);
             let (id, nodes) = (report.status.configuration_id, listed(&report.status.nodes));
             self.note(format!("configuration {id} begins, with the members {nodes}"), now);
         }
@@ -121,7 +119,10 @@ impl Board {
         {
             self.note(format!("the members stay as they are: {}", refusal.why), now);
         }
+        let is_present = report.status.configuration_id == self.members.configuration_id();
+        let may_stop = is_present && report.status.may_stop == Some(true);
         if let Some(server) = self.servers.get_mut(&pid) {
+            server.may_stop_since = may_stop.then(|| server.may_stop_since.unwrap_or(now));
             server.report = Some((report, now));
         }
     }
@@ -167,18 +168,54 @@ impl Board {
         Some((proposer, change))
     }
 
-    /// The servers that were removed from the members and need not run any more, with whether each still
-    /// runs.
+    /// The change to ask for, if any. From now on it may be decided.
+    pub(crate) fn ask(&mut self) -> Option<(NodeId, Change)> {
+        let change = self.change();
+        if let Some((_, Change { nodes, .. })) = &change {
+            self.members.ask(nodes);
+        }
+        change
+    }
+
+    /// Wants a server no longer: it leaves the members, and ends when it may. If this is under way
+    /// already, it is to be a member.
+    pub(crate) fn remove(&mut self, pid: NodeId, now: Duration) {
+        let done = match self.members.part(pid) {
+            Part::Leaver | Part::Removed | Part::Dropped => {
+                self.members.want(pid);
+                "is to be a member again"
+            }
+            Part::Member | Part::Joiner | Part::Observer if self.members.want_without(pid) => {
+                "is to leave"
+            }
+            Part::Member | Part::Joiner | Part::Observer => "stays: no member would be left",
+        };
+        self.note(format!("server {pid} {done}"), now);
+    }
+
+    /// The servers that the user has removed and that need not run any more, with whether each still runs.
     pub(crate) fn dismissed(&self) -> Vec<(NodeId, Presence)> {
         let is_over = |since: Duration| self.now.saturating_sub(since) >= FAREWELL;
-        let may_go = |pid: NodeId, server: &Server| match self.presence(pid) {
-            Presence::Killed => true,
-            Presence::Silent | Presence::Reports => server.may_stop_since.is_some_and(is_over),
+        let may_go = |pid: NodeId, server: &Server| match self.members.part(pid) {
+            Part::Member | Part::Leaver | Part::Joiner | Part::Observer => false,
+            Part::Removed | Part::Dropped if self.members.may_join(pid) => false,
+            Part::Dropped => true,
+            Part::Removed if self.presence(pid) == Presence::Killed => self.quorum_has_begun(),
+            Part::Removed => server.may_stop_since.is_some_and(is_over),
         };
-        let removed = self.servers.iter().filter(|(pid, server)| {
-            self.members.part(**pid) == Part::Removed && may_go(**pid, server)
-        });
-        removed.map(|(pid, _)| (*pid, self.presence(*pid))).collect()
+        let gone = self.servers.iter().filter(|(pid, server)| may_go(**pid, server));
+        gone.map(|(pid, _)| (*pid, self.presence(*pid))).collect()
+    }
+
+    /// Whether a quorum of the members reports the present configuration, and has stored all that comes
+    /// before it: then the servers that were removed may stop.
+    fn quorum_has_begun(&self) -> bool {
+        let has_begun = |Report { status, .. }: &&Report| {
+            self.members.present().contains(&status.pid)
+                && status.configuration_id == self.members.configuration_id()
+                && status.stored_idx >= self.members.first_idx()
+        };
+        self.reports().filter(has_begun).count() > self.members.present().len() / 2
     }
 
     pub(crate) fn cut(&self) -> &BTreeSet<Link> {
@@ -230,7 +267,8 @@ impl Board {
         let Some(first) = self.reports().next() else {
             return false;
         };
-        let is_needed = |pid: &NodeId| self.members.part(*pid) != Part::Removed;
+        let is_needed =
+            |pid: &NodeId| !matches!(self.members.part(*pid), Part::Removed | Part::Dropped);
         self.all_report()
             && self.members.change().is_none()
             && self.servers.keys().all(is_needed)
@@ -258,4 +296,124 @@ pub(crate) fn config(pid: NodeId, founders: u64, observes: &[NodeId]) -> OmniPax
 /// The pids in a line.
 pub(crate) fn listed(pids: &[NodeId]) -> String {
     pids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{config, Board, Presence};
+    use crate::protocol::{Change, Number, Report};
+    use omnipaxos::util::NodeId;
+    use omnipaxos_storage::memory_storage::MemoryStorage;
+    use std::time::Duration;
+
+    const LATER: Duration = Duration::from_secs(60);
+
+    /// Members 1 to 3, and server 4, which observes them. All run.
+    fn board() -> Board {
+        let mut board = Board::new(3);
+        for pid in 1..=4 {
+            board.add(pid, config(pid, 3, if pid == 4 { &[1, 2, 3] } else { &[] }));
+            board.set_running(pid, true);
+            hear(&mut board, pid, 1, &[1, 2, 3], None);
+        }
+        board
+    }
+
+    /// The server reports this configuration, which begins at a hundred times its id and is stored.
+    fn hear(board: &mut Board, pid: NodeId, id: u32, nodes: &[NodeId], may_stop: Option<bool>) {
+        let replica = config(pid, 4, &[]).build(MemoryStorage::<Number>::default());
+        let mut status = replica.unwrap().status();
+        (status.configuration_id, status.nodes) = (id, nodes.to_vec());
+        (status.epoch_idx, status.may_stop) = (Some(u64::from(id) * 100), may_stop);
+        status.stored_idx = u64::from(id) * 100;
+        let report = Report { status, digest: 0, log: Vec::new(), refusal: None };
+        board.hear(pid, report, board.now);
+    }
+
+    fn nodes(asked: Option<(NodeId, Change)>) -> Option<Vec<NodeId>> {
+        asked.map(|(_, change)| change.nodes)
+    }
+
+    #[test]
+    fn a_joiner_that_is_removed_stays_while_a_change_may_make_it_a_member() {
+        let mut board = board();
+        board.members_mut().want(4);
+        assert_eq!(nodes(board.ask()), Some(vec![1, 2, 3, 4]));
+        board.remove(4, board.now);
+        board.look(LATER);
+        assert_eq!(board.dismissed(), []);
+        // Nobody knows what becomes of the change: another one settles it.
+        assert_eq!(nodes(board.ask()), Some(vec![1, 2, 3]));
+        hear(&mut board, 1, 2, &[1, 2, 3], None);
+        assert_eq!((board.dismissed(), board.ask()), (vec![(4, Presence::Silent)], None));
+    }
+
+    #[test]
+    fn a_joiner_that_became_a_member_before_it_was_removed_leaves_as_a_member_does() {
+        let mut board = board();
+        board.members_mut().want(4);
+        board.ask();
+        board.remove(4, board.now);
+        assert_eq!(board.dismissed(), []);
+        hear(&mut board, 1, 2, &[1, 2, 3, 4], None);
+        assert_eq!((board.dismissed(), nodes(board.ask())), (vec![], Some(vec![1, 2, 3])));
+        hear(&mut board, 1, 3, &[1, 2, 3], None);
+        hear(&mut board, 4, 3, &[1, 2, 3], Some(false));
+        board.look(LATER);
+        assert_eq!(board.dismissed(), []);
+        hear(&mut board, 4, 3, &[1, 2, 3], Some(true));
+        board.look(2 * LATER);
+        assert_eq!(board.dismissed(), [(4, Presence::Silent)]);
+    }
+
+    #[test]
+    fn a_server_that_no_change_names_ends_at_once() {
+        let mut board = board();
+        board.remove(4, board.now);
+        assert_eq!((board.dismissed(), board.ask()), (vec![(4, Presence::Reports)], None));
+    }
+
+    #[test]
+    fn a_removed_server_stays_while_a_change_may_make_it_a_member_again() {
+        let mut board = board();
+        board.remove(3, board.now);
+        board.ask();
+        hear(&mut board, 1, 2, &[1, 2], None);
+        hear(&mut board, 3, 2, &[1, 2], Some(true));
+        board.remove(3, board.now);
+        assert_eq!(nodes(board.ask()), Some(vec![1, 2, 3]));
+        board.remove(3, board.now);
+        board.look(LATER);
+        assert_eq!((board.dismissed(), nodes(board.ask())), (vec![], Some(vec![1, 2])));
+        // The first of the two changes was decided; the server has not reported since.
+        hear(&mut board, 1, 3, &[1, 2, 3], None);
+        board.ask();
+        hear(&mut board, 1, 4, &[1, 2], None);
+        board.look(2 * LATER);
+        assert_eq!(board.dismissed(), [], "it may stop in configuration 2 only");
+    }
+
+    #[test]
+    fn a_killed_server_stays_until_a_quorum_has_what_it_holds() {
+        let mut board = board();
+        board.remove(3, board.now);
+        board.ask();
+        hear(&mut board, 1, 2, &[1, 2], None);
+        hear(&mut board, 3, 2, &[1, 2], Some(false));
+        board.set_running(3, false);
+        board.look(LATER);
+        assert_eq!(board.dismissed(), [], "one of two members is no quorum");
+        hear(&mut board, 2, 2, &[1, 2], None);
+        assert_eq!(board.dismissed(), [(3, Presence::Killed)]);
+    }
+
+    #[test]
+    fn the_last_wanted_member_stays() {
+        let mut board = board();
+        board.members_mut().want(4);
+        for pid in [1, 2, 3, 4] {
+            board.remove(pid, board.now);
+        }
+        assert_eq!(nodes(board.change()), Some(vec![4]));
+    }
 }

@@ -4,7 +4,6 @@ use crate::{
     board::{self, Board, Presence},
     control,
     links::{Link, Orders},
-    members::Part,
     protocol::Report,
 };
 use anyhow::{bail, Context, Result};
@@ -187,9 +186,9 @@ impl Cluster {
                 self.processes.kill(&[pid]).await?;
             }
             self.forget(pid);
-            self.note(format!("server {pid} is no member any more, and has ended"));
+            self.note(format!("server {pid} is no member, and has ended"));
         }
-        self.orders.set_change(self.board.change());
+        self.orders.set_change(self.board.ask());
         Ok(())
     }
 
@@ -297,28 +296,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Removes a server from the members; then it ends when it may. If it leaves already, it is to stay. A
-    /// server that is no member ends at once.
-    pub(crate) async fn remove(&mut self, pid: NodeId) -> Result<()> {
-        match self.board.members().part(pid) {
-            Part::Member if self.board.members_mut().want_without(pid) => {
-                self.note(format!("server {pid} is to leave the members"));
-            }
-            Part::Member => self.note(format!("server {pid} stays: no member would be left")),
-            Part::Leaver | Part::Removed => {
-                self.board.members_mut().want(pid);
-                self.note(format!("server {pid} is to be a member again"));
-            }
-            Part::Joiner | Part::Observer => {
-                self.board.members_mut().want_without(pid);
-                if self.processes.runs(pid) {
-                    self.processes.kill(&[pid]).await?;
-                }
-                self.forget(pid);
-                self.note(format!("server {pid}, which was no member, has ended"));
-            }
-        }
-        Ok(())
+    /// Removes a server, or takes that back: see [`Board::remove`].
+    pub(crate) fn remove(&mut self, pid: NodeId) {
+        self.board.remove(pid, self.started.elapsed());
     }
 
     pub(crate) fn set_appends(&mut self, appends: u64) {

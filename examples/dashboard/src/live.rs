@@ -99,7 +99,7 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
             cluster.restart(selected)?;
         }
         KeyCode::Char('n') => cluster.add(None)?,
-        KeyCode::Char('d') => cluster.remove(selected).await?,
+        KeyCode::Char('d') => cluster.remove(selected),
         KeyCode::Char('p') if cluster.board().members().part(selected) == Part::Member => {
             cluster.add(Some(selected))?;
         }

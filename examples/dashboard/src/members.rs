@@ -17,6 +17,10 @@ pub(crate) struct Members {
     wanted: BTreeSet<NodeId>,
     /// The servers that have been members.
     ever: BTreeSet<NodeId>,
+    /// The servers that never were members, and that the user has removed.
+    dropped: BTreeSet<NodeId>,
+    /// The servers that are named by changes which were asked for, and which may still be decided.
+    asked: BTreeSet<NodeId>,
 }
 
 /// The part of a server.
@@ -31,6 +35,8 @@ pub(crate) enum Part {
     Removed,
     /// It never was a member, and is not to become one.
     Observer,
+    /// It never was a member, and the user has removed it.
+    Dropped,
 }
 
 impl Members {
@@ -38,7 +44,8 @@ impl Members {
     pub(crate) fn founders(founders: impl IntoIterator<Item = NodeId>) -> Self {
         let present: BTreeSet<NodeId> = founders.into_iter().collect();
         let (wanted, ever) = (present.clone(), present.clone());
-        Self { configuration_id: 1, first_idx: 0, present, wanted, ever }
+        let (dropped, asked) = (BTreeSet::new(), BTreeSet::new());
+        Self { configuration_id: 1, first_idx: 0, present, wanted, ever, dropped, asked }
     }
 
     /// Takes note of the configuration that a server reports. Returns whether it is a new one.
@@ -50,28 +57,47 @@ impl Members {
         self.first_idx = status.epoch_idx.unwrap_or(0);
         self.present = status.nodes.iter().copied().collect();
         self.ever.extend(&self.present);
+        // A change that was asked for is this one, or comes to nothing: its id is not higher.
+        self.asked.clear();
         true
     }
 
     /// Wants a server among the members.
     pub(crate) fn want(&mut self, pid: NodeId) {
         self.wanted.insert(pid);
+        self.dropped.remove(&pid);
     }
 
-    /// Wants a server among the members no longer. Returns whether another one would be left.
+    /// Wants a server no longer. Returns whether another one would be left among the members.
     pub(crate) fn want_without(&mut self, pid: NodeId) -> bool {
         let is_possible = self.wanted.iter().any(|other| *other != pid);
         if is_possible {
             self.wanted.remove(&pid);
+            if !self.ever.contains(&pid) {
+                self.dropped.insert(pid);
+            }
         }
         is_possible
     }
 
-    /// Returns the next change, if the members are not those that the user wants.
+    /// Takes note that a change is asked for, which names these servers.
+    pub(crate) fn ask(&mut self, nodes: &[NodeId]) {
+        self.asked.extend(nodes);
+    }
+
+    /// Returns whether a change that was asked for may still make this server a member, if it is none.
+    pub(crate) fn may_join(&self, pid: NodeId) -> bool {
+        self.asked.contains(&pid)
+    }
+
+    /// Returns the next change, if the members are not those that the user wants, or may still become
+    /// others. In the latter case the change may name the present members: it settles who they are.
     pub(crate) fn change(&self) -> Option<Change> {
         let configuration_id = self.configuration_id.saturating_add(1);
         let nodes = || self.wanted.iter().copied().collect();
-        (self.wanted != self.present).then(|| Change { configuration_id, nodes: nodes() })
+        let is_over = |pid: &NodeId| matches!(self.part(*pid), Part::Removed | Part::Dropped);
+        let is_settled = self.wanted == self.present && !self.asked.iter().any(is_over);
+        (!is_settled).then(|| Change { configuration_id, nodes: nodes() })
     }
 
     /// Takes note that a change came to nothing. Returns whether that was what the user wants: then
@@ -90,6 +116,7 @@ impl Members {
             (true, false, _) => Part::Leaver,
             (false, true, _) => Part::Joiner,
             (false, false, true) => Part::Removed,
+            (false, false, false) if self.dropped.contains(&pid) => Part::Dropped,
             (false, false, false) => Part::Observer,
         }
     }

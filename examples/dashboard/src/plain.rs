@@ -129,7 +129,7 @@ async fn take(step: Step, cluster: &mut Cluster, killed: &mut Option<NodeId>) ->
             let is_so = |board: &Board| board.members().change().is_none();
             cluster.wait_for(TIMEOUT, "the new server is a member", is_so).await?;
             let leader = leader(cluster).await?;
-            cluster.remove(leader).await?;
+            cluster.remove(leader);
             Ok(format!("removed server {leader}, the leader, from the members"))
         }
     }
@@ -159,10 +159,12 @@ fn line(board: &Board, at: Duration) -> String {
             (Presence::Reports, Some((report, _)), Part::Joiner) => {
                 format!("joins {}", report.status.decided_idx)
             }
-            (Presence::Reports, Some((report, _)), Part::Removed) => match report.status.may_stop {
-                Some(true) => "may stop".to_owned(),
-                Some(false) | None => format!("removed {}", report.status.decided_idx),
-            },
+            (Presence::Reports, Some((report, _)), Part::Removed | Part::Dropped) => {
+                match report.status.may_stop {
+                    Some(true) => "may stop".to_owned(),
+                    Some(false) | None => format!("removed {}", report.status.decided_idx),
+                }
+            }
         };
         format!("{pid} {state}")
     });

@@ -164,10 +164,12 @@ impl View<'_> {
             }
             (Presence::Reports, Some(_), Part::Leaver) => Span::styled("leaves", Color::Yellow),
             (Presence::Reports, Some(_), Part::Joiner) => Span::styled("joins", Color::Yellow),
-            (Presence::Reports, Some((report, _)), Part::Removed) => match report.status.may_stop {
-                Some(true) => Span::raw("may stop"),
-                Some(false) | None => Span::styled("removed", Color::Yellow),
-            },
+            (Presence::Reports, Some((report, _)), Part::Removed | Part::Dropped) => {
+                match report.status.may_stop {
+                    Some(true) => Span::raw("may stop"),
+                    Some(false) | None => Span::styled("removed", Color::Yellow),
+                }
+            }
         }
     }
 
