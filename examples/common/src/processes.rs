@@ -3,7 +3,7 @@
 use anyhow::{bail, Context, Result};
 use std::{
     collections::BTreeMap,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 use tokio::process::{Child, Command};
@@ -72,12 +72,25 @@ impl Processes {
     /// # Errors
     /// One did.
     pub fn check_alive(&mut self) -> Result<()> {
+        match self.take_ended()? {
+            Some((pid, status)) => bail!("server {pid} ended by itself: {status}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes out a server that ended and was not killed by this program, if there is one.
+    ///
+    /// # Errors
+    /// The system refuses the question.
+    pub fn take_ended(&mut self) -> Result<Option<(u64, ExitStatus)>> {
         for (pid, process) in &mut self.running {
             if let Some(status) = process.try_wait()? {
-                bail!("server {pid} ended by itself: {status}");
+                let pid = *pid;
+                self.running.remove(&pid);
+                return Ok(Some((pid, status)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

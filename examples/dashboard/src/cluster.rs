@@ -13,6 +13,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     path::PathBuf,
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
@@ -168,19 +169,16 @@ impl Cluster {
     /// wants.
     ///
     /// # Errors
-    /// One of them ended by itself.
+    /// One of them failed.
     pub(crate) async fn hear(&mut self) -> Result<()> {
         let now = self.started.elapsed();
         while let Ok((pid, report)) = self.reports.try_recv() {
             self.board.hear(pid, report, now);
         }
         self.board.look(now);
-        self.processes.check_alive().map_err(|cause| {
-            let complaints =
-                self.places.keys().map(|pid| fs::read_to_string(self.complaints_of(*pid)));
-            let all: Vec<_> = complaints.flatten().filter(|text| !text.is_empty()).collect();
-            cause.context(all.join(" ").trim().to_owned())
-        })?;
+        while let Some((pid, status)) = self.processes.take_ended()? {
+            self.heed_end(pid, status)?;
+        }
         for (pid, presence) in self.board.dismissed() {
             if presence != Presence::Killed {
                 self.processes.kill(&[pid]).await?;
@@ -189,6 +187,25 @@ impl Cluster {
             self.note(format!("server {pid} is no member, and has ended"));
         }
         self.orders.set_change(self.board.ask());
+        Ok(())
+    }
+
+    /// A server that a signal has ended counts as killed.
+    ///
+    /// # Errors
+    /// It failed.
+    fn heed_end(&mut self, pid: NodeId, status: ExitStatus) -> Result<()> {
+        let mut text = format!("server {pid} has ended: {status}");
+        let complaints = fs::read_to_string(self.complaints_of(pid)).unwrap_or_default();
+        if !complaints.trim().is_empty() {
+            text = format!("{text}: {}", complaints.trim());
+        }
+        // A signal that asks it to end has it end with success.
+        if status.code().is_some_and(|code| code != 0) {
+            bail!(text);
+        }
+        self.board.set_running(pid, false);
+        self.note(text);
         Ok(())
     }
 
@@ -203,7 +220,7 @@ impl Cluster {
     /// Waits until something is so.
     ///
     /// # Errors
-    /// It is not, for too long, or a server ended by itself.
+    /// It is not, for too long, or a server failed.
     pub(crate) async fn wait_for(
         &mut self,
         time_limit: Duration,
