@@ -57,6 +57,8 @@ struct Place {
     control_port: u16,
     /// The servers that it observes until the members include it. None if it is a founder.
     observes: Vec<NodeId>,
+    /// Whether it was started again.
+    is_restarted: bool,
     /// The task that gives it orders.
     control: JoinHandle<()>,
 }
@@ -127,7 +129,9 @@ impl Cluster {
         let control = control::run(pid, control_port, self.orders.clone(), self.sender.clone());
         let control = tokio::spawn(control);
         self.board.add(pid, board::config(pid, self.founders, &observes));
-        self.places.insert(pid, Place { peer_port, control_port, observes, control });
+        let is_restarted = false;
+        let place = Place { peer_port, control_port, observes, is_restarted, control };
+        self.places.insert(pid, place);
         self.set_ports();
         self.start_server(pid)?;
         Ok(pid)
@@ -139,7 +143,7 @@ impl Cluster {
     }
 
     fn start_server(&mut self, pid: NodeId) -> Result<()> {
-        let Place { peer_port, control_port, observes, .. } =
+        let Place { peer_port, control_port, observes, is_restarted, .. } =
             self.places.get(&pid).context("there is no such server")?;
         let data = self.directory.path().join(format!("data{pid}"));
         let mut arguments = vec![
@@ -153,6 +157,9 @@ impl Cluster {
         if !observes.is_empty() {
             let observes: Vec<String> = observes.iter().map(NodeId::to_string).collect();
             arguments.push(format!("--observes={}", observes.join(",")));
+        }
+        if *is_restarted {
+            arguments.push("--again".into());
         }
         let complaints = File::create(self.complaints_of(pid)).context("cannot write a file")?;
         self.processes.start(pid, arguments, complaints.into())?;
@@ -190,10 +197,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// A server that a signal has ended counts as killed.
+    /// A server that a signal has ended counts as killed, and so does one that does not start again.
     ///
     /// # Errors
-    /// It failed.
+    /// It failed otherwise.
     fn heed_end(&mut self, pid: NodeId, status: ExitStatus) -> Result<()> {
         let mut text = format!("server {pid} has ended: {status}");
         let complaints = fs::read_to_string(self.complaints_of(pid)).unwrap_or_default();
@@ -201,12 +208,19 @@ impl Cluster {
             text = format!("{text}: {}", complaints.trim());
         }
         // A signal that asks it to end has it end with success.
-        if status.code().is_some_and(|code| code != 0) {
+        let is_failure = status.code().is_some_and(|code| code != 0);
+        if is_failure && !self.is_starting_again(pid) {
             bail!(text);
         }
         self.board.set_running(pid, false);
         self.note(text);
         Ok(())
+    }
+
+    fn is_starting_again(&self, pid: NodeId) -> bool {
+        let server = self.board.servers().get(&pid);
+        self.places.get(&pid).is_some_and(|place| place.is_restarted)
+            && server.is_some_and(|server| server.report.is_none())
     }
 
     /// Forgets a server that does not run.
@@ -277,17 +291,22 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a server that was killed, with what its disk holds.
-    pub(crate) fn restart(&mut self, pid: NodeId) -> Result<()> {
+    /// Starts a server that was killed, with what its disk holds. Without it, the server does not start: it
+    /// would have forgotten what it has promised.
+    pub(crate) fn restart(&mut self, pid: NodeId) {
         let others: Vec<NodeId> =
             self.places.keys().copied().filter(|other| *other != pid).collect();
-        if let Some(place) = self.places.get_mut(&pid).filter(|place| !place.observes.is_empty()) {
-            // The servers that it was started with may have gone.
-            place.observes = others;
+        if let Some(place) = self.places.get_mut(&pid) {
+            place.is_restarted = true;
+            if !place.observes.is_empty() {
+                // The servers that it was started with may have gone.
+                place.observes = others;
+            }
         }
-        self.start_server(pid)?;
-        self.note(format!("server {pid} is started again, from its disk"));
-        Ok(())
+        match self.start_server(pid) {
+            Ok(()) => self.note(format!("server {pid} is started again, from its disk")),
+            Err(cause) => self.note(format!("server {pid} cannot be started again: {cause:#}")),
+        }
     }
 
     /// Starts a new server, which observes, catches up, and becomes a member. In place of another one, if

@@ -96,7 +96,7 @@ async fn heed(key: KeyEvent, focus: &mut Focus, cluster: &mut Cluster) -> Result
             cluster.kill(selected).await?;
         }
         KeyCode::Char('r') if cluster.board().presence(selected) == Presence::Killed => {
-            cluster.restart(selected)?;
+            cluster.restart(selected);
         }
         KeyCode::Char('n') => cluster.add(None)?,
         KeyCode::Char('d') => cluster.remove(selected),

@@ -60,9 +60,12 @@ pub(crate) struct Options {
     /// The port at which it receives the orders of the dashboard.
     #[arg(long)]
     control_port: u16,
-    /// The folder of its log, made if it is not there.
+    /// The folder of its log.
     #[arg(long)]
     data: PathBuf,
+    /// It was started before: its log must be there.
+    #[arg(long)]
+    again: bool,
 }
 
 impl Options {
@@ -73,7 +76,7 @@ impl Options {
 
 /// Serves until the standard input ends, a signal comes, or something fails.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let Options { pid, peer_port, founders, observes, control_port, data } = options;
+    let Options { pid, peer_port, founders, observes, control_port, data, again } = options;
     let own_address = address(peer_port);
     let for_peers = bind(&own_address).await?;
     let for_control = bind(&address(control_port)).await?;
@@ -88,7 +91,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let book = AddressBook::from([(pid, own_address)]);
     let tcp = TcpTransport::new(book.clone()).listener(for_peers);
     let transport = Cuttable { tcp, cuts: cuts.clone() };
-    let storage = open_storage(&data, Missing::IsMade)?;
+    let missing = if again { Missing::IsRefused } else { Missing::IsMade };
+    let storage = open_storage(&data, missing)?;
     let node = Node::builder(config, storage).transport(transport).start().await?;
     let digest = Arc::new(AtomicU64::new(0));
     let changes = Changes::default();

@@ -79,3 +79,18 @@ fn a_server_that_a_signal_has_ended_is_killed_and_the_others_go_on() {
         run.line_with("3 killed");
     }
 }
+
+#[test]
+fn a_server_without_its_disk_does_not_start_again() {
+    let mut run = Run::start("disk", 6);
+    let line = run.line_with("killed server");
+    let pid: u64 = line.split("killed server ").nth(1).unwrap()[..1].parse().unwrap();
+    let folder = fs::read_dir(&run.folder).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(folder.join(format!("data{pid}"))).unwrap();
+    run.line_with("from its disk");
+    // Time for it to be there again, with an empty disk.
+    run.line_with(" 4 s  leader");
+    let line = run.line_with(" 5 s  leader");
+    assert!(line.contains(&format!(" {pid} killed")), "{line}");
+    assert!(!folder.join(format!("data{pid}")).exists());
+}
