@@ -124,12 +124,18 @@ struct Server {
 }
 
 impl Server {
-    /// Serves the dashboard, which has one connection, and a new one after it lost the last.
+    /// Serves the dashboard, which has one connection, and a new one after it lost the last. A newer
+    /// connection replaces the one before, and orders that were not read there are not obeyed.
     async fn obey_all(&self, listener: TcpListener) -> Result<()> {
+        let mut accepted = listener.accept().await;
         loop {
-            let (stream, _) = listener.accept().await.context("cannot accept the dashboard")?;
-            // It breaks off in the middle of an exchange if it is killed.
-            drop(self.obey(stream).await);
+            let (stream, _) = accepted.context("cannot accept the dashboard")?;
+            accepted = tokio::select! {
+                biased;
+                newer = listener.accept() => newer,
+                // It breaks off in the middle of an exchange if the dashboard is killed.
+                _ = self.obey(stream) => listener.accept().await,
+            };
         }
     }
 
@@ -242,4 +248,79 @@ fn digest_with(digest: u64, number: u64) -> u64 {
     number.to_be_bytes().iter().fold(digest ^ 0xcbf2_9ce4_8422_2325, |digest, byte| {
         (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{control, links::Orders};
+    use omnipaxos_runtime::tcp::TcpTransport;
+    use omnipaxos_storage::memory_storage::MemoryStorage;
+    use std::{future::Future, time::Duration};
+    use tokio::{
+        sync::mpsc,
+        time::{sleep, timeout},
+    };
+
+    /// The time that each part of a test may take.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// Returns the port of a listener that accepts nothing yet, and the server that will.
+    async fn server() -> (u16, impl Future<Output = Result<()>>) {
+        let listener = bind(&address(0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let for_peers = bind(&address(0)).await.unwrap();
+        let book = AddressBook::from([(1, for_peers.local_addr().unwrap().to_string())]);
+        let cuts = Cuts::default();
+        let tcp = TcpTransport::new(book.clone()).listener(for_peers);
+        let transport = Cuttable { tcp, cuts: cuts.clone() };
+        let storage = MemoryStorage::<Number>::default();
+        let node = Node::builder(board::config(1, 3, &[]), storage).transport(transport);
+        let node = node.start().await.unwrap();
+        let (digest, log) = (Arc::new(AtomicU64::new(0)), LogQueue::with_room(WAITING_LINES));
+        let changes = Changes::default();
+        let server = Server { node: node.handle(), cuts, book, digest, log, changes };
+        let serves = async move {
+            let ended = server.obey_all(listener).await;
+            drop(node);
+            ended
+        };
+        (port, serves)
+    }
+
+    async fn send_order(port: u16, appends: u64) -> TcpStream {
+        let mut stream = TcpStream::connect(address(port)).await.unwrap();
+        let mut bytes = Vec::new();
+        frame::encode(Kind::Request, &Orders::new(appends).next_for(1), &mut bytes).unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn an_idle_client_does_not_lock_the_dashboard_out() {
+        let (port, serves) = server().await;
+        let serves = tokio::spawn(serves);
+        let _idle = TcpStream::connect(address(port)).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        let (sender, mut reports) = mpsc::channel(1);
+        let dashboard = tokio::spawn(control::run(1, port, Orders::new(0), sender));
+        let report = timeout(LIMIT, reports.recv()).await;
+        assert!(matches!(report, Ok(Some((1, _)))), "{report:?}");
+        dashboard.abort();
+        serves.abort();
+    }
+
+    /// As after SIGSTOP and SIGCONT.
+    #[tokio::test]
+    async fn orders_on_connections_that_were_replaced_are_not_obeyed() {
+        let (port, serves) = server().await;
+        drop(send_order(port, 4).await);
+        let mut stream = send_order(port, 0).await;
+        let serves = tokio::spawn(serves);
+        let mut body = Vec::new();
+        let report = frame::read::<Report, _>(&mut stream, Kind::Response, &mut body);
+        let status = timeout(LIMIT, report).await.unwrap().unwrap().unwrap().status;
+        assert_eq!(status.waiting.entries + status.pending.entries, 0);
+        serves.abort();
+    }
 }
