@@ -7,7 +7,7 @@ use omnipaxos::{
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{channel, Receiver, Sender},
+    sync::mpsc::{sync_channel, Receiver, SyncSender},
     thread,
     time::{Duration, Instant},
 };
@@ -17,10 +17,10 @@ const TICK: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug, Entry)]
 struct Line(String);
 
-type Outboxes = BTreeMap<NodeId, Sender<Message<Line>>>;
+type Outboxes = BTreeMap<NodeId, SyncSender<Message<Line>>>;
 
 fn main() {
-    let (senders, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| channel()).unzip();
+    let (senders, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| sync_channel(1024)).unzip();
     let outboxes: Outboxes = (1..).zip(senders).collect();
     let start = |(pid, inbox)| {
         let outboxes = outboxes.clone();
@@ -32,8 +32,7 @@ fn main() {
 
 /// Runs a server until three lines are decided, and then while others may need it.
 fn serve(pid: NodeId, inbox: &Receiver<Message<Line>>, outboxes: &Outboxes) {
-    let nodes = vec![1, 2, 3];
-    let cluster = ClusterConfig { configuration_id: 1, nodes, ..Default::default() };
+    let cluster = ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
     let config = ServerConfig { pid, ..Default::default() };
     let built = cluster.build_for_server(config, MemoryStorage::default());
     let mut replica: OmniPaxos<Line, _> = built.expect("the configuration is legal");
@@ -41,8 +40,8 @@ fn serve(pid: NodeId, inbox: &Receiver<Message<Line>>, outboxes: &Outboxes) {
     let (mut last_tick, mut end) = (Instant::now(), None);
     while end.is_none_or(|end| Instant::now() < end) {
         for message in replica.outgoing_messages() {
-            // A server that has ended takes no messages.
-            let _ = outboxes[&message.get_receiver()].send(message);
+            // What a server that is busy or has ended does not take is lost, as in a network.
+            outboxes.get(&message.get_receiver()).map(|outbox| outbox.try_send(message));
         }
         let timeout = TICK * replica.next_timeout().map_or(1, |ticks| ticks as u32);
         if let Ok(message) = inbox.recv_timeout(timeout.saturating_sub(last_tick.elapsed())) {

@@ -2,7 +2,7 @@
 //! programs that have a loop and a network already; others use `Node` or `Replicated`.
 
 use omnipaxos::{
-    errors::Halted,
+    errors::{with_causes, Halted},
     events::Event,
     macros::Entry,
     messages::Message,
@@ -15,20 +15,26 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, error::Error, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::JoinSet,
     time::{sleep_until, Instant},
 };
 
 const TICK: Duration = Duration::from_millis(10);
 
+type Failure = Box<dyn Error + Send + Sync>;
+
 #[derive(Clone, Debug, Serialize, Deserialize, Entry)]
 struct Line(String);
 
-/// What a server handles.
+/// What a server handles. If it ends, it drops the senders: then it is unknown whether a line is decided.
 enum Input {
     Message(Message<Line>),
-    Propose(Line, oneshot::Sender<Outcome>),
-    Read(oneshot::Sender<Vec<String>>),
+    Propose(Line, Reply<Outcome>),
+    Read(Reply<Vec<String>>),
 }
+
+/// A refusal is a text. Then nothing was proposed, or read.
+type Reply<T> = oneshot::Sender<Result<T, String>>;
 
 struct Server {
     replica: OmniPaxos<Line, MemoryStorage<Line>>,
@@ -36,12 +42,12 @@ struct Server {
     network: BTreeMap<u64, mpsc::Sender<Input>>,
     /// The decided lines.
     state: Vec<String>,
-    proposals: BTreeMap<ProposalId, oneshot::Sender<Outcome>>,
-    reads: Vec<(ReadId, oneshot::Sender<Vec<String>>)>,
+    proposals: BTreeMap<ProposalId, Reply<Outcome>>,
+    reads: Vec<(ReadId, Reply<Vec<String>>)>,
 }
 
 impl Server {
-    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), Halted> {
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), Failure> {
         let (mut batch, mut last_tick) = (Vec::new(), Instant::now());
         loop {
             let ticks = self.replica.next_timeout().map_or(1, |ticks| ticks.min(1000) as u32);
@@ -64,7 +70,7 @@ impl Server {
             // One write and one message to each server, for all inputs that came together.
             self.replica.try_take_outgoing_messages(&mut messages)?;
             self.send(&mut messages);
-            self.answer();
+            self.answer()?;
         }
     }
 
@@ -79,63 +85,76 @@ impl Server {
     fn handle(&mut self, input: Input) -> Result<(), Halted> {
         match input {
             Input::Message(message) => self.replica.try_handle_incoming(message)?,
-            // The caller of a dropped sender learns that the line was not proposed.
-            Input::Propose(line, reply) => {
-                if let Ok(id) = self.replica.propose(line) {
-                    self.proposals.insert(id, reply);
-                }
-            }
+            // A caller that does not wait any more needs no answer.
+            Input::Propose(line, reply) => match self.replica.propose(line) {
+                Ok(id) => drop(self.proposals.insert(id, reply)),
+                Err(refused) => drop(reply.send(Err(with_causes(&refused)))),
+            },
             Input::Read(reply) => match self.replica.request_read() {
                 Ok(id) => self.reads.push((id, reply)),
-                Err(refused) => println!("no read now: {refused}"),
+                Err(refused) => drop(reply.send(Err(with_causes(&refused)))),
             },
         }
         Ok(())
     }
 
     /// First what is decided is applied, then callers are answered.
-    fn answer(&mut self) {
+    fn answer(&mut self) -> Result<(), Failure> {
         let Self { replica, state, proposals, reads, .. } = self;
         let applied_idx = state.len() as u64;
-        replica.for_each_decided(applied_idx, |Line(line)| state.push(line.clone()));
+        let applied =
+            replica.try_for_each_decided(applied_idx, |Line(line)| state.push(line.clone()));
+        // Not here, where nobody compacts the log.
+        applied?.ok_or("the next lines are compacted")?;
         for event in replica.take_events() {
             if let Event::ProposalEnded { id, outcome } = event {
-                proposals.remove(&id).map(|reply| reply.send(outcome));
+                proposals.remove(&id).map(|reply| reply.send(Ok(outcome)));
             }
         }
         for (id, reply) in std::mem::take(reads) {
             match replica.read_state(id) {
                 ReadState::Ready(idx) if idx <= state.len() as u64 => {
-                    drop(reply.send(state.clone()))
+                    drop(reply.send(Ok(state.clone())))
                 }
-                ReadState::Refused(refused) => println!("no read now: {refused}"),
+                ReadState::Refused(refused) => drop(reply.send(Err(refused.to_string()))),
                 _waiting => reads.push((id, reply)),
             }
         }
+        Ok(())
     }
 }
 
+/// Proposes a line at each server, and reads them all.
+async fn ask(network: &BTreeMap<u64, mpsc::Sender<Input>>) -> Result<(), Failure> {
+    for (pid, server) in network {
+        let (reply, outcome) = oneshot::channel();
+        let line = Line(format!("hello from {pid}"));
+        server.send(Input::Propose(line, reply)).await?;
+        println!("server {pid}: {:?}", outcome.await??);
+    }
+    let (reply, lines) = oneshot::channel();
+    network[&1].send(Input::Read(reply)).await?;
+    println!("server 1 reads {:?}", lines.await??);
+    Ok(())
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Failure> {
     let nodes = vec![1, 2, 3];
     let cluster = ClusterConfig { configuration_id: 1, nodes, ..Default::default() };
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(4096)).unzip();
     let network: BTreeMap<u64, mpsc::Sender<Input>> = (1..).zip(senders).collect();
+    let mut servers = JoinSet::new();
     for (pid, inputs) in (1..).zip(receivers) {
         let config = ServerConfig { pid, ..Default::default() };
         let replica = cluster.clone().build_for_server(config, MemoryStorage::default())?;
         let (network, state) = (network.clone(), Vec::new());
         let (proposals, reads) = (BTreeMap::new(), Vec::new());
-        tokio::spawn(Server { replica, network, state, proposals, reads }.run(inputs));
+        servers.spawn(Server { replica, network, state, proposals, reads }.run(inputs));
     }
-    for (pid, server) in &network {
-        let (reply, outcome) = oneshot::channel();
-        let line = Line(format!("hello from {pid}"));
-        server.send(Input::Propose(line, reply)).await?;
-        println!("server {pid}: {:?}", outcome.await?);
+    tokio::select! {
+        asked = ask(&network) => asked,
+        // No server ends of its own accord: its disk may be full.
+        Some(ended) = servers.join_next() => ended?,
     }
-    let (reply, lines) = oneshot::channel();
-    network[&1].send(Input::Read(reply)).await?;
-    println!("server 1 reads {:?}", lines.await?);
-    Ok(())
 }

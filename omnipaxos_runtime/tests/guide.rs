@@ -9,11 +9,11 @@ use omnipaxos_runtime::{spawn_actor, Node, NodeEvent, OmniPaxosHandle, OutgoingM
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::fs;
 
-/// The part of a program from its commands to the end of `run_server`.
+/// The part of a program from its commands to the end of `answer`.
 fn server(program: &str) -> &str {
     let start =
         program.find("#[derive(Clone, Debug, Serialize, Deserialize)]\nenum Command").unwrap();
-    let end = start + program[start..].find("store.shutdown().await?;\n    Ok(())\n}\n").unwrap();
+    let end = start + program[start..].find("or get KEY\".into(),\n    })\n}\n").unwrap();
     &program[start..end]
 }
 

@@ -1,107 +1,80 @@
-//! The application at one server: its state, and the files that other servers fetch.
+//! The application at one server: its state, and the files of states that other servers fetch.
 
-use crate::handle::{digest, Handle, Line};
-use anyhow::{ensure, Context, Result};
-use omnipaxos::{util::LogEntry, OmniPaxos};
+use crate::{
+    files::Files,
+    handle::{Handle, Line},
+    transfer,
+};
+use anyhow::{anyhow, bail, ensure, Context, Result};
+use omnipaxos::{
+    util::{LogEntry, NodeId},
+    OmniPaxos,
+};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    path::Path,
 };
 
 pub(crate) type Server = OmniPaxos<Line, MemoryStorage<Line>>;
 
+/// Where the servers serve their states.
+pub(crate) type Addresses = BTreeMap<NodeId, SocketAddr>;
+
 pub(crate) struct Application {
-    /// One file for each saved state.
-    folder: PathBuf,
-    /// Where other servers fetch these files.
+    pid: NodeId,
+    files: Files,
     pub(crate) address: SocketAddr,
     pub(crate) applied_idx: u64,
     pub(crate) state: Vec<u8>,
-    /// The handle of the last state in the folder.
-    saved: Arc<Mutex<Option<Handle>>>,
 }
 
 impl Application {
-    /// Creates the folder, and serves its files to other servers.
-    pub(crate) fn start(folder: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&folder)?;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let (address, served) = (listener.local_addr()?, folder.clone());
-        let saved = Arc::new(Mutex::new(None));
-        let last = Arc::clone(&saved);
-        thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                // After an error the receiver finds a wrong length or digest.
-                let _ = serve(&served, &last, connection);
-            }
-        });
-        Ok(Self { folder, address, applied_idx: 0, state: Vec::new(), saved })
+    /// Begins without a state, and serves the files that the folder has from before.
+    pub(crate) fn start(pid: NodeId, folder: &Path) -> Result<Self> {
+        let files = Files::open(folder)?;
+        let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+        let address = listener.local_addr()?;
+        transfer::serve(listener, pid, files.clone());
+        Ok(Self { pid, files, address, applied_idx: 0, state: Vec::new() })
     }
 
-    /// Applies what the server has decided since the last call. It may be called again after an error.
-    pub(crate) fn catch_up(&mut self, server: &mut Server, others: &[SocketAddr]) -> Result<()> {
+    /// Applies what the server has decided since the last call. If that includes entries which only a state
+    /// stands for, returns its handle: the caller gets it with [`find`](find) and [`install`](Self::install).
+    pub(crate) fn catch_up(&mut self, server: &Server) -> Result<Option<Handle>> {
         for entry in server.read_decided_suffix(self.applied_idx).unwrap_or_default() {
             match entry {
                 LogEntry::Decided(Line(line)) => {
                     self.state.extend(line.bytes().chain([b'\n']));
                     self.applied_idx += 1;
                 }
-                LogEntry::Snapshotted(compacted) => {
-                    self.restore(&compacted.snapshot, server, others)?;
-                    // The entries that follow the restored state may begin later.
-                    return self.catch_up(server, others);
+                // It has an index, and changes nothing here.
+                LogEntry::StopSign(..) => self.applied_idx += 1,
+                LogEntry::Snapshotted(compacted) => return Ok(Some(compacted.snapshot)),
+                LogEntry::Trimmed(idx) => {
+                    bail!("the entries before {idx} are gone, without a state")
                 }
-                LogEntry::Undecided(_) | LogEntry::Trimmed(_) | LogEntry::StopSign(..) => {}
+                LogEntry::Undecided(_) => break,
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Writes the state to a new file, and returns the handle of this file.
-    pub(crate) fn save(&self) -> Result<Handle> {
-        let (bytes, digest) = (self.state.len() as u64, digest(&self.state));
-        let handle = Handle { address: self.address, idx: self.applied_idx, bytes, digest };
-        let mut to = fs::File::create(self.path(&handle))?;
-        to.write_all(&self.state)?;
-        to.sync_all()?;
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
-        Ok(handle)
-    }
-
-    /// Returns the path of the file of a state.
-    pub(crate) fn path(&self, handle: &Handle) -> PathBuf {
-        self.folder.join(handle.file())
-    }
-
-    /// Fetches the state of a handle. If the server that wrote it does not send it, fetches the last state of
-    /// another server.
-    fn restore(
+    /// Takes over a state of entries that the server has decided. Other servers can fetch it from here, too.
+    pub(crate) fn install(
         &mut self,
         handle: &Handle,
+        state: Vec<u8>,
         server: &mut Server,
-        others: &[SocketAddr],
     ) -> Result<()> {
-        let mut fetched = fetch(handle).map(|state| (handle.idx, state));
-        for other in others.iter().filter(|other| **other != handle.address) {
-            if fetched.is_ok() {
-                break;
-            }
-            fetched = ask_for_last(*other).and_then(|last| {
-                ensure!(
-                    (handle.idx..=server.get_decided_idx()).contains(&last.idx),
-                    "the last state of {other} contains {} entries: ask again later",
-                    last.idx
-                );
-                Ok((last.idx, fetch(&last)?))
-            });
-        }
-        (self.applied_idx, self.state) = fetched?;
-        // Other servers can fetch this state from here, too.
+        let decided_idx = server.get_decided_idx();
+        ensure!(
+            handle.idx <= decided_idx,
+            "the state contains {} entries, and {decided_idx} are decided here: install it later",
+            handle.idx
+        );
+        (self.applied_idx, self.state) = (handle.idx, state);
         let own = self.save()?;
         if own.idx > server.get_compacted_idx() {
             server.compact_with(own.idx, own)?;
@@ -109,61 +82,46 @@ impl Application {
         Ok(())
     }
 
+    /// Writes the state to a file, unless it is there, and returns its handle.
+    pub(crate) fn save(&self) -> Result<Handle> {
+        let handle = Handle::of(self.pid, self.applied_idx, &self.state);
+        if self.files.read(&handle).is_none() {
+            self.files.write(self.applied_idx, &self.state)?;
+        }
+        Ok(handle)
+    }
+
     /// Removes the files of earlier states, once the storage has the handle of the last one. Until then
     /// a crash may bring an earlier handle back.
     pub(crate) fn remove_earlier(&self, server: &Server) -> Result<()> {
         let stored_idx = server.get_stored_compacted_idx()?;
-        if !self.folder.join(format!("state-{stored_idx}")).exists() {
-            return Ok(());
+        match self.files.path(stored_idx).exists() {
+            true => self.files.remove_before(stored_idx),
+            false => Ok(()),
         }
-        for file in fs::read_dir(&self.folder)? {
-            let path = file?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let number = name.and_then(|name| name.strip_prefix("state-"));
-            let idx: Option<u64> = number.and_then(|number| number.parse().ok());
-            if idx.is_some_and(|idx| idx < stored_idx) {
-                fs::remove_file(path)?;
+    }
+
+    /// Finds the state of a handle, or a later one: in the own files, at the server that wrote it, or at another
+    /// one. This may take long. A real application does it on a thread, since the replica must go on.
+    pub(crate) fn find(&self, handle: &Handle, addresses: &Addresses) -> Result<(Handle, Vec<u8>)> {
+        if let Some(state) = self.files.read(handle) {
+            return Ok((handle.clone(), state));
+        }
+        let mut failures = Vec::new();
+        let others = addresses.iter().filter(|(pid, _)| **pid != handle.server);
+        for (pid, address) in addresses.get_key_value(&handle.server).into_iter().chain(others) {
+            let found = match *pid == handle.server {
+                true => Ok(handle.clone()),
+                false => transfer::ask_for_last(*address, *pid).and_then(|last| {
+                    ensure!(last.idx >= handle.idx, "its last state contains {} entries", last.idx);
+                    Ok(last)
+                }),
+            };
+            match found.and_then(|found| Ok((transfer::fetch(*address, &found)?, found))) {
+                Ok((state, found)) => return Ok((found, state)),
+                Err(error) => failures.push(format!("server {pid}: {error:#}")),
             }
         }
-        Ok(())
+        Err(anyhow!(failures.join("; ")).context("no server sends the state: ask again later"))
     }
-}
-
-/// Fetches a state from the server that wrote it.
-fn fetch(handle: &Handle) -> Result<Vec<u8>> {
-    let mut connection = TcpStream::connect(handle.address)?;
-    writeln!(connection, "{}", handle.file())?;
-    let mut state = Vec::new();
-    connection.take(handle.bytes.saturating_add(1)).read_to_end(&mut state)?;
-    ensure!(
-        (state.len() as u64, digest(&state)) == (handle.bytes, handle.digest),
-        "the file is not the one that the handle names"
-    );
-    Ok(state)
-}
-
-/// Asks a server for the handle of its last state.
-fn ask_for_last(address: SocketAddr) -> Result<Handle> {
-    let mut connection = TcpStream::connect(address)?;
-    writeln!(connection, "last")?;
-    let mut line = String::new();
-    BufReader::new(connection).read_line(&mut line)?;
-    let mut numbers = line.split_whitespace().map(str::parse);
-    let mut next = || numbers.next().context("the server has no state");
-    Ok(Handle { address, idx: next()??, bytes: next()??, digest: next()?? })
-}
-
-/// Sends the file that the other server names, or the handle of the last state.
-fn serve(folder: &Path, last: &Mutex<Option<Handle>>, mut connection: TcpStream) -> Result<()> {
-    let mut name = String::new();
-    BufReader::new(connection.try_clone()?).read_line(&mut name)?;
-    let name = name.trim_end();
-    if name == "last" {
-        let last = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Handle { idx, bytes, digest, .. } = last.context("there is no state")?;
-        return Ok(writeln!(connection, "{idx} {bytes} {digest}")?);
-    }
-    let idx = name.strip_prefix("state-").and_then(|idx| idx.parse::<u64>().ok());
-    ensure!(idx.is_some(), "{name:?} is not the name of a state");
-    Ok(connection.write_all(&fs::read(folder.join(name))?)?)
 }

@@ -1,8 +1,8 @@
 //! What is replicated: lines, and a handle that stands for all lines before an index.
 
-use omnipaxos::{macros::Entry, storage::Snapshot};
+use omnipaxos::{macros::Entry, storage::Snapshot, util::NodeId};
 use serde::{Deserialize, Serialize};
-use std::{hash::Hasher, net::SocketAddr};
+use std::hash::Hasher;
 
 /// A line that is added to the state.
 #[derive(Clone, Debug, Entry, Serialize, Deserialize)]
@@ -12,8 +12,8 @@ pub(crate) struct Line(pub(crate) String);
 /// Names a state without containing it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Handle {
-    /// The server that has the file.
-    pub(crate) address: SocketAddr,
+    /// The server that has the file. Its address is not in here: it may change.
+    pub(crate) server: NodeId,
     /// The number of entries that the state contains.
     pub(crate) idx: u64,
     pub(crate) bytes: u64,
@@ -21,9 +21,16 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Returns the name of the file.
-    pub(crate) fn file(&self) -> String {
-        format!("state-{}", self.idx)
+    pub(crate) fn of(server: NodeId, idx: u64, state: &[u8]) -> Self {
+        // A real application uses a cryptographic hash function.
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write(state);
+        Self { server, idx, bytes: state.len() as u64, digest: hasher.finish() }
+    }
+
+    /// Whether this is the state that the handle names.
+    pub(crate) fn is_of(&self, state: &[u8]) -> bool {
+        *self == Self::of(self.server, self.idx, state)
     }
 }
 
@@ -43,11 +50,4 @@ impl Snapshot<Line> for Handle {
     fn can_create() -> bool {
         false
     }
-}
-
-/// Returns the digest of a state. A real application uses a cryptographic hash function.
-pub(crate) fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
