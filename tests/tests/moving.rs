@@ -2,9 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use omnipaxos::{OmniPaxosConfig, ServerConfig};
+use omnipaxos::{
+    messages::{
+        sequence_paxos::{AcceptDecide, PaxosMsg},
+        Message,
+    },
+    storage::Entry,
+    ClusterConfig, OmniPaxosConfig, ServerConfig,
+};
+use omnipaxos_harness::{build, Cluster, Fate};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use omnipaxos_tests::moving::{Moving, Put};
+use std::collections::BTreeMap;
 
 const MESSAGE: u64 = 4 << 10;
 
@@ -142,4 +151,58 @@ fn many_servers_send_what_one_lacks_and_the_leader_the_least() {
         }
     }
     assert!(3 * times[2] <= times[0], "four sources take more than a third: {times:?}");
+}
+
+/// The entries that a message brings to a server that lacks them, in bytes.
+fn entry_bytes(message: &Message<Put>) -> usize {
+    let entries = match message {
+        Message::SequencePaxos(paxos) => match &paxos.msg {
+            PaxosMsg::CatchUpChunk(chunk) => Some(&chunk.entries),
+            PaxosMsg::AcceptDecide(AcceptDecide { entries, .. }) => entries.plain(),
+            _other => None,
+        },
+        Message::BLE(_) => None,
+    };
+    entries.map_or(0, |entries| entries.lock().iter().map(Entry::size_hint).sum())
+}
+
+/// While a leader reads for a server that was away, it answers nobody else. So it reads no more than about a message
+/// before it returns; the next output continues.
+#[test]
+fn no_output_reads_all_that_a_server_lacks() {
+    // The second time it lacks so much that it fetches chunks.
+    for most_in_flight in [65_536, 7_000] {
+        let config =
+            ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
+        let change = |config: &mut ServerConfig| config.max_in_flight_entries = most_in_flight;
+        let servers = [1, 2, 3].map(|pid| build(&config, pid, change, MemoryStorage::default()));
+        let mut sent = BTreeMap::new();
+        let count = |now: u64, message: &mut Message<Put>| {
+            let from = message.get_sender();
+            if message.get_receiver() == 3 {
+                *sent.entry((now, from)).or_insert(0) += entry_bytes(message);
+            }
+            Fate::Arrives(1)
+        };
+        let mut cluster = Cluster::of(servers, count);
+        cluster.elect(1);
+        cluster.isolate(3);
+        for key in 0..8_000 {
+            cluster.server(1).append(put(key)).unwrap();
+            if key % 500 == 0 {
+                cluster.run(3);
+            }
+        }
+        cluster.run(20);
+        assert_eq!(cluster.server(2).get_decided_idx(), 8_000);
+        cluster.heal_all();
+        let begun = cluster.now();
+        cluster.until_decided_everywhere(8_000);
+        let ticks = cluster.now() - begun;
+        drop(cluster);
+        let most = sent.range((begun, 0)..).map(|(_, bytes)| *bytes).max().unwrap();
+        println!("{ticks} ticks, at most {most} bytes in an output");
+        assert!(most <= (1 << 20) + (256 << 10), "{most} bytes in an output");
+        assert!(ticks < 200, "{ticks} ticks");
+    }
 }

@@ -119,6 +119,12 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         (self.recent.from_idx, &self.recent.entries)
     }
 
+    /// Returns whether the entry at `idx` is one of the last flush.
+    pub(crate) fn is_recent(&self, idx: u64) -> bool {
+        let Recent { from_idx, amount, .. } = &self.recent;
+        (*from_idx..from_idx + amount.entries).contains(&idx)
+    }
+
     /// Forgets the entries kept for the messages of this output.
     pub(crate) fn forget_recent(&mut self) {
         if !self.recent.entries.is_empty() {

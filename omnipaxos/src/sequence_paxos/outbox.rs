@@ -14,6 +14,8 @@ const MOST_CHUNKS: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     due: BTreeMap<NodeId, Due>,
+    /// Requests for decided entries that the next output answers, and the peers.
+    later: Vec<(NodeId, CatchUpRequest)>,
 }
 
 /// The messages due to one peer.
@@ -74,6 +76,19 @@ impl Outbox {
         } else if chunks.len() < MOST_CHUNKS {
             chunks.push(asks);
         }
+    }
+
+    /// Answers a request in the next output.
+    pub(crate) fn send_chunk_later(&mut self, to: NodeId, asks: CatchUpRequest) {
+        self.later.push((to, asks));
+    }
+
+    /// Makes what is left for the next output due. Returns whether there is any.
+    pub(crate) fn take_later(&mut self) -> bool {
+        let later = std::mem::take(&mut self.later);
+        let is_any = !later.is_empty();
+        later.into_iter().for_each(|(to, asks)| self.send_chunk(to, asks));
+        is_any
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -30,6 +30,10 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
+/// What an output reads of the stored entries that a peer lacks, besides one message. The next output continues, so
+/// that other messages leave in between.
+const MOST_READ: Amount = Amount { entries: 1 << 12, bytes: 1 << 18 };
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns whether there is nothing to write and nothing to send, as at a follower that knows
     /// the decided index.
@@ -187,8 +191,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             return Ok(());
         }
         while let Some((to, due)) = self.outbox.pop() {
-            self.build_due(to, &due, |msg| send(to, msg))?;
+            self.build_due(to, due, |msg| send(to, msg))?;
         }
+        self.leaves_rest |= self.outbox.take_later();
         if !self.ranges.is_silent() {
             self.build_range_requests(&mut send);
         }
@@ -207,7 +212,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     fn build_due(
         &mut self,
         to: NodeId,
-        due: &Due,
+        due: Due,
         mut send: impl FnMut(PaxosMsg<T>),
     ) -> Result<(), Halted> {
         let (config_id, stamp) = (self.config_id, Stamp::default());
@@ -239,8 +244,18 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let asks = self.build_catch_up_request(self.waits_for_news_of(to));
             send(PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
-        for asks in &due.chunks {
-            self.build_chunks(asks, &mut send)?;
+        let mut read = Amount::default();
+        for asks in due.chunks {
+            if !read.is_below(MOST_READ) {
+                self.outbox.send_chunk_later(to, asks);
+                continue;
+            }
+            self.build_chunks(&asks, |msg| {
+                if let PaxosMsg::CatchUpChunk(chunk) = &msg {
+                    read.add(chunk.amount());
+                }
+                send(msg);
+            })?;
         }
         Ok(())
     }
@@ -400,7 +415,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
     /// Sends the entries, the stop sign and the decided index that were not sent (paper §4.1.3),
     /// within the window, and no more than `most` at once.
     fn accepts(
-        &self,
+        &mut self,
         sent: &mut Sent,
         most: Option<Amount>,
         mut send: impl FnMut(PaxosMsg<T>),
@@ -442,6 +457,10 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             sent.advance(from_idx + amount.entries, amount);
             sent.decided_idx = decided_idx;
             is_probe_due = false;
+            if sent.next_idx < end && self.has_read_much(sent) {
+                self.leaves_rest = true;
+                break;
+            }
         }
         if is_probe_due {
             let from_idx = sent.next_idx;
@@ -464,17 +483,28 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         Ok(Built::All)
     }
 
+    /// Returns whether much is in flight, and what follows must be read from the storage.
+    #[cold]
+    fn has_read_much(&self, sent: &Sent) -> bool {
+        !sent.in_flight().is_below(MOST_READ) && !self.log.is_recent(sent.next_idx)
+    }
+
     /// Returns whether a replicating follower should catch up: it lacks compacted entries, or
     /// nothing is in flight to it and it lacks too many decided entries. It continues until it has
     /// all that was decided then. Otherwise the leader would read the rest of that in one output.
     fn is_far_behind(&self, sent: &Sent) -> bool {
-        let has = sent.next_idx;
+        let (has, most) = (sent.next_idx, self.limits.in_flight.entries);
         let lacks = |idx| self.log.entries_among(has, idx);
-        let is_compacted = has < self.log.compacted_idx();
-        let is_catching_up = sent.catching_up_to.is_some_and(|idx| lacks(idx) > 0);
-        let is_far = lacks(self.log.decided_idx()) > self.limits.in_flight.entries
-            && sent.is_nothing_in_flight();
-        is_compacted || is_catching_up || is_far
+        let decided_idx = self.log.decided_idx();
+        let is_far = || {
+            // Some indices are those of stop signs.
+            decided_idx.saturating_sub(has) > most
+                && lacks(decided_idx) > most
+                && sent.is_nothing_in_flight()
+        };
+        has < self.log.compacted_idx()
+            || sent.catching_up_to.is_some_and(|idx| lacks(idx) > 0)
+            || is_far()
     }
 }
 

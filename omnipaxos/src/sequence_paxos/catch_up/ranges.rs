@@ -161,7 +161,7 @@ impl<T: Entry> Ranges<T> {
             self.sources.insert(from, Source { silent_rounds: SILENT_ROUNDS, ..source });
         }
         if chunk.len() > Some(chunk.from_idx) && chunk.snapshot.is_none() {
-            let bytes = amount_of(chunk).bytes;
+            let bytes = chunk.amount().bytes;
             self.entry_bytes = bytes / (chunk.entries.len() as u64).max(1);
             self.ids_bytes = surplus_of_ids(chunk);
         }
@@ -176,7 +176,7 @@ impl<T: Entry> Ranges<T> {
         if chunk.snapshot.is_some() || chunk.from_idx > chunk.base {
             return false;
         }
-        let mut amount = amount_of(&chunk);
+        let mut amount = chunk.amount();
         if let Some(stopsign) = &chunk.stopsign {
             amount.add(Amount::one(stopsign.metadata.as_ref().map_or(0, Vec::len)));
         }
@@ -343,10 +343,14 @@ impl<T: Entry> Ranges<T> {
     }
 }
 
-fn amount_of<T: Entry>(chunk: &CatchUpChunk<T>) -> Amount {
-    let mut amount = Amount::default();
-    chunk.entries.lock().iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
-    amount
+impl<T: Entry> CatchUpChunk<T> {
+    /// Returns the amount of its entries, and of a piece of a snapshot.
+    pub(in crate::sequence_paxos) fn amount(&self) -> Amount {
+        let bytes = self.piece.as_ref().map_or(0, |piece| piece.bytes.len() as u64);
+        let mut amount = Amount { entries: 0, bytes };
+        self.entries.lock().iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
+        amount
+    }
 }
 
 /// The bytes of the ids in a chunk, if there are more runs than entries or forgotten ones. The ids of
