@@ -153,8 +153,9 @@ async fn main() -> Result<(), Failure> {
         servers.spawn(Server { replica, network, state, proposals, reads }.run(inputs));
     }
     tokio::select! {
-        asked = ask(&network) => asked,
+        biased;
         // No server ends of its own accord: its disk may be full.
         Some(ended) = servers.join_next() => ended?,
+        asked = ask(&network) => asked,
     }
 }

@@ -119,7 +119,7 @@ fn ask_three_servers() -> Result<(), Box<dyn Error>> {
         let mut answers = std::io::BufReader::new(servers[at].stdout.as_mut().ok_or("no output")?);
         let mut answer = String::new();
         if answers.read_line(&mut answer)? == 0 {
-            return Err(format!("server {} has ended: see its last words above", at + 1).into());
+            return Err(format!("server {} has ended: see its error above", at + 1).into());
         }
         print!("{answer}");
     }

@@ -41,7 +41,7 @@ impl Application {
     }
 
     /// Applies what the server has decided since the last call. If that includes entries which only a state
-    /// stands for, returns its handle: the caller gets it with [`find`](find) and [`install`](Self::install).
+    /// stands for, returns its handle: the caller gets it with [`find`](Self::find) and [`install`](Self::install).
     pub(crate) fn catch_up(&mut self, server: &Server) -> Result<Option<Handle>> {
         for entry in server.read_decided_suffix(self.applied_idx).unwrap_or_default() {
             match entry {
@@ -114,7 +114,9 @@ impl Application {
                 true => Ok(handle.clone()),
                 false => transfer::ask_for_last(*address, *pid).and_then(|last| {
                     ensure!(last.idx >= handle.idx, "its last state contains {} entries", last.idx);
-                    Ok(last)
+                    // A later state may be damaged at its server. A real application keeps the digest beside it.
+                    let named = Handle { server: *pid, ..handle.clone() };
+                    Ok(if last.idx == handle.idx { named } else { last })
                 }),
             };
             match found.and_then(|found| Ok((transfer::fetch(*address, &found)?, found))) {

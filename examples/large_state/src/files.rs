@@ -25,7 +25,7 @@ impl Files {
         self.0.join(format!("state-{idx}"))
     }
 
-    /// Writes a state. After an error, and after a crash, the earlier ones are as they were.
+    /// Writes a state. After an error, and after a crash, there is the state before or this one.
     pub(crate) fn write(&self, idx: u64, state: &[u8]) -> Result<()> {
         let (part, path) = (self.0.join("part"), self.path(idx));
         let write = || {

@@ -68,3 +68,18 @@ fn a_state_that_was_not_written_to_the_end_replaces_none() {
     files.remove_before(3).unwrap();
     assert_eq!(files.last(1).unwrap(), None);
 }
+
+/// Another server has a state of the same index, which is damaged.
+#[test]
+fn a_damaged_state_is_not_taken_for_the_one_that_is_named() {
+    let (_folder, application) = application();
+    let saved = application.save().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    Files::open(other.path()).unwrap().write(saved.idx, b"one\n").unwrap();
+    let other = Application::start(2, other.path()).unwrap();
+    let third = Application::start(3, tempfile::tempdir().unwrap().path()).unwrap();
+    let addresses = [(2, other.address)].into();
+    third.find(&saved, &addresses).unwrap_err();
+    let addresses = [(2, other.address), (1, application.address)].into();
+    assert_eq!(third.find(&saved, &addresses).unwrap(), (saved, application.state));
+}

@@ -71,9 +71,9 @@ impl<T: Entry, B: Storage<T>> OmniPaxos<T, B> {
     /// It stops after the first tick that does something. The effect is that of this number of
     /// calls of [`tick`](Self::tick), at the cost of one. It stops when messages may be due. A
     /// program that is late takes these messages and then calls it again with the remaining ticks.
-    /// So the other servers receive messages of every heartbeat round. A program that was stopped
-    /// for long may drop the remaining ticks, as if its clock had stood still: the rounds that it
-    /// makes up for end before the others can answer.
+    /// So the other servers receive messages of every heartbeat round. A program that is late by
+    /// more than a heartbeat round should drop the remaining ticks instead, as if its clock had
+    /// stood still: rounds that follow each other at once end before the others can answer.
     ///
     /// # Panics
     /// If the storage has failed; see [`try_tick_by`](Self::try_tick_by).

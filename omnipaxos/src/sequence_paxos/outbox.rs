@@ -6,11 +6,11 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The most requests of one peer for decided entries that one output answers. The peer repeats the others.
+/// The most requests of one peer for decided entries that wait for an answer. The peer repeats the others.
 const MOST_CHUNKS: usize = 4;
 
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was
-/// requested, and is built from the state at that time.
+/// requested, and is built from the state at that time. Requests for decided entries may wait for later outputs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     due: BTreeMap<NodeId, Due>,

@@ -30,8 +30,8 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
-/// What an output reads of the stored entries that a peer lacks, besides one message. The next output continues, so
-/// that other messages leave in between.
+/// What an output reads of the stored entries that a peer lacks, besides one message. The output after the next input
+/// or tick continues, so that other messages leave in between. The last output of an epoch reads all.
 const MOST_READ: Amount = Amount { entries: 1 << 12, bytes: 1 << 18 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
@@ -244,9 +244,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             let asks = self.build_catch_up_request(self.waits_for_news_of(to));
             send(PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
-        let mut read = Amount::default();
+        let (mut read, is_last) = (Amount::default(), self.is_epoch_due());
         for asks in due.chunks {
-            if !read.is_below(MOST_READ) {
+            if !read.is_below(MOST_READ) && !is_last {
                 self.outbox.send_chunk_later(to, asks);
                 continue;
             }
@@ -483,10 +483,13 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         Ok(Built::All)
     }
 
-    /// Returns whether much is in flight, and what follows must be read from the storage.
+    /// Returns whether much is in flight, and what follows are entries that must be read from the storage.
     #[cold]
     fn has_read_much(&self, sent: &Sent) -> bool {
-        !sent.in_flight().is_below(MOST_READ) && !self.log.is_recent(sent.next_idx)
+        !sent.in_flight().is_below(MOST_READ)
+            && !self.log.is_recent(sent.next_idx)
+            && self.log.stopsign_at(sent.next_idx).is_none()
+            && self.log.decided_stopsign().is_none()
     }
 
     /// Returns whether a replicating follower should catch up: it lacks compacted entries, or

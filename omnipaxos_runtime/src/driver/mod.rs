@@ -222,8 +222,8 @@ impl<T: Entry, B: Storage<T>, X: Transport<T>> Driver<T, B, X> {
         requests: &mut Vec<Request<T>>,
         incoming: &mut Vec<Incoming<T>>,
     ) -> Result<ControlFlow<NodeError>, NodeError> {
-        // If the node is late by more than that, its clock has stood still: several heartbeat rounds at once would
-        // end without answers of the others.
+        // `try_tick_by` stops at the first tick that does something, and the rest is dropped: several heartbeat rounds
+        // at once would end without answers of the others.
         let passed = self.replica.try_tick_by(self.clock.count())?;
         if passed > 0 {
             self.reads.retry(&mut self.replica);

@@ -1,7 +1,7 @@
-//! A thread that carries out jobs one after the other.
+//! A thread that carries out jobs one after the other: it encodes and writes the snapshots of compactions.
 //!
 //! Snapshots are large, and many allocators keep memory for each thread that has used some. With a thread for
-//! each snapshot, a server kept up to 16 encoded snapshots that nothing referred to.
+//! each snapshot, a server kept up to 16 encoded snapshots (glibc, 2 cores) that nothing referred to.
 
 use super::error::StorageError;
 use std::{
@@ -52,16 +52,26 @@ impl Worker {
         let has_ended = Arc::new(AtomicBool::new(false));
         let (answer, outcome) = channel();
         let task = Task { has_ended: has_ended.clone(), outcome: Mutex::new(outcome) };
+        let ended = Ended(has_ended);
         let job = move || {
             if let Ok(outcome) = catch_unwind(job) {
                 // Nobody may wait for it any more.
                 let _ = answer.send(outcome);
             }
-            has_ended.store(true, Ordering::Release);
+            drop(ended);
         };
         // The thread ends after `jobs` is dropped, and not before.
         let _ = running.jobs.send(Box::new(job));
         Ok(task)
+    }
+}
+
+/// Notes the end of a job, also of one that is not carried out.
+struct Ended(Arc<AtomicBool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
