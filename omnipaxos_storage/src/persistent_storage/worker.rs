@@ -1,7 +1,7 @@
 //! A thread that carries out jobs one after the other: it encodes and writes the snapshots of compactions.
 //!
 //! Snapshots are large, and many allocators keep memory for each thread that has used some. With a thread for
-//! each snapshot, a server kept up to 16 encoded snapshots (glibc, 2 cores) that nothing referred to.
+//! each snapshot, glibc's kept that of up to 16 encoded snapshots, on a machine with 2 cores.
 
 use super::error::StorageError;
 use std::{
