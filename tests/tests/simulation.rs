@@ -52,41 +52,42 @@ fn what_overtaken_leaders_did() {
     }
 }
 
+/// The run of this seed failed once.
+fn assert_holds(seed: u64) {
+    let report = run(&Plan::of(seed, 2_000), Trace::Off);
+    assert!(report.failure.is_none(), "seed {seed}: {:?}", report.failure);
+}
+
 /// The members repeated the read of an observer for which the leader had no place, until there was one. The check
 /// that all fall silent did not know that nothing is promised on when.
 #[test]
 fn an_observer_without_a_place_reads_late() {
-    let report = run(&Plan::of(1_702_003_617, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(1_702_003_617);
 }
 
 /// An observer lacked what its sources had trimmed, so its read was repeated forever, by way of a member. The check
 /// that all fall silent took the answers to that member for work of the members.
 #[test]
 fn a_read_that_an_observer_repeats_by_way_of_a_member() {
-    let report = run(&Plan::of(230_019_791, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(230_019_791);
 }
 
 /// Pieces of a snapshot were asked for byte by byte, where less may be in flight than fits into a message.
 #[test]
 fn a_snapshot_in_pieces_of_a_byte() {
-    let report = run(&Plan::of(942_000_103, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(942_000_103);
 }
 
 /// The only source of a snapshot had to write once more until the snapshot was durable, and had nothing to write.
 #[test]
 fn a_snapshot_that_waits_for_the_last_write() {
-    let report = run(&Plan::of(996_201_018, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(996_201_018);
 }
 
 /// Proposals of an observer were decided while the applications handed over their last states.
 #[test]
 fn states_that_are_taken_while_more_is_decided() {
-    let report = run(&Plan::of(1_062_269_888, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(1_062_269_888);
 }
 
 /// The follower had acknowledged an entry before its leader stored it. The leader stored it with `flush`, had
@@ -94,16 +95,14 @@ fn states_that_are_taken_while_more_is_decided() {
 /// come there. A row of the unit test `early_messages` does.
 #[test]
 fn a_leader_that_flushes_what_was_acknowledged_before() {
-    let report = run(&Plan::of(2_646_943_700, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(2_646_943_700);
 }
 
 /// An observer lacked entries that its source had trimmed, so its own proposals never ended and filled its queue.
 /// It dropped those of an observer behind it, which had another source and did not change to it.
 #[test]
 fn an_observer_that_lacks_trimmed_entries_is_no_source() {
-    let report = run(&Plan::of(972_606_737, 2_000), Trace::Off);
-    assert!(report.failure.is_none(), "{:?}", report.failure);
+    assert_holds(972_606_737);
 }
 
 #[test]

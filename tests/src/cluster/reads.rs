@@ -133,9 +133,9 @@ impl<T: SimEntry> Cluster<T> {
         }
     }
 
-    /// The number of reads that wait.
-    pub fn reads_waiting(&self) -> usize {
-        self.reads.0.len()
+    /// The number of reads of observers that wait.
+    pub fn observer_reads_waiting(&self) -> usize {
+        self.reads.0.iter().filter(|read| self.is_observer(read.at)).count()
     }
 
     /// Whether some read that was requested waits still.

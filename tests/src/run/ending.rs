@@ -253,7 +253,7 @@ impl<T: SimEntry> Cluster<T> {
         // Observers that still learn what is decided ask often.
         let (mut asked, mut idle_since) = (self.traffic().observing, start);
         let mut decided = self.checker().decided_len();
-        let mut reads = self.reads_waiting();
+        let mut reads = self.observer_reads_waiting();
         let bound = SILENT_WITHIN * timeout + self.longest_timer() + self.slack();
         while self.now() - since < SILENCE * timeout {
             let were_in_step = self.are_observers_in_step();
@@ -270,11 +270,11 @@ impl<T: SimEntry> Cluster<T> {
                 decided = self.checker().decided_len();
                 (start, since) = (self.now(), self.now());
             }
-            if self.reads_waiting() < reads && !were_in_step {
+            if self.observer_reads_waiting() < reads && !were_in_step {
                 // The same for its read, which members repeat until the leader has a place for it.
                 (start, since) = (self.now(), self.now());
             }
-            reads = self.reads_waiting();
+            reads = self.observer_reads_waiting();
             if self.now() - start > bound {
                 return violated(Check::Silence, format!("still talking: {}", self.describe()));
             }
