@@ -557,17 +557,93 @@ fn a_disk_that_is_full_when_a_segment_is_begun_is_an_error() {
     }
 }
 
+/// Checks what is read of each range that `ranges` names.
+fn check_ranges(disk: &Disk, log: &[Blob], ranges: impl IntoIterator<Item = (usize, usize)>) {
+    for (from, to) in ranges {
+        let (first, end) = (from as u64, to as u64);
+        assert_eq!(disk.get_entries(first, end).unwrap(), log[from..to], "{from}..{to}");
+        let mut visited = Vec::new();
+        disk.for_each(first, end, &mut |entry| visited.push(entry.clone())).unwrap();
+        assert_eq!(visited, log[from..to], "{from}..{to}");
+    }
+}
+
 #[test]
-fn a_long_log_is_read_block_by_block() {
+fn each_range_of_a_long_batch_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut disk = Disk::try_open(config(folder.path())).unwrap();
     let log: Vec<Blob> = (0..5000).map(|number| blob(8, number)).collect();
     disk.append_entries(log.clone()).unwrap();
-    for (from, to) in [(0, 5000), (1, 1025), (1023, 1024), (1000, 4097), (4999, 5000)] {
-        let expected = &log[from as usize..to as usize];
-        assert_eq!(disk.get_entries(from, to).unwrap(), expected, "{from}..{to}");
-        let mut visited = Vec::new();
-        disk.for_each(from, to, &mut |entry| visited.push(entry.clone())).unwrap();
-        assert_eq!(visited, expected, "{from}..{to}");
+    check_ranges(&disk, &log, [(0, 5000), (1, 1025), (1023, 1024), (1000, 4097), (4999, 5000)]);
+}
+
+/// Between the batches are records without entries, replaced entries, and the ends of segments.
+#[test]
+fn each_range_of_many_batches_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_with(folder.path(), 8 << 10);
+    let mut disk = Disk::try_open(config.clone()).unwrap();
+    let mut log: Vec<Blob> = Vec::new();
+    let mut number = 0;
+    let mut batch = |count: usize| -> Vec<Blob> {
+        let numbers = number..number + count as u64;
+        number = numbers.end;
+        numbers.map(|number| blob(1 + number as usize * 7 % 300, number)).collect()
+    };
+    for round in 0..120 {
+        let entries = batch(round % 7);
+        if round % 5 == 4 {
+            let kept = log.len() - log.len().min(round % 11);
+            log.truncate(kept);
+            disk.append_on_prefix(kept as u64, entries.clone()).unwrap();
+        } else {
+            disk.append_entries(entries.clone()).unwrap();
+        }
+        log.extend(entries);
+        for decided in 0..round % 3 {
+            disk.set_decided_idx(decided as u64).unwrap();
+        }
     }
+    assert!(segments(folder.path()).len() >= 4, "{}", segments(folder.path()).len());
+    let ranges =
+        || (0..log.len()).flat_map(|from| (from + 1..=log.len()).map(move |to| (from, to)));
+    check_ranges(&disk, &log, ranges().step_by(61));
+    drop(disk);
+    let mut disk = Disk::try_open(config).unwrap();
+    check_ranges(&disk, &log, ranges().step_by(67));
+    disk.trim(50).unwrap();
+    disk.set_compacted_idx(50).unwrap();
+    let rest = &log[50..];
+    check_ranges(&disk, rest, (0..rest.len()).map(|from| (from, rest.len())));
+}
+
+/// Changes a bit of a file that a storage has open.
+fn flip(path: &Path, byte: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[byte] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_reported_where_it_is_and_hides_no_other_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = Disk::try_open(config(folder.path())).unwrap();
+    let log: Vec<Blob> = (1..=4).map(|number| blob(40, number)).collect();
+    disk.append_entries(log[..2].to_vec()).unwrap();
+    disk.append_entries(log[2..].to_vec()).unwrap();
+    let segment = segments(folder.path()).remove(0);
+    let bytes = fs::read(&segment).unwrap();
+    let end_of = |Blob(entry): &Blob| {
+        entry.len() + bytes.windows(entry.len()).position(|window| window == entry).unwrap()
+    };
+    // The header of the record between the two batches.
+    flip(&segment, end_of(&log[1]));
+    check_ranges(&disk, &log, [(0, 4), (0, 2), (1, 3), (2, 4)]);
+    flip(&segment, end_of(&log[2]) - 1);
+    check_ranges(&disk, &log, [(0, 2), (3, 4)]);
+    let error = disk.get_entries(0, 4).expect_err("it is read");
+    let Some(StorageError::Corrupt { path, byte, .. }) = find_cause::<StorageError>(&*error) else {
+        panic!("{error:?}");
+    };
+    assert_eq!((path, *byte), (&segment, end_of(&log[2]) as u64 - 61));
 }

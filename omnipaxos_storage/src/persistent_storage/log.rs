@@ -4,22 +4,17 @@ use super::{
     background::{Background, Order},
     checkpoint::Place,
     error::StorageError,
-    files::read_at,
     format::{log_file, SEGMENT_MAGIC, SPARE_INDEX_ENTRIES},
+    log_reader::RunsReader,
     parts::{Part, Parts, Target},
-    records::{RecordHeader, RECORD_HEADER_BYTES},
     scan::Scanned,
     segments::{self, IndexRoom},
 };
-use commitlog::{
-    message::{MessageError, MessageSet},
-    reader::LogSliceReader,
-    AppendError, CommitLog, LogOptions, ReadError, ReadLimit,
-};
+use commitlog::{message::MessageSet, AppendError, CommitLog, LogOptions, ReadError, ReadLimit};
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, BufReader, Read},
+    io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -191,25 +186,30 @@ impl Log {
         std::mem::take(&mut self.has_unsynced_names)
     }
 
-    /// Returns the payloads of `count` records from `offset` on, which are in one segment.
-    pub(super) fn read(&self, offset: u64, count: u64) -> Result<Vec<Vec<u8>>, StorageError> {
-        let base = self.segments.range(..=offset).next_back().copied().unwrap_or(0);
-        let path = log_file(&self.folder, base);
-        let mut records = ReadRecords { offset, count, damaged_at: None };
-        let read = self.commit.reader(&mut records, offset, ReadLimit::max_bytes(REST));
-        match (read, records.damaged_at) {
-            (_, Some(byte)) => Err(StorageError::Corrupt {
-                path,
-                byte,
-                what: "a record is not what was written".to_string(),
-            }),
-            (Ok(Some(payloads)), None) => Ok(payloads),
-            (Ok(None), None) => {
-                let missing = io::Error::other(format!("record {offset} is not there"));
-                Err(StorageError::io("read", path)(missing))
+    /// Calls `visit` with the payloads of the records in `runs`, until it fails. The runs are in order, and each is in
+    /// one segment.
+    pub(super) fn visit(
+        &self,
+        runs: impl Iterator<Item = Range<u64>>,
+        mut visit: impl FnMut(&[u8]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut runs = runs.peekable();
+        while let Some(run) = runs.next() {
+            let offset = run.start;
+            let path = log_file(&self.folder, self.segment_of(offset));
+            let segment_end = self.segments.range(offset + 1..).next().copied();
+            let mut reader =
+                RunsReader { run, later: &mut runs, segment_end, path: &path, visit: &mut visit };
+            match self.commit.reader(&mut reader, offset, ReadLimit::max_bytes(REST)) {
+                Ok(Some(visited)) => visited?,
+                Ok(None) => {
+                    let missing = io::Error::other(format!("record {offset} is not there"));
+                    return Err(StorageError::io("read", path)(missing));
+                }
+                Err(error) => return Err(StorageError::io("read", path)(as_io(error))),
             }
-            (Err(error), None) => Err(StorageError::io("read", path)(as_io(error))),
         }
+        Ok(())
     }
 
     /// Returns the segment that contains record `offset`.
@@ -286,61 +286,5 @@ impl MessageSet for Appended<'_> {
 
     fn len(&self) -> usize {
         self.records
-    }
-}
-
-/// Reads `count` records of any length.
-struct ReadRecords {
-    offset: u64,
-    count: u64,
-    damaged_at: Option<u64>,
-}
-
-impl LogSliceReader for ReadRecords {
-    type Result = Vec<Vec<u8>>;
-
-    fn read_from(
-        &mut self,
-        file: &File,
-        position: u32,
-        bytes: usize,
-    ) -> Result<Self::Result, MessageError> {
-        let mut at = u64::from(position);
-        let end = at + bytes as u64;
-        let mut input = BufReader::with_capacity(64 << 10, At { file, at });
-        let mut payloads = Vec::new();
-        for offset in self.offset..self.offset + self.count {
-            let mut raw = [0; RECORD_HEADER_BYTES];
-            input.read_exact(&mut raw).map_err(MessageError::IoError)?;
-            let header = RecordHeader::read(&raw)
-                .filter(|header| header.offset == offset && at + header.record_bytes() <= end);
-            let Some(header) = header else {
-                self.damaged_at = Some(at);
-                return Err(MessageError::InvalidPayloadLength);
-            };
-            let mut payload = vec![0; header.size as usize];
-            input.read_exact(&mut payload).map_err(MessageError::IoError)?;
-            if !header.is_of(&payload) {
-                self.damaged_at = Some(at);
-                return Err(MessageError::InvalidHash);
-            }
-            payloads.push(payload);
-            at += header.record_bytes();
-        }
-        Ok(payloads)
-    }
-}
-
-/// Reads a file from a position of its own.
-struct At<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = read_at(self.file, buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
     }
 }

@@ -26,6 +26,7 @@ mod format;
 mod journal;
 mod large_snapshots;
 mod log;
+mod log_reader;
 mod opening;
 mod operations;
 mod parts;

@@ -16,9 +16,6 @@ use omnipaxos::{
 };
 use serde::{de::DeserializeOwned, Serialize};
 
-/// Number of entries read from the log at a time.
-const BLOCK: u64 = 1024;
-
 impl<T> PersistentStorage<T>
 where
     T: Entry + Serialize + DeserializeOwned,
@@ -35,23 +32,22 @@ where
         Ok(entries)
     }
 
-    /// Reads the entries from `from` up to `to`; none if the storage does not hold all. At most
-    /// [`BLOCK`] of them are in memory as bytes at a time.
+    /// Reads the entries from `from` up to `to`; none if the storage does not hold all. One of them is in memory
+    /// as bytes at a time.
     fn visit(&self, from: u64, to: u64, mut visit: impl FnMut(T)) -> Result<(), StorageError> {
         if from >= to || to > self.held() {
             return Ok(());
         }
-        let (mut position, end) = (self.state.first + from, self.state.first + to);
-        while position < end {
-            let Some((offset, run)) = self.runs.find(position) else {
-                let source = format!("entry {position} has no place in the log").into();
-                return Err(StorageError::Code { doing: "find", what: "an entry", source });
-            };
-            let count = run.min(end - position).min(BLOCK);
-            for payload in self.log.read(offset, count)? {
-                visit(codec::decode("an entry", &payload)?);
-            }
-            position += count;
+        let (from, to) = (self.state.first + from, self.state.first + to);
+        let mut found = from;
+        let runs = self.runs.between(from, to).inspect(|run| found += run.end - run.start);
+        self.log.visit(runs, |payload| {
+            visit(codec::decode("an entry", payload)?);
+            Ok(())
+        })?;
+        if found < to {
+            let source = format!("entry {found} has no place in the log").into();
+            return Err(StorageError::Code { doing: "find", what: "an entry", source });
         }
         Ok(())
     }
