@@ -123,7 +123,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
                 None => (decided_idx, None),
             }
         };
-        let part = self.sendable(from_idx, self.decided_idx, room)?;
+        let part = self.next_sendable(from_idx, self.decided_idx, room)?;
         // Besides a snapshot not even the first entry travels if there is no room.
         let is_too_much =
             matches!(snapshot, Some(SnapshotType::Complete(_))) && !part.amount.fits(room);
@@ -180,8 +180,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(self.empty_chunk(config_id, from_idx.min(self.decided_idx)));
         }
         let until_idx = until_idx.min(self.decided_idx);
-        let records = self.sendable_records(from_idx, until_idx, limit)?;
-        let Records { entries, stopsign } = records;
+        let part = self.next_sendable(from_idx, until_idx, limit)?;
+        let Records { entries, stopsign } = self.with_stopsign(part, from_idx, until_idx);
         let ids = self.ids.of(from_idx, from_idx + entries.len() as u64);
         let stopsign = stopsign.map(|stopsign| *stopsign);
         Ok(CatchUpChunk { entries, ids, stopsign, ..self.empty_chunk(config_id, from_idx) })

@@ -15,6 +15,10 @@ use crate::{
 /// entries are.
 const GROWTH: u64 = 32;
 
+/// What a message contains at most of entries that must be read from the storage, if the rest can follow. The
+/// server answers nobody while it reads.
+pub(crate) const MOST_READ: Amount = Amount { entries: 1 << 12, bytes: 1 << 18 };
+
 /// Entries for a message.
 #[derive(Debug)]
 pub(crate) struct Part<T> {
@@ -53,6 +57,28 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
     /// next stop sign and fit under `limit`, at least one if there are any. Entries of the last flush
     /// are shared with other messages of this output.
     pub(crate) fn sendable(&self, from: u64, to: u64, limit: Amount) -> Result<Part<T>, Halted> {
+        self.sendable_within(from, to, limit, limit)
+    }
+
+    /// Does the same as [`sendable`](Self::sendable), but reads no more than [`MOST_READ`] from the storage.
+    pub(crate) fn next_sendable(
+        &self,
+        from: u64,
+        to: u64,
+        limit: Amount,
+    ) -> Result<Part<T>, Halted> {
+        self.sendable_within(from, to, limit, limit.min(MOST_READ))
+    }
+
+    /// The limit of entries that must be read from the storage is given apart.
+    #[inline]
+    fn sendable_within(
+        &self,
+        from: u64,
+        to: u64,
+        limit: Amount,
+        of_stored: Amount,
+    ) -> Result<Part<T>, Halted> {
         let to = self.tail.stop_signs().next(from).map_or(to, |idx| to.min(idx));
         if from >= to {
             return Ok(Part::default());
@@ -68,7 +94,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         });
         match slice {
             Some(entries) => Ok(Part::of(entries, limit)),
-            None => self.stored_part(from, to, limit),
+            None => self.stored_part(from, to, of_stored),
         }
     }
 

@@ -6,8 +6,9 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The most requests of one peer for decided entries that wait for an answer. The peer repeats the others.
-const MOST_CHUNKS: usize = 4;
+/// The most requests of one peer for decided entries that wait for an answer: more than a peer sends at a time. It
+/// repeats what is lost.
+const MOST_CHUNKS: usize = 16;
 
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was
 /// requested, and is built from the state at that time. Requests for decided entries may wait for later outputs.

@@ -26,13 +26,9 @@ use crate::{
         Message,
     },
     observe::trace::LogEvent,
-    replica_log::{Part, Readers, ReplicaLog},
+    replica_log::{Part, Readers, ReplicaLog, MOST_READ},
     storage::{Entry, StopSign, Storage},
 };
-
-/// What an output reads of the stored entries that a peer lacks, besides one message. The output after the next input
-/// or tick continues, so that other messages leave in between. The last output of an epoch reads all.
-const MOST_READ: Amount = Amount { entries: 1 << 12, bytes: 1 << 18 };
 
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns whether there is nothing to write and nothing to send, as at a follower that knows
@@ -446,7 +442,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             };
             let end_of_run = self.codec.end_of_run(from_idx, end);
             let Part { entries, amount } =
-                log.sendable(from_idx, end_of_run, room.min(self.limits.message))?;
+                log.next_sendable(from_idx, end_of_run, room.min(self.limits.message))?;
             if most.is_some_and(|most| !amount.fits(most)) {
                 break;
             }

@@ -7,12 +7,15 @@
 
 use crate::{
     amount::Amount, config::Limits, ids::NodeId, messages::sequence_paxos::CatchUpChunk,
-    proposals::IdRun, storage::Entry,
+    proposals::IdRun, replica_log::MOST_READ, storage::Entry,
 };
 use std::collections::BTreeMap;
 
-/// The most ranges that one source is asked for at a time: one is on its way while the other is sent.
+/// The number of shares that one source is asked for at a time: one is on its way while the other is sent.
 const WINDOW: usize = 2;
+
+/// The most ranges in a share.
+const RANGES_OF_SHARE: u64 = 4;
 
 /// The number of ranges of each other source after which the leader is asked for one. The leader has other
 /// work.
@@ -234,15 +237,15 @@ impl<T: Entry> Ranges<T> {
     /// whether one is asked for the entry at `decided_idx`.
     pub(super) fn assign(&mut self, decided_idx: u64, sources: Sources<'_>) -> bool {
         while let Some((from_idx, to_idx)) = self.lowest_free(decided_idx) {
-            let mut part = self.part(from_idx, sources);
+            let (mut part, window) = self.part(from_idx, sources);
             if !self.has_room(decided_idx, part, sources.limits) {
                 if from_idx > decided_idx {
                     break;
                 }
                 // No other range can be on its way meanwhile.
-                part = self.within(sources.limits.message);
+                part = self.within(sources.limits.message.min(MOST_READ));
             }
-            let Some(source) = self.pick(from_idx, sources) else {
+            let Some(source) = self.pick(from_idx, window, sources) else {
                 break;
             };
             let until_idx = to_idx.min(from_idx.saturating_add(part.entries));
@@ -269,16 +272,20 @@ impl<T: Entry> Ranges<T> {
         (from_idx < self.goal).then_some((from_idx, self.goal))
     }
 
-    /// How much to ask one source for: so little that the windows of all that have the range at
-    /// `from_idx` fit into what may be in flight.
-    fn part(&self, from_idx: u64, sources: Sources<'_>) -> Amount {
+    /// How much to ask one source for in a range, and for how many ranges at a time: so little that the
+    /// shares of all that have the range at `from_idx` fit into what may be in flight. A source sends a
+    /// message for a range, so a large share is divided.
+    fn part(&self, from_idx: u64, sources: Sources<'_>) -> (Amount, usize) {
         let Limits { message, in_flight, .. } = *sources.limits;
         let holders = self.holders(from_idx, sources).count();
-        let windows = (WINDOW * holders).max(1) as u64;
-        self.within(Amount {
-            entries: message.entries.min(in_flight.entries / windows),
-            bytes: message.bytes.min(in_flight.bytes / windows),
-        })
+        let shares = (WINDOW * holders).max(1) as u64;
+        let share = Amount {
+            entries: message.entries.min(in_flight.entries / shares),
+            bytes: message.bytes.min(in_flight.bytes / shares),
+        };
+        let part = self.within(share.min(MOST_READ));
+        let ranges = (self.within(share).entries / part.entries).min(RANGES_OF_SHARE);
+        (part, WINDOW * ranges as usize)
     }
 
     /// Returns this amount with the number of entries that it has for: one at least.
@@ -316,17 +323,17 @@ impl<T: Entry> Ranges<T> {
         })
     }
 
-    /// The source to ask for a range: of the sources that have it, the one with the fewest requests; the
-    /// leader only now and then, or if no other has it.
-    fn pick(&mut self, from_idx: u64, sources: Sources<'_>) -> Option<NodeId> {
+    /// The source to ask for a range: of the sources that have it, the one with the fewest requests, if
+    /// these are less than `window`; the leader only now and then, or if no other has it.
+    fn pick(&mut self, from_idx: u64, window: usize, sources: Sources<'_>) -> Option<NodeId> {
         let load = |pid: NodeId| self.requested.values().filter(|r| r.source == pid).count();
         let holders = || self.holders(from_idx, sources);
         let others = || holders().filter(|pid| Some(*pid) != sources.leader);
         let number_of_others = others().count();
-        let idle = others().map(|pid| (load(pid), pid)).filter(|(load, _)| *load < WINDOW).min();
+        let idle = others().map(|pid| (load(pid), pid)).filter(|(load, _)| *load < window).min();
         let leader = sources.leader.filter(|leader| holders().any(|pid| pid == *leader));
         let leader = leader.filter(|leader| match number_of_others {
-            0 => load(*leader) < WINDOW,
+            0 => load(*leader) < window,
             others => load(*leader) == 0 && self.since_leader >= RANGES_TO_SPARE_LEADER * others,
         });
         match (leader, idle) {
@@ -607,6 +614,26 @@ mod tests {
         ranges.note(&chunk(0, 4, 100, 0), 2);
         ranges.assign(4, Sources { reachable: &[2, 3], leader: None, limits: &limits });
         assert_eq!(ranges.take_due().next(), Some((2, 4, 7)), "twelve entries in four parts");
+    }
+
+    #[test]
+    fn a_large_share_is_asked_for_in_several_ranges() {
+        let amount = |entries, bytes| Amount { entries, bytes };
+        let message = amount(1 << 14, 1 << 20);
+        let limits = Limits { message, in_flight: amount(1 << 16, 1 << 22), ..LIMITS };
+        let asked = |reachable: &[NodeId], limits: Limits| {
+            let mut ranges = Ranges::default();
+            ranges.note(&chunk(0, 4, 1 << 20, 0), 2);
+            ranges.assign(4, Sources { reachable, leader: None, limits: &limits });
+            ranges.take_due().map(|(_, from, until)| until - from).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(&[2], limits), [1 << 12; 8], "as much as two messages");
+        assert_eq!(asked(&[2, 3], limits), [1 << 12; 16], "as much as four");
+        let limits = Limits { in_flight: amount(1 << 14, 1 << 22), ..limits };
+        assert_eq!(asked(&[2, 3], limits), [1 << 12; 4], "what may be in flight");
+        let limits = Limits { message: amount(1 << 30, 1 << 30), ..LIMITS };
+        let limits = Limits { in_flight: limits.message, ..limits };
+        assert_eq!(asked(&[2], limits), [1 << 12; 8], "a source does not keep more requests");
     }
 
     #[test]
