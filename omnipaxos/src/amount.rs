@@ -1,5 +1,8 @@
 //! Amounts: a number of entries and their bytes.
 
+/// The most parts of a message that are read apart: see [`Amount::read_at_once`].
+pub(crate) const PARTS_OF_MESSAGE: u64 = 4;
+
 /// A number of entries and of bytes: the size of some entries, or a limit.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
@@ -46,6 +49,20 @@ impl Amount {
         self.entries <= limit.entries && self.bytes <= limit.bytes
     }
 
+    /// Returns how much an output reads from the storage for a server, if messages have this limit and the
+    /// rest can follow: a part of a message, but no less than what is read quickly. The server answers nobody
+    /// while it reads.
+    pub(crate) fn read_at_once(self) -> Self {
+        let quickly = Self { entries: 1 << 12, bytes: 1 << 18 };
+        let part = |of: u64| of / PARTS_OF_MESSAGE;
+        quickly.max(Self { entries: part(self.entries), bytes: part(self.bytes) })
+    }
+
+    /// Returns the larger of two limits.
+    pub(crate) fn max(self, other: Amount) -> Self {
+        Self { entries: self.entries.max(other.entries), bytes: self.bytes.max(other.bytes) }
+    }
+
     /// Returns the smaller of two limits.
     #[inline]
     pub(crate) fn min(self, other: Amount) -> Self {
@@ -83,5 +100,6 @@ mod tests {
         there.subtract(amount(4, 5));
         assert_eq!(there, amount(0, u64::MAX - 5));
         assert_eq!(amount(3, 5).min(amount(4, 2)), amount(3, 2));
+        assert_eq!(amount(3, 5).max(amount(4, 2)), amount(4, 5));
     }
 }

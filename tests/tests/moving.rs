@@ -223,6 +223,25 @@ fn no_output_reads_all_that_a_server_lacks() {
     }
 }
 
+/// The leader sends it at least as much as it appends.
+#[test]
+fn a_server_comes_back_while_much_is_appended() {
+    let mut sent = SentTo3::new();
+    let mut cluster = without_3(3_000, |_| {}, &mut sent);
+    cluster.heal_all();
+    let mut key = 3_000..;
+    let mut lags = Vec::new();
+    for _ in 0..100 {
+        for key in key.by_ref().take(800) {
+            cluster.server(1).append(put(key)).unwrap();
+        }
+        cluster.tick();
+        let decided = [1, 3].map(|pid| cluster.server(pid).get_decided_idx());
+        lags.push(decided[0] - decided[1].min(decided[0]));
+    }
+    assert!(lags[50..].iter().all(|lag| *lag <= 2_000), "{lags:?}");
+}
+
 /// A source is asked for several ranges at a time, which are lost, come late, or come twice.
 #[test]
 fn ranges_that_are_lost_or_late_are_put_together() {

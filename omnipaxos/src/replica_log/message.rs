@@ -15,10 +15,6 @@ use crate::{
 /// entries are.
 const GROWTH: u64 = 32;
 
-/// What a message contains at most of entries that must be read from the storage, if the rest can follow. The
-/// server answers nobody while it reads.
-pub(crate) const MOST_READ: Amount = Amount { entries: 1 << 12, bytes: 1 << 18 };
-
 /// Entries for a message.
 #[derive(Debug)]
 pub(crate) struct Part<T> {
@@ -60,19 +56,10 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.sendable_within(from, to, limit, limit)
     }
 
-    /// Does the same as [`sendable`](Self::sendable), but reads no more than [`MOST_READ`] from the storage.
-    pub(crate) fn next_sendable(
-        &self,
-        from: u64,
-        to: u64,
-        limit: Amount,
-    ) -> Result<Part<T>, Halted> {
-        self.sendable_within(from, to, limit, limit.min(MOST_READ))
-    }
-
-    /// The limit of entries that must be read from the storage is given apart.
+    /// Does the same as [`sendable`](Self::sendable), with another limit for entries that must be read from the
+    /// storage.
     #[inline]
-    fn sendable_within(
+    pub(crate) fn sendable_within(
         &self,
         from: u64,
         to: u64,
@@ -125,7 +112,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         let mut count = 1;
         loop {
             let part = Part::of(self.stored_shared(from, from + count)?, limit);
-            if part.amount.entries < count || count == most {
+            let is_full = part.amount.entries < count || part.amount.bytes >= limit.bytes;
+            if is_full || count == most {
                 return Ok(part);
             }
             let fit = limit.bytes.saturating_mul(count) / part.amount.bytes.max(1);

@@ -25,7 +25,7 @@ pub(crate) use catch_up::{Answer, ChunkOutcome, SnapshotIn};
 pub(crate) use flush::Readers;
 pub(crate) use id_ranges::IdRanges;
 pub(crate) use ids::Ids;
-pub(crate) use message::{Part, MOST_READ};
+pub(crate) use message::Part;
 pub(crate) use records::Records;
 pub(crate) use sync::{Extended, Synced};
 

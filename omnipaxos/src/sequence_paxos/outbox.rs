@@ -7,7 +7,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// The most requests of one peer for decided entries that wait for an answer: more than a peer sends at a time. It
-/// repeats what is lost.
+/// repeats those that are not answered.
 const MOST_CHUNKS: usize = 16;
 
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was

@@ -26,7 +26,7 @@ use crate::{
         Message,
     },
     observe::trace::LogEvent,
-    replica_log::{Part, Readers, ReplicaLog, MOST_READ},
+    replica_log::{Part, Readers, ReplicaLog},
     storage::{Entry, StopSign, Storage},
 };
 
@@ -242,7 +242,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
         }
         let (mut read, is_last) = (Amount::default(), self.is_epoch_due());
         for asks in due.chunks {
-            if !read.is_below(MOST_READ) && !is_last {
+            if !read.is_below(self.limits.message.read_at_once()) && !is_last {
                 self.outbox.send_chunk_later(to, asks);
                 continue;
             }
@@ -428,6 +428,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         sent.catching_up_to = None;
         let end = log.sendable_len();
         let window = self.window(most);
+        let mut read = Amount::default();
         while sent.next_idx < end {
             let from_idx = sent.next_idx;
             if let Some(stopsign) = log.stopsign_at(from_idx) {
@@ -441,8 +442,10 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
                 break;
             };
             let end_of_run = self.codec.end_of_run(from_idx, end);
+            let limit = room.min(self.limits.message);
+            let of_stored = limit.min(self.limits.message.read_at_once());
             let Part { entries, amount } =
-                log.next_sendable(from_idx, end_of_run, room.min(self.limits.message))?;
+                log.sendable_within(from_idx, end_of_run, limit, of_stored)?;
             if most.is_some_and(|most| !amount.fits(most)) {
                 break;
             }
@@ -453,9 +456,12 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             sent.advance(from_idx + amount.entries, amount);
             sent.decided_idx = decided_idx;
             is_probe_due = false;
-            if sent.next_idx < end && self.has_read_much(sent) {
-                self.leaves_rest = true;
-                break;
+            if sent.next_idx < end {
+                read.add(amount);
+                if self.has_read_much(read, sent.next_idx) {
+                    self.leaves_rest = true;
+                    break;
+                }
             }
         }
         if is_probe_due {
@@ -479,12 +485,14 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         Ok(Built::All)
     }
 
-    /// Returns whether much is in flight, and what follows are entries that must be read from the storage.
+    /// Returns whether an output has sent a follower as much as it appended, or more, and what follows at `idx`
+    /// are entries that must be read from the storage.
     #[cold]
-    fn has_read_much(&self, sent: &Sent) -> bool {
-        !sent.in_flight().is_below(MOST_READ)
-            && !self.log.is_recent(sent.next_idx)
-            && self.log.stopsign_at(sent.next_idx).is_none()
+    fn has_read_much(&self, sent: Amount, idx: u64) -> bool {
+        let (_, appended) = self.log.recent();
+        !sent.is_below(self.limits.message.read_at_once().max(appended))
+            && !self.log.is_recent(idx)
+            && self.log.stopsign_at(idx).is_none()
             && self.log.decided_stopsign().is_none()
     }
 

@@ -73,11 +73,9 @@ where
             let Some(next) = self.next_near() else {
                 return Ok(());
             };
-            for offset in self.run.end..next.start {
-                if records.next(offset)?.is_none() {
-                    // Nobody asked for this record. The index of the segment leads to the next run.
-                    return Ok(());
-                }
+            // If this fails, the index of the segment leads to the next run: nobody asked for these records.
+            if !(self.run.end..next.start).all(|offset| records.pass(offset)) {
+                return Ok(());
             }
             self.later.next();
             self.run = next;
@@ -105,18 +103,30 @@ struct Records<'a> {
 impl Records<'_> {
     /// Returns the payload of the next record, whose offset is given; `None` if it is not what was written.
     fn next(&mut self, offset: u64) -> Result<Option<&[u8]>, StorageError> {
+        let read = self.read(offset, u32::MAX).map_err(StorageError::io("read", self.path))?;
+        Ok(read.filter(|header| header.is_of(&self.payload)).map(|_| self.payload.as_slice()))
+    }
+
+    /// Passes over the next record, whose offset is given, if it is small. Returns whether it did.
+    fn pass(&mut self, offset: u64) -> bool {
+        self.read(offset, BUFFER_BYTES as u32).is_ok_and(|header| header.is_some())
+    }
+
+    /// Reads the next record, if its header is whole and its payload has at most `largest` bytes.
+    fn read(&mut self, offset: u64, largest: u32) -> io::Result<Option<RecordHeader>> {
         let mut raw = [0; RECORD_HEADER_BYTES];
-        self.input.read_exact(&mut raw).map_err(StorageError::io("read", self.path))?;
-        let header = RecordHeader::read(&raw).filter(|header| {
+        self.input.read_exact(&mut raw)?;
+        let is_whole = |header: &RecordHeader| {
             header.offset == offset && self.at + header.record_bytes() <= self.end
-        });
-        let Some(header) = header else {
+        };
+        let header = RecordHeader::read(&raw).filter(is_whole);
+        let Some(header) = header.filter(|header| header.size <= largest) else {
             return Ok(None);
         };
         self.payload.resize(header.size as usize, 0);
-        self.input.read_exact(&mut self.payload).map_err(StorageError::io("read", self.path))?;
+        self.input.read_exact(&mut self.payload)?;
         self.at += header.record_bytes();
-        Ok(header.is_of(&self.payload).then_some(&self.payload))
+        Ok(Some(header))
     }
 }
 

@@ -6,16 +6,17 @@
 //! flight. A source that is silent loses its ranges to the others.
 
 use crate::{
-    amount::Amount, config::Limits, ids::NodeId, messages::sequence_paxos::CatchUpChunk,
-    proposals::IdRun, replica_log::MOST_READ, storage::Entry,
+    amount::{Amount, PARTS_OF_MESSAGE},
+    config::Limits,
+    ids::NodeId,
+    messages::sequence_paxos::CatchUpChunk,
+    proposals::IdRun,
+    storage::Entry,
 };
 use std::collections::BTreeMap;
 
 /// The number of shares that one source is asked for at a time: one is on its way while the other is sent.
 const WINDOW: usize = 2;
-
-/// The most ranges in a share.
-const RANGES_OF_SHARE: u64 = 4;
 
 /// The number of ranges of each other source after which the leader is asked for one. The leader has other
 /// work.
@@ -152,6 +153,11 @@ impl<T: Entry> Ranges<T> {
         let is_answer = self.requested.get(&chunk.base).is_some_and(is_of_source);
         if is_answer {
             self.requested.remove(&chunk.base);
+            // The source answers in the order of the requests.
+            let later = self.requested.range_mut(chunk.base..).map(|(_, requested)| requested);
+            later
+                .filter(|requested| is_of_source(requested))
+                .for_each(|requested| requested.waited = 0);
         }
         let before = self.requested.len();
         self.requested.retain(|from_idx, requested| {
@@ -243,7 +249,7 @@ impl<T: Entry> Ranges<T> {
                     break;
                 }
                 // No other range can be on its way meanwhile.
-                part = self.within(sources.limits.message.min(MOST_READ));
+                part = self.within(part_of(sources.limits.message));
             }
             let Some(source) = self.pick(from_idx, window, sources) else {
                 break;
@@ -274,7 +280,7 @@ impl<T: Entry> Ranges<T> {
 
     /// How much to ask one source for in a range, and for how many ranges at a time: so little that the
     /// shares of all that have the range at `from_idx` fit into what may be in flight. A source sends a
-    /// message for a range, so a large share is divided.
+    /// [part of a message](part_of) for a range, so a larger share is divided.
     fn part(&self, from_idx: u64, sources: Sources<'_>) -> (Amount, usize) {
         let Limits { message, in_flight, .. } = *sources.limits;
         let holders = self.holders(from_idx, sources).count();
@@ -283,9 +289,10 @@ impl<T: Entry> Ranges<T> {
             entries: message.entries.min(in_flight.entries / shares),
             bytes: message.bytes.min(in_flight.bytes / shares),
         };
-        let part = self.within(share.min(MOST_READ));
-        let ranges = (self.within(share).entries / part.entries).min(RANGES_OF_SHARE);
-        (part, WINDOW * ranges as usize)
+        let (share, part) = (self.within(share), self.within(part_of(message)));
+        let ranges = share.entries.div_ceil(part.entries).min(PARTS_OF_MESSAGE);
+        let part = Amount { entries: share.entries / ranges, bytes: share.bytes / ranges };
+        (self.within(part), WINDOW * ranges as usize)
     }
 
     /// Returns this amount with the number of entries that it has for: one at least.
@@ -358,6 +365,11 @@ impl<T: Entry> CatchUpChunk<T> {
         self.entries.lock().iter().for_each(|entry| amount.add(Amount::one(entry.size_hint())));
         amount
     }
+}
+
+/// Returns what a source sends at once of a range, if its messages have this limit.
+fn part_of(message: Amount) -> Amount {
+    message.min(message.read_at_once())
 }
 
 /// The bytes of the ids in a chunk, if there are more runs than entries or forgotten ones. The ids of
@@ -541,6 +553,21 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_answers_one_request_after_the_other_keeps_its_ranges() {
+        let mut ranges = Ranges::default();
+        ranges.note(&chunk(0, 4, 100, 0), 2);
+        assert_eq!(ask(&mut ranges, 4, &[2], None), [(2, 4, 8), (2, 8, 12)]);
+        for _ in 1..LOST_AFTER {
+            assert!(!ranges.end_round());
+        }
+        assert!(ranges.note(&chunk(4, 4, 100, 0), 2));
+        assert!(!ranges.end_round(), "the other one comes next");
+        assert_eq!(ask(&mut ranges, 8, &[2], None), [(2, 12, 16)]);
+        assert!(ranges.note(&chunk(12, 4, 100, 0), 2));
+        assert!(ranges.end_round(), "the one before is lost");
+    }
+
+    #[test]
     fn a_source_is_asked_only_for_what_it_holds() {
         let mut ranges = Ranges::default();
         ranges.note(&chunk(0, 4, 12, 0), 2);
@@ -631,9 +658,14 @@ mod tests {
         assert_eq!(asked(&[2, 3], limits), [1 << 12; 16], "as much as four");
         let limits = Limits { in_flight: amount(1 << 14, 1 << 22), ..limits };
         assert_eq!(asked(&[2, 3], limits), [1 << 12; 4], "what may be in flight");
-        let limits = Limits { message: amount(1 << 30, 1 << 30), ..LIMITS };
-        let limits = Limits { in_flight: limits.message, ..limits };
-        assert_eq!(asked(&[2], limits), [1 << 12; 8], "a source does not keep more requests");
+        let limits = Limits { in_flight: amount(18_000, 1 << 22), ..limits };
+        assert_eq!(asked(&[2], limits), [3_000; 6], "equal parts of 9,000 entries, twice");
+        let limits = Limits { message: amount(1 << 17, 1 << 20), ..LIMITS };
+        let limits = Limits { in_flight: amount(1 << 30, 1 << 30), ..limits };
+        assert_eq!(asked(&[2], limits), [26_214; 8], "of 10 bytes");
+        let limits = Limits { message: amount(1 << 18, 1 << 24), ..LIMITS };
+        let limits = Limits { in_flight: amount(1 << 30, 1 << 30), ..limits };
+        assert_eq!(asked(&[2], limits), [1 << 16; 8], "messages are larger");
     }
 
     #[test]
