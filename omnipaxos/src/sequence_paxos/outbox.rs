@@ -6,9 +6,9 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The most requests of one peer for decided entries that wait for an answer: more than a peer sends at a time. It
+/// The most requests of one peer for decided entries that wait for an answer: as many as a peer sends at a time. It
 /// repeats those that are not answered.
-const MOST_CHUNKS: usize = 16;
+const MOST_REQUESTS: usize = 9;
 
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was
 /// requested, and is built from the state at that time. Requests for decided entries may wait for later outputs.
@@ -74,7 +74,11 @@ impl Outbox {
                 *later = later.with_earlier(earlier);
             }
             *earlier = asks;
-        } else if chunks.len() < MOST_CHUNKS {
+        } else {
+            if chunks.len() == MOST_REQUESTS {
+                // The peer may have given it up.
+                chunks.remove(0);
+            }
             chunks.push(asks);
         }
     }
@@ -104,7 +108,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outbox, MOST_CHUNKS};
+    use super::{Outbox, MOST_REQUESTS};
     use crate::messages::sequence_paxos::{
         CatchUpRequest, DecidedRange, PieceRequest, SnapshotEncoding,
     };
@@ -144,12 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn one_output_answers_few_requests_of_a_peer() {
+    fn few_requests_of_a_peer_wait() {
         let mut outbox = Outbox::default();
         for from_idx in 0..100 {
             let range = Some(DecidedRange { from_idx, until_idx: from_idx + 1 });
             outbox.send_chunk(3, CatchUpRequest { range, ..ASKS });
         }
-        assert_eq!(outbox.pop().unwrap().1.chunks.len(), MOST_CHUNKS);
+        let waiting = outbox.pop().unwrap().1.chunks;
+        let from = |asks: &CatchUpRequest| asks.range.unwrap().from_idx;
+        let last = 100 - MOST_REQUESTS as u64..100;
+        assert!(waiting.iter().map(from).eq(last), "{waiting:?}");
     }
 }

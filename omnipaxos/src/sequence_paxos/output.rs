@@ -30,6 +30,9 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
+/// The most requests of one peer for decided entries that an output answers.
+const MOST_CHUNKS: usize = 4;
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns whether there is nothing to write and nothing to send, as at a follower that knows
     /// the decided index.
@@ -241,8 +244,9 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
         let (mut read, is_last) = (Amount::default(), self.is_epoch_due());
-        for asks in due.chunks {
-            if !read.is_below(self.limits.message.read_at_once()) && !is_last {
+        for (sent, asks) in due.chunks.into_iter().enumerate() {
+            let is_enough = !read.is_below(self.limits.message.read_at_once()) && !is_last;
+            if is_enough || sent >= MOST_CHUNKS {
                 self.outbox.send_chunk_later(to, asks);
                 continue;
             }
