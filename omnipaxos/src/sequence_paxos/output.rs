@@ -489,8 +489,9 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
         Ok(Built::All)
     }
 
-    /// Returns whether an output has sent a follower as much as it appended, or more, and what follows at `idx`
-    /// are entries that must be read from the storage.
+    /// Returns whether an output that has sent a follower this amount leaves the rest, from `idx` on, to the next
+    /// output: if the rest must be read from the storage. An output sends at least what it appended. Otherwise a
+    /// follower that lags would never catch up.
     #[cold]
     fn has_read_much(&self, sent: Amount, idx: u64) -> bool {
         let (_, appended) = self.log.recent();
