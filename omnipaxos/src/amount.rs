@@ -1,6 +1,6 @@
 //! Amounts: a number of entries and their bytes.
 
-/// The most parts of a message that are read apart: see [`Amount::read_at_once`].
+/// The number of parts of a message that are read one by one: see [`Amount::read_at_once`].
 pub(crate) const PARTS_OF_MESSAGE: u64 = 4;
 
 /// A number of entries and of bytes: the size of some entries, or a limit.
@@ -49,18 +49,12 @@ impl Amount {
         self.entries <= limit.entries && self.bytes <= limit.bytes
     }
 
-    /// Returns how much an output reads from the storage for a server, if messages have this limit and the
-    /// rest can follow: a part of a message, but no less than what is read quickly. The server answers nobody
-    /// while it reads.
+    /// Returns the amount of stored entries after which an output reads no more of them for a server. `self` is the
+    /// limit of a message. The server answers nobody while it reads, so this is a part of a message. If that is
+    /// less than 256 KiB or 4,096 entries, these count, since they are read quickly.
     pub(crate) fn read_at_once(self) -> Self {
-        let quickly = Self { entries: 1 << 12, bytes: 1 << 18 };
-        let part = |of: u64| of / PARTS_OF_MESSAGE;
-        quickly.max(Self { entries: part(self.entries), bytes: part(self.bytes) })
-    }
-
-    /// Returns the larger of two limits.
-    pub(crate) fn max(self, other: Amount) -> Self {
-        Self { entries: self.entries.max(other.entries), bytes: self.bytes.max(other.bytes) }
+        let part = |of: u64, quickly: u64| quickly.max(of / PARTS_OF_MESSAGE);
+        Self { entries: part(self.entries, 1 << 12), bytes: part(self.bytes, 1 << 18) }
     }
 
     /// Returns the smaller of two limits.
@@ -100,6 +94,5 @@ mod tests {
         there.subtract(amount(4, 5));
         assert_eq!(there, amount(0, u64::MAX - 5));
         assert_eq!(amount(3, 5).min(amount(4, 2)), amount(3, 2));
-        assert_eq!(amount(3, 5).max(amount(4, 2)), amount(4, 5));
     }
 }

@@ -6,8 +6,8 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// The most requests of one peer for decided entries that wait for an answer: as many as a peer sends at a time. It
-/// repeats those that are not answered.
+/// The most requests of one peer for decided entries that wait for an answer. A peer has at most eight for ranges and
+/// another one at a time. It repeats those that are not answered.
 const MOST_REQUESTS: usize = 9;
 
 /// The messages due to each peer. Bounded: each kind is sent once per output, however often it was

@@ -30,9 +30,6 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
-/// The most requests of one peer for decided entries that an output answers.
-const MOST_CHUNKS: usize = 4;
-
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns whether there is nothing to write and nothing to send, as at a follower that knows
     /// the decided index.
@@ -166,6 +163,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                     limits: &self.limits,
                     codec: &mut self.codec,
                     adopted_len: *adopted_len,
+                    read_at_once: self.limits.message.read_at_once(),
                     leaves_rest: false,
                 };
                 let mut lagging = Vec::new();
@@ -244,9 +242,8 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
         let (mut read, is_last) = (Amount::default(), self.is_epoch_due());
-        for (sent, asks) in due.chunks.into_iter().enumerate() {
-            let is_enough = !read.is_below(self.limits.message.read_at_once()) && !is_last;
-            if is_enough || sent >= MOST_CHUNKS {
+        for asks in due.chunks {
+            if !read.is_below(self.limits.message.read_at_once()) && !is_last {
                 self.outbox.send_chunk_later(to, asks);
                 continue;
             }
@@ -341,6 +338,7 @@ struct MessageBuilder<'a, T: Entry, B: Storage<T>> {
     limits: &'a Limits,
     codec: &'a mut Codec<T>,
     adopted_len: u64,
+    read_at_once: Amount,
     /// Whether the next output continues without a further change.
     leaves_rest: bool,
 }
@@ -447,7 +445,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             };
             let end_of_run = self.codec.end_of_run(from_idx, end);
             let limit = room.min(self.limits.message);
-            let of_stored = limit.min(self.limits.message.read_at_once());
+            let of_stored = limit.min(self.read_at_once);
             let Part { entries, amount } =
                 log.sendable_within(from_idx, end_of_run, limit, of_stored)?;
             if most.is_some_and(|most| !amount.fits(most)) {
@@ -490,12 +488,13 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
     }
 
     /// Returns whether an output that has sent a follower this amount leaves the rest, from `idx` on, to the next
-    /// output: if the rest must be read from the storage. An output sends at least what it appended. Otherwise a
-    /// follower that lags would never catch up.
+    /// output. Only a rest that must be read from the storage is left. An output sends more than it appended, so
+    /// that a follower that lags catches up.
     #[cold]
     fn has_read_much(&self, sent: Amount, idx: u64) -> bool {
-        let (_, appended) = self.log.recent();
-        !sent.is_below(self.limits.message.read_at_once().max(appended))
+        let (_, mut most) = self.log.recent();
+        most.add(self.read_at_once);
+        !sent.is_below(most)
             && !self.log.is_recent(idx)
             && self.log.stopsign_at(idx).is_none()
             && self.log.decided_stopsign().is_none()
@@ -503,7 +502,7 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
 
     /// Returns whether a replicating follower should catch up: it lacks compacted entries, or
     /// nothing is in flight to it and it lacks too many decided entries. It continues until it has
-    /// all that was decided then. Otherwise the leader would read the rest of that in one output.
+    /// all that was decided then, so that other servers send most of it.
     fn is_far_behind(&self, sent: &Sent) -> bool {
         let (has, most) = (sent.next_idx, self.limits.in_flight.entries);
         let lacks = |idx| self.log.entries_among(has, idx);

@@ -153,7 +153,7 @@ impl<T: Entry> Ranges<T> {
         let is_answer = self.requested.get(&chunk.base).is_some_and(is_of_source);
         if is_answer {
             self.requested.remove(&chunk.base);
-            // The source answers in the order of the requests.
+            // The source answers one request after the other, so these had to wait.
             let later = self.requested.range_mut(chunk.base..).map(|(_, requested)| requested);
             later
                 .filter(|requested| is_of_source(requested))
@@ -278,9 +278,9 @@ impl<T: Entry> Ranges<T> {
         (from_idx < self.goal).then_some((from_idx, self.goal))
     }
 
-    /// How much to ask one source for in a range, and for how many ranges at a time: so little that the
-    /// shares of all that have the range at `from_idx` fit into what may be in flight. A source sends a
-    /// [part of a message](part_of) for a range, so a larger share is divided.
+    /// Returns the amount of a range for one source, and the number of ranges at a time. The shares of all
+    /// sources that have the range at `from_idx` fit into what may be in flight. A source sends a [part of a
+    /// message](part_of) for a range, so a larger share is divided.
     fn part(&self, from_idx: u64, sources: Sources<'_>) -> (Amount, usize) {
         let Limits { message, in_flight, .. } = *sources.limits;
         let holders = self.holders(from_idx, sources).count();
@@ -654,8 +654,8 @@ mod tests {
             ranges.assign(4, Sources { reachable, leader: None, limits: &limits });
             ranges.take_due().map(|(_, from, until)| until - from).collect::<Vec<_>>()
         };
-        assert_eq!(asked(&[2], limits), [1 << 12; 8], "as much as two messages");
-        assert_eq!(asked(&[2, 3], limits), [1 << 12; 16], "as much as four");
+        assert_eq!(asked(&[2], limits), [1 << 12; 8], "two messages");
+        assert_eq!(asked(&[2, 3], limits), [1 << 12; 16], "four messages");
         let limits = Limits { in_flight: amount(1 << 14, 1 << 22), ..limits };
         assert_eq!(asked(&[2, 3], limits), [1 << 12; 4], "what may be in flight");
         let limits = Limits { in_flight: amount(18_000, 1 << 22), ..limits };

@@ -51,6 +51,7 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
                 limits: &self.limits,
                 codec: &mut self.codec,
                 adopted_len: *adopted_len,
+                read_at_once: self.limits.message.read_at_once(),
                 leaves_rest: false,
             };
             let built = followers
