@@ -1,6 +1,6 @@
 //! Amounts: a number of entries and their bytes.
 
-/// The number of parts of a message that are read one by one: see [`Amount::read_at_once`].
+/// The number of parts in which the entries of a full message are read: see [`Amount::read_at_once`].
 pub(crate) const PARTS_OF_MESSAGE: u64 = 4;
 
 /// A number of entries and of bytes: the size of some entries, or a limit.

@@ -72,6 +72,12 @@ fn a_read_that_an_observer_repeats_by_way_of_a_member() {
     assert_holds(230_019_791);
 }
 
+/// A source that kept more requests of a server than before answered all of them in one output.
+#[test]
+fn a_source_that_is_asked_for_many_ranges() {
+    assert_holds(1_705_010_142);
+}
+
 /// Pieces of a snapshot were asked for byte by byte, where less may be in flight than fits into a message.
 #[test]
 fn a_snapshot_in_pieces_of_a_byte() {

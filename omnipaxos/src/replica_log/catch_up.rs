@@ -124,7 +124,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             }
         };
         // A server that takes deltas asks for no ranges, so only this message brings it more.
-        let of_stored = if takes_delta { room } else { room.min(limit.read_at_once()) };
+        let of_stored = if takes_delta { room } else { limit.read_at_once() };
         let part = self.sendable_within(from_idx, self.decided_idx, room, of_stored)?;
         // Besides a snapshot not even the first entry travels if there is no room.
         let is_too_much =
@@ -182,8 +182,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
             return Ok(self.empty_chunk(config_id, from_idx.min(self.decided_idx)));
         }
         let until_idx = until_idx.min(self.decided_idx);
-        let part =
-            self.sendable_within(from_idx, until_idx, limit, limit.min(limit.read_at_once()))?;
+        let part = self.sendable_within(from_idx, until_idx, limit, limit.read_at_once())?;
         let Records { entries, stopsign } = self.with_stopsign(part, from_idx, until_idx);
         let ids = self.ids.of(from_idx, from_idx + entries.len() as u64);
         let stopsign = stopsign.map(|stopsign| *stopsign);

@@ -56,8 +56,8 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         self.sendable_within(from, to, limit, limit)
     }
 
-    /// Does the same as [`sendable`](Self::sendable), with another limit for entries that must be read from the
-    /// storage.
+    /// Does the same as [`sendable`](Self::sendable). Entries that must be read from the storage also fit under
+    /// `of_stored`.
     #[inline]
     pub(crate) fn sendable_within(
         &self,
@@ -81,7 +81,7 @@ impl<T: Entry, B: Storage<T>> ReplicaLog<T, B> {
         });
         match slice {
             Some(entries) => Ok(Part::of(entries, limit)),
-            None => self.stored_part(from, to, of_stored),
+            None => self.stored_part(from, to, limit.min(of_stored)),
         }
     }
 

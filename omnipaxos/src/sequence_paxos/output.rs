@@ -30,6 +30,9 @@ use crate::{
     storage::{Entry, StopSign, Storage},
 };
 
+/// The most requests of one peer for decided entries that an output answers. The last output of an epoch answers all.
+const MOST_CHUNKS: usize = 4;
+
 impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
     /// Returns whether there is nothing to write and nothing to send, as at a follower that knows
     /// the decided index.
@@ -242,8 +245,10 @@ impl<T: Entry, B: Storage<T>> SequencePaxos<T, B> {
             send(PaxosMsg::CatchUpRequest(Box::new(asks)));
         }
         let (mut read, is_last) = (Amount::default(), self.is_epoch_due());
-        for asks in due.chunks {
-            if !read.is_below(self.limits.message.read_at_once()) && !is_last {
+        for (answered, asks) in due.chunks.into_iter().enumerate() {
+            let is_enough =
+                answered >= MOST_CHUNKS || !read.is_below(self.limits.message.read_at_once());
+            if is_enough && !is_last {
                 self.outbox.send_chunk_later(to, asks);
                 continue;
             }
@@ -445,9 +450,8 @@ impl<T: Entry, B: Storage<T>> MessageBuilder<'_, T, B> {
             };
             let end_of_run = self.codec.end_of_run(from_idx, end);
             let limit = room.min(self.limits.message);
-            let of_stored = limit.min(self.read_at_once);
             let Part { entries, amount } =
-                log.sendable_within(from_idx, end_of_run, limit, of_stored)?;
+                log.sendable_within(from_idx, end_of_run, limit, self.read_at_once)?;
             if most.is_some_and(|most| !amount.fits(most)) {
                 break;
             }

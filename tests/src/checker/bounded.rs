@@ -58,7 +58,7 @@ pub struct Limits {
 const REMEMBERED: u64 = 256;
 
 /// The number of requests of one server for decided entries that are answered at once.
-const CHUNKS_AT_ONCE: usize = 9;
+const CHUNKS_AT_ONCE: usize = 4;
 
 impl Limits {
     /// Whether indices may be forgotten of a log of this length, each entry a run by itself.
