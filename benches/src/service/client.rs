@@ -1,7 +1,7 @@
 //! A client with one connection.
 
 use crate::{
-    etcd,
+    etcd, kv_store,
     plan::System,
     protocol::{Answer, Connection, Put, Request, Standing, Value},
     Failure,
@@ -28,6 +28,7 @@ impl Operation {
 #[derive(Debug)]
 pub(crate) enum Client {
     Frames(Connection),
+    KvStore(kv_store::Connection),
     Etcd(etcd::Connection),
 }
 
@@ -37,6 +38,7 @@ impl Client {
             System::Ours | System::Openraft | System::OpenraftRocksdb => {
                 Self::Frames(Connection::connect(port).await?)
             }
+            System::KvStore => Self::KvStore(kv_store::Connection::connect(port).await?),
             System::Etcd => Self::Etcd(etcd::Connection::connect(port).await?),
         })
     }
@@ -50,6 +52,7 @@ impl Client {
                     other => Err(unexpected(other)),
                 }
             }
+            Self::KvStore(connection) => connection.put(key, value).await,
             Self::Etcd(connection) => connection.put(key, value).await,
         }
     }
@@ -61,6 +64,7 @@ impl Client {
                 Answer::Found(found) => Ok(found.map(|value| value.0)),
                 other => Err(unexpected(other)),
             },
+            Self::KvStore(connection) => connection.get(key).await,
             Self::Etcd(connection) => connection.get(key).await,
         }
     }
@@ -71,6 +75,7 @@ impl Client {
                 Answer::Status(standing) => Ok(standing),
                 other => Err(unexpected(other)),
             },
+            Self::KvStore(connection) => connection.status().await,
             Self::Etcd(connection) => connection.status().await,
         }
     }
@@ -78,7 +83,7 @@ impl Client {
     /// Tells the cluster that a server will start on this port, if it must know that before.
     pub(crate) async fn add_member(&mut self, peer_port: u16) -> Result<(), Failure> {
         match self {
-            Self::Frames(_) => Ok(()),
+            Self::Frames(_) | Self::KvStore(_) => Ok(()),
             Self::Etcd(connection) => connection.add_member(peer_port).await,
         }
     }
@@ -91,6 +96,7 @@ impl Client {
                     other => Err(unexpected(other)),
                 }
             }
+            Self::KvStore(_) => Err("its members are not changed here".into()),
             Self::Etcd(connection) => connection.keep_members(&members).await,
         }
     }

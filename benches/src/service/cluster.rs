@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    etcd,
+    etcd, kv_store,
     plan::{Ports, ServerPlan, System, FOUNDERS},
     process::Process,
     protocol::Standing,
@@ -63,6 +63,7 @@ impl Cluster {
         };
         let mut command = match self.system {
             System::Etcd => etcd::command(&plan)?,
+            System::KvStore => kv_store::command(&plan)?,
             System::OpenraftRocksdb => {
                 let mut command = Command::new(self.system.program().ok_or("no program")?);
                 command.args(plan.arguments());

@@ -4,7 +4,7 @@ use crate::{plan::System, Failure};
 use std::{str::FromStr, time::Duration};
 
 pub(crate) const USAGE: &str = "\
-usage: service [--systems ours,openraft,openraft-rocksdb,etcd] [--clients 1,16,256] [--seconds 5] [--runs 3]
+usage: service [--systems ours,kv_store,openraft,openraft-rocksdb,etcd] [--clients 1,16,256] [--seconds 5] [--runs 3]
                [--keys 10000] [--part load|scenarios|all]";
 
 /// What is run.

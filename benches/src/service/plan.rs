@@ -10,6 +10,8 @@ pub(crate) const FOUNDERS: u64 = 3;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum System {
     Ours,
+    /// The key-value store of the examples.
+    KvStore,
     Openraft,
     /// The same, with the rocksdb store that openraft publishes.
     OpenraftRocksdb,
@@ -17,12 +19,13 @@ pub(crate) enum System {
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Ours, Self::Openraft, Self::OpenraftRocksdb, Self::Etcd];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Ours, Self::KvStore, Self::Openraft, Self::OpenraftRocksdb, Self::Etcd];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::KvStore => "kv_store",
             Self::Openraft => "openraft",
             Self::OpenraftRocksdb => "openraft-rocksdb",
             Self::Etcd => "etcd",
@@ -33,6 +36,7 @@ impl System {
     pub(crate) fn program(self) -> Option<&'static str> {
         match self {
             Self::Ours | Self::Openraft => None,
+            Self::KvStore => Some("kv_store"),
             Self::OpenraftRocksdb => Some("service_openraft_rocksdb"),
             Self::Etcd => Some("etcd"),
         }

@@ -37,6 +37,12 @@ impl Scenario {
         }
     }
 
+    /// Returns whether it is measured. The client here changes no members of the key-value store: that is the
+    /// work of its own one.
+    pub(crate) fn is_measured(self, system: System) -> bool {
+        self != Self::MemberIsReplaced || system != System::KvStore
+    }
+
     fn snapshot_every(self) -> u64 {
         match self {
             Self::ManySnapshots => 1000,
