@@ -14,8 +14,8 @@ const MOST_BYTES: u32 = 32 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     queue: mpsc::Sender<Waiting>,
-    /// All that wait for it are tasks of their own: who waits first gets it first, and must be polled then. An answer
-    /// without a value needs none, so it waits behind no value: its client may read only when it has sent all.
+    /// All that wait for it are under way at all times: who waits first gets it first, and must be polled then. An
+    /// answer without a value needs none, so it waits behind no value: its client may read only when it has sent all.
     room: Arc<Semaphore>,
 }
 

@@ -51,8 +51,10 @@ async fn serve(stream: TcpStream, service: &Arc<Service>) -> Result<()> {
     let (reader, writer) = stream.into_split();
     let (answers, receiver) = Answers::new();
     tokio::select! {
-        read = read_requests(reader, service, answers) => read,
+        // What is written leaves first, however much the client sends.
+        biased;
         written = write_answers(writer, receiver) => written,
+        read = read_requests(reader, service, answers) => read,
     }
 }
 
@@ -65,15 +67,15 @@ async fn read_requests(
     let mut body = Vec::new();
     let mut under_way = UnderWay::default();
     loop {
-        match read_request(&mut reader, &mut body).await? {
+        match under_way.beside(read_request(&mut reader, &mut body)).await? {
             Read::Request(request) => service.begin(request, &answers, &mut under_way),
             Read::End => return Ok(()),
             Read::TooLong(length) => {
                 let answer = Response::to_too_long(&FrameError::TooLong(length));
-                answers.send(answer).await;
+                under_way.beside(answers.send(answer)).await;
                 // Its sender reads no answer before it has sent all.
-                let skipping = frame::skip(&mut reader, length);
-                timeout(TRANSFER_TIMEOUT, skipping).await.context("it sends too slowly")??;
+                let skipping = timeout(TRANSFER_TIMEOUT, frame::skip(&mut reader, length));
+                under_way.beside(skipping).await.context("it sends too slowly")??;
             }
         }
         tokio::select! {

@@ -328,3 +328,28 @@ fn peer(peer: &PeerStatus) -> String {
     });
     format!("  server {} {answers}{}", peer.pid, follower.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Ask};
+    use bincode::config::standard;
+    use serde::Serialize;
+
+    fn variant(of: &impl Serialize) -> u8 {
+        bincode::serde::encode_to_vec(of, standard()).unwrap()[0]
+    }
+
+    /// Clients that are not of this program, as that of the benchmarks, know the variants by these numbers.
+    #[test]
+    fn the_variants_keep_their_numbers() {
+        let key = || "key".to_owned();
+        assert_eq!(variant(&Ask::Put { key: key(), value: key() }), 0);
+        assert_eq!(variant(&Ask::Delete { key: key() }), 1);
+        assert_eq!(variant(&Ask::Get { key: key() }), 2);
+        assert_eq!(variant(&Ask::GetStale { key: key() }), 3);
+        assert_eq!(variant(&Ask::Status), 6);
+        assert_eq!(variant(&Answer::Done { idx: 7 }), 0);
+        assert_eq!(variant(&Answer::Value(None)), 1);
+        assert_eq!(variant(&Answer::Leads { pid: 1 }), 4);
+    }
+}

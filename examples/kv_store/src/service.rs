@@ -9,6 +9,10 @@ use crate::{
     watchers::Watchers,
 };
 use anyhow::anyhow;
+use futures_util::{
+    future::{abortable, AbortHandle, BoxFuture},
+    stream::{FuturesUnordered, StreamExt},
+};
 use omnipaxos::{leader_transfer::TransferErr, members::MemberChange, util::NodeId, ClusterConfig};
 use omnipaxos_runtime::{
     errors::{
@@ -17,11 +21,11 @@ use omnipaxos_runtime::{
     },
     CommandId, Replicated,
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     sync::{watch, Mutex},
-    task::{spawn_blocking, AbortHandle, JoinError, JoinSet},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -52,11 +56,13 @@ pub(crate) struct Service {
     pub(crate) one_status: Arc<Mutex<()>>,
 }
 
-/// What is under way for one connection.
+/// What is under way for one connection. It runs within the task of the connection, and only
+/// [`beside`](Self::beside) something, or while [`may_grow`](Self::may_grow) waits: a task of its own for each request
+/// would cost more than the request.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
     /// Each returns the bytes of its request.
-    tasks: JoinSet<usize>,
+    requests: FuturesUnordered<BoxFuture<'static, usize>>,
     /// Of the requests.
     bytes: usize,
     /// Sends the members, whenever they change.
@@ -66,34 +72,34 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
-    fn spawn(
-        &mut self,
-        bytes: usize,
-        request: impl Future<Output = ()> + Send + 'static,
-    ) -> AbortHandle {
+    fn add(&mut self, bytes: usize, request: impl Future<Output = ()> + Send + 'static) {
         self.bytes = self.bytes.saturating_add(bytes);
-        self.tasks.spawn(async move {
+        self.requests.push(Box::pin(async move {
             request.await;
             bytes
-        })
+        }));
     }
 
-    /// Waits until the client may send further requests.
-    pub(crate) async fn may_grow(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            self.end(ended);
-        }
-        while self.tasks.len() >= REQUESTS || self.bytes >= REQUEST_BYTES {
-            match self.tasks.join_next().await {
-                Some(ended) => self.end(ended),
-                None => return,
+    /// Runs what is under way until `future` ends, and returns what that returns.
+    pub(crate) async fn beside<R>(&mut self, future: impl Future<Output = R>) -> R {
+        let mut future = pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                Some(bytes) = self.requests.next() => self.bytes -= bytes,
+                ended = &mut future => return ended,
             }
         }
     }
 
-    fn end(&mut self, ended: Result<usize, JoinError>) {
-        // One that was aborted sent the members: its request has no bytes.
-        self.bytes = self.bytes.saturating_sub(ended.unwrap_or_default());
+    /// Waits until the client may send further requests.
+    pub(crate) async fn may_grow(&mut self) {
+        while self.requests.len() >= REQUESTS || self.bytes >= REQUEST_BYTES {
+            match self.requests.next().await {
+                Some(bytes) => self.bytes -= bytes,
+                None => return,
+            }
+        }
     }
 }
 
@@ -109,8 +115,7 @@ impl From<NodeError> for NoAnswer {
 type Answered = Result<Answer, NoAnswer>;
 
 impl Service {
-    /// Begins a request. What takes a while continues in a task. Changes are proposed in the order of the
-    /// calls.
+    /// Begins a request. What takes a while is under way then. Changes are proposed in the order of the calls.
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: Request,
@@ -122,7 +127,7 @@ impl Service {
         let service = self.clone();
         let to = answers.clone();
         if let Err(why) = ask.check() {
-            under_way.spawn(0, answer(number, to, async { Ok(Answer::Refused(why)) }));
+            under_way.add(0, answer(number, to, async { Ok(Answer::Refused(why)) }));
             return;
         }
         let id = CommandId { client, number, oldest };
@@ -130,14 +135,14 @@ impl Service {
             Ask::Put { key, value } => Change { key, value: Some(value) },
             Ask::Delete { key } => Change { key, value: None },
             Ask::Get { key } => {
-                under_way.spawn(bytes, async move {
+                under_way.add(bytes, async move {
                     let first = service.get(key.clone()).await;
                     service.send_value(number, to, key, first).await;
                 });
                 return;
             }
             Ask::GetStale { key } => {
-                under_way.spawn(bytes, async move {
+                under_way.add(bytes, async move {
                     let first = service.get_stale(key.clone()).await;
                     service.send_value(number, to, key, first).await;
                 });
@@ -145,12 +150,12 @@ impl Service {
             }
             Ask::TransferLeadership { to: pid } => {
                 under_way
-                    .spawn(bytes, answer(number, to, async move { service.transfer(pid).await }));
+                    .add(bytes, answer(number, to, async move { service.transfer(pid).await }));
                 return;
             }
             Ask::Watch { .. } if under_way.watches == MOST_WATCHES => {
                 let why = format!("this connection watches {MOST_WATCHES} prefixes already");
-                under_way.spawn(0, answer(number, to, async { Ok(Answer::Refused(why)) }));
+                under_way.add(0, answer(number, to, async { Ok(Answer::Refused(why)) }));
                 return;
             }
             Ask::Watch { prefix } => {
@@ -158,35 +163,39 @@ impl Service {
                 return self.watchers.add(prefix, number, to);
             }
             Ask::Status => {
-                under_way.spawn(bytes, answer(number, to, async move { service.status().await }));
+                under_way.add(bytes, answer(number, to, async move { service.status().await }));
                 return;
             }
             Ask::Members => {
-                let sending =
-                    under_way.spawn(bytes, send_members(number, to, self.members.clone()));
-                if let Some(earlier) = under_way.members.replace(sending) {
+                let sending = send_members(number, to, self.members.clone());
+                let (sending, present) = abortable(sending);
+                under_way.add(bytes, async {
+                    // It is stopped by the next such request.
+                    let _ = sending.await;
+                });
+                if let Some(earlier) = under_way.members.replace(present) {
                     earlier.abort();
                 }
                 return;
             }
             Ask::PresentMembers => {
                 let members = async move { service.present_members().await };
-                under_way.spawn(bytes, answer(number, to, members));
+                under_way.add(bytes, answer(number, to, members));
                 return;
             }
             Ask::ChangeMembers { change, configuration_id } => {
                 let changed =
                     async move { service.change_members(&change, configuration_id).await };
-                under_way.spawn(bytes, answer(number, to, changed));
+                under_way.add(bytes, answer(number, to, changed));
                 return;
             }
         };
         match self.store.execute_notify(id, change) {
             Ok(executing) => {
-                under_way.spawn(bytes, answer(number, to, async { executed(executing.await) }));
+                under_way.add(bytes, answer(number, to, async { executed(executing.await) }));
             }
             Err(refused) => {
-                under_way.spawn(bytes, answer(number, to, async { executed(Err(refused)) }));
+                under_way.add(bytes, answer(number, to, async { executed(Err(refused)) }));
             }
         }
     }
@@ -202,7 +211,7 @@ impl Service {
 
     /// Sends the value of a key, which was read first with this answer.
     ///
-    /// While there is no room for the value, the task holds none. Then it reads again: the state is not older, and
+    /// While there is no room for the value, this holds none. Then it reads again: the state is not older, and
     /// the request is still under way, so a linearizable read stays linearizable. What is no value, as after a read
     /// that failed, needs no room: it is sent as it is.
     async fn send_value(&self, number: u64, to: Answers, key: String, first: Answered) {
@@ -455,7 +464,7 @@ mod tests {
         for _ in 0..2 {
             let mut end = ends.subscribe();
             under_way.may_grow().await;
-            under_way.spawn(16 * MIB, async move { drop(end.recv().await) });
+            under_way.add(16 * MIB, async move { drop(end.recv().await) });
         }
         assert!(timeout(Duration::from_millis(1), under_way.may_grow()).await.is_err());
         ends.send(()).unwrap();
@@ -491,7 +500,7 @@ mod tests {
         for number in 1..=16 {
             let put = Ask::Put { key: key(), value: value(number) };
             service.begin(ask(number, put), &others, &mut of_other);
-            let done = next(&mut to_other).await.response;
+            let done = of_other.beside(next(&mut to_other)).await.response;
             assert!(matches!(done.answer, Answer::Done { .. }), "{done:?}");
             for number in [2 * number, 2 * number + 1] {
                 let get = if number % 2 == 0 {
@@ -502,7 +511,7 @@ mod tests {
                 service.begin(ask(number, get), &slow, &mut of_slow);
             }
             let read = service.store.query(|store| store.state().get("key").map(Arc::downgrade));
-            values.push(read.await.unwrap().unwrap());
+            values.push(of_slow.beside(read).await.unwrap().unwrap());
         }
         let held = || values.iter().filter(|value| value.strong_count() > 0).count();
         // Seven wait in 32 MiB, and one is in the state.
@@ -511,12 +520,12 @@ mod tests {
                 yield_now().await;
             }
         };
-        let in_time = timeout(Duration::from_secs(10), few_are_held).await;
+        let in_time = timeout(Duration::from_secs(10), of_slow.beside(few_are_held)).await;
         assert!(in_time.is_ok(), "{} values of 4 MiB", held());
         // Nothing is lost but changes, of which the watcher learns.
         let (mut answered, mut is_told) = (0, false);
         while answered < 32 || !is_told {
-            let Waiting { response, room } = next(&mut to_slow).await;
+            let Waiting { response, room } = of_slow.beside(next(&mut to_slow)).await;
             drop(room);
             match response.answer {
                 Answer::Value(Some(got)) => {

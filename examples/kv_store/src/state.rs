@@ -28,12 +28,18 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn apply(&mut self, change: &Change) {
-        let Change { key, value } = change.clone();
-        match value {
-            Some(value) => drop(self.values.insert(key, value.into())),
-            None => drop(self.values.remove(&key)),
+    /// Returns the new value of the key.
+    pub(crate) fn apply(&mut self, Change { key, value }: &Change) -> Option<Arc<str>> {
+        let Some(value) = value else {
+            self.values.remove(key);
+            return None;
+        };
+        let value: Arc<str> = value.as_str().into();
+        match self.values.get_mut(key) {
+            Some(present) => *present = value.clone(),
+            None => drop(self.values.insert(key.clone(), value.clone())),
         }
+        Some(value)
     }
 
     fn apply_stop_sign(&mut self, stop_sign: &StopSign) {
@@ -102,8 +108,8 @@ impl StateMachine for Store {
     type Snapshot = State;
 
     fn apply(&mut self, _idx: u64, change: &Change) {
-        self.state.apply(change);
-        self.watchers.send(&change.key, self.state.get(&change.key));
+        let value = self.state.apply(change);
+        self.watchers.send(&change.key, value.as_ref());
     }
 
     fn apply_stop_sign(&mut self, _idx: u64, stop_sign: &StopSign) {

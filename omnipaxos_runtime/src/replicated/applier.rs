@@ -162,8 +162,8 @@ impl<M: StateMachine> Applier<M> {
 
     fn apply_command(&mut self, idx: u64, entry: &IdentifiedCommand<M>) -> Result<(), NodeError> {
         let IdentifiedCommand { id, command } = entry;
-        self.sessions.touch(id.client, idx);
-        let executed = match self.sessions.lookup(*id) {
+        let session = self.sessions.touch(id.client, idx);
+        let executed = match session.lookup(id.number) {
             Lookup::Kept(idx, output) => Ok((idx, output.clone())),
             Lookup::Forgotten => Err(NoOutput::NumberTooOld),
             Lookup::New => {
@@ -173,11 +173,11 @@ impl<M: StateMachine> Applier<M> {
                 });
                 let (kept, output) =
                     caught(apply, || format!("`apply` of the command at index {idx}"))?;
-                self.sessions.keep(*id, idx, kept);
+                session.keep(id.number, idx, kept);
                 Ok((idx, output))
             }
         };
-        self.sessions.forget_answered(*id);
+        session.forget_below(id.oldest);
         self.waiters.applied(*id, idx, &executed);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::command_id::CommandId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The largest number of clients that servers remember. Beyond it, all servers forget the client
 /// whose last command has the lowest index.
@@ -23,18 +23,22 @@ pub(super) enum Lookup<'a, O> {
     Forgotten,
 }
 
+/// The number of touches that are kept. Beyond it, those that are not the last ones of their clients are forgotten.
+const MAX_TOUCHES: usize = 4 * MAX_CLIENTS;
+
 /// The outputs that are kept, by client. Part of the replicated state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Sessions<O> {
     clients: BTreeMap<u64, Session<O>>,
-    /// The clients by the index of their last command. Made of `clients`.
+    /// Commands in order: the index and the client of each. The last one of each client is among them.
+    /// Made of `clients`.
     #[serde(skip)]
-    by_last_idx: BTreeMap<u64, u64>,
+    touches: VecDeque<(u64, u64)>,
 }
 
 /// The outputs for one client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Session<O> {
+pub(super) struct Session<O> {
     /// The index of its last command, a repeated one included.
     last_idx: u64,
     /// Outputs below this number are forgotten.
@@ -45,77 +49,88 @@ struct Session<O> {
 
 impl<O> Default for Sessions<O> {
     fn default() -> Self {
-        Self { clients: BTreeMap::new(), by_last_idx: BTreeMap::new() }
+        Self { clients: BTreeMap::new(), touches: VecDeque::new() }
     }
 }
 
 impl<O> Sessions<O> {
     /// Completes what was decoded.
     pub(super) fn decoded(mut self) -> Self {
-        let by_last_idx = self.clients.iter().map(|(client, session)| (session.last_idx, *client));
-        self.by_last_idx = by_last_idx.collect();
+        let touches = self.clients.iter().map(|(client, session)| (session.last_idx, *client));
+        let mut touches: Vec<(u64, u64)> = touches.collect();
+        touches.sort_unstable();
+        self.touches = touches.into();
         self
     }
 
     /// Returns what is known of a command.
     pub(super) fn lookup(&self, id: CommandId) -> Lookup<'_, O> {
-        let Some(session) = self.clients.get(&id.client) else {
-            return Lookup::New;
-        };
-        match session.outputs.get(&id.number) {
-            _ if id.number < session.oldest => Lookup::Forgotten,
+        self.clients.get(&id.client).map_or(Lookup::New, |session| session.lookup(id.number))
+    }
+
+    /// Notes that the command at `idx`, which is the next one, is of this client. Returns its session.
+    pub(super) fn touch(&mut self, client: u64, idx: u64) -> &mut Session<O> {
+        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(&client) {
+            self.forget_oldest_clients();
+        }
+        if self.touches.len() >= MAX_TOUCHES {
+            let clients = &self.clients;
+            self.touches.retain(|touch| is_last(clients, *touch));
+        }
+        self.touches.push_back((idx, client));
+        let new = Session { last_idx: idx, oldest: 0, outputs: BTreeMap::new() };
+        let session = self.clients.entry(client).or_insert(new);
+        session.last_idx = idx;
+        session
+    }
+
+    /// Makes room for one more client.
+    fn forget_oldest_clients(&mut self) {
+        while self.clients.len() >= MAX_CLIENTS {
+            let Some(oldest) = self.touches.pop_front() else { return };
+            if is_last(&self.clients, oldest) {
+                self.clients.remove(&oldest.1);
+            }
+        }
+    }
+}
+
+/// Returns whether the command at an index is the last one of its client.
+fn is_last<O>(clients: &BTreeMap<u64, Session<O>>, (idx, client): (u64, u64)) -> bool {
+    clients.get(&client).is_some_and(|session| session.last_idx == idx)
+}
+
+impl<O> Session<O> {
+    /// Returns what is known of the command with this number.
+    pub(super) fn lookup(&self, number: u64) -> Lookup<'_, O> {
+        match self.outputs.get(&number) {
+            _ if number < self.oldest => Lookup::Forgotten,
             Some((idx, output)) => Lookup::Kept(*idx, output),
             None => Lookup::New,
         }
     }
 
-    /// Notes that the command at `idx` is of this client. Call it first for each command.
-    pub(super) fn touch(&mut self, client: u64, idx: u64) {
-        if let Some(session) = self.clients.get_mut(&client) {
-            self.by_last_idx.remove(&session.last_idx);
-            session.last_idx = idx;
-        } else {
-            while self.clients.len() >= MAX_CLIENTS {
-                let Some((_, oldest)) = self.by_last_idx.pop_first() else { break };
-                self.clients.remove(&oldest);
-            }
-            let session = Session { last_idx: idx, oldest: 0, outputs: BTreeMap::new() };
-            self.clients.insert(client, session);
-        }
-        self.by_last_idx.insert(idx, client);
-    }
-
-    /// Keeps the output of a command, which was applied at `idx`.
-    pub(super) fn keep(&mut self, id: CommandId, idx: u64, output: O) {
-        if let Some(session) = self.clients.get_mut(&id.client) {
-            session.outputs.insert(id.number, (idx, output));
-            if session.outputs.len() > MAX_OUTPUTS {
-                let first = session.outputs.keys().next().copied();
-                session.forget_below(first.unwrap_or(0).saturating_add(1));
-            }
+    /// Keeps the output of the command with this number, which was applied at `idx`.
+    pub(super) fn keep(&mut self, number: u64, idx: u64, output: O) {
+        self.outputs.insert(number, (idx, output));
+        if self.outputs.len() > MAX_OUTPUTS {
+            let first = self.outputs.keys().next().copied();
+            self.forget_below(first.unwrap_or(0).saturating_add(1));
         }
     }
 
     /// Forgets the outputs to which the client has its answers. Call it last for each command.
-    pub(super) fn forget_answered(&mut self, id: CommandId) {
-        if let Some(session) = self.clients.get_mut(&id.client) {
-            session.forget_below(id.oldest);
-        }
-    }
-}
-
-impl<O> Session<O> {
-    fn forget_below(&mut self, number: u64) {
-        if number > self.oldest {
-            self.oldest = number;
-            self.outputs = self.outputs.split_off(&number);
+    pub(super) fn forget_below(&mut self, number: u64) {
+        self.oldest = self.oldest.max(number);
+        while let Some(first) = self.outputs.first_entry().filter(|first| *first.key() < number) {
+            first.remove();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CommandId, Lookup, Sessions, MAX_CLIENTS, MAX_OUTPUTS};
+    use super::{CommandId, Lookup, Sessions, MAX_CLIENTS, MAX_OUTPUTS, MAX_TOUCHES};
 
     fn id(client: u64, number: u64) -> CommandId {
         CommandId { client, number, oldest: 0 }
@@ -123,12 +138,12 @@ mod tests {
 
     /// Applies a command as the state machine does, and returns whether it was new.
     fn apply(sessions: &mut Sessions<u64>, idx: u64, id: CommandId) -> bool {
-        sessions.touch(id.client, idx);
-        let is_new = sessions.lookup(id) == Lookup::New;
+        let session = sessions.touch(id.client, idx);
+        let is_new = session.lookup(id.number) == Lookup::New;
         if is_new {
-            sessions.keep(id, idx, idx * 10);
+            session.keep(id.number, idx, idx * 10);
         }
-        sessions.forget_answered(id);
+        session.forget_below(id.oldest);
         is_new
     }
 
@@ -172,23 +187,46 @@ mod tests {
         apply(&mut sessions, most, id(0, 0));
         apply(&mut sessions, most + 1, id(most, 0));
         assert_eq!(sessions.clients.len(), MAX_CLIENTS);
-        assert_eq!(sessions.by_last_idx.len(), MAX_CLIENTS);
         assert_eq!(sessions.lookup(id(0, 0)), Lookup::Kept(0, &0));
         assert_eq!(sessions.lookup(id(1, 0)), Lookup::New, "the client with the oldest command");
     }
 
     #[test]
-    fn a_decoded_copy_continues_alike() {
+    fn many_commands_of_few_clients_take_little_memory_and_hide_no_other_client() {
         let mut sessions = Sessions::default();
-        for idx in 0..2000 {
-            apply(&mut sessions, idx, id(idx % 1500, idx));
+        apply(&mut sessions, 0, id(7, 0));
+        let many = 10 * MAX_TOUCHES as u64;
+        for idx in 1..many {
+            apply(&mut sessions, idx, CommandId { oldest: idx, ..id(idx % 3, idx) });
+            assert!(sessions.touches.len() <= MAX_TOUCHES);
+        }
+        // All but three clients are new ones. So the place of one is that of the silent client.
+        for client in 0..MAX_CLIENTS as u64 - 3 {
+            assert_eq!(sessions.lookup(id(7, 0)), Lookup::Kept(0, &0));
+            apply(&mut sessions, many + client, id(100 + client, 0));
+        }
+        assert_eq!(sessions.lookup(id(7, 0)), Lookup::New);
+        assert_eq!(sessions.clients.len(), MAX_CLIENTS);
+        let last = many - 1;
+        assert_eq!(sessions.lookup(id(last % 3, last)), Lookup::Kept(last, &(last * 10)));
+    }
+
+    #[test]
+    fn a_decoded_copy_continues_alike() {
+        let (mut sessions, mut copy) = (Sessions::default(), Sessions::default());
+        for idx in 0..4000 {
+            // Of 1,500 clients, some come often.
+            let client = if idx % 3 == 0 { idx % 30 } else { idx % 1500 };
+            apply(&mut sessions, idx, id(client, idx));
+            apply(&mut copy, idx, id(client, idx));
             if idx % 500 == 0 {
                 let config = bincode::config::standard();
-                let bytes = bincode::serde::encode_to_vec(&sessions, config).unwrap();
+                let bytes = bincode::serde::encode_to_vec(&copy, config).unwrap();
                 let (decoded, _): (Sessions<u64>, usize) =
                     bincode::serde::decode_from_slice(&bytes, config).unwrap();
-                assert_eq!(decoded.decoded(), sessions);
+                copy = decoded.decoded();
             }
+            assert_eq!(copy.clients, sessions.clients);
         }
     }
 }

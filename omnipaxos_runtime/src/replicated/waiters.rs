@@ -458,8 +458,7 @@ mod tests {
     #[test]
     fn a_snapshot_ends_the_calls_for_which_it_stands() {
         let mut sessions = Sessions::default();
-        sessions.touch(1, 2);
-        sessions.keep(id(3), 2, "three");
+        sessions.touch(1, 2).keep(3, 2, "three");
         let waiters = Arc::new(Waiters::default());
         let (_kept, mut kept) = waiters.add(id(3), NEW);
         let (early, mut early_reply) = waiters.add(id(4), NEW);
