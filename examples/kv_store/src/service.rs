@@ -86,7 +86,7 @@ impl UnderWay {
         loop {
             tokio::select! {
                 biased;
-                Some(bytes) = self.requests.next() => self.bytes -= bytes,
+                Some(bytes) = self.requests.next() => self.end(bytes),
                 ended = &mut future => return ended,
             }
         }
@@ -96,10 +96,14 @@ impl UnderWay {
     pub(crate) async fn may_grow(&mut self) {
         while self.requests.len() >= REQUESTS || self.bytes >= REQUEST_BYTES {
             match self.requests.next().await {
-                Some(bytes) => self.bytes -= bytes,
+                Some(bytes) => self.end(bytes),
                 None => return,
             }
         }
+    }
+
+    fn end(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
