@@ -1,4 +1,5 @@
-//! Services of three processes on loopback, measured from the outside: ours, openraft and etcd.
+//! Services of three processes on loopback, measured from the outside: ours, the key-value store of the examples,
+//! openraft and etcd.
 //!
 //! `service` starts the servers of each system in turn, puts clients in a closed loop on all of them,
 //! and prints what an operation takes. `service serve ..` is one server, which it starts itself.
@@ -48,8 +49,8 @@ of the leader. Memory is that of the largest server.
 - ours: `Replicated` over TCP with the persistent storage, which remembers the outputs of each client, to apply a repeated
   command once. A server that does not lead forwards commands and reads in batches with others. Clients send bincode.
 - kv_store: the program of `examples/kv_store`, built on the same parts as ours. Its clients may have many requests under way,
-  watch keys and change the members. Its replica and its state machine have a thread each. Members change with its own client,
-  not here.
+  watch keys and change the members. Its replica and its state machine have a thread each. Its own client changes its
+  members; this program does not.
 - openraft: version 0.9 with a store and a network of the kind of its examples: a log file with a sync for each append, TCP with
   bincode, one call at a time for each follower, a check of the leader for each read. A server that does not lead
   passes requests on one by one. The same client protocol as ours. It does not recognise repeated commands.

@@ -37,8 +37,8 @@ impl Scenario {
         }
     }
 
-    /// Returns whether it is measured. The client here changes no members of the key-value store: that is the
-    /// work of its own one.
+    /// Returns whether it is measured. The client here changes no members of the key-value store: its own
+    /// client does that.
     pub(crate) fn is_measured(self, system: System) -> bool {
         self != Self::MemberIsReplaced || system != System::KvStore
     }

@@ -14,8 +14,9 @@ const MOST_BYTES: u32 = 32 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     queue: mpsc::Sender<Waiting>,
-    /// All that wait for it are under way at all times: who waits first gets it first, and must be polled then. An
-    /// answer without a value needs none, so it waits behind no value: its client may read only when it has sent all.
+    /// Who waits first gets it, and the others wait until that one is polled. So each that waits belongs to a task that
+    /// polls it whenever it is woken. An answer without a value needs none, so it waits behind no value: its client may
+    /// read only when it has sent all.
     room: Arc<Semaphore>,
 }
 

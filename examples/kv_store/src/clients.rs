@@ -51,7 +51,7 @@ async fn serve(stream: TcpStream, service: &Arc<Service>) -> Result<()> {
     let (reader, writer) = stream.into_split();
     let (answers, receiver) = Answers::new();
     tokio::select! {
-        // What is written leaves first, however much the client sends.
+        // Answers are written before further requests are read, however many the client sends.
         biased;
         written = write_answers(writer, receiver) => written,
         read = read_requests(reader, service, answers) => read,

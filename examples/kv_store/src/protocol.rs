@@ -331,25 +331,29 @@ fn peer(peer: &PeerStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Ask};
+    use super::{Answer, Ask, Request, Response};
     use bincode::config::standard;
     use serde::Serialize;
 
-    fn variant(of: &impl Serialize) -> u8 {
-        bincode::serde::encode_to_vec(of, standard()).unwrap()[0]
+    fn bytes(of: &impl Serialize) -> Vec<u8> {
+        bincode::serde::encode_to_vec(of, standard()).unwrap()
     }
 
-    /// Clients that are not of this program, as that of the benchmarks, know the variants by these numbers.
+    /// Other programs, such as the benchmarks, know the requests and the answers by these bytes.
     #[test]
-    fn the_variants_keep_their_numbers() {
-        let key = || "key".to_owned();
-        assert_eq!(variant(&Ask::Put { key: key(), value: key() }), 0);
-        assert_eq!(variant(&Ask::Delete { key: key() }), 1);
-        assert_eq!(variant(&Ask::Get { key: key() }), 2);
-        assert_eq!(variant(&Ask::GetStale { key: key() }), 3);
-        assert_eq!(variant(&Ask::Status), 6);
-        assert_eq!(variant(&Answer::Done { idx: 7 }), 0);
-        assert_eq!(variant(&Answer::Value(None)), 1);
-        assert_eq!(variant(&Answer::Leads { pid: 1 }), 4);
+    fn requests_and_answers_keep_their_bytes() {
+        let text = |text: &str| text.to_owned();
+        let request = |ask| bytes(&Request { client: 1, number: 7, oldest: 6, ask });
+        let put = request(Ask::Put { key: text("k"), value: text("v") });
+        assert_eq!(put, [1, 7, 6, 0, 1, b'k', 1, b'v']);
+        assert_eq!(request(Ask::Delete { key: text("k") })[3], 1);
+        assert_eq!(request(Ask::Get { key: text("k") }), [1, 7, 6, 2, 1, b'k']);
+        assert_eq!(request(Ask::Status), [1, 7, 6, 6]);
+        let response = |answer| bytes(&Response { number: 7, answer });
+        assert_eq!(response(Answer::Done { idx: 9 }), [7, 0, 9]);
+        assert_eq!(response(Answer::Value(Some("v".into()))), [7, 1, 1, 1, b'v']);
+        assert_eq!(response(Answer::Changed { key: "k".into(), value: None }), [7, 2, 1, b'k', 0]);
+        // `Status` is between these.
+        assert_eq!(response(Answer::Leads { pid: 5 }), [7, 4, 5]);
     }
 }

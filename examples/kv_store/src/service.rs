@@ -58,7 +58,7 @@ pub(crate) struct Service {
 
 /// What is under way for one connection. It runs within the task of the connection, and only
 /// [`beside`](Self::beside) something, or while [`may_grow`](Self::may_grow) waits: a task of its own for each request
-/// would cost more than the request.
+/// would cost more than the request. If one panics, the connection ends.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay {
     /// Each returns the bytes of its request.
@@ -119,7 +119,7 @@ impl From<NodeError> for NoAnswer {
 type Answered = Result<Answer, NoAnswer>;
 
 impl Service {
-    /// Begins a request. What takes a while is under way then. Changes are proposed in the order of the calls.
+    /// Begins a request. What takes a while is added to `under_way`. Changes are proposed in the order of the calls.
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: Request,

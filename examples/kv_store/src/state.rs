@@ -28,7 +28,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Returns the new value of the key.
+    /// Applies a change, and returns the new value of its key.
     pub(crate) fn apply(&mut self, Change { key, value }: &Change) -> Option<Arc<str>> {
         let Some(value) = value else {
             self.values.remove(key);

@@ -177,6 +177,7 @@ impl<M: StateMachine> Applier<M> {
                 Ok((idx, output))
             }
         };
+        // To these its client has the answers.
         session.forget_below(id.oldest);
         self.waiters.applied(*id, idx, &executed);
         Ok(())

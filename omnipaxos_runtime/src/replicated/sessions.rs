@@ -31,7 +31,7 @@ const MAX_TOUCHES: usize = 4 * MAX_CLIENTS;
 pub(super) struct Sessions<O> {
     clients: BTreeMap<u64, Session<O>>,
     /// Commands in order: the index and the client of each. The last one of each client is among them.
-    /// Made of `clients`.
+    /// Not encoded: `decoded` makes it of `clients`.
     #[serde(skip)]
     touches: VecDeque<(u64, u64)>,
 }
@@ -119,7 +119,7 @@ impl<O> Session<O> {
         }
     }
 
-    /// Forgets the outputs to which the client has its answers. Call it last for each command.
+    /// Forgets the outputs of commands below this number.
     pub(super) fn forget_below(&mut self, number: u64) {
         self.oldest = self.oldest.max(number);
         while let Some(first) = self.outputs.first_entry().filter(|first| *first.key() < number) {
@@ -200,7 +200,8 @@ mod tests {
             apply(&mut sessions, idx, CommandId { oldest: idx, ..id(idx % 3, idx) });
             assert!(sessions.touches.len() <= MAX_TOUCHES);
         }
-        // All but three clients are new ones. So the place of one is that of the silent client.
+        // Three busy clients and 1,021 new ones are as many as are remembered. So the last new one takes the place of
+        // the silent client.
         for client in 0..MAX_CLIENTS as u64 - 3 {
             assert_eq!(sessions.lookup(id(7, 0)), Lookup::Kept(0, &0));
             apply(&mut sessions, many + client, id(100 + client, 0));
@@ -214,9 +215,9 @@ mod tests {
     #[test]
     fn a_decoded_copy_continues_alike() {
         let (mut sessions, mut copy) = (Sessions::default(), Sessions::default());
-        for idx in 0..4000 {
+        for idx in 0..10_000 {
             // Of 1,500 clients, some come often.
-            let client = if idx % 3 == 0 { idx % 30 } else { idx % 1500 };
+            let client = if idx % 7 == 0 { idx % 70 } else { idx % 1500 };
             apply(&mut sessions, idx, id(client, idx));
             apply(&mut copy, idx, id(client, idx));
             if idx % 500 == 0 {
@@ -228,5 +229,6 @@ mod tests {
             }
             assert_eq!(copy.clients, sessions.clients);
         }
+        assert_eq!(sessions.clients.len(), MAX_CLIENTS, "clients were forgotten");
     }
 }
