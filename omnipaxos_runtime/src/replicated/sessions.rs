@@ -12,6 +12,9 @@ pub const MAX_CLIENTS: usize = 1024;
 /// output with the lowest number.
 pub const MAX_OUTPUTS: usize = 1024;
 
+/// The number of touches that are kept. Beyond it, those that are not the last ones of their clients are forgotten.
+const MAX_TOUCHES: usize = 4 * MAX_CLIENTS;
+
 /// What is known of a command.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lookup<'a, O> {
@@ -22,9 +25,6 @@ pub(super) enum Lookup<'a, O> {
     /// It was applied, or its client has its answer. The output is not kept.
     Forgotten,
 }
-
-/// The number of touches that are kept. Beyond it, those that are not the last ones of their clients are forgotten.
-const MAX_TOUCHES: usize = 4 * MAX_CLIENTS;
 
 /// The outputs that are kept, by client. Part of the replicated state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
